@@ -1,0 +1,59 @@
+# hbtd: everything that is done with it from a checkout. `make help` lists the targets.
+#
+# The first target that needs it makes .venv and installs hbtd into it; nothing else is touched.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run demo test test-real fuzz check format bench dist clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+venv: $(STAMP)  ## make .venv and install hbtd into it, with all it takes to develop
+
+$(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "hbtd needs Python 3.10 or newer; say which with make PYTHON=python3.x")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	    rm -rf $(VENV); echo 'Could not make a virtual environment. On Debian: apt install python3-venv' >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip 'setuptools >= 77'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --config-settings editable_mode=compat --editable '.[test,check,dist]'
+	@touch $@
+
+run: $(STAMP)  ## serve https://localhost:28500, with nothing else needed; HBTD_* can say more
+	HBTD_NOSM=$${HBTD_NOSM:-yes} HBTD_USE_TELEMETRY=$${HBTD_USE_TELEMETRY:-no} \
+	    HBTD_KV_URL=$${HBTD_KV_URL:-mem:} $(BIN)/hbtd
+
+demo: $(STAMP)  ## hbtd, a fake HSM and a small fleet of nodes in one terminal; ends by itself
+	$(BIN)/python -m hbtd.simulator demo
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -Wall -m twisted.trial $(TRIALFLAGS) tests
+
+test-real: $(STAMP)  ## run the tests that take an Apache Kafka (Java and Maven)
+	$(BIN)/python -Wall -m twisted.trial $(TRIALFLAGS) tests.real
+
+fuzz: $(STAMP)  ## throw generated requests at a live server, for longer than make test does
+	HBTD_FUZZ_EXAMPLES=$${HBTD_FUZZ_EXAMPLES:-200} $(BIN)/python -m twisted.trial tests.test_fuzz
+
+check: $(STAMP)  ## linter, formatter, type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## bring the code into the one format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## measure speed and size; prints a table
+	$(BIN)/python -m benchmarks
+
+dist: $(STAMP)  ## build the wheel and the source archive
+	$(BIN)/python -m build
+
+clean:  ## remove what make has made
+	rm -rf $(VENV) build dist var *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache

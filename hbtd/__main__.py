@@ -1,0 +1,5 @@
+"""`python -m hbtd`: as the command `hbtd`."""
+
+from hbtd.cli import main
+
+main()

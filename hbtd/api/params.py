@@ -1,0 +1,43 @@
+"""The operational parameters, to see and to change."""
+
+from collections.abc import Sequence
+
+from twisted.web.server import Request
+
+from hbtd.api.bodies import MAX_BODY, read_json
+from hbtd.api.problems import Problem
+from hbtd.api.replies import Reply, json_reply
+from hbtd.api.routes import Route
+from hbtd.params import LiveParams, ParamsRefused
+
+
+class Parameters:
+    """Translates requests about parameters."""
+
+    def __init__(self, params: LiveParams) -> None:
+        self._params = params
+
+    def routes(self) -> Sequence[Route]:
+        """Tell what is answered here."""
+        return (
+            Route("GET", "/params", self.get),
+            Route("PATCH", "/params", self.patch),
+        )
+
+    def get(self, request: Request) -> Reply:
+        """Show all parameters."""
+        return json_reply(self._params.current.rendered())
+
+    def patch(self, request: Request) -> Reply:
+        """Change some parameters, and show all."""
+        try:
+            changes = read_json(request, MAX_BODY)
+        except ValueError:
+            changes = None
+        if not isinstance(changes, dict):
+            raise Problem(400, "Invalid JSON data type")
+        try:
+            params = self._params.patch(changes)
+        except ParamsRefused as refused:
+            raise Problem(400, str(refused)) from None
+        return json_reply(params.rendered())

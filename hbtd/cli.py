@@ -1,0 +1,18 @@
+"""The console command `hbtd`: the service in the foreground."""
+
+import sys
+from os import environ
+
+from hbtd.options import CommandLine
+
+
+def main() -> None:
+    """Run hbtd until it is told to end; exits with 2 when an option can't be used."""
+    options = CommandLine(environ)
+    options.parseOptions()
+    # Only now, so that --help is there at once.
+    from twisted.scripts import twistd
+
+    config = twistd.ServerOptions()  # type: ignore[attr-defined]  # it is, on this platform
+    config.parseOptions(["--nodaemon", "--pidfile=", "hbtd", *sys.argv[1:]])
+    twistd.runApp(config)

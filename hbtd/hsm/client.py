@@ -1,0 +1,153 @@
+"""The client of the Hardware State Manager's REST API."""
+
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+import orjson
+import treq
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseFailed, ResponseNeverReceived
+from twisted.web.http import INTERNAL_SERVER_ERROR
+from twisted.web.iweb import IResponse
+
+from hbtd.params import LiveParams
+from hbtd.tracker.transitions import Transition
+
+_T = TypeVar("_T")
+
+_SUCCESS = frozenset({200, 202, 204})
+
+# Statuses below 500 that say nothing about the components named: the caller may not speak to HSM,
+# or asks in the wrong place, or too often.
+_NOT_ABOUT_NAMES = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 426, 429})
+
+_MAX_ANSWER = 64 * 1024
+"""Bytes of an answer that are read; HSM's own are far smaller."""
+
+
+class HSMUnavailable(Exception):
+    """HSM did not do what it was asked for, whatever that was; the message says why.
+
+    It may have done it all the same if `timed_out`.
+    """
+
+    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
+        super().__init__(reason)
+        self.timed_out = timed_out
+
+
+class HSMRefused(Exception):
+    """HSM does not want this very update; the message has its status and what it said."""
+
+
+class HSMClient:
+    """HSM in hbtd's words, over a treq client.
+
+    Every call follows the present parameters' `sm_url` and `sm_timeout` and takes no more than
+    the latter in all, body included.
+    """
+
+    def __init__(
+        self, http: HTTPClient, clock: IReactorTime, params: LiveParams, user_agent: str
+    ) -> None:
+        self._http = http
+        self._clock = clock
+        self._params = params
+        self._user_agent = user_agent
+
+    def update(self, transition: Transition, components: Sequence[str]) -> Deferred[None]:
+        """Tell HSM that these components have made a transition.
+
+        Fails with `HSMRefused` if it won't have the update, with `HSMUnavailable` if it could not
+        be told.
+        """
+        body = orjson.dumps(
+            {
+                "ComponentIDs": components,
+                "State": transition.state,
+                "Flag": transition.flag,
+                "ExtendedInfo": {"ID": "", "Message": transition.message, "Flag": ""},
+            }
+        )
+        return self._bounded(self._update(body))
+
+    def ready(self) -> Deferred[None]:
+        """Ask whether HSM is ready for work. Fails with `HSMUnavailable` if not."""
+        return self._bounded(self._ready())
+
+    async def _update(self, body: bytes) -> None:
+        status, said = await self._request("PATCH", "/State/Components/BulkStateData", body)
+        if status in _SUCCESS:
+            return
+        if 400 <= status < INTERNAL_SERVER_ERROR and status not in _NOT_ABOUT_NAMES:
+            raise HSMRefused(f"{status} {said}")
+        raise HSMUnavailable(f"HSM answers {status} {said}")
+
+    async def _ready(self) -> None:
+        status, said = await self._request("GET", "/service/ready", None)
+        if status != 200:
+            raise HSMUnavailable(f"HSM is not ready: {status} {said}")
+
+    async def _request(self, method: str, path: str, body: bytes | None) -> tuple[int, str]:
+        """Make a request; gives the status and the beginning of what HSM said, in one line."""
+        headers: dict[str | bytes, str | bytes] = {"User-Agent": self._user_agent}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        response = await self._http.request(
+            method,
+            self._params.current.sm_url.rstrip("/") + path,
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._clock,  # type: ignore[arg-type]  # it wants less than it says
+        )
+        answer = await _read(response)
+        return response.code, answer[:200].decode("utf-8", "replace")
+
+    def _bounded(self, call: Coroutine[Deferred[Any], Any, _T]) -> Deferred[_T]:
+        """Let a call take `sm_timeout` seconds, and say in our own words how it failed."""
+        timeout = self._params.current.sm_timeout
+        deferred = Deferred.fromCoroutine(call).addTimeout(timeout, self._clock)
+
+        def explain(failure: Failure) -> Failure:
+            if failure.check(HSMRefused, HSMUnavailable):
+                return failure
+            if failure.check(TimeoutError):
+                said = f"HSM did not answer within {timeout} s"
+                raise HSMUnavailable(said, timed_out=True) from failure.value
+            if failure.check(CancelledError):
+                raise HSMUnavailable("the call was given up") from failure.value
+            raise HSMUnavailable(f"HSM can't be reached: {_reason(failure)}") from failure.value
+
+        return deferred.addErrback(explain)
+
+
+async def _read(response: IResponse) -> bytes:
+    """Read an answer's body; raises `HSMUnavailable` when it does not end."""
+    pieces: list[bytes] = []
+    size = 0
+
+    def collect(piece: bytes) -> None:
+        nonlocal size
+        size += len(piece)
+        if size > _MAX_ANSWER:
+            raise HSMUnavailable(f"HSM's answer is larger than {_MAX_ANSWER} bytes")
+        pieces.append(piece)
+
+    await treq.collect(response, collect)
+    return b"".join(pieces)
+
+
+def _reason(failure: Failure) -> str:
+    """Find the words for why a request failed, which twisted.web may have wrapped."""
+    error = failure.value
+    while isinstance(error, ResponseFailed | ResponseNeverReceived) and error.reasons:
+        error = error.reasons[0].value
+    if isinstance(error, ConnectError | ConnectionClosed | DNSLookupError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,122 @@
+"""The command line and the environment: how hbtd is told its parameters.
+
+The environment is read first, the command line wins. Spelling follows the field's service:
+`--name=value`, `--name value` and `-name=value` are one, `--nosm` may stand alone.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NoReturn
+
+from twisted.python.usage import Options, UsageError
+
+from hbtd import __version__
+from hbtd.params import PARAMETERS, SWITCH, Params
+
+_KV_URL = "kv_url"
+_SWITCH_WORDS = ("yes", "no", "true", "false", "on", "off", "1", "0")
+
+
+def _shown(value: object) -> str:
+    """Write a default for people."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) or "none"
+
+
+class HbtdOptions(Options):
+    """hbtd's options; parsed, they hold the `Params` in `params`."""
+
+    synopsis = "Usage: hbtd [options]"
+    longdesc = (
+        "Tracks the heartbeats of a machine's components and tells the Hardware State Manager and"
+        " Kafka who has started, gone quiet, come back or died. Every option can be set in the"
+        " environment, too: --warntime is HBTD_WARNTIME."
+    )
+
+    # The real defaults are applied last: what is None here was not given.
+    optParameters: ClassVar = [
+        [p.name, None, None, f"{p.help} (Default: {_shown(p.default)})"]
+        for p in PARAMETERS
+    ]
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__()
+        self._environ = environ
+        self.params = Params()
+
+    def opt_version(self) -> NoReturn:
+        """Print the version and exit."""
+        print(f"hbtd {__version__}")
+        raise SystemExit(0)
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse arguments; raises `UsageError` for what can't be used, in one line."""
+        super().parseOptions(_normalised(sys.argv[1:] if options is None else options))
+
+    def parseArgs(self, *args: str) -> None:
+        """Refuse what is no option."""
+        if args:
+            raise UsageError(f"{args[0]!r} is no option; see hbtd --help")
+
+    def postOptions(self) -> None:
+        """Make the parameters out of what was given, and check that they can be used."""
+        given: dict[str, Any] = {}
+        for parameter in PARAMETERS:
+            name, text = f"--{parameter.name}", self[parameter.name]
+            if text is None:
+                name, text = parameter.environment, self._environ.get(parameter.environment) or None
+            if text is None:
+                continue
+            try:
+                given[parameter.name] = parameter.kind.parse(text)
+            except ValueError:
+                allowed = parameter.kind.allowed
+                raise UsageError(f"{name}={text!r} can't be used: it must be {allowed}") from None
+        params = Params(**given)
+        if not params.kv_url:
+            params = Params(**{**given, _KV_URL: self._etcd_url()})
+        if params.kv_url != "mem:":
+            raise UsageError(
+                f"--{_KV_URL}={params.kv_url!r} can't be used: it must be mem:, the only"
+                f" key-value store that hbtd {__version__} has"
+            )
+        if bool(params.tls_cert) != bool(params.tls_key):
+            raise UsageError("--tls_cert and --tls_key must be given together")
+        self.params = params
+
+    def _etcd_url(self) -> str:
+        """Find etcd in the environment that Kubernetes charts set."""
+        host, port = self._environ.get("ETCD_HOST"), self._environ.get("ETCD_PORT")
+        if not host or not port:
+            raise UsageError(
+                f"--{_KV_URL} is empty: it must be mem: or an etcd's URL, or else ETCD_HOST and"
+                " ETCD_PORT must be set"
+            )
+        return f"http://{host}:{port}"
+
+
+class CommandLine(HbtdOptions):
+    """The same for use on a command line: says in one line what can't be used, and exits with 2."""
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse arguments, or exit."""
+        try:
+            super().parseOptions(options)
+        except UsageError as error:
+            print(f"hbtd: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+
+def _normalised(arguments: Sequence[str]) -> list[str]:
+    """Bring arguments into the one form that the parser knows: `--name=value` or `--name value`."""
+    switches = {f"--{p.name}" for p in PARAMETERS if p.kind is SWITCH and not p.fixed}
+    normalised: list[str] = []
+    for i, argument in enumerate(arguments):
+        if argument.startswith("-") and not argument.startswith("--") and len(argument) > 2:
+            argument = "-" + argument
+        following = arguments[i + 1].lower() if i + 1 < len(arguments) else ""
+        if argument in switches and following not in _SWITCH_WORDS:
+            argument += "=yes"
+        normalised.append(argument)
+    return normalised

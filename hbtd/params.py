@@ -1,0 +1,278 @@
+"""The operational parameters: what they are, how they are written, how they change while we run.
+
+One table, the fields of `Params`, drives the command line, the environment, `GET /params` and
+`PATCH /params` (docs/protocol.md says what each looks like from outside). A `Params` never
+changes; `LiveParams` holds the present one and tells whoever asked when it is replaced.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from twisted.logger import Logger
+
+from hbtd.integers import parse_integer
+from hbtd.jsonfields import pick
+
+_TRUE = frozenset({"1", "yes", "true", "on"})
+_FALSE = frozenset({"0", "no", "false", "off"})
+
+
+class Kind(NamedTuple):
+    """How the values of a parameter are read and written, and what to say of a bad one."""
+
+    parse: Callable[[str], Any]
+    """Read a value; raises `ValueError` when it can't be used."""
+    allowed: str
+    """What can be used, in words that follow 'must be'."""
+    render: Callable[[Any], str] = str
+    complaint: str = "with illegal value"
+    """What `PATCH /params` says of a value that can't be used."""
+
+
+class TelemetryAddress(NamedTuple):
+    """Where Kafka is and which topic takes our messages."""
+
+    host: str
+    port: int
+    topic: str
+
+
+def parse_telemetry_host(text: str) -> TelemetryAddress:
+    """Read `host:port:topic`; all three are required. Raises `ValueError`."""
+    host, port, topic = text.split(":")
+    number = parse_integer(port, bits=16, signed=False)
+    if not host or not topic or not number:
+        raise ValueError("a part is missing")
+    return TelemetryAddress(host, number, topic)
+
+
+def _boolean(text: str) -> bool:
+    word = text.lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError("neither yes nor no")
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = parse_integer(text, bits=32, signed=False)
+        if not low <= value <= high:
+            raise ValueError("out of range")
+        return value
+
+    return parse
+
+
+def _telemetry_host(text: str) -> str:
+    if text:
+        parse_telemetry_host(text)
+    return text
+
+
+def _http_url(text: str) -> str:
+    parts = urlsplit(text)
+    # Reading the port is what makes urlsplit check it.
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("not a URL")
+    if parts.query or parts.fragment or parts.username is not None or not text.isprintable():
+        raise ValueError("more than a base URL")
+    text.encode("ascii")
+    return text
+
+
+def _log_format(text: str) -> str:
+    if text not in ("text", "json"):
+        raise ValueError("no such format")
+    return text
+
+
+def _switch(value: bool) -> str:
+    return "1" if value else "0"
+
+
+_MAX = 2**32 - 1
+TEXT = Kind(str, "a text")
+COUNT = Kind(_integer(0, _MAX), f"an integer from 0 to {_MAX}")
+SECONDS = Kind(_integer(1, _MAX), f"a whole number of seconds from 1 to {_MAX}")
+PORT = Kind(_integer(0, 65535), "a port number from 0 (any free one) to 65535")
+SWITCH = Kind(_boolean, "yes, no, true, false, on, off, 1 or 0", _switch)
+NAMED_SWITCH = SWITCH._replace(complaint="with unknown value")
+TELEMETRY = Kind(_telemetry_host, "host:port:topic", complaint="with invalid format")
+HTTP_URL = Kind(_http_url, "an http:// or https:// base URL")
+LOG_FORMAT = Kind(_log_format, "text or json")
+
+
+def _param(kind: Kind, default: object, help: str, *, fixed: bool = False) -> Any:
+    """Declare a parameter; a `fixed` one can't be changed while we run."""
+    return field(default=default, metadata={"kind": kind, "help": help, "fixed": fixed})
+
+
+@dataclass(frozen=True)
+class Params:
+    """All parameters at one moment, in the order in which `GET /params` gives them."""
+
+    debug: int = _param(
+        COUNT, 0, "Debug level: 0 is quiet, 1 also says what is sent, 2 everything."
+    )
+    nosm: bool = _param(SWITCH, False, "Don't contact the State Manager (for testing).")
+    use_telemetry: bool = _param(NAMED_SWITCH, True, "Inject notifications into the message bus.")
+    telemetry_host: str = _param(TELEMETRY, "", "Kafka broker and topic, as host:port:topic.")
+    warntime: int = _param(
+        SECONDS, 10, "Seconds of silence before a warning of node heartbeat failure."
+    )
+    errtime: int = _param(SECONDS, 30, "Seconds of silence before a node is declared dead.")
+    port: int = _param(PORT, 28500, "Port to listen on.", fixed=True)
+    kv_url: str = _param(
+        TEXT,
+        "https://localhost:2379",
+        "Key-value store: mem: keeps everything in memory; empty: taken from ETCD_HOST, ETCD_PORT.",
+        fixed=True,
+    )
+    interval: int = _param(SECONDS, 5, "Heartbeat check interval in seconds.")
+    sm_url: str = _param(HTTP_URL, "http://localhost:27779/hsm/v1", "State Manager base URL.")
+    sm_timeout: int = _param(SECONDS, 10, "State Manager access timeout in seconds.")
+    sm_retries: int = _param(COUNT, 3, "Number of State Manager access retries.")
+    tls: bool = _param(
+        SWITCH, True, "Serve HTTPS; no: plain HTTP, for use behind a gateway.", fixed=True
+    )
+    tls_cert: str = _param(
+        TEXT, "", "PEM certificate chain to serve; none: self-signed at start.", fixed=True
+    )
+    tls_key: str = _param(TEXT, "", "PEM private key of --tls_cert.", fixed=True)
+    tls_client_ca: str = _param(
+        TEXT, "", "PEM bundle; clients may present certificates signed by it.", fixed=True
+    )
+    sm_ca: str = _param(
+        TEXT,
+        "system",
+        "Whom to trust at an https State Manager: system, insecure, or a PEM bundle's path.",
+        fixed=True,
+    )
+    kv_ca: str = _param(
+        TEXT, "", "Whom to trust at an https etcd: as --sm_ca; none: system.", fixed=True
+    )
+    kv_cert: str = _param(TEXT, "", "PEM client certificate for an https etcd.", fixed=True)
+    kv_key: str = _param(TEXT, "", "PEM private key of --kv_cert.", fixed=True)
+    listen: str = _param(
+        TEXT, "", "Twisted endpoint to serve on, instead of --port and TLS.", fixed=True
+    )
+    log_format: str = _param(LOG_FORMAT, "text", "Log lines as text or json.", fixed=True)
+    clear_on_gap: bool = _param(
+        SWITCH,
+        False,
+        "Forget stored heartbeats if no other replica was alive at start.",
+        fixed=True,
+    )
+
+    @property
+    def telemetry_address(self) -> TelemetryAddress | None:
+        """Where to publish; `None` when nothing is to be published."""
+        if not self.use_telemetry or not self.telemetry_host:
+            return None
+        return parse_telemetry_host(self.telemetry_host)
+
+    def rendered(self) -> dict[str, str]:
+        """All values as texts under the names that they have on the wire."""
+        return {p.wire: p.kind.render(getattr(self, p.name)) for p in PARAMETERS}
+
+
+class Parameter(NamedTuple):
+    """One row of the table: a field of `Params` with what is known of it."""
+
+    name: str
+    kind: Kind
+    default: Any
+    help: str
+    fixed: bool
+
+    @property
+    def wire(self) -> str:
+        """The name in JSON: `warntime` is `Warntime`."""
+        return self.name.capitalize()
+
+    @property
+    def environment(self) -> str:
+        """The environment variable that sets it: `warntime` is `HBTD_WARNTIME`."""
+        return f"HBTD_{self.name.upper()}"
+
+
+PARAMETERS = tuple(Parameter(f.name, default=f.default, **f.metadata) for f in fields(Params))
+
+
+class ParamsRefused(Exception):
+    """A change of parameters that can't be made; the message holds all complaints."""
+
+
+def patched(params: Params, changes: Mapping[str, object]) -> Params:
+    """Make the parameters that a `PATCH /params` asks for.
+
+    All or nothing: raises `ParamsRefused` with every complaint if anything can't be used. Names
+    match case-insensitively, unknown ones are ignored, empty texts and nulls change nothing.
+    """
+    asked = [(p, pick(changes, p.wire)) for p in PARAMETERS]
+    for parameter, value in asked:
+        if value is not None and not isinstance(value, str):
+            raise ParamsRefused(f"Invalid data type in {parameter.wire} field. ")
+    complaints = ""
+    wanted: dict[str, Any] = {}
+    for parameter, value in asked:
+        if not value:
+            continue
+        assert isinstance(value, str)
+        name = parameter.name
+        try:
+            parsed = parameter.kind.parse(value)
+        except ValueError:
+            parsed = None
+        # The port is refused even when it is the present one, as clients know it; the other fixed
+        # ones may come back unchanged, so that what GET gave can be sent again.
+        if parameter.fixed and (name == "port" or parsed != getattr(params, name)):
+            complaints += f"Parameter '{name}' can't be changed in PATCH operation; "
+        elif parsed is None:
+            complaints += f"Parameter '{name}' {parameter.kind.complaint} '{value}'; "
+        else:
+            wanted[name] = parsed
+    if complaints:
+        raise ParamsRefused(complaints)
+    return replace(params, **wanted)
+
+
+class LiveParams:
+    """The present parameters, and who wants to know when they change."""
+
+    _log = Logger()
+
+    def __init__(self, params: Params) -> None:
+        self._current = params
+        self._listeners: list[Callable[[Params, Params], None]] = []
+
+    @property
+    def current(self) -> Params:
+        """The parameters as they are now."""
+        return self._current
+
+    def on_change(self, listener: Callable[[Params, Params], None]) -> None:
+        """Have `listener(old, new)` called after every change, from now on."""
+        self._listeners.append(listener)
+
+    def patch(self, changes: Mapping[str, object]) -> Params:
+        """Change parameters as `patched` does, tell the listeners, and give the new set."""
+        old, new = self._current, patched(self._current, changes)
+        self._current = new
+        if new != old:
+            for listener in self._listeners:
+                listener(old, new)
+            before, after = old.rendered(), new.rendered()
+            for wire, value in after.items():
+                if before[wire] != value:
+                    self._log.info(
+                        "Parameter {parameter} is now {value!r}, was {before!r}.",
+                        parameter=wire,
+                        value=value,
+                        before=before[wire],
+                    )
+        return new

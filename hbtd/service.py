@@ -1,0 +1,282 @@
+"""The composition root: builds hbtd out of its parts, starts it and ends it in good order."""
+
+import random
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from os import getpid, kill
+from typing import Any
+
+from treq.client import HTTPClient
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.task import deferLater
+from twisted.logger import ILogObserver, Logger
+from twisted.protocols.policies import WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool
+
+from hbtd import __version__
+from hbtd.api.app import APISite, all_routes, make_app
+from hbtd.api.health import Health, HealthSources
+from hbtd.api.heartbeats import Heartbeats
+from hbtd.api.params import Parameters
+from hbtd.api.states import States
+from hbtd.hsm.client import HSMClient
+from hbtd.hsm.notifier import Notifier
+from hbtd.logs import LibraryLog, error_stream, observer
+from hbtd.metrics import Metrics, registry
+from hbtd.monitor import Monitor
+from hbtd.params import LiveParams, Params
+from hbtd.store.memory import MemoryStore
+from hbtd.telemetry.publisher import ProducerFactory, Publisher, kafka_producer
+from hbtd.tls import TLSUnusable, client_policy, ephemeral_identity, load_identity, server_options
+from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.tracker import Tracker
+
+_BACKLOG = 1024
+"""Connections that may wait to be accepted: a whole cabinet boots at once."""
+
+_DRAIN = 2.0
+"""Seconds that requests in hand get to be finished when hbtd ends."""
+
+_log = Logger()
+
+
+class StartupError(Exception):
+    """hbtd can't start; the message says in one line why."""
+
+
+class HbtdService(Service):
+    """hbtd as one service: the listener, and everything behind it.
+
+    Its parts are attributes, for whoever embeds it and for tests.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        reactor: Any,
+        log_observer: ILogObserver | None = None,
+        make_producer: ProducerFactory = kafka_producer,
+    ) -> None:
+        """Build the parts; raises `StartupError` when a file or an endpoint can't be used.
+
+        `reactor` is Twisted's (`IReactorCore`, `IReactorTime`, `IReactorTCP`), `log_observer`
+        what twistd is to log with, if not with its own.
+        """
+        self._reactor = reactor
+        self._log_observer = log_observer
+        self.params = LiveParams(params)
+        self.tracker = Tracker()
+        observed = ObservedClock(time.monotonic, lambda: self.params.current.warntime)
+        self.store = MemoryStore()
+        pool = HTTPConnectionPool(reactor)
+        pool.retryAutomatically = False  # when to try again is the notifier's to say
+        self._pool = pool
+        try:
+            agent = Agent(reactor, client_policy(params.sm_ca), pool=pool)
+            self._endpoint, tls = self._make_endpoint(params)
+        except (TLSUnusable, ValueError) as error:
+            raise StartupError(str(error)) from error
+        user_agent = f"hbtd/{__version__} ({socket.gethostname()})"
+        self.notifier = Notifier(
+            reactor,
+            HSMClient(HTTPClient(agent), reactor, self.params, user_agent),
+            self.params,
+            self.store.delivered,
+            random.random,
+        )
+        self.publisher = Publisher(self.params, make_producer)
+        self.monitor = Monitor(
+            reactor,
+            observed,
+            self.tracker,
+            self.store,
+            self.notifier,
+            self.publisher,
+            self.params,
+        )
+        metrics = registry(
+            Metrics(
+                self.tracker,
+                observed,
+                self.monitor,
+                self.notifier,
+                self.publisher,
+                self.store.usable,
+            )
+        )
+        sources = HealthSources(
+            self.store.usable, self.store.health, self.publisher.health, self.notifier.health
+        )
+        health = Health(sources, metrics)
+        groups = (Heartbeats(self.monitor), States(self.monitor), Parameters(self.params), health)
+        app = make_app(all_routes(group.routes() for group in groups), health.root_routes())
+        self._site = APISite(app, reactor)
+        # Both kinds know their connections, which an orderly end takes.
+        self._connections: WrappingFactory[Any] = (
+            TLSMemoryBIOFactory(tls, False, self._site, clock=reactor)
+            if tls is not None
+            else WrappingFactory(self._site)
+        )
+        self._connections.noisy = False
+        self._library_log = LibraryLog("kafka")
+        self.port: IListeningPort | None = None
+        """The listening port, once it is bound."""
+
+    def _make_endpoint(self, params: Params) -> tuple[IStreamServerEndpoint, Any]:
+        """Find out where to listen, and with which TLS options, if any."""
+        if params.listen:
+            return serverFromString(self._reactor, params.listen), None
+        endpoint: IStreamServerEndpoint
+        if socket.has_dualstack_ipv6():
+            endpoint = TCP6ServerEndpoint(self._reactor, params.port, _BACKLOG, "::")
+        else:
+            endpoint = TCP4ServerEndpoint(self._reactor, params.port, _BACKLOG)
+        if not params.tls:
+            return endpoint, None
+        if params.tls_cert:
+            identity = load_identity(params.tls_cert, params.tls_key)
+        else:
+            identity = ephemeral_identity()
+            _log.info(
+                "No certificate given: serving a self-signed one made just now,"
+                " SHA-256 fingerprint {fingerprint}.",
+                fingerprint=identity.fingerprint,
+            )
+        return endpoint, server_options(identity, params.tls_client_ca)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join an application, and have it log our way."""
+        super().setServiceParent(parent)
+        if self._log_observer is not None:
+            parent.setComponent(ILogObserver, self._log_observer)
+
+    def privilegedStartService(self) -> None:
+        """Bind the port; raises `StartupError` when it can't be had."""
+        super().privilegedStartService()
+        outcome: list[Any] = []
+        self._endpoint.listen(self._connections).addBoth(outcome.append)
+        if not outcome:
+            raise StartupError(f"--listen={self.params.current.listen!r} does not bind at once")
+        (port,) = outcome
+        if isinstance(port, Failure):
+            raise StartupError(f"can't listen: {port.getErrorMessage()}") from port.value
+        self.port = port
+
+    def startService(self) -> None:
+        """Start everything."""
+        if self.port is None:
+            self.privilegedStartService()
+        super().startService()
+        self._library_log.start()
+        Deferred.fromCoroutine(self._start()).addErrback(self._start_failed)
+
+    async def _start(self) -> None:
+        await self.store.open()
+        self.notifier.startService()
+        self.publisher.startService()
+        await self.monitor.start()
+        assert self.port is not None
+        _log.info(
+            "hbtd {version} serves at {address}.", version=__version__, address=self.port.getHost()
+        )
+
+    def _start_failed(self, failure: Failure) -> None:
+        _log.failure("hbtd could not start.", failure)
+        self._reactor.stop()
+
+    def stopService(self) -> Deferred[None]:
+        """End in good order, in a few seconds more than `sm_timeout` at most.
+
+        No new connections; the requests in hand are finished; what has been judged is told to HSM
+        and Kafka.
+        """
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        _log.info("hbtd is ending.")
+        await self._stop_listening()
+        await self.monitor.stop()
+        await gatherResults([self.notifier.stopService(), self.publisher.stopService()])
+        await self.store.close()
+        await self._pool.closeCachedConnections()
+        self._library_log.stop()
+        _log.info("hbtd has ended.")
+
+    async def _stop_listening(self) -> None:
+        self._site.closing = True
+        port, self.port = self.port, None
+        if port is not None:
+            await _maybe(port.stopListening())
+        deadline = self._reactor.seconds() + _DRAIN
+        while self._site.open_requests and self._reactor.seconds() < deadline:
+            await deferLater(self._reactor, 0.02)
+        for connection in list(self._connections.protocols):
+            connection.loseConnection()
+
+
+async def _maybe(result: Deferred[None] | None) -> None:
+    """Await what may be a Deferred."""
+    if result is not None:
+        await result
+
+
+def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -> HbtdService:
+    """Make the service that this process is to be; exits with 1 if that can't be.
+
+    With `own_log`, hbtd's log goes to the standard error stream in the form that `params` asks
+    for; otherwise it is left to twistd.
+    """
+    from hbtd.reactor import install
+
+    install()
+    from twisted.internet import reactor
+
+    service: HbtdService
+    log_observer = None
+    if own_log:
+        log_observer = observer(
+            error_stream(), params.log_format, lambda: service.params.current.debug, environ
+        )
+    try:
+        service = _Process(params, reactor, log_observer)
+    except StartupError as error:
+        raise SystemExit(f"hbtd: {error}") from None
+    return service
+
+
+class _Process(HbtdService):
+    """The service of a process of its own, which it may end."""
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except StartupError as error:
+            _log.critical("{error}", error=str(error))
+            raise SystemExit(f"hbtd: {error}") from None
+        self._reactor.callWhenRunning(self._take_signals)
+
+    def _take_signals(self) -> None:
+        """Have SIGTERM and SIGINT end us in good order, with exit status 0, and a second at once.
+
+        twistd's own handlers would have the process die of the signal in the end.
+        """
+
+        def end(number: int, frame: object) -> None:
+            signal.signal(number, _die)
+            self._reactor.callFromThread(self._reactor.stop)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end)
+
+
+def _die(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    kill(getpid(), number)

@@ -1,0 +1,352 @@
+"""A fake Hardware State Manager: a table of component states, and a web face on it.
+
+It does what hbtd needs of the real one and copies what hurts about it: it works its updates off
+one after the other, takes its time for each component, goes on with an update although nobody
+waits for the answer any more, and refuses a whole update for one bad name.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from http.client import responses
+from typing import Any, Final
+
+import orjson
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
+from twisted.web.server import Request
+from werkzeug.exceptions import HTTPException
+
+from hbtd import xnames
+from hbtd.simulator.behaviour import Behaviour
+
+_STATES: Final = {
+    state.lower(): state
+    for state in ("Unknown", "Empty", "Populated", "Off", "On", "Standby", "Halt", "Ready")
+}
+_FLAGS: Final = {flag.lower(): flag for flag in ("Unknown", "OK", "Warning", "Alert", "Locked")}
+
+_GARBAGE: Final = b"\x00\x07this is no HTTP response\r\n\r\n"
+
+
+@dataclass
+class ComponentState:
+    """What the table holds of one component."""
+
+    state: str
+    flag: str
+    message: str
+
+
+@dataclass(eq=False)
+class Update:
+    """One bulk PATCH: what it said, and what became of it.
+
+    All times are seconds on the clock of the fake. What could not be read from the body is empty.
+    """
+
+    body: bytes
+    """The request's body as it came."""
+
+    received: float
+    """When it arrived."""
+
+    user_agent: str = ""
+    content_type: str = ""
+
+    names: list[str] = field(default_factory=list)
+    """The components, spelled as they were sent."""
+
+    state: str = ""
+    flag: str = ""
+    message: str = ""
+
+    applied: float | None = None
+    """When the table took it up; `None` if it never did."""
+
+    answered: float | None = None
+    """When the answer was sent; `None` if none was, or the client had gone away by then."""
+
+    status: int | None = None
+    """The HTTP status of the answer, likewise."""
+
+
+class _ProblemError(Exception):
+    """A request that gets an error answer, with its HTTP status."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class FakeHSM:
+    """A Hardware State Manager's state, and the Klein application that serves it.
+
+    The API is served under any base path: `/hsm/v1`, `/hsm/v2`, `/hsm/smd/v1`. Every valid name
+    counts as that of a known component. `/control` changes and shows the fake itself.
+
+    `clock` provides `IReactorTime`; all waiting is done on it. `on_update`, if given, is called
+    with each `Update` just after it was applied.
+    """
+
+    _app = Klein()
+
+    def __init__(
+        self, clock: IReactorTime, on_update: Callable[[Update], None] | None = None
+    ) -> None:
+        self.components: dict[str, ComponentState] = {}
+        """The state table, by normal name."""
+
+        self.updates: list[Update] = []
+        """Every bulk PATCH that was received, in order."""
+
+        self.behaviour = Behaviour()
+        """What it does with requests. `PATCH /control/behaviour` puts a new object here."""
+
+        self._clock = clock
+        self._on_update = on_update
+        self._queue: deque[tuple[Update, Deferred[bytes], Request]] = deque()
+        self._working: IDelayedCall | None = None
+
+    def resource(self) -> IResource:
+        """Give the web face, to be put into a `Site` or under a `StubTreq`."""
+        resource: IResource = self._app.resource()
+        return resource
+
+    def clear(self) -> None:
+        """Forget all updates and the table; work that was begun goes on all the same."""
+        self.updates.clear()
+        self.components.clear()
+
+    def stop(self) -> None:
+        """Abandon the work in hand, applied and answered never, and leave the clock alone."""
+        self._queue.clear()
+        if self._working is not None:
+            self._working.cancel()
+            self._working = None
+
+    # The serial worker. It knows nothing of connections: a client that goes away cancels only
+    # the Deferred of its answer.
+
+    def _work(self) -> None:
+        """Go on with the queue until something in it takes time, or it is empty."""
+        while self._queue and self._working is None:
+            update, answer, request = self._queue.popleft()
+            cost = self.behaviour.cost(_STATES[update.state.lower()], len(update.names))
+            if cost > 0:
+                self._working = self._clock.callLater(cost, self._worked, update, answer, request)
+            else:
+                self._apply(update, answer, request)
+
+    def _worked(self, update: Update, answer: Deferred[bytes], request: Request) -> None:
+        self._working = None
+        self._apply(update, answer, request)
+        self._work()
+
+    def _apply(self, update: Update, answer: Deferred[bytes], request: Request) -> None:
+        state = ComponentState(
+            _STATES[update.state.lower()], _FLAGS[update.flag.lower()], update.message
+        )
+        for name in update.names:
+            self.components[xnames.normalise(name)] = state
+        update.applied = self._clock.seconds()
+        if not answer.called:
+            self._note_answer(update, 204)
+            request.setResponseCode(204)
+            answer.callback(b"")
+        if self._on_update is not None:
+            self._on_update(update)
+
+    def _note_answer(self, update: Update, status: int) -> None:
+        update.status = status
+        update.answered = self._clock.seconds()
+
+    # HSM's own API
+
+    @_app.route("/State/Components/BulkStateData", methods=["PATCH"])
+    @_app.route("/<path:base>/State/Components/BulkStateData", methods=["PATCH"])
+    def _bulk_update(self, request: Request, base: str = "") -> Deferred[bytes]:
+        update = Update(
+            body=_body(request),
+            received=self._clock.seconds(),
+            user_agent=request.getHeader("user-agent") or "",
+            content_type=request.getHeader("content-type") or "",
+        )
+        self.updates.append(update)
+        complaint = _read_update(update)
+        # Klein cancels this one when the client goes away; until then it is the client's answer.
+        answer: Deferred[bytes] = Deferred()
+        behaviour = self.behaviour
+        if behaviour.reset:
+            _transport(request).abortConnection()
+        elif behaviour.garbage:
+            _transport(request).write(_GARBAGE)
+            _transport(request).loseConnection()
+        elif behaviour.hang:
+            pass
+        else:
+            status = behaviour.fail_status
+            if status is None:
+                complaint = complaint or _refusal(update, behaviour)
+                status = 400 if complaint else None
+            if status is not None:
+                self._note_answer(update, status)
+                raise _ProblemError(status, complaint or "The fake HSM was told to fail.")
+            self._queue.append((update, answer, request))
+            self._work()
+        return answer
+
+    @_app.route("/service/ready", methods=["GET"])
+    @_app.route("/<path:base>/service/ready", methods=["GET"])
+    def _readiness(self, request: Request, base: str = "") -> bytes | Deferred[bytes]:
+        if self.behaviour.hang and self.behaviour.hang_ready:
+            return Deferred()
+        if not self.behaviour.ready:
+            raise _ProblemError(503, "HSM is not ready.")
+        return _json(request, {"code": 0, "message": "HSM is ready"})
+
+    @_app.route("/State/Components", methods=["GET"])
+    @_app.route("/<path:base>/State/Components", methods=["GET"])
+    def _list_components(self, request: Request, base: str = "") -> bytes:
+        listed = [_component(name, state) for name, state in self.components.items()]
+        return _json(request, {"Components": listed})
+
+    @_app.route("/State/Components/<name>", methods=["GET"])
+    @_app.route("/<path:base>/State/Components/<name>", methods=["GET"])
+    def _show_component(self, request: Request, name: str, base: str = "") -> bytes:
+        xname = xnames.parse(name)
+        if xname is None:
+            raise _ProblemError(400, f"Invalid xname '{name}'")
+        if xname not in self.components:
+            raise _ProblemError(404, f"No component '{xname}'")
+        return _json(request, _component(xname, self.components[xname]))
+
+    # Control
+
+    @_app.route("/control/behaviour", methods=["GET"])
+    def _show_behaviour(self, request: Request) -> bytes:
+        request.responseHeaders.setRawHeaders("content-type", ["application/json"])
+        return self.behaviour.as_json()
+
+    @_app.route("/control/behaviour", methods=["PATCH"])
+    def _change_behaviour(self, request: Request) -> bytes:
+        changes = _json_object(_body(request))
+        if changes is None:
+            raise _ProblemError(400, "Not a JSON object")
+        try:
+            self.behaviour = self.behaviour.merged(changes)
+        except ValueError as error:
+            raise _ProblemError(400, str(error)) from error
+        return self._show_behaviour(request)
+
+    @_app.route("/control/updates", methods=["GET"])
+    def _list_updates(self, request: Request) -> bytes:
+        text = (request.args or {}).get(b"since", [b"0"])[-1]
+        if not text.isdigit():
+            raise _ProblemError(400, "since: must be the index of an update, 0 or more")
+        since = int(text)
+        listed = [
+            {
+                "index": since + offset,
+                **asdict(update),
+                "body": update.body.decode(errors="replace"),
+            }
+            for offset, update in enumerate(self.updates[since:])
+        ]
+        return _json(request, listed)
+
+    @_app.route("/control/updates", methods=["DELETE"])
+    def _clear_updates(self, request: Request) -> bytes:
+        self.clear()
+        request.setResponseCode(204)
+        return b""
+
+    # Errors
+
+    @_app.handle_errors(_ProblemError, HTTPException)
+    def _problem(self, request: IRequest, failure: Failure) -> bytes:
+        assert isinstance(request, Request)  # Klein's types say less than twisted.web does
+        error = failure.value
+        if isinstance(error, HTTPException):
+            for name, value in error.get_headers():
+                request.responseHeaders.setRawHeaders(name, [value])
+            status, detail = error.code or 500, error.description or error.name
+        else:
+            assert isinstance(error, _ProblemError)
+            status, detail = error.status, error.detail
+        request.setResponseCode(status)
+        request.responseHeaders.setRawHeaders("content-type", ["application/problem+json"])
+        title = responses.get(status, "")
+        return orjson.dumps(
+            {"type": "about:blank", "title": title, "detail": detail, "status": status}
+        )
+
+
+def _read_update(update: Update) -> str | None:
+    """Take from the body what can be taken; say what HSM would complain about, if anything."""
+    document = _json_object(update.body)
+    if document is None:
+        return "error decoding JSON: not an object"
+    names = document.get("ComponentIDs")
+    if isinstance(names, list):
+        update.names = [name for name in names if isinstance(name, str)]
+    state, flag = document.get("State"), document.get("Flag", "OK")
+    update.state = state if isinstance(state, str) else ""
+    update.flag = flag if isinstance(flag, str) else ""
+    extended = document.get("ExtendedInfo", {})
+    message = extended.get("Message", "") if isinstance(extended, dict) else None
+    update.message = message if isinstance(message, str) else ""
+
+    if not update.names or update.names != names:
+        return "ComponentIDs must be a list of one or more names"
+    if update.state.lower() not in _STATES:
+        return f"Invalid State '{update.state}'"
+    if update.flag.lower() not in _FLAGS:
+        return f"Invalid Flag '{update.flag}'"
+    if not isinstance(message, str):
+        return "ExtendedInfo must be an object with texts"
+    invalid = next((name for name in update.names if xnames.parse(name) is None), None)
+    return None if invalid is None else f"Invalid xname '{invalid}'"
+
+
+def _refusal(update: Update, behaviour: Behaviour) -> str | None:
+    """Say which component of an update is one that was to be refused, if any."""
+    refused = {xnames.normalise(name) for name in behaviour.refuse}
+    hit = next((name for name in update.names if xnames.normalise(name) in refused), None)
+    return None if hit is None else f"The fake HSM was told to refuse '{hit}'"
+
+
+def _component(name: str, state: ComponentState) -> dict[str, str | None]:
+    return {
+        "ID": name,
+        "Type": xnames.component_type(name),
+        "State": state.state,
+        "Flag": state.flag,
+    }
+
+
+def _transport(request: Request) -> Any:
+    """Reach below HTTP: the transport that the request came on, TCP's, TLS's or one in memory."""
+    return request.channel.transport
+
+
+def _body(request: Request) -> bytes:
+    return request.content.read() if request.content is not None else b""
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _json(request: Request, document: object) -> bytes:
+    request.responseHeaders.setRawHeaders("content-type", ["application/json"])
+    return orjson.dumps(document)

@@ -1,0 +1,215 @@
+"""The command line of the simulator: what can be said, and what is refused."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from twisted.python import usage
+
+from hbtd import __version__
+from hbtd.simulator.fleet import MOST_NODES
+from hbtd.simulator.tls import split_url, trust_only
+
+
+class Event(NamedTuple):
+    """Something that happens to a share of a fleet, so many seconds after its start."""
+
+    what: str
+    """`kill`, `freeze` or `revive`."""
+
+    share: float
+    second: float
+
+
+def number(option: str, low: float, high: float = math.inf) -> Callable[[str], float]:
+    """Make a reader for the option's numbers from `low` to `high`.
+
+    The reader raises `usage.UsageError`.
+    """
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (low <= value <= high and math.isfinite(value)):
+            upper = "" if math.isinf(high) else f" to {high:g}"
+            allowed = f"a number from {low:g}{upper}{' up' if not upper else ''}"
+            raise usage.UsageError(f"{option} {text}: must be {allowed}")
+        return value
+
+    return read
+
+
+def integer(option: str, low: int, high: int) -> Callable[[str], int]:
+    """Make a reader for the option's whole numbers from `low` to `high`.
+
+    The reader raises `usage.UsageError`.
+    """
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise usage.UsageError(f"{option} {text}: must be an integer from {low} to {high}")
+        return value
+
+    return read
+
+
+def _url(text: str) -> str:
+    try:
+        split_url(text)
+    except ValueError as error:
+        raise usage.UsageError(f"--url {text}: must be an http or https URL") from error
+    return text
+
+
+def _event(what: str, text: str) -> Event:
+    share, _, second = text.partition("@")
+    try:
+        event = Event(what, float(share), float(second))
+    except ValueError:
+        event = Event(what, math.nan, math.nan)
+    if not (0 <= event.share <= 1 and 0 <= event.second < math.inf):
+        raise usage.UsageError(
+            f"--{what} {text}: must be SHARE@SECOND, such as 0.1@30, with a share from 0 to 1"
+        )
+    return event
+
+
+class _Options(usage.Options):
+    synopsis = ""
+
+    def getSynopsis(self) -> str:
+        """Give the synopsis as it is; the one inherited would put the parent's before it."""
+        return self.synopsis
+
+    def opt_version(self) -> None:
+        """Display hbtd's version and exit."""
+        print(f"hbtd {__version__}")
+        raise SystemExit(0)
+
+
+class HSMOptions(_Options):
+    """Options of `hsm`."""
+
+    synopsis = "Usage: python -m hbtd.simulator hsm [options]"
+    longdesc = (
+        "Serves a fake Hardware State Manager and prints a line for every update it applied. "
+        "GET and PATCH /control/behaviour to see and change how it misbehaves; "
+        "GET /control/updates?since=N lists the updates, DELETE /control/updates forgets them."
+    )
+    optParameters: ClassVar = [
+        ["host", None, "127.0.0.1", "Address to listen on."],
+        [
+            "port",
+            None,
+            27779,
+            "Port to listen on; 0 for any free one.",
+            integer("--port", 0, 65535),
+        ],
+        [
+            "cost_ms",
+            None,
+            0.5,
+            "Milliseconds a component of an update takes.",
+            number("--cost_ms", 0),
+        ],
+        [
+            "ready_cost_ms",
+            None,
+            None,
+            "The same for updates to Ready, if different.",
+            number("--ready_cost_ms", 0),
+        ],
+        [
+            "standby_cost_ms",
+            None,
+            2.0,
+            "The same for updates to Standby.",
+            number("--standby_cost_ms", 0),
+        ],
+    ]
+    optFlags: ClassVar = [["tls", None, "Serve HTTPS with a self-signed certificate."]]
+
+    def costs_by_state(self) -> dict[str, float]:
+        """Give the milliseconds for states whose cost is not the general one."""
+        costs = {"Ready": self["ready_cost_ms"], "Standby": self["standby_cost_ms"]}
+        return {state: cost for state, cost in costs.items() if cost is not None}
+
+
+class FleetOptions(_Options):
+    """Options of `fleet`."""
+
+    synopsis = "Usage: python -m hbtd.simulator fleet [options]"
+    longdesc = (
+        "Lets a fleet of nodes beat, prints how it goes every few seconds, and sums up at the "
+        "end. --kill, --freeze and --revive may be given any number of times."
+    )
+    optParameters: ClassVar = [
+        ["url", None, "https://localhost:28500", "Base URL of hbtd.", _url],
+        ["nodes", None, 100, "How many nodes.", integer("--nodes", 1, MOST_NODES)],
+        ["period", None, 3.0, "Seconds between a node's heartbeats.", number("--period", 0.001)],
+        [
+            "jitter",
+            None,
+            0.1,
+            "How irregular they are, as a fraction of the period.",
+            number("--jitter", 0, 0.99),
+        ],
+        ["connections", None, 16, "Connections shared.", integer("--connections", 1, 10_000)],
+        ["seconds", None, 0.0, "Stop after so long; 0: when interrupted.", number("--seconds", 0)],
+        ["seed", None, 0, "Seed of all that is random.", integer("--seed", 0, 2**63)],
+        ["ca", None, None, "PEM file to verify hbtd's certificate; without it, nobody does."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Event] = []
+        """What is to happen, in the order of the command line."""
+
+        self.ca: bytes | None = None
+        """The PEM bundle that `--ca` named."""
+
+    def opt_kill(self, value: str) -> None:
+        """Power off a share of those beating, as SHARE@SECOND (0.1@30: a tenth after 30 s)."""
+        self.events.append(_event("kill", value))
+
+    def opt_freeze(self, value: str) -> None:
+        """Hang a share of those beating, as SHARE@SECOND."""
+        self.events.append(_event("freeze", value))
+
+    def opt_revive(self, value: str) -> None:
+        """Bring back a share of those silent, as SHARE@SECOND."""
+        self.events.append(_event("revive", value))
+
+    def postOptions(self) -> None:
+        """Read the certificates; raises `usage.UsageError` if they can't be used."""
+        path = self["ca"]
+        if path is None:
+            return
+        try:
+            self.ca = Path(path).read_bytes()
+            trust_only(self.ca, split_url(self["url"]).hostname or "")
+        except (OSError, ValueError) as error:
+            raise usage.UsageError(f"--ca {path}: must be a PEM file: {error}") from error
+
+
+class SimulatorOptions(_Options):
+    """Options of `python -m hbtd.simulator`: which part of the world to play."""
+
+    synopsis = "Usage: python -m hbtd.simulator COMMAND [options]"
+    subCommands: ClassVar[list[list[Any]]] = [
+        ["hsm", None, HSMOptions, "Serve a fake Hardware State Manager."],
+        ["fleet", None, FleetOptions, "Let a fleet of nodes send heartbeats."],
+    ]
+
+    def postOptions(self) -> None:
+        """Insist on a command; raises `usage.UsageError`."""
+        if self.subCommand is None:
+            names = ", ".join(str(row[0]) for row in self.subCommands)
+            raise usage.UsageError(f"which command? One of: {names}")

@@ -1,0 +1,70 @@
+"""`mem:`, the store that lives as long as the process."""
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from hbtd.store.interface import IStore
+from hbtd.tracker.transitions import Judgement
+
+
+@implementer(IStore)
+class MemoryStore:
+    """Keeps judgements in dicts; see `IStore`."""
+
+    def __init__(self) -> None:
+        self._standing: dict[str, Judgement] = {}
+        self._undelivered: dict[str, Judgement] = {}
+        self._open = False
+
+    def open(self) -> Deferred[None]:
+        """Become usable."""
+        self._open = True
+        return succeed(None)
+
+    def close(self) -> Deferred[None]:
+        """Stop being usable; opened again, it knows what it knew."""
+        self._open = False
+        return succeed(None)
+
+    def commit(self, judgements: Sequence[Judgement]) -> Deferred[None]:
+        """Keep judgements as not delivered."""
+        for judgement in judgements:
+            # Taken out first, so that it goes to the end: the order is that of the commits.
+            self._standing.pop(judgement.component, None)
+            self._undelivered.pop(judgement.component, None)
+            self._standing[judgement.component] = judgement
+            self._undelivered[judgement.component] = judgement
+        return succeed(None)
+
+    def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
+        """Note that HSM has acknowledged these."""
+        for judgement in judgements:
+            if self._undelivered.get(judgement.component) == judgement:
+                del self._undelivered[judgement.component]
+                if not judgement.transition.alarming:
+                    del self._standing[judgement.component]
+        return succeed(None)
+
+    def forget(self, xname: str) -> Deferred[None]:
+        """Drop a component's judgement."""
+        self._standing.pop(xname, None)
+        self._undelivered.pop(xname, None)
+        return succeed(None)
+
+    def undelivered(self) -> Deferred[list[Judgement]]:
+        """Get what HSM has yet to acknowledge."""
+        return succeed(list(self._undelivered.values()))
+
+    def standing(self) -> Deferred[list[Judgement]]:
+        """Get all that is kept."""
+        return succeed(list(self._standing.values()))
+
+    def usable(self) -> bool:
+        """Whether it is open."""
+        return self._open
+
+    def health(self) -> str:
+        """Say so in the words that the field's clients look for."""
+        return "Initialization key present: HBTD_OK" if self._open else "Not initialized"

@@ -1,0 +1,1 @@
+"""Telemetry: every transition published on Kafka."""

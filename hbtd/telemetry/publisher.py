@@ -1,0 +1,260 @@
+"""The Kafka publisher: a queue that never blocks, and a thread that may."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from threading import Condition, Thread
+from time import monotonic
+from typing import Any, Protocol
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError, KafkaTimeoutError
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from hbtd.params import LiveParams, Params, TelemetryAddress
+from hbtd.telemetry import messages
+from hbtd.tracker.transitions import Judgement
+
+MAX_WAITING = 100_000
+"""Messages that wait for Kafka; beyond, the oldest are dropped."""
+
+_BATCH = 500
+"""Messages given to Kafka at a time, the next when all of these are acknowledged."""
+
+_PATIENCE = 5.0
+"""Seconds without an acknowledgement after which Kafka counts as gone."""
+
+_RETRY = 2.0
+"""Seconds before another producer is tried."""
+
+_SLICE = 0.25
+"""Seconds for which the thread is deaf to being told to stop."""
+
+
+class Producer(Protocol):
+    """What is needed of a `kafka.KafkaProducer`."""
+
+    def send(self, topic: str, value: bytes, key: bytes) -> Any:
+        """Take a message; gives a future. May block until the topic is known."""
+
+    def partitions_for(self, topic: str) -> Any:
+        """Get the topic's partitions; raises `KafkaError` if they can't be had."""
+
+    def close(self, timeout: float) -> None:
+        """Give up."""
+
+
+ProducerFactory = Callable[[TelemetryAddress], Producer]
+"""Makes a producer that is connected; blocks, and raises `KafkaError` when it can't be."""
+
+
+def kafka_producer(address: TelemetryAddress, **settings: Any) -> Producer:
+    """Make kafka-python's idempotent producer, with further settings of its own.
+
+    It retries by itself, in order, for as long as Kafka is away: what it has taken it need not be
+    given again.
+    """
+    return KafkaProducer(  # type: ignore[no-any-return]  # kafka-python is not typed
+        **{
+            "bootstrap_servers": f"{address.host}:{address.port}",
+            "client_id": "hbtd",
+            "bootstrap_timeout_ms": 5_000,
+            "max_block_ms": 5_000,
+            "delivery_timeout_ms": 2**31 - 1,
+            "reconnect_backoff_max_ms": 5_000,
+            "metrics_enabled": False,
+            **settings,
+        }
+    )
+
+
+class Publisher(Service):
+    """Publishes judgements on Kafka, in order, each at least once.
+
+    `tell` only puts them into a queue. A thread of its own, which alone touches the producer,
+    sends them in batches. While Kafka is away they wait in memory; when there are too many the
+    oldest are dropped, and counted. Follows `Use_telemetry` and `Telemetry_host`.
+    """
+
+    _log = Logger()
+
+    def __init__(self, params: LiveParams, make_producer: ProducerFactory) -> None:
+        self._params = params
+        self._make_producer = make_producer
+        # Guards all of the following, and wakes the thread when something has changed.
+        self._changed = Condition()
+        self._waiting: deque[Judgement] = deque()
+        self._batch: list[Judgement] = []
+        self._address: TelemetryAddress | None = None
+        self._stop_at: float | None = None
+        self._thread: Thread | None = None
+        self._said: bool | None = None
+        self._connected_once = False
+        self.connected = False
+        """Whether Kafka takes messages."""
+        self.published_count = 0
+        """How many messages Kafka has acknowledged."""
+        self.dropped_count = 0
+        """How many messages were dropped because too many were waiting."""
+        params.on_change(self._params_changed)
+
+    @property
+    def pending_count(self) -> int:
+        """How many messages Kafka has yet to acknowledge."""
+        return len(self._waiting) + len(self._batch)
+
+    def health(self) -> str:
+        """Tell people how Kafka is."""
+        if self.connected:
+            return "Connected and OPEN"
+        return "Connected and CLOSED" if self._connected_once else "Not Connected"
+
+    def tell(self, judgements: Sequence[Judgement]) -> None:
+        """Have these published; never blocks. Without a Kafka to publish on, does nothing."""
+        with self._changed:
+            if self._address is None:
+                return
+            self._waiting.extend(judgements)
+            while len(self._waiting) > MAX_WAITING:
+                self._waiting.popleft()
+                self.dropped_count += 1
+            self._changed.notify()
+
+    def startService(self) -> None:
+        """Connect, if there is something to connect to."""
+        super().startService()
+        self._address = self._params.current.telemetry_address
+        if self._address is None:
+            self._log.info("Nothing is published: no telemetry host is given, or not to be used.")
+        self._thread = Thread(target=self._work, name="hbtd-telemetry", daemon=True)
+        self._thread.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Publish what waits, for at most `sm_timeout` seconds, and stop."""
+        super().stopService()
+        with self._changed:
+            self._stop_at = monotonic() + self._params.current.sm_timeout
+            self._changed.notify()
+        assert self._thread is not None
+        return deferToThread(self._thread.join)
+
+    def _params_changed(self, old: Params, new: Params) -> None:
+        with self._changed:
+            if self.running and self._address != new.telemetry_address:
+                self._address = new.telemetry_address
+                self._said = None
+                self._connected_once = False
+                if self._address is None:
+                    self._waiting.clear()
+                self._changed.notify()
+
+    # What follows runs in the thread.
+
+    def _work(self) -> None:
+        """Keep a producer for the present address, and feed it."""
+        while True:
+            with self._changed:
+                address = self._address
+                if self._over(address):
+                    break
+                if address is None:
+                    self._changed.wait()
+                    continue
+            try:
+                producer = self._make_producer(address)
+            except Exception as error:  # noqa: BLE001  # whatever a library thinks of
+                self._gone(address, error)
+                self._rest(address)
+                continue
+            try:
+                self._feed(producer, address)
+            except Exception as error:  # noqa: BLE001
+                self._gone(address, error)
+            finally:
+                self.connected = False
+                producer.close(timeout=0)
+            self._rest(address)
+        if self.pending_count:
+            self._log.warn("{count} messages were not published.", count=self.pending_count)
+
+    def _over(self, address: TelemetryAddress | None) -> bool:
+        """Whether it is time to end. Call with the lock held."""
+        if self._stop_at is None:
+            return False
+        return address is None or not self.pending_count or monotonic() >= self._stop_at
+
+    def _rest(self, address: TelemetryAddress) -> None:
+        """Wait a little before the next attempt."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._address != address or self._stop_at is not None, _RETRY
+            )
+
+    def _feed(self, producer: Producer, address: TelemetryAddress) -> None:
+        """Give the producer batch after batch, until it fails or is no longer the one to use."""
+        producer.partitions_for(address.topic)
+        self._here(address)
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: (
+                        self.pending_count or self._address != address or self._stop_at is not None
+                    )
+                )
+                if self._address != address or self._over(address):
+                    return
+                if not self._batch:
+                    self._batch = list(islice(self._waiting, _BATCH))
+                    for _ in self._batch:
+                        self._waiting.popleft()
+            futures = [
+                producer.send(address.topic, value=messages.value(each), key=messages.key(each))
+                for each in self._batch
+            ]
+            if not self._acknowledged(futures, address):
+                return
+            with self._changed:
+                self.published_count += len(self._batch)
+                self._batch = []
+
+    def _acknowledged(self, futures: Sequence[Any], address: TelemetryAddress) -> bool:
+        """Wait for Kafka's acknowledgement of a batch; raises what it failed with.
+
+        False if there is no more waiting for it: the batch is to go elsewhere, or time is up.
+        """
+        began = monotonic()
+        for future in futures:
+            while True:
+                try:
+                    future.get(timeout=_SLICE)
+                except KafkaTimeoutError:
+                    if future.is_done:
+                        raise
+                else:
+                    break
+                with self._changed:
+                    if self._address != address or self._over(address):
+                        return False
+                if monotonic() - began > _PATIENCE:
+                    self._gone(address, KafkaError(f"no acknowledgement for {_PATIENCE:.0f} s"))
+        self._here(address)
+        return True
+
+    def _here(self, address: TelemetryAddress) -> None:
+        self.connected = self._connected_once = True
+        if self._said is not True:
+            self._said = True
+            self._log.info("Kafka at {host}:{port} takes messages.", **address._asdict())
+
+    def _gone(self, address: TelemetryAddress, error: Exception) -> None:
+        self.connected = False
+        if self._said is not False:
+            self._said = False
+            self._log.warn(
+                "Kafka at {host}:{port} takes no messages now, they wait: {error}",
+                error=f"{type(error).__name__}: {error}",
+                **address._asdict(),
+            )

@@ -1,0 +1,180 @@
+"""TLS: certificates to serve with, and whom to trust."""
+
+import socket
+from datetime import datetime, timedelta, timezone
+from ipaddress import IPv4Address, IPv6Address
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from OpenSSL import SSL, crypto
+from twisted.internet.abstract import isIPAddress
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    TLSVersion,
+    trustRootFromCertificates,
+)
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.web.client import BrowserLikePolicyForHTTPS
+from twisted.web.iweb import IPolicyForHTTPS
+from zope.interface import implementer
+
+_EPHEMERAL_LIFETIME = timedelta(days=825)
+"""How long a certificate made at start is good: longer than any process should run."""
+
+
+_SigningKey = (
+    rsa.RSAPrivateKey
+    | ec.EllipticCurvePrivateKey
+    | ed25519.Ed25519PrivateKey
+    | ed448.Ed448PrivateKey
+)
+
+
+class TLSUnusable(Exception):
+    """A certificate, key or bundle that can't be used; the message says which and why."""
+
+
+class Identity:
+    """A certificate chain with its private key."""
+
+    def __init__(self, chain: list[x509.Certificate], key: _SigningKey) -> None:
+        self.chain = chain
+        self.key = key
+
+    @property
+    def fingerprint(self) -> str:
+        """The certificate's SHA-256 fingerprint, as openssl writes it."""
+        return self.chain[0].fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def load_identity(cert_path: str, key_path: str) -> Identity:
+    """Read a PEM chain, the server's own certificate first, and its PEM key.
+
+    Raises `TLSUnusable` when a file can't be read or does not hold what it should, when the two do
+    not belong together, or when the certificate has expired.
+    """
+    chain = _load_certificates(cert_path)
+    try:
+        key = load_pem_private_key(_read(key_path), password=None)
+    except (ValueError, TypeError) as error:
+        raise TLSUnusable(f"{key_path} holds no usable unencrypted PEM key: {error}") from error
+    if not isinstance(key, _SigningKey):
+        raise TLSUnusable(f"{key_path} holds a key that is neither RSA, ECDSA nor EdDSA")
+    if key.public_key() != chain[0].public_key():
+        raise TLSUnusable(f"{key_path} is not the key of the certificate in {cert_path}")
+    expiry = chain[0].not_valid_after_utc
+    if expiry < datetime.now(timezone.utc):
+        raise TLSUnusable(f"the certificate in {cert_path} has expired on {expiry:%Y-%m-%d}")
+    return Identity(chain, key)
+
+
+def ephemeral_identity() -> Identity:
+    """Make a self-signed certificate for this host, good until the process ends."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    host = socket.gethostname()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
+    now = datetime.now(timezone.utc)
+    names = [x509.DNSName(each) for each in dict.fromkeys((host, "localhost"))]
+    addresses = [x509.IPAddress(IPv4Address("127.0.0.1")), x509.IPAddress(IPv6Address("::1"))]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + _EPHEMERAL_LIFETIME)
+        .add_extension(x509.SubjectAlternativeName([*names, *addresses]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return Identity([certificate], key)
+
+
+def server_options(identity: Identity, client_ca_path: str = "") -> CertificateOptions:
+    """Make what TLS connections are served with: 1.2 or newer.
+
+    With a bundle of authorities, clients may present certificates; one that none of these signed
+    is refused. Raises `TLSUnusable`.
+    """
+    own, *others = (crypto.X509.from_cryptography(each) for each in identity.chain)
+    options = CertificateOptions(
+        privateKey=crypto.PKey.from_cryptography_key(identity.key),  # type: ignore[arg-type]
+        certificate=own,
+        extraCertChain=others,
+        raiseMinimumTo=TLSVersion.TLSv1_2,
+        acceptableProtocols=[b"http/1.1"],
+    )
+    if client_ca_path:
+        authorities = _load_certificates(client_ca_path)
+        context = options.getContext()
+        trusted = context.get_cert_store()
+        assert trusted is not None
+        for authority in authorities:
+            trusted.add_cert(crypto.X509.from_cryptography(authority))
+        context.set_client_ca_list(
+            [crypto.X509.from_cryptography(a).get_subject() for a in authorities]
+        )
+        context.set_verify(SSL.VERIFY_PEER, lambda _conn, _cert, _errno, _depth, ok: bool(ok))
+    return options
+
+
+def client_policy(trust: str) -> IPolicyForHTTPS:
+    """Make the policy by which an https peer is trusted.
+
+    `system`: what the system trusts; `insecure`: anybody; else the path of a PEM bundle of
+    authorities. Raises `TLSUnusable`.
+    """
+    if trust == "insecure":
+        return TrustAnybody()
+    if trust == "system":
+        return BrowserLikePolicyForHTTPS()
+    authorities = [
+        Certificate(crypto.X509.from_cryptography(each)) for each in _load_certificates(trust)
+    ]
+    return BrowserLikePolicyForHTTPS(trustRootFromCertificates(authorities))
+
+
+@implementer(IPolicyForHTTPS, IOpenSSLClientConnectionCreator)
+class TrustAnybody:
+    """Encrypts, without asking to whom."""
+
+    def __init__(self) -> None:
+        self._context = CertificateOptions(
+            verify=False, raiseMinimumTo=TLSVersion.TLSv1_2
+        ).getContext()
+        self._hostname: bytes | None = None
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
+        """Make connections to this host."""
+        creator = TrustAnybody()
+        creator._context, creator._hostname = self._context, hostname
+        return creator
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """Make one connection."""
+        connection = SSL.Connection(self._context, None)
+        if self._hostname and not isIPAddress(self._hostname.decode("ascii")):
+            connection.set_tlsext_host_name(self._hostname)
+        return connection
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise TLSUnusable(f"{path} can't be read: {error.strerror}") from error
+
+
+def _load_certificates(path: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(_read(path))
+    except ValueError as error:
+        raise TLSUnusable(f"{path} holds no usable PEM certificates: {error}") from error

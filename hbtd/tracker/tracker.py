@@ -1,0 +1,129 @@
+"""The tracker: the truth about who was heard when, in memory."""
+
+from collections import OrderedDict
+
+from hbtd.tracker.transitions import Judgement, Transition
+
+
+class Component:
+    """What is known of a component that is not dead: its last heartbeat."""
+
+    __slots__ = ("last_heard", "status", "timestamp")
+
+    def __init__(self, last_heard: float, timestamp: str, status: str) -> None:
+        self.last_heard = last_heard
+        """When it was last heard, in observed seconds."""
+        self.timestamp = timestamp
+        """What the sender gave as the time, verbatim."""
+        self.status = status
+        """What the sender gave as its status."""
+
+
+class Tracker:
+    """Follows components through started, warned, restarted and died.
+
+    Living components stand in two queues, the healthy and the warned, each in the order in which
+    they were last heard: a beat moves its component to the end, so that those overdue are always
+    in front. A beat therefore costs the same however many components there are, a sweep only
+    what it changes, and changing the times needs no rebuilding. (An `OrderedDict` is such a queue;
+    a plain dict is not: finding its first key again gets slow when many were taken from the front.)
+
+    Times are observed seconds and must not go back from one call to the next.
+    """
+
+    def __init__(self) -> None:
+        self._healthy: OrderedDict[str, Component] = OrderedDict()
+        self._warned: OrderedDict[str, Component] = OrderedDict()
+        self._dead: set[str] = set()
+        # A status is one of a few words sent a million times; keep one copy of each.
+        self._statuses: dict[str, str] = {}
+        self.beats = 0
+        """How many heartbeats were taken."""
+
+    def beat(self, xname: str, at: float, timestamp: str, status: str) -> Judgement | None:
+        """Note a heartbeat; tells the transition that it makes, if any.
+
+        `xname` must be valid and in normal form.
+        """
+        self.beats += 1
+        component = self._healthy.get(xname)
+        if component is not None:
+            component.last_heard = at
+            component.timestamp = timestamp
+            if component.status != status:
+                component.status = self._shared(status)
+            self._healthy.move_to_end(xname)
+            return None
+        if self._warned.pop(xname, None) is not None:
+            transition = Transition.RESTARTED
+        else:
+            self._dead.discard(xname)
+            transition = Transition.STARTED
+        self._healthy[xname] = Component(at, timestamp, self._shared(status))
+        return Judgement(xname, transition, timestamp)
+
+    def sweep(self, at: float, warntime: float, errtime: float, limit: int) -> list[Judgement]:
+        """Judge who has been silent for too long, at most `limit` components.
+
+        Silent for `errtime` seconds or more: died. For `warntime` or more: warned, once. The
+        longest silent come first; fewer than `limit` judgements means that all are made.
+        """
+        judgements: list[Judgement] = []
+        while self._warned and len(judgements) < limit:
+            xname, component = next(iter(self._warned.items()))
+            if at - component.last_heard < errtime:
+                break
+            del self._warned[xname]
+            self._dead.add(xname)
+            judgements.append(Judgement(xname, Transition.DIED, component.timestamp))
+        while self._healthy and len(judgements) < limit:
+            xname, component = next(iter(self._healthy.items()))
+            silent = at - component.last_heard
+            if silent >= errtime:
+                self._dead.add(xname)
+                transition = Transition.DIED
+            elif silent >= warntime:
+                self._warned[xname] = component
+                transition = Transition.WARNED
+            else:
+                break
+            del self._healthy[xname]
+            judgements.append(Judgement(xname, transition, component.timestamp))
+        return judgements
+
+    def heartbeating(self, xname: str, at: float, errtime: float) -> bool:
+        """Whether a component was heard less than `errtime` seconds ago."""
+        component = self._healthy.get(xname) or self._warned.get(xname)
+        return component is not None and at - component.last_heard < errtime
+
+    def forget(self, xname: str) -> bool:
+        """Stop following a component, without a judgement; tells whether it was known."""
+        known = xname in self
+        self._healthy.pop(xname, None)
+        self._warned.pop(xname, None)
+        self._dead.discard(xname)
+        return known
+
+    def __contains__(self, xname: str) -> bool:
+        return xname in self._healthy or xname in self._warned or xname in self._dead
+
+    @property
+    def healthy(self) -> int:
+        """How many components beat as they should."""
+        return len(self._healthy)
+
+    @property
+    def warned(self) -> int:
+        """How many components have been warned about and are neither back nor dead."""
+        return len(self._warned)
+
+    @property
+    def dead(self) -> int:
+        """How many components have died and not come back."""
+        return len(self._dead)
+
+    def _shared(self, status: str) -> str:
+        # Bounded, for the senders choose the words.
+        if len(self._statuses) < 1000:
+            return self._statuses.setdefault(status, status)
+        return self._statuses.get(status, status)

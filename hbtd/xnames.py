@@ -1,0 +1,239 @@
+"""Xnames: how components of the machine are named, and which names are valid.
+
+An xname says where a component sits, outermost first: `x1000c0s0b0n0` is cabinet 1000, chassis
+0, slot 0, board 0, node 0. Names are compared in their normal form only, the one that HSM uses;
+two spellings of one name are one component.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+
+class ComponentType(NamedTuple):
+    """One kind of component: its name, the kind that contains it, an example, its pattern."""
+
+    name: str
+    parent: str | None
+    example: str
+    pattern: str
+
+
+COMPONENT_TYPES: Final = (
+    ComponentType("All", None, "all", r"all"),
+    ComponentType("AllSvc", None, "all_svc", r"all_svc"),
+    ComponentType("AllComp", None, "all_comp", r"all_comp"),
+    ComponentType("Partition", None, "p0", r"p([0-9]+)([.]([0-9]+))?"),
+    ComponentType("System", None, "s0", r"s0"),
+    ComponentType("SMSBox", None, "sms0", r"sms([0-9]+)"),
+    ComponentType("CDU", "System", "d0", r"d([0-9]+)"),
+    ComponentType("CDUMgmtSwitch", "CDU", "d0w0", r"d([0-9]+)w([0-9]+)"),
+    ComponentType("CabinetCDU", "Cabinet", "x1000d0", r"x([0-9]{1,4})d([0-1])"),
+    ComponentType("CabinetPDUController", "Cabinet", "x1000m0", r"x([0-9]{1,4})m([0-3])"),
+    ComponentType(
+        "CabinetPDU", "CabinetPDUController", "x1000m0p0", r"x([0-9]{1,4})m([0-3])p([0-7])"
+    ),
+    ComponentType(
+        "CabinetPDUNic", "CabinetPDUController", "x1000m0i0", r"x([0-9]{1,4})m([0-3])i([0-3])"
+    ),
+    ComponentType(
+        "CabinetPDUOutlet",
+        "CabinetPDU",
+        "x1000m0p0j1",
+        r"x([0-9]{1,4})m([0-3])p([0-7])j([1-9][0-9]*)",
+    ),
+    ComponentType(
+        "CabinetPDUPowerConnector",
+        "CabinetPDU",
+        "x1000m0p0v1",
+        r"x([0-9]{1,4})m([0-3])p([0-7])v([1-9][0-9]*)",
+    ),
+    ComponentType("CEC", "Cabinet", "x1000e0", r"x([0-9]{1,4})e([0-1])"),
+    ComponentType("Cabinet", "System", "x1000", r"x([0-9]{1,4})"),
+    ComponentType("CabinetBMC", "Cabinet", "x1000b0", r"x([0-9]{1,4})b([0])"),
+    ComponentType("Chassis", "Cabinet", "x1000c0", r"x([0-9]{1,4})c([0-7])"),
+    ComponentType("ChassisBMC", "Chassis", "x1000c0b0", r"x([0-9]{1,4})c([0-7])b([0])"),
+    ComponentType(
+        "ChassisBMCNic", "ChassisBMC", "x1000c0b0i0", r"x([0-9]{1,4})c([0-7])b([0])i([0-3])"
+    ),
+    ComponentType("CMMFpga", "Chassis", "x1000c0f0", r"x([0-9]{1,4})c([0-7])f([0])"),
+    ComponentType("CMMRectifier", "Chassis", "x1000c0t0", r"x([0-9]{1,4})c([0-7])t([0-9])"),
+    ComponentType("ComputeModule", "Chassis", "x1000c0s0", r"x([0-9]{1,4})c([0-7])s([0-9]+)"),
+    ComponentType(
+        "StorageGroup",
+        "Node",
+        "x1000c0s0b0n0g0",
+        r"x([0-9]{1,4})c([0-7])s([0-9]+)b([0-9]+)n([0-9]+)g([0-9]+)",
+    ),
+    ComponentType(
+        "Drive",
+        "StorageGroup",
+        "x1000c0s0b0n0g0k0",
+        r"x([0-9]{1,4})c([0-7])s([0-9]+)b([0-9]+)n([0-9]+)g([0-9]+)k([0-9]+)",
+    ),
+    ComponentType(
+        "NodeFpga",
+        "NodeEnclosure",
+        "x1000c0s0b0f0",
+        r"x([0-9]{1,4})c([0-7])s([0-9]+)b([0-9]+)f([0])",
+    ),
+    ComponentType(
+        "NodeBMC", "ComputeModule", "x1000c0s0b0", r"x([0-9]{1,4})c([0-7])s([0-9]+)b([0-9]+)"
+    ),
+    ComponentType(
+        "NodeBMCNic", "NodeBMC", "x1000c0s0b0i0", r"x([0-9]{1,4})c([0-7])s([0-9]+)b([0-9]+)i([0-3])"
+    ),
+    ComponentType(
+        "NodeEnclosure", "ComputeModule", "x1000c0s0e0", r"x([0-9]{1,4})c([0-7])s([0-9]+)e([0-9]+)"
+    ),
+    ComponentType(
+        "NodeEnclosurePowerSupply",
+        "NodeEnclosure",
+        "x1000c0s0e0t0",
+        r"x([0-9]{1,4})c([0-7])s([0-9]+)e([0-9]+)t([0-9]+)",
+    ),
+    ComponentType(
+        "NodePowerConnector",
+        "ComputeModule",
+        "x1000c0s0j1",
+        r"x([0-9]{1,4})c([0-7])s([0-9]+)[jv]([1-2])",
+    ),
+    ComponentType(
+        "HSNBoard", "RouterModule", "x1000c0r0e0", r"x([0-9]{1,4})c([0-7])r([0-9]+)e([0-9]+)"
+    ),
+    ComponentType(
+        "Node", "NodeBMC", "x1000c0s0b0n0", r"x([0-9]{1,4})c([0-7])s([0-9]+)b([0-9]+)n([0-9]+)"
+    ),
+    ComponentType(
+        "VirtualNode",
+        "Node",
+        "x1000c0s0b0n0v0",
+        r"x([0-9]{1,4})c([0-7])s([0-9]+)b([0-9]+)n([0-9]+)v([0-9]+)",
+    ),
+    ComponentType(
+        "NodeNic",
+        "Node",
+        "x1000c0s0b0n0i0",
+        r"x([0-9]{1,4})c([0-7])s([0-9]+)b([0-9]+)n([0-9]+)i([0-3])",
+    ),
+    ComponentType(
+        "NodeHsnNic",
+        "Node",
+        "x1000c0s0b0n0h0",
+        r"x([0-9]{1,4})c([0-7])s([0-9]+)b([0-9]+)n([0-9]+)h([0-3])",
+    ),
+    ComponentType(
+        "NodeAccel",
+        "Node",
+        "x1000c0s0b0n0a0",
+        r"x([0-9]{1,4})c([0-7])s([0-9]+)b([0-9]+)n([0-9]+)a([0-9]+)",
+    ),
+    ComponentType(
+        "NodeAccelRiser",
+        "Node",
+        "x1000c0s0b0n0r0",
+        r"x([0-9]{1,4})c([0-7])s([0-9]+)b([0-9]+)n([0-9]+)r([0-7])",
+    ),
+    ComponentType(
+        "Memory",
+        "Node",
+        "x1000c0s0b0n0d0",
+        r"x([0-9]{1,4})c([0-7])s([0-9]+)b([0-9]+)n([0-9]+)d([0-9]+)",
+    ),
+    ComponentType(
+        "Processor",
+        "Node",
+        "x1000c0s0b0n0p0",
+        r"x([0-9]{1,4})c([0-7])s([0-9]+)b([0-9]+)n([0-9]+)p([0-3])",
+    ),
+    ComponentType("RouterModule", "Chassis", "x1000c0r0", r"x([0-9]{1,4})c([0-7])r([0-9]+)"),
+    ComponentType(
+        "RouterFpga", "RouterModule", "x1000c0r0f0", r"x([0-9]{1,4})c([0-7])r([0-9]+)f([01])"
+    ),
+    ComponentType(
+        "RouterTOR", "RouterModule", "x1000c0r0t0", r"x([0-9]{1,4})c([0-7])r([0-9]+)t([0-9]+)"
+    ),
+    ComponentType(
+        "RouterTORFpga",
+        "RouterTOR",
+        "x1000c0r0t0f0",
+        r"x([0-9]{1,4})c([0-7])r([0-9]+)t([0-9]+)f([0-1])",
+    ),
+    ComponentType(
+        "RouterBMC", "RouterModule", "x1000c0r0b0", r"x([0-9]{1,4})c([0-7])r([0-9]+)b([0-9]+)"
+    ),
+    ComponentType(
+        "RouterBMCNic",
+        "RouterBMC",
+        "x1000c0r0b0i0",
+        r"x([0-9]{1,4})c([0-7])r([0-9]+)b([0-9]+)i([0-3])",
+    ),
+    ComponentType(
+        "RouterPowerConnector",
+        "RouterModule",
+        "x1000c0r0v1",
+        r"x([0-9]{1,4})c([0-7])r([0-9]+)v([1-2])",
+    ),
+    ComponentType(
+        "HSNAsic", "RouterModule", "x1000c0r0a0", r"x([0-9]{1,4})c([0-7])r([0-9]+)a([0-3])"
+    ),
+    ComponentType(
+        "HSNConnector",
+        "RouterModule",
+        "x1000c0r0j1",
+        r"x([0-9]{1,4})c([0-7])r([0-9]+)j([1-9][0-9]*)",
+    ),
+    ComponentType(
+        "HSNConnectorPort",
+        "HSNConnector",
+        "x1000c0r0j1p0",
+        r"x([0-9]{1,4})c([0-7])r([0-9]+)j([1-9][0-9]*)p([012])",
+    ),
+    ComponentType(
+        "HSNLink", "HSNAsic", "x1000c0r0a0l0", r"x([0-9]{1,4})c([0-7])r([0-9]+)a([0-3])l([0-9]+)"
+    ),
+    ComponentType("MgmtSwitch", "Chassis", "x1000c0w1", r"x([0-9]{1,4})c([0-7])w([1-9][0-9]*)"),
+    ComponentType(
+        "MgmtSwitchConnector",
+        "MgmtSwitch",
+        "x1000c0w1j1",
+        r"x([0-9]{1,4})c([0-7])w([1-9][0-9]*)j([1-9][0-9]*)",
+    ),
+    ComponentType(
+        "MgmtHLSwitchEnclosure", "Chassis", "x1000c0h1", r"x([0-9]{1,4})c([0-7])h([1-9][0-9]*)"
+    ),
+    ComponentType(
+        "MgmtHLSwitch",
+        "MgmtHLSwitchEnclosure",
+        "x1000c0h1s1",
+        r"x([0-9]{1,4})c([0-7])h([1-9][0-9]*)s([1-9])",
+    ),
+)
+"""All kinds of components that can have a name, each with the pattern of its normal form."""
+
+# One alternation; the names of the groups tell the types apart.
+_VALID: Final = re.compile("|".join(f"(?P<{t.name}>{t.pattern})" for t in COMPONENT_TYPES))
+_LEADING_ZEROS: Final = re.compile("(?<![0-9])0+(?=[0-9])")
+
+# The longest names are those of drives and the like: seven letters and as many numbers. Whatever
+# is longer than this is no name, and is not worth a closer look.
+_LONGEST: Final = 255
+
+
+def normalise(name: str) -> str:
+    """Bring a name into HSM's normal form: trimmed, no leading zeros, lower case.
+
+    Works on anything; the result may still not be a valid xname.
+    """
+    return _LEADING_ZEROS.sub("", name.strip()).lower()
+
+
+def component_type(xname: str) -> str | None:
+    """Tell the type of a name in normal form, such as `Node`; `None` if it is not valid."""
+    match = _VALID.fullmatch(xname) if len(xname) <= _LONGEST else None
+    return match.lastgroup if match else None
+
+
+def parse(name: str) -> str | None:
+    """Give the normal form of a name if that is a valid xname, else `None`."""
+    xname = normalise(name) if len(name) <= _LONGEST else ""
+    return xname if component_type(xname) else None

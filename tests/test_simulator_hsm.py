@@ -1,0 +1,416 @@
+"""The fake HSM behaves as the real one does, and misbehaves as it is told to."""
+
+from typing import Any
+
+import orjson
+import treq
+from treq.client import HTTPClient
+from treq.testing import StubTreq
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import Agent, ResponseFailed, ResponseNeverReceived
+from twisted.web.server import Site
+
+from hbtd.simulator.behaviour import Behaviour
+from hbtd.simulator.fake_hsm import ComponentState, FakeHSM, Update
+
+BASE = "http://hsm.example/hsm/v1"
+
+
+def bulk(*names: str, state: Any = "Ready", flag: Any = "OK", message: str = "hello") -> bytes:
+    """Encode a bulk update as hbtd sends it."""
+    return orjson.dumps(
+        {
+            "ComponentIDs": names,
+            "State": state,
+            "Flag": flag,
+            "ExtendedInfo": {"ID": "", "Message": message, "Flag": ""},
+        }
+    )
+
+
+class MemoryTestCase(SynchronousTestCase):
+    """Holds a fake HSM, its clock, and a client joined to it in memory."""
+
+    def setUp(self):
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.told: list[Update] = []
+        self.hsm = FakeHSM(self.clock, on_update=self.told.append)
+        self.client: Any = StubTreq(self.hsm.resource())
+
+    def update(self, body: bytes, base: str = BASE) -> Any:
+        """Send a bulk update."""
+        return self.client.patch(
+            f"{base}/State/Components/BulkStateData",
+            data=body,
+            headers={"User-Agent": "tester", "Content-Type": "application/json"},
+        )
+
+    def advance(self, seconds: float) -> None:
+        """Let time go by, and the answers through."""
+        self.clock.advance(seconds)
+        self.client.flush()
+
+    def status(self, answer: Deferred[Any]) -> Any:
+        """Give the status of an answer that must be there."""
+        return self.successResultOf(answer).code
+
+    def problem(self, answer: Deferred[Any]) -> tuple[int, str]:
+        """Give status and detail of an answer that must be a problem document."""
+        response = self.successResultOf(answer)
+        self.assertEqual(
+            response.headers.getRawHeaders("content-type"), ["application/problem+json"]
+        )
+        problem = self.successResultOf(treq.json_content(response))
+        self.assertEqual(problem["status"], response.code)
+        return response.code, problem["detail"]
+
+    def get(self, url: str) -> Any:
+        """Give the JSON that a URL answers 200 with."""
+        response = self.successResultOf(self.client.get(url))
+        self.assertEqual(response.code, 200)
+        return self.successResultOf(treq.json_content(response))
+
+
+class UpdateTests(MemoryTestCase):
+    """Bulk updates: what is taken, what is refused, and what is on record."""
+
+    def test_applied(self):
+        """An update is applied to all its components, by normal name, and answered 204."""
+        answer = self.update(bulk("x1c0s0b0n0", " X0001c0s0b0N01", state="Standby", flag="Alert"))
+        self.assertEqual(self.status(answer), 204)
+        expected = ComponentState("Standby", "Alert", "hello")
+        self.assertEqual(self.hsm.components, {"x1c0s0b0n0": expected, "x1c0s0b0n1": expected})
+
+    def test_recorded(self):
+        """An update is on record with all it said and what became of it."""
+        body = bulk("x1c0s0b0n0", " X0001c0s0b0N01", message="m")
+        self.update(body)
+        (update,) = self.hsm.updates
+        self.assertEqual(update.names, ["x1c0s0b0n0", " X0001c0s0b0N01"])
+        self.assertEqual((update.state, update.flag, update.message), ("Ready", "OK", "m"))
+        self.assertEqual((update.received, update.applied, update.answered), (1000, 1000, 1000))
+        self.assertEqual((update.body, update.status), (body, 204))
+        self.assertEqual((update.user_agent, update.content_type), ("tester", "application/json"))
+        self.assertEqual(self.told, [update])
+
+    def test_any_base(self):
+        """The API is there under any base path, and without one."""
+        for base in ("", "/hsm/v1", "/hsm/v2", "/hsm/smd/v1"):
+            root = f"http://hsm.example{base}"
+            self.assertEqual(self.status(self.update(bulk("x0c0s0b0n0"), root)), 204)
+            self.get(f"{root}/service/ready")
+            self.get(f"{root}/State/Components")
+            self.get(f"{root}/State/Components/x0c0s0b0n0")
+
+    def test_one_bad_name(self):
+        """One name that is no xname makes HSM refuse the whole update."""
+        status, detail = self.problem(self.update(bulk("x0c0s0b0n0", "lettuce", "x0c0s0b0n1")))
+        self.assertEqual(status, 400)
+        self.assertIn("lettuce", detail)
+        self.assertEqual(self.hsm.components, {})
+        self.assertEqual(self.told, [])
+        (update,) = self.hsm.updates
+        self.assertEqual(update.names, ["x0c0s0b0n0", "lettuce", "x0c0s0b0n1"])
+        self.assertEqual((update.status, update.answered, update.applied), (400, 1000, None))
+
+    def test_malformed(self):
+        """What is no bulk update is refused, but stays on record."""
+        good = orjson.loads(bulk("x0c0s0b0n0"))
+        bodies = [
+            b"",
+            b"{",
+            b"[]",
+            bulk(),
+            bulk("x0c0s0b0n0", state="Sideways"),
+            bulk("x0c0s0b0n0", state=7),
+            bulk("x0c0s0b0n0", flag="Red"),
+            bulk("x0c0s0b0n0", flag=None),
+            orjson.dumps({**good, "ComponentIDs": "x0c0s0b0n0"}),
+            orjson.dumps({**good, "ComponentIDs": ["x0c0s0b0n0", 7]}),
+            orjson.dumps({**good, "ExtendedInfo": "hello"}),
+            orjson.dumps({**good, "ExtendedInfo": {"Message": 7}}),
+        ]
+        for body in bodies:
+            self.assertEqual(self.problem(self.update(body))[0], 400, body)
+        self.assertEqual([update.body for update in self.hsm.updates], bodies)
+        self.assertEqual(self.hsm.components, {})
+
+    def test_optional_fields(self):
+        """An update needs neither a flag nor a message; states are read in any case."""
+        self.assertEqual(
+            self.status(self.update(b'{"ComponentIDs":["x0c0s0b0n0"],"State":"ready"}')), 204
+        )
+        self.assertEqual(self.hsm.components, {"x0c0s0b0n0": ComponentState("Ready", "OK", "")})
+
+    def test_table(self):
+        """The table can be read whole or by component."""
+        self.update(bulk("x0c0s0b0n0", flag="Warning"))
+        row = {"ID": "x0c0s0b0n0", "Type": "Node", "State": "Ready", "Flag": "Warning"}
+        self.assertEqual(self.get(f"{BASE}/State/Components"), {"Components": [row]})
+        self.assertEqual(self.get(f"{BASE}/State/Components/X0c0s0b0n00"), row)
+
+    def test_table_misses(self):
+        """A component not in the table is not found, and a bad name is a bad request."""
+        for name, status in (("x0c0s0b0n7", 404), ("lettuce", 400)):
+            answer = self.client.get(f"{BASE}/State/Components/{name}")
+            self.assertEqual(self.problem(answer)[0], status)
+
+    def test_unknown_path_and_method(self):
+        """Unknown paths and wrong methods get problem documents as well."""
+        self.assertEqual(self.problem(self.client.get(f"{BASE}/nowhere"))[0], 404)
+        response = self.successResultOf(self.client.post(f"{BASE}/service/ready"))
+        self.assertEqual(response.code, 405)
+        self.assertIn("GET", response.headers.getRawHeaders("allow")[0])
+
+
+class WorkTests(MemoryTestCase):
+    """Updates take time, one after the other."""
+
+    def test_costs(self):
+        """An update takes its cost for each component before it is applied and answered."""
+        self.hsm.behaviour.cost_ms = 500
+        answer = self.update(bulk("x0c0s0b0n0", "x0c0s0b0n1"))
+        self.advance(0.999)
+        self.assertNoResult(answer)
+        self.assertEqual(self.hsm.components, {})
+        self.advance(0.001)
+        self.assertEqual(self.status(answer), 204)
+        self.assertEqual(self.hsm.updates[0].answered, 1001)
+
+    def test_cost_by_state(self):
+        """A state's own cost overrides the general one."""
+        behaviour = Behaviour(cost_ms=1, cost_ms_by_state={"Standby": 2})
+        self.assertEqual(behaviour.cost("Standby", 5000), 10)
+        self.assertEqual(behaviour.cost("Ready", 5000), 5)
+
+    def test_serial(self):
+        """Updates wait for the ones before them, even those that cost nothing."""
+        self.hsm.behaviour.cost_ms_by_state = {"Standby": 1000}
+        answers = [
+            self.update(bulk("x0c0s0b0n0", state=state))
+            for state in ("Standby", "Standby", "Ready")
+        ]
+        self.advance(1)
+        self.assertEqual(self.status(answers[0]), 204)
+        self.assertNoResult(answers[1])
+        self.advance(1)
+        self.assertEqual([self.status(answer) for answer in answers[1:]], [204, 204])
+        self.assertEqual([update.applied for update in self.hsm.updates], [1001, 1002, 1002])
+        self.assertEqual(self.hsm.components["x0c0s0b0n0"].state, "Ready")
+
+    def test_client_gone(self):
+        """Work goes on for a client that gave up, and others wait for it all the same."""
+        self.hsm.behaviour.cost_ms = 1000
+        given_up, patient = self.update(bulk("x0c0s0b0n0")), self.update(bulk("x0c0s0b0n1"))
+        given_up.cancel()
+        self.client.flush()
+        self.failureResultOf(given_up)
+        self.advance(1)
+        self.assertIn("x0c0s0b0n0", self.hsm.components)
+        update = self.hsm.updates[0]
+        self.assertEqual((update.applied, update.answered, update.status), (1001, None, None))
+        self.assertNoResult(patient)
+        self.advance(1)
+        self.assertEqual(self.status(patient), 204)
+
+    def test_bad_requests_do_not_wait(self):
+        """A refusal comes at once, whatever is being worked on."""
+        self.hsm.behaviour.cost_ms = 1000
+        self.update(bulk("x0c0s0b0n0"))
+        self.assertEqual(self.problem(self.update(bulk("lettuce")))[0], 400)
+
+    def test_stop(self):
+        """A fake that is stopped leaves the clock alone and applies nothing more."""
+        self.hsm.behaviour.cost_ms = 1000
+        self.update(bulk("x0c0s0b0n0"))
+        self.update(bulk("x0c0s0b0n1"))
+        self.hsm.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.advance(10)
+        self.assertEqual(self.hsm.components, {})
+
+
+class MisbehaviourTests(MemoryTestCase):
+    """What the fake can be told to do wrong."""
+
+    def test_not_ready(self):
+        """The readiness probe says 503 when told so, while updates are still taken."""
+        self.hsm.behaviour.ready = False
+        self.assertEqual(self.problem(self.client.get(f"{BASE}/service/ready"))[0], 503)
+        self.assertEqual(self.status(self.update(bulk("x0c0s0b0n0"))), 204)
+
+    def test_fail_status(self):
+        """Every update gets the status, and none is applied."""
+        self.hsm.behaviour.fail_status = 500
+        self.assertEqual(self.problem(self.update(bulk("x0c0s0b0n0")))[0], 500)
+        self.assertEqual(self.hsm.components, {})
+        self.assertEqual(self.hsm.updates[0].status, 500)
+
+    def test_refuse(self):
+        """An update that names a component to be refused, in any spelling, is refused whole."""
+        self.hsm.behaviour.refuse = {"X0c0s0b0n01"}
+        status, detail = self.problem(self.update(bulk("x0c0s0b0n0", "x0c0s0b0n1")))
+        self.assertEqual(status, 400)
+        self.assertIn("x0c0s0b0n1", detail)
+        self.assertEqual(self.hsm.components, {})
+        self.assertEqual(self.status(self.update(bulk("x0c0s0b0n0"))), 204)
+
+    def test_hang(self):
+        """An update is never answered nor applied, not even after the fake recovers."""
+        self.hsm.behaviour.hang = True
+        answer = self.update(bulk("x0c0s0b0n0"))
+        self.get(f"{BASE}/service/ready")
+        self.hsm.behaviour.hang = False
+        self.advance(3600)
+        self.assertNoResult(answer)
+        self.assertEqual(self.hsm.components, {})
+        self.assertIsNone(self.hsm.updates[0].status)
+
+    def test_hang_ready(self):
+        """The readiness probe hangs, too, if told so."""
+        self.hsm.behaviour = Behaviour(hang=True, hang_ready=True)
+        self.assertNoResult(self.client.get(f"{BASE}/service/ready"))
+
+
+class ControlTests(MemoryTestCase):
+    """The fake is controlled over HTTP."""
+
+    CONTROL = "http://hsm.example/control"
+
+    def change(self, body: bytes) -> Any:
+        """Ask for another behaviour."""
+        return self.client.patch(f"{self.CONTROL}/behaviour", data=body)
+
+    def test_behaviour(self):
+        """Behaviour can be read, and changed field by field."""
+        before = self.get(f"{self.CONTROL}/behaviour")
+        self.assertEqual(before["cost_ms"], 0)
+        changes = {
+            "ready": False,
+            "fail_status": 502,
+            "refuse": ["x1", "x0"],
+            "cost_ms": 1,
+            "cost_ms_by_state": {"Ready": 0.5},
+        }
+        self.assertEqual(self.status(self.change(orjson.dumps(changes))), 200)
+        self.assertEqual(
+            self.get(f"{self.CONTROL}/behaviour"), {**before, **changes, "refuse": ["x0", "x1"]}
+        )
+        self.assertEqual(self.status(self.change(b'{"fail_status":null}')), 200)
+        self.assertIsNone(self.hsm.behaviour.fail_status)
+        self.assertFalse(self.hsm.behaviour.ready)
+
+    def test_round_trip(self):
+        """What is read can be sent back."""
+        text = Behaviour(refuse={"x0"}, fail_status=418).as_json()
+        self.assertEqual(Behaviour().merged(orjson.loads(text)).as_json(), text)
+
+    def test_behaviour_refused(self):
+        """A change with anything wrong in it is refused, naming the field, and changes nothing."""
+        for field, value in (
+            ("colour", "red"),
+            ("ready", 1),
+            ("hang", None),
+            ("hang_ready", "yes"),
+            ("reset", []),
+            ("garbage", 0),
+            ("fail_status", True),
+            ("fail_status", 100),
+            ("fail_status", "500"),
+            ("refuse", "x0"),
+            ("refuse", [7]),
+            ("cost_ms", -1),
+            ("cost_ms", True),
+            ("cost_ms", "1"),
+            ("cost_ms_by_state", 1),
+            ("cost_ms_by_state", {"Ready": "fast"}),
+        ):
+            answer = self.change(orjson.dumps({"cost_ms_by_state": {}, "hang": True, field: value}))
+            status, detail = self.problem(answer)
+            self.assertEqual(status, 400)
+            self.assertTrue(detail.startswith(f"{field}: "), detail)
+        self.assertEqual(self.hsm.behaviour, Behaviour())
+
+    def test_behaviour_not_json(self):
+        """A change must be a JSON object."""
+        for body in (b"", b"[]", b"{"):
+            self.assertEqual(self.problem(self.change(body))[0], 400)
+
+    def test_updates(self):
+        """Updates are listed in order from any index on."""
+        for number in range(3):
+            self.update(bulk(f"x0c0s0b0n{number}"))
+        listed = self.get(f"{self.CONTROL}/updates")
+        self.assertEqual([each["index"] for each in listed], [0, 1, 2])
+        self.assertEqual(listed[2]["names"], ["x0c0s0b0n2"])
+        self.assertEqual(listed[2]["body"], bulk("x0c0s0b0n2").decode())
+        self.assertEqual(listed[2]["status"], 204)
+        self.assertEqual(self.get(f"{self.CONTROL}/updates?since=2"), listed[2:])
+        self.assertEqual(self.get(f"{self.CONTROL}/updates?since=9"), [])
+
+    def test_updates_refused(self):
+        """The index to start from must be a number."""
+        for since in ("-1", "x", ""):
+            answer = self.client.get(f"{self.CONTROL}/updates?since={since}")
+            self.assertEqual(self.problem(answer)[0], 400)
+
+    def test_clear(self):
+        """Updates and table can be forgotten."""
+        self.update(bulk("x0c0s0b0n0"))
+        self.assertEqual(self.status(self.client.delete(f"{self.CONTROL}/updates")), 204)
+        self.assertEqual((self.hsm.updates, self.hsm.components), ([], {}))
+
+
+class SocketTests(TestCase):
+    """What only a real connection shows."""
+
+    def setUp(self):
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.hsm = FakeHSM(self.reactor)
+        site: Any = Site(self.hsm.resource(), reactor=reactor)
+        port: Any = self.reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.url = f"http://127.0.0.1:{port.getHost().port}/hsm/v1"
+        self.client = HTTPClient(Agent(self.reactor))
+
+    def update(self, **kwargs: Any) -> Any:
+        """Send a bulk update."""
+        url = f"{self.url}/State/Components/BulkStateData"
+        return self.client.patch(url, data=bulk("x0c0s0b0n0"), **kwargs)
+
+    def assert_never_answered(self) -> None:
+        """Check that the update was received, but neither applied nor answered."""
+        (update,) = self.hsm.updates
+        self.assertEqual((update.status, update.answered, update.applied), (None, None, None))
+        self.assertEqual(self.hsm.components, {})
+
+    async def test_answers(self):
+        """An update is answered when its work is done."""
+        self.hsm.behaviour.cost_ms = 10
+        response = await self.update()
+        self.assertEqual(response.code, 204)
+        self.assertEqual(await response.content(), b"")
+
+    async def test_reset(self):
+        """The connection breaks instead of an answer."""
+        self.hsm.behaviour.reset = True
+        await self.assertFailure(self.update(), ResponseNeverReceived)
+        self.assert_never_answered()
+
+    async def test_garbage(self):
+        """The answer is not HTTP."""
+        self.hsm.behaviour.garbage = True
+        await self.assertFailure(self.update(), ResponseFailed)
+        self.assert_never_answered()
+
+    async def test_hang(self):
+        """No answer comes, until the client gives up."""
+        self.hsm.behaviour.hang = True
+        giving_up = self.update(timeout=0.05, reactor=self.reactor)
+        await self.assertFailure(giving_up, ResponseNeverReceived)
+        self.assert_never_answered()
