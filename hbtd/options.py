@@ -36,8 +36,7 @@ class HbtdOptions(Options):
 
     # The real defaults are applied last: what is None here was not given.
     optParameters: ClassVar = [
-        [p.name, None, None, f"{p.help} (Default: {_shown(p.default)})"]
-        for p in PARAMETERS
+        [p.name, None, None, f"{p.help} (Default: {_shown(p.default)})"] for p in PARAMETERS
     ]
 
     def __init__(self, environ: Mapping[str, str]) -> None:

@@ -1,17 +1,16 @@
 """The composition root: builds hbtd out of its parts, starts it and ends it in good order."""
 
 import random
-import signal
 import socket
 import time
-from collections.abc import Mapping
-from os import getpid, kill
 from typing import Any
 
 from treq.client import HTTPClient
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
@@ -28,7 +27,7 @@ from hbtd.api.params import Parameters
 from hbtd.api.states import States
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
-from hbtd.logs import LibraryLog, error_stream, observer
+from hbtd.logs import LibraryLog
 from hbtd.metrics import Metrics, registry
 from hbtd.monitor import Monitor
 from hbtd.params import LiveParams, Params
@@ -91,7 +90,7 @@ class HbtdService(Service):
             self.store.delivered,
             random.random,
         )
-        self.publisher = Publisher(self.params, make_producer)
+        self.publisher = Publisher(reactor, self.params, make_producer)
         self.monitor = Monitor(
             reactor,
             observed,
@@ -166,7 +165,7 @@ class HbtdService(Service):
             raise StartupError(f"--listen={self.params.current.listen!r} does not bind at once")
         (port,) = outcome
         if isinstance(port, Failure):
-            raise StartupError(f"can't listen: {port.getErrorMessage()}") from port.value
+            raise StartupError(f"can't listen: {_why(port)}") from port.value
         self.port = port
 
     def startService(self) -> None:
@@ -183,9 +182,17 @@ class HbtdService(Service):
         self.publisher.startService()
         await self.monitor.start()
         assert self.port is not None
-        _log.info(
-            "hbtd {version} serves at {address}.", version=__version__, address=self.port.getHost()
-        )
+        _log.info("hbtd {version} serves {url}", version=__version__, url=self._url())
+
+    def _url(self) -> str:
+        """Write where we listen, for people."""
+        assert self.port is not None
+        address = self.port.getHost()
+        if isinstance(address, IPv4Address | IPv6Address):
+            host = f"[{address.host}]" if ":" in address.host else address.host
+            scheme = "https" if isinstance(self._connections, TLSMemoryBIOFactory) else "http"
+            return f"{scheme}://{host}:{address.port}"
+        return str(address)
 
     def _start_failed(self, failure: Failure) -> None:
         _log.failure("hbtd could not start.", failure)
@@ -222,61 +229,15 @@ class HbtdService(Service):
             connection.loseConnection()
 
 
+def _why(failure: Failure) -> str:
+    """Say in words why a port could not be had."""
+    error = failure.value
+    if isinstance(error, CannotListenError):
+        return f"port {error.port}: {getattr(error.socketError, 'strerror', error.socketError)}"
+    return failure.getErrorMessage()
+
+
 async def _maybe(result: Deferred[None] | None) -> None:
     """Await what may be a Deferred."""
     if result is not None:
         await result
-
-
-def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -> HbtdService:
-    """Make the service that this process is to be; exits with 1 if that can't be.
-
-    With `own_log`, hbtd's log goes to the standard error stream in the form that `params` asks
-    for; otherwise it is left to twistd.
-    """
-    from hbtd.reactor import install
-
-    install()
-    from twisted.internet import reactor
-
-    service: HbtdService
-    log_observer = None
-    if own_log:
-        log_observer = observer(
-            error_stream(), params.log_format, lambda: service.params.current.debug, environ
-        )
-    try:
-        service = _Process(params, reactor, log_observer)
-    except StartupError as error:
-        raise SystemExit(f"hbtd: {error}") from None
-    return service
-
-
-class _Process(HbtdService):
-    """The service of a process of its own, which it may end."""
-
-    def privilegedStartService(self) -> None:
-        try:
-            super().privilegedStartService()
-        except StartupError as error:
-            _log.critical("{error}", error=str(error))
-            raise SystemExit(f"hbtd: {error}") from None
-        self._reactor.callWhenRunning(self._take_signals)
-
-    def _take_signals(self) -> None:
-        """Have SIGTERM and SIGINT end us in good order, with exit status 0, and a second at once.
-
-        twistd's own handlers would have the process die of the signal in the end.
-        """
-
-        def end(number: int, frame: object) -> None:
-            signal.signal(number, _die)
-            self._reactor.callFromThread(self._reactor.stop)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, end)
-
-
-def _die(number: int, frame: object) -> None:
-    signal.signal(number, signal.SIG_DFL)
-    kill(getpid(), number)

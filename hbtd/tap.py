@@ -1,9 +1,11 @@
-"""hbtd as a twistd plugin: `twistd -n hbtd [options]`."""
+"""hbtd as a twistd plugin, `twistd -n hbtd [options]`, and for hbtd.tac."""
 
 from os import environ
 
+from twisted.application.service import IService
+
 from hbtd.options import CommandLine
-from hbtd.service import HbtdService, make_service
+from hbtd.reactor import install
 
 
 class Options(CommandLine):
@@ -13,9 +15,19 @@ class Options(CommandLine):
         super().__init__(environ)
 
 
-def makeService(options: Options) -> HbtdService:
-    """Make the service; twistd's own choices of where to log win over hbtd's."""
-    twistd = getattr(options, "parent", None) or {}
-    elsewhere = any(twistd.get(name) for name in ("logfile", "syslog", "logger"))
-    foreground = bool(twistd.get("nodaemon"))
-    return make_service(options.params, environ, own_log=foreground and not elsewhere)
+def makeService(options: Options) -> IService:
+    """Make the service.
+
+    It logs to the standard error stream, unless twistd was told to log elsewhere or to go into the
+    background.
+    """
+    install()
+    # Only now: Klein takes hold of whichever reactor there is when it is imported.
+    from hbtd.process import make_service
+
+    twistd = getattr(options, "parent", None)
+    own_log = twistd is None or (
+        bool(twistd["nodaemon"])
+        and not any(twistd[name] for name in ("logfile", "syslog", "logger"))
+    )
+    return make_service(options.params, environ, own_log=own_log)

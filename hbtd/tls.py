@@ -103,11 +103,12 @@ def server_options(identity: Identity, client_ca_path: str = "") -> CertificateO
     With a bundle of authorities, clients may present certificates; one that none of these signed
     is refused. Raises `TLSUnusable`.
     """
-    own, *others = (crypto.X509.from_cryptography(each) for each in identity.chain)
+    own, *others = identity.chain
+    # pyOpenSSL takes cryptography's objects and deprecates its own, which Twisted still names.
     options = CertificateOptions(
-        privateKey=crypto.PKey.from_cryptography_key(identity.key),  # type: ignore[arg-type]
-        certificate=own,
-        extraCertChain=others,
+        privateKey=identity.key,  # type: ignore[arg-type]
+        certificate=own,  # type: ignore[arg-type]
+        extraCertChain=others,  # type: ignore[arg-type]
         raiseMinimumTo=TLSVersion.TLSv1_2,
         acceptableProtocols=[b"http/1.1"],
     )

@@ -3,8 +3,9 @@
 `MockBroker` needs neither Java nor anything fetched, and starts in milliseconds; the real thing is
 in `tests/real_kafka.py`. `consume()` reads from both.
 
-kafka-python talks to the mock when it is told `api_version=(2, 3)`, with its other settings as
-they are: `acks="all"`, idempotence on, and compression with gzip all work.
+kafka-python talks to the mock when it is told `api_version=(2, 3)`: it can't read the mock's answer
+to a newer client's first question. Its other settings can stay as they are: `acks="all"`,
+idempotence on or off, and compression with gzip all work.
 
 `consume()` blocks: from a trial test call it through `deferToThread`.
 """
@@ -93,7 +94,7 @@ class MockBroker:
         )
 
     def down(self) -> None:
-        """Reset all connections and refuse new ones. The messages stay."""
+        """Reset all connections and refuse new ones. The messages stay, and so does the port."""
         self._check(_librdkafka().rd_kafka_mock_broker_set_down(self._open(), _BROKER_ID))
 
     def up(self) -> None:

@@ -12,10 +12,10 @@ from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
-from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent
+from twisted.web.server import Site
 
 import hbtd
 from hbtd.simulator.__main__ import main
@@ -23,6 +23,7 @@ from hbtd.simulator.commands import describe_update
 from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.options import Event, FleetOptions, HSMOptions
 from hbtd.simulator.tls import self_signed, split_url
+from tests.test_simulator_fleet import Recorder
 from tests.test_simulator_hsm import bulk
 
 
@@ -116,24 +117,37 @@ class CommandTests(TestCase):
             self.assertEqual(caught.exception.code, 2)
         self.assertEqual(complaints.getvalue().count("\n"), 4)
 
-    async def test_command(self):
-        """The command beats for as long as told, tells what happens, and sums up."""
+    async def test_fleet(self):
+        """A fleet beats for as long as told, tells what happens to it, and sums up."""
+        from twisted.internet import reactor as installed
+
+        reactor: Any = installed
+        recorder = Recorder(lambda: 0.0)
+        site: Any = Site(recorder, reactor=reactor)
+        port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        url = f"http://127.0.0.1:{port.getHost().port}"
         arguments = ["--nodes=20", "--period=0.1", "--seconds=0.6", "--kill=0.5@0.2"]
-        arguments += ["--freeze=0.2@0.3", "--revive=1@0.4", f"--url={self.serve()}"]
-        out, err, status = await getProcessOutputAndValue(
-            sys.executable,
-            ["-m", "hbtd.simulator", "fleet", *arguments],
-            env=dict(os.environ),
-            path=str(Path(hbtd.__file__).parent.parent),
-            reactor=self.reactor,
-        )
-        self.assertEqual((status, err), (0, b""))
-        lines = out.decode().splitlines()
-        self.assertTrue(lines[0].startswith("fleet of 20 nodes beating to http://127.0.0.1:"))
+        arguments += ["--freeze=0.2@0.3", "--revive=1@0.4", f"--url={url}"]
+        process = start(reactor, "fleet", *arguments)
+        self.assertIsInstance(await process.ended, ProcessDone)
+        lines = process.out.decode().splitlines()
+        self.assertEqual(lines[0], f"fleet of 20 nodes beating to {url}")
         told = [line.split("s  ")[1] for line in lines[1:4]]
         self.assertEqual(told, ["kill 10 nodes", "freeze 2 nodes", "revive 12 nodes"])
         self.assertRegex(lines[4], r"^\d+ heartbeats sent in 0\.\d s \(\d+/s\)$")
-        self.assertTrue(len(self.recorder.beats) >= 40, len(self.recorder.beats))
+        self.assertTrue(len(recorder.beats) >= 40, len(recorder.beats))
+
+    async def test_interrupted(self):
+        """A fleet that is interrupted sums up and ends well."""
+        from twisted.internet import reactor
+
+        # Nobody listens on port 1: a fleet carries on regardless.
+        process = start(reactor, "fleet", "--url=http://127.0.0.1:1", "--nodes=2")
+        await process.first_line
+        process.transport.signalProcess(signal.SIGINT)
+        self.assertIsInstance(await process.ended, ProcessDone)
+        self.assertIn(b"\n0 heartbeats sent in ", process.out)
 
 
 class OptionsTests(SynchronousTestCase):

@@ -6,7 +6,7 @@ from typing import Any, Final, TextIO
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 from twisted.logger import (
     FilteringLogObserver,
     LogLevel,
@@ -28,6 +28,8 @@ _COMMANDS: Final[Mapping[str, Callable[..., Coroutine[Deferred[Any], Any, None]]
 async def _run(reactor: Any, options: SimulatorOptions) -> None:
     command = options.subCommand
     assert command is not None
+    # A reactor heeds signals only once it runs. Whoever sees our first line may send one.
+    await deferLater(reactor, 0)
     try:
         await _COMMANDS[command](reactor, options.subOptions, sys.stdout)
     except CannotListenError as error:

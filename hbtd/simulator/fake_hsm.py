@@ -191,12 +191,14 @@ class FakeHSM:
             pass
         else:
             status = behaviour.fail_status
-            if status is None:
-                complaint = complaint or _refusal(update, behaviour)
-                status = 400 if complaint else None
             if status is not None:
+                complaint = "The fake HSM was told to fail"
+            else:
+                complaint = complaint or _refusal(update, behaviour)
+            if complaint is not None:
+                status = status or 400
                 self._note_answer(update, status)
-                raise _ProblemError(status, complaint or "The fake HSM was told to fail.")
+                raise _ProblemError(status, complaint)
             self._queue.append((update, answer, request))
             self._work()
         return answer

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 from threading import Condition, Thread
 from time import monotonic
@@ -10,9 +11,9 @@ from typing import Any, Protocol
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThread
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from hbtd.params import LiveParams, Params, TelemetryAddress
 from hbtd.telemetry import messages
@@ -81,7 +82,9 @@ class Publisher(Service):
 
     _log = Logger()
 
-    def __init__(self, params: LiveParams, make_producer: ProducerFactory) -> None:
+    def __init__(self, reactor: Any, params: LiveParams, make_producer: ProducerFactory) -> None:
+        """`reactor` provides `IReactorFromThreads` and `IReactorTime`."""
+        self._reactor = reactor
         self._params = params
         self._make_producer = make_producer
         # Guards all of the following, and wakes the thread when something has changed.
@@ -91,6 +94,7 @@ class Publisher(Service):
         self._address: TelemetryAddress | None = None
         self._stop_at: float | None = None
         self._thread: Thread | None = None
+        self._ended: Deferred[None] = Deferred()
         self._said: bool | None = None
         self._connected_once = False
         self.connected = False
@@ -126,32 +130,44 @@ class Publisher(Service):
     def startService(self) -> None:
         """Connect, if there is something to connect to."""
         super().startService()
-        self._address = self._params.current.telemetry_address
-        if self._address is None:
-            self._log.info("Nothing is published: no telemetry host is given, or not to be used.")
-        self._thread = Thread(target=self._work, name="hbtd-telemetry", daemon=True)
-        self._thread.start()
+        self._use(self._params.current.telemetry_address)
 
     def stopService(self) -> Deferred[None]:
         """Publish what waits, for at most `sm_timeout` seconds, and stop."""
         super().stopService()
+        if self._thread is None:
+            return succeed(None)
+        timeout = self._params.current.sm_timeout
         with self._changed:
-            self._stop_at = monotonic() + self._params.current.sm_timeout
+            self._stop_at = monotonic() + timeout
             self._changed.notify()
-        assert self._thread is not None
-        return deferToThread(self._thread.join)
+        # The thread may be in a call that blocks for longer; it ends with the process then.
+        return self._ended.addTimeout(timeout + 1.0, self._reactor).addErrback(_timed_out)
 
     def _params_changed(self, old: Params, new: Params) -> None:
+        if self.running and self._address != new.telemetry_address:
+            self._use(new.telemetry_address)
+
+    def _use(self, address: TelemetryAddress | None) -> None:
+        """Publish there from now on, what waits included; or nowhere."""
+        if address is None:
+            self._log.info("Nothing is published: no telemetry host is given, or not to be used.")
         with self._changed:
-            if self.running and self._address != new.telemetry_address:
-                self._address = new.telemetry_address
-                self._said = None
-                self._connected_once = False
-                if self._address is None:
-                    self._waiting.clear()
-                self._changed.notify()
+            self._address = address
+            self._said = None
+            self._connected_once = False
+            self._changed.notify()
+        if address is not None and self._thread is None:
+            self._thread = Thread(target=self._run, name="hbtd-telemetry", daemon=True)
+            self._thread.start()
 
     # What follows runs in the thread.
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._reactor.callFromThread(self._ended.callback, None)
 
     def _work(self) -> None:
         """Keep a producer for the present address, and feed it."""
@@ -161,6 +177,9 @@ class Publisher(Service):
                 if self._over(address):
                     break
                 if address is None:
+                    self.dropped_count += self.pending_count
+                    self._waiting.clear()
+                    self._batch = []
                     self._changed.wait()
                     continue
             try:
@@ -175,7 +194,8 @@ class Publisher(Service):
                 self._gone(address, error)
             finally:
                 self.connected = False
-                producer.close(timeout=0)
+                with suppress(KafkaError):  # at being asked to leave things unsent
+                    producer.close(timeout=0)
             self._rest(address)
         if self.pending_count:
             self._log.warn("{count} messages were not published.", count=self.pending_count)
@@ -258,3 +278,8 @@ class Publisher(Service):
                 error=f"{type(error).__name__}: {error}",
                 **address._asdict(),
             )
+
+
+def _timed_out(failure: Failure) -> None:
+    """Take a timeout for an answer."""
+    failure.trap(TimeoutError)

@@ -1,0 +1,62 @@
+"""hbtd as a process of its own: where its log goes, which signals it heeds, how it exits."""
+
+import signal
+from collections.abc import Mapping
+
+from twisted.internet import reactor
+from twisted.logger import Logger
+
+from hbtd.logs import error_stream, observer
+from hbtd.params import Params
+from hbtd.service import HbtdService, StartupError
+
+_log = Logger()
+
+
+def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -> HbtdService:
+    """Make the service that this process is to be; exits with 1 if that can't be.
+
+    With `own_log`, hbtd's log goes to the standard error stream in the form that `params` asks
+    for; otherwise it is left to twistd.
+    """
+    service: HbtdService
+    log_observer = None
+    if own_log:
+        log_observer = observer(
+            error_stream(), params.log_format, lambda: service.params.current.debug, environ
+        )
+    try:
+        service = _Process(params, reactor, log_observer)
+    except StartupError as error:
+        raise SystemExit(f"hbtd: {error}") from None
+    return service
+
+
+class _Process(HbtdService):
+    """The service that is a process, which it may end."""
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except StartupError as error:
+            _log.critical("hbtd {error}", error=str(error))
+            raise SystemExit(1) from None
+
+    def startService(self) -> None:
+        # Only when it runs has the reactor set its own handlers.
+        self._reactor.callWhenRunning(self._run)
+
+    def _run(self) -> None:
+        """Take the signals, then start: who reads that we serve may end us.
+
+        SIGTERM and SIGINT end us in good order, with exit status 0; a second one at once. twistd
+        would have the process die of the signal in the end.
+        """
+
+        def end(number: int, frame: object) -> None:
+            signal.signal(number, signal.SIG_DFL)
+            self._reactor.callFromThread(self._reactor.stop)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end)
+        super().startService()

@@ -1,0 +1,305 @@
+"""The tracker: who is healthy, warned about or dead, and what is said when that changes."""
+
+from typing import NamedTuple
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Judgement, Transition
+
+STARTED, WARNED, RESTARTED, DIED = Transition
+NAMES = [f"x1c0s{slot}b0n0" for slot in range(6)]
+EVERYBODY = 1_000_000
+
+
+class Known(NamedTuple):
+    """What the model knows of a component."""
+
+    heard: int
+    turn: int
+    timestamp: str
+    state: str
+
+
+class Model:
+    """The rules once more, as plainly as they can be put: every sweep looks at everybody."""
+
+    def __init__(self) -> None:
+        self.components: dict[str, Known] = {}
+        self.turn = 0
+
+    def beat(self, xname: str, at: int, timestamp: str) -> Judgement | None:
+        """Take a heartbeat."""
+        known = self.components.get(xname)
+        self.turn += 1
+        self.components[xname] = Known(at, self.turn, timestamp, "healthy")
+        if known is None or known.state == "dead":
+            return Judgement(xname, STARTED, timestamp)
+        if known.state == "warned":
+            return Judgement(xname, RESTARTED, timestamp)
+        return None
+
+    def sweep(self, at: int, warntime: int, errtime: int, limit: int) -> list[Judgement]:
+        """Judge everybody, the longest silent first."""
+        judgements: list[Judgement] = []
+        for xname, known in sorted(self.components.items(), key=lambda item: item[1].turn):
+            silent = at - known.heard
+            if known.state == "dead" or len(judgements) == limit:
+                continue
+            if silent >= errtime:
+                transition, state = DIED, "dead"
+            elif silent >= warntime and known.state == "healthy":
+                transition, state = WARNED, "warned"
+            else:
+                continue
+            self.components[xname] = known._replace(state=state)
+            judgements.append(Judgement(xname, transition, known.timestamp))
+        return judgements
+
+    def count(self, state: str) -> int:
+        """Count the components in a state."""
+        return sum(known.state == state for known in self.components.values())
+
+
+class TrackerMachine(RuleBasedStateMachine):
+    """Does the same to a tracker and to the model, and compares what they say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tracker = Tracker()
+        self.model = Model()
+        self.at = 0
+        self.beats = 0
+        self.warntime = 3
+        self.errtime = 6
+        self.warned_since_beat: set[str] = set()
+
+    @rule(seconds=st.integers(1, 5))
+    def wait(self, seconds):
+        """Let time go by."""
+        self.at += seconds
+
+    @rule(xname=st.sampled_from(NAMES), status=st.sampled_from(["up", "down"]))
+    def beat(self, xname, status):
+        """Beat once."""
+        self.beats += 1
+        judgement = self.tracker.beat(xname, self.at, f"t{self.beats}", status)
+        assert judgement == self.model.beat(xname, self.at, f"t{self.beats}")
+        self.warned_since_beat.discard(xname)
+
+    @rule(limit=st.sampled_from([1, 2, 3, EVERYBODY]))
+    def sweep(self, limit):
+        """Sweep, perhaps not to the end."""
+        judgements = self.tracker.sweep(self.at, self.warntime, self.errtime, limit)
+        assert judgements == self.model.sweep(self.at, self.warntime, self.errtime, limit)
+        for xname, transition, _ in judgements:
+            silent = self.at - self.model.components[xname].heard
+            if transition is WARNED:
+                assert xname not in self.warned_since_beat
+                assert self.warntime <= silent < self.errtime
+                self.warned_since_beat.add(xname)
+            else:
+                assert transition is DIED
+                assert silent >= self.errtime
+
+    @rule(xname=st.sampled_from(NAMES))
+    def forget(self, xname):
+        """Forget somebody, known or not."""
+        known = self.model.components.pop(xname, None)
+        assert self.tracker.forget(xname) == (known is not None)
+        self.warned_since_beat.discard(xname)
+
+    @rule(warntime=st.integers(1, 9), errtime=st.integers(1, 9))
+    def change_times(self, warntime, errtime):
+        """Change the times, even to such as make no sense together."""
+        self.warntime, self.errtime = warntime, errtime
+
+    @invariant()
+    def same_answers(self):
+        """Compare everything that can be asked."""
+        for xname in NAMES:
+            known = self.model.components.get(xname)
+            alive = known is not None and known.state != "dead"
+            expected = known is not None and alive and self.at - known.heard < self.errtime
+            assert self.tracker.heartbeating(xname, self.at, self.errtime) == expected
+            assert (xname in self.tracker) == (known is not None)
+        counts = (self.tracker.healthy, self.tracker.warned, self.tracker.dead)
+        assert counts == tuple(self.model.count(state) for state in ("healthy", "warned", "dead"))
+        assert self.tracker.beats == self.beats
+
+
+class RuleTests(SynchronousTestCase):
+    """One component's life, with a warning after 10 s and death after 30."""
+
+    def setUp(self):
+        self.tracker = Tracker()
+
+    def beat(self, at: float, xname: str = "x1") -> Transition | None:
+        """Beat, and give the transition."""
+        judgement = self.tracker.beat(xname, at, f"t{at}", "up")
+        if judgement is None:
+            return None
+        self.assertEqual(judgement, (xname, judgement.transition, f"t{at}"))
+        return judgement.transition
+
+    def sweep(self, at: float, limit: int = EVERYBODY) -> list[tuple[str, Transition, str]]:
+        """Sweep everybody."""
+        return [tuple(judgement) for judgement in self.tracker.sweep(at, 10.0, 30.0, limit)]
+
+    def test_a_life(self):
+        """Started, warned, restarted, warned, died, started: each is said once."""
+        self.assertEqual(self.beat(0), STARTED)
+        self.assertIsNone(self.beat(1))
+        self.assertEqual(self.sweep(10.9), [])
+        self.assertEqual(self.sweep(11), [("x1", WARNED, "t1")])
+        self.assertEqual(self.sweep(12), [])
+        self.assertEqual(self.beat(13), RESTARTED)
+        self.assertIsNone(self.beat(14))
+        self.assertEqual(self.sweep(24), [("x1", WARNED, "t14")])
+        self.assertEqual(self.sweep(43.9), [])
+        self.assertEqual(self.sweep(44), [("x1", DIED, "t14")])
+        self.assertEqual(self.sweep(1000), [])
+        self.assertEqual(self.beat(1001), STARTED)
+
+    def test_late_sweep(self):
+        """A component that is overdue for both has died, and is not warned about as well."""
+        self.beat(0)
+        self.assertEqual(self.sweep(30), [("x1", DIED, "t0")])
+        self.assertEqual(self.sweep(31), [])
+
+    def test_silence_without_a_sweep(self):
+        """Whoever comes back before a sweep has noticed is not mentioned."""
+        self.beat(0)
+        self.assertIsNone(self.beat(100))
+        self.assertEqual(self.sweep(100), [])
+
+    def test_back_from_warned_past_errtime(self):
+        """Whoever comes back after a warning has restarted, if it was never declared dead."""
+        self.beat(0)
+        self.sweep(10)
+        self.assertEqual(self.beat(100), RESTARTED)
+
+    def test_warning_time_beyond_death(self):
+        """With a warning time that is not less than the time to death nobody is warned about."""
+        for warntime in (30.0, 31.0, 1000.0):
+            tracker = Tracker()
+            tracker.beat("x1", 0.0, "t", "up")
+            self.assertEqual(tracker.sweep(29.9, warntime, 30.0, EVERYBODY), [])
+            self.assertEqual(tracker.sweep(30.0, warntime, 30.0, EVERYBODY), [("x1", DIED, "t")])
+
+    def test_heartbeating(self):
+        """A component is heartbeating until `errtime`, warned about or not; the unknown are not."""
+        self.assertFalse(self.tracker.heartbeating("x1", 0, 30))
+        self.beat(0)
+        self.sweep(10)
+        self.assertEqual(self.tracker.warned, 1)
+        for at, errtime, expected in [(10, 30, True), (29.9, 30, True), (30, 30, False)]:
+            self.assertEqual(self.tracker.heartbeating("x1", at, errtime), expected)
+
+    def test_forget(self):
+        """A forgotten component is unknown in every state: no warning, no death, a fresh start."""
+        for swept_at in (1, 10, 30):
+            self.tracker = Tracker()
+            self.beat(0)
+            self.sweep(swept_at)
+            self.assertIn("x1", self.tracker)
+            self.assertTrue(self.tracker.forget("x1"))
+            self.assertNotIn("x1", self.tracker)
+            self.assertFalse(self.tracker.forget("x1"))
+            self.assertEqual(self.sweep(1000), [])
+            self.assertEqual(self.beat(1001), STARTED)
+
+    def test_longest_silent_first(self):
+        """A sweep that may not judge everybody judges those first that have been silent longest."""
+        for at, xname in enumerate(["a", "b", "c", "d", "a"]):
+            self.beat(at, xname)
+        self.sweep(12)
+        self.assertEqual(
+            [self.sweep(32, limit=1)[0][:2] for _ in range(4)],
+            [("b", DIED), ("c", DIED), ("d", WARNED), ("a", WARNED)],
+        )
+        self.assertEqual(self.sweep(32, limit=1), [])
+
+    def test_many_statuses(self):
+        """Senders may choose among more statuses than anybody would."""
+        for i in range(3000):
+            self.beat(i / 1000, xname=f"x{i}")
+            self.tracker.beat(f"x{i}", i / 1000, "t", f"status {i}")
+        self.assertEqual(self.tracker.healthy, 3000)
+
+
+class ModelTests(SynchronousTestCase):
+    """Any order of events."""
+
+    def test_against_the_model(self):
+        """Whatever happens, the tracker says what the plain rules say."""
+        run_state_machine_as_test(
+            TrackerMachine,
+            settings=settings(
+                max_examples=150,
+                stateful_step_count=40,
+                deadline=None,
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )
+
+    @settings(max_examples=150, deadline=None)
+    @given(
+        st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 8)), max_size=30),
+        st.integers(1, 20),
+        st.integers(1, 20),
+        st.integers(0, 30),
+        st.integers(1, 4),
+    )
+    def test_portions(self, beats, warntime, errtime, pause, limit):
+        """Sweeping in portions makes the same judgements in the same order as sweeping at once."""
+        at_once, in_portions = Tracker(), Tracker()
+        at = 0
+        for xname, wait in beats:
+            at += wait
+            for tracker in (at_once, in_portions):
+                tracker.beat(xname, at, str(at), "up")
+                tracker.sweep(at, warntime, errtime, EVERYBODY)
+        at += pause
+        expected = at_once.sweep(at, warntime, errtime, EVERYBODY)
+        made: list[Judgement] = []
+        while True:
+            portion = in_portions.sweep(at, warntime, errtime, limit)
+            made += portion
+            if len(portion) < limit:
+                break
+        self.assertEqual(made, expected)
+        self.assertEqual(in_portions.sweep(at, warntime, errtime, EVERYBODY), [])
+
+
+class TransitionTests(SynchronousTestCase):
+    """What the world is told."""
+
+    def test_words(self):
+        """State, flag, HSM's message and Kafka's of every transition, as the contract has them."""
+        self.assertEqual(
+            {t.name: (t.state, t.flag, t.message, t.info) for t in Transition},
+            {
+                "STARTED": ("Ready", "OK", "Heartbeat started", "Heartbeat started."),
+                "WARNED": (
+                    "Ready",
+                    "Warning",
+                    "Heartbeat stopped -- might be dead",
+                    "Heartbeat stopped, node may be dead.",
+                ),
+                "RESTARTED": ("Ready", "OK", "Heartbeat restarted", "Heartbeat re-started."),
+                "DIED": (
+                    "Standby",
+                    "Alert",
+                    "Heartbeat stopped -- declared dead",
+                    "Heartbeat stopped, node is dead.",
+                ),
+            },
+        )
+
+    def test_alarming(self):
+        """Warnings and deaths are alarming; starts and restarts are not."""
+        self.assertEqual([t for t in Transition if t.alarming], [WARNED, DIED])
