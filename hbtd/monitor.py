@@ -23,8 +23,8 @@ _GATHER = 0.1
 _COMMIT_RETRY = 1.0
 """Seconds before a commit that the store could not do is tried again."""
 
-_SWEEP_PORTION = 1000
-"""Judgements made before the reactor gets its turn: so many take a few milliseconds."""
+_PORTION = 500
+"""Judgements made, or handed on, before the reactor gets its turn: they take few milliseconds."""
 
 
 class Monitor(Service):
@@ -131,10 +131,10 @@ class Monitor(Service):
             while self.running:
                 params = self._params.current
                 judgements = self._tracker.sweep(
-                    self._observed.now(), params.warntime, params.errtime, _SWEEP_PORTION
+                    self._observed.now(), params.warntime, params.errtime, _PORTION
                 )
                 self._announce(judgements)
-                if len(judgements) < _SWEEP_PORTION:
+                if len(judgements) < _PORTION:
                     break
                 await deferLater(self._clock, 0)
         except Exception:  # noqa: BLE001  # a sweep that fails must not be the last
@@ -153,7 +153,8 @@ class Monitor(Service):
         await deferLater(self._clock, _GATHER)
         complained = False
         while self._uncommitted:
-            judgements, self._uncommitted = self._uncommitted, []
+            judgements = self._uncommitted[:_PORTION]
+            del self._uncommitted[:_PORTION]
             try:
                 await self._store.commit(judgements)
             except StoreUnusable as error:
@@ -166,12 +167,18 @@ class Monitor(Service):
                 self._uncommitted[:0] = judgements
                 await deferLater(self._clock, _COMMIT_RETRY)
                 continue
-            for judgement in judgements:
-                self._log.info(
-                    "{message} for {component}.",
-                    message=judgement.transition.message,
-                    component=judgement.component,
-                )
+            self._say(judgements)
             self._notifier.tell(judgements)
             self._publisher.tell(judgements)
+            await deferLater(self._clock, 0)
         self._committing = None
+
+    def _say(self, judgements: Sequence[Judgement]) -> None:
+        """Log judgements, a line for each kind."""
+        components: dict[Transition, list[str]] = {}
+        for judgement in judgements:
+            components.setdefault(judgement.transition, []).append(judgement.component)
+        for transition, xnames in components.items():
+            self._log.info(
+                "{message}: {xnames}", message=transition.message, xnames=" ".join(xnames)
+            )

@@ -60,6 +60,15 @@ _JVM = (
 )
 
 
+# Reads its standard input until that ends, which it does with the process of the tests, whatever
+# ended that; then ends the broker, if it is one still, and removes its directory.
+_WATCH = """
+while read -r _; do :; done
+grep -q kafka.Kafka "/proc/$1/cmdline" 2>/dev/null && kill -KILL "$1"
+rm -rf -- "$2"
+"""
+
+
 class RealKafkaError(Exception):
     """The broker could not be fetched, formatted, started or ended."""
 
@@ -177,9 +186,9 @@ class RealKafka:
     """One Kafka broker, its own controller, listening on 127.0.0.1 alone.
 
     Its port and its data outlive `stop()` and `kill()`: the next `start()` takes up both, so that
-    its clients see a broker that was away. `close()` ends it and removes the data; leaving the
-    `with` block and the end of the interpreter do the same. All methods block, and are to be
-    called from one thread at a time.
+    its clients see a broker that was away. `close()` ends it and removes the data; so does leaving
+    the `with` block, and the end of this process, even by a signal. All methods block, and are to
+    be called from one thread at a time.
 
     A topic that is created by its first use gets as many `partitions` as said here; `properties`
     are further lines of `server.properties`, which win over the ones set below.
@@ -191,6 +200,7 @@ class RealKafka:
         self._properties = dict(properties or {})
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
         self._frozen = False
 
     @property
@@ -235,6 +245,11 @@ class RealKafka:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+        self._watch = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCH, "sh", str(self._process.pid), str(directory)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         self._frozen = False
         try:
             self._await_answer(time.monotonic() + timeout)
@@ -258,8 +273,7 @@ class RealKafka:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self._process = None
-        self._frozen = False
+        self._ended()
 
     def kill(self) -> None:
         """End the broker at once (SIGKILL), as a crash would; its data and port stay."""
@@ -268,8 +282,7 @@ class RealKafka:
             return
         process.kill()
         process.wait()
-        self._process = None
-        self._frozen = False
+        self._ended()
 
     def freeze(self) -> None:
         """Stop the broker's process (SIGSTOP): connections stay open, and nobody answers."""
@@ -307,6 +320,17 @@ class RealKafka:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _ended(self) -> None:
+        """Forget the process, which has been waited for, and call off who watches over it."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.kill()
+            watch.wait()
+            assert watch.stdin is not None
+            watch.stdin.close()
+        self._process = None
+        self._frozen = False
 
     def _java(self, jars: str, directory: Path) -> list[str]:
         """Return the beginning of a command line, up to the name of the class to run."""

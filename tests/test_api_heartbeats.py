@@ -23,8 +23,8 @@ NOT_OBJECTS = (
 NOT_NAMES = (
     *("x", "nid000083", "x1000c0s0b0n", "x1000c8s0b0n0", "x12345c0s0b0n0", "x1000c0s0b0n0z"),
     *("x1000c0s0b0n0 x", "x1000c0s0b0n0\x00", "x1000c0s0b0n-1", "x1000c0s0b0n1.5", "xé", "💀"),
-    *("x١c0s0b0n0", "*", "..", "x1000c0s0b0n0;", "'x1000c0s0b0n0'", "x" * 300),
-    "x1000c0s0b0n" + "0" * 400,
+    *("x\u0661c0s0b0n0", "*", "..", "x1000c0s0b0n0;", "'x1000c0s0b0n0'", "x" * 300),
+    "x1000c0s0b0n" + "1" * 400,
 )
 """What is no xname, not even in normal form."""
 
@@ -112,8 +112,9 @@ class PostTests(APITestCase):
 
     def test_invalid_nids(self):
         """A NID that is no such integer is refused."""
-        bad = f"abc 0x 0b 0o 0b2 0o8 08 1__0 _1 1_ 0_ 0x_ 1.0 1e3 --5 +-5 - nid83 {2**63} -{2**63 + 1}"
-        for nid in [*bad.split(), " 1", "1 ", "1\n", "1\x00", "٣", "²", "1,0", "9" * 5000]:
+        bad = "abc 0x 0b 0o 0b2 0o8 08 1__0 _1 1_ 0_ 0x_ 1.0 1e3 --5 +-5 - nid83 1,0 \u0663 \u00b2"
+        bad += f" {2**63} -{2**63 + 1}"
+        for nid in [*bad.split(), " ", " 1", "1 ", "1\n", "1\x00", "9" * 5000]:
             self.assert_refused({**HEARTBEAT, "NID": nid}, "Invalid NID")
 
     def test_keys_in_any_case(self):

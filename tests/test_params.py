@@ -296,8 +296,8 @@ class ValueTests(SynchronousTestCase):
             self.assertRaises(ParamsRefused, patched, Params(), {"Sm_url": url})
 
     def test_sm_url_with_blanks(self):
-        """A blank has no place in a URL, at its ends or within."""
-        for url in (" http://hsm", "http://hsm ", "http://h sm", "http://hsm/a b"):
+        """A blank has no place around a URL or in its host: no request could be made of it."""
+        for url in (" http://hsm", "http://hsm ", "http://h sm"):
             self.assertRaises(ParamsRefused, patched, Params(), {"Sm_url": url})
 
 

@@ -1,0 +1,37 @@
+"""The table that `make bench` prints."""
+
+import os
+import platform
+import ssl
+from importlib.metadata import version
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One measurement: what, what came out, and what was aimed at."""
+
+    what: str
+    figure: str
+    target: str = ""
+
+
+def machine() -> list[Row]:
+    """Tell what the figures were measured on."""
+    packages = ("Twisted", "klein", "treq", "pyOpenSSL", "kafka-python", "orjson")
+    return [
+        Row("machine", f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}"),
+        Row("Python", f"{platform.python_version()}, {ssl.OPENSSL_VERSION}"),
+        Row("packages", ", ".join(f"{name} {version(name)}" for name in packages)),
+    ]
+
+
+def formatted(rows: list[Row]) -> str:
+    """Write rows as a Markdown table."""
+    cells = [Row("measurement", "figure", "target"), *rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(3)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    ]
+    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
+    return "\n".join(lines)

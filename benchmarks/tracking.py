@@ -1,0 +1,149 @@
+"""What the tracker costs: a sweep's time, a component's bytes, and a mass death.
+
+Run as `python -m benchmarks.tracking memory COUNT` or `... deaths COUNT` it measures in a process
+of its own and prints the figures as JSON.
+"""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from twisted.internet.task import LoopingCall, deferLater, react
+
+from benchmarks.running import SERVER_CORE, on_core
+from benchmarks.table import Row
+from hbtd.params import Params
+from hbtd.service import HbtdService
+from hbtd.simulator.fleet import node_names
+from hbtd.tracker.tracker import Tracker
+
+_TIMESTAMP = "2026-11-23T00:00:00.%06d+00:00"
+
+
+def measure(largest: int) -> list[Row]:
+    """Measure the sweep at growing sizes up to `largest`, the memory, and a mass death."""
+    rows = []
+    for count in (1_000, 100_000, 1_000_000):
+        if count > largest:
+            break
+        figures = _in_own_process("memory", count)
+        rows.append(
+            Row(
+                f"sweep of {count:,} components, none overdue",
+                f"median {figures['sweep'] * 1e3:.4f} ms, longest {figures['longest'] * 1e3:.3f} ms",
+                "flat, < 1 ms",
+            )
+        )
+        if count == largest:
+            rows.append(
+                Row(f"bytes per component at {count:,}", f"{figures['bytes']:.0f}", "< 400")
+            )
+    figures = _in_own_process("deaths", 10_000)
+    rows.append(
+        Row(
+            "10,000 die at once: reactor blocked for at most",
+            f"{figures['blocked'] * 1e3:.1f} ms (all judged in {figures['took'] * 1e3:.0f} ms)",
+            "< 50 ms",
+        )
+    )
+    return rows
+
+
+def _in_own_process(what: str, count: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.tracking", what, str(count)]
+    done = subprocess.run(
+        on_core(SERVER_CORE, command), capture_output=True, text=True, timeout=300, check=True
+    )
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def _memory_and_sweep(count: int) -> dict[str, float]:
+    names = node_names(count)
+    before = _resident()
+    # The tracker is to hold the only copy of each name, as when they come from requests.
+    tracker = Tracker()
+    at = 0.0
+    while names:
+        name = names.pop()
+        tracker.beat(name, at, _TIMESTAMP % (len(names) % 1_000_000), "OK")
+        at += 1e-6
+        del name
+    # The names were counted before; they are part of what a component costs.
+    resident = _resident() - before + sum(sys.getsizeof(name) + 8 for name in tracker._healthy)
+    order = list(tracker._healthy)
+    random.Random(1).shuffle(order)
+    times = []
+    for i in range(200):
+        for name in order[i::200][:5000]:
+            tracker.beat(name, at, _TIMESTAMP % i, "OK")
+        began = perf_counter()
+        tracker.sweep(at, 10.0, 30.0, 1000)
+        times.append(perf_counter() - began)
+    return {"bytes": resident / count, "sweep": median(times), "longest": max(times)}
+
+
+def _resident() -> int:
+    """Bytes of memory that this process occupies."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+async def _deaths(reactor: Any, count: int) -> dict[str, float]:
+    """Let components die at once in a whole service, and look how long the reactor stalls."""
+    service = HbtdService(
+        Params(
+            kv_url="mem:",
+            listen="tcp:0:interface=127.0.0.1",
+            nosm=True,
+            interval=1,
+            errtime=2,
+            warntime=2,
+            use_telemetry=False,
+        ),
+        reactor,
+    )
+    service.startService()
+    for name in node_names(count):
+        service.monitor.beat(name, _TIMESTAMP % 0, "OK")
+    await deferLater(reactor, 0.5)
+    longest = 0.0
+    last = perf_counter()
+    began = finished = 0.0
+
+    def tick() -> None:
+        nonlocal longest, last, began, finished
+        now = perf_counter()
+        longest = max(longest, now - last)
+        last = now
+        if service.tracker.dead and not began:
+            began = now
+        if service.notifier.pending_count == count and service.tracker.dead == count:
+            finished = finished or now
+
+    ticking = LoopingCall(tick)
+    ticking.start(0.001)
+    await deferLater(reactor, 4.0)
+    ticking.stop()
+    assert service.tracker.dead == count
+    await service.stopService()
+    return {"blocked": longest, "took": finished - began}
+
+
+def _main(reactor: Any, what: str, count: str) -> Any:
+    from twisted.internet.defer import Deferred, succeed
+
+    if what == "memory":
+        print(json.dumps(_memory_and_sweep(int(count))))
+        return succeed(None)
+    done = Deferred.fromCoroutine(_deaths(reactor, int(count)))
+    return done.addCallback(lambda figures: print(json.dumps(figures)))
+
+
+if __name__ == "__main__":
+    react(_main, sys.argv[1:])
