@@ -11,7 +11,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.protocols.policies import WrappingFactory
@@ -32,7 +32,8 @@ from hbtd.metrics import Metrics, registry
 from hbtd.monitor import Monitor
 from hbtd.params import LiveParams, Params
 from hbtd.store.memory import MemoryStore
-from hbtd.telemetry.publisher import ProducerFactory, Publisher, kafka_producer
+from hbtd.telemetry.kafka import Kafka
+from hbtd.telemetry.publisher import KafkaFactory, Publisher
 from hbtd.tls import TLSUnusable, client_policy, ephemeral_identity, load_identity, server_options
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -61,7 +62,7 @@ class HbtdService(Service):
         params: Params,
         reactor: Any,
         log_observer: ILogObserver | None = None,
-        make_producer: ProducerFactory = kafka_producer,
+        connect_kafka: KafkaFactory = Kafka,
     ) -> None:
         """Build the parts; raises `StartupError` when a file or an endpoint can't be used.
 
@@ -90,7 +91,7 @@ class HbtdService(Service):
             self.store.delivered,
             random.random,
         )
-        self.publisher = Publisher(reactor, self.params, make_producer)
+        self.publisher = Publisher(reactor, self.params, connect_kafka)
         self.monitor = Monitor(
             reactor,
             observed,
@@ -125,8 +126,8 @@ class HbtdService(Service):
         )
         self._connections.noisy = False
         self._library_log = LibraryLog("kafka")
-        self.port: IListeningPort | None = None
-        """The listening port, once it is bound."""
+        self.port: Any = None
+        """The listening port (`IListeningPort`), while it is bound."""
 
     def _make_endpoint(self, params: Params) -> tuple[IStreamServerEndpoint, Any]:
         """Find out where to listen, and with which TLS options, if any."""

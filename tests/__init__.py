@@ -1,0 +1,1 @@
+"""hbtd's tests, for trial."""

@@ -53,7 +53,7 @@ ROUTES: Mapping[str, Sequence[str]] = {
 PATHS = tuple(prefix + path for prefix in PREFIXES for path in ROUTES)
 
 _PEER = IPv4Address("TCP", "192.0.2.1", 40000)
-_HEAD = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) [ -~]*\r\n((?:[!-9;-~]+: [ -~]*\r\n)*)\r\n")
+_HEAD = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9]) [ -~]*\r\n((?:[!-9;-~]+: [ -~]*\r\n)*)\r\n")
 
 
 class Response(NamedTuple):
@@ -117,6 +117,21 @@ def encode_request(
         fields.setdefault("Content-Length", str(len(content)))
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + content
+
+
+def head(first: str, *fields: str) -> bytes:
+    """Write the head of a request, given method, target and header fields."""
+    return "\r\n".join((f"{first} HTTP/1.1", "Host: h", *fields, "", "")).encode()
+
+
+def chunked(body: bytes, size: int = 1000) -> bytes:
+    """Write a body in chunks, the last included."""
+    pieces = [body[i : i + size] for i in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+BEAT = encode_request("POST", "/hmi/v1/heartbeat", HEARTBEAT)
+"""A heartbeat as a request."""
 
 
 class Connection:

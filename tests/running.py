@@ -6,10 +6,9 @@ from functools import partial
 from typing import Any
 
 from treq.client import HTTPClient
-from twisted.internet import reactor
+from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.internet.tcp import Port
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.server import Site
@@ -17,13 +16,16 @@ from twisted.web.server import Site
 from hbtd.params import Params
 from hbtd.service import HbtdService
 from hbtd.simulator.fake_hsm import FakeHSM
-from hbtd.telemetry.publisher import kafka_producer
+from hbtd.telemetry.kafka import Kafka
 from hbtd.tls import client_policy
+
+reactor: Any = _reactor
+"""Twisted's reactor, whose type says less than it can do."""
 
 NODE = "x1000c0s0b0n0"
 
 # librdkafka's broker can't tell kafka-python its version.
-mock_kafka_producer = partial(kafka_producer, api_version=(2, 3))
+mock_kafka = partial(Kafka, api_version=(2, 3))
 
 
 async def until(condition: Callable[[], object], within: float = 10.0) -> None:
@@ -88,7 +90,7 @@ class Hbtd:
 def start_hbtd(test: TestCase, **params: Any) -> Hbtd:
     """Start hbtd with the memory store on a free port, until the test ends."""
     settings = {"kv_url": "mem:", "port": 0, "nosm": True, "use_telemetry": False, **params}
-    service = HbtdService(Params(**settings), reactor, make_producer=mock_kafka_producer)
+    service = HbtdService(Params(**settings), reactor, connect_kafka=mock_kafka)
     service.startService()
     assert service.port is not None
     scheme = "https" if service.params.current.tls else "http"
@@ -107,7 +109,7 @@ class RunningHSM:
     """A fake HSM that listens."""
 
     hsm: FakeHSM
-    port: Port
+    port: Any
     url: str
 
 

@@ -2,14 +2,13 @@
 
 import json
 
-from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from hbtd.simulator.fake_hsm import FakeHSM
 from tests.mock_kafka import MockBroker, consume
-from tests.running import NODE, Hbtd, start_hbtd, start_hsm, until
+from tests.running import NODE, Hbtd, reactor, start_hbtd, start_hsm, until
 
 
 class LifeOfANodeTests(TestCase):
@@ -91,7 +90,7 @@ class LifeOfANodeTests(TestCase):
             self.assertRegex(update.user_agent, r"^hbtd/\S+ \(\S+\)$")
         messages = await deferToThread(consume, broker.address, "hbtd-life", len(said), 15.0)
         self.assertEqual(
-            [(message.key, message.value.decode()) for message in messages],
+            [(message.key, (message.value or b"").decode()) for message in messages],
             [
                 (
                     NODE.encode(),
@@ -168,7 +167,7 @@ class TroubleWithHSMTests(TestCase):
         )
         judged: dict[str, list[str]] = {}
         for message in messages:
-            told = json.loads(message.value)
+            told = json.loads(message.value or b"")
             judged.setdefault(told["ID"], []).append(told["NewState"] + told["NewFlag"])
         for update in hsm.updates:
             for name in update.names:
@@ -238,7 +237,7 @@ class ParametersTests(TestCase):
         await hbtd.beat("x1c0s2b0n0")
         self.assertEqual(await self._bus(hbtd), "Not Connected")
         (message,) = await deferToThread(consume, broker.address, "hbtd-switch", 1, 10.0)
-        self.assertEqual(json.loads(message.value)["ID"], "x1c0s1b0n0")
+        self.assertEqual(json.loads(message.value or b"")["ID"], "x1c0s1b0n0")
 
     async def _bus(self, hbtd: Hbtd) -> str:
         _, health = await hbtd.client.request("GET", f"{hbtd.url}/hmi/v1/health")

@@ -54,5 +54,6 @@ class PickTests(SynchronousTestCase):
 
     def test_values_untouched(self):
         """A value is handed on as it is, whatever its type."""
-        for value in (0, False, 1.5, [], {"a": 1}, "", "text"):
+        values: list[object] = [0, False, 1.5, [], {"a": 1}, "", "text"]
+        for value in values:
             self.assertIs(pick({"NId": value}, "NID"), value)

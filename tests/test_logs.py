@@ -13,11 +13,11 @@ from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.logs import LibraryLog, escaped, json_line, journal_line, observer, text_line
+from hbtd.logs import LibraryLog, escaped, journal_line, json_line, observer, text_line
 
 LEVELS = [LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical]
 PRIORITIES = {"debug": "<7>", "info": "<6>", "warn": "<4>", "error": "<3>", "critical": "<2>"}
-# 12 seconds and 345 milliseconds past noon, on the day on which this was written.
+# Some seconds past noon on 27 July 2026.
 NOON = 1785153612.345
 # What ends a line for one reader or another, or is a command to a terminal.
 CONTROLS = [
@@ -186,11 +186,11 @@ class ObserverTests(SynchronousTestCase):
 
     def setUp(self):
         self.stream = StringIO()
-        self.debug = 0
+        self.level = 0
 
     def logger(self, namespace: str, log_format: str = "text", **environ: str) -> Logger:
         """Make a logger whose messages go to the stream."""
-        made = observer(self.stream, log_format, lambda: self.debug, environ)
+        made = observer(self.stream, log_format, lambda: self.level, environ)
         return Logger(namespace, observer=LogPublisher(made))
 
     def test_forms(self):
@@ -215,7 +215,7 @@ class ObserverTests(SynchronousTestCase):
             ("hbtdish", ["warn", "info", "debug", "debug"]),
         ]:
             for debug, lowest in zip([0, 1, 2, 2**32 - 1], least, strict=True):
-                self.stream, self.debug = StringIO(), debug
+                self.stream, self.level = StringIO(), debug
                 logger = self.logger(namespace, "json")
                 for level in LEVELS:
                     logger.emit(level, "hello")
@@ -227,7 +227,7 @@ class ObserverTests(SynchronousTestCase):
         """A new debug level counts from the next message on."""
         logger = self.logger("hbtd.x")
         for debug in (0, 1, 0):
-            self.debug = debug
+            self.level = debug
             logger.debug("level {debug}", debug=debug)
         self.assertEqual(self.stream.getvalue().count("\n"), 1)
         self.assertIn("level 1", self.stream.getvalue())

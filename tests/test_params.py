@@ -1,5 +1,6 @@
 """The operational parameters: how they are shown, changed, and refused."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 
@@ -46,7 +47,7 @@ def complaint(wire: str) -> str:
 class ParamsTestCase(SynchronousTestCase):
     """Can tell what is said of a change."""
 
-    def refusal(self, changes: dict[str, object], params: Params | None = None) -> str:
+    def refusal(self, changes: Mapping[str, object], params: Params | None = None) -> str:
         """Give the complaints about a change that must be refused."""
         return str(self.assertRaises(ParamsRefused, patched, params or Params(), changes))
 
@@ -120,14 +121,15 @@ class PatchTests(ParamsTestCase):
 
     def test_exact_words(self):
         """The complaints that clients know, to the letter."""
-        for changes, words in [
+        complaints: list[tuple[Mapping[str, object], str]] = [
             ({"Warntime": "abc"}, "Parameter 'warntime' with illegal value 'abc'; "),
             ({"Use_telemetry": "x"}, "Parameter 'use_telemetry' with unknown value 'x'; "),
             ({"Telemetry_host": "x"}, "Parameter 'telemetry_host' with invalid format 'x'; "),
             ({"Port": "1"}, "Parameter 'port' can't be changed in PATCH operation; "),
             ({"Kv_url": "mem:"}, "Parameter 'kv_url' can't be changed in PATCH operation; "),
             ({"Warntime": 5}, "Invalid data type in Warntime field. "),
-        ]:
+        ]
+        for changes, words in complaints:
             self.assertEqual(self.refusal(changes), words)
 
     def test_all_complaints(self):
@@ -153,7 +155,8 @@ class PatchTests(ParamsTestCase):
 
     def test_unknown(self):
         """Unknown names are ignored, whatever their value."""
-        for value in ("x", 1, None, [], {}):
+        values: list[object] = ["x", 1, None, [], {}]
+        for value in values:
             self.assertEqual(patched(Params(), {"Colour": value, "Debug ": value}), Params())
 
     def test_left_alone(self):
@@ -165,8 +168,9 @@ class PatchTests(ParamsTestCase):
 
     def test_types(self):
         """A value that is no text is refused, before anything else is complained about."""
+        values: list[object] = [0, 5, 1.5, True, False, [], ["5"], {}]
         for parameter in PARAMETERS:
-            for value in (0, 5, 1.5, True, False, [], ["5"], {}):
+            for value in values:
                 words = self.refusal({parameter.wire: value, "Debug ": 1, "debug": "x"})
                 self.assertEqual(words, f"Invalid data type in {parameter.wire} field. ")
 
@@ -224,7 +228,7 @@ class PatchTests(ParamsTestCase):
     @settings(max_examples=200, deadline=None)
     @given(st.dictionaries(st.sampled_from(sorted(SAMPLES)), st.booleans(), min_size=1))
     def test_any_mixture(self, good):
-        """Any mixture of good and bad is refused with one complaint for each bad, or all is done."""
+        """Of any mixture all is done, or it is refused with one complaint for each bad value."""
         changes = {wire: SAMPLES[wire][0 if fine else 2] for wire, fine in good.items()}
         bad = [wire for wire in SAMPLES if not good.get(wire, True)]
         if bad:

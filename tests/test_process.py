@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
@@ -17,7 +16,7 @@ from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.simulator.tls import client_endpoint
 from tests.certificates import make_identity, write_identity
 from tests.processes import CHECKOUT, MEMORY, HbtdProcess, spawn
-from tests.running import NODE, WebClient, heartbeat, start_hsm, until
+from tests.running import NODE, WebClient, heartbeat, reactor, start_hsm, until
 
 SEED_OPTIONS = (
     "--sm_url=https://localhost:27999/hsm/smd/v1",
@@ -175,7 +174,7 @@ class RefusalTests(TestCase):
     async def test_port_taken(self) -> None:
         """A port in use is named."""
         running = start_hsm(self)
-        port = running.port.getHost().port  # type: ignore[attr-defined]
+        port = running.port.getHost().port
         said = await self.refused(f"--port={port}")
         self.assertIn(f"can't listen: port {port}: Address already in use", said)
 

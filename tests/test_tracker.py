@@ -145,9 +145,9 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(judgement, (xname, judgement.transition, f"t{at}"))
         return judgement.transition
 
-    def sweep(self, at: float, limit: int = EVERYBODY) -> list[tuple[str, Transition, str]]:
+    def sweep(self, at: float, limit: int = EVERYBODY) -> list[Judgement]:
         """Sweep everybody."""
-        return [tuple(judgement) for judgement in self.tracker.sweep(at, 10.0, 30.0, limit)]
+        return self.tracker.sweep(at, 10.0, 30.0, limit)
 
     def test_a_life(self):
         """Started, warned, restarted, warned, died, started: each is said once."""

@@ -195,7 +195,7 @@ class NormalFormTests(SynchronousTestCase):
             self.assertEqual(parse(name), xname)
 
     def test_zeros_that_stay(self):
-        """Zeros within or at the end of a number stay, and a number is never left without digits."""
+        """Zeros within or at the end of a number stay, and no number is left without digits."""
         for name in ("x1000", "x10c0s100b0n0", "x0", "x101"):
             self.assertEqual(normalise(name), name)
 

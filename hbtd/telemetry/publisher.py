@@ -6,9 +6,8 @@ from contextlib import suppress
 from itertools import islice
 from threading import Condition, Thread
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
-from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError, succeed
@@ -17,6 +16,7 @@ from twisted.python.failure import Failure
 
 from hbtd.params import LiveParams, Params, TelemetryAddress
 from hbtd.telemetry import messages
+from hbtd.telemetry.kafka import Kafka
 from hbtd.tracker.transitions import Judgement
 
 MAX_WAITING = 100_000
@@ -34,59 +34,29 @@ _RETRY = 2.0
 _SLICE = 0.25
 """Seconds for which the thread is deaf to being told to stop."""
 
-
-class Producer(Protocol):
-    """What is needed of a `kafka.KafkaProducer`."""
-
-    def send(self, topic: str, value: bytes, key: bytes) -> Any:
-        """Take a message; gives a future. May block until the topic is known."""
-
-    def partitions_for(self, topic: str) -> Any:
-        """Get the topic's partitions; raises `KafkaError` if they can't be had."""
-
-    def close(self, timeout: float) -> None:
-        """Give up."""
+_LOOK = 1.0
+"""Seconds between two looks at the connection while there is nothing to publish."""
 
 
-ProducerFactory = Callable[[TelemetryAddress], Producer]
-"""Makes a producer that is connected; blocks, and raises `KafkaError` when it can't be."""
-
-
-def kafka_producer(address: TelemetryAddress, **settings: Any) -> Producer:
-    """Make kafka-python's idempotent producer, with further settings of its own.
-
-    It retries by itself, in order, for as long as Kafka is away: what it has taken it need not be
-    given again.
-    """
-    return KafkaProducer(  # type: ignore[no-any-return]  # kafka-python is not typed
-        **{
-            "bootstrap_servers": f"{address.host}:{address.port}",
-            "client_id": "hbtd",
-            "bootstrap_timeout_ms": 5_000,
-            "max_block_ms": 5_000,
-            "delivery_timeout_ms": 2**31 - 1,
-            "reconnect_backoff_max_ms": 5_000,
-            "metrics_enabled": False,
-            **settings,
-        }
-    )
+KafkaFactory = Callable[[TelemetryAddress], Kafka]
+"""Connects to Kafka; blocks, and raises `KafkaError` when it can't."""
 
 
 class Publisher(Service):
     """Publishes judgements on Kafka, in order, each at least once.
 
-    `tell` only puts them into a queue. A thread of its own, which alone touches the producer,
+    `tell` only puts them into a queue. A thread of its own, which alone talks to Kafka,
     sends them in batches. While Kafka is away they wait in memory; when there are too many the
     oldest are dropped, and counted. Follows `Use_telemetry` and `Telemetry_host`.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, params: LiveParams, make_producer: ProducerFactory) -> None:
+    def __init__(self, reactor: Any, params: LiveParams, connect: KafkaFactory) -> None:
         """`reactor` provides `IReactorFromThreads` and `IReactorTime`."""
         self._reactor = reactor
         self._params = params
-        self._make_producer = make_producer
+        self._connect = connect
         # Guards all of the following, and wakes the thread when something has changed.
         self._changed = Condition()
         self._waiting: deque[Judgement] = deque()
@@ -183,19 +153,14 @@ class Publisher(Service):
                     self._changed.wait()
                     continue
             try:
-                producer = self._make_producer(address)
+                kafka = self._connect(address)
+                try:
+                    self._feed(kafka, address)
+                finally:
+                    self.connected = False
+                    kafka.abandon()
             except Exception as error:  # noqa: BLE001  # whatever a library thinks of
                 self._gone(address, error)
-                self._rest(address)
-                continue
-            try:
-                self._feed(producer, address)
-            except Exception as error:  # noqa: BLE001
-                self._gone(address, error)
-            finally:
-                self.connected = False
-                with suppress(KafkaError):  # at being asked to leave things unsent
-                    producer.close(timeout=0)
             self._rest(address)
         if self.pending_count:
             self._log.warn("{count} messages were not published.", count=self.pending_count)
@@ -213,16 +178,16 @@ class Publisher(Service):
                 lambda: self._address != address or self._stop_at is not None, _RETRY
             )
 
-    def _feed(self, producer: Producer, address: TelemetryAddress) -> None:
-        """Give the producer batch after batch, until it fails or is no longer the one to use."""
-        producer.partitions_for(address.topic)
+    def _feed(self, kafka: Kafka, address: TelemetryAddress) -> None:
+        """Give Kafka batch after batch, until it fails or is no longer the one to use."""
         self._here(address)
         while True:
             with self._changed:
                 self._changed.wait_for(
                     lambda: (
                         self.pending_count or self._address != address or self._stop_at is not None
-                    )
+                    ),
+                    _LOOK,
                 )
                 if self._address != address or self._over(address):
                     return
@@ -230,38 +195,43 @@ class Publisher(Service):
                     self._batch = list(islice(self._waiting, _BATCH))
                     for _ in self._batch:
                         self._waiting.popleft()
-            futures = [
-                producer.send(address.topic, value=messages.value(each), key=messages.key(each))
-                for each in self._batch
-            ]
-            if not self._acknowledged(futures, address):
-                return
-            with self._changed:
-                self.published_count += len(self._batch)
-                self._batch = []
+            futures = [kafka.send(messages.key(each), messages.value(each)) for each in self._batch]
+            try:
+                self._await(futures, kafka, address)
+            finally:
+                # In a partition, nothing succeeds after something that did not: what is sent again
+                # keeps its order.
+                left = [
+                    each
+                    for each, future in zip(self._batch, futures, strict=True)
+                    if not future.succeeded()
+                ]
+                with self._changed:
+                    self.published_count += len(futures) - len(left)
+                    self._batch = left
 
-    def _acknowledged(self, futures: Sequence[Any], address: TelemetryAddress) -> bool:
-        """Wait for Kafka's acknowledgement of a batch; raises what it failed with.
+    def _await(self, futures: Sequence[Any], kafka: Kafka, address: TelemetryAddress) -> None:
+        """Wait for Kafka to acknowledge messages; raises what one has failed with.
 
-        False if there is no more waiting for it: the batch is to go elsewhere, or time is up.
+        Returns early when they are to go elsewhere, or time is up.
         """
         began = monotonic()
         for future in futures:
-            while True:
-                try:
+            while not future.is_done:
+                with suppress(KafkaTimeoutError):
                     future.get(timeout=_SLICE)
-                except KafkaTimeoutError:
-                    if future.is_done:
-                        raise
-                else:
-                    break
-                with self._changed:
-                    if self._address != address or self._over(address):
-                        return False
-                if monotonic() - began > _PATIENCE:
-                    self._gone(address, KafkaError(f"no acknowledgement for {_PATIENCE:.0f} s"))
-        self._here(address)
-        return True
+                if not future.is_done:
+                    with self._changed:
+                        if self._address != address or self._over(address):
+                            return
+                    if not kafka.connected or monotonic() - began > _PATIENCE:
+                        self._gone(address, KafkaError("no answer, or none in time"))
+            if future.failed():
+                raise future.exception
+        if futures or kafka.connected:
+            self._here(address)
+        else:
+            self._gone(address, KafkaError("the connection is lost"))
 
     def _here(self, address: TelemetryAddress) -> None:
         self.connected = self._connected_once = True
