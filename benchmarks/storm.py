@@ -66,8 +66,8 @@ async def _storm(reactor: Any, url: str, hsm_url: str, nodes: int) -> dict[str, 
         reactor, endpoint, url, names[:nodes], random=Random(2), period=_DYING_WITHIN, jitter=0
     )
     dying.startService()
-    # Everybody beats once, spread over a period.
-    await deferLater(reactor, _DYING_WITHIN)
+    # Three rounds, so that everybody is heard; the last beats are spread over one.
+    await deferLater(reactor, 3 * _DYING_WITHIN)
     await dying.stopService()
     last_due = reactor.seconds() + 12.0
     survivors.startService()

@@ -1,7 +1,7 @@
 """Logging: what is said, how a line looks, and where it goes.
 
 hbtd's own modules say what they have to say with `twisted.logger`; here it becomes lines. Text
-from outside can't break out of its line: control characters are escaped.
+from outside can't break out of its line: control characters are escaped, in JSON as JSON does.
 """
 
 import logging
@@ -23,7 +23,8 @@ from twisted.logger import (
     eventAsText,
 )
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Surrogates are what the system could not decode; they can't be encoded either.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 # sd-daemon(3): journald takes the priority from a prefix.
 _PRIORITIES = {
@@ -93,7 +94,9 @@ def json_line(event: LogEvent) -> str:
     traceback = _traceback(event)
     if traceback:
         line["traceback"] = traceback
-    return orjson.dumps(line).decode("utf-8") + "\n"
+    # What the system could not decode can't be encoded either.
+    sound = {key: text.encode("utf-8", "backslashreplace").decode() for key, text in line.items()}
+    return orjson.dumps(sound).decode("utf-8") + "\n"
 
 
 def _message(event: LogEvent) -> str:
@@ -135,20 +138,27 @@ class LibraryLog(logging.Handler):
         super().__init__()
         self._log = Logger(namespace=library)
         self._logger = logging.getLogger(library)
+        self._before = (self._logger.propagate, self._logger.level)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand on one message."""
-        self._log.debug("{text}", text=record.getMessage())
+        try:
+            self._log.debug("{text}", text=record.getMessage())
+        except Exception:  # noqa: BLE001  # as every handler does: not the caller's business
+            self.handleError(record)
 
     def start(self) -> None:
         """Begin to listen, instead of whoever listens otherwise."""
+        self._before = (self._logger.propagate, self._logger.level)
         self._logger.addHandler(self)
         self._logger.propagate = False
+        self._logger.setLevel(logging.INFO)
 
     def stop(self) -> None:
         """Listen no more."""
         self._logger.removeHandler(self)
-        self._logger.propagate = True
+        self._logger.propagate, level = self._before
+        self._logger.setLevel(level)
 
 
 def error_stream() -> TextIO:

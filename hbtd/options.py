@@ -5,12 +5,14 @@ The environment is read first, the command line wins. Spelling follows the field
 """
 
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 from twisted.python.usage import Options, UsageError
 
 from hbtd import __version__
+from hbtd.logs import escaped
 from hbtd.params import PARAMETERS, SWITCH, Params
 
 _KV_URL = "kv_url"
@@ -103,19 +105,23 @@ class CommandLine(HbtdOptions):
         try:
             super().parseOptions(options)
         except UsageError as error:
-            print(f"hbtd: {error}", file=sys.stderr)
+            print(escaped(f"hbtd: {error}"), file=sys.stderr)
             raise SystemExit(2) from None
 
 
 def _normalised(arguments: Sequence[str]) -> list[str]:
     """Bring arguments into the one form that the parser knows: `--name=value` or `--name value`."""
+    valued = {f"--{parameter.name}" for parameter in PARAMETERS}
     switches = {f"--{p.name}" for p in PARAMETERS if p.kind is SWITCH and not p.fixed}
     normalised: list[str] = []
-    for i, argument in enumerate(arguments):
+    left = deque(arguments)
+    while left:
+        argument = left.popleft()
         if argument.startswith("-") and not argument.startswith("--") and len(argument) > 2:
             argument = "-" + argument
-        following = arguments[i + 1].lower() if i + 1 < len(arguments) else ""
-        if argument in switches and following not in _SWITCH_WORDS:
+        if argument in switches and not (left and left[0].lower() in _SWITCH_WORDS):
             argument += "=yes"
         normalised.append(argument)
+        if argument in valued and left:
+            normalised.append(left.popleft())  # a value, whatever it looks like
     return normalised

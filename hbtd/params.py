@@ -5,6 +5,7 @@ One table, the fields of `Params`, drives the command line, the environment, `GE
 changes; `LiveParams` holds the present one and tells whoever asked when it is replaced.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ from twisted.logger import Logger
 
 from hbtd.integers import parse_integer
 from hbtd.jsonfields import pick
+
+_VISIBLE = re.compile(r"[!-~]+")
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # what Kafka allows
 
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
@@ -43,9 +47,14 @@ def parse_telemetry_host(text: str) -> TelemetryAddress:
     """Read `host:port:topic`; all three are required. Raises `ValueError`."""
     host, port, topic = text.split(":")
     number = parse_integer(port, bits=16, signed=False)
-    if not host or not topic or not number:
-        raise ValueError("a part is missing")
+    if not _VISIBLE.fullmatch(host) or not _TOPIC.fullmatch(topic) or not number:
+        raise ValueError("a part is missing or can't be what it should")
     return TelemetryAddress(host, number, topic)
+
+
+def _text(text: str) -> str:
+    text.encode("utf-8")  # fails for what the system could not decode
+    return text
 
 
 def _boolean(text: str) -> bool:
@@ -78,9 +87,10 @@ def _http_url(text: str) -> str:
     # Reading the port is what makes urlsplit check it.
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("not a URL")
-    if parts.query or parts.fragment or parts.username is not None or not text.isprintable():
+    if parts.query or parts.fragment or parts.username is not None:
         raise ValueError("more than a base URL")
-    text.encode("ascii")
+    if not _VISIBLE.fullmatch(text):
+        raise ValueError("not written as a URL is")
     return text
 
 
@@ -95,7 +105,7 @@ def _switch(value: bool) -> str:
 
 
 _MAX = 2**32 - 1
-TEXT = Kind(str, "a text")
+TEXT = Kind(_text, "a text in UTF-8")
 COUNT = Kind(_integer(0, _MAX), f"an integer from 0 to {_MAX}")
 SECONDS = Kind(_integer(1, _MAX), f"a whole number of seconds from 1 to {_MAX}")
 PORT = Kind(_integer(0, 65535), "a port number from 0 (any free one) to 65535")
@@ -118,7 +128,9 @@ class Params:
     debug: int = _param(
         COUNT, 0, "Debug level: 0 is quiet, 1 also says what is sent, 2 everything."
     )
-    nosm: bool = _param(SWITCH, False, "Don't contact the State Manager (for testing).")
+    nosm: bool = _param(
+        SWITCH, False, "Don't contact the State Manager (for testing). Alone it means yes."
+    )
     use_telemetry: bool = _param(NAMED_SWITCH, True, "Inject notifications into the message bus.")
     telemetry_host: str = _param(TELEMETRY, "", "Kafka broker and topic, as host:port:topic.")
     warntime: int = _param(

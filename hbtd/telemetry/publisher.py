@@ -172,10 +172,12 @@ class Publisher(Service):
         return address is None or not self.pending_count or monotonic() >= self._stop_at
 
     def _rest(self, address: TelemetryAddress) -> None:
-        """Wait a little before the next attempt."""
+        """Wait a little before the next attempt; being told to stop hastens it, once."""
         with self._changed:
+            stop_at = self._stop_at
             self._changed.wait_for(
-                lambda: self._address != address or self._stop_at is not None, _RETRY
+                lambda: self._address != address or self._stop_at != stop_at,
+                _RETRY if stop_at is None else _SLICE,
             )
 
     def _feed(self, kafka: Kafka, address: TelemetryAddress) -> None:
@@ -234,20 +236,26 @@ class Publisher(Service):
             self._gone(address, KafkaError("the connection is lost"))
 
     def _here(self, address: TelemetryAddress) -> None:
-        self.connected = self._connected_once = True
-        if self._said is not True:
-            self._said = True
+        if self._finds(True, address):
             self._log.info("Kafka at {host}:{port} takes messages.", **address._asdict())
 
     def _gone(self, address: TelemetryAddress, error: Exception) -> None:
-        self.connected = False
-        if self._said is not False:
-            self._said = False
+        if self._finds(False, address):
             self._log.warn(
                 "Kafka at {host}:{port} takes no messages now, they wait: {error}",
-                error=f"{type(error).__name__}: {error}",
+                error=str(error) if isinstance(error, KafkaError) else repr(error),
                 **address._asdict(),
             )
+
+    def _finds(self, connected: bool, address: TelemetryAddress) -> bool:
+        """Note how Kafka is; tell whether that is news, and of a Kafka that is still wanted."""
+        with self._changed:
+            if self._address != address:
+                return False
+            self.connected = connected
+            self._connected_once |= connected
+            news, self._said = self._said is not connected, connected
+            return news
 
 
 def _timed_out(failure: Failure) -> None:
