@@ -16,8 +16,8 @@ from twisted.web.client import Agent
 
 from benchmarks.running import LOAD_CORE, fake_hsm, hbtd, on_core
 from benchmarks.table import Row
+from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fleet import Fleet, node_names
-from hbtd.simulator.tls import client_endpoint
 
 _COST_MS = 2.0
 _SM_TIMEOUT = 10

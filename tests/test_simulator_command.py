@@ -20,9 +20,10 @@ from twisted.web.server import Site
 import hbtd
 from hbtd.simulator.__main__ import main
 from hbtd.simulator.commands import describe_update
+from hbtd.simulator.endpoints import split_url
 from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.options import Event, FleetOptions, HSMOptions
-from hbtd.simulator.tls import self_signed, split_url
+from tests.certificates import make_identity, write_identity
 from tests.test_simulator_fleet import Recorder
 from tests.test_simulator_hsm import bulk
 
@@ -84,13 +85,13 @@ class CommandTests(TestCase):
         self.assertEqual(response.code, 204)
         process.transport.signalProcess(signal.SIGTERM)
         self.assertIsInstance(await process.ended, ProcessDone)
-        self.assertIn(b"Ready/Warning 1: x0c0s0b0n0\n", process.out)
+        self.assertIn(b"Ready/Warning (hello) 1: x0c0s0b0n0\n", process.out)
 
     def test_line(self):
         """An applied update is told in a line, with the first few of its names."""
         update = Update(b"", 0.0, names=[f"x{n}" for n in range(9)], state="Ready", flag="OK")
         self.assertRegex(
-            describe_update(update), r"^\d\d:\d\d:\d\d Ready/OK 9: x0 x1 x2 x3 \.\.\.$"
+            describe_update(update), r"^\d\d:\d\d:\d\d Ready/OK \\(\\) 9: x0 x1 x2 x3 \.\.\.$"
         )
 
     def test_costs(self):
@@ -164,7 +165,7 @@ class OptionsTests(SynchronousTestCase):
         options = self.parse()
         self.assertEqual((options["url"], options["nodes"]), ("https://localhost:28500", 100))
         self.assertEqual((options["period"], options["jitter"]), (3.0, 0.1))
-        self.assertEqual((options.events, options.ca), ([], None))
+        self.assertEqual((options.events, options["ca"]), ([], "insecure"))
 
     def test_events(self):
         """Events may be given any number of times, in any order."""
@@ -204,12 +205,10 @@ class OptionsTests(SynchronousTestCase):
 
     def test_ca(self):
         """Certificates are read from the file, which must hold some."""
-        with NamedTemporaryFile() as file:
-            with self.assertRaises(usage.UsageError):
-                self.parse("--ca", file.name)
-            certificate = self_signed("localhost")
-            Path(file.name).write_bytes(certificate)
-            self.assertEqual(self.parse("--ca", file.name).ca, certificate)
+        with NamedTemporaryFile() as file, self.assertRaises(usage.UsageError):
+            self.parse("--ca", file.name)
+        path, _ = write_identity(make_identity("localhost"), Path(self.mktemp()))
+        self.assertEqual(self.parse("--ca", str(path))["ca"], str(path))
 
     def test_split_url(self):
         """A port that is no port makes no URL."""

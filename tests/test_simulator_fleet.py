@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -18,9 +19,11 @@ from twisted.web.server import NOT_DONE_YET, Site
 from zope.interface import implementer
 
 from hbtd import xnames
+from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fleet import MOST_NODES, Fleet, node_names
 from hbtd.simulator.statistics import Latency, Statistics
-from hbtd.simulator.tls import client_endpoint, self_signed, server_options
+from hbtd.tls import Identity, server_options
+from tests.certificates import make_identity, write_identity
 
 URL = "http://hbtd.example:28500"
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 28500)
@@ -405,11 +408,11 @@ class SocketTests(TestCase):
         self.recorder = Recorder(self.reactor.seconds)
         self.site = Site(self.recorder, reactor=reactor)
 
-    def run_fleet(self, url: str, ca: bytes | None = None) -> Fleet:
+    def run_fleet(self, url: str, trust: str = "insecure") -> Fleet:
         """Start a quick fleet, to be stopped when the test ends."""
         fleet = Fleet(
             self.reactor,
-            client_endpoint(self.reactor, url, ca),
+            client_endpoint(self.reactor, url, trust),
             url,
             node_names(20),
             random=Random(1),
@@ -425,12 +428,17 @@ class SocketTests(TestCase):
         self.addCleanup(port.stopListening)
         return f"http://127.0.0.1:{port.getHost().port}"
 
-    def serve_tls(self, certificate: bytes) -> str:
+    def serve_tls(self, identity: Identity) -> str:
         """Listen with TLS; gives the URL."""
-        options = server_options(certificate)
+        options = server_options(identity)
         port = self.reactor.listenSSL(0, self.site, options, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
-        return f"https://127.0.0.1:{port.getHost().port}"
+        return f"https://localhost:{port.getHost().port}"
+
+    def bundle(self, identity: Identity) -> str:
+        """Write a certificate as a bundle of authorities; gives its path."""
+        path, _ = write_identity(identity, Path(self.mktemp()))
+        return str(path)
 
     async def test_tcp(self):
         """Heartbeats come through over plain HTTP."""
@@ -441,19 +449,19 @@ class SocketTests(TestCase):
 
     async def test_tls_unverified(self):
         """Over HTTPS nobody asks who signed the certificate."""
-        self.run_fleet(self.serve_tls(self_signed("somebody.else.example")))
+        self.run_fleet(self.serve_tls(make_identity("somebody.else.example")))
         await self.recorder.when(40)
 
     async def test_tls_verified(self):
         """A server with the right certificate is trusted."""
-        certificate = self_signed("127.0.0.1")
-        self.run_fleet(self.serve_tls(certificate), ca=certificate)
+        identity = make_identity("localhost")
+        self.run_fleet(self.serve_tls(identity), trust=self.bundle(identity))
         await self.recorder.when(40)
 
     async def test_tls_refused(self):
         """With authorities given, a server that they don't vouch for gets no heartbeat."""
-        url = self.serve_tls(self_signed("127.0.0.1"))
-        fleet = self.run_fleet(url, ca=self_signed("127.0.0.1"))
+        url = self.serve_tls(make_identity("localhost"))
+        fleet = self.run_fleet(url, trust=self.bundle(make_identity("localhost")))
         # Another fleet, whose heartbeats come through, tells us how long to wait.
         self.run_fleet(url)
         await self.recorder.when(60)

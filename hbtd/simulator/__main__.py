@@ -1,4 +1,4 @@
-"""Run a part of the simulated world: `python -m hbtd.simulator hsm|fleet [options]`."""
+"""Run a part of the simulated world: `python -m hbtd.simulator hsm|fleet|demo [options]`."""
 
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -17,11 +17,13 @@ from twisted.logger import (
 from twisted.python import usage
 
 from hbtd.simulator.commands import run_fleet, run_hsm
+from hbtd.simulator.demo import run_demo
 from hbtd.simulator.options import SimulatorOptions
 
 _COMMANDS: Final[Mapping[str, Callable[..., Coroutine[Deferred[Any], Any, None]]]] = {
     "hsm": run_hsm,
     "fleet": run_fleet,
+    "demo": run_demo,
 }
 
 

@@ -9,10 +9,11 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.web.server import Site
 
+from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.simulator.options import Event, FleetOptions, HSMOptions
-from hbtd.simulator.tls import client_endpoint, self_signed, server_options
+from hbtd.tls import ephemeral_identity, server_options
 
 _PROGRESS_SECONDS: Final = 5.0
 _NAMES_SHOWN: Final = 4
@@ -23,7 +24,8 @@ def describe_update(update: Update) -> str:
     when = datetime.fromtimestamp(update.applied or update.received)
     shown = " ".join(update.names[:_NAMES_SHOWN])
     more = " ..." if len(update.names) > _NAMES_SHOWN else ""
-    return f"{when:%H:%M:%S} {update.state}/{update.flag} {len(update.names)}: {shown}{more}"
+    said = f"{update.state}/{update.flag} ({update.message})"
+    return f"{when:%H:%M:%S} {said} {len(update.names)}: {shown}{more}"
 
 
 async def run_hsm(reactor: Any, options: HSMOptions, out: TextIO) -> None:
@@ -38,7 +40,7 @@ async def run_hsm(reactor: Any, options: HSMOptions, out: TextIO) -> None:
     site = Site(hsm.resource(), reactor=reactor)
     port: IListeningPort
     if options["tls"]:
-        certificate = server_options(self_signed(host, "localhost"))
+        certificate = server_options(ephemeral_identity())
         port = reactor.listenSSL(options["port"], site, certificate, interface=host)
     else:
         port = reactor.listenTCP(options["port"], site, interface=host)
@@ -60,7 +62,7 @@ async def run_fleet(reactor: Any, options: FleetOptions, out: TextIO) -> None:
     url, count = options["url"], options["nodes"]
     fleet = Fleet(
         reactor,
-        client_endpoint(reactor, url, options.ca),
+        client_endpoint(reactor, url, options["ca"]),
         url,
         node_names(count),
         random=random,

@@ -12,9 +12,9 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 
+from hbtd.simulator.endpoints import split_url
 from hbtd.simulator.links import Beat, Link, Outcomes
 from hbtd.simulator.statistics import Statistics
-from hbtd.simulator.tls import split_url
 
 _FIRST_CABINET: Final = 1000
 _LAST_CABINET: Final = 9999

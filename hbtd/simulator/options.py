@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from twisted.python import usage
 
 from hbtd import __version__
+from hbtd.simulator.endpoints import split_url
 from hbtd.simulator.fleet import MOST_NODES
-from hbtd.simulator.tls import split_url, trust_only
+from hbtd.tls import TLSUnusable, client_policy
 
 
 class Event(NamedTuple):
@@ -164,16 +164,18 @@ class FleetOptions(_Options):
         ["connections", None, 16, "Connections shared.", integer("--connections", 1, 10_000)],
         ["seconds", None, 0.0, "Stop after so long; 0: when interrupted.", number("--seconds", 0)],
         ["seed", None, 0, "Seed of all that is random.", integer("--seed", 0, 2**63)],
-        ["ca", None, None, "PEM file to verify hbtd's certificate; without it, nobody does."],
+        [
+            "ca",
+            None,
+            "insecure",
+            "Whom to trust: insecure, system, or a PEM bundle's path.",
+        ],
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self.events: list[Event] = []
         """What is to happen, in the order of the command line."""
-
-        self.ca: bytes | None = None
-        """The PEM bundle that `--ca` named."""
 
     def opt_kill(self, value: str) -> None:
         """Power off a share of those beating, as SHARE@SECOND (0.1@30: a tenth after 30 s)."""
@@ -188,15 +190,19 @@ class FleetOptions(_Options):
         self.events.append(_event("revive", value))
 
     def postOptions(self) -> None:
-        """Read the certificates; raises `usage.UsageError` if they can't be used."""
-        path = self["ca"]
-        if path is None:
-            return
+        """See that the certificates can be used; raises `usage.UsageError` if not."""
         try:
-            self.ca = Path(path).read_bytes()
-            trust_only(self.ca, split_url(self["url"]).hostname or "")
-        except (OSError, ValueError) as error:
-            raise usage.UsageError(f"--ca {path}: must be a PEM file: {error}") from error
+            client_policy(self["ca"])
+        except TLSUnusable as error:
+            raise usage.UsageError(
+                f"--ca {self['ca']}: must be insecure, system or a PEM bundle's path: {error}"
+            ) from error
+
+
+class DemoOptions(_Options):
+    """Options of the demonstration: none."""
+
+    synopsis = "Usage: python -m hbtd.simulator demo"
 
 
 class SimulatorOptions(_Options):
@@ -206,6 +212,7 @@ class SimulatorOptions(_Options):
     subCommands: ClassVar[list[list[Any]]] = [
         ["hsm", None, HSMOptions, "Serve a fake Hardware State Manager."],
         ["fleet", None, FleetOptions, "Let a fleet of nodes send heartbeats."],
+        ["demo", None, DemoOptions, "Show hbtd at work with both, for half a minute."],
     ]
 
     def postOptions(self) -> None:

@@ -125,7 +125,7 @@ class Publisher(Service):
         with self._changed:
             self._address = address
             self._said = None
-            self._connected_once = False
+            self.connected = self._connected_once = False
             self._changed.notify()
         if address is not None and self._thread is None:
             self._thread = Thread(target=self._run, name="hbtd-telemetry", daemon=True)

@@ -1,0 +1,36 @@
+"""Where a fleet sends its heartbeats."""
+
+from urllib.parse import SplitResult, urlsplit
+
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IReactorPluggableNameResolver, IStreamClientEndpoint
+
+from hbtd.tls import client_policy
+
+
+def split_url(url: str) -> SplitResult:
+    """Take a base URL apart; raises `ValueError` unless it is http or https and names a host."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("not an http or https URL with a host")
+    return parts
+
+
+def client_endpoint(
+    reactor: IReactorPluggableNameResolver, url: str, trust: str = "insecure"
+) -> IStreamClientEndpoint:
+    """Make the endpoint that connects to a URL's host, over TLS if it is https.
+
+    `trust` says whom, as `hbtd.tls.client_policy` has it. Raises `ValueError` if the URL can't be
+    used, `TLSUnusable` if a bundle can't.
+    """
+    parts = split_url(url)
+    host = parts.hostname
+    assert host is not None
+    secure = parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
+    endpoint = HostnameEndpoint(reactor, host, port)
+    if not secure:
+        return endpoint
+    creator = client_policy(trust).creatorForNetloc(host.encode("ascii"), port)
+    return wrapClientTLS(creator, endpoint)
