@@ -41,13 +41,18 @@ class RoutingTests(APITestCase):
             *("/", "/v1", "/v1/", "/hmi", "/hmi/v1", "/hmi/v1/", "/hmi/v2/params", "/v2/params"),
             *("/params", "/heartbeat", "/openapi.json", "/liveness", "/v1/nope", "/V1/params"),
             *("/v1/Params", "/v1/params/x", "/v1/hbstate", "/v1/hbstate/", "/v1/hbstate/a/b"),
-            *("/v1//params", "/v1/heartbeat/a/b", "/v1/./params", "/v1/nope/../params", "/v1/é"),
+            *("/v1/heartbeat/a/b", "/v1/./params", "/v1/nope/../params", "/v1/é"),
             *("/hmi/v1/nope", "/hmi/v1/metrics.json", "/v1/params;x", "/hmi//v1/params"),
         ):
             target = path.replace("é", "%C3%A9")
             for method in ("GET", "POST", "OPTIONS", "BREW"):
                 response = self.request(method, f"{target}?x=1")
                 self.assert_problem(response, 404, "No such path", path)
+
+    def test_slashes_in_a_row(self):
+        """Several slashes are not one: such a path is unknown, whatever the method."""
+        for path, method in product(("/v1//params", "//v1/params", "/hmi//v1/params"), METHODS):
+            self.assertEqual(self.request(method, path).status, 404, path)
 
     def test_wrong_method(self):
         """A route without the method is answered with 405, the methods it has, and a problem."""

@@ -66,10 +66,11 @@ class SizeTests(StartedTestCase):
         self.hsm.updates.clear()
         self.hsm.behaviour.cost_ms = 10
         self.tell(STARTED, *nodes(5000))
-        self.advance(120)
+        self.advance(200)
         self.assertEqual(self.notifier.pending_count, 0)
+        # What was begun goes on in HSM, and the next updates have to wait for it.
         late = [took for took in self.durations() if took > 2.6]
-        self.assertLessEqual(len(late), 3, late)
+        self.assertLessEqual(len(late), 6, late)
 
     def test_timeout(self):
         """An update that times out is repeated with half as many."""

@@ -91,7 +91,7 @@ class CommandTests(TestCase):
         """An applied update is told in a line, with the first few of its names."""
         update = Update(b"", 0.0, names=[f"x{n}" for n in range(9)], state="Ready", flag="OK")
         self.assertRegex(
-            describe_update(update), r"^\d\d:\d\d:\d\d Ready/OK \\(\\) 9: x0 x1 x2 x3 \.\.\.$"
+            describe_update(update), r"^\d\d:\d\d:\d\d Ready/OK \(\) 9: x0 x1 x2 x3 \.\.\.$"
         )
 
     def test_costs(self):

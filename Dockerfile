@@ -1,0 +1,19 @@
+# hbtd in a container:
+#   docker build -t cray/cray-hbtd:test .
+#   docker run -p 28500:28500 -e HBTD_KV_URL=mem: cray/cray-hbtd:test
+
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY setup.cfg pyproject.toml README.md LICENSE ./
+COPY hbtd hbtd
+COPY twisted twisted
+RUN python -m venv /opt/hbtd && /opt/hbtd/bin/pip install --no-cache-dir .
+
+FROM python:3.13-slim
+COPY --from=build /opt/hbtd /opt/hbtd
+# Let twistd's cache of plugins be written once, by somebody who may.
+RUN /opt/hbtd/bin/hbtd --version && /opt/hbtd/bin/twistd --help > /dev/null
+USER nobody
+EXPOSE 28500
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/opt/hbtd/bin/hbtd"]

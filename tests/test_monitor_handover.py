@@ -1,0 +1,240 @@
+"""What the monitor does with judgements: kept first, told then, withdrawn, and the end."""
+
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
+
+from hbtd.store.interface import StoreUnusable
+from hbtd.tracker.transitions import Transition
+from tests.hsm_memory import DIED, STARTED, WARNED, judge, lines, nodes
+from tests.test_monitor import MonitorTestCase
+
+A, B, C = nodes(3)
+
+
+class StoreTests(MonitorTestCase):
+    """A judgement is told when it is safe, and not before."""
+
+    def unusable(self, times: int) -> None:
+        """Have the store fail so many commits."""
+        self.store.failures = [StoreUnusable("disk full")] * times
+
+    def test_unusable(self):
+        """While the store fails HSM is told nothing; then everything, in order, with one line."""
+        self.start(interval=1)
+        with capturedLogs() as events:
+            self.unusable(45)
+            self.beat(A)
+            self.advance(5)
+            self.beat(B)
+            self.advance(38)
+            self.assertEqual(self.store.failures[1:], self.store.failures[:-1])
+            self.assertEqual(self.hsm.updates, [])
+            self.assertEqual(self.monitor.judged[DIED], 2)
+            self.advance(10)
+        committed = [each for commit in self.store.commits for each in commit]
+        for name in (A, B):
+            kept = [each.transition for each in committed if each.component == name]
+            self.assertEqual(kept, [STARTED, WARNED, DIED])
+            self.assertEqual(self.told(name)[-1], DIED)
+        self.assertEqual(len(lines(events, "warn")), 1, lines(events, "warn"))
+        self.assertIn("disk full", lines(events, "warn")[0])
+
+    def test_unusable_again(self):
+        """When it has worked in between, that is another line."""
+        self.start()
+        with capturedLogs() as events:
+            for name in nodes(3):
+                self.unusable(2)
+                self.beat(name)
+                self.advance(4)
+        self.assertEqual(len(lines(events, "warn")), 3)
+        self.assertEqual(set(self.hsm.components), set(nodes(3)))
+
+    def test_unforeseen(self):
+        """A store that fails in its own way is logged; what was judged is not lost."""
+        self.start()
+        self.store.failures = [RuntimeError("what is this?")]
+        self.beat(A)
+        self.advance(5)
+        self.beat(B)
+        self.advance(5)
+        self.flushLoggedErrors(RuntimeError)
+        self.assertEqual(set(self.hsm.components), {A, B})
+
+    def test_slow(self):
+        """What is judged during a slow commit is in the next one."""
+        self.store.seconds = 2.0
+        self.start()
+        self.beat(A)
+        self.advance(1)
+        self.beat(B)
+        self.beat(C)
+        self.advance(1)
+        self.assertEqual(self.hsm.updates, [])
+        self.advance(3.5)
+        self.assertEqual(self.store.commits, [judge(STARTED, A), judge(STARTED, B, C)])
+        self.assertEqual(self.sent(), [(STARTED, [A]), (STARTED, [B, C])])
+
+    def test_undelivered(self):
+        """What the store has and HSM has not is told at the start."""
+        self.successResultOf(self.store.commit([*judge(STARTED, A), *judge(DIED, B, C)]))
+        self.successResultOf(self.store.delivered(judge(DIED, C)))
+        self.start()
+        self.advance(1)
+        self.assertCountEqual(self.sent(), [(STARTED, [A]), (DIED, [B])])
+        self.assertEqual(self.standing(), judge(DIED, B, C))
+
+    def test_undelivered_and_news(self):
+        """News that come while the store is read are not followed by what the store had."""
+        self.successResultOf(self.store.commit(judge(DIED, A)))
+        self.store.seconds = 1.0
+        self.notifier.startService()
+        self.monitor.startService()
+        self.store.seconds = 0.0
+        self.beat(A)
+        self.advance(5)
+        self.assertEqual(self.hsm.components[A].state, "Ready")
+        self.assertEqual(self.told(A)[-1], STARTED)
+
+
+class ForgetTests(MonitorTestCase):
+    """A component that says goodbye is not missed."""
+
+    def test_alive(self):
+        """Forgotten while alive, it is neither warned about nor declared dead."""
+        self.start()
+        self.beat(A, B)
+        self.advance(5)
+        self.monitor.forget(A)
+        self.assertEqual(self.monitor.heartbeating([A, B]), [False, True])
+        self.advance(120)
+        self.assertEqual(self.told(A), [STARTED])
+        self.assertEqual(self.told(B), [STARTED, WARNED, DIED])
+
+    def test_warned(self):
+        """Forgotten after a warning, it is not declared dead, and the store knows no more of it."""
+        self.start()
+        self.beat(A)
+        self.advance(20)
+        self.assertEqual(self.standing(), judge(WARNED, A))
+        self.monitor.forget(A)
+        self.advance(120)
+        self.assertEqual(self.told(A), [STARTED, WARNED])
+        self.assertEqual(self.standing(), [])
+
+    def test_returns(self):
+        """When it beats again, it has started."""
+        self.start()
+        self.beat(A)
+        self.advance(20)
+        self.monitor.forget(A)
+        self.beat(A)
+        self.advance(1)
+        self.assertEqual(self.told(A), [STARTED, WARNED, STARTED])
+
+    def test_unknown(self):
+        """Forgetting one who was never heard does nothing."""
+        self.start()
+        self.monitor.forget(A)
+        self.advance(1)
+        self.assertEqual(self.hsm.updates, [])
+
+    def _judged(self, what: Transition) -> None:
+        """Let time go by until A has been judged so."""
+        self.advance_until(lambda: self.monitor.judged[what], within=60)
+
+    def test_judged_and_not_committed(self):
+        """An alarm that is judged, but not told yet, is not raised any more."""
+        self.start()
+        self.beat(A)
+        self._judged(WARNED)
+        self.assertEqual(self.told(A), [STARTED])
+        self.monitor.forget(A)
+        self.advance(60)
+        self.assertEqual(self.told(A), [STARTED])
+        self.assertEqual(self.standing(), [])
+
+    def test_store_unusable(self):
+        """The same while the store is unusable."""
+        self.start()
+        self.beat(A)
+        self.advance(1)
+        self.store.failures = [StoreUnusable("disk full")] * 30
+        self._judged(DIED)
+        self.monitor.forget(A)
+        self.advance(60)
+        self.assertEqual(self.told(A), [STARTED])
+        self.assertEqual(self.standing(), [])
+
+    def test_while_it_is_committed(self):
+        """The same in the middle of the commit."""
+        self.start()
+        self.beat(A)
+        self.advance(1)
+        self.store.seconds = 1.0
+        self._judged(WARNED)
+        self.advance(0.5)
+        self.monitor.forget(A)
+        self.advance(60)
+        self.assertEqual(self.told(A), [STARTED])
+        self.assertEqual(self.standing(), [])
+
+    def test_hsm_away(self):
+        """An alarm that waits for HSM is withdrawn; a start is told."""
+        self.hsm.behaviour.ready = False
+        self.start()
+        self.beat(A)
+        self.advance(60)
+        self.beat(B)
+        self.advance(1)
+        self.monitor.forget(A)
+        self.monitor.forget(B)
+        self.hsm.behaviour.ready = True
+        self.advance(10)
+        self.assertEqual(self.sent(), [(STARTED, [B])])
+
+
+class StopTests(MonitorTestCase):
+    """The end of the monitor."""
+
+    def test_judged(self):
+        """What was judged is committed and handed on before it ends."""
+        self.start()
+        self.beat(A)
+        stopped = self.monitor.stopService()
+        self.advance(0.3)
+        self.successResultOf(stopped)
+        self.assertEqual(self.store.commits, [judge(STARTED, A)])
+        self.assertEqual(self.told(A), [STARTED])
+
+    def test_idle(self):
+        """With nothing to do it ends at once, and sweeps no more."""
+        self.start()
+        self.beat(A)
+        self.advance(7)
+        self.successResultOf(self.monitor.stopService())
+        self.successResultOf(self.notifier.stopService())
+        self.advance(60)
+        self.assertEqual(self.tracker.swept_at, [5])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_in_a_sweep(self):
+        """In the middle of a sweep it ends with what is judged so far."""
+        self.start(warntime=10, errtime=10)
+        self.beat(*nodes(5000))
+        self.advance(14)
+        self.clock.callLater(0.999, lambda: stopped.append(self.monitor.stopService()))
+        stopped: list[Deferred[None]] = []
+        self.advance(3)
+        self.successResultOf(stopped[0])
+        self.assertEqual(len(self.hsm.components), 5000)
+
+    def test_store_unusable(self):
+        """A store that can't be used does not keep it from ending."""
+        self.start()
+        self.beat(A)
+        self.store.failures = [StoreUnusable("disk full")] * 10_000
+        self.advance(1)
+        stopped = self.monitor.stopService()
+        self.advance(self.params.current.sm_timeout + 5)
+        self.successResultOf(stopped)
