@@ -20,8 +20,9 @@ $(STAMP): setup.cfg pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	    rm -rf $(VENV); echo 'Could not make a virtual environment. On Debian: apt install python3-venv' >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip 'setuptools >= 77'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    --config-settings editable_mode=compat --editable '.[test,check,dist]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check,dist]'
+	@# twistd looks for plugins along sys.path, where an editable install does not put the checkout.
+	@$(BIN)/python -c 'import os, site; open(os.path.join(site.getsitepackages()[0], "hbtd-checkout.pth"), "w").write(os.getcwd() + "\n")'
 	@touch $@
 
 run: $(STAMP)  ## serve https://localhost:28500, with nothing else needed; HBTD_* can say more

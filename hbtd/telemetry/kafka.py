@@ -1,11 +1,13 @@
 """kafka-python's producer, with what hbtd needs to know of it and to spare it."""
 
+import socket
 import time
 from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 
 from hbtd.params import TelemetryAddress
 
@@ -21,10 +23,30 @@ _SETTINGS = {
     "reconnect_backoff_max_ms": 1_000,
     "linger_ms": 5,
     "metrics_enabled": False,
+    # No proxy, but the way to have `_TidySocket` used.
+    "proxy_url": "tidy://",
 }
 
 _HOT_LOOPS = 20
 _PAUSE = 0.01
+
+
+class _TidySocket(KafkaNetSocket):  # type: ignore[misc]  # kafka-python is not typed
+    """Connects as kafka-python does, and leaves no socket behind when that fails.
+
+    Version 3.0.12 leaves it open until the garbage collector happens on it: while Kafka is away, a
+    descriptor for each attempt.
+    """
+
+    SCHEMES = ("tidy",)
+
+    async def sock_connect(self, net: Any, sock: socket.socket, *rest: Any, **more: Any) -> Any:
+        """Connect a socket, or close it."""
+        try:
+            return await super().sock_connect(net, sock, *rest, **more)
+        except BaseException:
+            sock.close()
+            raise
 
 
 class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is not typed
