@@ -5,6 +5,7 @@
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY setup.cfg pyproject.toml README.md LICENSE ./
+COPY docs/hbtd.8 docs/
 COPY hbtd hbtd
 COPY twisted twisted
 RUN python -m venv /opt/hbtd && /opt/hbtd/bin/pip install --no-cache-dir .

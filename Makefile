@@ -6,6 +6,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# What setuptools has to say about editable installs is of no use to anybody here.
+PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# kafka-python's own affair, two thousand times.
+TRIAL  := PYTHONWARNINGS='default,ignore:read_text is deprecated,ignore:open_text is deprecated' $(BIN)/trial
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run demo test test-real fuzz check format bench dist clean
@@ -19,8 +23,9 @@ $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "hbtd needs Python 3.10 or newer; say which with make PYTHON=python3.x")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	    rm -rf $(VENV); echo 'Could not make a virtual environment. On Debian: apt install python3-venv' >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip 'setuptools >= 77'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,check,dist]'
+	@echo 'Installing hbtd and what it needs into $(VENV); this takes a minute ...'
+	@$(PIP) --upgrade pip 'setuptools >= 77'
+	@$(PIP) --editable '.[test,check,dist]'
 	@# twistd looks for plugins along sys.path, where an editable install does not put the checkout.
 	@$(BIN)/python -c 'import os, site; open(os.path.join(site.getsitepackages()[0], "hbtd-checkout.pth"), "w").write(os.getcwd() + "\n")'
 	@touch $@
@@ -33,13 +38,13 @@ demo: $(STAMP)  ## hbtd, a fake HSM and a small fleet of nodes in one terminal; 
 	$(BIN)/python -m hbtd.simulator demo
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -Wall -m twisted.trial $(TRIALFLAGS) tests
+	$(TRIAL) $(TRIALFLAGS) tests
 
 test-real: $(STAMP)  ## run the tests that take an Apache Kafka (Java and Maven)
-	$(BIN)/python -Wall -m twisted.trial $(TRIALFLAGS) tests.real
+	$(TRIAL) $(TRIALFLAGS) tests.real
 
 fuzz: $(STAMP)  ## throw generated requests at a live server, for longer than make test does
-	HBTD_FUZZ_EXAMPLES=$${HBTD_FUZZ_EXAMPLES:-200} $(BIN)/python -m twisted.trial tests.test_fuzz
+	HBTD_FUZZ_EXAMPLES=$${HBTD_FUZZ_EXAMPLES:-200} $(TRIAL) tests.test_fuzz
 
 check: $(STAMP)  ## linter, formatter, type checker
 	$(BIN)/ruff check .

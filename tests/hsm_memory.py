@@ -1,8 +1,9 @@
 """hbtd's side of HSM joined to the fake HSM in memory, with one clock for both."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+from treq.client import HTTPClient
 from treq.testing import StubTreq
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -77,10 +78,11 @@ class HSMTestCase(SynchronousTestCase):
         self.hosts = _Hosts(self.clock)
         self.hosts.addHost(b"hsm.example", self.hsm.resource())
         self.hosts.addHost(b"other.example", self.other.resource())
-        # A stub is not typed as the client that it stands for.
-        self.stub: Any = StubTreq(self.hosts)
+        self.stub = StubTreq(self.hosts)
         self.params = LiveParams(Params(**{"kv_url": "mem:", "sm_url": URL, **params}))
-        self.client = HSMClient(self.stub, self.clock, self.params, USER_AGENT)
+        # A stub is not typed as the client that it stands for.
+        http = cast("HTTPClient", self.stub)
+        self.client = HSMClient(http, self.clock, self.params, USER_AGENT)
         self.acknowledged: list[Judgement] = []
         self.notifier = Notifier(
             self.clock, self.client, self.params, self._delivered, lambda: 0.125
@@ -90,7 +92,7 @@ class HSMTestCase(SynchronousTestCase):
         self.acknowledged.extend(judgements)
         return succeed(None)
 
-    def patch(self, **params: object) -> None:
+    def change(self, **params: object) -> None:
         """Change parameters."""
         self.params.patch({name: str(value) for name, value in params.items()})
 

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
+from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -17,7 +18,7 @@ from hbtd.api.heartbeats import Heartbeats
 from hbtd.api.params import Parameters
 from hbtd.api.states import States
 from hbtd.monitor import Monitor
-from hbtd.params import Params
+from hbtd.params import Params, TelemetryAddress
 from hbtd.service import HbtdService
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -185,22 +186,29 @@ def loopback_request(
     return response
 
 
+class MemoryReactor(MemoryReactorClock):
+    """A reactor in memory which lets threads reach the test."""
+
+    callFromThread = staticmethod(reactor.callFromThread)  # type: ignore[attr-defined]
+
+
 class APITestCase(TestCase):
     """A test of the REST API of the real service, which needs no port, no peers and no time."""
 
     timeout = 120
 
-    settings: ClassVar[dict[str, Any]] = {}
-    """Parameters that are not the harness's own."""
-
     def setUp(self):
         """Start the service."""
-        self.reactor = MemoryReactorClock()
-        params = {"kv_url": "mem:", "nosm": True, "use_telemetry": False, "tls": False}
-        self.service = HbtdService(Params(**{**params, **self.settings}), self.reactor)
+        self.reactor = MemoryReactor()
+        params = Params(kv_url="mem:", nosm=True, use_telemetry=False, tls=False)
+        self.service = HbtdService(params, self.reactor, connect_kafka=self.connect_kafka)
         self.service.startService()
         self.addCleanup(self._end)
         self.factory: Any = self.reactor.tcpServers[0][1]
+
+    def connect_kafka(self, address: TelemetryAddress) -> Any:
+        """Be the Kafka that can't be reached; called in a thread."""
+        raise OSError("no Kafka here")
 
     def _end(self) -> Deferred[None]:
         ended = self.service.stopService()

@@ -4,8 +4,9 @@ import threading
 from collections.abc import Iterable, Sequence
 
 from twisted.internet.task import LoopingCall
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.mock_kafka import Message
@@ -63,6 +64,7 @@ def said_by_publishers(test: TestCase) -> list[str]:
     """Give a list that takes what publishers log, until the test ends."""
     said: list[str] = []
 
+    @implementer(ILogObserver)
     def observe(event: LogEvent) -> None:
         if str(event.get("log_namespace")).startswith("hbtd.telemetry"):
             said.append(formatEvent(event))

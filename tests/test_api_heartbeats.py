@@ -149,7 +149,8 @@ class PostTests(APITestCase):
 
     def test_unknown_keys(self):
         """Keys without a meaning are ignored, whatever they hold."""
-        for value in (None, 1, "x", [[[]]], {"Component": 5}):
+        values: tuple[object, ...] = (None, 1, "x", [[[]]], {"Component": 5})
+        for value in values:
             body = {"": value, "X": value, "component_": value, "__class__": value, **HEARTBEAT}
             self.assertEqual(self.post(body).status, 200)
 

@@ -1,24 +1,12 @@
 """Parameters over HTTP: how they are shown, how they change, and that it counts at once."""
 
 from itertools import product
-from threading import Event
+from queue import Queue
 
 import orjson
-from kafka.errors import KafkaError
-from twisted.internet import reactor
-from twisted.internet.testing import MemoryReactorClock
-from twisted.trial.unittest import TestCase
 
-from hbtd.params import Params
-from hbtd.service import HbtdService
-from tests.http_memory import (
-    HEARTBEAT,
-    JSON,
-    PREFIXES,
-    APITestCase,
-    TimedAPITestCase,
-    loopback_request,
-)
+from hbtd.params import TelemetryAddress
+from tests.http_memory import HEARTBEAT, JSON, PREFIXES, APITestCase, TimedAPITestCase
 from tests.test_api_heartbeats import NOT_OBJECTS
 
 PATH = "/hmi/v1/params"
@@ -312,39 +300,24 @@ class EffectTests(TimedAPITestCase):
         self.assertEqual(len(self.reactor.tcpClients), 2)
 
 
-class _ReactorWithThreads(MemoryReactorClock):
-    """One that lets threads call into the test's reactor."""
+class TelemetryTests(APITestCase):
+    """Kafka is connected to as the parameters say."""
 
-    callFromThread = staticmethod(reactor.callFromThread)
+    def connect_kafka(self, address):
+        """Note the address."""
+        self.addresses.put(address)
+        return super().connect_kafka(address)
 
-
-class TelemetryTests(TestCase):
-    """Kafka is connected to, and left, as the parameters say."""
-
-    timeout = 30
+    def setUp(self):
+        """Start the service."""
+        self.addresses: Queue[TelemetryAddress] = Queue()
+        super().setUp()
 
     def test_connected(self):
         """A PATCH has hbtd connect to the broker and topic that it names."""
-        called = Event()
-        addresses = []
-
-        def producer(address):
-            addresses.append(address)
-            called.set()
-            raise KafkaError("not in this test")
-
-        clock = _ReactorWithThreads()
-        params = Params(kv_url="mem:", nosm=True, use_telemetry=False, tls=False)
-        service = HbtdService(params, clock, make_producer=producer)
-        service.startService()
-        site = clock.tcpServers[0][1]
-        changes = {"Telemetry_host": "192.0.2.9:0x2384:beats"}
-        self.assertEqual(loopback_request(site, "PATCH", PATH, changes).status, 200)
-        self.assertEqual(addresses, [])
-        loopback_request(site, "PATCH", PATH, {"Use_telemetry": "on"})
-        self.assertTrue(called.wait(10))
-        self.assertEqual(addresses, [("192.0.2.9", 9092, "beats")])
-        loopback_request(site, "PATCH", PATH, {"Use_telemetry": "off"})
-        ended = service.stopService()
-        clock.pump([0.2] * 10)
-        return ended
+        self.request("PATCH", PATH, {"Telemetry_host": "192.0.2.9:0x2384:beats"})
+        self.assertTrue(self.addresses.empty())
+        self.request("PATCH", PATH, {"Use_telemetry": "on"})
+        self.assertEqual(self.addresses.get(timeout=20), ("192.0.2.9", 9092, "beats"))
+        self.request("PATCH", PATH, {"Telemetry_host": "192.0.2.9:9092:others"})
+        self.assertEqual(self.addresses.get(timeout=20), ("192.0.2.9", 9092, "others"))

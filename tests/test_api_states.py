@@ -64,17 +64,17 @@ class ManyTests(APITestCase):
 
     def test_nothing_asked(self):
         """An empty list, none at all or null gets an empty answer."""
-        for body in ({"XNames": []}, {"XNames": None}, {}, {"Other": [1]}, {"xnames": []}):
+        bodies: tuple[object, ...] = ({"XNames": []}, {"XNames": None}, {}, {"Other": [1]})
+        for body in (*bodies, {"xnames": []}, {"XNames": [], "xnames": [1]}):
             response = self.request("POST", MANY, body)
             self.assertEqual((response.status, response.body), (200, b'{"HBStates":[]}'))
 
     def test_unusable(self):
         """A body that is no JSON object, or holds other types, is refused."""
-        for body in (
-            *NOT_OBJECTS,
-            *({"XNames": value} for value in (1, 1.5, True, False, "x1", "", {}, {"0": "x1"})),
-            *({"XNames": [XNAME, value]} for value in (1, True, None, [], {}, [XNAME])),
-        ):
+        values: tuple[object, ...] = (1, 1.5, True, False, "", {}, {"0": "x1"})
+        bodies = [{"XNames": value} for value in ("x1", [[]], [None], *values)]
+        bodies += [{"XNames": [XNAME, value]} for value in (None, [XNAME], *values) if value != ""]
+        for body in (*NOT_OBJECTS, *bodies):
             response = self.request("POST", MANY, body)
             self.assert_problem(response, 400, "Error unmarshalling inbound request", MANY)
 

@@ -1,5 +1,8 @@
 """The client of HSM's REST API: what it sends, and how it takes what comes back."""
 
+from typing import cast
+
+from treq.client import HTTPClient
 from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -48,9 +51,9 @@ class RecorderTestCase(SynchronousTestCase):
     def setUp(self):
         self.clock = Clock()
         self.server = Recorder()
-        self.stub = StubTreq(self.server)
+        http = cast("HTTPClient", StubTreq(self.server))
         self.params = LiveParams(Params(sm_url=URL))
-        self.client = HSMClient(self.stub, self.clock, self.params, USER_AGENT)
+        self.client = HSMClient(http, self.clock, self.params, USER_AGENT)
 
     def failed(self, call: Deferred[None]) -> HSMRefused | HSMUnavailable:
         """Give the error of a call that must have failed with one of the client's own."""
@@ -205,7 +208,7 @@ class TimeTests(HSMTestCase):
     def test_parameters(self):
         """URL and timeout are those of the moment of the call."""
         self.hsm.behaviour.hang = self.other.behaviour.hang = True
-        self.patch(sm_timeout=3, sm_url=OTHER_URL)
+        self.change(sm_timeout=3, sm_url=OTHER_URL)
         self.assert_timed_out(self.client.update(STARTED, NAMES), 3)
         self.assertEqual((len(self.hsm.updates), len(self.other.updates)), (0, 1))
 

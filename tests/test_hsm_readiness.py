@@ -64,9 +64,9 @@ class ProbeTests(HSMTestCase):
         self.notifier.startService()
         self.advance(30)
         self.assertEqual(self.asked, [])
-        self.patch(nosm=0)
+        self.change(nosm=0)
         self.assertEqual(self.asked, [30])
-        self.patch(nosm=1)
+        self.change(nosm=1)
         self.assertEqual(self.notifier.health(), "Not ready")
         self.advance(30)
         self.assertEqual(self.asked, [30])
@@ -99,7 +99,7 @@ class ProbeTests(HSMTestCase):
         """Changes of other parameters leave it in peace."""
         self.notifier.startService()
         self.advance(1)
-        self.patch(sm_timeout=3, sm_retries=1, warntime=7)
+        self.change(sm_timeout=3, sm_retries=1, warntime=7)
         self.advance(1)
         self.assertEqual(self.asked, [0])
         self.assertTrue(self.notifier.hsm_ready)
@@ -114,7 +114,7 @@ class WithdrawTests(StartedTestCase):
         for name, what in zip((A, B, C, D), (STARTED, WARNED, RESTARTED, DIED), strict=True):
             self.tell(what, name)
             self.notifier.withdraw(name)
-        self.patch(nosm=0)
+        self.change(nosm=0)
         self.advance(10)
         self.assertCountEqual(self.sent(), [(STARTED, [A]), (RESTARTED, [C])])
 
@@ -142,7 +142,7 @@ class AnotherHSMTests(StartedTestCase):
         self.other.behaviour.ready = False
         self.hsm.behaviour.fail_status = 500
         self.tell(STARTED, A)
-        self.patch(sm_url=OTHER_URL)
+        self.change(sm_url=OTHER_URL)
         self.tell(STARTED, B)
         self.advance(20)
         self.assertEqual((len(self.hsm.updates), len(self.other.updates)), (1, 0))
@@ -158,7 +158,7 @@ class AnotherHSMTests(StartedTestCase):
             vars(self.hsm.behaviour).update(how)
             self.tell(DIED, A)
             self.advance(1)
-            self.patch(sm_url=OTHER_URL)
+            self.change(sm_url=OTHER_URL)
             self.advance(6)
             self.assertEqual([update.names for update in self.other.updates], [[A]])
             self.assertEqual(self.acknowledged, judge(DIED, A))
@@ -169,7 +169,7 @@ class AnotherHSMTests(StartedTestCase):
         self.hsm.behaviour.hang = self.hsm.behaviour.hang_ready = True
         self.other.behaviour.ready = False
         self.advance(6)
-        self.patch(sm_url=OTHER_URL)
+        self.change(sm_url=OTHER_URL)
         self.other.behaviour.ready = True
         self.advance(5)
         self.assertTrue(self.notifier.hsm_ready)

@@ -1,6 +1,7 @@
 """The client of HSM's REST API on real sockets: broken connections, endless answers, and TLS."""
 
 from pathlib import Path
+from typing import Any, cast
 
 from treq.client import HTTPClient
 from twisted.internet import reactor
@@ -32,6 +33,8 @@ class RawServer(Protocol):
     hang_up = False
     reset = False
 
+    transport: Any
+
     def __init__(self) -> None:
         self.received = b""
         self.gone = False
@@ -39,7 +42,6 @@ class RawServer(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Answer at once."""
         self.received += data
-        assert self.transport is not None
         if self.reset:
             self.transport.abortConnection()
             return
@@ -55,7 +57,6 @@ class RawServer(Protocol):
 
     def _go_on(self) -> None:
         if not self.gone:
-            assert self.transport is not None
             self.transport.write(self.endless)
             reactor.callLater(0, self._go_on)
 
@@ -80,18 +81,19 @@ class SocketTestCase(TestCase):
 
     def serve(self, tls: CertificateOptions | None = None, **how: object) -> None:
         """Start the server; it is where the client goes next."""
-        factory = Factory.forProtocol(RawServer)
-        factory.noisy = False
 
-        def build(address: object) -> RawServer:
+        def build() -> RawServer:
             server = RawServer()
             vars(server).update(how)
             self.connections.append(server)
             return server
 
-        factory.buildProtocol = build
-        served = TLSMemoryBIOFactory(tls, False, factory) if tls else factory
-        port = reactor.listenTCP(0, served, interface="127.0.0.1")
+        # The types take factories for their protocols' classes.
+        served: Any = Factory.forProtocol(cast("Any", build))
+        if tls:
+            served = TLSMemoryBIOFactory(tls, False, served)
+        served.noisy = False
+        port: Any = reactor.listenTCP(0, served, interface="127.0.0.1")
         self.ports.append(port)
         self.scheme = "https" if tls else "http"
         self.port = port.getHost().port
@@ -111,7 +113,8 @@ class SocketTestCase(TestCase):
         """Give the error of a call that fails because HSM is not to be had."""
         with self.assertRaises(HSMUnavailable) as raised:
             await call
-        return raised.exception
+        error: HSMUnavailable = raised.exception
+        return error
 
 
 class TroubleTests(SocketTestCase):

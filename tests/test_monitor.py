@@ -223,10 +223,10 @@ class SweepTests(MonitorTestCase):
         """A new interval counts from the moment of the change."""
         self.start(interval=1000)
         self.advance(500)
-        self.patch(interval=4)
+        self.change(interval=4)
         self.advance(13)
         self.assertEqual(self.tracker.swept_at, [504, 508, 512])
-        self.patch(interval=100, warntime=11)
+        self.change(interval=100, warntime=11)
         self.advance(105)
         self.assertEqual(self.tracker.swept_at[3:], [613])
 
@@ -234,7 +234,7 @@ class SweepTests(MonitorTestCase):
         """Changes of others leave it in peace."""
         self.start(interval=10)
         self.advance(6)
-        self.patch(sm_timeout=7, warntime=12)
+        self.change(sm_timeout=7, warntime=12)
         self.advance(5)
         self.assertEqual(self.tracker.swept_at, [10])
 
@@ -243,10 +243,10 @@ class SweepTests(MonitorTestCase):
         self.start(warntime=1000, errtime=2000, interval=5)
         self.beat(A)
         self.advance(50)
-        self.patch(warntime=20)
+        self.change(warntime=20)
         self.advance(5.3)
         self.assertEqual(self.told(A), [STARTED, WARNED])
-        self.patch(errtime=40)
+        self.change(errtime=40)
         self.advance(5.3)
         self.assertEqual(self.told(A), [STARTED, WARNED, DIED])
 

@@ -4,7 +4,7 @@ import re
 from importlib.resources import files
 
 import orjson
-from jsonschema import Draft202012Validator
+from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -32,7 +32,7 @@ def resolved(part):
 
 def conforms(schema, value):
     """Tell what is wrong with a value, by a schema of the document."""
-    validator = Draft202012Validator({"components": DOCUMENT["components"], **schema})
+    validator = OAS31Validator({"components": DOCUMENT["components"], **schema})
     return [error.message for error in validator.iter_errors(value)]
 
 

@@ -34,6 +34,7 @@ from tests.telemetry import (
 
 TOPIC = "hbtd-published"
 DEAD = "127.0.0.1:1"
+SERVED = ("--kv_url=mem:", "--port=0", "--nosm")
 
 
 def open_files() -> int:
@@ -56,7 +57,7 @@ class PublisherTestCase(TestCase):
         self.broker = self.make_broker()
         self.pulse = Pulse(self)
 
-    async def tearDown(self) -> None:
+    async def tearDown(self) -> None:  # type: ignore[override]
         await gatherResults(publisher.stopService() for publisher in self.publishers)
         await until(lambda: not publisher_threads())
         # Kafka's client blocks for a second and more where it does.
@@ -335,7 +336,7 @@ class StopTests(PublisherTestCase):
 
     async def test_nobody_there(self):
         """A dead port or one that never answers costs little time, and no sockets that stay."""
-        # kafka-python once left the sockets that it could not connect to the garbage collector.
+        # What kafka-python leaves open is closed by the garbage collector, some time.
         gc.disable()
         self.addCleanup(gc.enable)
         silent = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
@@ -355,7 +356,7 @@ class StopTests(PublisherTestCase):
         await until(lambda: open_files() <= before)
 
     async def test_answers_no_more(self):
-        """A broker that is frozen in mid-stream is left in time, and what it has not got is told."""
+        """A broker that freezes in mid-stream is left in time, and what it lacks is counted."""
         publisher, _ = await self.start_connected()
         self.broker.delay(60)
         self.tell(publisher, numbered(range(1000)))
@@ -381,8 +382,7 @@ class StopTests(PublisherTestCase):
         """A process with messages for a dead Kafka serves, and ends in time, in good order."""
         process = spawn(
             self,
-            ["-m", "hbtd", "--kv_url=mem:", "--port=0", "--nosm", "--sm_timeout=1"]
-            + [f"--telemetry_host={DEAD}:{TOPIC}"],
+            ["-m", "hbtd", *SERVED, "--sm_timeout=1", f"--telemetry_host={DEAD}:{TOPIC}"],
         )
         url = await process.url
         client = WebClient(self)

@@ -264,13 +264,15 @@ class PolicyTests(HandshakeTestCase):
     def setUp(self):
         super().setUp()
         self.identity = make_identity("localhost")
-        self.serve(self.identity, site=Site(Data(b"hello", "text/plain")))
+        page = Data(b"hello", "text/plain")
+        page.isLeaf = True
+        self.serve(self.identity, site=Site(page))
 
     async def get(self, trust: str, host: str = "localhost") -> None:
         """Make a request; fails with `ResponseNeverReceived`."""
         pool = HTTPConnectionPool(reactor, persistent=False)
         client = HTTPClient(Agent(reactor, client_policy(trust), pool=pool))
-        response = await client.get(f"https://{host}:{self.port}/", timeout=10, reactor=reactor)
+        response = await client.get(f"https://{host}:{self.port}/")
         self.assertEqual(await response.text(), "hello")
 
     async def mistrusted(self, trust: str, host: str = "localhost") -> None:
@@ -289,12 +291,13 @@ class PolicyTests(HandshakeTestCase):
 
     async def test_bundle(self) -> None:
         """A PEM bundle's path trusts those in it, under their names, and nobody else."""
-        stranger = make_identity("localhost")
-        both, _ = self.write(Identity([*stranger.chain, *self.identity.chain], stranger.key), "2")
+        other, stranger = make_identity("other"), make_identity("localhost")
+        both, _ = self.write(Identity([*other.chain, *self.identity.chain], other.key), "both")
         await self.get(both)
         await self.mistrusted(both, "127.0.0.1")
-        alone, _ = self.write(stranger, "1")
-        await self.mistrusted(alone)
+        for identity in (other, stranger):
+            alone, _ = self.write(identity, "alone")
+            await self.mistrusted(alone)
 
 
 class UnusableTests(SynchronousTestCase):
@@ -374,7 +377,7 @@ class UnusableTests(SynchronousTestCase):
             self.unusable(self.cert, path, path)
 
     def test_weak(self):
-        """A key too weak for OpenSSL to serve is refused at start, not at every handshake."""
+        """A key that OpenSSL finds too weak to serve."""
         cert, key = write_identity(
             issue(rsa.generate_private_key(65537, 1024)), self.folder / "weak"
         )

@@ -85,11 +85,17 @@ class Kafka:
         """
         self._topic = address.topic
         self._client: _PatientClient | None = None
-        self._producer = KafkaProducer(
-            bootstrap_servers=f"{address.host}:{address.port}",
-            kafka_client=self._make_client,
-            **{**_SETTINGS, **settings},
-        )
+        try:
+            self._producer = KafkaProducer(
+                bootstrap_servers=f"{address.host}:{address.port}",
+                kafka_client=self._make_client,
+                **{**_SETTINGS, **settings},
+            )
+        except Exception:
+            # A producer that can't be made leaves its client's descriptors open.
+            if self._client is not None:
+                self._client.close()
+            raise
         try:
             self._producer.partitions_for(self._topic)
         except KafkaError:

@@ -1,0 +1,53 @@
+"""The documents say what the code does."""
+
+import re
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.options import HbtdOptions
+from hbtd.params import PARAMETERS
+from tests.processes import CHECKOUT
+
+
+class OptionsTests(SynchronousTestCase):
+    """Every option is described wherever people look for it."""
+
+    def test_readme(self) -> None:
+        """README's table has every option, and no other."""
+        text = (CHECKOUT / "README.md").read_text()
+        rows = re.findall(r"^\| (`--[^|]*) \|", text, re.MULTILINE)
+        named = re.findall(r"`--(\w+)`", " ".join(rows))
+        self.assertEqual(sorted(named), sorted([*_names(), "help", "version"]))
+
+    def test_readme_defaults(self) -> None:
+        """README's defaults are those of the code."""
+        text = (CHECKOUT / "README.md").read_text()
+        for row in re.findall(r"^\| (`--[^|]*) \| ([^|]*) \|", text, re.MULTILINE):
+            for name in re.findall(r"`--(\w+)`", row[0]):
+                if name in ("help", "version"):
+                    continue
+                (parameter,) = (p for p in PARAMETERS if p.name == name)
+                stated = row[1].strip("`").replace("none", "")
+                self.assertEqual(parameter.kind.parse(stated or ""), parameter.default, name)
+
+    def test_manual(self) -> None:
+        """The manual page has every option, and no other."""
+        text = (CHECKOUT / "docs" / "hbtd.8").read_text()
+        named = re.findall(r"^\.BI? --(\w+)", text, re.MULTILINE)
+        self.assertEqual(set(named), {*_names(), "help", "version"})
+
+    def test_protocol(self) -> None:
+        """docs/protocol.md names every option."""
+        text = (CHECKOUT / "docs" / "protocol.md").read_text()
+        for name in _names():
+            self.assertRegex(text, rf"\b{name}\b|\b{name.capitalize()}\b|\b{name.upper()}\b")
+
+    def test_help(self) -> None:
+        """`--help` has every option."""
+        usage = HbtdOptions({}).getUsage()
+        for name in _names():
+            self.assertIn(f"--{name}=", usage)
+
+
+def _names() -> list[str]:
+    return [parameter.name for parameter in PARAMETERS]
