@@ -41,7 +41,7 @@ test: $(STAMP)  ## run the tests
 	$(TRIAL) $(TRIALFLAGS) tests
 
 test-real: $(STAMP)  ## run the tests that take an Apache Kafka (Java and Maven)
-	$(TRIAL) $(TRIALFLAGS) tests.real
+	$(TRIAL) $(TRIALFLAGS) tests.real.kafka
 
 fuzz: $(STAMP)  ## throw generated requests at a live server, for longer than make test does
 	HBTD_FUZZ_EXAMPLES=$${HBTD_FUZZ_EXAMPLES:-200} $(TRIAL) tests.test_fuzz

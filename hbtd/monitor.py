@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from hbtd.hsm.notifier import Notifier
 from hbtd.params import LiveParams, Params
@@ -56,9 +57,13 @@ class Monitor(Service):
         self._listening = LoopingCall(observed.now)
         self._sweeping = LoopingCall(self._sweep)
         self._listening.clock = self._sweeping.clock = clock
-        self._swept: Deferred[None] | None = None
         self._uncommitted: list[Judgement] = []
+        # Being committed, and not told before that is done.
+        self._in_hand: list[Judgement] = []
         self._committing: Deferred[None] | None = None
+        # News must not overtake what is yet to be picked up from the store.
+        self._resumed = False
+        self._complained = False
         self.judged = Counter(dict.fromkeys(Transition, 0))
         """How many judgements of each kind were made."""
         self.sweep_seconds = 0.0
@@ -75,15 +80,10 @@ class Monitor(Service):
         """Stop following a component, and raise no alarm about it any more."""
         if self._tracker.forget(xname):
             self._log.info("{xname} is going away and is forgotten.", xname=xname)
-        self._uncommitted = [
-            judgement
-            for judgement in self._uncommitted
-            if judgement.component != xname or not judgement.transition.alarming
-        ]
+        self._uncommitted = _without_alarm(self._uncommitted, xname)
+        self._in_hand = _without_alarm(self._in_hand, xname)
         self._notifier.withdraw(xname)
-        self._store.forget(xname).addErrback(
-            lambda failure: self._log.failure("The store could not forget a component.", failure)
-        )
+        self._forget_stored(xname)
 
     def heartbeating(self, xnames: Iterable[str]) -> list[bool]:
         """Tell of each component whether it was heard less than `errtime` seconds ago."""
@@ -94,6 +94,8 @@ class Monitor(Service):
         """Pick up what has not been delivered, and begin to sweep."""
         super().startService()
         self._notifier.tell(await self._store.undelivered())
+        self._resumed = True
+        self._announce([])  # heartbeats may have come before
         self._listening.start(TICK)
         self._sweeping.start(self._params.current.interval, now=False)
 
@@ -103,18 +105,30 @@ class Monitor(Service):
             lambda failure: self._log.failure("The monitor could not start.", failure)
         )
 
-    async def stop(self) -> None:
-        """Sweep no more, and hand on what has been judged."""
-        super().stopService()
+    def stop_sweeping(self) -> None:
+        """Judge nobody's silence any more: from now on we may not hear."""
         for loop in (self._sweeping, self._listening):
             if loop.running:
                 loop.stop()
-        while self._committing is not None:
-            await self._committing
+
+    async def stop(self) -> None:
+        """Hand on what has been judged; a store that is in trouble gets `sm_timeout` seconds."""
+        super().stopService()
+        self.stop_sweeping()
+        if self._committing is not None:
+            timeout = self._params.current.sm_timeout
+            await self._committing.addTimeout(timeout, self._clock).addErrback(self._cut_short)
 
     def stopService(self) -> Deferred[None]:
         """Do as `stop`."""
         return Deferred.fromCoroutine(self.stop())
+
+    def _cut_short(self, failure: Failure) -> None:
+        failure.trap(TimeoutError)
+        self._log.error(
+            "The store could not take {count} judgements; HSM was not told of them.",
+            count=len(self._in_hand) + len(self._uncommitted),
+        )
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if self._sweeping.running and new.interval != old.interval:
@@ -145,33 +159,50 @@ class Monitor(Service):
         """Have judgements committed and told, together with others made about now."""
         self.judged.update(judgement.transition for judgement in judgements)
         self._uncommitted.extend(judgements)
-        if self._uncommitted and self._committing is None:
+        if self._uncommitted and self._committing is None and self._resumed:
             self._committing = Deferred.fromCoroutine(self._commit())
 
     async def _commit(self) -> None:
         """Commit and hand on until nothing is left."""
         await deferLater(self._clock, _GATHER)
-        complained = False
         while self._uncommitted:
-            judgements = self._uncommitted[:_PORTION]
+            self._in_hand = self._uncommitted[:_PORTION]
             del self._uncommitted[:_PORTION]
-            try:
-                await self._store.commit(judgements)
-            except StoreUnusable as error:
-                if not complained:
-                    complained = True
-                    self._log.warn(
-                        "Judgements wait for the store, HSM is not told yet: {error}",
-                        error=str(error),
-                    )
-                self._uncommitted[:0] = judgements
+            judgements = self._in_hand
+            while not await self._committed(judgements):
                 await deferLater(self._clock, _COMMIT_RETRY)
-                continue
+                judgements = self._in_hand
+            for forgotten in set(judgements).difference(self._in_hand):
+                self._forget_stored(forgotten.component)
+            judgements, self._in_hand = self._in_hand, []
             self._say(judgements)
             self._notifier.tell(judgements)
             self._publisher.tell(judgements)
             await deferLater(self._clock, 0)
         self._committing = None
+
+    async def _committed(self, judgements: Sequence[Judgement]) -> bool:
+        """Commit judgements; tells whether that could be done, and logs when it begins to fail."""
+        try:
+            await self._store.commit(judgements)
+        except StoreUnusable as error:
+            if not self._complained:
+                self._log.warn(
+                    "Judgements wait for the store, HSM is not told yet: {error}", error=str(error)
+                )
+        except Exception:  # noqa: BLE001  # not a reason to lose a judgement, whatever it is
+            if not self._complained:
+                self._log.failure("Judgements wait for the store, which has failed.")
+        else:
+            self._complained = False
+            return True
+        self._complained = True
+        return False
+
+    def _forget_stored(self, xname: str) -> None:
+        self._store.forget(xname).addErrback(
+            lambda failure: self._log.failure("The store could not forget a component.", failure)
+        )
 
     def _say(self, judgements: Sequence[Judgement]) -> None:
         """Log judgements, a line for each kind."""
@@ -179,6 +210,9 @@ class Monitor(Service):
         for judgement in judgements:
             components.setdefault(judgement.transition, []).append(judgement.component)
         for transition, xnames in components.items():
-            self._log.info(
-                "{message}: {xnames}", message=transition.message, xnames=" ".join(xnames)
-            )
+            self._log.info("{said}: {xnames}", said=transition.message, xnames=" ".join(xnames))
+
+
+def _without_alarm(judgements: Iterable[Judgement], xname: str) -> list[Judgement]:
+    """Leave out what would raise an alarm about a component."""
+    return [j for j in judgements if j.component != xname or not j.transition.alarming]

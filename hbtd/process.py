@@ -54,7 +54,8 @@ class _Process(HbtdService):
         """
 
         def end(number: int, frame: object) -> None:
-            signal.signal(number, signal.SIG_DFL)
+            for each in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(each, signal.SIG_DFL)
             self._reactor.callFromThread(self._reactor.stop)
 
         for number in (signal.SIGTERM, signal.SIGINT):

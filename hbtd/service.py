@@ -210,6 +210,7 @@ class HbtdService(Service):
 
     async def _stop(self) -> None:
         _log.info("hbtd is ending.")
+        self.monitor.stop_sweeping()
         await self._stop_listening()
         await self.monitor.stop()
         await gatherResults([self.notifier.stopService(), self.publisher.stopService()])

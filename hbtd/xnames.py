@@ -235,5 +235,5 @@ def component_type(xname: str) -> str | None:
 
 def parse(name: str) -> str | None:
     """Give the normal form of a name if that is a valid xname, else `None`."""
-    xname = normalise(name) if len(name) <= _LONGEST else ""
+    xname = normalise(name)
     return xname if component_type(xname) else None

@@ -41,12 +41,11 @@ class RoutingTests(APITestCase):
             *("/", "/v1", "/v1/", "/hmi", "/hmi/v1", "/hmi/v1/", "/hmi/v2/params", "/v2/params"),
             *("/params", "/heartbeat", "/openapi.json", "/liveness", "/v1/nope", "/V1/params"),
             *("/v1/Params", "/v1/params/x", "/v1/hbstate", "/v1/hbstate/", "/v1/hbstate/a/b"),
-            *("/v1/heartbeat/a/b", "/v1/./params", "/v1/nope/../params", "/v1/é"),
-            *("/hmi/v1/nope", "/hmi/v1/metrics.json", "/v1/params;x", "/hmi//v1/params"),
+            *("/v1/heartbeat/a/b", "/v1/./params", "/v1/nope/../params", "/v1/%C3%A9"),
+            *("/hmi/v1/nope", "/hmi/v1/metrics.json", "/v1/params;x"),
         ):
-            target = path.replace("é", "%C3%A9")
             for method in ("GET", "POST", "OPTIONS", "BREW"):
-                response = self.request(method, f"{target}?x=1")
+                response = self.request(method, f"{path}?x=1")
                 self.assert_problem(response, 404, "No such path", path)
 
     def test_slashes_in_a_row(self):

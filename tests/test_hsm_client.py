@@ -220,4 +220,5 @@ class TimeTests(HSMTestCase):
         error = self.failureResultOf(call, HSMUnavailable).value
         assert isinstance(error, HSMUnavailable)
         self.assertFalse(error.timed_out)
+        self.assertNotIn("CancelledError", str(error))
         self.assertEqual(self.clock.getDelayedCalls(), [])

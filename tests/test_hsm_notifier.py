@@ -273,6 +273,8 @@ class RetryTests(StartedTestCase):
 
 # What may happen next, for the test of everything at once.
 _SOME = st.lists(st.sampled_from(nodes(6)), min_size=1, unique=True)
+_WITHDRAW = st.sampled_from(nodes(6))
+_NOSM = st.booleans()
 _TELL = st.tuples(st.sampled_from(Transition), _SOME)
 _TIME = st.sampled_from([0.0, 0.05, 0.6, 2.0, 5.0, 11.0])
 _BEHAVIOUR = st.fixed_dictionaries(
@@ -295,7 +297,7 @@ class EverythingTests(HSMTestCase):
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
-        st.lists(st.one_of(_TELL, _TIME, _BEHAVIOUR), max_size=25),
+        st.lists(st.one_of(_TELL, _TELL, _TIME, _BEHAVIOUR, _WITHDRAW, _NOSM), max_size=30),
         st.integers(0, 3),
         st.sets(st.sampled_from(nodes(6)), max_size=2),
     )
@@ -304,17 +306,26 @@ class EverythingTests(HSMTestCase):
         self.begin(sm_retries=retries, sm_timeout=3)
         self.notifier.startService()
         self.latest: dict[str, Transition] = {}
+        self.withdrawn: set[str] = set()
         self.checked = 0
         for step in steps:
             if isinstance(step, float):
                 self.advance(step)
+            elif isinstance(step, bool):
+                self.change(nosm=int(step))
+            elif isinstance(step, str):
+                self.latest.pop(step, None)
+                self.withdrawn.add(step)
+                self.notifier.withdraw(step)
             elif isinstance(step, dict):
                 self.hsm.behaviour = type(self.hsm.behaviour)(**step)
             else:
                 what, names = step
                 self.latest.update(dict.fromkeys(names, what))
+                self.withdrawn -= set(names)
                 self.tell(what, *names)
             self.check()
+        self.change(nosm=0)
         self.hsm.behaviour = type(self.hsm.behaviour)(ready=False, refuse=refused)
         self.advance(60)
         self.check()
@@ -333,5 +344,8 @@ class EverythingTests(HSMTestCase):
         """See that all updates since the last time told the newest that there was."""
         for update in self.hsm.updates[self.checked :]:
             for name in update.names:
-                self.assertEqual(kind(update), self.latest[name], "said after something newer")
+                if name in self.withdrawn:
+                    self.assertFalse(kind(update).alarming, "said after it was withdrawn")
+                else:
+                    self.assertEqual(kind(update), self.latest[name], "said after something newer")
         self.checked = len(self.hsm.updates)

@@ -163,6 +163,18 @@ class AnotherHSMTests(StartedTestCase):
             self.assertEqual([update.names for update in self.other.updates], [[A]])
             self.assertEqual(self.acknowledged, judge(DIED, A))
 
+    def test_not_blamed(self):
+        """The new HSM is not said to be in trouble for what was under way with the old one."""
+        self.begin(sm_retries=0)
+        self.hsm.behaviour.hang = True
+        self.tell(DIED, A)
+        self.advance(1)
+        with capturedLogs() as events:
+            self.change(sm_url=OTHER_URL)
+            self.advance(1)
+        self.assertEqual(lines(events, "warn"), [])
+        self.assertEqual(set(self.other.components), {A})
+
     def test_old_answers(self):
         """What the old HSM says of its readiness later counts no more."""
         self.begin(sm_timeout=4)

@@ -8,6 +8,7 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from twisted.trial.unittest import SynchronousTestCase
 
+from hbtd import __version__
 from hbtd.api.app import make_app
 from hbtd.api.health import Health, HealthSources
 from hbtd.api.heartbeats import Heartbeats
@@ -55,6 +56,10 @@ class DocumentTests(SynchronousTestCase):
     def test_valid(self):
         """The document is valid OpenAPI 3.1."""
         self.assertEqual(list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()), [])
+
+    def test_version(self):
+        """The document is of this release."""
+        self.assertEqual(DOCUMENT["info"]["version"], __version__)
 
     def test_servers(self):
         """The document's servers are the prefixes."""
@@ -186,6 +191,8 @@ class AnswerTests(APITestCase):
             content = DOCUMENT["paths"][shown][method.lower()]["requestBody"]["content"]
             for body in examples(content["application/json"]).values():
                 self.assertEqual(self.check(method, path, body).status, 200)
+        # What waits for Kafka would be waited for.
+        self.request("PATCH", "/v1/params", {"Use_telemetry": "0"})
 
     def test_examples_of_problems(self):
         """The documented examples of problems are what the service says, word by word."""

@@ -12,8 +12,8 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
 from hbtd import __version__
-from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.simulator.endpoints import client_endpoint
+from hbtd.simulator.fleet import Fleet, node_names
 from tests.certificates import make_identity, write_identity
 from tests.processes import CHECKOUT, MEMORY, HbtdProcess, spawn
 from tests.running import NODE, WebClient, heartbeat, reactor, start_hsm, until

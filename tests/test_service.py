@@ -14,6 +14,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent
+from twisted.web.http_headers import Headers
 from twisted.web.server import Site
 
 from hbtd.options import HbtdOptions
@@ -292,7 +293,7 @@ class SocketTests(TestCase):
         service = self.start("--nosm", f"--tls_cert={cert}", f"--tls_key={key}")
         url = f"https://localhost:{service.port.getHost().port}/v1/liveness"
         client = HTTPClient(Agent(reactor, client_policy(str(cert))))
-        response = await client.get(url, headers={b"Connection": b"close"})
+        response = await client.get(url, headers=Headers({"Connection": ["close"]}))
         self.assertEqual(response.code, 204)
 
     async def test_flush(self) -> None:

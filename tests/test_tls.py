@@ -25,8 +25,8 @@ from twisted.internet.threads import deferToThread
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
+from twisted.web.resource import Resource
 from twisted.web.server import Site
-from twisted.web.static import Data
 
 from hbtd.tls import (
     Identity,
@@ -84,6 +84,16 @@ class Greeter(Protocol):
         """Say it."""
         assert self.transport is not None
         self.transport.write(b"hello")
+
+
+class Page(Resource):
+    """Says hello in HTTP."""
+
+    isLeaf = True
+
+    def render(self, request: object) -> bytes:
+        """Say it."""
+        return b"hello"
 
 
 class HandshakeTestCase(TestCase):
@@ -264,9 +274,7 @@ class PolicyTests(HandshakeTestCase):
     def setUp(self):
         super().setUp()
         self.identity = make_identity("localhost")
-        page = Data(b"hello", "text/plain")
-        page.isLeaf = True
-        self.serve(self.identity, site=Site(page))
+        self.serve(self.identity, site=Site(Page()))
 
     async def get(self, trust: str, host: str = "localhost") -> None:
         """Make a request; fails with `ResponseNeverReceived`."""

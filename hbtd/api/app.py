@@ -31,6 +31,8 @@ def make_app(routes: Iterable[Route], root_routes: Iterable[Route] = ()) -> Klei
     Whatever goes wrong, in a handler or in finding one, is answered with a problem document.
     """
     app = Klein()
+    # A path is what it is: neither slashes in a row nor one at the end are the router's to mend.
+    app.url_map.merge_slashes = False
     placed = [(prefix + route.path, route) for prefix in PREFIXES for route in routes]
     placed += [(route.path, route) for route in root_routes]
     for path, route in placed:
@@ -38,27 +40,27 @@ def make_app(routes: Iterable[Route], root_routes: Iterable[Route] = ()) -> Klei
             path,
             methods=[route.method],
             endpoint=f"{route.method} {path}",
-            # Redirects are ours to make: without the slash, not with it.
-            strict_slashes=True,
-            merge_slashes=False,
-        )(_endpoint(route.handler))
+        )(_endpoint(route))
     app.handle_errors(Problem)(_answer_problem)
     app.handle_errors(HTTPException)(_answer_http_exception)
     app.handle_errors(Exception)(_answer_unexpected)
     return app
 
 
-def _endpoint(handler: Callable[..., Reply]) -> Callable[..., bytes]:
+def _endpoint(route: Route) -> Callable[..., bytes]:
     def endpoint(request: Request, **variables: str) -> bytes:
-        return write(request, handler(request, **variables))
+        # The router takes methods in any case; RFC 9110 9.1 does not.
+        if request.method.decode("ascii") not in (route.method, "HEAD"):
+            raise method_not_allowed(IKleinRequest(request).mapper.allowed_methods())
+        return write(request, route.handler(request, **variables))
 
     return endpoint
 
 
 def _path(request: IRequest) -> str:
-    """Give the path that was asked for, decoded, for people: never fails."""
+    """Give the path that was asked for, decoded as far as it can be."""
     path = b"/".join([b"", *(request.prepath or ()), *(request.postpath or ())])
-    return path.decode("utf-8", "backslashreplace")
+    return path.decode("utf-8", "surrogateescape")
 
 
 def _answer(request: IRequest, problem: Problem) -> bytes:
@@ -79,6 +81,10 @@ def _answer_http_exception(request: IRequest, failure: Failure) -> bytes:
         path, mark, query = request.uri.partition(b"?")
         location = (path.rstrip(b"/") + mark + query).decode("ascii", "backslashreplace")
         return write(request, Reply(301, headers=(("Location", location),)))
+    return _not_found(request)
+
+
+def _not_found(request: IRequest) -> bytes:
     return write(request, problem_reply(Problem(404, "No such path"), _path(request)))
 
 
@@ -87,11 +93,10 @@ def _known_without_slash(request: IRequest) -> bool:
 
     Only such a path is redirected: others could send a client to where someone else wants it.
     """
-    path = _path(request)
-    if not path.endswith("/"):
+    if not request.uri.partition(b"?")[0].endswith(b"/"):
         return False
     try:
-        IKleinRequest(request).mapper.match(path.rstrip("/"))
+        IKleinRequest(request).mapper.match(_path(request).rstrip("/"))
     except MethodNotAllowed:
         return True
     except HTTPException:
@@ -101,7 +106,7 @@ def _known_without_slash(request: IRequest) -> bool:
 
 def _answer_unexpected(request: IRequest, failure: Failure) -> bytes:
     _log.failure(
-        "Answering {method} {path} failed.",
+        "Answering {method!r} {path!r} failed.",
         failure,
         method=request.method.decode("ascii", "replace"),
         path=_path(request),
@@ -119,17 +124,16 @@ class _Root(KleinResource):
         if request.site.closing:
             request.setHeader("Connection", "close")
             request.channel.persistent = False
-        problem = None
         if request.oversize:
-            problem = too_large(MAX_BODY)
-        else:
-            try:
-                b"/".join(request.postpath or ()).decode("utf-8")
-                request.method.decode("ascii")
-            except UnicodeDecodeError:
-                problem = Problem(400, "Method and path must be UTF-8")
-        if problem is not None:
-            return _answer(request, problem)
+            return _answer(request, too_large(MAX_BODY))
+        try:
+            b"/".join(request.postpath or ()).decode("utf-8")
+            request.method.decode("ascii")
+        except UnicodeDecodeError:
+            return _answer(request, Problem(400, "Method and path must be UTF-8"))
+        if request.path.startswith(b"//"):
+            # The router would drop a slash; a redirect would name a host.
+            return _not_found(request)
         return super().render(request)
 
 

@@ -59,13 +59,14 @@ class CappedRequest(Request):
         with curl's default content type is JSON all the same. A target in absolute form (RFC 9112
         3.2.2) means the same as its path.
         """
-        if not path.startswith((b"/", b"*")):
-            _, _, rest = path.partition(b"://")
-            path = b"/" + rest.partition(b"/")[2]
+        target, mark, query = path.partition(b"?")
+        if not target.startswith(b"/") and target != b"*":
+            target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+            path = target + mark + query
         self.content.seek(0)
         self.args = {}
         self.method, self.uri, self.clientproto = command, path, version
-        self.path = path.partition(b"?")[0]
+        self.path = target
         self.process()
 
     def getRequestHostname(self) -> bytes:

@@ -1,6 +1,7 @@
 """Errors as the API tells them: RFC 7807 problem+json, made in this one place."""
 
 from collections.abc import Iterable
+from urllib.parse import quote
 
 import orjson
 
@@ -51,7 +52,8 @@ def problem_reply(problem: Problem, instance: str) -> Reply:
         "type": "about:blank",
         "title": "Internal Server Error" if problem.status >= 500 else "Invalid Request",
         "detail": problem.detail,
-        "instance": instance,
+        # A URI reference (RFC 7807 3.1).
+        "instance": quote(instance, safe="/:@!$&'()*+,;=~", errors="surrogateescape"),
         "status": problem.status,
     }
     headers = (("Allow", ", ".join(problem.allow)),) if problem.allow else ()

@@ -1,0 +1,218 @@
+"""hbtd, as a process of its own, with a real Apache Kafka that comes to grief."""
+
+import functools
+import json
+import re
+import signal
+import time
+from collections.abc import Callable, Mapping
+from unittest import skipIf
+
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.mock_kafka import consume
+from tests.processes import HbtdProcess, spawn
+from tests.real_kafka import RealKafka, why_not
+from tests.running import NODE, WebClient, heartbeat, reactor, until
+from tests.telemetry import by_key, contents, message
+
+REASON = why_not()
+
+HBTD = ("-m", "hbtd", "--kv_url=mem:", "--port=0", "--nosm", "--interval=1")
+
+STARTED = ("Ready", "OK", "Heartbeat started.")
+WARNED = ("Ready", "Warning", "Heartbeat stopped, node may be dead.")
+RESTARTED = ("Ready", "OK", "Heartbeat re-started.")
+DIED = ("Standby", "Alert", "Heartbeat stopped, node is dead.")
+
+
+@functools.cache
+def shared_kafka() -> RealKafka:
+    """Give the broker of all tests; it ends with the process."""
+    return RealKafka(partitions=4)
+
+
+@skipIf(REASON is not None, REASON or "")
+class RealKafkaTestCase(TestCase):
+    """A broker, with a topic and an hbtd for each test."""
+
+    timeout = 90
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.kafka = shared_kafka()
+        self.addCleanup(self.kafka.thaw)
+        if not self.kafka.running:
+            await deferToThread(self.kafka.start)
+
+    async def serve(self, *options: str) -> tuple[HbtdProcess, "Nodes"]:
+        """Start an hbtd that publishes, until the test ends; gives its nodes, too."""
+        process = spawn(
+            self,
+            [*HBTD, *options, f"--telemetry_host={self.kafka.address}:{self.topic}"],
+        )
+        nodes = Nodes(WebClient(self), await process.url)
+        await until(lambda: "takes messages" in process.said)
+        return process, nodes
+
+    @property
+    def topic(self) -> str:
+        """The topic of this test."""
+        return f"hbtd.{self._testMethodName}"
+
+
+class Nodes:
+    """The nodes that an hbtd hears of."""
+
+    def __init__(self, client: WebClient, url: str) -> None:
+        self._client = client
+        self._url = url
+        self.longest = 0.0
+        """How long the slowest heartbeat took, in seconds."""
+
+    async def beat(self, name: str, timestamp: str) -> None:
+        """Send a heartbeat."""
+        began = time.monotonic()
+        status, answer = await self._client.request(
+            "POST", f"{self._url}/hmi/v1/heartbeat", heartbeat(name, timestamp)
+        )
+        assert status == 200, answer
+        self.longest = max(self.longest, time.monotonic() - began)
+
+    async def metrics(self) -> dict[str, float]:
+        """Read hbtd's metrics."""
+        response = await self._client.treq.get(f"{self._url}/metrics", reactor=reactor)
+        lines = re.findall(r"^(hbtd_\S+) (\S+)$", await response.text(), re.MULTILINE)
+        return {name: float(value) for name, value in lines}
+
+    async def silent_and_told(self) -> Mapping[str, float]:
+        """Wait until all are warned about and Kafka knows; gives hbtd's metrics of then."""
+        deadline = time.monotonic() + 10
+        while True:
+            metrics = await self.metrics()
+            if (
+                not metrics['hbtd_components{state="healthy"}']
+                and not metrics["hbtd_kafka_pending"]
+                and metrics["hbtd_kafka_published_total"] == judged(metrics)
+            ):
+                return metrics
+            assert time.monotonic() < deadline, metrics
+
+
+class LifeTests(RealKafkaTestCase):
+    """What Kafka is told of a node."""
+
+    async def test_life_of_a_node(self) -> None:
+        """Every transition is there, in order, with its exact bytes."""
+        process, nodes = await self.serve("--warntime=1", "--errtime=3")
+        await nodes.beat(NODE, "one")
+        await until(lambda: "might be dead" in process.said)
+        await nodes.beat(NODE, 'two: "früh"\n')
+        await until(lambda: "declared dead" in process.said)
+        await nodes.beat(NODE, "three")
+        found = await deferToThread(consume, self.kafka.address, self.topic, 6)
+        self.assertEqual(
+            contents(found),
+            [
+                message(NODE, timestamp, *said)
+                for timestamp, said in (
+                    ("one", STARTED),
+                    ("one", WARNED),
+                    (r"two: \"früh\"\n", RESTARTED),
+                    (r"two: \"früh\"\n", WARNED),
+                    (r"two: \"früh\"\n", DIED),
+                    ("three", STARTED),
+                )
+            ],
+        )
+
+
+class TroubleTests(RealKafkaTestCase):
+    """Whatever becomes of Kafka, it has every transition in the end, once, and in order."""
+
+    async def survives(
+        self, leave: Callable[[], None], back: Callable[[], None], away: float
+    ) -> None:
+        """Have transitions go on while the broker leaves, is away, and is back."""
+        process, nodes = await self.serve("--warntime=1", "--errtime=1000")
+        turn = 0
+
+        async def beat() -> None:
+            nonlocal turn
+            turn += 1
+            # A new node each time; the others so seldom that they are warned about in between.
+            for slot in range(turn % 3, turn, 3):
+                await nodes.beat(f"x1c0s{slot}b0n0", str(turn))
+
+        beating = LoopingCall(beat)
+        beating.start(0.8)
+        self.addCleanup(lambda: beating.stop() if beating.running else None)
+
+        await until(lambda: turn >= 4)
+        await deferToThread(leave)
+        await deferLater(reactor, away)
+        self.assertEqual(changes(process), ["takes", "takes no"])
+        await deferToThread(back)
+        await until(lambda: len(changes(process)) == 3, within=20)
+        returned = turn
+        await until(lambda: turn >= returned + 3)
+        beating.stop()
+        metrics = await nodes.silent_and_told()
+
+        found = await deferToThread(consume, self.kafka.address, self.topic)
+        self.assertEqual(len(found), metrics["hbtd_kafka_published_total"])
+        self.assertEqual(len(found), judged(metrics))
+        self.assertGreater(len(found), 50)
+        for name, values in by_key(contents(found)).items():
+            times = [json.loads(value)["LastHBTimeStamp"] for value in values]
+            self.assertEqual(
+                values,
+                [
+                    message(name.decode(), time, *(WARNED if index % 2 else RESTARTED))[1]
+                    if index
+                    else message(name.decode(), time, *STARTED)[1]
+                    for index, time in enumerate(times)
+                ],
+            )
+            self.assertEqual(times, sorted(times, key=int))
+        self.assertEqual(changes(process), ["takes", "takes no", "takes"])
+        self.assertLess(nodes.longest, 1.0, "Kafka delayed a heartbeat")
+        self.assertNotIn("Traceback", process.said)
+
+    async def test_stopped(self) -> None:
+        """A broker that is stopped for ten seconds gets every transition once, in order."""
+        await self.survives(self.kafka.stop, self.kafka.start, away=10)
+
+    async def test_killed(self) -> None:
+        """A broker that is killed and started again has every transition once, in order."""
+        await self.survives(self.kafka.kill, self.kafka.start, away=2)
+
+    async def test_frozen(self) -> None:
+        """A broker that is frozen for eight seconds gets every transition once, in order."""
+        await self.survives(self.kafka.freeze, self.kafka.thaw, away=8)
+
+    async def test_end_without_kafka(self) -> None:
+        """With messages for a broker that answers no more, hbtd ends in time and good order."""
+        process, nodes = await self.serve("--sm_timeout=1")
+        self.kafka.freeze()
+        await nodes.beat(NODE, "now")
+        await until(lambda: "Heartbeat started" in process.said)
+        began = time.monotonic()
+        process.signal(signal.SIGTERM)
+        self.assertEqual(await process.ended, 0, process.said)
+        self.assertLess(time.monotonic() - began, 5)
+        self.assertIn("1 messages were not published", process.said)
+        self.assertNotIn("Traceback", process.said)
+
+
+def changes(process: HbtdProcess) -> list[str]:
+    """Tell what hbtd has said of Kafka's coming and going."""
+    return re.findall(r"Kafka at \S+ (takes(?: no)?) messages", process.said)
+
+
+def judged(metrics: Mapping[str, float]) -> float:
+    """Count the transitions that hbtd has seen."""
+    return sum(
+        value for name, value in metrics.items() if name.startswith("hbtd_transitions_total")
+    )
