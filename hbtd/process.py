@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from twisted.internet import reactor
 from twisted.logger import Logger
 
-from hbtd.logs import error_stream, observer
+from hbtd.logs import error_stream, escaped, observer
 from hbtd.params import Params
 from hbtd.service import HbtdService, StartupError
 
@@ -14,7 +14,7 @@ _log = Logger()
 
 
 def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -> HbtdService:
-    """Make the service that this process is to be; exits with 1 if that can't be.
+    """Make the service that this process is to be; exits with 2 if an option can't be used.
 
     With `own_log`, hbtd's log goes to the standard error stream in the form that `params` asks
     for; otherwise it is left to twistd.
@@ -28,7 +28,8 @@ def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -
     try:
         service = _Process(params, reactor, log_observer)
     except StartupError as error:
-        raise SystemExit(f"hbtd: {error}") from None
+        print(escaped(f"hbtd: {error}"), file=error_stream())
+        raise SystemExit(2) from None
     return service
 
 

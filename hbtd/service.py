@@ -3,6 +3,8 @@
 import random
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from treq.client import HTTPClient
@@ -78,11 +80,9 @@ class HbtdService(Service):
         pool = HTTPConnectionPool(reactor)
         pool.retryAutomatically = False  # when to try again is the notifier's to say
         self._pool = pool
-        try:
+        with _naming("--sm_ca", params.sm_ca):
             agent = Agent(reactor, client_policy(params.sm_ca), pool=pool)
-            self._endpoint, tls = self._make_endpoint(params)
-        except (TLSUnusable, ValueError) as error:
-            raise StartupError(str(error)) from error
+        self._endpoint, tls = self._make_endpoint(params)
         user_agent = f"hbtd/{__version__} ({socket.gethostname()})"
         self.notifier = Notifier(
             reactor,
@@ -132,7 +132,8 @@ class HbtdService(Service):
     def _make_endpoint(self, params: Params) -> tuple[IStreamServerEndpoint, Any]:
         """Find out where to listen, and with which TLS options, if any."""
         if params.listen:
-            return serverFromString(self._reactor, params.listen), None
+            with _naming("--listen", params.listen):
+                return serverFromString(self._reactor, params.listen), None
         endpoint: IStreamServerEndpoint
         if socket.has_dualstack_ipv6():
             endpoint = TCP6ServerEndpoint(self._reactor, params.port, _BACKLOG, "::")
@@ -141,7 +142,8 @@ class HbtdService(Service):
         if not params.tls:
             return endpoint, None
         if params.tls_cert:
-            identity = load_identity(params.tls_cert, params.tls_key)
+            with _naming("--tls_cert, --tls_key", params.tls_cert):
+                identity = load_identity(params.tls_cert, params.tls_key)
         else:
             identity = ephemeral_identity()
             _log.info(
@@ -149,7 +151,8 @@ class HbtdService(Service):
                 " SHA-256 fingerprint {fingerprint}.",
                 fingerprint=identity.fingerprint,
             )
-        return endpoint, server_options(identity, params.tls_client_ca)
+        with _naming("--tls_client_ca", params.tls_client_ca):
+            return endpoint, server_options(identity, params.tls_client_ca)
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application, and have it log our way."""
@@ -229,6 +232,17 @@ class HbtdService(Service):
             await deferLater(self._reactor, 0.02)
         for connection in list(self._connections.protocols):
             connection.loseConnection()
+
+
+@contextmanager
+def _naming(option: str, value: str) -> Iterator[None]:
+    """Turn what goes wrong with an option's value into a `StartupError` that names both."""
+    try:
+        yield
+    except TLSUnusable as error:
+        raise StartupError(f"{option}: {error}") from error
+    except Exception as error:  # endpoints are plugins, which raise what they like
+        raise StartupError(f"{option}={value!r} can't be used: {error}") from error
 
 
 def _why(failure: Failure) -> str:

@@ -70,7 +70,12 @@ def load_identity(cert_path: str, key_path: str) -> Identity:
     expiry = chain[0].not_valid_after_utc
     if expiry < datetime.now(timezone.utc):
         raise TLSUnusable(f"the certificate in {cert_path} has expired on {expiry:%Y-%m-%d}")
-    return Identity(chain, key)
+    identity = Identity(chain, key)
+    try:
+        server_options(identity)
+    except SSL.Error as error:
+        raise TLSUnusable(f"OpenSSL won't serve the certificate in {cert_path}: {error}") from error
+    return identity
 
 
 def ephemeral_identity() -> Identity:
@@ -112,6 +117,7 @@ def server_options(identity: Identity, client_ca_path: str = "") -> CertificateO
         raiseMinimumTo=TLSVersion.TLSv1_2,
         acceptableProtocols=[b"http/1.1"],
     )
+    options.getContext()  # makes it, and fails if it can't be made
     if client_ca_path:
         authorities = _load_certificates(client_ca_path)
         context = options.getContext()

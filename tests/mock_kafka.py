@@ -63,8 +63,10 @@ class MockBroker:
     """A Kafka broker in this process, on a port of 127.0.0.1, that can go away and come back.
 
     It keeps its messages in memory, and a topic nobody created gets four partitions at its first
-    use. What it does not imitate: anything on disk, and the limits on a message's size. `close()`,
-    or the end of the `with` block, ends it; then its port is free and its messages are gone.
+    use. What it does not imitate: anything on disk, the limits on a message's size, and
+    idempotence: what a producer sends again is there twice. Of a partition it keeps the last five
+    megabytes. `close()`, or the end of the `with` block, ends it; then its port is free and its
+    messages are gone.
     """
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ class path found so is kept in the checkout's git-ignored `var/kafka/`. Java 17 
 
 Everything here blocks: `RealKafka.start()` for about three seconds (the first one ever, while
 Maven downloads some 90 MB, for minutes), `RealKafka.stop()` for about one. From a trial test call
-it through `deferToThread`, or from a synchronous `setUpClass`. No reactor is touched.
+it through `deferToThread`; trial has no `setUpClass`. No reactor is touched.
 
     reason = why_not()
 

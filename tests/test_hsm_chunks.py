@@ -90,7 +90,7 @@ class SizeTests(StartedTestCase):
 
     def test_kinds_apart(self):
         """That one kind of update is slow does not make the others small."""
-        self.hsm.behaviour.cost_ms_by_state = {"Standby": 100.0}
+        self.hsm.behaviour.cost_ms_by_state = {"Standby": 60.0}
         self.tell(DIED, *nodes(200))
         self.advance(60)
         self.hsm.updates.clear()
@@ -152,7 +152,7 @@ class RefusalTests(StartedTestCase):
         """A single culprit is not tried again while HSM and it remain as they are."""
         self.refuse("x0c0s0b0n0")
         self.tell(STARTED, "x0c0s0b0n0")
-        self.advance(600)
+        self.advance(200)
         self.assertEqual(len(self.hsm.updates), 1)
         self.assertTrue(self.notifier.hsm_ready)
 
@@ -244,6 +244,36 @@ class RefusalTests(StartedTestCase):
         self.assertEqual(len(self.hsm.components), 1000)
         self.assertEqual(self.notifier.set_aside_count, 0)
         self.assertEqual(self.notifier.pending_count, 0)
+
+    def test_news_beside_a_culprit(self):
+        """News of one that was refused along with a culprit is told instead of what was refused."""
+        culprit, *others = nodes(8)
+        self.refuse(culprit)
+        self.hsm.behaviour.cost_ms = 100
+        self.tell(STARTED, *others, culprit)
+        self.tell(DIED, *others)
+        self.hsm.updates.clear()
+        self.advance(10)
+        died = [
+            name for update in self.hsm.updates if kind(update) is DIED for name in update.names
+        ]
+        started = [names for what, names in self.sent() if what is STARTED]
+        self.assertCountEqual(died, others)
+        self.assertEqual({name for names in started for name in names}, {culprit})
+
+    def test_news_while_hsm_is_away(self):
+        """News of one set aside replaces what it was refused for, also when HSM comes back."""
+        (culprit,) = nodes(1)
+        self.refuse(culprit)
+        self.tell(STARTED, culprit)
+        self.hsm.behaviour = Behaviour(ready=False)
+        self.advance(10)
+        self.tell(DIED, culprit)
+        self.hsm.updates.clear()
+        self.hsm.behaviour.ready = True
+        self.advance(10)
+        self.assertEqual(self.sent(), [(DIED, [culprit])])
+        self.assertEqual(self.notifier.set_aside_count, 0)
 
     def test_failures_in_between(self):
         """The search goes on where HSM fails in the middle of it."""

@@ -39,6 +39,8 @@ class Recorder(Resource):
         method, body = request.method.decode(), request.content.read()
         self.requests.append((method, request.uri.decode(), headers, body))
         request.setResponseCode(self.status)
+        if 300 <= self.status < 400:
+            request.setHeader("Location", "http://hsm.example/elsewhere")
         if self.body is None:
             request.write(b"so far")
             return NOT_DONE_YET

@@ -184,7 +184,7 @@ class ChunkSizeTests(SynchronousTestCase):
 
     def test_finds_the_size(self):
         """The size settles where HSM answers within the target and not much faster."""
-        for per_component in (0.0005, 0.002, 0.01, 0.1):
+        for per_component in (0.0005, 0.002, 0.01, 0.04):
             self.setUp()
             for _ in range(30):
                 self.answer(per_component, 2.5)
@@ -192,6 +192,12 @@ class ChunkSizeTests(SynchronousTestCase):
             self.assertLessEqual(took, 2.5)
             if self.chunks.size < 5000:
                 self.assertGreaterEqual(took, 2.0)
+
+    def test_slow_whatever_it_is_told(self):
+        """An HSM whose answers take long by themselves is not sent ever smaller chunks."""
+        for _ in range(30):
+            self.answer(0.0, 2.5, overhead=3.0)
+        self.assertEqual(self.chunks.size, 50)
 
     def test_at_most(self):
         """However fast HSM is, a chunk has no more than 5000 components."""

@@ -44,7 +44,8 @@ class TroubledStore(MemoryStore):
     def commit(self, judgements: Sequence[Judgement]) -> Deferred[None]:
         """Commit, or fail."""
         if self.failures:
-            return fail(self.failures.pop(0))
+            error = self.failures.pop(0)
+            return self._later().addCallback(lambda _: fail(error))
         committed = list(judgements)
 
         def done(_: object) -> Deferred[None]:

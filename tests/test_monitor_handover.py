@@ -50,6 +50,18 @@ class StoreTests(MonitorTestCase):
         self.assertEqual(len(lines(events, "warn")), 3)
         self.assertEqual(set(self.hsm.components), set(nodes(3)))
 
+    def test_order(self):
+        """What is judged while a commit is about to fail is committed after what was in that."""
+        self.start()
+        self.store.seconds = 1.0
+        self.unusable(1)
+        self.beat(A)
+        self.advance(0.5)
+        self.beat(B)
+        self.advance(10)
+        committed = [each for commit in self.store.commits for each in commit]
+        self.assertEqual(committed, judge(STARTED, A, B))
+
     def test_unforeseen(self):
         """A store that fails in its own way is logged; what was judged is not lost."""
         self.start()
@@ -63,8 +75,8 @@ class StoreTests(MonitorTestCase):
 
     def test_slow(self):
         """What is judged during a slow commit is in the next one."""
-        self.store.seconds = 2.0
         self.start()
+        self.store.seconds = 2.0
         self.beat(A)
         self.advance(1)
         self.beat(B)

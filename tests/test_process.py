@@ -132,7 +132,7 @@ class EndTests(TestCase):
         url = await process.url
         client = WebClient(self)
         await client.request("POST", f"{url}/hmi/v1/heartbeat", heartbeat())
-        await until(lambda: "changes wait" in process.said)
+        await until(lambda: "they wait" in process.said)
         process.signal(signal.SIGTERM)
         await until(lambda: "Waiting up to 10 s" in process.said)
         running.hsm.behaviour.ready = True
@@ -180,7 +180,9 @@ class RefusalTests(TestCase):
 
     async def test_certificate_missing(self) -> None:
         """A certificate that can't be read is named."""
-        said = await self.refused("--tls_cert=/nowhere/cert.pem", "--tls_key=/nowhere/key.pem")
+        said = await self.refused(
+            "--tls_cert=/nowhere/cert.pem", "--tls_key=/nowhere/key.pem", status=2
+        )
         self.assertIn("/nowhere/cert.pem can't be read: No such file or directory", said)
 
     async def test_certificate_mismatched(self) -> None:
@@ -188,12 +190,12 @@ class RefusalTests(TestCase):
         folder = Path(self.mktemp()).resolve()
         cert, _ = write_identity(make_identity("localhost"), folder / "one")
         _, key = write_identity(make_identity("localhost"), folder / "other")
-        said = await self.refused(f"--tls_cert={cert}", f"--tls_key={key}")
+        said = await self.refused(f"--tls_cert={cert}", f"--tls_key={key}", status=2)
         self.assertIn(f"{key} is not the key of the certificate in {cert}", said)
 
     async def test_endpoint_unknown(self) -> None:
         """An endpoint that Twisted doesn't know is refused."""
-        said = await self.refused("--listen=carrier-pigeon:7")
+        said = await self.refused("--listen=carrier-pigeon:7", status=2)
         self.assertIn("carrier-pigeon", said)
 
 

@@ -249,7 +249,7 @@ class SocketTests(TestCase):
         began = reactor.seconds()
         await service.stopService()
         await until(lambda: idle.ended and used.ended)
-        self.assertLess(reactor.seconds() - began, 1)
+        self.assertLess(reactor.seconds() - began, 5)
         for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
             with socket.socket(family) as client:
                 self.assertNotEqual(client.connect_ex((address, where)), 0)
@@ -266,7 +266,7 @@ class SocketTests(TestCase):
         began = reactor.seconds()
         await service.stopService()
         await until(lambda: silent.ended)
-        self.assertLess(reactor.seconds() - began, 2)
+        self.assertLess(reactor.seconds() - began, 5)
 
     async def test_trust(self) -> None:
         """`--sm_ca` says which HSM is believed."""
@@ -304,7 +304,7 @@ class SocketTests(TestCase):
         service.monitor.beat(NODE, "t", "OK")
         began = reactor.seconds()
         await service.stopService()
-        self.assertLess(reactor.seconds() - began, 2)
+        self.assertLess(reactor.seconds() - began, 5)
         self.assertEqual(running.hsm.components[NODE].state, "Ready")
 
     async def test_unix_socket(self) -> None:

@@ -3,6 +3,9 @@
 _FIRST = 100
 _MOST = 5000
 
+_SLOW = 50
+"""Smaller chunks than this don't help against an HSM that is slow whatever it is told."""
+
 
 class ChunkSize:
     """Learns from HSM's answers how many components it takes in a given time.
@@ -18,11 +21,12 @@ class ChunkSize:
     def answered(self, count: int, took: float, target: float) -> None:
         """Note that HSM took so many seconds for a chunk that should take `target`.
 
-        Grows by no more than half and only when a chunk was full; shrinks at once.
+        Grows by no more than half and only when a chunk was full; shrinks at once, but not to
+        nothing: only timeouts make it smaller than `_SLOW`.
         """
         fitting = int(count * target / took) if took > 0 else _MOST
         if took > target:
-            self.size = max(1, min(self.size, fitting))
+            self.size = min(self.size, max(fitting, _SLOW))
         elif count >= self.size:
             self.size = max(self.size, min(self.size * 3 // 2 + 1, fitting, _MOST))
 

@@ -4,14 +4,15 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import orjson
-import treq
+from hyperlink import URL
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseFailed, ResponseNeverReceived
-from twisted.web.http import INTERNAL_SERVER_ERROR
+from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
+from twisted.web.http import INTERNAL_SERVER_ERROR, PotentialDataLoss
 from twisted.web.iweb import IResponse
 
 from hbtd.params import LiveParams
@@ -42,6 +43,16 @@ class HSMUnavailable(Exception):
 
 class HSMRefused(Exception):
     """HSM does not want this very update; the message has its status and what it said."""
+
+
+class _URI(URL):
+    """A URL that is a URI already, as parameters are.
+
+    hyperlink would take an IPv6 address for a name to be encoded.
+    """
+
+    def to_uri(self) -> "_URI":
+        return self
 
 
 class HSMClient:
@@ -99,7 +110,7 @@ class HSMClient:
             headers["Content-Type"] = "application/json"
         response = await self._http.request(
             method,
-            self._params.current.sm_url.rstrip("/") + path,
+            _URI.from_text(self._params.current.sm_url.rstrip("/") + path),
             headers=headers,
             data=body,
             allow_redirects=False,
@@ -112,35 +123,62 @@ class HSMClient:
     def _bounded(self, call: Coroutine[Deferred[Any], Any, _T]) -> Deferred[_T]:
         """Let a call take `sm_timeout` seconds, and say in our own words how it failed."""
         timeout = self._params.current.sm_timeout
-        deferred = Deferred.fromCoroutine(call).addTimeout(timeout, self._clock)
+        timed_out = False
 
-        def explain(failure: Failure) -> Failure:
-            if failure.check(HSMRefused, HSMUnavailable):
-                return failure
-            if failure.check(TimeoutError):
-                said = f"HSM did not answer within {timeout} s"
-                raise HSMUnavailable(said, timed_out=True) from failure.value
-            if failure.check(CancelledError):
-                raise HSMUnavailable("the call was given up") from failure.value
-            raise HSMUnavailable(f"HSM can't be reached: {_reason(failure)}") from failure.value
+        def expire() -> None:
+            nonlocal timed_out
+            timed_out = True
+            deferred.cancel()
 
-        return deferred.addErrback(explain)
+        def settle(result: _T | Failure) -> _T | Failure:
+            if timer.active():
+                timer.cancel()
+            if not isinstance(result, Failure) or result.check(HSMRefused, HSMUnavailable):
+                return result
+            if timed_out:
+                error = HSMUnavailable(f"HSM did not answer within {timeout} s", timed_out=True)
+            else:
+                error = HSMUnavailable(f"HSM can't be reached: {_reason(result)}")
+            raise error from result.value
+
+        # Not `addTimeout`: what a cancelled request fails with, treq and Twisted wrap in many ways.
+        deferred = Deferred.fromCoroutine(call)
+        timer = self._clock.callLater(timeout, expire)
+        return deferred.addBoth(settle)
 
 
 async def _read(response: IResponse) -> bytes:
     """Read an answer's body; raises `HSMUnavailable` when it does not end."""
-    pieces: list[bytes] = []
-    size = 0
+    body = _Body()
+    response.deliverBody(body)
+    return await body.whole
 
-    def collect(piece: bytes) -> None:
-        nonlocal size
-        size += len(piece)
-        if size > _MAX_ANSWER:
-            raise HSMUnavailable(f"HSM's answer is larger than {_MAX_ANSWER} bytes")
-        pieces.append(piece)
 
-    await treq.collect(response, collect)
-    return b"".join(pieces)
+class _Body(Protocol):
+    """Collects the body of an answer; giving up on it closes the connection."""
+
+    def __init__(self) -> None:
+        self.whole: Deferred[bytes] = Deferred(lambda _: self._close())
+        self._received = b""
+
+    def _close(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._received += data
+        if len(self._received) > _MAX_ANSWER and not self.whole.called:
+            self._close()
+            said = f"HSM's answer is larger than {_MAX_ANSWER} bytes"
+            self.whole.errback(HSMUnavailable(said))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.whole.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.whole.callback(self._received)
+        else:
+            self.whole.errback(reason)
 
 
 def _reason(failure: Failure) -> str:
@@ -148,6 +186,8 @@ def _reason(failure: Failure) -> str:
     error = failure.value
     while isinstance(error, ResponseFailed | ResponseNeverReceived) and error.reasons:
         error = error.reasons[0].value
+    if isinstance(error, CancelledError):
+        return "the call was given up"
     if isinstance(error, ConnectError | ConnectionClosed | DNSLookupError):
         return str(error)
     return f"{type(error).__name__}: {error}"

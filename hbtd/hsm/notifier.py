@@ -1,25 +1,24 @@
 """The notifier: decides what to tell HSM, and when."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 
 from twisted.application.internet import backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from hbtd.hsm.chunks import ChunkSize
 from hbtd.hsm.client import HSMClient, HSMRefused, HSMUnavailable
+from hbtd.hsm.culprits import Culprit, Culprits
 from hbtd.hsm.outbox import Outbox
 from hbtd.hsm.readiness import Readiness
 from hbtd.params import LiveParams, Params
 from hbtd.tracker.transitions import Judgement, Transition
 
-_REFUSALS_IN_A_ROW = 32
-"""Halving a chunk to find one culprit never takes so many refusals without a success in between;
-an HSM that goes on refusing does not object to names."""
+_RECONSIDER = 300.0
+"""Seconds after which what HSM refuses is tried again, whether there is news or not."""
 
 
 class Notifier(Service):
@@ -28,9 +27,9 @@ class Notifier(Service):
     One loop, one PATCH in flight, so that nothing older can arrive after something newer. While
     HSM isn't ready, or `nosm` is set, what there is to say waits; of a component only the latest.
     A chunk that fails for reasons of HSM's own is tried again up to `sm_retries` times, with
-    growing pauses, and then waits for HSM to be ready. A chunk that HSM refuses is halved until
-    the culprits stand alone. These are set aside and hold up nobody; they are tried again, each
-    alone, whenever there is news of them or HSM has come back.
+    growing pauses, and then waits for HSM to be ready. Who in a chunk is to blame when HSM refuses
+    it, `Culprits` finds out; what is set aside holds up nobody, and is tried again when there is
+    news of it, when HSM has come back, and now and then.
     """
 
     _log = Logger()
@@ -49,13 +48,14 @@ class Notifier(Service):
         self._params = params
         self._delivered = delivered
         self._retry_delay = backoffPolicy(0.25, 10.0, 2.0, jitter)
-        self._readiness = Readiness(clock, client, params, self._hsm_became_ready)
+        self._readiness = Readiness(clock, client, params, self._hsm_became_ready, self._trouble)
         self._outbox = Outbox()
-        self._suspects: deque[list[Judgement]] = deque()
-        self._set_aside: dict[str, Judgement] = {}
+        self._culprits = Culprits(self._outbox)
         self._chunk_sizes = {kind: ChunkSize() for kind in Transition}
         self._failures = 0
-        self._refusals = 0
+        self._in_trouble = False
+        self._reconsidering = LoopingCall(self._reconsider)
+        self._reconsidering.clock = clock
         # What the loop waits for: an answer of HSM's, or to be woken.
         self._call: Deferred[None] | None = None
         self._sleeping: Deferred[None] | None = None
@@ -76,7 +76,7 @@ class Notifier(Service):
     @property
     def set_aside_count(self) -> int:
         """How many components HSM refuses to hear about."""
-        return len(self._set_aside)
+        return len(self._culprits.set_aside)
 
     @property
     def hsm_ready(self) -> bool:
@@ -96,13 +96,14 @@ class Notifier(Service):
     def withdraw(self, xname: str) -> None:
         """Raise no alarm about this component, if it has not been raised yet."""
         self._outbox.withdraw_alarm(xname)
-        self._set_aside.pop(xname, None)
+        self._culprits.forget(xname)
         self._nudge()
 
     def startService(self) -> None:
         """Begin to ask whether HSM is ready and to tell it what there is."""
         super().startService()
         self._readiness.startService()
+        self._reconsidering.start(_RECONSIDER, now=False)
         Deferred.fromCoroutine(self._work()).addErrback(
             lambda failure: self._log.failure("The notifier has failed.", failure)
         )
@@ -122,6 +123,8 @@ class Notifier(Service):
             if self._outbox:
                 self._log.warn("HSM was not told of {count} components.", count=len(self._outbox))
         self._readiness.stopService()
+        if self._reconsidering.running:
+            self._reconsidering.stop()
         super().stopService()
         if self._call is not None:
             self._call.cancel()
@@ -144,46 +147,33 @@ class Notifier(Service):
                 await self._sleep(None)
 
     def _next_chunk(self) -> list[Judgement]:
-        """Choose what to send now: suspects first, then by kind; nothing if it has to wait."""
+        """Choose what to send now; nothing if it has to wait."""
         if not self._readiness.ready or self._params.current.nosm:
             return []
-        while self._suspects or self._outbox:
-            if not self._suspects:
-                self._suspects.extend(self._portion())
-            chunk = [
-                judgement for judgement in self._suspects.popleft() if judgement in self._outbox
-            ]
-            if chunk:
-                return chunk
-        return []
-
-    def _portion(self) -> list[list[Judgement]]:
-        """Take judgements of one kind out: a chunk, and those that were refused before alone."""
-        waiting = iter(self._outbox.next_kind())
-        first = next(waiting)
-        size = self._chunk_sizes[first.transition].size
-        chunk, alone = [], []
-        for judgement in (first, *islice(waiting, size - 1)):
-            if judgement.component in self._set_aside:
-                alone.append([judgement])
-            else:
-                chunk.append(judgement)
-        return [chunk, *alone]
+        chunk = self._culprits.next_chunk(self._chunk_sizes)
+        if not chunk:
+            self._blame(self._culprits.nobody_else())
+        return chunk
 
     async def _send(self, chunk: list[Judgement]) -> None:
         """Send a chunk and draw the conclusions."""
         transition = chunk[0].transition
         chunk_size = self._chunk_sizes[transition]
+        sm_url = self._params.current.sm_url
         began = self._clock.seconds()
         self._call = self._client.update(transition, [j.component for j in chunk])
         try:
             await self._call
         except HSMRefused as refused:
-            self._refused(chunk, str(refused))
+            self._blame(self._culprits.refused(chunk, str(refused)))
+            if self._culprits.refusing_everything:
+                self._culprits.start_over()
+                self._trouble(f"it refuses whatever it is told: {refused}")
         except HSMUnavailable as error:
             if error.timed_out:
                 chunk_size.timed_out(len(chunk))
-            await self._failed(chunk, error)
+            if sm_url == self._params.current.sm_url:
+                await self._failed(error)
         else:
             took = self._clock.seconds() - began
             chunk_size.answered(len(chunk), took, self._params.current.sm_timeout / 4)
@@ -199,51 +189,55 @@ class Notifier(Service):
             self._call = None
 
     def _acknowledged(self, chunk: list[Judgement]) -> None:
-        self._failures = self._refusals = 0
+        self._failures = 0
+        self._trouble_over()
         for judgement in chunk:
             self._outbox.discard(judgement)
-            self._set_aside.pop(judgement.component, None)
+        self._culprits.accepted(chunk)
         self.delivered_count += len(chunk)
         self._delivered(chunk).addErrback(
             lambda failure: self._log.failure("What HSM has heard could not be noted.", failure)
         )
 
-    def _refused(self, chunk: list[Judgement], said: str) -> None:
-        """Halve a refused chunk, or set a lone culprit aside."""
-        self._refusals += 1
-        if self._refusals > _REFUSALS_IN_A_ROW:
-            self._refusals = 0
-            self._suspects.clear()
-            self._readiness.doubt(f"it refuses whatever it is sent: {said}")
-        elif len(chunk) > 1:
-            half = len(chunk) // 2
-            self._suspects.extendleft((chunk[half:], chunk[:half]))
-        else:
-            (culprit,) = chunk
-            self._outbox.discard(culprit)
-            if culprit.component not in self._set_aside:
-                self.refused_count += 1
-                self._log.error(
-                    "HSM refuses to hear that {component} is {state}/{flag}; it is set aside until"
-                    " there is news of it: {said!r}",
-                    component=culprit.component,
-                    state=culprit.transition.state,
-                    flag=culprit.transition.flag,
-                    said=said,
-                )
-            self._set_aside[culprit.component] = culprit
+    def _blame(self, culprits: Sequence[Culprit]) -> None:
+        """Say and count what has been set aside."""
+        self.refused_count += len(culprits)
+        for judgement, said in culprits:
+            self._log.error(
+                "HSM refuses to hear that {component} is {state}/{flag}; it is set aside: {said!r}",
+                component=judgement.component,
+                state=judgement.transition.state,
+                flag=judgement.transition.flag,
+                said=said,
+            )
 
-    async def _failed(self, chunk: list[Judgement], error: HSMUnavailable) -> None:
-        """Try again: soon, or when HSM is ready. The chunk is in the outbox still."""
+    async def _failed(self, error: HSMUnavailable) -> None:
+        """Try again, soon or when HSM is ready: what could not be told is in the outbox still."""
         self.failed_count += 1
         self._failures += 1
         if self._failures > self._params.current.sm_retries:
-            self._failures = 0
-            self._readiness.doubt(str(error))
+            self._trouble(str(error))
             return
         delay = self._retry_delay(self._failures)
         self._log.debug("{error}; trying again in {delay:.2f} s.", error=str(error), delay=delay)
         await self._sleep(delay)
+
+    def _trouble(self, reason: str) -> None:
+        """Wait for HSM to be ready; say so once, until it is known to be well."""
+        self._failures = 0
+        self._readiness.ready = False
+        if not self._in_trouble:
+            self._in_trouble = True
+            self._log.warn(
+                "HSM at {url} can't be told of changes now, they wait: {reason}",
+                url=self._params.current.sm_url,
+                reason=reason,
+            )
+
+    def _trouble_over(self) -> None:
+        if self._in_trouble:
+            self._in_trouble = False
+            self._log.info("HSM at {url} takes changes again.", url=self._params.current.sm_url)
 
     async def _sleep(self, seconds: float | None) -> None:
         """Wait to be woken, for at most so many seconds."""
@@ -266,15 +260,20 @@ class Notifier(Service):
             sleeping.callback(None)
 
     def _hsm_became_ready(self) -> None:
-        self._failures = self._refusals = 0
-        for judgement in self._set_aside.values():
-            self._outbox.put_back(judgement)
-        self._wake()
+        if not self._outbox:
+            self._trouble_over()  # else we'll see whether it is
+        self._failures = 0
+        self._reconsider()
+
+    def _reconsider(self) -> None:
+        self._culprits.reconsider()
+        self._nudge()
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if new.sm_url != old.sm_url:
             # Another HSM: what the old one is being told now has to be told to the new one.
             self._chunk_sizes = {kind: ChunkSize() for kind in Transition}
+            self._in_trouble = False
             if self._call is not None:
                 self._call.cancel()
         self._wake()

@@ -29,16 +29,24 @@ class Readiness(Service):
         client: HSMClient,
         params: LiveParams,
         became_ready: Callable[[], None],
+        not_ready: Callable[[str], None],
     ) -> None:
-        """`became_ready` is called whenever HSM turns out to be ready and was not before."""
+        """Make a probe that reports.
+
+        `became_ready` is called when HSM turns out to be ready and was not before, `not_ready`,
+        with a reason, whenever it turns out not to be.
+        """
         self._clock = clock
         self._client = client
         self._params = params
         self._became_ready = became_ready
+        self._not_ready = not_ready
         self._probe: LoopingCall | None = None
-        self._said: bool | None = None
         self.ready = False
-        """Whether HSM was ready when last heard of."""
+        """Whether HSM was ready when last heard of.
+
+        Who finds that it is not may say so here, until it is asked again.
+        """
         params.on_change(self._params_changed)
 
     def startService(self) -> None:
@@ -50,15 +58,6 @@ class Readiness(Service):
         """Ask no more."""
         super().stopService()
         self._stop_probe()
-
-    def doubt(self, reason: str) -> None:
-        """Take HSM for not ready until it says that it is."""
-        self.ready = False
-        self._say(
-            "HSM at {url} can't be told anything now, changes wait: {reason}",
-            ready=False,
-            reason=reason,
-        )
 
     def _start_probe(self) -> None:
         if self._params.current.nosm:
@@ -83,22 +82,14 @@ class Readiness(Service):
         if probe is not self._probe:
             return  # That was another HSM.
         if unready is not None:
-            self.doubt(unready)
+            self.ready = False
+            self._not_ready(unready)
         elif not self.ready:
             self.ready = True
-            self._say("HSM at {url} is ready.", ready=True)
             self._became_ready()
-
-    def _say(self, text: str, *, ready: bool, **details: str) -> None:
-        """Log a change, and nothing else."""
-        if self._said is not ready:
-            self._said = ready
-            log = self._log.info if ready else self._log.warn
-            log(text, url=self._params.current.sm_url, **details)
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if self.running and (new.nosm, new.sm_url) != (old.nosm, old.sm_url):
             self.ready = False
-            self._said = None
             self._stop_probe()
             self._start_probe()
