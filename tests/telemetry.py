@@ -14,6 +14,14 @@ from tests.running import reactor
 
 NAMES = [f"x1000c0s{slot}b{board}n0" for slot in range(32) for board in range(2)]
 
+SAID = {
+    Transition.STARTED: ("Ready", "OK", "Heartbeat started."),
+    Transition.WARNED: ("Ready", "Warning", "Heartbeat stopped, node may be dead."),
+    Transition.RESTARTED: ("Ready", "OK", "Heartbeat re-started."),
+    Transition.DIED: ("Standby", "Alert", "Heartbeat stopped, node is dead."),
+}
+"""What the wire contract says of each transition: state, flag, info."""
+
 
 def numbered(numbers: Iterable[int]) -> list[Judgement]:
     """Make judgements about many components in turn, with their number for a timestamp."""
@@ -23,13 +31,10 @@ def numbered(numbers: Iterable[int]) -> list[Judgement]:
 
 
 def message(
-    name: str,
-    timestamp: object,
-    state: str = "Ready",
-    flag: str = "OK",
-    info: str = "Heartbeat started.",
+    name: str, timestamp: object, transition: Transition = Transition.STARTED
 ) -> tuple[bytes, bytes]:
     """Write a message's key and value as the wire contract has them."""
+    state, flag, info = SAID[transition]
     text = (
         f'{{"MessageID":"Heartbeat Change Notification","ID":"{name}","NewState":"{state}",'
         f'"NewFlag":"{flag}","LastHBTimeStamp":"{timestamp}","Info":"{info}"}}'

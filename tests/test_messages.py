@@ -8,16 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.telemetry.messages import key, value
 from hbtd.tracker.transitions import Judgement, Transition
+from tests.telemetry import SAID
 
 NODE = "x1000c0s0b0n0"
-
-SAID = {
-    Transition.STARTED: ("Ready", "OK", "Heartbeat started."),
-    Transition.WARNED: ("Ready", "Warning", "Heartbeat stopped, node may be dead."),
-    Transition.RESTARTED: ("Ready", "OK", "Heartbeat re-started."),
-    Transition.DIED: ("Standby", "Alert", "Heartbeat stopped, node is dead."),
-}
-"""What the wire contract says of each transition: state, flag, info."""
 
 # A timestamp, and how it is written in JSON.
 TIMESTAMPS = [

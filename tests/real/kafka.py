@@ -6,12 +6,14 @@ import re
 import signal
 import time
 from collections.abc import Callable, Mapping
+from itertools import chain, cycle
 from unittest import skipIf
 
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from hbtd.tracker.transitions import Transition
 from tests.mock_kafka import consume
 from tests.processes import HbtdProcess, spawn
 from tests.real_kafka import RealKafka, why_not
@@ -21,11 +23,6 @@ from tests.telemetry import by_key, contents, message
 REASON = why_not()
 
 HBTD = ("-m", "hbtd", "--kv_url=mem:", "--port=0", "--nosm", "--interval=1")
-
-STARTED = ("Ready", "OK", "Heartbeat started.")
-WARNED = ("Ready", "Warning", "Heartbeat stopped, node may be dead.")
-RESTARTED = ("Ready", "OK", "Heartbeat re-started.")
-DIED = ("Standby", "Alert", "Heartbeat stopped, node is dead.")
 
 
 @functools.cache
@@ -115,15 +112,12 @@ class LifeTests(RealKafkaTestCase):
         self.assertEqual(
             contents(found),
             [
-                message(NODE, timestamp, *said)
-                for timestamp, said in (
-                    ("one", STARTED),
-                    ("one", WARNED),
-                    (r"two: \"früh\"\n", RESTARTED),
-                    (r"two: \"früh\"\n", WARNED),
-                    (r"two: \"früh\"\n", DIED),
-                    ("three", STARTED),
-                )
+                message(NODE, "one", Transition.STARTED),
+                message(NODE, "one", Transition.WARNED),
+                message(NODE, r"two: \"früh\"\n", Transition.RESTARTED),
+                message(NODE, r"two: \"früh\"\n", Transition.WARNED),
+                message(NODE, r"two: \"früh\"\n", Transition.DIED),
+                message(NODE, "three", Transition.STARTED),
             ],
         )
 
@@ -166,14 +160,10 @@ class TroubleTests(RealKafkaTestCase):
         self.assertGreater(len(found), 50)
         for name, values in by_key(contents(found)).items():
             times = [json.loads(value)["LastHBTimeStamp"] for value in values]
+            life = chain([Transition.STARTED], cycle([Transition.WARNED, Transition.RESTARTED]))
             self.assertEqual(
                 values,
-                [
-                    message(name.decode(), time, *(WARNED if index % 2 else RESTARTED))[1]
-                    if index
-                    else message(name.decode(), time, *STARTED)[1]
-                    for index, time in enumerate(times)
-                ],
+                [message(name.decode(), *each)[1] for each in zip(times, life, strict=False)],
             )
             self.assertEqual(times, sorted(times, key=int))
         self.assertEqual(changes(process), ["takes", "takes no", "takes"])
