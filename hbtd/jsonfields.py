@@ -1,18 +1,20 @@
 """Looking up the fields of JSON objects the way the field's clients rely on: in any case."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
-def pick(source: Mapping[str, object], name: str) -> object:
-    """Find the value of a key, whatever its case; `None` if there is none.
+def pick(source: Mapping[str, object], names: Sequence[str]) -> list[object]:
+    """Find the values of some keys, whatever their case; `None` for those that are missing.
 
     A key of exactly this spelling wins over the others, of which the last one counts.
     """
-    if name in source:
-        return source[name]
-    folded = name.casefold()
-    found: object = None
-    for key, value in source.items():
-        if key.casefold() == folded:
-            found = value
-    return found
+    folded: dict[str, object] | None = None
+    values = []
+    for name in names:
+        if name in source:
+            values.append(source[name])
+            continue
+        if folded is None:  # once, and only if needed: most senders spell as we do
+            folded = {key.casefold(): value for key, value in source.items()}
+        values.append(folded.get(name.casefold()))
+    return values

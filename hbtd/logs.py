@@ -1,7 +1,7 @@
 """Logging: what is said, how a line looks, and where it goes.
 
 hbtd's own modules say what they have to say with `twisted.logger`; here it becomes lines. Text
-from outside can't break out of its line: control characters are escaped, in JSON as JSON does.
+from outside can't break out of its line: control characters are escaped.
 """
 
 import logging
@@ -96,7 +96,8 @@ def json_line(event: LogEvent) -> str:
         line["traceback"] = traceback
     # What the system could not decode can't be encoded either.
     sound = {key: text.encode("utf-8", "backslashreplace").decode() for key, text in line.items()}
-    return orjson.dumps(sound).decode("utf-8") + "\n"
+    document = orjson.dumps(sound).decode("utf-8")
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", document) + "\n"
 
 
 def _message(event: LogEvent) -> str:

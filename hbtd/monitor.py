@@ -54,7 +54,7 @@ class Monitor(Service):
         self._notifier = notifier
         self._publisher = publisher
         self._params = params
-        self._listening = LoopingCall(observed.now)
+        self._listening = LoopingCall(observed.tick)
         self._sweeping = LoopingCall(self._sweep)
         self._listening.clock = self._sweeping.clock = clock
         self._uncommitted: list[Judgement] = []

@@ -225,7 +225,8 @@ def patched(params: Params, changes: Mapping[str, object]) -> Params:
     All or nothing: raises `ParamsRefused` with every complaint if anything can't be used. Names
     match case-insensitively, unknown ones are ignored, empty texts and nulls change nothing.
     """
-    asked = [(p, pick(changes, p.wire)) for p in PARAMETERS]
+    values = pick(changes, [parameter.wire for parameter in PARAMETERS])
+    asked = list(zip(PARAMETERS, values, strict=True))
     for parameter, value in asked:
         if value is not None and not isinstance(value, str):
             raise ParamsRefused(f"Invalid data type in {parameter.wire} field. ")

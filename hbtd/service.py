@@ -78,7 +78,6 @@ class HbtdService(Service):
         observed = ObservedClock(time.monotonic, lambda: self.params.current.warntime)
         self.store = MemoryStore()
         pool = HTTPConnectionPool(reactor)
-        pool.retryAutomatically = False  # when to try again is the notifier's to say
         self._pool = pool
         with _naming("--sm_ca", params.sm_ca):
             agent = Agent(reactor, client_policy(params.sm_ca), pool=pool)

@@ -95,8 +95,8 @@ class RoutingTests(APITestCase):
                     self.assertEqual(answer.headers.get("content-length"), length)
 
     def test_options_of_the_server(self):
-        """The question for the server's own options has a clean answer."""
-        self.assertEqual(self.request("OPTIONS", "*").status, 200)
+        """The server has no options of its own to tell."""
+        self.assert_problem(self.request("OPTIONS", "*"), 404, "No such path", "/")
 
     def test_instance_of_a_name(self):
         """A problem about a name in the path shows it in normal form, but not for heartbeats."""

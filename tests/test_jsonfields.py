@@ -20,6 +20,12 @@ def spellings(draw: st.DrawFn) -> tuple[str, str]:
     return name, "".join(cased)
 
 
+def pick_one(source: dict[str, object], name: str) -> object:
+    """Find one value."""
+    (value,) = pick(source, [name])
+    return value
+
+
 class PickTests(SynchronousTestCase):
     """What `pick` finds."""
 
@@ -28,32 +34,38 @@ class PickTests(SynchronousTestCase):
     def test_any_case(self, spelling):
         """A field is found however its name is capitalised, among others."""
         name, written = spelling
-        self.assertEqual(pick({"other": 1, written: "value", "more": 2}, name), "value")
+        self.assertEqual(pick_one({"other": 1, written: "value", "more": 2}, name), "value")
 
     def test_exact_wins(self):
         """The exact spelling wins wherever it stands."""
         for order in permutations(["Status", "status", "STATUS"]):
-            self.assertEqual(pick({key: key for key in order}, "Status"), "Status")
+            self.assertEqual(pick_one({key: key for key in order}, "Status"), "Status")
 
     def test_exact_null_wins(self):
         """An exact spelling wins even when it says nothing."""
         for value in (None, ""):
-            self.assertEqual(pick({"Status": value, "status": "up"}, "Status"), value)
-            self.assertEqual(pick({"status": "up", "Status": value}, "Status"), value)
+            self.assertEqual(pick_one({"Status": value, "status": "up"}, "Status"), value)
+            self.assertEqual(pick_one({"status": "up", "Status": value}, "Status"), value)
 
     def test_last_of_the_others(self):
         """Without an exact spelling the last of the others counts, as with equal names in JSON."""
-        self.assertEqual(pick({"STATUS": 1, "status": 2}, "Status"), 2)
-        self.assertEqual(pick({"status": 2, "STATUS": 1}, "Status"), 1)
+        self.assertEqual(pick_one({"STATUS": 1, "status": 2}, "Status"), 2)
+        self.assertEqual(pick_one({"status": 2, "STATUS": 1}, "Status"), 1)
 
     def test_missing(self):
         """What is not there is `None`, and similar names are other names."""
         for key in ("Statu", "Statuss", " Status", "Sta-tus", "", "S"):
-            self.assertIsNone(pick({key: "up"}, "Status"))
-        self.assertIsNone(pick({}, "Status"))
+            self.assertIsNone(pick_one({key: "up"}, "Status"))
+        self.assertIsNone(pick_one({}, "Status"))
 
     def test_values_untouched(self):
         """A value is handed on as it is, whatever its type."""
         values: list[object] = [0, False, 1.5, [], {"a": 1}, "", "text"]
         for value in values:
-            self.assertIs(pick({"NId": value}, "NID"), value)
+            self.assertIs(pick_one({"NId": value}, "NID"), value)
+
+    def test_many(self):
+        """Values come in the order of the names asked for, each found by itself."""
+        source = {"nid": 1, "Status": 2, "TIMESTAMP": 3}
+        names = ["Timestamp", "NID", "Hostname", "Status"]
+        self.assertEqual(pick(source, names), [3, 1, None, 2])

@@ -26,12 +26,13 @@ class ClockTestCase(SynchronousTestCase):
         self.clock = ObservedClock(lambda: self.time, lambda: self.patience)
 
     def read_after(self, seconds: float) -> float:
-        """Let so many seconds go by, and read the clock."""
+        """Let so many seconds go by until the next tick, and read the clock."""
         self.time += seconds
+        self.clock.tick()
         return self.clock.now()
 
     def listen(self, seconds: float) -> float:
-        """Let so many seconds go by, reading the clock as often as is due."""
+        """Let so many seconds go by, with a tick as often as is due."""
         for _ in range(round(seconds / TICK)):
             self.read_after(TICK)
         return self.clock.now()
@@ -105,6 +106,26 @@ class StandStillTests(ClockTestCase):
         self.assertClose(self.listen(4.0), 2 * TICK)
         self.assertClose(self.listen(1.0), 2 * TICK + 1.0)
         self.assertClose(self.clock.deaf_seconds, 7.0)
+
+    def test_readings_are_no_ticks(self):
+        """However often the clock is read, only ticks tell that we could hear."""
+        self.listen(5.0)
+        for _ in range(100):
+            self.time += TICK
+            self.assertLessEqual(self.clock.now(), 5.0 + TICK + EPSILON)
+        self.clock.tick()
+        self.assertClose(self.clock.now(), 5.0 + TICK)
+        self.assertClose(self.clock.deaf_seconds, 10.0 - TICK)
+
+    def test_readings_between_ticks(self):
+        """Between ticks the clock goes on, but never ahead of what the next tick counts."""
+        self.listen(5.0)
+        self.time += TICK / 2
+        self.assertClose(self.clock.now(), 5.0 + TICK / 2)
+        self.time += LATE - TICK
+        self.assertClose(self.clock.now(), 5.0 + TICK)
+        self.clock.tick()
+        self.assertClose(self.clock.now(), 5.0 + LATE - TICK / 2)
 
 
 class PropertyTests(ClockTestCase):

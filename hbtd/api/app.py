@@ -6,12 +6,14 @@ from typing import Any
 from klein import Klein
 from klein.interfaces import IKleinRequest
 from klein.resource import KleinResource
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.iweb import IRequest
-from twisted.web.server import Request, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from hbtd.api.bodies import MAX_BODY, CappedRequest, too_large
@@ -21,6 +23,9 @@ from hbtd.api.routes import Route
 
 IDLE_TIMEOUT = 60.0
 """Seconds after which a connection on which nothing happens is closed."""
+
+_SHARE = 200
+"""Requests that are answered in one round of the reactor; the others wait for the next."""
 
 _log = Logger()
 
@@ -47,8 +52,8 @@ def make_app(routes: Iterable[Route], root_routes: Iterable[Route] = ()) -> Klei
     return app
 
 
-def _endpoint(route: Route) -> Callable[..., bytes]:
-    def endpoint(request: Request, **variables: str) -> bytes:
+def _endpoint(route: Route) -> Callable[..., bytes | Deferred[bytes]]:
+    def endpoint(request: Request, **variables: str) -> bytes | Deferred[bytes]:
         # The router takes methods in any case; RFC 9110 9.1 does not.
         if request.method.decode("ascii") not in (route.method, "HEAD"):
             raise method_not_allowed(IKleinRequest(request).mapper.allowed_methods())
@@ -63,16 +68,16 @@ def _path(request: IRequest) -> str:
     return path.decode("utf-8", "surrogateescape")
 
 
-def _answer(request: IRequest, problem: Problem) -> bytes:
+def _answer(request: IRequest, problem: Problem) -> bytes | Deferred[bytes]:
     return write(request, problem_reply(problem, instance(_path(request))))
 
 
-def _answer_problem(request: IRequest, failure: Failure) -> bytes:
+def _answer_problem(request: IRequest, failure: Failure) -> bytes | Deferred[bytes]:
     assert isinstance(failure.value, Problem)
     return _answer(request, failure.value)
 
 
-def _answer_http_exception(request: IRequest, failure: Failure) -> bytes:
+def _answer_http_exception(request: IRequest, failure: Failure) -> bytes | Deferred[bytes]:
     """Turn what the router found into a problem, or into a redirect to the path without slash."""
     error = failure.value
     if isinstance(error, MethodNotAllowed):
@@ -84,7 +89,7 @@ def _answer_http_exception(request: IRequest, failure: Failure) -> bytes:
     return _not_found(request)
 
 
-def _not_found(request: IRequest) -> bytes:
+def _not_found(request: IRequest) -> bytes | Deferred[bytes]:
     return write(request, problem_reply(Problem(404, "No such path"), _path(request)))
 
 
@@ -104,7 +109,7 @@ def _known_without_slash(request: IRequest) -> bool:
     return True
 
 
-def _answer_unexpected(request: IRequest, failure: Failure) -> bytes:
+def _answer_unexpected(request: IRequest, failure: Failure) -> bytes | Deferred[bytes]:
     _log.failure(
         "Answering {method!r} {path!r} failed.",
         failure,
@@ -131,10 +136,19 @@ class _Root(KleinResource):
             request.method.decode("ascii")
         except UnicodeDecodeError:
             return _answer(request, Problem(400, "Method and path must be UTF-8"))
-        if request.path.startswith(b"//"):
-            # The router would drop a slash; a redirect would name a host.
+        slashes = any(b"/" in segment for segment in request.postpath or ())
+        if slashes or request.path.startswith(b"//"):
+            # The router would take %2F for a slash, and drop one of two; a redirect would then
+            # name a host, and a gateway's rules would have been about another path.
             return _not_found(request)
-        return super().render(request)
+        if request.site.has_its_share():
+            return super().render(request)
+        # Whoever sends many requests at once lets others have their turn in between.
+        turn: Deferred[object] = deferLater(request.site.reactor, 0)
+        request.notifyFinish().addErrback(lambda _: turn.cancel())
+        turn.addCallback(lambda _: super(_Root, self).render(request))
+        turn.addErrback(lambda failure: failure.trap(CancelledError))
+        return NOT_DONE_YET
 
 
 class APIRequest(CappedRequest):
@@ -142,7 +156,7 @@ class APIRequest(CappedRequest):
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
-        site = self.channel.site  # type: ignore[attr-defined]  # a site's channels have it
+        site = self.channel.site
         self._open_requests: set[Request] = site.open_requests
         self._open_requests.add(self)
 
@@ -169,8 +183,19 @@ class APISite(Site):
         )
         self.open_requests: set[Request] = set()
         """Requests that have begun to arrive and are not answered."""
+        self._share = _SHARE
         self.closing = False
         """Set to have every connection closed after the answer that it waits for."""
+
+    def has_its_share(self) -> bool:
+        """Tell whether another request may be answered before the reactor goes round."""
+        if self._share == _SHARE:
+            self.reactor.callLater(0, self._go_round)
+        self._share -= 1
+        return self._share >= 0
+
+    def _go_round(self) -> None:
+        self._share = _SHARE
 
     def log(self, request: http.Request) -> None:
         """Keep no access log: it would be nothing but heartbeats."""

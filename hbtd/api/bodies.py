@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from twisted.web.server import Request
 
-from hbtd.api.problems import Problem
+from hbtd.api.problems import PROBLEM_JSON, Problem, problem_reply
 
 MAX_HEARTBEAT_BODY = 64 * 1024
 """Bytes that a heartbeat may have."""
@@ -22,12 +22,13 @@ class CappedRequest(Request):
     """A request whose body never takes more than `MAX_BODY` bytes of memory.
 
     What goes beyond is thrown away as it arrives, so that the client gets to read its 413 instead
-    of a reset connection; a client that goes on and on is cut off.
+    of a reset connection; a client that goes on and on gets it at once, and is cut off.
     """
 
     # twisted.web's own default claims text/html for answers without a body.
     defaultContentType = None
 
+    channel: Any
     content: BytesIO
 
     received = 0
@@ -44,13 +45,18 @@ class CappedRequest(Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         """Take in a piece of the body."""
+        before = self.received
         self.received += len(data)
         if self.received <= MAX_BODY:
             self.content.write(data)
-        elif self.received > _MAX_DISCARDED:
-            self.channel.loseConnection()
-        else:
+        elif self.received <= _MAX_DISCARDED:
             self.content = BytesIO()
+        elif before <= _MAX_DISCARDED:
+            self.channel.transport.write(_cut_off())
+            self.channel.loseConnection()
+        elif self.received > 2 * _MAX_DISCARDED:
+            # It was told, and goes on; over TLS, losing a connection means waiting for the peer.
+            self.channel.transport.abortConnection()
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Go on to answering.
@@ -60,7 +66,7 @@ class CappedRequest(Request):
         3.2.2) means the same as its path.
         """
         target, mark, query = path.partition(b"?")
-        if not target.startswith(b"/") and target != b"*":
+        if not target.startswith(b"/"):
             target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
             path = target + mark + query
         self.content.seek(0)
@@ -87,6 +93,17 @@ def read_json(request: Request, limit: int) -> Any:
     if len(body) > limit:
         raise too_large(limit)
     return orjson.loads(body)
+
+
+def _cut_off() -> bytes:
+    """Write the answer to a body without end by hand, for its request is not even complete."""
+    reply = problem_reply(too_large(MAX_BODY), "/")
+    return (
+        b"HTTP/1.1 413 Request Entity Too Large\r\n"
+        b"Connection: close\r\n"
+        b"Content-Type: %s\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (PROBLEM_JSON.encode(), len(reply.body), reply.body)
+    )
 
 
 def too_large(limit: int) -> Problem:

@@ -63,7 +63,7 @@ def _read_fields(request: Request, names: Sequence[str]) -> list[str]:
         heartbeat = None
     if not isinstance(heartbeat, dict):
         raise Problem(400, "Invalid JSON data type")
-    values = [pick(heartbeat, name) for name in names]
+    values = pick(heartbeat, names)
     for name, value in zip(names, values, strict=True):
         if value is not None and not isinstance(value, str):
             raise Problem(400, f"Invalid data type in {name} field")

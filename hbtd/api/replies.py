@@ -1,11 +1,17 @@
 """What handlers give back, and the one place that writes it to a request."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
 from twisted.web.iweb import IRequest
+from zope.interface import implementer
 
 JSON = "application/json"
+
+_SMALL = 16 * 1024
+"""Bytes that are written without asking whether the client reads them."""
 
 
 class Reply(NamedTuple):
@@ -22,8 +28,12 @@ def json_reply(value: object, status: int = 200) -> Reply:
     return Reply(status, orjson.dumps(value), JSON)
 
 
-def write(request: IRequest, reply: Reply) -> bytes:
-    """Set an answer's status and headers on a request; gives the body for Klein to write."""
+def write(request: IRequest, reply: Reply) -> bytes | Deferred[bytes]:
+    """Answer a request; gives what Klein has to write yet, or fires when that is to be done.
+
+    A large body waits for the client to read it: requests that are pipelined behind it are not
+    answered into memory.
+    """
     request.setResponseCode(reply.status)
     if reply.content_type is not None:
         request.setHeader("Content-Type", reply.content_type)
@@ -32,4 +42,35 @@ def write(request: IRequest, reply: Reply) -> bytes:
     # Without a length an empty answer would be chunked. RFC 9110 8.6: a 204 has none.
     if reply.status != 204:
         request.setHeader("Content-Length", str(len(reply.body)))
-    return reply.body
+    if len(reply.body) <= _SMALL or request.method == b"HEAD":
+        return reply.body
+    return _Body(request, reply.body).written
+
+
+@implementer(IPushProducer)
+class _Body:
+    """Writes a body as fast as its client reads it."""
+
+    def __init__(self, request: Any, body: bytes) -> None:
+        self.written: Deferred[bytes] = Deferred(lambda _: self.stopProducing())
+        self._request = request
+        self._body = memoryview(body)
+        self._paused = False
+        request.registerProducer(self, True)
+        self.resumeProducing()
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        while self._body and not self._paused:
+            piece, self._body = self._body[:_SMALL], self._body[_SMALL:]
+            self._request.write(bytes(piece))
+        if not self._body and not self.written.called:
+            self._request.unregisterProducer()
+            self.written.callback(b"")
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def stopProducing(self) -> None:
+        self._paused = True
+        self._body = memoryview(b"")

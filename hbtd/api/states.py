@@ -12,6 +12,9 @@ from hbtd.jsonfields import pick
 from hbtd.monitor import Monitor
 from hbtd.xnames import normalise
 
+_MOST_NAMES = 200_000
+"""Names that may be asked for at once: more would take the reactor for longer than it may be."""
+
 
 class States:
     """Translates queries for the monitor."""
@@ -51,11 +54,13 @@ def _names(query: object) -> list[str]:
     """Get the names out of a query; raises `ValueError` when it is not of the right shape."""
     if not isinstance(query, dict):
         raise ValueError("not an object")
-    names = pick(query, "XNames")
+    (names,) = pick(query, ["XNames"])
     if names is None:
         return []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("not a list of names")
+    if len(names) > _MOST_NAMES:
+        raise Problem(413, f"More than {_MOST_NAMES} names asked for at once")
     return names
 
 

@@ -33,12 +33,13 @@ _MAX_ANSWER = 64 * 1024
 class HSMUnavailable(Exception):
     """HSM did not do what it was asked for, whatever that was; the message says why.
 
-    It may have done it all the same if `timed_out`.
+    It may have done it all the same, or do it yet, if that is `in_doubt`.
     """
 
-    def __init__(self, reason: str, *, timed_out: bool = False) -> None:
+    def __init__(self, reason: str, *, timed_out: bool = False, in_doubt: bool = False) -> None:
         super().__init__(reason)
         self.timed_out = timed_out
+        self.in_doubt = in_doubt
 
 
 class HSMRefused(Exception):
@@ -136,9 +137,11 @@ class HSMClient:
             if not isinstance(result, Failure) or result.check(HSMRefused, HSMUnavailable):
                 return result
             if timed_out:
-                error = HSMUnavailable(f"HSM did not answer within {timeout} s", timed_out=True)
+                said = f"HSM did not answer within {timeout} s"
+                error = HSMUnavailable(said, timed_out=True, in_doubt=True)
             else:
-                error = HSMUnavailable(f"HSM can't be reached: {_reason(result)}")
+                said = f"HSM can't be reached: {_reason(result)}"
+                error = HSMUnavailable(said, in_doubt=not result.check(ConnectError))
             raise error from result.value
 
         # Not `addTimeout`: what a cancelled request fails with, treq and Twisted wrap in many ways.

@@ -12,10 +12,17 @@ from twisted.logger import Logger
 from hbtd.hsm.chunks import ChunkSize
 from hbtd.hsm.client import HSMClient, HSMRefused, HSMUnavailable
 from hbtd.hsm.culprits import Culprit, Culprits
+from hbtd.hsm.doubts import Doubts
 from hbtd.hsm.outbox import Outbox
 from hbtd.hsm.readiness import Readiness
 from hbtd.params import LiveParams, Params
 from hbtd.tracker.transitions import Judgement, Transition
+
+_DOUBT = 3
+"""How many times `sm_timeout` HSM may go on with an update that nobody waits for any more."""
+
+_LOOK_BACK = 5.0
+"""Seconds between two looks at what was abandoned or set aside."""
 
 _RECONSIDER = 300.0
 """Seconds after which what HSM refuses is tried again, whether there is news or not."""
@@ -24,8 +31,8 @@ _RECONSIDER = 300.0
 class Notifier(Service):
     """Tells HSM the latest judgement on each component, as often as it takes.
 
-    One loop, one PATCH in flight, so that nothing older can arrive after something newer. While
-    HSM isn't ready, or `nosm` is set, what there is to say waits; of a component only the latest.
+    One loop, one PATCH in flight, so that nothing older is sent after something newer. While HSM
+    isn't ready, or `nosm` is set, what there is to say waits; of a component only the latest.
     A chunk that fails for reasons of HSM's own is tried again up to `sm_retries` times, with
     growing pauses, and then waits for HSM to be ready. Who in a chunk is to blame when HSM refuses
     it, `Culprits` finds out; what is set aside holds up nobody, and is tried again when there is
@@ -54,11 +61,14 @@ class Notifier(Service):
         self._chunk_sizes = {kind: ChunkSize() for kind in Transition}
         self._failures = 0
         self._in_trouble = False
-        self._reconsidering = LoopingCall(self._reconsider)
-        self._reconsidering.clock = clock
+        self._doubts = Doubts()
+        self._looking_back = LoopingCall(self._look_back)
+        self._looking_back.clock = clock
+        self._reconsidered = clock.seconds()
         # What the loop waits for: an answer of HSM's, or to be woken.
         self._call: Deferred[None] | None = None
         self._sleeping: Deferred[None] | None = None
+        self._backing_off = False
         self._emptied: Deferred[None] | None = None
         self.delivered_count = 0
         """How many judgements HSM has acknowledged."""
@@ -103,7 +113,7 @@ class Notifier(Service):
         """Begin to ask whether HSM is ready and to tell it what there is."""
         super().startService()
         self._readiness.startService()
-        self._reconsidering.start(_RECONSIDER, now=False)
+        self._looking_back.start(_LOOK_BACK, now=False)
         Deferred.fromCoroutine(self._work()).addErrback(
             lambda failure: self._log.failure("The notifier has failed.", failure)
         )
@@ -123,8 +133,8 @@ class Notifier(Service):
             if self._outbox:
                 self._log.warn("HSM was not told of {count} components.", count=len(self._outbox))
         self._readiness.stopService()
-        if self._reconsidering.running:
-            self._reconsidering.stop()
+        if self._looking_back.running:
+            self._looking_back.stop()
         super().stopService()
         if self._call is not None:
             self._call.cancel()
@@ -144,7 +154,8 @@ class Notifier(Service):
                 if not self._outbox and self._emptied is not None:
                     emptied, self._emptied = self._emptied, None
                     emptied.callback(None)
-                await self._sleep(None)
+                self._failures = 0
+                await self._sleep()
 
     def _next_chunk(self) -> list[Judgement]:
         """Choose what to send now; nothing if it has to wait."""
@@ -165,6 +176,7 @@ class Notifier(Service):
         try:
             await self._call
         except HSMRefused as refused:
+            self._failures = 0
             self._blame(self._culprits.refused(chunk, str(refused)))
             if self._culprits.refusing_everything:
                 self._culprits.start_over()
@@ -172,6 +184,9 @@ class Notifier(Service):
         except HSMUnavailable as error:
             if error.timed_out:
                 chunk_size.timed_out(len(chunk))
+            if error.in_doubt:
+                patience = _DOUBT * self._params.current.sm_timeout
+                self._doubts.abandoned(chunk, self._clock.seconds() + patience)
             if sm_url == self._params.current.sm_url:
                 await self._failed(error)
         else:
@@ -194,6 +209,7 @@ class Notifier(Service):
         for judgement in chunk:
             self._outbox.discard(judgement)
         self._culprits.accepted(chunk)
+        self._doubts.acknowledged(chunk)
         self.delivered_count += len(chunk)
         self._delivered(chunk).addErrback(
             lambda failure: self._log.failure("What HSM has heard could not be noted.", failure)
@@ -220,7 +236,7 @@ class Notifier(Service):
             return
         delay = self._retry_delay(self._failures)
         self._log.debug("{error}; trying again in {delay:.2f} s.", error=str(error), delay=delay)
-        await self._sleep(delay)
+        await self._back_off(delay)
 
     def _trouble(self, reason: str) -> None:
         """Wait for HSM to be ready; say so once, until it is known to be well."""
@@ -239,19 +255,24 @@ class Notifier(Service):
             self._in_trouble = False
             self._log.info("HSM at {url} takes changes again.", url=self._params.current.sm_url)
 
-    async def _sleep(self, seconds: float | None) -> None:
-        """Wait to be woken, for at most so many seconds."""
-        if not self.running:
-            return
-        self._sleeping = Deferred()
-        alarm = None if seconds is None else self._clock.callLater(seconds, self._wake)
-        await self._sleeping
-        if alarm is not None and alarm.active():
+    async def _sleep(self) -> None:
+        """Wait for news."""
+        if self.running:
+            self._sleeping = Deferred()
+            await self._sleeping
+
+    async def _back_off(self, seconds: float) -> None:
+        """Wait for some time, whatever the news."""
+        alarm = self._clock.callLater(seconds, self._wake)
+        self._backing_off = True
+        await self._sleep()
+        self._backing_off = False
+        if alarm.active():
             alarm.cancel()
 
     def _nudge(self) -> None:
-        """Wake the loop unless it sleeps off a failure."""
-        if self._failures == 0:
+        """Wake the loop if it waits for news."""
+        if not self._backing_off:
             self._wake()
 
     def _wake(self) -> None:
@@ -266,7 +287,17 @@ class Notifier(Service):
         self._reconsider()
 
     def _reconsider(self) -> None:
+        self._reconsidered = self._clock.seconds()
         self._culprits.reconsider()
+        self._nudge()
+
+    def _look_back(self) -> None:
+        """Say again what an abandoned update may have undone, and see to who was set aside."""
+        now = self._clock.seconds()
+        for judgement in self._doubts.settled(now):
+            self._outbox.put_back(judgement)
+        if now - self._reconsidered >= _RECONSIDER:
+            self._reconsider()
         self._nudge()
 
     def _params_changed(self, old: Params, new: Params) -> None:

@@ -3,45 +3,52 @@
 from collections.abc import Callable
 
 TICK = 0.1
-"""Seconds between two readings that whoever owns the clock must see to."""
+"""Seconds between two ticks that whoever owns the clock must see to."""
 
 _LATE = 0.5
-"""A reading this many seconds after the one before means that we were not running in between."""
+"""A tick this many seconds after the one before means that we could not hear in between."""
 
 
 class ObservedClock:
     """Monotonic time less every stretch in which we were deaf.
 
-    A component's silence counts only while hbtd could have heard it. When the process was stopped
-    or stuck, the readings, which come every `TICK` seconds, come late; all of such a gap but a
-    tick is not counted. After it the clock stands still for as long again, but for no longer than
-    `patience()`: a node whose heartbeat ran into the gap has to time out, connect again and wait
-    for its next turn before it can be heard, and must not be judged before that.
+    A component's silence counts only while hbtd could have heard it, and it can hear when its
+    reactor goes round: then every connection gets its turn. The ticks come with these rounds,
+    every `TICK` seconds, unless the process was stopped or a round took long. All of such a gap
+    but a tick is not counted. After it the clock stands still for as long again, but for no longer
+    than `patience()`: a node whose heartbeat ran into the gap has to time out, connect again and
+    wait for its next turn before it can be heard, and must not be judged before that.
     """
 
     def __init__(self, monotonic: Callable[[], float], patience: Callable[[], float]) -> None:
         """`monotonic` gives seconds that never go back; `patience` the longest stand-still."""
         self._monotonic = monotonic
         self._patience = patience
-        self._read_at = monotonic()
+        self._ticked_at = monotonic()
         self._observed = 0.0
         self._standstill = 0.0
         self.deaf_seconds = 0.0
-        """How many seconds were not counted because we were not running."""
+        """How many seconds were not counted because we could not hear."""
 
-    def now(self) -> float:
-        """Observed seconds since this clock was made."""
-        read_at = self._monotonic()
-        elapsed = read_at - self._read_at
-        self._read_at = read_at
+    def tick(self) -> None:
+        """Count the time since the last tick, as far as we could hear in it."""
+        ticked_at = self._monotonic()
+        elapsed = ticked_at - self._ticked_at
+        self._ticked_at = ticked_at
         if elapsed > _LATE:
             gap = elapsed - TICK
             self.deaf_seconds += gap
             self._standstill = max(self._standstill, min(gap, self._patience()))
-            elapsed = TICK
-        elif self._standstill > 0.0:
+            self._observed += TICK
+        else:
             held = min(elapsed, self._standstill)
             self._standstill -= held
-            elapsed -= held
-        self._observed += elapsed
-        return self._observed
+            self._observed += elapsed - held
+
+    def now(self) -> float:
+        """Give the observed seconds since this clock was made.
+
+        Between ticks no more is counted than the next tick is sure to count.
+        """
+        elapsed = min(self._monotonic() - self._ticked_at, TICK)
+        return self._observed + max(elapsed - self._standstill, 0.0)

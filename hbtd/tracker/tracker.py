@@ -4,6 +4,9 @@ from collections import OrderedDict
 
 from hbtd.tracker.transitions import Judgement, Transition
 
+_LONGEST_TEXT = 256
+"""Characters that are kept of what a sender gives as its time and status."""
+
 
 class Component:
     """What is known of a component that is not dead: its last heartbeat."""
@@ -43,9 +46,14 @@ class Tracker:
     def beat(self, xname: str, at: float, timestamp: str, status: str) -> Judgement | None:
         """Note a heartbeat; tells the transition that it makes, if any.
 
-        `xname` must be valid and in normal form.
+        `xname` must be valid and in normal form. Of the texts the beginning is kept, more than
+        any real one has.
         """
         self.beats += 1
+        if len(timestamp) > _LONGEST_TEXT:
+            timestamp = timestamp[:_LONGEST_TEXT]
+        if len(status) > _LONGEST_TEXT:
+            status = status[:_LONGEST_TEXT]
         component = self._healthy.get(xname)
         if component is not None:
             component.last_heard = at
