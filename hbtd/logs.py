@@ -63,7 +63,7 @@ def _wanted(event: LogEvent, debug: int) -> bool:
     if str(event.get("log_namespace", "")).partition(".")[0] == "hbtd":
         least = LogLevel.info if debug == 0 else LogLevel.debug
     else:
-        least = (LogLevel.warn, LogLevel.info, LogLevel.debug)[min(debug, 2)]
+        least = LogLevel.warn if debug < 2 else LogLevel.debug
     return bool(level >= least)
 
 

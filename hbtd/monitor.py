@@ -96,6 +96,7 @@ class Monitor(Service):
         self._notifier.tell(await self._store.undelivered())
         self._resumed = True
         self._announce([])  # heartbeats may have come before
+        self._advise(self._params.current)
         self._listening.start(TICK)
         self._sweeping.start(self._params.current.interval, now=False)
 
@@ -130,7 +131,19 @@ class Monitor(Service):
             count=len(self._in_hand) + len(self._uncommitted),
         )
 
+    def _advise(self, params: Params) -> None:
+        """Say what is allowed but hardly meant."""
+        if params.warntime >= params.errtime:
+            self._log.warn(
+                "Nobody will be warned about before being declared dead: warntime is {warntime} s,"
+                " errtime {errtime} s.",
+                warntime=params.warntime,
+                errtime=params.errtime,
+            )
+
     def _params_changed(self, old: Params, new: Params) -> None:
+        if (new.warntime, new.errtime) != (old.warntime, old.errtime):
+            self._advise(new)
         if self._sweeping.running and new.interval != old.interval:
             # A loop that is in the middle of a sweep can't be started again.
             self._sweeping.stop()

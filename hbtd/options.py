@@ -58,7 +58,7 @@ class HbtdOptions(Options):
     def parseArgs(self, *args: str) -> None:
         """Refuse what is no option."""
         if args:
-            raise UsageError(f"{args[0]!r} is no option; see hbtd --help")
+            raise UsageError(f"{args[0]!r} is no option")
 
     def postOptions(self) -> None:
         """Make the parameters out of what was given, and check that they can be used."""
@@ -84,6 +84,9 @@ class HbtdOptions(Options):
             )
         if bool(params.tls_cert) != bool(params.tls_key):
             raise UsageError("--tls_cert and --tls_key must be given together")
+        if (params.listen or not params.tls) and (params.tls_cert or params.tls_client_ca):
+            instead = "--listen" if params.listen else "--tls=no"
+            raise UsageError(f"{instead} leaves no use for --tls_cert, --tls_key, --tls_client_ca")
         self.params = params
 
     def _etcd_url(self) -> str:
@@ -91,8 +94,8 @@ class HbtdOptions(Options):
         host, port = self._environ.get("ETCD_HOST"), self._environ.get("ETCD_PORT")
         if not host or not port:
             raise UsageError(
-                f"--{_KV_URL} is empty: it must be mem: or an etcd's URL, or else ETCD_HOST and"
-                " ETCD_PORT must be set"
+                f"--{_KV_URL} is empty, and ETCD_HOST and ETCD_PORT don't say where etcd is;"
+                " mem: needs neither"
             )
         return f"http://{host}:{port}"
 
@@ -105,7 +108,7 @@ class CommandLine(HbtdOptions):
         try:
             super().parseOptions(options)
         except UsageError as error:
-            print(escaped(f"hbtd: {error}"), file=sys.stderr)
+            print(escaped(f"hbtd: {error}; see hbtd --help"), file=sys.stderr)
             raise SystemExit(2) from None
 
 

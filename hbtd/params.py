@@ -111,7 +111,11 @@ SECONDS = Kind(_integer(1, _MAX), f"a whole number of seconds from 1 to {_MAX}")
 PORT = Kind(_integer(0, 65535), "a port number from 0 (any free one) to 65535")
 SWITCH = Kind(_boolean, "yes, no, true, false, on, off, 1 or 0", _switch)
 NAMED_SWITCH = SWITCH._replace(complaint="with unknown value")
-TELEMETRY = Kind(_telemetry_host, "host:port:topic", complaint="with invalid format")
+TELEMETRY = Kind(
+    _telemetry_host,
+    "host:port:topic, with a port from 1 to 65535 and a topic of letters, digits, '.', '_' and '-'",
+    complaint="with invalid format",
+)
 HTTP_URL = Kind(_http_url, "an http:// or https:// base URL")
 LOG_FORMAT = Kind(_log_format, "text or json")
 
@@ -126,7 +130,9 @@ class Params:
     """All parameters at one moment, in the order in which `GET /params` gives them."""
 
     debug: int = _param(
-        COUNT, 0, "Debug level: 0 is quiet, 1 also says what is sent, 2 everything."
+        COUNT,
+        0,
+        "Debug level. 0: what an operator needs; 1: what hbtd does besides; 2: its libraries, too.",
     )
     nosm: bool = _param(
         SWITCH, False, "Don't contact the State Manager (for testing). Alone it means yes."

@@ -1,5 +1,6 @@
 """The composition root: builds hbtd out of its parts, starts it and ends it in good order."""
 
+import os
 import random
 import socket
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 from treq.client import HTTPClient
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
@@ -195,6 +196,8 @@ class HbtdService(Service):
             host = f"[{address.host}]" if ":" in address.host else address.host
             scheme = "https" if isinstance(self._connections, TLSMemoryBIOFactory) else "http"
             return f"{scheme}://{host}:{address.port}"
+        if isinstance(address, UNIXAddress) and address.name is not None:
+            return "unix:" + os.fsdecode(address.name)
         return str(address)
 
     def _start_failed(self, failure: Failure) -> None:
@@ -241,7 +244,8 @@ def _naming(option: str, value: str) -> Iterator[None]:
     except TLSUnusable as error:
         raise StartupError(f"{option}: {error}") from error
     except Exception as error:  # endpoints are plugins, which raise what they like
-        raise StartupError(f"{option}={value!r} can't be used: {error}") from error
+        kind = type(error).__name__
+        raise StartupError(f"{option}={value!r} can't be used: {kind}: {error}") from error
 
 
 def _why(failure: Failure) -> str:

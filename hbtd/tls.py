@@ -62,7 +62,7 @@ def load_identity(cert_path: str, key_path: str) -> Identity:
     try:
         key = load_pem_private_key(_read(key_path), password=None)
     except (ValueError, TypeError) as error:
-        raise TLSUnusable(f"{key_path} holds no usable unencrypted PEM key: {error}") from error
+        raise TLSUnusable(f"{key_path} holds no unencrypted PEM key that can be used") from error
     if not isinstance(key, _SigningKey):
         raise TLSUnusable(f"{key_path} holds a key that is neither RSA, ECDSA nor EdDSA")
     if key.public_key() != chain[0].public_key():
@@ -184,4 +184,4 @@ def _load_certificates(path: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(_read(path))
     except ValueError as error:
-        raise TLSUnusable(f"{path} holds no usable PEM certificates: {error}") from error
+        raise TLSUnusable(f"{path} holds no PEM certificates that can be used") from error

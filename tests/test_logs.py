@@ -210,9 +210,9 @@ class ObserverTests(SynchronousTestCase):
         for namespace, least in [
             ("hbtd", ["info", "debug", "debug", "debug"]),
             ("hbtd.hsm.notifier", ["info", "debug", "debug", "debug"]),
-            ("kafka", ["warn", "info", "debug", "debug"]),
-            ("twisted.web", ["warn", "info", "debug", "debug"]),
-            ("hbtdish", ["warn", "info", "debug", "debug"]),
+            ("kafka", ["warn", "warn", "debug", "debug"]),
+            ("twisted.web", ["warn", "warn", "debug", "debug"]),
+            ("hbtdish", ["warn", "warn", "debug", "debug"]),
         ]:
             for debug, lowest in zip([0, 1, 2, 2**32 - 1], least, strict=True):
                 self.stream, self.level = StringIO(), debug

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import orjson
 from hyperlink import URL
+from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
@@ -189,6 +190,8 @@ def _reason(failure: Failure) -> str:
     error = failure.value
     while isinstance(error, ResponseFailed | ResponseNeverReceived) and error.reasons:
         error = error.reasons[0].value
+    if isinstance(error, SSL.Error):
+        return f"TLS fails, see --sm_ca: {error}"
     if isinstance(error, CancelledError):
         return "the call was given up"
     if isinstance(error, ConnectError | ConnectionClosed | DNSLookupError):

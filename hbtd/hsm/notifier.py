@@ -60,7 +60,8 @@ class Notifier(Service):
         self._culprits = Culprits(self._outbox)
         self._chunk_sizes = {kind: ChunkSize() for kind in Transition}
         self._failures = 0
-        self._in_trouble = False
+        self._trouble_is: str | None = None
+        self._met = False
         self._doubts = Doubts()
         self._looking_back = LoopingCall(self._look_back)
         self._looking_back.clock = clock
@@ -95,7 +96,13 @@ class Notifier(Service):
 
     def health(self) -> str:
         """Tell people how HSM is."""
-        return "Ready" if self._readiness.ready else "Not ready"
+        if not self._readiness.ready:
+            return "Not ready"
+        return (
+            f"Ready, but can't be told of changes: {self._trouble_is}"
+            if self._trouble_is
+            else "Ready"
+        )
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
         """Have HSM told of these as soon as it can be; each replaces what was to be said before."""
@@ -242,8 +249,8 @@ class Notifier(Service):
         """Wait for HSM to be ready; say so once, until it is known to be well."""
         self._failures = 0
         self._readiness.ready = False
-        if not self._in_trouble:
-            self._in_trouble = True
+        known, self._trouble_is = self._trouble_is, reason
+        if known is None:
             self._log.warn(
                 "HSM at {url} can't be told of changes now, they wait: {reason}",
                 url=self._params.current.sm_url,
@@ -251,9 +258,12 @@ class Notifier(Service):
             )
 
     def _trouble_over(self) -> None:
-        if self._in_trouble:
-            self._in_trouble = False
+        if self._trouble_is is not None:
+            self._trouble_is = None
             self._log.info("HSM at {url} takes changes again.", url=self._params.current.sm_url)
+        elif not self._met:
+            self._log.info("HSM at {url} is ready.", url=self._params.current.sm_url)
+        self._met = True
 
     async def _sleep(self) -> None:
         """Wait for news."""
@@ -304,7 +314,7 @@ class Notifier(Service):
         if new.sm_url != old.sm_url:
             # Another HSM: what the old one is being told now has to be told to the new one.
             self._chunk_sizes = {kind: ChunkSize() for kind in Transition}
-            self._in_trouble = False
+            self._trouble_is, self._met = None, False
             if self._call is not None:
                 self._call.cancel()
         self._wake()

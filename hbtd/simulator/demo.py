@@ -33,7 +33,7 @@ _START_TIMEOUT: Final = 20.0
 
 
 async def run_demo(reactor: Any, options: DemoOptions, out: TextIO) -> None:
-    """Play the whole story, which takes half a minute; fails if hbtd does not start."""
+    """Play the whole story, which takes 20 seconds; fails if hbtd does not start."""
 
     def say(who: str, text: str) -> None:
         print(f"{who:<6}| {text}", file=out, flush=True)

@@ -212,7 +212,7 @@ class SimulatorOptions(_Options):
     subCommands: ClassVar[list[list[Any]]] = [
         ["hsm", None, HSMOptions, "Serve a fake Hardware State Manager."],
         ["fleet", None, FleetOptions, "Let a fleet of nodes send heartbeats."],
-        ["demo", None, DemoOptions, "Show hbtd at work with both, for half a minute."],
+        ["demo", None, DemoOptions, "Show hbtd, a fake HSM and a fleet at work, for 20 seconds."],
     ]
 
     def postOptions(self) -> None:

@@ -112,7 +112,12 @@ class Publisher(Service):
             self._stop_at = monotonic() + timeout
             self._changed.notify()
         # The thread may be in a call that blocks for longer; it ends with the process then.
-        return self._ended.addTimeout(timeout + 1.0, self._reactor).addErrback(_timed_out)
+        ended = self._ended.addTimeout(timeout, self._reactor).addErrback(_timed_out)
+        return ended.addCallback(lambda _: self._say_what_is_left())
+
+    def _say_what_is_left(self) -> None:
+        if self.pending_count:
+            self._log.warn("{count} messages were not published.", count=self.pending_count)
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if self.running and self._address != new.telemetry_address:
@@ -121,7 +126,11 @@ class Publisher(Service):
     def _use(self, address: TelemetryAddress | None) -> None:
         """Publish there from now on, what waits included; or nowhere."""
         if address is None:
-            self._log.info("Nothing is published: no telemetry host is given, or not to be used.")
+            given = bool(self._params.current.telemetry_host)
+            self._log.info(
+                "Nothing is published: {why}.",
+                why="use_telemetry is off" if given else "no telemetry_host is given",
+            )
         with self._changed:
             self._address = address
             self._said = None
@@ -162,8 +171,6 @@ class Publisher(Service):
             except Exception as error:  # noqa: BLE001  # whatever a library thinks of
                 self._gone(address, error)
             self._rest(address)
-        if self.pending_count:
-            self._log.warn("{count} messages were not published.", count=self.pending_count)
 
     def _over(self, address: TelemetryAddress | None) -> bool:
         """Whether it is time to end. Call with the lock held."""
