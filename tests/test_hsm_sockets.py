@@ -149,7 +149,7 @@ class TroubleTests(SocketTestCase):
         """An answer that never ends is not read to its end, and its connection is closed."""
         self.serve(answer=b"HTTP/1.1 200 OK\r\n\r\n", endless=b"x" * 4096)
         for call in (self.client.update(DIED, NAMES), self.client.ready()):
-            self.assertIn("larger than", str(await self.unavailable(call)))
+            self.assertIn("more than", str(await self.unavailable(call)))
         await until(lambda: all(connection.gone for connection in self.connections))
 
     async def _times_out(self, answer: bytes) -> None:

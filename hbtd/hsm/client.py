@@ -4,18 +4,15 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import orjson
-from hyperlink import URL
 from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
-from twisted.web.http import INTERNAL_SERVER_ERROR, PotentialDataLoss
-from twisted.web.iweb import IResponse
+from twisted.web.http import INTERNAL_SERVER_ERROR
 
+from hbtd.answers import URI, AnswerTooLarge, cause, read_answer
 from hbtd.params import LiveParams
 from hbtd.tracker.transitions import Transition
 
@@ -45,16 +42,6 @@ class HSMUnavailable(Exception):
 
 class HSMRefused(Exception):
     """HSM does not want this very update; the message has its status and what it said."""
-
-
-class _URI(URL):
-    """A URL that is a URI already, as parameters are.
-
-    hyperlink would take an IPv6 address for a name to be encoded.
-    """
-
-    def to_uri(self) -> "_URI":
-        return self
 
 
 class HSMClient:
@@ -112,14 +99,14 @@ class HSMClient:
             headers["Content-Type"] = "application/json"
         response = await self._http.request(
             method,
-            _URI.from_text(self._params.current.sm_url.rstrip("/") + path),
+            URI.from_text(self._params.current.sm_url.rstrip("/") + path),
             headers=headers,
             data=body,
             allow_redirects=False,
             unbuffered=True,
             reactor=self._clock,  # type: ignore[arg-type]  # it wants less than it says
         )
-        answer = await _read(response)
+        answer = await read_answer(response, _MAX_ANSWER)
         return response.code, answer[:200].decode("utf-8", "replace")
 
     def _bounded(self, call: Coroutine[Deferred[Any], Any, _T]) -> Deferred[_T]:
@@ -141,8 +128,8 @@ class HSMClient:
                 said = f"HSM did not answer within {timeout} s"
                 error = HSMUnavailable(said, timed_out=True, in_doubt=True)
             else:
-                said = f"HSM can't be reached: {_reason(result)}"
-                error = HSMUnavailable(said, in_doubt=not result.check(ConnectError))
+                in_doubt = not result.check(ConnectError)
+                error = HSMUnavailable(_reason(result), in_doubt=in_doubt)
             raise error from result.value
 
         # Not `addTimeout`: what a cancelled request fails with, treq and Twisted wrap in many ways.
@@ -151,49 +138,18 @@ class HSMClient:
         return deferred.addBoth(settle)
 
 
-async def _read(response: IResponse) -> bytes:
-    """Read an answer's body; raises `HSMUnavailable` when it does not end."""
-    body = _Body()
-    response.deliverBody(body)
-    return await body.whole
-
-
-class _Body(Protocol):
-    """Collects the body of an answer; giving up on it closes the connection."""
-
-    def __init__(self) -> None:
-        self.whole: Deferred[bytes] = Deferred(lambda _: self._close())
-        self._received = b""
-
-    def _close(self) -> None:
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-    def dataReceived(self, data: bytes) -> None:
-        self._received += data
-        if len(self._received) > _MAX_ANSWER and not self.whole.called:
-            self._close()
-            said = f"HSM's answer is larger than {_MAX_ANSWER} bytes"
-            self.whole.errback(HSMUnavailable(said))
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.whole.called:
-            return
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.whole.callback(self._received)
-        else:
-            self.whole.errback(reason)
-
-
 def _reason(failure: Failure) -> str:
-    """Find the words for why a request failed, which twisted.web may have wrapped."""
-    error = failure.value
-    while isinstance(error, ResponseFailed | ResponseNeverReceived) and error.reasons:
-        error = error.reasons[0].value
-    if isinstance(error, SSL.Error):
-        return f"TLS fails, see --sm_ca: {error}"
+    """Find the words for why a request failed."""
+    assert failure.value is not None
+    error = cause(failure.value)
+    if isinstance(error, AnswerTooLarge):
+        return f"HSM's answer has {error}"
     if isinstance(error, CancelledError):
-        return "the call was given up"
-    if isinstance(error, ConnectError | ConnectionClosed | DNSLookupError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
+        return "HSM's answer was not waited for"
+    if isinstance(error, SSL.Error):
+        why = f"TLS fails, see --sm_ca: {error}"
+    elif isinstance(error, ConnectError | ConnectionClosed | DNSLookupError):
+        why = str(error)
+    else:
+        why = f"{type(error).__name__}: {error}"
+    return f"HSM can't be reached: {why}"

@@ -1,0 +1,75 @@
+"""Answers of the HTTP servers that hbtd asks, read within bounds; why others did not come."""
+
+from hyperlink import URL
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseDone,
+    ResponseFailed,
+)
+from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import IResponse
+
+_WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
+
+
+class URI(URL):
+    """A URL that is a URI already, as checked parameters are.
+
+    hyperlink would take an IPv6 address for a name to be encoded.
+    """
+
+    def to_uri(self) -> "URI":
+        """Give it as it is."""
+        return self
+
+
+class AnswerTooLarge(Exception):
+    """An answer with more bytes than it may have."""
+
+
+def read_answer(response: IResponse, limit: int) -> Deferred[bytes]:
+    """Read an answer's body; giving up on it closes the connection.
+
+    Fails with `AnswerTooLarge` when it has more than `limit` bytes, and as the connection does.
+    """
+    body = _Body(limit)
+    response.deliverBody(body)
+    return body.whole
+
+
+def cause(error: BaseException) -> BaseException:
+    """Find why a request failed, which twisted.web may have wrapped."""
+    while isinstance(error, _WRAPPERS) and error.reasons:
+        error = error.reasons[0].value
+    return error
+
+
+class _Body(Protocol):
+    """Collects the body of an answer."""
+
+    def __init__(self, limit: int) -> None:
+        self.whole: Deferred[bytes] = Deferred(lambda _: self._close())
+        self._limit = limit
+        self._received = bytearray()
+
+    def _close(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._received += data
+        if len(self._received) > self._limit and not self.whole.called:
+            self._close()
+            self.whole.errback(AnswerTooLarge(f"more than {self._limit} bytes"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.whole.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.whole.callback(bytes(self._received))
+        else:
+            self.whole.errback(reason)
