@@ -12,7 +12,7 @@ PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-p
 TRIAL  := PYTHONWARNINGS='default,ignore:read_text is deprecated,ignore:open_text is deprecated' $(BIN)/trial
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run demo test test-real fuzz check format bench dist clean
+.PHONY: help venv run demo test test-real test-faults fuzz check format bench dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,8 +31,9 @@ $(STAMP): setup.cfg pyproject.toml
 	@touch $@
 
 run: $(STAMP)  ## serve https://localhost:28500, with nothing else needed; HBTD_* can say more
+	@mkdir -p var
 	HBTD_NOSM=$${HBTD_NOSM:-yes} HBTD_USE_TELEMETRY=$${HBTD_USE_TELEMETRY:-no} \
-	    HBTD_KV_URL=$${HBTD_KV_URL:-mem:} $(BIN)/hbtd
+	    HBTD_KV_URL=$${HBTD_KV_URL:-sqlite:var/hbtd.sqlite} $(BIN)/hbtd
 
 demo: $(STAMP)  ## hbtd, a fake HSM and a small fleet of nodes in one terminal; ends by itself
 	$(BIN)/python -m hbtd.simulator demo
@@ -42,6 +43,9 @@ test: $(STAMP)  ## run the tests
 
 test-real: $(STAMP)  ## run the tests that take an Apache Kafka (Java and Maven)
 	$(TRIAL) $(TRIALFLAGS) tests.real.kafka
+
+test-faults: $(STAMP)  ## kill hbtd a hundred times while nodes come and go; takes minutes
+	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite
 
 fuzz: $(STAMP)  ## throw generated requests at a live server, for longer than make test does
 	HBTD_FUZZ_EXAMPLES=$${HBTD_FUZZ_EXAMPLES:-200} $(TRIAL) tests.test_fuzz

@@ -4,6 +4,7 @@ The environment is read first, the command line wins. Spelling follows the field
 `--name=value`, `--name value` and `-name=value` are one, `--nosm` may stand alone.
 """
 
+import re
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -77,10 +78,10 @@ class HbtdOptions(Options):
         params = Params(**given)
         if not params.kv_url:
             params = Params(**{**given, _KV_URL: self._etcd_url()})
-        if params.kv_url != "mem:":
+        if params.kv_url != "mem:" and not re.match("sqlite:.", params.kv_url):
             raise UsageError(
-                f"--{_KV_URL}={params.kv_url!r} can't be used: it must be mem:, the only"
-                f" key-value store that hbtd {__version__} has"
+                f"--{_KV_URL}={params.kv_url!r} can't be used: it must be mem: or sqlite:PATH, the"
+                f" only key-value stores that hbtd {__version__} has"
             )
         if bool(params.tls_cert) != bool(params.tls_key):
             raise UsageError("--tls_cert and --tls_key must be given together")
@@ -95,7 +96,7 @@ class HbtdOptions(Options):
         if not host or not port:
             raise UsageError(
                 f"--{_KV_URL} is empty, and ETCD_HOST and ETCD_PORT don't say where etcd is;"
-                " mem: needs neither"
+                " sqlite:PATH and mem: need neither"
             )
         return f"http://{host}:{port}"
 

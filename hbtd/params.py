@@ -147,7 +147,7 @@ class Params:
     kv_url: str = _param(
         TEXT,
         "https://localhost:2379",
-        "Key-value store: mem: keeps everything in memory; empty: taken from ETCD_HOST, ETCD_PORT.",
+        "Key-value store: sqlite:PATH, a file; mem:, memory only; empty: ETCD_HOST and ETCD_PORT.",
         fixed=True,
     )
     interval: int = _param(SECONDS, 5, "Heartbeat check interval in seconds.")

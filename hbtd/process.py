@@ -1,10 +1,12 @@
 """hbtd as a process of its own: where its log goes, which signals it heeds, how it exits."""
 
+import os
 import signal
 from collections.abc import Mapping
 
 from twisted.internet import reactor
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from hbtd.logs import error_stream, escaped, observer
 from hbtd.params import Params
@@ -46,6 +48,11 @@ class _Process(HbtdService):
     def startService(self) -> None:
         # Only when it runs has the reactor set its own handlers.
         self._reactor.callWhenRunning(self._run)
+
+    def _start_failed(self, failure: Failure) -> None:
+        # twistd knows no other way to end with a status when the reactor was stopped.
+        self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        super()._start_failed(failure)
 
     def _run(self) -> None:
         """Take the signals, then start: who reads that we serve may end us.

@@ -10,8 +10,9 @@ from typing import Any
 
 from treq.client import HTTPClient
 from twisted.application.service import Service
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
@@ -34,7 +35,9 @@ from hbtd.logs import LibraryLog
 from hbtd.metrics import Metrics, registry
 from hbtd.monitor import Monitor
 from hbtd.params import LiveParams, Params
+from hbtd.store.interface import StoreUnusable
 from hbtd.store.memory import MemoryStore
+from hbtd.store.sqlite import SqliteStore, StoreDamaged
 from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.publisher import KafkaFactory, Publisher
 from hbtd.tls import TLSUnusable, client_policy, ephemeral_identity, load_identity, server_options
@@ -75,9 +78,9 @@ class HbtdService(Service):
         self._reactor = reactor
         self._log_observer = log_observer
         self.params = LiveParams(params)
-        self.tracker = Tracker()
         observed = ObservedClock(time.monotonic, lambda: self.params.current.warntime)
-        self.store = MemoryStore()
+        self.store = _make_store(params.kv_url, reactor, observed)
+        self.tracker = Tracker(note_changes=self.store.durable)
         pool = HTTPConnectionPool(reactor)
         self._pool = pool
         with _naming("--sm_ca", params.sm_ca):
@@ -112,7 +115,7 @@ class HbtdService(Service):
             )
         )
         sources = HealthSources(
-            self.store.usable, self.store.health, self.publisher.health, self.notifier.health
+            self.monitor.ready, self.store.health, self.publisher.health, self.notifier.health
         )
         health = Health(sources, metrics)
         groups = (Heartbeats(self.monitor), States(self.monitor), Parameters(self.params), health)
@@ -126,6 +129,7 @@ class HbtdService(Service):
         )
         self._connections.noisy = False
         self._library_log = LibraryLog("kafka")
+        self._starting: Deferred[None] = succeed(None)
         self.port: Any = None
         """The listening port (`IListeningPort`), while it is bound."""
 
@@ -171,6 +175,9 @@ class HbtdService(Service):
         if isinstance(port, Failure):
             raise StartupError(f"can't listen: {_why(port)}") from port.value
         self.port = port
+        # Whoever connects waits until we know what the store knows.
+        if isinstance(port, FileDescriptor):
+            port.stopReading()
 
     def startService(self) -> None:
         """Start everything."""
@@ -178,14 +185,15 @@ class HbtdService(Service):
             self.privilegedStartService()
         super().startService()
         self._library_log.start()
-        Deferred.fromCoroutine(self._start()).addErrback(self._start_failed)
+        self._starting = Deferred.fromCoroutine(self._start()).addErrback(self._start_failed)
 
     async def _start(self) -> None:
         await self.store.open()
         self.notifier.startService()
         self.publisher.startService()
         await self.monitor.start()
-        assert self.port is not None
+        if isinstance(self.port, FileDescriptor):
+            self.port.startReading()
         _log.info("hbtd {version} serves {url}", version=__version__, url=self._url())
 
     def _url(self) -> str:
@@ -201,7 +209,12 @@ class HbtdService(Service):
         return str(address)
 
     def _start_failed(self, failure: Failure) -> None:
-        _log.failure("hbtd could not start.", failure)
+        if not self.running:
+            return  # it was told to end before it had begun
+        if failure.check(StoreDamaged, StoreUnusable):
+            _log.critical("hbtd can't use its store: {error}", error=failure.getErrorMessage())
+        else:
+            _log.failure("hbtd could not start.", failure)
         self._reactor.stop()
 
     def stopService(self) -> Deferred[None]:
@@ -215,6 +228,7 @@ class HbtdService(Service):
 
     async def _stop(self) -> None:
         _log.info("hbtd is ending.")
+        self._starting.cancel()
         self.monitor.stop_sweeping()
         await self._stop_listening()
         await self.monitor.stop()
@@ -234,6 +248,12 @@ class HbtdService(Service):
             await deferLater(self._reactor, 0.02)
         for connection in list(self._connections.protocols):
             connection.loseConnection()
+
+
+def _make_store(kv_url: str, reactor: Any, observed: ObservedClock) -> MemoryStore | SqliteStore:
+    """Make the store that a `kv_url` names; it has been checked."""
+    kind, _, path = kv_url.partition(":")
+    return SqliteStore(path, reactor, observed.now) if kind == "sqlite" else MemoryStore()
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What every store must do: the tests that each kind of store takes, on its own `make_store`.
 
-A test case for a store derives from `StoreContract` first and from trial's `TestCase` second, so
-that trial does not take the contract itself for a test case.
+A test case for a store derives from `StoreContract` and from `RecordsContract`, which is in
+`tests/store_records_contract.py`, and from trial's `TestCase` last, so that trial does not take the
+contract itself for a test case.
 """
 
 import random
@@ -11,6 +12,7 @@ from twisted.internet.defer import gatherResults
 from zope.interface.verify import verifyObject
 
 from hbtd.store.interface import IStore
+from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 
 # The contract is a mixin, but it is checked as the test case that it becomes.
@@ -27,17 +29,36 @@ def judgement(component: str, transition: Transition = WARNED, timestamp: str = 
     return Judgement(component, transition, timestamp)
 
 
+def record(
+    component: str,
+    age: float = 1.0,
+    timestamp: str = "t",
+    status: str = "OK",
+    warned: bool = False,
+) -> Record:
+    """Make a record."""
+    return Record(component, age, timestamp, status, warned)
+
+
 class Model:
     """What a store keeps, as plainly as it can be put."""
 
     def __init__(self) -> None:
         self.kept: list[tuple[Judgement, bool]] = []
+        self.records: dict[str, Record] = {}
 
-    def commit(self, judgements: list[Judgement]) -> None:
-        """Keep judgements as not delivered."""
+    def commit(self, judgements: list[Judgement], records: list[Record]) -> None:
+        """Keep judgements as not delivered, and records, but not of who has died."""
         for new in judgements:
-            self.forget(new.component)
+            self.kept = [(old, done) for old, done in self.kept if old.component != new.component]
             self.kept.append((new, False))
+            if new.transition is DIED:
+                self.records.pop(new.component, None)
+        self.checkpoint(records)
+
+    def checkpoint(self, records: list[Record]) -> None:
+        """Keep records."""
+        self.records.update({new.component: new for new in records})
 
     def delivered(self, judgements: list[Judgement]) -> None:
         """Mark those that are still the latest; drop what is delivered and does not alarm."""
@@ -47,10 +68,14 @@ class Model:
     def forget(self, xname: str) -> None:
         """Drop a component."""
         self.kept = [(old, done) for old, done in self.kept if old.component != xname]
+        self.records.pop(xname, None)
 
 
-class StoreContract(_Base):
-    """The tests; `make_store` says which store they are about."""
+class StoreFixture(_Base):
+    """What the tests stand on; `make_store` says which store they are about.
+
+    No observed time passes unless a test says so.
+    """
 
     def make_store(self) -> Any:
         """Make a store that is not open; all those that one test makes are on the same data."""
@@ -67,6 +92,21 @@ class StoreContract(_Base):
         """Check all that a store keeps, and in which order."""
         self.assertEqual(list(await store.undelivered()), list(undelivered))
         self.assertEqual(list(await store.standing()), list(standing))
+
+    async def assertRecords(self, store: Any, expected: Any) -> None:
+        """Check all records that a store keeps, in any order; ages but for rounding."""
+        found = {each.component: each for each in await store.records()}
+        wanted = {each.component: each for each in expected}
+        self.assertEqual(
+            {name: each._replace(age=0.0) for name, each in found.items()},
+            {name: each._replace(age=0.0) for name, each in wanted.items()},
+        )
+        for name, each in wanted.items():
+            self.assertAlmostEqual(found[name].age, each.age, places=6)
+
+
+class StoreContract(StoreFixture):
+    """The tests that are about judgements, and about a store as a whole."""
 
     def test_interface(self):
         """A store has all that `IStore` asks for."""
@@ -258,26 +298,41 @@ class StoreContract(_Base):
         store = await self.opened()
         for seed in range(5):
             rng, model = random.Random(seed), Model()
-            for forgotten in await store.standing():
-                await store.forget(forgotten.component)
+            for name in {each.component for each in await store.standing()} | {"x4"}:
+                await store.forget(name)
+            await store.clear_records()
             for step in range(60):
                 some = [
                     judgement(f"x{rng.randrange(4)}", rng.choice(list(Transition)), str(step % 3))
                     for _ in range(rng.randrange(4))
                 ]
+                heard = [
+                    record(
+                        f"x{rng.randrange(5)}", rng.uniform(0, 30), str(step), warned=step % 2 == 0
+                    )
+                    for _ in range(rng.randrange(3))
+                ]
                 known = [old for old, _ in model.kept if rng.random() < 0.7]
-                for action in rng.choices(["commit", "delivered", "forget"], [5, 4, 1]):
+                what = ["commit", "delivered", "checkpoint", "forget", "clear"]
+                for action in rng.choices(what, [10, 8, 8, 2, 1]):
                     if action == "commit":
-                        await store.commit(some)
-                        model.commit(some)
+                        await store.commit(some, heard)
+                        model.commit(some, heard)
                     elif action == "delivered":
                         await store.delivered(known + some)
                         model.delivered(known + some)
-                    else:
+                    elif action == "checkpoint":
+                        await store.checkpoint(heard)
+                        model.checkpoint(heard)
+                    elif action == "forget":
                         await store.forget("x1")
                         model.forget("x1")
+                    else:
+                        await store.clear_records()
+                        model.records.clear()
                 await self.assertKept(
                     store,
                     [old for old, done in model.kept if not done],
                     [old for old, _ in model.kept],
                 )
+                await self.assertRecords(store, model.records.values())

@@ -27,8 +27,9 @@ class ProbeTests(APITestCase):
                 self.assertEqual(set(response.headers), {"server", "date"})
 
     def test_store_out_of_use(self):
-        """While the store can't be used, hbtd is alive, not ready, and says why."""
+        """While the store can't be used, hbtd is alive, soon not ready, and says why."""
         self.service.store.close()
+        self.reactor.advance(5)
         response = self.request("GET", "/v1/readiness")
         self.assert_problem(response, 503, self.service.store.health(), "/hmi/v1/readiness")
         self.assertEqual(self.request("GET", "/v1/liveness").status, 204)

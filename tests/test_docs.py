@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.options import HbtdOptions
 from hbtd.params import PARAMETERS
+from tests.http_memory import APITestCase
 from tests.processes import CHECKOUT
 
 
@@ -36,6 +37,12 @@ class OptionsTests(SynchronousTestCase):
         named = re.findall(r"^\.BI? --(\w+)", text, re.MULTILINE)
         self.assertEqual(set(named), {*_names(), "help", "version"})
 
+    def test_manual_texts(self) -> None:
+        """The manual page describes each as `--help` does."""
+        text = (CHECKOUT / "docs" / "hbtd.8").read_text()
+        for parameter in PARAMETERS:
+            self.assertIn(f"--{parameter.name} = value\n{parameter.help}\n", text)
+
     def test_protocol(self) -> None:
         """docs/protocol.md names every option."""
         text = (CHECKOUT / "docs" / "protocol.md").read_text()
@@ -47,6 +54,18 @@ class OptionsTests(SynchronousTestCase):
         usage = HbtdOptions({}).getUsage()
         for name in _names():
             self.assertIn(f"--{name}=", usage)
+
+
+class MetricsTests(APITestCase):
+    """The metrics are described."""
+
+    def test_protocol(self) -> None:
+        """docs/protocol.md has every metric of hbtd's, and no other."""
+        exposed = self.request("GET", "/metrics").body.decode()
+        names = set(re.findall(r"^(hbtd_\w+)", exposed, re.MULTILINE))
+        text = (CHECKOUT / "docs" / "protocol.md").read_text()
+        section = text.partition("\n### Metrics\n")[2].partition("\n## ")[0]
+        self.assertEqual(set(re.findall(r"^\| `(hbtd_\w+)", section, re.MULTILINE)), names)
 
 
 def _names() -> list[str]:

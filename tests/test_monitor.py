@@ -11,6 +11,7 @@ from hbtd.monitor import Monitor
 from hbtd.store.memory import MemoryStore
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.hsm_memory import (
@@ -41,7 +42,9 @@ class TroubledStore(MemoryStore):
         self.commits: list[list[Judgement]] = []
         """What was committed."""
 
-    def commit(self, judgements: Sequence[Judgement]) -> Deferred[None]:
+    def commit(
+        self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
+    ) -> Deferred[None]:
         """Commit, or fail."""
         if self.failures:
             error = self.failures.pop(0)
@@ -50,7 +53,7 @@ class TroubledStore(MemoryStore):
 
         def done(_: object) -> Deferred[None]:
             self.commits.append(committed)
-            return MemoryStore.commit(self, committed)
+            return MemoryStore.commit(self, committed, records)
 
         return self._later().addCallback(done)
 

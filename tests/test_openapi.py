@@ -178,6 +178,7 @@ class AnswerTests(APITestCase):
     def test_not_ready(self):
         """The answer of a service that is not ready is as documented."""
         self.service.store.close()
+        self.reactor.advance(5)
         self.assertEqual(self.check("GET", "/readiness").status, 503)
 
     def test_examples_of_requests(self):

@@ -4,9 +4,10 @@ from twisted.trial.unittest import TestCase
 
 from hbtd.store.memory import MemoryStore
 from tests.store_contract import StoreContract
+from tests.store_records_contract import RecordsContract
 
 
-class MemoryStoreTests(StoreContract, TestCase):
+class MemoryStoreTests(StoreContract, RecordsContract, TestCase):
     """The contract, for the store that lives as long as the process."""
 
     def setUp(self):

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from hbtd.hsm.chunks import ChunkSize
 from hbtd.hsm.client import HSMClient, HSMRefused, HSMUnavailable
@@ -16,6 +17,7 @@ from hbtd.hsm.doubts import Doubts
 from hbtd.hsm.outbox import Outbox
 from hbtd.hsm.readiness import Readiness
 from hbtd.params import LiveParams, Params
+from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.transitions import Judgement, Transition
 
 _DOUBT = 3
@@ -218,8 +220,13 @@ class Notifier(Service):
         self._culprits.accepted(chunk)
         self._doubts.acknowledged(chunk)
         self.delivered_count += len(chunk)
-        self._delivered(chunk).addErrback(
-            lambda failure: self._log.failure("What HSM has heard could not be noted.", failure)
+        self._delivered(chunk).addErrback(self._not_noted)
+
+    def _not_noted(self, failure: Failure) -> None:
+        failure.trap(StoreUnusable)
+        self._log.warn(
+            "That HSM has heard could not be noted; after a restart it hears it again: {error}",
+            error=failure.getErrorMessage(),
         )
 
     def _blame(self, culprits: Sequence[Culprit]) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
+from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement
 
 
@@ -13,7 +14,9 @@ class StoreUnusable(Exception):
 
 
 class IStore(Interface):
-    """Keeps judgements from the moment they are made until nobody needs them any more.
+    """Keeps what must outlive a crash: the records of the living, and judgements.
+
+    Judgements are kept from the moment they are made until nobody needs them any more.
 
     A judgement is committed before it is sent and marked as delivered once HSM has acknowledged
     it, so that whoever comes after a crash can send what is missing. Of a component only its
@@ -23,17 +26,30 @@ class IStore(Interface):
     All stores pass the same tests, `tests/store_contract.py`.
     """
 
+    durable = Attribute("Whether what it keeps outlives the process (`bool`).")
+
     def open() -> Deferred[None]:
         """Make the store ready for use. Fails with `StoreUnusable`."""
 
     def close() -> Deferred[None]:
         """Let go of the store; what was committed stays."""
 
-    def commit(judgements: Sequence[Judgement]) -> Deferred[None]:
-        """Keep judgements, all or none, as not delivered, each instead of its component's last.
+    def commit(judgements: Sequence[Judgement], records: Sequence[Record] = ()) -> Deferred[None]:
+        """Keep judgements as not delivered, each instead of its component's last, and records.
 
-        Fires once they are safe; fails with `StoreUnusable` if they are not.
+        All or nothing. The record of a component that has died goes; those given are kept instead
+        of what was kept of their components before. Fires once all is safe; fails with
+        `StoreUnusable` if it is not.
         """
+
+    def checkpoint(records: Sequence[Record]) -> Deferred[None]:
+        """Keep records, each instead of what was kept of its component before."""
+
+    def records() -> Deferred[list[Record]]:
+        """Get all records, with the ages that they had when the store was last written to."""
+
+    def clear_records() -> Deferred[None]:
+        """Drop all records; judgements stay."""
 
     def delivered(judgements: Sequence[Judgement]) -> Deferred[None]:
         """Note that HSM has acknowledged these.

@@ -6,14 +6,21 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from hbtd.store.interface import IStore
-from hbtd.tracker.transitions import Judgement
+from hbtd.tracker.records import Record
+from hbtd.tracker.transitions import Judgement, Transition
 
 
 @implementer(IStore)
 class MemoryStore:
-    """Keeps judgements in dicts; see `IStore`."""
+    """Keeps all of it in dicts; see `IStore`.
+
+    Not durable, so that whoever has the components in memory anyway need not store them again.
+    """
+
+    durable = False
 
     def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
         self._standing: dict[str, Judgement] = {}
         self._undelivered: dict[str, Judgement] = {}
         self._open = False
@@ -28,14 +35,32 @@ class MemoryStore:
         self._open = False
         return succeed(None)
 
-    def commit(self, judgements: Sequence[Judgement]) -> Deferred[None]:
-        """Keep judgements as not delivered."""
+    def commit(
+        self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
+    ) -> Deferred[None]:
+        """Keep judgements as not delivered, and records."""
         for judgement in judgements:
             # Taken out first, so that it goes to the end: the order is that of the commits.
             self._standing.pop(judgement.component, None)
             self._undelivered.pop(judgement.component, None)
             self._standing[judgement.component] = judgement
             self._undelivered[judgement.component] = judgement
+            if judgement.transition is Transition.DIED:
+                self._records.pop(judgement.component, None)
+        return self.checkpoint(records)
+
+    def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
+        """Keep records."""
+        self._records.update((record.component, record) for record in records)
+        return succeed(None)
+
+    def records(self) -> Deferred[list[Record]]:
+        """Get all records."""
+        return succeed(list(self._records.values()))
+
+    def clear_records(self) -> Deferred[None]:
+        """Drop all records."""
+        self._records.clear()
         return succeed(None)
 
     def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
@@ -51,6 +76,7 @@ class MemoryStore:
         """Drop a component's judgement."""
         self._standing.pop(xname, None)
         self._undelivered.pop(xname, None)
+        self._records.pop(xname, None)
         return succeed(None)
 
     def undelivered(self) -> Deferred[list[Judgement]]:

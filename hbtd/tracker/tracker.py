@@ -1,7 +1,9 @@
 """The tracker: the truth about who was heard when, in memory."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
+from hbtd.tracker.records import Record, age_after_restart
 from hbtd.tracker.transitions import Judgement, Transition
 
 _LONGEST_TEXT = 256
@@ -34,7 +36,11 @@ class Tracker:
     Times are observed seconds and must not go back from one call to the next.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, note_changes: bool = False) -> None:
+        """With `note_changes`, `changed` says whose records are to be stored."""
+        self._note_changes = note_changes
+        self.changed: set[str] = set()
+        """Who was heard since it was taken out of here; whoever stores records does that."""
         self._healthy: OrderedDict[str, Component] = OrderedDict()
         self._warned: OrderedDict[str, Component] = OrderedDict()
         self._dead: set[str] = set()
@@ -50,6 +56,8 @@ class Tracker:
         any real one has.
         """
         self.beats += 1
+        if self._note_changes:
+            self.changed.add(xname)
         if len(timestamp) > _LONGEST_TEXT:
             timestamp = timestamp[:_LONGEST_TEXT]
         if len(status) > _LONGEST_TEXT:
@@ -82,13 +90,13 @@ class Tracker:
             if at - component.last_heard < errtime:
                 break
             del self._warned[xname]
-            self._dead.add(xname)
+            self._bury(xname)
             judgements.append(Judgement(xname, Transition.DIED, component.timestamp))
         while self._healthy and len(judgements) < limit:
             xname, component = next(iter(self._healthy.items()))
             silent = at - component.last_heard
             if silent >= errtime:
-                self._dead.add(xname)
+                self._bury(xname)
                 transition = Transition.DIED
             elif silent >= warntime:
                 self._warned[xname] = component
@@ -110,7 +118,37 @@ class Tracker:
         self._healthy.pop(xname, None)
         self._warned.pop(xname, None)
         self._dead.discard(xname)
+        self.changed.discard(xname)
         return known
+
+    def record(self, xname: str, at: float) -> Record | None:
+        """Give what is to be stored of a component; `None` if it is not among the living."""
+        warned = xname in self._warned
+        component = self._warned.get(xname) if warned else self._healthy.get(xname)
+        if component is None:
+            return None
+        age = at - component.last_heard
+        return Record(xname, age, component.timestamp, component.status, warned)
+
+    def restore(
+        self,
+        records: Iterable[Record],
+        dead: Iterable[str],
+        at: float,
+        warntime: float,
+        errtime: float,
+    ) -> None:
+        """Take up what was stored; who has been heard already since is left as it is."""
+        # The longest silent first: the queues are in this order.
+        for record in sorted(records, key=lambda record: -record.age):
+            if record.component in self:
+                continue
+            last_heard = at - age_after_restart(record, warntime, errtime)
+            queue = self._warned if record.warned else self._healthy
+            queue[record.component] = Component(
+                last_heard, record.timestamp, self._shared(record.status)
+            )
+        self._dead.update(xname for xname in dead if xname not in self)
 
     def __contains__(self, xname: str) -> bool:
         return xname in self._healthy or xname in self._warned or xname in self._dead
@@ -129,6 +167,10 @@ class Tracker:
     def dead(self) -> int:
         """How many components have died and not come back."""
         return len(self._dead)
+
+    def _bury(self, xname: str) -> None:
+        self._dead.add(xname)
+        self.changed.discard(xname)
 
     def _shared(self, status: str) -> str:
         # Bounded, for the senders choose the words.

@@ -1,0 +1,239 @@
+"""The ledger: sees that what must outlive us is in the store before anybody acts on it."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from hbtd.params import LiveParams
+from hbtd.store.interface import IStore, StoreUnusable
+from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.records import Record
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Judgement, Transition
+
+_GATHER = 0.1
+"""Seconds for which judgements are gathered, so that a boot storm becomes a few PATCHes."""
+
+_RETRY = 1.0
+"""Seconds before a commit that the store could not do is tried again."""
+
+_CHECKPOINT = 1.0
+"""Seconds between two checkpoints of the records of who was heard."""
+
+_PATIENCE = 5.0
+"""Seconds for which a store may fail before hbtd calls itself not ready."""
+
+_PORTION = 500
+"""Judgements handed on before the reactor gets its turn: they take few milliseconds."""
+
+
+class Ledger:
+    """Commits judgements and hands them on once they are safe, in the order in which they come.
+
+    Also stores, once a second, the records of who was heard, if the store outlives us. A component
+    that has a judgement still to be committed gets its record stored with that: neither is ever in
+    the store without the other.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        observed: ObservedClock,
+        tracker: Tracker,
+        store: IStore,
+        params: LiveParams,
+        tell: Callable[[Sequence[Judgement]], None],
+    ) -> None:
+        """`tell` is called with judgements that are safe."""
+        self._clock = clock
+        self._observed = observed
+        self._tracker = tracker
+        self._store = store
+        self._params = params
+        self._tell = tell
+        self._waiting: list[Judgement] = []
+        # Being committed, and not told before that is done.
+        self._in_hand: list[Judgement] = []
+        self._committing: Deferred[None] | None = None
+        # Who is still to be dropped from the store.
+        self._forgotten: set[str] = set()
+        self._checkpointing = LoopingCall(self._checkpoint)
+        self._checkpointing.clock = clock
+        self._open = False
+        self._complained = False
+        self._usable_at = -_PATIENCE
+
+    async def open(self) -> list[Judgement]:
+        """Have the tracker take up what the store has; gives what HSM has yet to hear.
+
+        With `clear_on_gap`, who was heard before this process is forgotten.
+        """
+        params = self._params.current
+        if params.clear_on_gap:
+            await self._store.clear_records()
+        records, standing = await self._store.records(), await self._store.standing()
+        dead = (j.component for j in standing if j.transition is Transition.DIED)
+        self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
+        if records:
+            self._log.info("{count} components are known from before.", count=len(records))
+        return await self._store.undelivered()
+
+    def begin(self) -> None:
+        """Commit what has come in so far, and whatever comes."""
+        self._open = True
+        self.ready()
+        self.add([])
+        if self._store.durable:
+            self._checkpointing.start(_CHECKPOINT, now=False)
+
+    async def close(self) -> None:
+        """Commit what is left; a store that is in trouble gets `sm_timeout` seconds for it."""
+        timeout = self._params.current.sm_timeout
+        finished = Deferred.fromCoroutine(self._finish())
+        await finished.addTimeout(timeout, self._clock).addErrback(self._cut_short)
+
+    async def _finish(self) -> None:
+        checkpointing = self._checkpointing.running
+        if checkpointing:
+            self._checkpointing.stop()
+        if self._committing is not None:
+            await self._committing
+        if checkpointing:
+            await self._checkpoint()
+
+    def ready(self) -> bool:
+        """Tell whether the store can be used, or could a moment ago.
+
+        Has to be asked every now and then, to know that.
+        """
+        if self._store.usable():
+            self._usable_at = self._clock.seconds()
+        return self._clock.seconds() - self._usable_at < _PATIENCE
+
+    def add(self, judgements: Sequence[Judgement]) -> None:
+        """Have judgements committed and told, together with others that come about now."""
+        self._waiting.extend(judgements)
+        if self._waiting and self._committing is None and self._open:
+            self._committing = Deferred.fromCoroutine(self._commit_all())
+
+    def forget(self, xname: str) -> None:
+        """Drop what is stored of a component, and what would raise an alarm about it."""
+        self._waiting = _without_alarm(self._waiting, xname)
+        self._in_hand = _without_alarm(self._in_hand, xname)
+        self._forgotten.add(xname)
+        Deferred.fromCoroutine(self._drop(xname))
+
+    async def _commit_all(self) -> None:
+        """Commit and hand on until nothing is left."""
+        await deferLater(self._clock, _GATHER)
+        while self._waiting:
+            self._in_hand = self._waiting[:_PORTION]
+            del self._waiting[:_PORTION]
+            judgements = self._in_hand
+            while not await self._commit(judgements):
+                await deferLater(self._clock, _RETRY)
+                judgements = self._in_hand
+            safe, self._in_hand = self._in_hand, []
+            for forgotten in set(judgements).difference(safe):
+                await self._drop(forgotten.component)  # it was, while it was committed
+            self._tell(safe)
+            await deferLater(self._clock, 0)
+        self._committing = None
+
+    async def _commit(self, judgements: Sequence[Judgement]) -> bool:
+        """Commit judgements, with their records; tells whether that could be done."""
+        try:
+            await self._store.commit(judgements, self._records_of(judgements))
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  # not a reason to lose a judgement
+            self._complain(error)
+            return False
+        self._complained = False
+        return True
+
+    async def _drop(self, xname: str) -> None:
+        """Have the store forget a component; if that fails, the next checkpoint tries again."""
+        try:
+            await self._store.forget(xname)
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the next checkpoint must come
+            self._complain(error)
+        else:
+            self._forgotten.discard(xname)
+
+    async def _checkpoint(self) -> None:
+        """Store the records of who was heard since the last time."""
+        self.ready()
+        # Who has come back since is stored anew, which is as good.
+        self._forgotten = {xname for xname in self._forgotten if xname not in self._tracker}
+        for xname in list(self._forgotten):
+            await self._drop(xname)
+        changed = self._tracker.changed
+        later = {j.component for j in (*self._in_hand, *self._waiting)} & changed
+        self._tracker.changed = later
+        records = self._records(changed - later)
+        try:
+            await self._store.checkpoint(records)
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the next checkpoint must come
+            self._tracker.changed |= {record.component for record in records}
+            self._complain(error)
+        else:
+            self._complained = False
+
+    def _records_of(self, judgements: Sequence[Judgement]) -> list[Record]:
+        """Give the records that go with judgements, as the last on each component has them.
+
+        What has come since is stored with what follows.
+        """
+        if not self._store.durable:
+            return []
+        last = {judgement.component: judgement for judgement in judgements}
+        found = {record.component: record for record in self._records(last)}
+        records: list[Record] = []
+        for xname, (_, transition, timestamp) in last.items():
+            if transition is Transition.DIED or xname not in self._tracker:
+                continue
+            # Without a record here, the one that has died since, which is yet to be committed.
+            record = found.get(xname) or Record(xname, 0.0, timestamp, "", False)
+            records.append(record._replace(warned=transition is Transition.WARNED))
+        return records
+
+    def _records(self, xnames: Iterable[str]) -> list[Record]:
+        at = self._observed.now()
+        found = (self._tracker.record(xname, at) for xname in xnames)
+        return [record for record in found if record is not None]
+
+    def _complain(self, error: Exception) -> None:
+        """Say that the store is in trouble, once, until it is not."""
+        if self._complained:
+            return
+        self._complained = True
+        if isinstance(error, StoreUnusable):
+            self._log.warn(
+                "The store can't be used, judgements wait and HSM is not told of them: {error}",
+                error=str(error),
+            )
+        else:
+            self._log.failure("The store has failed, judgements wait.", Failure(error))
+
+    def _cut_short(self, failure: Failure) -> None:
+        failure.trap(TimeoutError)
+        self._log.error(
+            "The store could not take {count} judgements; HSM was not told of them.",
+            count=len(self._in_hand) + len(self._waiting),
+        )
+
+
+def _without_alarm(judgements: Iterable[Judgement], xname: str) -> list[Judgement]:
+    """Leave out what would raise an alarm about a component."""
+    return [j for j in judgements if j.component != xname or not j.transition.alarming]
