@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hbtd.params import LiveParams
+from hbtd.periodic import periodic
 from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.records import Record
@@ -63,8 +64,7 @@ class Ledger:
         self._committing: Deferred[None] | None = None
         # Who is still to be dropped from the store.
         self._forgotten: set[str] = set()
-        self._checkpointing = LoopingCall(self._checkpoint)
-        self._checkpointing.clock = clock
+        self._checkpointing = periodic(clock, self._checkpoint)
         self._open = False
         self._complained = False
         self._usable_at = -_PATIENCE

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from hbtd.hsm.notifier import Notifier
 from hbtd.ledger import Ledger
 from hbtd.params import LiveParams, Params
+from hbtd.periodic import periodic
 from hbtd.store.interface import IStore
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import TICK, ObservedClock
@@ -47,9 +48,8 @@ class Monitor(Service):
         self._publisher = publisher
         self._params = params
         self._ledger = Ledger(clock, observed, tracker, store, params, self._tell)
-        self._listening = LoopingCall(observed.tick)
-        self._sweeping = LoopingCall(self._sweep)
-        self._listening.clock = self._sweeping.clock = clock
+        self._listening = periodic(clock, observed.tick)
+        self._sweeping = periodic(clock, self._sweep)
         self.judged = Counter(dict.fromkeys(Transition, 0))
         """How many judgements of each kind were made."""
         self.sweep_seconds = 0.0
@@ -126,25 +126,21 @@ class Monitor(Service):
         if self._sweeping.running and new.interval != old.interval:
             # A loop that is in the middle of a sweep can't be started again.
             self._sweeping.stop()
-            self._sweeping = LoopingCall(self._sweep)
-            self._sweeping.clock = self._clock
+            self._sweeping = periodic(self._clock, self._sweep)
             self._sweeping.start(new.interval, now=False)
 
     async def _sweep(self) -> None:
         """Judge everybody who is overdue, in portions that leave the reactor free."""
         began = self._clock.seconds()
-        try:
-            while self.running:
-                params = self._params.current
-                judgements = self._tracker.sweep(
-                    self._observed.now(), params.warntime, params.errtime, _PORTION
-                )
-                self._judged(judgements)
-                if len(judgements) < _PORTION:
-                    break
-                await deferLater(self._clock, 0)
-        except Exception:  # noqa: BLE001  # a sweep that fails must not be the last
-            self._log.failure("A sweep failed; the next one comes in its time.")
+        while self.running:
+            params = self._params.current
+            judgements = self._tracker.sweep(
+                self._observed.now(), params.warntime, params.errtime, _PORTION
+            )
+            self._judged(judgements)
+            if len(judgements) < _PORTION:
+                break
+            await deferLater(self._clock, 0)
         self.sweep_seconds = self._clock.seconds() - began
 
     def _judged(self, judgements: Sequence[Judgement]) -> None:

@@ -6,7 +6,6 @@ from twisted.application.internet import backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -17,6 +16,7 @@ from hbtd.hsm.doubts import Doubts
 from hbtd.hsm.outbox import Outbox
 from hbtd.hsm.readiness import Readiness
 from hbtd.params import LiveParams, Params
+from hbtd.periodic import periodic
 from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -65,8 +65,7 @@ class Notifier(Service):
         self._trouble_is: str | None = None
         self._met = False
         self._doubts = Doubts()
-        self._looking_back = LoopingCall(self._look_back)
-        self._looking_back.clock = clock
+        self._looking_back = periodic(clock, self._look_back)
         self._reconsidered = clock.seconds()
         # What the loop waits for: an answer of HSM's, or to be woken.
         self._call: Deferred[None] | None = None
@@ -123,9 +122,7 @@ class Notifier(Service):
         super().startService()
         self._readiness.startService()
         self._looking_back.start(_LOOK_BACK, now=False)
-        Deferred.fromCoroutine(self._work()).addErrback(
-            lambda failure: self._log.failure("The notifier has failed.", failure)
-        )
+        Deferred.fromCoroutine(self._work())
 
     async def stop(self) -> None:
         """Tell HSM what waits, for at most `sm_timeout` seconds, and stop."""
@@ -158,7 +155,11 @@ class Notifier(Service):
         while self.running:
             chunk = self._next_chunk()
             if chunk:
-                await self._send(chunk)
+                try:
+                    await self._send(chunk)
+                except Exception:  # noqa: BLE001  # whatever it is, there will be more to say
+                    self._log.failure("Telling HSM failed in a way that is a fault of hbtd's.")
+                    await self._back_off(1.0)
             else:
                 if not self._outbox and self._emptied is not None:
                     emptied, self._emptied = self._emptied, None

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from hbtd.hsm.client import HSMClient, HSMUnavailable
 from hbtd.params import LiveParams, Params
+from hbtd.periodic import periodic
 
 INTERVAL = 5.0
 """Seconds between two questions."""
@@ -64,8 +65,7 @@ class Readiness(Service):
             self._log.info("HSM is told nothing: nosm is set.")
             return
         # Each probe its own loop: one that is stopped may still wait for its last answer.
-        self._probe = probe = LoopingCall(lambda: self._ask(probe))
-        probe.clock = self._clock
+        self._probe = probe = periodic(self._clock, lambda: self._ask(probe))
         probe.start(INTERVAL)
 
     def _stop_probe(self) -> None:
