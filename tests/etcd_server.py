@@ -17,44 +17,26 @@ through `deferToThread`, so that connections are not starved. No reactor is touc
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import functools
 import importlib.util
 import json
 import os
-import random
 import shutil
-import signal
-import socket
 import ssl
 import subprocess
-import tempfile
 import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_HOST = "127.0.0.1"
+from tests.server_process import HOST, ServerError, ServerProcess, free_ports
 
 # Elections within a quarter of a second; leases may then be as short as one second.
 _HEARTBEAT, _ELECTION = 25, 250  # ms
 
-# Reads its standard input until that ends, which it does with the process of the tests, whatever
-# ended that; then ends etcd, if it is one still, and removes its directory.
-_WATCH = """
-while read -r _; do :; done
-grep -q etcd "/proc/$1/cmdline" 2>/dev/null && kill -KILL "$1"
-rm -rf -- "$2"
-"""
 
-
-_taken: set[int] = set()
-"""Ports that were given out, even if nobody listens there yet."""
-
-
-class EtcdServerError(Exception):
+class EtcdServerError(ServerError):
     """etcd could not be started or ended, or etcdctl did not do what it was told."""
 
 
@@ -98,34 +80,10 @@ def why_not() -> str | None:
     return None
 
 
-def free_ports(count: int) -> list[int]:
-    """Find TCP ports nobody listens on, outside the range the kernel gives to clients.
-
-    A port of that range could, while etcd is stopped, become the source port of any connection.
-    """
-    candidates = [port for port in range(20000, 32000) if port not in _taken]
-    random.shuffle(candidates)
-    found: list[int] = []
-    for port in candidates:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
-        found.append(port)
-        _taken.add(port)
-        if len(found) == count:
-            return found
-    raise EtcdServerError("no free ports")
-
-
-class EtcdServer:
+class EtcdServer(ServerProcess):
     """One etcd, on its own unless `peers` says otherwise.
 
-    Its ports and its data outlive `stop()` and `kill()`: the next `start()` takes up both.
-    `close()` ends it and removes the data; so does the end of this process, even by a signal. All
-    methods block, and are to be called from one thread at a time.
+    Its ports outlive it as its data do: the next `start()` takes up both.
 
     `quota` is `--quota-backend-bytes`; `options` are further options of etcd's. `peers` are all
     members' names and peer ports, this one's among them.
@@ -140,34 +98,17 @@ class EtcdServer:
         name: str = "etcd",
         peers: dict[str, int] | None = None,
     ) -> None:
+        super().__init__("etcd", "etcd")
         self._port, port = free_ports(2)
         self._name = name
         self._peers = peers or {name: port}
         self._tls = tls
         self._options = [*([f"--quota-backend-bytes={quota}"] if quota else []), *options]
-        self._directory: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watch: subprocess.Popen[bytes] | None = None
-        self._frozen = False
 
     @property
     def address(self) -> str:
         """Where clients find it, as a URL; the same for the object's life."""
-        return f"https://localhost:{self._port}" if self._tls else f"http://{_HOST}:{self._port}"
-
-    @property
-    def running(self) -> bool:
-        """Whether its process lives, be it frozen."""
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def log(self) -> str:
-        """What its process has printed so far, over all its starts."""
-        if self._directory is None:
-            return ""
-        with contextlib.suppress(FileNotFoundError):
-            return (self._directory / "log").read_text(encoding="utf-8", errors="replace")
-        return ""
+        return f"https://localhost:{self._port}" if self._tls else f"http://{HOST}:{self._port}"
 
     def start(self, *, timeout: float = 20.0) -> None:
         """Start it and wait until it has a leader, be that itself."""
@@ -178,25 +119,10 @@ class EtcdServer:
         """Start it and don't wait."""
         if self.running:
             raise EtcdServerError("etcd runs already")
-        if self._directory is None:
-            self._directory = Path(tempfile.mkdtemp(prefix="hbtd-etcd-"))
-            atexit.register(self.close)
-        with (self._directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [binary("etcd") or "etcd", *self._arguments(self._directory)],
-                cwd=self._directory,
-                # etcd reads options from its environment too.
-                env={k: v for k, v in os.environ.items() if not k.startswith("ETCD")},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self._watch = subprocess.Popen(
-            ["/bin/sh", "-c", _WATCH, "sh", str(self._process.pid), str(self._directory)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        self._frozen = False
+        directory = self._directory or self._make_directory()
+        # etcd reads options from its environment too.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ETCD")}
+        self._launch([binary("etcd") or "etcd", *self._arguments(directory)], environment)
 
     def await_health(self, *, timeout: float = 20.0) -> None:
         """Wait until it has a leader; ends it when it takes too long."""
@@ -210,52 +136,6 @@ class EtcdServer:
         except BaseException:
             self.kill()
             raise
-
-    def stop(self, *, timeout: float = 20.0) -> None:
-        """End it in good order (SIGTERM), or by force once the timeout has passed.
-
-        Does nothing when it does not run.
-        """
-        process = self._process
-        if process is None:
-            return
-        if process.poll() is None:
-            process.terminate()
-            self.thaw()
-            try:
-                process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self._ended()
-
-    def kill(self) -> None:
-        """End it at once (SIGKILL), as a crash would. Does nothing when it does not run."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._ended()
-
-    def freeze(self) -> None:
-        """Stop its process (SIGSTOP): connections stay open, and nobody answers."""
-        if self._process is None or self._process.poll() is not None:
-            raise EtcdServerError("etcd does not run")
-        self._process.send_signal(signal.SIGSTOP)
-        self._frozen = True
-
-    def thaw(self) -> None:
-        """Let a frozen etcd go on (SIGCONT). Does nothing when it is not frozen."""
-        if self._process is not None and self._frozen:
-            self._process.send_signal(signal.SIGCONT)
-        self._frozen = False
-
-    def close(self) -> None:
-        """End it and remove its data; a later `start()` begins with none."""
-        atexit.unregister(self.close)
-        self.kill()
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory = None
 
     def etcdctl(self, *arguments: str, timeout: float = 20.0) -> str:
         """Run `etcdctl arguments...` against this member; gives what it printed."""
@@ -278,12 +158,12 @@ class EtcdServer:
         return ran.stdout
 
     def _arguments(self, directory: Path) -> list[str]:
-        peer = f"http://{_HOST}:{self._peers[self._name]}"
-        members = [f"{name}=http://{_HOST}:{port}" for name, port in self._peers.items()]
+        peer = f"http://{HOST}:{self._peers[self._name]}"
+        members = [f"{name}=http://{HOST}:{port}" for name, port in self._peers.items()]
         arguments = [
             f"--name={self._name}",
             f"--data-dir={directory / 'data'}",
-            f"--listen-client-urls={self.address.replace('localhost', _HOST)}",
+            f"--listen-client-urls={self.address.replace('localhost', HOST)}",
             f"--advertise-client-urls={self.address}",
             f"--listen-peer-urls={peer}",
             f"--initial-advertise-peer-urls={peer}",
@@ -316,17 +196,6 @@ class EtcdServer:
                 return bool(json.loads(answer.read())["health"] == "true")
         except (OSError, ValueError):
             return False
-
-    def _ended(self) -> None:
-        """Forget the process, which has been waited for, and call off who watches over it."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.kill()
-            watch.wait()
-            assert watch.stdin is not None
-            watch.stdin.close()
-        self._process = None
-        self._frozen = False
 
 
 class EtcdCluster:

@@ -19,19 +19,14 @@ it through `deferToThread`; trial has no `setUpClass`. No reactor is touched.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import fcntl
 import functools
 import hashlib
 import os
-import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,11 +35,12 @@ from types import TracebackType
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from tests.server_process import HOST, ServerError, ServerProcess, free_ports
+
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _PROJECT = _CHECKOUT / "tests" / "kafka_real"
 _CACHE = _CHECKOUT / "var" / "kafka"
 
-_HOST = "127.0.0.1"
 _CLUSTER_ID = "hbtdTestsRealKafkaAAAA"  # 16 bytes in URL-safe base64 without padding
 _OLDEST_JAVA = 17
 
@@ -60,16 +56,7 @@ _JVM = (
 )
 
 
-# Reads its standard input until that ends, which it does with the process of the tests, whatever
-# ended that; then ends the broker, if it is one still, and removes its directory.
-_WATCH = """
-while read -r _; do :; done
-grep -q kafka.Kafka "/proc/$1/cmdline" 2>/dev/null && kill -KILL "$1"
-rm -rf -- "$2"
-"""
-
-
-class RealKafkaError(Exception):
+class RealKafkaError(ServerError):
     """The broker could not be fetched, formatted, started or ended."""
 
 
@@ -159,30 +146,7 @@ def class_path(*, timeout: float = 600.0) -> str:
         return found
 
 
-def _free_ports(count: int) -> list[int]:
-    """Find TCP ports nobody listens on, outside the range the kernel gives to clients.
-
-    A port of that range could, while the broker is stopped, become the source port of any
-    connection; even of one to itself: a client that keeps trying a loopback port nobody listens on
-    may be given that very port, is then connected to itself, and the broker cannot come back.
-    """
-    candidates = list(range(20000, 32000))
-    random.shuffle(candidates)
-    found: list[int] = []
-    for port in candidates:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise RealKafkaError("no free ports")
-
-
-class RealKafka:
+class RealKafka(ServerProcess):
     """One Kafka broker, its own controller, listening on 127.0.0.1 alone.
 
     Its port and its data outlive `stop()` and `kill()`: the next `start()` takes up both, so that
@@ -195,37 +159,20 @@ class RealKafka:
     """
 
     def __init__(self, *, partitions: int = 1, properties: Mapping[str, str] | None = None) -> None:
-        self._port, self._controller_port = _free_ports(2)
+        super().__init__("kafka", "kafka.Kafka")
+        self._port, self._controller_port = free_ports(2)
         self._partitions = partitions
         self._properties = dict(properties or {})
-        self._directory: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watch: subprocess.Popen[bytes] | None = None
-        self._frozen = False
 
     @property
     def address(self) -> str:
         """Where clients find the broker: `127.0.0.1:port`, the same for the object's life."""
-        return f"{_HOST}:{self._port}"
+        return f"{HOST}:{self._port}"
 
     @property
     def port(self) -> int:
         """The port of `address`."""
         return self._port
-
-    @property
-    def running(self) -> bool:
-        """Whether the broker's process lives, be it frozen."""
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def log(self) -> str:
-        """What the broker's process has printed so far, over all its starts."""
-        if self._directory is None:
-            return ""
-        with contextlib.suppress(FileNotFoundError):
-            return (self._directory / "broker.log").read_text(encoding="utf-8", errors="replace")
-        return ""
 
     def start(self, *, timeout: float = 60.0) -> None:
         """Start the broker and wait until it accepts connections and answers for its metadata.
@@ -237,73 +184,14 @@ class RealKafka:
             raise RealKafkaError("the broker runs already")
         jars = class_path()
         directory = self._directory if self._directory is not None else self._prepare(jars)
-        with (directory / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self._java(jars, directory), "kafka.Kafka", str(directory / "server.properties")],
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self._watch = subprocess.Popen(
-            ["/bin/sh", "-c", _WATCH, "sh", str(self._process.pid), str(directory)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
+        self._launch(
+            [*self._java(jars, directory), "kafka.Kafka", str(directory / "server.properties")]
         )
-        self._frozen = False
         try:
             self._await_answer(time.monotonic() + timeout)
         except BaseException:
             self.kill()
             raise
-
-    def stop(self, *, timeout: float = 30.0) -> None:
-        """End the broker in good order (SIGTERM), or by force once the timeout has passed.
-
-        Its data stay, and so does its port. Does nothing when it does not run.
-        """
-        process = self._process
-        if process is None:
-            return
-        if process.poll() is None:
-            process.terminate()
-            self.thaw()
-            try:
-                process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self._ended()
-
-    def kill(self) -> None:
-        """End the broker at once (SIGKILL), as a crash would; its data and port stay."""
-        process = self._process
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        self._ended()
-
-    def freeze(self) -> None:
-        """Stop the broker's process (SIGSTOP): connections stay open, and nobody answers."""
-        if self._process is None or self._process.poll() is not None:
-            raise RealKafkaError("the broker does not run")
-        self._process.send_signal(signal.SIGSTOP)
-        self._frozen = True
-
-    def thaw(self) -> None:
-        """Let a frozen broker go on (SIGCONT). Does nothing when it is not frozen."""
-        if self._process is not None and self._frozen:
-            self._process.send_signal(signal.SIGCONT)
-        self._frozen = False
-
-    def close(self) -> None:
-        """End the broker and remove its data; a later `start()` begins with empty ones."""
-        atexit.unregister(self.close)
-        self.kill()
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory = None
 
     def __enter__(self) -> RealKafka:
         try:
@@ -321,17 +209,6 @@ class RealKafka:
     ) -> None:
         self.close()
 
-    def _ended(self) -> None:
-        """Forget the process, which has been waited for, and call off who watches over it."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.kill()
-            watch.wait()
-            assert watch.stdin is not None
-            watch.stdin.close()
-        self._process = None
-        self._frozen = False
-
     def _java(self, jars: str, directory: Path) -> list[str]:
         """Return the beginning of a command line, up to the name of the class to run."""
         return [
@@ -345,18 +222,16 @@ class RealKafka:
 
     def _prepare(self, jars: str) -> Path:
         """Make the broker's directory, write its configuration and format its storage."""
-        directory = Path(tempfile.mkdtemp(prefix="hbtd-real-kafka-"))
-        self._directory = directory
-        atexit.register(self.close)
+        directory = self._make_directory()
         (directory / "tmp").mkdir()
         properties = {
             "process.roles": "broker,controller",
             "node.id": "1",
-            "controller.quorum.voters": f"1@{_HOST}:{self._controller_port}",
+            "controller.quorum.voters": f"1@{HOST}:{self._controller_port}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{_HOST}:{self._port},"
-            f"CONTROLLER://{_HOST}:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{_HOST}:{self._port}",
+            "listeners": f"PLAINTEXT://{HOST}:{self._port},"
+            f"CONTROLLER://{HOST}:{self._controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{HOST}:{self._port}",
             "log.dirs": str(directory / "data"),
             "auto.create.topics.enable": "true",
             "num.partitions": str(self._partitions),
@@ -412,7 +287,7 @@ class RealKafka:
             if code is not None:
                 raise RealKafkaError(f"the broker ended with {code}:\n{self.log[-4000:]}")
             try:
-                socket.create_connection((_HOST, self._port), timeout=1.0).close()
+                socket.create_connection((HOST, self._port), timeout=1.0).close()
                 if client is None:
                     client = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
                 if client.list_topics(timeout=1.0).brokers:

@@ -31,8 +31,9 @@ from hbtd.etcd.messages import Put
 from hbtd.tls import client_policy
 from tests.certificates import make_identity, write_identity
 from tests.etcd_running import ClientTestCase, FakeGateway, OwnEtcdTestCase, needs_etcd
-from tests.etcd_server import EtcdCluster, ServerTLS, free_ports
+from tests.etcd_server import EtcdCluster, ServerTLS
 from tests.running import reactor, until
+from tests.server_process import free_ports
 
 
 class ServerTests(OwnEtcdTestCase):

@@ -6,7 +6,6 @@
 import os
 import re
 import signal
-import socket
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from hbtd.tracker.transitions import Transition
 from tests.hsm_memory import KINDS
 from tests.processes import HbtdProcess, spawn
 from tests.running import reactor
+from tests.server_process import free_ports
 
 KILLS = int(os.environ.get("HBTD_FAULT_KILLS", "100"))
 SEED = int(os.environ.get("HBTD_FAULT_SEED", "1"))
@@ -88,7 +88,7 @@ class FaultTests(TestCase):
         listening = reactor.listenTCP(0, Site(self.hsm.resource()), interface="127.0.0.1")
         self.addCleanup(self.hsm.stop)
         self.addCleanup(listening.stopListening)
-        self.port = _free_port()
+        (self.port,) = free_ports(1)
         self.arguments = [
             "-m",
             "hbtd",
@@ -294,10 +294,3 @@ class FaultTests(TestCase):
 
 def _counts(counter: Counter[Transition]) -> str:
     return "(" + ", ".join(f"{counter[kind]} {kind.name.lower()}" for kind in Transition) + ")"
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET6) as probe:
-        probe.bind(("::", 0))
-        port: int = probe.getsockname()[1]
-        return port
