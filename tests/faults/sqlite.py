@@ -228,6 +228,8 @@ class FaultTests(TestCase):
     def wrong_at_the_end(self, dead: set[str]) -> Iterator[str]:
         """Compare the last thing that HSM was told of each node with the truth."""
         for name, told in self.told.items():
+            if not self.fleet.answers.get(name):
+                continue  # silenced before its first heartbeat, and so never known
             expected = (DIED,) if name in dead else (STARTED, RESTARTED)
             if not told or told[-1].what not in expected:
                 yield f"{name}: HSM's last word is {told[-1:]}, expected {expected}"
@@ -256,7 +258,10 @@ class FaultTests(TestCase):
         """Find deaths and returns that hbtd had the time to see and did not tell."""
         for name, silences in self.silences.items():
             told = self.told[name]
+            known_from = min(self.fleet.answers.get(name, [float("inf")]))
             for silence in silences:
+                if silence.start < known_from:
+                    continue  # nobody knew the node yet
                 for up in self.served:
                     start = max(silence.start, up.start)
                     end = min(silence.end, up.end)
