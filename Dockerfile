@@ -1,6 +1,6 @@
 # hbtd in a container:
-#   docker build -t cray/cray-hbtd:test .
-#   docker run -p 28500:28500 -e HBTD_KV_URL=mem: cray/cray-hbtd:test
+#   docker build -t cray/hbtd:test .
+#   docker run -p 28500:28500 --name hbtd cray/hbtd:test
 
 FROM python:3.13-slim AS build
 WORKDIR /src
@@ -14,6 +14,8 @@ FROM python:3.13-slim
 COPY --from=build /opt/hbtd /opt/hbtd
 # Let twistd's cache of plugins be written once, by somebody who may.
 RUN /opt/hbtd/bin/hbtd --version && /opt/hbtd/bin/twistd --help > /dev/null
+# A container has nothing that outlives it, unless it is given a volume and a store on that.
+ENV HBTD_KV_URL=mem:
 USER nobody
 EXPOSE 28500
 STOPSIGNAL SIGTERM
