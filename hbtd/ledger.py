@@ -120,7 +120,8 @@ class Ledger:
         """Have judgements committed and told, together with others that come about now."""
         self._waiting.extend(judgements)
         if self._waiting and self._committing is None and self._open:
-            self._committing = Deferred.fromCoroutine(self._commit_all())
+            committing = Deferred.fromCoroutine(self._commit_all())
+            self._committing = committing.addErrback(self._commit_failed)
 
     def forget(self, xname: str) -> None:
         """Drop what is stored of a component, and what would raise an alarm about it."""
@@ -145,6 +146,14 @@ class Ledger:
             self._tell(safe)
             await deferLater(self._clock, 0)
         self._committing = None
+
+    def _commit_failed(self, failure: Failure) -> None:
+        """Go on with what comes after something that is a fault of hbtd's."""
+        if failure.check(CancelledError):
+            failure.raiseException()
+        self._log.failure("Handing on judgements failed.", failure)
+        self._committing = None
+        self.add([])
 
     async def _commit(self, judgements: Sequence[Judgement]) -> bool:
         """Commit judgements, with their records; tells whether that could be done."""
