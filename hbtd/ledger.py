@@ -22,11 +22,11 @@ _GATHER = 0.1
 _RETRY = 1.0
 """Seconds before a commit that the store could not do is tried again."""
 
-_CHECKPOINT = 1.0
-"""Seconds between two checkpoints of the records of who was heard."""
-
 _PATIENCE = 5.0
 """Seconds for which a store may fail before hbtd calls itself not ready."""
+
+_OLD_NEWS = 10.0
+"""Seconds after which that somebody was heard is no news to other replicas any more."""
 
 _PORTION = 500
 """Judgements handed on before the reactor gets its turn: they take few milliseconds."""
@@ -35,9 +35,9 @@ _PORTION = 500
 class Ledger:
     """Commits judgements and hands them on once they are safe, in the order in which they come.
 
-    Also stores, once a second, the records of who was heard, if the store outlives us. A component
-    that has a judgement still to be committed gets its record stored with that: neither is ever in
-    the store without the other.
+    Also stores the records of who was heard, every second or less, if the store outlives us. A
+    component that has a judgement still to be committed gets its record stored with that: neither
+    is ever in the store without the other.
     """
 
     _log = Logger()
@@ -62,6 +62,8 @@ class Ledger:
         # Being committed, and not told before that is done.
         self._in_hand: list[Judgement] = []
         self._committing: Deferred[None] | None = None
+        # Who was forgotten meanwhile, and has to be once more when the commit is done.
+        self._forgotten_in_hand: set[str] = set()
         # Who is still to be dropped from the store.
         self._forgotten: set[str] = set()
         self._checkpointing = periodic(clock, self._checkpoint)
@@ -69,8 +71,8 @@ class Ledger:
         self._complained = False
         self._usable_at = -_PATIENCE
 
-    async def open(self) -> list[Judgement]:
-        """Have the tracker take up what the store has; gives what HSM has yet to hear.
+    async def open(self) -> None:
+        """Have the tracker take up what the store has.
 
         With `clear_on_gap`, who was heard before this process is forgotten.
         """
@@ -82,7 +84,6 @@ class Ledger:
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
         if records:
             self._log.info("{count} components are known from before.", count=len(records))
-        return await self._store.undelivered()
 
     def begin(self) -> None:
         """Commit what has come in so far, and whatever comes."""
@@ -90,7 +91,26 @@ class Ledger:
         self.ready()
         self.add([])
         if self._store.durable:
-            self._checkpointing.start(_CHECKPOINT, now=False)
+            self._checkpointing.start(self._store.gather, now=False)
+
+    @property
+    def pending(self) -> set[str]:
+        """Of whom there are judgements that are not safe yet."""
+        return {judgement.component for judgement in (*self._in_hand, *self._waiting)}
+
+    def has_news_of(self, xname: str) -> bool:
+        """Tell whether we heard a component so lately that it has yet to be stored."""
+        at = self._tracker.changed.get(xname)
+        return at is not None and (at >= self._old_since() or xname in self.pending)
+
+    def unstored(self) -> set[str]:
+        """Give whom we heard so lately that it has yet to be stored."""
+        return self._news().keys() | self.pending
+
+    def withdraw_alarms(self) -> None:
+        """Raise no alarm that is not safe yet: it is no longer for us to judge."""
+        self._waiting = [each for each in self._waiting if not each.transition.alarming]
+        self._in_hand = [each for each in self._in_hand if not each.transition.alarming]
 
     async def close(self) -> None:
         """Commit what is left; a store that is in trouble gets `sm_timeout` seconds for it."""
@@ -126,7 +146,9 @@ class Ledger:
     def forget(self, xname: str) -> None:
         """Drop what is stored of a component, and what would raise an alarm about it."""
         self._waiting = _without_alarm(self._waiting, xname)
-        self._in_hand = _without_alarm(self._in_hand, xname)
+        if any(each.component == xname for each in self._in_hand):
+            self._in_hand = _without_alarm(self._in_hand, xname)
+            self._forgotten_in_hand.add(xname)
         self._forgotten.add(xname)
         Deferred.fromCoroutine(self._drop(xname))
 
@@ -137,13 +159,14 @@ class Ledger:
             self._in_hand = self._waiting[:_PORTION]
             del self._waiting[:_PORTION]
             judgements = self._in_hand
-            while not await self._commit(judgements):
+            while (ours := await self._commit(judgements)) is None:
                 await deferLater(self._clock, _RETRY)
                 judgements = self._in_hand
             safe, self._in_hand = self._in_hand, []
-            for forgotten in set(judgements).difference(safe):
-                await self._drop(forgotten.component)  # it was, while it was committed
-            self._tell(safe)
+            while self._forgotten_in_hand:
+                await self._drop(self._forgotten_in_hand.pop())
+            if ours:
+                self._tell(safe)
             await deferLater(self._clock, 0)
         self._committing = None
 
@@ -155,17 +178,20 @@ class Ledger:
         self._committing = None
         self.add([])
 
-    async def _commit(self, judgements: Sequence[Judgement]) -> bool:
-        """Commit judgements, with their records; tells whether that could be done."""
+    async def _commit(self, judgements: Sequence[Judgement]) -> bool | None:
+        """Commit judgements, with their records; `None` if that could not be done.
+
+        Otherwise tells whether they are ours to tell, and not another replica's.
+        """
         try:
-            await self._store.commit(judgements, self._records_of(judgements))
+            ours = await self._store.commit(judgements, self._records_of(judgements))
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  # not a reason to lose a judgement
             self._complain(error)
-            return False
-        self._complained = False
-        return True
+            return None
+        self._recovered()
+        return ours
 
     async def _drop(self, xname: str) -> None:
         """Have the store forget a component; if that fails, the next checkpoint tries again."""
@@ -180,24 +206,40 @@ class Ledger:
 
     async def _checkpoint(self) -> None:
         """Store the records of who was heard since the last time."""
-        self.ready()
+        if not self.ready():
+            self._complain(StoreUnusable(self._store.health()))
         # Who has come back since is stored anew, which is as good.
         self._forgotten = {xname for xname in self._forgotten if xname not in self._tracker}
         for xname in list(self._forgotten):
             await self._drop(xname)
-        changed = self._tracker.changed
-        later = {j.component for j in (*self._in_hand, *self._waiting)} & changed
-        self._tracker.changed = later
-        records = self._records(changed - later)
+        news, pending = self._news(), self.pending
+        self._tracker.changed = {xname: at for xname, at in news.items() if xname in pending}
+        records = self._records(xname for xname in news if xname not in pending)
         try:
             await self._store.checkpoint(records)
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  # the next checkpoint must come
-            self._tracker.changed |= {record.component for record in records}
+            for record in records:
+                self._tracker.changed.setdefault(record.component, news[record.component])
             self._complain(error)
         else:
-            self._complained = False
+            self._recovered()
+
+    def _news(self) -> dict[str, float]:
+        """Give who was heard and is to be stored, and when.
+
+        Not whom others may have judged meanwhile, because it has been long ago.
+        """
+        since, pending = self._old_since(), self.pending
+        changed = self._tracker.changed
+        return {xname: at for xname, at in changed.items() if at >= since or xname in pending}
+
+    def _old_since(self) -> float:
+        """Give the time before which others may have judged whom we heard then."""
+        if not self._store.shared:
+            return 0.0
+        return self._observed.ticked_at - min(self._params.current.warntime, _OLD_NEWS)
 
     def _records_of(self, judgements: Sequence[Judgement]) -> list[Record]:
         """Give the records that go with judgements, as the last on each component has them.
@@ -234,6 +276,11 @@ class Ledger:
             )
         else:
             self._log.failure("The store has failed, judgements wait.", Failure(error))
+
+    def _recovered(self) -> None:
+        if self._complained and self._store.usable():
+            self._complained = False
+            self._log.info("The store can be used again.")
 
     def _cut_short(self, failure: Failure) -> None:
         failure.trap(TimeoutError)

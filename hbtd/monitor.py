@@ -16,6 +16,7 @@ from hbtd.periodic import periodic
 from hbtd.store.interface import IStore
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import TICK, ObservedClock
+from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -44,12 +45,15 @@ class Monitor(Service):
         self._clock = clock
         self._observed = observed
         self._tracker = tracker
+        self._store = store
         self._notifier = notifier
         self._publisher = publisher
         self._params = params
         self._ledger = Ledger(clock, observed, tracker, store, params, self._tell)
-        self._listening = periodic(clock, observed.tick)
+        self._listening = periodic(clock, self._listen)
         self._sweeping = periodic(clock, self._sweep)
+        self.leading = False
+        """Whether it is us who judge."""
         self.judged = Counter(dict.fromkeys(Transition, 0))
         """How many judgements of each kind were made."""
         self.sweep_seconds = 0.0
@@ -79,14 +83,102 @@ class Monitor(Service):
         return self._ledger.ready()
 
     async def start(self) -> None:
-        """Go on where the store says that the last one stopped."""
+        """Begin to take heartbeats; judge, too, unless a store is shared, whose replicas settle it.
+
+        What a store of our own has is taken up first.
+        """
         super().startService()
-        self._notifier.tell(await self._ledger.open())
-        # Only now: news must not overtake what was picked up.
-        self._ledger.begin()
-        self._advise(self._params.current)
+        if not self._store.shared:
+            await self._ledger.open()
         self._listening.start(TICK)
+        self._advise(self._params.current)
+        if not self._store.shared:
+            await self.lead()
+        self._ledger.begin()
+
+    async def lead(self, started: Iterable[str] = ()) -> None:
+        """Judge from now on, beginning with what whoever did so before has left undone.
+
+        `started` are components that somebody else has heard to start, to be judged if they live.
+        """
+        self.leading = True
+        self._tracker.put_in_order()
+        undelivered, standing = await self._store.undelivered(), await self._store.standing()
+        # News must not overtake what is picked up.
+        self._notifier.resume(undelivered)
+        self._publisher.tell(undelivered)
+        self._judged(self._due(standing, started))
         self._sweeping.start(self._params.current.interval, now=False)
+
+    def follow(self) -> None:
+        """Leave judging and telling to another replica."""
+        self.leading = False
+        if self._sweeping.running:
+            self._sweeping.stop()
+        self._ledger.withdraw_alarms()
+        self._notifier.start_over()
+        self._publisher.start_over()
+
+    def _due(self, standing: Iterable[Judgement], started: Iterable[str]) -> list[Judgement]:
+        """Judge who lives although the last word on it was an alarm, or there was none."""
+        at = self._observed.now()
+        last = dict.fromkeys(started, Transition.DIED)
+        last.update((each.component, each.transition) for each in standing)
+        due: list[Judgement] = []
+        for xname, transition in last.items():
+            record = self._tracker.record(xname, at)
+            if transition.alarming and record is not None and not record.warned:
+                back = (
+                    Transition.RESTARTED if transition is Transition.WARNED else Transition.STARTED
+                )
+                due.append(Judgement(xname, back, record.timestamp))
+        return due
+
+    # What other replicas do
+
+    def take_up(self, records: Iterable[Record], dead: Iterable[str]) -> None:
+        """Believe the store instead of what we knew, but for what it has yet to hear from us."""
+        params = self._params.current
+        self._ledger.withdraw_alarms()
+        self._tracker.start_over(self._ledger.unstored())
+        self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
+
+    def heard_elsewhere(self, record: Record) -> None:
+        """Note a heartbeat that another replica took."""
+        judgement = self._tracker.heard(
+            record.component, self._observed.now(), record.timestamp, record.status
+        )
+        if judgement is not None and self.leading:
+            self._judged([judgement])
+
+    def warned_elsewhere(self, record: Record) -> None:
+        """Note a warning that the leader has made, unless we have heard the component since."""
+        known = record.component in self._tracker
+        if (self.leading and known) or self._ledger.has_news_of(record.component):
+            return
+        params = self._params.current
+        self._tracker.warned_by(record, self._observed.now(), params.warntime, params.errtime)
+
+    def died_elsewhere(self, xname: str) -> None:
+        """Note a death that the leader has made out, unless we have heard the component since."""
+        if not self._ledger.has_news_of(xname):
+            self._tracker.died(xname)
+
+    def gone(self, xname: str) -> None:
+        """Note that a component's record is gone: nobody is to follow it, unless it is back."""
+        living = self._tracker.record(xname, self._observed.now()) is not None
+        if living and not self._ledger.has_news_of(xname):
+            self._tracker.forget(xname)
+            self._notifier.withdraw(xname)
+
+    def note_all(self) -> None:
+        """Have everybody's record stored anew."""
+        self._tracker.changed = dict.fromkeys(self._tracker.living(), self._observed.ticked_at)
+
+    def settled(self, xnames: Iterable[str]) -> list[str]:
+        """Give those of whom no judgement is still to be committed."""
+        pending = self._ledger.pending
+        return [xname for xname in xnames if xname not in pending]
 
     def startService(self) -> None:
         """Do as `start`."""
@@ -129,10 +221,14 @@ class Monitor(Service):
             self._sweeping = periodic(self._clock, self._sweep)
             self._sweeping.start(new.interval, now=False)
 
+    def _listen(self) -> None:
+        self._observed.tick()
+        self._tracker.stamp = self._observed.ticked_at
+
     async def _sweep(self) -> None:
         """Judge everybody who is overdue, in portions that leave the reactor free."""
         began = self._clock.seconds()
-        while self.running:
+        while self.running and self.leading:
             params = self._params.current
             judgements = self._tracker.sweep(
                 self._observed.now(), params.warntime, params.errtime, _PORTION
@@ -144,7 +240,8 @@ class Monitor(Service):
         self.sweep_seconds = self._clock.seconds() - began
 
     def _judged(self, judgements: Sequence[Judgement]) -> None:
-        self.judged.update(judgement.transition for judgement in judgements)
+        if self.leading:
+            self.judged.update(judgement.transition for judgement in judgements)
         self._ledger.add(judgements)
 
     def _tell(self, judgements: Sequence[Judgement]) -> None:

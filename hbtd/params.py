@@ -7,6 +7,7 @@ changes; `LiveParams` holds the present one and tells whoever asked when it is r
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -147,7 +148,8 @@ class Params:
     kv_url: str = _param(
         TEXT,
         "https://localhost:2379",
-        "Key-value store: sqlite:PATH, a file; mem:, memory only; empty: ETCD_HOST and ETCD_PORT.",
+        "Key-value store: etcd's URLs, separated by commas; sqlite:PATH, a file; mem:, memory only;"
+        " empty: the etcd at ETCD_HOST and ETCD_PORT.",
         fixed=True,
     )
     interval: int = _param(SECONDS, 5, "Heartbeat check interval in seconds.")
@@ -260,6 +262,18 @@ def patched(params: Params, changes: Mapping[str, object]) -> Params:
     return replace(params, **wanted)
 
 
+def adopted(params: Params, values: Mapping[str, object]) -> Params:
+    """Make the parameters that others have, as far as these can be changed and used."""
+    wanted: dict[str, Any] = {}
+    changeable = [parameter for parameter in PARAMETERS if not parameter.fixed]
+    found = pick(values, [parameter.wire for parameter in changeable])
+    for parameter, value in zip(changeable, found, strict=True):
+        if isinstance(value, str):
+            with suppress(ValueError):
+                wanted[parameter.name] = parameter.kind.parse(value)
+    return replace(params, **wanted)
+
+
 class LiveParams:
     """The present parameters, and who wants to know when they change."""
 
@@ -280,18 +294,25 @@ class LiveParams:
 
     def patch(self, changes: Mapping[str, object]) -> Params:
         """Change parameters as `patched` does, tell the listeners, and give the new set."""
-        old, new = self._current, patched(self._current, changes)
-        self._current = new
-        if new != old:
-            for listener in self._listeners:
-                listener(old, new)
-            before, after = old.rendered(), new.rendered()
-            for wire, value in after.items():
-                if before[wire] != value:
-                    self._log.info(
-                        "Parameter {parameter} is now {value!r}, was {before!r}.",
-                        parameter=wire,
-                        value=value,
-                        before=before[wire],
-                    )
-        return new
+        self._replace(patched(self._current, changes))
+        return self._current
+
+    def adopt(self, values: Mapping[str, object]) -> None:
+        """Change parameters to what others have, as `adopted` does, and tell the listeners."""
+        self._replace(adopted(self._current, values))
+
+    def _replace(self, new: Params) -> None:
+        old, self._current = self._current, new
+        if new == old:
+            return
+        for listener in self._listeners:
+            listener(old, new)
+        before, after = old.rendered(), new.rendered()
+        for wire, value in after.items():
+            if before[wire] != value:
+                self._log.info(
+                    "Parameter {parameter} is now {value!r}, was {before!r}.",
+                    parameter=wire,
+                    value=value,
+                    before=before[wire],
+                )

@@ -17,6 +17,15 @@ class MonotonicReactor(EPollReactor):
     seconds = staticmethod(time.monotonic)
 
 
+def elapsed_seconds() -> float:
+    """Give seconds that never go back and that pass even while this machine is suspended.
+
+    So does the time of what others hold for us, such as a lease.
+    """
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+
+
 def install() -> None:
     """Make this the process's reactor, if none has been chosen yet."""
     if "twisted.internet.reactor" not in sys.modules:

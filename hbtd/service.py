@@ -29,12 +29,17 @@ from hbtd.api.health import Health, HealthSources
 from hbtd.api.heartbeats import Heartbeats
 from hbtd.api.params import Parameters
 from hbtd.api.states import States
+from hbtd.etcd.client import EtcdClient
 from hbtd.hsm.client import HSMClient
+from hbtd.hsm.guard import GuardedAgent
 from hbtd.hsm.notifier import Notifier
 from hbtd.logs import LibraryLog
 from hbtd.metrics import Metrics, registry
 from hbtd.monitor import Monitor
 from hbtd.params import LiveParams, Params
+from hbtd.reactor import elapsed_seconds
+from hbtd.replicas.replica import Replica
+from hbtd.store.etcd import EtcdStore
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.memory import MemoryStore
 from hbtd.store.sqlite import SqliteStore, StoreDamaged
@@ -49,6 +54,15 @@ _BACKLOG = 1024
 
 _DRAIN = 2.0
 """Seconds that requests in hand get to be finished when hbtd ends."""
+
+_ETCD_TIMEOUT = 3.0
+"""Seconds that a call of etcd's may take."""
+
+_ETCD_CONNECTIONS = 8
+"""Connections to etcd that are kept: of those who write, watch, stand for leader and look."""
+
+_ETCD_PATIENCE = 5.0
+"""Seconds for which a start waits for etcd, before heartbeats are taken into memory alone."""
 
 _log = Logger()
 
@@ -78,21 +92,26 @@ class HbtdService(Service):
         self._reactor = reactor
         self._log_observer = log_observer
         self.params = LiveParams(params)
-        observed = ObservedClock(time.monotonic, lambda: self.params.current.warntime)
-        self.store = _make_store(params.kv_url, reactor, observed)
+        self._pools: list[HTTPConnectionPool] = []
+        observed = ObservedClock(elapsed_seconds, lambda: self.params.current.warntime)
+        user_agent = f"hbtd/{__version__} ({socket.gethostname()})"
+        etcd = self._etcd_client(params, user_agent)
+        self.store = _make_store(params.kv_url, reactor, observed, etcd)
         self.tracker = Tracker(note_changes=self.store.durable)
         pool = HTTPConnectionPool(reactor)
-        self._pool = pool
+        self._pools.append(pool)
         with _naming("--sm_ca", params.sm_ca):
             agent = Agent(reactor, client_policy(params.sm_ca), pool=pool)
         self._endpoint, tls = self._make_endpoint(params)
-        user_agent = f"hbtd/{__version__} ({socket.gethostname()})"
         self.notifier = Notifier(
             reactor,
-            HSMClient(HTTPClient(agent), reactor, self.params, user_agent),
+            HSMClient(
+                HTTPClient(GuardedAgent(agent, self._may_tell)), reactor, self.params, user_agent
+            ),
             self.params,
             self.store.delivered,
             random.random,
+            self._may_tell,
         )
         self.publisher = Publisher(reactor, self.params, connect_kafka)
         self.monitor = Monitor(
@@ -104,6 +123,20 @@ class HbtdService(Service):
             self.publisher,
             self.params,
         )
+        self.replica: Replica | None = None
+        """What makes this hbtd one of several; `None` with a store of its own."""
+        if etcd is not None and isinstance(self.store, EtcdStore):
+            name = f"{socket.gethostname()}:{params.port}"
+            self.replica = Replica(
+                etcd,
+                reactor,
+                elapsed_seconds,
+                observed,
+                self.store,
+                self.monitor,
+                self.params,
+                name,
+            )
         metrics = registry(
             Metrics(
                 self.tracker,
@@ -132,6 +165,27 @@ class HbtdService(Service):
         self._starting: Deferred[None] = succeed(None)
         self.port: Any = None
         """The listening port (`IListeningPort`), while it is bound."""
+
+    def _etcd_client(self, params: Params, user_agent: str) -> EtcdClient | None:
+        """Make a client of the etcd that `kv_url` names, if it names one."""
+        if not params.kv_url.startswith(("http://", "https://")):
+            return None
+        # Beside HSM's: what is sent there again may have been done already.
+        pool = HTTPConnectionPool(self._reactor)
+        pool.retryAutomatically = False
+        pool.maxPersistentPerHost = _ETCD_CONNECTIONS
+        self._pools.append(pool)
+        with _naming("--kv_cert, --kv_key", params.kv_cert):
+            identity = load_identity(params.kv_cert, params.kv_key) if params.kv_cert else None
+        with _naming("--kv_ca", params.kv_ca):
+            policy = client_policy(params.kv_ca or "system", identity)
+        agent = Agent(self._reactor, policy, connectTimeout=_ETCD_TIMEOUT / 2, pool=pool)
+        endpoints = params.kv_url.split(",")
+        return EtcdClient(HTTPClient(agent), self._reactor, endpoints, _ETCD_TIMEOUT, user_agent)
+
+    def _may_tell(self) -> bool:
+        """Whether HSM is ours to tell of anything."""
+        return self.replica is None or self.replica.leadership.held
 
     def _make_endpoint(self, params: Params) -> tuple[IStreamServerEndpoint, Any]:
         """Find out where to listen, and with which TLS options, if any."""
@@ -188,9 +242,13 @@ class HbtdService(Service):
         self._starting = Deferred.fromCoroutine(self._start()).addErrback(self._start_failed)
 
     async def _start(self) -> None:
-        await self.store.open()
         self.notifier.startService()
         self.publisher.startService()
+        if self.replica is None:
+            await self.store.open()
+        else:
+            self.replica.startService()
+            await self.replica.ready(_ETCD_PATIENCE)
         await self.monitor.start()
         if isinstance(self.port, FileDescriptor):
             self.port.startReading()
@@ -233,8 +291,11 @@ class HbtdService(Service):
         await self._stop_listening()
         await self.monitor.stop()
         await gatherResults([self.notifier.stopService(), self.publisher.stopService()])
+        if self.replica is not None:
+            await self.replica.stopService()
         await self.store.close()
-        await self._pool.closeCachedConnections()
+        for pool in self._pools:
+            await pool.closeCachedConnections()
         self._library_log.stop()
         _log.info("hbtd has ended.")
 
@@ -250,8 +311,12 @@ class HbtdService(Service):
             connection.loseConnection()
 
 
-def _make_store(kv_url: str, reactor: Any, observed: ObservedClock) -> MemoryStore | SqliteStore:
+def _make_store(
+    kv_url: str, reactor: Any, observed: ObservedClock, etcd: EtcdClient | None
+) -> MemoryStore | SqliteStore | EtcdStore:
     """Make the store that a `kv_url` names; it has been checked."""
+    if etcd is not None:
+        return EtcdStore(etcd, time.time)
     kind, _, path = kv_url.partition(":")
     return SqliteStore(path, reactor, observed.now) if kind == "sqlite" else MemoryStore()
 

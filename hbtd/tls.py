@@ -132,7 +132,7 @@ def server_options(identity: Identity, client_ca_path: str = "") -> CertificateO
     return options
 
 
-def client_policy(trust: str) -> IPolicyForHTTPS:
+def client_policy(trust: str, identity: Identity | None = None) -> IPolicyForHTTPS:
     """Make the policy by which an https peer is trusted.
 
     `system`: what the system trusts; `insecure`: anybody; else the path of a PEM bundle of

@@ -100,8 +100,8 @@ class DiskStore(MemoryStore):
         """Which writes take forever; empty means all."""
 
     def _do(
-        self, what: str, names: Sequence[str], write: Callable[[], Deferred[None]]
-    ) -> Deferred[None]:
+        self, what: str, names: Sequence[str], write: Callable[[], Deferred[Any]]
+    ) -> Deferred[Any]:
         if self._writing:  # part of another write
             return write()
         if self.crash_in is not None and what.startswith(self.crash_on):
@@ -129,10 +129,11 @@ class DiskStore(MemoryStore):
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
-    ) -> Deferred[None]:
+    ) -> Deferred[bool]:
         """Commit, or don't."""
         names = [each.component for each in judgements]
-        return self._do("commit", names, lambda: super(DiskStore, self).commit(judgements, records))
+        done = self._do("commit", names, lambda: super(DiskStore, self).commit(judgements, records))
+        return done.addCallback(lambda _: True)
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
         """Keep records, or don't."""

@@ -77,6 +77,9 @@ class StoreFixture(_Base):
     No observed time passes unless a test says so.
     """
 
+    grain = 1e-6
+    """How many seconds a stored age may be off."""
+
     def make_store(self) -> Any:
         """Make a store that is not open; all those that one test makes are on the same data."""
         raise NotImplementedError
@@ -102,7 +105,7 @@ class StoreFixture(_Base):
             {name: each._replace(age=0.0) for name, each in wanted.items()},
         )
         for name, each in wanted.items():
-            self.assertAlmostEqual(found[name].age, each.age, places=6)
+            self.assertApproximates(found[name].age, each.age, self.grain)
 
 
 class StoreContract(StoreFixture):

@@ -44,14 +44,14 @@ class TroubledStore(MemoryStore):
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
-    ) -> Deferred[None]:
+    ) -> Deferred[bool]:
         """Commit, or fail."""
         if self.failures:
             error = self.failures.pop(0)
             return self._later().addCallback(lambda _: fail(error))
         committed = list(judgements)
 
-        def done(_: object) -> Deferred[None]:
+        def done(_: object) -> Deferred[bool]:
             self.commits.append(committed)
             return MemoryStore.commit(self, committed, records)
 

@@ -24,7 +24,11 @@ SAMPLES: dict[str, dict[str, object]] = {
     "warntime": {"7": 7, "0o17": 15},
     "errtime": {"20": 20, "1_000": 1000},
     "port": {"28501": 28501, "0": 0},
-    "kv_url": {"mem:": "mem:"},
+    "kv_url": {
+        "mem:": "mem:",
+        "sqlite:/var/lib/hbtd.sqlite": "sqlite:/var/lib/hbtd.sqlite",
+        "http://a:2379,https://[::1]:2379": "http://a:2379,https://[::1]:2379",
+    },
     "interval": {"1": 1, "4294967295": 2**32 - 1},
     "sm_url": {"https://localhost:27999/hsm/smd/v1": "https://localhost:27999/hsm/smd/v1"},
     "sm_timeout": {"3": 3},
@@ -50,6 +54,7 @@ BAD = {
     "warntime": ["", "0", "10s", "0x"],
     "errtime": ["", "0", "never"],
     "port": ["", "65536", "-1", "http"],
+    "kv_url": ["sqlite", "sqlite:", "etcd", "ftp://etcd:2379", "http://", "http://a:2379,", "mem"],
     "interval": ["", "0", "0.5"],
     "sm_url": ["", "localhost", "ftp://hsm", "https://"],
     "sm_timeout": ["", "0", "x"],
@@ -59,7 +64,12 @@ BAD = {
     "clear_on_gap": ["", "2"],
 }
 # What must be given together with an option.
-PARTNERS = {"tls_cert": ["--tls_key=k.pem"], "tls_key": ["--tls_cert=c.pem"]}
+PARTNERS = {
+    "tls_cert": ["--tls_key=k.pem"],
+    "tls_key": ["--tls_cert=c.pem"],
+    "kv_cert": ["--kv_key=k.pem"],
+    "kv_key": ["--kv_cert=c.pem"],
+}
 
 
 class OptionsTestCase(SynchronousTestCase):

@@ -143,7 +143,7 @@ class FileTests(SqliteFixture, TestCase):
         """Closing waits for all that was asked for before."""
         store = self.make_store()
         await store.open()
-        asked = [store.checkpoint([record(f"x{i}")]) for i in range(50)]
+        asked: list[Deferred[Any]] = [store.checkpoint([record(f"x{i}")]) for i in range(50)]
         asked.append(store.commit([judgement("x0", DIED)]))
         await store.close()
         self.assertTrue(all(each.called for each in asked))

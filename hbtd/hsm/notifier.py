@@ -50,12 +50,18 @@ class Notifier(Service):
         params: LiveParams,
         delivered: Callable[[Sequence[Judgement]], Deferred[None]],
         jitter: Callable[[], float],
+        may_tell: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`delivered` is called with what HSM has acknowledged; `jitter` gives 0 to 1."""
+        """Make a notifier that is not told anything yet.
+
+        `delivered` is called with what HSM has acknowledged; `jitter` gives 0 to 1; `may_tell` says
+        whether it is for us, and not for another replica, to tell HSM anything.
+        """
         self._clock = clock
         self._client = client
         self._params = params
         self._delivered = delivered
+        self._may_tell = may_tell
         self._retry_delay = backoffPolicy(0.25, 10.0, 2.0, jitter)
         self._readiness = Readiness(clock, client, params, self._hsm_became_ready, self._trouble)
         self._outbox = Outbox()
@@ -110,6 +116,19 @@ class Notifier(Service):
         for judgement in judgements:
             self._outbox.put(judgement)
         self._nudge()
+
+    def resume(self, judgements: Sequence[Judgement]) -> None:
+        """Have HSM told of these, which somebody before us may be in the middle of telling it."""
+        self._doubts.abandoned(judgements, self._patience())
+        self.tell(judgements)
+
+    def start_over(self) -> None:
+        """Have nothing to say any more, and give up on what is being said."""
+        self._outbox = Outbox()
+        self._culprits = Culprits(self._outbox)
+        self._doubts = Doubts()
+        if self._call is not None:
+            self._call.cancel()
 
     def withdraw(self, xname: str) -> None:
         """Raise no alarm about this component, if it has not been raised yet."""
@@ -169,7 +188,7 @@ class Notifier(Service):
 
     def _next_chunk(self) -> list[Judgement]:
         """Choose what to send now; nothing if it has to wait."""
-        if not self._readiness.ready or self._params.current.nosm:
+        if not self._readiness.ready or self._params.current.nosm or not self._may_tell():
             return []
         chunk = self._culprits.next_chunk(self._chunk_sizes)
         if not chunk:
@@ -195,8 +214,7 @@ class Notifier(Service):
             if error.timed_out:
                 chunk_size.timed_out(len(chunk))
             if error.in_doubt:
-                patience = _DOUBT * self._params.current.sm_timeout
-                self._doubts.abandoned(chunk, self._clock.seconds() + patience)
+                self._doubts.abandoned(chunk, self._patience())
             if sm_url == self._params.current.sm_url:
                 await self._failed(error)
         else:
@@ -212,6 +230,10 @@ class Notifier(Service):
             )
         finally:
             self._call = None
+
+    def _patience(self) -> float:
+        """Give until when HSM may go on with an update that nobody waits for."""
+        return self._clock.seconds() + _DOUBT * self._params.current.sm_timeout
 
     def _acknowledged(self, chunk: list[Judgement]) -> None:
         self._failures = 0

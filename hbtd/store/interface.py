@@ -27,6 +27,10 @@ class IStore(Interface):
     """
 
     durable = Attribute("Whether what it keeps outlives the process (`bool`).")
+    shared = Attribute("Whether other replicas use it, too, of which one judges (`bool`).")
+    gather = Attribute(
+        "Seconds for which records are to be gathered between checkpoints (`float`)."
+    )
 
     def open() -> Deferred[None]:
         """Make the store ready for use. Fails with `StoreUnusable`."""
@@ -34,12 +38,13 @@ class IStore(Interface):
     def close() -> Deferred[None]:
         """Let go of the store; what was committed stays."""
 
-    def commit(judgements: Sequence[Judgement], records: Sequence[Record] = ()) -> Deferred[None]:
+    def commit(judgements: Sequence[Judgement], records: Sequence[Record] = ()) -> Deferred[bool]:
         """Keep judgements as not delivered, each instead of its component's last, and records.
 
-        All or nothing. The record of a component that has died goes; those given are kept instead
-        of what was kept of their components before. Fires once all is safe; fails with
-        `StoreUnusable` if it is not.
+        Of each component all or nothing. The record of a component that has died goes; those given
+        are kept instead of what was kept of their components before. Fires once all is safe, with
+        whether these judgements now stand and are to be told; if not, another replica was left to
+        make its own. Fails with `StoreUnusable` if that could not be done, or not all of it.
         """
 
     def checkpoint(records: Sequence[Record]) -> Deferred[None]:

@@ -18,6 +18,8 @@ class MemoryStore:
     """
 
     durable = False
+    shared = False
+    gather = 1.0
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
@@ -37,7 +39,7 @@ class MemoryStore:
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
-    ) -> Deferred[None]:
+    ) -> Deferred[bool]:
         """Keep judgements as not delivered, and records."""
         for judgement in judgements:
             # Taken out first, so that it goes to the end: the order is that of the commits.
@@ -47,7 +49,7 @@ class MemoryStore:
             self._undelivered[judgement.component] = judgement
             if judgement.transition is Transition.DIED:
                 self._records.pop(judgement.component, None)
-        return self.checkpoint(records)
+        return self.checkpoint(records).addCallback(lambda _: True)
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
         """Keep records."""

@@ -53,6 +53,8 @@ class SqliteStore:
     """
 
     durable = True
+    shared = False
+    gather = 1.0
 
     def __init__(self, path: str, reactor: Any, observed: Callable[[], float]) -> None:
         """`reactor` runs the thread's results (`IReactorThreads`), `observed` is hbtd's clock."""
@@ -104,7 +106,7 @@ class SqliteStore:
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
-    ) -> Deferred[None]:
+    ) -> Deferred[bool]:
         """Keep judgements as not delivered, and records, in one transaction."""
 
         def work(cursor: Any, now: float) -> None:
@@ -119,7 +121,7 @@ class SqliteStore:
             cursor.executemany("DELETE FROM record WHERE component = ?", ((each,) for each in died))
             _write(cursor, now, records)
 
-        return self._write(work)
+        return self._write(work).addCallback(lambda _: True)
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
         """Keep records, and how late it is."""

@@ -97,6 +97,11 @@ class Publisher(Service):
                 self.dropped_count += 1
             self._changed.notify()
 
+    def start_over(self) -> None:
+        """Publish no more of what waits, except what Kafka was given already."""
+        with self._changed:
+            self._waiting.clear()
+
     def startService(self) -> None:
         """Connect, if there is something to connect to."""
         super().startService()

@@ -24,18 +24,24 @@ class ObservedClock:
         """`monotonic` gives seconds that never go back; `patience` the longest stand-still."""
         self._monotonic = monotonic
         self._patience = patience
-        self._ticked_at = monotonic()
+        self.ticked_at = monotonic()
+        """When it last ticked, on the clock that this is made from."""
         self._observed = 0.0
         self._standstill = 0.0
+        self._deaf = False
+        self._deaf_for = 0.0
         self.deaf_seconds = 0.0
         """How many seconds were not counted because we could not hear."""
 
     def tick(self) -> None:
         """Count the time since the last tick, as far as we could hear in it."""
         ticked_at = self._monotonic()
-        elapsed = ticked_at - self._ticked_at
-        self._ticked_at = ticked_at
-        if elapsed > _LATE:
+        elapsed = ticked_at - self.ticked_at
+        self.ticked_at = ticked_at
+        if self._deaf:
+            self._deaf_for += elapsed
+            self.deaf_seconds += elapsed
+        elif elapsed > _LATE:
             gap = elapsed - TICK
             self.deaf_seconds += gap
             self._standstill = max(self._standstill, min(gap, self._patience()))
@@ -45,10 +51,33 @@ class ObservedClock:
             self._standstill -= held
             self._observed += elapsed - held
 
+    def deafen(self, unheard: float) -> None:
+        """Count no time until `hear`: what others hear does not reach us.
+
+        `unheard` are seconds before now of which that was true already. They have been counted, and
+        time does not go back; so the clock stands still for as long once it goes again.
+        """
+        if not self._deaf:
+            self.tick()
+            self._deaf = True
+            self._standstill += unheard
+
+    def hear(self, *, patiently: bool) -> None:
+        """Count time again; `patiently`: as after a gap of our own, not at once."""
+        if self._deaf:
+            self.tick()
+            self._deaf = False
+            if patiently:
+                patience = min(self._deaf_for, self._patience())
+                self._standstill = max(self._standstill, patience)
+            self._deaf_for = 0.0
+
     def now(self) -> float:
         """Give the observed seconds since this clock was made.
 
         Between ticks no more is counted than the next tick is sure to count.
         """
-        elapsed = min(self._monotonic() - self._ticked_at, TICK)
+        if self._deaf:
+            return self._observed
+        elapsed = min(self._monotonic() - self.ticked_at, TICK)
         return self._observed + max(elapsed - self._standstill, 0.0)

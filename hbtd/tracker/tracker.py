@@ -1,7 +1,7 @@
 """The tracker: the truth about who was heard when, in memory."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from hbtd.tracker.records import Record, age_after_restart
 from hbtd.tracker.transitions import Judgement, Transition
@@ -39,8 +39,13 @@ class Tracker:
     def __init__(self, *, note_changes: bool = False) -> None:
         """With `note_changes`, `changed` says whose records are to be stored."""
         self._note_changes = note_changes
-        self.changed: set[str] = set()
-        """Who was heard since it was taken out of here; whoever stores records does that."""
+        self.changed: dict[str, float] = {}
+        """Who was heard, by `beat`, since it was taken out of here, and `stamp` at that time.
+
+        Whoever stores records takes it out.
+        """
+        self.stamp = 0.0
+        """What is noted as the time of a change; set by whoever cares."""
         self._healthy: OrderedDict[str, Component] = OrderedDict()
         self._warned: OrderedDict[str, Component] = OrderedDict()
         self._dead: set[str] = set()
@@ -57,7 +62,11 @@ class Tracker:
         """
         self.beats += 1
         if self._note_changes:
-            self.changed.add(xname)
+            self.changed[xname] = self.stamp
+        return self.heard(xname, at, timestamp, status)
+
+    def heard(self, xname: str, at: float, timestamp: str, status: str) -> Judgement | None:
+        """Do as `beat` for a heartbeat that somebody else has taken, and stores."""
         if len(timestamp) > _LONGEST_TEXT:
             timestamp = timestamp[:_LONGEST_TEXT]
         if len(status) > _LONGEST_TEXT:
@@ -118,7 +127,7 @@ class Tracker:
         self._healthy.pop(xname, None)
         self._warned.pop(xname, None)
         self._dead.discard(xname)
-        self.changed.discard(xname)
+        self.changed.pop(xname, None)
         return known
 
     def record(self, xname: str, at: float) -> Record | None:
@@ -130,6 +139,21 @@ class Tracker:
         age = at - component.last_heard
         return Record(xname, age, component.timestamp, component.status, warned)
 
+    def warned_by(self, record: Record, at: float, warntime: float, errtime: float) -> None:
+        """Note a warning that somebody else has made, as its record tells; no judgement of ours."""
+        component = self._healthy.pop(record.component, None)
+        if component is not None:
+            self._warned[record.component] = component
+        elif record.component not in self._warned:
+            self._dead.discard(record.component)
+            self._revive(record, at, warntime, errtime)
+
+    def died(self, xname: str) -> None:
+        """Note a death that somebody else has made out; no judgement of ours."""
+        self._healthy.pop(xname, None)
+        self._warned.pop(xname, None)
+        self._bury(xname)
+
     def restore(
         self,
         records: Iterable[Record],
@@ -139,16 +163,35 @@ class Tracker:
         errtime: float,
     ) -> None:
         """Take up what was stored; who has been heard already since is left as it is."""
-        # The longest silent first: the queues are in this order.
-        for record in sorted(records, key=lambda record: -record.age):
-            if record.component in self:
-                continue
-            last_heard = at - age_after_restart(record, warntime, errtime)
-            queue = self._warned if record.warned else self._healthy
-            queue[record.component] = Component(
-                last_heard, record.timestamp, self._shared(record.status)
-            )
+        for record in records:
+            if record.component not in self:
+                self._revive(record, at, warntime, errtime)
         self._dead.update(xname for xname in dead if xname not in self)
+        self.put_in_order()
+
+    def start_over(self, keep: Iterable[str]) -> None:
+        """Forget everybody but these, so that all others can be restored as they were stored."""
+        kept = {xname: self._healthy[xname] for xname in keep if xname in self._healthy}
+        self._healthy.clear()
+        self._healthy.update(kept)
+        self._warned.clear()
+        self._dead.clear()
+        self.changed = {xname: at for xname, at in self.changed.items() if xname in kept}
+
+    def put_in_order(self) -> None:
+        """Have the longest silent come first again.
+
+        They may not when what somebody else has made out was noted.
+        """
+        for queue in (self._healthy, self._warned):
+            in_order = sorted(queue.items(), key=lambda item: item[1].last_heard)
+            queue.clear()
+            queue.update(in_order)
+
+    def living(self) -> Iterator[str]:
+        """Give everybody who is not dead, the warned included."""
+        yield from self._healthy
+        yield from self._warned
 
     def __contains__(self, xname: str) -> bool:
         return xname in self._healthy or xname in self._warned or xname in self._dead
@@ -168,9 +211,15 @@ class Tracker:
         """How many components have died and not come back."""
         return len(self._dead)
 
+    def _revive(self, record: Record, at: float, warntime: float, errtime: float) -> None:
+        queue = self._warned if record.warned else self._healthy
+        last_heard = at - age_after_restart(record, warntime, errtime)
+        status = self._shared(record.status)
+        queue[record.component] = Component(last_heard, record.timestamp, status)
+
     def _bury(self, xname: str) -> None:
         self._dead.add(xname)
-        self.changed.discard(xname)
+        self.changed.pop(xname, None)
 
     def _shared(self, status: str) -> str:
         # Bounded, for the senders choose the words.

@@ -1,0 +1,136 @@
+"""What the others write, taken up: records, judgements, requests, parameters, signs of life."""
+
+from collections.abc import Callable, Sequence
+
+from twisted.logger import Logger
+
+from hbtd.etcd.messages import Event, KeyValue
+from hbtd.monitor import Monitor
+from hbtd.params import LiveParams
+from hbtd.replicas.shared_params import SharedParams
+from hbtd.store.etcd import EtcdStore
+from hbtd.store.etcd_format import FORGET, LIFE, PARAMS, PRESENCE, REQUEST, Kept, is_record
+from hbtd.tracker.records import Record
+from hbtd.tracker.transitions import Transition
+
+
+class Following:
+    """Knows what each of etcd's keys means to this replica.
+
+    What we wrote ourselves we know: a transaction of ours is known by our mark, which comes first
+    in it, and is passed over.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        number: int,
+        store: EtcdStore,
+        monitor: Monitor,
+        shared_params: SharedParams,
+        params: LiveParams,
+        elapsed: Callable[[], float],
+        before_load: Callable[[], None],
+    ) -> None:
+        """Make the one for the replica of this number; `elapsed` gives seconds."""
+        self.number = number
+        self._store = store
+        self._monitor = monitor
+        self._shared_params = shared_params
+        self._params = params
+        self._elapsed = elapsed
+        self.before_load = before_load
+        """To be called before all is read anew."""
+        self._writer = (0, 0)
+        self.present: dict[int, float] = {}
+        """When each replica that lives, this one included, last wrote something."""
+        self.alive: set[int] = set()
+        """The replicas that have a life key: of any version, and of the field's service, too."""
+
+    def load(self, items: Sequence[KeyValue], *, first: bool) -> None:
+        """Take up all that there is, instead of what we knew.
+
+        The `first` time this tells whether we join others, whose parameters count, or are alone.
+        """
+        self._store.start_over()
+        self.present.clear()
+        self.alive.clear()
+        records: list[Record] = []
+        for key, value, _, revision, _ in items:
+            if is_record(key):
+                record = self._store.read_record(key, value)
+                if record is not None:
+                    records.append(record)
+            else:
+                self._take(key, value, revision)
+        alone = not self.alive - {self.number}
+        if first and (alone or not self._shared_params.known):
+            self._shared_params.publish()
+        if first and alone and self._params.current.clear_on_gap:
+            records = []
+            self._store.clear_records().addErrback(
+                lambda failure: self._log.failure("Stored heartbeats could not be cleared", failure)
+            )
+        self._monitor.take_up(records, self._store.dead())
+
+    def tell_all(self) -> None:
+        """Have all that we know written anew."""
+        self._store.start_over()
+        self._monitor.note_all()
+        self._shared_params.publish()
+
+    def follow(self, event: Event) -> None:
+        """Take up a change."""
+        key, value, revision, _ = event
+        if key.startswith(PRESENCE):
+            self._writer = (revision, _number(key, PRESENCE))
+        if self._writer == (revision, self.number):
+            self._take_sign_of_life(key, value)
+        elif is_record(key):
+            self._take_record(key, value)
+        else:
+            kept = self._take(key, value, revision)
+            if kept is not None and kept.judgement.transition is Transition.DIED:
+                self._monitor.died_elsewhere(kept.judgement.component)
+            if key.startswith(REQUEST) and value == FORGET and self._monitor.leading:
+                self._monitor.forget(key[len(REQUEST) :].decode("utf-8", "replace"))
+
+    def _take_record(self, key: bytes, value: bytes | None) -> None:
+        if value is None:
+            self._monitor.gone(key.decode("utf-8", "replace"))
+            return
+        record = self._store.read_record(key, value)
+        if record is None:
+            return
+        if record.warned:
+            self._monitor.warned_elsewhere(record)
+        else:
+            self._monitor.heard_elsewhere(record)
+
+    def _take(self, key: bytes, value: bytes | None, revision: int) -> Kept | None:
+        """Take up a key that is no record; gives the judgement, if it is one."""
+        self._take_sign_of_life(key, value)
+        if key == PARAMS:
+            self._shared_params.saw(value, revision)
+        return self._store.saw(key, value, revision)
+
+    def _take_sign_of_life(self, key: bytes, value: bytes | None) -> None:
+        if key.startswith(PRESENCE):
+            number = _number(key, PRESENCE)
+            if value is None:
+                self.present.pop(number, None)
+            else:
+                self.present[number] = self._elapsed()
+        elif key.startswith(LIFE):
+            number = _number(key, LIFE)
+            if value is None:
+                self.alive.discard(number)
+            else:
+                self.alive.add(number)
+
+
+def _number(key: bytes, prefix: bytes) -> int:
+    """Read a replica's number; 0 for what is none."""
+    digits = key[len(prefix) :]
+    return int(digits) if digits.isdigit() and len(digits) < 20 else 0

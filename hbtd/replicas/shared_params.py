@@ -1,0 +1,99 @@
+"""One set of parameters for all replicas."""
+
+from typing import Any
+
+import orjson
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
+from hbtd.etcd.messages import Compare, Put
+from hbtd.params import PARAMETERS, LiveParams, Params
+from hbtd.store.etcd import EtcdStore
+from hbtd.store.etcd_format import PARAMS, read_params
+
+
+class SharedParams:
+    """Writes changes of our parameters to etcd, and adopts those that others have written.
+
+    A change counts here at once. It is written on top of what others have changed meanwhile: of
+    two changes of one parameter the last one to be written counts, everywhere.
+    """
+
+    _log = Logger()
+
+    def __init__(self, client: EtcdClient, store: EtcdStore, params: LiveParams) -> None:
+        self._client = client
+        self._store = store
+        self._params = params
+        # What has been changed here and is not in etcd, as texts under the names on the wire.
+        self._unwritten: dict[str, str] = {}
+        self._revision = 0
+        self._adopting = False
+        self._writing = False
+        params.on_change(self._changed)
+
+    @property
+    def known(self) -> bool:
+        """Whether there are any in etcd, as far as we know."""
+        return self._revision > 0
+
+    def publish(self) -> None:
+        """Have all our parameters be everybody's."""
+        rendered = self._params.current.rendered()
+        self._unwritten = {p.wire: rendered[p.wire] for p in PARAMETERS if not p.fixed}
+
+    def saw(self, value: bytes | None, revision: int) -> None:
+        """Take up what is in etcd; `None`: nothing."""
+        if revision <= self._revision:
+            return
+        self._revision = revision if value is not None else 0
+        stored = self._store.read(lambda _, value: read_params(value), PARAMS, value or b"{}")
+        if stored is not None:
+            self._adopt({**stored, **self._unwritten})
+
+    def write(self) -> None:
+        """Write what etcd does not have, now that it can be had."""
+        if self._unwritten and not self._writing:
+            self._writing = True
+            Deferred.fromCoroutine(self._write()).addErrback(
+                lambda failure: self._log.failure("Sharing parameters failed.", failure)
+            )
+
+    async def _write(self) -> None:
+        try:
+            while self._unwritten:
+                written = dict(self._unwritten)
+                value = orjson.dumps(self._params.current.rendered())
+                compare = Compare.mod_revision(PARAMS, self._revision)
+                result = await self._client.txn([compare], [Put(PARAMS, value)])
+                if not result.succeeded:
+                    found = await self._client.get(PARAMS)
+                    self._revision = 0
+                    if found is not None:
+                        self.saw(found.value, found.mod_revision)
+                    continue
+                self._revision = max(result.revision, self._revision)
+                for wire, text in written.items():
+                    if self._unwritten.get(wire) == text:
+                        del self._unwritten[wire]
+        except (EtcdUnavailable, EtcdRefused) as error:
+            self._log.debug("Parameters can't be shared now: {error}", error=str(error))
+        finally:
+            self._writing = False
+
+    def _adopt(self, values: dict[str, Any]) -> None:
+        self._adopting = True
+        try:
+            self._params.adopt(values)
+        finally:
+            self._adopting = False
+
+    def _changed(self, old: Params, new: Params) -> None:
+        if self._adopting:
+            return
+        before = old.rendered()
+        changes = {w: text for w, text in new.rendered().items() if text != before[w]}
+        self._unwritten.update(changes)
+        self.write()
