@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
+from hbtd.store.etcd import EtcdStore
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -50,9 +51,10 @@ class Metrics(Collector):
         for transition, count in self._monitor.judged.items():
             transitions.add_metric([transition.name.lower()], count)
         yield transitions
+        yield _gauge("leading", "Whether this replica judges.", self._monitor.leading)
         yield _gauge("sweep_seconds", "Duration of the last sweep.", self._monitor.sweep_seconds)
         yield _counter(
-            "deaf_seconds", "Seconds in which hbtd did not run.", self._observed.deaf_seconds
+            "deaf_seconds", "Seconds in which hbtd could not hear.", self._observed.deaf_seconds
         )
         yield _gauge("store_usable", "Whether the store can be used.", self._store_usable())
         yield _gauge("hsm_ready", "Whether HSM is ready.", notifier.hsm_ready)
@@ -73,10 +75,26 @@ class Metrics(Collector):
         yield _counter("kafka_dropped", "Messages lost for lack of room.", publisher.dropped_count)
 
 
-def registry(metrics: Metrics) -> CollectorRegistry:
+class EtcdMetrics(Collector):
+    """The metrics of a store on etcd."""
+
+    def __init__(self, store: EtcdStore) -> None:
+        self._store = store
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the numbers as they are now."""
+        store = self._store
+        yield _counter("store_transactions", "Transactions of etcd's.", store.transactions)
+        yield _counter("store_bytes", "Bytes of keys and values in these.", store.bytes_written)
+        yield _counter("store_skipped", "Values in etcd left alone.", store.skipped_count)
+        yield _gauge("store_requests", "Requests to the leader.", len(store.requests))
+
+
+def registry(*collectors: Collector) -> CollectorRegistry:
     """Put hbtd's metrics and those of its process into a registry of their own."""
     made = CollectorRegistry()
-    made.register(metrics)
+    for collector in collectors:
+        made.register(collector)
     ProcessCollector(registry=made)
     PlatformCollector(registry=made)
     GCCollector(registry=made)

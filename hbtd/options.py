@@ -4,7 +4,6 @@ The environment is read first, the command line wins. Spelling follows the field
 `--name=value`, `--name value` and `-name=value` are one, `--nosm` may stand alone.
 """
 
-import re
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from twisted.python.usage import Options, UsageError
 
 from hbtd import __version__
 from hbtd.logs import escaped
-from hbtd.params import HTTP_URL, PARAMETERS, SWITCH, Params
+from hbtd.params import PARAMETERS, SWITCH, Params
 
 _KV_URL = "kv_url"
 _SWITCH_WORDS = ("yes", "no", "true", "false", "on", "off", "1", "0")
@@ -78,24 +77,14 @@ class HbtdOptions(Options):
         params = Params(**given)
         if not params.kv_url:
             params = Params(**{**given, _KV_URL: self._etcd_url()})
-        self._check_kv_url(params)
+        if bool(params.kv_cert) != bool(params.kv_key):
+            raise UsageError("--kv_cert and --kv_key must be given together")
         if bool(params.tls_cert) != bool(params.tls_key):
             raise UsageError("--tls_cert and --tls_key must be given together")
         if (params.listen or not params.tls) and (params.tls_cert or params.tls_client_ca):
             instead = "--listen" if params.listen else "--tls=no"
             raise UsageError(f"{instead} leaves no use for --tls_cert, --tls_key, --tls_client_ca")
         self.params = params
-
-    def _check_kv_url(self, params: Params) -> None:
-        """See that there is such a store, and that what is said of it fits."""
-        local = params.kv_url == "mem:" or re.match("sqlite:.", params.kv_url)
-        if not local and not _is_etcd(params.kv_url):
-            raise UsageError(
-                f"--{_KV_URL}={params.kv_url!r} can't be used: it must be mem:, sqlite:PATH, or"
-                " http:// or https:// base URLs of etcd, separated by commas"
-            )
-        if bool(params.kv_cert) != bool(params.kv_key):
-            raise UsageError("--kv_cert and --kv_key must be given together")
 
     def _etcd_url(self) -> str:
         """Find etcd in the environment that Kubernetes charts set."""
@@ -118,14 +107,6 @@ class CommandLine(HbtdOptions):
         except UsageError as error:
             print(escaped(f"hbtd: {error}; see hbtd --help"), file=sys.stderr)
             raise SystemExit(2) from None
-
-
-def _is_etcd(kv_url: str) -> bool:
-    """Tell whether these are base URLs of etcd."""
-    try:
-        return bool([HTTP_URL.parse(url) for url in kv_url.split(",")])
-    except ValueError:
-        return False
 
 
 def _normalised(arguments: Sequence[str]) -> list[str]:

@@ -95,6 +95,13 @@ def _http_url(text: str) -> str:
     return text
 
 
+def _kv_url(text: str) -> str:
+    if text not in ("", "mem:") and not re.match("sqlite:.", text):
+        for url in text.split(","):
+            _http_url(url)
+    return _text(text)
+
+
 def _log_format(text: str) -> str:
     if text not in ("text", "json"):
         raise ValueError("no such format")
@@ -118,6 +125,9 @@ TELEMETRY = Kind(
     complaint="with invalid format",
 )
 HTTP_URL = Kind(_http_url, "an http:// or https:// base URL")
+KV_URL = Kind(
+    _kv_url, "mem:, sqlite:PATH, or http:// or https:// base URLs of etcd, separated by commas"
+)
 LOG_FORMAT = Kind(_log_format, "text or json")
 
 
@@ -146,7 +156,7 @@ class Params:
     errtime: int = _param(SECONDS, 30, "Seconds of silence before a node is declared dead.")
     port: int = _param(PORT, 28500, "Port to listen on.", fixed=True)
     kv_url: str = _param(
-        TEXT,
+        KV_URL,
         "https://localhost:2379",
         "Key-value store: etcd's URLs, separated by commas; sqlite:PATH, a file; mem:, memory only;"
         " empty: the etcd at ETCD_HOST and ETCD_PORT.",

@@ -34,7 +34,7 @@ from hbtd.hsm.client import HSMClient
 from hbtd.hsm.guard import GuardedAgent
 from hbtd.hsm.notifier import Notifier
 from hbtd.logs import LibraryLog
-from hbtd.metrics import Metrics, registry
+from hbtd.metrics import EtcdMetrics, Metrics, registry
 from hbtd.monitor import Monitor
 from hbtd.params import LiveParams, Params
 from hbtd.reactor import elapsed_seconds
@@ -137,7 +137,7 @@ class HbtdService(Service):
                 self.params,
                 name,
             )
-        metrics = registry(
+        metrics = [
             Metrics(
                 self.tracker,
                 observed,
@@ -145,12 +145,13 @@ class HbtdService(Service):
                 self.notifier,
                 self.publisher,
                 self.store.usable,
-            )
-        )
+            ),
+            *([EtcdMetrics(self.store)] if isinstance(self.store, EtcdStore) else []),
+        ]
         sources = HealthSources(
             self.monitor.ready, self.store.health, self.publisher.health, self.notifier.health
         )
-        health = Health(sources, metrics)
+        health = Health(sources, registry(*metrics))
         groups = (Heartbeats(self.monitor), States(self.monitor), Parameters(self.params), health)
         app = make_app(all_routes(group.routes() for group in groups), health.root_routes())
         self._site = APISite(app, reactor)
