@@ -16,6 +16,8 @@ COPY --from=build /opt/hbtd /opt/hbtd
 RUN /opt/hbtd/bin/hbtd --version && /opt/hbtd/bin/twistd --help > /dev/null
 # A container has nothing that outlives it, unless it is given a volume and a store on that.
 ENV HBTD_KV_URL=mem:
+# Nobody outside is on a container's own host: to change parameters, say by HBTD_OPERATOR_ACCESS who
+# may, for example with a file of tokens (docs/security.md).
 USER nobody
 EXPOSE 28500
 STOPSIGNAL SIGTERM

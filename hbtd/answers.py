@@ -11,7 +11,9 @@ from twisted.web.client import (
     ResponseFailed,
 )
 from twisted.web.http import PotentialDataLoss
-from twisted.web.iweb import IResponse
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
 
 _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 
@@ -25,6 +27,34 @@ class URI(URL):
     def to_uri(self) -> "URI":
         """Give it as it is."""
         return self
+
+
+@implementer(IAgent)
+class PlainAgent:
+    """An agent whose answers are taken as they come.
+
+    treq would have them compressed, and unpack without bounds whatever says that it is.
+    """
+
+    def __init__(self, agent: IAgent) -> None:
+        self._agent = agent
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """Make a request; of an answer that is compressed all the same, nothing is unpacked."""
+        plain = Headers() if headers is None else headers.copy()
+        plain.removeHeader(b"accept-encoding")
+        return self._agent.request(method, uri, plain, bodyProducer).addCallback(_unmarked)
+
+
+def _unmarked(response: IResponse) -> IResponse:
+    response.headers.removeHeader(b"content-encoding")
+    return response
 
 
 class AnswerTooLarge(Exception):

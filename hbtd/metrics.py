@@ -1,6 +1,6 @@
 """Metrics for Prometheus: read off the parts when they are asked for, so that they cost nothing."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -25,6 +25,7 @@ class Metrics(Collector):
         notifier: Notifier,
         publisher: Publisher,
         store_usable: Callable[[], bool],
+        refused: Mapping[str, int],
     ) -> None:
         self._tracker = tracker
         self._observed = observed
@@ -32,6 +33,7 @@ class Metrics(Collector):
         self._notifier = notifier
         self._publisher = publisher
         self._store_usable = store_usable
+        self._refused = refused
 
     def collect(self) -> Iterable[Metric]:
         """Read the numbers as they are now."""
@@ -73,6 +75,10 @@ class Metrics(Collector):
         )
         yield _counter("kafka_published", "Messages Kafka has taken.", publisher.published_count)
         yield _counter("kafka_dropped", "Messages lost for lack of room.", publisher.dropped_count)
+        refusals = CounterMetricFamily("hbtd_refused", "Requests refused.", labels=["reason"])
+        for reason, count in self._refused.items():
+            refusals.add_metric([reason], count)
+        yield refusals
 
 
 class EtcdMetrics(Collector):

@@ -84,6 +84,7 @@ class HbtdOptions(Options):
         if (params.listen or not params.tls) and (params.tls_cert or params.tls_client_ca):
             instead = "--listen" if params.listen else "--tls=no"
             raise UsageError(f"{instead} leaves no use for --tls_cert, --tls_key, --tls_client_ca")
+        _check_access(params)
         self.params = params
 
     def _etcd_url(self) -> str:
@@ -95,6 +96,28 @@ class HbtdOptions(Options):
                 " sqlite:PATH and mem: need neither"
             )
         return f"http://{host}:{port}"
+
+
+def _check_access(params: Params) -> None:
+    """Refuse ways of access that can't work; raises `UsageError`."""
+    asking = [
+        name
+        for name, asks in (
+            ("operator_access", bool(params.operator_ways.names)),
+            ("node_access", params.node_ways.certificates),
+        )
+        if asks
+    ]
+    if asking and not params.tls_client_ca:
+        raise UsageError(
+            f"--{asking[0]}={getattr(params, asking[0])!r} can't be used without --tls_client_ca,"
+            " nor without TLS of hbtd's own: certificates must be asked for and checked"
+        )
+    if params.operator_ways.loopback and params.listen.startswith("haproxy:"):
+        raise UsageError(
+            "--operator_access=loopback can't be used with a haproxy endpoint, where anybody can"
+            " claim to be on this host"
+        )
 
 
 class CommandLine(HbtdOptions):

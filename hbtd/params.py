@@ -14,6 +14,12 @@ from urllib.parse import urlsplit
 
 from twisted.logger import Logger
 
+from hbtd.access.ways import (
+    NodeWays,
+    OperatorWays,
+    parse_node_access,
+    parse_operator_access,
+)
 from hbtd.integers import parse_integer
 from hbtd.jsonfields import pick
 
@@ -108,6 +114,22 @@ def _log_format(text: str) -> str:
     return text
 
 
+def _operator_access(text: str) -> str:
+    parse_operator_access(text)
+    return text
+
+
+def _node_access(text: str) -> str:
+    parse_node_access(text)
+    return text
+
+
+def _name(text: str) -> str:
+    if not text:
+        raise ValueError("empty")
+    return _text(text)
+
+
 def _switch(value: bool) -> str:
     return "1" if value else "0"
 
@@ -128,6 +150,15 @@ HTTP_URL = Kind(_http_url, "an http:// or https:// base URL")
 KV_URL = Kind(
     _kv_url, "mem:, sqlite:PATH, or http:// or https:// base URLs of etcd, separated by commas"
 )
+OPERATOR_ACCESS = Kind(
+    _operator_access,
+    "loopback, token:PATH, cert:NAME[,NAME...] or any, or several of these separated by '+'",
+)
+NODE_ACCESS = Kind(
+    _node_access, "any, cert or jwt:JWKS, a path or a URL, or several of these separated by '+'"
+)
+NAME = Kind(_name, "a text in UTF-8, and not empty")
+COMPONENTS = Kind(_integer(1, _MAX), f"an integer from 1 to {_MAX}")
 LOG_FORMAT = Kind(_log_format, "text or json")
 
 
@@ -197,6 +228,44 @@ class Params:
         "Forget stored heartbeats if no other replica was alive at start.",
         fixed=True,
     )
+
+    operator_access: str = _param(
+        OPERATOR_ACCESS,
+        "loopback",
+        "Who may steer hbtd: loopback, token:PATH, cert:NAME[,NAME...], any; several: with '+'.",
+        fixed=True,
+    )
+    node_access: str = _param(
+        NODE_ACCESS,
+        "any",
+        "Who may send heartbeats: any, cert, jwt:JWKS (a path or URL); several: with '+'.",
+        fixed=True,
+    )
+    jwt_audience: str = _param(
+        NAME, "system-compute", "Audience that nodes' JWTs must be for.", fixed=True
+    )
+    jwt_require_xname: bool = _param(
+        SWITCH,
+        False,
+        "Refuse JWTs whose subject names no component; otherwise they may beat for any.",
+        fixed=True,
+    )
+    jwt_ca: str = _param(
+        TEXT, "system", "Whom to trust when the JWKS is fetched by https: as --sm_ca.", fixed=True
+    )
+    max_components: int = _param(
+        COMPONENTS, 1_000_000, "Components tracked at most; new ones get a 503 then.", fixed=True
+    )
+
+    @property
+    def operator_ways(self) -> OperatorWays:
+        """How operators are known."""
+        return parse_operator_access(self.operator_access)
+
+    @property
+    def node_ways(self) -> NodeWays:
+        """How nodes are known."""
+        return parse_node_access(self.node_access)
 
     @property
     def telemetry_address(self) -> TelemetryAddress | None:

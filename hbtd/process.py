@@ -1,6 +1,7 @@
 """hbtd as a process of its own: where its log goes, which signals it heeds, how it exits."""
 
 import os
+import resource
 import signal
 from collections.abc import Mapping
 
@@ -11,6 +12,9 @@ from twisted.python.failure import Failure
 from hbtd.logs import error_stream, escaped, observer
 from hbtd.params import Params
 from hbtd.service import HbtdService, StartupError
+
+_MOST_FILES = 1_048_576
+"""Open files that are asked for where there is no limit; the kernel's own default."""
 
 _log = Logger()
 
@@ -58,7 +62,8 @@ class _Process(HbtdService):
         """Take the signals, then start: who reads that we serve may end us.
 
         SIGTERM and SIGINT end us in good order, with exit status 0; a second one at once. twistd
-        would have the process die of the signal in the end.
+        would have the process die of the signal in the end. SIGHUP has certificates, keys and
+        tokens read again.
         """
 
         def end(number: int, frame: object) -> None:
@@ -66,6 +71,24 @@ class _Process(HbtdService):
                 signal.signal(each, signal.SIG_DFL)
             self._reactor.callFromThread(self._reactor.stop)
 
+        def reload(number: int, frame: object) -> None:
+            self._reactor.callFromThread(self.reload)
+
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
+        signal.signal(signal.SIGHUP, reload)
+        _raise_open_files()
         super().startService()
+
+
+def _raise_open_files() -> None:
+    """Let this process have as many files open as it may: each connection is one."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if most == resource.RLIM_INFINITY else most
+    if wanted > before != resource.RLIM_INFINITY:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+        except (OSError, ValueError) as error:
+            _log.warn("The limit of open files can't be raised: {error}", error=str(error))
+    now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _log.info("Up to {now} files, connections included, can be open at once.", now=now)

@@ -24,7 +24,10 @@ from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from hbtd import __version__
+from hbtd.access.service import Access, AccessUnusable
+from hbtd.answers import PlainAgent
 from hbtd.api.app import APISite, all_routes, make_app
+from hbtd.api.guard import Guard
 from hbtd.api.health import Health, HealthSources
 from hbtd.api.heartbeats import Heartbeats
 from hbtd.api.params import Parameters
@@ -39,13 +42,14 @@ from hbtd.monitor import Monitor
 from hbtd.params import LiveParams, Params
 from hbtd.reactor import elapsed_seconds
 from hbtd.replicas.replica import Replica
+from hbtd.rotation import ServedCertificate, serve_files, serve_identity
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.memory import MemoryStore
 from hbtd.store.sqlite import SqliteStore, StoreDamaged
 from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.publisher import KafkaFactory, Publisher
-from hbtd.tls import TLSUnusable, client_policy, ephemeral_identity, load_identity, server_options
+from hbtd.tls import TLSUnusable, client_policy, ephemeral_identity, load_identity
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
@@ -97,12 +101,17 @@ class HbtdService(Service):
         user_agent = f"hbtd/{__version__} ({socket.gethostname()})"
         etcd = self._etcd_client(params, user_agent)
         self.store = _make_store(params.kv_url, reactor, observed, etcd)
-        self.tracker = Tracker(note_changes=self.store.durable)
+        self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
         pool = HTTPConnectionPool(reactor)
         self._pools.append(pool)
         with _naming("--sm_ca", params.sm_ca):
-            agent = Agent(reactor, client_policy(params.sm_ca), pool=pool)
+            agent = PlainAgent(Agent(reactor, client_policy(params.sm_ca), pool=pool))
         self._endpoint, tls = self._make_endpoint(params)
+        try:
+            self.access = Access(params, reactor, tls)
+        except AccessUnusable as error:
+            raise StartupError(str(error)) from error
+        guard = Guard(self.access.gate, self.access.peers, self.access.complaints)
         self.notifier = Notifier(
             reactor,
             HSMClient(
@@ -145,6 +154,7 @@ class HbtdService(Service):
                 self.notifier,
                 self.publisher,
                 self.store.usable,
+                self.access.complaints.counts,
             ),
             *([EtcdMetrics(self.store)] if isinstance(self.store, EtcdStore) else []),
         ]
@@ -152,7 +162,12 @@ class HbtdService(Service):
             self.monitor.ready, self.store.health, self.publisher.health, self.notifier.health
         )
         health = Health(sources, registry(*metrics))
-        groups = (Heartbeats(self.monitor), States(self.monitor), Parameters(self.params), health)
+        groups = (
+            Heartbeats(self.monitor, guard),
+            States(self.monitor),
+            Parameters(self.params, guard),
+            health,
+        )
         app = make_app(all_routes(group.routes() for group in groups), health.root_routes())
         self._site = APISite(app, reactor)
         # Both kinds know their connections, which an orderly end takes.
@@ -182,14 +197,17 @@ class HbtdService(Service):
             policy = client_policy(params.kv_ca or "system", identity)
         agent = Agent(self._reactor, policy, connectTimeout=_ETCD_TIMEOUT / 2, pool=pool)
         endpoints = params.kv_url.split(",")
-        return EtcdClient(HTTPClient(agent), self._reactor, endpoints, _ETCD_TIMEOUT, user_agent)
+        http = HTTPClient(PlainAgent(agent))
+        return EtcdClient(http, self._reactor, endpoints, _ETCD_TIMEOUT, user_agent)
 
     def _may_tell(self) -> bool:
         """Whether HSM is ours to tell of anything."""
         return self.replica is None or self.replica.leadership.held
 
-    def _make_endpoint(self, params: Params) -> tuple[IStreamServerEndpoint, Any]:
-        """Find out where to listen, and with which TLS options, if any."""
+    def _make_endpoint(
+        self, params: Params
+    ) -> tuple[IStreamServerEndpoint, ServedCertificate | None]:
+        """Find out where to listen, and with which certificate, if any."""
         if params.listen:
             with _naming("--listen", params.listen):
                 return serverFromString(self._reactor, params.listen), None
@@ -201,17 +219,20 @@ class HbtdService(Service):
         if not params.tls:
             return endpoint, None
         if params.tls_cert:
-            with _naming("--tls_cert, --tls_key", params.tls_cert):
-                identity = load_identity(params.tls_cert, params.tls_key)
-        else:
-            identity = ephemeral_identity()
-            _log.info(
-                "No certificate given: serving a self-signed one made just now,"
-                " SHA-256 fingerprint {fingerprint}.",
-                fingerprint=identity.fingerprint,
-            )
+            with _naming("--tls_cert, --tls_key, --tls_client_ca", params.tls_cert):
+                return endpoint, serve_files(params.tls_cert, params.tls_key, params.tls_client_ca)
+        identity = ephemeral_identity()
+        _log.info(
+            "No certificate given: serving a self-signed one made just now,"
+            " SHA-256 fingerprint {fingerprint}.",
+            fingerprint=identity.fingerprint,
+        )
         with _naming("--tls_client_ca", params.tls_client_ca):
-            return endpoint, server_options(identity, params.tls_client_ca)
+            return endpoint, serve_identity(identity, params.tls_client_ca)
+
+    def reload(self) -> None:
+        """Read certificates, keys and tokens again; what can't be used leaves the old in place."""
+        self.access.reload()
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application, and have it log our way."""
@@ -243,11 +264,12 @@ class HbtdService(Service):
         self._starting = Deferred.fromCoroutine(self._start()).addErrback(self._start_failed)
 
     async def _start(self) -> None:
-        self.notifier.startService()
-        self.publisher.startService()
         if self.replica is None:
             await self.store.open()
-        else:
+        self.access.startService()
+        self.notifier.startService()
+        self.publisher.startService()
+        if self.replica is not None:
             self.replica.startService()
             await self.replica.ready(_ETCD_PATIENCE)
         await self.monitor.start()
@@ -290,6 +312,8 @@ class HbtdService(Service):
         self._starting.cancel()
         self.monitor.stop_sweeping()
         await self._stop_listening()
+        if self.access.running:
+            await self.access.stopService()
         await self.monitor.stop()
         await gatherResults([self.notifier.stopService(), self.publisher.stopService()])
         if self.replica is not None:

@@ -1,10 +1,12 @@
-"""TLS: certificates to serve with, and whom to trust."""
+"""TLS: certificates to serve and to present, and whom to trust."""
 
 import socket
 from datetime import datetime, timedelta, timezone
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -13,19 +15,23 @@ from OpenSSL import SSL, crypto
 from twisted.internet.abstract import isIPAddress
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import (
+    AcceptableCiphers,
     Certificate,
     CertificateOptions,
     TLSVersion,
+    optionsForClientTLS,
+    platformTrust,
     trustRootFromCertificates,
 )
 from twisted.protocols.tls import TLSMemoryBIOProtocol
-from twisted.web.client import BrowserLikePolicyForHTTPS
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 _EPHEMERAL_LIFETIME = timedelta(days=825)
 """How long a certificate made at start is good: longer than any process should run."""
 
+_CIPHERS = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
+"""What TLS 1.2 is spoken with: forward secret and authenticated, as all of TLS 1.3 is."""
 
 _SigningKey = (
     rsa.RSAPrivateKey
@@ -51,12 +57,23 @@ class Identity:
         """The certificate's SHA-256 fingerprint, as openssl writes it."""
         return self.chain[0].fingerprint(hashes.SHA256()).hex(":").upper()
 
+    @property
+    def expires(self) -> datetime:
+        """When the first certificate of the chain ends to be good."""
+        return min(each.not_valid_after_utc for each in self.chain)
+
+    def arguments(self) -> dict[str, Any]:
+        """Give what `CertificateOptions` needs to present it."""
+        own, *others = self.chain
+        return {"privateKey": self.key, "certificate": own, "extraCertChain": others}
+
 
 def load_identity(cert_path: str, key_path: str) -> Identity:
-    """Read a PEM chain, the server's own certificate first, and its PEM key.
+    """Read a PEM chain, the certificate to present first, and its PEM key.
 
     Raises `TLSUnusable` when a file can't be read or does not hold what it should, when the two do
-    not belong together, or when the certificate has expired.
+    not belong together, when a certificate has expired or is not good yet, or when one of the
+    chain has nothing to do with those before it.
     """
     chain = _load_certificates(cert_path)
     try:
@@ -67,10 +84,19 @@ def load_identity(cert_path: str, key_path: str) -> Identity:
         raise TLSUnusable(f"{key_path} holds a key that is neither RSA, ECDSA nor EdDSA")
     if key.public_key() != chain[0].public_key():
         raise TLSUnusable(f"{key_path} is not the key of the certificate in {cert_path}")
-    expiry = chain[0].not_valid_after_utc
-    if expiry < datetime.now(timezone.utc):
-        raise TLSUnusable(f"the certificate in {cert_path} has expired on {expiry:%Y-%m-%d}")
     identity = Identity(chain, key)
+    now = datetime.now(timezone.utc)
+    if identity.expires < now:
+        expiry = f"{identity.expires:%Y-%m-%d}"
+        raise TLSUnusable(f"a certificate in {cert_path} has expired on {expiry}")
+    begin = max(each.not_valid_before_utc for each in chain)
+    if begin > now:
+        raise TLSUnusable(f"a certificate in {cert_path} is not good before {begin:%Y-%m-%d}")
+    for number, issuer in enumerate(chain[1:], 1):
+        if not any(_issued(issuer, each) for each in chain[:number]):
+            raise TLSUnusable(
+                f"certificate {number + 1} in {cert_path} has issued none of those before it"
+            )
     try:
         server_options(identity)
     except SSL.Error as error:
@@ -103,19 +129,16 @@ def ephemeral_identity() -> Identity:
 
 
 def server_options(identity: Identity, client_ca_path: str = "") -> CertificateOptions:
-    """Make what TLS connections are served with: 1.2 or newer.
+    """Make what TLS connections are served with: 1.2 or newer, forward secret.
 
     With a bundle of authorities, clients may present certificates; one that none of these signed
     is refused. Raises `TLSUnusable`.
     """
-    own, *others = identity.chain
-    # pyOpenSSL takes cryptography's objects and deprecates its own, which Twisted still names.
     options = CertificateOptions(
-        privateKey=identity.key,  # type: ignore[arg-type]
-        certificate=own,  # type: ignore[arg-type]
-        extraCertChain=others,  # type: ignore[arg-type]
         raiseMinimumTo=TLSVersion.TLSv1_2,
+        acceptableCiphers=_CIPHERS,
         acceptableProtocols=[b"http/1.1"],
+        **identity.arguments(),
     )
     options.getContext()  # makes it, and fails if it can't be made
     if client_ca_path:
@@ -133,29 +156,53 @@ def server_options(identity: Identity, client_ca_path: str = "") -> CertificateO
 
 
 def client_policy(trust: str, identity: Identity | None = None) -> IPolicyForHTTPS:
-    """Make the policy by which an https peer is trusted.
+    """Make the policy by which an https peer is trusted, and which certificate it is shown.
 
     `system`: what the system trusts; `insecure`: anybody; else the path of a PEM bundle of
     authorities. Raises `TLSUnusable`.
     """
     if trust == "insecure":
-        return TrustAnybody()
+        return TrustAnybody(identity)
     if trust == "system":
-        return BrowserLikePolicyForHTTPS()
+        return TrustAuthorities(platformTrust(), identity)
     authorities = [
         Certificate(crypto.X509.from_cryptography(each)) for each in _load_certificates(trust)
     ]
-    return BrowserLikePolicyForHTTPS(trustRootFromCertificates(authorities))
+    return TrustAuthorities(trustRootFromCertificates(authorities), identity)
+
+
+def _presenting(identity: Identity | None) -> dict[str, Any]:
+    """Give what makes options of a client that presents a certificate, if it has one."""
+    return {
+        "raiseMinimumTo": TLSVersion.TLSv1_2,
+        **(identity.arguments() if identity is not None else {}),
+    }
+
+
+@implementer(IPolicyForHTTPS)
+class TrustAuthorities:
+    """Trusts whom some authorities vouch for, under their name."""
+
+    def __init__(self, root: Any, identity: Identity | None = None) -> None:
+        """`root` is what Twisted's `trustRoot` takes."""
+        self._root = root
+        self._identity = identity
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
+        """Make connections to this host."""
+        return optionsForClientTLS(
+            hostname.decode("ascii"),
+            trustRoot=self._root,
+            extraCertificateOptions=_presenting(self._identity),
+        )
 
 
 @implementer(IPolicyForHTTPS, IOpenSSLClientConnectionCreator)
 class TrustAnybody:
     """Encrypts, without asking to whom."""
 
-    def __init__(self) -> None:
-        self._context = CertificateOptions(
-            verify=False, raiseMinimumTo=TLSVersion.TLSv1_2
-        ).getContext()
+    def __init__(self, identity: Identity | None = None) -> None:
+        self._context = CertificateOptions(verify=False, **_presenting(identity)).getContext()
         self._hostname: bytes | None = None
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
@@ -170,6 +217,14 @@ class TrustAnybody:
         if self._hostname and not isIPAddress(self._hostname.decode("ascii")):
             connection.set_tlsext_host_name(self._hostname)
         return connection
+
+
+def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _read(path: str) -> bytes:

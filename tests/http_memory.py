@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from hbtd.api.app import APISite, make_app
+from hbtd.api.guard import Guard
 from hbtd.api.heartbeats import Heartbeats
 from hbtd.api.params import Parameters
 from hbtd.api.states import States
@@ -53,7 +54,7 @@ ROUTES: Mapping[str, Sequence[str]] = {
 
 PATHS = tuple(prefix + path for prefix in PREFIXES for path in ROUTES)
 
-_PEER = IPv4Address("TCP", "192.0.2.1", 40000)
+_PEER = IPv4Address("TCP", "127.0.0.1", 40000)
 _HEAD = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9]) [ -~]*\r\n((?:[!-9;-~]+: [ -~]*\r\n)*)\r\n")
 
 
@@ -138,9 +139,10 @@ BEAT = encode_request("POST", "/hmi/v1/heartbeat", HEARTBEAT)
 class Connection:
     """A client's connection to a factory, in memory."""
 
-    def __init__(self, factory: Any) -> None:
-        self.transport = StringTransport(peerAddress=_PEER)
-        self._protocol = factory.buildProtocol(_PEER)
+    def __init__(self, factory: Any, transport: StringTransport | None = None) -> None:
+        """Connect, from this host unless the transport says otherwise."""
+        self.transport = transport or StringTransport(peerAddress=_PEER)
+        self._protocol = factory.buildProtocol(self.transport.getPeer())
         self._protocol.makeConnection(self.transport)
         self._over = False
         # The site's own reactor, which has to go round for the site to go on.
@@ -185,9 +187,10 @@ def loopback_request(
     path: str,
     body: object = b"",
     headers: Mapping[str, str] | None = None,
+    transport: StringTransport | None = None,
 ) -> Response:
     """Make a request to a factory on a connection of its own, which must stay open."""
-    connection = Connection(factory)
+    connection = Connection(factory, transport)
     connection.send(encode_request(method, path, body, headers))
     (response,) = parse_responses(connection.received(), [method])
     if connection.closed:
@@ -209,20 +212,25 @@ class APITestCase(TestCase):
 
     def setUp(self):
         """Start the service."""
+        self.begin()
+
+    def begin(self, **options: Any) -> None:
+        """Start a service with further options, in the place of any that runs."""
         self.reactor = MemoryReactor()
-        params = Params(kv_url="mem:", nosm=True, use_telemetry=False, tls=False)
+        options.update(kv_url="mem:", nosm=True, use_telemetry=False, tls=False)
+        params = Params(**options)
         self.service = HbtdService(params, self.reactor, connect_kafka=self.connect_kafka)
         self.service.startService()
-        self.addCleanup(self._end)
+        self.addCleanup(self._end, self.service, self.reactor)
         self.factory: Any = self.reactor.tcpServers[0][1]
 
     def connect_kafka(self, address: TelemetryAddress) -> Any:
         """Be the Kafka that can't be reached; called in a thread."""
         raise OSError("no Kafka here")
 
-    def _end(self) -> Deferred[None]:
-        ended = self.service.stopService()
-        self.reactor.pump([0.2] * 20)
+    def _end(self, service: HbtdService, reactor: MemoryReactor) -> Deferred[None]:
+        ended = service.stopService()
+        reactor.pump([0.2] * 20)
         return ended
 
     def connect(self) -> Connection:
@@ -285,7 +293,13 @@ class TimedAPITestCase(APITestCase):
         )
         self.monitor.startService()
         self.addCleanup(self._stop_monitor)
-        handlers = (Heartbeats(self.monitor), States(self.monitor), Parameters(service.params))
+        access = service.access
+        guard = Guard(access.gate, access.peers, access.complaints)
+        handlers = (
+            Heartbeats(self.monitor, guard),
+            States(self.monitor),
+            Parameters(service.params, guard),
+        )
         routes = [route for each in handlers for route in each.routes()]
         self.factory = APISite(make_app(routes), self.reactor)
 

@@ -39,6 +39,12 @@ OURS = {
     "Listen": "",
     "Log_format": "text",
     "Clear_on_gap": "0",
+    "Operator_access": "loopback",
+    "Node_access": "any",
+    "Jwt_audience": "system-compute",
+    "Jwt_require_xname": "0",
+    "Jwt_ca": "system",
+    "Max_components": "1000000",
 }
 """Those of the other options."""
 

@@ -4,19 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import (
-    Certificate,
-    KeyPair,
-    PrivateCertificate,
-    optionsForClientTLS,
-)
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.iweb import IPolicyForHTTPS
 from twisted.web.server import Site
-from zope.interface import implementer
 
 from hbtd.etcd import gateway
 from hbtd.etcd.client import EtcdClient
@@ -28,7 +19,7 @@ from hbtd.etcd.errors import (
     error_in,
 )
 from hbtd.etcd.messages import Put
-from hbtd.tls import client_policy
+from hbtd.tls import client_policy, load_identity
 from tests.certificates import make_identity, write_identity
 from tests.etcd_running import ClientTestCase, FakeGateway, OwnEtcdTestCase, needs_etcd
 from tests.etcd_server import EtcdCluster, ServerTLS
@@ -167,24 +158,6 @@ class ClusterTests(ClientTestCase):
                 return
 
 
-@implementer(IPolicyForHTTPS)
-class WithCertificate:
-    """Trusts an authority and shows a certificate of its own."""
-
-    def __init__(self, ca: Path, cert: Path, key: Path) -> None:
-        self._trust = Certificate.loadPEM(ca.read_bytes())
-        own = Certificate.loadPEM(cert.read_bytes())
-        pair = KeyPair.load(key.read_bytes(), 1)
-        self._own = PrivateCertificate.fromCertificateAndKeyPair(own, pair)
-
-    def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
-        """Make connections to this host."""
-        creator: IOpenSSLClientConnectionCreator = optionsForClientTLS(
-            hostname.decode("ascii"), self._trust, self._own
-        )
-        return creator
-
-
 class TLSTests(OwnEtcdTestCase):
     """Both sides of https want to know whom they talk to."""
 
@@ -198,17 +171,19 @@ class TLSTests(OwnEtcdTestCase):
         other_cert, other_key = write_identity(make_identity("me", stranger), folder / "other")
         etcd = await self.start(tls=ServerTLS(cert, key, ca))
 
-        policy = WithCertificate(ca, cert, key)
+        policy = client_policy(str(ca), load_identity(str(cert), str(key)))
         good = self.connect(etcd.address, policy=policy)
         await good.put(b"key", b"value")
         lease = await good.grant(60)
         await good.unlock(await good.lock(b"lock", lease, wait=5))
         self.assertIn("value", await deferToThread(etcd.etcdctl, "get", "key"))
 
-        wrong = self.connect(etcd.address, policy=WithCertificate(other_ca, cert, key))
+        mistaken = client_policy(str(other_ca), load_identity(str(cert), str(key)))
+        wrong = self.connect(etcd.address, policy=mistaken)
         error = await self.unavailable(wrong.get(b"key"))
         self.assertIn("certificate verify failed", str(error))
-        wrong = self.connect(etcd.address, policy=WithCertificate(ca, other_cert, other_key))
+        unknown = client_policy(str(ca), load_identity(str(other_cert), str(other_key)))
+        wrong = self.connect(etcd.address, policy=unknown)
         self.assertIn("certificate", str(await self.unavailable(wrong.get(b"key"))))
         without = self.connect(etcd.address, policy=client_policy(str(ca)))
         self.assertIn("certificate", str(await self.unavailable(without.get(b"key"))))

@@ -2,6 +2,7 @@
 
 import re
 from importlib.resources import files
+from pathlib import Path
 
 import orjson
 from openapi_schema_validator import OAS31Validator
@@ -16,6 +17,7 @@ from hbtd.api.params import Parameters
 from hbtd.api.states import States
 from hbtd.params import PARAMETERS, Params
 from tests.http_memory import HEARTBEAT, PREFIXES, XNAME, APITestCase
+from tests.issuer import Issuer, bearer
 
 DOCUMENT = orjson.loads(files("hbtd.api").joinpath("openapi.json").read_bytes())
 
@@ -70,9 +72,9 @@ class DocumentTests(SynchronousTestCase):
         nothing = None
         sources = HealthSources(bool, str, str, str)
         groups = (
-            Heartbeats(nothing),  # type: ignore[arg-type]  # nobody is going to ask
+            Heartbeats(nothing, nothing),  # type: ignore[arg-type]  # nobody is going to ask
             States(nothing),  # type: ignore[arg-type]
-            Parameters(nothing),  # type: ignore[arg-type]
+            Parameters(nothing, nothing),  # type: ignore[arg-type]
             Health(sources, nothing),  # type: ignore[arg-type]
         )
         routes = [route for group in groups for route in group.routes()]
@@ -174,6 +176,36 @@ class AnswerTests(APITestCase):
             ("PATCH", "/params", 2**22),
         ):
             self.assertEqual(self.check(method, path, b"x" * (size + 1)).status, 413)
+
+    def test_refusals(self):
+        """Answers to those who may not, or don't say who they are, are as documented."""
+        beat = ("POST", "/hmi/v1/heartbeat", HEARTBEAT)
+        patch = ("PATCH", "/hmi/v1/params", {"Warntime": "11"})
+        shown = DOCUMENT["components"]["responses"]
+        jwks, tokens = Path(self.mktemp()).resolve(), Path(self.mktemp()).resolve()
+        Issuer().publish(jwks)
+        tokens.write_text("a-token-of-operators")
+        tokens.chmod(0o600)
+        neighbour = bearer(Issuer().token("x1000c0s0b0n1"))
+        for name, (method, path, body), headers in (
+            ("Unauthenticated", beat, {}),
+            ("NotOwn", beat, neighbour),
+            ("NoRoom", beat, bearer(Issuer().token(XNAME))),
+            ("OperatorUnknown", patch, {}),
+            ("NotOperator", patch, neighbour),
+        ):
+            self.begin(
+                node_access=f"jwt:{jwks}",
+                operator_access=f"token:{tokens}",
+                max_components=1,
+            )
+            self.service.tracker.beat("x0c0s0b0n0", 0, "t", "up")
+            answer = self.request(method, path, body, headers)
+            documented = shown[name]
+            content = documented["content"]["application/problem+json"]
+            self.assertEqual(answer.json(), content["example"], name)
+            for header, described in documented.get("headers", {}).items():
+                self.assertEqual(answer.headers[header.lower()], described["example"])
 
     def test_not_ready(self):
         """The answer of a service that is not ready is as documented."""

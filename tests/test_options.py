@@ -44,6 +44,20 @@ SAMPLES: dict[str, dict[str, object]] = {
     "listen": {"tcp:80:interface=::1": "tcp:80:interface=::1"},
     "log_format": {"json": "json"},
     "clear_on_gap": {"1": True, "yes": True},
+    "operator_access": {
+        "any": "any",
+        "token:/etc/hbtd/tokens": "token:/etc/hbtd/tokens",
+        "loopback+cert:ops,root+token:a+b": "loopback+cert:ops,root+token:a+b",
+    },
+    "node_access": {
+        "cert": "cert",
+        "jwt:/etc/hbtd/jwks.json": "jwt:/etc/hbtd/jwks.json",
+        "cert+jwt:https://spire.example/keys": "cert+jwt:https://spire.example/keys",
+    },
+    "jwt_audience": {"hbtd": "hbtd"},
+    "jwt_require_xname": {"yes": True},
+    "jwt_ca": {"insecure": "insecure", "/etc/ca.pem": "/etc/ca.pem"},
+    "max_components": {"10": 10, "0x10": 16},
 }
 # For every option that is choosy, what it won't have.
 BAD = {
@@ -62,6 +76,18 @@ BAD = {
     "tls": ["", "perhaps"],
     "log_format": ["", "xml", "JSON"],
     "clear_on_gap": ["", "2"],
+    "operator_access": [
+        *("", "nobody", "token", "token:", "cert", "cert:", "cert:a,,b", "any:x", "loopback:1"),
+        *("loopback+loopback", "loopback+", "+any", "token:a+token:b", "Loopback", "jwt:x"),
+    ],
+    "node_access": [
+        *("", "nobody", "jwt", "jwt:", "cert:x", "any:", "cert+cert", "token:x"),
+        *("jwt:ftp://x/y", "jwt:https://", "jwt:https://u@h/x", "jwt:https://h:0/x"),
+        "jwt:https://h/x#y",
+    ],
+    "jwt_audience": [""],
+    "jwt_require_xname": ["", "2"],
+    "max_components": ["", "0", "-1", "many"],
 }
 # What must be given together with an option.
 PARTNERS = {
@@ -69,6 +95,8 @@ PARTNERS = {
     "tls_key": ["--tls_cert=c.pem"],
     "kv_cert": ["--kv_key=k.pem"],
     "kv_key": ["--kv_cert=c.pem"],
+    "operator_access": ["--tls_client_ca=ca.pem"],
+    "node_access": ["--tls_client_ca=ca.pem"],
 }
 
 
@@ -336,3 +364,29 @@ class CommandLineTests(SynchronousTestCase):
         """`--version` says which hbtd this is."""
         status, out, err = self.run_with("--version")
         self.assertEqual((status, out, err), (0, f"hbtd {__version__}\n", ""))
+
+
+class AccessTests(OptionsTestCase):
+    """Ways of access that can't work are refused."""
+
+    def test_certificates(self):
+        """Certificates need an authority, and so TLS of hbtd's own."""
+        for option in ("--operator_access=loopback+cert:ops", "--node_access=cert"):
+            self.params(MEMORY, option, "--tls_client_ca=ca.pem")
+            for others in ((), ("--tls=no",), ("--listen=tcp:80",)):
+                said = self.refusal(MEMORY, option, *others)
+                self.assertIn(option.partition("=")[0], said)
+                self.assertIn("--tls_client_ca", said)
+            self.refusal(MEMORY, option, "--tls=no", "--tls_client_ca=ca.pem")
+
+    def test_tokens(self):
+        """Tokens do without: a gateway may have ended TLS."""
+        for option in ("--operator_access=token:tokens", "--node_access=jwt:jwks.json"):
+            for others in ((), ("--tls=no",), ("--listen=tcp:80",)):
+                self.params(MEMORY, option, *others)
+
+    def test_haproxy(self):
+        """Where anybody can say where they come from, nobody is trusted for being here."""
+        said = self.refusal(MEMORY, "--listen=haproxy:tcp:80")
+        self.assertIn("--operator_access=loopback", said)
+        self.params(MEMORY, "--listen=haproxy:tcp:80", "--operator_access=any")

@@ -83,6 +83,12 @@ class RenderingTests(SynchronousTestCase):
                 ("Listen", ""),
                 ("Log_format", "text"),
                 ("Clear_on_gap", "0"),
+                ("Operator_access", "loopback"),
+                ("Node_access", "any"),
+                ("Jwt_audience", "system-compute"),
+                ("Jwt_require_xname", "0"),
+                ("Jwt_ca", "system"),
+                ("Max_components", "1000000"),
             ],
         )
 

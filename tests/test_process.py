@@ -193,6 +193,24 @@ class RefusalTests(TestCase):
         said = await self.refused(f"--tls_cert={cert}", f"--tls_key={key}", status=2)
         self.assertIn(f"{key} is not the key of the certificate in {cert}", said)
 
+    async def test_access_files(self) -> None:
+        """Files of tokens and keys that are not there, or are none, are named."""
+        empty = Path(self.mktemp()).resolve()
+        empty.write_bytes(b"")
+        for option, path, why in (
+            ("operator_access=token", "/nowhere/tokens", "can't be read: No such file"),
+            ("operator_access=token", empty, "holds no token"),
+            ("node_access=jwt", "/nowhere/jwks.json", "can't be read: No such file"),
+            ("node_access=jwt", empty, "can't be used: it is not JSON"),
+        ):
+            said = await self.refused(f"--{option}:{path}", status=2)
+            self.assertIn(f"--{option.partition('=')[0]}: {path} {why}", said)
+
+    async def test_access_impossible(self) -> None:
+        """A way of access that can't work is refused."""
+        said = await self.refused("--node_access=cert", "--tls=no", status=2)
+        self.assertIn("--node_access='cert' can't be used without --tls_client_ca", said)
+
     async def test_endpoint_unknown(self) -> None:
         """An endpoint that Twisted doesn't know is refused."""
         said = await self.refused("--listen=carrier-pigeon:7", status=2)

@@ -1,4 +1,4 @@
-"""TLS: what is served, on real sockets, and what is said of files that can't be used."""
+"""TLS: what is served and presented, on real sockets."""
 
 import hashlib
 import socket
@@ -11,26 +11,22 @@ from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
-    NoEncryption,
-    PrivateFormat,
 )
 from treq.client import HTTPClient
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from hbtd.tls import (
     Identity,
-    TLSUnusable,
     client_policy,
     ephemeral_identity,
     load_identity,
@@ -93,6 +89,20 @@ class Page(Resource):
 
     def render(self, request: object) -> bytes:
         """Say it."""
+        return b"hello"
+
+
+class Presented(Page):
+    """The same, noting by common name which certificates it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str | None] = []
+
+    def render(self, request: Any) -> bytes:
+        """Say it."""
+        shown = request.channel.transport.getPeerCertificate()
+        self.names.append(None if shown is None else shown.get_subject().CN)
         return b"hello"
 
 
@@ -171,6 +181,19 @@ class ServerTests(HandshakeTestCase):
                 context.minimum_version = context.maximum_version = old
             # It is the server that says so.
             self.assertIn("ALERT_PROTOCOL_VERSION", await self.refused(context))
+
+    async def test_ciphers(self) -> None:
+        """With TLS 1.2 every suite is forward secret and authenticated; no other is to be had."""
+        for key in (RSA_KEY, ec.generate_private_key(ec.SECP256R1())):
+            self.serve(issue(key))
+            context = self.client()
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            for suites in ("ECDHE+AESGCM", "ECDHE+CHACHA20"):
+                context.set_ciphers(suites)
+                await self.connect(context)
+            for suites in ("kRSA", "DHE", "ECDHE+AES:!AESGCM", "AESCCM", "ECDHE+SHA384:!AESGCM"):
+                context.set_ciphers(f"{suites}:@SECLEVEL=0")
+                await self.refused(context)
 
     async def test_keys(self) -> None:
         """Keys may be RSA, ECDSA or EdDSA; they are read from files and served."""
@@ -276,10 +299,12 @@ class PolicyTests(HandshakeTestCase):
         self.identity = make_identity("localhost")
         self.serve(self.identity, site=Site(Page()))
 
-    async def get(self, trust: str, host: str = "localhost") -> None:
+    async def get(
+        self, trust: str, host: str = "localhost", identity: Identity | None = None
+    ) -> None:
         """Make a request; fails with `ResponseNeverReceived`."""
         pool = HTTPConnectionPool(reactor, persistent=False)
-        client = HTTPClient(Agent(reactor, client_policy(trust), pool=pool))
+        client = HTTPClient(Agent(reactor, client_policy(trust, identity), pool=pool))
         response = await client.get(f"https://{host}:{self.port}/")
         self.assertEqual(await response.text(), "hello")
 
@@ -307,86 +332,17 @@ class PolicyTests(HandshakeTestCase):
             alone, _ = self.write(identity, "alone")
             await self.mistrusted(alone)
 
-
-class UnusableTests(SynchronousTestCase):
-    """What can't be used is refused at start, and the file is named."""
-
-    def setUp(self):
-        self.folder = Path(self.mktemp()).resolve()
-        cert, key = write_identity(make_identity("localhost"), self.folder)
-        self.cert, self.key = str(cert), str(key)
-
-    def file(self, content: bytes) -> str:
-        """Write a file; gives its path."""
-        path = self.folder / "file.pem"
-        path.write_bytes(content)
-        return str(path)
-
-    def unusable(self, cert: str, key: str, culprit: str) -> str:
-        """See that a certificate and key are refused, in one line with the culprit's path."""
-        with self.assertRaises(TLSUnusable) as raised:
-            server_options(load_identity(cert, key)).getContext()
-        said = str(raised.exception)
-        self.assertIn(culprit, said)
-        self.assertEqual(len(said.splitlines()), 1)
-        return said
-
-    def private(self, key: Any, encryption: Any = None) -> str:
-        """Write a key to a file; gives its path."""
-        pem: bytes = key.private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()
-        )
-        return self.file(pem)
-
-    def test_missing(self):
-        """A file that is not there, or is none."""
-        for path in (str(self.folder / "missing.pem"), str(self.folder)):
-            self.unusable(path, self.key, path)
-            self.unusable(self.cert, path, path)
-            with self.assertRaisesRegex(TLSUnusable, path):
-                server_options(make_identity("localhost"), path)
-            with self.assertRaisesRegex(TLSUnusable, path):
-                client_policy(path)
-
-    def test_garbage(self):
-        """A file that does not hold what it should."""
-        pem = Path(self.cert).read_bytes()
-        key = Path(self.key).read_bytes()
-        for content in (b"", b"hello", b"\x00\xff" * 100, pem[:200], pem.replace(b"M", b"N"), key):
-            path = self.file(content)
-            self.unusable(path, self.key, path)
-            with self.assertRaisesRegex(TLSUnusable, path):
-                server_options(make_identity("localhost"), path)
-            with self.assertRaisesRegex(TLSUnusable, path):
-                client_policy(path)
-        for content in (b"", b"hello", b"\x00\xff" * 100, key[:100], pem):
-            path = self.file(content)
-            self.unusable(self.cert, path, path)
-
-    def test_mismatch(self):
-        """A key that belongs to another certificate."""
-        path = self.private(RSA_KEY)
-        self.assertIn(self.cert, self.unusable(self.cert, path, path))
-
-    def test_expired(self):
-        """A certificate that has expired."""
-        cert, key = write_identity(make_identity("localhost", days=-1), self.folder / "old")
-        self.assertIn("expired", self.unusable(str(cert), str(key), str(cert)))
-
-    def test_encrypted(self):
-        """A key that needs a passphrase; nobody is asked for it."""
-        path = self.private(make_identity("x").key, BestAvailableEncryption(b"secret"))
-        self.assertIn("unencrypted", self.unusable(self.cert, path, path))
-
-    def test_other_keys(self):
-        """A key of a kind that TLS has no use for."""
-        for key in (x25519.X25519PrivateKey.generate(), dsa.generate_private_key(2048)):
-            path = self.private(key)
-            self.unusable(self.cert, path, path)
-
-    def test_weak(self):
-        """A key that OpenSSL finds too weak to serve."""
-        cert, key = write_identity(
-            issue(rsa.generate_private_key(65537, 1024)), self.folder / "weak"
-        )
-        self.unusable(str(cert), str(key), str(self.folder / "weak"))
+    async def test_own_certificate(self) -> None:
+        """A certificate of our own is shown to the peer, with its chain, whomever we trust."""
+        root = issue(ec.generate_private_key(ec.SECP256R1()), "root", ca=True)
+        middle = issue(ec.generate_private_key(ec.SECP256R1()), "middle", root, ca=True)
+        own = issue(ec.generate_private_key(ec.SECP256R1()), "hbtd", middle)
+        self.assertEqual(len(own.chain), 2)
+        authority, _ = self.write(root, "authority")
+        page = Presented()
+        self.serve(self.identity, authority, site=Site(page))
+        trust, _ = self.write(self.identity, "server")
+        for each in ("insecure", trust):
+            await self.get(each, identity=load_identity(*self.write(own, "own")))
+            await self.get(each)
+        self.assertEqual(page.names, ["hbtd", None] * 2)

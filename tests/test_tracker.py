@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.records import Record
+from hbtd.tracker.tracker import Tracker, TrackerFull
 from hbtd.tracker.transitions import Judgement, Transition
 
 STARTED, WARNED, RESTARTED, DIED = Transition
@@ -273,6 +274,49 @@ class ModelTests(SynchronousTestCase):
                 break
         self.assertEqual(made, expected)
         self.assertEqual(in_portions.sweep(at, warntime, errtime, EVERYBODY), [])
+
+
+class FullTests(SynchronousTestCase):
+    """So many components are tracked, and no more."""
+
+    def setUp(self):
+        self.tracker = Tracker(note_changes=True, most=3)
+        for name in ("x1", "x2", "x3"):
+            self.tracker.beat(name, 0, "t", "up")
+
+    def refused(self, name: str, at: float) -> None:
+        """Beat in vain, which changes nothing."""
+        counts = (self.tracker.beats, dict(self.tracker.changed))
+        self.assertRaises(TrackerFull, self.tracker.beat, name, at, "t", "up")
+        self.assertNotIn(name, self.tracker)
+        self.assertEqual((self.tracker.beats, self.tracker.changed), counts)
+
+    def test_known(self):
+        """Who is known is heard, healthy, warned or dead; who is new is not."""
+        self.tracker.sweep(10, 10, 30, 10)
+        self.tracker.beat("x1", 11, "t", "up")
+        self.tracker.sweep(31, 10, 30, 10)
+        self.assertEqual((self.tracker.warned, self.tracker.dead), (1, 2))
+        self.refused("x4", 32)
+        for name in ("x1", "x2", "x3"):
+            self.assertIsNotNone(self.tracker.beat(name, 33, "t", "up"))
+        self.refused("x4", 34)
+
+    def test_room_again(self):
+        """Who is forgotten makes room for one."""
+        self.tracker.forget("x2")
+        self.tracker.beat("x4", 1, "t", "up")
+        self.refused("x2", 1)
+
+    def test_restored(self):
+        """What was stored is kept, even if it is more; then nobody new is taken."""
+        records = [Record(f"x{n}", 1.0, "t", "up", False) for n in range(10)]
+        tracker = Tracker(most=3)
+        tracker.restore(records, ["x100"], 0, 10, 30)
+        self.assertEqual((tracker.healthy, tracker.dead), (10, 1))
+        self.tracker = tracker
+        tracker.beat("x9", 1, "t", "up")
+        self.refused("x11", 1)
 
 
 class TransitionTests(SynchronousTestCase):

@@ -6,13 +6,16 @@ from typing import Final
 from twisted.web.server import Request
 
 from hbtd import xnames
+from hbtd.access.gate import Caller
 from hbtd.api.bodies import MAX_HEARTBEAT_BODY, read_json
+from hbtd.api.guard import Guard
 from hbtd.api.problems import Problem
 from hbtd.api.replies import Reply
 from hbtd.api.routes import Route
 from hbtd.integers import parse_integer
 from hbtd.jsonfields import pick
 from hbtd.monitor import Monitor
+from hbtd.tracker.tracker import TrackerFull
 
 _ALL_FIELDS: Final = ("Component", "Hostname", "NID", "Status", "Timestamp")
 _NAMED_FIELDS: Final = ("Status", "Timestamp")
@@ -21,8 +24,9 @@ _NAMED_FIELDS: Final = ("Status", "Timestamp")
 class Heartbeats:
     """Translates heartbeat requests for the monitor."""
 
-    def __init__(self, monitor: Monitor) -> None:
+    def __init__(self, monitor: Monitor, guard: Guard) -> None:
         self._monitor = monitor
+        self._guard = guard
 
     def routes(self) -> Sequence[Route]:
         """Tell what is answered here."""
@@ -34,25 +38,39 @@ class Heartbeats:
 
     def post(self, request: Request) -> Reply:
         """Take a heartbeat that names its component in the body."""
+        caller = self._guard.node(request)
         component, _, nid, status, timestamp = _read_fields(request, _ALL_FIELDS)
         xname = _valid(component)
         try:
             parse_integer(nid, bits=64, signed=True)
         except ValueError:
             raise Problem(400, "Invalid NID") from None
-        self._monitor.beat(xname, timestamp, status)
-        return Reply(200)
+        return self._beat(request, caller, xname, timestamp, status)
 
     def post_named(self, request: Request, xname: str) -> Reply:
         """Take a heartbeat of the component that the path names."""
+        caller = self._guard.node(request)
         status, timestamp = _read_fields(request, _NAMED_FIELDS)
-        self._monitor.beat(_valid(xname), timestamp, status)
-        return Reply(200)
+        return self._beat(request, caller, _valid(xname), timestamp, status)
 
     def delete(self, request: Request, xname: str) -> Reply:
         """Forget a component that is going away."""
-        self._monitor.forget(_valid(xname))
+        caller = self._guard.forgetter(request)
+        component = _valid(xname)
+        self._guard.check_forget(request, caller, component)
+        self._monitor.forget(component)
         return Reply(204)
+
+    def _beat(
+        self, request: Request, caller: Caller, xname: str, timestamp: str, status: str
+    ) -> Reply:
+        """Take a heartbeat that is in order, if it comes from whom it should."""
+        self._guard.check_beat(request, caller, xname)
+        try:
+            self._monitor.beat(xname, timestamp, status)
+        except TrackerFull:
+            raise self._guard.full(request) from None
+        return Reply(200)
 
 
 def _read_fields(request: Request, names: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from twisted.web.server import Request
 
 from hbtd.api.bodies import MAX_BODY, read_json
+from hbtd.api.guard import Guard
 from hbtd.api.problems import Problem
 from hbtd.api.replies import Reply, json_reply
 from hbtd.api.routes import Route
@@ -14,8 +15,9 @@ from hbtd.params import LiveParams, ParamsRefused
 class Parameters:
     """Translates requests about parameters."""
 
-    def __init__(self, params: LiveParams) -> None:
+    def __init__(self, params: LiveParams, guard: Guard) -> None:
         self._params = params
+        self._guard = guard
 
     def routes(self) -> Sequence[Route]:
         """Tell what is answered here."""
@@ -30,6 +32,7 @@ class Parameters:
 
     def patch(self, request: Request) -> Reply:
         """Change some parameters, and show all."""
+        self._guard.operator(request)
         try:
             changes = read_json(request, MAX_BODY)
         except ValueError:

@@ -17,12 +17,20 @@ PROBLEM_JSON = "application/problem+json"
 class Problem(Exception):
     """What a client did wrong: an HTTP status and a sentence that says it."""
 
-    def __init__(self, status: int, detail: str, allow: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        allow: Iterable[str] = (),
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.allow = tuple(sorted(allow))
         """The methods that would do, if that is what was wrong."""
+        self.headers = headers
+        """Further headers of the answer."""
 
 
 def method_not_allowed(allow: Iterable[str]) -> Problem:
@@ -56,5 +64,5 @@ def problem_reply(problem: Problem, instance: str) -> Reply:
         "instance": quote(instance, safe="/:@!$&'()*+,;=~", errors="surrogateescape"),
         "status": problem.status,
     }
-    headers = (("Allow", ", ".join(problem.allow)),) if problem.allow else ()
-    return Reply(problem.status, orjson.dumps(body), PROBLEM_JSON, headers)
+    allow = (("Allow", ", ".join(problem.allow)),) if problem.allow else ()
+    return Reply(problem.status, orjson.dumps(body), PROBLEM_JSON, (*allow, *problem.headers))

@@ -6,8 +6,15 @@ from collections.abc import Iterable, Iterator
 from hbtd.tracker.records import Record, age_after_restart
 from hbtd.tracker.transitions import Judgement, Transition
 
+MOST_COMPONENTS = 1_000_000
+"""Components that are tracked at most, if nothing else is said."""
+
 _LONGEST_TEXT = 256
 """Characters that are kept of what a sender gives as its time and status."""
+
+
+class TrackerFull(Exception):
+    """There is no room for another component."""
 
 
 class Component:
@@ -36,9 +43,14 @@ class Tracker:
     Times are observed seconds and must not go back from one call to the next.
     """
 
-    def __init__(self, *, note_changes: bool = False) -> None:
-        """With `note_changes`, `changed` says whose records are to be stored."""
+    def __init__(self, *, note_changes: bool = False, most: int = MOST_COMPONENTS) -> None:
+        """With `note_changes`, `changed` says whose records are to be stored.
+
+        Of `most` components heartbeats are taken, the dead included; what was restored is kept
+        even if it is more.
+        """
         self._note_changes = note_changes
+        self._most = most
         self.changed: dict[str, float] = {}
         """Who was heard, by `beat`, since it was taken out of here, and `stamp` at that time.
 
@@ -58,8 +70,10 @@ class Tracker:
         """Note a heartbeat; tells the transition that it makes, if any.
 
         `xname` must be valid and in normal form. Of the texts the beginning is kept, more than
-        any real one has.
+        any real one has. Raises `TrackerFull` for a component that is new, when it can't be taken.
         """
+        if xname not in self._healthy and self._full and xname not in self:
+            raise TrackerFull
         self.beats += 1
         if self._note_changes:
             self.changed[xname] = self.stamp
@@ -210,6 +224,10 @@ class Tracker:
     def dead(self) -> int:
         """How many components have died and not come back."""
         return len(self._dead)
+
+    @property
+    def _full(self) -> bool:
+        return len(self._healthy) + len(self._warned) + len(self._dead) >= self._most
 
     def _revive(self, record: Record, at: float, warntime: float, errtime: float) -> None:
         queue = self._warned if record.warned else self._healthy

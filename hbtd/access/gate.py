@@ -1,0 +1,217 @@
+"""The gate: decides who may do what.
+
+There are two roles. A node speaks for itself: sends its heartbeats and says that it goes away. An
+operator steers the service. `Gate` knows how each is known; whoever serves requests, in whichever
+lane, asks it with a `Peer`, the value of the `Authorization` header, and whether the request was
+relayed by somebody else.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hbtd.access.bearers import Bearers, NoKeys, Unverified
+from hbtd.access.peers import CertificateNames, Peer
+from hbtd.access.tokens import TokenFile
+from hbtd.access.ways import NodeWays, OperatorWays
+
+BEARER = 'Bearer realm="hbtd"'
+CERTIFICATE = 'Certificate realm="hbtd"'
+
+_SCHEME = b"bearer "
+
+
+class Refused(Exception):
+    """A request that is turned away; the message tells its sender why."""
+
+    reason = ""
+    """A word for counting."""
+
+
+class Unauthenticated(Refused):
+    """Nobody has shown who they are, or not well enough."""
+
+    reason = "unauthenticated"
+
+    def __init__(self, detail: str, challenges: tuple[str, ...]) -> None:
+        super().__init__(detail)
+        self.challenges = challenges
+        """How they can, as values of `WWW-Authenticate`; at least one."""
+
+
+class Forbidden(Refused):
+    """Somebody may not do this, whoever they say they are."""
+
+    reason = "forbidden"
+
+
+class NotYet(Refused):
+    """It can't be found out yet who somebody is."""
+
+    reason = "no_keys"
+
+
+REASONS = (Unauthenticated.reason, Forbidden.reason, NotYet.reason)
+"""Why the gate refuses requests, in the words in which refusals are counted."""
+
+FULL = "full"
+"""Why a request of somebody who may is refused: there is no room."""
+
+
+class Caller(NamedTuple):
+    """Who a request comes from, as far as it matters."""
+
+    own: frozenset[str] = frozenset()
+    """The components that it is."""
+    anyone: bool = False
+    """Whether it may send heartbeats of any component."""
+    operator: bool = False
+    """Whether it is an operator, if that was asked."""
+
+    def check_beat(self, xname: str) -> None:
+        """See whether it may send a heartbeat of this component; raises `Forbidden`."""
+        if not self.anyone and xname not in self.own:
+            raise Forbidden("Only heartbeats of one's own component are taken")
+
+    def check_forget(self, xname: str) -> None:
+        """See whether it may have this component forgotten; raises `Forbidden`."""
+        if not self.operator and xname not in self.own:
+            raise Forbidden("Only operators may have another component forgotten")
+
+
+ANYONE = Caller(anyone=True)
+
+
+class Gate:
+    """Knows operators and nodes when it sees them."""
+
+    def __init__(
+        self,
+        operators: OperatorWays,
+        nodes: NodeWays,
+        now: Callable[[], float],
+        tokens: TokenFile | None = None,
+        bearers: Bearers | None = None,
+    ) -> None:
+        """`now` gives the seconds since the epoch.
+
+        `tokens` and `bearers` are there if the ways speak of a token file or a JWKS.
+        """
+        self._operators = operators
+        self._nodes = nodes
+        self._now = now
+        self._tokens = tokens
+        self._bearers = bearers
+        self._node_challenges = _challenges(bearers is not None, nodes.certificates)
+        self._operator_challenges = _challenges(tokens is not None, bool(operators.names))
+
+    @property
+    def nodes_open(self) -> bool:
+        """Whether anybody may send heartbeats: then there is no need to ask."""
+        return self._nodes.anyone
+
+    def may_beat(self, peer: Peer, authorization: bytes | None, xname: str) -> bool:
+        """Tell whether a caller may send a heartbeat of this component, in normal form.
+
+        For those who leave it to somebody else to say why not.
+        """
+        try:
+            self.node(peer, authorization).check_beat(xname)
+        except Refused:
+            return False
+        return True
+
+    def node(self, peer: Peer, authorization: bytes | None) -> Caller:
+        """Find out who sends a heartbeat; raises `Unauthenticated` or `NotYet`."""
+        if self._nodes.anyone:
+            return ANYONE
+        own: set[str] = set()
+        known = anyone = False
+        certificate = self._certificate(peer)
+        if self._nodes.certificates and certificate is not None:
+            known = True
+            own |= certificate.components
+        fault = "Credentials are needed"
+        if self._bearers is not None and authorization is not None:
+            try:
+                bearer = self._bearers.bearer(_token(authorization))
+            except Unverified as error:
+                fault = f"Other credentials are needed: {error}"
+            except NoKeys:
+                if not known:
+                    raise NotYet("There are no keys yet to check tokens with") from None
+            else:
+                known = True
+                anyone = bearer.anyone
+                if bearer.component is not None:
+                    own.add(bearer.component)
+        if not known:
+            raise Unauthenticated(fault, self._node_challenges)
+        return Caller(frozenset(own), anyone)
+
+    def operator(self, peer: Peer, authorization: bytes | None, *, relayed: bool) -> None:
+        """See that a caller is an operator; raises `Unauthenticated` or `Forbidden`."""
+        if self._is_operator(peer, authorization, relayed):
+            return
+        if not self._operator_challenges:
+            raise Forbidden("Only operators, who are on hbtd's own host, may do this")
+        if self._is_known(peer, authorization):
+            raise Forbidden("Only operators may do this")
+        raise Unauthenticated("An operator's credentials are needed", self._operator_challenges)
+
+    def forgetter(self, peer: Peer, authorization: bytes | None, *, relayed: bool) -> Caller:
+        """Find out who wants a component forgotten.
+
+        Raises `Unauthenticated`, `Forbidden` when it could be nobody's own, or `NotYet`.
+        """
+        if self._is_operator(peer, authorization, relayed):
+            return Caller(operator=True)
+        if self._nodes.anyone:
+            # Nobody can show that a component is their own.
+            self.operator(peer, authorization, relayed=relayed)
+        try:
+            return self.node(peer, authorization)
+        except Unauthenticated as error:
+            challenges = dict.fromkeys((*error.challenges, *self._operator_challenges))
+            raise Unauthenticated(str(error), tuple(challenges)) from None
+
+    def _is_operator(self, peer: Peer, authorization: bytes | None, relayed: bool) -> bool:
+        ways = self._operators
+        if ways.anyone or (ways.loopback and peer.local and not relayed):
+            return True
+        certificate = self._certificate(peer)
+        if certificate is not None and certificate.common_name in ways.names:
+            return True
+        if self._tokens is None or authorization is None:
+            return False
+        try:
+            return self._tokens.holds(_token(authorization))
+        except Unverified:
+            return False
+
+    def _is_known(self, peer: Peer, authorization: bytes | None) -> bool:
+        """Tell whether a caller has shown who they are, though that is no operator."""
+        if self._certificate(peer) is not None:
+            return True
+        if self._bearers is None or authorization is None:
+            return False
+        try:
+            self._bearers.bearer(_token(authorization))
+        except (Unverified, NoKeys):
+            return False
+        return True
+
+    def _certificate(self, peer: Peer) -> CertificateNames | None:
+        """Give what a peer's certificate says, if it is still good: connections may outlast it."""
+        certificate = peer.certificate
+        return certificate if certificate and self._now() < certificate.expires else None
+
+
+def _challenges(bearer: bool, certificate: bool) -> tuple[str, ...]:
+    return (BEARER,) * bearer + (CERTIFICATE,) * certificate
+
+
+def _token(authorization: bytes) -> bytes:
+    """Take the token out of an `Authorization` header; raises `Unverified` if there is none."""
+    if authorization[: len(_SCHEME)].lower() != _SCHEME:
+        raise Unverified("there is no bearer token")
+    return authorization[len(_SCHEME) :].strip()
