@@ -14,6 +14,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from hbtd.api.app import APISite, make_app
+from hbtd.api.connections import Connections
+from hbtd.api.fastlane import FastLane
 from hbtd.api.heartbeats import Heartbeats
 from hbtd.api.params import Parameters
 from hbtd.api.states import States
@@ -202,28 +204,45 @@ class MemoryReactor(MemoryReactorClock):
     callFromThread = staticmethod(reactor.callFromThread)  # type: ignore[attr-defined]
 
 
+def no_kafka(address: TelemetryAddress) -> Any:
+    """Be the Kafka that can't be reached; called in a thread."""
+    raise OSError("no Kafka here")
+
+
+def start_in_memory(
+    test: TestCase, connect_kafka: Any = no_kafka, *, fast_lane: bool = True
+) -> tuple[HbtdService, Any]:
+    """Start the service, until the test ends; gives it and its reactor."""
+    reactor = MemoryReactor()
+    params = Params(kv_url="mem:", nosm=True, use_telemetry=False, tls=False, fast_lane=fast_lane)
+    service = HbtdService(params, reactor, connect_kafka=connect_kafka)
+    service.startService()
+
+    def end() -> Deferred[None]:
+        ended = service.stopService()
+        reactor.pump([0.2] * 20)
+        return ended
+
+    test.addCleanup(end)
+    return service, reactor
+
+
 class APITestCase(TestCase):
     """A test of the REST API of the real service, which needs no port, no peers and no time."""
 
     timeout = 120
 
+    fast_lane = True
+    """Which lane is tested."""
+
+    connect_kafka: Any = staticmethod(no_kafka)
+
     def setUp(self):
         """Start the service."""
-        self.reactor = MemoryReactor()
-        params = Params(kv_url="mem:", nosm=True, use_telemetry=False, tls=False)
-        self.service = HbtdService(params, self.reactor, connect_kafka=self.connect_kafka)
-        self.service.startService()
-        self.addCleanup(self._end)
+        self.service, self.reactor = start_in_memory(
+            self, self.connect_kafka, fast_lane=self.fast_lane
+        )
         self.factory: Any = self.reactor.tcpServers[0][1]
-
-    def connect_kafka(self, address: TelemetryAddress) -> Any:
-        """Be the Kafka that can't be reached; called in a thread."""
-        raise OSError("no Kafka here")
-
-    def _end(self) -> Deferred[None]:
-        ended = self.service.stopService()
-        self.reactor.pump([0.2] * 20)
-        return ended
 
     def connect(self) -> Connection:
         """Open a connection; the test's end closes it."""
@@ -287,7 +306,8 @@ class TimedAPITestCase(APITestCase):
         self.addCleanup(self._stop_monitor)
         handlers = (Heartbeats(self.monitor), States(self.monitor), Parameters(service.params))
         routes = [route for each in handlers for route in each.routes()]
-        self.factory = APISite(make_app(routes), self.reactor)
+        lane = FastLane(self.monitor, self.reactor.seconds) if self.fast_lane else None
+        self.factory = Connections(APISite(make_app(routes), self.reactor), lane, self.reactor)
 
     def _stop_monitor(self) -> Deferred[None]:
         stopped = self.monitor.stopService()

@@ -199,16 +199,6 @@ class StreamTests(APITestCase):
                 expected = 413 if route == "heartbeat" and len(body) > KIB64 else 400
                 self.assertEqual((answer.status, answer.content_type), (expected, PROBLEM))
 
-    def test_idle(self):
-        """A connection on which nothing happens is closed after a minute."""
-        for data in (b"", BEAT, BEAT[:20], BEAT[:-1]):
-            connection = self.connect()
-            connection.send(data)
-            self.reactor.pump([1.0] * 59)
-            self.assertFalse(connection.closed)
-            self.reactor.pump([1.0] * 20)
-            self.assertTrue(connection.closed)
-
 
 _PROPER = (
     BEAT,

@@ -14,8 +14,8 @@ from hbtd.integers import parse_integer
 from hbtd.jsonfields import pick
 from hbtd.monitor import Monitor
 
-_ALL_FIELDS: Final = ("Component", "Hostname", "NID", "Status", "Timestamp")
-_NAMED_FIELDS: Final = ("Status", "Timestamp")
+ALL_FIELDS: Final = ("Component", "Hostname", "NID", "Status", "Timestamp")
+NAMED_FIELDS: Final = ("Status", "Timestamp")
 
 
 class Heartbeats:
@@ -34,7 +34,7 @@ class Heartbeats:
 
     def post(self, request: Request) -> Reply:
         """Take a heartbeat that names its component in the body."""
-        component, _, nid, status, timestamp = _read_fields(request, _ALL_FIELDS)
+        component, _, nid, status, timestamp = _read_fields(request, ALL_FIELDS)
         xname = _valid(component)
         try:
             parse_integer(nid, bits=64, signed=True)
@@ -45,7 +45,7 @@ class Heartbeats:
 
     def post_named(self, request: Request, xname: str) -> Reply:
         """Take a heartbeat of the component that the path names."""
-        status, timestamp = _read_fields(request, _NAMED_FIELDS)
+        status, timestamp = _read_fields(request, NAMED_FIELDS)
         self._monitor.beat(_valid(xname), timestamp, status)
         return Reply(200)
 

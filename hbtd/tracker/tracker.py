@@ -55,21 +55,12 @@ class Tracker:
         `xname` must be valid and in normal form. Of the texts the beginning is kept, more than
         any real one has.
         """
+        if self.beat_again(xname, at, timestamp, status):
+            return None
         self.beats += 1
         if self._note_changes:
             self.changed.add(xname)
-        if len(timestamp) > _LONGEST_TEXT:
-            timestamp = timestamp[:_LONGEST_TEXT]
-        if len(status) > _LONGEST_TEXT:
-            status = status[:_LONGEST_TEXT]
-        component = self._healthy.get(xname)
-        if component is not None:
-            component.last_heard = at
-            component.timestamp = timestamp
-            if component.status != status:
-                component.status = self._shared(status)
-            self._healthy.move_to_end(xname)
-            return None
+        timestamp, status = timestamp[:_LONGEST_TEXT], status[:_LONGEST_TEXT]
         if self._warned.pop(xname, None) is not None:
             transition = Transition.RESTARTED
         else:
@@ -77,6 +68,29 @@ class Tracker:
             transition = Transition.STARTED
         self._healthy[xname] = Component(at, timestamp, self._shared(status))
         return Judgement(xname, transition, timestamp)
+
+    def beat_again(self, xname: str, at: float, timestamp: str, status: str) -> bool:
+        """Note a heartbeat of a component that is healthy under exactly this name.
+
+        Tells whether there is one; otherwise nothing has happened. Any name may be asked for: one
+        that is found is valid and in normal form, which need not be looked into again.
+        """
+        component = self._healthy.get(xname)
+        if component is None:
+            return False
+        self.beats += 1
+        if self._note_changes:
+            self.changed.add(xname)
+        if len(timestamp) > _LONGEST_TEXT:
+            timestamp = timestamp[:_LONGEST_TEXT]
+        if len(status) > _LONGEST_TEXT:
+            status = status[:_LONGEST_TEXT]
+        component.last_heard = at
+        component.timestamp = timestamp
+        if component.status != status:
+            component.status = self._shared(status)
+        self._healthy.move_to_end(xname)
+        return True
 
     def sweep(self, at: float, warntime: float, errtime: float, limit: int) -> list[Judgement]:
         """Judge who has been silent for too long, at most `limit` components.
