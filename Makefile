@@ -12,7 +12,7 @@ PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-p
 TRIAL  := PYTHONWARNINGS='default,ignore:read_text is deprecated,ignore:open_text is deprecated' $(BIN)/trial
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run demo test test-real test-faults fuzz check format bench dist clean
+.PHONY: help venv run demo test test-real test-faults fuzz check format bench bench-quick dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,8 +47,8 @@ test-real: $(STAMP)  ## run the tests that take an Apache Kafka (Java and Maven)
 test-faults: $(STAMP)  ## kill hbtd a hundred times while nodes come and go; takes minutes
 	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite
 
-fuzz: $(STAMP)  ## throw generated requests at a live server, for longer than make test does
-	HBTD_FUZZ_EXAMPLES=$${HBTD_FUZZ_EXAMPLES:-200} $(TRIAL) tests.test_fuzz
+fuzz: $(STAMP)  ## throw generated requests at a live server and at both lanes, for longer than make test does
+	HBTD_FUZZ_EXAMPLES=$${HBTD_FUZZ_EXAMPLES:-200} $(TRIAL) tests.test_fuzz tests.test_api_lanes
 
 check: $(STAMP)  ## linter, formatter, type checker
 	$(BIN)/ruff check .
@@ -59,8 +59,11 @@ format: $(STAMP)  ## bring the code into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## measure speed and size; prints a table
-	$(BIN)/python -m benchmarks
+bench: $(STAMP)  ## measure speed and size; prints a table and draws docs/performance.svg; takes ten minutes
+	$(BIN)/python -m benchmarks --plot docs/performance.svg
+
+bench-quick: $(STAMP)  ## the same in less than a minute, over HTTP only, without the drawing
+	$(BIN)/python -m benchmarks --quick --only HTTP
 
 dist: $(STAMP)  ## build the wheel and the source archive
 	$(BIN)/python -m build

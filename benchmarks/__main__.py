@@ -1,11 +1,13 @@
-"""`python -m benchmarks [--quick]`: measure, and print one table."""
+"""`python -m benchmarks [--quick] [--only WORD] [--plot FILE]`: measure, and print one table."""
 
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 
-from benchmarks import http, storm, tracking
+from benchmarks import crowds, http, storm, tracking
+from benchmarks.plot import svg
 from benchmarks.table import Row, formatted, machine
 
 
@@ -13,12 +15,24 @@ def main() -> None:
     """Run all benchmarks; says on standard error what it is at."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller and shorter")
-    quick = parser.parse_args().quick
+    parser.add_argument("--only", metavar="WORD", default="", help="parts with this word alone")
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the rates, as SVG")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    rates: dict[str, dict[str, float]] = {}
+
+    def over_http() -> list[Row]:
+        rows, found = http.measure(1 if quick else 5, 1 if quick else 3)
+        rates.update(found)
+        return rows
+
     parts: list[tuple[str, Callable[[], list[Row]]]] = [
-        ("heartbeats over HTTP", lambda: http.measure(2 if quick else 5, 1 if quick else 3)),
+        ("heartbeats over HTTP", over_http),
+        ("crowds of connections", lambda: crowds.measure(1_000 if quick else 10_000, 1_000)),
         ("the tracker", lambda: tracking.measure(100_000 if quick else 1_000_000)),
         ("a storm", lambda: storm.measure(1_000 if quick else 10_000)),
     ]
+    parts = [part for part in parts if arguments.only in part[0]]
     rows = machine()
     for i, (name, measure) in enumerate(parts, 1):
         print(f"[{i}/{len(parts)}] measuring {name} ...", file=sys.stderr, flush=True)
@@ -26,6 +40,8 @@ def main() -> None:
         rows += measure()
         print(f"      took {perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     print(formatted(rows))
+    if arguments.plot and rates:
+        arguments.plot.write_text(svg(rates))
 
 
 if __name__ == "__main__":

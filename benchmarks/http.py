@@ -1,57 +1,215 @@
-"""Heartbeats a second over HTTP, with wrk."""
+"""Heartbeats a second over HTTP, beside nginx that answers 200 without doing anything.
+
+Everything that is compared is measured in turn, again and again, so that what else the machine does
+hits all alike; the figures are medians.
+"""
 
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
-from benchmarks.running import LOAD_CORE, hbtd, on_core
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from benchmarks.running import LOAD_CORE, hbtd, nginx, on_core
 from benchmarks.table import Row
+from hbtd.tls import ephemeral_identity
 
-_SCRIPT = Path(__file__).with_name("heartbeats.lua")
-_CONNECTIONS = 64
+_HERE = Path(__file__).parent
+PLAIN = ("--nosm", "--listen=tcp:0:interface=127.0.0.1:backlog=1024")
+"""The options of an hbtd that serves plain HTTP here."""
+
+_BODY = (
+    '{"Component":"x1000c0s0b0n0","Hostname":"nid000001","NID":"1","Status":"OK",'
+    '"Timestamp":"2026-11-23T00:00:00.000000+00:00"}'
+)
 
 
-def measure(seconds: int, rounds: int) -> list[Row]:
-    """Measure heartbeats a second, plain and over TLS on connections that are kept."""
-    if shutil.which("wrk") is None:
-        return [Row("heartbeats/s", "not measured: wrk is missing (apt install wrk)")]
-    rates: dict[str, list[float]] = {"plain": [], "TLS": []}
-    latencies: dict[str, list[float]] = {"plain": [], "TLS": []}
-    with (
-        hbtd("--nosm", "--listen=tcp:0:interface=127.0.0.1") as plain,
-        hbtd("--nosm", "--port=0") as tls,
-    ):
-        for _ in range(rounds):
-            for kind, url in (("plain", plain), ("TLS", tls)):
-                rate, p99 = _wrk(url, seconds)
-                rates[kind].append(rate)
-                latencies[kind].append(p99)
-    return [
-        Row(
-            f"heartbeats/s through Klein, {kind} keep-alive, {_CONNECTIONS} connections",
-            f"{median(rates[kind]):,.0f}  (p99 {median(latencies[kind]):.1f} ms)",
-        )
-        for kind in rates
+class Sample(NamedTuple):
+    """What one run of a load generator found."""
+
+    rate: float
+    """Requests a second."""
+    p99: float
+    """Milliseconds in which 99 of 100 were answered."""
+
+
+Load = Callable[[str, int], Sample]
+
+
+class Case(NamedTuple):
+    """One kind of load, and what is aimed at."""
+
+    name: str
+    load: Load
+    tls: bool
+    over_klein: float
+    """How many times as fast as the ordinary lane hbtd is to be; 0 for what has no target."""
+    over_nginx: float
+    """How much of nginx's rate hbtd is to reach."""
+
+
+def measure(seconds: int, rounds: int) -> tuple[list[Row], dict[str, dict[str, float]]]:
+    """Measure all cases; gives rows for the table, and rates by case and server for the plot."""
+    missing = [tool for tool in ("wrk", "hey", "nginx") if shutil.which(tool) is None]
+    rows = [
+        Row(f"{tool} is missing", f"not measured; on Debian: apt install {tool}")
+        for tool in missing
     ]
+    if "wrk" in missing:
+        return rows, {}
+    cases = [case for case in _CASES if case.load is not _fresh or "hey" not in missing]
+    rates: dict[str, dict[str, float]] = {}
+    with _servers(with_nginx="nginx" not in missing) as servers:
+        for case in cases:
+            samples = _measure(case, servers, seconds, rounds)
+            medians = {name: median(s.rate for s in each) for name, each in samples.items()}
+            rates[case.name] = medians
+            p99 = median(sample.p99 for sample in samples["fast lane"])
+            rows += _rows(case, medians, p99)
+        plain, tls = servers["fast lane"]
+        rows += _mixed(plain, seconds, rounds)
+        for kind, url, connections in (
+            ("plain", plain, 64),
+            ("plain", plain, 1000),
+            ("TLS", tls, 64),
+            ("TLS", tls, 1000),
+        ):
+            name = f"{kind} keep-alive, {connections:,} connections"
+            rows.append(_steady(name, url, connections, seconds, rounds))
+    return rows, rates
 
 
-def _wrk(url: str, seconds: int) -> tuple[float, float]:
-    """Run wrk once; gives requests a second and the 99th percentile in milliseconds."""
-    command = ["wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{seconds}s", "--latency", "-s"]
+def _measure(
+    case: Case, servers: dict[str, tuple[str, str]], seconds: int, rounds: int
+) -> dict[str, list[Sample]]:
+    samples: dict[str, list[Sample]] = {name: [] for name in servers}
+    for _ in range(rounds):
+        for name, urls in servers.items():
+            samples[name].append(case.load(urls[case.tls], seconds))
+    return samples
+
+
+def _rows(case: Case, medians: dict[str, float], p99: float) -> Iterator[Row]:
+    fast, klein, nginx = (medians.get(name) for name in ("fast lane", "Klein", "nginx"))
+    assert fast
+    assert klein
+    yield Row(f"{case.name}: heartbeats/s", f"{fast:,.0f}  (p99 {p99:.1f} ms)")
+    target = f">= {case.over_klein:g}" if case.over_klein else ""
+    yield Row(f"{case.name}: fast lane / Klein ({klein:,.0f})", f"{fast / klein:.2f}", target)
+    if nginx:
+        target = f">= {case.over_nginx:g}" if case.over_nginx else ""
+        yield Row(f"{case.name}: hbtd / nginx ({nginx:,.0f})", f"{fast / nginx:.2f}", target)
+
+
+def _mixed(url: str, seconds: int, rounds: int) -> Iterator[Row]:
+    """Compare heartbeats alone with one request in a hundred being something else."""
+    alone, mixed = [], []
+    for _ in range(rounds):
+        alone.append(_wrk(url, seconds, 64).rate)
+        mixed.append(_wrk(url, seconds, 64, "mixed.lua").rate)
+    ratio = median(mixed) / median(alone)
+    yield Row("1 in 100 is no heartbeat: rate / that without", f"{ratio:.2f}", ">= 0.8")
+
+
+def _steady(name: str, url: str, connections: int, seconds: int, rounds: int) -> Row:
+    """Measure the latency at four fifths of the highest rate."""
+    # Just before, for the machine is not the same all the time.
+    highest = _wrk(url, seconds, connections).rate
+    wanted = connections / (0.8 * highest) * 1000  # milliseconds between two on a connection
+    pause = wanted
+    samples = []
+    for i in range(rounds + 2):
+        # The first ones find out how long the pauses have to be.
+        sample = _wrk(url, seconds if i > 1 else 1, connections, "steady.lua", f"{pause:.4f}")
+        pause = max(pause + wanted - connections / sample.rate * 1000, 0.0)
+        samples.append(sample)
+    share = median(sample.rate for sample in samples[2:]) / highest
+    p99 = median(sample.p99 for sample in samples[2:])
+    return Row(f"{name}, at {share:.0%} of that rate: p99", f"{p99:.1f} ms", "< 10 ms")
+
+
+@contextmanager
+def _servers(*, with_nginx: bool) -> Iterator[dict[str, tuple[str, str]]]:
+    """Run hbtd in both lanes, and nginx; gives the plain and the TLS URL of each by its name."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory()))
+        identity = ephemeral_identity()
+        certificate, key = directory / "cert.pem", directory / "key.pem"
+        certificate.write_bytes(identity.chain[0].public_bytes(Encoding.PEM))
+        key.write_bytes(
+            identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
+        tls = ("--nosm", "--port=0", f"--tls_cert={certificate}", f"--tls_key={key}")
+        servers = {}
+        for name, options in (("fast lane", ()), ("Klein", ("--fast_lane=no",))):
+            servers[name] = (
+                stack.enter_context(hbtd(*PLAIN, *options)),
+                stack.enter_context(hbtd(*tls, *options)),
+            )
+        if with_nginx:
+            servers["nginx"] = stack.enter_context(nginx(str(certificate), str(key)))
+        yield servers
+
+
+def _wrk(
+    url: str, seconds: int, connections: int, script: str = "heartbeats.lua", *arguments: str
+) -> Sample:
+    """Run wrk once."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s"]
     done = subprocess.run(
-        on_core(LOAD_CORE, [*command, str(_SCRIPT), url]),
+        on_core(LOAD_CORE, [*command, str(_HERE / script), url, *arguments]),
         capture_output=True,
         text=True,
         timeout=seconds + 30,
         check=True,
     )
-    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", done.stdout)
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)", done.stdout)
     if failed:
-        raise RuntimeError(f"{failed[1]} heartbeats were refused")
+        raise RuntimeError(f"some heartbeats failed: {failed[0]}")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
     p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", done.stdout)
     assert rate
     assert p99
-    return float(rate[1]), float(p99[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]]
+    return Sample(float(rate[1]), float(p99[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]])
+
+
+def heartbeats(url: str, seconds: int) -> Sample:
+    """Send heartbeats on 64 connections, as many as are answered."""
+    return _wrk(url, seconds, 64)
+
+
+def _many(url: str, seconds: int) -> Sample:
+    return _wrk(url, seconds, 1000)
+
+
+def _fresh(url: str, seconds: int) -> Sample:
+    """Run hey once, which makes a connection for each heartbeat."""
+    command = ["hey", "-disable-keepalive", "-z", f"{seconds}s", "-c", "64", "-m", "POST", "-d"]
+    done = subprocess.run(
+        on_core(LOAD_CORE, [*command, _BODY, f"{url}/hmi/v1/heartbeat"]),
+        capture_output=True,
+        text=True,
+        timeout=seconds + 30,
+        check=True,
+    )
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    p99 = re.search(r"99%+ in ([\d.]+) secs", done.stdout)
+    statuses = re.findall(r"\[(\d+)\]\t\d+ responses", done.stdout)
+    if not rate or not p99 or statuses != ["200"] or "Error distribution" in done.stdout:
+        raise RuntimeError(f"some heartbeats failed: {done.stdout}")
+    return Sample(float(rate[1]), float(p99[1]) * 1000)
+
+
+_CASES = (
+    Case("plain keep-alive, 64 connections", heartbeats, False, 9, 0.45),
+    Case("plain keep-alive, 1,000 connections", _many, False, 0, 0),
+    Case("TLS keep-alive, 64 connections", heartbeats, True, 6, 0.30),
+    Case("TLS keep-alive, 1,000 connections", _many, True, 0, 0),
+    Case("TLS, a connection per heartbeat", _fresh, True, 1.5, 0.75),
+)

@@ -66,6 +66,14 @@ class Monitor(Service):
         if judgement is not None:
             self._judged([judgement])
 
+    def beat_again(self, xname: str, timestamp: str, status: str) -> bool:
+        """Take a heartbeat of a component that is healthy under exactly this name, in any form.
+
+        Tells whether there is one; otherwise nothing has happened. This is what nearly all
+        heartbeats are, and saves them the check of the name.
+        """
+        return self._tracker.beat_again(xname, self._observed.now(), timestamp, status)
+
     def forget(self, xname: str) -> None:
         """Stop following a component, and raise no alarm about it any more."""
         if self._tracker.forget(xname):

@@ -221,6 +221,9 @@ class Params:
     listen: str = _param(
         TEXT, "", "Twisted endpoint to serve on, instead of --port and TLS.", fixed=True
     )
+    fast_lane: bool = _param(
+        SWITCH, True, "Answer plain heartbeats without Klein; no: Klein answers all.", fixed=True
+    )
     log_format: str = _param(LOG_FORMAT, "text", "Log lines as text or json.", fixed=True)
     clear_on_gap: bool = _param(
         SWITCH,

@@ -1,5 +1,6 @@
 """hbtd as a process of its own: where its log goes, which signals it heeds, how it exits."""
 
+import gc
 import os
 import resource
 import signal
@@ -52,6 +53,13 @@ class _Process(HbtdService):
     def startService(self) -> None:
         # Only when it runs has the reactor set its own handlers.
         self._reactor.callWhenRunning(self._run)
+
+    async def _start(self) -> None:
+        await super()._start()
+        # What is there now stays: modules, and the components of before. The garbage collector
+        # need not look at a million of them again and again.
+        gc.collect()
+        gc.freeze()
 
     def _start_failed(self, failure: Failure) -> None:
         # twistd knows no other way to end with a status when the reactor was stopped.

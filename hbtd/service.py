@@ -15,11 +15,9 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
-from twisted.protocols.policies import WrappingFactory
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
 
@@ -27,6 +25,9 @@ from hbtd import __version__
 from hbtd.access.service import Access, AccessUnusable
 from hbtd.answers import PlainAgent
 from hbtd.api.app import APISite, all_routes, make_app
+from hbtd.api.connections import Connections
+from hbtd.api.eager import TLSFactory
+from hbtd.api.fastlane import FastLane
 from hbtd.api.guard import Guard
 from hbtd.api.health import Health, HealthSources
 from hbtd.api.heartbeats import Heartbeats
@@ -170,13 +171,16 @@ class HbtdService(Service):
         )
         app = make_app(all_routes(group.routes() for group in groups), health.root_routes())
         self._site = APISite(app, reactor)
-        # Both kinds know their connections, which an orderly end takes.
-        self._connections: WrappingFactory[Any] = (
-            TLSMemoryBIOFactory(tls, False, self._site, clock=reactor)
-            if tls is not None
-            else WrappingFactory(self._site)
+        lane = None
+        if params.fast_lane:
+            gate = None if self.access.gate.nodes_open else self.access.may_beat
+            lane = FastLane(self.monitor, time.time, gate)
+        self._connections = Connections(self._site, lane, reactor)
+        self._listener: IProtocolFactory = (
+            self._connections
+            if tls is None
+            else TLSFactory(tls, False, self._connections, clock=reactor)
         )
-        self._connections.noisy = False
         self._library_log = LibraryLog("kafka")
         self._starting: Deferred[None] = succeed(None)
         self.port: Any = None
@@ -244,7 +248,7 @@ class HbtdService(Service):
         """Bind the port; raises `StartupError` when it can't be had."""
         super().privilegedStartService()
         outcome: list[Any] = []
-        self._endpoint.listen(self._connections).addBoth(outcome.append)
+        self._endpoint.listen(self._listener).addBoth(outcome.append)
         if not outcome:
             raise StartupError(f"--listen={self.params.current.listen!r} does not bind at once")
         (port,) = outcome
@@ -283,7 +287,7 @@ class HbtdService(Service):
         address = self.port.getHost()
         if isinstance(address, IPv4Address | IPv6Address):
             host = f"[{address.host}]" if ":" in address.host else address.host
-            scheme = "https" if isinstance(self._connections, TLSMemoryBIOFactory) else "http"
+            scheme = "https" if isinstance(self._listener, TLSFactory) else "http"
             return f"{scheme}://{host}:{address.port}"
         if isinstance(address, UNIXAddress) and address.name is not None:
             return "unix:" + os.fsdecode(address.name)
@@ -330,10 +334,9 @@ class HbtdService(Service):
         if port is not None:
             await _maybe(port.stopListening())
         deadline = self._reactor.seconds() + _DRAIN
-        while self._site.open_requests and self._reactor.seconds() < deadline:
+        while self._connections.busy and self._reactor.seconds() < deadline:
             await deferLater(self._reactor, 0.02)
-        for connection in list(self._connections.protocols):
-            connection.loseConnection()
+        self._connections.close()
 
 
 def _make_store(

@@ -14,6 +14,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from hbtd.api.app import APISite, make_app
+from hbtd.api.connections import Connections
+from hbtd.api.fastlane import FastLane
 from hbtd.api.guard import Guard
 from hbtd.api.heartbeats import Heartbeats
 from hbtd.api.params import Parameters
@@ -205,10 +207,39 @@ class MemoryReactor(MemoryReactorClock):
     callFromThread = staticmethod(reactor.callFromThread)  # type: ignore[attr-defined]
 
 
+def no_kafka(address: TelemetryAddress) -> Any:
+    """Be the Kafka that can't be reached; called in a thread."""
+    raise OSError("no Kafka here")
+
+
+def start_in_memory(
+    test: TestCase, connect_kafka: Any = no_kafka, **options: Any
+) -> tuple[HbtdService, Any]:
+    """Start the service with further options, until the test ends; gives it and its reactor."""
+    reactor = MemoryReactor()
+    options.update(kv_url="mem:", nosm=True, use_telemetry=False, tls=False)
+    params = Params(**options)
+    service = HbtdService(params, reactor, connect_kafka=connect_kafka)
+    service.startService()
+
+    def end() -> Deferred[None]:
+        ended = service.stopService()
+        reactor.pump([0.2] * 20)
+        return ended
+
+    test.addCleanup(end)
+    return service, reactor
+
+
 class APITestCase(TestCase):
     """A test of the REST API of the real service, which needs no port, no peers and no time."""
 
     timeout = 120
+
+    fast_lane = True
+    """Which lane is tested."""
+
+    connect_kafka: Any = staticmethod(no_kafka)
 
     def setUp(self):
         """Start the service."""
@@ -216,22 +247,9 @@ class APITestCase(TestCase):
 
     def begin(self, **options: Any) -> None:
         """Start a service with further options, in the place of any that runs."""
-        self.reactor = MemoryReactor()
-        options.update(kv_url="mem:", nosm=True, use_telemetry=False, tls=False)
-        params = Params(**options)
-        self.service = HbtdService(params, self.reactor, connect_kafka=self.connect_kafka)
-        self.service.startService()
-        self.addCleanup(self._end, self.service, self.reactor)
+        options.setdefault("fast_lane", self.fast_lane)
+        self.service, self.reactor = start_in_memory(self, self.connect_kafka, **options)
         self.factory: Any = self.reactor.tcpServers[0][1]
-
-    def connect_kafka(self, address: TelemetryAddress) -> Any:
-        """Be the Kafka that can't be reached; called in a thread."""
-        raise OSError("no Kafka here")
-
-    def _end(self, service: HbtdService, reactor: MemoryReactor) -> Deferred[None]:
-        ended = service.stopService()
-        reactor.pump([0.2] * 20)
-        return ended
 
     def connect(self) -> Connection:
         """Open a connection; the test's end closes it."""
@@ -301,7 +319,8 @@ class TimedAPITestCase(APITestCase):
             Parameters(service.params, guard),
         )
         routes = [route for each in handlers for route in each.routes()]
-        self.factory = APISite(make_app(routes), self.reactor)
+        lane = FastLane(self.monitor, self.reactor.seconds) if self.fast_lane else None
+        self.factory = Connections(APISite(make_app(routes), self.reactor), lane, self.reactor)
 
     def _stop_monitor(self) -> Deferred[None]:
         stopped = self.monitor.stopService()

@@ -186,6 +186,9 @@ class Transport(StringTransport):
 class AccessTestCase(TestCase):
     """Speaks to services with various options, as various people."""
 
+    fast_lane = True
+    """Which lane is tested."""
+
     timeout = 120
 
     def setUp(self):
@@ -203,6 +206,7 @@ class AccessTestCase(TestCase):
         }
         reactor = MemoryReactor()
         given.update(kv_url="mem:", nosm=True, use_telemetry=False, tls=False)
+        given.setdefault("fast_lane", self.fast_lane)
         service = HbtdService(Params(**given), reactor)
         service.startService()
 
@@ -215,10 +219,6 @@ class AccessTestCase(TestCase):
         self.reactor = reactor
         return service
 
-    def factory(self, service: HbtdService) -> Any:
-        """Give what serves connections: the lane that is tested."""
-        return self.reactor.tcpServers[0][1]
-
     def speak(
         self,
         service: HbtdService,
@@ -229,7 +229,12 @@ class AccessTestCase(TestCase):
     ) -> Response:
         """Make a request as somebody."""
         return loopback_request(
-            self.factory(service), method, path, body, credential.headers, Transport(credential)
+            self.reactor.tcpServers[0][1],
+            method,
+            path,
+            body,
+            credential.headers,
+            Transport(credential),
         )
 
     def outcome(

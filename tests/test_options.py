@@ -42,6 +42,7 @@ SAMPLES: dict[str, dict[str, object]] = {
     "kv_cert": {"cert.pem": "cert.pem"},
     "kv_key": {"key.pem": "key.pem"},
     "listen": {"tcp:80:interface=::1": "tcp:80:interface=::1"},
+    "fast_lane": {"no": False},
     "log_format": {"json": "json"},
     "clear_on_gap": {"1": True, "yes": True},
     "operator_access": {
@@ -74,6 +75,7 @@ BAD = {
     "sm_timeout": ["", "0", "x"],
     "sm_retries": ["", "x", "-1"],
     "tls": ["", "perhaps"],
+    "fast_lane": ["", "slow"],
     "log_format": ["", "xml", "JSON"],
     "clear_on_gap": ["", "2"],
     "operator_access": [

@@ -81,6 +81,7 @@ class RenderingTests(SynchronousTestCase):
                 ("Kv_cert", ""),
                 ("Kv_key", ""),
                 ("Listen", ""),
+                ("Fast_lane", "1"),
                 ("Log_format", "text"),
                 ("Clear_on_gap", "0"),
                 ("Operator_access", "loopback"),

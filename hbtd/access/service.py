@@ -71,6 +71,13 @@ class Access(MultiService):
             self._log.warn("{sentence}", sentence=sentence)
         super().startService()
 
+    def may_beat(self, transport: Any, authorization: bytes | None, xname: str) -> bool:
+        """Tell whether who is at the other end of a transport may send this component's heartbeat.
+
+        `authorization` is the header's value, `xname` in normal form.
+        """
+        return self.gate.may_beat(self.peers.of(transport), authorization, xname)
+
     def reload(self) -> None:
         """Read all files again; of what can't be used, the old stays as far as it may."""
         self._log.info("Reading the files of certificates, keys and tokens again.")

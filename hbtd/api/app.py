@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
+from twisted.web.http import HTTPChannel
 from twisted.web.iweb import IRequest
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -20,9 +21,6 @@ from hbtd.api.bodies import MAX_BODY, CappedRequest, too_large
 from hbtd.api.problems import PREFIXES, Problem, instance, method_not_allowed, problem_reply
 from hbtd.api.replies import Reply, write
 from hbtd.api.routes import Route
-
-IDLE_TIMEOUT = 60.0
-"""Seconds after which a connection on which nothing happens is closed."""
 
 _SHARE = 200
 """Requests that are answered in one round of the reactor; the others wait for the next."""
@@ -171,16 +169,42 @@ class APIRequest(CappedRequest):
         super().connectionLost(reason)
 
 
-class APISite(Site):
-    """The HTTP side of the API: connections, limits, and an orderly end."""
+class StrictChannel(HTTPChannel):
+    """An HTTP channel that refuses what twisted.web reads in one way and others in another.
 
+    These are lines that are folded, which RFC 9112 5.2 has us refuse or mend, and a transfer coding
+    that has not existed since 1999.
+    """
+
+    def lineReceived(self, line: bytes) -> None:
+        """Take in a line of a head."""
+        if line.startswith((b" ", b"\t")):
+            self._refuse()
+        else:
+            super().lineReceived(line)
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Take in a field; tells whether it may be there."""
+        name, _, value = line.lower().partition(b":")
+        if name == b"transfer-encoding" and value.strip(b" \t") != b"chunked":
+            self._refuse()
+            return False
+        return bool(super().headerReceived(line))
+
+    def _refuse(self) -> None:
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")  # type: ignore[union-attr]
+        self.loseConnection()
+
+
+class APISite(Site):
+    """The HTTP side of the API: limits, and an orderly end."""
+
+    protocol = StrictChannel  # type: ignore[assignment]  # twisted.web wraps its own for HTTP/2
     noisy = False
     displayTracebacks = False
 
     def __init__(self, app: Klein, reactor: IReactorTime) -> None:
-        super().__init__(
-            _Root(app), requestFactory=APIRequest, reactor=reactor, timeout=IDLE_TIMEOUT
-        )
+        super().__init__(_Root(app), requestFactory=APIRequest, reactor=reactor, timeout=None)
         self.open_requests: set[Request] = set()
         """Requests that have begun to arrive and are not answered."""
         self._share = _SHARE

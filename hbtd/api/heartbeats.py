@@ -17,8 +17,8 @@ from hbtd.jsonfields import pick
 from hbtd.monitor import Monitor
 from hbtd.tracker.tracker import TrackerFull
 
-_ALL_FIELDS: Final = ("Component", "Hostname", "NID", "Status", "Timestamp")
-_NAMED_FIELDS: Final = ("Status", "Timestamp")
+ALL_FIELDS: Final = ("Component", "Hostname", "NID", "Status", "Timestamp")
+NAMED_FIELDS: Final = ("Status", "Timestamp")
 
 
 class Heartbeats:
@@ -39,7 +39,7 @@ class Heartbeats:
     def post(self, request: Request) -> Reply:
         """Take a heartbeat that names its component in the body."""
         caller = self._guard.node(request)
-        component, _, nid, status, timestamp = _read_fields(request, _ALL_FIELDS)
+        component, _, nid, status, timestamp = _read_fields(request, ALL_FIELDS)
         xname = _valid(component)
         try:
             parse_integer(nid, bits=64, signed=True)
@@ -50,7 +50,7 @@ class Heartbeats:
     def post_named(self, request: Request, xname: str) -> Reply:
         """Take a heartbeat of the component that the path names."""
         caller = self._guard.node(request)
-        status, timestamp = _read_fields(request, _NAMED_FIELDS)
+        status, timestamp = _read_fields(request, NAMED_FIELDS)
         return self._beat(request, caller, _valid(xname), timestamp, status)
 
     def delete(self, request: Request, xname: str) -> Reply:

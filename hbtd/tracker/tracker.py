@@ -72,7 +72,9 @@ class Tracker:
         `xname` must be valid and in normal form. Of the texts the beginning is kept, more than
         any real one has. Raises `TrackerFull` for a component that is new, when it can't be taken.
         """
-        if xname not in self._healthy and self._full and xname not in self:
+        if self.beat_again(xname, at, timestamp, status):
+            return None
+        if self._full and xname not in self:
             raise TrackerFull
         self.beats += 1
         if self._note_changes:
@@ -81,18 +83,11 @@ class Tracker:
 
     def heard(self, xname: str, at: float, timestamp: str, status: str) -> Judgement | None:
         """Do as `beat` for a heartbeat that somebody else has taken, and stores."""
-        if len(timestamp) > _LONGEST_TEXT:
-            timestamp = timestamp[:_LONGEST_TEXT]
-        if len(status) > _LONGEST_TEXT:
-            status = status[:_LONGEST_TEXT]
         component = self._healthy.get(xname)
         if component is not None:
-            component.last_heard = at
-            component.timestamp = timestamp
-            if component.status != status:
-                component.status = self._shared(status)
-            self._healthy.move_to_end(xname)
+            self._renew(xname, component, at, timestamp, status)
             return None
+        timestamp, status = timestamp[:_LONGEST_TEXT], status[:_LONGEST_TEXT]
         if self._warned.pop(xname, None) is not None:
             transition = Transition.RESTARTED
         else:
@@ -100,6 +95,21 @@ class Tracker:
             transition = Transition.STARTED
         self._healthy[xname] = Component(at, timestamp, self._shared(status))
         return Judgement(xname, transition, timestamp)
+
+    def beat_again(self, xname: str, at: float, timestamp: str, status: str) -> bool:
+        """Note a heartbeat of a component that is healthy under exactly this name.
+
+        Tells whether there is one; otherwise nothing has happened. Any name may be asked for: one
+        that is found is valid and in normal form, which need not be looked into again.
+        """
+        component = self._healthy.get(xname)
+        if component is None:
+            return False
+        self.beats += 1
+        if self._note_changes:
+            self.changed[xname] = self.stamp
+        self._renew(xname, component, at, timestamp, status)
+        return True
 
     def sweep(self, at: float, warntime: float, errtime: float, limit: int) -> list[Judgement]:
         """Judge who has been silent for too long, at most `limit` components.
@@ -228,6 +238,19 @@ class Tracker:
     @property
     def _full(self) -> bool:
         return len(self._healthy) + len(self._warned) + len(self._dead) >= self._most
+
+    def _renew(
+        self, xname: str, component: Component, at: float, timestamp: str, status: str
+    ) -> None:
+        if len(timestamp) > _LONGEST_TEXT:
+            timestamp = timestamp[:_LONGEST_TEXT]
+        if len(status) > _LONGEST_TEXT:
+            status = status[:_LONGEST_TEXT]
+        component.last_heard = at
+        component.timestamp = timestamp
+        if component.status != status:
+            component.status = self._shared(status)
+        self._healthy.move_to_end(xname)
 
     def _revive(self, record: Record, at: float, warntime: float, errtime: float) -> None:
         queue = self._warned if record.warned else self._healthy

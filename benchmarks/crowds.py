@@ -1,0 +1,156 @@
+"""Many connections: what idle ones cost in memory, and what slow senders cost the others.
+
+Run as `python -m benchmarks.crowds idle URL COUNT` it holds connections open, and as `... slow URL
+COUNT` it sends a byte a second on each; both say `ready` when all are there, and end with what they
+found when their standard input does.
+"""
+
+import asyncio
+import json
+import re
+import resource
+import shutil
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from benchmarks.http import PLAIN, heartbeats
+from benchmarks.running import LOAD_CORE, hbtd_process, on_core
+from benchmarks.table import Row
+from hbtd.api.connections import REQUEST_TIMEOUT
+
+_REQUEST = (
+    b"POST /hmi/v1/heartbeat/x0c0s0b0n0 HTTP/1.1\r\nHost: hbtd\r\nContent-Length: 34\r\n\r\n"
+    b'{"Status":"OK","Timestamp":"none"}'
+)
+
+
+def measure(idle: int, slow: int) -> list[Row]:
+    """Measure so many idle connections and so many slow senders."""
+    _allow_many_files()
+    rows = []
+    for kind, options, most in (("plain", PLAIN, 40), ("TLS", ("--nosm", "--port=0"), 80)):
+        with hbtd_process(*options) as (url, pid):
+            with _crowd("idle", url, 100):
+                pass  # whatever is made once is there now
+            before = _resident(pid)
+            with _crowd("idle", url, idle):
+                size = (_resident(pid) - before) / idle
+        rows.append(
+            Row(
+                f"memory of an idle connection, {kind}, {idle:,} of them",
+                f"{size / 1024:.1f} KiB",
+                f"< {most} KiB",
+            )
+        )
+    if shutil.which("wrk") is not None:
+        rows += _slow(slow)
+    return rows
+
+
+def _slow(count: int) -> Iterator[Row]:
+    """Compare full load alone with full load beside slow senders, until all of those are gone."""
+    seconds = int(REQUEST_TIMEOUT) + 5
+    with hbtd_process(*PLAIN) as (url, _):
+        alone = heartbeats(url, seconds)
+        with _crowd("slow", url, count) as found:
+            beside = heartbeats(url, seconds)
+    yield Row(
+        f"{count:,} senders of a byte a second beside full load: rate / that without",
+        f"{beside.rate / alone.rate:.2f}  (p99 {beside.p99:.1f} ms, {alone.p99:.1f} ms without)",
+    )
+    yield Row(
+        f"... closed by hbtd, the last after {found['last']:.0f} s",
+        f"{found['closed']:,} of {count:,}",
+        "all",
+    )
+
+
+@contextmanager
+def _crowd(what: str, url: str, count: int) -> Iterator[dict[str, Any]]:
+    """Have a crowd of clients until the block ends; gives what they found, filled in then."""
+    found: dict[str, Any] = {}
+    command = [sys.executable, "-m", "benchmarks.crowds", what, url, str(count)]
+    with subprocess.Popen(
+        on_core(LOAD_CORE, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        if process.stdout.readline() != "ready\n":
+            raise RuntimeError(f"the crowd of {count} clients could not be made")
+        yield found
+        said, _ = process.communicate()
+        found.update(json.loads(said))
+
+
+def _allow_many_files() -> None:
+    """Let this process and its children have as many connections as the system allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory that a process occupies, without what is mapped from files."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"RssAnon:\s+(\d+) kB", text)
+    assert found
+    return int(found[1]) * 1024
+
+
+class _Client(asyncio.Protocol):
+    """A client that notes when it is hung up on."""
+
+    def __init__(self, ended: list[float]) -> None:
+        self._ended = ended
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not self.answered.done():
+            self.answered.set_result(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._ended.append(asyncio.get_running_loop().time())
+
+
+async def _play(what: str, url: str, count: int) -> None:
+    loop = asyncio.get_running_loop()
+    parts = urlsplit(url)
+    context = None
+    if parts.scheme == "https":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    ended: list[float] = []
+    clients: list[_Client] = []
+    began = loop.time()
+    for _ in range(count):
+        _, client = await loop.create_connection(
+            lambda: _Client(ended), "127.0.0.1", parts.port or 0, ssl=context
+        )
+        clients.append(client)
+        if what == "idle":
+            client.transport.write(_REQUEST)
+            await client.answered
+    print("ready", flush=True)
+    over = loop.run_in_executor(None, sys.stdin.read)
+    turn = 0
+    while not over.done():
+        if what == "slow":
+            for client in clients[turn % 10 :: 10]:
+                if not client.transport.is_closing():
+                    client.transport.write(_REQUEST[turn // 10 : turn // 10 + 1])
+            turn += 1
+        await asyncio.wait([over], timeout=0.1)
+    last = max(ended, default=began) - began
+    print(json.dumps({"closed": len(ended), "last": last}))
+
+
+if __name__ == "__main__":
+    asyncio.run(_play(sys.argv[1], sys.argv[2], int(sys.argv[3])))

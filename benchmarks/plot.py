@@ -1,0 +1,43 @@
+"""The rates as a bar plot, in SVG."""
+
+from html import escape
+from typing import Final
+
+_COLOURS: Final = {"Klein": "#b0b7c3", "fast lane": "#2f6fb0", "nginx": "#6aa84f"}
+_LEFT, _WIDTH, _BAR, _GAP, _TOP = 270, 460, 16, 18, 40
+
+
+def svg(rates: dict[str, dict[str, float]]) -> str:
+    """Draw requests a second: a group for each case, a bar for each server."""
+    most = max(rate for servers in rates.values() for rate in servers.values())
+    parts: list[str] = []
+    y = _TOP
+    for case, servers in rates.items():
+        middle = y + len(servers) * _BAR / 2 + 4
+        parts.append(_text(_LEFT - 10, middle, case, "end"))
+        for name in (each for each in _COLOURS if each in servers):
+            rate = servers[name]
+            width = rate / most * _WIDTH
+            parts.append(
+                f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR - 2}"'
+                f' fill="{_COLOURS[name]}"/>'
+            )
+            parts.append(_text(_LEFT + width + 6, y + 11, f"{rate:,.0f}"))
+            y += _BAR
+        y += _GAP
+    x = float(_LEFT)
+    for name, colour in _COLOURS.items():
+        label = {"Klein": "hbtd, Klein", "fast lane": "hbtd, fast lane"}.get(name, "nginx, 200")
+        parts.append(f'<rect x="{x}" y="12" width="12" height="12" fill="{colour}"/>')
+        parts.append(_text(x + 18, 22, label))
+        x += 140
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + 80}" height="{y}"'
+        ' font-family="sans-serif" font-size="12" role="img">\n'
+        "<title>Requests a second on one core</title>\n"
+        '<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(parts) + "\n</svg>\n"
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
