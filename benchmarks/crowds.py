@@ -34,8 +34,8 @@ def measure(idle: int, slow: int) -> list[Row]:
     """Measure so many idle connections and so many slow senders."""
     _allow_many_files()
     rows = []
-    for kind, options, most in (("plain", PLAIN, 40), ("TLS", ("--nosm", "--port=0"), 80)):
-        with hbtd_process(*options) as (url, pid):
+    for kind, options, most in (("plain", PLAIN, 40), ("TLS", ("--port=0",), 80)):
+        with hbtd_process(*options, "--nosm") as (url, pid):
             with _crowd("idle", url, 100):
                 pass  # whatever is made once is there now
             before = _resident(pid)
@@ -56,7 +56,7 @@ def measure(idle: int, slow: int) -> list[Row]:
 def _slow(count: int) -> Iterator[Row]:
     """Compare full load alone with full load beside slow senders, until all of those are gone."""
     seconds = int(REQUEST_TIMEOUT) + 5
-    with hbtd_process(*PLAIN) as (url, _):
+    with hbtd_process(*PLAIN, "--nosm") as (url, _):
         alone = heartbeats(url, seconds)
         with _crowd("slow", url, count) as found:
             beside = heartbeats(url, seconds)

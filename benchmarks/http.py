@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from benchmarks.running import LOAD_CORE, hbtd, nginx, on_core
+from benchmarks.running import LOAD_CORE, fake_hsm, hbtd, nginx, on_core
 from benchmarks.table import Row
 from hbtd.tls import ephemeral_identity
 
 _HERE = Path(__file__).parent
-PLAIN = ("--nosm", "--listen=tcp:0:interface=127.0.0.1:backlog=1024")
+PLAIN = ("--listen=tcp:0:interface=127.0.0.1:backlog=1024",)
 """The options of an hbtd that serves plain HTTP here."""
 
 _BODY = (
@@ -145,13 +145,21 @@ def _servers(*, with_nginx: bool) -> Iterator[dict[str, tuple[str, str]]]:
         key.write_bytes(
             identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         )
-        tls = ("--nosm", "--port=0", f"--tls_cert={certificate}", f"--tls_key={key}")
-        servers = {}
-        for name, options in (("fast lane", ()), ("Klein", ("--fast_lane=no",))):
-            servers[name] = (
-                stack.enter_context(hbtd(*PLAIN, *options)),
-                stack.enter_context(hbtd(*tls, *options)),
-            )
+        tls = ("--port=0", f"--tls_cert={certificate}", f"--tls_key={key}")
+        # All that hbtd does besides goes on: it sweeps, stores who was heard, and tells HSM.
+        hsm = stack.enter_context(fake_hsm())
+
+        def serve(name: str, *options: str) -> str:
+            store = f"--kv_url=sqlite:{directory}/{name}.sqlite"
+            return stack.enter_context(hbtd(store, f"--sm_url={hsm}", *options))
+
+        servers = {
+            "fast lane": (serve("fast", *PLAIN), serve("fast-tls", *tls)),
+            "Klein": (
+                serve("klein", *PLAIN, "--fast_lane=no"),
+                serve("klein-tls", *tls, "--fast_lane=no"),
+            ),
+        }
         if with_nginx:
             servers["nginx"] = stack.enter_context(nginx(str(certificate), str(key)))
         yield servers

@@ -13,9 +13,6 @@ function init(args)
 end
 
 function delay()
-  local whole = math.floor(pause)
-  if math.random() < pause - whole then
-    whole = whole + 1
-  end
-  return whole
+  -- Spread out, or all connections would soon send in the same instants.
+  return math.random(0, math.floor(2 * pause + 0.5))
 end

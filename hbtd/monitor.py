@@ -116,7 +116,7 @@ class Monitor(Service):
         self._notifier.resume(undelivered)
         self._publisher.tell(undelivered)
         self._judged(self._due(standing, started))
-        self._sweeping.start(self._params.current.interval, now=False)
+        self._start_sweeping()
 
     def follow(self) -> None:
         """Leave judging and telling to another replica."""
@@ -224,14 +224,17 @@ class Monitor(Service):
         if (new.warntime, new.errtime) != (old.warntime, old.errtime):
             self._advise(new)
         if self._sweeping.running and new.interval != old.interval:
-            # A loop that is in the middle of a sweep can't be started again.
             self._sweeping.stop()
-            self._sweeping = periodic(self._clock, self._sweep)
-            self._sweeping.start(new.interval, now=False)
+            self._start_sweeping()
 
     def _listen(self) -> None:
         self._observed.tick()
         self._tracker.stamp = self._observed.ticked_at
+
+    def _start_sweeping(self) -> None:
+        # Anew, for a loop that is in the middle of a sweep can't be started again.
+        self._sweeping = periodic(self._clock, self._sweep)
+        self._sweeping.start(self._params.current.interval, now=False)
 
     async def _sweep(self) -> None:
         """Judge everybody who is overdue, in portions that leave the reactor free."""

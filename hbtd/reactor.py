@@ -8,6 +8,9 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
 
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class MonotonicReactor(EPollReactor):
     """Twisted's epoll reactor on the monotonic clock.
 
@@ -41,8 +44,7 @@ def elapsed_seconds() -> float:
 
     So does the time of what others hold for us, such as a lease.
     """
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+    return time.clock_gettime(_CLOCK)
 
 
 def install() -> None:

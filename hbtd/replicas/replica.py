@@ -102,8 +102,9 @@ class Replica(Service):
         self._lock_key = None
         if self._monitor.leading:
             self._step_down()
-            # What we judged last may not have come to count.
-            self.link.reload()
+            if self.running:
+                # What we judged last may not have come to count.
+                self.link.reload()
 
     def _came_up(self) -> None:
         if not self._first_up.called:

@@ -225,7 +225,7 @@ class EtcdStore:
                 ]
             else:
                 steps = [
-                    _Step([_put(last.pop(xname), wall), Put(_key(REQUEST, xname), STARTED)])
+                    self._request(xname, STARTED, _put(last.pop(xname), wall))
                     for xname, judgement in _latest(judgements)
                     if judgement.transition is Transition.STARTED and xname in last
                 ]
@@ -245,6 +245,11 @@ class EtcdStore:
             step.operations.append(_put(record, wall))
         elif died:
             step.operations.append(Delete(key))
+        return step
+
+    def _request(self, xname: str, what: bytes, about: Operation) -> "_Step":
+        step = _Step([about, Put(_key(REQUEST, xname), what)])
+        step.asked = (xname, what)
         return step
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
@@ -281,10 +286,10 @@ class EtcdStore:
 
         async def work() -> None:
             record = Delete(xname.encode())
-            request = _key(REQUEST, xname)
             if self._lock_key is None:
-                await self._write([_Step([record, Put(request, FORGET)])])
+                await self._write([self._request(xname, FORGET, record)])
                 return
+            request = _key(REQUEST, xname)
             judgement = Delete(_key(JUDGEMENT, xname))
             operations: list[Operation] = [record, judgement, Delete(request)]
             await self._write([_Step(operations, gone=xname)], judging=True)
@@ -371,6 +376,9 @@ class EtcdStore:
                     self._keep(step.kept)
                 if step.gone is not None:
                     self._kept.pop(step.gone, None)
+                if step.asked is not None:
+                    xname, what = step.asked
+                    self.requests[xname] = Request(what, result.revision)
             revision = result.revision
         return revision
 
@@ -409,6 +417,7 @@ class _Step:
         self.operations = operations
         self.kept = kept
         self.gone = gone
+        self.asked: tuple[str, bytes] | None = None
 
 
 def _key(prefix: bytes, xname: str) -> bytes:
