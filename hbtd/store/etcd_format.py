@@ -40,6 +40,9 @@ STARTED = b"started"
 FORGET = b"forget"
 """The request to forget a component."""
 
+_MOST = 2**53
+"""Numbers of judgements are below."""
+
 _FIELDS = (
     "Component",
     "Last_hb_rcv_time",
@@ -114,12 +117,14 @@ def read_judgement(key: bytes, value: bytes) -> Kept:
     """Read a judgement; raises `NotOurs`."""
     xname = _component(key[len(JUDGEMENT) :])
     stored = _object(value)
-    try:
-        transition = Transition[stored["Transition"]]
-        timestamp, number = str(stored["Timestamp"]), int(stored["Number"])
-        return Kept(Judgement(xname, transition, timestamp), number, bool(stored["Delivered"]))
-    except (LookupError, TypeError, ValueError) as error:
-        raise NotOurs(f"it is no judgement: {type(error).__name__} {error}") from None
+    transition, timestamp = stored.get("Transition"), stored.get("Timestamp")
+    number, delivered = stored.get("Number"), stored.get("Delivered")
+    if transition not in Transition.__members__ or not isinstance(timestamp, str):
+        raise NotOurs("it is no judgement: Transition or Timestamp can't be what they are")
+    # Others come after it, and have to be numbers that JSON can have.
+    if type(number) is not int or not 0 <= number < _MOST:
+        raise NotOurs("it is no judgement: its Number is none, or out of range")
+    return Kept(Judgement(xname, Transition[transition], timestamp), number, bool(delivered))
 
 
 def read_params(value: bytes) -> dict[str, Any]:

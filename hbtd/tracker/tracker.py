@@ -255,8 +255,9 @@ class Tracker:
     def _revive(self, record: Record, at: float, warntime: float, errtime: float) -> None:
         queue = self._warned if record.warned else self._healthy
         last_heard = at - age_after_restart(record, warntime, errtime)
-        status = self._shared(record.status)
-        queue[record.component] = Component(last_heard, record.timestamp, status)
+        status = self._shared(record.status[:_LONGEST_TEXT])
+        timestamp = record.timestamp[:_LONGEST_TEXT]
+        queue[record.component] = Component(last_heard, timestamp, status)
 
     def _bury(self, xname: str) -> None:
         self._dead.add(xname)
