@@ -117,14 +117,15 @@ def read_judgement(key: bytes, value: bytes) -> Kept:
     """Read a judgement; raises `NotOurs`."""
     xname = _component(key[len(JUDGEMENT) :])
     stored = _object(value)
-    transition, timestamp = stored.get("Transition"), stored.get("Timestamp")
-    number, delivered = stored.get("Number"), stored.get("Delivered")
-    if transition not in Transition.__members__ or not isinstance(timestamp, str):
+    transition = Transition.__members__.get(str(stored.get("Transition")))
+    timestamp, number = stored.get("Timestamp"), stored.get("Number")
+    if transition is None or not isinstance(timestamp, str):
         raise NotOurs("it is no judgement: Transition or Timestamp can't be what they are")
     # Others come after it, and have to be numbers that JSON can have.
     if type(number) is not int or not 0 <= number < _MOST:
         raise NotOurs("it is no judgement: its Number is none, or out of range")
-    return Kept(Judgement(xname, Transition[transition], timestamp), number, bool(delivered))
+    delivered = bool(stored.get("Delivered"))
+    return Kept(Judgement(xname, transition, timestamp), number, delivered)
 
 
 def read_params(value: bytes) -> dict[str, Any]:
