@@ -166,6 +166,7 @@ class Ledger:
             while self._forgotten_in_hand:
                 await self._drop(self._forgotten_in_hand.pop())
             if ours:
+                self._waiting = _without_repeats(safe, self._waiting)
                 self._tell(safe)
             await deferLater(self._clock, 0)
         self._committing = None
@@ -288,6 +289,20 @@ class Ledger:
             "The store could not take {count} judgements; HSM was not told of them.",
             count=len(self._in_hand) + len(self._waiting),
         )
+
+
+def _without_repeats(safe: Iterable[Judgement], then: Iterable[Judgement]) -> list[Judgement]:
+    """Leave out what says of a component but what was said of it last.
+
+    So it is when a replica begins to lead that had something to ask the leader for.
+    """
+    last = {judgement.component: judgement.transition for judgement in safe}
+    kept: list[Judgement] = []
+    for judgement in then:
+        if last.get(judgement.component) is not judgement.transition:
+            kept.append(judgement)
+            last[judgement.component] = judgement.transition
+    return kept
 
 
 def _without_alarm(judgements: Iterable[Judgement], xname: str) -> list[Judgement]:

@@ -122,7 +122,9 @@ class Monitor(Service):
         """Leave judging and telling to another replica."""
         self.leading = False
         if self._sweeping.running:
+            # A loop that is in the middle of a sweep can't be started again.
             self._sweeping.stop()
+            self._sweeping = periodic(self._clock, self._sweep)
         self._ledger.withdraw_alarms()
         self._notifier.start_over()
         self._publisher.start_over()
@@ -178,6 +180,22 @@ class Monitor(Service):
         if living and not self._ledger.has_news_of(xname):
             self._tracker.forget(xname)
             self._notifier.withdraw(xname)
+
+    def started_here(self, xname: str) -> None:
+        """Judge who started here before we led, if nobody else was left to do it."""
+        if self.leading:
+            self._judged(self._due([], [xname]))
+
+    def forgotten_elsewhere(self, xname: str) -> None:
+        """Forget who has said goodbye to another replica; the leader does so for all.
+
+        Also if we have heard it since it was stored: that was before. Should it be back already,
+        its next heartbeat tells.
+        """
+        if self.leading:
+            self.forget(xname)
+        else:
+            self._tracker.forget(xname)
 
     def note_all(self) -> None:
         """Have everybody's record stored anew."""
@@ -256,7 +274,12 @@ class Monitor(Service):
         self._ledger.add(judgements)
 
     def _tell(self, judgements: Sequence[Judgement]) -> None:
-        """Log judgements, a line for each kind, and have HSM and Kafka told."""
+        """Log judgements, a line for each kind, and have HSM and Kafka told.
+
+        Not those that became safe when we had just ceased to lead: whoever leads now finds them.
+        """
+        if not self.leading:
+            return
         components: dict[Transition, list[str]] = {}
         for judgement in judgements:
             components.setdefault(judgement.transition, []).append(judgement.component)

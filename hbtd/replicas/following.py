@@ -9,7 +9,16 @@ from hbtd.monitor import Monitor
 from hbtd.params import LiveParams
 from hbtd.replicas.shared_params import SharedParams
 from hbtd.store.etcd import EtcdStore
-from hbtd.store.etcd_format import FORGET, LIFE, PARAMS, PRESENCE, REQUEST, Kept, is_record
+from hbtd.store.etcd_format import (
+    FORGET,
+    LIFE,
+    PARAMS,
+    PRESENCE,
+    REQUEST,
+    STARTED,
+    Kept,
+    is_record,
+)
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Transition
 
@@ -53,20 +62,25 @@ class Following:
 
         The `first` time this tells whether we join others, whose parameters count, or are alone.
         """
-        self._store.start_over()
-        self.present.clear()
-        self.alive.clear()
+        self._start_over()
         records: list[Record] = []
-        for key, value, _, revision, _ in items:
+        params: KeyValue | None = None
+        for item in items:
+            key, value, _, revision, _ = item
             if is_record(key):
                 record = self._store.read_record(key, value)
                 if record is not None:
                     records.append(record)
+            elif key == PARAMS:
+                params = item
             else:
                 self._take(key, value, revision)
         alone = not self.alive - {self.number}
-        if first and (alone or not self._shared_params.known):
+        if first and (alone or params is None):
+            # Before those that are there are taken up: ours count.
             self._shared_params.publish()
+        if params is not None:
+            self._shared_params.saw(params.value, params.mod_revision)
         if first and alone and self._params.current.clear_on_gap:
             records = []
             self._store.clear_records().addErrback(
@@ -76,9 +90,16 @@ class Following:
 
     def tell_all(self) -> None:
         """Have all that we know written anew."""
-        self._store.start_over()
+        self._start_over()
         self._monitor.note_all()
         self._shared_params.publish()
+
+    def _start_over(self) -> None:
+        """Know of nothing that is in etcd: its revisions, too, may have begun anew."""
+        self._store.start_over()
+        self._shared_params.start_over()
+        self.present.clear()
+        self.alive.clear()
 
     def follow(self, event: Event) -> None:
         """Take up a change."""
@@ -87,14 +108,19 @@ class Following:
             self._writer = (revision, _number(key, PRESENCE))
         if self._writer == (revision, self.number):
             self._take_sign_of_life(key, value)
+            if key.startswith(REQUEST):
+                # It may be for us to answer, if we come to lead, or just have.
+                self._store.saw(key, value, revision)
+                if value == STARTED:
+                    self._monitor.started_here(key[len(REQUEST) :].decode("utf-8", "replace"))
         elif is_record(key):
             self._take_record(key, value)
         else:
             kept = self._take(key, value, revision)
             if kept is not None and kept.judgement.transition is Transition.DIED:
                 self._monitor.died_elsewhere(kept.judgement.component)
-            if key.startswith(REQUEST) and value == FORGET and self._monitor.leading:
-                self._monitor.forget(key[len(REQUEST) :].decode("utf-8", "replace"))
+            if key.startswith(REQUEST) and value == FORGET:
+                self._monitor.forgotten_elsewhere(key[len(REQUEST) :].decode("utf-8", "replace"))
 
     def _take_record(self, key: bytes, value: bytes | None) -> None:
         if value is None:

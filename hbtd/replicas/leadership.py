@@ -119,8 +119,10 @@ class Leadership(Service):
         keeping.start(_KEEP_ALIVE)
         checking = periodic(self._clock, lambda: self._check(term))
         checking.start(_CHECK)
+        had = False
         try:
             key = await self._client.lock(LOCK, lease, LEASE)
+            had = True
             if not term.over.called:
                 self._key = key
                 self._gained(key)
@@ -132,6 +134,7 @@ class Leadership(Service):
             if self._key is not None:
                 self._key = None
                 self._lost()
+            if had:
                 await self._revoke(lease)
 
     async def _keep_alive(self, term: _Term) -> None:

@@ -80,6 +80,7 @@ class Link(Service):
         self._was_up = False
         self._gap = False
         self._heard_at = elapsed()
+        self._heard_observed = 0.0  # the same on the observed clock
         self._watch: Watch | None = None
         self._broken: Exception | None = None
         self._work: Deferred[None] = succeed(None)
@@ -211,6 +212,7 @@ class Link(Service):
             # We did not run. Others may have counted us as gone; let us see what is what first.
             raise EtcdUnavailable("was not listened to for a while")
         self._heard_at = self._elapsed()
+        self._heard_observed = self._observed.now()
         for event in events:
             self._following.follow(event)
         self._revision = revision
@@ -228,14 +230,23 @@ class Link(Service):
     def _fall(self) -> None:
         self._up = False
         self._gap = True
-        self._observed.deafen(self._elapsed() - self._heard_at)
+        self._deafen()
+
+    def _deafen(self) -> None:
+        # Not the time that has passed: of that in which we did not run nothing was counted.
+        self._observed.deafen(self._observed.now() - self._heard_observed)
 
     async def _show_presence(self) -> None:
         """Give a sign of life, unless we just did by writing something else."""
         seen = self._following.present.get(self._following.number, 0.0)
         try:
-            if not self._barrier or self._elapsed() - seen >= _PRESENCE:
+            if not self._barrier or self._elapsed() - seen >= _PRESENCE / 2:
+                before = self._revision
                 revision = await self._store.touch()
+                if revision <= before:
+                    # etcd has begun anew, without its data.
+                    self.reload()
+                    return
                 self._barrier = self._barrier or revision
                 self._rise()
             if await self._client.keep_alive(self._lease):
@@ -249,7 +260,7 @@ class Link(Service):
         """Have the observed clock count only while we hear of all the others."""
         now = self._elapsed()
         if self._up and not self.up:
-            self._observed.deafen(now - self._heard_at)
+            self._deafen()
         if not self.up:
             return
         silent = now - min(self._following.present.values(), default=now)

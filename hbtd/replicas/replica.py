@@ -86,6 +86,10 @@ class Replica(Service):
         """Leave everything to the others, at once."""
         super().stopService()
         self._considering.stop()
+        if self._monitor.leading:
+            # Or the next leader would do it all once more.
+            await self._answer()
+            await self._store.settle()
         await self.leadership.stop()
         await self.link.stop()
 

@@ -34,10 +34,9 @@ class SharedParams:
         self._writing = False
         params.on_change(self._changed)
 
-    @property
-    def known(self) -> bool:
-        """Whether there are any in etcd, as far as we know."""
-        return self._revision > 0
+    def start_over(self) -> None:
+        """Know of none in etcd, as before `saw` has told."""
+        self._revision = 0
 
     def publish(self) -> None:
         """Have all our parameters be everybody's."""

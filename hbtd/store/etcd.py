@@ -291,8 +291,10 @@ class EtcdStore:
                 return
             request = _key(REQUEST, xname)
             judgement = Delete(_key(JUDGEMENT, xname))
-            operations: list[Operation] = [record, judgement, Delete(request)]
+            # The request tells those who have yet to write what they heard before.
+            operations: list[Operation] = [record, judgement, Put(request, FORGET)]
             await self._write([_Step(operations, gone=xname)], judging=True)
+            await self._write([_Step([Delete(request)])], judging=True)
             self.requests.pop(xname, None)
 
         return self._doing(self._in_turn(work))
@@ -346,6 +348,10 @@ class EtcdStore:
         Raises `EtcdUnavailable` or `EtcdRefused`.
         """
         return await self._in_turn(lambda: self._write([_Step([])]))
+
+    async def settle(self) -> None:
+        """Wait until all that was asked for before is done, or has failed."""
+        await self._writing.run(lambda: None)
 
     async def quietly(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Do something while nothing is being written."""

@@ -1,0 +1,228 @@
+"""Three replicas beside 2,000 nodes: the leader is killed, the next one stopped, the third ends.
+
+`HBTD_FAULT_SEED` says which story is played.
+"""
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from zope.interface import implementer
+
+from hbtd.simulator.fake_hsm import Update
+from hbtd.simulator.fleet import Fleet, node_names
+from tests.hsm_memory import DIED, KINDS, RESTARTED, STARTED, WARNED
+from tests.replicas_running import A, B, OwnReplicasTestCase, Spawned, until_true
+from tests.running import reactor, until
+
+SEED = int(os.environ.get("HBTD_FAULT_SEED", "1"))
+
+NODES = 2000
+DOOMED = 20
+WARNTIME, ERRTIME, INTERVAL = 5, 10, 1
+PERIOD = 2.0
+LEASE = 10
+LATE = 3.0
+"""Seconds that a judgement may take to reach HSM on a busy machine."""
+
+
+@implementer(IStreamClientEndpoint)
+class Balancer:
+    """Connects to one of the replicas that are there, in turn."""
+
+    def __init__(self) -> None:
+        self.ports: list[int] = []
+        """Where these listen."""
+        self._turn = 0
+
+    def connect(self, factory: IProtocolFactory) -> "Deferred[IProtocol]":
+        """Connect to the next one."""
+        self._turn += 1
+        port = self.ports[self._turn % len(self.ports)]
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port, timeout=2)
+        connected: Deferred[IProtocol] = endpoint.connect(factory)
+        return connected
+
+
+class TakeoverTests(OwnReplicasTestCase):
+    """Whoever leads, HSM is told the truth, in order."""
+
+    timeout = 300
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        """Start etcd and an HSM that notes in which order it is told."""
+        etcd = await self.start()
+        self.begin(etcd.address)
+        self.heard: dict[str, list[tuple[float, Any]]] = {}
+        self.hsm._on_update = self.note
+        self.hsm.behaviour.cost_ms = 0.5
+        self.etcd = etcd
+        self.balancer = Balancer()
+
+    def note(self, update: Update) -> None:
+        """Note what HSM was told of whom."""
+        for name in update.names:
+            self.heard.setdefault(name, []).append((reactor.seconds(), KINDS[update.message]))
+
+    def last(self, name: str) -> Any:
+        """Give what HSM was told last of a node."""
+        return self.heard[name][-1][1] if name in self.heard else None
+
+    async def join(self) -> Spawned:
+        """Start another replica."""
+        replica = await self.spawned(
+            f"--warntime={WARNTIME}", f"--errtime={ERRTIME}", f"--interval={INTERVAL}"
+        )
+        self.balancer.ports.append(self.port_of(replica))
+        return replica
+
+    @staticmethod
+    def port_of(replica: Spawned) -> int:
+        """Give where a replica listens."""
+        return int(replica.url.rpartition(":")[2])
+
+    async def taken_over(self, others: list[Spawned]) -> tuple[Spawned, float]:
+        """Wait until one of these leads; gives it and how many seconds that took."""
+        began = reactor.seconds()
+        while reactor.seconds() - began < 2 * LEASE + LATE:
+            for each in others:
+                if await each.leads():
+                    return each, reactor.seconds() - began
+            await deferLater(reactor, 0.1)
+        raise AssertionError(f"nobody leads after {2 * LEASE + LATE} s")
+
+    async def dead(self, names: list[str], since: float, takeover: float) -> float:
+        """See that nodes are declared dead in time; gives how many seconds that took."""
+        within = ERRTIME + takeover + LEASE + LATE
+        await until(lambda: all(self.last(each) is DIED for each in names), within)
+        return float(reactor.seconds()) - since
+
+    async def test_takeovers(self):
+        """A leader that is killed, one that is stopped, one that ends: nothing false or old."""
+        replicas = [await self.join() for _ in range(3)]
+        names = node_names(NODES)
+        fleet = Fleet(
+            reactor, self.balancer, "http://hbtd", names,
+            random=Random(SEED), period=PERIOD, timeout=2.0, connections=24,
+        )  # fmt: skip
+        fleet.startService()
+        self.addCleanup(fleet.stopService)
+        await until(lambda: len(self.heard) == NODES, within=30)
+        figures: list[str] = []
+        first_doomed, second_doomed = names[:DOOMED], names[DOOMED : 2 * DOOMED]
+
+        leader, _ = await self.taken_over(replicas)
+        await deferLater(reactor, 2 * INTERVAL)
+        fleet.kill(first_doomed)
+        self.balancer.ports.remove(self.port_of(leader))
+        leader.process.signal(signal.SIGKILL)
+        began = reactor.seconds()
+        replicas.remove(leader)
+        leader, took = await self.taken_over(replicas)
+        died = await self.dead(first_doomed, began, took)
+        figures.append(
+            f"killed: {took:.1f} s until another led, {died:.1f} s until deaths were told"
+        )
+
+        replicas.append(await self.join())
+        await deferLater(reactor, 2 * PERIOD)
+        fleet.kill(second_doomed)
+        self.balancer.ports.remove(self.port_of(leader))
+        leader.process.signal(signal.SIGSTOP)
+        began = reactor.seconds()
+        stale = leader
+        others = [each for each in replicas if each is not stale]
+        fleet.revive(first_doomed)
+        leader, took = await self.taken_over(others)
+        died = await self.dead(second_doomed, began, took)
+        figures.append(
+            f"stopped: {took:.1f} s until another led, {died:.1f} s until deaths were told"
+        )
+        await until(lambda: all(self.last(each) is STARTED for each in first_doomed), LATE)
+
+        before = {name: len(told) for name, told in self.heard.items()}
+        stale.process.signal(signal.SIGCONT)
+
+        async def follows() -> bool:
+            return not await stale.leads() and (await stale.get("readiness"))[0] == 204
+
+        await until_true(follows, within=LEASE)
+        self.balancer.ports.append(self.port_of(stale))
+        await deferLater(reactor, ERRTIME + LATE)
+        news = [name for name, told in self.heard.items() if len(told) != before[name]]
+        figures.append(f"woke up: {len(news)} nodes of whom more was told")
+        self.assertEqual(news, [], [self.heard[name][-2:] for name in news[:3]])
+
+        self.balancer.ports.remove(self.port_of(leader))
+        leader.process.signal(signal.SIGTERM)
+        replicas.remove(leader)
+        _, took = await self.taken_over(replicas)
+        figures.append(f"ended: {took:.1f} s until another led")
+        fleet.revive(second_doomed)
+        await until(lambda: all(self.last(each) is STARTED for each in second_doomed), LATE)
+        await deferLater(reactor, WARNTIME + LATE)
+
+        faults = list(self.faults(set(first_doomed + second_doomed)))
+        repeats = Counter(
+            what.name
+            for told in self.heard.values()
+            for (_, what), (_, next_one) in pairwise(told)
+            if what is next_one
+        )
+        print(f"\nseed {SEED}: {'; '.join(figures)}; repeats {dict(repeats)}; {len(faults)} faults")
+        print(f"heartbeats: {fleet.statistics.answered}, {dict(fleet.statistics.failures)}")
+        self.assertEqual(faults, [])
+        for each in replicas:
+            self.assertNotIn("Traceback", each.process.said)
+            self.assertNotIn(" error ", each.process.said)
+        await deferToThread(self.etcd.etcdctl, "endpoint", "health")
+
+    def faults(self, doomed: set[str]) -> Iterator[str]:
+        """Find what HSM must not have been told."""
+        for name, told in self.heard.items():
+            kinds = [what for _, what in told]
+            distinct = [kinds[0], *(other for one, other in pairwise(kinds) if one is not other)]
+            if name not in doomed and distinct != [STARTED]:
+                yield f"{name} kept beating, and HSM was told {distinct}"
+            without = [each for each in distinct if each is not WARNED]
+            if name in doomed and without != [STARTED, DIED, STARTED]:
+                yield f"{name} died and came back, and HSM was told {distinct}"
+            for one, other in pairwise(kinds):
+                if one is DIED and other in (WARNED, RESTARTED):
+                    yield f"{name}: {other.name} after its death"
+
+
+class AloneTests(OwnReplicasTestCase):
+    """A replica that is alone."""
+
+    timeout = 120
+
+    async def test_stopped(self):
+        """When it goes on after a stop it soon sees who died meanwhile, however long that was."""
+        self.begin((await self.start()).address)
+        alone = await self.spawned()
+        await until_true(alone.leads)
+        for name in (A, B):
+            self.assertEqual(await alone.beat(name), 200)
+            await self.is_told(name, STARTED)
+        await deferLater(reactor, 0.5)  # or it might have to say it again
+        alone.process.signal(signal.SIGSTOP)
+        await deferLater(reactor, 40)
+        alone.process.signal(signal.SIGCONT)
+        woke = reactor.seconds()
+        while DIED not in self.told(A):
+            self.assertEqual(await alone.beat(B), 200)
+            await deferLater(reactor, 0.3)
+            # It gets the lock back at once, and its clock stands still for up to `warntime`.
+            self.assertLess(reactor.seconds() - woke, 20)
+        print(f"\nstopped for 40 s: {reactor.seconds() - woke:.1f} s until a death was told")
+        self.assertEqual(self.told(B), [STARTED])

@@ -1,0 +1,296 @@
+"""The monitor as one of several: leading, following, and what other replicas do."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+
+from hbtd.store.interface import StoreUnusable
+from hbtd.tracker.records import Record
+from hbtd.tracker.transitions import Judgement
+from tests.hsm_memory import DIED, RESTARTED, STARTED, WARNED, judge, nodes
+from tests.test_monitor import MonitorTestCase, TroubledStore
+
+A, B, C, D = nodes(4)
+
+
+class SharedStore(TroubledStore):
+    """A store that others judge in, too, unless it leads."""
+
+    shared = True
+    durable = True
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(clock)
+        self.leading = False
+        self.asked: list[Judgement] = []
+        """What was committed without leading."""
+        self.stored: list[tuple[float, Record]] = []
+        """The records that were written, and when."""
+
+    def commit(
+        self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
+    ) -> Deferred[bool]:
+        """Judge, or leave that to others."""
+        if self.failures or self.leading:
+            leading = self.leading
+            done = super().commit(judgements, records)
+            return done.addCallback(lambda _: leading)
+        self.asked.extend(judgements)
+        self.checkpoint(records)
+        return succeed(False)
+
+    def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
+        """Keep records."""
+        if self.failures:
+            return Deferred.fromCoroutine(self._fail())
+        self.stored += [(self._clock.seconds(), record) for record in records]
+        return super().checkpoint(records)
+
+    async def _fail(self) -> None:
+        raise self.failures.pop(0)
+
+
+def record(name: str, *, age: float = 0.0, warned: bool = False) -> Record:
+    """Make a record."""
+    return Record(name, age, "t", "OK", warned)
+
+
+class ReplicaTestCase(MonitorTestCase):
+    """Holds a monitor whose store is shared, and that does not lead."""
+
+    store: SharedStore
+
+    def begin(self, **params: Any) -> None:
+        super().begin(**params)
+        # The one that the base has made is put aside, with all that was built on it.
+        self.store = SharedStore(self.clock)
+        self.successResultOf(self.store.open())
+        self.monitor._store = self.monitor._ledger._store = self.store
+        self.tracker._note_changes = True
+
+    def setUp(self):
+        super().setUp()
+        self.start(interval=1)
+
+    def lead(self, *started: str) -> None:
+        """Have it lead."""
+        self.store.leading = True
+        self.successResultOf(Deferred.fromCoroutine(self.monitor.lead(started)))
+        self.stub.flush()
+
+    def follow(self) -> None:
+        """Have it follow."""
+        self.store.leading = False
+        self.monitor.follow()
+
+
+class LeadingTests(ReplicaTestCase):
+    """Who leads judges and tells; who follows does not."""
+
+    def test_following(self):
+        """Who follows asks for those who start, judges no silence, and tells nobody."""
+        self.beat(A)
+        self.advance(100)
+        self.assertEqual(self.store.asked, judge(STARTED, A))
+        self.assertEqual(self.hsm.updates, [])
+        self.assertEqual(self.monitor.judged.total(), 0)
+        self.assertEqual(self.tracker.swept_at, [])
+
+    def test_leading(self):
+        """Who begins to lead judges those who are overdue by then."""
+        self.beat(A, B)
+        self.advance(12)
+        self.beat(B)
+        self.lead()
+        self.advance(3)
+        self.assertEqual(self.sent(), [(WARNED, [A])])
+        self.follow()
+        self.advance(100)
+        self.assertEqual(self.sent(), [(WARNED, [A])])
+        self.lead()
+        self.advance(3)
+        self.assertEqual(self.told(A)[-1], DIED)
+
+    def test_leading_resumes(self):
+        """Who begins to lead tells what was left undelivered, and judges who is back since."""
+        self.store.leading = True
+        self.successResultOf(
+            self.store.commit([*judge(WARNED, A, C), *judge(DIED, B, D), *judge(RESTARTED, A)])
+        )
+        self.successResultOf(self.store.delivered([*judge(WARNED, C), *judge(DIED, B, D)]))
+        self.store.leading = False
+        self.monitor.take_up([record(A), record(C, warned=True)], [B, D])
+        self.monitor.heard_elsewhere(record(C))
+        self.monitor.heard_elsewhere(record(D))
+        self.lead("x9", A)
+        self.advance(1)
+        self.assertCountEqual(self.sent(), [(RESTARTED, [A]), (RESTARTED, [C]), (STARTED, [D])])
+
+    def test_asked_to_start(self):
+        """Those whom others asked to be judged are, if they live and nobody has."""
+        self.monitor.take_up([record(A), record(B, warned=True)], [C])
+        self.lead(A, B, C, D)
+        self.advance(1)
+        self.assertEqual(self.sent(), [(STARTED, [A])])
+
+    def test_ceasing_in_a_commit(self):
+        """What becomes safe when we have just ceased to lead is the next leader's to tell."""
+        self.lead()
+        self.store.seconds = 1.0
+        self.beat(A)
+        self.advance(0.5)
+        self.monitor.follow()
+        self.advance(60)
+        self.store.seconds = 0.0
+        self.assertEqual(self.store.commits, [judge(STARTED, A)])
+        self.assertEqual(self.hsm.updates, [])
+        # Another one has told all that, and more.
+        self.successResultOf(self.store.delivered(judge(STARTED, A)))
+        self.lead()
+        self.advance(1)
+        self.assertEqual(self.hsm.updates, [])
+
+    def test_alarms_are_withdrawn(self):
+        """Alarms that are not safe when we cease to lead are not raised; starts are asked for."""
+        self.lead()
+        self.beat(A)
+        self.advance(1)
+        self.store.failures = [StoreUnusable("away")] * 200
+        self.advance(20)
+        self.beat(B)
+        self.advance(1)
+        self.assertEqual(self.monitor.judged[WARNED], 1)
+        self.follow()
+        self.store.failures = []
+        self.advance(3)
+        self.assertEqual(self.store.asked, judge(STARTED, B))
+        self.assertEqual(self.told(A), [STARTED])
+
+    def test_not_twice(self):
+        """A start that is still to be committed when we begin to lead is told once."""
+        self.store.failures = [StoreUnusable("away")] * 20
+        self.beat(A)
+        self.advance(3)
+        self.lead(A)
+        self.store.failures = []
+        self.advance(5)
+        self.assertEqual(self.sent(), [(STARTED, [A])])
+        self.assertEqual(self.store.commits[0], judge(STARTED, A))
+
+    def test_started_here(self):
+        """What we asked for as a follower and find as the leader is judged."""
+        self.beat(A)
+        self.advance(1)
+        self.monitor.started_here(A)
+        self.advance(1)
+        self.assertEqual(self.hsm.updates, [])
+        self.lead()
+        self.monitor.started_here(A)
+        self.monitor.started_here(B)
+        self.advance(1)
+        self.assertEqual(self.sent(), [(STARTED, [A])])
+
+
+class OthersTests(ReplicaTestCase):
+    """What other replicas do."""
+
+    def test_heard(self):
+        """What another has heard counts; only who leads draws a conclusion."""
+        self.monitor.heard_elsewhere(record(A))
+        self.advance(5)
+        self.assertEqual(self.monitor.heartbeating([A]), [True])
+        self.assertEqual((self.store.asked, self.store.stored), ([], []))
+        self.lead()
+        self.monitor.heard_elsewhere(record(B))
+        self.advance(1)
+        self.assertEqual(self.sent(), [(STARTED, [B])])
+
+    def test_warned(self):
+        """A warning counts unless we have heard the component since, or made it out ourselves."""
+        self.beat(A)
+        self.monitor.heard_elsewhere(record(B))
+        for name in (A, B, C):
+            self.monitor.warned_elsewhere(record(name, age=10.0, warned=True))
+        self.assertEqual((self.tracker.healthy, self.tracker.warned), (1, 2))
+        self.lead()
+        self.monitor.warned_elsewhere(record(A, age=10.0, warned=True))
+        self.assertEqual((self.tracker.healthy, self.tracker.warned), (1, 2))
+
+    def test_died(self):
+        """A death counts unless we have heard the component since."""
+        self.beat(A)
+        self.monitor.heard_elsewhere(record(B))
+        for name in (A, B):
+            self.monitor.died_elsewhere(name)
+        self.assertEqual(self.monitor.heartbeating([A, B]), [True, False])
+
+    def test_gone(self):
+        """Whose record is gone is followed no more, unless it was heard since."""
+        self.beat(A)
+        self.monitor.heard_elsewhere(record(B))
+        self.monitor.heard_elsewhere(record(C))
+        self.monitor.died_elsewhere(C)
+        for name in (A, B, C, D):
+            self.monitor.gone(name)
+        self.assertIn(A, self.tracker)
+        self.assertNotIn(B, self.tracker)
+        self.assertIn(C, self.tracker)
+
+    def test_forgotten(self):
+        """Who has said goodbye to another replica is forgotten though we heard it before that."""
+        self.beat(A, B)
+        self.monitor.forgotten_elsewhere(A)
+        self.advance(30)
+        self.assertEqual({each.component for _, each in self.store.stored}, {B})
+        self.assertEqual(self.monitor.heartbeating([A]), [False])
+        self.assertEqual(self.hsm.updates, [])
+
+    def test_forgotten_while_leading(self):
+        """The leader forgets for all."""
+        self.lead()
+        self.beat(A)
+        self.advance(20)
+        self.assertEqual(self.standing(), judge(WARNED, A))
+        self.monitor.forgotten_elsewhere(A)
+        self.advance(60)
+        self.assertEqual(self.standing(), [])
+        self.assertEqual(self.told(A), [STARTED, WARNED])
+
+    def test_take_up(self):
+        """What is stored is believed, but for what it has yet to hear from us."""
+        self.beat(A)
+        self.advance(1)
+        self.monitor.heard_elsewhere(record(B))
+        self.beat(C)
+        self.monitor.take_up([record(D, age=500.0)], [A, C])
+        self.assertEqual(self.monitor.heartbeating([A, B, C, D]), [False, False, True, True])
+        self.assertEqual(self.tracker.dead, 1)
+
+    def test_old_news(self):
+        """What could not be stored for long is not stored any more, but a start is asked for."""
+        self.beat(A)
+        self.advance(1)
+        self.store.stored.clear()
+        self.store.failures = [StoreUnusable("away")] * 1000
+        self.beat(A, B)
+        self.advance(12)
+        self.beat(C)
+        self.store.failures = []
+        self.advance(2)
+        stored = {each.component for _, each in self.store.stored}
+        self.assertEqual(stored, {B, C})
+        self.assertEqual({each.component for each in self.store.asked}, {A, B, C})
+
+    def test_note_all(self):
+        """When the store has lost everything it is told of everybody who lives."""
+        self.beat(A)
+        self.monitor.heard_elsewhere(record(B))
+        self.monitor.warned_elsewhere(record(C, warned=True))
+        self.monitor.died_elsewhere(D)
+        self.advance(1)
+        self.store.stored.clear()
+        self.monitor.note_all()
+        self.advance(1)
+        stored = [(each.component, each.warned) for _, each in self.store.stored]
+        self.assertCountEqual(stored, [(A, False), (B, False), (C, True)])

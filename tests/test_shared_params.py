@@ -1,0 +1,94 @@
+"""Parameters that are shared by way of etcd."""
+
+import orjson
+
+from hbtd.params import LiveParams, Params
+from hbtd.replicas.shared_params import SharedParams
+from hbtd.store.etcd import EtcdStore
+from hbtd.store.etcd_format import PARAMS
+from tests.etcd_running import EtcdTestCase
+from tests.running import until
+
+
+class SharedParamsTests(EtcdTestCase):
+    """One replica's, with an etcd that others write to."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        """Begin with defaults."""
+        await super().setUp()
+        self.live = LiveParams(Params(kv_url="mem:"))
+        self.shared = SharedParams(self.client, EtcdStore(self.client, lambda: 0.0), self.live)
+
+    async def stored(self) -> dict[str, str]:
+        """Give what is in etcd."""
+        found = await self.client.get(PARAMS)
+        values: dict[str, str] = orjson.loads(found.value) if found is not None else {}
+        return values
+
+    async def put(self, **values: str) -> None:
+        """Write as somebody else does, and have it seen."""
+        value = orjson.dumps({**self.live.current.rendered(), **values})
+        self.shared.saw(value, await self.client.put(PARAMS, value))
+
+    async def is_stored(self, **values: str) -> None:
+        """Wait until etcd has these."""
+        await until(lambda: not self.shared._unwritten)
+        stored = await self.stored()
+        self.assertEqual({name: stored[name] for name in values}, values)
+
+    async def test_changed_here(self):
+        """A change counts at once, and is written."""
+        self.live.patch({"Warntime": "33"})
+        await self.is_stored(Warntime="33", Errtime="30")
+        self.assertEqual(await self.stored(), self.live.current.rendered())
+
+    async def test_changed_elsewhere(self):
+        """A change of another's is adopted, and not written once more."""
+        await self.put(Warntime="33")
+        self.assertEqual(self.live.current.warntime, 33)
+        self.assertEqual(self.shared._unwritten, {})
+
+    async def test_on_top(self):
+        """Ours is written on top of what another has changed that we have not seen."""
+        await self.put(Warntime="33")
+        await self.client.put(
+            PARAMS, orjson.dumps({**self.live.current.rendered(), "Interval": "9"})
+        )
+        self.live.patch({"Errtime": "77"})
+        await self.is_stored(Warntime="33", Errtime="77", Interval="9")
+        self.assertEqual(self.live.current.interval, 9)
+
+    async def test_old(self):
+        """What is older than what was seen changes nothing."""
+        value = orjson.dumps({"Warntime": "11"})
+        revision = await self.client.put(PARAMS, value)
+        await self.put(Warntime="33")
+        self.shared.saw(value, revision)
+        self.assertEqual(self.live.current.warntime, 33)
+        self.shared.start_over()
+        self.shared.saw(value, revision)
+        self.assertEqual(self.live.current.warntime, 11)
+
+    async def test_unwritten_prevails(self):
+        """What has been changed here and could not be written yet is not undone by others."""
+        self.shared.publish()
+        self.shared.saw(orjson.dumps({"Warntime": "11"}), 5)
+        self.assertEqual(self.live.current.warntime, Params(kv_url="mem:").warntime)
+
+    async def test_publish(self):
+        """All of ours are made everybody's, but for what is each one's own."""
+        await self.put(Warntime="33")
+        self.live.adopt({"Warntime": "44"})
+        self.shared.publish()
+        self.assertNotIn("Port", self.shared._unwritten)
+        self.shared.write()
+        await self.is_stored(Warntime="44")
+
+    async def test_deleted(self):
+        """When they are deleted ours stay, and can be written again."""
+        await self.put(Warntime="33")
+        await self.client.delete(PARAMS)
+        self.shared.saw(None, (await self.client.put(b"other", b"")) - 1)
+        self.assertEqual(self.live.current.warntime, 33)
+        self.live.patch({"Errtime": "55"})
+        await self.is_stored(Warntime="33", Errtime="55")
