@@ -48,22 +48,16 @@ class Following:
         self.alive: set[int] = set()
         """The replicas that have a life key: of any version, and of the field's service, too."""
 
-    def load(self, items: Sequence[KeyValue], *, first: bool) -> None:
-        """Take up all that there is, instead of what we knew.
+    def load(self, records: Sequence[Record], others: Sequence[KeyValue], *, first: bool) -> None:
+        """Take up all that there is, the records and all other keys, instead of what we knew.
 
         The `first` time this tells whether we join others, whose parameters count, or are alone.
         """
         self._store.start_over()
         self.present.clear()
         self.alive.clear()
-        records: list[Record] = []
-        for key, value, _, revision, _ in items:
-            if is_record(key):
-                record = self._store.read_record(key, value)
-                if record is not None:
-                    records.append(record)
-            else:
-                self._take(key, value, revision)
+        for key, value, _, revision, _ in others:
+            self._take(key, value, revision)
         alone = not self.alive - {self.number}
         if first and (alone or not self._shared_params.known):
             self._shared_params.publish()

@@ -1,0 +1,110 @@
+"""Three replicas on etcd, of which one is killed with SIGKILL a hundred times, often who leads."""
+
+import signal
+from unittest import skipIf
+
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from hbtd.replicas.leadership import LEASE
+from hbtd.replicas.link import SILENCE
+from tests.etcd_server import EtcdServer, why_not
+from tests.faults.story import INTERVAL, KILLS, LATE, Span, Story
+from tests.processes import HbtdProcess
+from tests.running import reactor, until
+from tests.server_process import free_ports
+
+REPLICAS = 3
+LAPSED = LEASE + 2.0
+"""Seconds after a kill by which the lease has lapsed, and the lock and the presence with it.
+
+etcd looks only now and then; and the next leader has to see that it may lead.
+"""
+CALM = LAPSED + SILENCE
+"""Seconds after a kill by which silence counts again.
+
+The clock stands still while a replica's sign of life is missing, and goes on as much later as that
+went unnoticed.
+"""
+
+
+@skipIf(why_not() is not None, why_not() or "")
+class EtcdTests(Story):
+    """The story with three replicas, each with nodes of its own."""
+
+    # A replica's absence is noticed after `SILENCE`; its nodes must not be overdue before that.
+    warntime, errtime = 5, 8
+    reviving = 0.02
+    settling = CALM + 5.0
+    news_take = 1.5
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        """Begin with an etcd that is empty."""
+        super().setUp()
+        self.etcd = EtcdServer()
+        self.addCleanup(deferToThread, self.etcd.close)
+        await deferToThread(self.etcd.start)
+        self.ports = free_ports(REPLICAS)
+        self.replicas: dict[int, HbtdProcess] = {}
+        self.led = 0
+
+    async def test_killed_again_and_again(self) -> None:
+        """HSM ends up with the truth, and was never told of a silence that was a replica's own."""
+        for port in self.ports:
+            self.replicas[port] = self.run_hbtd(self.etcd.address, port)
+        for process in self.replicas.values():
+            await process.url
+        self.served.append(Span(reactor.seconds() + LAPSED))
+        await self.play(self.ports)
+
+    async def kill_again_and_again(self) -> None:
+        """Kill whoever leads just when it does something, and then others; wait for a new leader.
+
+        Every fourth time for so long that the silent are judged.
+        """
+        kills = rounds = 0
+        while kills < KILLS:
+            rounds += 1
+            await until(self.leaders, within=CALM + 10.0)
+            if rounds % 4 == 0:
+                seen = self.errtime + INTERVAL + LATE
+                await deferLater(reactor, CALM + seen + self.random.uniform(0.0, 4.0))
+            else:
+                await deferLater(reactor, self.random.uniform(0.0, 2.0))
+            await self.some_news()
+            leaders = self.leaders()
+            first = leaders[0] if leaders and self.random.random() < 0.8 else None
+            more = min(self.random.randint(3, 7), KILLS - kills)
+            for number in range(more):
+                port = first if number == 0 and first else self.random.choice(self.ports)
+                await self.kill(port)
+                kills += 1
+                await deferLater(reactor, self.random.uniform(0.0, 1.2))
+        print(f"\n{self.led} of {kills} kills were of the leader")
+
+    async def last_ones(self) -> list[HbtdProcess]:
+        """Have all replicas run."""
+        for process in self.replicas.values():
+            await process.url
+        return list(self.replicas.values())
+
+    def leaders(self) -> list[int]:
+        """Give the ports of those who lead, as they say: one, or none."""
+        return [port for port, process in self.replicas.items() if _leads(process)]
+
+    async def kill(self, port: int) -> None:
+        """Kill a replica and start it again."""
+        process = self.replicas[port]
+        process.url.addErrback(lambda failure: None)
+        self.led += _leads(process)
+        self.served[-1].end = min(self.served[-1].end, reactor.seconds())
+        process.signal(signal.SIGKILL)
+        self.assertEqual(await process.ended, -signal.SIGKILL, process.said)
+        self.read(process)
+        self.served.append(Span(reactor.seconds() + CALM))
+        self.replicas[port] = self.run_hbtd(self.etcd.address, port)
+
+
+def _leads(process: HbtdProcess) -> bool:
+    began = process.said.rfind("This replica leads now.")
+    return began > process.said.rfind("This replica no longer leads.")
