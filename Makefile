@@ -44,8 +44,8 @@ test: $(STAMP)  ## run the tests
 test-real: $(STAMP)  ## run the tests that take an Apache Kafka (Java and Maven)
 	$(TRIAL) $(TRIALFLAGS) tests.real.kafka
 
-test-faults: $(STAMP)  ## kill hbtd a hundred times, replicas, and etcd, while nodes come and go; takes minutes
-	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite tests.faults.replicas tests.faults.etcd
+test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, and etcd; takes a quarter of an hour
+	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite tests.faults.etcd tests.faults.replicas tests.faults.outages
 
 fuzz: $(STAMP)  ## throw generated requests at a live server and at both lanes, for longer than make test does
 	HBTD_FUZZ_EXAMPLES=$${HBTD_FUZZ_EXAMPLES:-200} $(TRIAL) tests.test_fuzz tests.test_api_lanes

@@ -29,7 +29,17 @@ _OLD_NEWS = 10.0
 """Seconds after which that somebody was heard is no news to other replicas any more."""
 
 _PORTION = 500
-"""Judgements handed on before the reactor gets its turn: they take few milliseconds."""
+"""Judgements handed on, or records written, before others get their turn.
+
+These take few milliseconds; in a store that replicas share, they are four transactions.
+"""
+
+_PACE = 3000
+"""Records that we write in a second to a store that replicas share.
+
+Who beats more often than that allows is written less often: it says the same. This leaves the
+processor to heartbeats; a record costs hbtd more than those, and etcd several times that.
+"""
 
 
 class Ledger:
@@ -67,6 +77,7 @@ class Ledger:
         # Who is still to be dropped from the store.
         self._forgotten: set[str] = set()
         self._checkpointing = periodic(clock, self._checkpoint)
+        self._resting_until = 0.0
         self._open = False
         self._complained = False
         self._usable_at = -_PATIENCE
@@ -125,6 +136,7 @@ class Ledger:
         if self._committing is not None:
             await self._committing
         if checkpointing:
+            self._resting_until = 0.0
             await self._checkpoint()
 
     def ready(self) -> bool:
@@ -213,27 +225,50 @@ class Ledger:
         self._forgotten = {xname for xname in self._forgotten if xname not in self._tracker}
         for xname in list(self._forgotten):
             await self._drop(xname)
-        news, pending = self._news(), self.pending
-        self._tracker.changed = {xname: at for xname, at in news.items() if xname in pending}
-        records = self._records(xname for xname in news if xname not in pending)
+        began = self._clock.seconds()
+        if began < self._resting_until:
+            return
+        self._tracker.changed = self._news()
+        waiting = list(self._tracker.changed)
+        most = max(len(waiting), 1)  # also none: a file then learns what time it is
+        # A store of our own writes to the disk once for all.
+        portion = _PORTION if self._store.shared else most
+        for start in range(0, most, portion):
+            if not await self._checkpoint_some(waiting[start : start + portion]):
+                return
+        if self._store.shared:
+            # Others take who is written late to be silent for that long.
+            longest = self._params.current.warntime / 4
+            self._resting_until = began + min(len(waiting) / _PACE, longest)
+
+    async def _checkpoint_some(self, xnames: Sequence[str]) -> bool:
+        """Store the records of these, as far as that is to be done now; tells whether it worked."""
+        news, pending = self._news(xnames), self.pending
+        taken = {xname: at for xname, at in news.items() if xname not in pending}
+        for xname in taken:
+            del self._tracker.changed[xname]
+        records = self._records(taken)
         try:
             await self._store.checkpoint(records)
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  # the next checkpoint must come
             for record in records:
-                self._tracker.changed.setdefault(record.component, news[record.component])
+                self._tracker.changed.setdefault(record.component, taken[record.component])
             self._complain(error)
-        else:
-            self._recovered()
+            return False
+        self._recovered()
+        return True
 
-    def _news(self) -> dict[str, float]:
-        """Give who was heard and is to be stored, and when.
+    def _news(self, among: Iterable[str] | None = None) -> dict[str, float]:
+        """Give who, perhaps `among` some, was heard and is to be stored, and when.
 
         Not whom others may have judged meanwhile, because it has been long ago.
         """
         since, pending = self._old_since(), self.pending
         changed = self._tracker.changed
+        if among is not None:
+            changed = {xname: changed[xname] for xname in among if xname in changed}
         return {xname: at for xname, at in changed.items() if at >= since or xname in pending}
 
     def _old_since(self) -> float:

@@ -112,19 +112,18 @@ class Monitor(Service):
         self.leading = True
         self._tracker.put_in_order()
         undelivered, standing = await self._store.undelivered(), await self._store.standing()
+        due = self._due(standing, started)
         # News must not overtake what is picked up.
-        self._notifier.resume(undelivered)
+        self._notifier.resume(undelivered, {judgement.component for judgement in due})
         self._publisher.tell(undelivered)
-        self._judged(self._due(standing, started))
+        self._judged(due)
         self._start_sweeping()
 
     def follow(self) -> None:
         """Leave judging and telling to another replica."""
         self.leading = False
         if self._sweeping.running:
-            # A loop that is in the middle of a sweep can't be started again.
             self._sweeping.stop()
-            self._sweeping = periodic(self._clock, self._sweep)
         self._ledger.withdraw_alarms()
         self._notifier.start_over()
         self._publisher.start_over()

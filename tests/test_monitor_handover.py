@@ -4,8 +4,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
 from hbtd.store.interface import StoreUnusable
+from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Transition
-from tests.hsm_memory import DIED, STARTED, WARNED, judge, lines, nodes
+from tests.hsm_memory import DIED, RESTARTED, STARTED, WARNED, judge, lines, nodes
 from tests.test_monitor import MonitorTestCase
 
 A, B, C = nodes(3)
@@ -107,6 +108,49 @@ class StoreTests(MonitorTestCase):
         self.advance(5)
         self.assertEqual(self.hsm.components[A].state, "Ready")
         self.assertEqual(self.told(A)[-1], STARTED)
+
+
+class LeadTests(MonitorTestCase):
+    """Beginning to judge where another replica has left off."""
+
+    def test_back(self):
+        """An alarm that the last leader had no time to raise is not raised about who is back."""
+        self.start()
+        self.monitor.follow()
+        self.successResultOf(self.store.commit([*judge(DIED, A, B), *judge(WARNED, C)]))
+        for name in (A, C):
+            self.monitor.heard_elsewhere(Record(name, 0.0, "t", "OK", False))
+        self.successResultOf(Deferred.fromCoroutine(self.monitor.lead()))
+        self.advance(2)
+        self.assertEqual(self.told(A), [STARTED])
+        self.assertEqual(self.told(B), [DIED])
+        self.assertEqual(self.told(C), [RESTARTED])
+
+    def test_back_and_being_told(self):
+        """As HSM may be hearing of it still, it is told again later that the component is back."""
+        self.start()
+        self.monitor.follow()
+        self.successResultOf(self.store.commit(judge(DIED, A)))
+        self.monitor.heard_elsewhere(Record(A, 0.0, "t", "OK", False))
+        self.successResultOf(Deferred.fromCoroutine(self.monitor.lead()))
+        for _ in range(10):
+            self.advance(4)
+            self.beat(A)
+        self.assertEqual(self.told(A), [STARTED, STARTED])
+
+    def test_in_the_middle_of_a_sweep(self):
+        """Leading again before a sweep was done, it sweeps as it does otherwise."""
+        self.start(warntime=10, errtime=10, interval=5)
+        self.beat(*nodes(5000))
+        self.advance_until(lambda: self.monitor.judged[DIED], within=20)
+        self.monitor.follow()
+        self.successResultOf(Deferred.fromCoroutine(self.monitor.lead()))
+        self.advance(20)
+        self.monitor.follow()
+        swept = list(self.tracker.swept_at)
+        self.advance(20)
+        self.assertEqual(self.tracker.swept_at, swept)
+        self.assertEqual(self.tracker.dead, 5000)
 
 
 class ForgetTests(MonitorTestCase):

@@ -1,6 +1,6 @@
 """The notifier: decides what to tell HSM, and when."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from twisted.application.internet import backoffPolicy
 from twisted.application.service import Service
@@ -117,10 +117,13 @@ class Notifier(Service):
             self._outbox.put(judgement)
         self._nudge()
 
-    def resume(self, judgements: Sequence[Judgement]) -> None:
-        """Have HSM told of these, which somebody before us may be in the middle of telling it."""
+    def resume(self, judgements: Sequence[Judgement], back: Container[str] = ()) -> None:
+        """Have HSM told of these, which somebody before us may be in the middle of telling it.
+
+        But not of who is `back` since then: there is something better to tell soon.
+        """
         self._doubts.abandoned(judgements, self._patience())
-        self.tell(judgements)
+        self.tell([judgement for judgement in judgements if judgement.component not in back])
 
     def start_over(self) -> None:
         """Have nothing to say any more, and give up on what is being said."""

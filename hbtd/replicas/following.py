@@ -57,24 +57,18 @@ class Following:
         self.alive: set[int] = set()
         """The replicas that have a life key: of any version, and of the field's service, too."""
 
-    def load(self, items: Sequence[KeyValue], *, first: bool) -> None:
-        """Take up all that there is, instead of what we knew.
+    def load(self, records: Sequence[Record], others: Sequence[KeyValue], *, first: bool) -> None:
+        """Take up all that there is, the records and all other keys, instead of what we knew.
 
         The `first` time this tells whether we join others, whose parameters count, or are alone.
         """
         self._start_over()
-        records: list[Record] = []
         params: KeyValue | None = None
-        for item in items:
-            key, value, _, revision, _ = item
-            if is_record(key):
-                record = self._store.read_record(key, value)
-                if record is not None:
-                    records.append(record)
-            elif key == PARAMS:
+        for item in others:
+            if item.key == PARAMS:
                 params = item
             else:
-                self._take(key, value, revision)
+                self._take(item.key, item.value, item.mod_revision)
         alone = not self.alive - {self.number}
         if first and (alone or params is None):
             # Before those that are there are taken up: ours count.

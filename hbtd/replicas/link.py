@@ -16,8 +16,9 @@ from hbtd.periodic import periodic
 from hbtd.replicas.following import Following
 from hbtd.replicas.leadership import LEASE
 from hbtd.store.etcd import EtcdStore
-from hbtd.store.etcd_format import ALIVE, EVERYTHING, HEALTH, LIFE, PRESENCE
+from hbtd.store.etcd_format import ALIVE, EVERYTHING, HEALTH, LIFE, PRESENCE, is_record
 from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.records import Record
 
 SILENCE = 3.0
 """Seconds without a word from etcd, or from a living replica, after which we count as deaf."""
@@ -166,13 +167,19 @@ class Link(Service):
 
     async def _read_all(self) -> None:
         known = await self._client.get(HEALTH[0]) is not None
-        items: list[KeyValue] = []
+        records: list[Record] = []
+        others: list[KeyValue] = []
         revision = 0
         async for page in self._client.pages(*EVERYTHING):
-            items += page.items
+            # Read page by page, for each record costs several microseconds.
+            for item in page.items:
+                if not is_record(item.key):
+                    others.append(item)
+                elif (record := self._store.read_record(item.key, item.value)) is not None:
+                    records.append(record)
             revision = page.revision
         if known or not self._was_up:
-            self._following.load(items, first=not self._was_up)
+            self._following.load(records, others, first=not self._was_up)
         else:
             self._log.error("etcd has lost what was in it; it is told again what we know.")
             self._following.tell_all()
@@ -240,6 +247,7 @@ class Link(Service):
         """Give a sign of life, unless we just did by writing something else."""
         seen = self._following.present.get(self._following.number, 0.0)
         try:
+            # The last one came back a moment after it was written, so not a whole period ago.
             if not self._barrier or self._elapsed() - seen >= _PRESENCE / 2:
                 before = self._revision
                 revision = await self._store.touch()

@@ -1,122 +1,110 @@
-"""Replicas whose etcd is away for long, full, or has lost its data."""
+"""Three replicas on etcd, of which one is killed with SIGKILL a hundred times, often who leads."""
 
+import signal
+from unittest import skipIf
+
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.logger import capturedLogs
 
-from tests.etcd_running import EVERYTHING
-from tests.etcd_server import EtcdServer
-from tests.hsm_memory import DIED, STARTED, WARNED
-from tests.replicas_running import ERRTIME, A, B, C, D
+from hbtd.replicas.leadership import LEASE
+from hbtd.replicas.link import SILENCE
+from tests.etcd_server import EtcdServer, why_not
+from tests.faults.story import INTERVAL, KILLS, LATE, Span, Story
+from tests.processes import HbtdProcess
 from tests.running import reactor, until
-from tests.test_replicas_trouble import TroubleTestCase, about_the_store
+from tests.server_process import free_ports
+
+REPLICAS = 3
+LAPSED = LEASE + 2.0
+"""Seconds after a kill by which the lease has lapsed, and the lock and the presence with it.
+
+etcd looks only now and then; and the next leader has to see that it may lead.
+"""
+CALM = LAPSED + SILENCE
+"""Seconds after a kill by which silence counts again.
+
+The clock stands still while a replica's sign of life is missing, and goes on as much later as that
+went unnoticed.
+"""
 
 
-class OutageTests(TroubleTestCase):
-    """etcd is away, or has been."""
+@skipIf(why_not() is not None, why_not() or "")
+class EtcdTests(Story):
+    """The story with three replicas, each with nodes of its own."""
 
-    async def test_stopped(self):
-        """While etcd is away for long nobody is judged; when it returns all is told."""
-        etcd = await self.start()
-        self.begin(etcd.address)
-        replicas = await self.replicas(2, errtime=3)
-        await self.beat(replicas, [A, B], 0.7)
-        await self.is_told(A, STARTED)
-        await self.is_told(B, STARTED)
-        with capturedLogs() as events:
-            await deferToThread(etcd.stop)
-            # C starts, D starts and dies, B dies.
-            await self.beat(replicas, [A, C, D], 2.0)
-            await self.beat(replicas, [A, C], 3 * 3 - 2.0)
-            self.assertEqual([await self.readiness(each) for each in replicas], [503, 503])
-            self.assertEqual((self.told(A), self.told(B)), ([STARTED], [STARTED]))
-            self.assertEqual((self.told(C), self.told(D)), ([], []))
-            await deferToThread(etcd.start)
-            back = reactor.seconds()
-            while not (DIED in self.told(B) and DIED in self.told(D)):
-                await self.beat(replicas, [A, C], 0.3)
-                self.assertLess(reactor.seconds() - back, 30)
-        for name in (B, D):
-            # Without a warning, if the lock was had back late.
-            self.assertEqual([each for each in self.told(name) if each != WARNED], [STARTED, DIED])
-        self.assertEqual((self.told(A), self.told(C)), ([STARTED], [STARTED]))
-        await self.recovered(*replicas)
-        self.assertEqual(len(about_the_store(list(events))), 2, about_the_store(list(events)))
+    # A replica's absence is noticed after `SILENCE`; its nodes must not be overdue before that.
+    warntime, errtime = 5, 8
+    reviving = 0.02
+    settling = CALM + 5.0
+    news_take = 1.5
 
-    async def test_wiped(self):
-        """When etcd has lost all its data, the replicas go on with what they know."""
-        etcd = await self.start()
-        self.begin(etcd.address)
-        replicas = await self.replicas(2)
-        await self.beat(replicas, [A, B], 1.5)
-        await self.is_told(A, STARTED)
-        await self.is_told(B, STARTED)
-        await replicas[1].patch(Sm_retries="7")
-        await deferToThread(etcd.close)
-        await self.beat(replicas, [A], 1.0)
-        await deferToThread(etcd.start)
-        began = reactor.seconds()
-        while not any(len(told) > 2 for told in [self.told(B)]):
-            await self.beat(replicas, [A], 0.3)
-            self.assertLess(reactor.seconds() - began, 40)
-        await self.recovered(*replicas)
-        self.assertNotIn(WARNED, self.told(A))
-        self.assertEqual(self.told(B)[-2:], [WARNED, DIED])
-        client = self.connect(etcd.address)
-        keys = [item.key for item in (await client.range(*EVERYTHING)).items]
-        self.assertIn(A.encode(), keys)
-        self.assertIn(b"HBTD_HEALTH_KEY", keys)
-        self.assertIn(b"params", keys)
-        for each in replicas:
-            self.assertEqual(each.service.params.current.sm_retries, 7)
-        await replicas[0].patch(Sm_retries="8")
-        await until(lambda: replicas[1].service.params.current.sm_retries == 8)
-        for number, each in enumerate(replicas):
-            await self.starts_and_dies([C, D][number], each)
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        """Begin with an etcd that is empty."""
+        super().setUp()
+        self.etcd = EtcdServer()
+        self.addCleanup(deferToThread, self.etcd.close)
+        await deferToThread(self.etcd.start)
+        self.ports = free_ports(REPLICAS)
+        self.replicas: dict[int, HbtdProcess] = {}
+        self.led = 0
+
+    async def test_killed_again_and_again(self) -> None:
+        """HSM ends up with the truth, and was never told of a silence that was a replica's own."""
+        for port in self.ports:
+            self.replicas[port] = self.run_hbtd(self.etcd.address, port)
+        for process in self.replicas.values():
+            await process.url
+        self.served.append(Span(reactor.seconds() + LAPSED))
+        await self.play(self.ports)
+
+    async def kill_again_and_again(self) -> None:
+        """Kill whoever leads just when it does something, and then others; wait for a new leader.
+
+        Every fourth time for so long that the silent are judged.
+        """
+        kills = rounds = 0
+        while kills < KILLS:
+            rounds += 1
+            await until(self.leaders, within=CALM + 10.0)
+            if rounds % 4 == 0:
+                seen = self.errtime + INTERVAL + LATE
+                await deferLater(reactor, CALM + seen + self.random.uniform(0.0, 4.0))
+            else:
+                await deferLater(reactor, self.random.uniform(0.0, 2.0))
+            await self.some_news()
+            leaders = self.leaders()
+            first = leaders[0] if leaders and self.random.random() < 0.8 else None
+            more = min(self.random.randint(3, 7), KILLS - kills)
+            for number in range(more):
+                port = first if number == 0 and first else self.random.choice(self.ports)
+                await self.kill(port)
+                kills += 1
+                await deferLater(reactor, self.random.uniform(0.0, 1.2))
+        print(f"\n{self.led} of {kills} kills were of the leader")
+
+    async def last_ones(self) -> list[HbtdProcess]:
+        """Have all replicas run."""
+        for process in self.replicas.values():
+            await process.url
+        return list(self.replicas.values())
+
+    def leaders(self) -> list[int]:
+        """Give the ports of those who lead, as they say: one, or none."""
+        return [port for port, process in self.replicas.items() if _leads(process)]
+
+    async def kill(self, port: int) -> None:
+        """Kill a replica and start it again."""
+        process = self.replicas[port]
+        process.url.addErrback(lambda failure: None)
+        self.led += _leads(process)
+        self.served[-1].end = min(self.served[-1].end, reactor.seconds())
+        process.signal(signal.SIGKILL)
+        self.assertEqual(await process.ended, -signal.SIGKILL, process.said)
+        self.read(process)
+        self.served.append(Span(reactor.seconds() + CALM))
+        self.replicas[port] = self.run_hbtd(self.etcd.address, port)
 
 
-class QuotaTests(TroubleTestCase):
-    """etcd has no room left."""
-
-    async def fill(self, etcd: EtcdServer) -> None:
-        """Write until etcd takes no more."""
-        client = self.connect(etcd.address)
-        failure = None
-        for number in range(100):
-            try:
-                await client.put(b"zz%d" % number, bytes(500_000))
-            except Exception as error:  # noqa: BLE001  # which is what we are after
-                failure = error
-                break
-        self.assertIn("space exceeded", str(failure))
-
-    async def test_full(self):
-        """With etcd full nothing is judged, with one clear line; all is told when there is room."""
-        etcd = await self.start(quota=8 * 1024 * 1024)
-        self.begin(etcd.address)
-        leader, follower = await self.replicas(2)
-        await self.beat([leader, follower], [A, B], 0.7)
-        await self.is_told(A, STARTED)
-        await self.is_told(B, STARTED)
-        with capturedLogs() as events:
-            await self.fill(etcd)
-            await self.beat([leader, follower], [A, C], ERRTIME + 3)
-            self.assertEqual((self.told(A), self.told(B)), ([STARTED], [STARTED]))
-            self.assertEqual(self.told(C), [])
-            logged = about_the_store(list(events))
-            self.assertEqual(len(logged), 2, logged)
-            for line in logged:
-                self.assertIn("database space exceeded", line)
-                self.assertIn("quota", line)
-            _, health = await leader.client.request("GET", f"{leader.url}/hmi/v1/health")
-            self.assertIn("space exceeded", health["KvStore"])
-            await deferToThread(etcd.etcdctl, "del", "zz", "--prefix")
-            revision = (await self.connect(etcd.address).status()).revision
-            await deferToThread(etcd.etcdctl, "compact", str(revision))
-            await deferToThread(etcd.etcdctl, "defrag")
-            await deferToThread(etcd.etcdctl, "alarm", "disarm")
-            back = reactor.seconds()
-            while DIED not in self.told(B):
-                await self.beat([leader, follower], [A, C], 0.3)
-                self.assertLess(reactor.seconds() - back, 30)
-        self.assertEqual((self.told(A), self.told(C)), ([STARTED], [STARTED]))
-        await self.recovered(leader, follower)
+def _leads(process: HbtdProcess) -> bool:
+    began = process.said.rfind("This replica leads now.")
+    return began > process.said.rfind("This replica no longer leads.")

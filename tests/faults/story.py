@@ -1,0 +1,324 @@
+"""The story that all fault runs play: an unsteady fleet, and hbtd killed with SIGKILL beside it.
+
+`HBTD_FAULT_KILLS` says how often it is killed, `HBTD_FAULT_SEED` which story is played. What kills
+what, and when, is in a module for each store.
+"""
+
+import os
+import re
+import signal
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from random import Random
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.trial.unittest import TestCase
+from twisted.web.server import Site
+
+from hbtd.simulator.endpoints import client_endpoint
+from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.simulator.fleet import Fleet, node_names
+from hbtd.simulator.links import Beat
+from hbtd.tracker.transitions import Transition
+from tests.hsm_memory import KINDS
+from tests.processes import HbtdProcess, spawn
+from tests.running import reactor
+
+KILLS = int(os.environ.get("HBTD_FAULT_KILLS", "100"))
+SEED = int(os.environ.get("HBTD_FAULT_SEED", "1"))
+
+NODES = 60
+STEADY = 20
+INTERVAL = 1
+PERIOD = 0.4
+LATE = 2.0
+"""Seconds that a judgement may take to reach HSM: a sweep's interval, a commit and a PATCH."""
+
+STARTED, WARNED, RESTARTED, DIED = Transition
+_LOGGED = re.compile(r"\] (Heartbeat [^:\n]+): (x[^\n]+)\n")
+
+
+class Told(NamedTuple):
+    """What HSM was told of a component, and when."""
+
+    at: float
+    what: Transition
+
+
+@dataclass
+class Span:
+    """A stretch of time; `end` is infinite until it is known."""
+
+    start: float
+    end: float = float("inf")
+
+
+class NotingFleet(Fleet):
+    """A fleet that notes when each node's heartbeats were answered."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.answers: dict[str, list[float]] = {}
+        """When, by node."""
+
+    def _answered(self, beat: Beat) -> None:
+        self.answers.setdefault(beat.node, []).append(reactor.seconds())
+        super()._answered(beat)
+
+
+class Story(TestCase):
+    """Whenever hbtd is killed, it neither loses a judgement nor makes a false one.
+
+    A module for a store says how hbtd is killed (`kill_again_and_again`), what runs at the end
+    (`last_ones`), and notes in `served` the stretches in which silence has to be seen.
+    """
+
+    timeout = 60 + 12 * KILLS
+    warntime, errtime = 3, 6
+    settling = 5.0
+    """Seconds after which, at the end, hbtd is as it is without kills."""
+    reviving = 0.04
+    """The share of the silent that is back after half a second."""
+    news_take = 0.0
+    """Seconds that a heartbeat may be on its way to who judges."""
+
+    def setUp(self) -> Any:
+        """Begin with a ready HSM and nodes that nobody knows."""
+        self.random = Random(SEED)
+        self.told: dict[str, list[Told]] = {name: [] for name in node_names(NODES)}
+        self.news: Deferred[None] | None = None
+        self.hsm = FakeHSM(reactor, self.note)
+        self.hsm.behaviour.cost_ms = 0.5
+        listening = reactor.listenTCP(0, Site(self.hsm.resource()), interface="127.0.0.1")
+        self.addCleanup(self.hsm.stop)
+        self.addCleanup(listening.stopListening)
+        self.sm_url = f"http://127.0.0.1:{listening.getHost().port}/hsm/v1"
+        self.fleets: dict[str, NotingFleet] = {}
+        self.silences: dict[str, list[Span]] = {name: [] for name in self.told}
+        self.served: list[Span] = []
+        self.judged: Counter[Transition] = Counter()
+        self.clean = True
+        self.said: list[str] = []
+        self.due: Counter[str] = Counter()
+
+    def run_hbtd(self, kv_url: str, port: int) -> HbtdProcess:
+        """Start an hbtd."""
+        arguments = [
+            "-m",
+            "hbtd",
+            f"--kv_url={kv_url}",
+            f"--port={port}",
+            "--tls=no",
+            "--use_telemetry=no",
+            f"--sm_url={self.sm_url}",
+            f"--warntime={self.warntime}",
+            f"--errtime={self.errtime}",
+            f"--interval={INTERVAL}",
+        ]
+        return spawn(self, arguments)
+
+    def note(self, update: Update) -> None:
+        """Note what HSM was told, and wake who waits for news."""
+        for name in update.names:
+            self.told[name].append(Told(reactor.seconds(), KINDS[update.message]))
+        news, self.news = self.news, None
+        if news is not None:
+            news.callback(None)
+
+    async def some_news(self) -> None:
+        """Wait until HSM is told something, or 2 s; then for a moment, in which that is noted.
+
+        So that is just when something is judged, committed, told or noted as told.
+        """
+        self.news = Deferred()
+        self.news.addTimeout(2.0, reactor).addErrback(lambda _: None)
+        await self.news
+        self.news = None
+        await deferLater(reactor, self.random.choice([0.0, 0.001, 0.005, 0.02, 0.1]))
+
+    # The story
+
+    async def kill_again_and_again(self) -> None:
+        """Kill hbtd `KILLS` times."""
+        raise NotImplementedError
+
+    async def last_ones(self) -> list[HbtdProcess]:
+        """Have hbtd run to the end of the story."""
+        raise NotImplementedError
+
+    async def play(self, ports: Sequence[int]) -> None:
+        """Play the story with hbtds on these ports, each with its share of the nodes."""
+        names = list(self.told)
+        for number, port in enumerate(ports):
+            url = f"http://127.0.0.1:{port}"
+            share = names[number :: len(ports)]
+            fleet = NotingFleet(
+                reactor,
+                client_endpoint(reactor, url),
+                url,
+                share,
+                random=Random(SEED + 1 + number),
+                period=PERIOD,
+                timeout=2.0,
+            )
+            self.fleets.update(dict.fromkeys(share, fleet))
+            fleet.startService()
+            self.addCleanup(fleet.stopService)
+        unsteady = names[STEADY:]
+        upsetting = LoopingCall(self.upset, unsteady)
+        upsetting.start(0.5, now=False)
+        began = reactor.seconds()
+        await self.kill_again_and_again()
+        took = reactor.seconds() - began
+        upsetting.stop()
+        last = await self.last_ones()
+        # The last word: some are silent for good, the others beat.
+        dead = self.random.sample(unsteady, len(unsteady) // 3)
+        for name in unsteady:
+            self.silence(name) if name in dead else self.revive(name)
+        await deferLater(reactor, self.settling + self.errtime + INTERVAL)
+        self.served[-1].end = reactor.seconds()
+        for process in last:
+            process.signal(signal.SIGTERM)
+            self.assertEqual(await process.ended, 0)
+            self.read(process)
+
+        faults = [*self.wrong_at_the_end(set(dead)), *self.false_alarms(), *self.missing()]
+        faults += self.disorder()
+        repeats = self.repeats()
+        told = [each for told in self.told.values() for each in told]
+        answered = sum(len(self.answers(name)) for name in names)
+        print(
+            f"\nseed {SEED}: {KILLS} kills in {took:.0f} s, {sum(self.judged.values())} judgements"
+            f" logged {_counts(self.judged)}, {len(told)} told"
+            f" {_counts(Counter(each.what for each in told))}, {sum(repeats.values())} of them"
+            f" repeats {_counts(repeats)};"
+            f" {sum(map(len, self.silences.values()))} silences,"
+            f" {answered} heartbeats;"
+            f" {self.due['deaths']} deaths and {self.due['returns']} returns had to be told of;"
+            f" {len(faults)} faults"
+        )
+        if faults:
+            print("\n".join(sorted(self.said)))
+        self.assertEqual(faults, [])
+        self.assertTrue(self.clean, "a traceback or complaint in the log")
+
+    def upset(self, names: Sequence[str]) -> None:
+        """Silence some nodes, and let others beat again."""
+        for name in names:
+            if name in self.fleets[name].beating:
+                if self.random.random() < 0.03:
+                    self.silence(name)
+            elif self.random.random() < self.reviving:
+                self.revive(name)
+
+    def silence(self, name: str) -> None:
+        """Kill or freeze a node."""
+        if name in self.fleets[name].beating:
+            fleet = self.fleets[name]
+            self.random.choice([fleet.kill, fleet.freeze])([name])
+            self.silences[name].append(Span(reactor.seconds()))
+
+    def revive(self, name: str) -> None:
+        """Let a node beat again."""
+        if name not in self.fleets[name].beating:
+            self.fleets[name].revive([name])
+            self.silences[name][-1].end = reactor.seconds()
+
+    def read(self, process: HbtdProcess) -> None:
+        """Count what a process has judged, and see that it complained of nothing but HSM."""
+        for message, xnames in _LOGGED.findall(process.said):
+            self.judged[KINDS[message]] += len(xnames.split())
+        self.said += [line for line in process.said.splitlines() if "] Heartbeat " not in line]
+        bad = [line for line in process.said.splitlines() if re.search(r" (error|critical) ", line)]
+        if bad or "Traceback" in process.said:
+            self.clean = False
+            print(process.said)
+
+    def answers(self, name: str) -> list[float]:
+        """Give when each of a node's heartbeats was answered."""
+        return self.fleets[name].answers.get(name, [])
+
+    # The verdict
+
+    def wrong_at_the_end(self, dead: set[str]) -> Iterator[str]:
+        """Compare the last thing that HSM was told of each node with the truth."""
+        for name, told in self.told.items():
+            if not self.answers(name):
+                continue  # silenced before its first heartbeat, and so never known
+            expected = (DIED,) if name in dead else (STARTED, RESTARTED)
+            if not told or told[-1].what not in expected:
+                yield f"{name}: HSM's last word is {told[-1:]}, expected {expected}"
+
+    def false_alarms(self) -> Iterator[str]:
+        """Find warnings and deaths of nodes that were not silent for long enough."""
+        for name, told in self.told.items():
+            answers = self.answers(name)
+            for at, what in told:
+                if not what.alarming:
+                    continue
+                least = self.warntime if what is WARNED else self.errtime
+                # What is told again after a restart was true when it was judged: look for any
+                # silence that was long enough and not before the last one that is known of.
+                since = bisect_left(answers, at - self.news_take)
+                heard = answers[max(0, since - 1)] if answers else at
+                if at - heard >= least - 0.05:
+                    continue
+                again = any(each.what is what and each.at < at for each in told)
+                if not again:
+                    yield f"{name}: told {what.name} after {at - heard:.2f} s of silence"
+            if not self.silences[name] and any(each.what.alarming for each in told):
+                yield f"{name}: never silenced, but {[each.what.name for each in told]}"
+
+    def missing(self) -> Iterator[str]:
+        """Find deaths and returns that hbtd had the time to see and did not tell."""
+        for name, silences in self.silences.items():
+            told = self.told[name]
+            known_from = min(self.answers(name) or [float("inf")])
+            for silence in silences:
+                if silence.start < known_from:
+                    continue  # nobody knew the node yet
+                for up in self.served:
+                    start = max(silence.start, up.start)
+                    end = min(silence.end, up.end)
+                    if end - start < self.errtime + INTERVAL + LATE:
+                        continue
+                    self.due["deaths"] += 1
+                    before = [each for each in told if each.at <= end]
+                    if not before or before[-1].what is not DIED:
+                        yield f"{name}: silent {start:.1f} to {end:.1f}, not told that it died"
+            for number, silence in enumerate(silences):
+                until = silences[number + 1].start if number + 1 < len(silences) else float("inf")
+                for up in self.served:
+                    start, end = max(silence.end, up.start), min(until, up.end)
+                    if end - start < 2 * PERIOD + LATE + 2.0:
+                        continue
+                    self.due["returns"] += 1
+                    before = [each for each in told if each.at <= end]
+                    if not before or before[-1].what.alarming:
+                        yield f"{name}: beats from {start:.1f} to {end:.1f}, not told that it does"
+
+    def disorder(self) -> Iterator[str]:
+        """Find what can't follow one another: the dead don't restart and are not warned about."""
+        for name, told in self.told.items():
+            for one, other in pairwise(told):
+                if one.what is DIED and other.what in (WARNED, RESTARTED):
+                    yield f"{name}: {one} was followed by {other}"
+
+    def repeats(self) -> Counter[Transition]:
+        """Count how often HSM was told the same of a node twice running."""
+        return Counter(
+            one.what
+            for told in self.told.values()
+            for one, other in pairwise(told)
+            if one.what is other.what
+        )
+
+
+def _counts(counter: Counter[Transition]) -> str:
+    return "(" + ", ".join(f"{counter[kind]} {kind.name.lower()}" for kind in Transition) + ")"
