@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import crowds, http, storm, tracking
+from benchmarks import access, crowds, http, storm, tracking
 from benchmarks.plot import svg
 from benchmarks.table import Row, formatted, machine
 
@@ -28,6 +28,7 @@ def main() -> None:
 
     parts: list[tuple[str, Callable[[], list[Row]]]] = [
         ("heartbeats over HTTP", over_http),
+        ("credentials over HTTP", lambda: access.measure(1 if quick else 5, 1 if quick else 3)),
         ("crowds of connections", lambda: crowds.measure(1_000 if quick else 10_000, 1_000)),
         ("the tracker", lambda: tracking.measure(100_000 if quick else 1_000_000)),
         ("a storm", lambda: storm.measure(1_000 if quick else 10_000)),
