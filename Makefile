@@ -9,10 +9,12 @@ STAMP  := $(VENV)/.installed
 # What setuptools has to say about editable installs is of no use to anybody here.
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # kafka-python's own affair, two thousand times.
+# Both cores, for some tests wait for timers of others.
+TRIALFLAGS ?= -j2
 TRIAL  := PYTHONWARNINGS='default,ignore:read_text is deprecated,ignore:open_text is deprecated' $(BIN)/trial
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run demo test test-real test-faults fuzz check format bench bench-quick dist clean
+.PHONY: help venv run demo test test-real test-faults fuzz audit check format bench bench-quick dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -44,11 +46,19 @@ test: $(STAMP)  ## run the tests
 test-real: $(STAMP)  ## run the tests that take an Apache Kafka (Java and Maven)
 	$(TRIAL) $(TRIALFLAGS) tests.real.kafka
 
-test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, and etcd; takes a quarter of an hour
-	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite tests.faults.etcd tests.faults.replicas tests.faults.outages
+test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etcd; crowd it; takes a quarter of an hour
+	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite tests.faults.etcd tests.faults.replicas tests.faults.outages tests.faults.crowd
 
-fuzz: $(STAMP)  ## throw generated requests at a live server and at both lanes, for longer than make test does
-	HBTD_FUZZ_EXAMPLES=$${HBTD_FUZZ_EXAMPLES:-200} $(TRIAL) tests.test_fuzz tests.test_api_lanes
+fuzz: $(STAMP)  ## fuzz parsers, live server and both lanes, HBTD_FUZZ_SECONDS (60) for each
+	$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --editable '.[fuzz]' \
+	    || echo 'There is no atheris for this Python: the parsers are left out.' >&2
+	! $(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m tests.fuzzing
+	HBTD_FUZZ_SECONDS=$${HBTD_FUZZ_SECONDS:-60} HBTD_FUZZ_EXAMPLES=$${HBTD_FUZZ_EXAMPLES:-200} \
+	    $(TRIAL) tests.test_fuzz tests.test_api_lanes
+
+audit: $(STAMP)  ## ask PyPI which of the packages that hbtd needs have known vulnerabilities
+	@$(PIP) --editable '.[audit]'
+	$(BIN)/pip-audit --skip-editable
 
 check: $(STAMP)  ## linter, formatter, type checker
 	$(BIN)/ruff check .

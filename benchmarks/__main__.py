@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import crowds, http, replicas, storm, tracking
+from benchmarks import access, crowds, http, replicas, storm, tracking
 from benchmarks.plot import svg
 from benchmarks.table import Row, formatted, machine
 
@@ -28,6 +28,7 @@ def main() -> None:
 
     parts: list[tuple[str, Callable[[], list[Row]]]] = [
         ("heartbeats over HTTP", over_http),
+        ("credentials of nodes", lambda: access.measure(1 if quick else 5, 1 if quick else 3)),
         ("crowds of connections", lambda: crowds.measure(1_000 if quick else 10_000, 1_000)),
         ("the tracker", lambda: tracking.measure(100_000 if quick else 1_000_000)),
         ("replicas", lambda: replicas.measure(2 if quick else 5, 3 if quick else 5)),

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from benchmarks.http import PLAIN, heartbeats
 from benchmarks.running import LOAD_CORE, hbtd_process, on_core
 from benchmarks.table import Row
-from hbtd.api.connections import REQUEST_TIMEOUT
+from hbtd.params import Params
 
 _REQUEST = (
     b"POST /hmi/v1/heartbeat/x0c0s0b0n0 HTTP/1.1\r\nHost: hbtd\r\nContent-Length: 34\r\n\r\n"
@@ -55,7 +55,7 @@ def measure(idle: int, slow: int) -> list[Row]:
 
 def _slow(count: int) -> Iterator[Row]:
     """Compare full load alone with full load beside slow senders, until all of those are gone."""
-    seconds = int(REQUEST_TIMEOUT) + 5
+    seconds = Params().request_timeout + 5
     with hbtd_process(*PLAIN, "--nosm") as (url, _):
         alone = heartbeats(url, seconds)
         with _crowd("slow", url, count) as found:

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from hbtd.api.connections import Connections
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
 from hbtd.store.etcd import EtcdStore
@@ -75,10 +76,25 @@ class Metrics(Collector):
         )
         yield _counter("kafka_published", "Messages Kafka has taken.", publisher.published_count)
         yield _counter("kafka_dropped", "Messages lost for lack of room.", publisher.dropped_count)
-        refusals = CounterMetricFamily("hbtd_refused", "Requests refused.", labels=["reason"])
+        refusals = CounterMetricFamily(
+            "hbtd_refused", "Requests and connections refused.", labels=["reason"]
+        )
         for reason, count in self._refused.items():
             refusals.add_metric([reason], count)
         yield refusals
+
+
+class ConnectionMetrics(Collector):
+    """The metrics of clients' connections."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the numbers as they are now."""
+        connections = self._connections
+        yield _gauge("connections", "Connections of clients.", len(connections))
+        yield _counter("idle_closed", "Connections closed for silence.", connections.idle_closed)
 
 
 class EtcdMetrics(Collector):

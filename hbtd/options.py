@@ -12,8 +12,9 @@ from typing import Any, ClassVar, NoReturn
 from twisted.python.usage import Options, UsageError
 
 from hbtd import __version__
+from hbtd.kinds import SWITCH
 from hbtd.logs import escaped
-from hbtd.params import PARAMETERS, SWITCH, Params
+from hbtd.params import PARAMETERS, Params
 
 _KV_URL = "kv_url"
 _SWITCH_WORDS = ("yes", "no", "true", "false", "on", "off", "1", "0")

@@ -85,12 +85,17 @@ class _Process(HbtdService):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
         signal.signal(signal.SIGHUP, reload)
-        _raise_open_files()
+        files = _raise_open_files()
+        if files != resource.RLIM_INFINITY:
+            self.fit_connections(files)
         super().startService()
 
 
-def _raise_open_files() -> None:
-    """Let this process have as many files open as it may: each connection is one."""
+def _raise_open_files() -> int:
+    """Let this process have as many files open as it may: each connection is one.
+
+    Gives how many that are, or `RLIM_INFINITY`.
+    """
     before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if most == resource.RLIM_INFINITY else most
     if wanted > before != resource.RLIM_INFINITY:
@@ -100,3 +105,4 @@ def _raise_open_files() -> None:
             _log.warn("The limit of open files can't be raised: {error}", error=str(error))
     now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     _log.info("Up to {now} files, connections included, can be open at once.", now=now)
+    return now

@@ -22,15 +22,17 @@ from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from hbtd import __version__
+from hbtd.access.peers import host_of
 from hbtd.access.service import Access, AccessUnusable
 from hbtd.answers import PlainAgent
 from hbtd.api.app import APISite, all_routes, make_app
 from hbtd.api.connections import Connections
 from hbtd.api.eager import TLSFactory
-from hbtd.api.fastlane import FastLane
+from hbtd.api.fastlane import FastLane, MayBeat
 from hbtd.api.guard import Guard
 from hbtd.api.health import Health, HealthSources
 from hbtd.api.heartbeats import Heartbeats
+from hbtd.api.limits import REASONS, limits_of
 from hbtd.api.params import Parameters
 from hbtd.api.states import States
 from hbtd.etcd.client import EtcdClient
@@ -38,7 +40,7 @@ from hbtd.hsm.client import HSMClient
 from hbtd.hsm.guard import GuardedAgent
 from hbtd.hsm.notifier import Notifier
 from hbtd.logs import LibraryLog
-from hbtd.metrics import EtcdMetrics, Metrics, registry
+from hbtd.metrics import ConnectionMetrics, EtcdMetrics, Metrics, registry
 from hbtd.monitor import Monitor
 from hbtd.params import LiveParams, Params
 from hbtd.reactor import elapsed_seconds
@@ -56,6 +58,9 @@ from hbtd.tracker.tracker import Tracker
 
 _BACKLOG = 1024
 """Connections that may wait to be accepted: a whole cabinet boots at once."""
+
+_OTHER_FILES = 128
+"""Open files that are kept for all that is no connection of a client's."""
 
 _DRAIN = 2.0
 """Seconds that requests in hand get to be finished when hbtd ends."""
@@ -109,7 +114,7 @@ class HbtdService(Service):
             agent = PlainAgent(Agent(reactor, client_policy(params.sm_ca), pool=pool))
         self._endpoint, tls = self._make_endpoint(params)
         try:
-            self.access = Access(params, reactor, tls)
+            self.access = Access(params, reactor, tls, REASONS)
         except AccessUnusable as error:
             raise StartupError(str(error)) from error
         guard = Guard(self.access.gate, self.access.peers, self.access.complaints)
@@ -162,7 +167,8 @@ class HbtdService(Service):
         sources = HealthSources(
             self.monitor.ready, self.store.health, self.publisher.health, self.notifier.health
         )
-        health = Health(sources, registry(*metrics))
+        collectors = registry(*metrics)
+        health = Health(sources, collectors)
         groups = (
             Heartbeats(self.monitor, guard),
             States(self.monitor),
@@ -170,12 +176,13 @@ class HbtdService(Service):
             health,
         )
         app = make_app(all_routes(group.routes() for group in groups), health.root_routes())
-        self._site = APISite(app, reactor)
+        self._site = APISite(app, reactor, limits_of(params), self._note_refusal)
         lane = None
         if params.fast_lane:
-            gate = None if self.access.gate.nodes_open else self.access.may_beat
-            lane = FastLane(self.monitor, time.time, gate)
+            gate = None if self.access.gate.nodes_open else self._may_beat
+            lane = FastLane(self.monitor, time.time, gate, params.max_header_bytes)
         self._connections = Connections(self._site, lane, reactor)
+        collectors.register(ConnectionMetrics(self._connections))
         self._listener: IProtocolFactory = (
             self._connections
             if tls is None
@@ -203,6 +210,14 @@ class HbtdService(Service):
         endpoints = params.kv_url.split(",")
         http = HTTPClient(PlainAgent(agent))
         return EtcdClient(http, self._reactor, endpoints, _ETCD_TIMEOUT, user_agent)
+
+    def _note_refusal(self, address: Any, reason: str, detail: str) -> None:
+        """Take note that somebody at an `IAddress` was refused something."""
+        self.access.complaints.note(host_of(address), reason, detail)
+
+    def _may_beat(self, transport: Any) -> MayBeat:
+        """Have something that tells for which components heartbeats may come from a transport."""
+        return self.access.visitor(transport).may_beat
 
     def _may_tell(self) -> bool:
         """Whether HSM is ours to tell of anything."""
@@ -237,6 +252,17 @@ class HbtdService(Service):
     def reload(self) -> None:
         """Read certificates, keys and tokens again; what can't be used leaves the old in place."""
         self.access.reload()
+
+    def fit_connections(self, files: int) -> None:
+        """Have no more connections than so many open files allow for, and say so."""
+        most = max(files - _OTHER_FILES, 1)
+        if not self._connections.fit(most):
+            _log.warn(
+                "No more than {most} connections can be open, for want of files; --max_connections"
+                " is {wanted}.",
+                most=most,
+                wanted=self.params.current.max_connections,
+            )
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application, and have it log our way."""

@@ -20,8 +20,9 @@ from hbtd.api.guard import Guard
 from hbtd.api.heartbeats import Heartbeats
 from hbtd.api.params import Parameters
 from hbtd.api.states import States
+from hbtd.kinds import TelemetryAddress
 from hbtd.monitor import Monitor
-from hbtd.params import Params, TelemetryAddress
+from hbtd.params import Params
 from hbtd.service import HbtdService
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker

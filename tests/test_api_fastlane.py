@@ -8,7 +8,7 @@ from twisted.internet.testing import StringTransport
 
 from hbtd.api.app import APISite
 from hbtd.api.connections import Connections
-from hbtd.api.fastlane import FastLane, Verdict
+from hbtd.api.fastlane import FastLane, MayBeat, Sender, Verdict
 from tests.http_memory import (
     BEAT,
     HEARTBEAT,
@@ -43,7 +43,7 @@ class TakingTests(APITestCase):
         stream = b"".join(map(beat_of, range(100)))
         taken: list[int] = []
         while stream:
-            beats, end, verdict = self.lane.take(stream, None)
+            beats, end, verdict = self.lane.take(stream, Sender(None))
             first = sum(taken)
             self.assertEqual(stream[:end], b"".join(map(beat_of, range(first, first + beats))))
             taken.append(beats)
@@ -64,8 +64,10 @@ class TakingTests(APITestCase):
             (GET[:1], Verdict.OTHER),
             (b"\r\n", Verdict.OTHER),
         ):
-            self.assertEqual(self.lane.take(BEAT * 2 + rest, None), (2, 2 * len(BEAT), verdict))
-        taken = self.lane.take(BEAT + last + BEAT, None)
+            self.assertEqual(
+                self.lane.take(BEAT * 2 + rest, Sender(None)), (2, 2 * len(BEAT), verdict)
+            )
+        taken = self.lane.take(BEAT + last + BEAT, Sender(None))
         self.assertEqual(taken, (2, len(BEAT + last), Verdict.LAST))
 
     def test_date(self) -> None:
@@ -80,10 +82,10 @@ class TakingTests(APITestCase):
 
     def test_memory_is_bounded(self) -> None:
         """However many heads there are, few are remembered, and none that has a secret."""
-        self.lane.take(beat_of(1, "Bearer secret"), None)
+        self.lane.take(beat_of(1, "Bearer secret"), Sender(None))
         self.assertEqual(self.lane._heads, {})
         for i in range(21_000):
-            self.lane.take(BEAT.replace(b"Host:", b"X: %d\r\nHost:" % i), None)
+            self.lane.take(BEAT.replace(b"Host:", b"X: %d\r\nHost:" % i), Sender(None))
         self.assertLessEqual(len(self.lane._heads), 20_000)
         self.assertEqual(self.service.tracker.beats, 21_001)
 
@@ -91,7 +93,7 @@ class TakingTests(APITestCase):
         """Of time and status as much is kept as in the ordinary lane."""
         heartbeat = {**HEARTBEAT, "Status": "s" * 1000, "Timestamp": "t" * 1000}
         for _ in range(2):
-            self.lane.take(encode_request("POST", "/v1/heartbeat", heartbeat), None)
+            self.lane.take(encode_request("POST", "/v1/heartbeat", heartbeat), Sender(None))
             component = self.service.tracker._healthy[XNAME]
             self.assertEqual((component.status, component.timestamp), ("s" * 256, "t" * 256))
 
@@ -103,12 +105,16 @@ class GateTests(APITestCase):
         """What the gate refuses is left to the ordinary lane, and has no effect."""
         asked: list[tuple[Any, bytes | None, str]] = []
 
-        def gate(transport: Any, authorization: bytes | None, xname: str) -> bool:
-            asked.append((transport, authorization, xname))
-            return authorization == b"Bearer good"
+        def gate(transport: Any) -> MayBeat:
+            def may_beat(authorization: bytes | None, xname: str) -> bool:
+                asked.append((transport, authorization, xname))
+                return authorization == b"Bearer good"
+
+            return may_beat
 
         lane = FastLane(self.service.monitor, Clock().seconds, gate)
         transport = StringTransport()
+        sender = lane.sender(transport)
         named = head(
             f"POST /v1/heartbeat/{XNAME.upper()}",
             "Authorization: Bearer good",
@@ -121,7 +127,7 @@ class GateTests(APITestCase):
             (named, Verdict.DRY),
             (named, Verdict.DRY),
         ):
-            self.assertIs(lane.take(request, transport).verdict, verdict)
+            self.assertIs(lane.take(request, sender).verdict, verdict)
         self.assertEqual(
             asked,
             [

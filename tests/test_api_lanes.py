@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hbtd.api.connections import Connections
-from hbtd.api.fastlane import FastLane
+from hbtd.api.fastlane import FastLane, Sender
 from hbtd.service import HbtdService
 from tests.http_memory import (
     BEAT,
@@ -212,7 +212,7 @@ class SamenessTests(LanesTestCase):
     def test_plain(self):
         """Plain heartbeats are taken by the fast lane, and answered as by the ordinary one."""
         for name, request in PLAIN.items():
-            self.assertEqual(self.lane.take(request, None).beats, 1, name)
+            self.assertEqual(self.lane.take(request, Sender(None)).beats, 1, name)
             for service, _ in self.lanes[1:]:
                 service.monitor.beat(XNAME, str(HEARTBEAT["Timestamp"]), str(HEARTBEAT["Status"]))
             answers, _ = self.assert_same(request)
@@ -221,7 +221,7 @@ class SamenessTests(LanesTestCase):
     def test_smuggling(self):
         """What others might read otherwise gets the same refusal, at once and in pieces."""
         for name, request in SMUGGLING.items():
-            self.assertEqual(self.lane.take(request, None).beats, 0, name)
+            self.assertEqual(self.lane.take(request, Sender(None)).beats, 0, name)
             answers, _ = self.assert_same(request, BEAT)
             self.assertRegex(answers, rb"\A(HTTP/1.1 40[0-9] |\Z)", name)
             self.assert_same(request + BEAT + BEAT)
@@ -231,7 +231,7 @@ class SamenessTests(LanesTestCase):
         """What is unusual is answered alike, also between heartbeats."""
         for name, request in OTHERS.items():
             if name != "empty lines between":
-                self.assertEqual(self.lane.take(request, None).beats, 0, name)
+                self.assertEqual(self.lane.take(request, Sender(None)).beats, 0, name)
             self.assert_same(request)
             self.assert_same(BEAT + request + BEAT)
             self.assert_same(BEAT, request, NAMED)

@@ -6,11 +6,13 @@ from twisted.trial.unittest import TestCase
 
 from tests import (
     test_api_access,
+    test_api_access_detours,
     test_api_access_order,
     test_api_fairness,
     test_api_health,
     test_api_heartbeats,
     test_api_http,
+    test_api_limits,
     test_api_params,
     test_api_states,
     test_api_timeouts,
@@ -21,11 +23,13 @@ from tests.test_api_access import AccessTestCase
 
 MODULES = (
     test_api_access,
+    test_api_access_detours,
     test_api_access_order,
     test_api_fairness,
     test_api_health,
     test_api_heartbeats,
     test_api_http,
+    test_api_limits,
     test_api_params,
     test_api_states,
     test_api_timeouts,

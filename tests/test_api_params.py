@@ -5,7 +5,7 @@ from queue import Queue
 
 import orjson
 
-from hbtd.params import TelemetryAddress
+from hbtd.kinds import TelemetryAddress
 from tests.http_memory import HEARTBEAT, JSON, PREFIXES, APITestCase, TimedAPITestCase
 from tests.test_api_heartbeats import NOT_OBJECTS
 
@@ -46,6 +46,12 @@ OURS = {
     "Jwt_require_xname": "0",
     "Jwt_ca": "system",
     "Max_components": "1000000",
+    "Max_connections": "50000",
+    "Max_connections_per_peer": "20000",
+    "Max_header_bytes": "16384",
+    "Max_body_bytes": "4194304",
+    "Request_timeout": "20",
+    "Idle_timeout": "60",
 }
 """Those of the other options."""
 

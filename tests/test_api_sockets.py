@@ -1,6 +1,7 @@
 """Heartbeats over real sockets, where writes are cut short and records come in pieces."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
@@ -76,3 +77,31 @@ class SocketTests(TestCase):
             self.assertEqual([each.status for each in answers], [200] * 4)
             self.assertEqual(answers[-1].headers["connection"], "close")
             self.assertEqual(len(self.service._connections), 0)
+
+
+class LimitTests(TestCase):
+    """One connection too many."""
+
+    timeout = 60
+
+    async def test_closed_at_once(self) -> None:
+        """It is closed before TLS begins; another that ends makes room for the next."""
+        hbtd = start_hbtd(self, max_connections=1, tls=True)
+        port = urlsplit(hbtd.url).port
+        assert port
+
+        async def connect(says: bytes) -> Client:
+            endpoint = HostnameEndpoint(reactor, "localhost", port)
+            client: Client = await connectProtocol(endpoint, Client(says))
+            return client
+
+        first = await connect(b"")
+        await until(lambda: len(hbtd.service._connections))
+        second = await connect(BEAT)
+        await until(lambda: second.ended)
+        self.assertEqual((second.heard, first.ended), (b"", False))
+        self.assertEqual(hbtd.service.access.complaints.counts["connections"], 1)
+        assert first.transport
+        first.transport.loseConnection()
+        await until(lambda: not len(hbtd.service._connections))
+        self.assertEqual(await hbtd.beat(), 200)

@@ -2,7 +2,7 @@
 
 from twisted.internet.testing import StringTransport
 
-from hbtd.api.connections import IDLE_TIMEOUT, REQUEST_TIMEOUT
+from hbtd.api.limits import Limits
 from tests.http_memory import (
     BEAT,
     APITestCase,
@@ -12,6 +12,8 @@ from tests.http_memory import (
     head,
     parse_responses,
 )
+
+IDLE_TIMEOUT, REQUEST_TIMEOUT = Limits().idle_timeout, Limits().request_timeout
 
 GET = head("GET /v1/params")
 CHUNKED = head("POST /v1/heartbeat", "Transfer-Encoding: chunked") + chunked(b"x" * 500, 50)

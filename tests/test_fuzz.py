@@ -39,6 +39,9 @@ from tests.http_memory import (
 
 EXAMPLES = int(os.environ.get("HBTD_FUZZ_EXAMPLES", "0"))
 
+SECONDS = int(os.environ.get("HBTD_FUZZ_SECONDS", "0"))
+"""How long the live server is asked; 0: until the examples are used up."""
+
 KIB64 = 64 * 1024
 
 CHUNKED = head("POST /v1/heartbeat", "Transfer-Encoding: chunked")
@@ -287,7 +290,7 @@ class _Hbtd(ProcessProtocol):
 class LiveTests(TestCase):
     """Schemathesis against the real command on a real port."""
 
-    timeout = 120 + 10 * EXAMPLES
+    timeout = 120 + 10 * EXAMPLES + SECONDS
 
     def start(self):
         """Start hbtd; the test's end makes sure of its end."""
@@ -322,10 +325,13 @@ class LiveTests(TestCase):
                 *("run", f"{url}/openapi.json", f"--url={url}", "--no-color", "--mode=all"),
                 *("--phases=examples,coverage,fuzzing", f"--checks={','.join(checks.split())}"),
                 *(f"--max-examples={EXAMPLES or 10}", *([] if EXAMPLES else ["--seed=1"])),
+                *([f"--max-time={SECONDS}"] if SECONDS else []),
             ],
             dict(os.environ),
         )
         self.assertEqual(status, 0, (out + err).decode())
+        if SECONDS:
+            print("\n" + out.decode().partition("SUMMARY")[2])
 
         client = HTTPClient(Agent(reactor))
         # A long Sm_timeout would mean a long farewell.

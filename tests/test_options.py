@@ -59,6 +59,12 @@ SAMPLES: dict[str, dict[str, object]] = {
     "jwt_require_xname": {"yes": True},
     "jwt_ca": {"insecure": "insecure", "/etc/ca.pem": "/etc/ca.pem"},
     "max_components": {"10": 10, "0x10": 16},
+    "max_connections": {"1": 1, "100_000": 100_000},
+    "max_connections_per_peer": {"0": 0, "10": 10},
+    "max_header_bytes": {"1024": 1024, "0x8000": 32768},
+    "max_body_bytes": {"65536": 65536, "0x100000": 2**20},
+    "request_timeout": {"5": 5},
+    "idle_timeout": {"300": 300},
 }
 # For every option that is choosy, what it won't have.
 BAD = {
@@ -90,6 +96,12 @@ BAD = {
     "jwt_audience": [""],
     "jwt_require_xname": ["", "2"],
     "max_components": ["", "0", "-1", "many"],
+    "max_connections": ["", "0", "-1", "many"],
+    "max_connections_per_peer": ["", "-1", "many"],
+    "max_header_bytes": ["", "0", "1023", "1048577", "16 KiB"],
+    "max_body_bytes": ["", "0", "65535", "1073741825"],
+    "request_timeout": ["", "0", "86401", "1.5"],
+    "idle_timeout": ["", "0", "86401", "never"],
 }
 # What must be given together with an option.
 PARTNERS = {

@@ -8,13 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from hbtd.kinds import TelemetryAddress, parse_telemetry_host
 from hbtd.params import (
     PARAMETERS,
     LiveParams,
     Params,
     ParamsRefused,
-    TelemetryAddress,
-    parse_telemetry_host,
     patched,
 )
 
@@ -90,6 +89,12 @@ class RenderingTests(SynchronousTestCase):
                 ("Jwt_require_xname", "0"),
                 ("Jwt_ca", "system"),
                 ("Max_components", "1000000"),
+                ("Max_connections", "50000"),
+                ("Max_connections_per_peer", "20000"),
+                ("Max_header_bytes", "16384"),
+                ("Max_body_bytes", "4194304"),
+                ("Request_timeout", "20"),
+                ("Idle_timeout", "60"),
             ],
         )
 

@@ -29,7 +29,9 @@ class SqliteProcessTestCase(TestCase):
     def spawn(self, *options: str) -> HbtdProcess:
         """Start hbtd, without HSM unless told otherwise."""
         base = (f"--kv_url=sqlite:{self.path}", "--port=0", "--tls=no", "--use_telemetry=no")
-        return spawn(self, ["-m", "hbtd", *base, *(options or ("--nosm",))])
+        # Few enough that any limit of open files allows for them, which is not said then.
+        few = "--max_connections=100"
+        return spawn(self, ["-m", "hbtd", *base, few, *(options or ("--nosm",))])
 
     async def beat(self, url: str, name: str = NODE) -> None:
         """Send a heartbeat."""

@@ -13,8 +13,9 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from hbtd.kinds import TelemetryAddress
 from hbtd.logs import LibraryLog
-from hbtd.params import LiveParams, Params, TelemetryAddress
+from hbtd.params import LiveParams, Params
 from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.publisher import MAX_WAITING, KafkaFactory, Publisher
 from hbtd.tracker.transitions import Judgement, Transition

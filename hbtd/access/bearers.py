@@ -15,7 +15,7 @@ from jwt.exceptions import (
     PyJWTError,
 )
 
-from hbtd.access.jwks import Key, KeySource
+from hbtd.access.jwks import Key, Keys, KeySource
 from hbtd.access.peers import parse_spiffe_id
 
 LEEWAY = 10
@@ -73,8 +73,20 @@ class Bearers:
         self.verified = 0
         """How many tokens were checked, and not just remembered."""
 
+    @property
+    def keys(self) -> Keys | None:
+        """What tokens are checked with just now: the same object until it changes."""
+        return self._source.keys
+
     def bearer(self, token: bytes) -> Bearer:
         """Tell what a token proves; raises `Unverified` when it does not hold, or `NoKeys`."""
+        return self.checked(token)[1]
+
+    def checked(self, token: bytes) -> tuple[float, Bearer]:
+        """Tell until when a token holds, in seconds since the epoch, and what it proves.
+
+        Raises as `bearer` does.
+        """
         keys = self._source.keys
         if keys is not self._keys:
             self._remembered.clear()
@@ -90,7 +102,7 @@ class Bearers:
         if self._now() >= expires:
             self._remembered.pop(digest, None)
             raise Unverified("the token has expired")
-        return bearer
+        return expires, bearer
 
     def _verify(self, token: bytes) -> tuple[float, Bearer]:
         if self._source.keys is None:

@@ -38,16 +38,16 @@ class Complaints(Service):
         self._peers: dict[str, _Gathered] = {}
         self._loop = periodic(clock, self._say)
         self.counts = Counter(dict.fromkeys(reasons, 0))
-        """How many requests were refused, by reason."""
+        """How often somebody was refused, by reason."""
 
     def note(self, host: str, reason: str, detail: str) -> None:
-        """Take note that a request of this host was refused, for a reason that is counted."""
+        """Take note that something was refused to this host, for a reason that is counted."""
         self.counts[reason] += 1
         gathered = self._peers.get(host)
         if gathered is None:
             if len(self._peers) < _MOST_PEERS:
                 self._peers[host] = _Gathered(self._clock.seconds())
-                self._log.warn("Refused a request of {host}: {detail}", host=host, detail=detail)
+                self._log.warn("Refused {host}: {detail}", host=host, detail=detail)
                 return
             # Said in its time; whoever comes with many addresses is not to fill the log.
             gathered = self._peers.setdefault(_OTHERS, _Gathered(self._clock.seconds()))
@@ -73,7 +73,7 @@ class Complaints(Service):
                 del self._peers[host]
                 continue
             self._log.warn(
-                "Refused {count} more requests of {host}: {reasons}",
+                "Refused {host} {count} times more: {reasons}",
                 count=gathered.reasons.total(),
                 host=host,
                 reasons=", ".join(f"{n} {reason}" for reason, n in gathered.reasons.items()),

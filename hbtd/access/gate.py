@@ -7,6 +7,7 @@ relayed by somebody else.
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 from hbtd.access.bearers import Bearers, NoKeys, Unverified
@@ -81,6 +82,16 @@ class Caller(NamedTuple):
 ANYONE = Caller(anyone=True)
 
 
+class Pass(NamedTuple):
+    """What a node's credentials are good for, and how long."""
+
+    caller: Caller
+    until: float
+    """When one of the credentials ends, in seconds since the epoch."""
+    keys: object
+    """The keys that a token was checked with: with others it has to be checked again."""
+
+
 class Gate:
     """Knows operators and nodes when it sees them."""
 
@@ -109,31 +120,33 @@ class Gate:
         """Whether anybody may send heartbeats: then there is no need to ask."""
         return self._nodes.anyone
 
-    def may_beat(self, peer: Peer, authorization: bytes | None, xname: str) -> bool:
-        """Tell whether a caller may send a heartbeat of this component, in normal form.
-
-        For those who leave it to somebody else to say why not.
-        """
-        try:
-            self.node(peer, authorization).check_beat(xname)
-        except Refused:
-            return False
-        return True
-
     def node(self, peer: Peer, authorization: bytes | None) -> Caller:
         """Find out who sends a heartbeat; raises `Unauthenticated` or `NotYet`."""
+        return self.node_pass(peer, authorization).caller
+
+    def holds(self, given: Pass) -> bool:
+        """Tell whether a pass is still good for what it was good for."""
+        return self._now() < given.until and (
+            self._bearers is None or given.keys is self._bearers.keys
+        )
+
+    def node_pass(self, peer: Peer, authorization: bytes | None) -> Pass:
+        """Find out who sends heartbeats, for more than one; raises as `node` does."""
+        keys = None if self._bearers is None else self._bearers.keys
         if self._nodes.anyone:
-            return ANYONE
+            return Pass(ANYONE, inf, keys)
         own: set[str] = set()
         known = anyone = False
+        until = inf
         certificate = self._certificate(peer)
         if self._nodes.certificates and certificate is not None:
             known = True
             own |= certificate.components
+            until = certificate.expires
         fault = "Credentials are needed"
         if self._bearers is not None and authorization is not None:
             try:
-                bearer = self._bearers.bearer(_token(authorization))
+                expires, bearer = self._bearers.checked(_token(authorization))
             except Unverified as error:
                 fault = f"Other credentials are needed: {error}"
             except NoKeys:
@@ -141,12 +154,13 @@ class Gate:
                     raise NotYet("There are no keys yet to check tokens with") from None
             else:
                 known = True
+                until = min(until, expires)
                 anyone = bearer.anyone
                 if bearer.component is not None:
                     own.add(bearer.component)
         if not known:
             raise Unauthenticated(fault, self._node_challenges)
-        return Caller(frozenset(own), anyone)
+        return Pass(Caller(frozenset(own), anyone), until, keys)
 
     def operator(self, peer: Peer, authorization: bytes | None, *, relayed: bool) -> None:
         """See that a caller is an operator; raises `Unauthenticated` or `Forbidden`."""

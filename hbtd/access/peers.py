@@ -72,13 +72,17 @@ class Peers:
 def find_peer(transport: Any) -> Peer:
     """Find out who is at the other end of a transport whose TLS handshake, if any, is done."""
     where = transport.getPeer()
-    if isinstance(where, address.UNIXAddress):
-        host, local = "a Unix socket", True
-    else:
-        host = _unmapped(str(getattr(where, "host", where)))
-        local = is_loopback(host)
+    host = host_of(where)
+    local = isinstance(where, address.UNIXAddress) or is_loopback(host)
     certificate = getattr(transport, "getPeerCertificate", lambda: None)()
     return Peer(host, local, None if certificate is None else read_certificate(certificate))
+
+
+def host_of(where: Any) -> str:
+    """Write the host of an `IAddress`, for people."""
+    if isinstance(where, address.UNIXAddress):
+        return "a Unix socket"
+    return _unmapped(str(getattr(where, "host", where)))
 
 
 def is_loopback(host: str) -> bool:

@@ -18,6 +18,7 @@ from hbtd.access.gate import FULL, REASONS, Gate
 from hbtd.access.jwks import FetchedKeys, FileKeys, JWKSUnusable, KeySource
 from hbtd.access.peers import Peers
 from hbtd.access.tokens import TokenFile, TokensUnusable
+from hbtd.access.visitors import Visitor
 from hbtd.answers import PlainAgent
 from hbtd.params import Params
 from hbtd.rotation import ExpiryNotices, ServedCertificate
@@ -34,10 +35,17 @@ class Access(MultiService):
 
     _log = Logger()
 
-    def __init__(self, params: Params, reactor: Any, served: ServedCertificate | None) -> None:
+    def __init__(
+        self,
+        params: Params,
+        reactor: Any,
+        served: ServedCertificate | None,
+        reasons: tuple[str, ...] = (),
+    ) -> None:
         """Read the files that there are; raises `AccessUnusable`.
 
-        `reactor` is Twisted's, `served` the certificate of our own TLS, if there is any.
+        `reactor` is Twisted's, `served` the certificate of our own TLS, if there is any, and
+        `reasons` are those for which others than the gate refuse something.
         """
         super().__init__()
         self._params = params
@@ -57,7 +65,7 @@ class Access(MultiService):
             self._make_bearers(),
         )
         """Decides who may do what."""
-        self.complaints = Complaints(reactor, (*REASONS, FULL))
+        self.complaints = Complaints(reactor, (*REASONS, FULL, *reasons))
         """Hears of every refusal."""
         self.addService(self.complaints)
         self._watch = Watch(reactor, self._files)
@@ -71,12 +79,9 @@ class Access(MultiService):
             self._log.warn("{sentence}", sentence=sentence)
         super().startService()
 
-    def may_beat(self, transport: Any, authorization: bytes | None, xname: str) -> bool:
-        """Tell whether who is at the other end of a transport may send this component's heartbeat.
-
-        `authorization` is the header's value, `xname` in normal form.
-        """
-        return self.gate.may_beat(self.peers.of(transport), authorization, xname)
+    def visitor(self, transport: Any) -> Visitor:
+        """Make the visitor who is at the other end of a transport."""
+        return Visitor(self.gate, self.peers, transport)
 
     def reload(self) -> None:
         """Read all files again; of what can't be used, the old stays as far as it may."""

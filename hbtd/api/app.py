@@ -17,7 +17,8 @@ from twisted.web.iweb import IRequest
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from hbtd.api.bodies import MAX_BODY, CappedRequest, too_large
+from hbtd.api.bodies import CappedRequest, crowded, too_large
+from hbtd.api.limits import DEFAULTS, LARGE_BODY, LARGE_HEAD, MEMORY, Limits, Note, Room, unnoted
 from hbtd.api.problems import PREFIXES, Problem, instance, method_not_allowed, problem_reply
 from hbtd.api.replies import Reply, write
 from hbtd.api.routes import Route
@@ -55,7 +56,11 @@ def _endpoint(route: Route) -> Callable[..., bytes | Deferred[bytes]]:
         # The router takes methods in any case; RFC 9110 9.1 does not.
         if request.method.decode("ascii") not in (route.method, "HEAD"):
             raise method_not_allowed(IKleinRequest(request).mapper.allowed_methods())
-        return write(request, route.handler(request, **variables))
+        reply = route.handler(request, **variables)
+        assert isinstance(request, APIRequest)
+        if not request.hold(len(reply.body)):
+            raise request.no_room()
+        return write(request, reply)
 
     return endpoint
 
@@ -67,6 +72,9 @@ def _path(request: IRequest) -> str:
 
 
 def _answer(request: IRequest, problem: Problem) -> bytes | Deferred[bytes]:
+    if problem.status == 413:
+        assert isinstance(request, APIRequest)
+        request.note(LARGE_BODY, problem.detail)
     return write(request, problem_reply(problem, instance(_path(request))))
 
 
@@ -128,7 +136,9 @@ class _Root(KleinResource):
             request.setHeader("Connection", "close")
             request.channel.persistent = False
         if request.oversize:
-            return _answer(request, too_large(MAX_BODY))
+            return _answer(request, too_large(request.most))
+        if request.crowded:
+            return _answer(request, request.no_room())
         try:
             b"/".join(request.postpath or ()).decode("utf-8")
             request.method.decode("ascii")
@@ -157,15 +167,30 @@ class APIRequest(CappedRequest):
         site = self.channel.site
         self._open_requests: set[Request] = site.open_requests
         self._open_requests.add(self)
+        self._note: Note = site.note
+        self.most = site.limits.body_bytes
+        self.room = site.room
+
+    def note(self, reason: str, detail: str) -> None:
+        """Take note that this request is refused something."""
+        self._note(self.channel.transport.getPeer(), reason, detail)
+
+    def no_room(self) -> Problem:
+        """Make the problem of a request that takes more memory than there is, and count it."""
+        problem = crowded()
+        self.note(MEMORY, problem.detail)
+        return problem
 
     def finish(self) -> None:
         """Send off the answer."""
         self._open_requests.discard(self)
+        self.let_go()
         super().finish()
 
     def connectionLost(self, reason: Failure) -> None:
         """Note that nobody waits for the answer any more."""
         self._open_requests.discard(self)
+        self.let_go()
         super().connectionLost(reason)
 
 
@@ -173,12 +198,25 @@ class StrictChannel(HTTPChannel):
     """An HTTP channel that refuses what twisted.web reads in one way and others in another.
 
     These are lines that are folded, which RFC 9112 5.2 has us refuse or mend, and a transfer coding
-    that has not existed since 1999.
+    that has not existed since 1999. It also says so when a head is too large.
     """
+
+    site: "APISite"
+
+    _head_size = 0
+
+    def connectionMade(self) -> None:
+        """Begin."""
+        # That of a line, and of what may be the beginning of one. A head is counted below.
+        self.MAX_LENGTH = self.totalHeadersSize = self.site.limits.header_bytes
+        super().connectionMade()
 
     def lineReceived(self, line: bytes) -> None:
         """Take in a line of a head."""
-        if line.startswith((b" ", b"\t")):
+        self._head_size += len(line)
+        if self._head_size > self.totalHeadersSize:
+            self._refuse_head()
+        elif line.startswith((b" ", b"\t")):
             self._refuse()
         else:
             super().lineReceived(line)
@@ -191,8 +229,23 @@ class StrictChannel(HTTPChannel):
             return False
         return bool(super().headerReceived(line))
 
-    def _refuse(self) -> None:
-        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")  # type: ignore[union-attr]
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line without end."""
+        self._refuse_head()
+
+    def allHeadersReceived(self) -> None:
+        """Take in that a head is complete."""
+        self._head_size = 0
+        super().allHeadersReceived()
+
+    def _refuse_head(self) -> None:
+        assert self.transport is not None
+        detail = f"The head of a request is larger than {self.totalHeadersSize} bytes"
+        self.site.note(self.transport.getPeer(), LARGE_HEAD, detail)
+        self._refuse(b"431 Request Header Fields Too Large")
+
+    def _refuse(self, status: bytes = b"400 Bad Request") -> None:
+        self.transport.write(b"HTTP/1.1 %b\r\n\r\n" % status)  # type: ignore[union-attr]
         self.loseConnection()
 
 
@@ -203,8 +256,19 @@ class APISite(Site):
     noisy = False
     displayTracebacks = False
 
-    def __init__(self, app: Klein, reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        app: Klein,
+        reactor: IReactorTime,
+        limits: Limits = DEFAULTS,
+        note: Note = unnoted,
+    ) -> None:
+        """`note` hears of clients that meet the `limits`."""
         super().__init__(_Root(app), requestFactory=APIRequest, reactor=reactor, timeout=None)
+        self.limits = limits
+        self.note = note
+        self.room = Room(limits.large_bytes)
+        """The memory for bodies that are larger than a heartbeat's."""
         self.open_requests: set[Request] = set()
         """Requests that have begun to arrive and are not answered."""
         self._share = _SHARE

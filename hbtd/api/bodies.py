@@ -6,23 +6,19 @@ from typing import Any
 import orjson
 from twisted.web.server import Request
 
+from hbtd.api.limits import MAX_HEARTBEAT_BODY, Room
 from hbtd.api.problems import PROBLEM_JSON, Problem, problem_reply
 
-MAX_HEARTBEAT_BODY = 64 * 1024
-"""Bytes that a heartbeat may have."""
-
-MAX_BODY = 4 * 1024 * 1024
-"""Bytes that any other request's body may have."""
-
-_MAX_DISCARDED = 4 * MAX_BODY
-"""Bytes of a body that is too large which we still take in, so as to answer 413 politely."""
+_DISCARDED = 4
+"""How many times the largest body we still take in, so as to answer 413 politely."""
 
 
 class CappedRequest(Request):
-    """A request whose body never takes more than `MAX_BODY` bytes of memory.
+    """A request whose body never takes more than `most` bytes of memory.
 
     What goes beyond is thrown away as it arrives, so that the client gets to read its 413 instead
-    of a reset connection; a client that goes on and on gets it at once, and is cut off.
+    of a reset connection; a client that goes on and on gets it at once, and is cut off. So is, but
+    for a 503, what is larger than a heartbeat when there is no room for more of these.
     """
 
     # twisted.web's own default claims text/html for answers without a body.
@@ -31,13 +27,41 @@ class CappedRequest(Request):
     channel: Any
     content: BytesIO
 
+    most: int
+    """Bytes that the body may have."""
+
+    room: Room
+    """What it shares with other large ones."""
+
     received = 0
     """Bytes of the body so far, kept or not."""
+
+    crowded = False
+    """Whether there was no room for the body."""
+
+    _held = 0
 
     @property
     def oversize(self) -> bool:
         """Whether the body was larger than any may be."""
-        return self.received > MAX_BODY
+        return self.received > self.most
+
+    def hold(self, count: int) -> bool:
+        """Take so many bytes of room until the request is done with; tells whether they were there.
+
+        What is no larger than a heartbeat takes none.
+        """
+        if count <= MAX_HEARTBEAT_BODY:
+            return True
+        if not self.room.take(count):
+            return False
+        self._held += count
+        return True
+
+    def let_go(self) -> None:
+        """Give back what is held."""
+        held, self._held = self._held, 0
+        self.room.give_back(held)
 
     def gotLength(self, length: int | None) -> None:
         """Make room for the body; twisted.web would put large ones into files."""
@@ -47,16 +71,30 @@ class CappedRequest(Request):
         """Take in a piece of the body."""
         before = self.received
         self.received += len(data)
-        if self.received <= MAX_BODY:
+        discarded = _DISCARDED * self.most
+        if self.received <= self.most and not self.crowded:
+            self.crowded = not self._hold_body()
+        if self.received <= self.most and not self.crowded:
             self.content.write(data)
-        elif self.received <= _MAX_DISCARDED:
+        elif self.received <= discarded:
             self.content = BytesIO()
-        elif before <= _MAX_DISCARDED:
-            self.channel.transport.write(_cut_off())
+            self.let_go()
+        elif before <= discarded:
+            self.channel.transport.write(_cut_off(self.most))
             self.channel.loseConnection()
-        elif self.received > 2 * _MAX_DISCARDED:
+        elif self.received > 2 * discarded:
             # It was told, and goes on; over TLS, losing a connection means waiting for the peer.
             self.channel.transport.abortConnection()
+
+    def _hold_body(self) -> bool:
+        """Have room for what has been received so far; tells whether there is."""
+        if not self._held:
+            return self.hold(self.received)
+        more = self.received - self._held
+        if not self.room.take(more):
+            return False
+        self._held += more
+        return True
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Go on to answering.
@@ -83,27 +121,33 @@ class CappedRequest(Request):
         return b"hbtd"
 
 
-def read_json(request: Request, limit: int) -> Any:
-    """Decode a request's body, which may have `limit` bytes.
+def read_json(request: Request, limit: int | None = None) -> Any:
+    """Decode a request's body, which may have `limit` bytes, or as many as any.
 
     Raises `Problem` 413 when it is larger, `ValueError` when it is not JSON.
     """
     assert request.content is not None
-    body = request.content.read(limit + 1)
-    if len(body) > limit:
+    body = request.content.read(-1 if limit is None else limit + 1)
+    if limit is not None and len(body) > limit:
         raise too_large(limit)
     return orjson.loads(body)
 
 
-def _cut_off() -> bytes:
+def _cut_off(most: int) -> bytes:
     """Write the answer to a body without end by hand, for its request is not even complete."""
-    reply = problem_reply(too_large(MAX_BODY), "/")
+    reply = problem_reply(too_large(most), "/")
     return (
         b"HTTP/1.1 413 Request Entity Too Large\r\n"
         b"Connection: close\r\n"
         b"Content-Type: %s\r\n"
         b"Content-Length: %d\r\n\r\n%s" % (PROBLEM_JSON.encode(), len(reply.body), reply.body)
     )
+
+
+def crowded() -> Problem:
+    """Say that there is no memory for another large body."""
+    detail = "Too many large requests at once"
+    return Problem(503, detail, headers=(("Retry-After", "10"),))
 
 
 def too_large(limit: int) -> Problem:

@@ -9,7 +9,7 @@ What holds for all connections is here, once: how long they may be silent, how l
 take to arrive, how much a client may ask for before others get their turn, and an orderly end.
 """
 
-from collections import deque
+from collections import Counter, deque
 from math import inf
 from typing import Any
 
@@ -21,14 +21,9 @@ from zope.interface import implementer
 
 from hbtd.api.app import APISite, StrictChannel
 from hbtd.api.eager import EagerWriter
-from hbtd.api.fastlane import FastLane, Verdict
+from hbtd.api.fastlane import FastLane, Sender, Verdict
+from hbtd.api.limits import CONNECTIONS, PEER_CONNECTIONS, SLOW, UNREAD
 from hbtd.periodic import periodic
-
-IDLE_TIMEOUT = 60.0
-"""Seconds after which a connection on which nothing happens is closed."""
-
-REQUEST_TIMEOUT = 20.0
-"""Seconds that a request may take from its first byte to its last."""
 
 _FAREWELL = 15.0
 """Seconds that a client gets to read what is left and to hang up, when we are done with it."""
@@ -45,22 +40,17 @@ class Connections(ServerFactory):
 
     noisy = False
 
-    def __init__(
-        self,
-        site: APISite,
-        lane: FastLane | None,
-        clock: IReactorTime,
-        *,
-        idle_timeout: float = IDLE_TIMEOUT,
-        request_timeout: float = REQUEST_TIMEOUT,
-    ) -> None:
-        """Without a `lane`, every request goes to the site. Timeouts are in seconds."""
+    def __init__(self, site: APISite, lane: FastLane | None, clock: IReactorTime) -> None:
+        """Without a `lane`, every request goes to the site, whose limits are those for all."""
         self.site = site
         self.lane = lane
         self.reactor = clock
-        self._idle_timeout = idle_timeout
-        self._request_timeout = request_timeout
+        self.limits = site.limits
+        self.idle_closed = 0
+        """How many connections were closed because nothing happened on them."""
         self._connections: set[Connection] = set()
+        # How many of them are of one address, those without one left out.
+        self._of_host: Counter[str] = Counter()
         self._turns: deque[Connection] = deque()
         self._giving_turns = False
         # Time is counted in ticks: when hbtd was stopped for a while nobody has been silent.
@@ -69,8 +59,26 @@ class Connections(ServerFactory):
         self._set_deadlines()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Make a connection."""
-        return Connection(self)
+        """Make a connection, or one that is closed at once where there are enough."""
+        limits = self.limits
+        host: str | None = getattr(addr, "host", None)
+        if len(self._connections) >= limits.connections:
+            detail = f"There are {limits.connections} connections already"
+            self.site.note(addr, CONNECTIONS, detail)
+            return _OneTooMany()
+        # Those on a Unix socket have no address: the file says who may use it.
+        if host is not None and 0 < limits.connections_per_peer <= self._of_host[host]:
+            detail = f"There are {limits.connections_per_peer} connections of this address already"
+            self.site.note(addr, PEER_CONNECTIONS, detail)
+            return _OneTooMany()
+        return Connection(self, host)
+
+    def fit(self, most: int) -> bool:
+        """Allow for no more connections than this; tells whether fewer were allowed already."""
+        if most >= self.limits.connections:
+            return True
+        self.limits = self.limits._replace(connections=most)
+        return False
 
     def __len__(self) -> int:
         """Give the number of open connections."""
@@ -89,12 +97,19 @@ class Connections(ServerFactory):
     def add(self, connection: "Connection") -> None:
         """Look after a connection."""
         self._connections.add(connection)
+        if connection.host is not None:
+            self._of_host[connection.host] += 1
         if not self._ticking.running:
             self._ticking.start(_TICK, now=False)
 
     def discard(self, connection: "Connection") -> None:
         """Look after a connection no longer."""
         self._connections.discard(connection)
+        host = connection.host
+        if host is not None:
+            self._of_host[host] -= 1
+            if not self._of_host[host]:
+                del self._of_host[host]
         if not self._connections and self._ticking.running:
             self._ticking.stop()
 
@@ -122,9 +137,22 @@ class Connections(ServerFactory):
 
     def _set_deadlines(self) -> None:
         """Say when the time of those is over who begin now, or until the next tick."""
-        self.idle_deadline = self._now + self._idle_timeout + _TICK
-        self.request_deadline = self._now + self._request_timeout + _TICK
+        self.idle_deadline = self._now + self.limits.idle_timeout + _TICK
+        self.request_deadline = self._now + self.limits.request_timeout + _TICK
         self.farewell_deadline = self._now + _FAREWELL
+
+
+class _OneTooMany(Protocol):
+    """A connection that there is no room for: closed before TLS, if there is any, begins.
+
+    Those who wrap factories, as endpoints do, don't expect that one makes no protocol.
+    """
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        """Close it."""
+        self.transport.abortConnection()
 
 
 @implementer(IPushProducer)
@@ -138,11 +166,15 @@ class Connection(Protocol):
     factory: Connections
     transport: Any
 
-    def __init__(self, factory: Connections) -> None:
+    def __init__(self, factory: Connections, host: str | None = None) -> None:
         self.factory = factory
+        self.host = host
+        """Where it comes from, if from an address."""
         self.deadline = factory.idle_deadline
         """When it is closed, in the factory's time."""
         self._unread = b""
+        # What the fast lane remembers of it.
+        self._sender: Sender | None = None
         # Whether a request has begun to arrive, or has arrived and is being answered.
         self._arriving = self._answering = False
         # What reads it while it is not in the fast lane, and whether it is reading just now.
@@ -171,7 +203,7 @@ class Connection(Protocol):
             self._unread = b""
         if self._over:
             return
-        if self._waiting or (self._full and self._channel is None):
+        if self._waiting or self._held:
             self._unread = data
             return
         self._go(data)
@@ -180,6 +212,7 @@ class Connection(Protocol):
         """Come to the end."""
         self._over = True
         self._unread = b""
+        self._sender = None  # it knows the transport, which knows us
         self.factory.discard(self)
         if self._channel is not None:
             self._channel.connectionLost(reason)
@@ -193,31 +226,52 @@ class Connection(Protocol):
         self.transport.loseConnection()
 
     def time_out(self) -> None:
-        """Close it, by force if it was closed before and is still there."""
+        """Close it; by force if it was closed before and is still there, or does not read."""
+        factory = self.factory
         if self._over:
-            self.deadline = inf
-            self.transport.abortConnection()
+            self._abort()
+        elif self._full:
+            self._note(UNREAD, f"No answer was read for {factory.limits.idle_timeout:g} s")
+            self._abort()
         else:
+            if self._arriving:
+                seconds = factory.limits.request_timeout
+                self._note(SLOW, f"A request was not there within {seconds:g} s")
+            else:
+                factory.idle_closed += 1
             self.close()
+
+    def _note(self, reason: str, detail: str) -> None:
+        self.factory.site.note(self.transport.getPeer(), reason, detail)
+
+    def _abort(self) -> None:
+        self.deadline = inf
+        self.transport.abortConnection()
 
     def go_on(self) -> None:
         """Have the turn that it was waiting for."""
         self._waiting = False
-        if self._over or self._full:
+        if self._over or self._held:
             return
         data, self._unread = self._unread, b""
         self._go(data)
         if not (self._waiting or self._full or self._over):
             self.transport.resumeProducing()
 
+    @property
+    def _held(self) -> bool:
+        """Whether what arrives has to wait for the client to read its answers."""
+        # An answer in hand that is written as it is read is the channel's affair.
+        return self._full and not self._answering
+
     def pauseProducing(self) -> None:
         """Answer nothing more until the client has read its answers."""
-        self._full = True
+        self.full()
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Go on."""
-        self._full = False
+        self.read()
         if self._waiting:
             return
         if self._unread:
@@ -233,10 +287,15 @@ class Connection(Protocol):
         factory = self.factory
         lane = factory.lane
         while data and not self._over:
+            if self._held:
+                self._unread = data
+                return
             if self._channel is not None or lane is None or factory.site.closing:
                 data = self._hand_on(data)
                 continue
-            count, end, verdict = lane.take(data, self.transport)
+            if self._sender is None:
+                self._sender = lane.sender(self.transport)
+            count, end, verdict = lane.take(data, self._sender)
             if count:
                 self._arriving = False
                 self.deadline = factory.idle_deadline
@@ -253,8 +312,7 @@ class Connection(Protocol):
                 self._note_arriving()
                 return
             if self._full:
-                self._unread = data
-                return
+                continue
             if verdict is Verdict.TURN:
                 self._unread = data
                 self._wait()
@@ -300,7 +358,7 @@ class Connection(Protocol):
         self.deadline = self.factory.idle_deadline
         assert self._channel is not None
         # While the client has yet to read its answers, the channel sees to that.
-        if self.factory.lane is not None and not self._channel.full:
+        if self.factory.lane is not None and not self._full:
             self._channel = None
             self.transport.unregisterProducer()
             self.transport.registerProducer(self, True)
@@ -308,6 +366,30 @@ class Connection(Protocol):
             self._unread = unread
         else:
             self._go(unread)
+
+    def full(self) -> None:
+        """Take note that the client has to read before there can be more for it."""
+        self._full = True
+        if not self._over:
+            self.deadline = self.factory.idle_deadline
+
+    def read(self) -> None:
+        """Take note that the client has read."""
+        self._full = False
+        if self._over:
+            return
+        if self._answering:
+            self.deadline = inf
+        elif self._arriving:
+            self.deadline = self.factory.request_deadline
+        else:
+            self.deadline = self.factory.idle_deadline
+
+    def channel_read(self) -> None:
+        """Take note that the client has read, and go on with what has waited for that."""
+        self.read()
+        if self._unread and not (self._answering or self._waiting or self._over):
+            self._wait()
 
     def farewell(self) -> None:
         """Take note that this is the end: it is up to the client to read and to hang up."""
@@ -326,8 +408,6 @@ class _Channel(StrictChannel):
         self.requestFactory = site.requestFactory
         self.timeOut = None  # the connection's affair
         self._connection = connection
-        self.full = False
-        """Whether the client has yet to read what has been written."""
 
     def allContentReceived(self) -> None:
         self._connection.request_arrived()
@@ -344,9 +424,9 @@ class _Channel(StrictChannel):
         super().loseConnection()
 
     def pauseProducing(self) -> None:
-        self.full = True
+        self._connection.full()
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
-        self.full = False
         super().resumeProducing()
+        self._connection.channel_read()

@@ -23,17 +23,20 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from twisted.web.http import datetimeToString
 
 from hbtd import xnames
-from hbtd.api.bodies import MAX_HEARTBEAT_BODY
 from hbtd.api.heartbeats import ALL_FIELDS, NAMED_FIELDS
+from hbtd.api.limits import MAX_HEARTBEAT_BODY
 from hbtd.api.problems import PREFIXES
 from hbtd.integers import parse_integer
 from hbtd.jsonfields import pick
 from hbtd.monitor import Monitor
 from hbtd.tracker.tracker import TrackerFull
 
-Gate = Callable[[Any, bytes | None, str], bool]
-"""Tells whether who is at the other end of a transport, with this Authorization, may speak for a
-component; if not, the ordinary lane says so."""
+MayBeat = Callable[[bytes | None, str], bool]
+"""Tells whether somebody with this Authorization may speak for a component, given its name in
+normal form, or any text; if not, the ordinary lane says so."""
+
+Gate = Callable[[Any], MayBeat]
+"""Makes the one for whoever is at the other end of a transport."""
 
 _LONGEST_HEAD: Final = 8 * 1024
 """Bytes of a head that are looked at here; twisted.web takes 16 KiB."""
@@ -49,6 +52,9 @@ _MOST_HEADS: Final = 20_000
 
 _LONGEST_REMEMBERED: Final = 512
 """Bytes of a head that is worth remembering."""
+
+_LONGEST_SECRET: Final = 4096
+"""Bytes of a head with credentials that is worth remembering, by its connection alone."""
 
 _BEGINNINGS: Final = tuple(f"POST {prefix}/heartbeat".encode() for prefix in PREFIXES)
 _TARGET: Final = re.compile(
@@ -131,16 +137,34 @@ class _Head:
         self.complete = True
 
 
+class Sender:
+    """What the lane remembers of a connection."""
+
+    __slots__ = ("head", "may_beat", "raw")
+
+    def __init__(self, may_beat: MayBeat | None) -> None:
+        self.may_beat = may_beat
+        # Its last head with credentials. A node's connection sends the same one again and again.
+        self.raw = b""
+        self.head: _Head | None = None
+
+
 class FastLane:
     """Takes heartbeats for the monitor."""
 
     def __init__(
-        self, monitor: Monitor, wall_clock: Callable[[], float], gate: Gate | None = None
+        self,
+        monitor: Monitor,
+        wall_clock: Callable[[], float],
+        gate: Gate | None = None,
+        header_bytes: int = _LONGEST_HEAD,
     ) -> None:
         """`wall_clock` gives Unix seconds.
 
-        With a `gate`, heartbeats that it does not let through are left to the ordinary lane.
+        With a `gate`, heartbeats that it does not let through are left to the ordinary lane; so
+        are heads of more than `header_bytes`.
         """
+        self._longest_head = min(header_bytes, _LONGEST_HEAD)
         self._monitor = monitor
         self._wall_clock = wall_clock
         self._gate = gate
@@ -149,10 +173,15 @@ class FastLane:
         # Requests of one kind of sender have the same head, byte for byte.
         self._heads: dict[bytes, _Head] = {}
 
-    def take(self, data: bytes, transport: Any) -> Taken:
+    def sender(self, transport: Any) -> Sender:
+        """Begin to remember a connection."""
+        return Sender(None if self._gate is None else self._gate(transport))
+
+    def take(self, data: bytes, sender: Sender) -> Taken:
         """Take the heartbeats that `data` begins with, and tell how far that went.
 
-        For each one taken an empty 200 is due, in order; `transport` is what they came on.
+        For each one taken an empty 200 is due, in order; `sender` is of the connection that they
+        came on.
         """
         count = end = 0
         size = len(data)
@@ -160,7 +189,8 @@ class FastLane:
             body = data.find(b"\r\n\r\n", end) + 4
             if body == 3:
                 return Taken(count, end, self._beginning(data[end:]))
-            head = self._heads.get(data[end:body]) or self._read(data[end:body])
+            raw = data[end:body]
+            head = sender.head if raw == sender.raw else self._heads.get(raw) or self._read(raw)
             if head is None:
                 return Taken(count, end, Verdict.OTHER)
             stop = body + head.length
@@ -168,8 +198,10 @@ class FastLane:
                 return Taken(count, end, Verdict.ARRIVING)
             if count == _AT_ONCE:
                 return Taken(count, end, Verdict.TURN)
-            if not self._beat(head, data[body:stop], transport):
+            if not self._beat(head, data[body:stop], sender.may_beat):
                 return Taken(count, end, Verdict.OTHER)
+            if head.authorization is not None and len(raw) <= _LONGEST_SECRET:
+                sender.raw, sender.head = raw, head
             count += 1
             end = stop
             if head.last:
@@ -195,7 +227,7 @@ class FastLane:
 
     def _beginning(self, data: bytes) -> Verdict:
         """Tell whether a head that has not come to its end yet may be that of a heartbeat."""
-        if len(data) <= _LONGEST_HEAD:
+        if len(data) <= self._longest_head:
             if data.startswith(_BEGINNINGS):
                 return Verdict.ARRIVING if _parse(data) else Verdict.OTHER
             if any(beginning.startswith(data) for beginning in _BEGINNINGS):
@@ -204,7 +236,7 @@ class FastLane:
 
     def _read(self, data: bytes) -> _Head | None:
         """Read a head; gives `None` for one that is not for this lane."""
-        head = _parse(data) if len(data) <= _LONGEST_HEAD else None
+        head = _parse(data) if len(data) <= self._longest_head else None
         if head is None or not head.complete or not 0 <= head.length <= MAX_HEARTBEAT_BODY:
             return None
         target = _TARGET.fullmatch(head.target)
@@ -214,14 +246,14 @@ class FastLane:
             head.xname = xnames.parse(target[1].decode("ascii"))
             if head.xname is None:
                 return None
-        # No secrets are kept, nor what is not likely to come again.
+        # No secrets are kept for all, nor what is not likely to come again.
         if len(data) <= _LONGEST_REMEMBERED and head.authorization is None:
             if len(self._heads) >= _MOST_HEADS:
                 self._heads.clear()
             self._heads[data] = head
         return head
 
-    def _beat(self, head: _Head, body: bytes, transport: Any) -> bool:
+    def _beat(self, head: _Head, body: bytes, may_beat: MayBeat | None) -> bool:
         """Take one heartbeat; tells whether it was one, and nothing has happened if it was not."""
         try:
             heartbeat = orjson.loads(body)
@@ -248,9 +280,10 @@ class FastLane:
                 status, timestamp = pick(heartbeat, NAMED_FIELDS)
         if not (type(status) is type(timestamp) is str and status and timestamp):
             return False
-        if self._gate is not None:
+        # Nearly all write their names in normal form, so that these need no reading.
+        if may_beat is not None and not may_beat(head.authorization, component):
             xname = xname or xnames.parse(component)
-            if xname is None or not self._gate(transport, head.authorization, xname):
+            if xname in (None, component) or not may_beat(head.authorization, xname):
                 return False
         if self._monitor.beat_again(component, timestamp, status):
             return True

@@ -7,8 +7,9 @@ from twisted.web.server import Request
 
 from hbtd import xnames
 from hbtd.access.gate import Caller
-from hbtd.api.bodies import MAX_HEARTBEAT_BODY, read_json
+from hbtd.api.bodies import read_json
 from hbtd.api.guard import Guard
+from hbtd.api.limits import MAX_HEARTBEAT_BODY
 from hbtd.api.problems import Problem
 from hbtd.api.replies import Reply
 from hbtd.api.routes import Route

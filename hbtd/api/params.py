@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from twisted.web.server import Request
 
-from hbtd.api.bodies import MAX_BODY, read_json
+from hbtd.api.bodies import read_json
 from hbtd.api.guard import Guard
 from hbtd.api.problems import Problem
 from hbtd.api.replies import Reply, json_reply
@@ -34,7 +34,7 @@ class Parameters:
         """Change some parameters, and show all."""
         self._guard.operator(request)
         try:
-            changes = read_json(request, MAX_BODY)
+            changes = read_json(request)
         except ValueError:
             changes = None
         if not isinstance(changes, dict):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from twisted.web.server import Request
 
-from hbtd.api.bodies import MAX_BODY, read_json
+from hbtd.api.bodies import read_json
 from hbtd.api.problems import Problem
 from hbtd.api.replies import Reply, json_reply
 from hbtd.api.routes import Route
@@ -35,7 +35,7 @@ class States:
         Names come back exactly as they were sent: HSM's discovery looks for them.
         """
         try:
-            names = _names(read_json(request, MAX_BODY))
+            names = _names(read_json(request))
         except ValueError:
             raise Problem(400, "Error unmarshalling inbound request") from None
         beating = self._monitor.heartbeating(normalise(name) for name in names)

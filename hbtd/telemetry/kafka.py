@@ -9,7 +9,7 @@ from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.inet import KafkaNetSocket
 
-from hbtd.params import TelemetryAddress
+from hbtd.kinds import TelemetryAddress
 
 _SETTINGS = {
     "client_id": "hbtd",

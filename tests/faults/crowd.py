@@ -1,0 +1,148 @@
+"""hbtd beside a crowd that means no good: nobody is warned about who beats, and memory is bounded.
+
+`HBTD_CROWD_SECONDS` says how long the crowd stays. What it cost is printed.
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from random import Random
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import TestCase
+
+from hbtd.simulator.endpoints import client_endpoint
+from hbtd.simulator.fleet import Fleet, node_names
+from hbtd.simulator.links import Beat
+from tests.attackers import IDLE, SLOW
+from tests.processes import CHECKOUT, spawn
+from tests.running import WebClient, reactor, start_hsm
+
+SECONDS = float(os.environ.get("HBTD_CROWD_SECONDS", "35"))
+
+NODES = 500
+PERIOD = 1.5
+MOST_COMPONENTS = 20_000
+MOST_MEMORY = 400
+"""MiB by which hbtd may grow: 6,000 connections, 20,000 components, and what is in hand."""
+
+
+class TimedFleet(Fleet):
+    """A fleet that keeps how long each answer took."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.taken: list[float] = []
+        """Seconds, in the order of the answers."""
+
+    def _answered(self, beat: Beat) -> None:
+        self.taken.append(reactor.seconds() - beat.due)
+        super()._answered(beat)
+
+    def p99(self, start: int = 0, end: int | None = None) -> float:
+        """Give the 99th percentile of some answers, in milliseconds."""
+        taken = sorted(self.taken[start:end])
+        return taken[int(0.99 * (len(taken) - 1))] * 1000
+
+
+class CrowdTests(TestCase):
+    """A crowd, all at once."""
+
+    timeout = 120 + SECONDS
+
+    async def test_crowd(self) -> None:
+        """Nobody who beats is warned about, memory stays bounded, and all of it is counted."""
+        hsm = start_hsm(self)
+        process = spawn(
+            self,
+            (
+                *("-m", "hbtd", "--kv_url=mem:", "--use_telemetry=no"),
+                *("--listen=tcp:0:interface=127.0.0.1:backlog=1024", f"--sm_url={hsm.url}"),
+                *("--warntime=6", "--errtime=12", "--interval=1"),
+                f"--max_components={MOST_COMPONENTS}",
+            ),
+        )
+        url = await process.url.addTimeout(20, reactor)
+        assert process.transport is not None
+        pid = process.transport.pid
+        names = node_names(NODES)
+        fleet = TimedFleet(
+            reactor, client_endpoint(reactor, url), url, names, random=Random(1), period=PERIOD
+        )
+        fleet.startService()
+        self.addCleanup(fleet.stop)
+        await deferLater(reactor, 6)
+        before, quiet = resident(pid), len(fleet.taken)
+        peak = before
+
+        def look() -> None:
+            nonlocal peak
+            peak = max(peak, resident(pid))
+
+        looking = LoopingCall(look)
+        looking.start(0.2)
+        self.addCleanup(lambda: looking.stop() if looking.running else None)
+        out, err, status = await getProcessOutputAndValue(
+            sys.executable,
+            ["-m", "tests.attackers", str(urlsplit(url).port), str(SECONDS)],
+            {**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        )
+        self.assertEqual(status, 0, err.decode())
+        beside = len(fleet.taken)
+        client = WebClient(self)
+        metrics = await numbers(client, url)
+
+        async def alone() -> bool:
+            return (await numbers(client, url))["connections"] < 100
+
+        while not await alone():
+            await deferLater(reactor, 0.2)
+        await deferLater(reactor, 3)
+        looking.stop()
+        await fleet.stopService()
+        own = set(names)
+        wrong = [
+            (update.message, sorted(own & set(update.names))[:5])
+            for update in hsm.hsm.updates
+            if own & set(update.names) and update.message != "Heartbeat started"
+        ]
+        refused = {
+            found[1]: count
+            for name, count in metrics.items()
+            if (found := re.fullmatch(r'refused_total\{reason="(\w+)"\}', name)) and count
+        }
+        print(
+            f"\n      the crowd: {out.decode().strip()}"
+            f"\n      refused: {refused}"
+            f"\n      memory: {before} MiB before, {peak} at most, {resident(pid)} after"
+            f"\n      p99 of heartbeats: {fleet.p99(0, quiet):.1f} ms before,"
+            f" {fleet.p99(quiet, beside):.1f} ms beside the crowd ({beside - quiet} of them)"
+            f"\n      failed: {dict(fleet.statistics.failures)}; false warnings: {len(wrong)}"
+        )
+        self.assertEqual(wrong, [])
+        self.assertEqual(fleet.statistics.failed, 0)
+        self.assertLess(peak - before, MOST_MEMORY)
+        for reason in ("slow", "full", "large_head", "large_body"):
+            self.assertGreater(refused.get(reason, 0), 0, reason)
+        crowd = json.loads(out)
+        self.assertEqual(crowd["idle"], IDLE)
+        self.assertGreaterEqual(refused["slow"], SLOW)
+
+
+def resident(pid: int) -> int:
+    """Give the memory that a process occupies, in MiB."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) // 1024
+
+
+async def numbers(client: WebClient, url: str) -> dict[str, float]:
+    """Read hbtd's own metrics."""
+    response = await client.treq.get(f"{url}/metrics", timeout=20, reactor=reactor)
+    text = (await response.content()).decode()
+    return {name: float(value) for name, value in re.findall(r"^hbtd_(\S+) (\S+)$", text, re.M)}
