@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
-from twisted.internet.ssl import CertificateOptions
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
@@ -26,9 +26,12 @@ _PERIOD = 600.0
 class Served:
     """A certificate, with all that connections are made of."""
 
-    def __init__(self, identity: Identity, options: CertificateOptions) -> None:
+    def __init__(self, identity: Identity, client_ca_path: str) -> None:
+        """Make it; raises `TLSUnusable`."""
         self.identity = identity
-        self.context = options.getContext()
+        self.context = server_options(identity, client_ca_path).getContext()
+        self.authorities = Path(client_ca_path).read_bytes() if client_ca_path else b""
+        """Whose signatures under clients' certificates count, as the file has them."""
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -48,6 +51,20 @@ class ServedCertificate:
         """The certificate that new connections get."""
         return self._now.identity
 
+    def on_new_authorities(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called whenever other authorities count for clients than before."""
+        if self.watched is None:
+            return
+        counted = self._now.authorities
+
+        def look() -> None:
+            nonlocal counted
+            before, counted = counted, self._now.authorities
+            if counted != before:
+                listener()
+
+        self.watched.on_change(look)
+
     @property
     def _now(self) -> Served:
         return self._served if self.watched is None else self.watched.current
@@ -64,8 +81,7 @@ def serve_files(cert_path: str, key_path: str, client_ca_path: str = "") -> Serv
     """
 
     def load() -> Served:
-        identity = load_identity(cert_path, key_path)
-        return Served(identity, server_options(identity, client_ca_path))
+        return Served(load_identity(cert_path, key_path), client_ca_path)
 
     paths = [path for path in (cert_path, key_path, client_ca_path) if path]
     watched = Watched("The certificate and key", paths, load, TLSUnusable)
@@ -79,7 +95,7 @@ def serve_identity(identity: Identity, client_ca_path: str = "") -> ServedCertif
     """
 
     def load() -> Served:
-        return Served(identity, server_options(identity, client_ca_path))
+        return Served(identity, client_ca_path)
 
     if not client_ca_path:
         return ServedCertificate(load())

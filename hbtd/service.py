@@ -182,6 +182,9 @@ class HbtdService(Service):
             gate = None if self.access.gate.nodes_open else self._may_beat
             lane = FastLane(self.monitor, time.time, gate, params.max_header_bytes)
         self._connections = Connections(self._site, lane, reactor)
+        if tls is not None:
+            # Whom these no longer vouch for has to show who they are anew.
+            tls.on_new_authorities(self._connections.close_certified)
         collectors.register(ConnectionMetrics(self._connections))
         self._listener: IProtocolFactory = (
             self._connections

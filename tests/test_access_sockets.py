@@ -95,6 +95,19 @@ class CertificateTests(SocketsTestCase):
             self.assertEqual(await self.beats(hbtd, client, NEIGHBOUR), [403, 403])
         self.assertEqual((hbtd.service.tracker.healthy, hbtd.service.tracker.beats), (1, 6))
 
+    async def test_authority_gone(self) -> None:
+        """Who was vouched for by an authority that no longer counts has to connect anew, in vain."""
+        hbtd = self.start(node_access="cert")
+        client = self.client(make_identity(NODE, self.authority))
+        self.assertEqual(await self.beats(hbtd, client, NODE), [200, 200])
+        hbtd.service.reload()  # nothing has changed
+        self.assertEqual(await self.beats(hbtd, client, NODE), [200, 200])
+        write_identity(make_identity("authority"), self.folder / "ca")
+        hbtd.service.reload()
+        await until(lambda: len(hbtd.service._connections) == 0)
+        with self.assertRaises(ResponseNeverReceived):
+            await self.beats(hbtd, client, NODE)
+
     async def test_none(self) -> None:
         """Without a certificate a node is told to have one."""
         hbtd = self.start(node_access="cert")

@@ -8,7 +8,6 @@ from klein.interfaces import IKleinRequest
 from klein.resource import KleinResource
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -21,10 +20,11 @@ from hbtd.api.bodies import CappedRequest, crowded, too_large
 from hbtd.api.limits import DEFAULTS, LARGE_BODY, LARGE_HEAD, MEMORY, Limits, Note, Room, unnoted
 from hbtd.api.problems import PREFIXES, Problem, instance, method_not_allowed, problem_reply
 from hbtd.api.replies import Reply, write
+from hbtd.api.rounds import Rounds
 from hbtd.api.routes import Route
 
-_SHARE = 200
-"""Requests that are answered in one round of the reactor; the others wait for the next."""
+_LONGEST_LENGTH = 18
+"""Digits that a `Content-Length` may have."""
 
 _log = Logger()
 
@@ -149,10 +149,10 @@ class _Root(KleinResource):
             # The router would take %2F for a slash, and drop one of two; a redirect would then
             # name a host, and a gateway's rules would have been about another path.
             return _not_found(request)
-        if request.site.has_its_share():
+        turn = request.site.rounds.enter()
+        if turn is None:
             return super().render(request)
         # Whoever sends many requests at once lets others have their turn in between.
-        turn: Deferred[object] = deferLater(request.site.reactor, 0)
         request.notifyFinish().addErrback(lambda _: turn.cancel())
         turn.addCallback(lambda _: super(_Root, self).render(request))
         turn.addErrback(lambda failure: failure.trap(CancelledError))
@@ -198,7 +198,7 @@ class StrictChannel(HTTPChannel):
     """An HTTP channel that refuses what twisted.web reads in one way and others in another.
 
     These are lines that are folded, which RFC 9112 5.2 has us refuse or mend, and a transfer coding
-    that has not existed since 1999. It also says so when a head is too large.
+    that has not existed since 1999. It also says so when a head, or a length, is too large.
     """
 
     site: "APISite"
@@ -224,7 +224,10 @@ class StrictChannel(HTTPChannel):
     def headerReceived(self, line: bytes) -> bool:
         """Take in a field; tells whether it may be there."""
         name, _, value = line.lower().partition(b":")
-        if name == b"transfer-encoding" and value.strip(b" \t") != b"chunked":
+        value = value.strip(b" \t")
+        # Python reads no number of more than some thousand digits, and twisted.web is surprised.
+        endless = name == b"content-length" and len(value) > _LONGEST_LENGTH
+        if endless or (name == b"transfer-encoding" and value != b"chunked"):
             self._refuse()
             return False
         return bool(super().headerReceived(line))
@@ -271,19 +274,10 @@ class APISite(Site):
         """The memory for bodies that are larger than a heartbeat's."""
         self.open_requests: set[Request] = set()
         """Requests that have begun to arrive and are not answered."""
-        self._share = _SHARE
+        self.rounds = Rounds(reactor)
+        """Where requests wait for their turn."""
         self.closing = False
         """Set to have every connection closed after the answer that it waits for."""
-
-    def has_its_share(self) -> bool:
-        """Tell whether another request may be answered before the reactor goes round."""
-        if self._share == _SHARE:
-            self.reactor.callLater(0, self._go_round)
-        self._share -= 1
-        return self._share >= 0
-
-    def _go_round(self) -> None:
-        self._share = _SHARE
 
     def log(self, request: http.Request) -> None:
         """Keep no access log: it would be nothing but heartbeats."""

@@ -72,7 +72,8 @@ class Verdict(Enum):
     """Why no more heartbeats were taken."""
 
     DRY = "all that was there is taken"
-    ARRIVING = "what is left is the beginning of what may be a heartbeat"
+    BEGINNING = "what is left is the beginning of the head of what may be a heartbeat"
+    ARRIVING = "what is left is the beginning of what may be a heartbeat, with all of its head"
     TURN = "it is the others' turn"
     LAST = "the last heartbeat asked for the connection to be closed"
     OTHER = "what comes next is not for this lane"
@@ -86,6 +87,8 @@ class Taken(NamedTuple):
     end: int
     """How many bytes they are."""
     verdict: Verdict
+    need: int = 0
+    """How many bytes there have to be after these until it is worth asking again."""
 
 
 class _Unusual(Exception):
@@ -188,14 +191,16 @@ class FastLane:
         while end < size:
             body = data.find(b"\r\n\r\n", end) + 4
             if body == 3:
-                return Taken(count, end, self._beginning(data[end:]))
+                verdict = self._beginning(data[end:])
+                # To look again at every byte would cost the square of them.
+                return Taken(count, end, verdict, 2 * (size - end))
             raw = data[end:body]
             head = sender.head if raw == sender.raw else self._heads.get(raw) or self._read(raw)
             if head is None:
                 return Taken(count, end, Verdict.OTHER)
             stop = body + head.length
             if stop > size:
-                return Taken(count, end, Verdict.ARRIVING)
+                return Taken(count, end, Verdict.ARRIVING, stop - end)
             if count == _AT_ONCE:
                 return Taken(count, end, Verdict.TURN)
             if not self._beat(head, data[body:stop], sender.may_beat):
@@ -229,9 +234,9 @@ class FastLane:
         """Tell whether a head that has not come to its end yet may be that of a heartbeat."""
         if len(data) <= self._longest_head:
             if data.startswith(_BEGINNINGS):
-                return Verdict.ARRIVING if _parse(data) else Verdict.OTHER
+                return Verdict.BEGINNING if _parse(data) else Verdict.OTHER
             if any(beginning.startswith(data) for beginning in _BEGINNINGS):
-                return Verdict.ARRIVING
+                return Verdict.BEGINNING
         return Verdict.OTHER
 
     def _read(self, data: bytes) -> _Head | None:
