@@ -9,8 +9,6 @@ STAMP  := $(VENV)/.installed
 # What setuptools has to say about editable installs is of no use to anybody here.
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # kafka-python's own affair, two thousand times.
-# Both cores, for some tests wait for timers of others.
-TRIALFLAGS ?= -j2
 TRIAL  := PYTHONWARNINGS='default,ignore:read_text is deprecated,ignore:open_text is deprecated' $(BIN)/trial
 
 .DEFAULT_GOAL := help
@@ -40,7 +38,8 @@ run: $(STAMP)  ## serve https://localhost:28500, with nothing else needed; HBTD_
 demo: $(STAMP)  ## hbtd, a fake HSM and a small fleet of nodes in one terminal; ends by itself
 	$(BIN)/python -m hbtd.simulator demo
 
-test: $(STAMP)  ## run the tests
+test: TRIALFLAGS ?= -j2
+test: $(STAMP)  ## run the tests, on two cores
 	$(TRIAL) $(TRIALFLAGS) tests
 
 test-real: $(STAMP)  ## run the tests that take an Apache Kafka (Java and Maven)

@@ -114,7 +114,9 @@ def _check_access(params: Params) -> None:
             f"--{asking[0]}={getattr(params, asking[0])!r} can't be used without --tls_client_ca,"
             " nor without TLS of hbtd's own: certificates must be asked for and checked"
         )
-    if params.operator_ways.loopback and params.listen.startswith("haproxy:"):
+    # Twisted reads the kind of an endpoint in any case, and a backslash as nothing.
+    kind = params.listen.replace("\\", "").partition(":")[0].lower()
+    if params.operator_ways.loopback and kind == "haproxy":
         raise UsageError(
             "--operator_access=loopback can't be used with a haproxy endpoint, where anybody can"
             " claim to be on this host"

@@ -96,7 +96,7 @@ class CertificateTests(SocketsTestCase):
         self.assertEqual((hbtd.service.tracker.healthy, hbtd.service.tracker.beats), (1, 6))
 
     async def test_authority_gone(self) -> None:
-        """Who was vouched for by an authority that no longer counts has to connect anew, in vain."""
+        """Who an authority vouched for that no longer counts has to connect anew, in vain."""
         hbtd = self.start(node_access="cert")
         client = self.client(make_identity(NODE, self.authority))
         self.assertEqual(await self.beats(hbtd, client, NODE), [200, 200])

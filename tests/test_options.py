@@ -91,7 +91,7 @@ BAD = {
     "node_access": [
         *("", "nobody", "jwt", "jwt:", "cert:x", "any:", "cert+cert", "token:x"),
         *("jwt:ftp://x/y", "jwt:https://", "jwt:https://u@h/x", "jwt:https://h:0/x"),
-        "jwt:https://h/x#y",
+        *("jwt:https://h/x#y", "jwt:https://h/x?key=y"),
     ],
     "jwt_audience": [""],
     "jwt_require_xname": ["", "2"],
@@ -401,6 +401,7 @@ class AccessTests(OptionsTestCase):
 
     def test_haproxy(self):
         """Where anybody can say where they come from, nobody is trusted for being here."""
-        said = self.refusal(MEMORY, "--listen=haproxy:tcp:80")
-        self.assertIn("--operator_access=loopback", said)
+        for kind in ("haproxy", "HAProxy", "\\haproxy"):
+            said = self.refusal(MEMORY, f"--listen={kind}:tcp:80")
+            self.assertIn("--operator_access=loopback", said)
         self.params(MEMORY, "--listen=haproxy:tcp:80", "--operator_access=any")

@@ -94,6 +94,7 @@ def _usable_url(text: str) -> bool:
         and parts.port != 0  # reading it is what makes urlsplit check it
         and parts.username is None
         and not parts.fragment
+        and not parts.query  # which may be a secret, and GET /params shows it
         and re.fullmatch(r"[!-~]+", text) is not None
     )
 

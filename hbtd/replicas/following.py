@@ -67,7 +67,7 @@ class Following:
         for item in others:
             if item.key == PARAMS:
                 params = item
-            else:
+            elif not _is_strange(item.key, item.value, item.lease):
                 self._take(item.key, item.value, item.mod_revision)
         alone = not self.alive - {self.number}
         if first and (alone or params is None):
@@ -97,7 +97,9 @@ class Following:
 
     def follow(self, event: Event) -> None:
         """Take up a change."""
-        key, value, revision, _ = event
+        key, value, revision, lease = event
+        if _is_strange(key, value, lease):
+            return
         if key.startswith(PRESENCE):
             self._writer = (revision, _number(key, PRESENCE))
         if self._writer == (revision, self.number):
@@ -148,6 +150,16 @@ class Following:
                 self.alive.discard(number)
             else:
                 self.alive.add(number)
+
+
+def _is_strange(key: bytes, value: bytes | None, lease: int) -> bool:
+    """Tell whether a key can't have been written by a replica, which is left alone then.
+
+    A sign of life without a lease would never end, and a request about no component never be done.
+    """
+    if key.startswith(PRESENCE):
+        return value is not None and not lease
+    return key.startswith(REQUEST) and not key.isascii()
 
 
 def _number(key: bytes, prefix: bytes) -> int:
