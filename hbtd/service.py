@@ -36,6 +36,7 @@ from hbtd.api.limits import REASONS, limits_of
 from hbtd.api.params import Parameters
 from hbtd.api.states import States
 from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.connect import connect_etcd
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.guard import GuardedAgent
 from hbtd.hsm.notifier import Notifier
@@ -52,7 +53,7 @@ from hbtd.store.memory import MemoryStore
 from hbtd.store.sqlite import SqliteStore, StoreDamaged
 from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.publisher import KafkaFactory, Publisher
-from hbtd.tls import TLSUnusable, client_policy, ephemeral_identity, load_identity
+from hbtd.tls import TLSUnusable, client_policy, ephemeral_identity
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
@@ -64,12 +65,6 @@ _OTHER_FILES = 128
 
 _DRAIN = 2.0
 """Seconds that requests in hand get to be finished when hbtd ends."""
-
-_ETCD_TIMEOUT = 3.0
-"""Seconds that a call of etcd's may take."""
-
-_ETCD_CONNECTIONS = 8
-"""Connections to etcd that are kept: of those who write, watch, stand for leader and look."""
 
 _ETCD_PATIENCE = 5.0
 """Seconds for which a start waits for etcd, before heartbeats are taken into memory alone."""
@@ -105,7 +100,11 @@ class HbtdService(Service):
         self._pools: list[HTTPConnectionPool] = []
         observed = ObservedClock(elapsed_seconds, lambda: self.params.current.warntime)
         user_agent = f"hbtd/{__version__} ({socket.gethostname()})"
-        etcd = self._etcd_client(params, user_agent)
+        etcd = None
+        if params.kv_url.startswith(("http://", "https://")):
+            with _naming("--kv_ca, --kv_cert, --kv_key", params.kv_url):
+                etcd, pool = connect_etcd(params, reactor, user_agent)
+                self._pools.append(pool)
         self.store = _make_store(params.kv_url, reactor, observed, etcd)
         self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
         pool = HTTPConnectionPool(reactor)
@@ -195,24 +194,6 @@ class HbtdService(Service):
         self._starting: Deferred[None] = succeed(None)
         self.port: Any = None
         """The listening port (`IListeningPort`), while it is bound."""
-
-    def _etcd_client(self, params: Params, user_agent: str) -> EtcdClient | None:
-        """Make a client of the etcd that `kv_url` names, if it names one."""
-        if not params.kv_url.startswith(("http://", "https://")):
-            return None
-        # Beside HSM's: what is sent there again may have been done already.
-        pool = HTTPConnectionPool(self._reactor)
-        pool.retryAutomatically = False
-        pool.maxPersistentPerHost = _ETCD_CONNECTIONS
-        self._pools.append(pool)
-        with _naming("--kv_cert, --kv_key", params.kv_cert):
-            identity = load_identity(params.kv_cert, params.kv_key) if params.kv_cert else None
-        with _naming("--kv_ca", params.kv_ca):
-            policy = client_policy(params.kv_ca or "system", identity)
-        agent = Agent(self._reactor, policy, connectTimeout=_ETCD_TIMEOUT / 2, pool=pool)
-        endpoints = params.kv_url.split(",")
-        http = HTTPClient(PlainAgent(agent))
-        return EtcdClient(http, self._reactor, endpoints, _ETCD_TIMEOUT, user_agent)
 
     def _note_refusal(self, address: Any, reason: str, detail: str) -> None:
         """Take note that somebody at an `IAddress` was refused something."""

@@ -1,6 +1,6 @@
 """The store on etcd, which several replicas share."""
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
@@ -22,16 +22,21 @@ from hbtd.store.etcd_format import (
     judgement_value,
     read_judgement,
     read_record,
-    record_value,
+)
+from hbtd.store.etcd_steps import (
+    Step,
+    key_of,
+    latest,
+    portions,
+    put_of,
+    size_of,
+    transactions,
 )
 from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 
 _T = TypeVar("_T")
-
-_MAX_BYTES = 512 * 1024
-"""Bytes of keys and values in a transaction; etcd takes 1.5 MiB."""
 
 _MAX_SKIPPED = 1000
 """Keys that we remember to have complained about."""
@@ -220,16 +225,16 @@ class EtcdStore:
                 steps = [
                     self._judgement(judgement, number, last.pop(xname, None), wall, xname in died)
                     for number, (xname, judgement) in enumerate(
-                        _latest(judgements), self._number + 1
+                        latest(judgements), self._number + 1
                     )
                 ]
             else:
                 steps = [
-                    self._request(xname, STARTED, _put(last.pop(xname), wall))
-                    for xname, judgement in _latest(judgements)
+                    self._request(xname, STARTED, put_of(last.pop(xname), wall))
+                    for xname, judgement in latest(judgements)
                     if judgement.transition is Transition.STARTED and xname in last
                 ]
-            steps += [_Step([_put(record, wall)]) for record in last.values()]
+            steps += [Step([put_of(record, wall)]) for record in last.values()]
             await self._write(steps, judging=judging)
             return judging
 
@@ -237,18 +242,18 @@ class EtcdStore:
 
     def _judgement(
         self, judgement: Judgement, number: int, record: Record | None, wall: float, died: bool
-    ) -> "_Step":
+    ) -> "Step":
         kept = Kept(judgement, number, False)
         key = judgement.component.encode()
-        step = _Step([Put(JUDGEMENT + key, judgement_value(kept))], kept)
+        step = Step([Put(JUDGEMENT + key, judgement_value(kept))], kept)
         if record is not None:
-            step.operations.append(_put(record, wall))
+            step.operations.append(put_of(record, wall))
         elif died:
             step.operations.append(Delete(key))
         return step
 
-    def _request(self, xname: str, what: bytes, about: Operation) -> "_Step":
-        step = _Step([about, Put(_key(REQUEST, xname), what)])
+    def _request(self, xname: str, what: bytes, about: Operation) -> "Step":
+        step = Step([about, Put(key_of(REQUEST, xname), what)])
         step.asked = (xname, what)
         return step
 
@@ -258,7 +263,7 @@ class EtcdStore:
         async def work() -> None:
             wall = self._wall()
             last = {record.component: record for record in records}
-            await self._write([_Step([_put(record, wall)]) for record in last.values()])
+            await self._write([Step([put_of(record, wall)]) for record in last.values()])
 
         return self._doing(self._in_turn(work))
 
@@ -266,17 +271,17 @@ class EtcdStore:
         """Note that HSM has acknowledged these."""
 
         async def work() -> None:
-            steps: dict[str, _Step] = {}
+            steps: dict[str, Step] = {}
             for judgement in judgements:
                 xname = judgement.component
                 kept = self._kept.get(xname)
                 if kept is None or kept.delivered or kept.judgement != judgement:
                     continue
-                key, done = _key(JUDGEMENT, xname), kept._replace(delivered=True)
+                key, done = key_of(JUDGEMENT, xname), kept._replace(delivered=True)
                 if judgement.transition.alarming:
-                    steps[xname] = _Step([Put(key, judgement_value(done))], done)
+                    steps[xname] = Step([Put(key, judgement_value(done))], done)
                 else:
-                    steps[xname] = _Step([Delete(key)], gone=xname)
+                    steps[xname] = Step([Delete(key)], gone=xname)
             await self._write(list(steps.values()), judging=True)
 
         return self._doing(self._in_turn(work))
@@ -289,12 +294,12 @@ class EtcdStore:
             if self._lock_key is None:
                 await self._write([self._request(xname, FORGET, record)])
                 return
-            request = _key(REQUEST, xname)
-            judgement = Delete(_key(JUDGEMENT, xname))
+            request = key_of(REQUEST, xname)
+            judgement = Delete(key_of(JUDGEMENT, xname))
             # The request tells those who have yet to write what they heard before.
             operations: list[Operation] = [record, judgement, Put(request, FORGET)]
-            await self._write([_Step(operations, gone=xname)], judging=True)
-            await self._write([_Step([Delete(request)])], judging=True)
+            await self._write([Step(operations, gone=xname)], judging=True)
+            await self._write([Step([Delete(request)])], judging=True)
             self.requests.pop(xname, None)
 
         return self._doing(self._in_turn(work))
@@ -303,7 +308,7 @@ class EtcdStore:
         """Take away requests that are done with; what was asked for since then stays."""
 
         async def work() -> None:
-            for some in _portions(xnames, MAX_OPERATIONS - 1):
+            for some in portions(xnames, MAX_OPERATIONS - 1):
                 asked = {x: self.requests[x] for x in some if x in self.requests}
                 if not await self._withdraw(asked):
                     for xname, request in asked.items():
@@ -313,7 +318,7 @@ class EtcdStore:
 
     async def _withdraw(self, asked: dict[str, Request]) -> bool:
         """Take away requests, if all are as they were; tells whether that is so."""
-        keys = [_key(REQUEST, xname) for xname in asked]
+        keys = [key_of(REQUEST, xname) for xname in asked]
         revisions = [request.revision for request in asked.values()]
         compares = list(map(Compare.mod_revision, keys, revisions))
         result = await self._client.txn(compares, [Delete(key) for key in keys])
@@ -326,7 +331,7 @@ class EtcdStore:
         """Drop all records."""
 
         async def work() -> None:
-            await self._write([_Step([Delete(*RECORDS)])])
+            await self._write([Step([Delete(*RECORDS)])])
 
         return self._doing(self._in_turn(work))
 
@@ -347,7 +352,7 @@ class EtcdStore:
 
         Raises `EtcdUnavailable` or `EtcdRefused`.
         """
-        return await self._in_turn(lambda: self._write([_Step([])]))
+        return await self._in_turn(lambda: self._write([Step([])]))
 
     async def settle(self) -> None:
         """Wait until all that was asked for before is done, or has failed."""
@@ -357,7 +362,7 @@ class EtcdStore:
         """Do something while nothing is being written."""
         return await self._in_turn(work)
 
-    async def _write(self, steps: Sequence["_Step"], *, judging: bool = False) -> int:
+    async def _write(self, steps: Sequence["Step"], *, judging: bool = False) -> int:
         """Take steps, as many at once as etcd allows; judging ones only for as long as we lead.
 
         Gives the revision of the last ones.
@@ -368,13 +373,13 @@ class EtcdStore:
             if self._lock_key is None:
                 raise NotLeading("another replica leads")
             compares.append(Compare.exists(self._lock_key))
-        for some in _transactions(steps):
+        for some in transactions(steps):
             operations: list[Operation] = [] if self.mark is None else [self.mark]
             for step in some:
                 operations += step.operations
             result = await self._client.txn(compares, operations)
             self.transactions += 1
-            self.bytes_written += sum(map(_size, operations))
+            self.bytes_written += sum(map(size_of, operations))
             if not result.succeeded:
                 raise NotLeading("another replica leads")
             for step in some:
@@ -412,59 +417,3 @@ class EtcdStore:
             raise StoreUnusable(said) from error
         self._found(None)
         return done
-
-
-class _Step:
-    """Operations on one component that belong together, and what memory has to learn of them."""
-
-    def __init__(
-        self, operations: list[Operation], kept: Kept | None = None, gone: str | None = None
-    ) -> None:
-        self.operations = operations
-        self.kept = kept
-        self.gone = gone
-        self.asked: tuple[str, bytes] | None = None
-
-
-def _key(prefix: bytes, xname: str) -> bytes:
-    return prefix + xname.encode()
-
-
-def _put(record: Record, wall: float) -> Put:
-    return Put(record.component.encode(), record_value(record, wall))
-
-
-def _size(operation: Operation) -> int:
-    return len(operation.key) + (len(operation.value) if isinstance(operation, Put) else 0)
-
-
-def _latest(judgements: Iterable[Judgement]) -> Iterable[tuple[str, Judgement]]:
-    """Give each component's last judgement, in the order of these."""
-    last: dict[str, Judgement] = {}
-    for judgement in judgements:
-        last.pop(judgement.component, None)
-        last[judgement.component] = judgement
-    return last.items()
-
-
-def _portions(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _transactions(steps: Iterable[_Step]) -> Iterator[list[_Step]]:
-    """Divide steps into what fits into a transaction, with a mark."""
-    some: list[_Step] = []
-    operations, size = 1, 0
-    for step in steps:
-        more = sum(map(_size, step.operations))
-        if some and (
-            operations + len(step.operations) > MAX_OPERATIONS or size + more > _MAX_BYTES
-        ):
-            yield some
-            some, operations, size = [], 1, 0
-        some.append(step)
-        operations += len(step.operations)
-        size += more
-    if some:
-        yield some
