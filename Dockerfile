@@ -1,6 +1,8 @@
 # hbtd in a container:
 #   docker build -t cray/hbtd:test .
 #   docker run -p 28500:28500 --name hbtd cray/hbtd:test
+# It needs to know where HSM is (-e HBTD_SM_URL=https://hsm.example/hsm/v2), and time to end in good order
+# (--stop-timeout 60).
 
 FROM python:3.13-slim AS build
 WORKDIR /src

@@ -37,9 +37,9 @@ These take few milliseconds; in a store that replicas share, they are four trans
 _PACE = 3000
 """Records that we write in a second to a store that replicas share, where no more need be.
 
-Who beats more often than that allows is written less often, for it says the same, but not so seldom
-that it may seem silent. This leaves the processor to heartbeats: a record costs hbtd more than those,
-and etcd several times that.
+Who beats more often than that allows is written less often, for it says the same, but not so
+seldom that it may seem silent. This leaves the processor to heartbeats: a record costs hbtd more
+than those, and etcd several times that.
 """
 
 

@@ -67,7 +67,9 @@ class HbtdOptions(Options):
         for parameter in PARAMETERS:
             name, text = f"--{parameter.name}", self[parameter.name]
             if text is None:
-                name, text = parameter.environment, self._environ.get(parameter.environment) or None
+                name, text = parameter.environment, self._environ.get(parameter.environment)
+                # An empty one counts as none; but that of etcd means where charts say it is.
+                text = text if text or parameter.name == _KV_URL else None
             if text is None:
                 continue
             try:

@@ -204,7 +204,7 @@ class Story(TestCase):
             f" {len(faults)} faults"
         )
         if faults:
-            print("\n".join(sorted(self.said)))
+            print("\n".join([*faults, *sorted(self.said)]))
         self.assertEqual(faults, [])
         self.assertTrue(self.clean, "a traceback or complaint in the log")
 
