@@ -99,6 +99,7 @@ class EtcdTests(Story):
         self.led += _leads(process)
         self.served[-1].end = min(self.served[-1].end, reactor.seconds())
         process.signal(signal.SIGKILL)
+        self.kills.append(reactor.seconds())
         self.assertEqual(await process.ended, -signal.SIGKILL, process.said)
         self.read(process)
         self.served.append(Span(reactor.seconds() + CALM))

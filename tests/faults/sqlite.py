@@ -48,6 +48,7 @@ class SqliteTests(Story):
                 await deferLater(reactor, self.random.uniform(0.0, 10.0 if how < 0.85 else 4.0))
                 await self.some_news()
         process.signal(signal.SIGKILL)
+        self.kills.append(reactor.seconds())
         if process.url.called and self.served and self.served[-1].end == float("inf"):
             self.served[-1].end = reactor.seconds()
         self.assertEqual(await process.ended, -signal.SIGKILL, process.said)
