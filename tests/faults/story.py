@@ -38,6 +38,8 @@ INTERVAL = 1
 PERIOD = 0.4
 LOST = 0.3
 """Seconds before a kill in which what was heard may not have been stored (docs/design.md)."""
+RESUMED = 0.5
+"""Seconds after a return in which HSM may still be told what was judged before a kill."""
 LATE = 2.0
 """Seconds that a judgement may take to reach HSM: a sweep's interval, a commit and a PATCH."""
 
@@ -273,6 +275,11 @@ class Story(TestCase):
                     since -= 1
                 heard = answers[max(0, since - 1)] if answers else at
                 if at - heard >= least - 0.05:
+                    continue
+                # Judged and kept before a kill, told after it, just when the node has come back.
+                before = answers[since - 2] if since > 1 else heard
+                killed = any(before < each < at for each in self.kills)
+                if killed and at - heard < RESUMED and heard - before >= least - 0.05:
                     continue
                 again = any(each.what is what and each.at < at for each in told)
                 if not again:
