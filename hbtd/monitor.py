@@ -152,6 +152,11 @@ class Monitor(Service):
         self._tracker.start_over(self._ledger.unstored())
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
 
+    def add(self, records: Iterable[Record]) -> None:
+        """Learn of components that we don't know, beside what we knew."""
+        params = self._params.current
+        self._tracker.restore(records, (), self._observed.now(), params.warntime, params.errtime)
+
     def heard_elsewhere(self, record: Record) -> None:
         """Note a heartbeat that another replica took."""
         judgement = self._tracker.heard(

@@ -36,6 +36,10 @@ class SharedParamsTests(EtcdTestCase):
         stored = await self.stored()
         self.assertEqual({name: stored[name] for name in values}, values)
 
+    async def has_written(self, shared: SharedParams) -> None:
+        """Wait until one has written what it had to."""
+        await until(lambda: not shared._writing)
+
     async def test_changed_here(self):
         """A change counts at once, and is written."""
         self.live.patch({"Warntime": "33"})
@@ -83,6 +87,47 @@ class SharedParamsTests(EtcdTestCase):
         self.assertNotIn("Port", self.shared._unwritten)
         self.shared.write()
         await self.is_stored(Warntime="44")
+
+    async def test_restored(self):
+        """An etcd that lost its data is told again what it had."""
+        await self.put(Warntime="33")
+        await self.client.delete(PARAMS)
+        self.shared.start_over()
+        self.shared.restore()
+        self.shared.write()
+        await self.has_written(self.shared)
+        self.assertEqual(await self.stored(), self.live.current.rendered())
+
+    async def test_restored_by_two(self):
+        """What was changed through one replica outlives the data, whoever is the first to write.
+
+        The other may not have heard of it before the data was lost.
+        """
+        for other_first in (True, False):
+            other_live = LiveParams(Params(kv_url="mem:"))
+            other = SharedParams(self.client, EtcdStore(self.client, lambda: 0.0), other_live)
+            self.live.patch({"Sm_retries": "7"})
+            await self.is_stored(Sm_retries="7")
+            await self.client.delete(PARAMS)
+            both = [other, self.shared] if other_first else [self.shared, other]
+            for each in both:
+                each.start_over()
+                each.restore()
+            for each in both:
+                each.write()
+                await self.has_written(each)
+            await self.is_stored(Sm_retries="7")
+            self.live.patch({"Sm_retries": "3"})
+            await self.is_stored(Sm_retries="3")
+
+    async def test_restored_what_counts(self):
+        """What was changed here and later elsewhere is not written again as it was here."""
+        self.live.patch({"Warntime": "33"})
+        await self.is_stored(Warntime="33")
+        await self.put(Warntime="44")
+        self.shared.start_over()
+        self.shared.restore()
+        self.assertEqual(self.shared._unwritten, {})
 
     async def test_deleted(self):
         """When they are deleted ours stay, and can be written again."""

@@ -62,13 +62,8 @@ class Following:
 
         The `first` time this tells whether we join others, whose parameters count, or are alone.
         """
-        self._start_over()
-        params: KeyValue | None = None
-        for item in others:
-            if item.key == PARAMS:
-                params = item
-            elif not _is_strange(item.key, item.value, item.lease):
-                self._take(item.key, item.value, item.mod_revision)
+        self._store.start_over()
+        params = self._take_all(others)
         alone = not self.alive - {self.number}
         if first and (alone or params is None):
             # Before those that are there are taken up: ours count.
@@ -82,18 +77,30 @@ class Following:
             )
         self._monitor.take_up(records, self._store.dead())
 
-    def tell_all(self) -> None:
-        """Have all that we know written anew."""
-        self._start_over()
+    def add(self, records: Sequence[Record], others: Sequence[KeyValue]) -> None:
+        """Have an etcd that lost its data told again what we know, and learn what others told."""
         self._monitor.note_all()
-        self._shared_params.publish()
+        params = self._take_all(others)
+        self._shared_params.restore()
+        if params is not None:
+            self._shared_params.saw(params.value, params.mod_revision)
+        self._monitor.add(records)
 
-    def _start_over(self) -> None:
-        """Know of nothing that is in etcd: its revisions, too, may have begun anew."""
-        self._store.start_over()
+    def _take_all(self, others: Sequence[KeyValue]) -> KeyValue | None:
+        """Take up all keys that are no records; but the parameters, which are given back.
+
+        What was known of replicas, and of revisions, is forgotten: these may have begun anew.
+        """
         self._shared_params.start_over()
         self.present.clear()
         self.alive.clear()
+        params: KeyValue | None = None
+        for item in others:
+            if item.key == PARAMS:
+                params = item
+            elif not _is_strange(item.key, item.value, item.lease):
+                self._take(item.key, item.value, item.mod_revision)
+        return params
 
     def follow(self, event: Event) -> None:
         """Take up a change."""

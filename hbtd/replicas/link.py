@@ -76,6 +76,7 @@ class Link(Service):
         self._number = str(following.number).encode()
         self._lease = 0
         self._revision = 0  # what has been taken up; 0: nothing that can be built on
+        self._newest = 0  # the newest revision that was ever seen
         self._barrier = 0  # what has to be taken up until the link is up; 0: not known yet
         self._up = False
         self._was_up = False
@@ -178,12 +179,12 @@ class Link(Service):
                 elif (record := self._store.read_record(item.key, item.value)) is not None:
                     records.append(record)
             revision = page.revision
-        if known or not self._was_up:
-            self._following.load(records, others, first=not self._was_up)
-        else:
+        if self._was_up and (not known or revision < self._newest):
             self._log.error("etcd has lost what was in it; it is told again what we know.")
-            self._following.tell_all()
-        self._revision = revision
+            self._following.add(records, others)
+        else:
+            self._following.load(records, others, first=not self._was_up)
+        self._revision = self._newest = revision
 
     async def _follow(self) -> None:
         """Take up changes until that breaks; raises why it did."""
@@ -222,7 +223,7 @@ class Link(Service):
         self._heard_observed = self._observed.now()
         for event in events:
             self._following.follow(event)
-        self._revision = revision
+        self._revision = self._newest = revision
         self._rise()
         self._progress()
 

@@ -113,7 +113,6 @@ class Replica(Service):
     def _came_up(self) -> None:
         if not self._first_up.called:
             self._first_up.callback(None)
-        self._shared_params.write()
         self._consider_now()
 
     def _consider_now(self) -> None:
@@ -121,6 +120,8 @@ class Replica(Service):
 
     async def _consider(self) -> None:
         """Lead if we should and can; as the leader, see to what the others have asked for."""
+        if self.link.up:
+            self._shared_params.write()
         if self._monitor.leading:
             await self._answer()
         elif self._lock_key is not None and self.link.up:

@@ -18,7 +18,8 @@ class SharedParams:
     """Writes changes of our parameters to etcd, and adopts those that others have written.
 
     A change counts here at once. It is written on top of what others have changed meanwhile: of
-    two changes of one parameter the last one to be written counts, everywhere.
+    two changes of one parameter the last one to be written counts, everywhere. Should etcd lose its
+    data, each replica writes again what was changed through it and still counts.
     """
 
     _log = Logger()
@@ -29,6 +30,10 @@ class SharedParams:
         self._params = params
         # What has been changed here and is not in etcd, as texts under the names on the wire.
         self._unwritten: dict[str, str] = {}
+        # What has been changed here and not elsewhere since.
+        self._ours: dict[str, str] = {}
+        # Whether etcd is to have the others as well, unless somebody else has written them.
+        self._restoring = False
         self._revision = 0
         self._adopting = False
         self._writing = False
@@ -43,6 +48,14 @@ class SharedParams:
         rendered = self._params.current.rendered()
         self._unwritten = {p.wire: rendered[p.wire] for p in PARAMETERS if not p.fixed}
 
+    def restore(self) -> None:
+        """Have an etcd that lost its data know them again.
+
+        What was changed elsewhere may have been lost before it reached us: it prevails over ours.
+        """
+        self._unwritten.update(self._ours)
+        self._restoring = True
+
     def saw(self, value: bytes | None, revision: int) -> None:
         """Take up what is in etcd; `None`: nothing."""
         if revision <= self._revision:
@@ -50,11 +63,12 @@ class SharedParams:
         self._revision = revision if value is not None else 0
         stored = self._store.read(lambda _, value: read_params(value), PARAMS, value or b"{}")
         if stored is not None:
+            self._restoring = self._restoring and value is None
             self._adopt({**stored, **self._unwritten})
 
     def write(self) -> None:
         """Write what etcd does not have, now that it can be had."""
-        if self._unwritten and not self._writing:
+        if (self._unwritten or self._restoring) and not self._writing:
             self._writing = True
             Deferred.fromCoroutine(self._write()).addErrback(
                 lambda failure: self._log.failure("Sharing parameters failed.", failure)
@@ -62,7 +76,7 @@ class SharedParams:
 
     async def _write(self) -> None:
         try:
-            while self._unwritten:
+            while self._unwritten or self._restoring:
                 written = dict(self._unwritten)
                 value = orjson.dumps(self._params.current.rendered())
                 compare = Compare.mod_revision(PARAMS, self._revision)
@@ -74,6 +88,7 @@ class SharedParams:
                         self.saw(found.value, found.mod_revision)
                     continue
                 self._revision = max(result.revision, self._revision)
+                self._restoring = False
                 for wire, text in written.items():
                     if self._unwritten.get(wire) == text:
                         del self._unwritten[wire]
@@ -90,9 +105,12 @@ class SharedParams:
             self._adopting = False
 
     def _changed(self, old: Params, new: Params) -> None:
-        if self._adopting:
-            return
         before = old.rendered()
         changes = {w: text for w, text in new.rendered().items() if text != before[w]}
+        if self._adopting:
+            for wire in changes:
+                self._ours.pop(wire, None)
+            return
+        self._ours.update(changes)
         self._unwritten.update(changes)
         self.write()

@@ -53,12 +53,16 @@ class OutageTests(TroubleTestCase):
         await replicas[1].patch(Sm_retries="7")
         await deferToThread(etcd.close)
         await self.beat(replicas, [A], 1.0)
-        await deferToThread(etcd.start)
-        began = reactor.seconds()
-        while not any(len(told) > 2 for told in [self.told(B)]):
-            await self.beat(replicas, [A], 0.3)
-            self.assertLess(reactor.seconds() - began, 40)
-        await self.recovered(*replicas)
+        with capturedLogs() as events:
+            await deferToThread(etcd.start)
+            began = reactor.seconds()
+            while len(self.told(B)) < 3:
+                await self.beat(replicas, [A], 0.3)
+                self.assertLess(reactor.seconds() - began, 40)
+            await self.recovered(*replicas)
+        # Each noticed, also the one that was not the first to write into it.
+        lost = [line for line in about_the_store(list(events)) if "has lost what was in it" in line]
+        self.assertEqual(len(lost), 2)
         self.assertNotIn(WARNED, self.told(A))
         self.assertEqual(self.told(B)[-2:], [WARNED, DIED])
         client = self.connect(etcd.address)
