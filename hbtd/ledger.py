@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from hbtd.params import LiveParams
 from hbtd.periodic import periodic
-from hbtd.store.interface import IStore, StoreUnusable
+from hbtd.store.interface import IStore, NotLeading, StoreUnusable
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
@@ -303,7 +303,8 @@ class Ledger:
 
     def _complain(self, error: Exception) -> None:
         """Say that the store is in trouble, once, until it is not."""
-        if self._complained:
+        if self._complained or isinstance(error, NotLeading):
+            # A replica that no longer leads is told to follow, or to lead again, soon.
             return
         self._complained = True
         if isinstance(error, StoreUnusable):

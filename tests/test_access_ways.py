@@ -5,6 +5,7 @@ from datetime import datetime, timedelta, timezone
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,6 +142,15 @@ class CertificateTests(SynchronousTestCase):
         )
         read = read_certificate(crypto.X509.from_cryptography(certificate))
         self.assertEqual((read.common_name, read.components), (None, frozenset()))
+
+    def test_odd(self) -> None:
+        """A certificate that can't be read at all has expired, and names nobody."""
+        identity = make_identity("x1c0s0b0n0")
+        der = bytearray(identity.chain[0].public_bytes(Encoding.DER))
+        version = der.index(bytes.fromhex("a003020102"))
+        der[version + 4] = 9
+        read = read_certificate(crypto.load_certificate(crypto.FILETYPE_ASN1, bytes(der)))
+        self.assertEqual(read, (None, frozenset(), 0.0))
 
     def test_none(self) -> None:
         """A certificate for anybody's heartbeats speaks for nobody."""

@@ -1,40 +1,30 @@
 """The tests of the API once more, with `--fast_lane=no`: nothing is taken from Klein then."""
 
 from collections.abc import Iterator
+from importlib import import_module
 
 from twisted.trial.unittest import TestCase
 
-from tests import (
-    test_api_access,
-    test_api_access_detours,
-    test_api_access_order,
-    test_api_fairness,
-    test_api_health,
-    test_api_heartbeats,
-    test_api_http,
-    test_api_limits,
-    test_api_params,
-    test_api_states,
-    test_api_timeouts,
-    test_fuzz,
-)
 from tests.http_memory import APITestCase
 from tests.test_api_access import AccessTestCase
 
-MODULES = (
-    test_api_access,
-    test_api_access_detours,
-    test_api_access_order,
-    test_api_fairness,
-    test_api_health,
-    test_api_heartbeats,
-    test_api_http,
-    test_api_limits,
-    test_api_params,
-    test_api_states,
-    test_api_timeouts,
-    test_fuzz,
-)
+MODULES = [
+    import_module(f"tests.{name}")
+    for name in (
+        "test_api_access",
+        "test_api_access_detours",
+        "test_api_access_order",
+        "test_api_fairness",
+        "test_api_health",
+        "test_api_heartbeats",
+        "test_api_http",
+        "test_api_limits",
+        "test_api_params",
+        "test_api_states",
+        "test_api_timeouts",
+        "test_fuzz",
+    )
+]
 
 
 def _cases() -> Iterator[type[TestCase]]:

@@ -59,10 +59,21 @@ class OptionsTests(SynchronousTestCase):
 class MetricsTests(APITestCase):
     """The metrics are described."""
 
+    def exposed(self) -> set[str]:
+        """Give the names of hbtd's metrics."""
+        text = self.request("GET", "/metrics").body.decode()
+        return set(re.findall(r"^(hbtd_\w+)", text, re.MULTILINE))
+
+    def test_alerts(self) -> None:
+        """The alerts are on metrics that there are, those of a store on etcd included."""
+        text = (CHECKOUT / "deploy" / "hbtd.rules.yml").read_text()
+        named = set(re.findall(r"\bhbtd_\w+", text))
+        self.assertGreater(len(named), 8)
+        self.assertEqual(named - self.exposed(), {"hbtd_store_requests"})
+
     def test_protocol(self) -> None:
         """docs/protocol.md has every metric of hbtd's, and no other."""
-        exposed = self.request("GET", "/metrics").body.decode()
-        names = set(re.findall(r"^(hbtd_\w+)", exposed, re.MULTILINE))
+        names = self.exposed()
         text = (CHECKOUT / "docs" / "protocol.md").read_text()
         section = text.partition("\n### Metrics\n")[2].partition("\n## ")[0]
         self.assertEqual(set(re.findall(r"^\| `(hbtd_\w+)", section, re.MULTILINE)), names)

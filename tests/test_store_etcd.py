@@ -7,9 +7,9 @@ from twisted.logger import capturedLogs
 
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.messages import Compare, Operation, Put, TxnResult
-from hbtd.store.etcd import EtcdStore, NotLeading
+from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import JUDGEMENT, LOCK, PRESENCE, REQUEST
-from hbtd.store.interface import StoreUnusable
+from hbtd.store.interface import NotLeading, StoreUnusable
 from tests.etcd_running import EtcdTestCase
 from tests.hsm_memory import lines
 from tests.store_contract import (

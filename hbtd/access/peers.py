@@ -16,6 +16,15 @@ _HEARTBEAT_ID = re.compile(
 )
 
 
+_ODD = (
+    ValueError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What reading a certificate raises of which OpenSSL thinks less badly."""
+
+
 class SpiffeID(NamedTuple):
     """What a SPIFFE id allows its bearer to be: this component, or `None`: any."""
 
@@ -104,14 +113,18 @@ def _unmapped(host: str) -> str:
 
 
 def read_certificate(presented: crypto.X509) -> CertificateNames:
-    """Read a certificate that is trusted; of one that is odd, no more than can be understood."""
-    certificate = presented.to_cryptography()
-    expires = certificate.not_valid_after_utc.timestamp()
+    """Read a certificate that is trusted; of one that is odd, no more than can be understood.
+
+    One of which not even the time can be is good for nothing: it has expired long ago.
+    """
+    expires = 0.0
     try:
+        certificate = presented.to_cryptography()
+        expires = certificate.not_valid_after_utc.timestamp()
         names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
         common_name = str(names[0].value) if len(names) == 1 else None
         components = _components(certificate, common_name)
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except _ODD:
         return CertificateNames(None, frozenset(), expires)
     return CertificateNames(common_name, components, expires)
 

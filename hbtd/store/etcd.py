@@ -32,7 +32,7 @@ from hbtd.store.etcd_steps import (
     size_of,
     transactions,
 )
-from hbtd.store.interface import IStore, StoreUnusable
+from hbtd.store.interface import IStore, NotLeading, StoreUnusable
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -40,10 +40,6 @@ _T = TypeVar("_T")
 
 _MAX_SKIPPED = 1000
 """Keys that we remember to have complained about."""
-
-
-class NotLeading(StoreUnusable):
-    """Only who leads may do this, and that is no longer us."""
 
 
 class Request(NamedTuple):

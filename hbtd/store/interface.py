@@ -13,6 +13,10 @@ class StoreUnusable(Exception):
     """The store can't do what it was asked for now; the message says why. Asking again may help."""
 
 
+class NotLeading(StoreUnusable):
+    """Only the replica that leads may do this, and that is not us, or no longer."""
+
+
 class IStore(Interface):
     """Keeps what must outlive a crash: the records of the living, and judgements.
 
