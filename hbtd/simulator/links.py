@@ -85,8 +85,10 @@ class Link(Service):
         # Attempts without any answer. A connection that is made and lost at once, as when TLS
         # fails, is a failed attempt to us; ClientService would call it a success.
         self._fruitless = 0
+        # Not so long that nodes which beat could seem silent when hbtd is back: a node tries again
+        # with every beat, and is not put off by those that failed.
         backoff = backoffPolicy(
-            initialDelay=0.1, maxDelay=5.0, factor=2.0, jitter=lambda: 0.1 * jitter()
+            initialDelay=0.1, maxDelay=1.0, factor=2.0, jitter=lambda: 0.1 * jitter()
         )
         self._client = ClientService(
             _Attempts(endpoint, self._attempting, self._refused),

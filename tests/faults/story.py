@@ -284,8 +284,14 @@ class Story(TestCase):
                 again = any(each.what is what and each.at < at for each in told)
                 if not again:
                     yield f"{name}: told {what.name} after {at - heard:.2f} s of silence"
-            if not self.silences[name] and any(each.what.alarming for each in told):
-                yield f"{name}: never silenced, but {[each.what.name for each in told]}"
+            for at, what in told if not self.silences[name] else ():
+                if what.alarming:
+                    up = max((span.start for span in self.served if span.start < at), default=at)
+                    heard = max((each for each in answers if each < at), default=at)
+                    yield (
+                        f"{name}: never silenced, but told {what.name} {at - up:.2f} s after hbtd"
+                        f" was up and {at - heard:.2f} s after a heartbeat was answered"
+                    )
 
     def may_be_lost(self, answered: float) -> bool:
         """Tell whether a heartbeat was answered so shortly before a kill that it may be lost."""
