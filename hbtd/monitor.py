@@ -64,7 +64,7 @@ class Monitor(Service):
         """Take a heartbeat of a component, named in normal form."""
         judgement = self._tracker.beat(xname, self._observed.now(), timestamp, status)
         if judgement is not None:
-            self._judged([judgement])
+            self._hand_over([judgement])
 
     def beat_again(self, xname: str, timestamp: str, status: str) -> bool:
         """Take a heartbeat of a component that is healthy under exactly this name, in any form.
@@ -116,7 +116,7 @@ class Monitor(Service):
         # News must not overtake what is picked up.
         self._notifier.resume(undelivered, {judgement.component for judgement in due})
         self._publisher.tell(undelivered)
-        self._judged(due)
+        self._hand_over(due)
         self._start_sweeping()
 
     def follow(self) -> None:
@@ -125,8 +125,8 @@ class Monitor(Service):
         if self._sweeping.running:
             self._sweeping.stop()
         self._ledger.withdraw_alarms()
-        self._notifier.start_over()
-        self._publisher.start_over()
+        self._notifier.drop_all()
+        self._publisher.drop_all()
 
     def _due(self, standing: Iterable[Judgement], started: Iterable[str]) -> list[Judgement]:
         """Judge who lives although the last word on it was an alarm, or there was none."""
@@ -163,7 +163,7 @@ class Monitor(Service):
             record.component, self._observed.now(), record.timestamp, record.status
         )
         if judgement is not None and self.leading:
-            self._judged([judgement])
+            self._hand_over([judgement])
 
     def warned_elsewhere(self, record: Record) -> None:
         """Note a warning that the leader has made, unless we have heard the component since."""
@@ -188,7 +188,7 @@ class Monitor(Service):
     def started_here(self, xname: str) -> None:
         """Judge who started here before we led, if nobody else was left to do it."""
         if self.leading:
-            self._judged(self._due([], [xname]))
+            self._hand_over(self._due([], [xname]))
 
     def forgotten_elsewhere(self, xname: str) -> None:
         """Forget who has said goodbye to another replica; the leader does so for all.
@@ -216,8 +216,8 @@ class Monitor(Service):
             lambda failure: self._log.failure("The monitor could not start.", failure)
         )
 
-    def stop_sweeping(self) -> None:
-        """Judge nobody's silence any more: from now on we may not hear."""
+    def stop_listening(self) -> None:
+        """Judge nobody's silence, and count no time, any more: from now on we may not hear."""
         for loop in (self._sweeping, self._listening):
             if loop.running:
                 loop.stop()
@@ -225,7 +225,7 @@ class Monitor(Service):
     async def stop(self) -> None:
         """Hand on what has been judged; a store that is in trouble gets `sm_timeout` seconds."""
         super().stopService()
-        self.stop_sweeping()
+        self.stop_listening()
         await self._ledger.close()
 
     def stopService(self) -> Deferred[None]:
@@ -266,13 +266,14 @@ class Monitor(Service):
             judgements = self._tracker.sweep(
                 self._observed.now(), params.warntime, params.errtime, _PORTION
             )
-            self._judged(judgements)
+            self._hand_over(judgements)
             if len(judgements) < _PORTION:
                 break
             await deferLater(self._clock, 0)
         self.sweep_seconds = self._clock.seconds() - began
 
-    def _judged(self, judgements: Sequence[Judgement]) -> None:
+    def _hand_over(self, judgements: Sequence[Judgement]) -> None:
+        """Have judgements committed and told; the store of who follows makes requests of them."""
         if self.leading:
             self.judged.update(judgement.transition for judgement in judgements)
         self._ledger.add(judgements)

@@ -178,8 +178,8 @@ class HbtdService(Service):
         self._site = APISite(app, reactor, limits_of(params), self._note_refusal)
         lane = None
         if params.fast_lane:
-            gate = None if self.access.gate.nodes_open else self._may_beat
-            lane = FastLane(self.monitor, time.time, gate, params.max_header_bytes)
+            may_beat_of = None if self.access.gate.nodes_open else self._may_beat_of
+            lane = FastLane(self.monitor, time.time, may_beat_of, params.max_header_bytes)
         self._connections = Connections(self._site, lane, reactor)
         if tls is not None:
             # Whom these no longer vouch for has to show who they are anew.
@@ -199,7 +199,7 @@ class HbtdService(Service):
         """Take note that somebody at an `IAddress` was refused something."""
         self.access.complaints.note(host_of(address), reason, detail)
 
-    def _may_beat(self, transport: Any) -> MayBeat:
+    def _may_beat_of(self, transport: Any) -> MayBeat:
         """Have something that tells for which components heartbeats may come from a transport."""
         return self.access.visitor(transport).may_beat
 
@@ -324,7 +324,7 @@ class HbtdService(Service):
     async def _stop(self) -> None:
         _log.info("hbtd is ending.")
         self._starting.cancel()
-        self.monitor.stop_sweeping()
+        self.monitor.stop_listening()
         await self._stop_listening()
         if self.access.running:
             await self.access.stopService()

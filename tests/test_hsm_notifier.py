@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.logger import capturedLogs
 
+from hbtd.hsm.notifier import Notifier
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.hsm_memory import (
     DIED,
@@ -110,6 +111,25 @@ class TellingTests(StartedTestCase):
             self.assertLess(in_flight, len(kinds) - 3, "the many have ended too soon")
             for other in others:
                 self.assertIn(other, kinds[in_flight : in_flight + 3])
+
+    def test_fault_of_ours(self):
+        """A fault while choosing what to say next is logged, and does not end the telling."""
+        faults = [ZeroDivisionError("of ours")]
+
+        def may_tell() -> bool:
+            if faults:
+                raise faults.pop()
+            return True
+
+        self.notifier.stopService()
+        self.notifier = Notifier(
+            self.clock, self.client, self.params, self._delivered, lambda: 0.125, may_tell
+        )
+        self.notifier.startService()
+        self.tell(STARTED, A)
+        self.advance(3)
+        self.assertEqual(self.sent(), [(STARTED, [A])])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
 class ReadinessTests(HSMTestCase):

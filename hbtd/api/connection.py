@@ -144,12 +144,12 @@ class Connection(Protocol):
 
     def pauseProducing(self) -> None:
         """Answer nothing more until the client has read its answers."""
-        self.full()
+        self.client_behind()
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Go on."""
-        self.read()
+        self.client_caught_up()
         if self._waiting:
             return
         if self._unread:
@@ -257,13 +257,13 @@ class Connection(Protocol):
         else:
             self._go(unread)
 
-    def full(self) -> None:
+    def client_behind(self) -> None:
         """Take note that the client has to read before there can be more for it."""
         self._full = True
         if not self._over:
             self.deadline = self.factory.idle_deadline
 
-    def read(self) -> None:
+    def client_caught_up(self) -> None:
         """Take note that the client has read."""
         self._full = False
         if self._over:
@@ -275,9 +275,9 @@ class Connection(Protocol):
         else:
             self.deadline = self.factory.idle_deadline
 
-    def channel_read(self) -> None:
+    def channel_caught_up(self) -> None:
         """Take note that the client has read, and go on with what has waited for that."""
-        self.read()
+        self.client_caught_up()
         if self._unread and not (self._answering or self._waiting or self._over):
             self._wait()
 
@@ -314,9 +314,9 @@ class _Channel(StrictChannel):
         super().loseConnection()
 
     def pauseProducing(self) -> None:
-        self._connection.full()
+        self._connection.client_behind()
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
         super().resumeProducing()
-        self._connection.channel_read()
+        self._connection.channel_caught_up()

@@ -35,7 +35,7 @@ MayBeat = Callable[[bytes | None, str], bool]
 """Tells whether somebody with this Authorization may speak for a component, given its name in
 normal form, or any text; if not, the ordinary lane says so."""
 
-Gate = Callable[[Any], MayBeat]
+MayBeatOf = Callable[[Any], MayBeat]
 """Makes the one for whoever is at the other end of a transport."""
 
 _LONGEST_HEAD: Final = 8 * 1024
@@ -159,18 +159,18 @@ class FastLane:
         self,
         monitor: Monitor,
         wall_clock: Callable[[], float],
-        gate: Gate | None = None,
+        may_beat_of: MayBeatOf | None = None,
         header_bytes: int = _LONGEST_HEAD,
     ) -> None:
         """`wall_clock` gives Unix seconds.
 
-        With a `gate`, heartbeats that it does not let through are left to the ordinary lane; so
-        are heads of more than `header_bytes`.
+        Heartbeats of who may not speak for their component, as `may_beat_of` tells, are left to the
+        ordinary lane; so are heads of more than `header_bytes`.
         """
         self._longest_head = min(header_bytes, _LONGEST_HEAD)
         self._monitor = monitor
         self._wall_clock = wall_clock
-        self._gate = gate
+        self._may_beat_of = may_beat_of
         self._dated = -1
         self._answer = self._last_answer = b""
         # Requests of one kind of sender have the same head, byte for byte.
@@ -178,7 +178,7 @@ class FastLane:
 
     def sender(self, transport: Any) -> Sender:
         """Begin to remember a connection."""
-        return Sender(None if self._gate is None else self._gate(transport))
+        return Sender(None if self._may_beat_of is None else self._may_beat_of(transport))
 
     def take(self, data: bytes, sender: Sender) -> Taken:
         """Take the heartbeats that `data` begins with, and tell how far that went.

@@ -92,7 +92,7 @@ class Culprits:
         """Whether HSM goes on refusing, so that the names can't be to blame."""
         return self._in_a_row > IN_A_ROW or len(self._suspects) > IN_A_ROW
 
-    def start_over(self) -> None:
+    def acquit(self) -> None:
         """Suspect nobody; those who were come last."""
         for suspect in self._suspects.values():
             if suspect.judgement in self._outbox:

@@ -75,6 +75,8 @@ class Notifier(Service):
         self._reconsidered = clock.seconds()
         # What the loop waits for: an answer of HSM's, or to be woken.
         self._call: Deferred[None] | None = None
+        # Whether it was us who ended the call: then it says nothing about HSM.
+        self._given_up = False
         self._sleeping: Deferred[None] | None = None
         self._backing_off = False
         self._emptied: Deferred[None] | None = None
@@ -125,13 +127,12 @@ class Notifier(Service):
         self._doubts.abandoned(judgements, self._patience())
         self.tell([judgement for judgement in judgements if judgement.component not in back])
 
-    def start_over(self) -> None:
+    def drop_all(self) -> None:
         """Have nothing to say any more, and give up on what is being said."""
         self._outbox = Outbox()
         self._culprits = Culprits(self._outbox)
         self._doubts = Doubts()
-        if self._call is not None:
-            self._call.cancel()
+        self._give_up()
 
     def withdraw(self, xname: str) -> None:
         """Raise no alarm about this component, if it has not been raised yet."""
@@ -164,8 +165,7 @@ class Notifier(Service):
         if self._looking_back.running:
             self._looking_back.stop()
         super().stopService()
-        if self._call is not None:
-            self._call.cancel()
+        self._give_up()
         self._wake()
 
     def stopService(self) -> Deferred[None]:
@@ -175,19 +175,20 @@ class Notifier(Service):
     async def _work(self) -> None:
         """Send chunk after chunk for as long as the service runs."""
         while self.running:
-            chunk = self._next_chunk()
-            if chunk:
-                try:
-                    await self._send(chunk)
-                except Exception:  # noqa: BLE001  # whatever it is, there will be more to say
-                    self._log.failure("Telling HSM failed in a way that is a fault of hbtd's.")
-                    await self._back_off(1.0)
-            else:
-                if not self._outbox and self._emptied is not None:
-                    emptied, self._emptied = self._emptied, None
-                    emptied.callback(None)
-                self._failures = 0
-                await self._sleep()
+            try:
+                chunk = self._next_chunk()
+                await (self._send(chunk) if chunk else self._rest())
+            except Exception:  # noqa: BLE001  # whatever it is, there will be more to say
+                self._log.failure("Telling HSM failed in a way that is a fault of hbtd's.")
+                await self._back_off(1.0)
+
+    async def _rest(self) -> None:
+        """Wait until there may be something to send."""
+        if not self._outbox and self._emptied is not None:
+            emptied, self._emptied = self._emptied, None
+            emptied.callback(None)
+        self._failures = 0
+        await self._sleep()
 
     def _next_chunk(self) -> list[Judgement]:
         """Choose what to send now; nothing if it has to wait."""
@@ -202,8 +203,8 @@ class Notifier(Service):
         """Send a chunk and draw the conclusions."""
         transition = chunk[0].transition
         chunk_size = self._chunk_sizes[transition]
-        sm_url = self._params.current.sm_url
         began = self._clock.seconds()
+        self._given_up = False
         self._call = self._client.update(transition, [j.component for j in chunk])
         try:
             await self._call
@@ -211,14 +212,14 @@ class Notifier(Service):
             self._failures = 0
             self._blame(self._culprits.refused(chunk, str(refused)))
             if self._culprits.refusing_everything:
-                self._culprits.start_over()
+                self._culprits.acquit()
                 self._trouble(f"it refuses whatever it is told: {refused}")
         except HSMUnavailable as error:
             if error.timed_out:
                 chunk_size.timed_out(len(chunk))
             if error.in_doubt:
                 self._doubts.abandoned(chunk, self._patience())
-            if sm_url == self._params.current.sm_url:
+            if not self._given_up:
                 await self._failed(error)
         else:
             took = self._clock.seconds() - began
@@ -233,6 +234,12 @@ class Notifier(Service):
             )
         finally:
             self._call = None
+
+    def _give_up(self) -> None:
+        """End what is being told to HSM, if anything is."""
+        if self._call is not None:
+            self._given_up = True
+            self._call.cancel()
 
     def _patience(self) -> float:
         """Give until when HSM may go on with an update that nobody waits for."""
@@ -348,6 +355,5 @@ class Notifier(Service):
             # Another HSM: what the old one is being told now has to be told to the new one.
             self._chunk_sizes = {kind: ChunkSize() for kind in Transition}
             self._trouble_is, self._met = None, False
-            if self._call is not None:
-                self._call.cancel()
+            self._give_up()
         self._wake()

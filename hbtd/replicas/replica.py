@@ -8,7 +8,6 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
@@ -116,7 +115,11 @@ class Replica(Service):
         self._consider_now()
 
     def _consider_now(self) -> None:
-        Deferred.fromCoroutine(self._consider()).addErrback(self._failed)
+        Deferred.fromCoroutine(self._consider()).addErrback(
+            lambda failure: self._log.failure(
+                "Looking after the replicas' affairs failed.", failure
+            )
+        )
 
     async def _consider(self) -> None:
         """Lead if we should and can; as the leader, see to what the others have asked for."""
@@ -140,13 +143,12 @@ class Replica(Service):
             self._store.lead(lock_key)
             asked = list(self._store.requests.items())
             started = [xname for xname, request in asked if request.what != FORGET]
-            Deferred.fromCoroutine(self._monitor.lead(started)).addErrback(self._failed)
+            Deferred.fromCoroutine(self._monitor.lead(started)).addErrback(
+                lambda failure: self._log.failure("Beginning to lead failed.", failure)
+            )
             for xname, request in asked:
                 if request.what == FORGET:
                     self._monitor.forget(xname)
-
-    def _failed(self, failure: Failure) -> None:
-        self._log.failure("Beginning to lead failed.", failure)
 
     def _step_down(self) -> None:
         if self._monitor.leading:

@@ -98,7 +98,7 @@ class Publisher(Service):
                 self.dropped_count += 1
             self._changed.notify()
 
-    def start_over(self) -> None:
+    def drop_all(self) -> None:
         """Publish no more of what waits, except what Kafka was given already."""
         with self._changed:
             self._waiting.clear()
