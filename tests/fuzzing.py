@@ -73,7 +73,7 @@ def lanes() -> tuple[Target, Sequence[bytes]]:
 
     date = re.compile(rb"\r\nDate: [ -~]{29}\r\n")
     first, second = _service(), _service()
-    ordinary = Connections(second[1].site, None, second[1]._clock)
+    ordinary = Connections(second[1].site, None, second[1].reactor)
     services = (first, (second[0], ordinary))
 
     def converse(service: Any, factory: Any, data: bytes) -> tuple[object, ...]:

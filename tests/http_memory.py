@@ -149,7 +149,7 @@ class Connection:
         self._protocol.makeConnection(self.transport)
         self._over = False
         # The site's own reactor, which has to go round for the site to go on.
-        self._reactor = getattr(factory, "wrappedFactory", factory)._clock
+        self._reactor = getattr(factory, "wrappedFactory", factory).reactor
 
     @property
     def closed(self) -> bool:

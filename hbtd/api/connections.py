@@ -40,7 +40,7 @@ class Connections(ServerFactory):
         """Without a `lane`, every request goes to the site, whose limits are those for all."""
         self.site = site
         self.lane = lane
-        self._clock = clock
+        self.reactor = clock  # as a `Site` calls it
         self.limits = site.limits
         self.idle_closed = 0
         """How many connections were closed because nothing happened on them."""
@@ -124,7 +124,7 @@ class Connections(ServerFactory):
     def _see_to_turns(self) -> None:
         if self._turns and not self._giving_turns:
             self._giving_turns = True
-            self._clock.callLater(0, self._give_turns)
+            self.reactor.callLater(0, self._give_turns)
 
     def _give_turns(self) -> None:
         self._giving_turns = False
