@@ -112,7 +112,7 @@ class Monitor(Service):
         self.leading = True
         self._tracker.put_in_order()
         undelivered, standing = await self._store.undelivered(), await self._store.standing()
-        due = self._due(standing, started)
+        due = [*self._unsaid_deaths(standing), *self._due(standing, started)]
         # News must not overtake what is picked up.
         self._notifier.resume(undelivered, {judgement.component for judgement in due})
         self._publisher.tell(undelivered)
@@ -127,6 +127,17 @@ class Monitor(Service):
         self._ledger.withdraw_alarms()
         self._notifier.drop_all()
         self._publisher.drop_all()
+
+    def _unsaid_deaths(self, standing: Iterable[Judgement]) -> list[Judgement]:
+        """Judge once more who has died and was not committed: etcd lost its data before that."""
+        said = {each.component: each for each in standing}
+        unsaid: list[Judgement] = []
+        for xname in self._tracker.the_dead():
+            last = said.get(xname)
+            if last is None or last.transition is not Transition.DIED:
+                timestamp = "" if last is None else last.timestamp
+                unsaid.append(Judgement(xname, Transition.DIED, timestamp))
+        return unsaid
 
     def _due(self, standing: Iterable[Judgement], started: Iterable[str]) -> list[Judgement]:
         """Judge who lives although the last word on it was an alarm, or there was none."""
@@ -180,8 +191,7 @@ class Monitor(Service):
 
     def gone(self, xname: str) -> None:
         """Note that a component's record is gone: nobody is to follow it, unless it is back."""
-        living = self._tracker.record(xname, self._observed.now()) is not None
-        if living and not self._ledger.has_news_of(xname):
+        if self.stored(xname):
             self._tracker.forget(xname)
             self._notifier.withdraw(xname)
 
@@ -204,6 +214,11 @@ class Monitor(Service):
     def note_all(self) -> None:
         """Have everybody's record stored anew."""
         self._tracker.changed = dict.fromkeys(self._tracker.living(), self._observed.ticked_at)
+
+    def stored(self, xname: str) -> bool:
+        """Tell whether a component lives, and the store knows it: not only we, since just now."""
+        living = self._tracker.record(xname, self._observed.now()) is not None
+        return living and not self._ledger.has_news_of(xname)
 
     def settled(self, xnames: Iterable[str]) -> list[str]:
         """Give those of whom no judgement is still to be committed."""

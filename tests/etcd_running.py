@@ -1,7 +1,8 @@
 """What the tests with a real etcd have in common."""
 
 import functools
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from unittest import skipIf
 
 from treq.client import HTTPClient
@@ -17,7 +18,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdUnavailable
-from hbtd.etcd.messages import Event
+from hbtd.etcd.messages import Delete, Event, revision_of
 from hbtd.etcd.watch import Watch
 from hbtd.tls import client_policy
 from tests.etcd_server import EtcdServer, why_not
@@ -36,6 +37,39 @@ def shared_etcd() -> EtcdServer:
     return EtcdServer()
 
 
+class Status(NamedTuple):
+    """How the member of a cluster is that answered."""
+
+    member: int
+    leader: int
+    """Its leader's member number; 0: none is known."""
+
+    revision: int
+    errors: list[str]
+    """What etcd itself finds wrong, such as the alarm that its database is full."""
+
+
+def _read_status(said: Mapping[str, Any]) -> Status:
+    return Status(
+        int(said["header"]["member_id"]),
+        int(said.get("leader", 0)),
+        revision_of(said),
+        [str(error) for error in said.get("errors", ())],
+    )
+
+
+class HandyClient(EtcdClient):
+    """A client that can also do what only tests need."""
+
+    async def delete(self, start: bytes, end: bytes = b"") -> None:
+        """Delete a key, or all keys from it up to, but without, `end`."""
+        await self.txn((), [Delete(start, end)])
+
+    def status(self) -> Deferred[Status]:
+        """Ask a member of the cluster how it is."""
+        return self._gateway.call("/maintenance/status", {}, _read_status)
+
+
 class ClientTestCase(TestCase):
     """Makes clients that end with their test."""
 
@@ -47,13 +81,13 @@ class ClientTestCase(TestCase):
         timeout: float = 10.0,
         clock: IReactorTime = reactor,
         policy: IPolicyForHTTPS | None = None,
-    ) -> EtcdClient:
+    ) -> HandyClient:
         """Make a client of these endpoints."""
         pool = HTTPConnectionPool(reactor)
         pool.retryAutomatically = False
         self.addCleanup(pool.closeCachedConnections)
         agent = Agent(reactor, policy or client_policy("insecure"), pool=pool)
-        return EtcdClient(HTTPClient(agent), clock, endpoints, timeout, "hbtd-test")
+        return HandyClient(HTTPClient(agent), clock, endpoints, timeout, "hbtd-test")
 
     async def unavailable(self, call: Deferred[Any]) -> EtcdUnavailable:
         """Give the error of what fails because etcd is not to be had."""
@@ -75,7 +109,7 @@ class EtcdTestCase(ClientTestCase):
         if not self.etcd.running:
             await deferToThread(self.etcd.start)
         self.client = self.connect(self.etcd.address)
-        await self.client.delete_range(*EVERYTHING)
+        await self.client.delete(*EVERYTHING)
 
     async def keys(self) -> list[bytes]:
         """Give all keys there are."""

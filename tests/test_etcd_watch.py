@@ -13,7 +13,7 @@ from tests.running import until
 class EventTests(WatchTestCase, EtcdTestCase):
     """Changes are told."""
 
-    async def setUp(self):  # type: ignore[override]
+    async def setUp(self):  # type: ignore[override]  # trial waits for it
         """Find out from where on to watch."""
         await super().setUp()
         self.start = (await self.client.status()).revision + 1
@@ -174,7 +174,7 @@ class EventTests(WatchTestCase, EtcdTestCase):
         watching = self.watch(client, self.start, silence=5)
         for number in range(3):
             await self.client.put(b"key", b"")
-            await until(lambda n=number: len(watching.events) == n + 1)  # type: ignore[misc]
+            await until(lambda n=number: len(watching.events) == n + 1)  # type: ignore[misc]  # not inferred
             clock.advance(4.9)
             self.assertNoResult(watching.ended)
         clock.advance(0.2)

@@ -24,7 +24,7 @@ class TroubleTests(WatchTestCase, OwnEtcdTestCase):
         for end in (etcd.stop, etcd.kill):
             revision = await client.put(b"key", b"")
             watching = self.watch(client, revision)
-            await until(lambda w=watching: w.events)  # type: ignore[misc]
+            await until(lambda w=watching: w.events)  # type: ignore[misc]  # not inferred
             began = reactor.seconds()
             await deferToThread(end)
             await self.unavailable(watching.ended)
@@ -146,7 +146,7 @@ class GarbageTests(WatchTestCase):
             fake, watching = self.fake(event("YQ==", 5) + line, ends=line in lines[-3:])
             await self.unavailable(watching.ended)
             self.assertEqual(watching.keys, [b"a"])
-            await until(lambda f=fake: f.ends or f.gone)  # type: ignore[misc]
+            await until(lambda f=fake: f.ends or f.gone)  # type: ignore[misc]  # not inferred
 
     async def test_too_long(self) -> None:
         """A message that is too long ends the watch before it fills the memory."""

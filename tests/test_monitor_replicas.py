@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.records import Record
-from hbtd.tracker.transitions import Judgement
+from hbtd.tracker.transitions import Judgement, Transition
 from tests.hsm_memory import DIED, RESTARTED, STARTED, WARNED, judge, nodes
 from tests.test_monitor import MonitorTestCase, TroubledStore
 
@@ -127,12 +127,29 @@ class LeadingTests(ReplicaTestCase):
         self.advance(1)
         self.assertCountEqual(self.sent(), [(RESTARTED, [A]), (RESTARTED, [C]), (STARTED, [D])])
 
+    def said(self, transition: Transition, name: str) -> None:
+        """Have a leader before us have told HSM of somebody."""
+        self.store.leading = True
+        self.successResultOf(self.store.commit(judge(transition, name)))
+        self.successResultOf(self.store.delivered(judge(transition, name)))
+
     def test_asked_to_start(self):
         """Those whom others asked to be judged are, if they live and nobody has."""
+        self.said(DIED, C)
         self.monitor.take_up([record(A), record(B, warned=True)], [C])
         self.lead(A, B, C, D)
         self.advance(1)
         self.assertEqual(self.sent(), [(STARTED, [A])])
+
+    def test_death_that_was_not_committed(self):
+        """Who has died and was not committed before etcd lost its data is told of all the same."""
+        self.monitor.take_up([], [A, B])
+        self.said(WARNED, A)
+        self.lead()
+        self.advance(1)
+        self.assertEqual(self.sent()[0][0], DIED)
+        self.assertCountEqual(self.sent()[0][1], [A, B])
+        self.assertEqual(self.store.commits[-1][-1].transition, DIED)
 
     def test_ceasing_in_a_commit(self):
         """What becomes safe when we have just ceased to lead is the next leader's to tell."""

@@ -60,6 +60,17 @@ class DeafTests(ClockTestCase):
         self.assertClose(self.listen(1.0), 5.0)
         self.assertClose(self.listen(1.0), 6.0)
 
+    def test_owed_once(self):
+        """What is owed for one deafness is a part of what is owed for the next that ends now."""
+        self.listen(5.0)
+        self.clock.deafen(3.0)
+        self.clock.hear(patiently=False)
+        self.listen(1.0)
+        self.clock.deafen(3.0)
+        self.clock.hear(patiently=False)
+        self.assertClose(self.listen(3.0), 5.0)
+        self.assertClose(self.listen(1.0), 6.0)
+
     @given(STEPS)
     def test_never_back(self, steps):
         """It never goes back, never outruns the time, and never counts deaf time."""

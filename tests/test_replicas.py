@@ -4,10 +4,12 @@ import json
 from functools import partial
 from typing import Any
 
+from twisted.internet.defer import fail
 from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs
 
 from hbtd.store.etcd_format import PARAMS
+from hbtd.store.interface import StoreUnusable
 from tests.hsm_memory import DIED, RESTARTED, STARTED, WARNED, lines
 from tests.replicas_running import (
     ERRTIME,
@@ -326,6 +328,27 @@ class WorkTests(ReplicasTestCase):
         self.assertEqual(self.told(A), [STARTED])
         self.assertEqual(await self.ctl("get", A), "")
         self.assertEqual(await self.ctl("get", "hbtd/request/", "--prefix"), "")
+
+    async def test_goodbye_that_comes_to_nothing(self):
+        """Who is back before a goodbye could be carried out is not forgotten later."""
+        leader, follower = await self.replicas(2, warntime=20, errtime=30)
+        await leader.beat(A)
+        await follower.beat(A)
+        await self.is_told(A, STARTED)
+        store: Any = leader.service.store
+        forget, store.forget = store.forget, lambda xname: fail(StoreUnusable("not now"))
+        await follower.client.request("DELETE", f"{follower.url}/hmi/v1/heartbeat/{A}")
+        await until(lambda: A not in leader.service.tracker)
+        await leader.beat(A)
+        store.forget = forget
+
+        async def answered() -> bool:
+            return not await self.ctl("get", "hbtd/request/", "--prefix")
+
+        await until_true(answered, within=10)
+        await leader.service.stopService()
+        await until(lambda: follower.service.monitor.leading)
+        self.assertIn(A, follower.service.tracker)
 
     async def test_beat_and_goodbye_on_different_replicas(self):
         """A goodbye counts although another replica has yet to write the last heartbeat."""

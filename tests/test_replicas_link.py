@@ -1,13 +1,17 @@
 """How a replica keeps in touch with the others, and when it does not count time."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase
 
+from hbtd.replicas.following import Moment
 from hbtd.replicas.link import SILENCE, Link
 from hbtd.store.etcd_format import LIFE, PRESENCE
+from hbtd.tracker.observed import TICK, ObservedClock
 from tests.hsm_memory import DIED, STARTED, WARNED
 from tests.replicas_running import A, OwnReplicasTestCase, ReplicasTestCase, until_all
 from tests.running import Hbtd, reactor, until
@@ -74,6 +78,57 @@ class PresenceTests(ReplicasTestCase):
             self.assertEqual(numbers, [prefix + link(one)._number])
 
 
+class SlowSigns:
+    """Stands for what has been heard of replicas: who they are, and when each last gave a sign."""
+
+    number = 1
+
+    def __init__(self, moment: Callable[[], Moment]) -> None:
+        self.moment = moment
+        self.present: dict[int, Moment] = {}
+
+
+class SlowSignsTests(SynchronousTestCase):
+    """Signs of life that are late again and again."""
+
+    def test_owes_no_more_than_it_counted(self):
+        """After an hour of an etcd that is slow the clock counts again within seconds."""
+        clock = Clock()
+        clock.advance(100)
+        clock_of_ours = ObservedClock(clock.seconds, lambda: 10.0)
+        signs = SlowSigns(lambda: Moment(clock.seconds(), clock_of_ours.now()))
+        signs_of_life: Any = signs
+        nobody: Any = None
+        one = Link(
+            nobody,
+            clock,
+            clock.seconds,
+            clock_of_ours,
+            nobody,
+            signs_of_life,
+            "one",
+            nobody,
+            nobody,
+        )
+        one._up = True
+
+        def go_on(seconds: float, period: int) -> None:
+            for tick in range(round(seconds / TICK)):
+                clock.advance(TICK)
+                one._heard = signs.moment()
+                clock_of_ours.tick()
+                for number in range(3):
+                    if (tick + number * period // 3) % period == 0:
+                        signs.present[number] = signs.moment()
+                if tick % 3 == 0:
+                    one._check()
+
+        go_on(3600, period=36)
+        before = clock_of_ours.now()
+        go_on(2 * SILENCE, period=6)
+        self.assertGreater(clock_of_ours.now(), before + 1)
+
+
 class Seen:
     """When a replica has seen signs of life of another one."""
 
@@ -84,7 +139,7 @@ class Seen:
 
     def look(self) -> None:
         """Note a new one."""
-        at = self._present[self._number]
+        at = self._present[self._number].elapsed
         if not self.times or self.times[-1] != at:
             self.times.append(at)
 

@@ -6,6 +6,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, capturedLogs
 
+from hbtd.store.etcd_format import EVERYTHING, LIFE, PRESENCE
 from tests.etcd_server import EtcdCluster, EtcdServer
 from tests.hsm_memory import DIED, STARTED, WARNED, lines
 from tests.replicas_running import A, B, OwnReplicasTestCase, until_all, until_true
@@ -16,6 +17,11 @@ def about_the_store(events: list[LogEvent]) -> list[str]:
     """Give the warnings and errors that hbtd has logged of its store."""
     logged = lines(events, "warn") + lines(events, "error") + lines(events, "critical")
     return [line for line in logged if "store" in line or "etcd" in line]
+
+
+def about_the_lock(events: list[LogEvent]) -> list[str]:
+    """Give the errors that hbtd has logged of its lock."""
+    return [line for line in lines(events, "error") if "lock" in line]
 
 
 def in_touch(hbtd: Hbtd) -> bool:
@@ -98,7 +104,7 @@ class CompactedTests(TroubleTestCase):
         client = self.connect(etcd.address)
         with capturedLogs() as events:
             for each in replicas:
-                link: Any = each.service.replica.link  # type: ignore[union-attr]
+                link: Any = each.service.replica.link  # type: ignore[union-attr]  # on etcd
                 # As if it had been away for a while.
                 link._revision = 1
                 await deferToThread(
@@ -111,6 +117,41 @@ class CompactedTests(TroubleTestCase):
         self.assertEqual(self.told(A), [STARTED])
         self.assertEqual(about_the_store(list(events)), [])
         await self.is_told(B, STARTED, WARNED, DIED)
+
+
+class DeletedTests(TroubleTestCase):
+    """Somebody deletes what is hbtd's."""
+
+    async def test_lock(self):
+        """Who leads by a lock that was deleted stands anew, and judges go on."""
+        etcd = await self.start()
+        self.begin(etcd.address)
+        (hbtd,) = await self.replicas(1)
+        await self.beat([hbtd], [A], 0.7)
+        await self.is_told(A, STARTED)
+        with capturedLogs() as events:
+            await deferToThread(etcd.etcdctl, "del", "--prefix", "hbtd_dist_lock")
+            await self.is_told(A, STARTED, WARNED, DIED, within=20)
+        self.assertEqual(len(about_the_lock(list(events))), 1)
+
+    async def test_signs_of_life(self):
+        """Signs of life that were deleted are there again soon."""
+        etcd = await self.start()
+        self.begin(etcd.address)
+        await self.replicas(2)
+        client = self.connect(etcd.address)
+
+        async def signs() -> int:
+            keys = [item.key for item in (await client.range(*EVERYTHING)).items]
+            return sum(key.startswith((LIFE, PRESENCE)) for key in keys)
+
+        self.assertEqual(await signs(), 4)
+        await deferToThread(etcd.etcdctl, "del", "--prefix", "hbtd")
+
+        async def back() -> bool:
+            return await signs() == 4
+
+        await until_true(back, within=10)
 
 
 class ClusterTests(TroubleTestCase):

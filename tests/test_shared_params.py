@@ -1,13 +1,39 @@
 """Parameters that are shared by way of etcd."""
 
-import orjson
+from collections.abc import Sequence
 
+import orjson
+from twisted.internet.defer import Deferred
+
+from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.messages import Compare, Operation, TxnResult
 from hbtd.params import LiveParams, Params
 from hbtd.replicas.shared_params import SharedParams
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import PARAMS
 from tests.etcd_running import EtcdTestCase
 from tests.running import until
+
+
+class Held(EtcdClient):
+    """A client whose transactions are done at once, and answered when the test says so."""
+
+    def __init__(self, client: EtcdClient) -> None:
+        self.__dict__.update(client.__dict__)
+        self.answer: Deferred[None] = Deferred()
+
+    def txn(
+        self, compares: Sequence[Compare], operations: Sequence[Operation]
+    ) -> "Deferred[TxnResult]":
+        """Do it, and keep what came of it."""
+        return super().txn(compares, operations).addCallback(self._hold)
+
+    async def _held(self, result: TxnResult) -> TxnResult:
+        await self.answer
+        return result
+
+    def _hold(self, result: TxnResult) -> "Deferred[TxnResult]":
+        return Deferred.fromCoroutine(self._held(result))
 
 
 class SharedParamsTests(EtcdTestCase):
@@ -61,6 +87,23 @@ class SharedParamsTests(EtcdTestCase):
         self.live.patch({"Errtime": "77"})
         await self.is_stored(Warntime="33", Errtime="77", Interval="9")
         self.assertEqual(self.live.current.interval, 9)
+
+    async def test_overtaken(self):
+        """What another has written on top counts, also if we hear of it before our own answer."""
+        held = Held(self.client)
+        live = LiveParams(Params(kv_url="mem:"))
+        shared = SharedParams(held, EtcdStore(held, lambda: 0.0), live)
+        live.patch({"Warntime": "33", "Errtime": "77"})
+        while (ours := await self.client.get(PARAMS)) is None:
+            pass
+        value = orjson.dumps({**orjson.loads(ours.value), "Warntime": "44"})
+        revision = await self.client.put(PARAMS, value)
+        shared.saw(ours.value, ours.mod_revision)
+        shared.saw(value, revision)
+        held.answer.callback(None)
+        await self.has_written(shared)
+        self.assertEqual((live.current.warntime, live.current.errtime), (44, 77))
+        self.assertEqual((await self.stored())["Warntime"], "44")
 
     async def test_old(self):
         """What is older than what was seen changes nothing."""

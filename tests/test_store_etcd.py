@@ -8,7 +8,8 @@ from twisted.logger import capturedLogs
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.messages import Compare, Operation, Put, TxnResult
 from hbtd.store.etcd import EtcdStore
-from hbtd.store.etcd_format import JUDGEMENT, LOCK, PRESENCE, REQUEST
+from hbtd.store.etcd_format import FORGET, JUDGEMENT, LOCK, PRESENCE, REQUEST
+from hbtd.store.etcd_format import STARTED as STARTED_REQUEST
 from hbtd.store.interface import NotLeading, StoreUnusable
 from tests.etcd_running import EtcdTestCase
 from tests.hsm_memory import lines
@@ -57,14 +58,30 @@ class Counted(EtcdClient):
         self.txns: list[list[Operation]] = []
 
     def txn(
-        self,
-        compares: Sequence[Compare],
-        operations: Sequence[Operation],
-        otherwise: Sequence[Operation] = (),
+        self, compares: Sequence[Compare], operations: Sequence[Operation]
     ) -> "Deferred[TxnResult]":
         """Do it, and note it."""
         self.txns.append(list(operations))
-        return super().txn(compares, operations, otherwise)
+        return super().txn(compares, operations)
+
+
+class Interrupted(EtcdClient):
+    """A client on which somebody else asks for a start as soon as a goodbye is written."""
+
+    def __init__(self, client: EtcdClient) -> None:
+        self.__dict__.update(client.__dict__)
+
+    def txn(
+        self, compares: Sequence[Compare], operations: Sequence[Operation]
+    ) -> "Deferred[TxnResult]":
+        """Do it, and what comes behind it."""
+        return Deferred.fromCoroutine(self._txn(compares, operations))
+
+    async def _txn(self, compares: Sequence[Compare], operations: Sequence[Operation]) -> TxnResult:
+        result = await super().txn(compares, operations)
+        if Put(REQUEST + b"x1", FORGET) in operations:
+            await self.put(REQUEST + b"x1", STARTED_REQUEST)
+        return result
 
 
 class SharingTests(EtcdTestCase):
@@ -125,6 +142,30 @@ class SharingTests(EtcdTestCase):
         self.assertEqual(await self.others(), before)
         self.assertEqual(await store.standing(), [judgement("x1", WARNED)])
         self.assertTrue(store.usable())
+
+    async def test_overtaken_by_another_leader(self):
+        """A warning that we did not get to commit leaves no trace, in the record neither."""
+        busy: Deferred[None] = Deferred()
+
+        async def work() -> None:
+            await busy
+
+        other = Deferred.fromCoroutine(self.leader.quietly(work))
+        warning = [judgement("x1", WARNED)], [record("x1")._replace(warned=True), record("x2")]
+        committing = self.leader.commit(*warning)
+        self.leader.follow()
+        busy.callback(None)
+        await other
+        self.assertIs(await committing, False)
+        self.assertEqual(list(await self.others()), [b"x2"])
+
+    async def test_forgotten_and_back(self):
+        """What another asks for while a goodbye is carried out is not taken away with it."""
+        leader = EtcdStore(Interrupted(self.client), lambda: WALL)
+        leader.lead(LOCK + b"/1")
+        await leader.open()
+        await leader.forget("x1")
+        self.assertEqual(await self.others(), {REQUEST + b"x1": b"started"})
 
     async def test_delivered_by_a_follower(self):
         """Who does not lead, any more, notes no delivery."""

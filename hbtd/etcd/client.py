@@ -15,14 +15,12 @@ from hbtd.etcd.messages import (
     KeyValue,
     Operation,
     Page,
-    Status,
     TxnResult,
     decode_bytes,
     encode_bytes,
     put_message,
     range_message,
     read_key_values,
-    read_status,
     read_txn,
     revision_of,
 )
@@ -110,36 +108,19 @@ class EtcdClient:
             if more:
                 start = page.items[-1].key + b"\0"
 
-    def delete(self, key: bytes) -> Deferred[int]:
-        """Delete a key; gives how many were deleted, 0 or 1."""
-        return self.delete_range(key, b"")
-
-    def delete_range(self, start: bytes, end: bytes) -> Deferred[int]:
-        """Delete all keys from `start` up to, but without, `end`; gives how many there were."""
-
-        def read(said: Any) -> int:
-            revision_of(said)
-            return int(said.get("deleted", 0))
-
-        return self._gateway.call("/kv/deleterange", range_message(start, end), read)
-
     def txn(
-        self,
-        compares: Sequence[Compare],
-        operations: Sequence[Operation],
-        otherwise: Sequence[Operation] = (),
+        self, compares: Sequence[Compare], operations: Sequence[Operation]
     ) -> Deferred[TxnResult]:
-        """Do all of `operations` if all compares hold, or else all of `otherwise`.
+        """Do all of `operations` if all compares hold, or else nothing.
 
         They take effect together, in one revision. No key may be changed twice; etcd refuses
-        that. Raises `ValueError` when any of the three is longer than `MAX_OPERATIONS`.
+        that. Raises `ValueError` when there are more than `MAX_OPERATIONS` of either.
         """
-        if max(map(len, (compares, operations, otherwise))) > MAX_OPERATIONS:
+        if max(len(compares), len(operations)) > MAX_OPERATIONS:
             raise ValueError(f"more than {MAX_OPERATIONS} operations in a transaction")
         message = {
             "compare": [each.message for each in compares],
             "success": [each.message for each in operations],
-            "failure": [each.message for each in otherwise],
         }
         return self._gateway.call("/kv/txn", message, read_txn)
 
@@ -169,8 +150,8 @@ class EtcdClient:
     def lock(self, name: bytes, lease: int, wait: float) -> Deferred[bytes]:
         """Get hold of a lock, waiting for it if need be; gives the key that stands for holding it.
 
-        It is held until the key goes: by `unlock` or with the lease, which the caller keeps alive
-        from before this call on. `Compare.exists` of the key makes a transaction depend on it.
+        It goes with the lease: the caller keeps that alive from before this call on, and revokes it
+        to let go of the lock. `Compare.exists` of the key makes a transaction depend on holding it.
 
         A lease serves one call of this only. Unless the lock is had, the lease is revoked, which
         leaves nothing behind, whatever etcd made of the call; then this fails: with `LockNotHad`
@@ -198,14 +179,6 @@ class EtcdClient:
                 raise LockNotHad(f"the lock was not had within {wait} s") from error
             raise
 
-    def unlock(self, key: bytes) -> Deferred[None]:
-        """Let go of a lock by the key that `lock` gave; the lease stays."""
-        return self._gateway.call("/lock/unlock", {"key": encode_bytes(key)}, _nothing)
-
-    def status(self) -> Deferred[Status]:
-        """Ask a member of the cluster how it is."""
-        return self._gateway.call("/maintenance/status", {}, read_status)
-
     def watch(
         self,
         ranges: Sequence[tuple[bytes, bytes]],
@@ -225,7 +198,3 @@ class EtcdClient:
             silence=silence,
             on_progress=on_progress,
         )
-
-
-def _nothing(said: Any) -> None:
-    revision_of(said)

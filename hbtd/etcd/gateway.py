@@ -6,17 +6,12 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import (
-    ConnectError,
-    ConnectingCancelledError,
-    ConnectionClosed,
-    DNSLookupError,
-)
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.iweb import IResponse
 
-from hbtd.answers import URI, AnswerTooLarge, cause, read_answer
+from hbtd.answers import URI, AnswerTooLarge, cause, read_answer, why
 from hbtd.etcd.errors import Compacted, EtcdRefused, EtcdUnavailable, error_in, one_line
 from hbtd.etcd.messages import Message
 
@@ -32,6 +27,9 @@ NOT_ETCD = (ValueError, LookupError, TypeError, AttributeError)
 _NOT_SENT = (ConnectError, DNSLookupError)
 
 _PREFIX = "/v3"
+
+_TLS_OPTIONS = "--kv_ca and --kv_cert"
+"""What may be wrong when TLS fails: whom we trust, or what we show, which etcd may ask for."""
 
 
 class Opened(NamedTuple):
@@ -213,6 +211,4 @@ def words(error: BaseException) -> str:
     error = cause(error)
     if isinstance(error, EtcdUnavailable):
         return str(error)
-    if isinstance(error, ConnectError | ConnectionClosed | DNSLookupError):
-        return f"can't be reached: {one_line(str(error))}"
-    return f"can't be reached: {type(error).__name__}: {one_line(str(error))}"
+    return f"can't be reached: {one_line(why(error, _TLS_OPTIONS))}"

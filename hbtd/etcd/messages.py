@@ -3,13 +3,10 @@
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 Message = dict[str, Any]
 """A message as JSON has it."""
-
-Relation = Literal["EQUAL", "NOT_EQUAL", "GREATER", "LESS"]
-"""How what etcd has (on the left) compares with what was given (on the right)."""
 
 
 class KeyValue(NamedTuple):
@@ -41,47 +38,21 @@ class Page(NamedTuple):
     """Whether the range has more keys after these."""
 
 
-class Outcome(NamedTuple):
-    """What came of an operation: what a `Get` found, how many keys a `Delete` deleted."""
-
-    found: list[KeyValue]
-    deleted: int
-
-
 class TxnResult(NamedTuple):
     """What came of a transaction."""
 
     succeeded: bool
-    """Whether all compares held, so that `operations` were done and not `otherwise`."""
+    """Whether all compares held, so that the operations were done."""
 
     revision: int
     """The store's revision thereafter; of the keys that were put, the `mod_revision`."""
-
-    responses: list[Outcome]
-    """One for each operation that was done."""
-
-
-class Status(NamedTuple):
-    """How the member of the cluster is that answered."""
-
-    version: str
-    member: int
-    leader: int
-    """Its leader's member number; 0: none is known."""
-
-    db_size: int
-    """Bytes that its database takes on disk, which the quota is about."""
-
-    revision: int
-    errors: list[str]
-    """What etcd itself finds wrong, such as the alarm that its database is full."""
 
 
 @dataclass(frozen=True)
 class Compare:
     """A condition of a transaction; made by the methods below.
 
-    To a key that does not exist, etcd gives the revisions 0, and no value compares.
+    To a key that does not exist, etcd gives the revisions 0.
     """
 
     message: Message
@@ -89,30 +60,15 @@ class Compare:
     @classmethod
     def exists(cls, key: bytes) -> "Compare":
         """Demand that the key exists."""
-        return cls.create_revision(key, 0, "GREATER")
+        return cls._of(key, "CREATE", "GREATER", {"create_revision": "0"})
 
     @classmethod
-    def missing(cls, key: bytes) -> "Compare":
-        """Demand that the key does not exist."""
-        return cls.create_revision(key, 0)
-
-    @classmethod
-    def create_revision(cls, key: bytes, revision: int, relation: Relation = "EQUAL") -> "Compare":
-        """Demand that the key came into being at this revision."""
-        return cls._of(key, "CREATE", relation, {"create_revision": str(revision)})
-
-    @classmethod
-    def mod_revision(cls, key: bytes, revision: int, relation: Relation = "EQUAL") -> "Compare":
+    def mod_revision(cls, key: bytes, revision: int) -> "Compare":
         """Demand that the key was last changed at this revision."""
-        return cls._of(key, "MOD", relation, {"mod_revision": str(revision)})
+        return cls._of(key, "MOD", "EQUAL", {"mod_revision": str(revision)})
 
     @classmethod
-    def value(cls, key: bytes, value: bytes, relation: Relation = "EQUAL") -> "Compare":
-        """Demand that the key exists and has this value; values are ordered as bytes."""
-        return cls._of(key, "VALUE", relation, {"value": encode_bytes(value)})
-
-    @classmethod
-    def _of(cls, key: bytes, target: str, relation: Relation, operand: Message) -> "Compare":
+    def _of(cls, key: bytes, target: str, relation: str, operand: Message) -> "Compare":
         return cls({"key": encode_bytes(key), "target": target, "result": relation, **operand})
 
 
@@ -143,27 +99,7 @@ class Delete:
         return {"request_delete_range": range_message(self.key, self.end)}
 
 
-@dataclass(frozen=True)
-class Get:
-    """Read a key, or at most `limit` keys (0: all) from it up to, but without, `end`."""
-
-    key: bytes
-    end: bytes = b""
-    limit: int = 0
-
-    @property
-    def message(self) -> Message:
-        """What a transaction takes for this."""
-        return {"request_range": range_message(self.key, self.end, self.limit)}
-
-
-Operation = Put | Delete | Get
-
-
-def prefix_end(prefix: bytes) -> bytes:
-    """Give the end of the range of all keys that begin with this; no prefix: of all keys."""
-    kept = prefix.rstrip(b"\xff")
-    return kept[:-1] + bytes([kept[-1] + 1]) if kept else b"\0"
+Operation = Put | Delete
 
 
 def encode_bytes(data: bytes) -> str:
@@ -235,21 +171,4 @@ def read_event(message: Mapping[str, Any]) -> Event:
 
 def read_txn(message: Mapping[str, Any]) -> TxnResult:
     """Read what came of a transaction."""
-    responses = []
-    for response in message.get("responses", ()):
-        found = read_key_values(response.get("response_range", {}))
-        deleted = int(response.get("response_delete_range", {}).get("deleted", 0))
-        responses.append(Outcome(found, deleted))
-    return TxnResult(bool(message.get("succeeded", False)), revision_of(message), responses)
-
-
-def read_status(message: Mapping[str, Any]) -> Status:
-    """Read how a member is."""
-    return Status(
-        str(message["version"]),
-        int(message["header"]["member_id"]),
-        int(message.get("leader", 0)),
-        int(message.get("dbSize", 0)),
-        revision_of(message),
-        [str(error) for error in message.get("errors", ())],
-    )
+    return TxnResult(bool(message.get("succeeded", False)), revision_of(message))

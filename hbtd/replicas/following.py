@@ -1,6 +1,7 @@
 """What the others write, taken up: records, judgements, requests, parameters, signs of life."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from twisted.logger import Logger
 
@@ -12,6 +13,7 @@ from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import (
     FORGET,
     LIFE,
+    LOCK,
     PARAMS,
     PRESENCE,
     REQUEST,
@@ -21,6 +23,15 @@ from hbtd.store.etcd_format import (
 )
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Transition
+
+
+class Moment(NamedTuple):
+    """When something was heard."""
+
+    elapsed: float
+    """On a clock that always runs."""
+    observed: float
+    """On the observed clock."""
 
 
 class Following:
@@ -39,23 +50,26 @@ class Following:
         monitor: Monitor,
         shared_params: SharedParams,
         params: LiveParams,
-        elapsed: Callable[[], float],
+        moment: Callable[[], Moment],
         before_load: Callable[[], None],
     ) -> None:
-        """Make the one for the replica of this number; `elapsed` gives seconds."""
+        """Make the one for the replica of this number."""
         self.number = number
         self._store = store
         self._monitor = monitor
         self._shared_params = shared_params
         self._params = params
-        self._elapsed = elapsed
+        self.moment = moment
+        """Gives the present one."""
         self.before_load = before_load
         """To be called before all is read anew."""
         self._writer = (0, 0)
-        self.present: dict[int, float] = {}
+        self.present: dict[int, Moment] = {}
         """When each replica that lives, this one included, last wrote something."""
         self.alive: set[int] = set()
         """The replicas that have a life key: of any version, and of the field's service, too."""
+        self.locks: set[bytes] = set()
+        """The keys of who holds the lock and who waits for it."""
 
     def load(self, records: Sequence[Record], others: Sequence[KeyValue], *, first: bool) -> None:
         """Take up all that there is, the records and all other keys, instead of what we knew.
@@ -94,6 +108,7 @@ class Following:
         self._shared_params.start_over()
         self.present.clear()
         self.alive.clear()
+        self.locks.clear()
         params: KeyValue | None = None
         for item in others:
             if item.key == PARAMS:
@@ -140,6 +155,8 @@ class Following:
     def _take(self, key: bytes, value: bytes | None, revision: int) -> Kept | None:
         """Take up a key that is no record; gives the judgement, if it is one."""
         self._take_sign_of_life(key, value)
+        if key.startswith(LOCK):
+            (self.locks.discard if value is None else self.locks.add)(key)
         if key == PARAMS:
             self._shared_params.saw(value, revision)
         return self._store.saw(key, value, revision)
@@ -150,7 +167,7 @@ class Following:
             if value is None:
                 self.present.pop(number, None)
             else:
-                self.present[number] = self._elapsed()
+                self.present[number] = self.moment()
         elif key.startswith(LIFE):
             number = _number(key, LIFE)
             if value is None:

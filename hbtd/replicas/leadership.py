@@ -80,6 +80,11 @@ class Leadership(Service):
         term = self._term
         return self._key is not None and term is not None and self._elapsed() < term.valid_until
 
+    def give_up(self) -> None:
+        """Stand anew, for we don't have the lock any more."""
+        if self._term is not None:
+            self._term.end()
+
     def startService(self) -> None:
         """Stand for leader."""
         super().startService()

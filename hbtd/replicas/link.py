@@ -13,7 +13,7 @@ from hbtd.etcd.errors import NOT_FOUND, Compacted, EtcdRefused, EtcdUnavailable
 from hbtd.etcd.messages import Event, KeyValue, Put
 from hbtd.etcd.watch import Watch
 from hbtd.periodic import periodic
-from hbtd.replicas.following import Following
+from hbtd.replicas.following import Following, Moment
 from hbtd.replicas.leadership import LEASE
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import ALIVE, EVERYTHING, HEALTH, LIFE, PRESENCE, is_record
@@ -25,6 +25,9 @@ SILENCE = 3.0
 
 _PRESENCE = 1.0
 """Seconds between two signs of life, be they written with something else or by themselves."""
+
+_KEEP_ALIVE = 2.0
+"""Seconds between two times that the lease is kept alive while we read."""
 
 _CHECK = 0.25
 """Seconds between two looks at who has been silent."""
@@ -70,6 +73,7 @@ class Link(Service):
         self._observed = observed
         self._store = store
         self._following = following
+        self._moment = following.moment
         self._name = name
         self._came_up = came_up
         self._progress = progress
@@ -81,8 +85,7 @@ class Link(Service):
         self._up = False
         self._was_up = False
         self._gap = False
-        self._heard_at = elapsed()
-        self._heard_observed = 0.0  # the same on the observed clock
+        self._heard = self._moment()
         self._watch: Watch | None = None
         self._broken: Exception | None = None
         self._work: Deferred[None] = succeed(None)
@@ -92,12 +95,12 @@ class Link(Service):
     @property
     def up(self) -> bool:
         """Whether all that is in etcd has reached us, but for what is under way."""
-        return self._up and self._elapsed() - self._heard_at < SILENCE
+        return self._up and self._elapsed() - self._heard.elapsed < SILENCE
 
     def startService(self) -> None:
         """Get in touch."""
         super().startService()
-        self._heard_at = self._elapsed()
+        self._heard = self._moment()
         self._observed.deafen(0.0)
         self._checking.start(_CHECK, now=False)
         self._work = Deferred.fromCoroutine(self._stay_in_touch())
@@ -133,7 +136,7 @@ class Link(Service):
         while self.running:
             try:
                 await self._join()
-                if self._revision == 0 or self._elapsed() - self._heard_at > _LONG_GAP:
+                if self._revision == 0 or self._elapsed() - self._heard.elapsed > _LONG_GAP:
                     await self._load()
                 await self._follow()
             except Compacted:
@@ -162,9 +165,24 @@ class Link(Service):
     async def _load(self) -> None:
         """Read all that is in etcd, while nothing of ours is on its way there."""
         self._following.before_load()
-        await self._store.quietly(self._read_all)
-        await self._client.put(*HEALTH)
-        self._heard_at = self._elapsed()
+        keeping = periodic(self._clock, self._keep_lease)
+        keeping.start(_KEEP_ALIVE, now=False)
+        try:
+            await self._store.quietly(self._read_all)
+            await self._client.put(*HEALTH)
+        finally:
+            keeping.stop()
+        self._heard = self._moment()
+
+    async def _keep_lease(self) -> None:
+        """Remain one of those that live, though silent, while reading takes long.
+
+        Or our nodes, of whom the others don't hear meanwhile, would seem to be silent.
+        """
+        try:
+            await self._client.keep_alive(self._lease)
+        except (EtcdUnavailable, EtcdRefused) as error:
+            self._log.debug("Our lease could not be kept alive: {error}", error=str(error))
 
     async def _read_all(self) -> None:
         known = await self._client.get(HEALTH[0]) is not None
@@ -191,7 +209,8 @@ class Link(Service):
         self._barrier = 0
         self._broken = None
         # A sign of life comes back soon.
-        self._heard_at = max(self._heard_at, self._elapsed() - SILENCE / 2)
+        soonest = self._elapsed() - SILENCE / 2
+        self._heard = self._heard._replace(elapsed=max(self._heard.elapsed, soonest))
         self._watch = self._client.watch(
             [EVERYTHING], self._revision + 1, self._take_up, silence=SILENCE
         )
@@ -219,8 +238,7 @@ class Link(Service):
         if self._up and not self.up:
             # We did not run. Others may have counted us as gone; let us see what is what first.
             raise EtcdUnavailable("was not listened to for a while")
-        self._heard_at = self._elapsed()
-        self._heard_observed = self._observed.now()
+        self._heard = self._moment()
         for event in events:
             self._following.follow(event)
         self._revision = self._newest = revision
@@ -241,15 +259,19 @@ class Link(Service):
         self._deafen()
 
     def _deafen(self) -> None:
-        # Not the time that has passed: of that in which we did not run nothing was counted.
-        self._observed.deafen(self._observed.now() - self._heard_observed)
+        self._deaf_since(self._heard)
+
+    def _deaf_since(self, moment: Moment) -> None:
+        # Not the time that has passed: what was not counted is not to be made up for.
+        self._observed.deafen(self._observed.now() - moment.observed)
 
     async def _show_presence(self) -> None:
         """Give a sign of life, unless we just did by writing something else."""
-        seen = self._following.present.get(self._following.number, 0.0)
+        following = self._following
+        seen = following.present.get(following.number)
         try:
             # The last one came back a moment after it was written, so not a whole period ago.
-            if not self._barrier or self._elapsed() - seen >= _PRESENCE / 2:
+            if not (self._barrier and seen and self._elapsed() - seen.elapsed < _PRESENCE / 2):
                 before = self._revision
                 revision = await self._store.touch()
                 if revision <= before:
@@ -258,6 +280,9 @@ class Link(Service):
                     return
                 self._barrier = self._barrier or revision
                 self._rise()
+            if following.number not in following.alive:
+                # Somebody has deleted it.
+                await self._client.put(LIFE + self._number, ALIVE, self._lease)
             if await self._client.keep_alive(self._lease):
                 return
             self._lease = 0
@@ -267,14 +292,14 @@ class Link(Service):
 
     def _check(self) -> None:
         """Have the observed clock count only while we hear of all the others."""
-        now = self._elapsed()
         if self._up and not self.up:
             self._deafen()
         if not self.up:
             return
-        silent = now - min(self._following.present.values(), default=now)
-        if silent >= SILENCE:
-            self._observed.deafen(silent)
+        now = self._moment()
+        longest_silent = min(self._following.present.values(), default=now)
+        if now.elapsed - longest_silent.elapsed >= SILENCE:
+            self._deaf_since(longest_silent)
         else:
             self._observed.hear(patiently=self._gap)
             self._gap = False

@@ -14,7 +14,7 @@ from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
 from hbtd.monitor import Monitor
 from hbtd.params import LiveParams
 from hbtd.periodic import periodic
-from hbtd.replicas.following import Following
+from hbtd.replicas.following import Following, Moment
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.link import Link
 from hbtd.replicas.shared_params import SharedParams
@@ -49,8 +49,14 @@ class Replica(Service):
         self._monitor = monitor
         number = SystemRandom().randrange(1, 2**31)
         self._shared_params = SharedParams(client, store, params)
-        following = Following(
-            number, store, monitor, self._shared_params, params, elapsed, self._step_down
+        self._following = Following(
+            number,
+            store,
+            monitor,
+            self._shared_params,
+            params,
+            lambda: Moment(elapsed(), observed.now()),
+            self._step_down,
         )
         self.link = Link(
             client,
@@ -58,7 +64,7 @@ class Replica(Service):
             elapsed,
             observed,
             store,
-            following,
+            self._following,
             name,
             self._came_up,
             self._lead_if_caught_up,
@@ -136,9 +142,14 @@ class Replica(Service):
 
     def _lead_if_caught_up(self) -> None:
         lock_key = self._lock_key
-        if lock_key is None or self._monitor.leading or not self.leadership.held:
+        if lock_key is None or not self.leadership.held:
             return
-        if self.link.up and 0 < self._lead_from <= self.link.revision:
+        if not (self.link.up and 0 < self._lead_from <= self.link.revision):
+            return
+        if lock_key not in self._following.locks:
+            self._log.error("Somebody has deleted the lock by which this replica led.")
+            self.leadership.give_up()
+        elif not self._monitor.leading:
             self._log.info("This replica leads now.")
             self._store.lead(lock_key)
             asked = list(self._store.requests.items())
@@ -147,7 +158,7 @@ class Replica(Service):
                 lambda failure: self._log.failure("Beginning to lead failed.", failure)
             )
             for xname, request in asked:
-                if request.what == FORGET:
+                if request.what == FORGET and not self._monitor.stored(xname):
                     self._monitor.forget(xname)
 
     def _step_down(self) -> None:
@@ -157,7 +168,9 @@ class Replica(Service):
             self._monitor.follow()
 
     async def _answer(self) -> None:
-        done = [x for x, request in self._store.requests.items() if request.what != FORGET]
+        asked = self._store.requests.items()
+        # A goodbye took the record away: who has one is back, and must not be forgotten later.
+        done = [x for x, each in asked if each.what != FORGET or self._monitor.stored(x)]
         done = self._monitor.settled(done)
         if done:
             with suppress(StoreUnusable):

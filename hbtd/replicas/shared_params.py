@@ -34,6 +34,7 @@ class SharedParams:
         self._ours: dict[str, str] = {}
         # Whether etcd is to have the others as well, unless somebody else has written them.
         self._restoring = False
+        self._stored: dict[str, Any] = {}  # what is in etcd, as far as it can be read
         self._revision = 0
         self._adopting = False
         self._writing = False
@@ -64,6 +65,7 @@ class SharedParams:
         stored = self._store.read(lambda _, value: read_params(value), PARAMS, value or b"{}")
         if stored is not None:
             self._restoring = self._restoring and value is None
+            self._stored = stored
             self._adopt({**stored, **self._unwritten})
 
     def write(self) -> None:
@@ -87,11 +89,15 @@ class SharedParams:
                     if found is not None:
                         self.saw(found.value, found.mod_revision)
                     continue
+                overtaken = result.revision < self._revision
                 self._revision = max(result.revision, self._revision)
                 self._restoring = False
                 for wire, text in written.items():
                     if self._unwritten.get(wire) == text:
                         del self._unwritten[wire]
+                if overtaken:
+                    # What another has written on top of ours has come first.
+                    self._adopt({**self._stored, **self._unwritten})
         except (EtcdUnavailable, EtcdRefused) as error:
             self._log.debug("Parameters can't be shared now: {error}", error=str(error))
         finally:

@@ -225,6 +225,10 @@ class EtcdStore:
                     )
                 ]
             else:
+                for xname, judgement in latest(judgements):
+                    if judgement.transition.alarming:
+                        # We led when it was made; its record would have others believe it.
+                        last.pop(xname, None)
                 steps = [
                     self._request(xname, STARTED, put_of(last.pop(xname), wall))
                     for xname, judgement in latest(judgements)
@@ -294,9 +298,10 @@ class EtcdStore:
             judgement = Delete(key_of(JUDGEMENT, xname))
             # The request tells those who have yet to write what they heard before.
             operations: list[Operation] = [record, judgement, Put(request, FORGET)]
-            await self._write([Step(operations, gone=xname)], judging=True)
-            await self._write([Step([Delete(request)])], judging=True)
-            self.requests.pop(xname, None)
+            revision = await self._write([Step(operations, gone=xname)], judging=True)
+            # But not what another replica has asked for since.
+            asked = self.requests[xname] = Request(FORGET, revision)
+            await self._withdraw({xname: asked})
 
         return self._doing(self._in_turn(work))
 
@@ -317,7 +322,9 @@ class EtcdStore:
         keys = [key_of(REQUEST, xname) for xname in asked]
         revisions = [request.revision for request in asked.values()]
         compares = list(map(Compare.mod_revision, keys, revisions))
-        result = await self._client.txn(compares, [Delete(key) for key in keys])
+        operations: list[Operation] = [] if self.mark is None else [self.mark]
+        operations += [Delete(key) for key in keys]
+        result = await self._client.txn(compares, operations)
         for xname, request in asked.items() if result.succeeded or len(asked) == 1 else ():
             if self.requests.get(xname) == request:
                 del self.requests[xname]

@@ -55,7 +55,10 @@ class IStore(Interface):
         """Keep records, each instead of what was kept of its component before."""
 
     def records() -> Deferred[list[Record]]:
-        """Get all records, with the ages that they had when the store was last written to."""
+        """Get all records, with their ages, as the store reckons them.
+
+        These are those of now if it goes by the wall clock, else those when it was last written to.
+        """
 
     def clear_records() -> Deferred[None]:
         """Drop all records; judgements stay."""

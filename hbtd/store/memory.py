@@ -75,7 +75,7 @@ class MemoryStore:
         return succeed(None)
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Drop a component's judgement."""
+        """Drop whatever is kept of a component."""
         self._standing.pop(xname, None)
         self._undelivered.pop(xname, None)
         self._records.pop(xname, None)

@@ -54,13 +54,14 @@ class ObservedClock:
     def deafen(self, unheard: float) -> None:
         """Count no time until `hear`: what others hear does not reach us.
 
-        `unheard` are seconds before now of which that was true already. They have been counted, and
-        time does not go back; so the clock stands still for as long once it goes again.
+        `unheard` are observed seconds before now of which that was true already. They have been
+        counted, and time does not go back; so the clock stands still for as long once it goes
+        again. What it owes already is a part of them, or they of that: both end now.
         """
         if not self._deaf:
             self.tick()
             self._deaf = True
-            self._standstill += unheard
+            self._standstill = max(self._standstill, unheard)
 
     def hear(self, *, patiently: bool) -> None:
         """Count time again; `patiently`: as after a gap of our own, not at once."""

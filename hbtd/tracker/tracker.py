@@ -217,6 +217,10 @@ class Tracker:
         yield from self._healthy
         yield from self._warned
 
+    def the_dead(self) -> Iterator[str]:
+        """Give everybody who has died and is not back."""
+        yield from self._dead
+
     def __contains__(self, xname: str) -> bool:
         return xname in self._healthy or xname in self._warned or xname in self._dead
 

@@ -1,12 +1,19 @@
 """Replicas whose etcd is away for long, full, or has lost its data."""
 
+from collections.abc import AsyncIterator
+from typing import Any
+
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs
 
+from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.messages import Page
+from hbtd.replicas.leadership import LEASE
 from tests.etcd_running import EVERYTHING
 from tests.etcd_server import EtcdServer
 from tests.hsm_memory import DIED, STARTED, WARNED
-from tests.replicas_running import ERRTIME, A, B, C, D
+from tests.replicas_running import ERRTIME, WARNTIME, A, B, C, D
 from tests.running import reactor, until
 from tests.test_replicas_trouble import TroubleTestCase, about_the_store
 
@@ -76,6 +83,49 @@ class OutageTests(TroubleTestCase):
         await until(lambda: replicas[1].service.params.current.sm_retries == 8)
         for number, each in enumerate(replicas):
             await self.starts_and_dies([C, D][number], each)
+
+    async def test_lost_before_a_death_was_kept(self):
+        """A death that was judged but not kept when etcd lost its data is told all the same."""
+        etcd = await self.start()
+        self.begin(etcd.address)
+        (hbtd,) = await self.replicas(1)
+        await self.beat([hbtd], [A], 0.7)
+        await self.is_told(A, STARTED, WARNED)
+        etcd.freeze()
+        await until(lambda: hbtd.service.tracker.dead == 1, ERRTIME - WARNTIME + 1)
+        await deferToThread(etcd.close)
+        await deferToThread(etcd.start)
+        await self.is_told(A, STARTED, WARNED, DIED, within=40)
+
+    async def test_long_reading(self):
+        """Nodes of a replica that reads for longer than its lease lasts are not given up."""
+        etcd = await self.start()
+        self.begin(etcd.address)
+        # The others notice a silence of three seconds.
+        _, slow = await self.replicas(2, warntime=5, errtime=7)
+        await self.beat([slow], [A], 1.0)
+        await self.is_told(A, STARTED)
+        assert slow.service.replica is not None
+        link: Any = slow.service.replica.link
+        link._client = SlowReader(link._client, LEASE + 10)
+        link.reload()
+        await self.beat([slow], [A], LEASE + 16)
+        self.assertTrue(link.up)
+        self.assertEqual(self.told(A), [STARTED])
+
+
+class SlowReader(EtcdClient):
+    """A client to whom reading a page takes its time."""
+
+    def __init__(self, client: EtcdClient, delay: float) -> None:
+        self.__dict__.update(client.__dict__)
+        self.delay = delay
+
+    async def pages(self, start: bytes, end: bytes, **options: Any) -> AsyncIterator[Page]:
+        """Read page by page, slowly."""
+        async for page in super().pages(start, end, **options):
+            await deferLater(reactor, self.delay)
+            yield page
 
 
 class QuotaTests(TroubleTestCase):
