@@ -1,7 +1,9 @@
 """Answers of the HTTP servers that hbtd asks, read within bounds; why others did not come."""
 
 from hyperlink import URL
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import (
@@ -76,6 +78,16 @@ def cause(error: BaseException) -> BaseException:
     while isinstance(error, _WRAPPERS) and error.reasons:
         error = error.reasons[0].value
     return error
+
+
+def why(error: BaseException, options: str) -> str:
+    """Say in words why a request failed; `options` are those to see to when TLS is the reason."""
+    error = cause(error)
+    if isinstance(error, SSL.Error):
+        return f"TLS fails, see {options}: {error}"
+    if isinstance(error, ConnectError | ConnectionClosed | DNSLookupError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
 
 
 class _Body(Protocol):

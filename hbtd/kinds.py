@@ -16,6 +16,8 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # what Kafka allows
 
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
+SWITCH_WORDS = _TRUE | _FALSE
+"""What a switch may be set to, in any case of letters."""
 
 
 class Kind(NamedTuple):

@@ -46,9 +46,9 @@ than those, and etcd several times that.
 class Ledger:
     """Commits judgements and hands them on once they are safe, in the order in which they come.
 
-    Also stores the records of who was heard, every second or less, if the store outlives us. A
-    component that has a judgement still to be committed gets its record stored with that: neither
-    is ever in the store without the other.
+    Also stores the records of who was heard, if the store outlives us: every `gather` seconds of
+    the store, more seldom where `_PACE` says so. A component that has a judgement still to be
+    committed gets its record stored with that: neither is ever in the store without the other.
     """
 
     _log = Logger()

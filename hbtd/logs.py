@@ -54,7 +54,7 @@ def observer(
     def wanted(event: LogEvent) -> object:
         return PredicateResult.maybe if _wanted(event, debug()) else PredicateResult.no
 
-    return FilteringLogObserver(FileLogObserver(stream, line), [wanted])  # type: ignore[list-item]
+    return FilteringLogObserver(FileLogObserver(stream, line), [wanted])  # type: ignore[list-item]  # it fits
 
 
 def _wanted(event: LogEvent, debug: int) -> bool:
@@ -112,7 +112,7 @@ def _time(event: LogEvent) -> str:
 
 
 def _level(event: LogEvent) -> LogLevel:
-    return event.get("log_level") or LogLevel.info  # type: ignore[no-any-return]
+    return event.get("log_level") or LogLevel.info  # type: ignore[no-any-return]  # it is one
 
 
 def _origin(event: LogEvent) -> str:

@@ -12,12 +12,11 @@ from typing import Any, ClassVar, NoReturn
 from twisted.python.usage import Options, UsageError
 
 from hbtd import __version__
-from hbtd.kinds import SWITCH
+from hbtd.kinds import SWITCH, SWITCH_WORDS
 from hbtd.logs import escaped
 from hbtd.params import PARAMETERS, Params
 
 _KV_URL = "kv_url"
-_SWITCH_WORDS = ("yes", "no", "true", "false", "on", "off", "1", "0")
 
 
 def _shown(value: object) -> str:
@@ -147,7 +146,7 @@ def _normalised(arguments: Sequence[str]) -> list[str]:
         argument = left.popleft()
         if argument.startswith("-") and not argument.startswith("--") and len(argument) > 2:
             argument = "-" + argument
-        if argument in switches and not (left and left[0].lower() in _SWITCH_WORDS):
+        if argument in switches and not (left and left[0].lower() in SWITCH_WORDS):
             argument += "=yes"
         normalised.append(argument)
         if argument in valued and left:

@@ -36,6 +36,7 @@ from hbtd.kinds import (
     TelemetryAddress,
     parse_telemetry_host,
 )
+from hbtd.tracker.tracker import MOST_COMPONENTS
 
 
 def _param(kind: Kind, default: object, help: str, *, fixed: bool = False) -> Any:
@@ -133,7 +134,7 @@ class Params:
         TEXT, "system", "Whom to trust when the JWKS is fetched by https: as --sm_ca.", fixed=True
     )
     max_components: int = _param(
-        NUMBER, 1_000_000, "Components tracked at most; new ones get a 503 then.", fixed=True
+        NUMBER, MOST_COMPONENTS, "Components tracked at most; new ones get a 503 then.", fixed=True
     )
     max_connections: int = _param(
         NUMBER, 50_000, "Connections that may be open at once; others are closed.", fixed=True
@@ -154,7 +155,10 @@ class Params:
         TIMEOUT, 20, "Seconds that a request may take to arrive.", fixed=True
     )
     idle_timeout: int = _param(
-        TIMEOUT, 60, "Seconds after which a connection without requests is closed.", fixed=True
+        TIMEOUT,
+        60,
+        "Seconds until a connection is closed on which nothing happens, or no answer is read.",
+        fixed=True,
     )
 
     @property

@@ -9,6 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
@@ -18,7 +19,9 @@ from hbtd.api.connections import Connections
 from hbtd.api.fastlane import FastLane
 from hbtd.api.guard import Guard
 from hbtd.api.heartbeats import Heartbeats
+from hbtd.api.limits import limits_of
 from hbtd.api.params import Parameters
+from hbtd.api.routes import Route
 from hbtd.api.states import States
 from hbtd.kinds import TelemetryAddress
 from hbtd.monitor import Monitor
@@ -59,6 +62,12 @@ PATHS = tuple(prefix + path for prefix in PREFIXES for path in ROUTES)
 
 _PEER = IPv4Address("TCP", "127.0.0.1", 40000)
 _HEAD = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9]) [ -~]*\r\n((?:[!-9;-~]+: [ -~]*\r\n)*)\r\n")
+
+
+def make_site(routes: Sequence[Route], clock: IReactorTime) -> APISite:
+    """Serve routes within the usual limits; what is refused is not noted."""
+    limits = limits_of(Params())
+    return APISite(make_app(routes), clock, limits, lambda address, reason, detail: None)
 
 
 class Response(NamedTuple):
@@ -205,7 +214,7 @@ def loopback_request(
 class MemoryReactor(MemoryReactorClock):
     """A reactor in memory which lets threads reach the test."""
 
-    callFromThread = staticmethod(reactor.callFromThread)  # type: ignore[attr-defined]
+    callFromThread = staticmethod(reactor.callFromThread)  # type: ignore[attr-defined]  # it has it
 
 
 def no_kafka(address: TelemetryAddress) -> Any:
@@ -321,7 +330,7 @@ class TimedAPITestCase(APITestCase):
         )
         routes = [route for each in handlers for route in each.routes()]
         lane = FastLane(self.monitor, self.reactor.seconds) if self.fast_lane else None
-        self.factory = Connections(APISite(make_app(routes), self.reactor), lane, self.reactor)
+        self.factory = Connections(make_site(routes, self.reactor), lane, self.reactor)
 
     def _stop_monitor(self) -> Deferred[None]:
         stopped = self.monitor.stopService()

@@ -117,7 +117,7 @@ class ConnectionTests(DetoursTestCase):
         service = self.jwt()
         connection = self.connect()
         self.assertEqual(self.statuses(connection, beat(XNAME, OWN) * 2), [200, 200])
-        service.access.gate._bearers._source.watched.current = ()  # type: ignore[union-attr]
+        service.access.gate._bearers._source.watched.current = ()  # type: ignore[union-attr]  # with JWTs
         self.assertEqual(self.statuses(connection, beat(XNAME, OWN) * 2), [401, 401])
 
     def test_certificates(self) -> None:

@@ -8,9 +8,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.api.app import APISite, make_app
 from hbtd.api.health import Health, HealthSources
-from tests.http_memory import HEARTBEAT, JSON, PREFIXES, XNAME, APITestCase, loopback_request
+from tests.http_memory import (
+    HEARTBEAT,
+    JSON,
+    PREFIXES,
+    XNAME,
+    APITestCase,
+    loopback_request,
+    make_site,
+)
 
 METRICS = ("/metrics", *(f"{prefix}/metrics" for prefix in PREFIXES))
 
@@ -68,7 +75,7 @@ class HealthTextTests(SynchronousTestCase):
             lambda: said["MsgBus"],
             lambda: said["HsmStatus"],
         )
-        site = APISite(make_app(Health(sources, CollectorRegistry()).routes()), Clock())
+        site = make_site(Health(sources, CollectorRegistry()).routes(), Clock())
         for bus in ("Connected and OPEN", "Connected and CLOSED", "Not Connected", '"é"\n'):
             said.update(MsgBus=bus, HsmStatus="Ready")
             response = loopback_request(site, "GET", "/v1/health")

@@ -7,7 +7,6 @@ import orjson
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.api.app import APISite, make_app
 from hbtd.api.routes import Route
 from tests.http_memory import (
     BEAT,
@@ -23,6 +22,7 @@ from tests.http_memory import (
     encode_request,
     head,
     loopback_request,
+    make_site,
     parse_responses,
 )
 
@@ -245,7 +245,7 @@ class SiteTests(SynchronousTestCase):
             raise ZeroDivisionError("a secret")
 
         routes = [Route(method, "/fail", fail) for method in ("GET", "POST")]
-        self.site = APISite(make_app(routes), Clock())
+        self.site = make_site(routes, Clock())
 
     def test_unexpected_error(self):
         """A handler's failure is a problem without details for the client, and one in the log."""

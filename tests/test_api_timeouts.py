@@ -2,7 +2,7 @@
 
 from twisted.internet.testing import StringTransport
 
-from hbtd.api.limits import Limits
+from hbtd.params import Params
 from tests.http_memory import (
     BEAT,
     APITestCase,
@@ -13,7 +13,7 @@ from tests.http_memory import (
     parse_responses,
 )
 
-IDLE_TIMEOUT, REQUEST_TIMEOUT = Limits().idle_timeout, Limits().request_timeout
+IDLE_TIMEOUT, REQUEST_TIMEOUT = Params().idle_timeout, Params().request_timeout
 
 GET = head("GET /v1/params")
 CHUNKED = head("POST /v1/heartbeat", "Transfer-Encoding: chunked") + chunked(b"x" * 500, 50)
@@ -94,7 +94,7 @@ class TimeoutTests(APITestCase):
     def test_by_force(self) -> None:
         """Who does not hang up when told to is cut off."""
         transport = StringTransport()
-        transport.abortConnection = lambda: aborted.append(True)  # type: ignore[method-assign]
+        transport.abortConnection = lambda: aborted.append(True)  # type: ignore[method-assign]  # to see it
         aborted: list[bool] = []
         protocol = self.factory.buildProtocol(None)
         protocol.makeConnection(transport)

@@ -56,6 +56,17 @@ class OptionsTests(SynchronousTestCase):
             self.assertIn(f"--{name}=", usage)
 
 
+class LinesTests(SynchronousTestCase):
+    """The documents can be read, and their changes seen, as they are."""
+
+    def test_lengths(self) -> None:
+        """Outside tables and code no line is longer than 110 characters."""
+        for path in (CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))):
+            text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+            lines = [line for line in text.splitlines() if not line.startswith("|")]
+            self.assertEqual([line for line in lines if len(line) > 110], [], path.name)
+
+
 class MetricsTests(APITestCase):
     """The metrics are described."""
 

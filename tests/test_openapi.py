@@ -73,9 +73,9 @@ class DocumentTests(SynchronousTestCase):
         sources = HealthSources(bool, str, str, str)
         groups = (
             Heartbeats(nothing, nothing),  # type: ignore[arg-type]  # nobody is going to ask
-            States(nothing),  # type: ignore[arg-type]
-            Parameters(nothing, nothing),  # type: ignore[arg-type]
-            Health(sources, nothing),  # type: ignore[arg-type]
+            States(nothing),  # type: ignore[arg-type]  # likewise
+            Parameters(nothing, nothing),  # type: ignore[arg-type]  # likewise
+            Health(sources, nothing),  # type: ignore[arg-type]  # likewise
         )
         routes = [route for group in groups for route in group.routes()]
         registered = {

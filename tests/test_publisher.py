@@ -53,7 +53,7 @@ class PublisherTestCase(TestCase):
         self.broker = self.make_broker()
         self.pulse = Pulse(self)
 
-    async def tearDown(self) -> None:  # type: ignore[override]
+    async def tearDown(self) -> None:  # type: ignore[override]  # trial waits for it
         await gatherResults(publisher.stopService() for publisher in self.publishers)
         await until(lambda: not publisher_threads())
         # Kafka's client blocks for a second and more where it does.

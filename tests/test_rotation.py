@@ -58,7 +58,7 @@ class FilesTests(SynchronousTestCase):
     def assert_serves(self, identity: Identity) -> None:
         """Check which certificate new connections get."""
         self.assertEqual(self.served.identity.chain, identity.chain)
-        connection = self.served.serverConnectionForTLS(None)  # type: ignore[arg-type]
+        connection = self.served.serverConnectionForTLS(None)  # type: ignore[arg-type]  # not used
         shown = connection.get_certificate()
         assert shown is not None
         self.assertEqual(shown.to_cryptography(), identity.chain[0])
@@ -138,7 +138,7 @@ class FilesTests(SynchronousTestCase):
         served.watched.look()
         after = served.watched.current.context
         self.assertIsNot(before, after)
-        connection = served.serverConnectionForTLS(None)  # type: ignore[arg-type]
+        connection = served.serverConnectionForTLS(None)  # type: ignore[arg-type]  # not used
         self.assertIs(connection.get_context(), after)
 
 

@@ -235,7 +235,7 @@ class SocketTests(TestCase):
         visitor = Visitor(says)
         factory = ClientFactory()
         factory.noisy = False
-        factory.buildProtocol = lambda address: visitor  # type: ignore[assignment,method-assign]
+        factory.buildProtocol = lambda address: visitor  # type: ignore[assignment,method-assign]  # for this one
         reactor.connectTCP("localhost", service.port.getHost().port, factory)
         return visitor
 
@@ -314,7 +314,7 @@ class SocketTests(TestCase):
         visitor = Visitor(b"GET /v1/liveness HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         factory = ClientFactory()
         factory.noisy = False
-        factory.buildProtocol = lambda address: visitor  # type: ignore[assignment,method-assign]
+        factory.buildProtocol = lambda address: visitor  # type: ignore[assignment,method-assign]  # for this one
         unix: Any = reactor
         unix.connectUNIX(path, factory)
         await until(lambda: visitor.ended)

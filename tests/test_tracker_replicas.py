@@ -60,7 +60,7 @@ class TakingUpTests(SynchronousTestCase):
         ages = {name: found.age for name, found in silent.items() if found is not None}
         self.assertEqual(ages, {"x0": 20.0, "x2": 12.0, "x3": 0.0})
         self.tracker.warned_by(record("x2", 1.0, warned=True), 51.0, W, E)
-        self.assertEqual(self.tracker.record("x2", 51.0), silent["x2"]._replace(age=13.0))  # type: ignore[union-attr]
+        self.assertEqual(self.tracker.record("x2", 51.0), silent["x2"]._replace(age=13.0))  # type: ignore[union-attr]  # it is known
 
     def test_died(self):
         """Whom others have declared dead is dead here, and starts again when it is heard."""

@@ -70,8 +70,6 @@ class Bearers:
         self._keys = source.keys
         # By their digests: tokens themselves are not kept.
         self._remembered: dict[bytes, tuple[float, Bearer]] = {}
-        self.verified = 0
-        """How many tokens were checked, and not just remembered."""
 
     @property
     def keys(self) -> Keys | None:
@@ -109,7 +107,6 @@ class Bearers:
             raise NoKeys
         if len(token) > _LONGEST:
             raise Unverified("the token is too long")
-        self.verified += 1
         try:
             header = jwt.get_unverified_header(token)
             claims = self._claims(token, header.get("alg"), header.get("kid"))

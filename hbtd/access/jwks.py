@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hbtd.answers import URI, cause, read_answer
+from hbtd.answers import URI, cause, read_answer, why
 from hbtd.periodic import periodic
 from hbtd.watching import Watched
 
@@ -239,12 +239,12 @@ class FetchedKeys(Service):
         if self._complained:
             return
         self._complained = True
-        why = cause(error)
+        found = cause(error)
         self._log.error(
             "The keys of nodes' tokens can't be fetched from {url}, and {so}: {error}",
             url=self._url,
             so="the old ones stay" if self._keys is not None else "no token can be checked yet",
-            error=str(why) if isinstance(why, JWKSUnusable) else f"{type(why).__name__}: {why}",
+            error=str(found) if isinstance(found, JWKSUnusable) else why(found, "--jwt_ca"),
         )
 
 

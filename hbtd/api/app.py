@@ -17,7 +17,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from hbtd.api.bodies import CappedRequest, crowded, too_large
-from hbtd.api.limits import DEFAULTS, LARGE_BODY, LARGE_HEAD, MEMORY, Limits, Note, Room, unnoted
+from hbtd.api.limits import LARGE_BODY, LARGE_HEAD, MEMORY, Limits, Note, Room
 from hbtd.api.problems import PREFIXES, Problem, instance, method_not_allowed, problem_reply
 from hbtd.api.replies import Reply, write
 from hbtd.api.rounds import Rounds
@@ -128,7 +128,7 @@ def _answer_unexpected(request: IRequest, failure: Failure) -> bytes | Deferred[
 class _Root(KleinResource):
     """Klein's resource, with what Klein itself would not answer in our way."""
 
-    def render(self, request: Request) -> object:  # type: ignore[override]
+    def render(self, request: Request) -> object:  # type: ignore[override]  # all are ours
         assert isinstance(request, APIRequest)
         request.setHeader("Server", "hbtd")
         assert isinstance(request.site, APISite)
@@ -248,7 +248,7 @@ class StrictChannel(HTTPChannel):
         self._refuse(b"431 Request Header Fields Too Large")
 
     def _refuse(self, status: bytes = b"400 Bad Request") -> None:
-        self.transport.write(b"HTTP/1.1 %b\r\n\r\n" % status)  # type: ignore[union-attr]
+        self.transport.write(b"HTTP/1.1 %b\r\n\r\n" % status)  # type: ignore[union-attr]  # it is there
         self.loseConnection()
 
 
@@ -259,13 +259,7 @@ class APISite(Site):
     noisy = False
     displayTracebacks = False
 
-    def __init__(
-        self,
-        app: Klein,
-        reactor: IReactorTime,
-        limits: Limits = DEFAULTS,
-        note: Note = unnoted,
-    ) -> None:
+    def __init__(self, app: Klein, reactor: IReactorTime, limits: Limits, note: Note) -> None:
         """`note` hears of clients that meet the `limits`."""
         super().__init__(_Root(app), requestFactory=APIRequest, reactor=reactor, timeout=None)
         self.limits = limits

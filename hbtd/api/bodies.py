@@ -17,8 +17,8 @@ class CappedRequest(Request):
     """A request whose body never takes more than `most` bytes of memory.
 
     What goes beyond is thrown away as it arrives, so that the client gets to read its 413 instead
-    of a reset connection; a client that goes on and on gets it at once, and is cut off. So is, but
-    for a 503, what is larger than a heartbeat when there is no room for more of these.
+    of a reset connection; a client that goes on and on gets it at once, and is cut off. A body
+    larger than a heartbeat for which there is no room is treated likewise, and gets a 503.
     """
 
     # twisted.web's own default claims text/html for answers without a body.

@@ -1,4 +1,14 @@
-"""A connection: in one of two lanes, for as long as its limits and hbtd itself allow."""
+"""A connection: in one of two lanes, for as long as its limits and hbtd itself allow.
+
+It begins in the fast lane (`hbtd.api.fastlane`). What is not for that one is handed on, unread, to
+an ordinary HTTP channel of twisted.web with Klein behind it; when that has answered one request it
+gives back the bytes that it has not read, and the connection is in the fast lane again. So
+gateways, which pool connections and mix requests on them, get the best of both.
+
+Its limits are the same in either lane: how long it may be silent or not read, and how long a
+request may take to arrive. What concerns all connections together, their turns and the time
+included, is in `hbtd.api.connections`.
+"""
 
 from math import inf
 from typing import TYPE_CHECKING, Any

@@ -1,12 +1,9 @@
-"""Connections: each is in one of two lanes, for as long as its limits and hbtd itself allow.
+"""Connections, all of them together: how many there are, whose turn it is, what time it is.
 
-A connection begins in the fast lane (`hbtd.api.fastlane`). What is not for that one is handed on,
-unread, to an ordinary HTTP channel of twisted.web with Klein behind it; when that has answered one
-request it gives back the bytes that it has not read, and the connection is in the fast lane again.
-So gateways, which pool connections and mix requests on them, get the best of both.
-
-What holds for all connections is here, once: how long they may be silent, how long a request may
-take to arrive, how much a client may ask for before others get their turn, and an orderly end.
+Each one is a `Connection` (`hbtd.api.connection`), which reads requests and has them answered. What
+takes a view of all is here, once: how many there may be, and how many of one address; who gets the
+next turn where there is more to do than fits one; the time, counted in ticks, by which those that
+are silent or slow are closed; and an orderly end.
 """
 
 from collections import Counter, deque
@@ -28,7 +25,7 @@ _TICK = 1.0
 """Seconds between two looks at who has been silent for too long."""
 
 _TURNS = 32
-"""Connections that have more to say than fits a turn and get one in a round of the reactor."""
+"""Waiting connections that get a turn in one round of the reactor."""
 
 
 class Connections(ServerFactory):
@@ -37,7 +34,10 @@ class Connections(ServerFactory):
     noisy = False
 
     def __init__(self, site: APISite, lane: FastLane | None, clock: IReactorTime) -> None:
-        """Without a `lane`, every request goes to the site, whose limits are those for all."""
+        """Without a `lane`, every request goes to the site.
+
+        The site's limits hold in either lane.
+        """
         self.site = site
         self.lane = lane
         self.reactor = clock  # as a `Site` calls it

@@ -39,7 +39,7 @@ MayBeatOf = Callable[[Any], MayBeat]
 """Makes the one for whoever is at the other end of a transport."""
 
 _LONGEST_HEAD: Final = 8 * 1024
-"""Bytes of a head that are looked at here; twisted.web takes 16 KiB."""
+"""Bytes of a head that are looked at here; the ordinary lane takes `max_header_bytes`."""
 
 _MOST_FIELDS: Final = 100
 """Fields of a head that are looked at here; twisted.web takes 500."""

@@ -26,24 +26,20 @@ Note = Callable[[Any, str, str], None]
 """Hears of a refusal: the client's `IAddress`, one of the reasons, and what it is about."""
 
 
-def unnoted(address: Any, reason: str, detail: str) -> None:
-    """Hear of a refusal and do nothing."""
-
-
 class Limits(NamedTuple):
     """How much there is for clients."""
 
-    connections: int = 50_000
+    connections: int
     """Connections that may be open at once."""
-    connections_per_peer: int = 20_000
+    connections_per_peer: int
     """How many of them may be of one address; 0: all."""
-    header_bytes: int = 16_384
+    header_bytes: int
     """Bytes that a request's head may have."""
-    body_bytes: int = 4 * 1024 * 1024
+    body_bytes: int
     """Bytes that a request's body may have."""
-    request_timeout: float = 20.0
+    request_timeout: float
     """Seconds that a request may take from its first byte to its last."""
-    idle_timeout: float = 60.0
+    idle_timeout: float
     """Seconds after which a connection on which nothing happens is closed."""
 
     @property
@@ -62,9 +58,6 @@ def limits_of(params: Params) -> Limits:
         request_timeout=params.request_timeout,
         idle_timeout=params.idle_timeout,
     )
-
-
-DEFAULTS = Limits()
 
 
 class Room:

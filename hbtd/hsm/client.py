@@ -4,15 +4,14 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import orjson
-from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.http import INTERNAL_SERVER_ERROR
 
-from hbtd.answers import URI, AnswerTooLarge, cause, read_answer
+from hbtd.answers import URI, AnswerTooLarge, cause, read_answer, why
 from hbtd.params import LiveParams
 from hbtd.tracker.transitions import Transition
 
@@ -146,10 +145,4 @@ def _reason(failure: Failure) -> str:
         return f"HSM's answer has {error}"
     if isinstance(error, CancelledError):
         return "HSM's answer was not waited for"
-    if isinstance(error, SSL.Error):
-        why = f"TLS fails, see --sm_ca: {error}"
-    elif isinstance(error, ConnectError | ConnectionClosed | DNSLookupError):
-        why = str(error)
-    else:
-        why = f"{type(error).__name__}: {error}"
-    return f"HSM can't be reached: {why}"
+    return f"HSM can't be reached: {why(error, '--sm_ca')}"

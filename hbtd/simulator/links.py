@@ -286,7 +286,7 @@ class _Connection(Protocol):
         transport = self.transport
         assert transport is not None
         self._link.closing()
-        transport.abortConnection()  # type: ignore[attr-defined]
+        transport.abortConnection()  # type: ignore[attr-defined]  # TCP and TLS have it
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._expect(None)

@@ -37,7 +37,7 @@ class RealKafkaTestCase(TestCase):
 
     timeout = 90
 
-    async def setUp(self) -> None:  # type: ignore[override]
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.kafka = shared_kafka()
         self.addCleanup(self.kafka.thaw)
         if not self.kafka.running:
