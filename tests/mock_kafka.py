@@ -7,7 +7,8 @@ kafka-python talks to the mock when it is told `api_version=(2, 3)`: it can't re
 to a newer client's first question. Its other settings can stay as they are: `acks="all"`,
 idempotence on or off, and compression with gzip all work.
 
-`consume()` blocks: from a trial test call it through `deferToThread`.
+`consume()` blocks, and so do a broker's methods, at times for a second: from a trial test call them
+through `deferToThread`.
 """
 
 from __future__ import annotations

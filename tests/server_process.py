@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import random
 import shutil
 import signal
@@ -116,6 +117,8 @@ class ServerProcess:
         if self._process is None or self._process.poll() is not None:
             raise ServerError(f"{self._server_name} does not run")
         self._process.send_signal(signal.SIGSTOP)
+        # Its threads may go on for a moment; without WEXITED this takes no exit status away.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
         self._frozen = True
 
     def thaw(self) -> None:

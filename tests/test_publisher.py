@@ -147,10 +147,10 @@ class PublishTests(PublisherTestCase):
     async def test_slow_broker(self):
         """A slow broker gets everything and does not count as gone."""
         publisher, _ = await self.start_connected()
-        self.broker.delay(0.3)
+        await deferToThread(self.broker.delay, 0.3)
         self.tell(publisher, numbered(range(1000)))
         await until(lambda: publisher.pending_count == 0)
-        self.broker.delay(0)
+        await deferToThread(self.broker.delay, 0)
         found = await self.published(publisher)
         self.assertEqual(by_key(contents(found)), numbered_messages(range(1000)))
         self.assert_said(self.takes())
@@ -161,7 +161,7 @@ class AbsenceTests(PublisherTestCase):
 
     async def test_absent_at_start(self):
         """What is told before Kafka first appears is all published then, in order."""
-        self.broker.down()
+        await deferToThread(self.broker.down)
         publisher, _ = self.start()
         for number in range(500):
             self.tell(publisher, numbered([number]))
@@ -171,7 +171,7 @@ class AbsenceTests(PublisherTestCase):
             self.tell(publisher, numbered([number]))
         self.assertEqual((publisher.pending_count, publisher.published_count), (1000, 0))
         self.assertEqual(publisher.health(), "Not Connected")
-        self.broker.up()
+        await deferToThread(self.broker.up)
         found = await self.published(publisher)
         self.assertEqual(by_key(contents(found)), numbered_messages(range(1000)))
         self.assertEqual((publisher.published_count, publisher.dropped_count), (1000, 0))
@@ -180,11 +180,11 @@ class AbsenceTests(PublisherTestCase):
     async def test_gone_in_mid_stream(self):
         """A broker that goes with messages in flight and returns gets them all, in order."""
         publisher, _ = await self.start_connected()
-        self.broker.delay(0.3)
+        await deferToThread(self.broker.delay, 0.3)
         self.tell(publisher, numbered(range(2000)))
         await until(lambda: 0 < publisher.published_count < 2000)
-        self.broker.down()
-        self.broker.delay(0)
+        await deferToThread(self.broker.down)
+        await deferToThread(self.broker.delay, 0)
         await until(lambda: not publisher.connected)
         self.assertEqual(publisher.health(), "Connected and CLOSED")
         self.tell(publisher, numbered(range(2000, 3000)))
@@ -193,7 +193,7 @@ class AbsenceTests(PublisherTestCase):
         await deferLater(reactor, 2)
         self.assertLess(time.process_time() - began, 0.6, "waiting took much of a core")
 
-        self.broker.up()
+        await deferToThread(self.broker.up)
         found = contents(await self.published(publisher))
         # This broker keeps what is sent again, as what it has not acknowledged is, in order.
         self.assertEqual(by_key(dict.fromkeys(found)), numbered_messages(range(3000)))
@@ -208,19 +208,19 @@ class AbsenceTests(PublisherTestCase):
     async def test_gone_while_idle(self):
         """That Kafka goes and returns is noticed while there is nothing to publish."""
         publisher, _ = await self.start_connected()
-        self.broker.down()
+        await deferToThread(self.broker.down)
         await until(lambda: publisher.health() == "Connected and CLOSED")
-        self.broker.up()
+        await deferToThread(self.broker.up)
         await until(lambda: publisher.health() == "Connected and OPEN")
         self.assert_said(self.takes(), self.gone, self.takes())
 
     async def test_frozen(self):
         """A broker that answers nothing for seconds counts as gone, and gets each message once."""
         publisher, _ = await self.start_connected()
-        self.broker.delay(60)
+        await deferToThread(self.broker.delay, 60)
         self.tell(publisher, numbered(range(1000)))
         await until(lambda: not publisher.connected)
-        self.broker.delay(0)
+        await deferToThread(self.broker.delay, 0)
         found = await self.published(publisher)
         self.assertEqual(by_key(contents(found)), numbered_messages(range(1000)))
         self.assert_said(self.takes(), self.gone, self.takes())
@@ -228,13 +228,13 @@ class AbsenceTests(PublisherTestCase):
     async def test_too_many(self):
         """Of more than 100,000 messages that wait, the oldest are dropped and counted."""
         broker = self.make_broker(partitions=16)  # it keeps five megabytes of each
-        broker.down()
+        await deferToThread(broker.down)
         publisher, _ = self.start(broker.address)
         for first in range(0, MAX_WAITING + 5000, 35_000):
             self.tell(publisher, numbered(range(first, first + 35_000)))
             await deferLater(reactor, 0)
         self.assertEqual((publisher.pending_count, publisher.dropped_count), (MAX_WAITING, 5000))
-        broker.up()
+        await deferToThread(broker.up)
         found = await self.published(publisher, broker, within=40)
         expected = numbered_messages(range(5000, MAX_WAITING + 5000))
         self.assertEqual(len(found), MAX_WAITING)
@@ -248,7 +248,7 @@ class ParametersTests(PublisherTestCase):
     async def test_moved(self):
         """With another Telemetry_host, all that waits goes there, in order."""
         publisher, params = await self.start_connected()
-        self.broker.down()
+        await deferToThread(self.broker.down)
         self.tell(publisher, numbered(range(2000)))
         await until(lambda: not publisher.connected)
         other = self.make_broker()
@@ -262,7 +262,7 @@ class ParametersTests(PublisherTestCase):
 
     async def test_switched_off_and_on(self):
         """Without Use_telemetry what waits is dropped, and counted; later messages do not wait."""
-        self.broker.down()
+        await deferToThread(self.broker.down)
         publisher, params = self.start()
         self.tell(publisher, numbered(range(100)))
         params.patch({"Use_telemetry": "0"})
@@ -270,7 +270,7 @@ class ParametersTests(PublisherTestCase):
         await until(lambda: publisher.dropped_count == 100)
         self.tell(publisher, numbered(range(100, 200)))
         self.assertEqual((publisher.pending_count, publisher.dropped_count), (0, 100))
-        self.broker.up()
+        await deferToThread(self.broker.up)
         params.patch({"Use_telemetry": "1"})
         self.tell(publisher, numbered(range(200, 300)))
         found = await self.published(publisher)
@@ -321,11 +321,11 @@ class StopTests(PublisherTestCase):
     async def test_last_chance(self):
         """A broker that returns while the publisher stops gets what waits."""
         publisher, _ = await self.start_connected(sm_timeout=20)
-        self.broker.down()
+        await deferToThread(self.broker.down)
         self.tell(publisher, numbered(range(100)))
         await until(lambda: not publisher.connected)
         stopped = publisher.stopService()
-        self.broker.up()
+        await deferToThread(self.broker.up)
         await stopped
         self.assertEqual((publisher.published_count, publisher.pending_count), (100, 0))
 
@@ -357,7 +357,7 @@ class StopTests(PublisherTestCase):
     async def test_answers_no_more(self):
         """A broker that freezes in mid-stream is left in time, and what it lacks is counted."""
         publisher, _ = await self.start_connected()
-        self.broker.delay(60)
+        await deferToThread(self.broker.delay, 60)
         self.tell(publisher, numbered(range(1000)))
         self.assertLess(await self.stop(publisher), 2.5)
         self.assert_said(self.takes(), "1000 messages were not published.")
