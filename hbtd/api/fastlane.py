@@ -189,13 +189,17 @@ class FastLane:
         count = end = 0
         size = len(data)
         while end < size:
-            body = data.find(b"\r\n\r\n", end) + 4
-            if body == 3:
-                verdict = self._beginning(data[end:])
-                # To look again at every byte would cost the square of them.
-                return Taken(count, end, verdict, 2 * (size - end))
-            raw = data[end:body]
-            head = sender.head if raw == sender.raw else self._heads.get(raw) or self._read(raw)
+            if sender.raw and data.startswith(sender.raw, end):
+                head: _Head | None = sender.head
+                body = end + len(sender.raw)
+            else:
+                body = data.find(b"\r\n\r\n", end) + 4
+                if body == 3:
+                    verdict = self._beginning(data[end:])
+                    # To look again at every byte would cost the square of them.
+                    return Taken(count, end, verdict, 2 * (size - end))
+                raw = data[end:body]
+                head = self._heads.get(raw) or self._read(raw)
             if head is None:
                 return Taken(count, end, Verdict.OTHER)
             stop = body + head.length
@@ -205,8 +209,9 @@ class FastLane:
                 return Taken(count, end, Verdict.TURN)
             if not self._beat(head, data[body:stop], sender.may_beat):
                 return Taken(count, end, Verdict.OTHER)
-            if head.authorization is not None and len(raw) <= _LONGEST_SECRET:
-                sender.raw, sender.head = raw, head
+            secret = head.authorization is not None and head is not sender.head
+            if secret and body - end <= _LONGEST_SECRET:
+                sender.raw, sender.head = data[end:body], head
             count += 1
             end = stop
             if head.last:
