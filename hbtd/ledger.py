@@ -239,7 +239,7 @@ class Ledger:
                 return
         if self._store.shared:
             # Others take who is written late to be silent for that long.
-            longest = self._params.current.warntime / 4
+            longest = self._params.current.warntime / 3
             self._resting_until = began + min(len(waiting) / _PACE, longest)
 
     async def _checkpoint_some(self, xnames: Sequence[str]) -> bool:
