@@ -77,7 +77,7 @@ class Ledger:
         self._forgotten_in_hand: set[str] = set()
         # Who is still to be dropped from the store.
         self._forgotten: set[str] = set()
-        self._checkpointing = periodic(clock, self._checkpoint)
+        self._checkpointing = periodic(clock, lambda: self._checkpoint(store.gather))
         self._resting_until = 0.0
         self._open = False
         self._complained = False
@@ -138,7 +138,7 @@ class Ledger:
             await self._committing
         if checkpointing:
             self._resting_until = 0.0
-            await self._checkpoint()
+            await self._checkpoint(0.0)
 
     def ready(self) -> bool:
         """Tell whether the store can be used, or could a moment ago.
@@ -218,8 +218,11 @@ class Ledger:
         else:
             self._forgotten.discard(xname)
 
-    async def _checkpoint(self) -> None:
-        """Store the records of who was heard since the last time."""
+    async def _checkpoint(self, within: float) -> None:
+        """Store the records of who was heard since the last time.
+
+        Spread over so many seconds: a store's thread may well be on the reactor's processor.
+        """
         if not self.ready():
             self._complain(StoreUnusable(self._store.health()))
         # Who has come back since is stored anew, which is as good.
@@ -231,11 +234,14 @@ class Ledger:
             return
         self._tracker.changed = self._news()
         waiting = list(self._tracker.changed)
-        most = max(len(waiting), 1)  # also none: a file then learns what time it is
-        # A store of our own writes to the disk once for all.
-        portion = _PORTION if self._store.shared else most
-        for start in range(0, most, portion):
-            if not await self._checkpoint_some(waiting[start : start + portion]):
+        # Also none: a file then learns what time it is.
+        for start in range(0, max(len(waiting), 1), _PORTION):
+            if start and within:
+                due = began + within * start / len(waiting)
+                await deferLater(self._clock, max(due - self._clock.seconds(), 0.0))
+                if not self._checkpointing.running:
+                    return
+            if not await self._checkpoint_some(waiting[start : start + _PORTION]):
                 return
         if self._store.shared:
             # Others take who is written late to be silent for that long.

@@ -4,6 +4,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from itertools import chain
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -38,6 +39,19 @@ _SCHEMA: Final = (
         timestamp TEXT NOT NULL, delivered INTEGER NOT NULL
     )""",
 )
+
+
+_ROWS = 100
+"""Records that are written by one statement.
+
+Between two, SQLite asks for the interpreter, and the reactor has to wait: for each record, that
+would slow everything down.
+"""
+
+_REPLACE = (
+    "REPLACE INTO record (component, last_heard, timestamp, status, warned) VALUES (?, ?, ?, ?, ?)"
+)
+_REPLACE_MANY = _REPLACE + ", (?, ?, ?, ?, ?)" * (_ROWS - 1)
 
 
 class StoreDamaged(Exception):
@@ -300,8 +314,8 @@ def _prepare(cursor: Any, sound: bool) -> float:
 
 
 def _write(cursor: Any, now: float, records: Sequence[Record]) -> None:
-    cursor.executemany(
-        "REPLACE INTO record (component, last_heard, timestamp, status, warned)"
-        " VALUES (?, ?, ?, ?, ?)",
-        ((r.component, now - r.age, r.timestamp, r.status, r.warned) for r in records),
-    )
+    rows = [(r.component, now - r.age, r.timestamp, r.status, r.warned) for r in records]
+    left = len(rows) % _ROWS
+    for start in range(0, len(rows) - left, _ROWS):
+        cursor.execute(_REPLACE_MANY, list(chain.from_iterable(rows[start : start + _ROWS])))
+    cursor.executemany(_REPLACE, rows[len(rows) - left :])
