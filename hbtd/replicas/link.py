@@ -256,12 +256,10 @@ class Link(Service):
     def _fall(self) -> None:
         self._up = False
         self._gap = True
-        self._deafen()
-
-    def _deafen(self) -> None:
         self._deaf_since(self._heard)
 
     def _deaf_since(self, moment: Moment) -> None:
+        """Have no time count from then on, until we hear again."""
         # Not the time that has passed: what was not counted is not to be made up for.
         self._observed.deafen(self._observed.now() - moment.observed)
 
@@ -293,7 +291,7 @@ class Link(Service):
     def _check(self) -> None:
         """Have the observed clock count only while we hear of all the others."""
         if self._up and not self.up:
-            self._deafen()
+            self._deaf_since(self._heard)
         if not self.up:
             return
         now = self._moment()
