@@ -22,13 +22,16 @@ def main() -> None:
     rates: dict[str, dict[str, float]] = {}
 
     def over_http() -> list[Row]:
-        rows, found = http.measure(1 if quick else 5, 1 if quick else 3)
+        rows, found = http.measure(
+            http.Rounds(1, 1) if quick else http.Rounds(8, 2),
+            http.Rounds(1, 1) if quick else http.Rounds(3, 10),
+        )
         rates.update(found)
         return rows
 
     parts: list[tuple[str, Callable[[], list[Row]]]] = [
         ("heartbeats over HTTP", over_http),
-        ("credentials of nodes", lambda: access.measure(1 if quick else 5, 1 if quick else 3)),
+        ("credentials of nodes", lambda: access.measure(1, 3 if quick else 15)),
         ("crowds of connections", lambda: crowds.measure(1_000 if quick else 10_000, 1_000)),
         ("the tracker", lambda: tracking.measure(100_000 if quick else 1_000_000)),
         ("replicas", lambda: replicas.measure(2 if quick else 5, 3 if quick else 5)),

@@ -20,11 +20,8 @@ from benchmarks.running import LOAD_CORE, fake_hsm, hbtd, nginx, on_core
 from benchmarks.table import Row
 from hbtd.tls import ephemeral_identity
 
-_LONGER = 3
-"""How many times as long latency is measured as rates are.
-
-Or p99 would be about the beginning, when 1,000 connections are made: it is in what wrk counts.
-"""
+_SHARE = 0.8
+"""At which part of the highest rate latency is measured."""
 
 _HERE = Path(__file__).parent
 PLAIN = ("--listen=tcp:0:interface=127.0.0.1:backlog=1024",)
@@ -48,6 +45,13 @@ class Sample(NamedTuple):
 Load = Callable[[str, int], Sample]
 
 
+class Rounds(NamedTuple):
+    """How often something is measured, in turn with what it is compared with, and how long."""
+
+    number: int
+    seconds: int
+
+
 class Case(NamedTuple):
     """One kind of load, and what is aimed at."""
 
@@ -60,8 +64,13 @@ class Case(NamedTuple):
     """How much of nginx's rate hbtd is to reach."""
 
 
-def measure(seconds: int, rounds: int) -> tuple[list[Row], dict[str, dict[str, float]]]:
-    """Measure all cases; gives rows for the table, and rates by case and server for the plot."""
+def measure(short: Rounds, long: Rounds) -> tuple[list[Row], dict[str, dict[str, float]]]:
+    """Measure all cases; gives rows for the table, and rates by case and server for the plot.
+
+    Rates on few connections are compared in `short` rounds: what else the machine does changes
+    within seconds, and so hits all alike. What wrk counts includes the beginning, when connections
+    are made, so that 1,000 of them, and p99, need `long` ones.
+    """
     missing = [tool for tool in ("wrk", "hey", "nginx") if shutil.which(tool) is None]
     rows = [
         Row(f"{tool} is missing", f"not measured; on Debian: apt install {tool}")
@@ -73,13 +82,13 @@ def measure(seconds: int, rounds: int) -> tuple[list[Row], dict[str, dict[str, f
     rates: dict[str, dict[str, float]] = {}
     with _servers(with_nginx="nginx" not in missing) as servers:
         for case in cases:
-            samples = _measure(case, servers, seconds, rounds)
+            samples = _measure(case, servers, long if case.load is _many else short)
             medians = {name: median(s.rate for s in each) for name, each in samples.items()}
             rates[case.name] = medians
             p99 = median(sample.p99 for sample in samples["fast lane"])
             rows += _rows(case, medians, p99)
         plain, tls = servers["fast lane"]
-        rows += _mixed(plain, seconds, rounds)
+        rows += _mixed(plain, short)
         for kind, url, connections in (
             ("plain", plain, 64),
             ("plain", plain, 1000),
@@ -87,17 +96,17 @@ def measure(seconds: int, rounds: int) -> tuple[list[Row], dict[str, dict[str, f
             ("TLS", tls, 1000),
         ):
             name = f"{kind} keep-alive, {connections:,} connections"
-            rows.append(_steady(name, url, connections, seconds, rounds))
+            rows.append(_steady(name, url, connections, long))
     return rows, rates
 
 
 def _measure(
-    case: Case, servers: dict[str, tuple[str, str]], seconds: int, rounds: int
+    case: Case, servers: dict[str, tuple[str, str]], rounds: Rounds
 ) -> dict[str, list[Sample]]:
     samples: dict[str, list[Sample]] = {name: [] for name in servers}
-    for _ in range(rounds):
+    for _ in range(rounds.number):
         for name, urls in servers.items():
-            samples[name].append(case.load(urls[case.tls], seconds))
+            samples[name].append(case.load(urls[case.tls], rounds.seconds))
     return samples
 
 
@@ -113,26 +122,32 @@ def _rows(case: Case, medians: dict[str, float], p99: float) -> Iterator[Row]:
         yield Row(f"{case.name}: hbtd / nginx ({nginx:,.0f})", f"{fast / nginx:.2f}", target)
 
 
-def _mixed(url: str, seconds: int, rounds: int) -> Iterator[Row]:
+def _mixed(url: str, rounds: Rounds) -> Iterator[Row]:
     """Compare heartbeats alone with one request in a hundred being something else."""
     alone, mixed = [], []
-    for _ in range(rounds):
-        alone.append(_wrk(url, seconds, 64).rate)
-        mixed.append(_wrk(url, seconds, 64, "mixed.lua").rate)
+    for _ in range(rounds.number):
+        alone.append(_wrk(url, rounds.seconds, 64).rate)
+        mixed.append(_wrk(url, rounds.seconds, 64, "mixed.lua").rate)
     ratio = median(mixed) / median(alone)
     yield Row("1 in 100 is no heartbeat: rate / that without", f"{ratio:.2f}", ">= 0.8")
 
 
-def _steady(name: str, url: str, connections: int, seconds: int, rounds: int) -> Row:
+def _steady(name: str, url: str, connections: int, rounds: Rounds) -> Row:
     """Measure the latency at four fifths of the highest rate."""
-    longer = _LONGER * seconds
+
+    def play(pause: float) -> Sample:
+        return _wrk(url, rounds.seconds, connections, "steady.lua", f"{pause:.4f}")
+
     # Just before, for the machine is not the same all the time.
-    highest = _wrk(url, longer, connections).rate
-    wanted = connections / (0.8 * highest) * 1000  # milliseconds between two on a connection
-    # How long the pauses have to be; by half, or a moment's hiccup would be made up for.
-    found = connections / _wrk(url, longer, connections, "steady.lua", f"{wanted:.4f}").rate * 1000
-    pause = max(wanted + (wanted - found) / 2, 0.0)
-    samples = [_wrk(url, longer, connections, "steady.lua", f"{pause:.4f}") for _ in range(rounds)]
+    highest = _wrk(url, rounds.seconds, connections).rate
+    wanted = connections / (_SHARE * highest) * 1000  # milliseconds between two on a connection
+    pause = wanted
+    for _ in range(2):
+        # How long the pauses have to be; not by all of it, or a moment's hiccup would be made up
+        # for.
+        found = connections / play(pause).rate * 1000
+        pause = max(pause + 0.7 * (wanted - found), 0.0)
+    samples = [play(pause) for _ in range(rounds.number)]
     share = median(sample.rate for sample in samples) / highest
     p99 = median(sample.p99 for sample in samples)
     return Row(f"{name}, at {share:.0%} of that rate: p99", f"{p99:.1f} ms", "< 10 ms")

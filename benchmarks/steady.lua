@@ -14,5 +14,6 @@ end
 
 function delay()
   -- Spread out, or all connections would soon send in the same instants.
-  return math.random(0, math.floor(2 * pause + 0.5))
+  -- wrk takes whole milliseconds; what is left of one counts as often as it is large.
+  return math.floor(2 * pause * math.random() + math.random())
 end

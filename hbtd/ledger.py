@@ -35,11 +35,11 @@ These take few milliseconds; in a store that replicas share, they are four trans
 """
 
 _PACE = 3000
-"""Records that we write in a second to a store that replicas share, where no more need be.
+"""Records that we write in a second, where no more need be.
 
 Who beats more often than that allows is written less often, for it says the same, but not so
-seldom that it may seem silent. This leaves the processor to heartbeats: a record costs hbtd more
-than those, and etcd several times that.
+seldom that it may seem silent to other replicas. This leaves the processor to heartbeats: a record
+costs as much as one, and with etcd several times that.
 """
 
 
@@ -243,10 +243,9 @@ class Ledger:
                     return
             if not await self._checkpoint_some(waiting[start : start + _PORTION]):
                 return
-        if self._store.shared:
-            # Others take who is written late to be silent for that long.
-            longest = self._params.current.warntime / 3
-            self._resting_until = began + min(len(waiting) / _PACE, longest)
+        # Other replicas take somebody who is written late to be silent for that long.
+        longest = self._params.current.warntime / 3
+        self._resting_until = began + min(len(waiting) / _PACE, longest)
 
     async def _checkpoint_some(self, xnames: Sequence[str]) -> bool:
         """Store the records of these, as far as that is to be done now; tells whether it worked."""

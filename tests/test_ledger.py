@@ -121,6 +121,15 @@ class SharedTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """Of more no record waits for more than a third of the time until a warning."""
+        self.check_many()
+
+    def test_many_alone(self) -> None:
+        """That is the same where nobody else uses the store."""
+        self.store.shared = False
+        self.check_many()
+
+    def check_many(self) -> None:
+        """See how often the record of one of many is written."""
         names = node_names(20_000)
         self.beat(names, 12.0)
         times = [at for at, some in self.store.written if names[0] in some]
