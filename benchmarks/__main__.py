@@ -23,8 +23,8 @@ def main() -> None:
 
     def over_http() -> list[Row]:
         rows, found = http.measure(
-            http.Rounds(1, 1) if quick else http.Rounds(8, 2),
-            http.Rounds(1, 1) if quick else http.Rounds(3, 10),
+            http.Rounds(3, 1) if quick else http.Rounds(8, 2),
+            None if quick else http.Rounds(3, 10),
         )
         rates.update(found)
         return rows

@@ -64,12 +64,12 @@ class Case(NamedTuple):
     """How much of nginx's rate hbtd is to reach."""
 
 
-def measure(short: Rounds, long: Rounds) -> tuple[list[Row], dict[str, dict[str, float]]]:
+def measure(short: Rounds, long: Rounds | None) -> tuple[list[Row], dict[str, dict[str, float]]]:
     """Measure all cases; gives rows for the table, and rates by case and server for the plot.
 
     Rates on few connections are compared in `short` rounds: what else the machine does changes
     within seconds, and so hits all alike. What wrk counts includes the beginning, when connections
-    are made, so that 1,000 of them, and p99, need `long` ones.
+    are made, so that 1,000 of them, and latency, need `long` ones; without these they are left out.
     """
     missing = [tool for tool in ("wrk", "hey", "nginx") if shutil.which(tool) is None]
     rows = [
@@ -82,21 +82,21 @@ def measure(short: Rounds, long: Rounds) -> tuple[list[Row], dict[str, dict[str,
     rates: dict[str, dict[str, float]] = {}
     with _servers(with_nginx="nginx" not in missing) as servers:
         for case in cases:
-            samples = _measure(case, servers, long if case.load is _many else short)
+            rounds = long if case.load is _many else short
+            if rounds is None:
+                continue
+            samples = _measure(case, servers, rounds)
             medians = {name: median(s.rate for s in each) for name, each in samples.items()}
             rates[case.name] = medians
             p99 = median(sample.p99 for sample in samples["fast lane"])
             rows += _rows(case, medians, p99)
         plain, tls = servers["fast lane"]
         rows += _mixed(plain, short)
-        for kind, url, connections in (
-            ("plain", plain, 64),
-            ("plain", plain, 1000),
-            ("TLS", tls, 64),
-            ("TLS", tls, 1000),
-        ):
-            name = f"{kind} keep-alive, {connections:,} connections"
-            rows.append(_steady(name, url, connections, long))
+        if long is not None:
+            for kind, url in (("plain", plain), ("TLS", tls)):
+                for connections in (64, 1000):
+                    name = f"{kind} keep-alive, {connections:,} connections"
+                    rows.append(_steady(name, url, connections, long))
     return rows, rates
 
 

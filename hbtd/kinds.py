@@ -136,9 +136,13 @@ TELEMETRY = Kind(
     "host:port:topic, with a port from 1 to 65535 and a topic of letters, digits, '.', '_' and '-'",
     complaint="with invalid format",
 )
-HTTP_URL = Kind(_http_url, "an http:// or https:// base URL")
+HTTP_URL = Kind(
+    _http_url, "an http:// or https:// base URL, without credentials, query and fragment"
+)
 KV_URL = Kind(
-    _kv_url, "mem:, sqlite:PATH, or http:// or https:// base URLs of etcd, separated by commas"
+    _kv_url,
+    "mem:, sqlite:PATH, or http:// or https:// base URLs of etcd, without credentials, separated by"
+    " commas",
 )
 OPERATOR_ACCESS = Kind(
     _operator_access,

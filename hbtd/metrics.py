@@ -66,7 +66,7 @@ class Metrics(Collector):
             "hsm_set_aside", "Components HSM refuses to hear of.", notifier.set_aside_count
         )
         yield _counter("hsm_delivered", "Judgements HSM has heard.", notifier.delivered_count)
-        yield _counter("hsm_refused", "Judgements HSM refused to hear.", notifier.refused_count)
+        yield _counter("hsm_refused", "Times HSM refused a component.", notifier.refused_count)
         yield _counter(
             "hsm_failed", "PATCHes that failed for HSM's reasons.", notifier.failed_count
         )
@@ -75,7 +75,7 @@ class Metrics(Collector):
             "kafka_pending", "Messages that Kafka has yet to take.", publisher.pending_count
         )
         yield _counter("kafka_published", "Messages Kafka has taken.", publisher.published_count)
-        yield _counter("kafka_dropped", "Messages lost for lack of room.", publisher.dropped_count)
+        yield _counter("kafka_dropped", "Messages that were dropped.", publisher.dropped_count)
         refusals = CounterMetricFamily(
             "hbtd_refused", "Requests and connections refused.", labels=["reason"]
         )

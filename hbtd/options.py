@@ -4,6 +4,7 @@ The environment is read first, the command line wins. Spelling follows the field
 `--name=value`, `--name value` and `-name=value` are one, `--nosm` may stand alone.
 """
 
+import re
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,11 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value) or "none"
+
+
+def _without_password(text: str) -> str:
+    """Leave out the password that somebody may have written into a URL."""
+    return re.sub("(//[^/@:]*):.*@", r"\1:...@", text)
 
 
 class HbtdOptions(Options):
@@ -74,8 +80,10 @@ class HbtdOptions(Options):
             try:
                 given[parameter.name] = parameter.kind.parse(text)
             except ValueError:
-                allowed = parameter.kind.allowed
-                raise UsageError(f"{name}={text!r} can't be used: it must be {allowed}") from None
+                raise UsageError(
+                    f"{name}={_without_password(text)!r} can't be used: it must be"
+                    f" {parameter.kind.allowed}"
+                ) from None
         params = Params(**given)
         if not params.kv_url:
             params = Params(**{**given, _KV_URL: self._etcd_url()})

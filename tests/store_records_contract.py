@@ -110,6 +110,15 @@ class RecordsContract(StoreFixture):
         await store.checkpoint([record("x1", 0.0)])
         await self.assertRecords(store, [record("x1", 0.0), record("x2")])
 
+    async def test_in_no_cabinet(self):
+        """Components that sit in no cabinet have records like all others."""
+        store = await self.opened()
+        records = [record(name) for name in ("all", "all_svc", "d1w2", "p3.4", "s0", "sms5")]
+        await store.checkpoint([*records, record("x1d1")])
+        await self.assertRecords(store, [*records, record("x1d1")])
+        await store.clear_records()
+        await self.assertRecords(store, [])
+
     async def test_clear_records(self):
         """Records can be dropped all at once; judgements stay, delivered or not."""
         store = await self.opened()

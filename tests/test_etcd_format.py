@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from hbtd import xnames
 from hbtd.params import Params, adopted
 from hbtd.store.etcd_format import (
     EVERYTHING,
@@ -179,12 +180,19 @@ class KeyTests(SynchronousTestCase):
     def test_ranges(self):
         """All that replicas have to hear of is in the one range that they watch."""
         start, end = EVERYTHING
-        for key in (PARAMS, LOCK, LIFE + b"1", JUDGEMENT, REQUEST, PRESENCE, b"x0", b"x9999c7s1"):
+        for key in (PARAMS, LOCK, LIFE + b"1", JUDGEMENT, REQUEST, PRESENCE, b"x0", b"x9", b"all"):
             self.assertTrue(start <= key < end, key)
         self.assertFalse(start <= HEALTH[0] < end)
 
     def test_records(self):
-        """Records are those from x0 to xz."""
+        """Records are those from x0 to xz, and those of what sits in no cabinet."""
         self.assertTrue(is_record(b"x0") and is_record(b"x1000c0s0b0n0"))
-        for key in (b"params", JUDGEMENT + b"x0", b"xz", b"x", b"X0", b"y0"):
+        for key in (b"params", JUDGEMENT + b"x0", LOCK, LIFE + b"1", b"xz", b"x", b"X0", b"y0"):
             self.assertFalse(is_record(key), key)
+
+    def test_records_of_all(self):
+        """Whatever may have a heartbeat has its record where replicas look."""
+        for name in ("all", "all_comp", "all_svc", "p1.2", "s0", "sms9", "d7", "d7w1", "x1d1"):
+            self.assertEqual(xnames.parse(name), name)
+            self.assertTrue(is_record(name.encode()), name)
+            self.assertTrue(EVERYTHING[0] <= name.encode() < EVERYTHING[1], name)

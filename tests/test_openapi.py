@@ -193,6 +193,7 @@ class AnswerTests(APITestCase):
             ("NoRoom", beat, bearer(Issuer().token(XNAME))),
             ("OperatorUnknown", patch, {}),
             ("NotOperator", patch, neighbour),
+            ("NotYours", ("DELETE", f"/hmi/v1/heartbeat/{XNAME}", b""), neighbour),
         ):
             self.begin(
                 node_access=f"jwt:{jwks}",

@@ -287,6 +287,14 @@ class RefusalTests(OptionsTestCase):
         ]:
             self.assertIn(words, self.refusal(MEMORY, argument))
 
+    def test_credentials(self):
+        """Credentials in a URL are refused, and a password is not shown."""
+        for argument in ("--sm_url=https://me:hunter2@hsm/v2", "--sm_url=http://me:hu/nter2@hsm"):
+            words = self.refusal(MEMORY, argument)
+            self.assertIn("//me:...@hsm", words)
+            self.assertIn("without credentials", words)
+            self.assertNotIn("hu", words.replace("http", ""))
+
     def test_value_as_written(self):
         """A refused value is shown as it was written, also when it begins with a dash."""
         for value in ("-1", "-15", "--15", "-0x10", "-nosm"):

@@ -288,6 +288,15 @@ class WorkTests(ReplicasTestCase):
         await self.is_told(A, STARTED, WARNED, RESTARTED, WARNED, DIED, STARTED)
         self.assertTrue(follower.service.monitor.judged.total() == 0)
 
+    async def test_in_no_cabinet(self):
+        """Replicas share what they hear of components that sit in no cabinet, too."""
+        leader, follower = await self.replicas(2, **HASTY)
+        for name in ("all", "d1w2", "p3", "s0", "sms5"):
+            await follower.beat(name)
+            await until(lambda name=name: leader.service.monitor.heartbeating([name]) == [True])
+            await self.is_told(name, STARTED, WARNED, DIED)
+            await until(lambda name=name: follower.service.monitor.heartbeating([name]) == [False])
+
     async def test_changing_replicas(self):
         """Who beats on another replica each time is never warned about."""
         replicas = await self.replicas(3)

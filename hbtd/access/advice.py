@@ -17,8 +17,8 @@ def advice(params: Params) -> list[str]:
     elif operators.loopback and plain:
         said.append(
             "Without TLS of its own hbtd may stand behind a gateway. If that is on this host, and"
-            " does not send Forwarded, X-Forwarded-For or Via, all who come through it are"
-            " operators: see --operator_access."
+            " sends neither Forwarded, Via nor one of the X-Forwarded fields, all who come through"
+            " it are operators: see --operator_access."
         )
     if overheard and (operators.token_path or nodes.jwks):
         said.append("Without TLS of hbtd's own, tokens can be read on their way here.")

@@ -334,7 +334,7 @@ class EtcdStore:
         """Drop all records."""
 
         async def work() -> None:
-            await self._write([Step([Delete(*RECORDS)])])
+            await self._write([Step([Delete(*each) for each in RECORDS])])
 
         return self._doing(self._in_turn(work))
 
@@ -343,9 +343,10 @@ class EtcdStore:
 
         async def work() -> list[Record]:
             found: list[Record] = []
-            async for page in self._client.pages(*RECORDS):
-                records = (self.read_record(item.key, item.value) for item in page.items)
-                found += [record for record in records if record is not None]
+            for start, end in RECORDS:
+                async for page in self._client.pages(start, end):
+                    records = (self.read_record(item.key, item.value) for item in page.items)
+                    found += [record for record in records if record is not None]
             return found
 
         return self._doing(self._in_turn(work))

@@ -15,10 +15,20 @@ from hbtd.jsonfields import pick
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 
-RECORDS = (b"x0", b"xz")
-"""The range of the components' records, each under its xname."""
+RECORDS = (
+    (b"x0", b"xz"),
+    (b"all", b"alm"),
+    (b"d0", b"d:"),
+    (b"p0", b"p:"),
+    (b"s0", b"s:"),
+    (b"sms0", b"sms:"),
+)
+"""The ranges of the components' records, each under its xname.
 
-EVERYTHING = (b"hbtd/", b"xz")
+In the first is whatever sits in a cabinet; the field's replicas judge those alone.
+"""
+
+EVERYTHING = (b"all", b"xz")
 """The range that has all of the below but the health key, and the records."""
 
 PARAMS = b"params"
@@ -151,5 +161,5 @@ def _component(key: bytes) -> str:
 
 
 def is_record(key: bytes) -> bool:
-    """Tell whether a key is in the range of the records."""
-    return RECORDS[0] <= key < RECORDS[1]
+    """Tell whether a key is in one of the ranges of the records."""
+    return any(start <= key < end for start, end in RECORDS)
