@@ -261,6 +261,19 @@ class UnreadTests(LimitsTestCase):
                 pieces.append(piece)
             self.assertEqual(len(parse_responses(b"".join(pieces))), count)
 
+    def test_no_more_is_read(self) -> None:
+        """Of who sends on and on, and reads nothing, no more is read soon, and later all of it is."""
+        for request in (DOCUMENT, DOCUMENT + BEAT, GET, BEAT):
+            self.setUp()
+            sent = 0
+            while self.transport.producerState == "producing":
+                self.connection.send(request * 20)
+                sent += len(request) * 20
+                self.assertLess(sent, 2**20)
+            while self.read_some():
+                pass
+            self.assertEqual(self.transport.producerState, "producing")
+
     def test_cut_off(self) -> None:
         """Who does not read for as long as one may be idle is cut off, and counted."""
         for ask in (self.ask_much, lambda: self.connection.send(DOCUMENT * 100)):

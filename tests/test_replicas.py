@@ -38,9 +38,14 @@ def has_warntime(expected: int, hbtd: Hbtd) -> bool:
     return warntime(hbtd) == expected
 
 
-def beats(hbtd: Hbtd) -> bool:
-    """Tell whether A is beating, as a replica sees it."""
-    return hbtd.service.monitor.heartbeating([A]) == [True]
+def beats(hbtd: Hbtd, name: str = A) -> bool:
+    """Tell whether a component is beating, as a replica sees it."""
+    return hbtd.service.monitor.heartbeating([name]) == [True]
+
+
+def is_silent(hbtd: Hbtd, name: str) -> bool:
+    """Tell whether a component is not beating, as a replica sees it."""
+    return not beats(hbtd, name)
 
 
 class ParamsTests(ReplicasTestCase):
@@ -293,9 +298,9 @@ class WorkTests(ReplicasTestCase):
         leader, follower = await self.replicas(2, **HASTY)
         for name in ("all", "d1w2", "p3", "s0", "sms5"):
             await follower.beat(name)
-            await until(lambda name=name: leader.service.monitor.heartbeating([name]) == [True])
+            await until(partial(beats, leader, name))
             await self.is_told(name, STARTED, WARNED, DIED)
-            await until(lambda name=name: follower.service.monitor.heartbeating([name]) == [False])
+            await until(partial(is_silent, follower, name))
 
     async def test_changing_replicas(self):
         """Who beats on another replica each time is never warned about."""

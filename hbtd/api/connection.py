@@ -326,6 +326,8 @@ class _Channel(StrictChannel):
     def pauseProducing(self) -> None:
         self._connection.client_behind()
         super().pauseProducing()
+        # While a request is in hand twisted.web takes in more, without bound.
+        self.transport.pauseProducing()  # type: ignore[union-attr]  # it is there
 
     def resumeProducing(self) -> None:
         super().resumeProducing()
