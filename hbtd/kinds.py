@@ -92,10 +92,14 @@ def _http_url(text: str) -> str:
 
 
 def _kv_url(text: str) -> str:
-    if text not in ("", "mem:") and not re.match("sqlite:.", text):
-        for url in text.split(","):
-            _http_url(url)
-    return _text(text)
+    if text in ("", "mem:") or re.match("sqlite:.", text):
+        return _text(text)
+    urls = []
+    for url in text.split(","):
+        # A scheme counts in any case (RFC 3986 3.1): in one, whoever looks finds it.
+        scheme, _, rest = _http_url(url).partition(":")
+        urls.append(f"{scheme.lower()}:{rest}")
+    return ",".join(urls)
 
 
 def _log_format(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NoReturn
 from twisted.python.usage import Options, UsageError
 
 from hbtd import __version__
-from hbtd.kinds import SWITCH, SWITCH_WORDS
+from hbtd.kinds import HTTP_URL, SWITCH, SWITCH_WORDS
 from hbtd.logs import escaped
 from hbtd.params import PARAMETERS, Params
 
@@ -105,7 +105,13 @@ class HbtdOptions(Options):
                 f"--{_KV_URL} is empty, and ETCD_HOST and ETCD_PORT don't say where etcd is;"
                 " sqlite:PATH and mem: need neither"
             )
-        return f"http://{host}:{port}"
+        try:
+            return HTTP_URL.parse(f"http://{host}:{port}")
+        except ValueError:
+            raise UsageError(
+                f"ETCD_HOST={host!r}, ETCD_PORT={port!r} can't be used: they must be a host and a"
+                f" port, as --{_KV_URL} is empty"
+            ) from None
 
 
 def _check_access(params: Params) -> None:

@@ -355,8 +355,9 @@ def _make_store(
     """Make the store that a `kv_url` names; it has been checked."""
     if etcd is not None:
         return EtcdStore(etcd, time.time)
-    kind, _, path = kv_url.partition(":")
-    return SqliteStore(path, reactor, observed.now) if kind == "sqlite" else MemoryStore()
+    if kv_url == "mem:":
+        return MemoryStore()
+    return SqliteStore(kv_url.removeprefix("sqlite:"), reactor, observed.now)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ SAMPLES: dict[str, dict[str, object]] = {
         "mem:": "mem:",
         "sqlite:/var/lib/hbtd.sqlite": "sqlite:/var/lib/hbtd.sqlite",
         "http://a:2379,https://[::1]:2379": "http://a:2379,https://[::1]:2379",
+        "HTTP://A:2379,Https://b": "http://A:2379,https://b",
     },
     "interval": {"1": 1, "4294967295": 2**32 - 1},
     "sm_url": {"https://localhost:27999/hsm/smd/v1": "https://localhost:27999/hsm/smd/v1"},
@@ -239,6 +240,13 @@ class EnvironmentTests(OptionsTestCase):
         for environ in ({}, {"ETCD_HOST": "e"}, {"ETCD_PORT": "1"}):
             words = self.refusal("--kv_url=", **environ)
             for word in ("--kv_url", "ETCD_HOST", "ETCD_PORT", "mem:"):
+                self.assertIn(word, words)
+
+    def test_strange_etcd_variables(self):
+        """What can't be a host and a port is refused, such as what Kubernetes sets by itself."""
+        for host, port in (("e", "tcp://10.0.0.1:2379"), ("e", "0"), ("e e", "1"), ("me@e", "1")):
+            words = self.refusal("--kv_url=", ETCD_HOST=host, ETCD_PORT=port)
+            for word in (f"ETCD_HOST={host!r}", f"ETCD_PORT={port!r}", "--kv_url"):
                 self.assertIn(word, words)
 
     def kv_url(self, *arguments: str) -> str:

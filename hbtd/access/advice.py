@@ -7,8 +7,9 @@ from hbtd.params import Params
 def advice(params: Params) -> list[str]:
     """Give a sentence for each thing about access that an operator should have decided on."""
     operators, nodes = params.operator_ways, params.node_ways
-    plain = not params.listen.startswith("ssl:") if params.listen else not params.tls
-    overheard = plain and not params.listen.startswith("unix:")
+    kind = params.listen.replace("\\", "").partition(":")[0].lower()
+    plain = kind != "ssl" if kind else not params.tls
+    overheard = plain and kind != "unix"
     said = []
     if operators.anyone:
         said.append(
@@ -22,7 +23,7 @@ def advice(params: Params) -> list[str]:
         )
     if overheard and (operators.token_path or nodes.jwks):
         said.append("Without TLS of hbtd's own, tokens can be read on their way here.")
-    if nodes.jwks_url.startswith("http:"):
+    if nodes.jwks_url.lower().startswith("http:"):
         said.append("The keys of nodes' tokens are fetched by http: on the way they can be forged.")
     for name in ("sm_ca", "kv_ca", "jwt_ca"):
         if getattr(params, name) == "insecure":
