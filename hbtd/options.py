@@ -106,7 +106,7 @@ class HbtdOptions(Options):
                 " sqlite:PATH and mem: need neither"
             )
         try:
-            return HTTP_URL.parse(f"http://{host}:{port}")
+            return str(HTTP_URL.parse(f"http://{host}:{port}"))
         except ValueError:
             raise UsageError(
                 f"ETCD_HOST={host!r}, ETCD_PORT={port!r} can't be used: they must be a host and a"

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
+from typing import Any
 
+from cryptography.x509 import Certificate
 from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
@@ -13,7 +14,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from hbtd.periodic import periodic
-from hbtd.tls import Identity, TLSUnusable, load_identity, server_options
+from hbtd.tls import Identity, TLSUnusable, load_authorities, load_identity, server_options
 from hbtd.watching import Watched
 
 NOTICES = (30, 7, 1, 0)
@@ -23,17 +24,6 @@ _PERIOD = 600.0
 """Seconds between two looks at how long a certificate is still good."""
 
 
-class Served:
-    """A certificate, with all that connections are made of."""
-
-    def __init__(self, identity: Identity, client_ca_path: str) -> None:
-        """Make it; raises `TLSUnusable`."""
-        self.identity = identity
-        self.context = server_options(identity, client_ca_path).getContext()
-        self.authorities = Path(client_ca_path).read_bytes() if client_ca_path else b""
-        """Whose signatures under clients' certificates count, as the file has them."""
-
-
 @implementer(IOpenSSLServerConnectionCreator)
 class ServedCertificate:
     """Makes connections, each with the certificate that is served when it comes in.
@@ -41,51 +31,64 @@ class ServedCertificate:
     Connections that are there already go on with theirs.
     """
 
-    def __init__(self, served: Served, watched: Watched[Served] | None = None) -> None:
-        self._served = served
-        self.watched = watched
-        """The files that it comes from, if it does."""
+    def __init__(
+        self,
+        identity: Identity | Watched[Identity],
+        authorities: Watched[list[Certificate]] | None = None,
+    ) -> None:
+        """With `authorities`, clients may present certificates that these have signed."""
+        self._identity = identity
+        self._authorities = authorities
+        self.watched: list[Watched[Any]] = [
+            each for each in (identity, authorities) if isinstance(each, Watched)
+        ]
+        """The files that these come from, as far as they do."""
+        self._make_context()
+        for each in self.watched:
+            each.on_change(self._make_context)
 
     @property
     def identity(self) -> Identity:
         """The certificate that new connections get."""
-        return self._now.identity
+        return self._identity.current if isinstance(self._identity, Watched) else self._identity
 
     def on_new_authorities(self, listener: Callable[[], None]) -> None:
         """Have `listener` called whenever other authorities count for clients than before."""
-        if self.watched is None:
+        authorities = self._authorities
+        if authorities is None:
             return
-        counted = self._now.authorities
+        counted = authorities.current
 
         def look() -> None:
             nonlocal counted
-            before, counted = counted, self._now.authorities
+            before, counted = counted, authorities.current
             if counted != before:
                 listener()
 
-        self.watched.on_change(look)
-
-    @property
-    def _now(self) -> Served:
-        return self._served if self.watched is None else self.watched.current
+        authorities.on_change(look)
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make one connection."""
-        return SSL.Connection(self._now.context, None)
+        return SSL.Connection(self._context, None)
+
+    def _make_context(self) -> None:
+        authorities = self._authorities.current if self._authorities is not None else ()
+        self._context = server_options(self.identity, authorities).getContext()
 
 
 def serve_files(cert_path: str, key_path: str, client_ca_path: str = "") -> ServedCertificate:
     """Serve with a certificate and its key from files, which may change; raises `TLSUnusable`.
 
-    With a bundle of authorities, clients may present certificates that these have signed.
+    With a bundle of authorities, which may change, too, clients may present certificates that
+    these have signed.
     """
-
-    def load() -> Served:
-        return Served(load_identity(cert_path, key_path), client_ca_path)
-
-    paths = [path for path in (cert_path, key_path, client_ca_path) if path]
-    watched = Watched("The certificate and key", paths, load, TLSUnusable)
-    return ServedCertificate(watched.current, watched)
+    identity = Watched(
+        "The certificate and key",
+        [cert_path, key_path],
+        lambda: load_identity(cert_path, key_path),
+        TLSUnusable,
+    )
+    return ServedCertificate(identity, _watched_authorities(client_ca_path))
 
 
 def serve_identity(identity: Identity, client_ca_path: str = "") -> ServedCertificate:
@@ -93,14 +96,14 @@ def serve_identity(identity: Identity, client_ca_path: str = "") -> ServedCertif
 
     The bundle of authorities, if there is one, may change.
     """
+    return ServedCertificate(identity, _watched_authorities(client_ca_path))
 
-    def load() -> Served:
-        return Served(identity, client_ca_path)
 
-    if not client_ca_path:
-        return ServedCertificate(load())
-    watched = Watched("The authorities of clients", [client_ca_path], load, TLSUnusable)
-    return ServedCertificate(watched.current, watched)
+def _watched_authorities(path: str) -> Watched[list[Certificate]] | None:
+    if not path:
+        return None
+    what = "The authorities of clients"
+    return Watched(what, [path], lambda: load_authorities(path), TLSUnusable)
 
 
 def notice(expires: datetime, now: datetime, said: int | None) -> int | None:

@@ -183,7 +183,7 @@ class HbtdService(Service):
         self._connections = Connections(self._site, lane, reactor)
         if tls is not None:
             # Whom these no longer vouch for has to show who they are anew.
-            tls.on_new_authorities(self._connections.close_certified)
+            tls.on_new_authorities(self._connections.close_vouched_for)
         collectors.register(ConnectionMetrics(self._connections))
         self._listener: IProtocolFactory = (
             self._connections

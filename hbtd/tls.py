@@ -1,12 +1,13 @@
 """TLS: certificates to serve and to present, and whom to trust."""
 
 import socket
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -78,11 +79,15 @@ def load_identity(cert_path: str, key_path: str) -> Identity:
     chain = _load_certificates(cert_path)
     try:
         key = load_pem_private_key(_read(key_path), password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise TLSUnusable(f"{key_path} holds no unencrypted PEM key that can be used") from error
     if not isinstance(key, _SigningKey):
         raise TLSUnusable(f"{key_path} holds a key that is neither RSA, ECDSA nor EdDSA")
-    if key.public_key() != chain[0].public_key():
+    try:
+        certified = chain[0].public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise TLSUnusable(f"the certificate in {cert_path} has a key of no use") from error
+    if key.public_key() != certified:
         raise TLSUnusable(f"{key_path} is not the key of the certificate in {cert_path}")
     identity = Identity(chain, key)
     now = datetime.now(timezone.utc)
@@ -128,11 +133,24 @@ def ephemeral_identity() -> Identity:
     return Identity([certificate], key)
 
 
-def server_options(identity: Identity, client_ca_path: str = "") -> CertificateOptions:
+def load_authorities(path: str) -> list[x509.Certificate]:
+    """Read a PEM bundle of authorities; raises `TLSUnusable`."""
+    authorities = _load_certificates(path)
+    trusted = crypto.X509Store()
+    try:
+        for authority in authorities:
+            trusted.add_cert(crypto.X509.from_cryptography(authority))
+    except crypto.Error as error:
+        raise TLSUnusable(f"OpenSSL won't take the authorities in {path}: {error}") from error
+    return authorities
+
+
+def server_options(
+    identity: Identity, authorities: Sequence[x509.Certificate] = ()
+) -> CertificateOptions:
     """Make what TLS connections are served with: 1.2 or newer, forward secret.
 
-    With a bundle of authorities, clients may present certificates; one that none of these signed
-    is refused. Raises `TLSUnusable`.
+    With authorities, clients may present certificates; one that none of these signed is refused.
     """
     options = CertificateOptions(
         raiseMinimumTo=TLSVersion.TLSv1_2,
@@ -141,8 +159,7 @@ def server_options(identity: Identity, client_ca_path: str = "") -> CertificateO
         **identity.arguments(),
     )
     options.getContext()  # makes it, and fails if it can't be made
-    if client_ca_path:
-        authorities = _load_certificates(client_ca_path)
+    if authorities:
         context = options.getContext()
         trusted = context.get_cert_store()
         assert trusted is not None

@@ -66,7 +66,9 @@ class Watched(Generic[_T]):
         self._complained = False
         try:
             loaded = self._load()
-        except self._unusable as error:
+        except Exception as error:  # noqa: BLE001  # other files have to be looked at, too
+            if not isinstance(error, self._unusable):
+                self._log.failure("{what} could not be read.", what=self._what)
             self._fault = error
             if self._instead is not None:
                 self.current = self._instead

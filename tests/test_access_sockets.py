@@ -109,6 +109,16 @@ class CertificateTests(SocketsTestCase):
         with self.assertRaises(ResponseNeverReceived):
             await self.beats(hbtd, client, NODE)
 
+    async def test_handshake_goes_on(self) -> None:
+        """Who has connected by then, and shown no certificate yet, has to connect anew, too."""
+        hbtd = self.start(node_access="cert")
+        connection = socket.create_connection(("127.0.0.1", int(hbtd.url.rpartition(":")[2])))
+        self.addCleanup(connection.close)
+        await until(lambda: len(hbtd.service._connections) == 1)
+        write_identity(make_identity("authority"), self.folder / "ca")
+        hbtd.service.reload()
+        await until(lambda: len(hbtd.service._connections) == 0)
+
     async def test_none(self) -> None:
         """Without a certificate a node is told to have one."""
         hbtd = self.start(node_access="cert")

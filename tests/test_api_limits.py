@@ -262,7 +262,7 @@ class UnreadTests(LimitsTestCase):
             self.assertEqual(len(parse_responses(b"".join(pieces))), count)
 
     def test_no_more_is_read(self) -> None:
-        """Of who sends on and on, and reads nothing, no more is read soon, and later all of it is."""
+        """Of who sends on and on and reads nothing no more is read, until it reads."""
         for request in (DOCUMENT, DOCUMENT + BEAT, GET, BEAT):
             self.setUp()
             sent = 0

@@ -20,10 +20,17 @@ from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from hbtd.rotation import NOTICES, ExpiryNotices, notice, serve_files, serve_identity
+from hbtd.rotation import (
+    NOTICES,
+    ExpiryNotices,
+    ServedCertificate,
+    notice,
+    serve_files,
+    serve_identity,
+)
 from hbtd.simulator.fleet import node_names
-from hbtd.tls import Identity
-from hbtd.watching import PERIOD, Watch
+from hbtd.tls import Identity, TLSUnusable
+from hbtd.watching import PERIOD, Watch, Watched
 from tests.certificates import make_identity, write_identity
 from tests.processes import MEMORY, HbtdProcess, spawn
 from tests.running import heartbeat, reactor, until
@@ -50,8 +57,7 @@ class FilesTests(SynchronousTestCase):
         self.cert, self.key = write_identity(self.old, self.folder)
         self.served = serve_files(str(self.cert), str(self.key))
         self.clock = Clock()
-        assert self.served.watched is not None
-        self.watch = Watch(self.clock, [self.served.watched])
+        self.watch = Watch(self.clock, self.served.watched)
         self.watch.startService()
         self.addCleanup(self.watch.stopService)
 
@@ -119,6 +125,23 @@ class FilesTests(SynchronousTestCase):
             self.assertIn("expired", line)
             self.assert_serves(self.new)
 
+    def test_unforeseen(self) -> None:
+        """What goes wrong in an unforeseen way is logged, and the other files are read."""
+        calls: list[str] = []
+
+        def load() -> str:
+            calls.append("once more")
+            if len(calls) > 1:
+                raise ZeroDivisionError
+            return "first"
+
+        odd = Watched("An odd file", [], load, TLSUnusable)
+        write_identity(self.new, self.folder)
+        Watch(self.clock, [odd, *self.served.watched]).look_now()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(odd.current, "first")
+        self.assert_serves(self.new)
+
     def test_removed(self) -> None:
         """Files that are gone are not served any the less."""
         self.cert.unlink()
@@ -132,14 +155,30 @@ class FilesTests(SynchronousTestCase):
         """The authorities of clients are read again, too, beside a certificate that stays."""
         one, _ = write_identity(make_identity("one"), self.folder / "ca")
         served = serve_identity(self.old, str(one))
-        assert served.watched is not None
-        before = served.watched.current.context
+        self.assertEqual(self.asked_for(served), "one")
         write_identity(make_identity("two"), self.folder / "ca")
-        served.watched.look()
-        after = served.watched.current.context
-        self.assertIsNot(before, after)
+        served.watched[0].look()
+        self.assertEqual(self.asked_for(served), "two")
+
+    def test_authorities_alone(self) -> None:
+        """They are read again also while the certificate and key can't be used."""
+        one, _ = write_identity(make_identity("one"), self.folder / "ca")
+        served = serve_files(str(self.cert), str(self.key), str(one))
+        changes: list[str] = []
+        served.on_new_authorities(lambda: changes.append(self.asked_for(served)))
+        self.key.unlink()
+        write_identity(make_identity("two"), self.folder / "ca")
+        watch = Watch(self.clock, served.watched)
+        for _ in range(2):
+            watch.look_now()
+            self.assertEqual(changes, ["two"])
+        self.assertEqual(served.identity.chain, self.old.chain)
+
+    def asked_for(self, served: ServedCertificate) -> str:
+        """Give the name of the one authority that clients are asked to show a certificate of."""
         connection = served.serverConnectionForTLS(None)  # type: ignore[arg-type]  # not used
-        self.assertIs(connection.get_context(), after)
+        (authority,) = connection.get_client_ca_list()
+        return str(authority.CN)
 
 
 class NoticeTests(SynchronousTestCase):
@@ -190,8 +229,7 @@ class NoticeTests(SynchronousTestCase):
         (line,) = lines(3)
         self.assertIn("has expired", line)
         write_identity(make_identity("localhost", days=40), folder)
-        assert served.watched is not None
-        served.watched.look()
+        served.watched[0].look()
         self.assertEqual(len(lines(7)), 3)
 
 

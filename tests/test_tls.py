@@ -29,6 +29,7 @@ from hbtd.tls import (
     Identity,
     client_policy,
     ephemeral_identity,
+    load_authorities,
     load_identity,
     server_options,
 )
@@ -117,7 +118,8 @@ class HandshakeTestCase(TestCase):
     def serve(self, identity: Identity, client_ca_path: str = "", site: Any = None) -> None:
         """Start the server."""
         factory = site or Factory.forProtocol(Greeter)
-        options = server_options(identity, client_ca_path)
+        authorities = load_authorities(client_ca_path) if client_ca_path else ()
+        options = server_options(identity, authorities)
         served: Any = TLSMemoryBIOFactory(options, False, factory)
         served.noisy = False
         port: Any = reactor.listenTCP(0, served, interface="127.0.0.1")

@@ -16,6 +16,7 @@ from hbtd.tls import (
     Identity,
     TLSUnusable,
     client_policy,
+    load_authorities,
     load_identity,
     server_options,
 )
@@ -59,7 +60,7 @@ class UnusableTests(SynchronousTestCase):
             self.unusable(path, self.key, path)
             self.unusable(self.cert, path, path)
             with self.assertRaisesRegex(TLSUnusable, path):
-                server_options(make_identity("localhost"), path)
+                load_authorities(path)
             with self.assertRaisesRegex(TLSUnusable, path):
                 client_policy(path)
 
@@ -71,12 +72,22 @@ class UnusableTests(SynchronousTestCase):
             path = self.file(content)
             self.unusable(path, self.key, path)
             with self.assertRaisesRegex(TLSUnusable, path):
-                server_options(make_identity("localhost"), path)
+                load_authorities(path)
             with self.assertRaisesRegex(TLSUnusable, path):
                 client_policy(path)
         for content in (b"", b"hello", b"\x00\xff" * 100, key[:100], pem):
             path = self.file(content)
             self.unusable(self.cert, path, path)
+
+    def test_curve(self):
+        """A key on a curve that nobody uses any more, secp112r1."""
+        body = (
+            b"ME4CAQAwEAYHKoZIzj0CAQYFK4EEAAYENzA1AgEBBA5LmnEapOyIuXzgyUaYoKEg"
+            b"Ax4ABBs11YPNvrlRRpnCRMbWOfzG1r05Ll3Yx/iqT6U="
+        )
+        kind = b"PRIVATE KEY"
+        path = self.file(b"-----BEGIN %b-----\n%b\n-----END %b-----\n" % (kind, body, kind))
+        self.unusable(self.cert, path, path)
 
     def test_mismatch(self):
         """A key that belongs to another certificate."""

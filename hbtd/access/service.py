@@ -52,8 +52,7 @@ class Access(MultiService):
         self._reactor = reactor
         self._files: list[Watched[Any]] = []
         if served is not None:
-            if served.watched is not None:
-                self._files.append(served.watched)
+            self._files += served.watched
             self.addService(ExpiryNotices(reactor, served, lambda: datetime.now(timezone.utc)))
         self.peers = Peers()
         """Knows who is at the other end of a connection."""

@@ -13,7 +13,7 @@ included, is in `hbtd.api.connections`.
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hbtd.api.connections import Connections
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class Connection(Protocol):
     """A client's connection, in whichever lane.
 
@@ -48,6 +48,8 @@ class Connection(Protocol):
         """Where it comes from, if from an address."""
         self.deadline = factory.idle_deadline
         """When it is closed, in the factory's time."""
+        self.handshaken = False
+        """Whether TLS is spoken on it, and it is known with whom."""
         self._unread = b""
         # The beginning of a heartbeat, and how much there has to be for a second look at it.
         self._begun: bytearray | None = None
@@ -75,6 +77,10 @@ class Connection(Protocol):
         self._writer = EagerWriter(self.transport)
         self.transport.registerProducer(self, True)
         self.factory.add(self)
+
+    def handshakeCompleted(self) -> None:
+        """Take note of the end of a TLS handshake."""
+        self.handshaken = True
 
     def dataReceived(self, data: bytes) -> None:
         """Take in what the client sends."""

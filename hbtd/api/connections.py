@@ -90,11 +90,14 @@ class Connections(ServerFactory):
         for connection in list(self._connections):
             connection.close()
 
-    def close_certified(self) -> None:
-        """Close the connections whose clients have presented a certificate."""
+    def close_vouched_for(self) -> None:
+        """Close the TLS connections whose clients have presented a certificate, or may do so yet.
+
+        For a handshake that has begun goes by the authorities of its beginning.
+        """
         for connection in list(self._connections):
             presented = getattr(connection.transport, "getPeerCertificate", lambda: None)()
-            if presented is not None:
+            if presented is not None or not connection.handshaken:
                 connection.close()
 
     def add(self, connection: Connection) -> None:
