@@ -18,6 +18,8 @@ IDLE = 5_000
 SLOW = 1_000
 DEEP = 100_000
 MIB4 = 4 * 1024 * 1024
+CRUMBS = b"1\r\n \r\n" * 10_000
+"""Chunks of a body, of a byte each."""
 
 
 class Stream(NamedTuple):
@@ -116,6 +118,26 @@ class Attackers:
                         await self.answer(stream)
                         self.seen["deep"] += 1
 
+    async def crumbs(self) -> None:
+        """Send bodies in chunks of a byte."""
+        while True:
+            async with self.connected() as stream:
+                self.seen["crumbs"] += 1
+                head = b"POST /v1/hbstates HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+                stream.writer.write(head)
+                while True:
+                    stream.writer.write(CRUMBS)
+                    await stream.writer.drain()
+
+    async def unread(self) -> None:
+        """Ask on and on, and read no answer."""
+        while True:
+            async with self.connected() as stream:
+                self.seen["unread"] += 1
+                while True:
+                    stream.writer.write(b"GET /v1/openapi.json HTTP/1.1\r\n\r\n" * 1000)
+                    await stream.writer.drain()
+
 
 def beat(name: str) -> bytes:
     """Write a heartbeat."""
@@ -133,6 +155,8 @@ async def _play(port: int, seconds: float) -> None:
     tasks = [asyncio.ensure_future(attackers.invent(i * 1_000_000)) for i in range(4)]
     tasks += [asyncio.ensure_future(attackers.large_heads()) for _ in range(4)]
     tasks += [asyncio.ensure_future(attackers.deep()) for _ in range(4)]
+    tasks += [asyncio.ensure_future(attackers.crumbs()) for _ in range(10)]
+    tasks += [asyncio.ensure_future(attackers.unread()) for _ in range(4)]
     for i in range(IDLE):
         tasks.append(asyncio.ensure_future(attackers.idle()))
         if i % (IDLE // SLOW) == 0:

@@ -1,9 +1,7 @@
 """Clients that send what nobody means, to see what it costs the others."""
 
-from collections.abc import Callable
-from typing import Any
+from collections import Counter
 
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -63,50 +61,54 @@ class DribbleTests(APITestCase):
             self.assertLess(lane.asked - before, 20)
 
 
-def _then(begun: list[int], number: int) -> Callable[[None], None]:
-    return lambda _: begun.append(number)
-
-
 class RoundsTests(SynchronousTestCase):
-    """Requests take turns."""
+    """Requests share the reactor with all else."""
 
     def test_many(self) -> None:
-        """Of many requests some begin at once, the others in the next rounds, in their order."""
+        """Of many requests some are looked at, the others in the next rounds."""
         clock = Clock()
         rounds = Rounds(clock)
-        begun: list[int] = []
-        for number in range(1000):
-            turn = rounds.enter()
-            if turn is None:
-                begun.append(number)
-            else:
-                turn.addCallback(_then(begun, number))
-        self.assertEqual(len(begun), 200)
-        clock.advance(0)
-        self.assertEqual(begun, list(range(1000)))
+        for _ in range(3):
+            self.assertFalse(rounds.over)
+            self.assertEqual([rounds.enter() for _ in range(300)], [True] * 200 + [False] * 100)
+            self.assertTrue(rounds.over)
+            clock.advance(0)
 
     def test_long(self) -> None:
         """While requests take long, each round has one of them, and nobody else is kept waiting."""
         clock = Clock()
         rounds = Rounds(clock)
-        began: list[float] = []
-
-        def begin(_: Any = None) -> None:
-            began.append(clock.seconds())
+        for _ in range(3):
+            self.assertTrue(rounds.enter())
             clock.rightNow += 0.1  # so long it takes
+            self.assertTrue(rounds.over)
+            self.assertFalse(rounds.enter())
+            clock.advance(0)
 
-        turns: list[Deferred[None]] = []
-        for _ in range(5):
-            turn = rounds.enter()
-            if turn is None:
-                begin()
-            else:
-                turns.append(turn.addCallback(begin))
-        self.assertEqual(len(began), 1)
-        gone = turns.pop(1)
-        gone.addErrback(lambda _: None)
-        gone.cancel()
-        clock.advance(0)
-        # Between any two the reactor has gone round.
-        self.assertEqual(len(began), 4)
-        self.assertEqual([turn.called for turn in turns], [True] * 3)
+
+class PiecesTests(APITestCase):
+    """Requests that take long to read."""
+
+    def test_crumbs(self) -> None:
+        """Of bodies that cost much to read, a round has a few pieces; all are read in the end."""
+        head = b"POST /v1/hbstates HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connections = [self.connect() for _ in range(300)]
+        for connection in connections:
+            connection._protocol.dataReceived(head)
+        states = [connection.transport.producerState for connection in connections]
+        self.assertEqual(Counter(states), {"producing": 200, "paused": 100})
+        self.reactor.pump([0, 0, 0, 0])
+        for connection in connections:
+            self.assertEqual(connection.transport.producerState, "producing")
+            connection.send(b"2\r\n{}\r\n", b"0\r\n\r\n")
+            (answer,) = parse_responses(connection.received())
+            self.assertEqual(answer.json(), {"HBStates": []})
+
+    def test_refusals(self) -> None:
+        """Requests that are refused as soon as they are seen take turns like all others."""
+        for request in (b"GET // HTTP/1.1\r\n\r\n", b"GET /%2f HTTP/1.1\r\n\r\n"):
+            connection = self.connect()
+            connection._protocol.dataReceived(request * 1000)
+            self.assertEqual(len(parse_responses(connection.received())), 200)
+            self.reactor.pump([0] * 10)
+            self.assertEqual(len(parse_responses(connection.received())), 800)

@@ -1,6 +1,7 @@
 """What one client takes is bounded, and so is what all of them take together."""
 
 import re
+from collections.abc import Iterable
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.testing import StringTransport
@@ -213,6 +214,10 @@ class Narrow(StringTransport):
         super().write(data)
         if before < KIB64 <= len(self.value()) and self.producer is not None:
             self.producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Do as `write`."""
+        self.write(b"".join(data))
 
     def read(self) -> bytes:
         """Have the client read all that there is."""

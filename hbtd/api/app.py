@@ -6,21 +6,20 @@ from typing import Any
 from klein import Klein
 from klein.interfaces import IKleinRequest
 from klein.resource import KleinResource
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http import HTTPChannel
 from twisted.web.iweb import IRequest
-from twisted.web.server import NOT_DONE_YET, Request, Site
+from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from hbtd.api.bodies import CappedRequest, crowded, too_large
 from hbtd.api.limits import LARGE_BODY, LARGE_HEAD, MEMORY, Limits, Note, Room
 from hbtd.api.problems import PREFIXES, Problem, instance, method_not_allowed, problem_reply
 from hbtd.api.replies import Reply, write
-from hbtd.api.rounds import Rounds
 from hbtd.api.routes import Route
 
 _LONGEST_LENGTH = 18
@@ -149,14 +148,7 @@ class _Root(KleinResource):
             # The router would take %2F for a slash, and drop one of two; a redirect would then
             # name a host, and a gateway's rules would have been about another path.
             return _not_found(request)
-        turn = request.site.rounds.enter()
-        if turn is None:
-            return super().render(request)
-        # Whoever sends many requests at once lets others have their turn in between.
-        request.notifyFinish().addErrback(lambda _: turn.cancel())
-        turn.addCallback(lambda _: super(_Root, self).render(request))
-        turn.addErrback(lambda failure: failure.trap(CancelledError))
-        return NOT_DONE_YET
+        return super().render(request)
 
 
 class APIRequest(CappedRequest):
@@ -268,8 +260,6 @@ class APISite(Site):
         """The memory for bodies that are larger than a heartbeat's."""
         self.open_requests: set[Request] = set()
         """Requests that have begun to arrive and are not answered."""
-        self.rounds = Rounds(reactor)
-        """Where requests wait for their turn."""
         self.closing = False
         """Set to have every connection closed after the answer that it waits for."""
 

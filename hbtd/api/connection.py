@@ -169,7 +169,7 @@ class Connection(Protocol):
         if self._waiting:
             return
         if self._unread:
-            self._wait()
+            self._wait(self._unread)
         else:
             self.transport.resumeProducing()
 
@@ -193,37 +193,40 @@ class Connection(Protocol):
             if self._held:
                 self._unread = data
                 return
-            if self._channel is not None or lane is None or factory.site.closing:
-                data = self._hand_on(data)
-                continue
-            if self._sender is None:
-                self._sender = lane.sender(self.transport)
-            count, end, verdict, need = lane.take(data, self._sender)
-            if count:
-                self._arriving = False
-                self.deadline = factory.idle_deadline
-                if verdict is Verdict.LAST:
-                    self._writer.write(lane.answers(count, last=True))
-                    self.close()
+            if self._channel is None and lane is not None and not factory.site.closing:
+                if self._sender is None:
+                    self._sender = lane.sender(self.transport)
+                count, end, verdict, need = lane.take(data, self._sender)
+                if count:
+                    self._arriving = False
+                    self.deadline = factory.idle_deadline
+                    if verdict is Verdict.LAST:
+                        self._writer.write(lane.answers(count, last=True))
+                        self.close()
+                        return
+                    self._writer.write(lane.answers(count))
+                if verdict is Verdict.DRY:
                     return
-                self._writer.write(lane.answers(count))
-            if verdict is Verdict.DRY:
-                return
-            data = data[end:]
-            if verdict in (Verdict.ARRIVING, Verdict.BEGINNING):
-                self._begun, self._need = bytearray(data), need
-                self._head_ends = verdict is Verdict.BEGINNING
-                self._note_arriving()
-                return
-            if self._full:
-                continue
-            if verdict is Verdict.TURN:
-                self._unread = data
-                self._wait()
+                data = data[end:]
+                if verdict in (Verdict.ARRIVING, Verdict.BEGINNING):
+                    self._begun, self._need = bytearray(data), need
+                    self._head_ends = verdict is Verdict.BEGINNING
+                    self._note_arriving()
+                    return
+                if self._full:
+                    continue
+                if verdict is Verdict.TURN:
+                    self._wait(data)
+                    return
+            # What comes behind a request in hand is but kept by the channel.
+            if not (self._answering or factory.rounds.enter()):
+                self._wait(data)
                 return
             data = self._hand_on(data)
 
-    def _wait(self) -> None:
+    def _wait(self, data: bytes) -> None:
+        """Look at what there is, which is not read on, when it is our turn."""
+        self._unread = data
         self._waiting = True
         self.transport.pauseProducing()
         self.factory.give_turn(self)
@@ -294,8 +297,10 @@ class Connection(Protocol):
     def channel_caught_up(self) -> None:
         """Take note that the client has read, and go on with what has waited for that."""
         self.client_caught_up()
-        if self._unread and not (self._answering or self._waiting or self._over):
-            self._wait()
+        if self._waiting:
+            self.transport.pauseProducing()  # the channel has resumed it
+        elif self._unread and not (self._answering or self._over):
+            self._wait(self._unread)
 
     def farewell(self) -> None:
         """Take note that this is the end: it is up to the client to read and to hang up."""

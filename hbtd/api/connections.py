@@ -16,6 +16,7 @@ from hbtd.api.app import APISite
 from hbtd.api.connection import Connection
 from hbtd.api.fastlane import FastLane
 from hbtd.api.limits import CONNECTIONS, PEER_CONNECTIONS
+from hbtd.api.rounds import Rounds
 from hbtd.periodic import periodic
 
 _FAREWELL = 15.0
@@ -47,6 +48,8 @@ class Connections(ServerFactory):
         self._connections: set[Connection] = set()
         # How many of them are of one address, those without one left out.
         self._of_host: Counter[str] = Counter()
+        self.rounds = Rounds(clock)
+        """How much of the ordinary lane's work a round of the reactor may have."""
         self._turns: deque[Connection] = deque()
         self._giving_turns = False
         # Time is counted in ticks: when hbtd was stopped for a while nobody has been silent.
@@ -132,6 +135,8 @@ class Connections(ServerFactory):
     def _give_turns(self) -> None:
         self._giving_turns = False
         for _ in range(min(_TURNS, len(self._turns))):
+            if self.rounds.over:
+                break
             self._turns.popleft().go_on()
         self._see_to_turns()
 

@@ -122,11 +122,13 @@ class CrowdTests(TestCase):
             f"\n      memory: {before} MiB before, {peak} at most, {resident(pid)} after"
             f"\n      p99 of heartbeats: {fleet.p99(0, quiet):.1f} ms before,"
             f" {fleet.p99(quiet, beside):.1f} ms beside the crowd ({beside - quiet} of them)"
+            f"\n      deaf: {metrics['deaf_seconds_total']:.1f} s of {SECONDS:g}"
             f"\n      failed: {dict(fleet.statistics.failures)}; false warnings: {len(wrong)}"
         )
         self.assertEqual(wrong, [])
         self.assertEqual(fleet.statistics.failed, 0)
         self.assertLess(peak - before, MOST_MEMORY)
+        self.assertLess(metrics["deaf_seconds_total"], SECONDS / 2)
         for reason in ("slow", "full", "large_head", "large_body"):
             self.assertGreater(refused.get(reason, 0), 0, reason)
         crowd = json.loads(out)
