@@ -1,12 +1,18 @@
 """Answers of the HTTP servers that hbtd asks, read within bounds; why others did not come."""
 
+import re
+from typing import Any
+
 from hyperlink import URL
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.client import (
+    HTTPConnectionPool,
     RequestGenerationFailed,
     RequestTransmissionFailed,
     ResponseDone,
@@ -16,6 +22,12 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
+
+_LONGEST_HEAD = 64 * 1024
+"""Bytes that the head of an answer may have."""
+
+# As twisted.web takes it: a line may end without a carriage return.
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 
@@ -61,6 +73,70 @@ def _unmarked(response: IResponse) -> IResponse:
 
 class AnswerTooLarge(Exception):
     """An answer with more bytes than it may have."""
+
+
+class BoundedPool(HTTPConnectionPool):
+    """Connections on which the head of an answer is bounded: twisted.web would take any number.
+
+    A larger one ends its connection, and the request fails with `AnswerTooLarge` in wrappers.
+    """
+
+    def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        """Give a connection, made with the endpoint if there is none."""
+        return super().getConnection(key, _BoundedEndpoint(endpoint))
+
+
+@implementer(IStreamClientEndpoint)
+class _BoundedEndpoint:
+    """An endpoint whose connections have `_BoundedHeads`."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        wrapping = WrappingFactory(protocolFactory)
+        wrapping.noisy = False
+        wrapping.protocol = _BoundedHeads
+        connecting: Deferred[Any] = self._endpoint.connect(wrapping)
+        return connecting.addCallback(lambda made: made.wrappedProtocol)
+
+
+class _BoundedHeads(ProtocolWrapper):
+    """Counts what arrives between a request and the empty line that ends its answer's head."""
+
+    _in_head = False
+    _received = 0
+    _last = b""
+
+    transport: Any
+
+    def write(self, data: bytes) -> None:
+        self._expect()
+        super().write(data)
+
+    def writeSequence(self, data: Any) -> None:
+        self._expect()
+        super().writeSequence(data)
+
+    def _expect(self) -> None:
+        self._in_head, self._received, self._last = True, 0, b""
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._in_head:
+            self._received += len(data)
+            seen = self._last + data
+            if _END_OF_HEAD.search(seen):
+                self._in_head = False
+            elif self._received > _LONGEST_HEAD:
+                self.transport.abortConnection()
+                return
+            self._last = seen[-2:]
+        super().dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._in_head and self._received > _LONGEST_HEAD:
+            reason = Failure(AnswerTooLarge(f"a head of more than {_LONGEST_HEAD} bytes"))
+        super().connectionLost(reason)
 
 
 def read_answer(response: IResponse, limit: int) -> Deferred[bytes]:

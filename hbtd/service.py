@@ -19,12 +19,12 @@ from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent
 
 from hbtd import __version__
 from hbtd.access.peers import host_of
 from hbtd.access.service import Access, AccessUnusable
-from hbtd.answers import PlainAgent
+from hbtd.answers import BoundedPool, PlainAgent
 from hbtd.api.app import APISite, all_routes, make_app
 from hbtd.api.connections import Connections
 from hbtd.api.eager import TLSFactory
@@ -97,7 +97,7 @@ class HbtdService(Service):
         self._reactor = reactor
         self._log_observer = log_observer
         self.params = LiveParams(params)
-        self._pools: list[HTTPConnectionPool] = []
+        self._pools: list[BoundedPool] = []
         observed = ObservedClock(elapsed_seconds, lambda: self.params.current.warntime)
         user_agent = f"hbtd/{__version__} ({socket.gethostname()})"
         etcd = None
@@ -107,7 +107,7 @@ class HbtdService(Service):
                 self._pools.append(pool)
         self.store = _make_store(params.kv_url, reactor, observed, etcd)
         self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
-        pool = HTTPConnectionPool(reactor)
+        pool = BoundedPool(reactor)
         self._pools.append(pool)
         with _naming("--sm_ca", params.sm_ca):
             agent = PlainAgent(Agent(reactor, client_policy(params.sm_ca), pool=pool))

@@ -13,8 +13,9 @@ from twisted.internet.task import Clock, deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent
 
+from hbtd.answers import BoundedPool
 from hbtd.hsm.client import HSMClient, HSMUnavailable
 from hbtd.params import LiveParams, Params
 from hbtd.tls import client_policy, server_options
@@ -102,7 +103,7 @@ class SocketTestCase(TestCase):
     def trust(self, trust: str = "system") -> None:
         """Make the client, on a clock that stands still."""
         self.clock = Clock()
-        pool = HTTPConnectionPool(reactor)
+        pool = BoundedPool(reactor)
         pool.retryAutomatically = False
         self.addCleanup(pool.closeCachedConnections)
         http = HTTPClient(Agent(reactor, client_policy(trust), pool=pool))
@@ -151,6 +152,15 @@ class TroubleTests(SocketTestCase):
         for call in (self.client.update(DIED, NAMES), self.client.ready()):
             self.assertIn("more than", str(await self.unavailable(call)))
         await until(lambda: all(connection.gone for connection in self.connections))
+
+    async def test_endless_head(self) -> None:
+        """Nor is one whose head never ends, whatever it has in it."""
+        for head in (b"HTTP/1.1 200 OK\r\n", b""):
+            self.serve(answer=head, endless=b"X: %b\r\n" % (b"x" * 4096))
+            for call in (self.client.update(DIED, NAMES), self.client.ready()):
+                error = await self.unavailable(call)
+                self.assertIn("a head of more than 65536 bytes" if head else "", str(error))
+            await until(lambda: all(connection.gone for connection in self.connections))
 
     async def _times_out(self, answer: bytes) -> None:
         self.serve(answer=answer)

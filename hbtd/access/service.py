@@ -9,7 +9,7 @@ from typing import Any
 from treq.client import HTTPClient
 from twisted.application.service import MultiService
 from twisted.logger import Logger
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent
 
 from hbtd.access.advice import advice, summary
 from hbtd.access.bearers import Bearers
@@ -19,7 +19,7 @@ from hbtd.access.jwks import FetchedKeys, FileKeys, JWKSUnusable, KeySource
 from hbtd.access.peers import Peers
 from hbtd.access.tokens import TokenFile, TokensUnusable
 from hbtd.access.visitors import Visitor
-from hbtd.answers import PlainAgent
+from hbtd.answers import BoundedPool, PlainAgent
 from hbtd.params import Params
 from hbtd.rotation import ExpiryNotices, ServedCertificate
 from hbtd.tls import TLSUnusable, client_policy
@@ -115,7 +115,7 @@ class Access(MultiService):
             return read
         with _naming("jwt_ca"):
             policy = client_policy(self._params.jwt_ca)
-        pool = HTTPConnectionPool(self._reactor, persistent=False)
+        pool = BoundedPool(self._reactor, persistent=False)
         agent = PlainAgent(Agent(self._reactor, policy, pool=pool))
         fetched = FetchedKeys(url, HTTPClient(agent), self._reactor)
         self.addService(fetched)

@@ -3,9 +3,9 @@
 from typing import Any
 
 from treq.client import HTTPClient
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent
 
-from hbtd.answers import PlainAgent
+from hbtd.answers import BoundedPool, PlainAgent
 from hbtd.etcd.client import EtcdClient
 from hbtd.params import Params
 from hbtd.tls import client_policy, load_identity
@@ -17,14 +17,12 @@ _CONNECTIONS = 8
 """Connections that are kept: of those who write, watch, stand for leader and look."""
 
 
-def connect_etcd(
-    params: Params, reactor: Any, user_agent: str
-) -> tuple[EtcdClient, HTTPConnectionPool]:
+def connect_etcd(params: Params, reactor: Any, user_agent: str) -> tuple[EtcdClient, BoundedPool]:
     """Make a client of the etcd that `kv_url` names; gives its connections, too, to be closed.
 
     Raises `TLSUnusable` when one of the files of `kv_ca`, `kv_cert` and `kv_key` can't be used.
     """
-    pool = HTTPConnectionPool(reactor)
+    pool = BoundedPool(reactor)
     # What is sent again may have been done already.
     pool.retryAutomatically = False
     pool.maxPersistentPerHost = _CONNECTIONS
