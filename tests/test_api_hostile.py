@@ -61,6 +61,19 @@ class DribbleTests(APITestCase):
             self.assertLess(lane.asked - before, 20)
 
 
+class LateTests(APITestCase):
+    """Heads that go wrong after they have begun well."""
+
+    def test_line(self) -> None:
+        """A line that no head may have is refused when the next one comes, not when time is up."""
+        for line in (b"Bad Header\r\n", b" folded\r\n", b"Content-Length: 1 1\r\n"):
+            connection = self.connect()
+            connection.send(b"POST /v1/heartbeat HTTP/1.1\r\nHost: a\r\n", line[:5])
+            self.assertEqual(connection.received(), b"")
+            connection.send(line[5:], b"X: y\r\n")
+            self.assertTrue(connection.received().startswith(b"HTTP/1.1 400 "), line)
+
+
 class RoundsTests(SynchronousTestCase):
     """Requests share the reactor with all else."""
 

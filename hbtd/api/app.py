@@ -17,7 +17,7 @@ from twisted.web.server import Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from hbtd.api.bodies import CappedRequest, crowded, too_large
-from hbtd.api.limits import LARGE_BODY, LARGE_HEAD, MEMORY, Limits, Note, Room
+from hbtd.api.limits import LARGE_BODY, LARGE_HEAD, MAX_FIELDS, MEMORY, Limits, Note, Room
 from hbtd.api.problems import PREFIXES, Problem, instance, method_not_allowed, problem_reply
 from hbtd.api.replies import Reply, write
 from hbtd.api.routes import Route
@@ -195,6 +195,7 @@ class StrictChannel(HTTPChannel):
 
     site: "APISite"
 
+    maxHeaders = MAX_FIELDS
     _head_size = 0
 
     def connectionMade(self) -> None:

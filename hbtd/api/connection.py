@@ -54,7 +54,7 @@ class Connection(Protocol):
         # The beginning of a heartbeat, and how much there has to be for a second look at it.
         self._begun: bytearray | None = None
         self._need = 0
-        self._head_ends = False
+        self._in_head = False
         # What the fast lane remembers of it.
         self._sender: Sender | None = None
         # Whether a request has begun to arrive, or has arrived and is being answered.
@@ -85,11 +85,10 @@ class Connection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Take in what the client sends."""
         if self._begun is not None:
-            begun, before = self._begun, len(self._begun)
+            begun = self._begun
             begun += data
-            # Its head may come to an end anywhere.
-            ends = self._head_ends and begun.find(b"\r\n\r\n", max(before - 3, 0)) >= 0
-            if len(begun) < self._need and not ends:
+            # A line that ends may be the last of its head, or wrong.
+            if len(begun) < self._need and not (self._in_head and b"\n" in data):
                 return
             data, self._begun = bytes(begun), None
         if self._unread:
@@ -210,7 +209,7 @@ class Connection(Protocol):
                 data = data[end:]
                 if verdict in (Verdict.ARRIVING, Verdict.BEGINNING):
                     self._begun, self._need = bytearray(data), need
-                    self._head_ends = verdict is Verdict.BEGINNING
+                    self._in_head = verdict is Verdict.BEGINNING
                     self._note_arriving()
                     return
                 if self._full:

@@ -24,7 +24,7 @@ from twisted.web.http import datetimeToString
 
 from hbtd import xnames
 from hbtd.api.heartbeats import ALL_FIELDS, NAMED_FIELDS
-from hbtd.api.limits import MAX_HEARTBEAT_BODY
+from hbtd.api.limits import MAX_FIELDS, MAX_HEARTBEAT_BODY
 from hbtd.api.problems import PREFIXES
 from hbtd.integers import parse_integer
 from hbtd.jsonfields import pick
@@ -40,9 +40,6 @@ MayBeatOf = Callable[[Any], MayBeat]
 
 _LONGEST_HEAD: Final = 8 * 1024
 """Bytes of a head that are looked at here; the ordinary lane takes `max_header_bytes`."""
-
-_MOST_FIELDS: Final = 100
-"""Fields of a head that are looked at here; twisted.web takes 500."""
 
 _AT_ONCE: Final = 32
 """Heartbeats that a connection may have taken before others get their turn."""
@@ -317,7 +314,7 @@ def _parse(data: bytes) -> _Head | None:
         HttpRequestParser(head).feed_data(data)
     except (HttpParserError, HttpParserUpgrade):
         return None
-    return head if head.fields <= _MOST_FIELDS else None
+    return head if head.fields <= MAX_FIELDS else None
 
 
 def _is_integer(text: str) -> bool:

@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 
 from hbtd.params import Params
 
+MAX_FIELDS = 100
+"""Fields that a request's head may have; twisted.web would take 500, which cost memory each."""
+
 MAX_HEARTBEAT_BODY = 64 * 1024
 """Bytes that a heartbeat's body may have."""
 
