@@ -8,9 +8,10 @@ for it, and one more event: as much work as all the rest of a heartbeat.
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.tcp import Connection
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
-from zope.interface import directlyProvides, providedBy
+from zope.interface import implementer
 
 
 class EagerWriter:
@@ -49,13 +50,16 @@ class EagerWriter:
             self._clear = not transport.dataBuffer
 
 
+@implementer(ITCPTransport)
 class _EagerTransport:
-    """A transport that writes at once."""
+    """A TCP transport that writes at once.
+
+    It provides no more than that interface: Twisted declares each one anew for each connection.
+    """
 
     def __init__(self, original: Any) -> None:
         self._original = original
         self.write = EagerWriter(original).write
-        directlyProvides(self, providedBy(original))
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
