@@ -117,6 +117,16 @@ class PiecesTests(APITestCase):
             (answer,) = parse_responses(connection.received())
             self.assertEqual(answer.json(), {"HBStates": []})
 
+    def test_nobody_is_left_out(self) -> None:
+        """Who waits has a turn, also while others use up every round."""
+        connection = self.connect()
+        connection._protocol.dataReceived(b"GET // HTTP/1.1\r\n\r\n" * 1000)
+        for _ in range(5):
+            self.assertEqual(len(parse_responses(connection.received())), 200)
+            while self.factory.rounds.enter():
+                pass
+            self.factory._give_turns()
+
     def test_refusals(self) -> None:
         """Requests that are refused as soon as they are seen take turns like all others."""
         for request in (b"GET // HTTP/1.1\r\n\r\n", b"GET /%2f HTTP/1.1\r\n\r\n"):

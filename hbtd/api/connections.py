@@ -134,6 +134,7 @@ class Connections(ServerFactory):
 
     def _give_turns(self) -> None:
         self._giving_turns = False
+        self.rounds.begin()  # with those who wait: others might have all of every round
         for _ in range(min(_TURNS, len(self._turns))):
             if self.rounds.over:
                 break

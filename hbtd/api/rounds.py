@@ -31,11 +31,12 @@ class Rounds:
         """Ask whether a request, or the next piece of one, may be looked at in this round."""
         if self._began is None:
             self._began, self._left = self._clock.seconds(), _MOST
-            self._clock.callLater(0, self._end)
+            self._clock.callLater(0, self.begin)
         if self.over:
             return False
         self._left -= 1
         return True
 
-    def _end(self) -> None:
+    def begin(self) -> None:
+        """Begin another round."""
         self._began = None
