@@ -68,7 +68,7 @@ format: $(STAMP)  ## bring the code into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## measure speed and size; prints a table and draws docs/performance.svg; takes ten minutes
+bench: $(STAMP)  ## measure speed and size; prints a table and draws docs/performance.svg; takes sixteen minutes
 	$(BIN)/python -m benchmarks --plot docs/performance.svg
 
 bench-quick: $(STAMP)  ## the same in less than a minute, over HTTP only, without the drawing
