@@ -39,8 +39,9 @@ demo: $(STAMP)  ## hbtd, a fake HSM and a small fleet of nodes in one terminal; 
 	$(BIN)/python -m hbtd.simulator demo
 
 test: TRIALFLAGS ?= -j2
-test: $(STAMP)  ## run the tests, on two cores
-	$(TRIAL) $(TRIALFLAGS) tests
+test: T ?= tests
+test: $(STAMP)  ## run the tests on two cores, or T=tests.hsm alone
+	$(TRIAL) $(TRIALFLAGS) $(T)
 
 test-real: $(STAMP)  ## run the tests that take an Apache Kafka (Java and Maven)
 	$(TRIAL) $(TRIALFLAGS) tests.real.kafka
@@ -51,9 +52,9 @@ test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etc
 fuzz: $(STAMP)  ## fuzz parsers, live server and both lanes, HBTD_FUZZ_SECONDS (60) for each
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --editable '.[fuzz]' \
 	    || echo 'There is no atheris for this Python: the parsers are left out.' >&2
-	! $(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m tests.fuzzing
+	! $(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m tests.fuzz.targets
 	HBTD_FUZZ_SECONDS=$${HBTD_FUZZ_SECONDS:-60} HBTD_FUZZ_EXAMPLES=$${HBTD_FUZZ_EXAMPLES:-200} \
-	    $(TRIAL) tests.test_fuzz tests.test_api_lanes
+	    $(TRIAL) tests.fuzz.test_fuzz tests.api.test_lanes
 
 audit: $(STAMP)  ## ask PyPI which of the packages that hbtd needs have known vulnerabilities
 	@$(PIP) --editable '.[audit]'

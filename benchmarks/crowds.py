@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from benchmarks.http import PLAIN, heartbeats
 from benchmarks.running import LOAD_CORE, hbtd_process, on_core
 from benchmarks.table import Row
-from hbtd.params import Params
+from hbtd.config.params import Params
 
 _REQUEST = (
     b"POST /hmi/v1/heartbeat/x0c0s0b0n0 HTTP/1.1\r\nHost: hbtd\r\nContent-Length: 34\r\n\r\n"

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from benchmarks.running import LOAD_CORE, fake_hsm, hbtd, nginx, on_core
 from benchmarks.table import Row
-from hbtd.tls import ephemeral_identity
+from hbtd.net.tls import ephemeral_identity
 
 _SHARE = 0.8
 """At which part of the highest rate latency is measured."""

@@ -36,7 +36,7 @@ from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.sqlite import SqliteStore
 from hbtd.tracker.records import Record
-from tests.etcd_server import EtcdServer, why_not
+from tests.support.etcd_server import EtcdServer, why_not
 
 _NODES = 10_000
 _RATE = 3_000

@@ -18,8 +18,8 @@ from twisted.internet.task import LoopingCall, deferLater, react
 
 from benchmarks.running import SERVER_CORE, on_core
 from benchmarks.table import Row
-from hbtd.params import Params
-from hbtd.service import HbtdService
+from hbtd.app.service import HbtdService
+from hbtd.config.params import Params
 from hbtd.simulator.fleet import node_names
 from hbtd.tracker.tracker import Tracker
 

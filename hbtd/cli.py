@@ -4,7 +4,7 @@ import signal
 import sys
 from os import environ
 
-from hbtd.options import CommandLine
+from hbtd.config.command_line import CommandLine
 
 
 def main() -> None:

@@ -9,11 +9,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from hbtd.config.params import LiveParams, Params
 from hbtd.hsm.notifier import Notifier
-from hbtd.ledger import Ledger
-from hbtd.params import LiveParams, Params
-from hbtd.periodic import periodic
+from hbtd.runtime.periodic import periodic
 from hbtd.store.interface import IStore
+from hbtd.store.ledger import Ledger
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import TICK, ObservedClock
 from hbtd.tracker.records import Record

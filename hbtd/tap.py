@@ -4,8 +4,8 @@ from os import environ
 
 from twisted.application.service import IService
 
-from hbtd.options import CommandLine
-from hbtd.reactor import install
+from hbtd.config.command_line import CommandLine
+from hbtd.runtime.reactor import install
 
 
 class Options(CommandLine):
@@ -23,7 +23,7 @@ def makeService(options: Options) -> IService:
     """
     install()
     # Only now: Klein takes hold of whichever reactor there is when it is imported.
-    from hbtd.process import make_service
+    from hbtd.app.process import make_service
 
     twistd = getattr(options, "parent", None)
     own_log = twistd is None or (

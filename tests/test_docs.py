@@ -4,10 +4,10 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.options import HbtdOptions
-from hbtd.params import PARAMETERS
-from tests.http_memory import APITestCase
-from tests.processes import CHECKOUT
+from hbtd.config.command_line import HbtdOptions
+from hbtd.config.params import PARAMETERS
+from tests.support.http_memory import APITestCase
+from tests.support.processes import CHECKOUT
 
 
 class OptionsTests(SynchronousTestCase):

@@ -7,8 +7,8 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from hbtd.simulator.fake_hsm import FakeHSM
-from tests.mock_kafka import MockBroker, consume
-from tests.running import NODE, Hbtd, reactor, start_hbtd, start_hsm, until
+from tests.support.mock_kafka import MockBroker, consume
+from tests.support.running import NODE, Hbtd, reactor, start_hbtd, start_hsm, until
 
 
 class LifeOfANodeTests(TestCase):

@@ -14,7 +14,7 @@ from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
-from tests.hsm_memory import (
+from tests.support.hsm_memory import (
     DIED,
     RESTARTED,
     STARTED,

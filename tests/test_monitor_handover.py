@@ -6,7 +6,7 @@ from twisted.logger import capturedLogs
 from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Transition
-from tests.hsm_memory import DIED, RESTARTED, STARTED, WARNED, judge, lines, nodes
+from tests.support.hsm_memory import DIED, RESTARTED, STARTED, WARNED, judge, lines, nodes
 from tests.test_monitor import MonitorTestCase
 
 A, B, C = nodes(3)

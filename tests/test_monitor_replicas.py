@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
-from tests.hsm_memory import DIED, RESTARTED, STARTED, WARNED, judge, nodes
+from tests.support.hsm_memory import DIED, RESTARTED, STARTED, WARNED, judge, nodes
 from tests.test_monitor import MonitorTestCase, TroubledStore
 
 A, B, C, D = nodes(4)

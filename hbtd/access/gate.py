@@ -8,12 +8,12 @@ relayed by somebody else.
 
 from collections.abc import Callable
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from hbtd.access.bearers import Bearers, NoKeys, Unverified
-from hbtd.access.peers import CertificateNames, Peer
+from hbtd.access.jwt import Bearers, NoKeys, Unverified
+from hbtd.access.peers import CertificateNames, Peer, Peers
 from hbtd.access.tokens import TokenFile
-from hbtd.access.ways import NodeWays, OperatorWays
+from hbtd.config.access_rules import NodeWays, OperatorWays
 
 BEARER = 'Bearer realm="hbtd"'
 CERTIFICATE = 'Certificate realm="hbtd"'
@@ -218,6 +218,36 @@ class Gate:
         """Give what a peer's certificate says, if it is still good: connections may outlast it."""
         certificate = peer.certificate
         return certificate if certificate and self._now() < certificate.expires else None
+
+
+class Visitor:
+    """Whoever is at the other end of a connection, as long as that lasts."""
+
+    __slots__ = ("_authorization", "_gate", "_pass", "_peers", "_transport")
+
+    def __init__(self, gate: Gate, peers: Peers, transport: Any) -> None:
+        self._gate = gate
+        self._peers = peers
+        self._transport = transport
+        self._authorization: bytes | None = None
+        self._pass: Pass | None = None
+
+    def may_beat(self, authorization: bytes | None, xname: str) -> bool:
+        """Tell whether a heartbeat of this component may be sent.
+
+        `authorization` is the header's value, `xname` in normal form: of other texts, those who may
+        send heartbeats of any component may send any. Why not is for somebody else to say.
+        """
+        given = self._pass
+        if given is None or authorization != self._authorization or not self._gate.holds(given):
+            try:
+                # Not before there is a request: only then is the handshake done.
+                given = self._gate.node_pass(self._peers.of(self._transport), authorization)
+            except Refused:
+                self._pass = self._authorization = None
+                return False
+            self._pass, self._authorization = given, authorization
+        return given.caller.anyone or xname in given.caller.own
 
 
 def _challenges(bearer: bool, certificate: bool) -> tuple[str, ...]:

@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hbtd.answers import URI, cause, read_answer, why
-from hbtd.periodic import periodic
-from hbtd.watching import Watched
+from hbtd.net.http_client import URI, cause, read_answer, why
+from hbtd.runtime.periodic import periodic
+from hbtd.runtime.watched_files import Watched
 
 REFRESH = 300.0
 """Seconds after which keys are fetched again."""

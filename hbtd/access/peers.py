@@ -9,7 +9,7 @@ from cryptography import x509
 from OpenSSL import crypto
 from twisted.internet import address
 
-from hbtd.xnames import parse
+from hbtd.formats.xnames import parse
 
 _HEARTBEAT_ID = re.compile(
     r"spiffe://[a-z0-9._-]+/[A-Za-z0-9._-]+(?:/([A-Za-z0-9._-]+))?/workload/heartbeat"

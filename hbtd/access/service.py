@@ -11,19 +11,18 @@ from twisted.application.service import MultiService
 from twisted.logger import Logger
 from twisted.web.client import Agent
 
-from hbtd.access.advice import advice, summary
-from hbtd.access.bearers import Bearers
-from hbtd.access.complaints import Complaints
-from hbtd.access.gate import FULL, REASONS, Gate
+from hbtd.access.gate import FULL, REASONS, Gate, Visitor
 from hbtd.access.jwks import FetchedKeys, FileKeys, JWKSUnusable, KeySource
+from hbtd.access.jwt import Bearers
 from hbtd.access.peers import Peers
+from hbtd.access.refusals import Complaints
 from hbtd.access.tokens import TokenFile, TokensUnusable
-from hbtd.access.visitors import Visitor
-from hbtd.answers import BoundedPool, PlainAgent
-from hbtd.params import Params
-from hbtd.rotation import ExpiryNotices, ServedCertificate
-from hbtd.tls import TLSUnusable, client_policy
-from hbtd.watching import Watch, Watched
+from hbtd.config.advice import advice, summary
+from hbtd.config.params import Params
+from hbtd.net.http_client import BoundedPool, PlainAgent
+from hbtd.net.served_certificate import ExpiryNotices, ServedCertificate
+from hbtd.net.tls import TLSUnusable, client_policy
+from hbtd.runtime.watched_files import Watch, Watched
 
 
 class AccessUnusable(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from twisted.logger import Logger
 
-from hbtd.watching import Watched
+from hbtd.runtime.watched_files import Watched
 
 _SHORTEST = 16
 """Bytes that a token has at least; a shorter one is no secret, or was not written yet."""

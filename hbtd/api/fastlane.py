@@ -9,26 +9,26 @@ there is one place that knows what is wrong with a request and how to say so.
 What it takes is narrower than what HTTP and the ordinary lane allow: `POST`, one of our paths
 written without any encoding, HTTP/1.1, a `Content-Length`, and no field that changes what a request
 means. llhttp, which is strict, reads the head; twisted.web must never refuse what is taken here
-(tests/test_api_lanes.py compares).
+(tests/api/test_lanes.py compares).
 """
 
 import re
 from collections.abc import Callable
-from enum import Enum
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from twisted.web.http import datetimeToString
 
-from hbtd import xnames
 from hbtd.api.heartbeats import ALL_FIELDS, NAMED_FIELDS
-from hbtd.api.limits import MAX_FIELDS, MAX_HEARTBEAT_BODY
 from hbtd.api.problems import PREFIXES
-from hbtd.integers import parse_integer
-from hbtd.jsonfields import pick
+from hbtd.formats import xnames
+from hbtd.formats.go_integers import parse_integer
+from hbtd.formats.go_json import pick
 from hbtd.monitor import Monitor
+from hbtd.server.lane import Taken, Verdict
+from hbtd.server.limits import MAX_FIELDS, MAX_HEARTBEAT_BODY
 from hbtd.tracker.tracker import TrackerFull
 
 MayBeat = Callable[[bytes | None, str], bool]
@@ -63,29 +63,6 @@ _UNUSUAL: Final = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"te",
 
 _all_of: Final = itemgetter(*ALL_FIELDS)
 _named_of: Final = itemgetter(*NAMED_FIELDS)
-
-
-class Verdict(Enum):
-    """Why no more heartbeats were taken."""
-
-    DRY = "all that was there is taken"
-    BEGINNING = "what is left is the beginning of the head of what may be a heartbeat"
-    ARRIVING = "what is left is the beginning of what may be a heartbeat, with all of its head"
-    TURN = "it is the others' turn"
-    LAST = "the last heartbeat asked for the connection to be closed"
-    OTHER = "what comes next is not for this lane"
-
-
-class Taken(NamedTuple):
-    """What has been taken off the front of a connection's bytes."""
-
-    beats: int
-    """How many heartbeats."""
-    end: int
-    """How many bytes they are."""
-    verdict: Verdict
-    need: int = 0
-    """How many bytes there have to be after these until it is worth asking again."""
 
 
 class _Unusual(Exception):

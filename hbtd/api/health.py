@@ -8,9 +8,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from twisted.web.server import Request
 
-from hbtd.api.problems import Problem
-from hbtd.api.replies import JSON, Reply, json_reply
 from hbtd.api.routes import Route
+from hbtd.server.problems import Problem
+from hbtd.server.replies import JSON, Reply, json_reply
 
 
 class HealthSources(NamedTuple):

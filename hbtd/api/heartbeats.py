@@ -5,17 +5,17 @@ from typing import Final
 
 from twisted.web.server import Request
 
-from hbtd import xnames
 from hbtd.access.gate import Caller
-from hbtd.api.bodies import read_json
-from hbtd.api.guard import Guard
-from hbtd.api.limits import MAX_HEARTBEAT_BODY
-from hbtd.api.problems import Problem
-from hbtd.api.replies import Reply
+from hbtd.api.authorization import Guard
 from hbtd.api.routes import Route
-from hbtd.integers import parse_integer
-from hbtd.jsonfields import pick
+from hbtd.formats import xnames
+from hbtd.formats.go_integers import parse_integer
+from hbtd.formats.go_json import pick
 from hbtd.monitor import Monitor
+from hbtd.server.bodies import read_json
+from hbtd.server.limits import MAX_HEARTBEAT_BODY
+from hbtd.server.problems import Problem
+from hbtd.server.replies import Reply
 from hbtd.tracker.tracker import TrackerFull
 
 ALL_FIELDS: Final = ("Component", "Hostname", "NID", "Status", "Timestamp")

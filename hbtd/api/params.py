@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from twisted.web.server import Request
 
-from hbtd.api.bodies import read_json
-from hbtd.api.guard import Guard
-from hbtd.api.problems import Problem
-from hbtd.api.replies import Reply, json_reply
+from hbtd.api.authorization import Guard
 from hbtd.api.routes import Route
-from hbtd.params import LiveParams, ParamsRefused
+from hbtd.config.params import LiveParams, ParamsRefused
+from hbtd.server.bodies import read_json
+from hbtd.server.problems import Problem
+from hbtd.server.replies import Reply, json_reply
 
 
 class Parameters:

@@ -1,43 +1,9 @@
-"""Errors as the API tells them: RFC 7807 problem+json, made in this one place."""
+"""Where the API's routes live, and how its problem documents name them."""
 
-from collections.abc import Iterable
-from urllib.parse import quote
-
-import orjson
-
-from hbtd.api.replies import Reply
-from hbtd.xnames import normalise
+from hbtd.formats.xnames import normalise
 
 PREFIXES = ("/hmi/v1", "/v1")
 """Every path exists under both; problems name the first."""
-
-PROBLEM_JSON = "application/problem+json"
-
-
-class Problem(Exception):
-    """What a client did wrong: an HTTP status and a sentence that says it."""
-
-    def __init__(
-        self,
-        status: int,
-        detail: str,
-        allow: Iterable[str] = (),
-        headers: tuple[tuple[str, str], ...] = (),
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.allow = tuple(sorted(allow))
-        """The methods that would do, if that is what was wrong."""
-        self.headers = headers
-        """Further headers of the answer."""
-
-
-def method_not_allowed(allow: Iterable[str]) -> Problem:
-    """Say that a path exists, but not for this method."""
-    methods = sorted(set(allow) - {"HEAD"})
-    plural = "s" if len(methods) > 1 else ""
-    return Problem(405, f"Only {' and '.join(methods)} operation{plural} supported", allow)
 
 
 def instance(path: str) -> str:
@@ -52,17 +18,3 @@ def instance(path: str) -> str:
             name = f"/{normalise(name)}" if route == "hbstate" and name else ""
             return f"{PREFIXES[0]}/{route}{name}"
     return path
-
-
-def problem_reply(problem: Problem, instance: str) -> Reply:
-    """Put a problem into an answer."""
-    body = {
-        "type": "about:blank",
-        "title": "Internal Server Error" if problem.status >= 500 else "Invalid Request",
-        "detail": problem.detail,
-        # A URI reference (RFC 7807 3.1).
-        "instance": quote(instance, safe="/:@!$&'()*+,;=~", errors="surrogateescape"),
-        "status": problem.status,
-    }
-    allow = (("Allow", ", ".join(problem.allow)),) if problem.allow else ()
-    return Reply(problem.status, orjson.dumps(body), PROBLEM_JSON, (*allow, *problem.headers))

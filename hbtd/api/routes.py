@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hbtd.api.replies import Reply
+from hbtd.server.replies import Reply
 
 
 class Route(NamedTuple):

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from twisted.web.server import Request
 
-from hbtd.api.bodies import read_json
-from hbtd.api.problems import Problem
-from hbtd.api.replies import Reply, json_reply
 from hbtd.api.routes import Route
-from hbtd.jsonfields import pick
+from hbtd.formats.go_json import pick
+from hbtd.formats.xnames import normalise
 from hbtd.monitor import Monitor
-from hbtd.xnames import normalise
+from hbtd.server.bodies import read_json
+from hbtd.server.problems import Problem
+from hbtd.server.replies import Reply, json_reply
 
 _MOST_NAMES = 200_000
 """Names that may be asked for at once: more would take the reactor for longer than it may be."""

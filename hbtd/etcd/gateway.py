@@ -11,9 +11,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.iweb import IResponse
 
-from hbtd.answers import URI, AnswerTooLarge, cause, read_answer, why
 from hbtd.etcd.errors import Compacted, EtcdRefused, EtcdUnavailable, error_in, one_line
 from hbtd.etcd.messages import Message
+from hbtd.net.http_client import URI, AnswerTooLarge, cause, read_answer, why
 
 _T = TypeVar("_T")
 

@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.http import INTERNAL_SERVER_ERROR
 
-from hbtd.answers import URI, AnswerTooLarge, cause, read_answer, why
-from hbtd.params import LiveParams
+from hbtd.config.params import LiveParams
+from hbtd.net.http_client import URI, AnswerTooLarge, cause, read_answer, why
 from hbtd.tracker.transitions import Transition
 
 _T = TypeVar("_T")

@@ -9,14 +9,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hbtd.hsm.chunks import ChunkSize
+from hbtd.config.params import LiveParams, Params
+from hbtd.hsm.batch_size import ChunkSize
 from hbtd.hsm.client import HSMClient, HSMRefused, HSMUnavailable
-from hbtd.hsm.culprits import Culprit, Culprits
-from hbtd.hsm.doubts import Doubts
+from hbtd.hsm.in_doubt import Doubts
 from hbtd.hsm.outbox import Outbox
+from hbtd.hsm.quarantine import Culprit, Culprits
 from hbtd.hsm.readiness import Readiness
-from hbtd.params import LiveParams, Params
-from hbtd.periodic import periodic
+from hbtd.runtime.periodic import periodic
 from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.transitions import Judgement, Transition
 

@@ -7,9 +7,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from hbtd.config.params import LiveParams, Params
 from hbtd.hsm.client import HSMClient, HSMUnavailable
-from hbtd.params import LiveParams, Params
-from hbtd.periodic import periodic
+from hbtd.runtime.periodic import periodic
 
 INTERVAL = 5.0
 """Seconds between two questions."""

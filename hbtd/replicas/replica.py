@@ -9,15 +9,15 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from hbtd.config.params import LiveParams
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
 from hbtd.monitor import Monitor
-from hbtd.params import LiveParams
-from hbtd.periodic import periodic
-from hbtd.replicas.following import Following, Moment
-from hbtd.replicas.leadership import Leadership
-from hbtd.replicas.link import Link
+from hbtd.replicas.applier import Following, Moment
+from hbtd.replicas.election import Leadership
 from hbtd.replicas.shared_params import SharedParams
+from hbtd.replicas.sync import Link
+from hbtd.runtime.periodic import periodic
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import FORGET
 from hbtd.store.interface import StoreUnusable

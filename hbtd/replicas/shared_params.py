@@ -6,10 +6,10 @@ import orjson
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from hbtd.config.params import PARAMETERS, LiveParams, Params
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
 from hbtd.etcd.messages import Compare, Put
-from hbtd.params import PARAMETERS, LiveParams, Params
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import PARAMS, read_params
 

@@ -9,11 +9,11 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.web.server import Site
 
+from hbtd.net.tls import ephemeral_identity, server_options
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.simulator.options import Event, FleetOptions, HSMOptions
-from hbtd.tls import ephemeral_identity, server_options
 
 _PROGRESS_SECONDS: Final = 5.0
 _NAMES_SHOWN: Final = 4

@@ -5,7 +5,7 @@ from urllib.parse import SplitResult, urlsplit
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IReactorPluggableNameResolver, IStreamClientEndpoint
 
-from hbtd.tls import client_policy
+from hbtd.net.tls import client_policy
 
 
 def split_url(url: str) -> SplitResult:
@@ -21,8 +21,8 @@ def client_endpoint(
 ) -> IStreamClientEndpoint:
     """Make the endpoint that connects to a URL's host, over TLS if it is https.
 
-    `trust` says whom, as `hbtd.tls.client_policy` has it. Raises `ValueError` if the URL can't be
-    used, `TLSUnusable` if a bundle can't.
+    `trust` says whom, as `hbtd.net.tls.client_policy` has it. Raises `ValueError` if the URL can't
+    be used, `TLSUnusable` if a bundle can't.
     """
     parts = split_url(url)
     host = parts.hostname

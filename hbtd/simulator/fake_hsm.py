@@ -21,7 +21,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException
 
-from hbtd import xnames
+from hbtd.formats import xnames
 from hbtd.simulator.behaviour import Behaviour
 
 _STATES: Final = {

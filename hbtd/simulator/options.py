@@ -7,9 +7,9 @@ from typing import Any, ClassVar, NamedTuple
 from twisted.python import usage
 
 from hbtd import __version__
+from hbtd.net.tls import TLSUnusable, client_policy
 from hbtd.simulator.endpoints import split_url
 from hbtd.simulator.fleet import MOST_NODES
-from hbtd.tls import TLSUnusable, client_policy
 
 
 class Event(NamedTuple):

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from hbtd import xnames
-from hbtd.jsonfields import pick
+from hbtd.formats import xnames
+from hbtd.formats.go_json import pick
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 

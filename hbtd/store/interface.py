@@ -27,7 +27,7 @@ class IStore(Interface):
     latest judgement counts. Those of `warned` and `died` stay for as long as they are true; those
     of `started` and `restarted` have served their purpose once they are delivered.
 
-    All stores pass the same tests, `tests/store_contract.py`.
+    All stores pass the same tests, `tests/support/store_contract.py`.
     """
 
     durable = Attribute("Whether what it keeps outlives the process (`bool`).")

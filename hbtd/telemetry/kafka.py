@@ -9,7 +9,7 @@ from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.inet import KafkaNetSocket
 
-from hbtd.kinds import TelemetryAddress
+from hbtd.config.value_types import TelemetryAddress
 
 _SETTINGS = {
     "client_id": "hbtd",

@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hbtd.kinds import TelemetryAddress
-from hbtd.params import LiveParams, Params
+from hbtd.config.params import LiveParams, Params
+from hbtd.config.value_types import TelemetryAddress
 from hbtd.telemetry import messages
 from hbtd.telemetry.kafka import Kafka
 from hbtd.tracker.transitions import Judgement

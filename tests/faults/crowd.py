@@ -19,9 +19,9 @@ from twisted.trial.unittest import TestCase
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.simulator.links import Beat
-from tests.attackers import IDLE, SLOW
-from tests.processes import CHECKOUT, spawn
-from tests.running import WebClient, reactor, start_hsm
+from tests.support.attackers import IDLE, SLOW
+from tests.support.processes import CHECKOUT, spawn
+from tests.support.running import WebClient, reactor, start_hsm
 
 SECONDS = float(os.environ.get("HBTD_CROWD_SECONDS", "35"))
 
@@ -89,7 +89,7 @@ class CrowdTests(TestCase):
         self.addCleanup(lambda: looking.stop() if looking.running else None)
         out, err, status = await getProcessOutputAndValue(
             sys.executable,
-            ["-m", "tests.attackers", str(urlsplit(url).port), str(SECONDS)],
+            ["-m", "tests.support.attackers", str(urlsplit(url).port), str(SECONDS)],
             {**os.environ, "PYTHONPATH": str(CHECKOUT)},
         )
         self.assertEqual(status, 0, err.decode())

@@ -6,13 +6,13 @@ from unittest import skipIf
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from hbtd.replicas.leadership import LEASE
-from hbtd.replicas.link import SILENCE
-from tests.etcd_server import EtcdServer, why_not
+from hbtd.replicas.election import LEASE
+from hbtd.replicas.sync import SILENCE
 from tests.faults.story import INTERVAL, KILLS, LATE, Span, Story
-from tests.processes import HbtdProcess
-from tests.running import reactor, until
-from tests.server_process import free_ports
+from tests.support.etcd_server import EtcdServer, why_not
+from tests.support.processes import HbtdProcess
+from tests.support.running import reactor, until
+from tests.support.server_process import free_ports
 
 REPLICAS = 3
 LAPSED = LEASE + 2.0

@@ -9,13 +9,13 @@ from twisted.logger import capturedLogs
 
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.messages import Page
-from hbtd.replicas.leadership import LEASE
-from tests.etcd_running import EVERYTHING
-from tests.etcd_server import EtcdServer
-from tests.hsm_memory import DIED, STARTED, WARNED
-from tests.replicas_running import ERRTIME, WARNTIME, A, B, C, D
-from tests.running import reactor, until
-from tests.test_replicas_trouble import TroubleTestCase, about_the_store
+from hbtd.replicas.election import LEASE
+from tests.replicas.test_trouble import TroubleTestCase, about_the_store
+from tests.support.etcd_running import EVERYTHING
+from tests.support.etcd_server import EtcdServer
+from tests.support.hsm_memory import DIED, STARTED, WARNED
+from tests.support.replicas_running import ERRTIME, WARNTIME, A, B, C, D
+from tests.support.running import reactor, until
 
 
 class OutageTests(TroubleTestCase):

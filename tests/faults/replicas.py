@@ -20,9 +20,9 @@ from zope.interface import implementer
 
 from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.fleet import Fleet, node_names
-from tests.hsm_memory import DIED, KINDS, RESTARTED, STARTED, WARNED
-from tests.replicas_running import A, B, OwnReplicasTestCase, Spawned, until_true
-from tests.running import reactor, until
+from tests.support.hsm_memory import DIED, KINDS, RESTARTED, STARTED, WARNED
+from tests.support.replicas_running import A, B, OwnReplicasTestCase, Spawned, until_true
+from tests.support.running import reactor, until
 
 SEED = int(os.environ.get("HBTD_FAULT_SEED", "1"))
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from twisted.internet.task import deferLater
 
 from tests.faults.story import KILLS, Span, Story
-from tests.processes import HbtdProcess
-from tests.running import reactor
-from tests.server_process import free_ports
+from tests.support.processes import HbtdProcess
+from tests.support.running import reactor
+from tests.support.server_process import free_ports
 
 
 class SqliteTests(Story):

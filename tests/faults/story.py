@@ -25,9 +25,9 @@ from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.simulator.links import Beat
 from hbtd.tracker.transitions import Transition
-from tests.hsm_memory import KINDS
-from tests.processes import HbtdProcess, spawn
-from tests.running import reactor
+from tests.support.hsm_memory import KINDS
+from tests.support.processes import HbtdProcess, spawn
+from tests.support.running import reactor
 
 KILLS = int(os.environ.get("HBTD_FAULT_KILLS", "100"))
 SEED = int(os.environ.get("HBTD_FAULT_SEED", "1"))

@@ -14,11 +14,11 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from hbtd.tracker.transitions import Transition
-from tests.mock_kafka import consume
-from tests.processes import HbtdProcess, spawn
-from tests.real_kafka import RealKafka, why_not
-from tests.running import NODE, WebClient, heartbeat, reactor, until
-from tests.telemetry import by_key, contents, message
+from tests.support.mock_kafka import consume
+from tests.support.processes import HbtdProcess, spawn
+from tests.support.real_kafka import RealKafka, why_not
+from tests.support.running import NODE, WebClient, heartbeat, reactor, until
+from tests.support.telemetry import by_key, contents, message
 
 REASON = why_not()
 

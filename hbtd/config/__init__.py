@@ -1,0 +1,1 @@
+"""Options and parameters: what can be set, to what, and from where."""

@@ -1,0 +1,163 @@
+"""Kinds of parameters: how the values of each are read and written.
+
+`hbtd.config.params` has the table of parameters that are of these kinds.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from hbtd.config.access_rules import parse_node_access, parse_operator_access
+from hbtd.formats.go_integers import parse_integer
+
+_VISIBLE = re.compile(r"[!-~]+")
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # what Kafka allows
+
+_TRUE = frozenset({"1", "yes", "true", "on"})
+_FALSE = frozenset({"0", "no", "false", "off"})
+SWITCH_WORDS = _TRUE | _FALSE
+"""What a switch may be set to, in any case of letters."""
+
+
+class Kind(NamedTuple):
+    """How the values of a parameter are read and written, and what to say of a bad one."""
+
+    parse: Callable[[str], Any]
+    """Read a value; raises `ValueError` when it can't be used."""
+    allowed: str
+    """What can be used, in words that follow 'must be'."""
+    render: Callable[[Any], str] = str
+    complaint: str = "with illegal value"
+    """What `PATCH /params` says of a value that can't be used."""
+
+
+class TelemetryAddress(NamedTuple):
+    """Where Kafka is and which topic takes our messages."""
+
+    host: str
+    port: int
+    topic: str
+
+
+def parse_telemetry_host(text: str) -> TelemetryAddress:
+    """Read `host:port:topic`; all three are required. Raises `ValueError`."""
+    host, port, topic = text.split(":")
+    number = parse_integer(port, bits=16, signed=False)
+    if not _VISIBLE.fullmatch(host) or not _TOPIC.fullmatch(topic) or not number:
+        raise ValueError("a part is missing or can't be what it should")
+    return TelemetryAddress(host, number, topic)
+
+
+def _text(text: str) -> str:
+    text.encode("utf-8")  # fails for what the system could not decode
+    return text
+
+
+def _boolean(text: str) -> bool:
+    word = text.lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError("neither yes nor no")
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = parse_integer(text, bits=32, signed=False)
+        if not low <= value <= high:
+            raise ValueError("out of range")
+        return value
+
+    return parse
+
+
+def _telemetry_host(text: str) -> str:
+    if text:
+        parse_telemetry_host(text)
+    return text
+
+
+def _http_url(text: str) -> str:
+    parts = urlsplit(text)
+    # Reading the port is what makes urlsplit check it.
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError("not a URL")
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("more than a base URL")
+    if not _VISIBLE.fullmatch(text):
+        raise ValueError("not written as a URL is")
+    return text
+
+
+def _kv_url(text: str) -> str:
+    if text in ("", "mem:") or re.match("sqlite:.", text):
+        return _text(text)
+    urls = []
+    for url in text.split(","):
+        # A scheme counts in any case (RFC 3986 3.1): in one, whoever looks finds it.
+        scheme, _, rest = _http_url(url).partition(":")
+        urls.append(f"{scheme.lower()}:{rest}")
+    return ",".join(urls)
+
+
+def _log_format(text: str) -> str:
+    if text not in ("text", "json"):
+        raise ValueError("no such format")
+    return text
+
+
+def _operator_access(text: str) -> str:
+    parse_operator_access(text)
+    return text
+
+
+def _node_access(text: str) -> str:
+    parse_node_access(text)
+    return text
+
+
+def _name(text: str) -> str:
+    if not text:
+        raise ValueError("empty")
+    return _text(text)
+
+
+def _switch(value: bool) -> str:
+    return "1" if value else "0"
+
+
+_MAX = 2**32 - 1
+TEXT = Kind(_text, "a text in UTF-8")
+COUNT = Kind(_integer(0, _MAX), f"an integer from 0 to {_MAX}")
+SECONDS = Kind(_integer(1, _MAX), f"a whole number of seconds from 1 to {_MAX}")
+PORT = Kind(_integer(0, 65535), "a port number from 0 (any free one) to 65535")
+SWITCH = Kind(_boolean, "yes, no, true, false, on, off, 1 or 0", _switch)
+NAMED_SWITCH = SWITCH._replace(complaint="with unknown value")
+TELEMETRY = Kind(
+    _telemetry_host,
+    "host:port:topic, with a port from 1 to 65535 and a topic of letters, digits, '.', '_' and '-'",
+    complaint="with invalid format",
+)
+HTTP_URL = Kind(
+    _http_url, "an http:// or https:// base URL, without credentials, query and fragment"
+)
+KV_URL = Kind(
+    _kv_url,
+    "mem:, sqlite:PATH, or http:// or https:// base URLs of etcd, without credentials, separated by"
+    " commas",
+)
+OPERATOR_ACCESS = Kind(
+    _operator_access,
+    "loopback, token:PATH, cert:NAME[,NAME...] or any, or several of these separated by '+'",
+)
+NODE_ACCESS = Kind(
+    _node_access, "any, cert or jwt:JWKS, a path or a URL, or several of these separated by '+'"
+)
+NAME = Kind(_name, "a text in UTF-8, and not empty")
+NUMBER = Kind(_integer(1, _MAX), f"an integer from 1 to {_MAX}")
+HEADER_BYTES = Kind(_integer(1024, 2**20), f"a number of bytes from 1024 to {2**20}")
+BODY_BYTES = Kind(_integer(2**16, 2**30), f"a number of bytes from {2**16} to {2**30}")
+TIMEOUT = Kind(_integer(1, 86400), "a whole number of seconds from 1 to 86400")
+LOG_FORMAT = Kind(_log_format, "text or json")

@@ -1,0 +1,1 @@
+"""Formats that are shared with others: xnames, integers and JSON as Go reads them."""

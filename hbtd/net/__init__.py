@@ -1,0 +1,1 @@
+"""TLS, the certificate that is served, and a bounded HTTP client."""

@@ -1,0 +1,1 @@
+"""The HTTP server below the API: connections, lanes, limits, and turns."""

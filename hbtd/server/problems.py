@@ -1,0 +1,50 @@
+"""Errors as the API tells them: RFC 7807 problem+json, made in this one place."""
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+import orjson
+
+from hbtd.server.replies import Reply
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class Problem(Exception):
+    """What a client did wrong: an HTTP status and a sentence that says it."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        allow: Iterable[str] = (),
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.allow = tuple(sorted(allow))
+        """The methods that would do, if that is what was wrong."""
+        self.headers = headers
+        """Further headers of the answer."""
+
+
+def method_not_allowed(allow: Iterable[str]) -> Problem:
+    """Say that a path exists, but not for this method."""
+    methods = sorted(set(allow) - {"HEAD"})
+    plural = "s" if len(methods) > 1 else ""
+    return Problem(405, f"Only {' and '.join(methods)} operation{plural} supported", allow)
+
+
+def problem_reply(problem: Problem, instance: str) -> Reply:
+    """Put a problem into an answer."""
+    body = {
+        "type": "about:blank",
+        "title": "Internal Server Error" if problem.status >= 500 else "Invalid Request",
+        "detail": problem.detail,
+        # A URI reference (RFC 7807 3.1).
+        "instance": quote(instance, safe="/:@!$&'()*+,;=~", errors="surrogateescape"),
+        "status": problem.status,
+    }
+    allow = (("Allow", ", ".join(problem.allow)),) if problem.allow else ()
+    return Reply(problem.status, orjson.dumps(body), PROBLEM_JSON, (*allow, *problem.headers))

@@ -1,0 +1,255 @@
+"""What the gate decides where a table of outcomes does not reach, and what is said of refusals."""
+
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from OpenSSL import crypto
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import LogLevel, capturedLogs, eventAsText
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.access.gate import Forbidden, Gate, NotYet, Refused, Unauthenticated
+from hbtd.access.jwt import Bearers
+from hbtd.access.peers import CertificateNames, Peer, Peers
+from hbtd.access.refusals import Complaints
+from hbtd.access.tokens import TokenFile, TokensUnusable
+from hbtd.config.access_rules import NodeWays, OperatorWays
+from hbtd.runtime.watched_files import PERIOD, Watch
+from tests.support.certificates import make_identity
+
+NODE, NEIGHBOUR = "x1000c0s0b0n0", "x1000c0s0b0n1"
+TOKEN = "a-token-that-operators-have"
+
+
+def may_beat(gate: Gate, peer: Peer, authorization: bytes | None, xname: str) -> bool:
+    """Tell whether a caller may send a heartbeat of this component."""
+    try:
+        gate.node(peer, authorization).check_beat(xname)
+    except Refused:
+        return False
+    return True
+
+
+class CertificateTests(SynchronousTestCase):
+    """A certificate on a connection that lasts."""
+
+    def setUp(self):
+        self.clock = Clock()
+        self.gate = Gate(
+            OperatorWays(names=frozenset({"ops"})),
+            NodeWays(certificates=True),
+            self.clock.seconds,
+        )
+
+    def peer(self, name: str, *components: str) -> Peer:
+        """Make a peer whose certificate ends after 100 seconds."""
+        return Peer("192.0.2.1", False, CertificateNames(name, frozenset(components), 100.0))
+
+    def test_ends(self) -> None:
+        """When it ends, so does what it was good for, whether or not the connection does."""
+        node, operator = self.peer("n", NODE), self.peer("ops")
+        self.clock.advance(99)
+        self.assertTrue(may_beat(self.gate, node, None, NODE))
+        self.assertFalse(may_beat(self.gate, node, None, NEIGHBOUR))
+        self.gate.operator(operator, None, relayed=False)
+        self.clock.advance(1)
+        self.assertFalse(may_beat(self.gate, node, None, NODE))
+        self.assertRaises(Unauthenticated, self.gate.node, node, None)
+        with self.assertRaises(Unauthenticated):
+            self.gate.operator(operator, None, relayed=False)
+
+    def test_without_name(self) -> None:
+        """A certificate without a common name is no operator's, and one without nodes no node's."""
+        odd = Peer("192.0.2.1", False, CertificateNames(None, frozenset(), 100.0))
+        with self.assertRaises(Forbidden):
+            self.gate.operator(odd, None, relayed=False)
+        caller = self.gate.node(odd, None)
+        self.assertRaises(Forbidden, caller.check_beat, NODE)
+
+
+class NoKeysTests(SynchronousTestCase):
+    """Before there are keys to check tokens with."""
+
+    def test_other_credentials(self) -> None:
+        """A token can't be judged; who has shown a certificate is known without."""
+        source: Any = SimpleNamespace(keys=None)
+        bearers = Bearers(source, "system-compute", float, require_xname=False)
+        gate = Gate(OperatorWays(loopback=True), NodeWays(False, True, "x"), float, bearers=bearers)
+        certificate = CertificateNames("n", frozenset({NODE}), 100.0)
+        shown, nothing = Peer("192.0.2.1", False, certificate), Peer("192.0.2.1")
+        for authorization in (b"Bearer x.y.z", None):
+            self.assertTrue(may_beat(gate, shown, authorization, NODE))
+            self.assertFalse(may_beat(gate, nothing, authorization, NODE))
+        self.assertRaises(NotYet, gate.node, nothing, b"Bearer x.y.z")
+        self.assertRaises(Unauthenticated, gate.node, nothing, None)
+        with self.assertRaises(NotYet):
+            gate.forgetter(nothing, b"Bearer x.y.z", relayed=False)
+
+
+class PeersTests(SynchronousTestCase):
+    """The other end of a connection."""
+
+    def test_once(self) -> None:
+        """A connection's certificate is read once, and forgotten with the connection."""
+        read: list[object] = []
+        shown = crypto.X509.from_cryptography(make_identity(NODE).chain[0])
+
+        class Transport(StringTransport):
+            def getPeerCertificate(self) -> object:
+                read.append(self)
+                return shown
+
+        peers = Peers()
+        transport = Transport(peerAddress=IPv4Address("TCP", "127.0.0.1", 1))
+        peer = peers.of(transport)
+        self.assertIs(peers.of(transport), peer)
+        self.assertEqual((peer.host, peer.local), ("127.0.0.1", True))
+        assert peer.certificate is not None
+        self.assertEqual(peer.certificate.components, {NODE})
+        self.assertEqual(len(read), 1)
+        self.assertIsNot(peers.of(Transport()), peer)
+
+    def test_hosts(self) -> None:
+        """Addresses are as people know them."""
+        for host, known in (
+            ("10.0.0.1", "10.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("fe80::1", "fe80::1"),
+        ):
+            transport = StringTransport(peerAddress=IPv6Address("TCP", host, 1))
+            self.assertEqual(Peers().of(transport), Peer(known))
+        transport = StringTransport(peerAddress=UNIXAddress(None))
+        self.assertEqual(Peers().of(transport), Peer("a Unix socket", True))
+
+
+class TokenTests(SynchronousTestCase):
+    """The file of operators' tokens."""
+
+    def setUp(self):
+        self.path = Path(self.mktemp()).resolve()
+
+    def write(self, content: str | bytes, mode: int = 0o600) -> TokenFile:
+        """Write a file, and read it."""
+        self.path.write_bytes(content.encode() if isinstance(content, str) else content)
+        self.path.chmod(mode)
+        return TokenFile(str(self.path))
+
+    def test_format(self) -> None:
+        """A token a line; blanks around it, empty lines and comments don't count."""
+        tokens = self.write(f"# {TOKEN}-x\r\n\n  {TOKEN}\t\r\n#\nanother-of-them-00\n")
+        for token, held in (
+            (TOKEN, True),
+            ("another-of-them-00", True),
+            (f"{TOKEN}-x", False),
+            (f"# {TOKEN}-x", False),
+            (TOKEN[:-1], False),
+            ("", False),
+            ("#", False),
+        ):
+            self.assertIs(tokens.holds(token.encode()), held, token)
+        self.assertFalse(tokens.holds(TOKEN.encode() + b"\xff"))
+
+    def test_unusable(self) -> None:
+        """A file that is not there, is empty or holds what is no token; no token is told."""
+        for content in (
+            "",
+            "# nothing\n",
+            "short\n",
+            f"{TOKEN} {TOKEN}\n",
+            b"\xff" * 20,
+            "x" * 70_000,
+        ):
+            error = self.assertRaises(TokensUnusable, self.write, content)
+            self.assertIn(str(self.path), str(error))
+            self.assertNotIn(TOKEN, str(error))
+        self.path.unlink()
+        with self.assertRaisesRegex(TokensUnusable, "can't be read: No such file"):
+            TokenFile(str(self.path))
+
+    def test_readable(self) -> None:
+        """A file that everybody can read is complained of."""
+        for mode, count in ((0o600, 0), (0o640, 0), (0o644, 1)):
+            with capturedLogs() as events:
+                self.write(TOKEN, mode)
+            said = [event for event in events if event["log_level"] is LogLevel.warn]
+            self.assertEqual(len(said), count)
+
+    def test_spoilt(self) -> None:
+        """While a file that has changed can't be used no token counts, and that is said once."""
+        tokens, clock = self.write(TOKEN), Clock()
+        watch = Watch(clock, [tokens.watched])
+        watch.startService()
+        self.addCleanup(watch.stopService)
+        self.path.write_text("short\n")
+        self.assertFalse(tokens.holds(TOKEN.encode()))
+        with capturedLogs() as events:
+            clock.pump([PERIOD] * 5)
+        (line,) = [eventAsText(e) for e in events if e["log_level"] is LogLevel.error]
+        self.assertIn("there are none", line)
+        self.assertNotIn("short", line)
+        self.path.write_text(TOKEN)
+        self.assertTrue(tokens.holds(TOKEN.encode()))
+
+
+class ComplaintsTests(SynchronousTestCase):
+    """What is said of those who were turned away."""
+
+    def setUp(self):
+        self.clock = Clock()
+        self.complaints = Complaints(self.clock, ("forbidden", "full"))
+        self.complaints.startService()
+        self.addCleanup(self.complaints.stopService)
+
+    def lines(self, seconds: int, note: Any = None) -> list[tuple[float, str]]:
+        """Let time pass, with something to note every second; gives the lines, and when."""
+        found = []
+        for _ in range(seconds):
+            with capturedLogs() as events:
+                if note is not None:
+                    note()
+                self.clock.advance(1)
+            found += [
+                (
+                    self.clock.seconds(),
+                    eventAsText(event, includeTimestamp=False, includeSystem=False),
+                )
+                for event in events
+                if event["log_level"] is LogLevel.warn
+            ]
+        return found
+
+    def test_a_line_a_minute(self) -> None:
+        """The first is told at once, the others in one line a minute, and all are counted."""
+        lines = self.lines(600, lambda: self.complaints.note("10.0.0.1", "forbidden", "No."))
+        self.assertEqual(lines[0], (1.0, "Refused 10.0.0.1: No."))
+        self.assertIn("Refused 10.0.0.1 59 times more: 59 forbidden", lines[1][1])
+        times = [time for time, _ in lines]
+        self.assertGreaterEqual(min(b - a for a, b in pairwise(times)), 59)
+        self.assertEqual(len(lines), 11)
+        self.assertEqual(self.complaints.counts, {"forbidden": 600, "full": 0})
+
+    def test_quiet_again(self) -> None:
+        """Who has been good for a minute is told of at once again."""
+        self.complaints.note("10.0.0.1", "full", "No room.")
+        self.assertEqual(self.lines(120), [])
+        (line,) = self.lines(1, lambda: self.complaints.note("10.0.0.1", "full", "No room."))
+        self.assertIn("No room", line[1])
+
+    def test_many_peers(self) -> None:
+        """However many come from wherever, there are so many lines a minute, and so much kept."""
+
+        def storm() -> None:
+            for number in range(1000):
+                address = f"10.0.{number // 256}.{number % 256}"
+                self.complaints.note(address, "forbidden", "No.")
+
+        lines = self.lines(59, storm)
+        self.assertEqual(len(lines), 200)
+        lines = self.lines(6, storm)
+        self.assertEqual(len(lines), 201)
+        self.assertRegex(lines[-1][1], r"Refused others \d+ times more: \d+ forbidden")
+        self.assertEqual(self.complaints.counts["forbidden"], 65_000)

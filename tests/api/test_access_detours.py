@@ -1,0 +1,215 @@
+"""No way leads around the gate: not what stands before a request, nor how it is written."""
+
+from typing import Any
+
+from hbtd.app.service import HbtdService
+from tests.api.test_access import (
+    CREDENTIALS,
+    ISSUER,
+    NEIGHBOUR,
+    TOKEN,
+    AccessTestCase,
+    Credential,
+    Transport,
+)
+from tests.support.http_memory import (
+    HEARTBEAT,
+    XNAME,
+    Connection,
+    encode_request,
+    head,
+    parse_responses,
+)
+from tests.support.issuer import bearer
+
+OWN = bearer(ISSUER.token(XNAME))
+OTHERS = bearer(ISSUER.token(NEIGHBOUR))
+ANYBODYS = bearer(ISSUER.token(None))
+
+
+def beat(name: str, headers: dict[str, str] | None = None) -> bytes:
+    """Write a heartbeat of a component."""
+    return encode_request("POST", "/v1/heartbeat", {**HEARTBEAT, "Component": name}, headers)
+
+
+def named(name: str, headers: dict[str, str] | None = None) -> bytes:
+    """Write a heartbeat of a component, another one being named in the body."""
+    body = {**HEARTBEAT, "Component": NEIGHBOUR}
+    return encode_request("POST", f"/v1/heartbeat/{name}", body, headers)
+
+
+class DetoursTestCase(AccessTestCase):
+    """Can send several requests on one connection."""
+
+    def connect(self, credential: Credential = CREDENTIALS["nothing"]) -> Connection:
+        """Open a connection as somebody; the test's end closes it."""
+        connection = Connection(self.reactor.tcpServers[0][1], Transport(credential))
+        self.addCleanup(connection.hang_up)
+        return connection
+
+    def statuses(self, connection: Connection, *pieces: bytes) -> list[int]:
+        """Send something, and give the statuses that come back."""
+        connection.send(*pieces)
+        return [answer.status for answer in parse_responses(connection.received())]
+
+    def jwt(self, **options: Any) -> HbtdService:
+        """Start a service that asks nodes for JWTs and operators for tokens."""
+        options.setdefault("operator_access", "token:{folder}/tokens")
+        return self.start(node_access="jwt:{folder}/jwks.json", **options)
+
+
+class ConnectionTests(DetoursTestCase):
+    """What a request may does not depend on those before it on the connection."""
+
+    def test_credentials_of_others(self) -> None:
+        """Credentials count for the request that has them, in whatever order they come."""
+        service = self.jwt()
+        requests = (
+            (beat(XNAME, OWN), 200),
+            (beat(XNAME), 401),
+            (beat(XNAME, OWN), 200),
+            (beat(NEIGHBOUR, OWN), 403),
+            (beat(XNAME, OTHERS), 403),
+            (beat(NEIGHBOUR, OTHERS), 200),
+            (beat(NEIGHBOUR), 401),
+            (named(XNAME, OWN), 200),
+            (named(XNAME, OTHERS), 403),
+            (beat(NEIGHBOUR, ANYBODYS), 200),
+            (beat(NEIGHBOUR, OWN), 403),
+            (beat("x0c0s0b0n9", ANYBODYS), 200),
+            (beat("nobody", ANYBODYS), 400),
+            (beat(XNAME, bearer("x.y.z")), 401),
+            (beat(XNAME, OWN), 200),
+            (head("GET /v1/params"), 200),
+            (beat(XNAME), 401),
+        )
+        expected = [status for _, status in requests]
+        stream = b"".join(request for request, _ in requests)
+        self.assertEqual(self.statuses(self.connect(), stream), expected)
+        pieces = [stream[i : i + 100] for i in range(0, len(stream), 100)]
+        self.assertEqual(self.statuses(self.connect(), *pieces), expected)
+        connection = self.connect()
+        for request, status in requests * 2:
+            self.assertEqual(self.statuses(connection, request), [status])
+        self.assertEqual(service.tracker.healthy, 3)
+
+    def test_spellings(self) -> None:
+        """A name is its normal form, however it is written and whoever asks first."""
+        self.jwt()
+        connection = self.connect()
+        for name, status in (
+            (XNAME, 200),
+            (XNAME.upper(), 200),
+            (f" {XNAME} ", 200),
+            (XNAME.replace("x1000", "x01000"), 200),
+            (NEIGHBOUR.upper(), 403),
+            (XNAME[:-1] + "9", 403),
+            ("x1000c0s0b0", 403),
+        ):
+            self.assertEqual(self.statuses(connection, beat(name, OWN)), [status], name)
+
+    def test_operators(self) -> None:
+        """An operator's token on a connection makes nobody an operator but for that request."""
+        self.jwt()
+        change = {"Warntime": "11"}
+        patch = encode_request("PATCH", "/v1/params", change)
+        good = encode_request("PATCH", "/v1/params", change, bearer(TOKEN))
+        forget = encode_request("DELETE", f"/v1/heartbeat/{XNAME}")
+        stream = good + patch + beat(XNAME, OWN) + patch + forget + good + forget
+        got = self.statuses(self.connect(), stream)
+        self.assertEqual(got, [200, 401, 200, 401, 401, 200, 401])
+
+    def test_keys_change(self) -> None:
+        """A connection's token is checked again with keys that are new."""
+        service = self.jwt()
+        connection = self.connect()
+        self.assertEqual(self.statuses(connection, beat(XNAME, OWN) * 2), [200, 200])
+        service.access.gate._bearers._source.watched.current = ()  # type: ignore[union-attr]  # with JWTs
+        self.assertEqual(self.statuses(connection, beat(XNAME, OWN) * 2), [401, 401])
+
+    def test_certificates(self) -> None:
+        """A certificate is good for what it names, on a connection of any length."""
+        self.start(node_access="cert", operator_access="cert:ops")
+        connection = self.connect(CREDENTIALS["own certificate"])
+        stream = beat(XNAME) + beat(NEIGHBOUR) + named(XNAME) + named(NEIGHBOUR) + beat(XNAME)
+        self.assertEqual(self.statuses(connection, stream), [200, 403, 200, 403, 200])
+
+
+class WritingTests(DetoursTestCase):
+    """However a request is written, it is asked who sends it."""
+
+    def test_headers(self) -> None:
+        """Credentials count in any case of the header's name; two of them are none."""
+        self.jwt()
+        value = OWN["Authorization"]
+        for name in ("authorization", "AUTHORIZATION", "aUTHORIZATION"):
+            self.assertEqual(self.statuses(self.connect(), beat(XNAME, {name: value})), [200])
+        for twice in (
+            {"Authorization": f"{value}\r\nAuthorization: {value}"},
+            {"Authorization": value, "authorization": value},
+            {"Authorization": f"{OTHERS['Authorization']}\r\nauthorization: {value}"},
+            {"Authorization": f"{value}, {value}"},
+            {"X-Authorization": value},
+            {"Proxy-Authorization": value},
+            {"Cookie": f"Authorization={value}"},
+        ):
+            self.assertEqual(self.statuses(self.connect(), beat(XNAME, twice)), [401], twice)
+
+    def test_targets(self) -> None:
+        """Whatever form a target has, what it means is asked for."""
+        service = self.jwt()
+        for target in (
+            "http://h/v1/heartbeat",
+            "https://127.0.0.1/hmi/v1/heartbeat?x=y",
+            "/v1/heartbeat?Authorization=x",
+            f"/v1/heartbeat/{XNAME}?",
+            "/v1/%68eartbeat",
+            "/v1/heartbea%74",
+        ):
+            request = encode_request("POST", target, HEARTBEAT)
+            self.assertEqual(self.statuses(self.connect(), request), [401], target)
+        for target in ("/v1//heartbeat", "//v1/heartbeat", "/v1/./heartbeat", "/v1/x/../heartbeat"):
+            request = encode_request("POST", target, HEARTBEAT)
+            self.assertEqual(self.statuses(self.connect(), request), [404], target)
+        self.assertEqual(service.tracker.beats, 0)
+
+    def test_methods(self) -> None:
+        """A method is what the request line says, and nothing else that the request does."""
+        service = self.jwt()
+        before = service.params.current
+        for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
+            for method in ("GET", "HEAD"):
+                connection = self.connect()
+                target = "/v1/params?_method=PATCH"
+                request = encode_request(method, target, {"Warntime": "99"}, {name: "PATCH"})
+                connection.send(request)
+                (answer,) = parse_responses(connection.received(), [method])
+                self.assertEqual(answer.status, 200)
+            request = encode_request("POST", "/v1/params", {"Warntime": "99"}, {name: "PATCH"})
+            self.assertEqual(self.statuses(self.connect(), request), [405])
+        for method in ("patch", "Patch"):
+            request = encode_request(method, "/v1/params", {"Warntime": "99"})
+            self.assertEqual(self.statuses(self.connect(), request), [405])
+        self.assertEqual(service.params.current, before)
+
+    def test_framing(self) -> None:
+        """A body that is sent in chunks, or after a word of encouragement, changes nothing."""
+        self.jwt()
+        plain = beat(XNAME)
+        for field in (b"Expect: 100-continue", b"Connection: close", b"TE: trailers"):
+            request = plain.replace(b"\r\n", b"\r\n" + field + b"\r\n", 1)
+            statuses = self.statuses(self.connect(), request)
+            self.assertEqual(statuses[-1], 401)
+        body = plain.partition(b"\r\n\r\n")[2]
+        chunked = head("POST /v1/heartbeat", "Transfer-Encoding: chunked")
+        chunked += b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        self.assertEqual(self.statuses(self.connect(), chunked), [401])
+
+    def test_relayed(self) -> None:
+        """A header that tells of a proxy counts in any case, and wherever it stands."""
+        self.start(operator_access="loopback")
+        here = CREDENTIALS["on this host"]
+        change = {"Warntime": "12"}
+        for name in ("forwarded", "VIA", "x-forwarded-FOR", "X-Real-IP", "oRIGIN"):
+            request = encode_request("PATCH", "/v1/params", change, {"X": "y", name: ""})
+            self.assertEqual(self.statuses(self.connect(here), request), [403], name)

@@ -1,0 +1,93 @@
+"""When credentials are looked at, and for how many there is room."""
+
+from tests.api.test_access import CREDENTIALS, TOKEN, AccessTestCase, Credential
+from tests.support.http_memory import (
+    HEARTBEAT,
+    XNAME,
+)
+from tests.support.issuer import bearer
+
+
+class OrderTests(AccessTestCase):
+    """When credentials are looked at."""
+
+    def test_before_the_body(self) -> None:
+        """Without credentials a body that is wrong is not even looked at."""
+        service = self.start(node_access="cert", operator_access="token:{folder}/tokens")
+        nobody, own = CREDENTIALS["nothing"], CREDENTIALS["own certificate"]
+        for body in (b"[", {}, {**HEARTBEAT, "NID": "x"}, b"x" * 70_000):
+            for path in ("/v1/heartbeat", "/v1/heartbeat/nobody"):
+                self.assertEqual(self.outcome(service, nobody, "POST", path, body), 401)
+                got = self.outcome(service, own, "POST", path, body)
+                self.assertEqual(got, 413 if len(body) > 65536 else 400)
+        self.assertEqual(self.outcome(service, nobody, "PATCH", "/v1/params", b"["), 401)
+        self.assertEqual(self.outcome(service, nobody, "DELETE", "/v1/heartbeat/nobody"), 401)
+        self.assertEqual(self.outcome(service, own, "DELETE", "/v1/heartbeat/nobody"), 400)
+
+    def test_after_the_route(self) -> None:
+        """What is no route, or has no such method, is the same for everybody."""
+        service = self.start(node_access="cert", operator_access="token:{folder}/tokens")
+        nobody = CREDENTIALS["nothing"]
+        self.assertEqual(self.outcome(service, nobody, "GET", "/v1/heartbeat"), 405)
+        self.assertEqual(self.outcome(service, nobody, "POST", "/v1/heartbeats"), 404)
+
+    def test_two_headers(self) -> None:
+        """Of two Authorization headers neither counts."""
+        service = self.start(operator_access="token:{folder}/tokens")
+        twice = {"Authorization": f"Bearer {TOKEN}\r\nAuthorization: Bearer {TOKEN}"}
+        got = self.outcome(
+            service, Credential(headers=twice), "PATCH", "/v1/params", {"Errtime": "40"}
+        )
+        self.assertEqual(got, 401)
+
+    def test_challenges(self) -> None:
+        """401 names every kind of credential that would do."""
+        service = self.start(
+            node_access="cert+jwt:{folder}/jwks.json", operator_access="token:{folder}/tokens"
+        )
+        nobody = CREDENTIALS["nothing"]
+        both = 'Bearer realm="hbtd", Certificate realm="hbtd"'
+        for method, path, challenge in (
+            ("POST", "/v1/heartbeat", both),
+            ("DELETE", f"/v1/heartbeat/{XNAME}", both),
+            ("PATCH", "/v1/params", 'Bearer realm="hbtd"'),
+        ):
+            response = self.speak(service, nobody, method, path, HEARTBEAT)
+            self.assertEqual(response.headers["www-authenticate"], challenge)
+
+    def test_open_file_changes(self) -> None:
+        """A token counts from when it is in the file until it is in there no more."""
+        service = self.start(operator_access="token:{folder}/tokens")
+        fresh = Credential(headers=bearer("a-fresh-token-for-operators"))
+
+        def patch(credential: Credential) -> int:
+            return self.outcome(service, credential, "PATCH", "/v1/params", {"Errtime": "40"})
+
+        self.assertEqual(patch(fresh), 401)
+        (self.folder / "tokens").write_text("a-fresh-token-for-operators")
+        self.assertEqual(patch(fresh), 200)
+        self.assertEqual(patch(CREDENTIALS["operator's token"]), 401)
+        (self.folder / "tokens").unlink()
+        self.assertEqual(patch(fresh), 401)
+
+
+class RoomTests(AccessTestCase):
+    """There is room for so many components."""
+
+    def test_full(self) -> None:
+        """New names get a 503 and are counted; who is known goes on, and who leaves makes room."""
+        service = self.start(max_components=2)
+        here = CREDENTIALS["on this host"]
+
+        def beat(name: str) -> int:
+            body = {**HEARTBEAT, "Component": name}
+            return self.outcome(service, here, "POST", "/v1/heartbeat", body)
+
+        names = [f"x0c0s0b0n{number}" for number in range(50)]
+        self.assertEqual([beat(name) for name in names], [200, 200, *[503] * 48])
+        self.assertEqual([beat(name) for name in names[:3]], [200, 200, 503])
+        self.assertEqual((service.tracker.healthy, service.tracker.beats), (2, 4))
+        metrics = self.speak(service, here, "GET", "/metrics").body.decode()
+        self.assertIn('hbtd_refused_total{reason="full"} 49.0\n', metrics)
+        self.speak(service, here, "DELETE", f"/v1/heartbeat/{names[0]}")
+        self.assertEqual([beat(name) for name in names[:3]], [200, 200, 503])

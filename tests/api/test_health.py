@@ -1,0 +1,147 @@
+"""Probes, health, metrics and the API's own description over HTTP."""
+
+from importlib.resources import files
+
+import orjson
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.api.health import Health, HealthSources
+from tests.support.http_memory import (
+    HEARTBEAT,
+    JSON,
+    PREFIXES,
+    XNAME,
+    APITestCase,
+    loopback_request,
+    make_site,
+)
+
+METRICS = ("/metrics", *(f"{prefix}/metrics" for prefix in PREFIXES))
+
+
+class ProbeTests(APITestCase):
+    """What orchestrators ask."""
+
+    def test_alive_and_ready(self):
+        """Both probes are answered with 204 and nothing else, under both prefixes."""
+        for prefix in PREFIXES:
+            for probe in ("liveness", "readiness"):
+                response = self.request("GET", f"{prefix}/{probe}")
+                self.assertEqual((response.status, response.body), (204, b""))
+                self.assertEqual(set(response.headers), {"server", "date"})
+
+    def test_store_out_of_use(self):
+        """While the store can't be used, hbtd is alive, soon not ready, and says why."""
+        self.service.store.close()
+        self.reactor.advance(5)
+        response = self.request("GET", "/v1/readiness")
+        self.assert_problem(response, 503, self.service.store.health(), "/hmi/v1/readiness")
+        self.assertEqual(self.request("GET", "/v1/liveness").status, 204)
+        health = self.request("GET", "/v1/health")
+        self.assertEqual(health.status, 200)
+        self.assertEqual(health.json()["KvStore"], self.service.store.health())
+        self.service.store.open()
+        self.assertEqual(self.request("GET", "/v1/readiness").status, 204)
+
+    def test_heartbeats_without_store(self):
+        """Heartbeats are taken while the store can't be used."""
+        self.service.store.close()
+        self.assertEqual(self.request("POST", "/v1/heartbeat", HEARTBEAT).status, 200)
+
+    def test_health(self):
+        """Health is three texts in order, here of a service that was told to leave HSM alone."""
+        for prefix in PREFIXES:
+            response = self.request("GET", f"{prefix}/health")
+            self.assertEqual((response.status, response.content_type), (200, JSON))
+            self.assertEqual(
+                response.body,
+                b'{"KvStore":"Initialization key present: HBTD_OK",'
+                b'"MsgBus":"Not Connected","HsmStatus":"Not ready"}',
+            )
+
+
+class HealthTextTests(SynchronousTestCase):
+    """Health is whatever the neighbours' parts say it is."""
+
+    def test_texts(self):
+        """Each part's text is shown under its key, as it is at the moment."""
+        said = {"KvStore": "a", "MsgBus": "b", "HsmStatus": "c"}
+        sources = HealthSources(
+            lambda: bool(said["KvStore"]),
+            lambda: said["KvStore"],
+            lambda: said["MsgBus"],
+            lambda: said["HsmStatus"],
+        )
+        site = make_site(Health(sources, CollectorRegistry()).routes(), Clock())
+        for bus in ("Connected and OPEN", "Connected and CLOSED", "Not Connected", '"é"\n'):
+            said.update(MsgBus=bus, HsmStatus="Ready")
+            response = loopback_request(site, "GET", "/v1/health")
+            self.assertEqual(response.body, orjson.dumps(said))
+
+
+class MetricsTests(APITestCase):
+    """What Prometheus reads."""
+
+    def families(self, path="/metrics"):
+        """Read the metrics."""
+        response = self.request("GET", path)
+        self.assertEqual(response.status, 200)
+        self.assertRegex(response.content_type or "", r"^text/plain; version=\d")
+        return list(text_string_to_metric_families(response.body.decode()))
+
+    def value(self, name, **labels):
+        """Read one of them."""
+        (value,) = (
+            sample.value
+            for family in self.families()
+            for sample in family.samples
+            if (sample.name, sample.labels) == (name, labels)
+        )
+        return value
+
+    def test_no_duplicates(self):
+        """Each metric is there once, with a help text, at all three places."""
+        for path in METRICS:
+            families = self.families(path)
+            names = [family.name for family in families]
+            self.assertEqual(len(names), len(set(names)), names)
+            self.assertTrue(all(family.documentation for family in families))
+            samples = [
+                (sample.name, tuple(sorted(sample.labels.items())))
+                for family in families
+                for sample in family.samples
+            ]
+            self.assertEqual(len(samples), len(set(samples)), samples)
+            self.assertTrue({"hbtd_heartbeats", "process_open_fds"} <= set(names), names)
+
+    def test_heartbeats_count(self):
+        """Heartbeats and components are counted; what is refused is not."""
+        for body in (HEARTBEAT, HEARTBEAT, {**HEARTBEAT, "NID": "x"}):
+            self.request("POST", "/v1/heartbeat", body)
+        self.assertEqual(self.value("hbtd_heartbeats_total"), 2)
+        self.assertEqual(self.value("hbtd_components", state="healthy"), 1)
+        self.assertEqual(self.value("hbtd_components", state="dead"), 0)
+        self.assertEqual(self.value("hbtd_transitions_total", transition="started"), 1)
+        self.request("DELETE", f"/v1/heartbeat/{XNAME}")
+        self.assertEqual(self.value("hbtd_components", state="healthy"), 0)
+
+    def test_store(self):
+        """Whether the store can be used is a metric."""
+        self.assertEqual(self.value("hbtd_store_usable"), 1)
+        self.service.store.close()
+        self.assertEqual(self.value("hbtd_store_usable"), 0)
+
+
+class DocumentTests(APITestCase):
+    """What machines can read about the API."""
+
+    def test_served(self):
+        """The OpenAPI document is served as it is in the package, under both prefixes."""
+        document = files("hbtd.api").joinpath("openapi.json").read_bytes()
+        for prefix in PREFIXES:
+            response = self.request("GET", f"{prefix}/openapi.json")
+            self.assertEqual((response.status, response.content_type), (200, JSON))
+            self.assertEqual(response.body, document)

@@ -1,0 +1,325 @@
+"""Heartbeats over HTTP: what is taken, what is refused and with which words, and goodbyes."""
+
+from itertools import product
+from urllib.parse import quote
+
+import orjson
+
+from hbtd.tracker.transitions import Transition
+from tests.support.http_memory import HEARTBEAT, PREFIXES, XNAME, APITestCase, TimedAPITestCase
+
+FIELDS = ("Component", "Hostname", "NID", "Status", "Timestamp")
+NAMED = ("Status", "Timestamp")
+INSTANCE = "/hmi/v1/heartbeat"
+
+NOT_OBJECTS = (
+    *(b"", b" ", b"{", b"}", b"[]", b"[{}]", b"null", b"true", b"1", b'"{}"', b"NaN", b"\x00"),
+    *(b"{}x", b"{}{}", b"{'a': 1}", b'{"a":1,}', b'{"a"}', b"Component=x1&Status=OK"),
+    *(b"\xff\xfe", b"\xef\xbb\xbf{}", b'{"a":"\xff"}', b'{"a":"\xed\xa0\x80"}', b'{"a":"\\ud800"}'),
+    *(b'{"a":"\\udc00\\ud800"}', b'{"\\ud800":1}', b'{"a":Infinity}', b'{"a":"\n"}', b'{"a":01}'),
+)
+"""Bodies that are not JSON, or JSON but no object."""
+
+NOT_NAMES = (
+    *("x", "nid000083", "x1000c0s0b0n", "x1000c8s0b0n0", "x12345c0s0b0n0", "x1000c0s0b0n0z"),
+    *("x1000c0s0b0n0 x", "x1000c0s0b0n0\x00", "x1000c0s0b0n-1", "x1000c0s0b0n1.5", "xé", "💀"),
+    *("x\u0661c0s0b0n0", "*", "..", "x1000c0s0b0n0;", "'x1000c0s0b0n0'", "x" * 300),
+    "x1000c0s0b0n" + "1" * 400,
+)
+"""What is no xname, not even in normal form."""
+
+_ABSENT = object()
+
+
+class PostTests(APITestCase):
+    """`POST /heartbeat`."""
+
+    def post(self, body, headers=None):
+        """Send a heartbeat."""
+        return self.request("POST", INSTANCE, body, headers)
+
+    def assert_refused(self, body, detail):
+        """Check that a heartbeat is refused with these words, and without effect."""
+        before = self.state()
+        self.assert_problem(self.post(body), 400, detail, INSTANCE)
+        self.assertEqual(self.state(), before)
+
+    def test_taken(self):
+        """A heartbeat is answered with 200 and nothing else, under both prefixes."""
+        for prefix in PREFIXES:
+            response = self.request("POST", f"{prefix}/heartbeat", HEARTBEAT)
+            self.assertEqual((response.status, response.body), (200, b""))
+            self.assertEqual(set(response.headers), {"server", "date", "content-length"})
+            self.assertEqual(response.headers["content-length"], "0")
+        self.assertEqual((self.service.tracker.beats, self.service.tracker.healthy), (2, 1))
+
+    def test_exact_bytes(self):
+        """The answer to a heartbeat is four lines."""
+        connection = self.connect()
+        connection.send(b"POST /v1/heartbeat HTTP/1.1\r\nHost: h\r\nContent-Length: 126\r\n\r\n")
+        connection.send(orjson.dumps(HEARTBEAT))
+        self.assertRegex(
+            connection.received(),
+            rb"\AHTTP/1\.1 200 OK\r\nServer: hbtd\r\nDate: [^\r\n]+ GMT\r\n"
+            rb"Content-Length: 0\r\n\r\n\Z",
+        )
+
+    def test_not_an_object(self):
+        """A body that is no JSON object is refused as such."""
+        for body in NOT_OBJECTS:
+            self.assert_refused(body, "Invalid JSON data type")
+
+    def test_wrong_types(self):
+        """A field that is not a string is refused by its name."""
+        for field, value in product(FIELDS, (0, 83, 1.5, True, False, [], ["x"], {}, {"a": "b"})):
+            self.assert_refused({**HEARTBEAT, field: value}, f"Invalid data type in {field} field")
+
+    def test_missing(self):
+        """A field that is absent, null or empty is missing."""
+        for field in FIELDS:
+            rest = {name: value for name, value in HEARTBEAT.items() if name != field}
+            for body in (rest, {**HEARTBEAT, field: None}, {**HEARTBEAT, field: ""}):
+                self.assert_refused(body, f"Missing {field} field")
+
+    def test_order_of_checks(self):
+        """Of all that is wrong with a heartbeat, types come first, then gaps, names and numbers."""
+        faults = (5, None, "", _ABSENT)
+        values = {
+            name: (HEARTBEAT[name], *faults, *(["nid"] if name in ("Component", "NID") else []))
+            for name in FIELDS
+        }
+        before = self.state()
+        for chosen in product(*values.values()):
+            heartbeat = dict(zip(FIELDS, chosen, strict=True))
+            detail = _first_fault(heartbeat)
+            if detail is None:
+                continue
+            body = {name: value for name, value in heartbeat.items() if value is not _ABSENT}
+            self.assert_problem(self.post(body), 400, detail, INSTANCE)
+        self.assertEqual(self.state(), before)
+
+    def test_invalid_component(self):
+        """A component that is no xname is refused."""
+        for name in NOT_NAMES:
+            self.assert_refused({**HEARTBEAT, "Component": name}, "Invalid Component Name")
+
+    def test_nids(self):
+        """A NID may be any integer of 64 bits in Go's syntax."""
+        good = "83 0x53 0X5f 0b11 0B11 0o7 0O17 017 1_000 0x_5_3 0_7 -5 +5 0 00 -0"
+        good += f" {2**63 - 1} -{2**63} 0x7fff_ffff_ffff_ffff -0b1"
+        for nid in good.split():
+            self.assertEqual(self.post({**HEARTBEAT, "NID": nid}).status, 200, nid)
+
+    def test_invalid_nids(self):
+        """A NID that is no such integer is refused."""
+        bad = "abc 0x 0b 0o 0b2 0o8 08 1__0 _1 1_ 0_ 0x_ 1.0 1e3 --5 +-5 - nid83 1,0 \u0663 \u00b2"
+        bad += f" {2**63} -{2**63 + 1}"
+        for nid in [*bad.split(), " ", " 1", "1 ", "1\n", "1\x00", "9" * 5000]:
+            self.assert_refused({**HEARTBEAT, "NID": nid}, "Invalid NID")
+
+    def test_keys_in_any_case(self):
+        """The case of keys does not matter."""
+        for change in (str.lower, str.upper, str.swapcase):
+            body = {change(name): value for name, value in HEARTBEAT.items()}
+            self.assertEqual(self.post(body).status, 200, body)
+        body = {**HEARTBEAT, "TimeStamp": HEARTBEAT["Timestamp"]}
+        del body["Timestamp"]
+        self.assertEqual(self.post(body).status, 200)
+        self.assert_refused({**body, "TimeStamp": 5}, "Invalid data type in Timestamp field")
+
+    def test_exact_key_wins(self):
+        """A key spelt as in the contract wins over others, wherever it stands."""
+        for body in (
+            {"component": "nobody", **HEARTBEAT, "COMPONENT": 5},
+            {**HEARTBEAT, "nid": "x", "status": "", "hostname": None},
+        ):
+            self.assertEqual(self.post(body).status, 200)
+
+    def test_last_other_key_wins(self):
+        """Of several keys that differ in case only, the last one counts."""
+        rest = {name: value for name, value in HEARTBEAT.items() if name != "NID"}
+        self.assertEqual(self.post({**rest, "nid": "x", "Nid": "7"}).status, 200)
+        self.assert_refused({**rest, "Nid": "7", "nid": "x"}, "Invalid NID")
+
+    def test_same_key_twice(self):
+        """Of a key that comes twice, the last one counts."""
+        head = orjson.dumps(HEARTBEAT)[:-1]
+        self.assertEqual(self.post(head + b',"NID":"7"}').status, 200)
+        self.assert_refused(head + b',"NID":"x"}', "Invalid NID")
+
+    def test_unknown_keys(self):
+        """Keys without a meaning are ignored, whatever they hold."""
+        values: tuple[object, ...] = (None, 1, "x", [[[]]], {"Component": 5})
+        for value in values:
+            body = {"": value, "X": value, "component_": value, "__class__": value, **HEARTBEAT}
+            self.assertEqual(self.post(body).status, 200)
+
+    def test_content_type_ignored(self):
+        """The Content-Type of a heartbeat does not matter."""
+        for content_type in (
+            "application/json; charset=utf-16",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data",
+            "multipart/form-data; boundary=x",
+            "multipart/form-data; boundary=",
+            "text/plain",
+            ";;;",
+            "",
+        ):
+            response = self.post(HEARTBEAT, {"Content-Type": content_type})
+            self.assertEqual((response.status, response.body), (200, b""), content_type)
+
+    def test_free_text(self):
+        """Status, Timestamp and Hostname may be any text."""
+        for text in (" ", "é", "💀", "\x00", "\r\n", "a" * 10_000, "{}", "%s{x}"):
+            body = {**HEARTBEAT, "Status": text, "Timestamp": text, "Hostname": text}
+            self.assertEqual(self.post(body).status, 200)
+        self.assertEqual(self.service.tracker.healthy, 1)
+
+    def test_spellings_are_one_component(self):
+        """Two spellings of a name are one component."""
+        for name in ("x0c0s0b0n1", "X0C0S0B0N1", "x0000c00s00b00n01", " x0c0s0b0n1\t\n"):
+            self.assertEqual(self.post({**HEARTBEAT, "Component": name}).status, 200, name)
+        self.assertEqual((self.service.tracker.beats, self.service.tracker.healthy), (4, 1))
+        self.assertIn("x0c0s0b0n1", self.service.tracker)
+
+
+def _first_fault(heartbeat):
+    """Say what the contract has to say of a heartbeat; nothing if it is good."""
+    for name, value in heartbeat.items():
+        if value == 5:
+            return f"Invalid data type in {name} field"
+    for name, value in heartbeat.items():
+        if value in (None, "", _ABSENT):
+            return f"Missing {name} field"
+    if heartbeat["Component"] == "nid":
+        return "Invalid Component Name"
+    return "Invalid NID" if heartbeat["NID"] == "nid" else None
+
+
+class NamedPostTests(APITestCase):
+    """`POST /heartbeat/{xname}`."""
+
+    body = {name: HEARTBEAT[name] for name in NAMED}
+
+    def post(self, body, name=XNAME):
+        """Send a heartbeat."""
+        return self.request("POST", f"{INSTANCE}/{quote(name, safe='')}", body)
+
+    def test_taken(self):
+        """A heartbeat with two fields is answered with 200 and nothing, under both prefixes."""
+        for prefix in PREFIXES:
+            response = self.request("POST", f"{prefix}/heartbeat/{XNAME}", self.body)
+            self.assertEqual((response.status, response.body), (200, b""))
+            self.assertEqual(response.headers["content-length"], "0")
+            self.assertIsNone(response.content_type)
+        self.assertEqual((self.service.tracker.beats, self.service.tracker.healthy), (2, 1))
+
+    def test_other_fields_ignored(self):
+        """The path names the component; further fields may be sent and mean nothing."""
+        for rest in (HEARTBEAT, {"Component": "x9"}, {"Component": 5, "NID": None, "Hostname": ""}):
+            self.assertEqual(self.post({**rest, **self.body}).status, 200)
+        self.assertEqual(self.service.tracker.healthy, 1)
+        self.assertIn(XNAME, self.service.tracker)
+
+    def test_not_an_object(self):
+        """A body that is no JSON object is refused as such, before the name is looked at."""
+        before = self.state()
+        for body, name in product(NOT_OBJECTS, (XNAME, "nobody")):
+            self.assert_problem(self.post(body, name), 400, "Invalid JSON data type", INSTANCE)
+        self.assertEqual(self.state(), before)
+
+    def test_order_of_checks(self):
+        """Types come first, then gaps, then the name in the path."""
+        values = ("x", 5, None, "", _ABSENT)
+        before = self.state()
+        for status, timestamp, name in product(values, values, (XNAME, "nobody")):
+            heartbeat = {"Status": status, "Timestamp": timestamp}
+            checked = {**heartbeat, "NID": "1", "Component": name.replace("nobody", "nid")}
+            detail = _first_fault(checked)
+            if detail is None:
+                continue
+            body = {key: value for key, value in heartbeat.items() if value is not _ABSENT}
+            self.assert_problem(self.post(body, name), 400, detail, INSTANCE)
+        self.assertEqual(self.state(), before)
+
+    def test_invalid_names(self):
+        """A path that names no component is refused."""
+        before = self.state()
+        for name in NOT_NAMES:
+            self.assert_problem(self.post(self.body, name), 400, "Invalid Component Name", INSTANCE)
+        self.assertEqual(self.state(), before)
+
+    def test_spellings_are_one_component(self):
+        """Spellings of a name in paths and bodies are one component."""
+        for name in ("x0c0s0b0n1", "X0c0s0b0N1", "x00c0s0b0n01", " x0c0s0b0n1 "):
+            self.assertEqual(self.post(self.body, name).status, 200, name)
+        body = {**HEARTBEAT, "Component": "X0C0S0B0N1"}
+        self.assertEqual(self.request("POST", INSTANCE, body).status, 200)
+        self.assertEqual((self.service.tracker.beats, self.service.tracker.healthy), (5, 1))
+
+    def test_encoded_path(self):
+        """Percent signs in a path stand for what they encode."""
+        path = "".join(f"%{ord(letter):02x}" for letter in XNAME)
+        self.assertEqual(self.request("POST", f"{INSTANCE}/{path}", self.body).status, 200)
+        self.assertIn(XNAME, self.service.tracker)
+
+
+class DeleteTests(APITestCase):
+    """`DELETE /heartbeat/{xname}`."""
+
+    def test_forgotten(self):
+        """A component that says goodbye is forgotten, under both prefixes and by any spelling."""
+        for prefix, name in product(PREFIXES, (XNAME, XNAME.upper(), "x1000c00s0b0n00")):
+            self.request("POST", INSTANCE, HEARTBEAT)
+            self.assertIn(XNAME, self.service.tracker)
+            response = self.request("DELETE", f"{prefix}/heartbeat/{name}")
+            self.assertEqual((response.status, response.body), (204, b""))
+            self.assertEqual(set(response.headers), {"server", "date"})
+            self.assertNotIn(XNAME, self.service.tracker)
+
+    def test_untracked(self):
+        """Goodbye may be said by a component that was never heard, and twice."""
+        for _ in range(2):
+            self.assertEqual(self.request("DELETE", f"/v1/heartbeat/{XNAME}").status, 204)
+
+    def test_others_stay(self):
+        """The others are still tracked."""
+        for name in (XNAME, "x1000c0s0b0n1"):
+            self.request("POST", INSTANCE, {**HEARTBEAT, "Component": name})
+        self.request("DELETE", f"/v1/heartbeat/{XNAME}")
+        self.assertIn("x1000c0s0b0n1", self.service.tracker)
+
+    def test_invalid_names(self):
+        """A path that names no component is refused."""
+        for name in NOT_NAMES:
+            response = self.request("DELETE", f"/v1/heartbeat/{quote(name, safe='')}")
+            self.assert_problem(response, 400, "Invalid Component Name", INSTANCE)
+
+    def test_body_ignored(self):
+        """A body makes no difference."""
+        for body in (b"{", HEARTBEAT):
+            self.assertEqual(self.request("DELETE", f"/v1/heartbeat/{XNAME}", body).status, 204)
+
+
+class LifeTests(TimedAPITestCase):
+    """What follows from heartbeats and goodbyes as time passes."""
+
+    def test_silence_after_goodbye(self):
+        """Whoever has said goodbye is neither warned about nor declared dead, and starts anew."""
+        self.request("POST", INSTANCE, HEARTBEAT)
+        self.request("POST", INSTANCE, {**HEARTBEAT, "Component": "x1000c0s0b0n1"})
+        self.request("DELETE", f"{INSTANCE}/{XNAME}")
+        self.pass_time(60)
+        judged = self.monitor.judged
+        self.assertEqual((judged[Transition.WARNED], judged[Transition.DIED]), (1, 1))
+        self.request("POST", INSTANCE, HEARTBEAT)
+        self.assertEqual(judged[Transition.STARTED], 3)
+
+    def test_refused_heartbeats_are_silence(self):
+        """A heartbeat that was refused keeps nobody alive."""
+        self.request("POST", INSTANCE, HEARTBEAT)
+        for _ in range(40):
+            self.pass_time(1)
+            self.request("POST", INSTANCE, {**HEARTBEAT, "NID": "x"})
+        self.assertEqual(self.monitor.judged[Transition.DIED], 1)

@@ -1,0 +1,282 @@
+"""The API's HTTP: paths, methods, redirects, limits, and what surrounds the handlers."""
+
+import tracemalloc
+from itertools import product
+
+import orjson
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.api.routes import Route
+from tests.support.http_memory import (
+    BEAT,
+    HEARTBEAT,
+    PATHS,
+    PREFIXES,
+    PROBLEM,
+    ROUTES,
+    XNAME,
+    APITestCase,
+    Connection,
+    chunked,
+    encode_request,
+    head,
+    loopback_request,
+    make_site,
+    parse_responses,
+)
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
+
+KIB64 = 64 * 1024
+MIB4 = 4 * 1024 * 1024
+
+
+class RoutingTests(APITestCase):
+    """Paths and methods."""
+
+    def test_unknown_path(self):
+        """A path that is no route is answered with 404 and itself as the instance."""
+        for path in (
+            *("/", "/v1", "/v1/", "/hmi", "/hmi/v1", "/hmi/v1/", "/hmi/v2/params", "/v2/params"),
+            *("/params", "/heartbeat", "/openapi.json", "/liveness", "/v1/nope", "/V1/params"),
+            *("/v1/Params", "/v1/params/x", "/v1/hbstate", "/v1/hbstate/", "/v1/hbstate/a/b"),
+            *("/v1/heartbeat/a/b", "/v1/./params", "/v1/nope/../params", "/v1/%C3%A9"),
+            *("/hmi/v1/nope", "/hmi/v1/metrics.json", "/v1/params;x"),
+        ):
+            for method in ("GET", "POST", "OPTIONS", "BREW"):
+                response = self.request(method, f"{path}?x=1")
+                self.assert_problem(response, 404, "No such path", path)
+
+    def test_slashes_in_a_row(self):
+        """Several slashes are not one: such a path is unknown, whatever the method."""
+        for path, method in product(("/v1//params", "//v1/params", "/hmi//v1/params"), METHODS):
+            self.assertEqual(self.request(method, path).status, 404, path)
+
+    def test_wrong_method(self):
+        """A route without the method is answered with 405, the methods it has, and a problem."""
+        for path, method in product((*PATHS, "/metrics"), METHODS):
+            route = path.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])
+            if method in ROUTES[route]:
+                continue
+            response = self.request(method, path)
+            self.assertEqual((response.status, response.content_type), (405, PROBLEM))
+            self.assertEqual(response.headers["allow"], ", ".join(ROUTES[route]))
+            if method == "HEAD":
+                continue
+            shown = " and ".join(each for each in ROUTES[route] if each != "HEAD")
+            plural = "s" if " " in shown else ""
+            instance = "/hmi/v1" + ("/heartbeat" if "heartbeat" in route else route)
+            self.assert_problem(
+                response,
+                405,
+                f"Only {shown} operation{plural} supported",
+                instance if path != "/metrics" else path,
+            )
+
+    def test_methods_are_upper_case(self):
+        """The name of a method counts in upper case only."""
+        before = self.state()
+        for method, path in (("get", "/v1/params"), ("Post", "/v1/heartbeat")):
+            self.assertEqual(self.request(method, path, HEARTBEAT).status, 405)
+        self.assertEqual(self.state(), before)
+
+    def test_head(self):
+        """HEAD is answered as GET is, without the body."""
+        for path in PATHS:
+            route = path.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])
+            if "GET" in ROUTES[route]:
+                get, answer = (self.request(method, path) for method in ("GET", "HEAD"))
+                self.assertEqual((answer.status, answer.body), (get.status, b""))
+                self.assertEqual(set(answer.headers), set(get.headers))
+                self.assertEqual(answer.content_type, get.content_type)
+                if route != "/metrics":
+                    length = get.headers.get("content-length")
+                    self.assertEqual(answer.headers.get("content-length"), length)
+
+    def test_options_of_the_server(self):
+        """The server has no options of its own to tell."""
+        self.assert_problem(self.request("OPTIONS", "*"), 404, "No such path", "/")
+
+    def test_instance_of_a_name(self):
+        """A problem about a name in the path shows it in normal form, but not for heartbeats."""
+        response = self.request("POST", "/v1/hbstate/%20X0001")
+        self.assert_problem(response, 405, "Only GET operation supported", "/hmi/v1/hbstate/x1")
+        response = self.request("DELETE", "/v1/heartbeat/nobody")
+        self.assert_problem(response, 400, "Invalid Component Name", "/hmi/v1/heartbeat")
+
+    def test_no_page_of_twisted(self):
+        """Answers name hbtd as the server, and nothing of what it is made of."""
+        for path in (*PATHS, "/", "/nope", "/v1/params/"):
+            self.assertEqual(self.request("GET", path).headers["server"], "hbtd")
+
+
+class RedirectTests(APITestCase):
+    """One slash too many."""
+
+    def test_slash_at_the_end(self):
+        """A route with a slash at its end is redirected to itself without, the query kept."""
+        before = self.state()
+        for path, method in product((*PATHS, "/metrics"), ("GET", "HEAD", "POST", "BREW")):
+            for query in ("", "?", "?a=b&c=%2F/", "?//x/"):
+                response = self.request(method, f"{path}/{query}", HEARTBEAT)
+                self.assertEqual((response.status, response.body), (301, b""))
+                self.assertEqual(response.headers["location"], path + query)
+                self.assertEqual(response.headers["content-length"], "0")
+        self.assertEqual(self.state(), before)
+
+    def test_encoded_names(self):
+        """A name in a redirected path stays as it was written."""
+        for name in ("%20x1", "%C3%A9", "a%0d%0aSet-Cookie:x", "%3f", "%25"):
+            response = self.request("GET", f"/v1/hbstate/{name}/")
+            self.assertEqual(response.status, 301)
+            self.assertEqual(response.headers["location"], f"/v1/hbstate/{name}")
+
+    def test_unknown_paths(self):
+        """A path that is none without the slash either is not redirected."""
+        for path in ("//evil.example/", "//evil.example/v1/params/", "/nope/", "/v1/nope/", "///"):
+            response = self.request("GET", path)
+            self.assert_problem(response, 404, "No such path", path)
+
+    def test_never_to_another_host(self):
+        """No redirect leads to another host, also not if the path begins with several slashes."""
+        for path in ("//v1/params/", "//metrics/", "///v1/params/", "//hmi/v1/health/", "/\\v1/"):
+            location = self.request("GET", path).headers.get("location", "/")
+            self.assertRegex(location, r"\A/(?![/\\])", path)
+
+    def test_never_to_itself(self):
+        """No redirect leads back to where it came from, also not with an encoded slash."""
+        for path in ("/v1/params%2f", "/v1/params%2F", "/v1/hbstate/a%2f", "/metrics%2f"):
+            self.assertNotEqual(self.request("GET", path).headers.get("location"), path)
+
+
+class LimitTests(APITestCase):
+    """Bodies that are too large."""
+
+    def padded(self, size):
+        """Make a heartbeat of exactly so many bytes."""
+        body = orjson.dumps({**HEARTBEAT, "Hostname": ""})
+        return orjson.dumps({**HEARTBEAT, "Hostname": "h" * (size - len(body))})
+
+    def send(self, method, path, body):
+        """Send a body as a whole and in chunks, each followed by a request; gives the answers."""
+        whole = encode_request(method, path, body)
+        pieces = head(f"{method} {path}", "Transfer-Encoding: chunked") + chunked(body, 60_000)
+        for request in (whole, pieces):
+            connection = self.connect()
+            connection.send(
+                *(request[i : i + KIB64] for i in range(0, len(request), KIB64)),
+                head("GET /v1/liveness"),
+            )
+            answer, alive = parse_responses(connection.received())
+            self.assertEqual(alive.status, 204)
+            yield answer
+
+    def assert_too_large(self, method, path, body, limit, instance):
+        """Check that a body is too large, and that this harms neither connection nor state."""
+        before = self.state()
+        for answer in self.send(method, path, body):
+            detail = f"Request body is larger than {limit} bytes"
+            self.assert_problem(answer, 413, detail, instance)
+        self.assertEqual(self.state(), before)
+
+    def test_heartbeats(self):
+        """A heartbeat may have 64 KiB and no byte more, valid or not."""
+        for path in ("/hmi/v1/heartbeat", f"/v1/heartbeat/{XNAME}"):
+            for answer in self.send("POST", path, self.padded(KIB64)):
+                self.assertEqual(answer.status, 200)
+            for body in (self.padded(KIB64 + 1), b"x" * (KIB64 + 1)):
+                self.assert_too_large("POST", path, body, KIB64, "/hmi/v1/heartbeat")
+
+    def test_others(self):
+        """Any other body may have 4 MiB and no byte more."""
+        body = orjson.dumps({"XNames": [], "": "x" * (MIB4 - 19)})
+        self.assertEqual(len(body), MIB4)
+        for answer in self.send("POST", "/v1/hbstates", body):
+            self.assertEqual((answer.status, answer.body), (200, b'{"HBStates":[]}'))
+        for answer in self.send("PATCH", "/v1/params", body):
+            self.assertEqual(answer.status, 200)
+        for method, route in (("POST", "hbstates"), ("PATCH", "params"), ("GET", "health")):
+            path = f"/v1/{route}"
+            self.assert_too_large(method, path, body + b" ", MIB4, f"/hmi{path}")
+
+    def test_size_before_all_else(self):
+        """More than 4 MiB are complained about before path, method and contents."""
+        body = b"x" * (MIB4 + 1)
+        self.assert_too_large("POST", "/nope", body, MIB4, "/nope")
+        self.assert_too_large("PUT", "/v1/params", body, MIB4, "/hmi/v1/params")
+        self.assert_too_large("POST", "/v1/heartbeat", body, MIB4, "/hmi/v1/heartbeat")
+
+    def test_path_and_method_before_a_heartbeat_s_size(self):
+        """A body between the limits is complained about after path and method."""
+        body = b"x" * (KIB64 + 1)
+        for method, path, status in (("GET", "/v1/heartbeat", 405), ("POST", "/v1/heart", 404)):
+            for answer in self.send(method, path, body):
+                self.assertEqual(answer.status, status)
+
+    def test_endless(self):
+        """A client that goes on and on is cut off, and never takes much memory."""
+        piece = b"x" * KIB64
+        chunk = b"%x\r\n%b\r\n" % (len(piece), piece)
+        before = self.state()
+        for fields, part in (
+            ("Content-Length: 1000000000000", piece),
+            ("Content-Length: " + "9" * 100, piece),
+            ("Transfer-Encoding: chunked", chunk),
+        ):
+            connection = self.connect()
+            connection.send(head("POST /v1/hbstates", fields))
+            tracemalloc.start()
+            connection.send(*[part] * 1000)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            self.assertTrue(connection.closed, fields)
+            self.assertLess(peak, 3 * MIB4)
+        self.assertEqual(self.state(), before)
+
+
+class SiteTests(SynchronousTestCase):
+    """What surrounds the handlers."""
+
+    def setUp(self):
+        """Serve one handler that fails and one that does not."""
+
+        def fail(request):
+            raise ZeroDivisionError("a secret")
+
+        routes = [Route(method, "/fail", fail) for method in ("GET", "POST")]
+        self.site = make_site(routes, Clock())
+
+    def test_unexpected_error(self):
+        """A handler's failure is a problem without details for the client, and one in the log."""
+        for prefix, method in product(PREFIXES, ("GET", "POST")):
+            response = loopback_request(self.site, method, f"{prefix}/fail")
+            self.assertEqual((response.status, response.content_type), (500, PROBLEM))
+            self.assertEqual(
+                response.body,
+                b'{"type":"about:blank","title":"Internal Server Error",'
+                b'"detail":"Unexpected error; hbtd\'s log says more",'
+                b'"instance":"/hmi/v1/fail","status":500}',
+            )
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_open_requests(self):
+        """The site knows the requests that are under way, until they are answered or cut off."""
+        connection = Connection(self.site)
+        connection.send(BEAT[:-1])
+        self.assertEqual(len(self.site.open_requests), 1)
+        connection.send(BEAT[-1:])
+        self.assertEqual(self.site.open_requests, set())
+        connection.send(BEAT[:-1])
+        connection.hang_up()
+        self.assertEqual(self.site.open_requests, set())
+
+    def test_closing(self):
+        """A site that is closing ends each connection with the answer that it waits for."""
+        connection = Connection(self.site)
+        connection.send(BEAT[:-1])
+        self.site.closing = True
+        connection.send(BEAT[-1:])
+        (answer,) = parse_responses(connection.received())
+        self.assertEqual((answer.status, answer.headers["connection"]), (404, "close"))
+        self.assertTrue(connection.closed)

@@ -1,0 +1,286 @@
+"""The OpenAPI document: valid, complete, and true of what the service answers."""
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import orjson
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd import __version__
+from hbtd.api.app import make_resource
+from hbtd.api.health import Health, HealthSources
+from hbtd.api.heartbeats import Heartbeats
+from hbtd.api.params import Parameters
+from hbtd.api.states import States
+from hbtd.config.params import PARAMETERS, Params
+from tests.support.http_memory import HEARTBEAT, PREFIXES, XNAME, APITestCase
+from tests.support.issuer import Issuer, bearer
+
+DOCUMENT = orjson.loads(files("hbtd.api").joinpath("openapi.json").read_bytes())
+
+VERBS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+
+
+def resolved(part):
+    """Follow a reference within the document."""
+    while "$ref" in part:
+        pointer, part = part["$ref"], DOCUMENT
+        for step in pointer.removeprefix("#/").split("/"):
+            part = part[step]
+    return part
+
+
+def conforms(schema, value):
+    """Tell what is wrong with a value, by a schema of the document."""
+    validator = OAS31Validator({"components": DOCUMENT["components"], **schema})
+    return [error.message for error in validator.iter_errors(value)]
+
+
+def operation(method, path):
+    """Find the description of a request, by its path without prefix."""
+    template = re.sub(r"^/(heartbeat|hbstate)/.+", r"/\1/{xname}", path)
+    return DOCUMENT["paths"][template][method.lower()]
+
+
+def examples(content):
+    """Give the examples of a body, by their names."""
+    if "examples" in content:
+        return {name: each["value"] for name, each in content["examples"].items()}
+    return {"example": content["example"]} if "example" in content else {}
+
+
+class DocumentTests(SynchronousTestCase):
+    """The document by itself, and beside the code."""
+
+    def test_valid(self):
+        """The document is valid OpenAPI 3.1."""
+        self.assertEqual(list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()), [])
+
+    def test_version(self):
+        """The document is of this release."""
+        self.assertEqual(DOCUMENT["info"]["version"], __version__)
+
+    def test_servers(self):
+        """The document's servers are the prefixes."""
+        self.assertEqual([server["url"] for server in DOCUMENT["servers"]], list(PREFIXES))
+
+    def test_routes(self):
+        """The document has all routes and methods that the code has, and no others."""
+        nothing = None
+        sources = HealthSources(bool, str, str, str)
+        groups = (
+            Heartbeats(nothing, nothing),  # type: ignore[arg-type]  # nobody is going to ask
+            States(nothing),  # type: ignore[arg-type]  # likewise
+            Parameters(nothing, nothing),  # type: ignore[arg-type]  # likewise
+            Health(sources, nothing),  # type: ignore[arg-type]  # likewise
+        )
+        routes = [route for group in groups for route in group.routes()]
+        registered = {
+            (rule.rule, method)
+            for rule in make_resource(routes)._app.url_map.iter_rules()
+            for method in (rule.methods or set()) - {"HEAD"}
+        }
+        documented = {
+            (prefix + re.sub(r"\{(\w+)\}", r"<\1>", path), verb.upper())
+            for prefix in PREFIXES
+            for path, item in DOCUMENT["paths"].items()
+            for verb in VERBS
+            if verb in item
+        }
+        self.assertEqual(registered, documented)
+
+    def test_parameters(self):
+        """The document has the parameters that the code has, in its order."""
+        names = [parameter.wire for parameter in PARAMETERS]
+        schemas = DOCUMENT["components"]["schemas"]
+        self.assertEqual(list(schemas["Params"]["properties"]), names)
+        self.assertEqual(schemas["Params"]["required"], names)
+        self.assertEqual(list(schemas["ParamsPatch"]["properties"]), names)
+        self.assertEqual(conforms(schemas["Params"], Params().rendered()), [])
+        for verb in ("get", "patch"):
+            answer = DOCUMENT["paths"]["/params"][verb]["responses"]["200"]
+            self.assertEqual(list(answer["content"]["application/json"]["example"]), names)
+
+    def test_changeable_parameters(self):
+        """What the document says can't be changed is what the code says can't."""
+        patch = DOCUMENT["components"]["schemas"]["ParamsPatch"]["properties"]
+        fixed = {name for name, schema in patch.items() if "$ref" in schema}
+        self.assertEqual(fixed, {p.wire for p in PARAMETERS if p.fixed})
+
+    def test_examples(self):
+        """Every example is valid by the schema that it stands beside."""
+        for path, item in DOCUMENT["paths"].items():
+            for verb in set(VERBS) & set(item):
+                bodies = [item[verb].get("requestBody", {})]
+                bodies += map(resolved, item[verb]["responses"].values())
+                for body in bodies:
+                    for content in body.get("content", {}).values():
+                        for name, value in examples(content).items():
+                            self.assertEqual(conforms(content["schema"], value), [], (path, name))
+
+    def test_every_route_has_its_errors(self):
+        """Every operation can be called with a wrong method, and with too much where it reads."""
+        for path, item in DOCUMENT["paths"].items():
+            for verb in set(VERBS) & set(item):
+                responses = item[verb]["responses"]
+                self.assertIn("405", responses, path)
+                self.assertEqual("requestBody" in item[verb], "413" in responses, path)
+
+
+class AnswerTests(APITestCase):
+    """The document beside the service's answers."""
+
+    def check(self, method, path, body=b""):
+        """Make a request, and check that its answer is as documented; gives the answer."""
+        response = self.request(method, PREFIXES[0] + path, body)
+        documented = resolved(operation(method, path)["responses"][str(response.status)])
+        content = documented.get("content")
+        if content is None:
+            self.assertEqual((response.body, response.content_type), (b"", None))
+            return response
+        (content_type,) = content
+        self.assertEqual((response.content_type or "").partition(";")[0], content_type)
+        is_json = content_type.endswith("json")
+        value = response.json() if is_json else response.body.decode()
+        self.assertEqual(conforms(content[content_type]["schema"], value), [])
+        return response
+
+    def test_successes(self):
+        """Answers to good requests are as documented."""
+        for method, path, body, status in (
+            ("POST", "/heartbeat", HEARTBEAT, 200),
+            ("POST", f"/heartbeat/{XNAME}", HEARTBEAT, 200),
+            ("POST", "/hbstates", {"XNames": [XNAME, "x"]}, 200),
+            ("POST", "/hbstates", {"XNames": []}, 200),
+            ("GET", f"/hbstate/{XNAME}", b"", 200),
+            ("GET", "/params", b"", 200),
+            ("PATCH", "/params", {"Warntime": "11"}, 200),
+            ("GET", "/liveness", b"", 204),
+            ("GET", "/readiness", b"", 204),
+            ("GET", "/health", b"", 200),
+            ("GET", "/metrics", b"", 200),
+            ("GET", "/openapi.json", b"", 200),
+            ("DELETE", f"/heartbeat/{XNAME}", b"", 204),
+        ):
+            self.assertEqual(self.check(method, path, body).status, status, path)
+
+    def test_too_large(self):
+        """Answers to bodies that are too large are as documented."""
+        for method, path, size in (
+            ("POST", "/heartbeat", 2**16),
+            ("POST", f"/heartbeat/{XNAME}", 2**16),
+            ("POST", "/hbstates", 2**22),
+            ("PATCH", "/params", 2**22),
+        ):
+            self.assertEqual(self.check(method, path, b"x" * (size + 1)).status, 413)
+
+    def test_refusals(self):
+        """Answers to those who may not, or don't say who they are, are as documented."""
+        beat = ("POST", "/hmi/v1/heartbeat", HEARTBEAT)
+        patch = ("PATCH", "/hmi/v1/params", {"Warntime": "11"})
+        shown = DOCUMENT["components"]["responses"]
+        jwks, tokens = Path(self.mktemp()).resolve(), Path(self.mktemp()).resolve()
+        Issuer().publish(jwks)
+        tokens.write_text("a-token-of-operators")
+        tokens.chmod(0o600)
+        neighbour = bearer(Issuer().token("x1000c0s0b0n1"))
+        for name, (method, path, body), headers in (
+            ("Unauthenticated", beat, {}),
+            ("NotOwn", beat, neighbour),
+            ("NoRoom", beat, bearer(Issuer().token(XNAME))),
+            ("OperatorUnknown", patch, {}),
+            ("NotOperator", patch, neighbour),
+            ("NotYours", ("DELETE", f"/hmi/v1/heartbeat/{XNAME}", b""), neighbour),
+        ):
+            self.begin(
+                node_access=f"jwt:{jwks}",
+                operator_access=f"token:{tokens}",
+                max_components=1,
+            )
+            self.service.tracker.beat("x0c0s0b0n0", 0, "t", "up")
+            answer = self.request(method, path, body, headers)
+            documented = shown[name]
+            content = documented["content"]["application/problem+json"]
+            self.assertEqual(answer.json(), content["example"], name)
+            for header, described in documented.get("headers", {}).items():
+                self.assertEqual(answer.headers[header.lower()], described["example"])
+
+    def test_not_ready(self):
+        """The answer of a service that is not ready is as documented."""
+        self.service.store.close()
+        self.reactor.advance(5)
+        self.assertEqual(self.check("GET", "/readiness").status, 503)
+
+    def test_examples_of_requests(self):
+        """The documented examples of requests are taken."""
+        for method, path, shown in (
+            ("POST", "/heartbeat", "/heartbeat"),
+            ("POST", f"/heartbeat/{XNAME}", "/heartbeat/{xname}"),
+            ("POST", "/hbstates", "/hbstates"),
+            ("PATCH", "/params", "/params"),
+        ):
+            content = DOCUMENT["paths"][shown][method.lower()]["requestBody"]["content"]
+            for body in examples(content["application/json"]).values():
+                self.assertEqual(self.check(method, path, body).status, 200)
+        # What waits for Kafka would be waited for.
+        self.request("PATCH", "/v1/params", {"Use_telemetry": "0"})
+
+    def test_examples_of_problems(self):
+        """The documented examples of problems are what the service says, word by word."""
+        beat, named = "/heartbeat", f"/heartbeat/{XNAME}"
+        tried = (
+            ("POST", beat, b"[", "notJson"),
+            ("POST", beat, {**HEARTBEAT, "NID": 83}, "wrongType"),
+            ("POST", beat, {**HEARTBEAT, "Timestamp": ""}, "missing"),
+            ("POST", beat, {**HEARTBEAT, "Component": "nid1"}, "badComponent"),
+            ("POST", beat, {**HEARTBEAT, "NID": "x"}, "badNid"),
+            ("POST", named, b"[]", "notJson"),
+            ("POST", named, {"Status": 1, "Timestamp": "t"}, "wrongType"),
+            ("POST", named, {"Timestamp": "t"}, "missing"),
+            ("POST", "/heartbeat/nobody", HEARTBEAT, "badComponent"),
+            ("DELETE", "/heartbeat/nobody", b"", "badComponent"),
+            ("POST", "/hbstates", b"", "unusable"),
+            ("GET", "/hbstate/%ff", b"", "notUtf8"),
+            ("PATCH", "/params", b"null", "notJson"),
+            ("PATCH", "/params", {"Warntime": "abc"}, "illegalValue"),
+            ("PATCH", "/params", {"Port": "1"}, "fixed"),
+            ("PATCH", "/params", {"Errtime": 1}, "wrongType"),
+            ("PATCH", "/params", {"Use_telemetry": "x", "Telemetry_host": "x"}, "several"),
+        )
+        shown = {
+            (item[verb]["operationId"], name)
+            for item in DOCUMENT["paths"].values()
+            for verb in set(VERBS) & set(item)
+            for name in examples(
+                item[verb]["responses"]
+                .get("400", {})
+                .get("content", {})
+                .get("application/problem+json", {})
+            )
+        }
+        seen = set()
+        for method, path, body, name in tried:
+            described = operation(method, path)
+            content = described["responses"]["400"]["content"]["application/problem+json"]
+            answer = self.check(method, path, body)
+            self.assertEqual(answer.json(), examples(content)[name], (path, name))
+            seen.add((described["operationId"], name))
+        self.assertEqual(seen, shown)
+
+    def test_shared_examples(self):
+        """So are those of the problems that many operations have in common."""
+        responses = DOCUMENT["components"]["responses"]
+        for name, method, path, size in (
+            ("NotFound", "GET", "/hmi/v1/hbstat", 0),
+            ("MethodNotAllowed", "GET", "/hmi/v1/heartbeat", 0),
+            ("HeartbeatTooLarge", "POST", "/hmi/v1/heartbeat", 2**16 + 1),
+            ("BodyTooLarge", "POST", "/hmi/v1/hbstates", 2**22 + 1),
+        ):
+            answer = self.request(method, path, b"x" * size)
+            content = responses[name]["content"]["application/problem+json"]
+            self.assertEqual(answer.json(), content["example"], name)
+            for header, described in responses[name].get("headers", {}).items():
+                self.assertEqual(answer.headers[header.lower()], described["example"])

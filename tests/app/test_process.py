@@ -1,0 +1,267 @@
+"""hbtd as a process: ways to start it, to end it, and to fail to start."""
+
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import TestCase
+
+from hbtd import __version__
+from hbtd.simulator.endpoints import client_endpoint
+from hbtd.simulator.fleet import Fleet, node_names
+from tests.support.certificates import make_identity, write_identity
+from tests.support.processes import CHECKOUT, MEMORY, HbtdProcess, spawn
+from tests.support.running import NODE, WebClient, heartbeat, reactor, start_hsm, until
+
+SEED_OPTIONS = (
+    "--sm_url=https://localhost:27999/hsm/smd/v1",
+    "--port=28501",
+    "--use_telemetry=no",
+    "--kv_url=mem:",
+)
+ENVIRONMENT = {
+    "HBTD_KV_URL": "mem:",
+    "HBTD_PORT": "0",
+    "HBTD_NOSM": "yes",
+    "HBTD_USE_TELEMETRY": "no",
+}
+
+
+class StartTests(TestCase):
+    """Every way to start hbtd serves heartbeats."""
+
+    timeout = 120
+
+    async def serves(
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        cwd: Path = CHECKOUT,
+    ) -> HbtdProcess:
+        """Start hbtd, send it a heartbeat, see that it counts, and end it."""
+        process = spawn(self, arguments, environ, cwd)
+        url = await process.url
+        client = WebClient(self)
+        status, _ = await client.request("POST", f"{url}/hmi/v1/heartbeat", heartbeat())
+        self.assertEqual(status, 200)
+        _, state = await client.request("GET", f"{url}/v1/hbstate/{NODE}")
+        self.assertEqual(state, {"XName": NODE, "Heartbeating": True})
+        process.signal(signal.SIGTERM)
+        self.assertEqual(await process.ended, 0, process.said)
+        self.assertNotIn("Traceback", process.said)
+        return process
+
+    async def test_command(self) -> None:
+        """The seed's own command line serves over TLS; unheard judgements don't keep it alive."""
+        process = await self.serves(["-m", "hbtd", *SEED_OPTIONS, "--sm_timeout=1"])
+        self.assertIn("serves https://", process.said)
+        self.assertIn("HSM was not told of 1 components", process.said)
+
+    async def test_plugin(self) -> None:
+        """`twistd -n hbtd` serves over TLS, and its log is hbtd's."""
+        process = await self.serves(_twistd("hbtd", *MEMORY))
+        self.assertIn("Heartbeat started: ", process.said)
+
+    async def test_tac(self) -> None:
+        """`twistd -ny hbtd.tac` serves over TLS as the environment says."""
+        process = await self.serves(
+            _twistd("-y", "hbtd.tac"),
+            {**ENVIRONMENT, "HBTD_LOG_FORMAT": "json"},
+        )
+        self.assertIn('"message":"Heartbeat started: x1000c0s0b0n0"', process.said)
+
+    async def test_wheel(self) -> None:
+        """Installed from a wheel, far from the checkout, the command and the plugin serve."""
+        there = Path(self.mktemp()).resolve()
+        await self._python("-m", "build", "--wheel", "--no-isolation", "--outdir", there, CHECKOUT)
+        (wheel,) = there.glob("hbtd-*.whl")
+        packages, elsewhere = there / "packages", there / "elsewhere"
+        elsewhere.mkdir()
+        await self._python("-m", "pip", "install", "-q", "--no-deps", "--target", packages, wheel)
+        environ = {"PYTHONPATH": str(packages)}
+        await self.serves(["-m", "hbtd", *MEMORY], environ, elsewhere)
+        await self.serves(_twistd("hbtd", *MEMORY), environ, elsewhere)
+        self.assertTrue((packages / "hbtd" / "api" / "openapi.json").exists())
+        self.assertTrue((packages / "bin" / "hbtd").exists())
+
+    async def test_plain_http(self) -> None:
+        """With `--tls=no` it serves plain HTTP."""
+        process = await self.serves(["-m", "hbtd", *MEMORY, "--tls=no"])
+        self.assertIn("serves http://", process.said)
+
+    async def test_endpoint(self) -> None:
+        """`--listen` takes a Twisted endpoint instead of port and TLS."""
+        await self.serves(["-m", "hbtd", *MEMORY, "--listen=tcp:0:interface=127.0.0.1"])
+
+    async def test_own_certificate(self) -> None:
+        """The certificate given is the one that is served."""
+        cert, key = write_identity(make_identity("localhost"), Path(self.mktemp()).resolve())
+        await self.serves(["-m", "hbtd", *MEMORY, f"--tls_cert={cert}", f"--tls_key={key}"])
+
+    async def _python(self, *arguments: object) -> None:
+        out, err, status = await getProcessOutputAndValue(
+            sys.executable, [str(argument) for argument in arguments], env=None
+        )
+        self.assertEqual(status, 0, (out + err).decode())
+
+
+class EndTests(TestCase):
+    """hbtd ends in good order."""
+
+    timeout = 60
+
+    async def test_interrupt(self) -> None:
+        """SIGINT ends it with status 0."""
+        process = spawn(self, ["-m", "hbtd", *MEMORY])
+        await process.url
+        process.signal(signal.SIGINT)
+        self.assertEqual(await process.ended, 0)
+
+    async def test_flush(self) -> None:
+        """What HSM has yet to hear when SIGTERM comes is told before hbtd ends."""
+        running = start_hsm(self)
+        running.hsm.behaviour.ready = False
+        process = spawn(
+            self, ["-m", "hbtd", "--kv_url=mem:", "--port=0", f"--sm_url={running.url}"]
+        )
+        url = await process.url
+        client = WebClient(self)
+        await client.request("POST", f"{url}/hmi/v1/heartbeat", heartbeat())
+        await until(lambda: "they wait" in process.said)
+        process.signal(signal.SIGTERM)
+        await until(lambda: "Waiting up to 10 s" in process.said)
+        running.hsm.behaviour.ready = True
+        self.assertEqual(await process.ended, 0)
+        self.assertEqual(running.hsm.components[NODE].state, "Ready")
+
+    async def test_impatience(self) -> None:
+        """A second SIGTERM ends it at once."""
+        process = spawn(
+            self, ["-m", "hbtd", "--kv_url=mem:", "--port=0", "--sm_url=http://127.0.0.1:1/"]
+        )
+        url = await process.url
+        await WebClient(self).request("POST", f"{url}/hmi/v1/heartbeat", heartbeat())
+        process.signal(signal.SIGTERM)
+        await until(lambda: "Waiting up to 10 s" in process.said)
+        process.signal(signal.SIGTERM)
+        self.assertEqual(await process.ended, -signal.SIGTERM)
+
+
+class RefusalTests(TestCase):
+    """What can't work is said in one line, and the exit status tells."""
+
+    timeout = 60
+
+    async def refused(self, *arguments: object, status: int = 1) -> str:
+        """Start hbtd in vain; gives what it said, but for information."""
+        process = spawn(self, ["-m", "hbtd", *MEMORY, *(str(each) for each in arguments)])
+        process.url.addErrback(lambda failure: None)
+        self.assertEqual(await process.ended, status, process.said)
+        lines = [line for line in process.said.splitlines() if " info " not in line]
+        self.assertEqual(len(lines), 1, process.said)
+        return lines[0]
+
+    async def test_bad_option(self) -> None:
+        """A value that can't be used: the option, the value, what is allowed; status 2."""
+        said = await self.refused("--warntime=soon", status=2)
+        self.assertIn("--warntime='soon' can't be used: it must be a whole number", said)
+
+    async def test_port_taken(self) -> None:
+        """A port in use is named."""
+        running = start_hsm(self)
+        port = running.port.getHost().port
+        said = await self.refused(f"--port={port}")
+        self.assertIn(f"can't listen: port {port}: Address already in use", said)
+
+    async def test_certificate_missing(self) -> None:
+        """A certificate that can't be read is named."""
+        said = await self.refused(
+            "--tls_cert=/nowhere/cert.pem", "--tls_key=/nowhere/key.pem", status=2
+        )
+        self.assertIn("/nowhere/cert.pem can't be read: No such file or directory", said)
+
+    async def test_certificate_mismatched(self) -> None:
+        """A key that belongs to another certificate is named."""
+        folder = Path(self.mktemp()).resolve()
+        cert, _ = write_identity(make_identity("localhost"), folder / "one")
+        _, key = write_identity(make_identity("localhost"), folder / "other")
+        said = await self.refused(f"--tls_cert={cert}", f"--tls_key={key}", status=2)
+        self.assertIn(f"{key} is not the key of the certificate in {cert}", said)
+
+    async def test_access_files(self) -> None:
+        """Files of tokens and keys that are not there, or are none, are named."""
+        empty = Path(self.mktemp()).resolve()
+        empty.write_bytes(b"")
+        for option, path, why in (
+            ("operator_access=token", "/nowhere/tokens", "can't be read: No such file"),
+            ("operator_access=token", empty, "holds no token"),
+            ("node_access=jwt", "/nowhere/jwks.json", "can't be read: No such file"),
+            ("node_access=jwt", empty, "can't be used: it is not JSON"),
+        ):
+            said = await self.refused(f"--{option}:{path}", status=2)
+            self.assertIn(f"--{option.partition('=')[0]}: {path} {why}", said)
+
+    async def test_access_impossible(self) -> None:
+        """A way of access that can't work is refused."""
+        said = await self.refused("--node_access=cert", "--tls=no", status=2)
+        self.assertIn("--node_access='cert' can't be used without --tls_client_ca", said)
+
+    async def test_endpoint_unknown(self) -> None:
+        """An endpoint that Twisted doesn't know is refused."""
+        said = await self.refused("--listen=carrier-pigeon:7", status=2)
+        self.assertIn("carrier-pigeon", said)
+
+
+class FreezeTests(TestCase):
+    """A stopped process doesn't take its own deafness for the nodes' silence."""
+
+    timeout = 60
+
+    async def test_stopped_and_continued(self) -> None:
+        """Stopped for longer than `errtime` beside beating nodes, hbtd warns about none."""
+        process = spawn(
+            self, ["-m", "hbtd", *MEMORY, "--warntime=2", "--errtime=4", "--interval=1"]
+        )
+        url = await process.url
+        names = node_names(100)
+        fleet = Fleet(
+            reactor, client_endpoint(reactor, url), url, names, random=Random(1), period=0.5
+        )
+        fleet.startService()
+        self.addCleanup(fleet.stopService)
+        await until(lambda: all(name in process.said for name in names))
+        process.signal(signal.SIGSTOP)
+        await _seconds(6)
+        process.signal(signal.SIGCONT)
+        await _seconds(6)
+        self.assertNotIn("might be dead", process.said)
+        self.assertNotIn("declared dead", process.said)
+        fleet.kill(names[:1])
+        await until(lambda: f"declared dead: {names[0]}\n" in process.said)
+        self.assertEqual(process.said.count("declared dead"), 1)
+
+
+def _twistd(*arguments: str) -> list[str]:
+    """Give what Python is to run to be twistd in the foreground."""
+    return [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", *arguments]
+
+
+def _seconds(number: float) -> Deferred[None]:
+    """Let time pass: here the passing of time is what is tested."""
+    return deferLater(reactor, number)
+
+
+class VersionTests(TestCase):
+    """The command says what it is."""
+
+    async def test_version(self) -> None:
+        """`--version` prints the version."""
+        out, _, status = await getProcessOutputAndValue(
+            sys.executable, ["-m", "hbtd", "--version"], path=str(CHECKOUT), env=None
+        )
+        self.assertEqual((out.decode(), status), (f"hbtd {__version__}\n", 0))

@@ -1,0 +1,218 @@
+"""hbtd as a process with `sqlite:`: killed, started again, and refused its file."""
+
+import signal
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from hbtd.tracker.transitions import Transition
+from tests.support.hsm_memory import KINDS
+from tests.support.processes import HbtdProcess, spawn
+from tests.support.running import NODE, RunningHSM, WebClient, heartbeat, reactor, start_hsm, until
+from tests.support.tmpfs import fill, small_filesystem
+
+STARTED, WARNED, RESTARTED, DIED = Transition
+
+
+class SqliteProcessTestCase(TestCase):
+    """Starts processes that share a file, one after the other."""
+
+    timeout = 90
+
+    def setUp(self) -> None:
+        """Have no file yet."""
+        self.path = Path(self.mktemp()).resolve()
+        self.client = WebClient(self)
+
+    def spawn(self, *options: str) -> HbtdProcess:
+        """Start hbtd, without HSM unless told otherwise."""
+        base = (f"--kv_url=sqlite:{self.path}", "--port=0", "--tls=no", "--use_telemetry=no")
+        # Few enough that any limit of open files allows for them, which is not said then.
+        few = "--max_connections=100"
+        return spawn(self, ["-m", "hbtd", *base, few, *(options or ("--nosm",))])
+
+    async def beat(self, url: str, name: str = NODE) -> None:
+        """Send a heartbeat."""
+        status, _ = await self.client.request("POST", f"{url}/hmi/v1/heartbeat", heartbeat(name))
+        self.assertEqual(status, 200)
+
+    async def heartbeating(self, url: str, name: str = NODE) -> Any:
+        """Ask whether a node is heartbeating."""
+        _, state = await self.client.request("GET", f"{url}/hmi/v1/hbstate/{name}")
+        return state["Heartbeating"]
+
+    async def kill(self, process: HbtdProcess) -> None:
+        """Kill hbtd; who is killed does not end in good order."""
+        process.signal(signal.SIGKILL)
+        self.assertEqual(await process.ended, -signal.SIGKILL)
+
+    async def refused(self) -> str:
+        """Start hbtd in vain; gives the one line that it says about that."""
+        process = self.spawn()
+        process.url.addErrback(lambda failure: None)
+        self.assertEqual(await process.ended, 1, process.said)
+        lines = [line for line in process.said.splitlines() if " info " not in line]
+        self.assertEqual(len(lines), 1, process.said)
+        self.assertIn(" critical ", lines[0])
+        self.assertIn(str(self.path), lines[0])
+        return lines[0]
+
+
+class RestartTests(SqliteProcessTestCase):
+    """A kill loses nothing."""
+
+    async def test_killed(self) -> None:
+        """Who was heartbeating does so still when hbtd was killed and is back."""
+        process = self.spawn()
+        url = await process.url
+        await self.beat(url)
+        await until(lambda: "Heartbeat started" in process.said)
+        await self.kill(process)
+        for _ in range(2):
+            process = self.spawn()
+            url = await process.url
+            self.assertTrue(await self.heartbeating(url))
+            self.assertFalse(await self.heartbeating(url, "x9c0s0b0n0"))
+            self.assertIn("1 components are known from before", process.said)
+            await self.beat(url)
+            await self.kill(process)
+            self.assertNotIn("Heartbeat started", process.said)
+
+    async def test_ended(self) -> None:
+        """The same when it was told to end, and a beat of the last moment counts."""
+        process = self.spawn()
+        url = await process.url
+        await self.beat(url)
+        process.signal(signal.SIGTERM)
+        self.assertEqual(await process.ended, 0, process.said)
+        self.assertNotIn("Traceback", process.said)
+        url = await self.spawn().url
+        self.assertTrue(await self.heartbeating(url))
+
+    async def test_death_told_after_a_kill(self) -> None:
+        """A death that HSM was away for is told by the next hbtd; when the node is back, that."""
+        running = start_hsm(self)
+        options = (
+            f"--sm_url={running.url}",
+            "--warntime=1",
+            "--errtime=2",
+            "--interval=1",
+        )
+        process = self.spawn(*options)
+        url = await process.url
+        await self.beat(url)
+        await until(lambda: self.told(running) == [STARTED])
+        running.hsm.behaviour.ready = False
+        running.hsm.behaviour.fail_status = 503
+        await until(lambda: f"declared dead: {NODE}" in process.said)
+        await self.kill(process)
+        self.assertEqual(running.hsm.components[NODE].state, "Ready")
+        running.hsm.behaviour.ready = True
+        running.hsm.behaviour.fail_status = None
+        process = self.spawn(*options)
+        url = await process.url
+        await until(lambda: running.hsm.components[NODE].state == "Standby")
+        self.assertEqual(self.told(running)[-1], DIED)
+        self.assertFalse(await self.heartbeating(url))
+        await self.kill(process)
+        told = len(self.told(running))
+        url = await self.spawn(*options).url
+        await self.beat(url)
+        await until(lambda: len(self.told(running)) > told)
+        self.assertEqual(self.told(running)[told:], [STARTED])
+
+    def told(self, running: RunningHSM) -> list[Transition]:
+        """Give what HSM was told and has acknowledged."""
+        return [KINDS[each.message] for each in running.hsm.updates if each.status == 204]
+
+    async def test_clear_on_gap(self) -> None:
+        """With `clear_on_gap` nobody is heartbeating after a restart."""
+        process = self.spawn()
+        await self.beat(await process.url)
+        await until(lambda: "Heartbeat started" in process.said)
+        await self.kill(process)
+        url = await self.spawn("--nosm", "--clear_on_gap=1").url
+        self.assertFalse(await self.heartbeating(url))
+
+
+class RefusalTests(SqliteProcessTestCase):
+    """A file that can't be used is not used."""
+
+    async def test_in_use(self) -> None:
+        """A second hbtd on the same file ends with status 1; the first one goes on."""
+        first = self.spawn()
+        url = await first.url
+        await self.beat(url)
+        self.assertIn(f"{self.path} is in use by another hbtd", await self.refused())
+        await self.beat(url, "x1c0s0b0n0")
+        await until(lambda: "Heartbeat started: x1c0s0b0n0" in first.said)
+        _, health = await self.client.request("GET", f"{url}/hmi/v1/health")
+        self.assertEqual(health["KvStore"], "Initialization key present: HBTD_OK")
+        await self.kill(first)
+        url = await self.spawn().url
+        self.assertTrue(await self.heartbeating(url, "x1c0s0b0n0"))
+
+    async def test_damaged(self) -> None:
+        """A damaged file ends it with status 1 and is left as it is."""
+        process = self.spawn()
+        url = await process.url
+        for number in range(100):
+            await self.beat(url, f"x{number}c0s0b0n0")
+        process.signal(signal.SIGTERM)
+        await process.ended
+        damaged = bytearray(self.path.read_bytes())
+        damaged[4096 : 4096 * 4] = bytes(4096 * 3)
+        self.path.write_bytes(damaged)
+        before = sha256(damaged).hexdigest()
+        for _ in range(2):
+            self.assertIn("damaged", await self.refused())
+            self.assertEqual(sha256(self.path.read_bytes()).hexdigest(), before)
+
+    async def test_something_else(self) -> None:
+        """So do a text file and a directory."""
+        self.path.write_text("text " * 1000)
+        self.assertIn("not a database", await self.refused())
+        self.assertEqual(self.path.read_text(), "text " * 1000)
+        self.path.unlink()
+        self.path.mkdir()
+        self.assertIn("unable to open", await self.refused())
+
+
+class TroubleTests(SqliteProcessTestCase):
+    """The disk is full for a while."""
+
+    async def test_disk_full(self) -> None:
+        """It takes heartbeats, is not ready after some seconds, and tells all when it can."""
+        where = small_filesystem(self, 600)
+        self.path = where / "hbtd.db"
+        running = start_hsm(self)
+        process = self.spawn(f"--sm_url={running.url}")
+        url = await process.url
+        await self.beat(url)
+        await until(lambda: NODE in running.hsm.components)
+        filler = fill(where)
+        began = reactor.seconds()
+        names = [f"x{number}c0s{slot}b0n0" for number in range(10) for slot in range(60)]
+        for name in names:
+            await self.beat(url, name)
+        await until(lambda: "The store can't be used" in process.said)
+
+        async def ready() -> int:
+            status, _ = await self.client.request("GET", f"{url}/hmi/v1/readiness")
+            return status
+
+        while await ready() == 204:
+            self.assertLess(reactor.seconds() - began, 15, process.said)
+        self.assertGreater(reactor.seconds() - began, 3.5)
+        _, health = await self.client.request("GET", f"{url}/hmi/v1/health")
+        self.assertIn(str(self.path), health["KvStore"])
+        self.assertTrue(await self.heartbeating(url, names[-1]))
+        filler.unlink()
+        await until(lambda: all(name in running.hsm.components for name in names))
+        self.assertEqual(await ready(), 204)
+        self.assertEqual(process.said.count("The store can't be used"), 1, process.said)
+        await self.kill(process)
+        url = await self.spawn().url
+        self.assertTrue(await self.heartbeating(url, names[-1]))

@@ -1,0 +1,423 @@
+"""The command line and the environment: every spelling, and what is said of what can't be used."""
+
+import re
+import sys
+from io import StringIO
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd import __version__
+from hbtd.config.command_line import CommandLine, HbtdOptions
+from hbtd.config.params import PARAMETERS, Params
+
+MEMORY = "--kv_url=mem:"
+BY_NAME = {p.name: p for p in PARAMETERS}
+# For every option values as they are written, with what they mean; the default is not among them.
+SAMPLES: dict[str, dict[str, object]] = {
+    "debug": {"2": 2, "0x1f": 31, "0b11": 3},
+    "nosm": {"yes": True, "1": True, "TRUE": True, "On": True},
+    "use_telemetry": {"no": False, "0": False, "False": False, "OFF": False},
+    "telemetry_host": {"kafka:9092:topic": "kafka:9092:topic"},
+    "warntime": {"7": 7, "0o17": 15},
+    "errtime": {"20": 20, "1_000": 1000},
+    "port": {"28501": 28501, "0": 0},
+    "kv_url": {
+        "mem:": "mem:",
+        "sqlite:/var/lib/hbtd.sqlite": "sqlite:/var/lib/hbtd.sqlite",
+        "http://a:2379,https://[::1]:2379": "http://a:2379,https://[::1]:2379",
+        "HTTP://A:2379,Https://b": "http://A:2379,https://b",
+    },
+    "interval": {"1": 1, "4294967295": 2**32 - 1},
+    "sm_url": {"https://localhost:27999/hsm/smd/v1": "https://localhost:27999/hsm/smd/v1"},
+    "sm_timeout": {"3": 3},
+    "sm_retries": {"0": 0},
+    "tls": {"no": False, "Off": False},
+    "tls_cert": {"/etc/hbtd/a cert.pem": "/etc/hbtd/a cert.pem"},
+    "tls_key": {"key.pem": "key.pem"},
+    "tls_client_ca": {"ca.pem": "ca.pem"},
+    "sm_ca": {"insecure": "insecure", "/etc/ca.pem": "/etc/ca.pem"},
+    "kv_ca": {"system": "system"},
+    "kv_cert": {"cert.pem": "cert.pem"},
+    "kv_key": {"key.pem": "key.pem"},
+    "listen": {"tcp:80:interface=::1": "tcp:80:interface=::1"},
+    "fast_lane": {"no": False},
+    "log_format": {"json": "json"},
+    "clear_on_gap": {"1": True, "yes": True},
+    "operator_access": {
+        "any": "any",
+        "token:/etc/hbtd/tokens": "token:/etc/hbtd/tokens",
+        "loopback+cert:ops,root+token:a+b": "loopback+cert:ops,root+token:a+b",
+    },
+    "node_access": {
+        "cert": "cert",
+        "jwt:/etc/hbtd/jwks.json": "jwt:/etc/hbtd/jwks.json",
+        "cert+jwt:https://spire.example/keys": "cert+jwt:https://spire.example/keys",
+    },
+    "jwt_audience": {"hbtd": "hbtd"},
+    "jwt_require_xname": {"yes": True},
+    "jwt_ca": {"insecure": "insecure", "/etc/ca.pem": "/etc/ca.pem"},
+    "max_components": {"10": 10, "0x10": 16},
+    "max_connections": {"1": 1, "100_000": 100_000},
+    "max_connections_per_peer": {"0": 0, "10": 10},
+    "max_header_bytes": {"1024": 1024, "0x8000": 32768},
+    "max_body_bytes": {"65536": 65536, "0x100000": 2**20},
+    "request_timeout": {"5": 5},
+    "idle_timeout": {"300": 300},
+}
+# For every option that is choosy, what it won't have.
+BAD = {
+    "debug": ["", "abc", "-1", "4294967296", "1.5"],
+    "nosm": ["", "maybe", "2"],
+    "use_telemetry": ["", "maybe", "2"],
+    "telemetry_host": ["kafka", "kafka:9092", "kafka::topic", "a:b:c"],
+    "warntime": ["", "0", "10s", "0x"],
+    "errtime": ["", "0", "never"],
+    "port": ["", "65536", "-1", "http"],
+    "kv_url": ["sqlite", "sqlite:", "etcd", "ftp://etcd:2379", "http://", "http://a:2379,", "mem"],
+    "interval": ["", "0", "0.5"],
+    "sm_url": ["", "localhost", "ftp://hsm", "https://"],
+    "sm_timeout": ["", "0", "x"],
+    "sm_retries": ["", "x", "-1"],
+    "tls": ["", "perhaps"],
+    "fast_lane": ["", "slow"],
+    "log_format": ["", "xml", "JSON"],
+    "clear_on_gap": ["", "2"],
+    "operator_access": [
+        *("", "nobody", "token", "token:", "cert", "cert:", "cert:a,,b", "any:x", "loopback:1"),
+        *("loopback+loopback", "loopback+", "+any", "token:a+token:b", "Loopback", "jwt:x"),
+    ],
+    "node_access": [
+        *("", "nobody", "jwt", "jwt:", "cert:x", "any:", "cert+cert", "token:x"),
+        *("jwt:ftp://x/y", "jwt:https://", "jwt:https://u@h/x", "jwt:https://h:0/x"),
+        *("jwt:https://h/x#y", "jwt:https://h/x?key=y"),
+    ],
+    "jwt_audience": [""],
+    "jwt_require_xname": ["", "2"],
+    "max_components": ["", "0", "-1", "many"],
+    "max_connections": ["", "0", "-1", "many"],
+    "max_connections_per_peer": ["", "-1", "many"],
+    "max_header_bytes": ["", "0", "1023", "1048577", "16 KiB"],
+    "max_body_bytes": ["", "0", "65535", "1073741825"],
+    "request_timeout": ["", "0", "86401", "1.5"],
+    "idle_timeout": ["", "0", "86401", "never"],
+}
+# What must be given together with an option.
+PARTNERS = {
+    "tls_cert": ["--tls_key=k.pem"],
+    "tls_key": ["--tls_cert=c.pem"],
+    "kv_cert": ["--kv_key=k.pem"],
+    "kv_key": ["--kv_cert=c.pem"],
+    "operator_access": ["--tls_client_ca=ca.pem"],
+    "node_access": ["--tls_client_ca=ca.pem"],
+}
+
+
+class OptionsTestCase(SynchronousTestCase):
+    """Can parse a command line."""
+
+    def params(self, *arguments: str, **environ: str) -> Params:
+        """Give the parameters that come of arguments and an environment."""
+        options = HbtdOptions(environ)
+        options.parseOptions(arguments)
+        return options.params
+
+    def refusal(self, *arguments: str, **environ: str) -> str:
+        """Give what is said of arguments and an environment that must be refused."""
+        return str(self.assertRaises(UsageError, self.params, *arguments, **environ))
+
+
+class SpellingTests(OptionsTestCase):
+    """How options are written."""
+
+    def test_samples_are_complete(self):
+        """There is a sample for every option."""
+        self.assertEqual(list(SAMPLES), [p.name for p in PARAMETERS])
+
+    def test_defaults(self):
+        """What is not given has its default."""
+        self.assertEqual(self.params(MEMORY), Params(kv_url="mem:"))
+
+    def test_every_spelling(self):
+        """Every option can be written in four ways, and as an environment variable."""
+        for name, values in SAMPLES.items():
+            others = [*(() if name == "kv_url" else [MEMORY]), *PARTNERS.get(name, [])]
+            for text, value in values.items():
+                for written in (
+                    [f"--{name}={text}"],
+                    [f"--{name}", text],
+                    [f"-{name}={text}"],
+                    [f"-{name}", text],
+                ):
+                    got = getattr(self.params(*others, *written), name)
+                    self.assertEqual((type(got), got), (type(value), value), written)
+                got = getattr(self.params(*others, **{f"HBTD_{name.upper()}": text}), name)
+                self.assertEqual(got, value, name)
+
+    def test_documented_call(self):
+        """The call that the service's documentation shows is understood."""
+        params = self.params(
+            "--sm_url=https://localhost:27999/hsm/smd/v1",
+            "--port=28501",
+            "--use_telemetry=no",
+            "--kv_url=mem:",
+        )
+        self.assertEqual((params.port, params.use_telemetry), (28501, False))
+
+    def test_nosm(self):
+        """`--nosm` stands alone, or takes a word; what follows it is not swallowed."""
+        for dashes in ("--", "-"):
+            for tail, expected in [
+                ([""], True),
+                (["", "--debug=2"], True),
+                (["=yes"], True),
+                (["=no"], False),
+                (["=FALSE"], False),
+                (["", "no"], False),
+                (["", "Off"], False),
+                (["", "1"], True),
+                (["", "-debug=2"], True),
+            ]:
+                written = [f"{dashes}nosm{tail[0]}", *tail[1:]]
+                self.assertIs(self.params(MEMORY, *written).nosm, expected, written)
+        self.assertIn("stray", self.refusal(MEMORY, "--nosm", "stray"))
+
+    def test_last_one_counts(self):
+        """Of an option given twice the last one counts."""
+        self.assertEqual(self.params(MEMORY, "--debug=1", "-debug", "2").debug, 2)
+
+    def test_value_with_equals(self):
+        """A value may contain equals signs and blanks."""
+        listen = "ssl:443:privateKey=a b.pem:certKey=c=d.pem"
+        self.assertEqual(self.params(MEMORY, f"--listen={listen}").listen, listen)
+        self.assertEqual(self.params(MEMORY, "--listen", listen).listen, listen)
+
+    def test_value_with_dash(self):
+        """A value may begin with a dash, and is taken as it is."""
+        params = self.params(MEMORY, "--tls_cert", "-cert.pem", "--tls_key=-key.pem")
+        self.assertEqual((params.tls_cert, params.tls_key), ("-cert.pem", "-key.pem"))
+
+
+class EnvironmentTests(OptionsTestCase):
+    """The environment is read first, the command line wins."""
+
+    def test_command_line_wins(self):
+        """What the command line says wins over the environment, whatever that says."""
+        for value in ("7", "nonsense"):
+            params = self.params(MEMORY, "--warntime=8", HBTD_WARNTIME=value)
+            self.assertEqual(params.warntime, 8)
+        self.assertFalse(self.params(MEMORY, "--nosm=no", HBTD_NOSM="yes").nosm)
+
+    def test_one_from_each(self):
+        """Each option is looked up on its own."""
+        params = self.params(MEMORY, "--warntime=8", HBTD_ERRTIME="40", HBTD_WARNTIME="9")
+        self.assertEqual((params.warntime, params.errtime), (8, 40))
+
+    def test_empty(self):
+        """An empty variable says nothing."""
+        environ = {p.environment: "" for p in PARAMETERS if p.name != "kv_url"}
+        self.assertEqual(self.params(MEMORY, **environ), Params(kv_url="mem:"))
+
+    def test_other_variables(self):
+        """Other variables mean nothing, not even in lower case or without the prefix."""
+        params = self.params(MEMORY, hbtd_debug="1", DEBUG="1", HBTD_DEBUG_="1", HBTD_COLOUR="1")
+        self.assertEqual(params, Params(kv_url="mem:"))
+
+    def test_etcd_variables(self):
+        """An empty `kv_url` is built from `ETCD_HOST` and `ETCD_PORT`."""
+        self.assertIn("http://kv.local:2379", self.kv_url("--kv_url="))
+        self.assertIn("http://kv.local:2379", self.kv_url("--kv_url", ""))
+
+    def test_etcd_variables_not_needed(self):
+        """A `kv_url` that says something is not touched."""
+        self.assertEqual(self.kv_url(MEMORY), "mem:")
+        self.assertIn("//other:1", self.kv_url("--kv_url=http://other:1"))
+
+    def test_no_etcd_variables(self):
+        """With neither a `kv_url` nor both variables hbtd refuses to start."""
+        for environ in ({}, {"ETCD_HOST": "e"}, {"ETCD_PORT": "1"}):
+            words = self.refusal("--kv_url=", **environ)
+            for word in ("--kv_url", "ETCD_HOST", "ETCD_PORT", "mem:"):
+                self.assertIn(word, words)
+
+    def test_strange_etcd_variables(self):
+        """What can't be a host and a port is refused, such as what Kubernetes sets by itself."""
+        for host, port in (("e", "tcp://10.0.0.1:2379"), ("e", "0"), ("e e", "1"), ("me@e", "1")):
+            words = self.refusal("--kv_url=", ETCD_HOST=host, ETCD_PORT=port)
+            for word in (f"ETCD_HOST={host!r}", f"ETCD_PORT={port!r}", "--kv_url"):
+                self.assertIn(word, words)
+
+    def kv_url(self, *arguments: str) -> str:
+        """Give the URL that is used where the variables are set, or the words that refuse it."""
+        environ = {"ETCD_HOST": "kv.local", "ETCD_PORT": "2379"}
+        try:
+            return self.params(*arguments, **environ).kv_url
+        except UsageError as refused:
+            return str(refused)
+
+
+class RefusalTests(OptionsTestCase):
+    """What can't be used is refused in one line that says what, why, and what could be used."""
+
+    def test_every_bad_value(self):
+        """A bad value is refused with the option, the value and what is allowed."""
+        for name, values in BAD.items():
+            for value in values:
+                words = self.refusal(MEMORY, f"--{name}={value}")
+                allowed = BY_NAME[name].kind.allowed
+                if (name, value) != ("telemetry_host", ""):
+                    self.assertEqual(
+                        words, f"--{name}={value!r} can't be used: it must be {allowed}"
+                    )
+
+    def test_bad_environment(self):
+        """A bad value in the environment is refused under the variable's name."""
+        for name, values in BAD.items():
+            variable = BY_NAME[name].environment
+            others = () if name == "kv_url" else (MEMORY,)
+            for value in filter(None, values):
+                words = self.refusal(*others, **{variable: value})
+                self.assertTrue(words.startswith(f"{variable}={value!r} can't be used: "), words)
+
+    def test_what_is_allowed(self):
+        """What is allowed is said in words that help."""
+        for argument, words in [
+            ("--nosm=x", "yes, no, true, false, on, off, 1 or 0"),
+            ("--warntime=x", "a whole number of seconds from 1 to 4294967295"),
+            ("--sm_retries=x", "an integer from 0 to 4294967295"),
+            ("--port=x", "65535"),
+            ("--telemetry_host=x", "host:port:topic"),
+            ("--log_format=x", "text or json"),
+            ("--sm_url=x", "http:// or https://"),
+            ("--kv_url=x", "mem:"),
+        ]:
+            self.assertIn(words, self.refusal(MEMORY, argument))
+
+    def test_credentials(self):
+        """Credentials in a URL are refused, and a password is not shown."""
+        for argument in ("--sm_url=https://me:hunter2@hsm/v2", "--sm_url=http://me:hu/nter2@hsm"):
+            words = self.refusal(MEMORY, argument)
+            self.assertIn("//me:...@hsm", words)
+            self.assertIn("without credentials", words)
+            self.assertNotIn("hu", words.replace("http", ""))
+
+    def test_value_as_written(self):
+        """A refused value is shown as it was written, also when it begins with a dash."""
+        for value in ("-1", "-15", "--15", "-0x10", "-nosm"):
+            words = self.refusal(MEMORY, "--warntime", value)
+            self.assertIn(f"--warntime={value!r} ", words)
+
+    def test_unknown(self):
+        """What is no option is refused by name."""
+        for argument in ("--colour=red", "--colour", "-colour", "stray", "-", "--NOSM"):
+            self.assertIn(argument.lstrip("-").partition("=")[0], self.refusal(MEMORY, argument))
+
+    def test_missing_value(self):
+        """An option at the end of the line that lacks its value is refused by name."""
+        for name in ("warntime", "kv_url", "use_telemetry", "tls"):
+            self.assertIn(f"--{name}", self.refusal(MEMORY, f"--{name}"))
+
+    def test_certificate_without_key(self):
+        """A certificate needs its key, and a key its certificate."""
+        for arguments in (["--tls_cert=c"], ["--tls_key=k"], ["--tls_cert=c", "--tls_key="]):
+            words = self.refusal(MEMORY, *arguments)
+            self.assertIn("--tls_cert", words)
+            self.assertIn("--tls_key", words)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.sampled_from(sorted(SAMPLES)), st.text())
+    def test_any_value(self, name, value):
+        """Whatever value an option is given, it is taken or refused in a single printable line."""
+        try:
+            self.params(MEMORY, f"--{name}={value}", *PARTNERS.get(name, []))
+        except UsageError as refused:
+            self.assertIn(name, str(refused))
+            self.assertTrue(str(refused).isprintable(), repr(str(refused)))
+
+
+class CommandLineTests(SynchronousTestCase):
+    """What somebody at a terminal sees."""
+
+    def run_with(self, *arguments: str) -> tuple[object, str, str]:
+        """Parse arguments that make the program end; give exit status, output and errors."""
+        out, err = StringIO(), StringIO()
+        self.patch(sys, "stdout", out)
+        self.patch(sys, "stderr", err)
+        stopped = self.assertRaises(SystemExit, CommandLine({}).parseOptions, arguments)
+        return stopped.code, out.getvalue(), err.getvalue()
+
+    def test_refused(self):
+        """What can't be used ends in status 2 and one line, on standard error."""
+        for arguments in (
+            ["--warntime=abc"],
+            ["--colour"],
+            ["stray"],
+            ["--port"],
+            ["--kv_url="],
+            [MEMORY, "--tls_key=k"],
+            [MEMORY, "--listen", "a", "b\nc"],
+        ):
+            status, out, err = self.run_with(*arguments)
+            self.assertEqual((status, out), (2, ""))
+            self.assertRegex(err, r"\Ahbtd: [^\n]+\n\Z")
+
+    def test_accepted(self):
+        """What can be used is used."""
+        options = CommandLine({"HBTD_DEBUG": "1"})
+        options.parseOptions([MEMORY, "--nosm"])
+        self.assertEqual(options.params, Params(debug=1, nosm=True, kv_url="mem:"))
+
+    def test_own_arguments(self):
+        """Without arguments to parse, those of the process are parsed."""
+        self.patch(sys, "argv", ["hbtd", MEMORY, "-debug=2"])
+        options = CommandLine({})
+        options.parseOptions()
+        self.assertEqual(options.params, Params(debug=2, kv_url="mem:"))
+
+    def test_help(self):
+        """`--help` lists every option with its default, and ends well."""
+        for argument in ("--help", "-help"):
+            status, out, err = self.run_with(argument)
+            self.assertIn(status, (0, None))
+            self.assertEqual(err, "")
+            text = " ".join(out.split())
+            for p in PARAMETERS:
+                shown = str(p.default) or "none"
+                shown = {"True": "yes", "False": "no"}.get(shown, shown)
+                described = re.search(rf"--{p.name}= .*?\(Default: (.*?)\)", text)
+                assert described is not None, p.name
+                self.assertEqual(described[1], shown)
+
+    def test_version(self):
+        """`--version` says which hbtd this is."""
+        status, out, err = self.run_with("--version")
+        self.assertEqual((status, out, err), (0, f"hbtd {__version__}\n", ""))
+
+
+class AccessTests(OptionsTestCase):
+    """Ways of access that can't work are refused."""
+
+    def test_certificates(self):
+        """Certificates need an authority, and so TLS of hbtd's own."""
+        for option in ("--operator_access=loopback+cert:ops", "--node_access=cert"):
+            self.params(MEMORY, option, "--tls_client_ca=ca.pem")
+            for others in ((), ("--tls=no",), ("--listen=tcp:80",)):
+                said = self.refusal(MEMORY, option, *others)
+                self.assertIn(option.partition("=")[0], said)
+                self.assertIn("--tls_client_ca", said)
+            self.refusal(MEMORY, option, "--tls=no", "--tls_client_ca=ca.pem")
+
+    def test_tokens(self):
+        """Tokens do without: a gateway may have ended TLS."""
+        for option in ("--operator_access=token:tokens", "--node_access=jwt:jwks.json"):
+            for others in ((), ("--tls=no",), ("--listen=tcp:80",)):
+                self.params(MEMORY, option, *others)
+
+    def test_haproxy(self):
+        """Where anybody can say where they come from, nobody is trusted for being here."""
+        for kind in ("haproxy", "HAProxy", "\\haproxy"):
+            said = self.refusal(MEMORY, f"--listen={kind}:tcp:80")
+            self.assertIn("--operator_access=loopback", said)
+        self.params(MEMORY, "--listen=haproxy:tcp:80", "--operator_access=any")

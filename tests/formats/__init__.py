@@ -1,0 +1,1 @@
+"""Tests of the formats of names, integers and JSON."""

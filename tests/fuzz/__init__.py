@@ -1,0 +1,1 @@
+"""Fuzzing: targets for atheris, and generated requests."""

@@ -1,0 +1,258 @@
+"""Guided fuzzing of parsers: `python -m tests.fuzz.targets [SECONDS] [TARGET...]`.
+
+Each target runs for so many seconds in a process of its own, under atheris, which keeps what
+reaches code that nothing reached before. An exception that is not expected ends it, and the
+input that did it is left in the working directory. What is found becomes a test.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+
+SECONDS = int(os.environ.get("HBTD_FUZZ_SECONDS", "60"))
+
+Target = Callable[[bytes], None]
+
+
+def xnames() -> tuple[Target, Sequence[bytes]]:
+    """Fuzz names of components: what is valid stays what it is."""
+    from hbtd.formats.xnames import parse
+
+    def target(data: bytes) -> None:
+        xname = parse(data.decode("utf-8", "surrogateescape"))
+        assert xname is None or (parse(xname) == xname and xname.isascii() and xname.islower())
+
+    return target, (b"x1000c0s0b0n0", b" X01000C0S0B0N0 ", b"s0", b"x0m0p0j0", b"d0w0")
+
+
+def integers() -> tuple[Target, Sequence[bytes]]:
+    """Fuzz integers in Go's syntax: the decimal form of what is taken means the same."""
+    from hbtd.formats.go_integers import parse_integer
+
+    def target(data: bytes) -> None:
+        text = data.decode("utf-8", "surrogateescape")
+        for bits, signed in ((64, True), (32, False), (16, False)):
+            with suppress(ValueError):
+                value = parse_integer(text, bits=bits, signed=signed)
+                assert parse_integer(str(value), bits=bits, signed=signed) == value
+
+    return target, (b"0x53", b"-5", b"0b11", b"1_000", b"017", b"18446744073709551615")
+
+
+def heads() -> tuple[Target, Sequence[bytes]]:
+    """Fuzz the fast lane: it takes whole heartbeats off the front and nothing else."""
+    from hbtd.api.fastlane import FastLane
+    from hbtd.server.lane import Verdict
+
+    service, _ = _service()
+    lane = FastLane(service.monitor, float)
+
+    def target(data: bytes) -> None:
+        before = service.tracker.beats
+        beats, end, verdict, _ = lane.take(data, lane.sender(None))
+        assert service.tracker.beats - before == beats
+        assert 0 <= end <= len(data)
+        assert (end == 0) == (beats == 0)
+        assert (end == len(data)) or verdict is not Verdict.DRY
+
+    return target, _streams()
+
+
+def lanes() -> tuple[Target, Sequence[bytes]]:
+    """Fuzz whole conversations: both lanes answer alike and do the same, and nothing fails."""
+    from hbtd.server.factory import Connections
+    from tests.support.http_memory import Connection
+
+    date = re.compile(rb"\r\nDate: [ -~]{29}\r\n")
+    first, second = _service(), _service()
+    ordinary = Connections(second[1].site, None, second[1].reactor)
+    services = (first, (second[0], ordinary))
+
+    def converse(service: Any, factory: Any, data: bytes) -> tuple[object, ...]:
+        before = service.tracker.beats
+        connection = Connection(factory)
+        half = len(data) // 2
+        connection.send(data[:half], data[half:])
+        answers = date.sub(b"\r\nDate: then\r\n", connection.received())
+        closed = connection.closed
+        connection.hang_up()
+        return answers, closed, service.tracker.beats - before, service.params.current
+
+    def target(data: bytes) -> None:
+        if b"/metrics" in data or b"/health" in data:
+            return  # they tell of the process
+        one, other = (converse(service, factory, data) for service, factory in services)
+        assert one == other, (one, other)
+        assert isinstance(one[0], bytes)
+        assert not re.search(rb"HTTP/1\.[01] 5", one[0]), one[0]
+
+    return target, _streams()
+
+
+def tokens() -> tuple[Target, Sequence[bytes]]:
+    """Fuzz tokens and keys: whatever they are, they prove nothing, or are refused."""
+    from hbtd.access.jwks import JWKSUnusable, parse_jwks
+    from hbtd.access.jwt import Bearers, Unverified
+    from tests.support.issuer import Issuer
+
+    issuer = Issuer()
+    source: Any = SimpleNamespace(keys=parse_jwks(issuer.jwks()), missed=lambda: None)
+    good = issuer.token("x0c0s0b0n0").encode()
+    bearers = Bearers(source, "system-compute", float, require_xname=False)
+
+    def target(data: bytes) -> None:
+        with suppress(JWKSUnusable):
+            parse_jwks(data)
+        with suppress(Unverified):
+            bearers.bearer(data)
+            assert data == good
+
+    head, claims, signature = good.split(b".")
+    return target, (good, issuer.jwks(), head + b".." + signature, b"." + claims + b".", b"a.b.c")
+
+
+def peers() -> tuple[Target, Sequence[bytes]]:
+    """Fuzz who a peer is: SPIFFE ids, addresses and the options about access."""
+    from hbtd.access.peers import is_loopback, parse_spiffe_id
+    from hbtd.config.access_rules import parse_node_access, parse_operator_access
+    from hbtd.formats.xnames import parse
+
+    def target(data: bytes) -> None:
+        text = data.decode("utf-8", "surrogateescape")
+        found = parse_spiffe_id(text)
+        assert found is None or found.component is None or parse(found.component)
+        assert not is_loopback(text) or text.startswith(("127.", "::"))
+        for read in (parse_node_access, parse_operator_access):
+            with suppress(ValueError):
+                read(text)
+
+    return target, (
+        b"spiffe://site.example/compute/x0c0s0b0n0/workload/heartbeat",
+        *(b"127.0.0.1", b"::ffff:127.0.0.1", b"cert+jwt:/a", b"loopback+token:/a+cert:b,c"),
+    )
+
+
+def etcd() -> tuple[Target, Sequence[bytes]]:
+    """Fuzz what others keep in etcd: it is read, or refused as not ours."""
+    from hbtd.store.etcd_format import NotOurs, read_judgement, read_params, read_record
+
+    def target(data: bytes) -> None:
+        key, _, value = data.partition(b"\n")
+        for read in (
+            lambda: read_record(key, value, 1_700_000_000.0),
+            lambda: read_judgement(key, value),
+            lambda: read_params(value),
+        ):
+            with suppress(NotOurs):
+                read()
+
+    record = {
+        "Component": "x0c0s0b0n0",
+        "Last_hb_rcv_time": "6553f100",
+        "Last_hb_timestamp": "now",
+        "Last_hb_status": "OK",
+        "Had_warning": "WN",
+    }
+    return target, (b"x0c0s0b0n0\n" + orjson.dumps(record), b'params\n{"Warntime":"10"}')
+
+
+TARGETS = {each.__name__: each for each in (xnames, integers, heads, lanes, tokens, peers, etcd)}
+
+
+def _service(**options: Any) -> tuple[Any, Any]:
+    """Start a service in memory; gives it and what it listens with."""
+    from hbtd.app.service import HbtdService
+    from hbtd.config.params import Params
+    from tests.support.http_memory import MemoryReactor, no_kafka
+
+    params = Params(kv_url="mem:", nosm=True, use_telemetry=False, tls=False, **options)
+    reactor = MemoryReactor()
+    service = HbtdService(params, reactor, connect_kafka=no_kafka)
+    service.startService()
+    return service, reactor.tcpServers[0][1]
+
+
+def _streams() -> list[bytes]:
+    from tests.support.http_memory import BEAT, HEARTBEAT, XNAME, chunked, encode_request, head
+
+    body = orjson.dumps(HEARTBEAT)
+    return [
+        BEAT,
+        BEAT * 3,
+        encode_request("POST", f"/v1/heartbeat/{XNAME}", HEARTBEAT),
+        head("POST /v1/heartbeat", "Transfer-Encoding: chunked") + chunked(body, 50),
+        encode_request("POST", "/v1/hbstates", {"XNames": [XNAME, "x1"]}),
+        encode_request("PATCH", "/v1/params", {"Warntime": "0x0f"}) + BEAT,
+        head("GET /v1/params", "Connection: close"),
+    ]
+
+
+def _fuzz(name: str, arguments: Sequence[str]) -> None:
+    """Fuzz one target in this process; does not return."""
+    import atheris
+
+    # What is imported in here is watched: the branches that it takes guide the fuzzer.
+    with atheris.instrument_imports(include=["hbtd", "jwt", "twisted.web"]):
+        target, _ = TARGETS[name]()
+    atheris.Setup([sys.argv[0], *arguments], target)
+    atheris.Fuzz()
+
+
+def _run(name: str, seconds: int) -> bool:
+    """Fuzz one target in a process of its own, and say what came of it; tells whether all is well.
+
+    Gives up on one that does not end.
+    """
+    _, seeds = TARGETS[name]()
+    with tempfile.TemporaryDirectory() as corpus:
+        for number, seed in enumerate(seeds):
+            Path(corpus, str(number)).write_bytes(seed)
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "tests.fuzz.targets", "--one", name, corpus),
+                *(f"-max_total_time={seconds}", "-max_len=4096", "-timeout=10"),
+                *("-rss_limit_mb=2048", "-artifact_prefix=fuzz-", "-print_final_stats=1"),
+            ],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds + 120,
+        )
+    runs = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+    coverage = re.findall(r"cov: (\d+)", done.stderr)
+    print(
+        f"{name:10} {int(runs[1]) if runs else 0:>12,} inputs, {coverage[-1] if coverage else '?'}"
+        f" branches: {'nothing found' if done.returncode == 0 else 'FAILED'}",
+        flush=True,
+    )
+    if done.returncode:
+        print(done.stderr[-4000:], flush=True)
+    return done.returncode == 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Fuzz all targets, or those that are named, one after the other; gives an exit status."""
+    if arguments[:1] == ["--one"]:
+        _fuzz(arguments[1], arguments[2:])
+    try:
+        import atheris  # noqa: F401
+    except ImportError:
+        print("atheris is missing: it is in the extra 'fuzz', pip install -e '.[fuzz]'")
+        return 1
+    seconds = int(arguments[0]) if arguments else SECONDS
+    names = arguments[1:] or list(TARGETS)
+    outcomes = [_run(name, seconds) for name in names]
+    return 0 if all(outcomes) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

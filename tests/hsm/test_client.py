@@ -1,0 +1,226 @@
+"""The client of HSM's REST API: what it sends, and how it takes what comes back."""
+
+from typing import cast
+
+from treq.client import HTTPClient
+from treq.testing import StubTreq
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from hbtd.config.params import LiveParams, Params
+from hbtd.hsm.client import HSMClient, HSMRefused, HSMUnavailable
+from tests.support.hsm_memory import DIED, OTHER_URL, STARTED, URL, USER_AGENT, HSMTestCase
+
+NAMES = ("x0c0s0b0n0", "x0c0s1b0n0")
+
+
+class Recorder(Resource):
+    """A web server that notes each request and answers all alike."""
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[tuple[str, str, dict[str, list[str]], bytes]] = []
+        self.status = 204
+        self.body: bytes | None = b""
+        """What is answered; `None`: the headers and no end."""
+
+    def render(self, request: Request) -> bytes | int:
+        """Answer."""
+        headers = {
+            name.decode().lower(): [value.decode() for value in values]
+            for name, values in request.requestHeaders.getAllRawHeaders()
+        }
+        assert request.content is not None
+        method, body = request.method.decode(), request.content.read()
+        self.requests.append((method, request.uri.decode(), headers, body))
+        request.setResponseCode(self.status)
+        if 300 <= self.status < 400:
+            request.setHeader("Location", "http://hsm.example/elsewhere")
+        if self.body is None:
+            request.write(b"so far")
+            return NOT_DONE_YET
+        return self.body
+
+
+class RecorderTestCase(SynchronousTestCase):
+    """Holds the client, joined to a recorder."""
+
+    def setUp(self):
+        self.clock = Clock()
+        self.server = Recorder()
+        http = cast("HTTPClient", StubTreq(self.server))
+        self.params = LiveParams(Params(sm_url=URL))
+        self.client = HSMClient(http, self.clock, self.params, USER_AGENT)
+
+    def failed(self, call: Deferred[None]) -> HSMRefused | HSMUnavailable:
+        """Give the error of a call that must have failed with one of the client's own."""
+        failure = self.failureResultOf(call, HSMRefused, HSMUnavailable)
+        assert isinstance(failure.value, HSMRefused | HSMUnavailable)
+        return failure.value
+
+
+class RequestTests(RecorderTestCase):
+    """What is sent."""
+
+    def test_update(self):
+        """An update is a PATCH with exactly the contract's bytes and headers."""
+        self.successResultOf(self.client.update(DIED, NAMES))
+        ((method, uri, headers, body),) = self.server.requests
+        self.assertEqual(method, "PATCH")
+        self.assertEqual(uri, "/hsm/v1/State/Components/BulkStateData")
+        self.assertEqual(
+            body,
+            b'{"ComponentIDs":["x0c0s0b0n0","x0c0s1b0n0"],"State":"Standby","Flag":"Alert",'
+            b'"ExtendedInfo":{"ID":"","Message":"Heartbeat stopped -- declared dead","Flag":""}}',
+        )
+        self.assertEqual(headers["content-type"], ["application/json"])
+        self.assertEqual(headers["user-agent"], [USER_AGENT])
+        self.assertEqual(headers["content-length"], [str(len(body))])
+        self.assertEqual(headers["host"], ["hsm.example"])
+
+    def test_ready(self):
+        """The question whether HSM is ready is a GET without a body."""
+        self.server.status = 200
+        self.successResultOf(self.client.ready())
+        ((method, uri, headers, body),) = self.server.requests
+        self.assertEqual((method, uri, body), ("GET", "/hsm/v1/service/ready", b""))
+        self.assertEqual(headers["user-agent"], [USER_AGENT])
+        self.assertNotIn("content-type", headers)
+
+    def test_base_urls(self):
+        """The paths continue `sm_url`, whether or not that ends with a slash."""
+        for url, base in (
+            ("http://hsm.example", ""),
+            ("http://hsm.example/", ""),
+            ("http://hsm.example:27779/hsm/v1/", "/hsm/v1"),
+            ("https://gateway.example/apis/smd/hsm/v2", "/apis/smd/hsm/v2"),
+            ("http://192.0.2.1:8080/a//", "/a"),
+        ):
+            self.server.requests.clear()
+            self.params.patch({"Sm_url": url})
+            self.successResultOf(self.client.update(STARTED, NAMES))
+            self.failed(self.client.ready())
+            self.assertEqual(
+                [uri for _, uri, _, _ in self.server.requests],
+                [f"{base}/State/Components/BulkStateData", f"{base}/service/ready"],
+                url,
+            )
+
+    def test_ipv6(self):
+        """A URL whose host is an IPv6 address, which the parameters allow, can be used."""
+        self.params.patch({"Sm_url": "http://[::1]:27779/hsm/v1"})
+        self.successResultOf(self.client.update(STARTED, NAMES))
+        ((_, _, headers, _),) = self.server.requests
+        self.assertEqual(headers["host"], ["[::1]:27779"])
+
+
+class StatusTests(RecorderTestCase):
+    """What the statuses mean."""
+
+    def test_success(self):
+        """200, 202 and 204 are success."""
+        for self.server.status in (200, 202, 204):
+            self.assertIsNone(self.successResultOf(self.client.update(STARTED, NAMES)))
+
+    def test_refused(self):
+        """A 4xx about the update itself is a refusal, with the status and what HSM said."""
+        self.server.body = b'{"detail":"Invalid xname"}'
+        for self.server.status in (400, 409, 413, 415, 422):
+            error = self.failed(self.client.update(STARTED, NAMES))
+            self.assertIsInstance(error, HSMRefused)
+            self.assertIn(str(self.server.status), str(error))
+            self.assertIn("Invalid xname", str(error))
+
+    def test_not_about_the_update(self):
+        """A 4xx about the caller, the address or the pace says nothing about the components."""
+        self.server.body = b"go away"
+        for self.server.status in (401, 403, 404, 405, 407, 408, 421, 425, 426, 429):
+            error = self.failed(self.client.update(STARTED, NAMES))
+            self.assertIsInstance(error, HSMUnavailable, self.server.status)
+            self.assertIn(f"{self.server.status} go away", str(error))
+
+    def test_unavailable(self):
+        """With a 5xx or any other status HSM has not done what it was asked for."""
+        for self.server.status in (201, 203, 205, 206, 207, 304, 500, 501, 502, 503, 504, 599):
+            error = self.failed(self.client.update(STARTED, NAMES))
+            assert isinstance(error, HSMUnavailable), self.server.status
+            self.assertFalse(error.timed_out)
+
+    def test_redirects(self):
+        """A redirect is an answer like another: nobody follows it."""
+        for self.server.status in (300, 301, 302, 303, 307, 308):
+            self.server.requests.clear()
+            self.assertIsInstance(self.failed(self.client.update(DIED, NAMES)), HSMUnavailable)
+            self.assertIsInstance(self.failed(self.client.ready()), HSMUnavailable)
+            self.assertEqual(len(self.server.requests), 2)
+
+    def test_ready(self):
+        """HSM is ready with 200 and nothing else."""
+        self.server.status = 200
+        self.assertIsNone(self.successResultOf(self.client.ready()))
+        for self.server.status in (202, 204, 301, 400, 404, 500, 503):
+            self.assertIsInstance(self.failed(self.client.ready()), HSMUnavailable)
+
+    def test_long_explanations(self):
+        """Of what HSM says with an error only the beginning is kept, whatever its bytes."""
+        self.server.status = 400
+        self.server.body = b"\xff\xfe" + b"x" * 50_000
+        self.assertLess(len(str(self.failed(self.client.update(STARTED, NAMES)))), 300)
+
+
+class TimeTests(HSMTestCase):
+    """No call takes longer than `sm_timeout`."""
+
+    def begin(self, **params):
+        super().begin(sm_timeout=7, **params)
+
+    def assert_timed_out(self, call: Deferred[None], after: float) -> None:
+        """See that a call ends just when its time is up."""
+        self.advance(after - 0.01)
+        self.assertNoResult(call)
+        self.advance(0.02)
+        error = self.failureResultOf(call, HSMUnavailable).value
+        assert isinstance(error, HSMUnavailable)
+        self.assertTrue(error.timed_out, error)
+        self.assertIn(f"{after} s", str(error))
+
+    def test_update(self):
+        """An update that HSM hangs on times out, and says so."""
+        self.hsm.behaviour.hang = True
+        self.assert_timed_out(self.client.update(STARTED, NAMES), 7)
+
+    def test_ready(self):
+        """So does the question whether it is ready."""
+        self.hsm.behaviour.hang = self.hsm.behaviour.hang_ready = True
+        self.assert_timed_out(self.client.ready(), 7)
+
+    def test_slow_but_in_time(self):
+        """An answer in time is taken, and leaves nothing behind on the clock."""
+        self.hsm.behaviour.cost_ms = 3000
+        call = self.client.update(STARTED, NAMES)
+        self.advance(6.01)
+        self.successResultOf(call)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_parameters(self):
+        """URL and timeout are those of the moment of the call."""
+        self.hsm.behaviour.hang = self.other.behaviour.hang = True
+        self.change(sm_timeout=3, sm_url=OTHER_URL)
+        self.assert_timed_out(self.client.update(STARTED, NAMES), 3)
+        self.assertEqual((len(self.hsm.updates), len(self.other.updates)), (0, 1))
+
+    def test_given_up(self):
+        """A call that the caller gives up did not time out, and ends with our own error."""
+        self.hsm.behaviour.hang = True
+        call = self.client.update(STARTED, NAMES)
+        call.cancel()
+        error = self.failureResultOf(call, HSMUnavailable).value
+        assert isinstance(error, HSMUnavailable)
+        self.assertFalse(error.timed_out)
+        self.assertNotIn("CancelledError", str(error))
+        self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -1,0 +1,218 @@
+"""The client of HSM's REST API on real sockets: broken connections, endless answers, and TLS."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from treq.client import HTTPClient
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import CertificateOptions
+from twisted.internet.task import Clock, deferLater
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent
+
+from hbtd.config.params import LiveParams, Params
+from hbtd.hsm.client import HSMClient, HSMUnavailable
+from hbtd.net.http_client import BoundedPool
+from hbtd.net.tls import client_policy, server_options
+from tests.support.certificates import make_identity, write_identity
+from tests.support.hsm_memory import DIED, STARTED, USER_AGENT
+from tests.support.running import until
+
+NAMES = ("x0c0s0b0n0", "x0c0s1b0n0")
+
+
+class RawServer(Protocol):
+    """A server that answers any request with fixed bytes, and perhaps never ends doing so."""
+
+    answer = b""
+    endless = b""
+    hang_up = False
+    reset = False
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.gone = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """Answer at once."""
+        self.received += data
+        if self.reset:
+            self.transport.abortConnection()
+            return
+        self.transport.write(self.answer)
+        if self.endless:
+            self._go_on()
+        if self.hang_up:
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Note it."""
+        self.gone = True
+
+    def _go_on(self) -> None:
+        if not self.gone:
+            self.transport.write(self.endless)
+            reactor.callLater(0, self._go_on)
+
+
+class SocketTestCase(TestCase):
+    """Holds the client on real sockets, with its own clock, and a raw server."""
+
+    timeout = 30
+
+    def setUp(self):
+        self.connections: list[RawServer] = []
+        self.ports: list[IListeningPort] = []
+        self.addCleanup(self._stop)
+
+    async def _stop(self) -> None:
+        for port in self.ports:
+            await maybeDeferred(port.stopListening)
+        for connection in self.connections:
+            if not connection.gone:
+                connection.transport.abortConnection()
+        await until(lambda: all(connection.gone for connection in self.connections))
+
+    def serve(self, tls: CertificateOptions | None = None, **how: object) -> None:
+        """Start the server; it is where the client goes next."""
+
+        def build() -> RawServer:
+            server = RawServer()
+            vars(server).update(how)
+            self.connections.append(server)
+            return server
+
+        # The types take factories for their protocols' classes.
+        served: Any = Factory.forProtocol(cast("Any", build))
+        if tls:
+            served = TLSMemoryBIOFactory(tls, False, served)
+        served.noisy = False
+        port: Any = reactor.listenTCP(0, served, interface="127.0.0.1")
+        self.ports.append(port)
+        self.scheme = "https" if tls else "http"
+        self.port = port.getHost().port
+        self.trust()
+
+    def trust(self, trust: str = "system") -> None:
+        """Make the client, on a clock that stands still."""
+        self.clock = Clock()
+        pool = BoundedPool(reactor)
+        pool.retryAutomatically = False
+        self.addCleanup(pool.closeCachedConnections)
+        http = HTTPClient(Agent(reactor, client_policy(trust), pool=pool))
+        url = f"{self.scheme}://localhost:{self.port}/hsm/v1"
+        self.client = HSMClient(http, self.clock, LiveParams(Params(sm_url=url)), USER_AGENT)
+
+    async def unavailable(self, call: Deferred[None]) -> HSMUnavailable:
+        """Give the error of a call that fails because HSM is not to be had."""
+        with self.assertRaises(HSMUnavailable) as raised:
+            await call
+        error: HSMUnavailable = raised.exception
+        return error
+
+
+class TroubleTests(SocketTestCase):
+    """Whatever happens on the wire becomes the one error."""
+
+    async def test_nobody_listens(self) -> None:
+        """A refused connection is named as such."""
+        self.serve()
+        await maybeDeferred(self.ports[0].stopListening)
+        error = await self.unavailable(self.client.update(STARTED, NAMES))
+        self.assertIn("refused", str(error))
+        self.assertFalse(error.timed_out)
+
+    async def test_reset_garbage_and_silence(self) -> None:
+        """So are connections that are reset, talk nonsense or end too early."""
+        for how in (
+            {"reset": True},
+            {"answer": b"\x00\x07this is no HTTP response\r\n\r\n", "hang_up": True},
+            {"answer": b"HTTP/1.1 204", "hang_up": True},
+            {"hang_up": True},
+            {"answer": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", "hang_up": True},
+            {"answer": b"HTTP/1.1 2x4 OK\r\n\r\n", "hang_up": True},
+        ):
+            self.serve(**how)
+            for call in (self.client.update(DIED, NAMES), self.client.ready()):
+                error = await self.unavailable(call)
+                self.assertFalse(error.timed_out, how)
+                self.assertNotIn("0x", str(error))
+                self.assertEqual(len(str(error).splitlines()), 1)
+
+    async def test_endless_answer(self) -> None:
+        """An answer that never ends is not read to its end, and its connection is closed."""
+        self.serve(answer=b"HTTP/1.1 200 OK\r\n\r\n", endless=b"x" * 4096)
+        for call in (self.client.update(DIED, NAMES), self.client.ready()):
+            self.assertIn("more than", str(await self.unavailable(call)))
+        await until(lambda: all(connection.gone for connection in self.connections))
+
+    async def test_endless_head(self) -> None:
+        """Nor is one whose head never ends, whatever it has in it."""
+        for head in (b"HTTP/1.1 200 OK\r\n", b""):
+            self.serve(answer=head, endless=b"X: %b\r\n" % (b"x" * 4096))
+            for call in (self.client.update(DIED, NAMES), self.client.ready()):
+                error = await self.unavailable(call)
+                self.assertIn("a head of more than 65536 bytes" if head else "", str(error))
+            await until(lambda: all(connection.gone for connection in self.connections))
+
+    async def _times_out(self, answer: bytes) -> None:
+        self.serve(answer=answer)
+        call = self.client.update(STARTED, NAMES)
+        await until(lambda: self.connections and self.connections[0].received.endswith(b"}}"))
+        for _ in range(10):  # turns of the reactor, in which the answer arrives
+            await deferLater(reactor, 0)
+        self.clock.advance(9.99)
+        self.assertNoResult(call)
+        self.clock.advance(0.02)
+        error = await self.unavailable(call)
+        self.assertTrue(error.timed_out, error)
+        await until(lambda: self.connections[0].gone, within=3)
+
+    async def test_no_answer(self) -> None:
+        """A call that HSM does not answer times out and takes its connection with it."""
+        await self._times_out(b"")
+
+    async def test_hanging_headers(self) -> None:
+        """So does one whose headers do not end."""
+        await self._times_out(b"HTTP/1.1 200 OK\r\nServer: x\r\n")
+
+    async def test_hanging_body(self) -> None:
+        """So does one whose body does not end."""
+        await self._times_out(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+
+
+class TrustTests(SocketTestCase):
+    """Whom the client believes to be HSM, when that is https."""
+
+    OK = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+    async def test_trust(self) -> None:
+        """Certificates are verified as `sm_ca` has it: by the system, by a bundle or not at all."""
+        identity = make_identity("localhost")
+        bundle, _ = write_identity(identity, Path(self.mktemp()).resolve())
+        self.serve(server_options(identity), answer=self.OK)
+        for trust in ("insecure", str(bundle)):
+            self.trust(trust)
+            await self.client.update(STARTED, NAMES)
+        stranger, _ = write_identity(make_identity("localhost"), Path(self.mktemp()).resolve())
+        for trust in ("system", str(stranger)):
+            self.trust(trust)
+            error = await self.unavailable(self.client.update(STARTED, NAMES))
+            self.assertRegex(str(error), "TLS fails, see --sm_ca: .*certificate verify failed")
+
+    async def test_another_host(self) -> None:
+        """A certificate of another host is nobody's business but its own."""
+        identity = make_identity("other.example")
+        bundle, _ = write_identity(identity, Path(self.mktemp()).resolve())
+        self.serve(server_options(identity), answer=self.OK)
+        self.trust(str(bundle))
+        await self.unavailable(self.client.update(STARTED, NAMES))
+        self.trust("insecure")
+        await self.client.update(STARTED, NAMES)

@@ -1,0 +1,1 @@
+"""Tests of TLS and of the bounded HTTP client."""

@@ -1,0 +1,347 @@
+"""Certificates that are replaced while they are served, and what is said before they end."""
+
+import json
+import signal
+import ssl
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from http.client import HTTPSConnection
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import gatherResults
+from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread, deferToThreadPool
+from twisted.logger import LogLevel, capturedLogs, eventAsText
+from twisted.python.threadpool import ThreadPool
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from hbtd.net.served_certificate import (
+    NOTICES,
+    ExpiryNotices,
+    ServedCertificate,
+    notice,
+    serve_files,
+    serve_identity,
+)
+from hbtd.net.tls import Identity, TLSUnusable
+from hbtd.runtime.watched_files import PERIOD, Watch, Watched
+from hbtd.simulator.fleet import node_names
+from tests.support.certificates import make_identity, write_identity
+from tests.support.processes import MEMORY, HbtdProcess, spawn
+from tests.support.running import heartbeat, reactor, until
+
+CONNECTIONS = 64
+NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
+
+
+def said(events: Any, *levels: LogLevel) -> list[str]:
+    """Give the messages of some levels."""
+    return [
+        eventAsText(event, includeTimestamp=False, includeSystem=False)
+        for event in events
+        if event["log_level"] in levels
+    ]
+
+
+class FilesTests(SynchronousTestCase):
+    """A certificate and its key in files that change."""
+
+    def setUp(self):
+        self.folder = Path(self.mktemp()).resolve()
+        self.old, self.new = make_identity("localhost"), make_identity("localhost")
+        self.cert, self.key = write_identity(self.old, self.folder)
+        self.served = serve_files(str(self.cert), str(self.key))
+        self.clock = Clock()
+        self.watch = Watch(self.clock, self.served.watched)
+        self.watch.startService()
+        self.addCleanup(self.watch.stopService)
+
+    def assert_serves(self, identity: Identity) -> None:
+        """Check which certificate new connections get."""
+        self.assertEqual(self.served.identity.chain, identity.chain)
+        connection = self.served.serverConnectionForTLS(None)  # type: ignore[arg-type]  # not used
+        shown = connection.get_certificate()
+        assert shown is not None
+        self.assertEqual(shown.to_cryptography(), identity.chain[0])
+
+    def test_replaced(self) -> None:
+        """A new pair is served within ten seconds, without a signal."""
+        self.assert_serves(self.old)
+        write_identity(self.new, self.folder)
+        self.assert_serves(self.old)
+        with capturedLogs() as events:
+            self.clock.advance(PERIOD)
+        self.assert_serves(self.new)
+        self.assertEqual(said(events, LogLevel.info), ["The certificate and key were read again."])
+
+    def test_half_written(self) -> None:
+        """A pair of which one half is new is not served, and no matter if it is soon complete."""
+        other = self.folder / "other"
+        cert, key = write_identity(self.new, other)
+        with capturedLogs() as events:
+            for path, content in (
+                (self.key, key.read_bytes()),
+                (self.cert, cert.read_bytes()[:100]),
+                (self.cert, b""),
+            ):
+                path.write_bytes(content)
+                self.clock.advance(PERIOD)
+                self.assert_serves(self.old)
+            self.cert.write_bytes(cert.read_bytes())
+            self.clock.advance(PERIOD)
+        self.assert_serves(self.new)
+        self.assertEqual(said(events, LogLevel.warn, LogLevel.error), [])
+
+    def test_stays_wrong(self) -> None:
+        """A pair that stays wrong is complained of once, and the old one goes on."""
+        _, key = write_identity(self.new, self.folder / "other")
+        self.key.write_bytes(key.read_bytes())
+        with capturedLogs() as events:
+            self.clock.pump([PERIOD] * 10)
+        (line,) = said(events, LogLevel.error)
+        self.assertIn(f"{self.key} is not the key of the certificate in {self.cert}", line)
+        self.assertIn("the old ones stay", line)
+        self.assert_serves(self.old)
+        write_identity(self.old, self.folder)
+        with capturedLogs() as events:
+            self.clock.pump([PERIOD] * 3)
+        self.assertEqual(said(events, LogLevel.error), [])
+
+    def test_told_to(self) -> None:
+        """Told to, it looks at once, and says at once what is wrong."""
+        write_identity(self.new, self.folder)
+        self.watch.look_now()
+        self.assert_serves(self.new)
+        write_identity(make_identity("localhost", days=-1), self.folder)
+        for _ in range(2):
+            with capturedLogs() as events:
+                self.watch.look_now()
+            (line,) = said(events, LogLevel.error)
+            self.assertIn("expired", line)
+            self.assert_serves(self.new)
+
+    def test_unforeseen(self) -> None:
+        """What goes wrong in an unforeseen way is logged, and the other files are read."""
+        calls: list[str] = []
+
+        def load() -> str:
+            calls.append("once more")
+            if len(calls) > 1:
+                raise ZeroDivisionError
+            return "first"
+
+        odd = Watched("An odd file", [], load, TLSUnusable)
+        write_identity(self.new, self.folder)
+        Watch(self.clock, [odd, *self.served.watched]).look_now()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(odd.current, "first")
+        self.assert_serves(self.new)
+
+    def test_removed(self) -> None:
+        """Files that are gone are not served any the less."""
+        self.cert.unlink()
+        self.key.unlink()
+        with capturedLogs() as events:
+            self.clock.pump([PERIOD] * 5)
+        self.assertEqual(len(said(events, LogLevel.error)), 1)
+        self.assert_serves(self.old)
+
+    def test_authorities(self) -> None:
+        """The authorities of clients are read again, too, beside a certificate that stays."""
+        one, _ = write_identity(make_identity("one"), self.folder / "ca")
+        served = serve_identity(self.old, str(one))
+        self.assertEqual(self.asked_for(served), "one")
+        write_identity(make_identity("two"), self.folder / "ca")
+        served.watched[0].look()
+        self.assertEqual(self.asked_for(served), "two")
+
+    def test_authorities_alone(self) -> None:
+        """They are read again also while the certificate and key can't be used."""
+        one, _ = write_identity(make_identity("one"), self.folder / "ca")
+        served = serve_files(str(self.cert), str(self.key), str(one))
+        changes: list[str] = []
+        served.on_new_authorities(lambda: changes.append(self.asked_for(served)))
+        self.key.unlink()
+        write_identity(make_identity("two"), self.folder / "ca")
+        watch = Watch(self.clock, served.watched)
+        for _ in range(2):
+            watch.look_now()
+            self.assertEqual(changes, ["two"])
+        self.assertEqual(served.identity.chain, self.old.chain)
+
+    def asked_for(self, served: ServedCertificate) -> str:
+        """Give the name of the one authority that clients are asked to show a certificate of."""
+        connection = served.serverConnectionForTLS(None)  # type: ignore[arg-type]  # not used
+        (authority,) = connection.get_client_ca_list()
+        return str(authority.CN)
+
+
+class NoticeTests(SynchronousTestCase):
+    """What is said before a certificate ends."""
+
+    def test_rule(self) -> None:
+        """30, 7 and 1 days before, at the end, and each once."""
+        for left, due in ((31, None), (30, 30), (8, 30), (7, 7), (2, 7), (1, 1), (0.1, 1), (0, 0)):
+            for before in (None, *NOTICES):
+                expected = due if due is not None and (before is None or due < before) else None
+                expires = NOW + timedelta(days=left)
+                self.assertEqual(notice(expires, NOW, before), expected, (left, before))
+
+    @given(st.floats(-10, 400), st.lists(st.floats(0, 50), max_size=30))
+    def test_each_once(self, days: float, steps: list[float]) -> None:
+        """However time passes, no notice comes twice, and none after a later one."""
+        expires, now = NOW + timedelta(days=days), NOW
+        last, notices = None, []
+        for step in steps:
+            now += timedelta(days=step)
+            due = notice(expires, now, last)
+            if due is not None:
+                last = due
+                notices.append(due)
+        self.assertEqual(notices, sorted(set(notices), reverse=True))
+
+    def test_lines(self) -> None:
+        """Each is a line of the log, with the date; a new certificate begins anew."""
+        folder = Path(self.mktemp()).resolve()
+        cert, key = write_identity(make_identity("localhost", days=31), folder)
+        served = serve_files(str(cert), str(key))
+        clock, began = Clock(), datetime.now(timezone.utc)
+        notices = ExpiryNotices(clock, served, lambda: began + timedelta(seconds=clock.seconds()))
+
+        def lines(days: float) -> list[str]:
+            with capturedLogs() as events:
+                clock.pump([3600] * round(days * 24))
+            return said(events, LogLevel.warn, LogLevel.error)
+
+        notices.startService()
+        self.addCleanup(notices.stopService)
+        date = served.identity.expires.isoformat()
+        expected = f"The certificate expires in {{}} days or less, on {date}."
+        self.assertEqual(lines(0.9), [])
+        self.assertEqual(lines(1), [expected.format(30)])
+        self.assertEqual(lines(28), [expected.format(7)])
+        self.assertEqual(lines(1), [expected.format(1)])
+        (line,) = lines(3)
+        self.assertIn("has expired", line)
+        write_identity(make_identity("localhost", days=40), folder)
+        served.watched[0].look()
+        self.assertEqual(len(lines(7)), 3)
+
+
+class Load:
+    """Nodes that beat without a pause, each on a connection of its own which it keeps.
+
+    They live in threads. One whose heartbeat fails, or whose connection ends, fails for good.
+    """
+
+    def __init__(self, test: TestCase, url: str) -> None:
+        self._port = int(url.rpartition(":")[2])
+        self._pool = ThreadPool(CONNECTIONS, CONNECTIONS)
+        self._pool.start()
+        test.addCleanup(self._pool.stop)
+        self._over = Event()
+        test.addCleanup(self._over.set)
+        self._answered: dict[str, int] = {}
+
+    def start(self, names: Sequence[str]) -> None:
+        """Begin."""
+        self._nodes = [deferToThreadPool(reactor, self._pool, self._beat, each) for each in names]
+
+    async def stop(self) -> set[bytes]:
+        """Finish what is in hand; gives the certificates of the connections. Fails as nodes did."""
+        self._over.set()
+        return set(await gatherResults(self._nodes, consumeErrors=True))
+
+    async def more(self) -> None:
+        """Wait until each node has been answered a few times more."""
+        before = dict(self._answered)
+        names = node_names(CONNECTIONS)
+        await until(
+            lambda: (
+                any(node.called for node in self._nodes)
+                or all(self._answered.get(n, 0) >= before.get(n, 0) + 5 for n in names)
+            ),
+            within=60,
+        )
+
+    def _beat(self, name: str) -> bytes:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = HTTPSConnection("localhost", self._port, context=context, timeout=60)
+        connection.connect()
+        connection.auto_open = 0  # no second one
+        body = json.dumps(heartbeat(name))
+        while not self._over.is_set():
+            connection.request("POST", "/hmi/v1/heartbeat", body)
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200:
+                raise AssertionError(f"status {response.status}")
+            self._answered[name] = self._answered.get(name, 0) + 1
+        shown = connection.sock.getpeercert(binary_form=True)
+        connection.close()
+        assert isinstance(shown, bytes)
+        return shown
+
+
+class UnderLoadTests(TestCase):
+    """The certificate of a process is replaced while it is busy."""
+
+    timeout = 120
+
+    async def shown(self, url: str) -> str:
+        """Make a new connection; gives the certificate that it gets."""
+        address = ("localhost", int(url.rpartition(":")[2]))
+        return await deferToThread(ssl.get_server_certificate, address)
+
+    async def tell(self, process: HbtdProcess, answer: str) -> None:
+        """Send SIGHUP, and wait for what is said then."""
+        before = process.said.count(answer)
+        process.signal(signal.SIGHUP)
+        await until(lambda: process.said.count(answer) > before)
+
+    async def test_sixty_four_connections(self) -> None:
+        """No request fails, no connection is closed, and new ones get the new certificate."""
+        folder = Path(self.mktemp()).resolve()
+        first = make_identity("localhost")
+        cert, key = write_identity(first, folder)
+        process = spawn(self, ["-m", "hbtd", *MEMORY, f"--tls_cert={cert}", f"--tls_key={key}"])
+        url = await process.url
+        load = Load(self, url)
+        load.start(node_names(CONNECTIONS))
+        await load.more()
+        self.assertEqual(await self.shown(url), _pem(first))
+        for number in range(5):
+            identity = make_identity("localhost")
+            if number % 2:
+                # Half a pair, and told to look at it.
+                key.write_bytes(write_identity(identity, folder / "other")[1].read_bytes())
+                await self.tell(process, "can't be used as they are now")
+            write_identity(identity, folder)
+            await self.tell(process, "were read again")
+            self.assertEqual(await self.shown(url), _pem(identity))
+            await load.more()
+        self.assertEqual(await load.stop(), {first.chain[0].public_bytes(Encoding.DER)})
+        self.assertNotIn("Traceback", process.said)
+        self.assertNotIn("PRIVATE", process.said)
+        process.signal(signal.SIGTERM)
+        self.assertEqual(await process.ended, 0)
+
+    async def test_nothing_to_read(self) -> None:
+        """SIGHUP does not end an hbtd that has no files."""
+        process = spawn(self, ["-m", "hbtd", *MEMORY])
+        await process.url
+        process.signal(signal.SIGHUP)
+        await until(lambda: "Reading the files" in process.said)
+        self.assertRegex(process.said, r"Up to \d+ files, connections included, can be open")
+        process.signal(signal.SIGTERM)
+        self.assertEqual(await process.ended, 0)
+
+
+def _pem(identity: Identity) -> str:
+    return identity.chain[0].public_bytes(Encoding.PEM).decode()

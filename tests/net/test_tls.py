@@ -1,0 +1,350 @@
+"""TLS: what is served and presented, on real sockets."""
+
+import hashlib
+import socket
+import ssl
+import warnings
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+)
+from treq.client import HTTPClient
+from twisted.internet import reactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.threads import deferToThread
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from hbtd.net.tls import (
+    Identity,
+    client_policy,
+    ephemeral_identity,
+    load_authorities,
+    load_identity,
+    server_options,
+)
+from tests.support.certificates import make_identity, write_identity
+
+# RSA keys take their time to make.
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+
+
+def issue(
+    key: Any, name: str = "localhost", issuer: Identity | None = None, *, ca: bool = False
+) -> Identity:
+    """Make a certificate for a key, self-signed or issued by another; the chain has its issuer's.
+
+    The chain is as servers have it: without the root.
+    """
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    signing = issuer.key if issuer else key
+    unhashed = isinstance(signing, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.chain[0].subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .sign(signing, None if unhashed else hashes.SHA256())
+    )
+    rest = [each for each in issuer.chain if each.issuer != each.subject] if issuer else []
+    return Identity([certificate, *rest], key)
+
+
+class Seen(NamedTuple):
+    """What a client has seen of a connection."""
+
+    version: str | None
+    certificate: bytes
+    """In DER."""
+
+
+class Greeter(Protocol):
+    """Says hello to whom it lets in."""
+
+    def connectionMade(self) -> None:
+        """Say it."""
+        assert self.transport is not None
+        self.transport.write(b"hello")
+
+
+class Page(Resource):
+    """Says hello in HTTP."""
+
+    isLeaf = True
+
+    def render(self, request: object) -> bytes:
+        """Say it."""
+        return b"hello"
+
+
+class Presented(Page):
+    """The same, noting by common name which certificates it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str | None] = []
+
+    def render(self, request: Any) -> bytes:
+        """Say it."""
+        shown = request.channel.transport.getPeerCertificate()
+        self.names.append(None if shown is None else shown.get_subject().CN)
+        return b"hello"
+
+
+class HandshakeTestCase(TestCase):
+    """Serves hello over TLS on a port of this host."""
+
+    timeout = 30
+
+    def setUp(self):
+        self.folder = Path(self.mktemp()).resolve()
+
+    def serve(self, identity: Identity, client_ca_path: str = "", site: Any = None) -> None:
+        """Start the server."""
+        factory = site or Factory.forProtocol(Greeter)
+        authorities = load_authorities(client_ca_path) if client_ca_path else ()
+        options = server_options(identity, authorities)
+        served: Any = TLSMemoryBIOFactory(options, False, factory)
+        served.noisy = False
+        port: Any = reactor.listenTCP(0, served, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.port: int = port.getHost().port
+
+    def client(self, trusted: Identity | None = None) -> ssl.SSLContext:
+        """Make a client that trusts one authority, or anybody."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if trusted is None:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        else:
+            root = trusted.chain[-1].public_bytes(Encoding.PEM).decode()
+            context.load_verify_locations(cadata=root)
+        return context
+
+    def write(self, identity: Identity, name: str) -> tuple[str, str]:
+        """Write a certificate and its key to files; gives their paths."""
+        cert, key = write_identity(identity, self.folder / name)
+        return str(cert), str(key)
+
+    async def connect(self, context: ssl.SSLContext, host: str = "localhost") -> Seen:
+        """Connect and be greeted; raises `ssl.SSLError` or `ConnectionError`."""
+        return await deferToThread(_connect, self.port, context, host)
+
+    async def refused(self, context: ssl.SSLContext) -> str:
+        """Connect in vain; gives the reason."""
+        with self.assertRaises((ssl.SSLError, ConnectionError)) as raised:
+            await self.connect(context)
+        return str(raised.exception)
+
+
+def _connect(port: int, context: ssl.SSLContext, host: str) -> Seen:
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
+        context.wrap_socket(raw, server_hostname=host) as connection,
+    ):
+        # With TLS 1.3 a server's refusal comes after the client's handshake is done.
+        if connection.recv(5) != b"hello":
+            raise ConnectionError("not greeted")
+        return Seen(connection.version(), connection.getpeercert(binary_form=True) or b"")
+
+
+class ServerTests(HandshakeTestCase):
+    """What clients get to see."""
+
+    async def test_versions(self) -> None:
+        """TLS 1.2 and 1.3 are served; 1.1 and 1.0 are refused."""
+        self.serve(make_identity("localhost"))
+        version = ssl.TLSVersion
+        for modern, name in ((version.TLSv1_2, "TLSv1.2"), (version.TLSv1_3, "TLSv1.3")):
+            context = self.client()
+            context.minimum_version = context.maximum_version = modern
+            self.assertEqual((await self.connect(context)).version, name)
+        for old in (version.TLSv1_1, version.TLSv1):
+            context = self.client()
+            context.set_ciphers("ALL:@SECLEVEL=0")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                context.minimum_version = context.maximum_version = old
+            # It is the server that says so.
+            self.assertIn("ALERT_PROTOCOL_VERSION", await self.refused(context))
+
+    async def test_ciphers(self) -> None:
+        """With TLS 1.2 every suite is forward secret and authenticated; no other is to be had."""
+        for key in (RSA_KEY, ec.generate_private_key(ec.SECP256R1())):
+            self.serve(issue(key))
+            context = self.client()
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            for suites in ("ECDHE+AESGCM", "ECDHE+CHACHA20"):
+                context.set_ciphers(suites)
+                await self.connect(context)
+            for suites in ("kRSA", "DHE", "ECDHE+AES:!AESGCM", "AESCCM", "ECDHE+SHA384:!AESGCM"):
+                context.set_ciphers(f"{suites}:@SECLEVEL=0")
+                await self.refused(context)
+
+    async def test_keys(self) -> None:
+        """Keys may be RSA, ECDSA or EdDSA; they are read from files and served."""
+        keys: list[Any] = [
+            RSA_KEY,
+            ec.generate_private_key(ec.SECP256R1()),
+            ec.generate_private_key(ec.SECP384R1()),
+            ed25519.Ed25519PrivateKey.generate(),
+            ed448.Ed448PrivateKey.generate(),
+        ]
+        for index, key in enumerate(keys):
+            identity = issue(key)
+            self.serve(load_identity(*self.write(identity, str(index))))
+            seen = await self.connect(self.client(identity))
+            self.assertEqual(seen.certificate, identity.chain[0].public_bytes(Encoding.DER))
+
+    async def test_chain(self) -> None:
+        """Intermediate certificates are served: clients need to know the root alone."""
+        root = issue(ec.generate_private_key(ec.SECP256R1()), "root", ca=True)
+        middle = issue(RSA_KEY, "middle", root, ca=True)
+        lower = issue(ec.generate_private_key(ec.SECP256R1()), "lower", middle, ca=True)
+        server = issue(ec.generate_private_key(ec.SECP256R1()), "localhost", lower)
+        self.assertEqual(len(server.chain), 3)
+        self.serve(load_identity(*self.write(server, "server")))
+        await self.connect(self.client(root))
+
+    async def test_protocol(self) -> None:
+        """Clients that offer HTTP/2 too are told that it is HTTP/1.1."""
+        self.serve(make_identity("localhost"))
+        context = self.client()
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            await self.connect(context)
+
+    async def test_ephemeral(self) -> None:
+        """The certificate made at start names this host; its fingerprint is the one logged."""
+        identity = ephemeral_identity()
+        (certificate,) = identity.chain
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        self.assertEqual(
+            set(names.get_values_for_type(x509.DNSName)), {socket.gethostname(), "localhost"}
+        )
+        self.assertEqual(
+            set(names.get_values_for_type(x509.IPAddress)),
+            {ip_address("127.0.0.1"), ip_address("::1")},
+        )
+        now = datetime.now(timezone.utc)
+        self.assertLess(certificate.not_valid_before_utc, now)
+        self.assertGreater(certificate.not_valid_after_utc, now + timedelta(days=365))
+
+        self.serve(identity)
+        for host in ("localhost", "127.0.0.1", socket.gethostname()):
+            seen = await self.connect(self.client(identity), host)
+        digest = hashlib.sha256(seen.certificate).hexdigest().upper()
+        pairs = [digest[i : i + 2] for i in range(0, 64, 2)]
+        self.assertEqual(identity.fingerprint, ":".join(pairs))
+        self.assertNotEqual(identity.fingerprint, ephemeral_identity().fingerprint)
+
+
+class ClientCertificateTests(HandshakeTestCase):
+    """Clients that present a certificate."""
+
+    async def test_client_ca(self) -> None:
+        """With a client CA, none is fine, one that it signed is fine, any other is refused."""
+        authority = make_identity("authority")
+        other = make_identity("other")
+        bundle, _ = self.write(Identity([*authority.chain, *other.chain], authority.key), "bundle")
+        own = make_identity("localhost")
+        self.serve(own, bundle)
+        presented = {
+            "none": None,
+            "signed": make_identity("node", authority),
+            "signed by the second": make_identity("node", other),
+            "foreign": make_identity("node", make_identity("authority")),
+            "self-signed": make_identity("node"),
+            "expired": make_identity("node", authority, days=-1),
+        }
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            for name, identity in presented.items():
+                context = self.client(own)
+                context.minimum_version = context.maximum_version = version
+                if identity is not None:
+                    context.load_cert_chain(*self.write(identity, name))
+                if name in ("none", "signed", "signed by the second"):
+                    await self.connect(context)
+                else:
+                    await self.refused(context)
+
+    async def test_without_client_ca(self) -> None:
+        """Without one nobody is asked for a certificate, and none is in the way."""
+        self.serve(make_identity("localhost"))
+        context = self.client()
+        context.load_cert_chain(*self.write(make_identity("node"), "node"))
+        await self.connect(context)
+
+
+class PolicyTests(HandshakeTestCase):
+    """Whom we trust as a client."""
+
+    def setUp(self):
+        super().setUp()
+        self.identity = make_identity("localhost")
+        self.serve(self.identity, site=Site(Page()))
+
+    async def get(
+        self, trust: str, host: str = "localhost", identity: Identity | None = None
+    ) -> None:
+        """Make a request; fails with `ResponseNeverReceived`."""
+        pool = HTTPConnectionPool(reactor, persistent=False)
+        client = HTTPClient(Agent(reactor, client_policy(trust, identity), pool=pool))
+        response = await client.get(f"https://{host}:{self.port}/")
+        self.assertEqual(await response.text(), "hello")
+
+    async def mistrusted(self, trust: str, host: str = "localhost") -> None:
+        """See that a request is never made."""
+        with self.assertRaises(ResponseNeverReceived):
+            await self.get(trust, host)
+
+    async def test_system(self) -> None:
+        """`system` does not trust a certificate that signed itself."""
+        await self.mistrusted("system")
+
+    async def test_insecure(self) -> None:
+        """`insecure` trusts anybody, under any name."""
+        await self.get("insecure")
+        await self.get("insecure", "127.0.0.1")
+
+    async def test_bundle(self) -> None:
+        """A PEM bundle's path trusts those in it, under their names, and nobody else."""
+        other, stranger = make_identity("other"), make_identity("localhost")
+        both, _ = self.write(Identity([*other.chain, *self.identity.chain], other.key), "both")
+        await self.get(both)
+        await self.mistrusted(both, "127.0.0.1")
+        for identity in (other, stranger):
+            alone, _ = self.write(identity, "alone")
+            await self.mistrusted(alone)
+
+    async def test_own_certificate(self) -> None:
+        """A certificate of our own is shown to the peer, with its chain, whomever we trust."""
+        root = issue(ec.generate_private_key(ec.SECP256R1()), "root", ca=True)
+        middle = issue(ec.generate_private_key(ec.SECP256R1()), "middle", root, ca=True)
+        own = issue(ec.generate_private_key(ec.SECP256R1()), "hbtd", middle)
+        self.assertEqual(len(own.chain), 2)
+        authority, _ = self.write(root, "authority")
+        page = Presented()
+        self.serve(self.identity, authority, site=Site(page))
+        trust, _ = self.write(self.identity, "server")
+        for each in ("insecure", trust):
+            await self.get(each, identity=load_identity(*self.write(own, "own")))
+            await self.get(each)
+        self.assertEqual(page.names, ["hbtd", None] * 2)

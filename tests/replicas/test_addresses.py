@@ -1,0 +1,84 @@
+"""How replicas find etcd: from the environment, and over https."""
+
+import signal
+from functools import partial
+from pathlib import Path
+
+from twisted.internet.threads import deferToThread
+
+from tests.support.certificates import make_identity, write_identity
+from tests.support.etcd_server import ServerTLS
+from tests.support.hsm_memory import STARTED
+from tests.support.replicas_running import (
+    A,
+    OwnReplicasTestCase,
+    ReplicasTestCase,
+    Spawned,
+    until_true,
+)
+from tests.support.running import until
+
+
+class EnvironmentTests(ReplicasTestCase):
+    """`ETCD_HOST` and `ETCD_PORT`."""
+
+    async def test_etcd_host(self):
+        """With an empty `--kv_url` etcd is found by its own variables, as a process sees them."""
+        host, _, port = self.etcd.address.removeprefix("http://").partition(":")
+        replica = await self.spawned(
+            "--kv_url=", environ={"ETCD_HOST": host, "ETCD_PORT": port, "HBTD_CLEAR_ON_GAP": "1"}
+        )
+        await until_true(replica.leads)
+        await replica.beat(A)
+        await self.is_told(A, STARTED)
+        self.assertIn(A, await self.ctl("get", A))
+        replica.process.signal(signal.SIGTERM)
+        self.assertEqual(await replica.process.ended, 0)
+        self.assertEqual(await self.ctl("get", "hbtd/replica/", "--prefix"), "")
+        self.assertEqual(await self.ctl("get", "hbtd_", "--prefix"), "")
+
+
+class CertificateTests(OwnReplicasTestCase):
+    """An etcd that shows its certificate and wants to see ours."""
+
+    @staticmethod
+    def complains(replica: Spawned) -> bool:
+        """Tell whether a replica has complained of its store."""
+        return "store can't be used" in replica.process.said
+
+    async def test_certificates(self):
+        """With the right ones all goes well; with none or a wrong one a single line says so."""
+        folder = Path(self.mktemp()).absolute()
+        authority = make_identity("authority")
+        ca, _ = write_identity(authority, folder / "ca")
+        cert, key = write_identity(make_identity("localhost", authority), folder / "server")
+        ours, our_key = write_identity(make_identity("hbtd", authority), folder / "ours")
+        other = make_identity("stranger")
+        other_ca, _ = write_identity(other, folder / "other")
+        wrong, wrong_key = write_identity(make_identity("hbtd", other), folder / "wrong")
+        etcd = await self.start(tls=ServerTLS(cert, key, ca))
+        self.begin(etcd.address)
+
+        right = await self.spawned(f"--kv_ca={ca}", f"--kv_cert={ours}", f"--kv_key={our_key}")
+        await until_true(right.leads)
+        await right.beat(A)
+        await self.is_told(A, STARTED)
+        self.assertIn(A, await deferToThread(etcd.etcdctl, "get", A))
+        right.process.signal(signal.SIGTERM)
+        await right.process.ended
+        for options in (
+            (f"--kv_ca={ca}",),
+            (f"--kv_ca={ca}", f"--kv_cert={wrong}", f"--kv_key={wrong_key}"),
+            (f"--kv_ca={other_ca}", f"--kv_cert={ours}", f"--kv_key={our_key}"),
+        ):
+            replica = await self.spawned(*options)
+            self.assertEqual(await replica.beat(A), 200)
+            self.assertEqual((await replica.get("readiness"))[0], 503)
+            await until(partial(self.complains, replica))
+            replica.process.signal(signal.SIGTERM)
+            await replica.process.ended
+            said = replica.process.said
+            self.assertNotIn("Traceback", said)
+            warnings = [line for line in said.splitlines() if " warn " in line and "etcd" in line]
+            self.assertEqual(len(warnings), 1, said)
+            self.assertRegex(warnings[0].lower(), "certificate|tls|ssl|unknown")

@@ -1,0 +1,133 @@
+"""Who leads: the one that holds the lock, and never two at a time."""
+
+from twisted.internet.threads import deferToThread
+
+from hbtd.etcd.client import EtcdClient
+from hbtd.replicas.election import LEASE, MARGIN, Leadership
+from hbtd.store.etcd_format import LOCK
+from tests.support.etcd_running import EtcdTestCase, OwnEtcdTestCase
+from tests.support.running import reactor, until
+
+
+class Candidate:
+    """Stands for leader, on a clock that can be put forward, and notes what it is told."""
+
+    def __init__(self, client: EtcdClient) -> None:
+        self.ahead = 0.0
+        self.keys: list[bytes] = []
+        self.lost = 0
+        self.leadership = Leadership(client, reactor, self._elapsed, self.keys.append, self._lost)
+
+    def _elapsed(self) -> float:
+        return float(reactor.seconds()) + self.ahead
+
+    def _lost(self) -> None:
+        assert not self.leadership.held
+        self.lost += 1
+
+    @property
+    def held(self) -> bool:
+        """Whether it holds the lock."""
+        return self.leadership.held
+
+    async def stop(self) -> None:
+        """Stand no more."""
+        if self.leadership.running:
+            await self.leadership.stop()
+
+
+class LeadershipTests(EtcdTestCase):
+    """With an etcd that is well."""
+
+    def stand(self) -> Candidate:
+        """Have somebody stand for leader."""
+        candidate = Candidate(self.connect(self.etcd.address, timeout=3.0))
+        candidate.leadership.startService()
+        self.addCleanup(candidate.stop)
+        return candidate
+
+    async def test_one_of_two(self):
+        """One of two holds the lock; when it stops the other has it at once."""
+        one = self.stand()
+        await until(lambda: one.held)
+        other = self.stand()
+        (key,) = one.keys
+        self.assertTrue(key.startswith(LOCK))
+        self.assertIsNotNone(await self.client.get(key))
+        self.assertFalse(other.held)
+        began = reactor.seconds()
+        await one.stop()
+        self.assertEqual((one.held, one.lost), (False, 1))
+        await until(lambda: other.held, within=2)
+        self.assertLess(reactor.seconds() - began, 2)
+        self.assertIsNone(await self.client.get(key))
+        self.assertEqual(one.lost, 1)
+
+    async def test_stopped_while_waiting(self):
+        """Who stops while it waits for the lock is not in the way of others."""
+        one, other = self.stand(), self.stand()
+        await until(lambda: one.held or other.held)
+        waiting, holding = (other, one) if one.held else (one, other)
+        await waiting.stop()
+        await holding.stop()
+        self.assertEqual((waiting.lost, holding.lost), (0, 1))
+        third = self.stand()
+        await until(lambda: third.held, within=2)
+
+    async def test_slept(self):
+        """Who has not run for long holds it no more, at once, and then stands again."""
+        one = self.stand()
+        await until(lambda: one.held)
+        one.ahead += LEASE - MARGIN + 0.1
+        self.assertFalse(one.held)
+        self.assertEqual(one.lost, 0)
+        await until(lambda: one.lost == 1)
+        await until(lambda: one.held, within=5)
+        self.assertEqual(len(one.keys), 2)
+        self.assertEqual(one.lost, 1)
+
+    async def test_lease_gone(self):
+        """When its lease is gone it is told so, once, with the next look at it."""
+        one = self.stand()
+        await until(lambda: one.held)
+        found = await self.client.get(one.keys[0])
+        assert found is not None
+        await self.client.revoke(found.lease)
+        await until(lambda: one.lost == 1, within=5)
+        await until(lambda: one.held, within=5)
+        self.assertEqual((one.lost, len(one.keys)), (1, 2))
+
+    async def test_kept(self):
+        """It is kept for longer than a lease lasts that is not kept alive."""
+        one = self.stand()
+        await until(lambda: one.held)
+        found = await self.client.get(one.keys[0])
+        assert found is not None
+        term = one.leadership._term
+        assert term is not None
+        until_then = term.valid_until
+        await until(lambda: term.valid_until > until_then + 1.5, within=5)
+        self.assertLessEqual(term.valid_until, reactor.seconds() + LEASE - MARGIN)
+
+
+class TroubleTests(OwnEtcdTestCase):
+    """With an etcd that goes away."""
+
+    async def test_away(self):
+        """When etcd is away it is held for as long as the lease is sure to last, and not longer."""
+        etcd = await self.start()
+        one = Candidate(self.connect(etcd.address, timeout=1.0))
+        one.leadership.startService()
+        self.addCleanup(one.stop)
+        await until(lambda: one.held)
+        await deferToThread(etcd.kill)
+        term = one.leadership._term
+        assert term is not None
+        self.assertTrue(one.held)
+        one.ahead += term.valid_until - reactor.seconds() - 0.3
+        self.assertTrue(one.held)
+        await until(lambda: not one.held, within=0.5)
+        await until(lambda: one.lost == 1, within=2)
+        await deferToThread(etcd.start)
+        await until(lambda: one.held, within=20)
+        self.assertEqual(one.lost, 1)

@@ -1,0 +1,192 @@
+"""How a replica keeps in touch with the others, and when it does not count time."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.replicas.applier import Moment
+from hbtd.replicas.sync import SILENCE, Link
+from hbtd.store.etcd_format import LIFE, PRESENCE
+from hbtd.tracker.observed import TICK, ObservedClock
+from tests.support.hsm_memory import DIED, STARTED, WARNED
+from tests.support.replicas_running import A, OwnReplicasTestCase, ReplicasTestCase, until_all
+from tests.support.running import Hbtd, reactor, until
+
+
+def link(hbtd: Hbtd) -> Link:
+    """Give a replica's link."""
+    assert hbtd.service.replica is not None
+    return hbtd.service.replica.link
+
+
+def observed(hbtd: Hbtd) -> Any:
+    """Give a replica's observed clock."""
+    return hbtd.service.monitor._observed
+
+
+def joined_anew(lease: int, hbtd: Hbtd) -> bool:
+    """Tell whether a replica is in touch by another lease than this one."""
+    return link(hbtd).up and link(hbtd)._lease not in (0, lease)
+
+
+class PresenceTests(ReplicasTestCase):
+    """Signs of life."""
+
+    async def test_silent_replica(self):
+        """While another replica is silent no time counts; when it is gone for good, it does."""
+        (one,) = await self.replicas(1)
+        await until(lambda: not observed(one)._deaf)
+        lease = await self.client.grant(60)
+        await self.client.put(LIFE + b"12345", b"1", lease)
+        await self.client.put(PRESENCE + b"12345", b"silent", lease)
+        began = reactor.seconds()
+        await one.beat(A)
+        await until(lambda: observed(one)._deaf, within=SILENCE + 2)
+        self.assertGreater(reactor.seconds() - began, SILENCE - 0.2)
+        told = list(self.told(A))
+        standing = observed(one).now()
+        await deferLater(reactor, 2.0)
+        self.assertEqual(observed(one).now(), standing)
+        self.assertEqual(self.told(A), told)
+        await self.client.revoke(lease)
+        await until(lambda: not observed(one)._deaf)
+        await self.is_told(A, STARTED, WARNED, DIED)
+
+    async def test_regular(self):
+        """With nothing else to write it shows that it lives, often enough for others to hear."""
+        one, other = await self.replicas(2)
+        seen = Seen(other, link(one)._number)
+        began = reactor.seconds()
+        while reactor.seconds() - began < 4:
+            seen.look()
+            await deferLater(reactor, 0.05)
+        self.assertGreaterEqual(len(seen.times), 3)
+        self.assertLess(seen.longest(), 1.8)
+        self.assertEqual(observed(one)._deaf, False)
+
+    async def test_good_bye(self):
+        """Who ends leaves nothing behind that others would wait for."""
+        one, other = await self.replicas(2)
+        await other.service.stopService()
+        for prefix in (LIFE, PRESENCE):
+            page = await self.client.range(prefix, prefix + b"~")
+            numbers = [item.key for item in page.items]
+            self.assertEqual(numbers, [prefix + link(one)._number])
+
+
+class SlowSigns:
+    """Stands for what has been heard of replicas: who they are, and when each last gave a sign."""
+
+    number = 1
+
+    def __init__(self, moment: Callable[[], Moment]) -> None:
+        self.moment = moment
+        self.present: dict[int, Moment] = {}
+
+
+class SlowSignsTests(SynchronousTestCase):
+    """Signs of life that are late again and again."""
+
+    def test_owes_no_more_than_it_counted(self):
+        """After an hour of an etcd that is slow the clock counts again within seconds."""
+        clock = Clock()
+        clock.advance(100)
+        clock_of_ours = ObservedClock(clock.seconds, lambda: 10.0)
+        signs = SlowSigns(lambda: Moment(clock.seconds(), clock_of_ours.now()))
+        signs_of_life: Any = signs
+        nobody: Any = None
+        one = Link(
+            nobody,
+            clock,
+            clock.seconds,
+            clock_of_ours,
+            nobody,
+            signs_of_life,
+            "one",
+            nobody,
+            nobody,
+        )
+        one._up = True
+
+        def go_on(seconds: float, period: int) -> None:
+            for tick in range(round(seconds / TICK)):
+                clock.advance(TICK)
+                one._heard = signs.moment()
+                clock_of_ours.tick()
+                for number in range(3):
+                    if (tick + number * period // 3) % period == 0:
+                        signs.present[number] = signs.moment()
+                if tick % 3 == 0:
+                    one._check()
+
+        go_on(3600, period=36)
+        before = clock_of_ours.now()
+        go_on(2 * SILENCE, period=6)
+        self.assertGreater(clock_of_ours.now(), before + 1)
+
+
+class Seen:
+    """When a replica has seen signs of life of another one."""
+
+    def __init__(self, hbtd: Hbtd, number: bytes) -> None:
+        self._present = link(hbtd)._following.present
+        self._number = int(number)
+        self.times: list[float] = []
+
+    def look(self) -> None:
+        """Note a new one."""
+        at = self._present[self._number].elapsed
+        if not self.times or self.times[-1] != at:
+            self.times.append(at)
+
+    def longest(self) -> float:
+        """Give the longest time between two."""
+        return max(
+            later - sooner for sooner, later in zip(self.times, self.times[1:], strict=False)
+        )
+
+
+class LostTests(OwnReplicasTestCase):
+    """A link that breaks."""
+
+    async def test_frozen_etcd(self):
+        """An etcd that hangs is noticed; the time since its last word is made up for."""
+        etcd = await self.start()
+        self.begin(etcd.address)
+        (one,) = await self.replicas(1, warntime=4, errtime=6)
+        await one.beat(A)
+        await self.is_told(A, STARTED)
+        await deferToThread(etcd.freeze)
+        began = reactor.seconds()
+        before = observed(one).now()
+        await until(lambda: not link(one).up, within=SILENCE + 1)
+        await until(lambda: observed(one)._deaf, within=1)
+        counted = observed(one).now() - before
+        self.assertLess(counted, SILENCE + 0.5)
+        await deferLater(reactor, 3)
+        await deferToThread(etcd.thaw)
+        await until(lambda: link(one).up, within=10)
+        back = reactor.seconds()
+        self.assertGreater(back - began, 5.5)
+        self.assertEqual(self.told(A), [STARTED])
+        await until(lambda: observed(one).now() > before + counted, within=10)
+        self.assertGreater(reactor.seconds() - back, counted - 0.5)
+        await self.is_told(A, STARTED, WARNED, DIED, within=30)
+
+    async def test_lease_gone(self):
+        """A replica whose lease has ended joins anew, and nobody is warned about."""
+        etcd = await self.start()
+        self.begin(etcd.address)
+        one, other = await self.replicas(2, warntime=5, errtime=9)
+        client = self.connect(etcd.address)
+        for each in (one, other):
+            lease = link(each)._lease
+            await client.revoke(lease)
+            await until_all([each], partial(joined_anew, lease))
+            self.assertIsNotNone(await client.get(LIFE + link(each)._number))
+        await other.beat(A)
+        await self.is_told(A, STARTED)

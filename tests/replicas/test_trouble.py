@@ -1,0 +1,179 @@
+"""Replicas whose etcd is in trouble: nothing is lost, and nobody is warned about without reason."""
+
+from typing import Any
+
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.logger import LogEvent, capturedLogs
+
+from hbtd.store.etcd_format import EVERYTHING, LIFE, PRESENCE
+from tests.support.etcd_server import EtcdCluster, EtcdServer
+from tests.support.hsm_memory import DIED, STARTED, WARNED, lines
+from tests.support.replicas_running import A, B, OwnReplicasTestCase, until_all, until_true
+from tests.support.running import Hbtd, reactor, until
+
+
+def about_the_store(events: list[LogEvent]) -> list[str]:
+    """Give the warnings and errors that hbtd has logged of its store."""
+    logged = lines(events, "warn") + lines(events, "error") + lines(events, "critical")
+    return [line for line in logged if "store" in line or "etcd" in line]
+
+
+def about_the_lock(events: list[LogEvent]) -> list[str]:
+    """Give the errors that hbtd has logged of its lock."""
+    return [line for line in lines(events, "error") if "lock" in line]
+
+
+def in_touch(hbtd: Hbtd) -> bool:
+    """Tell whether a replica hears of the others."""
+    return hbtd.service.replica is not None and hbtd.service.replica.link.up
+
+
+class TroubleTestCase(OwnReplicasTestCase):
+    """Has components beat whatever happens."""
+
+    async def beat(self, replicas: list[Hbtd], names: str | list[str], seconds: float) -> None:
+        """Have components beat on replicas in turn for a while; each gets its 200."""
+        end = reactor.seconds() + seconds
+        number = 0
+        while reactor.seconds() < end:
+            for name in names:
+                self.assertEqual(await replicas[number % len(replicas)].beat(name), 200)
+            number += 1
+            await deferLater(reactor, 0.3)
+
+    async def readiness(self, hbtd: Hbtd) -> int:
+        """Ask whether a replica is ready."""
+        status, _ = await hbtd.client.request("GET", f"{hbtd.url}/hmi/v1/readiness")
+        return status
+
+    async def recovered(self, *replicas: Hbtd) -> None:
+        """Wait until replicas are ready, in touch, and one leads."""
+
+        async def well() -> bool:
+            return all([await self.readiness(each) == 204 for each in replicas])
+
+        await until_true(well, within=20)
+        await until_all(replicas, in_touch, within=20)
+        await until(lambda: any(each.service.monitor.leading for each in replicas), within=25)
+
+    async def starts_and_dies(self, name: str, hbtd: Hbtd) -> None:
+        """See that a component that nobody knows is told to start and to die."""
+        self.assertEqual(await hbtd.beat(name), 200)
+        await self.is_told(name, STARTED, WARNED, DIED, within=30)
+
+
+class OutageTests(TroubleTestCase):
+    """etcd is away."""
+
+    async def test_unreachable_at_the_start(self):
+        """Who starts without etcd takes heartbeats, is not ready, and judges when it comes."""
+        etcd = EtcdServer()
+        self.addCleanup(deferToThread, etcd.close)
+        self.begin(etcd.address)
+        with capturedLogs() as events:
+            hbtd = self.launch()
+            self.assertEqual(await hbtd.beat(A), 200)
+            self.assertEqual(await self.readiness(hbtd), 503)
+            status, health = await hbtd.client.request("GET", f"{hbtd.url}/hmi/v1/health")
+            self.assertEqual(status, 200)
+            self.assertIn("etcd", health["KvStore"])
+            await self.beat([hbtd], [A], 1.0)
+            self.assertEqual(self.told(A), [])
+            await deferToThread(etcd.start)
+            await self.is_told(A, STARTED, WARNED, DIED)
+            await self.recovered(hbtd)
+        self.assertEqual(len(about_the_store(list(events))), 1, about_the_store(list(events)))
+
+
+def revision(hbtd: Hbtd) -> int:
+    """Give what a replica has taken up."""
+    assert hbtd.service.replica is not None
+    return hbtd.service.replica.link.revision
+
+
+class CompactedTests(TroubleTestCase):
+    """etcd forgets what a watch has yet to see."""
+
+    async def test_compacted(self):
+        """Compaction while replicas live, and while they don't listen, changes nothing."""
+        etcd = await self.start()
+        self.begin(etcd.address)
+        replicas = await self.replicas(2)
+        await self.beat(replicas, [A, B], 0.7)
+        client = self.connect(etcd.address)
+        with capturedLogs() as events:
+            for each in replicas:
+                link: Any = each.service.replica.link  # type: ignore[union-attr]  # on etcd
+                # As if it had been away for a while.
+                link._revision = 1
+                await deferToThread(
+                    etcd.etcdctl, "compact", "--physical", str((await client.status()).revision)
+                )
+                link._break(None)
+                await until_all([each], lambda each: in_touch(each) and revision(each) > 1)
+            await self.recovered(*replicas)
+            await self.beat(replicas, [A], 1.0)
+        self.assertEqual(self.told(A), [STARTED])
+        self.assertEqual(about_the_store(list(events)), [])
+        await self.is_told(B, STARTED, WARNED, DIED)
+
+
+class DeletedTests(TroubleTestCase):
+    """Somebody deletes what is hbtd's."""
+
+    async def test_lock(self):
+        """Who leads by a lock that was deleted stands anew, and judges go on."""
+        etcd = await self.start()
+        self.begin(etcd.address)
+        (hbtd,) = await self.replicas(1)
+        await self.beat([hbtd], [A], 0.7)
+        await self.is_told(A, STARTED)
+        with capturedLogs() as events:
+            await deferToThread(etcd.etcdctl, "del", "--prefix", "hbtd_dist_lock")
+            await self.is_told(A, STARTED, WARNED, DIED, within=20)
+        self.assertEqual(len(about_the_lock(list(events))), 1)
+
+    async def test_signs_of_life(self):
+        """Signs of life that were deleted are there again soon."""
+        etcd = await self.start()
+        self.begin(etcd.address)
+        await self.replicas(2)
+        client = self.connect(etcd.address)
+
+        async def signs() -> int:
+            keys = [item.key for item in (await client.range(*EVERYTHING)).items]
+            return sum(key.startswith((LIFE, PRESENCE)) for key in keys)
+
+        self.assertEqual(await signs(), 4)
+        await deferToThread(etcd.etcdctl, "del", "--prefix", "hbtd")
+
+        async def back() -> bool:
+            return await signs() == 4
+
+        await until_true(back, within=10)
+
+
+class ClusterTests(TroubleTestCase):
+    """One of etcd's members is lost."""
+
+    async def test_member_lost(self):
+        """When any one member of three goes, all goes on with the others."""
+        cluster = EtcdCluster()
+        self.addCleanup(deferToThread, cluster.close)
+        await deferToThread(cluster.start)
+        self.begin(",".join(cluster.addresses))
+        replicas = await self.replicas(2, errtime=5)
+        await self.beat(replicas, [A], 0.7)
+        await self.is_told(A, STARTED)
+        for number in (0, 1):
+            await deferToThread(cluster.members[number].kill)
+            await self.beat(replicas, [A], 2)
+            await deferToThread(cluster.members[number].start)
+        began = reactor.seconds()
+        self.assertEqual(await replicas[1].beat(B), 200)
+        while len(self.told(B)) < 3:
+            await self.beat(replicas, [A], 0.3)
+            self.assertLess(reactor.seconds() - began, 30)
+        self.assertEqual(self.told(A), [STARTED])
+        self.assertEqual(self.told(B), [STARTED, WARNED, DIED])

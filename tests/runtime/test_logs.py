@@ -1,0 +1,282 @@
+"""The log: how a line looks, what is in it at which level, and that nothing can forge a line."""
+
+import json
+import logging
+import re
+import unicodedata
+from io import StringIO
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.logger import Logger, LogLevel, LogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.runtime.logs import LibraryLog, escaped, journal_line, json_line, observer, text_line
+
+LEVELS = [LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical]
+PRIORITIES = {"debug": "<7>", "info": "<6>", "warn": "<4>", "error": "<3>", "critical": "<2>"}
+# Some seconds past noon on 27 July 2026.
+NOON = 1785153612.345
+# What ends a line for one reader or another, or is a command to a terminal.
+CONTROLS = [
+    *map(chr, range(0x20)),
+    *map(chr, range(0x7F, 0xA0)),
+    "\u2028",
+    "\u2029",
+]
+
+
+def event(text: str = "hello", level: Any = LogLevel.info, **more: Any) -> dict[str, Any]:
+    """Make an event that says a text."""
+    return {
+        "log_format": "{said}",
+        "said": text,
+        "log_level": level,
+        "log_namespace": "hbtd.example",
+        "log_time": NOON,
+        **more,
+    }
+
+
+def failure(said: str = "it broke") -> Failure:
+    """Make a failure with a traceback."""
+    try:
+        raise ValueError(said)
+    except ValueError:
+        return Failure()
+
+
+class LineTests(SynchronousTestCase):
+    """One event, one line."""
+
+    def test_text(self):
+        """A text line has time, level, origin and message."""
+        self.assertEqual(
+            text_line(event("hello")),
+            "2026-07-27T12:00:12.345Z info     [hbtd.example] hello\n",
+        )
+
+    def test_levels_aligned(self):
+        """The origin stands in the same column whatever the level."""
+        columns = {text_line(event(level=level)).index("[") for level in LEVELS}
+        self.assertEqual(len(columns), 1)
+
+    def test_journal(self):
+        """Under journald a line has a priority and no time of its own."""
+        for level in LEVELS:
+            line = journal_line(event("hello", level))
+            self.assertEqual(line, f"{PRIORITIES[level.name]}[hbtd.example] hello\n")
+
+    def test_json(self):
+        """A JSON line is an object with time, level, origin and message."""
+        self.assertEqual(
+            json.loads(json_line(event("hello", LogLevel.warn))),
+            {
+                "time": "2026-07-27T12:00:12.345Z",
+                "level": "warn",
+                "origin": "hbtd.example",
+                "message": "hello",
+            },
+        )
+
+    def test_traceback(self):
+        """In text a traceback follows its message, every line of it indented."""
+        first, *rest = text_line(event("sorry", log_failure=failure())).splitlines()
+        self.assertTrue(first.endswith("[hbtd.example] sorry"))
+        self.assertTrue(all(line.startswith("    ") for line in rest))
+        self.assertIn("it broke", rest[-1])
+        self.assertIn("Traceback", rest[0])
+
+    def test_journal_traceback(self):
+        """Under journald every line of a traceback has the priority."""
+        lines = journal_line(event("sorry", LogLevel.critical, log_failure=failure())).splitlines()
+        self.assertGreater(len(lines), 2)
+        self.assertTrue(all(line.startswith("<2>    ") for line in lines[1:]), lines)
+
+    def test_json_traceback(self):
+        """In JSON a traceback is a field of the same line."""
+        line = json_line(event("sorry", log_failure=failure()))
+        self.assertEqual(line.count("\n"), 1)
+        parsed = json.loads(line)
+        self.assertEqual(parsed["message"], "sorry")
+        self.assertIn("ValueError: it broke", parsed["traceback"])
+
+    def test_incomplete_events(self):
+        """An event that lacks what is usual, as old libraries make them, is a line all the same."""
+        for incomplete in (
+            {},
+            {"log_format": "{missing}"},
+            {"log_format": None},
+            {"message": ("old",), "isError": 0, "log_text": "old"},
+            {"log_format": "{0}", "log_level": None},
+        ):
+            for line in (text_line, journal_line, json_line):
+                written = line(dict(incomplete))
+                self.assertEqual(written.count("\n"), 1)
+                self.assertTrue(written.endswith("\n"))
+
+
+class EscapingTests(SynchronousTestCase):
+    """Text from outside can't break out of its line."""
+
+    def test_every_control_character(self):
+        """Every control character, and whatever ends a line anywhere, is written as its code."""
+        for character in CONTROLS:
+            code = ord(character)
+            written = escaped(f"a{character}b")
+            self.assertTrue(written.isprintable(), written)
+            self.assertRegex(written, r"\Aa\\[a-z0-9]+b\Z")
+            if character not in "\t\n\r":
+                width = "x%02x" if code < 0x100 else "u%04x"
+                self.assertEqual(written, "a\\" + width % code + "b")
+        for character in "\t\n\r":
+            self.assertEqual(escaped(character), repr(character)[1:-1])
+
+    def test_other_text(self):
+        """Other text is left as it is."""
+        for text in ("", "x1000c0s0b0n0", "Grüße, 日本", "C:\\new", '"quoted"', "{braces}"):
+            self.assertEqual(escaped(text), text)
+
+    def test_forgery(self):
+        """A sender can't make up a line, whichever line end it tries."""
+        for end in ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028"]:
+            forged = f"up{end}{text_line(event('x1 died'))}"
+            for line in (text_line(event(forged)), journal_line(event(forged))):
+                self.assertEqual(len(line.splitlines()), 1)
+            self.assertEqual(json_line(event(forged)).count("\n"), 1)
+
+    def test_forgery_in_traceback(self):
+        """An error's text can't make up a line either: what it has of them is indented."""
+        for end in ["\n", "\r", "\x85", "\u2028"]:
+            lines = text_line(event(log_failure=failure(f"oops{end}forged"))).splitlines()
+            self.assertEqual([x for x in lines[1:] if not x.startswith("    ")], [])
+            lines = journal_line(event(log_failure=failure(f"oops{end}<2>x"))).splitlines()
+            self.assertEqual([x for x in lines[1:] if not x.startswith("<6>    ")], [])
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.text())
+    def test_any_text(self, text):
+        """Whatever is said, in text it is one line without control characters."""
+        for line in (text_line(event(text)), journal_line(event(text))):
+            self.assertEqual(line.splitlines(), [line[:-1]])
+            self.assertNotIn("Cc", {unicodedata.category(c) for c in line[:-1]})
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.text())
+    def test_any_json(self, text):
+        """Whatever is said, in JSON it is one line that says it."""
+        line = json_line(event(text))
+        self.assertEqual(line.count("\n"), 1)
+        self.assertEqual(json.loads(line)["message"], text)
+
+    def test_undecodable(self):
+        """What the system could not decode, in a file's name, say, does not lose the line."""
+        for line in (text_line, journal_line, json_line):
+            try:
+                written = line(event("no such file: caf\udce9.pem"))
+            except TypeError as error:
+                self.fail(f"{line.__name__}: {error}")
+            self.assertIn("no such file: caf", written)
+
+
+class ObserverTests(SynchronousTestCase):
+    """What goes to the stream."""
+
+    def setUp(self):
+        self.stream = StringIO()
+        self.level = 0
+
+    def logger(self, namespace: str, log_format: str = "text", **environ: str) -> Logger:
+        """Make a logger whose messages go to the stream."""
+        made = observer(self.stream, log_format, lambda: self.level, environ)
+        return Logger(namespace, observer=LogPublisher(made))
+
+    def test_forms(self):
+        """The form is the one asked for; under journald, text is in journald's."""
+        for log_format, environ, form in [
+            ("text", {}, r"2\S+Z info     \[hbtd\.x\] hello\n"),
+            ("text", {"JOURNAL_STREAM": "8:1"}, r"<6>\[hbtd\.x\] hello\n"),
+            ("json", {}, r'\{"time":.*"message":"hello"\}\n'),
+            ("json", {"JOURNAL_STREAM": "8:1"}, r'\{"time":.*"message":"hello"\}\n'),
+        ]:
+            self.stream = StringIO()
+            self.logger("hbtd.x", log_format, **environ).info("hello")
+            self.assertTrue(re.fullmatch(form, self.stream.getvalue()), self.stream.getvalue())
+
+    def test_levels(self):
+        """The debug level sets what is said: by hbtd itself more than by its libraries."""
+        for namespace, least in [
+            ("hbtd", ["info", "debug", "debug", "debug"]),
+            ("hbtd.hsm.notifier", ["info", "debug", "debug", "debug"]),
+            ("kafka", ["warn", "warn", "debug", "debug"]),
+            ("twisted.web", ["warn", "warn", "debug", "debug"]),
+            ("hbtdish", ["warn", "warn", "debug", "debug"]),
+        ]:
+            for debug, lowest in zip([0, 1, 2, 2**32 - 1], least, strict=True):
+                self.stream, self.level = StringIO(), debug
+                logger = self.logger(namespace, "json")
+                for level in LEVELS:
+                    logger.emit(level, "hello")
+                said = [json.loads(line)["level"] for line in self.stream.getvalue().splitlines()]
+                names = [level.name for level in LEVELS]
+                self.assertEqual(said, names[names.index(lowest) :], (namespace, debug))
+
+    def test_level_changes(self):
+        """A new debug level counts from the next message on."""
+        logger = self.logger("hbtd.x")
+        for debug in (0, 1, 0):
+            self.level = debug
+            logger.debug("level {debug}", debug=debug)
+        self.assertEqual(self.stream.getvalue().count("\n"), 1)
+        self.assertIn("level 1", self.stream.getvalue())
+
+    def test_failure(self):
+        """A failure that is logged shows up with its traceback."""
+        self.logger("hbtd.x").failure("It broke.", failure("badly"))
+        self.assertIn("critical [hbtd.x] It broke.\n", self.stream.getvalue())
+        self.assertIn("ValueError: badly", self.stream.getvalue())
+
+
+class LibraryLogTests(SynchronousTestCase):
+    """What libraries say through `logging`."""
+
+    library = "hbtd_tests_library"
+
+    def setUp(self):
+        self.logger = logging.getLogger(self.library)
+        self.log = LibraryLog(self.library)
+        self.addCleanup(self.log.stop)
+
+    def test_as_debug(self):
+        """A library's message becomes a debug message of hbtd's log, as it was meant to read."""
+        self.log.start()
+        seen: list[tuple[Any, ...]] = []
+        self.patch(self.log, "_log", Logger(self.library, observer=self.noting(seen)))
+        self.logger.warning("%s has {braces}: %d %%", "it", 5)
+        self.assertEqual(seen, [(LogLevel.debug, self.library, "it has {braces}: 5 %")])
+
+    def noting(self, seen: list[tuple[Any, ...]]) -> Any:
+        """Make an observer that notes level, origin and message."""
+        return lambda event: seen.append(
+            (event["log_level"], event["log_namespace"], json.loads(json_line(event))["message"])
+        )
+
+    def test_instead(self):
+        """While it listens nobody else is told, and afterwards all is as it was."""
+        told: list[logging.LogRecord] = []
+        parent = logging.Handler()
+        self.patch(parent, "emit", told.append)
+        root = logging.getLogger()
+        root.addHandler(parent)
+        self.addCleanup(root.removeHandler, parent)
+        before = list(self.logger.handlers)
+        self.logger.warning("before")
+        self.log.start()
+        self.logger.warning("during")
+        self.log.stop()
+        self.logger.warning("after")
+        self.assertEqual([record.getMessage() for record in told], ["before", "after"])
+        self.assertEqual(self.logger.handlers, before)
+        self.assertTrue(self.logger.propagate)

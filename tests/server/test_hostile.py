@@ -1,0 +1,138 @@
+"""Clients that send what nobody means, to see what it costs the others."""
+
+from collections import Counter
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.api.fastlane import FastLane, Sender
+from hbtd.server.factory import Connections
+from hbtd.server.lane import Taken
+from hbtd.server.scheduler import Rounds
+from tests.support.http_memory import HEARTBEAT, APITestCase, encode_request, parse_responses
+
+BEAT = encode_request("POST", "/v1/heartbeat", HEARTBEAT)
+ENDLESS = b"GET /v1/liveness HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n"
+
+
+class EndlessTests(APITestCase):
+    """Numbers that no machine has bits for."""
+
+    def test_length(self) -> None:
+        """A length of thousands of digits is refused, and nobody else has to wait for that."""
+        for before in (b"", BEAT, BEAT * 40, encode_request("GET", "/v1/liveness") * 250):
+            connection = self.connect()
+            connection.send(before + ENDLESS)
+            answers = parse_responses(connection.received())
+            self.assertEqual(answers[-1].status, 400)
+            others = self.connect()
+            others.send(BEAT * 100)
+            self.assertEqual(len(parse_responses(others.received())), 100)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class CountingLane(FastLane):
+    """A lane that counts how often it is asked."""
+
+    asked = 0
+
+    def take(self, data: bytes, sender: Sender) -> Taken:
+        """Count, and do as usual."""
+        self.asked += 1
+        return super().take(data, sender)
+
+
+class DribbleTests(APITestCase):
+    """Heartbeats that come byte by byte."""
+
+    def test_looks(self) -> None:
+        """A heartbeat that comes in a thousand pieces is looked at a few times, and then taken."""
+        lane = CountingLane(self.service.monitor, self.reactor.seconds)
+        self.factory = Connections(self.service._site, lane, self.reactor)
+        for padding in ({}, {"X-Padding": "p" * 3000}):
+            heartbeat = encode_request(
+                "POST", "/v1/heartbeat", {**HEARTBEAT, "Other": "o" * 2000}, padding
+            )
+            before = lane.asked
+            connection = self.connect()
+            for i in range(len(heartbeat)):
+                connection.send(heartbeat[i : i + 1])
+            (answer,) = parse_responses(connection.received())
+            self.assertEqual(answer.status, 200)
+            self.assertLess(lane.asked - before, 20)
+
+
+class LateTests(APITestCase):
+    """Heads that go wrong after they have begun well."""
+
+    def test_line(self) -> None:
+        """A line that no head may have is refused when the next one comes, not when time is up."""
+        for line in (b"Bad Header\r\n", b" folded\r\n", b"Content-Length: 1 1\r\n"):
+            connection = self.connect()
+            connection.send(b"POST /v1/heartbeat HTTP/1.1\r\nHost: a\r\n", line[:5])
+            self.assertEqual(connection.received(), b"")
+            connection.send(line[5:], b"X: y\r\n")
+            self.assertTrue(connection.received().startswith(b"HTTP/1.1 400 "), line)
+
+
+class RoundsTests(SynchronousTestCase):
+    """Requests share the reactor with all else."""
+
+    def test_many(self) -> None:
+        """Of many requests some are looked at, the others in the next rounds."""
+        clock = Clock()
+        rounds = Rounds(clock)
+        for _ in range(3):
+            self.assertFalse(rounds.over)
+            self.assertEqual([rounds.enter() for _ in range(300)], [True] * 200 + [False] * 100)
+            self.assertTrue(rounds.over)
+            clock.advance(0)
+
+    def test_long(self) -> None:
+        """While requests take long, each round has one of them, and nobody else is kept waiting."""
+        clock = Clock()
+        rounds = Rounds(clock)
+        for _ in range(3):
+            self.assertTrue(rounds.enter())
+            clock.rightNow += 0.1  # so long it takes
+            self.assertTrue(rounds.over)
+            self.assertFalse(rounds.enter())
+            clock.advance(0)
+
+
+class PiecesTests(APITestCase):
+    """Requests that take long to read."""
+
+    def test_crumbs(self) -> None:
+        """Of bodies that cost much to read, a round has a few pieces; all are read in the end."""
+        head = b"POST /v1/hbstates HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connections = [self.connect() for _ in range(300)]
+        for connection in connections:
+            connection._protocol.dataReceived(head)
+        states = [connection.transport.producerState for connection in connections]
+        self.assertEqual(Counter(states), {"producing": 200, "paused": 100})
+        self.reactor.pump([0, 0, 0, 0])
+        for connection in connections:
+            self.assertEqual(connection.transport.producerState, "producing")
+            connection.send(b"2\r\n{}\r\n", b"0\r\n\r\n")
+            (answer,) = parse_responses(connection.received())
+            self.assertEqual(answer.json(), {"HBStates": []})
+
+    def test_nobody_is_left_out(self) -> None:
+        """Who waits has a turn, also while others use up every round."""
+        connection = self.connect()
+        connection._protocol.dataReceived(b"GET // HTTP/1.1\r\n\r\n" * 1000)
+        for _ in range(5):
+            self.assertEqual(len(parse_responses(connection.received())), 200)
+            while self.factory.rounds.enter():
+                pass
+            self.factory._give_turns()
+
+    def test_refusals(self) -> None:
+        """Requests that are refused as soon as they are seen take turns like all others."""
+        for request in (b"GET // HTTP/1.1\r\n\r\n", b"GET /%2f HTTP/1.1\r\n\r\n"):
+            connection = self.connect()
+            connection._protocol.dataReceived(request * 1000)
+            self.assertEqual(len(parse_responses(connection.received())), 200)
+            self.reactor.pump([0] * 10)
+            self.assertEqual(len(parse_responses(connection.received())), 800)

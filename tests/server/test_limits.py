@@ -1,0 +1,348 @@
+"""What one client takes is bounded, and so is what all of them take together."""
+
+import re
+from collections.abc import Iterable
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, eventAsText
+
+from tests.support.http_memory import (
+    BEAT,
+    HEARTBEAT,
+    XNAME,
+    APITestCase,
+    Connection,
+    encode_request,
+    head,
+    parse_responses,
+)
+
+GET = head("GET /v1/params")
+DOCUMENT = head("GET /v1/openapi.json")
+KIB64 = 64 * 1024
+
+
+class LimitsTestCase(APITestCase):
+    """Can tell what was refused."""
+
+    def metric(self, name: str) -> float:
+        """Give the value of a metric of hbtd's."""
+        exposed = self.request("GET", "/metrics").body.decode()
+        found = re.search(rf"^hbtd_{re.escape(name)} (\S+)$", exposed, re.MULTILINE)
+        assert found, name
+        return float(found[1])
+
+    def refused(self, reason: str) -> float:
+        """Tell how often something was refused for a reason."""
+        return self.metric(f'refused_total{{reason="{reason}"}}')
+
+    def connect_from(self, host: str) -> Connection | None:
+        """Connect from an IPv4 address; gives `None` if that is not let in."""
+        return self.connect_at(IPv4Address("TCP", host, 40000))
+
+    def connect_at(self, address: object) -> Connection | None:
+        """Connect from an address; gives `None` if that is not let in."""
+        connection = Connection(self.factory, StringTransport(peerAddress=address))
+        self.addCleanup(connection.hang_up)
+        return None if connection.closed else connection
+
+
+class ConnectionsTests(LimitsTestCase):
+    """So many connections may be open."""
+
+    def test_in_all(self) -> None:
+        """One more is closed at once and counted; one that ends makes room for another."""
+        self.begin(max_connections=3)
+        first, *others = [self.connect_from(f"10.0.0.{i}") for i in range(3)]
+        assert first
+        self.assertNotIn(None, others)
+        self.assertIsNone(self.connect_from("10.0.0.9"))
+        self.assertIsNone(self.connect_at(UNIXAddress(None)))
+        first.hang_up()
+        self.assertEqual(self.refused("connections"), 2)
+        self.assertEqual(self.metric("connections"), 3)
+        again = self.connect_from("10.0.0.9")
+        assert again
+        again.send(BEAT)
+        self.assertEqual(len(parse_responses(again.received())), 1)
+
+    def test_of_one_address(self) -> None:
+        """Of one address there may be fewer, and others do not notice."""
+        self.begin(max_connections_per_peer=2)
+        first, second = self.connect_from("10.0.0.1"), self.connect_from("10.0.0.1")
+        assert first
+        assert second
+        self.assertIsNone(self.connect_from("10.0.0.1"))
+        self.assertIsNotNone(self.connect_from("10.0.0.2"))
+        self.assertIsNotNone(self.connect_at(IPv6Address("TCP", "::1", 40000)))
+        self.assertEqual(self.refused("peer_connections"), 1)
+        first.hang_up()
+        self.assertIsNotNone(self.connect_from("10.0.0.1"))
+        self.assertIsNone(self.connect_from("10.0.0.1"))
+
+    def test_no_address(self) -> None:
+        """Those on a Unix socket have no address, so that none of them is one too many."""
+        self.begin(max_connections_per_peer=1)
+        for _ in range(5):
+            self.assertIsNotNone(self.connect_at(UNIXAddress(None)))
+
+    def test_no_limit(self) -> None:
+        """Without a limit for one address there is only that for all."""
+        self.begin(max_connections_per_peer=0, max_connections=50)
+        found = [self.connect_from("10.0.0.1") for _ in range(60)]
+        self.assertEqual(found.count(None), 10)
+
+    def test_addresses_are_forgotten(self) -> None:
+        """Of addresses that have left nothing is kept."""
+        for i in range(100):
+            connection = self.connect_from(f"10.0.0.{i}")
+            assert connection
+            connection.hang_up()
+        self.assertEqual(len(self.factory._of_host), 0)
+
+    def test_open_files(self) -> None:
+        """Where fewer files may be open, there are fewer connections, and the log says so."""
+        self.begin(max_connections=1000)
+        with capturedLogs() as events:
+            self.service.fit_connections(100_000)
+        self.assertEqual(events, [])
+        with capturedLogs() as events:
+            self.service.fit_connections(130)
+        self.assertIn("No more than 2 connections can be open", eventAsText(events[0]))
+        found = [self.connect_from("10.0.0.1") for _ in range(3)]
+        self.assertEqual(found.count(None), 1)
+
+    def test_said_once(self) -> None:
+        """Whoever tries again and again gets one line in the log."""
+        self.begin(max_connections=1)
+        kept = self.connect_from("10.0.0.1")
+        assert kept
+        with capturedLogs() as events:
+            for _ in range(1000):
+                self.assertIsNone(self.connect_from("10.0.0.2"))
+        (event,) = events
+        self.assertEqual(
+            eventAsText(event, includeTimestamp=False, includeSystem=False),
+            "Refused 10.0.0.2: There are 1 connections already",
+        )
+
+
+class SizesTests(LimitsTestCase):
+    """Heads and bodies may have so many bytes."""
+
+    def test_heads(self) -> None:
+        """A head may be as large as the option says, whichever lane it is for."""
+        for limit in (1024, 16_384, 100_000):
+            self.begin(max_header_bytes=limit)
+            for method, path, body in (
+                ("POST", "/v1/heartbeat", HEARTBEAT),
+                ("GET", "/v1/params", b""),
+            ):
+                bare = encode_request(method, path, body, {"X": ""})
+                lines = bare.partition(b"\r\n\r\n")[0].replace(b"\r\n", b"")
+                for excess, status in ((0, 200), (1, 431)):
+                    padding = "x" * (limit - len(lines) + excess)
+                    connection = self.connect()
+                    connection.send(encode_request(method, path, body, {"X": padding}))
+                    (answer,) = parse_responses(connection.received())
+                    self.assertEqual(answer.status, status, (limit, method))
+                    self.assertEqual(connection.closed, status == 431)
+            self.assertEqual(self.refused("large_head"), 2)
+
+    def test_endless_heads(self) -> None:
+        """Heads without end are not kept, be they of one line, of many, or of a heartbeat."""
+        piece = b"x" * 4096
+        for start, more in (
+            (b"", piece),
+            (b"GET /v1/params HTTP/1.1\r\nX: ", piece),
+            (b"GET /v1/params HTTP/1.1\r\n", (b"X: %b\r\n" % (b"y" * 200)) * 20),
+            (b"POST /v1/heartbeat HTTP/1.1\r\nX: ", piece),
+        ):
+            connection = self.connect()
+            connection.send(start, *[more] * 1024)
+            (answer,) = parse_responses(connection.received())
+            self.assertEqual((answer.status, connection.closed), (431, True), start)
+        self.assertEqual(self.refused("large_head"), 4)
+
+    def test_bodies(self) -> None:
+        """A body may be as large as the option says; a heartbeat's limit stays."""
+        self.begin(max_body_bytes=2**20)
+        body = b'{"XNames":[]}'.ljust(2**20)
+        self.assertEqual(self.request("POST", "/v1/hbstates", body).status, 200)
+        answer = self.request("POST", "/v1/hbstates", body + b" ")
+        detail = f"Request body is larger than {2**20} bytes"
+        self.assert_problem(answer, 413, detail, "/hmi/v1/hbstates")
+        answer = self.request("POST", "/v1/heartbeat", b" " * (KIB64 + 1))
+        self.assertEqual((answer.status, self.refused("large_body")), (413, 2))
+
+    def test_bodies_together(self) -> None:
+        """Large bodies that arrive at once have so much memory, and heartbeats are none of them."""
+        size = 2**17
+        self.begin(max_body_bytes=size)
+        start = head("POST /v1/hbstates", f"Content-Length: {size}") + b" " * (size - 1)
+        holding = [self.connect() for _ in range(64)]
+        for connection in holding:
+            connection.send(start)
+        answer = self.request("POST", "/v1/hbstates", b'{"XNames":[]}'.ljust(size))
+        detail = "Too many large requests at once"
+        self.assert_problem(answer, 503, detail, "/hmi/v1/hbstates")
+        self.assertEqual(answer.headers["retry-after"], "10")
+        self.assertEqual(self.refused("memory"), 1)
+        for request in (("POST", "/v1/heartbeat", HEARTBEAT), ("GET", "/v1/params", b"")):
+            self.assertEqual(self.request(*request).status, 200)
+        self.assertEqual(self.request("POST", "/v1/hbstates", b"{}".ljust(KIB64)).status, 200)
+        holding[0].hang_up()
+        answer = self.request("POST", "/v1/hbstates", b'{"XNames":[]}'.ljust(size))
+        self.assertEqual(answer.status, 200)
+        for connection in holding[1:]:
+            connection.send(b"x")
+            self.assertEqual(parse_responses(connection.received())[0].status, 400)
+        self.assertEqual(self.factory.site.room.taken, 0)
+
+
+class Narrow(StringTransport):
+    """A connection whose client reads when it is told to, and not before."""
+
+    def __init__(self) -> None:
+        super().__init__(peerAddress=IPv4Address("TCP", "10.0.0.1", 40000))
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        """Take what is written, and say so when it is much."""
+        before = len(self.value())
+        super().write(data)
+        if before < KIB64 <= len(self.value()) and self.producer is not None:
+            self.producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Do as `write`."""
+        self.write(b"".join(data))
+
+    def read(self) -> bytes:
+        """Have the client read all that there is."""
+        data: bytes = self.value()
+        self.clear()
+        if self.producer is not None:
+            self.producer.resumeProducing()
+        return data
+
+    def abortConnection(self) -> None:
+        """End it by force."""
+        self.aborted = True
+
+
+class UnreadTests(LimitsTestCase):
+    """Clients that do not read their answers."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.transport = Narrow()
+        self.connection = Connection(self.factory, self.transport)
+        self.addCleanup(self.connection.hang_up)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, a second at a time."""
+        self.reactor.pump([1.0] * int(seconds))
+
+    def read_some(self) -> bytes:
+        """Have the client read what there is, which is never much."""
+        self.assertLess(len(self.transport.value()), 3 * KIB64)
+        piece = self.transport.read()
+        self.connection._go_round()
+        return piece
+
+    def ask_much(self) -> None:
+        """Ask for what is answered with megabytes."""
+        names = [XNAME] * 100_000
+        self.connection.send(encode_request("POST", "/v1/hbstates", {"XNames": names}))
+
+    def test_nothing_more(self) -> None:
+        """What is pipelined behind an answer that was not read is not answered, nor forgotten."""
+        for request, count in ((DOCUMENT, 50), (GET, 500), (BEAT, 2000)):
+            self.connection.send(request * count)
+            pieces = []
+            while piece := self.read_some():
+                pieces.append(piece)
+            self.assertEqual(len(parse_responses(b"".join(pieces))), count)
+
+    def test_no_more_is_read(self) -> None:
+        """Of who sends on and on and reads nothing no more is read, until it reads."""
+        for request in (DOCUMENT, DOCUMENT + BEAT, GET, BEAT):
+            self.setUp()
+            sent = 0
+            while self.transport.producerState == "producing":
+                self.connection.send(request * 20)
+                sent += len(request) * 20
+                self.assertLess(sent, 2**20)
+            while self.read_some():
+                pass
+            self.assertEqual(self.transport.producerState, "producing")
+
+    def test_cut_off(self) -> None:
+        """Who does not read for as long as one may be idle is cut off, and counted."""
+        for ask in (self.ask_much, lambda: self.connection.send(DOCUMENT * 100)):
+            self.setUp()
+            ask()
+            self.pass_time(58)
+            self.assertFalse(self.transport.aborted)
+            self.pass_time(4)
+            self.assertTrue(self.transport.aborted)
+            self.assertEqual(self.refused("unread"), 1)
+
+    def test_slow_reader(self) -> None:
+        """Who reads now and then gets all of it."""
+        self.ask_much()
+        received = b""
+        while True:
+            self.pass_time(50)
+            piece = self.transport.read()
+            self.connection._go_round()
+            if not piece:
+                break
+            received += piece
+        (answer,) = parse_responses(received)
+        self.assertEqual(len(answer.json()["HBStates"]), 100_000)
+        self.assertFalse(self.transport.aborted or self.connection.closed)
+        self.pass_time(62)
+        self.assertTrue(self.connection.closed)
+
+    def test_memory(self) -> None:
+        """A large answer takes of the memory for large bodies until it was written."""
+        self.ask_much()
+        room = self.factory.site.room
+        self.assertGreater(room.taken, 2**20)
+        while self.transport.read():
+            self.connection._go_round()
+        self.assertEqual(room.taken, 0)
+        self.ask_much()
+        self.assertGreater(room.taken, 2**20)
+        self.connection.hang_up()
+        self.assertEqual(room.taken, 0)
+
+    def test_no_memory(self) -> None:
+        """An answer that there is no memory for is not given; others are."""
+        room = self.factory.site.room
+        self.assertTrue(room.take(self.factory.limits.large_bytes - 2**20))
+        body = {"XNames": [XNAME] * 100_000}
+        answer = self.request("POST", "/v1/hbstates", body)
+        self.assert_problem(answer, 503, "Too many large requests at once", "/hmi/v1/hbstates")
+        self.assertEqual(self.request("GET", "/v1/openapi.json").status, 200)
+
+
+class TimesTests(LimitsTestCase):
+    """Requests and silences may last so long."""
+
+    def test_options(self) -> None:
+        """Options say how long; who is slow is counted, and so is who is idle."""
+        self.begin(request_timeout=5, idle_timeout=7)
+        slow, idle = self.connect(), self.connect()
+        slow.send(BEAT[:20])
+        self.reactor.pump([1.0] * 4)
+        self.assertFalse(slow.closed or idle.closed)
+        self.reactor.pump([1.0] * 2)
+        self.assertTrue(slow.closed)
+        self.assertFalse(idle.closed)
+        self.reactor.pump([1.0] * 2)
+        self.assertTrue(idle.closed)
+        self.assertEqual((self.refused("slow"), self.metric("idle_closed_total")), (1, 1))

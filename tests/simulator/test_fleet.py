@@ -1,0 +1,469 @@
+"""A fleet's nodes beat in their own time, fall silent, and come back."""
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import orjson
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import Clock
+from twisted.test import iosim
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+from zope.interface import implementer
+
+from hbtd.formats import xnames
+from hbtd.net.tls import Identity, server_options
+from hbtd.simulator.endpoints import client_endpoint
+from hbtd.simulator.fleet import MOST_NODES, Fleet, node_names
+from hbtd.simulator.statistics import Latency, Statistics
+from tests.support.certificates import make_identity, write_identity
+
+URL = "http://hbtd.example:28500"
+ADDRESS = IPv4Address("TCP", "127.0.0.1", 28500)
+FIELDS = ["Component", "Hostname", "NID", "Status", "Timestamp"]
+
+
+class Recorder(Resource):
+    """Takes heartbeats as hbtd does, and keeps them."""
+
+    isLeaf = True
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+        self.beats: list[tuple[float, dict[str, str]]] = []
+        self.requests: list[Any] = []
+        self.status = 200
+        self.hang = False
+        self.close = False
+        self._enough: tuple[int, Deferred[None]] | None = None
+
+    def names(self) -> list[str]:
+        """Tell who beat, in order."""
+        return [beat["Component"] for _, beat in self.beats]
+
+    def times(self, name: str) -> list[float]:
+        """Tell when a node beat."""
+        return [when for when, beat in self.beats if beat["Component"] == name]
+
+    def when(self, count: int) -> Deferred[None]:
+        """Fire once so many heartbeats have come."""
+        enough: Deferred[None] = Deferred()
+        self._enough = (count, enough)
+        return enough
+
+    def render(self, request):
+        """Keep a heartbeat and answer as told."""
+        self.requests.append(request)
+        self.beats.append((self.seconds(), orjson.loads(request.content.read())))
+        if self._enough and len(self.beats) >= self._enough[0]:
+            (_, enough), self._enough = self._enough, None
+            enough.callback(None)
+        if self.hang:
+            return NOT_DONE_YET
+        if self.close:
+            request.setHeader("connection", "close")
+        request.setResponseCode(self.status)
+        return b""
+
+
+@implementer(IStreamClientEndpoint)
+class MemoryEndpoint:
+    """Joins clients to a server in memory, or refuses to."""
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+        self.pumps: list[Any] = []
+        self.attempts = 0
+        self.refusing = False
+
+    def connect(self, protocolFactory):
+        """Connect at once."""
+        self.attempts += 1
+        if self.refusing:
+            return fail(ConnectionRefusedError())
+        client, server = protocolFactory.buildProtocol(ADDRESS), self.server.buildProtocol(ADDRESS)
+        self.pumps.append(
+            iosim.connect(
+                server,
+                iosim.FakeTransport(server, isServer=True, peerAddress=ADDRESS),
+                client,
+                iosim.FakeTransport(client, isServer=False, peerAddress=ADDRESS),
+            )
+        )
+        return succeed(client)
+
+    def flush(self):
+        """Carry what was written to the other side."""
+        for pump in list(self.pumps):
+            pump.flush()
+
+    def open(self) -> int:
+        """Count the connections that are up."""
+        return sum(not pump.clientIO.disconnected for pump in self.pumps)
+
+
+class FleetTestCase(SynchronousTestCase):
+    """Holds a clock, a recording server, and what joins fleets to it in memory."""
+
+    def setUp(self):
+        self.clock = Clock()
+        self.clock.advance(1_700_000_000)
+        self.recorder = Recorder(self.clock.seconds)
+        self.endpoint = MemoryEndpoint(Site(self.recorder, reactor=self.clock))
+
+    def fleet(self, count: int = 10, **options: Any) -> Fleet:
+        """Make a fleet with a period of one second that keeps time exactly."""
+        options = {"period": 1.0, "jitter": 0.0, "random": Random(1), **options}
+        return Fleet(self.clock, self.endpoint, URL, node_names(count), **options)
+
+    def advance(self, seconds: float) -> None:
+        """Let time go by in small steps, and the bytes through."""
+        for _ in range(round(seconds * 100)):
+            self.clock.advance(0.01)
+            self.endpoint.flush()
+
+
+class NameTests(SynchronousTestCase):
+    """Nodes are named as on a real machine."""
+
+    def test_million(self):
+        """A million nodes all have different, valid names in normal form."""
+        names = node_names(1_000_000)
+        self.assertEqual(len(set(names)), 1_000_000)
+        self.assertEqual(
+            {xnames.component_type(name) for name in [*names[::999], names[-1]]}, {"Node"}
+        )
+        self.assertEqual(names[:5], [xnames.parse(name) for name in names[:5]])
+
+    def test_order(self):
+        """Boards, slots, chassis and cabinets fill up in that order."""
+        names = node_names(513)
+        picked = [names[index] for index in (0, 3, 4, 8, 64, 512)]
+        self.assertEqual(
+            picked,
+            [
+                "x1000c0s0b0n0",
+                "x1000c0s0b0n3",
+                "x1000c0s0b1n0",
+                "x1000c0s1b0n0",
+                "x1000c1s0b0n0",
+                "x1001c0s0b0n0",
+            ],
+        )
+
+    def test_limits(self):
+        """There are no names for less than none, or for more than cabinets can hold."""
+        self.assertEqual(node_names(0), [])
+        for count in (-1, MOST_NODES + 1):
+            with self.assertRaises(ValueError):
+                node_names(count)
+
+
+class BeatTests(FleetTestCase):
+    """What is sent, and when."""
+
+    def test_body(self):
+        """A heartbeat has the five fields, all texts, and a date with its offset from UTC."""
+        self.fleet(2).start()
+        self.advance(1)
+        beats = {beat["Component"]: beat for _, beat in self.recorder.beats}
+        self.assertEqual(sorted(beats), node_names(2))
+        second = beats[node_names(2)[1]]
+        self.assertEqual(list(second), FIELDS)
+        self.assertEqual(
+            (second["Hostname"], second["NID"], second["Status"]), ("nid000002", "2", "OK")
+        )
+        stamp = datetime.fromisoformat(second["Timestamp"])
+        self.assertEqual(stamp.utcoffset(), timedelta(0))
+        self.assertTrue(0 <= stamp.timestamp() - 1_700_000_000 <= 1, stamp)
+
+    def test_request(self):
+        """A heartbeat is POSTed below the base URL, as JSON."""
+        fleet = Fleet(
+            self.clock, self.endpoint, f"{URL}/apis/", node_names(1), random=Random(1), period=1
+        )
+        fleet.start()
+        self.advance(1)
+        request = self.recorder.requests[0]
+        self.assertEqual((request.method, request.uri), (b"POST", b"/apis/hmi/v1/heartbeat"))
+        self.assertEqual(request.getHeader("host"), "hbtd.example:28500")
+        self.assertEqual(request.getHeader("content-type"), "application/json")
+
+    def test_spread(self):
+        """The first heartbeats are spread over a period, one from each node."""
+        self.fleet(200).start()
+        self.advance(0.5)
+        self.assertTrue(70 < len(self.recorder.beats) < 130, len(self.recorder.beats))
+        self.advance(0.5)
+        self.assertEqual(sorted(self.recorder.names()), sorted(node_names(200)))
+
+    def test_period(self):
+        """Each node keeps its period, give or take the jitter, which does not add up."""
+        self.fleet(5, jitter=0.2).start()
+        self.advance(20)
+        for name in node_names(5):
+            times = self.recorder.times(name)
+            self.assertTrue(19 <= len(times) <= 21, len(times))
+            gaps = [later - earlier for earlier, later in pairwise(times)]
+            self.assertTrue(0.58 < min(gaps) < 0.95 and 1.05 < max(gaps) < 1.42, gaps)
+
+    def test_repeatable(self):
+        """The same seed makes the same run, another seed another one."""
+        runs = []
+        for seed in (1, 1, 2):
+            self.setUp()
+            self.fleet(20, random=Random(seed), jitter=0.1).start()
+            self.advance(3)
+            runs.append(self.recorder.beats)
+        self.assertEqual(runs[0], runs[1])
+        self.assertNotEqual(runs[0], runs[2])
+
+    def test_overslept(self):
+        """After a stall each node beats once, and not for every period it missed."""
+        fleet = self.fleet(3)
+        fleet.start()
+        self.advance(1)
+        self.clock.advance(7.5)
+        self.endpoint.flush()
+        self.assertEqual(len(self.recorder.beats), 6)
+        self.advance(1)
+        self.assertEqual(len(self.recorder.beats), 9)
+
+    def test_statistics(self):
+        """Heartbeats are counted, and the time until their answers is taken."""
+        fleet = self.fleet(10)
+        fleet.start()
+        self.advance(2)
+        statistics = fleet.statistics
+        self.assertEqual((statistics.sent, statistics.answered, statistics.failed), (20, 20, 0))
+
+    def test_bad_arguments(self):
+        """Numbers that make no sense are refused."""
+        for options in ({"period": 0}, {"jitter": 1}, {"connections": 0}, {"timeout": 0}):
+            with self.assertRaises(ValueError):
+                self.fleet(1, **options)
+
+    def test_start_and_stop(self):
+        """A stopped fleet is silent, holds no connection and no timer, and can start again."""
+        fleet = self.fleet(20)
+        fleet.start()
+        fleet.start()
+        self.advance(1)
+        stopped = fleet.stop()
+        self.advance(0.01)
+        self.successResultOf(stopped)
+        self.assertEqual((self.endpoint.open(), self.clock.getDelayedCalls()), (0, []))
+        fleet.start()
+        self.advance(1)
+        self.assertEqual(len(self.recorder.beats), 40)
+
+    def test_stop_without_start(self):
+        """A fleet that was never started can be stopped."""
+        self.successResultOf(self.fleet().stop())
+
+
+class FateTests(FleetTestCase):
+    """Nodes lose their power, hang, and come back."""
+
+    def setUp(self):
+        super().setUp()
+        self.names = node_names(4)
+        self.nodes = self.fleet(4)
+        self.nodes.start()
+        self.advance(1)
+
+    def beats_within(self, seconds: float) -> list[str]:
+        """Tell who beats in the time to come."""
+        before = len(self.recorder.beats)
+        self.advance(seconds)
+        return sorted(self.recorder.names()[before:])
+
+    def test_kill(self):
+        """Killed nodes are silent; the others don't notice."""
+        self.nodes.kill(self.names[:2])
+        self.assertEqual(self.nodes.killed, set(self.names[:2]))
+        self.assertEqual(self.nodes.beating, set(self.names[2:]))
+        self.assertEqual(self.beats_within(1), self.names[2:])
+
+    def test_revive_killed(self):
+        """A killed node that comes back beats at once, and every period from then on."""
+        name = self.names[0]
+        self.nodes.kill([name])
+        self.advance(2.37)
+        self.nodes.revive([name])
+        self.endpoint.flush()
+        revived = self.clock.seconds()
+        self.advance(2.5)
+        self.assertEqual(self.nodes.beating, set(self.names))
+        for expected, when in zip((0, 1, 2), self.recorder.times(name)[1:], strict=True):
+            self.assertTrue(abs(when - revived - expected) < 0.02, (revived, when))
+
+    def test_freeze_and_revive(self):
+        """A frozen node is silent, and goes on with its old schedule when it comes back."""
+        name = self.names[0]
+        first = self.recorder.times(name)[0]
+        self.nodes.freeze([name])
+        self.assertEqual(self.nodes.frozen, {name})
+        self.assertEqual(self.beats_within(3), sorted(self.names[1:] * 3))
+        self.nodes.revive([name])
+        self.advance(1)
+        (again,) = self.recorder.times(name)[1:]
+        self.assertTrue(abs(again - first - 4) < 0.02, (first, again))
+
+    def test_kill_frozen(self):
+        """A frozen node can be powered off; one without power can't freeze."""
+        name = self.names[0]
+        self.nodes.freeze([name])
+        self.nodes.kill([name])
+        self.nodes.freeze([name])
+        self.assertEqual((self.nodes.killed, self.nodes.frozen), ({name}, set()))
+
+    def test_revive_beating(self):
+        """Reviving a node that beats changes nothing."""
+        self.nodes.revive(self.names)
+        self.assertEqual(self.beats_within(1), self.names)
+
+    def test_unknown(self):
+        """Nobody is harmed when one of the names is unknown."""
+        for change in (self.nodes.kill, self.nodes.freeze, self.nodes.revive):
+            with self.assertRaises(KeyError):
+                change([self.names[0], "x9"])
+        self.assertEqual(self.nodes.beating, set(self.names))
+
+    def test_killed_before_start(self):
+        """A node that is killed before the fleet starts stays silent until revived."""
+        fleet = self.fleet(2)
+        fleet.kill(self.names[:1])
+        self.nodes.stop()
+        fleet.start()
+        self.assertEqual(self.beats_within(1), self.names[1:2])
+        fleet.revive(self.names[:1])
+        self.assertEqual(self.beats_within(0.01), self.names[:1])
+
+    def test_pick(self):
+        """A share of those that beat, or of any others, is picked at random."""
+        fleet = self.fleet(100)
+        fleet.kill(node_names(10))
+        picked = fleet.pick(0.5)
+        self.assertEqual(len(set(picked)), 45)
+        self.assertTrue(set(picked) <= fleet.beating)
+        self.assertEqual(sorted(fleet.pick(1, among=fleet.killed)), node_names(10))
+        self.assertEqual(fleet.pick(0), [])
+        with self.assertRaises(ValueError):
+            fleet.pick(1.1)
+
+    def test_in_flight(self):
+        """What waits for its turn vanishes with a killed node, and stays with a frozen one."""
+        self.nodes.stop()
+        self.recorder.hang = True
+        fleet = self.fleet(3, connections=1, period=100, timeout=1000)
+        fleet.start()
+        self.advance(100)
+        first, *waiting = dict.fromkeys(self.recorder.names()[4:] + self.names[:3])
+        fleet.kill([first, waiting[0]])
+        fleet.freeze([waiting[1]])
+        self.recorder.hang = False
+        request = self.recorder.requests[-1]
+        request.finish()
+        self.assertEqual(self.beats_within(1), [waiting[1]])
+        self.assertEqual((fleet.statistics.sent, fleet.statistics.answered), (2, 2))
+
+
+class StatisticsTests(SynchronousTestCase):
+    """Latencies are summed up."""
+
+    def test_nothing(self):
+        """Without answers all latencies are zero."""
+        self.assertEqual(Statistics().latency(), Latency(0, 0, 0))
+
+    def test_percentiles(self):
+        """Percentiles are of the latest answers, the maximum is of all."""
+        statistics = Statistics()
+        statistics.note_answer(500)
+        for number in range(20_000):
+            statistics.note_answer(number)
+        p50, p99, longest = statistics.latency()
+        self.assertTrue(abs(p50 - 10_000) <= 1, p50)
+        self.assertTrue(abs(p99 - 19_800) <= 1, p99)
+        self.assertEqual((longest, statistics.answered), (19_999, 20_001))
+
+
+class SocketTests(TestCase):
+    """Fleets on real sockets."""
+
+    timeout = 10
+
+    def setUp(self):
+        from twisted.internet import reactor
+
+        self.reactor: Any = reactor
+        self.recorder = Recorder(self.reactor.seconds)
+        self.site = Site(self.recorder, reactor=reactor)
+
+    def run_fleet(self, url: str, trust: str = "insecure") -> Fleet:
+        """Start a quick fleet, to be stopped when the test ends."""
+        fleet = Fleet(
+            self.reactor,
+            client_endpoint(self.reactor, url, trust),
+            url,
+            node_names(20),
+            random=Random(1),
+            period=0.1,
+        )
+        fleet.start()
+        self.addCleanup(fleet.stop)
+        return fleet
+
+    def serve(self) -> str:
+        """Listen without TLS; gives the URL."""
+        port = self.reactor.listenTCP(0, self.site, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return f"http://127.0.0.1:{port.getHost().port}"
+
+    def serve_tls(self, identity: Identity) -> str:
+        """Listen with TLS; gives the URL."""
+        options = server_options(identity)
+        port = self.reactor.listenSSL(0, self.site, options, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return f"https://localhost:{port.getHost().port}"
+
+    def bundle(self, identity: Identity) -> str:
+        """Write a certificate as a bundle of authorities; gives its path."""
+        path, _ = write_identity(identity, Path(self.mktemp()))
+        return str(path)
+
+    async def test_tcp(self):
+        """Heartbeats come through over plain HTTP."""
+        fleet = self.run_fleet(self.serve())
+        await self.recorder.when(60)
+        self.assertEqual(set(self.recorder.names()), set(node_names(20)))
+        self.assertEqual(fleet.statistics.failed, 0)
+
+    async def test_tls_unverified(self):
+        """Over HTTPS nobody asks who signed the certificate."""
+        self.run_fleet(self.serve_tls(make_identity("somebody.else.example")))
+        await self.recorder.when(40)
+
+    async def test_tls_verified(self):
+        """A server with the right certificate is trusted."""
+        identity = make_identity("localhost")
+        self.run_fleet(self.serve_tls(identity), trust=self.bundle(identity))
+        await self.recorder.when(40)
+
+    async def test_tls_refused(self):
+        """With authorities given, a server that they don't vouch for gets no heartbeat."""
+        url = self.serve_tls(make_identity("localhost"))
+        fleet = self.run_fleet(url, trust=self.bundle(make_identity("localhost")))
+        # Another fleet, whose heartbeats come through, tells us how long to wait.
+        self.run_fleet(url)
+        await self.recorder.when(60)
+        self.assertEqual(fleet.statistics.answered, 0)
+        self.assertIn("TLS failed", fleet.statistics.failures)

@@ -1,0 +1,127 @@
+"""hbtd is killed at any moment, and HSM has the last word right all the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.store.interface import StoreUnusable
+from tests.support.crashing import Verdict, World
+from tests.support.hsm_memory import STARTED, nodes
+
+A, B, C, D = nodes(4)
+PERIODS = {A: 0.9, B: 2.3, C: 0.4, D: 1.7}
+TIMES = {"warntime": 3, "errtime": 6, "interval": 1}
+
+
+class EveryPointTests(SynchronousTestCase):
+    """The same story, with a kill before and after each single thing that the store does."""
+
+    def story(self, world: World) -> None:
+        """Let B live, be warned about, come back, die and start again; A beats on."""
+        steps: tuple[tuple[Callable[..., None], str, float], ...] = (
+            (world.start, A, 2.3),
+            (world.start, B, 2.5),
+            (world.silence, B, 5.0),
+            (world.start, B, 3.0),
+            (world.silence, B, 9.5),
+            (world.start, B, 2.5),
+            (world.forget, B, 2.0),
+            (world.start, B, 2.0),
+        )
+        for step, name, seconds in steps:
+            step(name)
+            # One that the store has killed comes back a moment later.
+            for _ in range(round(seconds * 10)):
+                world.advance(0.1)
+                if world.process is None:
+                    world.advance(0.5)
+                    world.up()
+
+    def settle(self, world: World) -> None:
+        """Give everything the time to be found out, in a life that nothing ends."""
+        world.restart(1.0)
+        world.advance(12)
+
+    def writes(self) -> int:
+        """Count what the store does in the story."""
+        world = World(PERIODS, **TIMES)
+        world.up()
+        self.story(world)
+        self.settle(world)
+        self.assertEqual(Verdict(world).faults(), [])
+        return len(world.disk.writes)
+
+    def test_every_point(self):
+        """Wherever the story is cut, HSM ends up with the truth, and A was never doubted."""
+        for ending in ("beats", "silent"):
+            for crash_after in (False, True):
+                for number in range(self.writes()):
+                    world = World(PERIODS, **TIMES)
+                    process = world.up()
+                    process.store.crash_in = number
+                    process.store.crash_after = crash_after
+                    self.story(world)
+                    if ending == "silent":
+                        world.silence(B)
+                    self.settle(world)
+                    where = (ending, crash_after, number)
+                    self.assertEqual(Verdict(world).faults(), [], where)
+                    self.assertEqual(set(world.kinds(A)), {STARTED}, where)
+
+
+name = st.sampled_from([B, C, D])
+moment = st.sampled_from([0.1, 0.3, 0.7, 1.0, 2.0, 3.1, 4.5, 7.0, 9.0])
+step = st.one_of(
+    st.tuples(st.just("silence"), name, moment),
+    st.tuples(st.just("start"), name, moment),
+    st.tuples(st.just("forget"), name, moment),
+    st.tuples(st.just("kill"), moment, moment),
+    st.tuples(st.just("crash"), st.tuples(st.integers(0, 6), st.booleans()), moment),
+    st.tuples(st.just("store"), st.booleans(), moment),
+    st.tuples(st.just("hsm"), st.booleans(), moment),
+    st.tuples(st.just("wait"), st.none(), moment),
+)
+
+
+class StoryTests(SynchronousTestCase):
+    """Any story: nodes come and go, hbtd is killed, the store fails, HSM is away."""
+
+    def play(self, world: World, what: str, argument: Any) -> None:
+        """Let one thing happen."""
+        if what in ("silence", "start", "forget"):
+            getattr(world, what)(argument)
+        elif what == "kill":
+            world.restart(argument)
+        elif what == "crash":
+            assert world.process is not None
+            world.process.store.crash_in, world.process.store.crash_after = argument
+        elif what == "store":
+            world.disk.failing = argument
+        elif what == "hsm":
+            world.hsm.behaviour.ready = argument
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.lists(step, max_size=25))
+    def test_any_story(self, story):
+        """In the end HSM knows the truth, and who never fell silent was never doubted."""
+        world = World(PERIODS, **TIMES)
+        world.up()
+        world.start(A, B)
+        for what, argument, seconds in story:
+            self.play(world, what, argument)
+            for _ in range(round(seconds * 10)):
+                world.advance(0.1)
+                if world.process is None:
+                    world.advance(0.7)
+                    world.up()
+        world.disk.failing = False
+        world.hsm.behaviour.ready = True
+        world.advance(2)
+        world.restart(1.0)
+        world.advance(6 + 3 + 1 + 6)
+        # That HSM has heard of something could not be noted while the store failed.
+        self.flushLoggedErrors(StoreUnusable)
+        self.assertEqual(Verdict(world).faults(), [], story)

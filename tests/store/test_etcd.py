@@ -1,0 +1,255 @@
+"""The store on etcd does what every store must do, and what replicas need of it."""
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
+
+from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.messages import Compare, Operation, Put, TxnResult
+from hbtd.store.etcd import EtcdStore
+from hbtd.store.etcd_format import FORGET, JUDGEMENT, LOCK, PRESENCE, REQUEST
+from hbtd.store.etcd_format import STARTED as STARTED_REQUEST
+from hbtd.store.interface import NotLeading, StoreUnusable
+from tests.support.etcd_running import EtcdTestCase
+from tests.support.hsm_memory import lines
+from tests.support.store_contract import (
+    DIED,
+    RESTARTED,
+    STARTED,
+    WARNED,
+    StoreContract,
+    judgement,
+    record,
+)
+from tests.support.store_records_contract import RecordsContract
+
+WALL = 1_790_000_000.0
+
+
+class LeadersStore(EtcdStore):
+    """A store that leads from when it is open."""
+
+    def __init__(self, client: EtcdClient) -> None:
+        super().__init__(client, lambda: WALL)
+        self.lead(LOCK)
+
+
+class EtcdStoreTests(StoreContract, RecordsContract, EtcdTestCase):
+    """The contract, for the store of several replicas, in the hands of the one that leads."""
+
+    grain = 1.0
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        """Have somebody hold the lock."""
+        await super().setUp()
+        await self.client.put(LOCK, b"")
+
+    def make_store(self) -> EtcdStore:
+        """Make a store on the one etcd."""
+        return LeadersStore(self.client)
+
+
+class Counted(EtcdClient):
+    """A client that notes what transactions are made of."""
+
+    def __init__(self, client: EtcdClient) -> None:
+        self.__dict__.update(client.__dict__)
+        self.txns: list[list[Operation]] = []
+
+    def txn(
+        self, compares: Sequence[Compare], operations: Sequence[Operation]
+    ) -> "Deferred[TxnResult]":
+        """Do it, and note it."""
+        self.txns.append(list(operations))
+        return super().txn(compares, operations)
+
+
+class Interrupted(EtcdClient):
+    """A client on which somebody else asks for a start as soon as a goodbye is written."""
+
+    def __init__(self, client: EtcdClient) -> None:
+        self.__dict__.update(client.__dict__)
+
+    def txn(
+        self, compares: Sequence[Compare], operations: Sequence[Operation]
+    ) -> "Deferred[TxnResult]":
+        """Do it, and what comes behind it."""
+        return Deferred.fromCoroutine(self._txn(compares, operations))
+
+    async def _txn(self, compares: Sequence[Compare], operations: Sequence[Operation]) -> TxnResult:
+        result = await super().txn(compares, operations)
+        if Put(REQUEST + b"x1", FORGET) in operations:
+            await self.put(REQUEST + b"x1", STARTED_REQUEST)
+        return result
+
+
+class SharingTests(EtcdTestCase):
+    """What replicas need of their store beyond what every store does."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        """Have a leader's store and another one."""
+        await super().setUp()
+        await self.client.put(LOCK + b"/1", b"")
+        self.counted = Counted(self.client)
+        self.leader = EtcdStore(self.counted, lambda: WALL)
+        self.leader.lead(LOCK + b"/1")
+        self.follower = EtcdStore(self.counted, lambda: WALL)
+        for store in (self.leader, self.follower):
+            await store.open()
+
+    async def others(self) -> dict[bytes, bytes]:
+        """Give what there is under `hbtd/` and of records."""
+        page = await self.client.range(b"hbtd/", b"xz")
+        return {item.key: item.value for item in page.items if not item.key.startswith(LOCK)}
+
+    async def test_commit_of_a_follower(self):
+        """Who does not lead keeps records, asks for those who started, and judges nobody."""
+        judgements = [
+            judgement("x1", STARTED),
+            judgement("x2", RESTARTED),
+            judgement("x3", STARTED),
+            judgement("x4", WARNED),
+        ]
+        records = [record("x1"), record("x2"), record("x5")]
+        self.assertIs(await self.follower.commit(judgements, records), False)
+        self.assertEqual(sorted(await self.others()), [REQUEST + b"x1", b"x1", b"x2", b"x5"])
+        self.assertEqual((await self.others())[REQUEST + b"x1"], b"started")
+        self.assertEqual(await self.follower.standing(), [])
+        together = [len(each) for each in self.counted.txns]
+        self.assertEqual(together, [4])
+
+    async def test_commit_of_the_leader(self):
+        """Who leads judges, and says so."""
+        self.assertIs(await self.leader.commit([judgement("x1", DIED)]), True)
+        self.assertEqual(list(await self.others()), [JUDGEMENT + b"x1"])
+        self.assertEqual(self.leader.dead(), ["x1"])
+
+    async def test_fenced(self):
+        """Without the key of the lock nothing that only the leader may do is done."""
+        await self.leader.commit([judgement("x1", WARNED)], [record("x1", warned=True)])
+        before = await self.others()
+        await self.client.delete(LOCK + b"/1")
+        store = self.leader
+        for attempt in (
+            lambda: store.commit([judgement("x1", DIED)]),
+            lambda: store.commit([judgement("x2", STARTED)], [record("x2")]),
+            lambda: store.delivered([judgement("x1", WARNED)]),
+            lambda: store.forget("x1"),
+        ):
+            with self.assertRaises(NotLeading):
+                await attempt()
+        self.assertEqual(await self.others(), before)
+        self.assertEqual(await store.standing(), [judgement("x1", WARNED)])
+        self.assertTrue(store.usable())
+
+    async def test_overtaken_by_another_leader(self):
+        """A warning that we did not get to commit leaves no trace, in the record neither."""
+        busy: Deferred[None] = Deferred()
+
+        async def work() -> None:
+            await busy
+
+        other = Deferred.fromCoroutine(self.leader.quietly(work))
+        warning = [judgement("x1", WARNED)], [record("x1")._replace(warned=True), record("x2")]
+        committing = self.leader.commit(*warning)
+        self.leader.follow()
+        busy.callback(None)
+        await other
+        self.assertIs(await committing, False)
+        self.assertEqual(list(await self.others()), [b"x2"])
+
+    async def test_forgotten_and_back(self):
+        """What another asks for while a goodbye is carried out is not taken away with it."""
+        leader = EtcdStore(Interrupted(self.client), lambda: WALL)
+        leader.lead(LOCK + b"/1")
+        await leader.open()
+        await leader.forget("x1")
+        self.assertEqual(await self.others(), {REQUEST + b"x1": b"started"})
+
+    async def test_delivered_by_a_follower(self):
+        """Who does not lead, any more, notes no delivery."""
+        await self.leader.commit([judgement("x1", STARTED)], [record("x1")])
+        self.leader.follow()
+        with self.assertRaises(NotLeading):
+            await self.leader.delivered([judgement("x1", STARTED)])
+
+    async def test_forget_of_a_follower(self):
+        """Who does not lead drops the record, and asks the leader for the rest."""
+        await self.leader.commit([judgement("x1", WARNED)], [record("x1", warned=True)])
+        await self.follower.forget("x1")
+        self.assertEqual(list(await self.others()), [JUDGEMENT + b"x1", REQUEST + b"x1"])
+        await self.leader.forget("x1")
+        self.assertEqual(await self.others(), {})
+        self.assertEqual(await self.leader.standing(), [])
+
+    async def test_answered(self):
+        """Requests that are as they were are taken away; one that was made since then stays."""
+        await self.follower.commit(
+            [judgement(f"x{i}", STARTED) for i in range(300)], [record(f"x{i}") for i in range(300)]
+        )
+        await self.leader.open()
+        self.assertEqual(len(self.leader.requests), 300)
+        await self.follower.forget("x7")
+        await self.leader.answered([f"x{i}" for i in range(300)] + ["x999"])
+        left = [key for key in await self.others() if key.startswith(REQUEST)]
+        self.assertEqual(left, [REQUEST + b"x7"])
+        self.assertEqual(self.leader.requests.keys() - {"x7"}, set())
+
+    async def test_touch(self):
+        """Touching writes the mark alone; its revision is the newest."""
+        self.follower.mark = Put(PRESENCE + b"5", b"me")
+        revision = await self.follower.touch()
+        found = await self.client.get(PRESENCE + b"5")
+        assert found is not None
+        self.assertEqual((found.value, found.mod_revision), (b"me", revision))
+
+    async def test_mark(self):
+        """The mark comes first in every transaction, none of which is larger than etcd allows."""
+        for store in (self.leader, self.follower):
+            store.mark = Put(PRESENCE + b"5", b"me")
+            names = [f"x{i}" for i in range(500)]
+            self.counted.txns.clear()
+            await store.checkpoint([record(name) for name in names])
+            await store.commit(
+                [judgement(name, STARTED) for name in names], [record(name) for name in names]
+            )
+            await store.forget("x3")
+            self.assertGreater(len(self.counted.txns), 11)
+            for operations in self.counted.txns:
+                self.assertEqual(operations[0], store.mark)
+                self.assertLessEqual(len(operations), 128)
+
+    async def test_large_records(self):
+        """Transactions are bounded in bytes, too."""
+        records = [record(f"x{i}", status="\u20ac" * 5000) for i in range(250)]
+        await self.leader.checkpoint(records)
+        self.assertEqual(len(await self.leader.records()), 250)
+        sizes = [
+            sum(len(each.value) for each in operations if isinstance(each, Put))
+            for operations in self.counted.txns
+        ]
+        self.assertLessEqual(max(sizes), 512 * 1024)
+        self.assertEqual(self.leader.transactions, len(sizes))
+        self.assertGreaterEqual(self.leader.bytes_written, sum(sizes))
+
+    async def test_skipped(self):
+        """What can't be used is skipped and counted, and complained of once for each key."""
+        for key in (b"x1", b"x2", JUDGEMENT + b"x1"):
+            await self.client.put(key, b"nonsense")
+        await self.client.put(b"x3", b"{}")
+        with capturedLogs() as events:
+            for _ in range(2):
+                self.assertEqual([each.component for each in await self.leader.records()], ["x3"])
+            await self.leader.open()
+        self.assertEqual(self.leader.skipped_count, 5)
+        self.assertEqual(len(lines(events, "warn")), 3)
+        self.assertEqual(await self.leader.standing(), [])
+
+    async def test_closed(self):
+        """After it has been closed nothing is done any more."""
+        await self.leader.close()
+        with self.assertRaises(StoreUnusable):
+            await self.leader.checkpoint([record("x1")])
+        self.assertFalse(self.leader.usable())
+        self.assertEqual(await self.others(), {})

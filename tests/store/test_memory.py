@@ -1,0 +1,18 @@
+"""The store `mem:` does what every store must do."""
+
+from twisted.trial.unittest import TestCase
+
+from hbtd.store.memory import MemoryStore
+from tests.support.store_contract import StoreContract
+from tests.support.store_records_contract import RecordsContract
+
+
+class MemoryStoreTests(StoreContract, RecordsContract, TestCase):
+    """The contract, for the store that lives as long as the process."""
+
+    def setUp(self):
+        self.store = MemoryStore()
+
+    def make_store(self) -> MemoryStore:
+        """Give the one store that holds this test's data."""
+        return self.store

@@ -1,0 +1,444 @@
+"""The store `sqlite:`: all that every store must do, and what becomes of its file."""
+
+import random
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from hbtd.store.interface import StoreUnusable
+from hbtd.store.sqlite import SqliteStore, StoreDamaged
+from tests.support.processes import CHECKOUT
+from tests.support.running import reactor
+from tests.support.store_contract import (
+    DIED,
+    WARNED,
+    StoreContract,
+    StoreFixture,
+    judgement,
+    record,
+)
+from tests.support.store_records_contract import RecordsContract
+from tests.support.tmpfs import fill, small_filesystem
+
+WELL = "Initialization key present: HBTD_OK"
+
+OPENS = """
+import sys
+from twisted.internet import reactor
+from hbtd.store.sqlite import SqliteStore
+def opened(_):
+    print("opened")
+def refused(failure):
+    print(failure.type.__name__, failure.getErrorMessage())
+def begin():
+    store.open().addCallbacks(opened, refused).addBoth(lambda _: store.close()).addBoth(
+        lambda _: reactor.stop())
+store = SqliteStore(sys.argv[1], reactor, reactor.seconds)
+reactor.callWhenRunning(begin)
+reactor.run()
+"""
+
+WRITES = """
+import os, signal, sys
+from twisted.internet import reactor
+from hbtd.store.sqlite import SqliteStore
+from tests.support.store_contract import DIED, judgement, record
+async def begin():
+    await store.open()
+    await store.commit([judgement("x1", DIED)], [record(f"x{i}", 7.0) for i in range(2, 400)])
+    os.kill(os.getpid(), signal.SIGKILL)
+store = SqliteStore(sys.argv[1], reactor, reactor.seconds)
+reactor.callWhenRunning(lambda: __import__("twisted").internet.defer.ensureDeferred(begin()))
+reactor.run()
+"""
+
+
+class SqliteFixture(StoreFixture):
+    """Makes stores on one file, on an observed clock that the test moves."""
+
+    def setUp(self) -> None:
+        """Have no file yet."""
+        self.path = Path(self.mktemp()).resolve()
+        self.now = 0.0
+
+    def make_store(self, path: Path | None = None) -> SqliteStore:
+        """Make a store on this test's file, or on another."""
+        return SqliteStore(str(path or self.path), reactor, lambda: self.now)
+
+    async def written(self, count: int = 2000) -> list[Any]:
+        """Leave a file in good order; gives its records."""
+        store = self.make_store()
+        await store.open()
+        records = [record(f"x{i}", i / 100, f"t{i}") for i in range(count)]
+        await store.commit([judgement(f"x{i}", DIED) for i in range(count, 2 * count)], records)
+        await store.close()
+        return records
+
+    async def elsewhere(self, script: str) -> str:
+        """Run a script on the file in another process; gives what it said."""
+        done = await deferToThread(
+            subprocess.run,
+            [sys.executable, "-c", script, str(self.path)],
+            capture_output=True,
+            text=True,
+            cwd=CHECKOUT,
+            timeout=60,
+        )
+        return done.stdout + done.stderr
+
+    async def damaged(self, store: SqliteStore) -> StoreDamaged:
+        """Open a store in vain; gives why."""
+        opened: Deferred[Any] = store.open()
+        error: StoreDamaged = await self.assertFailure(opened, StoreDamaged)
+        return error
+
+    async def assertRefused(self, *words: str, path: Path | None = None) -> None:
+        """Check that a file can't be opened, why, and that it is left as it is."""
+        path = path or self.path
+        before = _contents(path)
+        store = self.make_store(path)
+        error = await self.damaged(store)
+        for word in (str(path), *words):
+            self.assertIn(word, str(error))
+        self.assertNotIn("\n", str(error))
+        self.assertFalse(store.usable())
+        self.assertEqual(store.health(), str(error))
+        await store.close()
+        self.assertFalse(store.usable())
+        self.assertEqual(_contents(path), before)
+
+
+class SqliteStoreTests(StoreContract, RecordsContract, SqliteFixture, TestCase):
+    """The contract, for the store in a file."""
+
+
+class FileTests(SqliteFixture, TestCase):
+    """What the file is like, and when it is safe."""
+
+    async def test_settings(self) -> None:
+        """The file says whose it is and of which version; writes count when they are on disk."""
+        store = await self.opened()
+        await store.checkpoint([record("x1")])
+        pragmas = {
+            "application_id": 0x68627464,
+            "user_version": 1,
+            "journal_mode": "wal",
+            "synchronous": 2,
+            "locking_mode": "exclusive",
+        }
+        for pragma, expected in pragmas.items():
+            rows = await store._run(_asking(pragma))
+            self.assertEqual(rows, [(expected,)], pragma)
+
+    async def test_empty_file(self) -> None:
+        """A file that is there and empty is taken into use."""
+        self.path.touch()
+        store = await self.opened()
+        await store.checkpoint([record("x1")])
+        await self.assertRecords(store, [record("x1")])
+
+    async def test_close(self) -> None:
+        """Closing waits for all that was asked for before."""
+        store = self.make_store()
+        await store.open()
+        asked: list[Deferred[Any]] = [store.checkpoint([record(f"x{i}")]) for i in range(50)]
+        asked.append(store.commit([judgement("x0", DIED)]))
+        await store.close()
+        self.assertTrue(all(each.called for each in asked))
+        await gatherResults(asked)
+        again = await self.opened()
+        await self.assertRecords(again, [record(f"x{i}") for i in range(1, 50)])
+        await self.assertKept(again, [judgement("x0", DIED)], [judgement("x0", DIED)])
+
+    async def test_closed(self) -> None:
+        """A store that is closed or was never open does nothing and says so."""
+        closed = self.make_store()
+        await closed.open()
+        await closed.close()
+        await closed.close()
+        for store in (closed, self.make_store()):
+            calls: list[Deferred[Any]] = [
+                store.checkpoint([record("x1")]),
+                store.commit([judgement("x1")]),
+                store.forget("x1"),
+                store.records(),
+                store.standing(),
+            ]
+            for call in calls:
+                await self.assertFailure(call, StoreUnusable)
+            self.assertFalse(store.usable())
+        self.assertEqual(list(await (await self.opened()).standing()), [])
+
+    async def test_opened_again(self) -> None:
+        """A store that was closed can be opened again."""
+        store = self.make_store()
+        for age in (1.0, 2.0):
+            await store.open()
+            await store.checkpoint([record("x1", age)])
+            await self.assertRecords(store, [record("x1", age)])
+            self.assertEqual(store.health(), WELL)
+            await store.close()
+
+    async def test_killed(self) -> None:
+        """What was committed is there after the process was killed."""
+        said = await self.elsewhere(WRITES)
+        self.assertEqual(said, "")
+        store = await self.opened()
+        await self.assertKept(store, [judgement("x1", DIED)], [judgement("x1", DIED)])
+        await self.assertRecords(store, [record(f"x{i}", 7.0) for i in range(2, 400)])
+
+
+class ClockTests(SqliteFixture, TestCase):
+    """How old records are."""
+
+    async def test_observed(self) -> None:
+        """A record ages by observed time, as of the last thing that was written."""
+        store = await self.opened()
+        self.now = 1000.0
+        await store.checkpoint([record("x1", 5.0)])
+        self.now += 3
+        await self.assertRecords(store, [record("x1", 5.0)])
+        await store.checkpoint([])
+        await self.assertRecords(store, [record("x1", 8.0)])
+        self.now += 4
+        await store.commit([judgement("x9")], [record("x2", 1.0)])
+        await self.assertRecords(store, [record("x1", 12.0), record("x2", 1.0)])
+
+    async def test_between_processes(self) -> None:
+        """Nobody ages while no process runs, wherever the next one's clock begins."""
+        age = 5.0
+        for begins in (0.0, 1e6, -40.0, 3.0):
+            store = self.make_store()
+            self.now = begins
+            await store.open()
+            if begins == 0.0:
+                await store.checkpoint([record("x1", age)])
+            await self.assertRecords(store, [record("x1", age)])
+            self.now += 2
+            await store.checkpoint([])
+            age += 2
+            await self.assertRecords(store, [record("x1", age)])
+            self.now += 100  # not written any more
+            await store.close()
+
+
+class SharedTests(SqliteFixture, TestCase):
+    """Two can't have one file."""
+
+    async def goes_on(self, store: SqliteStore) -> None:
+        """See that a store is unharmed."""
+        await store.commit([judgement("x2", WARNED)], [record("x2")])
+        await self.assertRecords(store, [record("x1"), record("x2")])
+        self.assertTrue(store.usable())
+
+    async def test_same_process(self) -> None:
+        """A file in use is refused to another store, and the one that has it goes on."""
+        first = await self.opened()
+        await first.checkpoint([record("x1")])
+        for _ in range(2):
+            second = self.make_store()
+            error = await self.damaged(second)
+            self.assertEqual(str(error), f"{self.path} is in use by another hbtd")
+            await second.close()
+            await self.goes_on(first)
+
+    async def test_other_process(self) -> None:
+        """The same in another process; when the first one has closed it, it is free."""
+        first = await self.opened()
+        await first.checkpoint([record("x1")])
+        said = await self.elsewhere(OPENS)
+        self.assertEqual(said, f"StoreDamaged {self.path} is in use by another hbtd\n")
+        await self.goes_on(first)
+        await first.close()
+        self.assertEqual(await self.elsewhere(OPENS), "opened\n")
+
+    async def test_from_the_first_moment(self) -> None:
+        """A file is in use even before anything was written to it."""
+        await self.opened()
+        self.assertIn("in use by another hbtd", await self.elsewhere(OPENS))
+
+    async def test_at_once(self) -> None:
+        """Of several that open a new file at once, one at most has it, and it is sound."""
+        said = await gatherResults(
+            [Deferred.fromCoroutine(self.elsewhere(OPENS)) for _ in range(4)]
+        )
+        for each in said:
+            self.assertIn(
+                each, ("opened\n", f"StoreDamaged {self.path} is in use by another hbtd\n")
+            )
+        await self.opened()
+
+
+class RefusedTests(SqliteFixture, TestCase):
+    """What can't be used is refused for a reason, and left as it is."""
+
+    def change(self, statement: str) -> None:
+        """Do something to the file behind hbtd's back."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.execute(statement)
+            connection.commit()
+
+    async def test_other_program(self) -> None:
+        """Another program's database."""
+        self.change("CREATE TABLE recipe (name TEXT)")
+        await self.assertRefused("some other program")
+
+    async def test_newer_version(self) -> None:
+        """A file that a newer hbtd has written."""
+        await self.written(10)
+        self.change("PRAGMA user_version = 2")
+        await self.assertRefused("newer hbtd", "version 2")
+
+    async def test_newer_version_killed(self) -> None:
+        """The same when the newer hbtd was killed and has left a log beside its file."""
+        await self.elsewhere(WRITES)
+        newer = "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]);"
+        newer += "c.execute('PRAGMA user_version = 2'); c.commit(); os.kill(os.getpid(), 9)"
+        await self.elsewhere(newer)
+        self.assertTrue(Path(f"{self.path}-wal").stat().st_size)
+        await self.assertRefused("newer hbtd", "version 2")
+
+    async def test_garbage(self) -> None:
+        """Something else altogether."""
+        for contents in (b"no database", random.Random(1).randbytes(50_000), bytes(8192)):
+            self.path.write_bytes(contents)
+            await self.assertRefused("not a database")
+
+    async def test_truncated(self) -> None:
+        """A file that is cut off, wherever."""
+        await self.written()
+        whole = self.path.read_bytes()
+        for size in (50, 100, 512, 4096, 5000, 8192, len(whole) // 2, len(whole) - 4096):
+            self.path.write_bytes(whole[:size])
+            await self.assertRefused()
+
+    async def test_damaged_page(self) -> None:
+        """A file with a page that is overwritten, whichever and with whatever."""
+        await self.written()
+        whole = self.path.read_bytes()
+        garbage = random.Random(2).randbytes(4096)
+        for page in range(0, len(whole), 4096):
+            for damage in (garbage, bytes(4096), b"\xff" * 4096):
+                self.path.write_bytes(whole[:page] + damage + whole[page + 4096 :])
+                await self.assertRefused()
+
+    async def test_damaged_bytes(self) -> None:
+        """A few bytes gone wrong: refused, or everything can be read; never an error later."""
+        await self.written()
+        whole = self.path.read_bytes()
+        rng = random.Random(3)
+        refused = 0
+        for _ in range(150):
+            damaged = bytearray(whole)
+            place = rng.randrange(100, len(damaged) - 8)
+            damaged[place : place + 4] = rng.randbytes(4)
+            self.path.write_bytes(damaged)
+            store = self.make_store()
+            try:
+                await store.open()
+                await store.records()
+                await store.standing()
+                await store.checkpoint([record("x1")])
+                await store.close()
+            except StoreDamaged:
+                refused += 1
+                await store.close()
+                self.assertEqual(self.path.read_bytes(), damaged)
+        self.assertGreater(refused, 20)
+
+    async def test_damaged_and_killed(self) -> None:
+        """A damaged file is left alone, with the log beside it, when its writer was killed."""
+        await self.written()
+        await self.elsewhere(WRITES)
+        self.assertTrue(Path(f"{self.path}-wal").stat().st_size)
+        damaged = bytearray(self.path.read_bytes())
+        damaged[3 * 4096 : 20 * 4096] = bytes(17 * 4096)
+        self.path.write_bytes(damaged)
+        await self.assertRefused()
+
+    async def test_no_file(self) -> None:
+        """A directory, a path below a file, and one in no directory."""
+        self.path.mkdir()
+        await self.assertRefused("unable to open")
+        await self.assertRefused("unable to open", path=self.path / "none" / "hbtd.db")
+        file = self.path / "file"
+        file.write_bytes(b"text")
+        await self.assertRefused("unable to open", path=file / "hbtd.db")
+        self.assertEqual(list(self.path.iterdir()), [file])
+
+    async def test_read_only(self) -> None:
+        """A file that may only be read, and a directory where none can be made."""
+        where = small_filesystem(self, 1000)
+        self.path = where / "hbtd.db"
+        await self.written(10)
+        subprocess.run(["mount", "-o", "remount,ro", str(where)], check=True)
+        await self.assertRefused()
+        await self.assertRefused("unable to open", path=where / "other.db")
+
+    async def test_misleading_name(self) -> None:
+        """A damaged file is not taken for one that is in use because of its name."""
+        folder = Path(self.mktemp()).resolve() / "locked"
+        folder.mkdir(parents=True)
+        self.path = folder / "locked.db"
+        self.path.write_bytes(b"no database")
+        await self.assertRefused("not a database")
+
+
+class TroubleTests(SqliteFixture, TestCase):
+    """Writes that fail."""
+
+    async def test_disk_full(self) -> None:
+        """Without room a write fails as a whole, the store says why, and works again with room."""
+        where = small_filesystem(self, 400)
+        self.path = where / "hbtd.db"
+        store = await self.opened()
+        await store.commit([judgement("x1", WARNED)], [record("x1", warned=True)])
+        filler = fill(where)
+        many = [record(f"x{i}", 1.0, "t" * 100) for i in range(2, 400)]
+        for _ in range(3):
+            error = await self.assertFailure(
+                store.commit([judgement("x2", DIED), judgement("x1", DIED)], many), StoreUnusable
+            )
+            self.assertIn(str(self.path), str(error))
+            self.assertRegex(str(error), "full|I/O")
+            self.assertFalse(store.usable())
+            self.assertEqual(store.health(), str(error))
+        await self.assertKept(store, [judgement("x1", WARNED)], [judgement("x1", WARNED)])
+        await self.assertRecords(store, [record("x1", warned=True)])
+        filler.unlink()
+        await store.commit([judgement("x2", DIED)], many[1:])
+        self.assertTrue(store.usable())
+        self.assertEqual(store.health(), WELL)
+        await store.close()
+        again = await self.opened()
+        both = [judgement("x1", WARNED), judgement("x2", DIED)]
+        await self.assertKept(again, both, both)
+        await self.assertRecords(again, [record("x1", warned=True), *many[1:]])
+
+    async def test_no_room_to_begin(self) -> None:
+        """Without room for a new file, opening is refused for that reason."""
+        where = small_filesystem(self, 40)
+        fill(where)
+        store = self.make_store(where / "hbtd.db")
+        error = await self.damaged(store)
+        self.assertRegex(str(error), "full|I/O")
+        await store.close()
+
+
+def _asking(pragma: str) -> Callable[[Any], list[Any]]:
+    return lambda cursor: list(cursor.execute(f"PRAGMA {pragma}").fetchall())
+
+
+def _contents(path: Path) -> dict[str, str]:
+    """Give what is in a file and its log, as digests."""
+    files = [path, Path(f"{path}-wal"), Path(f"{path}-journal")]
+    return {each.name: sha256(each.read_bytes()).hexdigest() for each in files if each.is_file()}

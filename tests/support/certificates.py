@@ -1,0 +1,56 @@
+"""Certificates made on the fly."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from hbtd.net.tls import Identity
+
+
+def make_identity(
+    name: str,
+    issuer: Identity | None = None,
+    days: float = 1.0,
+    *,
+    begins: float = -2.0,
+    dns: Sequence[str] | None = None,
+    uris: Sequence[str] = (),
+) -> Identity:
+    """Make a certificate for a DNS name, self-signed or issued by another, good from now on.
+
+    One that is good for less than no days has expired, one that begins in more is not good yet.
+    The name is the common name, and the only DNS name unless others are given.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(timezone.utc)
+    names: list[x509.GeneralName] = [x509.DNSName(each) for each in (dns or [name])]
+    names += [x509.UniformResourceIdentifier(each) for each in uris]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.chain[0].subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + timedelta(days=begins))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .sign(issuer.key if issuer else key, hashes.SHA256())
+    )
+    return Identity([certificate, *(issuer.chain if issuer else [])], key)
+
+
+def write_identity(identity: Identity, folder: Path) -> tuple[Path, Path]:
+    """Write a certificate chain and its key as PEM files; gives their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    cert.write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in identity.chain))
+    key.write_bytes(identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return cert, key

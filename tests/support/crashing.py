@@ -1,0 +1,360 @@
+"""A world in memory in which hbtd crashes and is started again, beside nodes and an HSM.
+
+What is stored survives, nothing else does. A crash can be had at any moment, and before or after
+any single thing that the store does.
+"""
+
+from collections.abc import Callable, Container, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, cast
+
+from treq.client import HTTPClient
+from treq.testing import StubTreq
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from hbtd.config.params import LiveParams, Params
+from hbtd.hsm.client import HSMClient
+from hbtd.hsm.notifier import Notifier
+from hbtd.monitor import Monitor
+from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.store.interface import StoreUnusable
+from hbtd.store.memory import MemoryStore
+from hbtd.telemetry.publisher import Publisher
+from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.records import Record
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Judgement, Transition
+from tests.support.hsm_memory import KINDS, URL
+
+_STEP = 0.1
+
+
+class Told(NamedTuple):
+    """What HSM was told of a component, and when."""
+
+    at: float
+    what: Transition
+
+
+class Disk:
+    """What survives a crash, and how late it is by its own clock."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self.standing: dict[str, Judgement] = {}
+        self.undelivered: dict[str, Judgement] = {}
+        self.stored_at: dict[str, float] = {}
+        self.now = 0.0
+        self.failing = False
+        """Whether nothing can be written."""
+        self.writes: list[tuple[float, str, list[str]]] = []
+        """When what was written, of which components."""
+
+    def unpaired(self, left: Container[str]) -> str | None:
+        """Find a judgement without its record, or a record without its judgement, if there is.
+
+        Of those that have `left` a start may still be told.
+        """
+        for name, judgement in self.standing.items():
+            record = self.records.get(name)
+            if judgement.transition is Transition.DIED:
+                if record is not None:
+                    return f"{name} is dead and has {record}"
+            elif record is None:
+                if name in left and not judgement.transition.alarming:
+                    continue
+                return f"{name} has {judgement.transition.name} and no record"
+            elif record.warned is not (judgement.transition is Transition.WARNED):
+                return f"{name} has {judgement.transition.name} and {record}"
+        for name, record in self.records.items():
+            if record.warned and name not in self.standing:
+                return f"{name} has {record} and no judgement"
+        return None
+
+
+class DiskStore(MemoryStore):
+    """A store on a disk, in a process that may be killed by it."""
+
+    durable = True
+
+    def __init__(self, disk: Disk, clock: Clock, observed: Callable[[], float]) -> None:
+        super().__init__()
+        self._disk = disk
+        self._clock = clock
+        self._observed = observed
+        self._began = disk.now - observed()
+        self._records = disk.records
+        self._standing = disk.standing
+        self._undelivered = disk.undelivered
+        self.trouble = False
+        self._writing = False
+        self.crashed = False
+        self.crash_in: int | None = None
+        """In how many writes from now the process is killed."""
+        self.crash_on = ""
+        """Which writes count, if not all."""
+        self.crash_after = False
+        """Whether that is when the write is done, or before."""
+        self.hangs_on: str | None = None
+        """Which writes take forever; empty means all."""
+
+    def _do(
+        self, what: str, names: Sequence[str], write: Callable[[], Deferred[Any]]
+    ) -> Deferred[Any]:
+        if self._writing:  # part of another write
+            return write()
+        if self.crash_in is not None and what.startswith(self.crash_on):
+            self.crash_in -= 1
+        now = self.crash_in is not None and self.crash_in < 0
+        if now and not self.crash_after:
+            self.crashed = True
+        hangs = self.hangs_on is not None and what.startswith(self.hangs_on)
+        if self.crashed or hangs:
+            return Deferred()
+        self.trouble = self._disk.failing
+        if self._disk.failing:
+            return fail(StoreUnusable("disk full"))
+        before = set(self._records.items())
+        self._disk.now = self._began + self._observed()
+        self._writing = True
+        write()
+        self._writing = False
+        for name, record in self._records.items():
+            if (name, record) not in before or name in names:
+                self._disk.stored_at[name] = self._disk.now
+        self._disk.writes.append((self._clock.seconds(), what, sorted(names)))
+        self.crashed = now
+        return Deferred() if now else succeed(None)
+
+    def commit(
+        self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
+    ) -> Deferred[bool]:
+        """Commit, or don't."""
+        names = [each.component for each in judgements]
+        done = self._do("commit", names, lambda: super(DiskStore, self).commit(judgements, records))
+        return done.addCallback(lambda _: True)
+
+    def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
+        """Keep records, or don't."""
+        names = [each.component for each in records]
+        return self._do("checkpoint", names, lambda: super(DiskStore, self).checkpoint(records))
+
+    def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
+        """Note it, or don't."""
+        names = [each.component for each in judgements]
+        return self._do("delivered", names, lambda: super(DiskStore, self).delivered(judgements))
+
+    def forget(self, xname: str) -> Deferred[None]:
+        """Forget, or don't."""
+        return self._do("forget", [xname], lambda: super(DiskStore, self).forget(xname))
+
+    def clear_records(self) -> Deferred[None]:
+        """Drop all records, or don't."""
+        return self._do("clear", [], lambda: super(DiskStore, self).clear_records())
+
+    def records(self) -> Deferred[list[Record]]:
+        """Give records, as old as they are."""
+        now, stored_at = self._disk.now, self._disk.stored_at
+        return succeed(
+            [
+                record._replace(age=record.age + now - stored_at[name])
+                for name, record in self._records.items()
+            ]
+        )
+
+    def usable(self) -> bool:
+        """Whether it is open and the last write was done."""
+        return super().usable() and not self.trouble
+
+
+class Process:
+    """One life of hbtd."""
+
+    def __init__(self, disk: Disk, hsm: FakeHSM, params: Params) -> None:
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.params = LiveParams(params)
+        # StubTreq makes its methods up as it is made.
+        self._stub: Any = StubTreq(hsm.resource())
+        self._observed = ObservedClock(
+            self.clock.seconds, lambda: float(self.params.current.warntime)
+        )
+        self.store = DiskStore(disk, self.clock, self._observed.now)
+        self.tracker = Tracker(note_changes=True)
+        http = cast("HTTPClient", self)
+        self.notifier = Notifier(
+            self.clock,
+            HSMClient(http, self.clock, self.params, "hbtd"),
+            self.params,
+            self.store.delivered,
+            lambda: 0.125,
+        )
+        publisher = Publisher(self.clock, self.params, _no_kafka)
+        self.monitor = Monitor(
+            self.clock,
+            self._observed,
+            self.tracker,
+            self.store,
+            self.notifier,
+            publisher,
+            self.params,
+        )
+        self.store.open()
+        self.notifier.startService()
+        self.monitor.startService()
+
+    def request(self, *args: Any, **kwargs: Any) -> Any:
+        """Send a request, as treq does; the dead don't."""
+        return Deferred() if self.store.crashed else self._stub.request(*args, **kwargs)
+
+    def advance(self, seconds: float) -> None:
+        """Live on."""
+        self.clock.advance(seconds)
+        self.flush()
+
+    def flush(self) -> None:
+        """Let what was sent arrive."""
+        if not self.store.crashed:
+            self._stub.flush()
+
+
+class World:
+    """Nodes that beat, an hbtd that may be down, and an HSM that notes what it is told."""
+
+    def __init__(self, periods: dict[str, float], **params: Any) -> None:
+        """`periods` names the nodes and how often they beat; none does until it is told to."""
+        self.clock = Clock()
+        self.disk = Disk()
+        self.told: dict[str, list[Told]] = {name: [] for name in periods}
+        self.hsm = FakeHSM(self.clock, self._note)
+        self.params = {
+            "kv_url": "mem:",
+            "sm_url": URL,
+            "use_telemetry": False,
+            "warntime": 10,
+            "errtime": 30,
+            "interval": 5,
+            **params,
+        }
+        self.periods = periods
+        self.due: dict[str, float] = {}
+        """When the next beat is due of the nodes that beat."""
+        self.beats = 0
+        self.process: Process | None = None
+        self.unpaired: list[str] = []
+        self.lifelong = set(periods)
+        """The nodes that were never silenced."""
+        self.goodbyes: dict[str, float] = {}
+        """When those nodes said goodbye that did and have not come back."""
+
+    @property
+    def now(self) -> float:
+        """Seconds since the beginning."""
+        return self.clock.seconds()
+
+    def _note(self, update: Update) -> None:
+        for name in update.names:
+            self.told[name].append(Told(self.now, KINDS[update.message]))
+
+    def kinds(self, name: str) -> list[Transition]:
+        """Give what HSM was told of a node."""
+        return [each.what for each in self.told[name]]
+
+    def up(self, **params: Any) -> Process:
+        """Start hbtd."""
+        assert self.process is None
+        self.process = Process(self.disk, self.hsm, Params(**{**self.params, **params}))
+        return self.process
+
+    def down(self) -> None:
+        """Kill hbtd, if it runs."""
+        if self.process is not None:
+            self.process.store.crashed = True
+            self._crashed()
+
+    def _crashed(self) -> None:
+        """See who said goodbye in vain: hbtd was killed before it could write that down."""
+        self.process = None
+        for name in list(self.goodbyes):
+            judgement = self.disk.standing.get(name)
+            alarm = judgement is not None and judgement.transition.alarming
+            if name in self.disk.records or alarm:
+                del self.goodbyes[name]
+
+    def restart(self, seconds: float = 1.0, **params: Any) -> Process:
+        """Kill hbtd and start it again after a while."""
+        self.down()
+        self.advance(seconds)
+        return self.up(**params)
+
+    def start(self, *names: str) -> None:
+        """Let nodes beat, from now on."""
+        for name in names:
+            self.due.setdefault(name, self.now)
+            self.goodbyes.pop(name, None)
+
+    def silence(self, *names: str) -> None:
+        """Let nodes be silent."""
+        for name in names:
+            self.due.pop(name, None)
+            self.lifelong.discard(name)
+
+    def forget(self, name: str) -> None:
+        """Let a node say goodbye and be silent."""
+        self.silence(name)
+        if self.process is not None:
+            self.process.monitor.forget(name)
+            self.goodbyes[name] = self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time go by."""
+        end = self.now + seconds - 1e-6
+        while self.now < end:
+            for name, due in list(self.due.items()):
+                if due <= self.now + 1e-6:
+                    self.due[name] = due + self.periods[name]
+                    self.beats += 1
+                    if self.process is not None:
+                        self.process.monitor.beat(name, f"t{self.beats}", "OK")
+            step = min(_STEP, end + 1e-6 - self.now)
+            self.clock.advance(step)
+            if self.process is not None:
+                self.process.advance(step)
+                if self.process.store.crashed:
+                    self._crashed()
+            unpaired = self.disk.unpaired(self.goodbyes)
+            if unpaired is not None:
+                self.unpaired.append(unpaired)
+
+
+def _no_kafka(address: object) -> Any:
+    raise AssertionError("Kafka")
+
+
+class Verdict:
+    """What HSM should know at the end of a story, and what it must never have been told."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def faults(self) -> list[str]:
+        """Find what is wrong, node by node."""
+        world = self._world
+        found = list(world.unpaired[:1])
+        for name, told in world.told.items():
+            kinds = world.kinds(name)
+            if name in world.due and (not kinds or kinds[-1].alarming):
+                found.append(f"{name} beats, but HSM was told {told}")
+            silent = name not in world.due and name not in world.goodbyes
+            if silent and kinds and kinds[-1] is not Transition.DIED:
+                found.append(f"{name} is silent, but HSM was told {told}")
+            if name in world.lifelong and any(kind.alarming for kind in kinds):
+                found.append(f"{name} was never silent, but HSM was told {told}")
+            for one, other in pairwise(kinds):
+                if one is Transition.DIED and other in (Transition.WARNED, Transition.RESTARTED):
+                    found.append(f"{name}: {other.name} after its death: {told}")
+            left = world.goodbyes.get(name, float("inf"))
+            if any(each.what.alarming and each.at > left + 0.5 for each in told):
+                found.append(f"{name} said goodbye at {left}, but HSM was told {told}")
+        return found

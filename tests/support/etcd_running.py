@@ -1,0 +1,219 @@
+"""What the tests with a real etcd have in common."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from unittest import skipIf
+
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http import Request
+from twisted.web.iweb import IPolicyForHTTPS
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.errors import EtcdUnavailable
+from hbtd.etcd.messages import Delete, Event, revision_of
+from hbtd.etcd.watch import Watch
+from hbtd.net.tls import client_policy
+from tests.support.etcd_server import EtcdServer, why_not
+from tests.support.running import reactor
+
+EVERYTHING = (b"\0", b"\0")
+"""The range of all keys."""
+
+_REASON = why_not()
+needs_etcd = skipIf(_REASON is not None, _REASON or "")
+
+
+@functools.cache
+def shared_etcd() -> EtcdServer:
+    """Give an etcd that all tests of this process may fill but not harm; it ends with it."""
+    return EtcdServer()
+
+
+class Status(NamedTuple):
+    """How the member of a cluster is that answered."""
+
+    member: int
+    leader: int
+    """Its leader's member number; 0: none is known."""
+
+    revision: int
+    errors: list[str]
+    """What etcd itself finds wrong, such as the alarm that its database is full."""
+
+
+def _read_status(said: Mapping[str, Any]) -> Status:
+    return Status(
+        int(said["header"]["member_id"]),
+        int(said.get("leader", 0)),
+        revision_of(said),
+        [str(error) for error in said.get("errors", ())],
+    )
+
+
+class HandyClient(EtcdClient):
+    """A client that can also do what only tests need."""
+
+    async def delete(self, start: bytes, end: bytes = b"") -> None:
+        """Delete a key, or all keys from it up to, but without, `end`."""
+        await self.txn((), [Delete(start, end)])
+
+    def status(self) -> Deferred[Status]:
+        """Ask a member of the cluster how it is."""
+        return self._gateway.call("/maintenance/status", {}, _read_status)
+
+
+class ClientTestCase(TestCase):
+    """Makes clients that end with their test."""
+
+    timeout = 30
+
+    def connect(
+        self,
+        *endpoints: str,
+        timeout: float = 10.0,
+        clock: IReactorTime = reactor,
+        policy: IPolicyForHTTPS | None = None,
+    ) -> HandyClient:
+        """Make a client of these endpoints."""
+        pool = HTTPConnectionPool(reactor)
+        pool.retryAutomatically = False
+        self.addCleanup(pool.closeCachedConnections)
+        agent = Agent(reactor, policy or client_policy("insecure"), pool=pool)
+        return HandyClient(HTTPClient(agent), clock, endpoints, timeout, "hbtd-test")
+
+    async def unavailable(self, call: Deferred[Any]) -> EtcdUnavailable:
+        """Give the error of what fails because etcd is not to be had."""
+        with self.assertRaises(EtcdUnavailable) as raised:
+            await call
+        error: EtcdUnavailable = raised.exception
+        self.assertEqual(len(str(error).splitlines()), 1)
+        self.assertNotIn("0x", str(error))
+        return error
+
+
+@needs_etcd
+class EtcdTestCase(ClientTestCase):
+    """A client of the shared etcd, which is empty."""
+
+    async def setUp(self):  # type: ignore[override]  # trial waits for it
+        """Start it unless another test has, and empty it."""
+        self.etcd = shared_etcd()
+        if not self.etcd.running:
+            await deferToThread(self.etcd.start)
+        self.client = self.connect(self.etcd.address)
+        await self.client.delete(*EVERYTHING)
+
+    async def keys(self) -> list[bytes]:
+        """Give all keys there are."""
+        return [item.key for item in (await self.client.range(*EVERYTHING)).items]
+
+    async def ctl(self, *arguments: str) -> str:
+        """Run etcdctl; gives what it printed."""
+        return await deferToThread(self.etcd.etcdctl, *arguments)
+
+
+@needs_etcd
+class OwnEtcdTestCase(ClientTestCase):
+    """For tests that do harm to etcds."""
+
+    async def start(self, **options: Any) -> EtcdServer:
+        """Start an etcd, until the test ends."""
+        etcd = EtcdServer(**options)
+        self.addCleanup(deferToThread, etcd.close)
+        await deferToThread(etcd.start)
+        return etcd
+
+
+class Watching:
+    """A watch, and what it has told."""
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        start_revision: int,
+        *ranges: tuple[bytes, bytes],
+        silence: float = 20.0,
+    ) -> None:
+        self.calls: list[tuple[list[Event], int]] = []
+        self.progress: list[int] = []
+        self.watch: Watch = client.watch(
+            ranges or [EVERYTHING],
+            start_revision,
+            lambda events, revision: self.calls.append((events, revision)),
+            silence=silence,
+            on_progress=self.progress.append,
+        )
+        self.ended = self.watch.ended
+
+    @property
+    def events(self) -> list[Event]:
+        """All events so far."""
+        return [event for events, _ in self.calls for event in events]
+
+    @property
+    def keys(self) -> list[bytes]:
+        """Their keys."""
+        return [event.key for event in self.events]
+
+
+class WatchTestCase(ClientTestCase):
+    """Ends its watches."""
+
+    def watch(self, client: EtcdClient, start: int, *ranges: Any, **options: Any) -> Watching:
+        """Watch until the test ends."""
+        watching = Watching(client, start, *ranges, **options)
+
+        async def end() -> None:
+            if not watching.ended.called:
+                watching.ended.cancel()
+                with self.assertRaises(CancelledError):
+                    await watching.ended
+
+        self.addCleanup(end)
+        return watching
+
+
+class FakeGateway(Resource):
+    """Answers any request with fixed bytes, and perhaps never ends doing so."""
+
+    isLeaf = True
+
+    def __init__(self, content: bytes, status: int = 200, *, ends: bool = True) -> None:
+        super().__init__()
+        self.content = content
+        self.status = status
+        self.ends = ends
+        self.requests: list[Request] = []
+        self.bodies: list[bytes] = []
+        self.gone = 0
+
+    def render_POST(self, request: Request) -> Any:
+        """Answer."""
+        self.requests.append(request)
+        assert request.content is not None
+        self.bodies.append(request.content.read())
+        request.setResponseCode(self.status)
+        if self.ends:
+            return self.content
+
+        def gone(_: object) -> None:
+            self.gone += 1
+
+        request.notifyFinish().addBoth(gone)
+        request.write(self.content)
+        return NOT_DONE_YET
+
+    def listen(self, test: TestCase) -> str:
+        """Listen until the test ends; gives the base URL."""
+        site = Site(self)
+        port = reactor.listenTCP(0, site, interface="127.0.0.1")
+        test.addCleanup(port.stopListening)
+        return f"http://127.0.0.1:{port.getHost().port}"

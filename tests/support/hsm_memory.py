@@ -1,0 +1,131 @@
+"""hbtd's side of HSM joined to the fake HSM in memory, with one clock for both."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from treq.client import HTTPClient
+from treq.testing import StubTreq
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.vhost import NameVirtualHost
+
+from hbtd.config.params import LiveParams, Params
+from hbtd.hsm.client import HSMClient
+from hbtd.hsm.notifier import Notifier
+from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.tracker.transitions import Judgement, Transition
+
+STARTED, WARNED, RESTARTED, DIED = Transition
+URL = "http://hsm.example/hsm/v1"
+OTHER_URL = "https://other.example:8443/apis/smd/hsm/v2"
+USER_AGENT = "hbtd/1.2.3 (replica-0)"
+KINDS = {kind.message: kind for kind in Transition}
+
+
+def judge(transition: Transition, *names: str) -> list[Judgement]:
+    """Make the same judgement on several components."""
+    return [Judgement(name, transition, "2026-11-23T00:00:00Z") for name in names]
+
+
+def nodes(count: int) -> list[str]:
+    """Name so many nodes."""
+    return [f"x{i // 512}c{i // 64 % 8}s{i % 64}b0n0" for i in range(count)]
+
+
+def kind(update: Update) -> Transition:
+    """Tell what transition an update is about."""
+    return KINDS[update.message]
+
+
+def lines(events: Sequence[LogEvent], level: str) -> list[str]:
+    """Give what hbtd has logged at a level."""
+    return [
+        formatEvent(event)
+        for event in events
+        if event["log_level"].name == level and event["log_namespace"].startswith("hbtd.")
+    ]
+
+
+class _Hosts(NameVirtualHost):
+    """Web servers by host name, that note when they are asked whether they are ready."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.asked: list[float] = []
+
+    def getChild(self, path: bytes, request: Any) -> Any:
+        """Find the server for a request."""
+        if request.method == b"GET":
+            self.asked.append(self._clock.seconds())
+        return super().getChild(path, request)
+
+
+class HSMTestCase(SynchronousTestCase):
+    """Holds a clock, two fake HSMs (at `URL` and `OTHER_URL`), the client and a notifier."""
+
+    def setUp(self):
+        """Begin with the parameters' defaults."""
+        self.begin()
+
+    def begin(self, **params: Any) -> None:
+        """Begin anew, with these parameters; nothing is started."""
+        self.clock = Clock()
+        self.clock.advance(1000)
+        self.hsm, self.other = FakeHSM(self.clock), FakeHSM(self.clock)
+        self.hosts = _Hosts(self.clock)
+        self.hosts.addHost(b"hsm.example", self.hsm.resource())
+        self.hosts.addHost(b"other.example", self.other.resource())
+        self.stub = StubTreq(self.hosts)
+        self.params = LiveParams(Params(**{"kv_url": "mem:", "sm_url": URL, **params}))
+        # A stub is not typed as the client that it stands for.
+        http = cast("HTTPClient", self.stub)
+        self.client = HSMClient(http, self.clock, self.params, USER_AGENT)
+        self.acknowledged: list[Judgement] = []
+        self.notifier = Notifier(
+            self.clock, self.client, self.params, self._delivered, lambda: 0.125
+        )
+
+    def _delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
+        self.acknowledged.extend(judgements)
+        return succeed(None)
+
+    def change(self, **params: object) -> None:
+        """Change parameters."""
+        self.params.patch({name: str(value) for name, value in params.items()})
+
+    def advance(self, seconds: float) -> None:
+        """Let time go by from one event to the next, and what was sent arrive."""
+        end = self.clock.seconds() + seconds
+        self.stub.flush()
+        while (now := self.clock.seconds()) < end:
+            due = min((call.getTime() for call in self.clock.getDelayedCalls()), default=end)
+            self.clock.advance(max(0.0, min(due, end) - now))
+            self.stub.flush()
+
+    def advance_until(self, condition: Any, within: float) -> float:
+        """Let time go by until something is so; gives how long that took."""
+        began = self.clock.seconds()
+        while not condition():
+            if self.clock.seconds() - began > within:
+                self.fail(f"not within {within} s")
+            self.advance(0.05)
+        return self.clock.seconds() - began
+
+    def tell(self, transition: Transition, *names: str) -> None:
+        """Have the notifier tell the same of several components."""
+        self.notifier.tell(judge(transition, *names))
+
+    def sent(self) -> list[tuple[Transition, list[str]]]:
+        """Give all updates that HSM was sent, in short."""
+        return [(kind(update), update.names) for update in self.hsm.updates]
+
+
+class StartedTestCase(HSMTestCase):
+    """Has the notifier started, and HSM ready."""
+
+    def begin(self, **params: Any) -> None:
+        super().begin(**params)
+        self.notifier.startService()

@@ -1,0 +1,343 @@
+"""hbtd's whole service in memory, spoken to in bytes: what the tests of the REST API stand on."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from hbtd.api.app import make_resource
+from hbtd.api.authorization import Guard
+from hbtd.api.fastlane import FastLane
+from hbtd.api.heartbeats import Heartbeats
+from hbtd.api.params import Parameters
+from hbtd.api.routes import Route
+from hbtd.api.states import States
+from hbtd.app.service import HbtdService
+from hbtd.config.params import Params
+from hbtd.config.value_types import TelemetryAddress
+from hbtd.monitor import Monitor
+from hbtd.server.factory import Connections
+from hbtd.server.limits import limits_of
+from hbtd.server.site import LimitedSite
+from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.tracker import Tracker
+
+PREFIXES = ("/hmi/v1", "/v1")
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+XNAME = "x1000c0s0b0n0"
+
+HEARTBEAT: dict[str, object] = {
+    "Component": XNAME,
+    "Hostname": "nid000083",
+    "NID": "83",
+    "Status": "Kernel Alive",
+    "Timestamp": "2026-03-04T05:06:07.891Z",
+}
+"""A heartbeat as node agents send it."""
+
+ROUTES: Mapping[str, Sequence[str]] = {
+    "/heartbeat": ["POST"],
+    f"/heartbeat/{XNAME}": ["DELETE", "POST"],
+    "/hbstates": ["POST"],
+    f"/hbstate/{XNAME}": ["GET", "HEAD"],
+    "/params": ["GET", "HEAD", "PATCH"],
+    "/liveness": ["GET", "HEAD"],
+    "/readiness": ["GET", "HEAD"],
+    "/health": ["GET", "HEAD"],
+    "/openapi.json": ["GET", "HEAD"],
+    "/metrics": ["GET", "HEAD"],
+}
+"""Paths that exist under both prefixes, each with its methods as `Allow` lists them."""
+
+PATHS = tuple(prefix + path for prefix in PREFIXES for path in ROUTES)
+
+_PEER = IPv4Address("TCP", "127.0.0.1", 40000)
+_HEAD = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9]) [ -~]*\r\n((?:[!-9;-~]+: [ -~]*\r\n)*)\r\n")
+
+
+def make_site(routes: Sequence[Route], clock: IReactorTime) -> LimitedSite:
+    """Serve routes within the usual limits; what is refused is not noted."""
+    limits = limits_of(Params())
+    return LimitedSite(make_resource(routes), clock, limits, lambda address, reason, detail: None)
+
+
+class Response(NamedTuple):
+    """An answer off the wire."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By their names in lower case."""
+    body: bytes
+
+    @property
+    def content_type(self) -> str | None:
+        """What the body says that it is."""
+        return self.headers.get("content-type")
+
+    def json(self) -> Any:
+        """Decode the body."""
+        return orjson.loads(self.body)
+
+
+def parse_responses(data: bytes, methods: Iterable[str] = ()) -> list[Response]:
+    """Read all answers in `data`; raises `ValueError` at what is none, or none yet.
+
+    `methods` are those of the requests, in order: an answer to HEAD has no body.
+    """
+    asked = iter(methods)
+    responses = []
+    while data:
+        head = _HEAD.match(data)
+        if head is None:
+            raise ValueError(f"no head of a response: {data[:500]!r}")
+        data = data[head.end() :]
+        status = int(head[1])
+        lines = head[2].decode("ascii").splitlines()
+        headers = {name.lower(): value for name, _, value in (x.partition(": ") for x in lines)}
+        if len(headers) != len(lines):
+            raise ValueError(f"a header came twice: {lines}")
+        method = next(asked, "") if status >= 200 else ""
+        if status < 200 or status == 204 or method == "HEAD":
+            length = 0
+        elif "content-length" in headers:
+            length = int(headers["content-length"])
+        elif "transfer-encoding" in headers:
+            raise ValueError("an answer of hbtd has no reason to be chunked")
+        else:
+            length = len(data)  # until the connection ends
+        if len(data) < length:
+            raise ValueError("the body is cut off")
+        responses.append(Response(status, headers, data[:length]))
+        data = data[length:]
+    return responses
+
+
+def encode_request(
+    method: str, path: str, body: object = b"", headers: Mapping[str, str] | None = None
+) -> bytes:
+    """Write a request; a body that is not bytes is sent as JSON."""
+    content = body if isinstance(body, bytes) else orjson.dumps(body)
+    fields = {"Host": "hbtd.example", **(headers or {})}
+    if content or method in ("POST", "PATCH"):
+        fields.setdefault("Content-Length", str(len(content)))
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + content
+
+
+def head(first: str, *fields: str) -> bytes:
+    """Write the head of a request, given method, target and header fields."""
+    return "\r\n".join((f"{first} HTTP/1.1", "Host: h", *fields, "", "")).encode()
+
+
+def chunked(body: bytes, size: int = 1000) -> bytes:
+    """Write a body in chunks, the last included."""
+    pieces = [body[i : i + size] for i in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+BEAT = encode_request("POST", "/hmi/v1/heartbeat", HEARTBEAT)
+"""A heartbeat as a request."""
+
+
+class Connection:
+    """A client's connection to a factory, in memory."""
+
+    def __init__(self, factory: Any, transport: StringTransport | None = None) -> None:
+        """Connect, from this host unless the transport says otherwise."""
+        self.transport = transport or StringTransport(peerAddress=_PEER)
+        self._protocol = factory.buildProtocol(self.transport.getPeer())
+        self._protocol.makeConnection(self.transport)
+        self._over = False
+        # The site's own reactor, which has to go round for the site to go on.
+        self._reactor = getattr(factory, "wrappedFactory", factory).reactor
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server has hung up."""
+        return bool(self.transport.disconnecting or self.transport.disconnected)
+
+    def send(self, *pieces: bytes) -> None:
+        """Send bytes, each piece as one segment, for as long as the server reads them."""
+        for piece in pieces:
+            if self.closed:
+                break
+            self._protocol.dataReceived(piece)
+            self._go_round()
+
+    def _go_round(self) -> None:
+        """Let the reactor do what is due at once."""
+        while any(
+            call.getTime() <= self._reactor.seconds() for call in self._reactor.getDelayedCalls()
+        ):
+            self._reactor.advance(0)
+
+    def received(self) -> bytes:
+        """Give the bytes that have come back since the last call."""
+        data: bytes = self.transport.value()
+        self.transport.clear()
+        return data
+
+    def hang_up(self) -> None:
+        """End the connection, if it has not ended yet."""
+        if not self._over:
+            self._over = True
+            self._protocol.connectionLost(Failure(ConnectionDone()))
+
+
+def loopback_request(
+    factory: Any,
+    method: str,
+    path: str,
+    body: object = b"",
+    headers: Mapping[str, str] | None = None,
+    transport: StringTransport | None = None,
+) -> Response:
+    """Make a request to a factory on a connection of its own, which must stay open."""
+    connection = Connection(factory, transport)
+    connection.send(encode_request(method, path, body, headers))
+    (response,) = parse_responses(connection.received(), [method])
+    if connection.closed:
+        raise ValueError("the server has hung up")
+    connection.hang_up()
+    return response
+
+
+class MemoryReactor(MemoryReactorClock):
+    """A reactor in memory which lets threads reach the test."""
+
+    callFromThread = staticmethod(reactor.callFromThread)  # type: ignore[attr-defined]  # it has it
+
+
+def no_kafka(address: TelemetryAddress) -> Any:
+    """Be the Kafka that can't be reached; called in a thread."""
+    raise OSError("no Kafka here")
+
+
+def start_in_memory(
+    test: TestCase, connect_kafka: Any = no_kafka, **options: Any
+) -> tuple[HbtdService, Any]:
+    """Start the service with further options, until the test ends; gives it and its reactor."""
+    reactor = MemoryReactor()
+    options.update(kv_url="mem:", nosm=True, use_telemetry=False, tls=False)
+    params = Params(**options)
+    service = HbtdService(params, reactor, connect_kafka=connect_kafka)
+    service.startService()
+
+    def end() -> Deferred[None]:
+        ended = service.stopService()
+        reactor.pump([0.2] * 20)
+        return ended
+
+    test.addCleanup(end)
+    return service, reactor
+
+
+class APITestCase(TestCase):
+    """A test of the REST API of the real service, which needs no port, no peers and no time."""
+
+    timeout = 120
+
+    fast_lane = True
+    """Which lane is tested."""
+
+    connect_kafka: Any = staticmethod(no_kafka)
+
+    def setUp(self):
+        """Start the service."""
+        self.begin()
+
+    def begin(self, **options: Any) -> None:
+        """Start a service with further options, in the place of any that runs."""
+        options.setdefault("fast_lane", self.fast_lane)
+        self.service, self.reactor = start_in_memory(self, self.connect_kafka, **options)
+        self.factory: Any = self.reactor.tcpServers[0][1]
+
+    def connect(self) -> Connection:
+        """Open a connection; the test's end closes it."""
+        connection = Connection(self.factory)
+        self.addCleanup(connection.hang_up)
+        return connection
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Make a request; a body that is not bytes is sent as JSON."""
+        return loopback_request(self.factory, method, path, body, headers)
+
+    def state(self) -> tuple[object, ...]:
+        """Tell what requests may change, for comparison."""
+        tracker = self.service.tracker
+        counts = (tracker.beats, tracker.healthy, tracker.warned, tracker.dead)
+        return (*counts, self.service.params.current)
+
+    def assert_problem(self, response: Response, status: int, detail: str, instance: str) -> None:
+        """Check that an answer is exactly this problem document."""
+        title = "Internal Server Error" if status >= 500 else "Invalid Request"
+        expected = {
+            "type": "about:blank",
+            "title": title,
+            "detail": detail,
+            "instance": instance,
+            "status": status,
+        }
+        self.assertEqual((response.status, response.body), (status, orjson.dumps(expected)))
+        self.assertEqual(response.content_type, PROBLEM)
+
+
+class TimedAPITestCase(APITestCase):
+    """The same with the time of hbtd's judgements in the test's hands.
+
+    The service itself measures silence by the machine's clock. Here its parts serve with a monitor
+    that takes the time from the reactor.
+    """
+
+    def setUp(self):
+        """Start the parts."""
+        super().setUp()
+        service, clock = self.service, self.reactor.seconds
+        self.tracker = Tracker()
+        observed = ObservedClock(clock, lambda: service.params.current.warntime)
+        self.monitor = Monitor(
+            self.reactor,
+            observed,
+            self.tracker,
+            service.store,
+            service.notifier,
+            service.publisher,
+            service.params,
+        )
+        self.monitor.startService()
+        self.addCleanup(self._stop_monitor)
+        access = service.access
+        guard = Guard(access.gate, access.peers, access.complaints)
+        handlers = (
+            Heartbeats(self.monitor, guard),
+            States(self.monitor),
+            Parameters(service.params, guard),
+        )
+        routes = [route for each in handlers for route in each.routes()]
+        lane = FastLane(self.monitor, self.reactor.seconds) if self.fast_lane else None
+        self.factory = Connections(make_site(routes, self.reactor), lane, self.reactor)
+
+    def _stop_monitor(self) -> Deferred[None]:
+        stopped = self.monitor.stopService()
+        self.reactor.pump([0.25] * 8)
+        return stopped
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, in steps that a running process would take; a multiple of 0.25 s."""
+        self.reactor.pump([0.25] * int(seconds * 4))

@@ -1,0 +1,94 @@
+"""hbtd as a process of its own."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from tests.support.running import reactor
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+
+_SERVES = re.compile(r'hbtd \S+ serves ([^\s"]+)')
+
+
+class HbtdProcess(ProcessProtocol):
+    """A process that serves hbtd, what it said, and how it ended."""
+
+    def __init__(self) -> None:
+        self.said = ""
+        """All that it wrote to its standard streams."""
+        self.url: Deferred[str] = Deferred()
+        """Fires with where it serves; fails when it ends before."""
+        self.ended: Deferred[int] = Deferred()
+        """Fires with the exit status; negative when it died of a signal."""
+        self._running = True
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """Take in what it says, and look for where it serves."""
+        self.said += data.decode("utf-8", "replace")
+        serves = _SERVES.search(self.said)
+        if serves and not self.url.called and "\n" in self.said[serves.end() :]:
+            # Listening on all addresses; the certificate is for this name.
+            self.url.callback(re.sub(r"//\[::\]|//0\.0\.0\.0", "//localhost", serves[1]))
+
+    def processEnded(self, reason: Failure) -> None:
+        """Tell who waits."""
+        self._running = False
+        error = reason.value
+        assert isinstance(error, ProcessDone | ProcessTerminated)
+        status = error.exitCode if error.signal is None else -error.signal
+        if not self.url.called:
+            self.url.errback(AssertionError(f"ended with {status}: {self.said}"))
+        self.ended.callback(status)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self.transport is not None
+        os.kill(self.transport.pid, number)
+
+    def finish(self) -> Deferred[object] | None:
+        """End it, if it still runs; fires when it has ended."""
+        if not self._running:
+            return None
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGKILL)
+        return self.ended.addBoth(lambda status: status)
+
+
+def spawn(
+    test: TestCase,
+    arguments: Sequence[str],
+    environ: Mapping[str, str] | None = None,
+    cwd: Path = CHECKOUT,
+) -> HbtdProcess:
+    """Run `python arguments...`; ends with its test at the latest."""
+    process = HbtdProcess()
+    process.url.addErrback(lambda failure: failure)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(CHECKOUT),
+        "PYTHONUNBUFFERED": "1",
+        **(environ or {}),
+    }
+    reactor.spawnProcess(
+        process,
+        sys.executable,
+        [sys.executable, *arguments],
+        env=environment,
+        path=str(cwd),
+    )
+    test.addCleanup(process.finish)
+    return process
+
+
+MEMORY = ("--kv_url=mem:", "--port=0", "--nosm", "--use_telemetry=no")
+"""Options for an hbtd that needs nobody."""

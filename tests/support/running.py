@@ -1,0 +1,122 @@
+"""hbtd and its neighbours on real sockets of this host, for tests that want all of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from treq.client import HTTPClient
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.server import Site
+
+from hbtd.app.service import HbtdService
+from hbtd.config.params import Params
+from hbtd.net.tls import client_policy
+from hbtd.simulator.fake_hsm import FakeHSM
+from hbtd.telemetry.kafka import Kafka
+
+reactor: Any = _reactor
+"""Twisted's reactor, whose type says less than it can do."""
+
+NODE = "x1000c0s0b0n0"
+
+# librdkafka's broker can't tell kafka-python its version.
+mock_kafka = partial(Kafka, api_version=(2, 3))
+
+
+async def until(condition: Callable[[], object], within: float = 10.0) -> None:
+    """Look again and again until something is so; fails after `within` seconds."""
+    deadline = reactor.seconds() + within
+    while not condition():
+        if reactor.seconds() > deadline:
+            raise AssertionError(f"not within {within} s")
+        await deferLater(reactor, 0.01)
+
+
+class WebClient:
+    """An HTTP client that trusts anybody and ends with its test."""
+
+    def __init__(self, test: TestCase) -> None:
+        pool = HTTPConnectionPool(reactor)
+        self.treq = HTTPClient(Agent(reactor, client_policy("insecure"), pool=pool))
+        test.addCleanup(pool.closeCachedConnections)
+
+    async def request(self, method: str, url: str, body: Any = None) -> tuple[int, Any]:
+        """Make a request with a JSON body, if any; gives status and decoded answer."""
+        arguments = {} if body is None else {"json": body}
+        response = await self.treq.request(
+            method, url, allow_redirects=False, timeout=20, reactor=reactor, **arguments
+        )
+        content = await response.content()
+        return response.code, (await response.json()) if content else None
+
+
+def heartbeat(name: str = NODE, timestamp: str = "2026-11-23T00:00:00Z") -> dict[str, str]:
+    """Make a heartbeat's body."""
+    return {
+        "Component": name,
+        "Hostname": "nid000001",
+        "NID": "1",
+        "Status": "OK",
+        "Timestamp": timestamp,
+    }
+
+
+@dataclass
+class Hbtd:
+    """An hbtd of this process, with somebody who talks to it."""
+
+    service: HbtdService
+    url: str
+    client: WebClient
+
+    async def beat(self, name: str = NODE, timestamp: str = "2026-11-23T00:00:00Z") -> int:
+        """Send a heartbeat; gives the status."""
+        status, _ = await self.client.request(
+            "POST", f"{self.url}/hmi/v1/heartbeat", heartbeat(name, timestamp)
+        )
+        return status
+
+    async def patch(self, **params: str) -> None:
+        """Change parameters."""
+        status, answer = await self.client.request("PATCH", f"{self.url}/hmi/v1/params", params)
+        assert status == 200, answer
+
+
+def start_hbtd(test: TestCase, **params: Any) -> Hbtd:
+    """Start hbtd with the memory store on a free port, until the test ends."""
+    settings = {"kv_url": "mem:", "port": 0, "nosm": True, "use_telemetry": False, **params}
+    service = HbtdService(Params(**settings), reactor, connect_kafka=mock_kafka)
+    service.startService()
+    assert service.port is not None
+    scheme = "https" if service.params.current.tls else "http"
+    url = f"{scheme}://localhost:{service.port.getHost().port}"
+
+    def stop() -> Deferred[None] | None:
+        return service.stopService() if service.running else None
+
+    # The client's connections are closed first: cleanups run last in, first out.
+    test.addCleanup(stop)
+    return Hbtd(service, url, WebClient(test))
+
+
+@dataclass
+class RunningHSM:
+    """A fake HSM that listens."""
+
+    hsm: FakeHSM
+    port: Any
+    url: str
+
+
+def start_hsm(test: TestCase, port: int = 0) -> RunningHSM:
+    """Start a fake HSM, until the test ends."""
+    hsm = FakeHSM(reactor)
+    listening = reactor.listenTCP(port, Site(hsm.resource(), timeout=5), interface="127.0.0.1")
+    test.addCleanup(hsm.stop)
+    test.addCleanup(listening.stopListening)
+    return RunningHSM(hsm, listening, f"http://127.0.0.1:{listening.getHost().port}/hsm/v1")

@@ -1,0 +1,189 @@
+"""What every store must do with records; `store_contract.py` says how to use these tests."""
+
+from twisted.internet.defer import gatherResults
+
+from hbtd.tracker.records import Record
+from tests.support.store_contract import (
+    DIED,
+    RESTARTED,
+    STARTED,
+    WARNED,
+    StoreFixture,
+    judgement,
+    record,
+)
+
+
+class RecordsContract(StoreFixture):
+    """The tests that are about records."""
+
+    async def test_no_records(self):
+        """A store that is new has no records, and keeping none changes nothing."""
+        store = await self.opened()
+        await self.assertRecords(store, [])
+        await store.checkpoint([])
+        await store.commit([], [])
+        await self.assertRecords(store, [])
+
+    async def test_checkpoint(self):
+        """Records are kept as they are, of their own types, and have no part in judgements."""
+        store = await self.opened()
+        kept = [record("x1", 0.0), record("x2", 12.25, "then", "poor", True), record("x3", 1e-3)]
+        await store.checkpoint(kept)
+        await self.assertRecords(store, kept)
+        await self.assertKept(store, [], [])
+        for each in await store.records():
+            self.assertIsInstance(each, Record)
+            self.assertIsInstance(each.age, float)
+            self.assertIsInstance(each.warned, bool | int)
+
+    async def test_latest_record(self):
+        """A record takes the place of its component's last one, whichever is older."""
+        store = await self.opened()
+        await store.checkpoint([record("x1", 5.0), record("x2", 5.0)])
+        for age, timestamp, status, warned in ((0.5, "a", "", True), (29.0, "b", "bad", False)):
+            await store.checkpoint([record("x1", age, timestamp, status, warned)])
+            await self.assertRecords(
+                store, [record("x1", age, timestamp, status, warned), record("x2", 5.0)]
+            )
+
+    async def test_latest_record_at_once(self):
+        """Of several records of a component in one call the last one counts."""
+        store = await self.opened()
+        await store.checkpoint([record("x1", 5.0), record("x2", 4.0), record("x1", 3.0)])
+        await self.assertRecords(store, [record("x1", 3.0), record("x2", 4.0)])
+        await store.commit([], [record("x2", 2.0), record("x2", 1.0)])
+        await self.assertRecords(store, [record("x1", 3.0), record("x2", 1.0)])
+
+    async def test_commit_with_records(self):
+        """Judgements and records that are committed together are both kept."""
+        store = await self.opened()
+        await store.checkpoint([record("x1", 9.0), record("x4", 1.0)])
+        judgements = [judgement("x1", WARNED), judgement("x2", STARTED), judgement("x3", RESTARTED)]
+        await store.commit(judgements, [record("x1", 10.0, warned=True), record("x2", 0.1)])
+        await self.assertKept(store, judgements, judgements)
+        await self.assertRecords(
+            store, [record("x1", 10.0, warned=True), record("x2", 0.1), record("x4", 1.0)]
+        )
+
+    async def test_died(self):
+        """Who has died has no record any more; other judgements leave records alone."""
+        store = await self.opened()
+        await store.checkpoint([record(f"x{i}") for i in range(5)])
+        await store.commit(
+            [
+                judgement("x1", STARTED),
+                judgement("x2", WARNED),
+                judgement("x3", RESTARTED),
+                judgement("x4", DIED),
+                judgement("x5", DIED),
+            ]
+        )
+        await self.assertRecords(store, [record(f"x{i}") for i in range(4)])
+
+    async def test_died_and_started(self):
+        """Who dies and starts in one commit has the record that comes with it."""
+        store = await self.opened()
+        await store.checkpoint([record("x1", 20.0), record("x2", 20.0)])
+        await store.commit(
+            [judgement("x1", DIED), judgement("x1", STARTED), judgement("x2", DIED)],
+            [record("x1", 0.2)],
+        )
+        await self.assertRecords(store, [record("x1", 0.2)])
+
+    async def test_delivered_leaves_records(self):
+        """That HSM has heard of a component is nothing to its record."""
+        store = await self.opened()
+        both = [judgement("x1", STARTED), judgement("x2", WARNED)]
+        await store.commit(both, [record("x1"), record("x2", warned=True)])
+        await store.delivered(both)
+        await self.assertRecords(store, [record("x1"), record("x2", warned=True)])
+
+    async def test_forget_drops_records(self):
+        """Of a component that is forgotten no record stays; it may get a new one."""
+        store = await self.opened()
+        await store.commit([judgement("x1")], [record("x1", warned=True), record("x2")])
+        for name in ("x1", "x1", "x99"):
+            await store.forget(name)
+        await self.assertRecords(store, [record("x2")])
+        await self.assertKept(store, [], [])
+        await store.checkpoint([record("x1", 0.0)])
+        await self.assertRecords(store, [record("x1", 0.0), record("x2")])
+
+    async def test_in_no_cabinet(self):
+        """Components that sit in no cabinet have records like all others."""
+        store = await self.opened()
+        records = [record(name) for name in ("all", "all_svc", "d1w2", "p3.4", "s0", "sms5")]
+        await store.checkpoint([*records, record("x1d1")])
+        await self.assertRecords(store, [*records, record("x1d1")])
+        await store.clear_records()
+        await self.assertRecords(store, [])
+
+    async def test_clear_records(self):
+        """Records can be dropped all at once; judgements stay, delivered or not."""
+        store = await self.opened()
+        await store.commit(
+            [judgement("x1", DIED), judgement("x2", WARNED)],
+            [record("x2", warned=True), record("x3")],
+        )
+        await store.delivered([judgement("x1", DIED)])
+        for _ in range(2):
+            await store.clear_records()
+            await self.assertRecords(store, [])
+            await self.assertKept(
+                store,
+                [judgement("x2", WARNED)],
+                [judgement("x1", DIED), judgement("x2", WARNED)],
+            )
+        await store.checkpoint([record("x3", 2.0)])
+        await self.assertRecords(store, [record("x3", 2.0)])
+
+    async def test_reopen_records(self):
+        """Opened again, a store has the records that it had, with the ages that they had."""
+        first = self.make_store()
+        await first.open()
+        await first.commit([judgement("x1", WARNED)], [record("x1", 12.5, warned=True)])
+        await first.checkpoint([record("x2", 0.125), record("x3", 1e6)])
+        await first.forget("x3")
+        await first.close()
+        kept = [record("x1", 12.5, warned=True), record("x2", 0.125)]
+        for _ in range(3):
+            store = self.make_store()
+            await store.open()
+            await self.assertRecords(store, kept)
+            await store.close()
+        last = await self.opened()
+        await last.checkpoint([record("x2", 0.25)])
+        await self.assertRecords(last, [kept[0], record("x2", 0.25)])
+
+    async def test_records_one_after_the_other(self):
+        """Calls that don't wait for one another are done in their order."""
+        store = await self.opened()
+        await gatherResults(
+            [
+                store.checkpoint([record("x1", 1.0), record("x2", 1.0), record("x3", 1.0)]),
+                store.commit([judgement("x1", DIED)]),
+                store.checkpoint([record("x2", 2.0)]),
+                store.forget("x3"),
+                store.commit([judgement("x1", STARTED)], [record("x1", 3.0)]),
+            ]
+        )
+        await self.assertRecords(store, [record("x1", 3.0), record("x2", 2.0)])
+
+    async def test_any_text(self):
+        """Timestamp and status are the sender's own and are kept to the letter."""
+        store = await self.opened()
+        texts = ["", " ", "'", '"', "\\", "%s", "{}", "NULL", "007", "1e3", "\n", "\0", "a\0b"]
+        texts += ["é日\U0001f600", "e\u0301", "\u202e", "x" * 60_000]
+        kept = [record(f"x{i}", 1.0, text, text[::-1]) for i, text in enumerate(texts)]
+        await store.checkpoint(kept)
+        await self.assertRecords(store, kept)
+
+    async def test_many_records(self):
+        """A whole machine's records are kept in one go, and dropped with its death."""
+        store = await self.opened()
+        everybody = [record(f"x{i}", i / 100, f"t{i}") for i in range(3000)]
+        await store.checkpoint(everybody)
+        await self.assertRecords(store, everybody)
+        await store.commit([judgement(f"x{i}", DIED) for i in range(1, 3000)])
+        await self.assertRecords(store, everybody[:1])

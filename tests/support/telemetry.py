@@ -1,0 +1,96 @@
+"""What tests of telemetry share: judgements by number, messages by key, what publishers say."""
+
+import threading
+from collections.abc import Iterable, Sequence
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from hbtd.tracker.transitions import Judgement, Transition
+from tests.support.mock_kafka import Message
+from tests.support.running import reactor
+
+NAMES = [f"x1000c0s{slot}b{board}n0" for slot in range(32) for board in range(2)]
+
+SAID = {
+    Transition.STARTED: ("Ready", "OK", "Heartbeat started."),
+    Transition.WARNED: ("Ready", "Warning", "Heartbeat stopped, node may be dead."),
+    Transition.RESTARTED: ("Ready", "OK", "Heartbeat re-started."),
+    Transition.DIED: ("Standby", "Alert", "Heartbeat stopped, node is dead."),
+}
+"""What the wire contract says of each transition: state, flag, info."""
+
+
+def numbered(numbers: Iterable[int]) -> list[Judgement]:
+    """Make judgements about many components in turn, with their number for a timestamp."""
+    return [
+        Judgement(NAMES[number % len(NAMES)], Transition.STARTED, str(number)) for number in numbers
+    ]
+
+
+def message(
+    name: str, timestamp: object, transition: Transition = Transition.STARTED
+) -> tuple[bytes, bytes]:
+    """Write a message's key and value as the wire contract has them."""
+    state, flag, info = SAID[transition]
+    text = (
+        f'{{"MessageID":"Heartbeat Change Notification","ID":"{name}","NewState":"{state}",'
+        f'"NewFlag":"{flag}","LastHBTimeStamp":"{timestamp}","Info":"{info}"}}'
+    )
+    return name.encode(), text.encode()
+
+
+def numbered_messages(numbers: Iterable[int]) -> dict[bytes, list[bytes]]:
+    """Write the messages about numbered judgements, by key."""
+    return by_key([message(NAMES[number % len(NAMES)], number) for number in numbers])
+
+
+def contents(messages: Sequence[Message]) -> list[tuple[bytes, bytes]]:
+    """Give keys and values of messages as they were found, which have both."""
+    return [(each.key or b"none", each.value or b"none") for each in messages]
+
+
+def by_key(found: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
+    """Sort values by their keys; each key's stay in order."""
+    values: dict[bytes, list[bytes]] = {}
+    for key, value in found:
+        values.setdefault(key, []).append(value)
+    return values
+
+
+def publisher_threads() -> list[str]:
+    """Name the threads that publishers, and their producers, have now."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("hbtd-")]
+
+
+def said_by_publishers(test: TestCase) -> list[str]:
+    """Give a list that takes what publishers log, until the test ends."""
+    said: list[str] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if str(event.get("log_namespace")).startswith("hbtd.telemetry"):
+            said.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    test.addCleanup(globalLogPublisher.removeObserver, observe)
+    return said
+
+
+class Pulse:
+    """The reactor's pulse: a hundred beats a second, unless something holds it up."""
+
+    def __init__(self, test: TestCase) -> None:
+        self.longest_gap = 0.0
+        """The longest time between two beats, in seconds."""
+        self._last: float = reactor.seconds()
+        beating = LoopingCall(self._beat)
+        beating.start(0.01)
+        test.addCleanup(beating.stop)
+
+    def _beat(self) -> None:
+        now: float = reactor.seconds()
+        self.longest_gap = max(self.longest_gap, now - self._last)
+        self._last = now
