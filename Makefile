@@ -38,7 +38,7 @@ run: $(STAMP)  ## serve https://localhost:28500, with nothing else needed; HBTD_
 demo: $(STAMP)  ## hbtd, a fake HSM and a small fleet of nodes in one terminal; ends by itself
 	$(BIN)/python -m hbtd.simulator demo
 
-test: TRIALFLAGS ?= -j2
+test: TRIALFLAGS ?= -j4
 test: T ?= tests
 test: $(STAMP)  ## run the tests on two cores, or T=tests.hsm alone
 	$(TRIAL) $(TRIALFLAGS) $(T)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, NamedTuple
 
-from hbtd.access.jwt import Bearers, NoKeys, Unverified
+from hbtd.access.jwt import JWTVerifier, NoKeys, Unverified
 from hbtd.access.peers import CertificateNames, Peer, Peers
 from hbtd.access.tokens import TokenFile
 from hbtd.config.access_rules import NodeWays, OperatorWays
@@ -101,7 +101,7 @@ class Gate:
         nodes: NodeWays,
         now: Callable[[], float],
         tokens: TokenFile | None = None,
-        bearers: Bearers | None = None,
+        bearers: JWTVerifier | None = None,
     ) -> None:
         """`now` gives the seconds since the epoch.
 

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from hbtd.net.http_client import URI, cause, read_answer, why
 from hbtd.runtime.periodic import periodic
-from hbtd.runtime.watched_files import Watched
+from hbtd.runtime.watched_files import WatchedFiles
 
 REFRESH = 300.0
 """Seconds after which keys are fetched again."""
@@ -132,7 +132,7 @@ class FileKeys:
 
     def __init__(self, path: str) -> None:
         """Read the file; raises `JWKSUnusable`."""
-        self.watched: Watched[Keys] = Watched(
+        self.watched: WatchedFiles[Keys] = WatchedFiles(
             "The keys of nodes' tokens", [path], lambda: _read(path), JWKSUnusable
         )
 

@@ -45,7 +45,7 @@ class Bearer(NamedTuple):
     """Whether it may send heartbeats of any component."""
 
 
-class Bearers:
+class JWTVerifier:
     """Checks nodes' tokens."""
 
     def __init__(

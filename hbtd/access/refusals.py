@@ -28,7 +28,7 @@ class _Gathered:
         self.reasons: Counter[str] = Counter()
 
 
-class Complaints(Service):
+class Refusals(Service):
     """Counts refusals, and logs them: of each peer the first at once, then a line a minute."""
 
     _log = Logger()

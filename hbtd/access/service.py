@@ -13,16 +13,16 @@ from twisted.web.client import Agent
 
 from hbtd.access.gate import FULL, REASONS, Gate, Visitor
 from hbtd.access.jwks import FetchedKeys, FileKeys, JWKSUnusable, KeySource
-from hbtd.access.jwt import Bearers
+from hbtd.access.jwt import JWTVerifier
 from hbtd.access.peers import Peers
-from hbtd.access.refusals import Complaints
+from hbtd.access.refusals import Refusals
 from hbtd.access.tokens import TokenFile, TokensUnusable
 from hbtd.config.advice import advice, summary
 from hbtd.config.params import Params
 from hbtd.net.http_client import BoundedPool, PlainAgent
 from hbtd.net.served_certificate import ExpiryNotices, ServedCertificate
 from hbtd.net.tls import TLSUnusable, client_policy
-from hbtd.runtime.watched_files import Watch, Watched
+from hbtd.runtime.watched_files import FileWatcher, WatchedFiles
 
 
 class AccessUnusable(Exception):
@@ -49,7 +49,7 @@ class Access(MultiService):
         super().__init__()
         self._params = params
         self._reactor = reactor
-        self._files: list[Watched[Any]] = []
+        self._files: list[WatchedFiles[Any]] = []
         if served is not None:
             self._files += served.watched
             self.addService(ExpiryNotices(reactor, served, lambda: datetime.now(timezone.utc)))
@@ -63,10 +63,10 @@ class Access(MultiService):
             self._make_bearers(),
         )
         """Decides who may do what."""
-        self.complaints = Complaints(reactor, (*REASONS, FULL, *reasons))
+        self.refusals = Refusals(reactor, (*REASONS, FULL, *reasons))
         """Hears of every refusal."""
-        self.addService(self.complaints)
-        self._watch = Watch(reactor, self._files)
+        self.addService(self.refusals)
+        self._watch = FileWatcher(reactor, self._files)
         self.addService(self._watch)
 
     def startService(self) -> None:
@@ -95,11 +95,11 @@ class Access(MultiService):
         self._files.append(tokens.watched)
         return tokens
 
-    def _make_bearers(self) -> Bearers | None:
+    def _make_bearers(self) -> JWTVerifier | None:
         params = self._params
         if not params.node_ways.jwks:
             return None
-        return Bearers(
+        return JWTVerifier(
             self._make_keys(params.node_ways.jwks, params.node_ways.jwks_url),
             params.jwt_audience,
             time.time,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from twisted.logger import Logger
 
-from hbtd.runtime.watched_files import Watched
+from hbtd.runtime.watched_files import WatchedFiles
 
 _SHORTEST = 16
 """Bytes that a token has at least; a shorter one is no secret, or was not written yet."""
@@ -26,7 +26,7 @@ class TokenFile:
 
     def __init__(self, path: str) -> None:
         """Read the file; raises `TokensUnusable`."""
-        self.watched: Watched[Sequence[bytes]] = Watched(
+        self.watched: WatchedFiles[Sequence[bytes]] = WatchedFiles(
             "The operators' tokens", [path], lambda: read_tokens(path), TokensUnusable, instead=()
         )
 

@@ -6,7 +6,7 @@ from twisted.web.server import Request
 
 from hbtd.access.gate import FULL, Caller, Gate, NotYet, Refused, Unauthenticated
 from hbtd.access.peers import Peer, Peers
-from hbtd.access.refusals import Complaints
+from hbtd.access.refusals import Refusals
 from hbtd.server.problems import Problem
 
 _RELAYED = (
@@ -21,10 +21,10 @@ _RELAYED = (
 """Headers of a request that somebody else has caused: a proxy's, or a web page's in a browser."""
 
 
-class Guard:
+class Authorization:
     """Asks who a request comes from, and says no in this one place."""
 
-    def __init__(self, gate: Gate, peers: Peers, complaints: Complaints) -> None:
+    def __init__(self, gate: Gate, peers: Peers, complaints: Refusals) -> None:
         self._gate = gate
         self._peers = peers
         self._complaints = complaints

@@ -6,7 +6,7 @@ from typing import Final
 from twisted.web.server import Request
 
 from hbtd.access.gate import Caller
-from hbtd.api.authorization import Guard
+from hbtd.api.authorization import Authorization
 from hbtd.api.routes import Route
 from hbtd.formats import xnames
 from hbtd.formats.go_integers import parse_integer
@@ -25,9 +25,9 @@ NAMED_FIELDS: Final = ("Status", "Timestamp")
 class Heartbeats:
     """Translates heartbeat requests for the monitor."""
 
-    def __init__(self, monitor: Monitor, guard: Guard) -> None:
+    def __init__(self, monitor: Monitor, guard: Authorization) -> None:
         self._monitor = monitor
-        self._guard = guard
+        self._authorization = guard
 
     def routes(self) -> Sequence[Route]:
         """Tell what is answered here."""
@@ -39,7 +39,7 @@ class Heartbeats:
 
     def post(self, request: Request) -> Reply:
         """Take a heartbeat that names its component in the body."""
-        caller = self._guard.node(request)
+        caller = self._authorization.node(request)
         component, _, nid, status, timestamp = _read_fields(request, ALL_FIELDS)
         xname = _valid(component)
         try:
@@ -50,15 +50,15 @@ class Heartbeats:
 
     def post_named(self, request: Request, xname: str) -> Reply:
         """Take a heartbeat of the component that the path names."""
-        caller = self._guard.node(request)
+        caller = self._authorization.node(request)
         status, timestamp = _read_fields(request, NAMED_FIELDS)
         return self._beat(request, caller, _valid(xname), timestamp, status)
 
     def delete(self, request: Request, xname: str) -> Reply:
         """Forget a component that is going away."""
-        caller = self._guard.forgetter(request)
+        caller = self._authorization.forgetter(request)
         component = _valid(xname)
-        self._guard.check_forget(request, caller, component)
+        self._authorization.check_forget(request, caller, component)
         self._monitor.forget(component)
         return Reply(204)
 
@@ -66,11 +66,11 @@ class Heartbeats:
         self, request: Request, caller: Caller, xname: str, timestamp: str, status: str
     ) -> Reply:
         """Take a heartbeat that is in order, if it comes from whom it should."""
-        self._guard.check_beat(request, caller, xname)
+        self._authorization.check_beat(request, caller, xname)
         try:
             self._monitor.beat(xname, timestamp, status)
         except TrackerFull:
-            raise self._guard.full(request) from None
+            raise self._authorization.full(request) from None
         return Reply(200)
 
 

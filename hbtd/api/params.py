@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from twisted.web.server import Request
 
-from hbtd.api.authorization import Guard
+from hbtd.api.authorization import Authorization
 from hbtd.api.routes import Route
 from hbtd.config.params import LiveParams, ParamsRefused
 from hbtd.server.bodies import read_json
@@ -15,9 +15,9 @@ from hbtd.server.replies import Reply, json_reply
 class Parameters:
     """Translates requests about parameters."""
 
-    def __init__(self, params: LiveParams, guard: Guard) -> None:
+    def __init__(self, params: LiveParams, guard: Authorization) -> None:
         self._params = params
-        self._guard = guard
+        self._authorization = guard
 
     def routes(self) -> Sequence[Route]:
         """Tell what is answered here."""
@@ -32,7 +32,7 @@ class Parameters:
 
     def patch(self, request: Request) -> Reply:
         """Change some parameters, and show all."""
-        self._guard.operator(request)
+        self._authorization.operator(request)
         try:
             changes = read_json(request)
         except ValueError:

@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
-from hbtd.server.factory import Connections
+from hbtd.server.factory import ConnectionFactory
 from hbtd.store.etcd import EtcdStore
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
@@ -87,7 +87,7 @@ class Metrics(Collector):
 class ConnectionMetrics(Collector):
     """The metrics of clients' connections."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: ConnectionFactory) -> None:
         self._connections = connections
 
     def collect(self) -> Iterable[Metric]:

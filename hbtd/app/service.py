@@ -25,7 +25,7 @@ from hbtd import __version__
 from hbtd.access.peers import host_of
 from hbtd.access.service import Access, AccessUnusable
 from hbtd.api.app import all_routes, make_resource
-from hbtd.api.authorization import Guard
+from hbtd.api.authorization import Authorization
 from hbtd.api.fastlane import FastLane, MayBeat
 from hbtd.api.health import Health, HealthSources
 from hbtd.api.heartbeats import Heartbeats
@@ -36,7 +36,7 @@ from hbtd.app.metrics import ConnectionMetrics, EtcdMetrics, Metrics, registry
 from hbtd.config.params import LiveParams, Params
 from hbtd.etcd.client import EtcdClient
 from hbtd.hsm.client import HSMClient
-from hbtd.hsm.fencing import GuardedAgent
+from hbtd.hsm.fencing import FencedAgent
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
 from hbtd.net.http_client import BoundedPool, PlainAgent
@@ -45,7 +45,7 @@ from hbtd.net.tls import TLSUnusable, client_policy, ephemeral_identity
 from hbtd.replicas.replica import Replica
 from hbtd.runtime.logs import LibraryLog
 from hbtd.runtime.reactor import elapsed_seconds
-from hbtd.server.factory import Connections
+from hbtd.server.factory import ConnectionFactory
 from hbtd.server.limits import REASONS, limits_of
 from hbtd.server.site import LimitedSite
 from hbtd.server.write_through import TLSFactory
@@ -117,11 +117,11 @@ class HbtdService(Service):
             self.access = Access(params, reactor, tls, REASONS)
         except AccessUnusable as error:
             raise StartupError(str(error)) from error
-        guard = Guard(self.access.gate, self.access.peers, self.access.complaints)
+        guard = Authorization(self.access.gate, self.access.peers, self.access.refusals)
         self.notifier = Notifier(
             reactor,
             HSMClient(
-                HTTPClient(GuardedAgent(agent, self._may_tell)), reactor, self.params, user_agent
+                HTTPClient(FencedAgent(agent, self._may_tell)), reactor, self.params, user_agent
             ),
             self.params,
             self.store.delivered,
@@ -160,7 +160,7 @@ class HbtdService(Service):
                 self.notifier,
                 self.publisher,
                 self.store.usable,
-                self.access.complaints.counts,
+                self.access.refusals.counts,
             ),
             *([EtcdMetrics(self.store)] if isinstance(self.store, EtcdStore) else []),
         ]
@@ -183,7 +183,7 @@ class HbtdService(Service):
         if params.fast_lane:
             may_beat_of = None if self.access.gate.nodes_open else self._may_beat_of
             lane = FastLane(self.monitor, time.time, may_beat_of, params.max_header_bytes)
-        self._connections = Connections(self._site, lane, reactor)
+        self._connections = ConnectionFactory(self._site, lane, reactor)
         if tls is not None:
             # Whom these no longer vouch for has to show who they are anew.
             tls.on_new_authorities(self._connections.close_vouched_for)
@@ -200,7 +200,7 @@ class HbtdService(Service):
 
     def _note_refusal(self, address: Any, reason: str, detail: str) -> None:
         """Take note that somebody at an `IAddress` was refused something."""
-        self.access.complaints.note(host_of(address), reason, detail)
+        self.access.refusals.note(host_of(address), reason, detail)
 
     def _may_beat_of(self, transport: Any) -> MayBeat:
         """Have something that tells for which components heartbeats may come from a transport."""
@@ -208,7 +208,7 @@ class HbtdService(Service):
 
     def _may_tell(self) -> bool:
         """Whether HSM is ours to tell of anything."""
-        return self.replica is None or self.replica.leadership.held
+        return self.replica is None or self.replica.election.held
 
     def _make_endpoint(
         self, params: Params

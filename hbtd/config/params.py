@@ -36,15 +36,15 @@ from hbtd.config.value_types import (
     TELEMETRY,
     TEXT,
     TIMEOUT,
-    Kind,
     TelemetryAddress,
+    ValueType,
     parse_telemetry_host,
 )
 from hbtd.formats.go_json import pick
 from hbtd.tracker.tracker import MOST_COMPONENTS
 
 
-def _param(kind: Kind, default: object, help: str, *, fixed: bool = False) -> Any:
+def _param(kind: ValueType, default: object, help: str, *, fixed: bool = False) -> Any:
     """Declare a parameter; a `fixed` one can't be changed while we run."""
     return field(default=default, metadata={"kind": kind, "help": help, "fixed": fixed})
 
@@ -192,7 +192,7 @@ class Parameter(NamedTuple):
     """One row of the table: a field of `Params` with what is known of it."""
 
     name: str
-    kind: Kind
+    kind: ValueType
     default: Any
     help: str
     fixed: bool

@@ -20,7 +20,7 @@ SWITCH_WORDS = _TRUE | _FALSE
 """What a switch may be set to, in any case of letters."""
 
 
-class Kind(NamedTuple):
+class ValueType(NamedTuple):
     """How the values of a parameter are read and written, and what to say of a bad one."""
 
     parse: Callable[[str], Any]
@@ -129,35 +129,35 @@ def _switch(value: bool) -> str:
 
 
 _MAX = 2**32 - 1
-TEXT = Kind(_text, "a text in UTF-8")
-COUNT = Kind(_integer(0, _MAX), f"an integer from 0 to {_MAX}")
-SECONDS = Kind(_integer(1, _MAX), f"a whole number of seconds from 1 to {_MAX}")
-PORT = Kind(_integer(0, 65535), "a port number from 0 (any free one) to 65535")
-SWITCH = Kind(_boolean, "yes, no, true, false, on, off, 1 or 0", _switch)
+TEXT = ValueType(_text, "a text in UTF-8")
+COUNT = ValueType(_integer(0, _MAX), f"an integer from 0 to {_MAX}")
+SECONDS = ValueType(_integer(1, _MAX), f"a whole number of seconds from 1 to {_MAX}")
+PORT = ValueType(_integer(0, 65535), "a port number from 0 (any free one) to 65535")
+SWITCH = ValueType(_boolean, "yes, no, true, false, on, off, 1 or 0", _switch)
 NAMED_SWITCH = SWITCH._replace(complaint="with unknown value")
-TELEMETRY = Kind(
+TELEMETRY = ValueType(
     _telemetry_host,
     "host:port:topic, with a port from 1 to 65535 and a topic of letters, digits, '.', '_' and '-'",
     complaint="with invalid format",
 )
-HTTP_URL = Kind(
+HTTP_URL = ValueType(
     _http_url, "an http:// or https:// base URL, without credentials, query and fragment"
 )
-KV_URL = Kind(
+KV_URL = ValueType(
     _kv_url,
     "mem:, sqlite:PATH, or http:// or https:// base URLs of etcd, without credentials, separated by"
     " commas",
 )
-OPERATOR_ACCESS = Kind(
+OPERATOR_ACCESS = ValueType(
     _operator_access,
     "loopback, token:PATH, cert:NAME[,NAME...] or any, or several of these separated by '+'",
 )
-NODE_ACCESS = Kind(
+NODE_ACCESS = ValueType(
     _node_access, "any, cert or jwt:JWKS, a path or a URL, or several of these separated by '+'"
 )
-NAME = Kind(_name, "a text in UTF-8, and not empty")
-NUMBER = Kind(_integer(1, _MAX), f"an integer from 1 to {_MAX}")
-HEADER_BYTES = Kind(_integer(1024, 2**20), f"a number of bytes from 1024 to {2**20}")
-BODY_BYTES = Kind(_integer(2**16, 2**30), f"a number of bytes from {2**16} to {2**30}")
-TIMEOUT = Kind(_integer(1, 86400), "a whole number of seconds from 1 to 86400")
-LOG_FORMAT = Kind(_log_format, "text or json")
+NAME = ValueType(_name, "a text in UTF-8, and not empty")
+NUMBER = ValueType(_integer(1, _MAX), f"an integer from 1 to {_MAX}")
+HEADER_BYTES = ValueType(_integer(1024, 2**20), f"a number of bytes from 1024 to {2**20}")
+BODY_BYTES = ValueType(_integer(2**16, 2**30), f"a number of bytes from {2**16} to {2**30}")
+TIMEOUT = ValueType(_integer(1, 86400), "a whole number of seconds from 1 to 86400")
+LOG_FORMAT = ValueType(_log_format, "text or json")

@@ -7,7 +7,7 @@ _SLOW = 50
 """Smaller chunks than this don't help against an HSM that is slow whatever it is told."""
 
 
-class ChunkSize:
+class BatchSize:
     """Learns from HSM's answers how many components it takes in a given time.
 
     What counts is how fast HSM is, not how many nodes died: a PATCH that takes longer than the

@@ -14,7 +14,7 @@ class TooLate(Exception):
 
 
 @implementer(IAgent)
-class GuardedAgent:
+class FencedAgent:
     """An agent that asks once more when a request with a body is about to go out.
 
     Between asking for a request and sending it there is the making of a connection, which may take

@@ -12,7 +12,7 @@ class _Doubt(NamedTuple):
     told_since: Judgement | None
 
 
-class Doubts:
+class InDoubt:
     """Remembers which components an abandoned update may yet change, and what they were told since.
 
     HSM goes on working on an update whose sender no longer waits, beside what it is sent next. The
@@ -21,28 +21,28 @@ class Doubts:
     """
 
     def __init__(self) -> None:
-        self._doubts: dict[str, _Doubt] = {}
+        self._in_doubt: dict[str, _Doubt] = {}
 
     def abandoned(self, chunk: Iterable[Judgement], until: float) -> None:
         """Note that HSM may do these until then, by the clock of `settled`."""
         for judgement in chunk:
-            self._doubts[judgement.component] = _Doubt(until, judgement, None)
+            self._in_doubt[judgement.component] = _Doubt(until, judgement, None)
 
     def acknowledged(self, chunk: Iterable[Judgement]) -> None:
         """Note that HSM has done these."""
-        if not self._doubts:
+        if not self._in_doubt:
             return
         for judgement in chunk:
-            doubt = self._doubts.get(judgement.component)
+            doubt = self._in_doubt.get(judgement.component)
             if doubt is None:
                 continue
             if judgement.transition is doubt.abandoned.transition:
-                del self._doubts[judgement.component]  # done twice it comes to the same
+                del self._in_doubt[judgement.component]  # done twice it comes to the same
             else:
-                self._doubts[judgement.component] = doubt._replace(told_since=judgement)
+                self._in_doubt[judgement.component] = doubt._replace(told_since=judgement)
 
     def settled(self, now: float) -> list[Judgement]:
         """Forget the doubts that are over; gives what has to be said again because of them."""
-        over = [xname for xname, doubt in self._doubts.items() if doubt.until <= now]
-        told = [self._doubts.pop(xname).told_since for xname in over]
+        over = [xname for xname, doubt in self._in_doubt.items() if doubt.until <= now]
+        told = [self._in_doubt.pop(xname).told_since for xname in over]
         return [judgement for judgement in told if judgement is not None]

@@ -10,11 +10,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hbtd.config.params import LiveParams, Params
-from hbtd.hsm.batch_size import ChunkSize
+from hbtd.hsm.batch_size import BatchSize
 from hbtd.hsm.client import HSMClient, HSMRefused, HSMUnavailable
-from hbtd.hsm.in_doubt import Doubts
+from hbtd.hsm.in_doubt import InDoubt
 from hbtd.hsm.outbox import Outbox
-from hbtd.hsm.quarantine import Culprit, Culprits
+from hbtd.hsm.quarantine import Culprit, Quarantine
 from hbtd.hsm.readiness import Readiness
 from hbtd.runtime.periodic import periodic
 from hbtd.store.interface import StoreUnusable
@@ -37,7 +37,7 @@ class Notifier(Service):
     isn't ready, or `nosm` is set, what there is to say waits; of a component only the latest.
     A chunk that fails for reasons of HSM's own is tried again up to `sm_retries` times, with
     growing pauses, and then waits for HSM to be ready. Who in a chunk is to blame when HSM refuses
-    it, `Culprits` finds out; what is set aside holds up nobody, and is tried again when there is
+    it, `Quarantine` finds out; what is set aside holds up nobody, and is tried again when there is
     news of it, when HSM has come back, and now and then.
     """
 
@@ -65,12 +65,12 @@ class Notifier(Service):
         self._retry_delay = backoffPolicy(0.25, 10.0, 2.0, jitter)
         self._readiness = Readiness(clock, client, params, self._hsm_became_ready, self._trouble)
         self._outbox = Outbox()
-        self._culprits = Culprits(self._outbox)
-        self._chunk_sizes = {kind: ChunkSize() for kind in Transition}
+        self._quarantine = Quarantine(self._outbox)
+        self._chunk_sizes = {kind: BatchSize() for kind in Transition}
         self._failures = 0
         self._trouble_is: str | None = None
         self._met = False
-        self._doubts = Doubts()
+        self._in_doubt = InDoubt()
         self._looking_back = periodic(clock, self._look_back)
         self._reconsidered = clock.seconds()
         # What the loop waits for: an answer of HSM's, or to be woken.
@@ -96,7 +96,7 @@ class Notifier(Service):
     @property
     def set_aside_count(self) -> int:
         """How many components HSM refuses to hear about."""
-        return len(self._culprits.set_aside)
+        return len(self._quarantine.set_aside)
 
     @property
     def hsm_ready(self) -> bool:
@@ -124,20 +124,20 @@ class Notifier(Service):
 
         But not of who is `back` since then: there is something better to tell soon.
         """
-        self._doubts.abandoned(judgements, self._patience())
+        self._in_doubt.abandoned(judgements, self._patience())
         self.tell([judgement for judgement in judgements if judgement.component not in back])
 
     def drop_all(self) -> None:
         """Have nothing to say any more, and give up on what is being said."""
         self._outbox = Outbox()
-        self._culprits = Culprits(self._outbox)
-        self._doubts = Doubts()
+        self._quarantine = Quarantine(self._outbox)
+        self._in_doubt = InDoubt()
         self._give_up()
 
     def withdraw(self, xname: str) -> None:
         """Raise no alarm about this component, if it has not been raised yet."""
         self._outbox.withdraw_alarm(xname)
-        self._culprits.forget(xname)
+        self._quarantine.forget(xname)
         self._nudge()
 
     def startService(self) -> None:
@@ -194,9 +194,9 @@ class Notifier(Service):
         """Choose what to send now; nothing if it has to wait."""
         if not self._readiness.ready or self._params.current.nosm or not self._may_tell():
             return []
-        chunk = self._culprits.next_chunk(self._chunk_sizes)
+        chunk = self._quarantine.next_chunk(self._chunk_sizes)
         if not chunk:
-            self._blame(self._culprits.nobody_else())
+            self._blame(self._quarantine.nobody_else())
         return chunk
 
     async def _send(self, chunk: list[Judgement]) -> None:
@@ -210,15 +210,15 @@ class Notifier(Service):
             await self._call
         except HSMRefused as refused:
             self._failures = 0
-            self._blame(self._culprits.refused(chunk, str(refused)))
-            if self._culprits.refusing_everything:
-                self._culprits.acquit()
+            self._blame(self._quarantine.refused(chunk, str(refused)))
+            if self._quarantine.refusing_everything:
+                self._quarantine.acquit()
                 self._trouble(f"it refuses whatever it is told: {refused}")
         except HSMUnavailable as error:
             if error.timed_out:
                 chunk_size.timed_out(len(chunk))
             if error.in_doubt:
-                self._doubts.abandoned(chunk, self._patience())
+                self._in_doubt.abandoned(chunk, self._patience())
             if not self._given_up:
                 await self._failed(error)
         else:
@@ -250,8 +250,8 @@ class Notifier(Service):
         self._trouble_over()
         for judgement in chunk:
             self._outbox.discard(judgement)
-        self._culprits.accepted(chunk)
-        self._doubts.acknowledged(chunk)
+        self._quarantine.accepted(chunk)
+        self._in_doubt.acknowledged(chunk)
         self.delivered_count += len(chunk)
         self._delivered(chunk).addErrback(self._not_noted)
 
@@ -338,13 +338,13 @@ class Notifier(Service):
 
     def _reconsider(self) -> None:
         self._reconsidered = self._clock.seconds()
-        self._culprits.reconsider()
+        self._quarantine.reconsider()
         self._nudge()
 
     def _look_back(self) -> None:
         """Say again what an abandoned update may have undone, and see to who was set aside."""
         now = self._clock.seconds()
-        for judgement in self._doubts.settled(now):
+        for judgement in self._in_doubt.settled(now):
             self._outbox.put_back(judgement)
         if now - self._reconsidered >= _RECONSIDER:
             self._reconsider()
@@ -353,7 +353,7 @@ class Notifier(Service):
     def _params_changed(self, old: Params, new: Params) -> None:
         if new.sm_url != old.sm_url:
             # Another HSM: what the old one is being told now has to be told to the new one.
-            self._chunk_sizes = {kind: ChunkSize() for kind in Transition}
+            self._chunk_sizes = {kind: BatchSize() for kind in Transition}
             self._trouble_is, self._met = None, False
             self._give_up()
         self._wake()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from hbtd.hsm.batch_size import ChunkSize
+from hbtd.hsm.batch_size import BatchSize
 from hbtd.hsm.outbox import Outbox
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -21,7 +21,7 @@ class Culprit(NamedTuple):
     said: str
 
 
-class Culprits:
+class Quarantine:
     """Chooses what to send from an outbox so that refusals lead to the culprits.
 
     A refused chunk is halved until what is refused stands alone. Whoever does is a suspect and is
@@ -41,7 +41,7 @@ class Culprits:
         self.set_aside: dict[str, Judgement] = {}
         """The last judgement on each culprit that HSM refused."""
 
-    def next_chunk(self, sizes: Mapping[Transition, ChunkSize]) -> list[Judgement]:
+    def next_chunk(self, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
         """Choose what to send: halves first, then by kind; nothing if only suspects are left."""
         while self._halves:
             chunk = [judgement for judgement in self._halves.popleft() if judgement in self._outbox]

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from hbtd.net.tls import Identity, TLSUnusable, load_authorities, load_identity, server_options
 from hbtd.runtime.periodic import periodic
-from hbtd.runtime.watched_files import Watched
+from hbtd.runtime.watched_files import WatchedFiles
 
 NOTICES = (30, 7, 1, 0)
 """Days before a certificate's end at which that is said; 0: it is over."""
@@ -33,14 +33,14 @@ class ServedCertificate:
 
     def __init__(
         self,
-        identity: Identity | Watched[Identity],
-        authorities: Watched[list[Certificate]] | None = None,
+        identity: Identity | WatchedFiles[Identity],
+        authorities: WatchedFiles[list[Certificate]] | None = None,
     ) -> None:
         """With `authorities`, clients may present certificates that these have signed."""
         self._identity = identity
         self._authorities = authorities
-        self.watched: list[Watched[Any]] = [
-            each for each in (identity, authorities) if isinstance(each, Watched)
+        self.watched: list[WatchedFiles[Any]] = [
+            each for each in (identity, authorities) if isinstance(each, WatchedFiles)
         ]
         """The files that these come from, as far as they do."""
         self._make_context()
@@ -50,7 +50,9 @@ class ServedCertificate:
     @property
     def identity(self) -> Identity:
         """The certificate that new connections get."""
-        return self._identity.current if isinstance(self._identity, Watched) else self._identity
+        return (
+            self._identity.current if isinstance(self._identity, WatchedFiles) else self._identity
+        )
 
     def on_new_authorities(self, listener: Callable[[], None]) -> None:
         """Have `listener` called whenever other authorities count for clients than before."""
@@ -82,7 +84,7 @@ def serve_files(cert_path: str, key_path: str, client_ca_path: str = "") -> Serv
     With a bundle of authorities, which may change, too, clients may present certificates that
     these have signed.
     """
-    identity = Watched(
+    identity = WatchedFiles(
         "The certificate and key",
         [cert_path, key_path],
         lambda: load_identity(cert_path, key_path),
@@ -99,11 +101,11 @@ def serve_identity(identity: Identity, client_ca_path: str = "") -> ServedCertif
     return ServedCertificate(identity, _watched_authorities(client_ca_path))
 
 
-def _watched_authorities(path: str) -> Watched[list[Certificate]] | None:
+def _watched_authorities(path: str) -> WatchedFiles[list[Certificate]] | None:
     if not path:
         return None
     what = "The authorities of clients"
-    return Watched(what, [path], lambda: load_authorities(path), TLSUnusable)
+    return WatchedFiles(what, [path], lambda: load_authorities(path), TLSUnusable)
 
 
 def notice(expires: datetime, now: datetime, said: int | None) -> int | None:

@@ -34,7 +34,7 @@ class Moment(NamedTuple):
     """On the observed clock."""
 
 
-class Following:
+class Applier:
     """Knows what each of etcd's keys means to this replica.
 
     What we wrote ourselves we know: a transaction of ours is known by our mark, which comes first

@@ -47,7 +47,7 @@ class _Term:
             self.over.callback(None)
 
 
-class Leadership(Service):
+class Election(Service):
     """Stands for leader all the time, and says when it is and when it no longer is.
 
     The lease's time counts from before etcd was asked to begin it anew, on a clock that also runs

@@ -13,10 +13,10 @@ from hbtd.config.params import LiveParams
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
 from hbtd.monitor import Monitor
-from hbtd.replicas.applier import Following, Moment
-from hbtd.replicas.election import Leadership
+from hbtd.replicas.applier import Applier, Moment
+from hbtd.replicas.election import Election
 from hbtd.replicas.shared_params import SharedParams
-from hbtd.replicas.sync import Link
+from hbtd.replicas.sync import Sync
 from hbtd.runtime.periodic import periodic
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import FORGET
@@ -49,7 +49,7 @@ class Replica(Service):
         self._monitor = monitor
         number = SystemRandom().randrange(1, 2**31)
         self._shared_params = SharedParams(client, store, params)
-        self._following = Following(
+        self._applier = Applier(
             number,
             store,
             monitor,
@@ -58,18 +58,18 @@ class Replica(Service):
             lambda: Moment(elapsed(), observed.now()),
             self._step_down,
         )
-        self.link = Link(
+        self.link = Sync(
             client,
             clock,
             elapsed,
             observed,
             store,
-            self._following,
+            self._applier,
             name,
             self._came_up,
             self._lead_if_caught_up,
         )
-        self.leadership = Leadership(client, clock, elapsed, self._gained, self._lost)
+        self.election = Election(client, clock, elapsed, self._gained, self._lost)
         self._lock_key: bytes | None = None
         self._lead_from = 0  # what has to be taken up before we lead; 0: not known yet
         self._considering = periodic(clock, self._consider)
@@ -79,7 +79,7 @@ class Replica(Service):
         """Get in touch with the others, and stand for leader."""
         super().startService()
         self.link.startService()
-        self.leadership.startService()
+        self.election.startService()
         self._considering.start(_CONSIDER, now=False)
 
     async def ready(self, within: float) -> None:
@@ -95,7 +95,7 @@ class Replica(Service):
             # Or the next leader would do it all once more.
             await self._answer()
             await self._store.settle()
-        await self.leadership.stop()
+        await self.election.stop()
         await self.link.stop()
 
     def stopService(self) -> Deferred[None]:
@@ -142,13 +142,13 @@ class Replica(Service):
 
     def _lead_if_caught_up(self) -> None:
         lock_key = self._lock_key
-        if lock_key is None or not self.leadership.held:
+        if lock_key is None or not self.election.held:
             return
         if not (self.link.up and 0 < self._lead_from <= self.link.revision):
             return
-        if lock_key not in self._following.locks:
+        if lock_key not in self._applier.locks:
             self._log.error("Somebody has deleted the lock by which this replica led.")
-            self.leadership.give_up()
+            self.election.give_up()
         elif not self._monitor.leading:
             self._log.info("This replica leads now.")
             self._store.lead(lock_key)

@@ -12,7 +12,7 @@ from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import NOT_FOUND, Compacted, EtcdRefused, EtcdUnavailable
 from hbtd.etcd.messages import Event, KeyValue, Put
 from hbtd.etcd.watch import Watch
-from hbtd.replicas.applier import Following, Moment
+from hbtd.replicas.applier import Applier, Moment
 from hbtd.replicas.election import LEASE
 from hbtd.runtime.periodic import periodic
 from hbtd.store.etcd import EtcdStore
@@ -39,7 +39,7 @@ _LONG_GAP = 30.0
 """Seconds after which it is quicker to read all anew than to catch up on changes."""
 
 
-class Link(Service):
+class Sync(Service):
     """Keeps this replica in touch with the others.
 
     Reads all that is in etcd, then follows its changes; when that breaks, goes on where it broke,
@@ -57,7 +57,7 @@ class Link(Service):
         elapsed: Callable[[], float],
         observed: ObservedClock,
         store: EtcdStore,
-        following: Following,
+        following: Applier,
         name: str,
         came_up: Callable[[], None],
         progress: Callable[[], None],
@@ -72,7 +72,7 @@ class Link(Service):
         self._elapsed = elapsed
         self._observed = observed
         self._store = store
-        self._following = following
+        self._applier = following
         self._moment = following.moment
         self._name = name
         self._came_up = came_up
@@ -164,7 +164,7 @@ class Link(Service):
 
     async def _load(self) -> None:
         """Read all that is in etcd, while nothing of ours is on its way there."""
-        self._following.before_load()
+        self._applier.before_load()
         keeping = periodic(self._clock, self._keep_lease)
         keeping.start(_KEEP_ALIVE, now=False)
         try:
@@ -199,9 +199,9 @@ class Link(Service):
             revision = page.revision
         if self._was_up and (not known or revision < self._newest):
             self._log.error("etcd has lost what was in it; it is told again what we know.")
-            self._following.add(records, others)
+            self._applier.add(records, others)
         else:
-            self._following.load(records, others, first=not self._was_up)
+            self._applier.load(records, others, first=not self._was_up)
         self._revision = self._newest = revision
 
     async def _follow(self) -> None:
@@ -240,7 +240,7 @@ class Link(Service):
             raise EtcdUnavailable("was not listened to for a while")
         self._heard = self._moment()
         for event in events:
-            self._following.follow(event)
+            self._applier.follow(event)
         self._revision = self._newest = revision
         self._rise()
         self._progress()
@@ -265,7 +265,7 @@ class Link(Service):
 
     async def _show_presence(self) -> None:
         """Give a sign of life, unless we just did by writing something else."""
-        following = self._following
+        following = self._applier
         seen = following.present.get(following.number)
         try:
             # The last one came back a moment after it was written, so not a whole period ago.
@@ -295,7 +295,7 @@ class Link(Service):
         if not self.up:
             return
         now = self._moment()
-        longest_silent = min(self._following.present.values(), default=now)
+        longest_silent = min(self._applier.present.values(), default=now)
         if now.elapsed - longest_silent.elapsed >= SILENCE:
             self._deaf_since(longest_silent)
         else:

@@ -1,24 +1,100 @@
-"""Work that is done again and again, whatever happens."""
+"""Periodic tasks: work that is repeated for as long as a service runs."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-_log = Logger()
-
 Work = Callable[[], Coroutine[Deferred[Any], Any, None] | None]
+"""A function, or a coroutine function, without arguments."""
+
+
+class PeriodicService(Service):
+    """Run some work every few seconds, on a `LoopingCall`.
+
+    Unlike a bare `LoopingCall`, it survives exceptions: they are logged, and the work runs again
+    when its time comes. Runs never overlap: a run that outlasts the interval delays the next one.
+    It can be started again after it was stopped.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, interval: float, work: Work, name: str, *, now: bool = True
+    ) -> None:
+        """Prepare to run `work` every `interval` seconds of `clock`.
+
+        With `now` the first run comes at the start, otherwise one interval later. `name` says in
+        the log what it is, as in "the sweep".
+        """
+        self._clock = clock
+        self._interval = interval
+        self._work = work
+        self._name = name
+        self._now = now
+        self._loop = LoopingCall(self._survive)
+        self._finished: Deferred[Any] = succeed(None)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between the starts of two runs."""
+        return self._interval
+
+    @interval.setter
+    def interval(self, seconds: float) -> None:
+        """Set another interval; unless a run is in hand, the next one comes that long from now."""
+        self._interval = seconds
+        if self._loop.running:
+            if self._loop.call is None:
+                self._loop.interval = seconds
+            else:
+                self._loop.stop()
+                self._start(now=False)
+
+    def startService(self) -> None:
+        """Start running, once a run that was in hand when this was stopped has finished."""
+        if not self.running:
+            super().startService()
+            self._finished.addCallback(lambda _: self._start(now=self._now))
+
+    def stopService(self) -> Deferred[None]:
+        """Stop running.
+
+        The Deferred fires once the run in hand, which is not cancelled, has finished.
+        """
+        super().stopService()
+        if self._loop.running:
+            self._loop.stop()
+        finished: Deferred[None] = Deferred()
+        self._finished.addCallback(lambda _: finished.callback(None))
+        return finished
+
+    def _start(self, *, now: bool) -> None:
+        if self.running and not self._loop.running:
+            # A loop of its own each time: the last one may have been stopped within its run.
+            self._loop = LoopingCall(self._survive)
+            self._loop.clock = self._clock
+            self._finished = self._loop.start(self._interval, now=now)
+
+    async def _survive(self) -> None:
+        try:
+            going_on = self._work()
+            if going_on is not None:
+                await going_on
+        except Exception:  # noqa: BLE001  # nobody else could be told, and there is a next run
+            self._log.failure(
+                "Periodic task {name} failed; next run in {interval} s.",
+                name=self._name,
+                interval=self._interval,
+            )
 
 
 def periodic(clock: IReactorTime, work: Work) -> LoopingCall:
-    """Make a `LoopingCall` on this clock that outlives what the work raises.
-
-    What a plain one calls is called no more once it has failed. Neither overlaps: work that takes
-    long is not begun again before it is done.
-    """
+    """Make a `LoopingCall` on this clock that outlives what the work raises."""
 
     async def survive() -> None:
         try:
@@ -26,7 +102,7 @@ def periodic(clock: IReactorTime, work: Work) -> LoopingCall:
             if going_on is not None:
                 await going_on
         except Exception:  # noqa: BLE001  # there is nobody else to tell, and a next time
-            _log.failure("Something failed that is done again and again; it goes on in its time.")
+            PeriodicService._log.failure("Something failed that is done again and again.")
 
     loop = LoopingCall(survive)
     loop.clock = clock

@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 _Signature = list[tuple[int, ...] | None]
 
 
-class Watched(Generic[_T]):
+class WatchedFiles(Generic[_T]):
     """What some files hold, which is replaced as a whole, and only by something that can be used.
 
     Files that are being written look like files that are wrong: they are complained of only if
@@ -111,10 +111,10 @@ def _stat(path: str) -> tuple[int, ...] | None:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-class Watch(Service):
+class FileWatcher(Service):
     """Looks at files every few seconds, and when it is told to."""
 
-    def __init__(self, clock: IReactorTime, files: Sequence[Watched[Any]]) -> None:
+    def __init__(self, clock: IReactorTime, files: Sequence[WatchedFiles[Any]]) -> None:
         self._files = list(files)
         self._loop = periodic(clock, self._look)
 

@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from hbtd.server.lane import Lane, Verdict
 from hbtd.server.limits import SLOW, UNREAD, Limits
-from hbtd.server.scheduler import Rounds
+from hbtd.server.scheduler import Scheduler
 from hbtd.server.site import LimitedSite, StrictChannel
 from hbtd.server.write_through import EagerWriter
 
@@ -34,7 +34,7 @@ class Owner(Interface):
     site: LimitedSite
     lane: Lane | None
     limits: Limits
-    rounds: Rounds
+    scheduler: Scheduler
     idle_closed: int
     idle_deadline: float
     request_deadline: float
@@ -239,7 +239,7 @@ class Connection(Protocol):
                     self._wait(data)
                     return
             # What comes behind a request in hand is but kept by the channel.
-            if not (self._answering or factory.rounds.enter()):
+            if not (self._answering or factory.scheduler.enter()):
                 self._wait(data)
                 return
             data = self._hand_on(data)

@@ -1,9 +1,9 @@
-"""Connections, all of them together: how many there are, whose turn it is, what time it is.
+"""ConnectionFactory, all of them together: how many there are, whose turn it is, what time it is.
 
 Each one is a `hbtd.server.connection.Connection`, which reads requests and has them answered.
 What takes a view of all is here, once: how many there may be, and how many of one address; who gets
-the next turn where there is more to do than fits one; the time, counted in ticks, by which those that
-are silent or slow are closed; and an orderly end.
+the next turn where there is more to do than fits one; the time, counted in ticks, by which those
+that are silent or slow are closed; and an orderly end.
 """
 
 from collections import Counter, deque
@@ -16,7 +16,7 @@ from hbtd.runtime.periodic import periodic
 from hbtd.server.connection import Connection
 from hbtd.server.lane import Lane
 from hbtd.server.limits import CONNECTIONS, PEER_CONNECTIONS
-from hbtd.server.scheduler import Rounds
+from hbtd.server.scheduler import Scheduler
 from hbtd.server.site import LimitedSite
 
 _FAREWELL = 15.0
@@ -29,7 +29,7 @@ _TURNS = 32
 """Waiting connections that get a turn in one round of the reactor."""
 
 
-class Connections(ServerFactory):
+class ConnectionFactory(ServerFactory):
     """Makes connections and looks after them: the factory to listen with."""
 
     noisy = False
@@ -48,7 +48,7 @@ class Connections(ServerFactory):
         self._connections: set[Connection] = set()
         # How many of them are of one address, those without one left out.
         self._of_host: Counter[str] = Counter()
-        self.rounds = Rounds(clock)
+        self.scheduler = Scheduler(clock)
         """How much of the ordinary lane's work a round of the reactor may have."""
         self._turns: deque[Connection] = deque()
         self._giving_turns = False
@@ -134,9 +134,9 @@ class Connections(ServerFactory):
 
     def _give_turns(self) -> None:
         self._giving_turns = False
-        self.rounds.begin()  # with those who wait: others might have all of every round
+        self.scheduler.begin()  # with those who wait: others might have all of every round
         for _ in range(min(_TURNS, len(self._turns))):
-            if self.rounds.over:
+            if self.scheduler.over:
                 break
             self._turns.popleft().go_on()
         self._see_to_turns()

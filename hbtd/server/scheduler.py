@@ -1,4 +1,4 @@
-"""Rounds: the ordinary lane shares the reactor with whatever else has to be done."""
+"""Scheduler: the ordinary lane shares the reactor with whatever else has to be done."""
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -12,7 +12,7 @@ hbtd counts no silence while it can't hear (docs/design.md); so nobody may keep 
 """
 
 
-class Rounds:
+class Scheduler:
     """Lets requests be looked at for as long as a round of the reactor may take."""
 
     def __init__(self, clock: IReactorTime) -> None:

@@ -13,12 +13,12 @@ from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.access.gate import Forbidden, Gate, NotYet, Refused, Unauthenticated
-from hbtd.access.jwt import Bearers
+from hbtd.access.jwt import JWTVerifier
 from hbtd.access.peers import CertificateNames, Peer, Peers
-from hbtd.access.refusals import Complaints
+from hbtd.access.refusals import Refusals
 from hbtd.access.tokens import TokenFile, TokensUnusable
 from hbtd.config.access_rules import NodeWays, OperatorWays
-from hbtd.runtime.watched_files import PERIOD, Watch
+from hbtd.runtime.watched_files import PERIOD, FileWatcher
 from tests.support.certificates import make_identity
 
 NODE, NEIGHBOUR = "x1000c0s0b0n0", "x1000c0s0b0n1"
@@ -77,7 +77,7 @@ class NoKeysTests(SynchronousTestCase):
     def test_other_credentials(self) -> None:
         """A token can't be judged; who has shown a certificate is known without."""
         source: Any = SimpleNamespace(keys=None)
-        bearers = Bearers(source, "system-compute", float, require_xname=False)
+        bearers = JWTVerifier(source, "system-compute", float, require_xname=False)
         gate = Gate(OperatorWays(loopback=True), NodeWays(False, True, "x"), float, bearers=bearers)
         certificate = CertificateNames("n", frozenset({NODE}), 100.0)
         shown, nothing = Peer("192.0.2.1", False, certificate), Peer("192.0.2.1")
@@ -181,7 +181,7 @@ class TokenTests(SynchronousTestCase):
     def test_spoilt(self) -> None:
         """While a file that has changed can't be used no token counts, and that is said once."""
         tokens, clock = self.write(TOKEN), Clock()
-        watch = Watch(clock, [tokens.watched])
+        watch = FileWatcher(clock, [tokens.watched])
         watch.startService()
         self.addCleanup(watch.stopService)
         self.path.write_text("short\n")
@@ -200,9 +200,9 @@ class ComplaintsTests(SynchronousTestCase):
 
     def setUp(self):
         self.clock = Clock()
-        self.complaints = Complaints(self.clock, ("forbidden", "full"))
-        self.complaints.startService()
-        self.addCleanup(self.complaints.stopService)
+        self.refusals = Refusals(self.clock, ("forbidden", "full"))
+        self.refusals.startService()
+        self.addCleanup(self.refusals.stopService)
 
     def lines(self, seconds: int, note: Any = None) -> list[tuple[float, str]]:
         """Let time pass, with something to note every second; gives the lines, and when."""
@@ -224,19 +224,19 @@ class ComplaintsTests(SynchronousTestCase):
 
     def test_a_line_a_minute(self) -> None:
         """The first is told at once, the others in one line a minute, and all are counted."""
-        lines = self.lines(600, lambda: self.complaints.note("10.0.0.1", "forbidden", "No."))
+        lines = self.lines(600, lambda: self.refusals.note("10.0.0.1", "forbidden", "No."))
         self.assertEqual(lines[0], (1.0, "Refused 10.0.0.1: No."))
         self.assertIn("Refused 10.0.0.1 59 times more: 59 forbidden", lines[1][1])
         times = [time for time, _ in lines]
         self.assertGreaterEqual(min(b - a for a, b in pairwise(times)), 59)
         self.assertEqual(len(lines), 11)
-        self.assertEqual(self.complaints.counts, {"forbidden": 600, "full": 0})
+        self.assertEqual(self.refusals.counts, {"forbidden": 600, "full": 0})
 
     def test_quiet_again(self) -> None:
         """Who has been good for a minute is told of at once again."""
-        self.complaints.note("10.0.0.1", "full", "No room.")
+        self.refusals.note("10.0.0.1", "full", "No room.")
         self.assertEqual(self.lines(120), [])
-        (line,) = self.lines(1, lambda: self.complaints.note("10.0.0.1", "full", "No room."))
+        (line,) = self.lines(1, lambda: self.refusals.note("10.0.0.1", "full", "No room."))
         self.assertIn("No room", line[1])
 
     def test_many_peers(self) -> None:
@@ -245,11 +245,11 @@ class ComplaintsTests(SynchronousTestCase):
         def storm() -> None:
             for number in range(1000):
                 address = f"10.0.{number // 256}.{number % 256}"
-                self.complaints.note(address, "forbidden", "No.")
+                self.refusals.note(address, "forbidden", "No.")
 
         lines = self.lines(59, storm)
         self.assertEqual(len(lines), 200)
         lines = self.lines(6, storm)
         self.assertEqual(len(lines), 201)
         self.assertRegex(lines[-1][1], r"Refused others \d+ times more: \d+ forbidden")
-        self.assertEqual(self.complaints.counts["forbidden"], 65_000)
+        self.assertEqual(self.refusals.counts["forbidden"], 65_000)

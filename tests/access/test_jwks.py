@@ -28,7 +28,7 @@ from hbtd.access.jwks import (
     JWKSUnusable,
     parse_jwks,
 )
-from hbtd.access.jwt import Bearer, Bearers, Unverified
+from hbtd.access.jwt import Bearer, JWTVerifier, Unverified
 from hbtd.net.http_client import PlainAgent
 from tests.support.issuer import AUDIENCE, Issuer
 
@@ -102,7 +102,7 @@ class FileTests(SynchronousTestCase):
         """A token of a key that has just come is known at once; half a file changes nothing."""
         path = Path(self.mktemp()).resolve()
         keys = FileKeys(ISSUER.publish(path))
-        bearers = Bearers(keys, AUDIENCE, time.time, require_xname=False)
+        bearers = JWTVerifier(keys, AUDIENCE, time.time, require_xname=False)
         second = Issuer("RS256", "two")
         token = second.token(NODE).encode()
         self.assertRaises(Unverified, bearers.bearer, token)

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.access.jwks import Key, parse_jwks
-from hbtd.access.jwt import LEEWAY, Bearer, Bearers, NoKeys, Unverified
+from hbtd.access.jwt import LEEWAY, Bearer, JWTVerifier, NoKeys, Unverified
 from tests.support.issuer import AUDIENCE, ED448, KEYS, Issuer, encode_part
 
 NODE = "x1000c0s0b0n0"
@@ -49,10 +49,12 @@ class BearersTestCase(SynchronousTestCase):
         self.source = FixedKeys(ISSUER.jwks())
         self.bearers = self.make()
 
-    def make(self, **options: Any) -> Bearers:
+    def make(self, **options: Any) -> JWTVerifier:
         """Make what checks."""
         given = {"require_xname": False, **options}
-        return Bearers(self.source, AUDIENCE, lambda: self.began + self.clock.seconds(), **given)
+        return JWTVerifier(
+            self.source, AUDIENCE, lambda: self.began + self.clock.seconds(), **given
+        )
 
     def bearer(self, token: str) -> Bearer:
         """Check a token."""
@@ -145,7 +147,7 @@ class TokenTests(BearersTestCase):
     def test_garbage(self, token: bytes) -> None:
         """Whatever is no token is refused, and quietly."""
         source = FixedKeys(ISSUER.jwks())
-        bearers = Bearers(source, AUDIENCE, time.time, require_xname=False)
+        bearers = JWTVerifier(source, AUDIENCE, time.time, require_xname=False)
         self.assertRaises(Unverified, bearers.bearer, token)
 
     @given(
@@ -163,7 +165,7 @@ class TokenTests(BearersTestCase):
         head = encode_part({"alg": "ES256", "kid": "one", name: value})
         token = f"{head}.{ISSUER.token(NODE).split('.')[1]}.AAAA"
         source = FixedKeys(ISSUER.jwks())
-        bearers = Bearers(source, AUDIENCE, time.time, require_xname=False)
+        bearers = JWTVerifier(source, AUDIENCE, time.time, require_xname=False)
         self.assertRaises(Unverified, bearers.bearer, token.encode())
 
 

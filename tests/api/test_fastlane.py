@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from hbtd.api.fastlane import FastLane, MayBeat, Sender
-from hbtd.server.factory import Connections
+from hbtd.server.factory import ConnectionFactory
 from hbtd.server.lane import Verdict
 from hbtd.server.site import LimitedSite
 from tests.server.test_scheduler import SlowReader
@@ -250,5 +250,5 @@ class OffTests(APITestCase):
         self.assertEqual(len(site.open_requests), 1)
         connection.send(BEAT[-1:])
         self.assertEqual(len(parse_responses(connection.received())), 1)
-        self.assertIsInstance(self.factory, Connections)
+        self.assertIsInstance(self.factory, ConnectionFactory)
         self.assertIsNone(self.factory.lane)

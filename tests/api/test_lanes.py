@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hbtd.api.fastlane import FastLane, Sender
 from hbtd.app.service import HbtdService
-from hbtd.server.factory import Connections
+from hbtd.server.factory import ConnectionFactory
 from tests.support.http_memory import (
     BEAT,
     HEARTBEAT,
@@ -46,7 +46,7 @@ class LanesTestCase(APITestCase):
         self.lane: FastLane = _listener(first).lane
         self.lanes: list[tuple[HbtdService, Any]] = [
             (first[0], _listener(first)),
-            (second[0], Connections(_listener(second).site, None, second[1])),
+            (second[0], ConnectionFactory(_listener(second).site, None, second[1])),
             (third[0], _listener(third).site),
         ]
 

@@ -69,12 +69,12 @@ def heads() -> tuple[Target, Sequence[bytes]]:
 
 def lanes() -> tuple[Target, Sequence[bytes]]:
     """Fuzz whole conversations: both lanes answer alike and do the same, and nothing fails."""
-    from hbtd.server.factory import Connections
+    from hbtd.server.factory import ConnectionFactory
     from tests.support.http_memory import Connection
 
     date = re.compile(rb"\r\nDate: [ -~]{29}\r\n")
     first, second = _service(), _service()
-    ordinary = Connections(second[1].site, None, second[1].reactor)
+    ordinary = ConnectionFactory(second[1].site, None, second[1].reactor)
     services = (first, (second[0], ordinary))
 
     def converse(service: Any, factory: Any, data: bytes) -> tuple[object, ...]:
@@ -101,13 +101,13 @@ def lanes() -> tuple[Target, Sequence[bytes]]:
 def tokens() -> tuple[Target, Sequence[bytes]]:
     """Fuzz tokens and keys: whatever they are, they prove nothing, or are refused."""
     from hbtd.access.jwks import JWKSUnusable, parse_jwks
-    from hbtd.access.jwt import Bearers, Unverified
+    from hbtd.access.jwt import JWTVerifier, Unverified
     from tests.support.issuer import Issuer
 
     issuer = Issuer()
     source: Any = SimpleNamespace(keys=parse_jwks(issuer.jwks()), missed=lambda: None)
     good = issuer.token("x0c0s0b0n0").encode()
-    bearers = Bearers(source, "system-compute", float, require_xname=False)
+    bearers = JWTVerifier(source, "system-compute", float, require_xname=False)
 
     def target(data: bytes) -> None:
         with suppress(JWKSUnusable):

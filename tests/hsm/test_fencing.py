@@ -4,7 +4,7 @@ from treq.client import HTTPClient
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, RequestGenerationFailed
 
-from hbtd.hsm.fencing import GuardedAgent, TooLate
+from hbtd.hsm.fencing import FencedAgent, TooLate
 from tests.support.running import reactor, start_hsm
 
 BODY = {"ComponentIDs": ["x1"], "State": "Ready", "Flag": "OK"}
@@ -22,7 +22,7 @@ class GuardTests(TestCase):
         self.may = True
         pool = HTTPConnectionPool(reactor)
         self.addCleanup(pool.closeCachedConnections)
-        self.client = HTTPClient(GuardedAgent(Agent(reactor, pool=pool), self.may_send))
+        self.client = HTTPClient(FencedAgent(Agent(reactor, pool=pool), self.may_send))
         self.url = f"{self.running.url}/State/Components/BulkStateData"
 
     def may_send(self) -> bool:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.hsm.batch_size import ChunkSize
+from hbtd.hsm.batch_size import BatchSize
 from hbtd.hsm.outbox import Outbox
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -171,7 +171,7 @@ class ChunkSizeTests(SynchronousTestCase):
     """How many components a PATCH names."""
 
     def setUp(self):
-        self.chunks = ChunkSize()
+        self.chunks = BatchSize()
 
     def answer(self, per_component: float, target: float, overhead: float = 0.0) -> None:
         """Have a full chunk answered by an HSM of this speed."""

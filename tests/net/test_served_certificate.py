@@ -29,7 +29,7 @@ from hbtd.net.served_certificate import (
     serve_identity,
 )
 from hbtd.net.tls import Identity, TLSUnusable
-from hbtd.runtime.watched_files import PERIOD, Watch, Watched
+from hbtd.runtime.watched_files import PERIOD, FileWatcher, WatchedFiles
 from hbtd.simulator.fleet import node_names
 from tests.support.certificates import make_identity, write_identity
 from tests.support.processes import MEMORY, HbtdProcess, spawn
@@ -57,7 +57,7 @@ class FilesTests(SynchronousTestCase):
         self.cert, self.key = write_identity(self.old, self.folder)
         self.served = serve_files(str(self.cert), str(self.key))
         self.clock = Clock()
-        self.watch = Watch(self.clock, self.served.watched)
+        self.watch = FileWatcher(self.clock, self.served.watched)
         self.watch.startService()
         self.addCleanup(self.watch.stopService)
 
@@ -135,9 +135,9 @@ class FilesTests(SynchronousTestCase):
                 raise ZeroDivisionError
             return "first"
 
-        odd = Watched("An odd file", [], load, TLSUnusable)
+        odd = WatchedFiles("An odd file", [], load, TLSUnusable)
         write_identity(self.new, self.folder)
-        Watch(self.clock, [odd, *self.served.watched]).look_now()
+        FileWatcher(self.clock, [odd, *self.served.watched]).look_now()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(odd.current, "first")
         self.assert_serves(self.new)
@@ -168,7 +168,7 @@ class FilesTests(SynchronousTestCase):
         served.on_new_authorities(lambda: changes.append(self.asked_for(served)))
         self.key.unlink()
         write_identity(make_identity("two"), self.folder / "ca")
-        watch = Watch(self.clock, served.watched)
+        watch = FileWatcher(self.clock, served.watched)
         for _ in range(2):
             watch.look_now()
             self.assertEqual(changes, ["two"])

@@ -3,7 +3,7 @@
 from twisted.internet.threads import deferToThread
 
 from hbtd.etcd.client import EtcdClient
-from hbtd.replicas.election import LEASE, MARGIN, Leadership
+from hbtd.replicas.election import LEASE, MARGIN, Election
 from hbtd.store.etcd_format import LOCK
 from tests.support.etcd_running import EtcdTestCase, OwnEtcdTestCase
 from tests.support.running import reactor, until
@@ -16,24 +16,24 @@ class Candidate:
         self.ahead = 0.0
         self.keys: list[bytes] = []
         self.lost = 0
-        self.leadership = Leadership(client, reactor, self._elapsed, self.keys.append, self._lost)
+        self.election = Election(client, reactor, self._elapsed, self.keys.append, self._lost)
 
     def _elapsed(self) -> float:
         return float(reactor.seconds()) + self.ahead
 
     def _lost(self) -> None:
-        assert not self.leadership.held
+        assert not self.election.held
         self.lost += 1
 
     @property
     def held(self) -> bool:
         """Whether it holds the lock."""
-        return self.leadership.held
+        return self.election.held
 
     async def stop(self) -> None:
         """Stand no more."""
-        if self.leadership.running:
-            await self.leadership.stop()
+        if self.election.running:
+            await self.election.stop()
 
 
 class LeadershipTests(EtcdTestCase):
@@ -42,7 +42,7 @@ class LeadershipTests(EtcdTestCase):
     def stand(self) -> Candidate:
         """Have somebody stand for leader."""
         candidate = Candidate(self.connect(self.etcd.address, timeout=3.0))
-        candidate.leadership.startService()
+        candidate.election.startService()
         self.addCleanup(candidate.stop)
         return candidate
 
@@ -103,7 +103,7 @@ class LeadershipTests(EtcdTestCase):
         await until(lambda: one.held)
         found = await self.client.get(one.keys[0])
         assert found is not None
-        term = one.leadership._term
+        term = one.election._term
         assert term is not None
         until_then = term.valid_until
         await until(lambda: term.valid_until > until_then + 1.5, within=5)
@@ -117,11 +117,11 @@ class TroubleTests(OwnEtcdTestCase):
         """When etcd is away it is held for as long as the lease is sure to last, and not longer."""
         etcd = await self.start()
         one = Candidate(self.connect(etcd.address, timeout=1.0))
-        one.leadership.startService()
+        one.election.startService()
         self.addCleanup(one.stop)
         await until(lambda: one.held)
         await deferToThread(etcd.kill)
-        term = one.leadership._term
+        term = one.election._term
         assert term is not None
         self.assertTrue(one.held)
         one.ahead += term.valid_until - reactor.seconds() - 0.3

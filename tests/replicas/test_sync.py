@@ -9,7 +9,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.replicas.applier import Moment
-from hbtd.replicas.sync import SILENCE, Link
+from hbtd.replicas.sync import SILENCE, Sync
 from hbtd.store.etcd_format import LIFE, PRESENCE
 from hbtd.tracker.observed import TICK, ObservedClock
 from tests.support.hsm_memory import DIED, STARTED, WARNED
@@ -17,7 +17,7 @@ from tests.support.replicas_running import A, OwnReplicasTestCase, ReplicasTestC
 from tests.support.running import Hbtd, reactor, until
 
 
-def link(hbtd: Hbtd) -> Link:
+def link(hbtd: Hbtd) -> Sync:
     """Give a replica's link."""
     assert hbtd.service.replica is not None
     return hbtd.service.replica.link
@@ -99,7 +99,7 @@ class SlowSignsTests(SynchronousTestCase):
         signs = SlowSigns(lambda: Moment(clock.seconds(), clock_of_ours.now()))
         signs_of_life: Any = signs
         nobody: Any = None
-        one = Link(
+        one = Sync(
             nobody,
             clock,
             clock.seconds,
@@ -133,7 +133,7 @@ class Seen:
     """When a replica has seen signs of life of another one."""
 
     def __init__(self, hbtd: Hbtd, number: bytes) -> None:
-        self._present = link(hbtd)._following.present
+        self._present = link(hbtd)._applier.present
         self._number = int(number)
         self.times: list[float] = []
 

@@ -6,9 +6,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.api.fastlane import FastLane, Sender
-from hbtd.server.factory import Connections
+from hbtd.server.factory import ConnectionFactory
 from hbtd.server.lane import Taken
-from hbtd.server.scheduler import Rounds
+from hbtd.server.scheduler import Scheduler
 from tests.support.http_memory import HEARTBEAT, APITestCase, encode_request, parse_responses
 
 BEAT = encode_request("POST", "/v1/heartbeat", HEARTBEAT)
@@ -48,7 +48,7 @@ class DribbleTests(APITestCase):
     def test_looks(self) -> None:
         """A heartbeat that comes in a thousand pieces is looked at a few times, and then taken."""
         lane = CountingLane(self.service.monitor, self.reactor.seconds)
-        self.factory = Connections(self.service._site, lane, self.reactor)
+        self.factory = ConnectionFactory(self.service._site, lane, self.reactor)
         for padding in ({}, {"X-Padding": "p" * 3000}):
             heartbeat = encode_request(
                 "POST", "/v1/heartbeat", {**HEARTBEAT, "Other": "o" * 2000}, padding
@@ -81,7 +81,7 @@ class RoundsTests(SynchronousTestCase):
     def test_many(self) -> None:
         """Of many requests some are looked at, the others in the next rounds."""
         clock = Clock()
-        rounds = Rounds(clock)
+        rounds = Scheduler(clock)
         for _ in range(3):
             self.assertFalse(rounds.over)
             self.assertEqual([rounds.enter() for _ in range(300)], [True] * 200 + [False] * 100)
@@ -91,7 +91,7 @@ class RoundsTests(SynchronousTestCase):
     def test_long(self) -> None:
         """While requests take long, each round has one of them, and nobody else is kept waiting."""
         clock = Clock()
-        rounds = Rounds(clock)
+        rounds = Scheduler(clock)
         for _ in range(3):
             self.assertTrue(rounds.enter())
             clock.rightNow += 0.1  # so long it takes
@@ -124,7 +124,7 @@ class PiecesTests(APITestCase):
         connection._protocol.dataReceived(b"GET // HTTP/1.1\r\n\r\n" * 1000)
         for _ in range(5):
             self.assertEqual(len(parse_responses(connection.received())), 200)
-            while self.factory.rounds.enter():
+            while self.factory.scheduler.enter():
                 pass
             self.factory._give_turns()
 

@@ -100,7 +100,7 @@ class LimitTests(TestCase):
         second = await connect(BEAT)
         await until(lambda: second.ended)
         self.assertEqual((second.heard, first.ended), (b"", False))
-        self.assertEqual(hbtd.service.access.complaints.counts["connections"], 1)
+        self.assertEqual(hbtd.service.access.refusals.counts["connections"], 1)
         assert first.transport
         first.transport.loseConnection()
         await until(lambda: not len(hbtd.service._connections))

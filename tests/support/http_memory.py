@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from hbtd.api.app import make_resource
-from hbtd.api.authorization import Guard
+from hbtd.api.authorization import Authorization
 from hbtd.api.fastlane import FastLane
 from hbtd.api.heartbeats import Heartbeats
 from hbtd.api.params import Parameters
@@ -25,7 +25,7 @@ from hbtd.app.service import HbtdService
 from hbtd.config.params import Params
 from hbtd.config.value_types import TelemetryAddress
 from hbtd.monitor import Monitor
-from hbtd.server.factory import Connections
+from hbtd.server.factory import ConnectionFactory
 from hbtd.server.limits import limits_of
 from hbtd.server.site import LimitedSite
 from hbtd.tracker.observed import ObservedClock
@@ -323,7 +323,7 @@ class TimedAPITestCase(APITestCase):
         self.monitor.startService()
         self.addCleanup(self._stop_monitor)
         access = service.access
-        guard = Guard(access.gate, access.peers, access.complaints)
+        guard = Authorization(access.gate, access.peers, access.refusals)
         handlers = (
             Heartbeats(self.monitor, guard),
             States(self.monitor),
@@ -331,7 +331,7 @@ class TimedAPITestCase(APITestCase):
         )
         routes = [route for each in handlers for route in each.routes()]
         lane = FastLane(self.monitor, self.reactor.seconds) if self.fast_lane else None
-        self.factory = Connections(make_site(routes, self.reactor), lane, self.reactor)
+        self.factory = ConnectionFactory(make_site(routes, self.reactor), lane, self.reactor)
 
     def _stop_monitor(self) -> Deferred[None]:
         stopped = self.monitor.stopService()
