@@ -132,7 +132,7 @@ class Monitor(Service):
         """Judge once more who has died and was not committed: etcd lost its data before that."""
         said = {each.component: each for each in standing}
         unsaid: list[Judgement] = []
-        for xname in self._tracker.the_dead():
+        for xname in self._tracker.dead_components():
             last = said.get(xname)
             if last is None or last.transition is not Transition.DIED:
                 timestamp = "" if last is None else last.timestamp
@@ -213,7 +213,7 @@ class Monitor(Service):
 
     def note_all(self) -> None:
         """Have everybody's record stored anew."""
-        self._tracker.changed = dict.fromkeys(self._tracker.living(), self._observed.ticked_at)
+        self._tracker.mark_all_changed(self._observed.ticked_at)
 
     def stored(self, xname: str) -> bool:
         """Tell whether a component lives, and the store knows it: not only we, since just now."""
@@ -266,7 +266,7 @@ class Monitor(Service):
 
     def _listen(self) -> None:
         self._observed.tick()
-        self._tracker.stamp = self._observed.ticked_at
+        self._tracker.tick(self._observed.ticked_at)
 
     def _start_sweeping(self) -> None:
         # Anew, for a loop that is in the middle of a sweep can't be started again.

@@ -112,12 +112,12 @@ class Ledger:
 
     def has_news_of(self, xname: str) -> bool:
         """Tell whether we heard a component so lately that it has yet to be stored."""
-        at = self._tracker.changed.get(xname)
+        at = self._tracker.changed_at(xname)
         return at is not None and (at >= self._old_since() or xname in self.pending)
 
     def unstored(self) -> set[str]:
         """Give whom we heard so lately that it has yet to be stored."""
-        return self._news().keys() | self.pending
+        return self._tracker.changed_since(self._old_since()).keys() | self.pending
 
     def withdraw_alarms(self) -> None:
         """Raise no alarm that is not safe yet: it is no longer for us to judge."""
@@ -232,8 +232,8 @@ class Ledger:
         began = self._clock.seconds()
         if began < self._resting_until:
             return
-        self._tracker.changed = self._news()
-        waiting = list(self._tracker.changed)
+        # Others may have judged those that were heard long ago.
+        waiting = self._tracker.drop_changes_before(self._old_since(), keep=self.pending)
         # Also none: a file then learns what time it is.
         for start in range(0, max(len(waiting), 1), _PORTION):
             if start and within:
@@ -249,33 +249,20 @@ class Ledger:
 
     async def _checkpoint_some(self, xnames: Sequence[str]) -> bool:
         """Store the records of these, as far as that is to be done now; tells whether it worked."""
-        news, pending = self._news(xnames), self.pending
-        taken = {xname: at for xname, at in news.items() if xname not in pending}
-        for xname in taken:
-            del self._tracker.changed[xname]
+        pending = self.pending
+        settled = (xname for xname in xnames if xname not in pending)
+        taken = self._tracker.take_changed(settled, self._old_since())
         records = self._records(taken)
         try:
             await self._store.checkpoint(records)
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  # the next checkpoint must come
-            for record in records:
-                self._tracker.changed.setdefault(record.component, taken[record.component])
+            self._tracker.put_back({each.component: taken[each.component] for each in records})
             self._complain(error)
             return False
         self._recovered()
         return True
-
-    def _news(self, among: Iterable[str] | None = None) -> dict[str, float]:
-        """Give who, perhaps `among` some, was heard and is to be stored, and when.
-
-        Not whom others may have judged meanwhile, because it has been long ago.
-        """
-        since, pending = self._old_since(), self.pending
-        changed = self._tracker.changed
-        if among is not None:
-            changed = {xname: changed[xname] for xname in among if xname in changed}
-        return {xname: at for xname, at in changed.items() if at >= since or xname in pending}
 
     def _old_since(self) -> float:
         """Give the time before which others may have judged whom we heard then."""

@@ -1,7 +1,7 @@
 """The tracker: the truth about who was heard when, in memory."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from hbtd.tracker.records import Record, age_after_restart
 from hbtd.tracker.transitions import Judgement, Transition
@@ -44,20 +44,17 @@ class Tracker:
     """
 
     def __init__(self, *, note_changes: bool = False, most: int = MOST_COMPONENTS) -> None:
-        """With `note_changes`, `changed` says whose records are to be stored.
+        """Make an empty tracker.
 
-        Of `most` components heartbeats are taken, the dead included; what was restored is kept
-        even if it is more.
+        With `note_changes`, it notes which components were heard, so that their records can be
+        stored. Heartbeats are taken of at most `most` components, the dead included; restoring
+        more than that is allowed.
         """
         self._note_changes = note_changes
         self._most = most
-        self.changed: dict[str, float] = {}
-        """Who was heard, by `beat`, since it was taken out of here, and `stamp` at that time.
-
-        Whoever stores records takes it out.
-        """
-        self.stamp = 0.0
-        """What is noted as the time of a change; set by whoever cares."""
+        # The components whose records are to be stored, and the time of their last heartbeat here.
+        self._changed: dict[str, float] = {}
+        self._ticked_at = 0.0
         self._healthy: OrderedDict[str, Component] = OrderedDict()
         self._warned: OrderedDict[str, Component] = OrderedDict()
         self._dead: set[str] = set()
@@ -78,7 +75,7 @@ class Tracker:
             raise TrackerFull
         self.beats += 1
         if self._note_changes:
-            self.changed[xname] = self.stamp
+            self._changed[xname] = self._ticked_at
         return self.heard(xname, at, timestamp, status)
 
     def heard(self, xname: str, at: float, timestamp: str, status: str) -> Judgement | None:
@@ -107,7 +104,7 @@ class Tracker:
             return False
         self.beats += 1
         if self._note_changes:
-            self.changed[xname] = self.stamp
+            self._changed[xname] = self._ticked_at
         self._renew(xname, component, at, timestamp, status)
         return True
 
@@ -151,7 +148,7 @@ class Tracker:
         self._healthy.pop(xname, None)
         self._warned.pop(xname, None)
         self._dead.discard(xname)
-        self.changed.pop(xname, None)
+        self._changed.pop(xname, None)
         return known
 
     def record(self, xname: str, at: float) -> Record | None:
@@ -200,7 +197,47 @@ class Tracker:
         self._healthy.update(kept)
         self._warned.clear()
         self._dead.clear()
-        self.changed = {xname: at for xname, at in self.changed.items() if xname in kept}
+        self._changed = {xname: at for xname, at in self._changed.items() if xname in kept}
+
+    def tick(self, at: float) -> None:
+        """Set the time of the changes from now on, in seconds of a clock that always runs."""
+        self._ticked_at = at
+
+    def changed_at(self, xname: str) -> float | None:
+        """Return the time of a component's last change; `None` without one to be stored."""
+        return self._changed.get(xname)
+
+    def changed_since(self, since: float, also: Collection[str] = ()) -> dict[str, float]:
+        """Return the components that changed at `since` or later, with the times of that.
+
+        A change is a heartbeat taken here (`beat`, `beat_again`) whose record is still to be
+        stored. Those of `also` are returned whenever they changed.
+        """
+        return {x: at for x, at in self._changed.items() if at >= since or x in also}
+
+    def drop_changes_before(self, since: float, keep: Collection[str] = ()) -> list[str]:
+        """Drop the changes before `since`, but those of `keep`; return the components that stay."""
+        self._changed = self.changed_since(since, keep)
+        return list(self._changed)
+
+    def take_changed(self, xnames: Iterable[str], since: float) -> dict[str, float]:
+        """Remove and return those of `xnames` that changed at `since` or later, with the times.
+
+        The caller stores their records; if that fails, it puts the changes back.
+        """
+        taken = {x: at for x in xnames if (at := self._changed.get(x)) is not None and at >= since}
+        for xname in taken:
+            del self._changed[xname]
+        return taken
+
+    def put_back(self, changes: Mapping[str, float]) -> None:
+        """Add changes that were taken but not stored, except where there is a later one."""
+        for xname, at in changes.items():
+            self._changed.setdefault(xname, at)
+
+    def mark_all_changed(self, at: float) -> None:
+        """Note a change of every living component, at this time."""
+        self._changed = dict.fromkeys(self.living(), at)
 
     def put_in_order(self) -> None:
         """Have the longest silent come first again.
@@ -217,7 +254,7 @@ class Tracker:
         yield from self._healthy
         yield from self._warned
 
-    def the_dead(self) -> Iterator[str]:
+    def dead_components(self) -> Iterator[str]:
         """Give everybody who has died and is not back."""
         yield from self._dead
 
@@ -265,7 +302,7 @@ class Tracker:
 
     def _bury(self, xname: str) -> None:
         self._dead.add(xname)
-        self.changed.pop(xname, None)
+        self._changed.pop(xname, None)
 
     def _shared(self, status: str) -> str:
         # Bounded, for the senders choose the words.

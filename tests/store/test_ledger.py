@@ -108,7 +108,7 @@ class SharedTests(SynchronousTestCase):
         for _ in range(round(seconds / TICK)):
             self.clock.advance(TICK)
             self.observed.tick()
-            self.tracker.stamp = self.observed.ticked_at
+            self.tracker.tick(self.observed.ticked_at)
             for name in names:
                 self.tracker.beat(name, self.observed.now(), "t", "OK")
 

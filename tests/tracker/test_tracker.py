@@ -286,10 +286,10 @@ class FullTests(SynchronousTestCase):
 
     def refused(self, name: str, at: float) -> None:
         """Beat in vain, which changes nothing."""
-        counts = (self.tracker.beats, dict(self.tracker.changed))
+        counts = (self.tracker.beats, self.tracker.changed_since(0.0))
         self.assertRaises(TrackerFull, self.tracker.beat, name, at, "t", "up")
         self.assertNotIn(name, self.tracker)
-        self.assertEqual((self.tracker.beats, self.tracker.changed), counts)
+        self.assertEqual((self.tracker.beats, self.tracker.changed_since(0.0)), counts)
 
     def test_known(self):
         """Who is known is heard, healthy, warned or dead; who is new is not."""

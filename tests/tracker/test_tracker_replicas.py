@@ -33,7 +33,7 @@ class TakingUpTests(SynchronousTestCase):
 
     def test_heard(self):
         """What others heard counts as any heartbeat, but is not stored again, nor counted."""
-        self.assertEqual(set(self.tracker.changed), {"x1"})
+        self.assertEqual(set(self.tracker.changed_since(0.0)), {"x1"})
         self.assertEqual(self.tracker.beats, 1)
         self.assertIsNone(self.tracker.heard("x0", 5.0, "t2", "OK"))
         self.assertEqual(
@@ -67,7 +67,7 @@ class TakingUpTests(SynchronousTestCase):
         self.tracker.died("x1")
         self.tracker.died("x9")
         self.assertEqual(self.tracker.dead, 2)
-        self.assertEqual(self.tracker.changed, {})
+        self.assertEqual(self.tracker.changed_since(0.0), {})
         self.assertEqual(self.sweep(1000.0), [Judgement("x0", DIED, "t")])
         self.assertEqual(self.tracker.heard("x1", 2.0, "t", "OK"), Judgement("x1", STARTED, "t"))
 
@@ -77,7 +77,7 @@ class TakingUpTests(SynchronousTestCase):
         self.sweep(11.5)  # warns about x0 and x1
         self.tracker.start_over({"x1", "x2", "x3"})
         self.assertEqual(list(self.tracker.living()), ["x2"])
-        self.assertEqual(set(self.tracker.changed), {"x2"})
+        self.assertEqual(set(self.tracker.changed_since(0.0)), {"x2"})
         self.tracker.restore([record("x0", 5.0), record("x2", 9.0)], ["x1", "x2"], 20.0, W, E)
         self.assertEqual(self.tracker.dead, 1)
         self.assertEqual(self.sweep(20.0), [Judgement("x2", WARNED, "t")])
@@ -137,4 +137,4 @@ class AnyStoryTests(SynchronousTestCase):
             self.assertEqual(len(living), tracker.healthy + tracker.warned)
             known = [each for each in NAMES if each in tracker]
             self.assertEqual(len(known), len(living) + tracker.dead)
-            self.assertLessEqual(set(tracker.changed), set(NAMES))
+            self.assertLessEqual(set(tracker.changed_since(0.0)), set(NAMES))
