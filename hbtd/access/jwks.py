@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hbtd.net.http_client import URI, cause, read_answer, why
+from hbtd.net.http_client import URI, describe_failure, read_body, root_cause
 from hbtd.runtime.periodic import periodic
 from hbtd.runtime.watched_files import WatchedFiles
 
@@ -230,7 +230,7 @@ class FetchedKeys(Service):
             unbuffered=True,
             reactor=self._clock,  # type: ignore[arg-type]  # it wants less than it says
         )
-        content = await read_answer(response, _LARGEST)
+        content = await read_body(response, _LARGEST)
         if response.code != 200:
             raise JWKSUnusable(f"it is answered with status {response.code}")
         return parse_jwks(content)
@@ -239,12 +239,14 @@ class FetchedKeys(Service):
         if self._complained:
             return
         self._complained = True
-        found = cause(error)
+        found = root_cause(error)
         self._log.error(
             "The keys of nodes' tokens can't be fetched from {url}, and {so}: {error}",
             url=self._url,
             so="the old ones stay" if self._keys is not None else "no token can be checked yet",
-            error=str(found) if isinstance(found, JWKSUnusable) else why(found, "--jwt_ca"),
+            error=str(found)
+            if isinstance(found, JWKSUnusable)
+            else describe_failure(found, "--jwt_ca"),
         )
 
 

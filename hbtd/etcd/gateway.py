@@ -13,7 +13,7 @@ from twisted.web.iweb import IResponse
 
 from hbtd.etcd.errors import Compacted, EtcdRefused, EtcdUnavailable, error_in, one_line
 from hbtd.etcd.messages import Message
-from hbtd.net.http_client import URI, AnswerTooLarge, cause, read_answer, why
+from hbtd.net.http_client import URI, ResponseTooLarge, describe_failure, read_body, root_cause
 
 _T = TypeVar("_T")
 
@@ -180,7 +180,7 @@ class Gateway:
             if not isinstance(result, Failure) or result.check(EtcdRefused, Compacted):
                 return result
             assert result.value is not None
-            error = cause(result.value)
+            error = root_cause(result.value)
             if isinstance(error, CancelledError | ConnectingCancelledError) and not asked.expired:
                 raise CancelledError from result.value
             reason = f"does not answer within {timeout} s" if asked.expired else words(error)
@@ -197,8 +197,8 @@ class Gateway:
 async def _content(response: IResponse) -> bytes:
     """Read an answer's body; raises `EtcdUnavailable` when it is too large."""
     try:
-        return await read_answer(response, MAX_ANSWER)
-    except AnswerTooLarge as error:
+        return await read_body(response, MAX_ANSWER)
+    except ResponseTooLarge as error:
         raise EtcdUnavailable(f"answers with {error}") from error
 
 
@@ -208,7 +208,7 @@ def _begin(content: bytes) -> str:
 
 def words(error: BaseException) -> str:
     """Say why a request failed, as what follows an endpoint's name."""
-    error = cause(error)
+    error = root_cause(error)
     if isinstance(error, EtcdUnavailable):
         return str(error)
-    return f"can't be reached: {one_line(why(error, _TLS_OPTIONS))}"
+    return f"can't be reached: {one_line(describe_failure(error, _TLS_OPTIONS))}"

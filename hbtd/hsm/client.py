@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import INTERNAL_SERVER_ERROR
 
 from hbtd.config.params import LiveParams
-from hbtd.net.http_client import URI, AnswerTooLarge, cause, read_answer, why
+from hbtd.net.http_client import URI, ResponseTooLarge, describe_failure, read_body, root_cause
 from hbtd.tracker.transitions import Transition
 
 _T = TypeVar("_T")
@@ -105,7 +105,7 @@ class HSMClient:
             unbuffered=True,
             reactor=self._clock,  # type: ignore[arg-type]  # it wants less than it says
         )
-        answer = await read_answer(response, _MAX_ANSWER)
+        answer = await read_body(response, _MAX_ANSWER)
         return response.code, answer[:200].decode("utf-8", "replace")
 
     def _bounded(self, call: Coroutine[Deferred[Any], Any, _T]) -> Deferred[_T]:
@@ -140,9 +140,9 @@ class HSMClient:
 def _reason(failure: Failure) -> str:
     """Find the words for why a request failed."""
     assert failure.value is not None
-    error = cause(failure.value)
-    if isinstance(error, AnswerTooLarge):
+    error = root_cause(failure.value)
+    if isinstance(error, ResponseTooLarge):
         return f"HSM's answer has {error}"
     if isinstance(error, CancelledError):
         return "HSM's answer was not waited for"
-    return f"HSM can't be reached: {why(error, '--sm_ca')}"
+    return f"HSM can't be reached: {describe_failure(error, '--sm_ca')}"

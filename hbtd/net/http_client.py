@@ -71,14 +71,14 @@ def _unmarked(response: IResponse) -> IResponse:
     return response
 
 
-class AnswerTooLarge(Exception):
+class ResponseTooLarge(Exception):
     """An answer with more bytes than it may have."""
 
 
 class BoundedPool(HTTPConnectionPool):
     """Connections on which the head of an answer is bounded: twisted.web would take any number.
 
-    A larger one ends its connection, and the request fails with `AnswerTooLarge` in wrappers.
+    A larger one ends its connection, and the request fails with `ResponseTooLarge` in wrappers.
     """
 
     def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
@@ -135,30 +135,30 @@ class _BoundedHeads(ProtocolWrapper):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._in_head and self._received > _LONGEST_HEAD:
-            reason = Failure(AnswerTooLarge(f"a head of more than {_LONGEST_HEAD} bytes"))
+            reason = Failure(ResponseTooLarge(f"a head of more than {_LONGEST_HEAD} bytes"))
         super().connectionLost(reason)
 
 
-def read_answer(response: IResponse, limit: int) -> Deferred[bytes]:
+def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
     """Read an answer's body; giving up on it closes the connection.
 
-    Fails with `AnswerTooLarge` when it has more than `limit` bytes, and as the connection does.
+    Fails with `ResponseTooLarge` when it has more than `limit` bytes, and as the connection does.
     """
     body = _Body(limit)
     response.deliverBody(body)
     return body.whole
 
 
-def cause(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """Find why a request failed, which twisted.web may have wrapped."""
     while isinstance(error, _WRAPPERS) and error.reasons:
         error = error.reasons[0].value
     return error
 
 
-def why(error: BaseException, options: str) -> str:
+def describe_failure(error: BaseException, options: str) -> str:
     """Say in words why a request failed; `options` are those to see to when TLS is the reason."""
-    error = cause(error)
+    error = root_cause(error)
     if isinstance(error, SSL.Error):
         return f"TLS fails, see {options}: {error}"
     if isinstance(error, ConnectError | ConnectionClosed | DNSLookupError):
@@ -182,7 +182,7 @@ class _Body(Protocol):
         self._received += data
         if len(self._received) > self._limit and not self.whole.called:
             self._close()
-            self.whole.errback(AnswerTooLarge(f"more than {self._limit} bytes"))
+            self.whole.errback(ResponseTooLarge(f"more than {self._limit} bytes"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.whole.called:

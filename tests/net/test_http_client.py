@@ -6,7 +6,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import RequestTransmissionFailed, ResponseNeverReceived
 
-from hbtd.net.http_client import why
+from hbtd.net.http_client import describe_failure
 
 TLS = SSL.Error([("SSL routines", "", "certificate verify failed")])
 
@@ -28,4 +28,4 @@ class WhyTests(SynchronousTestCase):
                 ResponseNeverReceived([Failure(error)]),
                 RequestTransmissionFailed([Failure(ResponseNeverReceived([Failure(error)]))]),
             ):
-                self.assertTrue(why(wrapped, "--x_ca").startswith(words), why(wrapped, "--x_ca"))
+                self.assertTrue(describe_failure(wrapped, "--x_ca").startswith(words), describe_failure(wrapped, "--x_ca"))
