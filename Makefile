@@ -8,27 +8,40 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # What setuptools has to say about editable installs is of no use to anybody here.
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Exact versions, with hashes, of all that .venv and the container image take from PyPI.
+LOCKS  := requirements/tools.txt requirements/develop.txt
 # kafka-python's own affair, two thousand times.
 TRIAL  := PYTHONWARNINGS='default,ignore:read_text is deprecated,ignore:open_text is deprecated' $(BIN)/trial
 
+# One lock for Python 3.10 and all newer ones, on each platform. The index is whichever uv is told of.
+LOCK   := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.10 \
+          --generate-hashes --no-emit-index-url $(LOCKFLAGS)
+
 .DEFAULT_GOAL := help
-.PHONY: help venv run demo test test-real test-faults fuzz audit check format bench bench-quick dist clean
+.PHONY: help venv lock run demo test test-real test-faults fuzz audit check format docs bench bench-quick dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 venv: $(STAMP)  ## make .venv and install hbtd into it, with all it takes to develop
 
-$(STAMP): setup.cfg pyproject.toml
+$(STAMP): setup.cfg pyproject.toml $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "hbtd needs Python 3.10 or newer; say which with make PYTHON=python3.x")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	    rm -rf $(VENV); echo 'Could not make a virtual environment. On Debian: apt install python3-venv' >&2; exit 1; }
 	@echo 'Installing hbtd and what it needs into $(VENV); this takes a minute ...'
-	@$(PIP) --upgrade pip 'setuptools >= 77'
-	@$(PIP) --editable '.[test,check,dist]'
+	@$(PIP) --require-hashes $(LOCKS:%=--requirement %)
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@# twistd looks for plugins along sys.path, where an editable install does not put the checkout.
 	@$(BIN)/python -c 'import os, site; open(os.path.join(site.getsitepackages()[0], "hbtd-checkout.pth"), "w").write(os.getcwd() + "\n")'
 	@touch $@
+
+lock:  ## write requirements/*.txt anew from setup.cfg; newer versions: LOCKFLAGS=--upgrade
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) 'uv >= 0.9'
+	$(LOCK) requirements/tools.in -o requirements/tools.txt
+	$(LOCK) setup.cfg -o requirements/run.txt
+	$(LOCK) setup.cfg --extra test --extra check --extra dist -c requirements/run.txt -o requirements/develop.txt
 
 run: $(STAMP)  ## serve https://localhost:28500, with nothing else needed; HBTD_* can say more
 	@mkdir -p var
@@ -60,14 +73,18 @@ audit: $(STAMP)  ## ask PyPI which of the packages that hbtd needs have known vu
 	@$(PIP) --editable '.[audit]'
 	$(BIN)/pip-audit --skip-editable
 
-check: $(STAMP)  ## linter, formatter, type checker
+check: $(STAMP)  ## linter, formatter, type checker, rules of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(STAMP)  ## bring the code into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP)  ## write the options into docs/options.md and docs/hbtd.8, from their definitions
+	$(BIN)/python -m hbtd.config.option_docs docs/options.md docs/hbtd.8
 
 bench: $(STAMP)  ## measure speed and size; prints a table and draws docs/performance.svg; takes sixteen minutes
 	$(BIN)/python -m benchmarks --plot docs/performance.svg
