@@ -105,14 +105,14 @@ class EtcdMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Read the numbers as they are now."""
-        store = self._store
-        yield _counter("store_transactions", "Transactions of etcd's.", store.transactions)
-        yield _counter("store_bytes", "Bytes of keys and values in these.", store.bytes_written)
-        yield _counter("store_skipped", "Values in etcd left alone.", store.skipped_count)
-        yield _gauge("store_requests", "Requests to the leader.", len(store.requests))
+        writer, mirror = self._store.writer, self._store.mirror
+        yield _counter("store_transactions", "Transactions of etcd's.", writer.transactions)
+        yield _counter("store_bytes", "Bytes of keys and values in these.", writer.bytes_written)
+        yield _counter("store_skipped", "Values in etcd left alone.", mirror.skipped_count)
+        yield _gauge("store_requests", "Requests to the leader.", len(mirror.requests))
 
 
-def registry(*collectors: Collector) -> CollectorRegistry:
+def make_registry(*collectors: Collector) -> CollectorRegistry:
     """Put hbtd's metrics and those of its process into a registry of their own."""
     made = CollectorRegistry()
     for collector in collectors:

@@ -18,7 +18,7 @@ from hbtd.store.etcd_format import (
     PRESENCE,
     REQUEST,
     STARTED,
-    Kept,
+    StoredJudgement,
     is_record,
 )
 from hbtd.tracker.records import Record
@@ -76,7 +76,7 @@ class Applier:
 
         The `first` time this tells whether we join others, whose parameters count, or are alone.
         """
-        self._store.start_over()
+        self._store.mirror.clear()
         params = self._take_all(others)
         alone = not self.alive - {self.number}
         if first and (alone or params is None):
@@ -89,7 +89,7 @@ class Applier:
             self._store.clear_records().addErrback(
                 lambda failure: self._log.failure("Stored heartbeats could not be cleared", failure)
             )
-        self._monitor.take_up(records, self._store.dead())
+        self._monitor.take_up(records, self._store.mirror.dead())
 
     def add(self, records: Sequence[Record], others: Sequence[KeyValue]) -> None:
         """Have an etcd that lost its data told again what we know, and learn what others told."""
@@ -128,7 +128,7 @@ class Applier:
             self._take_sign_of_life(key, value)
             if key.startswith(REQUEST):
                 # It may be for us to answer, if we come to lead, or just have.
-                self._store.saw(key, value, revision)
+                self._store.mirror.apply(key, value, revision)
                 if value == STARTED:
                     self._monitor.started_here(key[len(REQUEST) :].decode("utf-8", "replace"))
         elif is_record(key):
@@ -144,7 +144,7 @@ class Applier:
         if value is None:
             self._monitor.gone(key.decode("utf-8", "replace"))
             return
-        record = self._store.read_record(key, value)
+        record = self._store.mirror.read_record(key, value)
         if record is None:
             return
         if record.warned:
@@ -152,14 +152,14 @@ class Applier:
         else:
             self._monitor.heard_elsewhere(record)
 
-    def _take(self, key: bytes, value: bytes | None, revision: int) -> Kept | None:
+    def _take(self, key: bytes, value: bytes | None, revision: int) -> StoredJudgement | None:
         """Take up a key that is no record; gives the judgement, if it is one."""
         self._take_sign_of_life(key, value)
         if key.startswith(LOCK):
             (self.locks.discard if value is None else self.locks.add)(key)
         if key == PARAMS:
             self._shared_params.saw(value, revision)
-        return self._store.saw(key, value, revision)
+        return self._store.mirror.apply(key, value, revision)
 
     def _take_sign_of_life(self, key: bytes, value: bytes | None) -> None:
         if key.startswith(PRESENCE):

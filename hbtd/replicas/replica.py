@@ -94,7 +94,7 @@ class Replica(Service):
         if self._monitor.leading:
             # Or the next leader would do it all once more.
             await self._answer()
-            await self._store.settle()
+            await self._store.flush()
         await self.election.stop()
         await self.link.stop()
 
@@ -151,27 +151,27 @@ class Replica(Service):
             self.election.give_up()
         elif not self._monitor.leading:
             self._log.info("This replica leads now.")
-            self._store.lead(lock_key)
-            asked = list(self._store.requests.items())
-            started = [xname for xname, request in asked if request.what != FORGET]
+            self._store.writer.lock_gained(lock_key)
+            asked = list(self._store.mirror.requests.items())
+            started = [xname for xname, request in asked if request.kind != FORGET]
             Deferred.fromCoroutine(self._monitor.lead(started)).addErrback(
                 lambda failure: self._log.failure("Beginning to lead failed.", failure)
             )
             for xname, request in asked:
-                if request.what == FORGET and not self._monitor.stored(xname):
+                if request.kind == FORGET and not self._monitor.stored(xname):
                     self._monitor.forget(xname)
 
     def _step_down(self) -> None:
         if self._monitor.leading:
             self._log.info("This replica no longer leads.")
-            self._store.follow()
+            self._store.writer.lock_lost()
             self._monitor.follow()
 
     async def _answer(self) -> None:
-        asked = self._store.requests.items()
+        asked = self._store.mirror.requests.items()
         # A goodbye took the record away: who has one is back, and must not be forgotten later.
-        done = [x for x, each in asked if each.what != FORGET or self._monitor.stored(x)]
+        done = [x for x, each in asked if each.kind != FORGET or self._monitor.stored(x)]
         done = self._monitor.settled(done)
         if done:
             with suppress(StoreUnusable):
-                await self._store.answered(done)
+                await self._store.remove_requests(done)

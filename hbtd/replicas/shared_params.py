@@ -62,7 +62,8 @@ class SharedParams:
         if revision <= self._revision:
             return
         self._revision = revision if value is not None else 0
-        stored = self._store.read(lambda _, value: read_params(value), PARAMS, value or b"{}")
+        read = self._store.mirror.read
+        stored = read(lambda _, value: read_params(value), PARAMS, value or b"{}")
         if stored is not None:
             self._restoring = self._restoring and value is None
             self._stored = stored

@@ -142,7 +142,7 @@ class Sync(Service):
             except Compacted:
                 self._revision = 0
             except (EtcdUnavailable, EtcdRefused) as error:
-                self._store.out_of_touch(f"etcd: {error}")
+                self._store.out_of_sync(f"etcd: {error}")
                 if isinstance(error, EtcdRefused) and error.code == NOT_FOUND:
                     self._lease = 0
                 await deferLater(self._clock, _RETRY)
@@ -160,7 +160,8 @@ class Sync(Service):
             return
         self._lease = await self._client.grant(LEASE)
         await self._client.put(LIFE + self._number, ALIVE, self._lease)
-        self._store.mark = Put(PRESENCE + self._number, self._name.encode(), self._lease)
+        presence = Put(PRESENCE + self._number, self._name.encode(), self._lease)
+        self._store.writer.set_presence(presence)
 
     async def _load(self) -> None:
         """Read all that is in etcd, while nothing of ours is on its way there."""
@@ -168,7 +169,7 @@ class Sync(Service):
         keeping = periodic(self._clock, self._keep_lease)
         keeping.start(_KEEP_ALIVE, now=False)
         try:
-            await self._store.quietly(self._read_all)
+            await self._store.exclusively(self._read_all)
             await self._client.put(*HEALTH)
         finally:
             keeping.stop()
@@ -194,7 +195,7 @@ class Sync(Service):
             for item in page.items:
                 if not is_record(item.key):
                     others.append(item)
-                elif (record := self._store.read_record(item.key, item.value)) is not None:
+                elif (record := self._store.mirror.read_record(item.key, item.value)) is not None:
                     records.append(record)
             revision = page.revision
         if self._was_up and (not known or revision < self._newest):
@@ -250,7 +251,7 @@ class Sync(Service):
         if self._up or not 0 < self._barrier <= self._revision:
             return
         self._up = self._was_up = True
-        self._store.out_of_touch(None)
+        self._store.in_sync()
         self._came_up()
 
     def _fall(self) -> None:

@@ -1,15 +1,14 @@
-"""The store on etcd, which several replicas share."""
+"""The store in etcd, which several replicas share."""
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from hbtd.etcd.client import MAX_OPERATIONS, EtcdClient
 from hbtd.etcd.errors import RESOURCE_EXHAUSTED, Compacted, EtcdRefused, EtcdUnavailable
-from hbtd.etcd.messages import Compare, Delete, Operation, Put
+from hbtd.etcd.messages import Delete, Operation, Put
 from hbtd.store.etcd_format import (
     FORGET,
     HEALTH,
@@ -17,245 +16,164 @@ from hbtd.store.etcd_format import (
     RECORDS,
     REQUEST,
     STARTED,
-    Kept,
-    NotOurs,
+    StoredJudgement,
     judgement_value,
-    read_judgement,
-    read_record,
 )
-from hbtd.store.etcd_steps import (
-    Step,
-    key_of,
-    latest,
-    portions,
-    put_of,
-    size_of,
-    transactions,
-)
+from hbtd.store.etcd_mirror import EtcdMirror, LeaderRequest
+from hbtd.store.etcd_steps import Step, batches, key_of, latest, put_of
+from hbtd.store.etcd_writer import EtcdWriter
 from hbtd.store.interface import IStore, NotLeading, StoreUnusable
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 
 _T = TypeVar("_T")
 
-_MAX_SKIPPED = 1000
-"""Keys that we remember to have complained about."""
-
-
-class Request(NamedTuple):
-    """What a replica asks the leader for."""
-
-    what: bytes
-    revision: int
-
 
 @implementer(IStore)
 class EtcdStore:
-    """Keeps records and judgements in etcd, in transactions; see `IStore`.
+    """Keeps records and judgements in etcd; see `IStore`.
 
-    Any replica writes records, for these are facts. Judgements are the leader's alone: whatever is
-    written about them depends on the key that stands for holding the lock (`lead`). The others
-    write a *request* to the leader instead, which takes it up.
+    Any replica writes records, since these are facts. Only the leader writes judgements, in fenced
+    transactions. Another replica writes a *request* to the leader instead, for which the leader
+    watches.
 
-    Calls are done one after the other. Judgements and requests are also held in memory, which who
-    follows etcd's changes keeps up to date (`saw`).
+    Calls are carried out one after the other. Judgements and requests are also held in memory, by
+    `mirror`, which a replica keeps current with what other replicas write.
     """
 
     durable = True
     shared = True
     gather = 0.5
 
-    _log = Logger()
-
     def __init__(self, client: EtcdClient, wall: Callable[[], float]) -> None:
-        """`wall` gives the Unix time in seconds, which stored times are in."""
+        """`wall` returns the Unix time in seconds, in which times are stored."""
         self._client = client
         self._wall = wall
-        self._writing = DeferredLock()
-        self._lock_key: bytes | None = None
-        self._kept: dict[str, Kept] = {}
-        self._number = 0
+        self._turn = DeferredLock()
+        self._closed = False
         self._trouble: str | None = "Not initialized"
-        self._out_of_touch: str | None = None
-        self._complained_of: set[bytes] = set()
-        self.requests: dict[str, Request] = {}
-        """What the leader is asked for, by component."""
-        self.mark: Put | None = None
-        """Written with every transaction, so that readers know whose it is."""
-        self.transactions = 0
-        """How many transactions were made."""
-        self.bytes_written = 0
-        """How many bytes of keys and values these had."""
-        self.skipped_count = 0
-        """How many keys had values that could not be used."""
+        self._out_of_sync: str | None = None
+        self.mirror = EtcdMirror(wall)
+        """The judgements and requests that are in etcd."""
+        self.writer = EtcdWriter(client, self.mirror)
+        """The transactions of this replica."""
 
-    # The store as such
+    # The condition of the store
 
     def open(self) -> Deferred[None]:
-        """Learn what etcd has, and note there that it can be used."""
-        return self._doing(self._open())
+        """Read judgements and requests, and write the key by which etcd's health is checked."""
+        return self._noting(self._open())
 
     async def _open(self) -> None:
-        self.start_over()
+        self.mirror.clear()
         async for page in self._client.pages(JUDGEMENT, REQUEST[:-1] + b"0"):
             for item in page.items:
-                self.saw(item.key, item.value, item.mod_revision)
+                self.mirror.apply(item.key, item.value, item.mod_revision)
         await self._client.put(*HEALTH)
-        self._found(None)
 
     def close(self) -> Deferred[None]:
-        """Do no more."""
-        self._trouble = "Closed"
-        return self._writing.run(lambda: None)
+        """Refuse further calls; the Deferred fires once those before are done."""
+        self._closed = True
+        return self._turn.run(lambda: None)
 
     def usable(self) -> bool:
-        """Whether it is open, etcd did what it was last asked for, and its changes reach us."""
-        return self._trouble is None and self._out_of_touch is None
+        """Return whether the last call succeeded and changes in etcd reach this replica."""
+        return not self._closed and self._trouble is None and self._out_of_sync is None
 
     def health(self) -> str:
-        """Tell people how etcd is."""
-        return self._out_of_touch or self._trouble or "Initialization key present: HBTD_OK"
+        """Return a sentence about the condition of etcd."""
+        trouble = "Closed" if self._closed else self._trouble
+        return self._out_of_sync or trouble or "Initialization key present: HBTD_OK"
 
-    def out_of_touch(self, trouble: str | None) -> None:
-        """Note whether etcd's changes reach us, or why they don't."""
-        self._out_of_touch = trouble
-        if trouble is None:
-            self._found(None)
+    def out_of_sync(self, reason: str) -> None:
+        """Note that changes in etcd don't reach this replica: the store can't be used."""
+        self._out_of_sync = reason
 
-    def _found(self, trouble: str | None) -> None:
-        if self._trouble != "Closed":
-            self._trouble = trouble
+    def in_sync(self) -> None:
+        """Note that changes in etcd reach this replica, so that etcd works as well."""
+        self._out_of_sync = self._trouble = None
 
-    # What etcd has, in memory
-
-    def start_over(self) -> None:
-        """Know of nothing, as before `saw` has been told what etcd has."""
-        self._kept.clear()
-        self.requests.clear()
-
-    def saw(self, key: bytes, value: bytes | None, revision: int) -> Kept | None:
-        """Take up a judgement or request that is in etcd, or, without a value, no longer is.
-
-        Gives the judgement, if it is one. Other keys mean nothing here.
-        """
-        if key.startswith(JUDGEMENT):
-            xname = key[len(JUDGEMENT) :].decode("utf-8", "replace")
-            kept = self.read(read_judgement, key, value) if value is not None else None
-            if kept is None:
-                self._kept.pop(xname, None)
-                return None
-            self._keep(kept)
-            return kept
-        if key.startswith(REQUEST):
-            xname = key[len(REQUEST) :].decode("utf-8", "replace")
-            if value is None:
-                self.requests.pop(xname, None)
-            else:
-                self.requests[xname] = Request(value, revision)
-        return None
-
-    def read(self, reader: Callable[[bytes, bytes], _T], key: bytes, value: bytes) -> _T | None:
-        """Read a value; one that can't be used is skipped, counted, and said once to be so."""
-        try:
-            return reader(key, value)
-        except NotOurs as error:
-            self.skipped_count += 1
-            if key not in self._complained_of and len(self._complained_of) < _MAX_SKIPPED:
-                self._complained_of.add(key)
-                self._log.warn(
-                    "etcd's key {key!r} is left alone: {error}",
-                    key=key[:100].decode("utf-8", "replace"),
-                    error=str(error),
-                )
-            return None
-
-    def read_record(self, key: bytes, value: bytes) -> Record | None:
-        """Read a record, as `read` does."""
-        return self.read(lambda key, value: read_record(key, value, self._wall()), key, value)
+    # What etcd holds
 
     def undelivered(self) -> Deferred[list[Judgement]]:
-        """Get what HSM has yet to acknowledge."""
-        return succeed([kept.judgement for kept in self._in_order() if not kept.delivered])
+        """Return the judgements that HSM has yet to acknowledge."""
+        stored = self.mirror.judgements()
+        return succeed([each.judgement for each in stored if not each.delivered])
 
     def standing(self) -> Deferred[list[Judgement]]:
-        """Get all judgements."""
-        return succeed([kept.judgement for kept in self._in_order()])
+        """Return all judgements."""
+        return succeed([each.judgement for each in self.mirror.judgements()])
 
-    def dead(self) -> list[str]:
-        """Give the components whose last judgement is that they have died."""
-        judgements = (kept.judgement for kept in self._kept.values())
-        return [each.component for each in judgements if each.transition is Transition.DIED]
+    def records(self) -> Deferred[list[Record]]:
+        """Return all records, with their ages by the wall clock."""
 
-    def _in_order(self) -> list[Kept]:
-        return sorted(self._kept.values(), key=lambda kept: kept.number)
+        async def work() -> list[Record]:
+            found: list[Record] = []
+            for start, end in RECORDS:
+                async for page in self._client.pages(start, end):
+                    records = (self.mirror.read_record(each.key, each.value) for each in page.items)
+                    found += [record for record in records if record is not None]
+            return found
 
-    def _keep(self, kept: Kept) -> None:
-        self._kept[kept.judgement.component] = kept
-        self._number = max(self._number, kept.number)
+        return self._noting(self._in_turn(work))
 
-    # What etcd is told
-
-    def lead(self, lock_key: bytes) -> None:
-        """Judge, for as long as this key is there."""
-        self._lock_key = lock_key
-
-    def follow(self) -> None:
-        """Leave judging to others."""
-        self._lock_key = None
+    # What is written to etcd
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """Keep judgements as not delivered, and records: each component's in one transaction.
+        """Keep judgements as not delivered, and records; those of a component in one transaction.
 
-        Who does not lead keeps the records, and asks the leader to judge those who have started.
-        That somebody is back after a warning, the record tells by itself.
+        A replica that does not lead writes the records, and requests to judge the components that
+        started. It need not request anything for one that is back after a warning: the leader sees
+        that from the record.
         """
 
         async def work() -> bool:
-            wall = self._wall()
-            last = {record.component: record for record in records}
-            judging = self._lock_key is not None
-            if judging:
-                died = {j.component for j in judgements if j.transition is Transition.DIED}
-                steps = [
-                    self._judgement(judgement, number, last.pop(xname, None), wall, xname in died)
-                    for number, (xname, judgement) in enumerate(
-                        latest(judgements), self._number + 1
-                    )
-                ]
+            leading = self.writer.leading
+            if leading:
+                steps = self._judge(judgements, records)
             else:
-                for xname, judgement in latest(judgements):
-                    if judgement.transition.alarming:
-                        # We led when it was made; its record would have others believe it.
-                        last.pop(xname, None)
-                steps = [
-                    self._request(xname, STARTED, put_of(last.pop(xname), wall))
-                    for xname, judgement in latest(judgements)
-                    if judgement.transition is Transition.STARTED and xname in last
-                ]
-            steps += [Step([put_of(record, wall)]) for record in last.values()]
-            await self._write(steps, judging=judging)
-            return judging
+                steps = self._request_judgements(judgements, records)
+            await self.writer.write(steps, fenced=leading)
+            return leading
 
-        return self._doing(self._in_turn(work))
+        return self._noting(self._in_turn(work))
 
-    def _judgement(
-        self, judgement: Judgement, number: int, record: Record | None, wall: float, died: bool
-    ) -> "Step":
-        kept = Kept(judgement, number, False)
-        key = judgement.component.encode()
-        step = Step([Put(JUDGEMENT + key, judgement_value(kept))], kept)
-        if record is not None:
-            step.operations.append(put_of(record, wall))
-        elif died:
-            step.operations.append(Delete(key))
-        return step
+    def _judge(self, judgements: Sequence[Judgement], records: Sequence[Record]) -> list[Step]:
+        """Return the steps of a leader's commit."""
+        wall = self._wall()
+        remaining = {record.component: record for record in records}
+        died = {each.component for each in judgements if each.transition is Transition.DIED}
+        steps: list[Step] = []
+        for number, (xname, judgement) in enumerate(latest(judgements), self.mirror.next_number):
+            stored = StoredJudgement(judgement, number, False)
+            put = Put(key_of(JUDGEMENT, xname), judgement_value(stored))
+            operations: list[Operation] = [put]
+            record = remaining.pop(xname, None)
+            if record is not None:
+                operations.append(put_of(record, wall))
+            elif xname in died:
+                operations.append(Delete(xname.encode()))
+            steps.append(Step(operations, stored))
+        return steps + [Step([put_of(record, wall)]) for record in remaining.values()]
 
-    def _request(self, xname: str, what: bytes, about: Operation) -> "Step":
-        step = Step([about, Put(key_of(REQUEST, xname), what)])
-        step.asked = (xname, what)
-        return step
+    def _request_judgements(
+        self, judgements: Sequence[Judgement], records: Sequence[Record]
+    ) -> list[Step]:
+        """Return the steps of another replica's commit."""
+        wall = self._wall()
+        remaining = {record.component: record for record in records}
+        for xname, judgement in latest(judgements):
+            if judgement.transition.alarming:
+                # Made while this replica led: its record would spread it.
+                remaining.pop(xname, None)
+        steps = [
+            _request(xname, STARTED, put_of(remaining.pop(xname), wall))
+            for xname, judgement in latest(judgements)
+            if judgement.transition is Transition.STARTED and xname in remaining
+        ]
+        return steps + [Step([put_of(record, wall)]) for record in remaining.values()]
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
         """Keep records."""
@@ -263,161 +181,116 @@ class EtcdStore:
         async def work() -> None:
             wall = self._wall()
             last = {record.component: record for record in records}
-            await self._write([Step([put_of(record, wall)]) for record in last.values()])
+            await self.writer.write([Step([put_of(record, wall)]) for record in last.values()])
 
-        return self._doing(self._in_turn(work))
+        return self._noting(self._in_turn(work))
 
     def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
-        """Note that HSM has acknowledged these."""
+        """Note that HSM has acknowledged these judgements; fails with `NotLeading`, too."""
 
         async def work() -> None:
             steps: dict[str, Step] = {}
             for judgement in judgements:
                 xname = judgement.component
-                kept = self._kept.get(xname)
-                if kept is None or kept.delivered or kept.judgement != judgement:
+                stored = self.mirror.judgement(xname)
+                if stored is None or stored.delivered or stored.judgement != judgement:
                     continue
-                key, done = key_of(JUDGEMENT, xname), kept._replace(delivered=True)
+                key, done = key_of(JUDGEMENT, xname), stored._replace(delivered=True)
                 if judgement.transition.alarming:
                     steps[xname] = Step([Put(key, judgement_value(done))], done)
                 else:
-                    steps[xname] = Step([Delete(key)], gone=xname)
-            await self._write(list(steps.values()), judging=True)
+                    steps[xname] = Step([Delete(key)], dropped=xname)
+            await self.writer.write(list(steps.values()), fenced=True)
 
-        return self._doing(self._in_turn(work))
+        return self._noting(self._in_turn(work))
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Drop whatever is kept of a component, or ask the leader to."""
+        """Drop a component, or, where another replica leads, its record, and request the rest."""
 
         async def work() -> None:
             record = Delete(xname.encode())
-            if self._lock_key is None:
-                await self._write([self._request(xname, FORGET, record)])
+            if not self.writer.leading:
+                await self.writer.write([_request(xname, FORGET, record)])
                 return
-            request = key_of(REQUEST, xname)
             judgement = Delete(key_of(JUDGEMENT, xname))
-            # The request tells those who have yet to write what they heard before.
-            operations: list[Operation] = [record, judgement, Put(request, FORGET)]
-            revision = await self._write([Step(operations, gone=xname)], judging=True)
-            # But not what another replica has asked for since.
-            asked = self.requests[xname] = Request(FORGET, revision)
-            await self._withdraw({xname: asked})
+            # The request reaches the replicas that have yet to write an earlier heartbeat.
+            request = Put(key_of(REQUEST, xname), FORGET)
+            step = Step([record, judgement, request], dropped=xname, request=(xname, FORGET))
+            revision = await self.writer.write([step], fenced=True)
+            # A request that another replica has written since then stays.
+            await self.writer.remove({xname: LeaderRequest(FORGET, revision)})
 
-        return self._doing(self._in_turn(work))
+        return self._noting(self._in_turn(work))
 
-    def answered(self, xnames: Sequence[str]) -> Deferred[None]:
-        """Take away requests that are done with; what was asked for since then stays."""
+    def remove_requests(self, xnames: Sequence[str]) -> Deferred[None]:
+        """Delete the requests about these components; those written since then stay."""
 
         async def work() -> None:
-            for some in portions(xnames, MAX_OPERATIONS - 1):
-                asked = {x: self.requests[x] for x in some if x in self.requests}
-                if not await self._withdraw(asked):
-                    for xname, request in asked.items():
-                        await self._withdraw({xname: request})
+            known = self.mirror.requests
+            for batch in batches(xnames, MAX_OPERATIONS - 1):
+                requests = {xname: known[xname] for xname in batch if xname in known}
+                if not await self.writer.remove(requests):
+                    for xname, request in requests.items():
+                        await self.writer.remove({xname: request})
 
-        return self._doing(self._in_turn(work))
-
-    async def _withdraw(self, asked: dict[str, Request]) -> bool:
-        """Take away requests, if all are as they were; tells whether that is so."""
-        keys = [key_of(REQUEST, xname) for xname in asked]
-        revisions = [request.revision for request in asked.values()]
-        compares = list(map(Compare.mod_revision, keys, revisions))
-        operations: list[Operation] = [] if self.mark is None else [self.mark]
-        operations += [Delete(key) for key in keys]
-        result = await self._client.txn(compares, operations)
-        for xname, request in asked.items() if result.succeeded or len(asked) == 1 else ():
-            if self.requests.get(xname) == request:
-                del self.requests[xname]
-        return result.succeeded
+        return self._noting(self._in_turn(work))
 
     def clear_records(self) -> Deferred[None]:
         """Drop all records."""
 
         async def work() -> None:
-            await self._write([Step([Delete(*each) for each in RECORDS])])
+            await self.writer.write([Step([Delete(*each) for each in RECORDS])])
 
-        return self._doing(self._in_turn(work))
-
-    def records(self) -> Deferred[list[Record]]:
-        """Get all records, with their ages by the wall clock."""
-
-        async def work() -> list[Record]:
-            found: list[Record] = []
-            for start, end in RECORDS:
-                async for page in self._client.pages(start, end):
-                    records = (self.read_record(item.key, item.value) for item in page.items)
-                    found += [record for record in records if record is not None]
-            return found
-
-        return self._doing(self._in_turn(work))
+        return self._noting(self._in_turn(work))
 
     async def touch(self) -> int:
-        """Write but our mark; gives the revision of that.
+        """Write the presence key alone; return the revision of that.
 
-        Raises `EtcdUnavailable` or `EtcdRefused`.
+        Raise `EtcdUnavailable` or `EtcdRefused`.
         """
-        return await self._in_turn(lambda: self._write([Step([])]))
+        return await self._in_turn(lambda: self.writer.write([Step([])]))
 
-    async def settle(self) -> None:
-        """Wait until all that was asked for before is done, or has failed."""
-        await self._writing.run(lambda: None)
+    # The order of calls
 
-    async def quietly(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Do something while nothing is being written."""
+    async def flush(self) -> None:
+        """Wait until all calls before this one have succeeded or failed."""
+        await self._turn.run(lambda: None)
+
+    async def exclusively(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Await a coroutine while nothing is being written; return its result."""
         return await self._in_turn(work)
 
-    async def _write(self, steps: Sequence["Step"], *, judging: bool = False) -> int:
-        """Take steps, as many at once as etcd allows; judging ones only for as long as we lead.
-
-        Gives the revision of the last ones.
-        """
-        revision = 0
-        compares: list[Compare] = []
-        if judging:
-            if self._lock_key is None:
-                raise NotLeading("another replica leads")
-            compares.append(Compare.exists(self._lock_key))
-        for some in transactions(steps):
-            operations: list[Operation] = [] if self.mark is None else [self.mark]
-            for step in some:
-                operations += step.operations
-            result = await self._client.txn(compares, operations)
-            self.transactions += 1
-            self.bytes_written += sum(map(size_of, operations))
-            if not result.succeeded:
-                raise NotLeading("another replica leads")
-            for step in some:
-                if step.kept is not None:
-                    self._keep(step.kept)
-                if step.gone is not None:
-                    self._kept.pop(step.gone, None)
-                if step.asked is not None:
-                    xname, what = step.asked
-                    self.requests[xname] = Request(what, result.revision)
-            revision = result.revision
-        return revision
-
     async def _in_turn(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Do something when all that was asked for before is done."""
-        if self._trouble == "Closed":
-            raise StoreUnusable(self._trouble)
-        done: _T = await self._writing.run(lambda: Deferred.fromCoroutine(work()))
+        """Await a coroutine when all calls before are done."""
+        if self._closed:
+            raise StoreUnusable("Closed")
+        done: _T = await self._turn.run(lambda: Deferred.fromCoroutine(work()))
         return done
 
-    def _doing(self, work: Coroutine[Any, Any, _T]) -> Deferred[_T]:
-        """Do something, and note how etcd is."""
-        return Deferred.fromCoroutine(self._noting(work))
+    def _noting(self, work: Coroutine[Any, Any, _T]) -> Deferred[_T]:
+        """Run a coroutine and note whether etcd does as it is asked.
 
-    async def _noting(self, work: Coroutine[Any, Any, _T]) -> _T:
-        try:
-            done = await work
-        except NotLeading:
-            raise
-        except (EtcdUnavailable, EtcdRefused, Compacted) as error:
-            said = f"etcd: {error}"
-            if isinstance(error, EtcdRefused) and error.code == RESOURCE_EXHAUSTED:
-                said += "; raise its quota or compact and defragment it, then disarm the alarm"
-            self._found(said)
-            raise StoreUnusable(said) from error
-        self._found(None)
-        return done
+        Errors of etcd become `StoreUnusable`.
+        """
+
+        async def noting() -> _T:
+            try:
+                done = await work
+            except NotLeading:
+                raise
+            except (EtcdUnavailable, EtcdRefused, Compacted) as error:
+                self._trouble = f"etcd: {error}"
+                if isinstance(error, EtcdRefused) and error.code == RESOURCE_EXHAUSTED:
+                    self._trouble += (
+                        "; raise its quota or compact and defragment it, then disarm the alarm"
+                    )
+                raise StoreUnusable(self._trouble) from error
+            self._trouble = None
+            return done
+
+        return Deferred.fromCoroutine(noting())
+
+
+def _request(xname: str, kind: bytes, operation: Operation) -> Step:
+    """Return the step of an operation and a request to the leader about the same component."""
+    return Step([operation, Put(key_of(REQUEST, xname), kind)], request=(xname, kind))

@@ -1,8 +1,8 @@
 """What hbtd keeps in etcd, byte for byte.
 
-The keys and values that the field's service reads and writes too (docs/protocol.md, "etcd"):
-components' records, `params`, the health key and the replicas' life keys. What is ours alone is
-under `hbtd/`: judgements, requests to the leader, and the replicas' presence.
+The original hbtd reads and writes some of these keys and values, too (docs/protocol.md, "etcd"):
+the records of components, `params`, the health key and the replicas' life keys. The keys under
+`hbtd/` are this hbtd's own: judgements, requests to the leader, and the presence of replicas.
 """
 
 from math import floor
@@ -25,33 +25,34 @@ RECORDS = (
 )
 """The ranges of the components' records, each under its xname.
 
-In the first is whatever sits in a cabinet; the field's replicas judge those alone.
+The first one has all components that sit in a cabinet; the original hbtd judges only those.
 """
 
 EVERYTHING = (b"all", b"xz")
-"""The range that has all of the below but the health key, and the records."""
+"""The range of the records and of all keys below except the health key."""
 
 PARAMS = b"params"
 HEALTH = (b"HBTD_HEALTH_KEY", b"HBTD_OK")
 LOCK = b"hbtd_dist_lock"
 LIFE = b"hbtd_lifekey-"
-"""The beginning of a replica's life key; its number follows."""
+"""The prefix of a replica's life key; its number follows."""
 ALIVE = b"1"
 
 JUDGEMENT = b"hbtd/judgement/"
-"""The beginning of the key of a component's latest judgement; its xname follows."""
+"""The prefix of the key of a component's latest judgement; its xname follows."""
 REQUEST = b"hbtd/request/"
-"""The beginning of the key by which a replica asks the leader for something about a component."""
+"""The prefix of the key of a request to the leader; the xname of a component follows."""
 PRESENCE = b"hbtd/replica/"
-"""The beginning of the key that a replica writes with all that it writes, its number following."""
+"""The prefix of the key with which a replica begins each of its transactions; its number follows.
+"""
 
 STARTED = b"started"
-"""The request to judge that a component that nobody knew has started."""
+"""The request to judge that a component has started."""
 FORGET = b"forget"
 """The request to forget a component."""
 
-_MOST = 2**53
-"""Numbers of judgements are below."""
+_END_OF_NUMBERS = 2**53
+"""Numbers of judgements are below this."""
 
 _FIELDS = (
     "Component",
@@ -62,12 +63,12 @@ _FIELDS = (
 )
 
 
-class NotOurs(Exception):
-    """A value that can't be what its key says; the message says why."""
+class InvalidValue(Exception):
+    """A value is not of the kind that its key demands; the message says why."""
 
 
-class Kept(NamedTuple):
-    """A judgement as it is kept."""
+class StoredJudgement(NamedTuple):
+    """A judgement with what etcd has about it."""
 
     judgement: Judgement
     number: int
@@ -77,7 +78,7 @@ class Kept(NamedTuple):
 
 
 def record_value(record: Record, wall: float) -> bytes:
-    """Write a record; `wall` is the Unix time in seconds."""
+    """Return the value of a record; `wall` is the Unix time in seconds."""
     heard = max(0, floor(wall - record.age))
     values = (
         record.component,
@@ -90,29 +91,31 @@ def record_value(record: Record, wall: float) -> bytes:
 
 
 def read_record(key: bytes, value: bytes, wall: float) -> Record:
-    """Read a record; raises `NotOurs`.
+    """Return the record in a value; raise `InvalidValue`.
 
-    The ages are by wall clocks, as good as these are. What is missing is taken to be empty, the
-    time to be now; what else there is has no meaning for us.
+    Its age is the difference of two wall clocks, the writer's and `wall`. A missing field counts as
+    empty, a missing time as now; unknown fields are ignored.
     """
     xname = _component(key)
     stored = _object(value)
     texts: list[str] = []
     for name, field in zip(_FIELDS, pick(stored, _FIELDS), strict=True):
         if field is not None and not isinstance(field, str):
-            raise NotOurs(f"its {name} is not a text")
+            raise InvalidValue(f"its {name} is not a text")
         texts.append(field or "")
     _, heard, timestamp, status, warning = texts
     try:
         age = wall - int(heard, 16) if heard else 0.0
     except (ValueError, OverflowError):
-        raise NotOurs(f"its Last_hb_rcv_time is {heard[:20]!r}, no hexadecimal number") from None
+        raise InvalidValue(
+            f"its Last_hb_rcv_time is {heard[:20]!r}, no hexadecimal number"
+        ) from None
     return Record(xname, max(age, 0.0), timestamp, status, bool(warning))
 
 
-def judgement_value(kept: Kept) -> bytes:
-    """Write a judgement."""
-    (_, transition, timestamp), number, delivered = kept
+def judgement_value(stored: StoredJudgement) -> bytes:
+    """Return the value of a judgement."""
+    (_, transition, timestamp), number, delivered = stored
     return orjson.dumps(
         {
             "Transition": transition.name,
@@ -123,23 +126,26 @@ def judgement_value(kept: Kept) -> bytes:
     )
 
 
-def read_judgement(key: bytes, value: bytes) -> Kept:
-    """Read a judgement; raises `NotOurs`."""
+def read_judgement(key: bytes, value: bytes) -> StoredJudgement:
+    """Return the judgement in a value; raise `InvalidValue`."""
     xname = _component(key[len(JUDGEMENT) :])
     stored = _object(value)
     transition = Transition.__members__.get(str(stored.get("Transition")))
     timestamp, number = stored.get("Timestamp"), stored.get("Number")
     if transition is None or not isinstance(timestamp, str):
-        raise NotOurs("it is no judgement: Transition or Timestamp can't be what they are")
-    # Others come after it, and have to be numbers that JSON can have.
-    if type(number) is not int or not 0 <= number < _MOST:
-        raise NotOurs("it is no judgement: its Number is none, or out of range")
+        raise InvalidValue("it is no judgement: its Transition or Timestamp is invalid")
+    # Later numbers are counted from this one and have to be exact in JSON.
+    if type(number) is not int or not 0 <= number < _END_OF_NUMBERS:
+        raise InvalidValue("it is no judgement: its Number is missing or out of range")
     delivered = bool(stored.get("Delivered"))
-    return Kept(Judgement(xname, transition, timestamp), number, delivered)
+    return StoredJudgement(Judgement(xname, transition, timestamp), number, delivered)
 
 
 def read_params(value: bytes) -> dict[str, Any]:
-    """Read parameters, of which any may be missing or unusable; raises `NotOurs`."""
+    """Return the parameters in a value, of which any may be missing or invalid.
+
+    Raise `InvalidValue` unless it is a JSON object.
+    """
     return _object(value)
 
 
@@ -147,19 +153,19 @@ def _object(value: bytes) -> dict[str, Any]:
     try:
         stored = orjson.loads(value)
     except ValueError:
-        raise NotOurs("it is not JSON") from None
+        raise InvalidValue("it is not JSON") from None
     if not isinstance(stored, dict):
-        raise NotOurs("it is not a JSON object")
+        raise InvalidValue("it is not a JSON object")
     return stored
 
 
 def _component(key: bytes) -> str:
     name = key.decode("utf-8", "replace")
     if xnames.parse(name) != name:
-        raise NotOurs("its key is no xname in normal form")
+        raise InvalidValue("its key is no xname in normal form")
     return name
 
 
 def is_record(key: bytes) -> bool:
-    """Tell whether a key is in one of the ranges of the records."""
+    """Return whether a key is in one of the ranges of the records."""
     return any(start <= key < end for start, end in RECORDS)

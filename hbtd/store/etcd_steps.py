@@ -1,11 +1,12 @@
-"""What is written to etcd, step by step, and how steps become transactions."""
+"""What is written to etcd, step by step, and how steps are batched into transactions."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from hbtd.etcd.client import MAX_OPERATIONS
 from hbtd.etcd.messages import Operation, Put
-from hbtd.store.etcd_format import Kept, record_value
+from hbtd.store.etcd_format import StoredJudgement, record_value
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement
 
@@ -15,38 +16,36 @@ _MAX_BYTES = 512 * 1024
 """Bytes of keys and values in a transaction; etcd takes 1.5 MiB."""
 
 
+@dataclass
 class Step:
-    """Operations on one component that belong together, and what memory has to learn of them."""
+    """Operations that belong into one transaction, and what they change in the mirror."""
 
-    def __init__(
-        self, operations: list[Operation], kept: Kept | None = None, gone: str | None = None
-    ) -> None:
-        self.operations = operations
-        self.kept = kept
-        """The judgement that is kept with it."""
-        self.gone = gone
-        """The component that has no judgement after it."""
-        self.asked: tuple[str, bytes] | None = None
-        """For which component the leader is asked for what."""
+    operations: list[Operation]
+    judgement: StoredJudgement | None = None
+    """The judgement that is written."""
+    dropped: str | None = None
+    """The component whose judgement is deleted."""
+    request: tuple[str, bytes] | None = None
+    """The component and the kind of the request to the leader that is written."""
 
 
 def key_of(prefix: bytes, xname: str) -> bytes:
-    """Give the key of what is kept of a component under a prefix."""
+    """Return the key under which something about a component is kept."""
     return prefix + xname.encode()
 
 
 def put_of(record: Record, wall: float) -> Put:
-    """Make what writes a record; `wall` is the Unix time in seconds."""
+    """Return the operation that writes a record; `wall` is the Unix time in seconds."""
     return Put(record.component.encode(), record_value(record, wall))
 
 
 def size_of(operation: Operation) -> int:
-    """Give the bytes of an operation's key and value."""
+    """Return the bytes of an operation's key and value."""
     return len(operation.key) + (len(operation.value) if isinstance(operation, Put) else 0)
 
 
 def latest(judgements: Iterable[Judgement]) -> Iterable[tuple[str, Judgement]]:
-    """Give each component's last judgement, in the order of these."""
+    """Return the last judgement of each component, with its xname, in their order."""
     last: dict[str, Judgement] = {}
     for judgement in judgements:
         last.pop(judgement.component, None)
@@ -54,25 +53,25 @@ def latest(judgements: Iterable[Judgement]) -> Iterable[tuple[str, Judgement]]:
     return last.items()
 
 
-def portions(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
-    """Divide a list into lists of this size, or less."""
+def batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    """Divide a sequence into batches of `size` items; the last one may have fewer."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
 def transactions(steps: Iterable[Step]) -> Iterator[list[Step]]:
-    """Divide steps into what fits into a transaction, with a mark."""
-    some: list[Step] = []
+    """Divide steps into batches that fit into a transaction each, with one more operation."""
+    batch: list[Step] = []
     operations, size = 1, 0
     for step in steps:
         more = sum(map(size_of, step.operations))
-        if some and (
+        if batch and (
             operations + len(step.operations) > MAX_OPERATIONS or size + more > _MAX_BYTES
         ):
-            yield some
-            some, operations, size = [], 1, 0
-        some.append(step)
+            yield batch
+            batch, operations, size = [], 1, 0
+        batch.append(step)
         operations += len(step.operations)
         size += more
-    if some:
-        yield some
+    if batch:
+        yield batch

@@ -143,7 +143,7 @@ def peers() -> tuple[Target, Sequence[bytes]]:
 
 def etcd() -> tuple[Target, Sequence[bytes]]:
     """Fuzz what others keep in etcd: it is read, or refused as not ours."""
-    from hbtd.store.etcd_format import NotOurs, read_judgement, read_params, read_record
+    from hbtd.store.etcd_format import InvalidValue, read_judgement, read_params, read_record
 
     def target(data: bytes) -> None:
         key, _, value = data.partition(b"\n")
@@ -152,7 +152,7 @@ def etcd() -> tuple[Target, Sequence[bytes]]:
             lambda: read_judgement(key, value),
             lambda: read_params(value),
         ):
-            with suppress(NotOurs):
+            with suppress(InvalidValue):
                 read()
 
     record = {

@@ -221,7 +221,7 @@ class RecordsTests(ReplicasTestCase):
             await self.is_told(D, STARTED)
             skipped = len(odd) - 1  # "X0" is nobody's
             store: Any = one.service.store
-            self.assertEqual(store.skipped_count, 2 * skipped)
+            self.assertEqual(store.mirror.skipped_count, 2 * skipped)
         warnings = lines(events, "warn")
         self.assertEqual(len(warnings), skipped, warnings)
         for name in (A, B, C):

@@ -32,7 +32,7 @@ class LeadersStore(EtcdStore):
 
     def __init__(self, client: EtcdClient) -> None:
         super().__init__(client, lambda: WALL)
-        self.lead(LOCK)
+        self.writer.lock_gained(LOCK)
 
 
 class EtcdStoreTests(StoreContract, RecordsContract, EtcdTestCase):
@@ -93,7 +93,7 @@ class SharingTests(EtcdTestCase):
         await self.client.put(LOCK + b"/1", b"")
         self.counted = Counted(self.client)
         self.leader = EtcdStore(self.counted, lambda: WALL)
-        self.leader.lead(LOCK + b"/1")
+        self.leader.writer.lock_gained(LOCK + b"/1")
         self.follower = EtcdStore(self.counted, lambda: WALL)
         for store in (self.leader, self.follower):
             await store.open()
@@ -123,7 +123,7 @@ class SharingTests(EtcdTestCase):
         """Who leads judges, and says so."""
         self.assertIs(await self.leader.commit([judgement("x1", DIED)]), True)
         self.assertEqual(list(await self.others()), [JUDGEMENT + b"x1"])
-        self.assertEqual(self.leader.dead(), ["x1"])
+        self.assertEqual(self.leader.mirror.dead(), ["x1"])
 
     async def test_fenced(self):
         """Without the key of the lock nothing that only the leader may do is done."""
@@ -150,10 +150,10 @@ class SharingTests(EtcdTestCase):
         async def work() -> None:
             await busy
 
-        other = Deferred.fromCoroutine(self.leader.quietly(work))
+        other = Deferred.fromCoroutine(self.leader.exclusively(work))
         warning = [judgement("x1", WARNED)], [record("x1")._replace(warned=True), record("x2")]
         committing = self.leader.commit(*warning)
-        self.leader.follow()
+        self.leader.writer.lock_lost()
         busy.callback(None)
         await other
         self.assertIs(await committing, False)
@@ -162,7 +162,7 @@ class SharingTests(EtcdTestCase):
     async def test_forgotten_and_back(self):
         """What another asks for while a goodbye is carried out is not taken away with it."""
         leader = EtcdStore(Interrupted(self.client), lambda: WALL)
-        leader.lead(LOCK + b"/1")
+        leader.writer.lock_gained(LOCK + b"/1")
         await leader.open()
         await leader.forget("x1")
         self.assertEqual(await self.others(), {REQUEST + b"x1": b"started"})
@@ -170,7 +170,7 @@ class SharingTests(EtcdTestCase):
     async def test_delivered_by_a_follower(self):
         """Who does not lead, any more, notes no delivery."""
         await self.leader.commit([judgement("x1", STARTED)], [record("x1")])
-        self.leader.follow()
+        self.leader.writer.lock_lost()
         with self.assertRaises(NotLeading):
             await self.leader.delivered([judgement("x1", STARTED)])
 
@@ -189,16 +189,16 @@ class SharingTests(EtcdTestCase):
             [judgement(f"x{i}", STARTED) for i in range(300)], [record(f"x{i}") for i in range(300)]
         )
         await self.leader.open()
-        self.assertEqual(len(self.leader.requests), 300)
+        self.assertEqual(len(self.leader.mirror.requests), 300)
         await self.follower.forget("x7")
-        await self.leader.answered([f"x{i}" for i in range(300)] + ["x999"])
+        await self.leader.remove_requests([f"x{i}" for i in range(300)] + ["x999"])
         left = [key for key in await self.others() if key.startswith(REQUEST)]
         self.assertEqual(left, [REQUEST + b"x7"])
-        self.assertEqual(self.leader.requests.keys() - {"x7"}, set())
+        self.assertEqual(self.leader.mirror.requests.keys() - {"x7"}, set())
 
     async def test_touch(self):
         """Touching writes the mark alone; its revision is the newest."""
-        self.follower.mark = Put(PRESENCE + b"5", b"me")
+        self.follower.writer.set_presence(Put(PRESENCE + b"5", b"me"))
         revision = await self.follower.touch()
         found = await self.client.get(PRESENCE + b"5")
         assert found is not None
@@ -206,8 +206,9 @@ class SharingTests(EtcdTestCase):
 
     async def test_mark(self):
         """The mark comes first in every transaction, none of which is larger than etcd allows."""
+        presence = Put(PRESENCE + b"5", b"me")
         for store in (self.leader, self.follower):
-            store.mark = Put(PRESENCE + b"5", b"me")
+            store.writer.set_presence(presence)
             names = [f"x{i}" for i in range(500)]
             self.counted.txns.clear()
             await store.checkpoint([record(name) for name in names])
@@ -217,7 +218,7 @@ class SharingTests(EtcdTestCase):
             await store.forget("x3")
             self.assertGreater(len(self.counted.txns), 11)
             for operations in self.counted.txns:
-                self.assertEqual(operations[0], store.mark)
+                self.assertEqual(operations[0], presence)
                 self.assertLessEqual(len(operations), 128)
 
     async def test_large_records(self):
@@ -230,8 +231,8 @@ class SharingTests(EtcdTestCase):
             for operations in self.counted.txns
         ]
         self.assertLessEqual(max(sizes), 512 * 1024)
-        self.assertEqual(self.leader.transactions, len(sizes))
-        self.assertGreaterEqual(self.leader.bytes_written, sum(sizes))
+        self.assertEqual(self.leader.writer.transactions, len(sizes))
+        self.assertGreaterEqual(self.leader.writer.bytes_written, sum(sizes))
 
     async def test_skipped(self):
         """What can't be used is skipped and counted, and complained of once for each key."""
@@ -242,7 +243,7 @@ class SharingTests(EtcdTestCase):
             for _ in range(2):
                 self.assertEqual([each.component for each in await self.leader.records()], ["x3"])
             await self.leader.open()
-        self.assertEqual(self.leader.skipped_count, 5)
+        self.assertEqual(self.leader.mirror.skipped_count, 5)
         self.assertEqual(len(lines(events, "warn")), 3)
         self.assertEqual(await self.leader.standing(), [])
 

@@ -18,8 +18,8 @@ from hbtd.store.etcd_format import (
     PARAMS,
     PRESENCE,
     REQUEST,
-    Kept,
-    NotOurs,
+    InvalidValue,
+    StoredJudgement,
     is_record,
     judgement_value,
     read_judgement,
@@ -92,7 +92,7 @@ class RecordTests(SynchronousTestCase):
             (b"x1\xff", b"{}", "xname"),
             (b"x1 ", b"{}", "xname"),
         ):
-            with self.assertRaises(NotOurs) as raised:
+            with self.assertRaises(InvalidValue) as raised:
                 read_record(key, value, WALL)
             self.assertIn(reason, str(raised.exception))
 
@@ -102,7 +102,7 @@ class RecordTests(SynchronousTestCase):
         for each in (b"x1", key):
             try:
                 record = read_record(each, value, WALL)
-            except NotOurs as error:
+            except InvalidValue as error:
                 self.assertEqual(len(str(error).splitlines()), 1)
             else:
                 self.assertGreaterEqual(record.age, 0.0)
@@ -112,7 +112,7 @@ class RecordTests(SynchronousTestCase):
         """Whatever the fields hold, likewise."""
         try:
             record = read_record(b"x1", json.dumps(stored).encode(), WALL)
-        except NotOurs:
+        except InvalidValue:
             return
         self.assertGreaterEqual(record.age, 0.0)
         record_value(record, WALL)
@@ -124,7 +124,7 @@ class JudgementTests(SynchronousTestCase):
     @given(NAMES, st.sampled_from(Transition), TEXTS, st.integers(0, 2**53 - 1), st.booleans())
     def test_round_trip(self, name, transition, timestamp, number, delivered):
         """What was written is read."""
-        kept = Kept(Judgement(name, transition, timestamp), number, delivered)
+        kept = StoredJudgement(Judgement(name, transition, timestamp), number, delivered)
         self.assertEqual(read_judgement(JUDGEMENT + name.encode(), judgement_value(kept)), kept)
 
     @given(
@@ -139,7 +139,7 @@ class JudgementTests(SynchronousTestCase):
         with_key = JUDGEMENT + b"x1"
         try:
             kept = read_judgement(with_key, json.dumps(value).encode())
-        except NotOurs:
+        except InvalidValue:
             return
         self.assertEqual(kept.judgement.component, "x1")
 
@@ -149,7 +149,7 @@ class JudgementTests(SynchronousTestCase):
             value = f'{{"Transition":"DIED","Timestamp":"t","Number":{number},"Delivered":true}}'
             try:
                 read_judgement(JUDGEMENT + b"x1", value.encode())
-            except NotOurs:
+            except InvalidValue:
                 continue
 
 
@@ -162,7 +162,7 @@ class ParamsTests(SynchronousTestCase):
         ours = Params(kv_url="mem:", port=1234)
         try:
             read = read_params(json.dumps(values).encode())
-        except NotOurs:
+        except InvalidValue:
             return
         new = adopted(ours, read)
         self.assertEqual((new.port, new.kv_url), (1234, "mem:"))

@@ -1,0 +1,88 @@
+"""Transactions of a replica: attributed by its presence key, fenced by the key of the lock."""
+
+from collections.abc import Iterable, Sequence
+
+from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.messages import Compare, Delete, Operation, Put
+from hbtd.store.etcd_format import REQUEST
+from hbtd.store.etcd_mirror import EtcdMirror, LeaderRequest
+from hbtd.store.etcd_steps import Step, key_of, size_of, transactions
+from hbtd.store.interface import NotLeading
+
+
+class EtcdWriter:
+    """Writes steps to etcd in as few transactions as it allows, and to the mirror thereafter.
+
+    Every transaction begins with a write of this replica's presence key, by which those who watch
+    etcd know whose transaction it is. *Fenced* transactions depend on the key that stands for
+    holding the lock: they have no effect unless this replica leads at that moment.
+    """
+
+    def __init__(self, client: EtcdClient, mirror: EtcdMirror) -> None:
+        self._client = client
+        self._mirror = mirror
+        self._lock_key: bytes | None = None
+        self._presence: Put | None = None
+        self.transactions = 0
+        """The number of transactions that wrote steps."""
+        self.bytes_written = 0
+        """The number of bytes of keys and values in these."""
+
+    @property
+    def leading(self) -> bool:
+        """Whether this replica leads, as far as it knows; only fenced transactions are sure."""
+        return self._lock_key is not None
+
+    def lock_gained(self, lock_key: bytes) -> None:
+        """Fence transactions by this key from now on."""
+        self._lock_key = lock_key
+
+    def lock_lost(self) -> None:
+        """Write no more fenced transactions."""
+        self._lock_key = None
+
+    def set_presence(self, presence: Put) -> None:
+        """Begin every transaction with this write of the replica's presence key."""
+        self._presence = presence
+
+    async def write(self, steps: Sequence[Step], *, fenced: bool = False) -> int:
+        """Write steps; return the revision of the last transaction, 0 without steps.
+
+        No step is divided between transactions. Raise `NotLeading` if they are to be fenced and
+        another replica leads, and what `EtcdClient.txn` fails with; some steps may have been
+        written then.
+        """
+        revision = 0
+        compares: list[Compare] = []
+        if fenced:
+            if self._lock_key is None:
+                raise NotLeading("another replica leads")
+            compares.append(Compare.exists(self._lock_key))
+        for batch in transactions(steps):
+            operations = self._with_presence(each for step in batch for each in step.operations)
+            result = await self._client.txn(compares, operations)
+            self.transactions += 1
+            self.bytes_written += sum(map(size_of, operations))
+            if not result.succeeded:
+                raise NotLeading("another replica leads")
+            for step in batch:
+                self._mirror.wrote(step, result.revision)
+            revision = result.revision
+        return revision
+
+    async def remove(self, requests: dict[str, LeaderRequest]) -> bool:
+        """Delete requests to the leader if all are as they were; return whether they were.
+
+        A single request that is not has been replaced by a later one, which is left alone.
+        """
+        keys = [key_of(REQUEST, xname) for xname in requests]
+        revisions = [request.revision for request in requests.values()]
+        compares = list(map(Compare.mod_revision, keys, revisions))
+        result = await self._client.txn(compares, self._with_presence(map(Delete, keys)))
+        if result.succeeded or len(requests) == 1:
+            self._mirror.removed(requests)
+        return result.succeeded
+
+    def _with_presence(self, operations: Iterable[Operation]) -> list[Operation]:
+        presence: list[Operation] = [] if self._presence is None else [self._presence]
+        return [*presence, *operations]
