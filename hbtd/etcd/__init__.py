@@ -1,6 +1,5 @@
-"""etcd, by its v3 JSON gateway.
+"""A client of etcd, over its v3 JSON gateway.
 
-`client.EtcdClient` is what the rest of hbtd uses; `watch.Watch` follows changes. Beneath them
-`gateway` makes the requests, `messages` has the types and how they look on the wire, and `errors`
-what can go wrong.
+The rest of hbtd uses `client.EtcdClient`, and the `watch.Watch` that it makes. Beneath them,
+`gateway` makes the requests, `messages` has the types and their JSON, and `errors` the exceptions.
 """

@@ -1,4 +1,4 @@
-"""The client of etcd."""
+"""The calls of etcd that hbtd needs."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from hbtd.etcd.errors import NOT_FOUND, EtcdRefused, EtcdUnavailable, LockNotHad
+from hbtd.etcd.errors import NOT_FOUND, EtcdRefused, EtcdUnavailable, LockTimeout
 from hbtd.etcd.gateway import Gateway
 from hbtd.etcd.messages import (
     Compare,
@@ -27,24 +27,20 @@ from hbtd.etcd.messages import (
 from hbtd.etcd.watch import Watch
 
 MAX_OPERATIONS = 128
-"""Operations, and likewise compares, that etcd takes in a transaction unless told otherwise."""
+"""Operations, and likewise compares, in a transaction: etcd's default limit."""
 
 PAGE = 2000
-"""Keys that are read at a time, unless the caller knows better."""
+"""Keys that are read at a time by default."""
 
 
 class EtcdClient:
-    """etcd in Python's words: keys and values are bytes, times are seconds.
+    """A client of one etcd cluster. Keys and values are bytes, times are seconds.
 
-    `endpoints` are base URLs such as `https://etcd-0:2379`, without `/v3`, all of one cluster;
-    whom https trusts is up to `http`. A call takes no more than `timeout` seconds in all, body
-    included, as `clock` measures them. How calls move on from endpoint to endpoint is described
-    at `Gateway`.
-
-    Every call fails with `EtcdUnavailable` when etcd can't be had, and then it may have been
-    carried out all the same: ask again only for what may be done twice. A transaction that
-    compares what it changes may, asked again, find its own doing. Every call fails with
-    `EtcdRefused` when etcd does not want it, and with `CancelledError` when it is cancelled.
+    Every call fails with `EtcdUnavailable` when etcd can't be reached or is in trouble. The call
+    may have been carried out all the same, so only what may be done twice should be retried; a
+    retried transaction may find that its compares fail because of its own first attempt. Every
+    call fails with `EtcdRefused` when etcd refuses it, and with `CancelledError` when it is
+    cancelled.
     """
 
     def __init__(
@@ -55,22 +51,28 @@ class EtcdClient:
         timeout: float,
         user_agent: str,
     ) -> None:
+        """Make a client of these endpoints, which are all of one cluster.
+
+        They are base URLs such as `https://etcd-0:2379`, without `/v3`; `http` decides which
+        certificates it trusts. A call takes at most `timeout` seconds of `clock`, the answer's body
+        included. `Gateway` describes how calls move from one endpoint to the next.
+        """
         self._gateway = Gateway(http, clock, endpoints, timeout, user_agent)
         self._clock = clock
 
     def put(self, key: bytes, value: bytes, lease: int = 0) -> Deferred[int]:
-        """Set a key, on a lease if that is not 0; gives the revision that this made.
+        """Set a key, on a lease unless that is 0; return the revision of the change.
 
-        Fails with `EtcdRefused` of code `NOT_FOUND` when there is no such lease.
+        The Deferred fails with `EtcdRefused` of code `NOT_FOUND` when there is no such lease.
         """
         return self._gateway.call("/kv/put", put_message(key, value, lease), revision_of)
 
     def get(self, key: bytes) -> Deferred[KeyValue | None]:
-        """Read a key; gives `None` if it does not exist."""
+        """Return a key with its value, `None` if it does not exist."""
 
-        def read(said: Any) -> KeyValue | None:
-            revision_of(said)
-            found = read_key_values(said)
+        def read(answer: Any) -> KeyValue | None:
+            revision_of(answer)
+            found = read_key_values(answer)
             return found[0] if found else None
 
         return self._gateway.call("/kv/range", range_message(key, b""), read)
@@ -78,15 +80,17 @@ class EtcdClient:
     def range(
         self, start: bytes, end: bytes, *, limit: int = PAGE, revision: int = 0
     ) -> Deferred[Page]:
-        """Read at most `limit` keys from `start` up to, but without, `end`, in their order.
+        """Return at most `limit` keys from `start` up to but excluding `end`, in their order.
 
-        As they were at a revision; 0: as they are. Fails with `Compacted` if that is too old.
+        They are read as of `revision`, 0 for the present one. The Deferred fails with `Compacted`
+        when etcd no longer has that revision.
         """
 
-        def read(said: Any) -> Page:
+        def read(answer: Any) -> Page:
             # The header has the present revision, whichever was asked for.
-            present = revision_of(said)
-            return Page(read_key_values(said), revision or present, bool(said.get("more", False)))
+            present = revision_of(answer)
+            more = bool(answer.get("more", False))
+            return Page(read_key_values(answer), revision or present, more)
 
         message = range_message(start, end, limit, revision)
         return self._gateway.call("/kv/range", message, read)
@@ -94,11 +98,11 @@ class EtcdClient:
     async def pages(
         self, start: bytes, end: bytes, *, size: int = PAGE, revision: int = 0
     ) -> AsyncIterator[Page]:
-        """Read all keys from `start` up to, but without, `end`, at one revision.
+        """Yield all keys from `start` up to but excluding `end`, in pages of one revision.
 
-        That is the one given or, for 0, the present one; each page has it. A range without keys
-        has one empty page. Raises what `range` fails with; `Compacted` too if etcd is compacted
-        meanwhile.
+        That is `revision` or, for 0, the present one; each page has it. A range without keys has
+        one empty page. Raise what `range` fails with, `Compacted` also when etcd is compacted
+        between two pages.
         """
         more = True
         while more:
@@ -111,10 +115,10 @@ class EtcdClient:
     def txn(
         self, compares: Sequence[Compare], operations: Sequence[Operation]
     ) -> Deferred[TxnResult]:
-        """Do all of `operations` if all compares hold, or else nothing.
+        """Carry out all of `operations` if all compares hold, otherwise none.
 
-        They take effect together, in one revision. No key may be changed twice; etcd refuses
-        that. Raises `ValueError` when there are more than `MAX_OPERATIONS` of either.
+        They take effect together, in one revision. etcd refuses to change a key twice. Raise
+        `ValueError` when there are more than `MAX_OPERATIONS` operations or compares.
         """
         if max(len(compares), len(operations)) > MAX_OPERATIONS:
             raise ValueError(f"more than {MAX_OPERATIONS} operations in a transaction")
@@ -125,15 +129,17 @@ class EtcdClient:
         return self._gateway.call("/kv/txn", message, read_txn)
 
     def grant(self, ttl: int) -> Deferred[int]:
-        """Make a lease of so many seconds, which etcd may lengthen; gives its number."""
-        return self._gateway.call("/lease/grant", {"TTL": str(ttl)}, lambda said: int(said["ID"]))
+        """Make a lease of `ttl` seconds, which etcd may prolong; return its number."""
+        return self._gateway.call(
+            "/lease/grant", {"TTL": str(ttl)}, lambda answer: int(answer["ID"])
+        )
 
-    def keep_alive(self, lease: int) -> Deferred[int]:
-        """Begin a lease's time anew; gives its seconds, 0 if it has ended."""
+    def renew(self, lease: int) -> Deferred[int]:
+        """Renew a lease; return its TTL in seconds, 0 if it has ended."""
         return self._gateway.call(
             "/lease/keepalive",
             {"ID": str(lease)},
-            lambda said: int(said["result"].get("TTL", 0)),
+            lambda answer: int(answer["result"].get("TTL", 0)),
         )
 
     async def _revoke(self, lease: int) -> None:
@@ -144,23 +150,24 @@ class EtcdClient:
                 raise
 
     def revoke(self, lease: int) -> Deferred[None]:
-        """End a lease, and delete the keys that are on it. One that has ended already is fine."""
+        """End a lease and delete the keys on it; a lease that has ended already is no error."""
         return Deferred.fromCoroutine(self._revoke(lease))
 
     def lock(self, name: bytes, lease: int, wait: float) -> Deferred[bytes]:
-        """Get hold of a lock, waiting for it if need be; gives the key that stands for holding it.
+        """Acquire a lock, waiting up to `wait` seconds; return the key that stands for holding it.
 
-        It goes with the lease: the caller keeps that alive from before this call on, and revokes it
-        to let go of the lock. `Compare.exists` of the key makes a transaction depend on holding it.
+        The lock is held for as long as the lease lasts: the caller renews that, beginning before
+        this call, and revokes it to release the lock. `Compare.exists` of the key fences a
+        transaction: it depends on the lock being held.
 
-        A lease serves one call of this only. Unless the lock is had, the lease is revoked, which
-        leaves nothing behind, whatever etcd made of the call; then this fails: with `LockNotHad`
-        after `wait` seconds; with `EtcdRefused` when the lease ends meanwhile, if only once the
-        lock is free; with `EtcdUnavailable`; or, cancelled, with `CancelledError`. When etcd
-        can't be told to revoke it either, the lease has to run out.
+        A lease can be used for one call only. Unless the lock is acquired, the lease is revoked, so
+        that nothing is left behind whatever etcd made of the call, and the Deferred fails: with
+        `LockTimeout` after `wait` seconds; with `EtcdRefused` when the lease ends meanwhile, which
+        etcd may say only once the lock is free; with `EtcdUnavailable`; or with `CancelledError`.
+        If revoking it fails, too, the lease has to expire.
 
-        `wait` also bounds for how long a connection that broke unnoticed can keep others from a
-        lock that is ours without our knowing.
+        When the connection breaks unnoticed, this client may hold the lock without knowing, and
+        keep others from it; `wait` limits that time, too.
         """
         return Deferred.fromCoroutine(self._lock(name, lease, wait))
 
@@ -168,15 +175,15 @@ class EtcdClient:
         message = {"name": encode_bytes(name), "lease": str(lease)}
         try:
             return await self._gateway.call(
-                "/lock/lock", message, lambda said: decode_bytes(said["key"]), wait
+                "/lock/lock", message, lambda answer: decode_bytes(answer["key"]), wait
             )
         except Exception as error:
-            # Deleting the key would not do: etcd may yet make it, and keeps it if the lock is free.
-            # Nor could the lease serve another attempt, whose key would be the same: etcd deletes
-            # it when it notices, maybe late, that nobody waits for its answer any more.
+            # Deleting the key is not enough: etcd may create it later, and keeps it if the lock is
+            # free. Nor can the lease be used for another attempt, whose key would be the same: etcd
+            # deletes it when it notices, perhaps late, that this call has been given up.
             await self._revoke(lease)
             if isinstance(error, EtcdUnavailable) and error.timed_out:
-                raise LockNotHad(f"the lock was not had within {wait} s") from error
+                raise LockTimeout(f"the lock was not had within {wait} s") from error
             raise
 
     def watch(
@@ -188,7 +195,7 @@ class EtcdClient:
         silence: float,
         on_progress: Callable[[int], None] = lambda revision: None,
     ) -> Watch:
-        """Follow the changes of ranges of keys, from a revision on; see `Watch`."""
+        """Watch the changes of ranges of keys, beginning with a revision; see `Watch`."""
         return Watch(
             self._gateway,
             self._clock,

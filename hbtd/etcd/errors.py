@@ -1,4 +1,4 @@
-"""What can go wrong with etcd, and how it says so."""
+"""The errors of etcd calls, and how etcd reports them."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ CANCELLED = 1
 UNKNOWN = 2
 DEADLINE_EXCEEDED = 4
 NOT_FOUND = 5
-"""The code of `EtcdRefused` when a lease does not exist, or does no more."""
+"""The code of `EtcdRefused` when a lease does not exist, or no longer does."""
 RESOURCE_EXHAUSTED = 8
 """The code of `EtcdRefused` when etcd's database is full."""
 ABORTED = 10
 INTERNAL = 13
 UNAVAILABLE = 14
 
-# Those that are about etcd's present condition and not about the request.
+# These codes are about the condition that etcd is in, not about the request.
 _NOT_ABOUT_THE_REQUEST = frozenset({CANCELLED, DEADLINE_EXCEEDED, ABORTED, INTERNAL, UNAVAILABLE})
 
-# etcd's lock service loses the codes of its errors, be they refusals or not; these are.
+# etcd's lock service reports every error as UNKNOWN; with these words, it is a refusal.
 _REFUSALS_WITHOUT_CODE = (
     "lease not found",
     "session is expired",
@@ -24,15 +24,15 @@ _REFUSALS_WITHOUT_CODE = (
     "permission denied",
 )
 
-_LONGEST = 200
-"""Characters of what etcd, or who answered in its stead, said that we repeat."""
+_MAX_LENGTH = 200
+"""Characters of a foreign text, from etcd or whatever answers in its place, that are quoted."""
 
 
 class EtcdUnavailable(Exception):
-    """etcd did not do what it was asked for, or did not say so; the message says why in a line.
+    """A call failed, or no answer arrived; the message says why, in one line.
 
-    It may have done it all the same, `timed_out` or not. Asking again may help, and will go to
-    the next endpoint.
+    Whether `timed_out` or not, etcd may have carried it out all the same. A retry may help; it goes
+    to the next endpoint.
     """
 
     def __init__(self, reason: str, *, timed_out: bool = False) -> None:
@@ -41,9 +41,9 @@ class EtcdUnavailable(Exception):
 
 
 class EtcdRefused(Exception):
-    """etcd does not want this very request; it has had no effect.
+    """etcd refused a request, which had no effect; the same request will be refused again.
 
-    `code` is the gRPC status code, `message` what etcd said.
+    `code` is the gRPC status code, `message` etcd's own text.
     """
 
     def __init__(self, code: int, message: str) -> None:
@@ -53,9 +53,9 @@ class EtcdRefused(Exception):
 
 
 class Compacted(Exception):
-    """What was asked for is older than what etcd keeps: the caller has to read anew.
+    """A revision is older than the history that etcd keeps: the caller has to read anew.
 
-    `compact_revision` is the oldest revision that can be asked for; 0 when etcd does not tell.
+    `compact_revision` is the oldest revision that etcd still has, 0 if etcd did not say.
     """
 
     def __init__(self, compact_revision: int) -> None:
@@ -63,28 +63,28 @@ class Compacted(Exception):
         self.compact_revision = compact_revision
 
 
-class LockNotHad(Exception):
-    """Others held the lock for as long as the caller was ready to wait for it."""
+class LockTimeout(Exception):
+    """The lock was held by others for as long as the caller was prepared to wait."""
 
 
 def one_line(text: str) -> str:
-    """Make what somebody else said fit into a line of ours."""
-    return " ".join(text.split())[:_LONGEST]
+    """Return a foreign text shortened and on one line, fit for the log."""
+    return " ".join(text.split())[:_MAX_LENGTH]
 
 
-def error_in(said: Any) -> EtcdUnavailable | EtcdRefused | Compacted | None:
-    """Find the error in a JSON answer of the gateway; `None` if there is none to be made out.
+def error_in(answer: Any) -> EtcdUnavailable | EtcdRefused | Compacted | None:
+    """Return the error that a JSON answer of the gateway reports, `None` if it reports none.
 
-    `{"error": "words", "code": 8, "message": "words"}` answers a request, without the first of
-    them from etcd 3.6 on; `{"error": {"grpc_code": 8, "message": "words", ...}}` ends a stream,
-    with `code` instead from etcd 3.6 on.
+    A request is answered with `{"error": "text", "code": 8, "message": "text"}`, from etcd 3.6 on
+    without `error`. A stream ends with `{"error": {"grpc_code": 8, "message": "text", ...}}`, from
+    etcd 3.6 on with `code` in place of `grpc_code`.
     """
-    if not isinstance(said, dict):
+    if not isinstance(answer, dict):
         return None
-    inner = said.get("error")
+    inner = answer.get("error")
     if isinstance(inner, dict):
-        said = inner
-    code, message = said.get("grpc_code", said.get("code")), said.get("message")
+        answer = inner
+    code, message = answer.get("grpc_code", answer.get("code")), answer.get("message")
     if not isinstance(code, int) or not isinstance(message, str):
         return None
     message = one_line(message)

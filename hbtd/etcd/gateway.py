@@ -1,12 +1,12 @@
-"""Requests to etcd's JSON gateway: bounded, to whichever endpoint answers."""
+"""Requests to etcd's JSON gateway: bounded in time and size, and spread over endpoints."""
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import orjson
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
+from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.iweb import IResponse
@@ -14,47 +14,47 @@ from twisted.web.iweb import IResponse
 from hbtd.etcd.errors import Compacted, EtcdRefused, EtcdUnavailable, error_in, one_line
 from hbtd.etcd.messages import Message
 from hbtd.net.http_client import URI, ResponseTooLarge, describe_failure, read_body, root_cause
+from hbtd.runtime.deadline import DeadlineExceeded, bounded
 
 _T = TypeVar("_T")
 
 MAX_ANSWER = 64 * 1024 * 1024
-"""Bytes of an answer that are read."""
+"""Bytes that an answer may have."""
 
 NOT_ETCD = (ValueError, LookupError, TypeError, AttributeError)
-"""What reading an answer raises that is something else than etcd says."""
+"""What the functions that read an answer raise when it is not an answer of etcd's."""
 
-# With these no byte of the request has left, so that it may safely go elsewhere.
+# When these are raised, no byte of the request was sent: it can safely go to another endpoint.
 _NOT_SENT = (ConnectError, DNSLookupError)
 
 _PREFIX = "/v3"
 
 _TLS_OPTIONS = "--kv_ca and --kv_cert"
-"""What may be wrong when TLS fails: whom we trust, or what we show, which etcd may ask for."""
+"""The options that may be wrong when TLS fails: trusted CAs, and the client certificate."""
 
 
 class Opened(NamedTuple):
-    """A stream that has begun."""
+    """A stream that etcd has begun to send."""
 
     response: IResponse
     endpoint: int
-    """Who answers, for `Gateway.unavailable`."""
+    """The number of the endpoint that sends it, as `Gateway.unavailable` takes it."""
 
 
-class _Asked:
-    """Whom a call has turned to last, and whether its time is up."""
+class _Attempt:
+    """One call; `endpoint` is the number of the endpoint that was tried last."""
 
     endpoint = 0
-    expired = False
 
 
 class Gateway:
-    """A cluster's gateways, of which one is asked until it fails.
+    """The gateways of a cluster, one of which gets all requests until it fails.
 
-    A request that can't be sent goes to the next endpoint at once. One that fails later may have
-    been carried out, so it is not sent again, but the requests after it go to the next endpoint.
+    A request that can't be sent goes to the next endpoint at once. A request that fails later may
+    have been carried out, so it is not repeated, but those after it go to the next endpoint.
 
-    An endpoint that swallows connection attempts uses up the time of the call unless connecting
-    (the treq client's agent's `connectTimeout`) is bounded more narrowly than calls are.
+    An endpoint that ignores connection attempts uses up the time of the call, unless the
+    `connectTimeout` of the HTTP client's agent is shorter than that.
 
     A call that is cancelled fails with `CancelledError`, and its connection is closed.
     """
@@ -77,8 +77,8 @@ class Gateway:
         self._headers: dict[str | bytes, str | bytes] = {
             "User-Agent": user_agent,
             "Content-Type": "application/json",
-            # A member that is cut off from its cluster then says so at once instead of trying its
-            # luck, and ends its watches instead of letting them fall silent.
+            # A member that is cut off from its cluster then fails at once instead of waiting, and
+            # ends its watches instead of leaving them silent.
             "Grpc-Metadata-hasleader": "true",
         }
 
@@ -89,49 +89,52 @@ class Gateway:
         read: Callable[[Any], _T],
         timeout: float | None = None,
     ) -> Deferred[_T]:
-        """Make a request and read its answer's JSON, all within `timeout` seconds.
+        """Make a request; return what `read` makes of the JSON in its answer.
 
-        None given: what this was made with. What `read` raises of `NOT_ETCD` is the fault of who
-        answered. Fails with `EtcdUnavailable`, `EtcdRefused` or `Compacted`.
+        All of it takes at most `timeout` seconds, by default those given to `__init__`. The
+        Deferred fails with `EtcdUnavailable`, also when `read` raises one of `NOT_ETCD`, with
+        `EtcdRefused` or with `Compacted`.
         """
-        asked = _Asked()
-        call = self._call(asked, path, orjson.dumps(message), read)
-        return self._bounded(call, asked, self._timeout if timeout is None else timeout)
+        attempt = _Attempt()
+        call = self._call(attempt, path, orjson.dumps(message), read)
+        return self._bounded(call, attempt, self._timeout if timeout is None else timeout)
 
     def open(self, path: str, messages: Sequence[Message], timeout: float) -> Deferred[Opened]:
-        """Begin a stream; fires once etcd has begun it, the response's body yet to be read.
+        """Open a stream with these messages, after which it takes no others.
 
-        etcd takes no further messages after these. Fails as `call` does, after `timeout` seconds
-        at the latest.
+        The Deferred fires when the response's head has arrived and its body can be read. It fails
+        as that of `call` does, after `timeout` seconds at the latest.
         """
-        asked = _Asked()
+        attempt = _Attempt()
         body = b"".join(orjson.dumps(each) for each in messages)
-        return self._bounded(self._open(asked, path, body), asked, timeout)
+        return self._bounded(self._open(attempt, path, body), attempt, timeout)
 
     def unavailable(
         self, endpoint: int, reason: str, *, timed_out: bool = False
     ) -> EtcdUnavailable:
-        """Have later requests ask another endpoint than this; gives the error that says why."""
+        """Send later requests to another endpoint than this; return the error with the reason."""
         self._pass_over(endpoint)
         return EtcdUnavailable(f"{self._endpoints[endpoint]} {reason}", timed_out=timed_out)
 
-    async def _call(self, asked: _Asked, path: str, body: bytes, read: Callable[[Any], _T]) -> _T:
-        response, _ = await self._open(asked, path, body)
+    async def _call(
+        self, attempt: _Attempt, path: str, body: bytes, read: Callable[[Any], _T]
+    ) -> _T:
+        response, _ = await self._open(attempt, path, body)
         content = await _content(response)
         try:
-            said = orjson.loads(content)
-            # A stream's only message, as of a lease's keeping alive, is wrapped.
-            failure = error_in(said) if "error" in said else None
+            answer = orjson.loads(content)
+            # The only message of a stream, such as the renewal of a lease, is wrapped.
+            failure = error_in(answer) if "error" in answer else None
             if failure is None:
-                return read(said)
+                return read(answer)
         except NOT_ETCD as error:
             raise EtcdUnavailable(f"does not answer as etcd does: {_begin(content)}") from error
         raise failure
 
-    async def _open(self, asked: _Asked, path: str, body: bytes) -> Opened:
-        response = await self._send(asked, path, body)
+    async def _open(self, attempt: _Attempt, path: str, body: bytes) -> Opened:
+        response = await self._send(attempt, path, body)
         if response.code == 200:
-            return Opened(response, asked.endpoint)
+            return Opened(response, attempt.endpoint)
         content = await _content(response)
         try:
             failure = error_in(orjson.loads(content))
@@ -139,63 +142,51 @@ class Gateway:
             failure = None
         raise failure or EtcdUnavailable(f"answers {response.code} {_begin(content)}")
 
-    async def _send(self, asked: _Asked, path: str, body: bytes) -> IResponse:
+    async def _send(self, attempt: _Attempt, path: str, body: bytes) -> IResponse:
         last = len(self._endpoints) - 1
         first = self._preferred
         for count in range(last + 1):
-            asked.endpoint = (first + count) % (last + 1)
+            attempt.endpoint = (first + count) % (last + 1)
             try:
                 return await self._http.request(
                     "POST",
-                    URI.from_text(f"{self._endpoints[asked.endpoint]}{_PREFIX}{path}"),
+                    URI.from_text(f"{self._endpoints[attempt.endpoint]}{_PREFIX}{path}"),
                     headers=self._headers,
                     data=body,
                     allow_redirects=False,
                     unbuffered=True,
-                    reactor=self._clock,  # type: ignore[arg-type]  # wants less than it says
+                    reactor=self._clock,  # type: ignore[arg-type]  # needs IReactorTime only
                 )
             except _NOT_SENT:
                 if count == last:
                     raise
-                self._pass_over(asked.endpoint)
+                self._pass_over(attempt.endpoint)
         raise AssertionError("there are no endpoints")
 
     def _pass_over(self, endpoint: int) -> None:
-        # Unless others have failed there before and moved on already.
+        # Unless another call has failed there and moved on already.
         if self._preferred == endpoint:
             self._preferred = (endpoint + 1) % len(self._endpoints)
 
     def _bounded(
-        self, call: Coroutine[Deferred[Any], Any, _T], asked: _Asked, timeout: float
+        self, call: Coroutine[Deferred[Any], Any, _T], attempt: _Attempt, timeout: float
     ) -> Deferred[_T]:
-        """Let a call take so many seconds, and say in our own words how it failed."""
+        """Run a call for at most `timeout` seconds, and translate its errors."""
 
-        def expire() -> None:
-            asked.expired = True
-            deferred.cancel()
+        def failed(failure: Failure) -> NoReturn:
+            error = failure.value
+            if isinstance(error, EtcdRefused | Compacted | CancelledError):
+                raise error
+            assert error is not None
+            timed_out = isinstance(error, DeadlineExceeded)
+            reason = f"does not answer within {timeout} s" if timed_out else describe(error)
+            raise self.unavailable(attempt.endpoint, reason, timed_out=timed_out) from error
 
-        def settle(result: _T | Failure) -> _T | Failure:
-            if timer.active():
-                timer.cancel()
-            if not isinstance(result, Failure) or result.check(EtcdRefused, Compacted):
-                return result
-            assert result.value is not None
-            error = root_cause(result.value)
-            if isinstance(error, CancelledError | ConnectingCancelledError) and not asked.expired:
-                raise CancelledError from result.value
-            reason = f"does not answer within {timeout} s" if asked.expired else words(error)
-            raise self.unavailable(
-                asked.endpoint, reason, timed_out=asked.expired
-            ) from result.value
-
-        # Not `addTimeout`: what a cancelled request fails with, treq and Twisted wrap in many ways.
-        deferred = Deferred.fromCoroutine(call)
-        timer = self._clock.callLater(timeout, expire)
-        return deferred.addBoth(settle)
+        return bounded(self._clock, timeout, call).addErrback(failed)
 
 
 async def _content(response: IResponse) -> bytes:
-    """Read an answer's body; raises `EtcdUnavailable` when it is too large."""
+    """Return the body of a response; raise `EtcdUnavailable` when it is too large."""
     try:
         return await read_body(response, MAX_ANSWER)
     except ResponseTooLarge as error:
@@ -206,8 +197,8 @@ def _begin(content: bytes) -> str:
     return one_line(content[:1000].decode("utf-8", "replace"))
 
 
-def words(error: BaseException) -> str:
-    """Say why a request failed, as what follows an endpoint's name."""
+def describe(error: BaseException) -> str:
+    """Return a text about why a request failed, which follows the name of an endpoint."""
     error = root_cause(error)
     if isinstance(error, EtcdUnavailable):
         return str(error)

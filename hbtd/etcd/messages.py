@@ -1,4 +1,8 @@
-"""etcd's messages: keys and values are bytes here and base64 on the wire, numbers are strings."""
+"""The types of etcd's messages, and their JSON.
+
+On the wire, keys and values are base64 and 64-bit numbers are strings; here they are `bytes` and
+`int`.
+"""
 
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
@@ -6,22 +10,22 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 Message = dict[str, Any]
-"""A message as JSON has it."""
+"""A message as a JSON object."""
 
 
 class KeyValue(NamedTuple):
-    """A key with its value, and the revisions that made the key and last changed it."""
+    """A key with its value, and the revisions that created it and last changed it."""
 
     key: bytes
     value: bytes
     create_revision: int
     mod_revision: int
     lease: int
-    """The lease with which the key goes; 0: none."""
+    """The lease on which the key is, 0 for none: the key is deleted when it ends."""
 
 
 class Event(NamedTuple):
-    """A change of a key: `value` is what it was set to, `None` if it was deleted."""
+    """A change of a key: `value` is its new value, `None` if it was deleted."""
 
     key: bytes
     value: bytes | None
@@ -30,7 +34,7 @@ class Event(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some of a range's keys in their order, as they were at `revision`."""
+    """Some of the keys of a range in their order, as of `revision`."""
 
     items: list[KeyValue]
     revision: int
@@ -39,32 +43,32 @@ class Page(NamedTuple):
 
 
 class TxnResult(NamedTuple):
-    """What came of a transaction."""
+    """The outcome of a transaction."""
 
     succeeded: bool
-    """Whether all compares held, so that the operations were done."""
+    """Whether all compares held, so that the operations were carried out."""
 
     revision: int
-    """The store's revision thereafter; of the keys that were put, the `mod_revision`."""
+    """The store's revision afterwards, which is the `mod_revision` of the keys that were put."""
 
 
 @dataclass(frozen=True)
 class Compare:
-    """A condition of a transaction; made by the methods below.
+    """A condition of a transaction; its class methods make the kinds there are.
 
-    To a key that does not exist, etcd gives the revisions 0.
+    The revisions of a key that does not exist are 0.
     """
 
     message: Message
 
     @classmethod
     def exists(cls, key: bytes) -> "Compare":
-        """Demand that the key exists."""
+        """Return the condition that the key exists."""
         return cls._of(key, "CREATE", "GREATER", {"create_revision": "0"})
 
     @classmethod
     def mod_revision(cls, key: bytes, revision: int) -> "Compare":
-        """Demand that the key was last changed at this revision."""
+        """Return the condition that the key was last changed at this revision."""
         return cls._of(key, "MOD", "EQUAL", {"mod_revision": str(revision)})
 
     @classmethod
@@ -74,7 +78,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Put:
-    """Set a key, on a lease if that is not 0."""
+    """The operation that sets a key, on a lease unless that is 0."""
 
     key: bytes
     value: bytes
@@ -82,20 +86,20 @@ class Put:
 
     @property
     def message(self) -> Message:
-        """What a transaction takes for this."""
+        """The operation as a transaction has it."""
         return {"request_put": put_message(self.key, self.value, self.lease)}
 
 
 @dataclass(frozen=True)
 class Delete:
-    """Delete a key, or all keys from it up to, but without, `end`."""
+    """The operation that deletes a key, or, with `end`, the keys up to but excluding that."""
 
     key: bytes
     end: bytes = b""
 
     @property
     def message(self) -> Message:
-        """What a transaction takes for this."""
+        """The operation as a transaction has it."""
         return {"request_delete_range": range_message(self.key, self.end)}
 
 
@@ -103,22 +107,25 @@ Operation = Put | Delete
 
 
 def encode_bytes(data: bytes) -> str:
-    """Write bytes as etcd's JSON has them."""
+    """Return bytes as base64."""
     return b2a_base64(data, newline=False).decode("ascii")
 
 
 def decode_bytes(text: str) -> bytes:
-    """Read bytes as etcd's JSON has them; raises `ValueError` or `TypeError`."""
+    """Return the bytes that base64 stands for; raise `ValueError` or `TypeError`."""
     return a2b_base64(text)
 
 
 def put_message(key: bytes, value: bytes, lease: int) -> Message:
-    """Write a put."""
+    """Return the message that sets a key."""
     return {"key": encode_bytes(key), "value": encode_bytes(value), "lease": str(lease)}
 
 
 def range_message(key: bytes, end: bytes, limit: int = 0, revision: int = 0) -> Message:
-    """Write a range, be it to read or to delete."""
+    """Return the message that reads or deletes a range.
+
+    An empty `end` stands for the one key; 0 for no limit, or the present revision.
+    """
     message: Message = {"key": encode_bytes(key)}
     if end:
         message["range_end"] = encode_bytes(end)
@@ -129,20 +136,20 @@ def range_message(key: bytes, end: bytes, limit: int = 0, revision: int = 0) -> 
     return message
 
 
-# What follows reads what etcd says, where all that is zero, empty or false is left out. It raises
-# ValueError, LookupError, TypeError or AttributeError when that is something else altogether.
+# The functions below read answers, in which etcd leaves out whatever is zero, empty or false. They
+# raise ValueError, LookupError, TypeError or AttributeError for what is no answer of etcd's.
 
 
 def revision_of(message: Mapping[str, Any]) -> int:
-    """Read the store's revision from an answer's header; 0 if the header has none.
+    """Return the store's revision, which is in an answer's header; 0 if the header has none.
 
-    All of etcd's answers have a header: one without is somebody else's, and not an empty one.
+    All of etcd's answers have a header, so an answer without one is not etcd's: `LookupError`.
     """
     return int(message["header"].get("revision", 0))
 
 
 def read_key_value(message: Mapping[str, Any]) -> KeyValue:
-    """Read a key with its value."""
+    """Return a key with its value."""
     return KeyValue(
         decode_bytes(message["key"]),
         decode_bytes(message.get("value", "")),
@@ -153,12 +160,12 @@ def read_key_value(message: Mapping[str, Any]) -> KeyValue:
 
 
 def read_key_values(message: Mapping[str, Any]) -> list[KeyValue]:
-    """Read what a range found."""
+    """Return the keys in the answer to a range."""
     return [read_key_value(each) for each in message.get("kvs", ())]
 
 
 def read_event(message: Mapping[str, Any]) -> Event:
-    """Read a change."""
+    """Return a change of a key."""
     changed = message["kv"]
     deleted = message.get("type", "PUT") == "DELETE"
     return Event(
@@ -170,5 +177,5 @@ def read_event(message: Mapping[str, Any]) -> Event:
 
 
 def read_txn(message: Mapping[str, Any]) -> TxnResult:
-    """Read what came of a transaction."""
+    """Return the outcome of a transaction."""
     return TxnResult(bool(message.get("succeeded", False)), revision_of(message))

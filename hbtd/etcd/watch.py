@@ -1,4 +1,4 @@
-"""Following etcd's changes."""
+"""Watches: the changes of ranges of keys, as etcd reports them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,32 +12,23 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 
 from hbtd.etcd.errors import UNKNOWN, Compacted, EtcdRefused, EtcdUnavailable, error_in, one_line
-from hbtd.etcd.gateway import NOT_ETCD, Gateway, words
+from hbtd.etcd.gateway import NOT_ETCD, Gateway, describe
 from hbtd.etcd.messages import Event, Message, encode_bytes, read_event, revision_of
 
 MAX_MESSAGE = 16 * 1024 * 1024
-"""Bytes that a message of etcd's may have.
+"""Bytes that a message from etcd may have.
 
-It splits those larger than a request may be, 1.5 MiB unless told otherwise; base64 and JSON make
-more of these.
+etcd splits messages that are larger than its limit for requests, 1.5 MiB by default, before base64
+and JSON enlarge them.
 """
 
 
 class Watch:
-    """Tells of all changes of ranges of keys, in their order, from `start_revision` on.
+    """Reports all changes of ranges of keys in their order, from `start_revision` on.
 
-    A range is a pair of keys, from the first up to, but without, the second; an empty second one
-    means the first key alone. There is an order among the changes of a range only; watch one range
-    around all for an order among all.
-
-    `on_events(events, revision)` gets changes, of one range each time. No more will come for this
-    range of `revision` or before; it is that of the last event, or, when etcd has split up a large
-    transaction, the one before. `on_progress(revision)` is called when etcd says so of all ranges
-    without there being changes, which takes it ten minutes by default. Both are called as long as
-    `ended` has not fired; what they raise, `ended` fails with.
-
-    `silence` is how many seconds of `clock` may pass without a message until the watch counts as
-    broken. etcd says nothing when nothing changes, so see to it that something does.
+    A range is a pair of keys, the first included and the second excluded; an empty second one
+    stands for the first key alone. Only changes of the same range are in order: watch one range
+    around several to have all their changes in order.
     """
 
     def __init__(
@@ -51,48 +42,59 @@ class Watch:
         silence: float,
         on_progress: Callable[[int], None] = lambda revision: None,
     ) -> None:
+        """Begin to watch; raise `ValueError` without ranges or with a revision below 1.
+
+        `on_events(events, revision)` is called with changes of one range, after which there are no
+        more changes of this range at `revision` or before. That is the revision of the last event
+        or, when etcd has split a large transaction, the one before it. `on_progress(revision)` is
+        called when etcd says the same of all ranges without a change, by default every ten minutes.
+        Neither is called once `ended` has fired, which also fails with what they raise.
+
+        The watch counts as broken after `silence` seconds of `clock` without a message. etcd sends
+        nothing while nothing changes: the caller has to change something in time.
+        """
         if start_revision < 1 or not ranges:
             raise ValueError("a watch takes ranges, and a revision to start from")
         self._clock = clock
         self._on_events = on_events
         self._on_progress = on_progress
         self._silence = silence
-        # What each range has been told to the end, by the range's number in the stream.
-        self._told = dict.fromkeys(range(1, len(ranges) + 1), start_revision - 1)
+        # The revision up to which each range is complete, by the range's number in the stream.
+        self._complete = dict.fromkeys(range(1, len(ranges) + 1), start_revision - 1)
         creates = [
             _create(number, start, end, start_revision)
             for number, (start, end) in enumerate(ranges, 1)
         ]
         self.ended: Deferred[None] = Deferred.fromCoroutine(self._run(gateway, creates))
-        """Fails when the watch has ended, and never fires otherwise.
+        """The end of the watch: a Deferred that never fires with a result.
 
-        With `Compacted` when `start_revision` is older than what etcd keeps: read anew. With
-        `EtcdUnavailable` when the connection fails or nothing came for too long: watch again from
-        `revision + 1`. With `EtcdRefused` when etcd won't have it. Cancelling it ends the watch,
-        and closes the connection.
+        It fails with `Compacted` when etcd no longer has `start_revision`: the caller has to read
+        anew. It fails with `EtcdUnavailable` when the connection breaks or is silent for too long:
+        the caller can watch again from `revision + 1`. It fails with `EtcdRefused` when etcd
+        refuses the watch. Cancelling it ends the watch and closes the connection.
         """
 
     @property
     def revision(self) -> int:
-        """The revision up to which all changes of all ranges have been told."""
-        return min(self._told.values())
+        """The revision up to which all changes of all ranges have been reported."""
+        return min(self._complete.values())
 
     async def _run(self, gateway: Gateway, creates: list[Message]) -> None:
         response, endpoint = await gateway.open("/watch", creates, self._silence)
         stream = _Stream(self._clock, self._silence, self._received)
         response.deliverBody(stream)
         try:
-            await stream.over
+            await stream.ended
         except EtcdUnavailable as error:
             raise gateway.unavailable(endpoint, str(error), timed_out=error.timed_out) from error
 
     def _received(self, line: bytes) -> None:
-        """Take in a message; what this raises ends the watch."""
+        """Handle a message; an exception ends the watch."""
         try:
-            said = orjson.loads(line)
-            failure: Exception | None = error_in(said)
+            message = orjson.loads(line)
+            failure: Exception | None = error_in(message)
             if failure is None:
-                result = said["result"]
+                result = message["result"]
                 failure = _cancellation(result)
                 number = int(result.get("watch_id", 0))
                 events = [read_event(each) for each in result.get("events", ())]
@@ -102,16 +104,16 @@ class Watch:
             raise EtcdUnavailable(f"does not watch as etcd does: {garbage}") from error
         if failure is not None:
             raise failure
-        if number not in self._told or result.get("created"):
+        if number not in self._complete or result.get("created"):
             return
         if events:
-            # Not the header's revision: that can be ahead of what is still to come.
-            told = events[-1].mod_revision - bool(result.get("fragment"))
-            self._told[number] = max(told, self._told[number])
-            self._on_events(events, told)
+            # Not the header's revision, which can be later than that of events still to come.
+            complete = events[-1].mod_revision - bool(result.get("fragment"))
+            self._complete[number] = max(complete, self._complete[number])
+            self._on_events(events, complete)
         else:
             before = self.revision
-            self._told[number] = max(revision, self._told[number])
+            self._complete[number] = max(revision, self._complete[number])
             if self.revision > before:
                 self._on_progress(self.revision)
 
@@ -130,7 +132,7 @@ def _create(number: int, start: bytes, end: bytes, revision: int) -> Message:
 
 
 def _cancellation(result: Any) -> Exception | None:
-    """Find out why etcd won't go on watching a range; `None` if it will."""
+    """Return the reason for which etcd has ended the watch of a range, `None` if it has not."""
     if not result.get("canceled"):
         return None
     compacted = int(result.get("compact_revision", 0))
@@ -140,17 +142,17 @@ def _cancellation(result: Any) -> Exception | None:
 
 
 class _Stream(Protocol):
-    """Splits a stream into its messages, one a line; the last line may lack its end."""
+    """Splits a stream into messages, one a line; the last one may lack the end of its line."""
 
     def __init__(
         self, clock: IReactorTime, silence: float, received: Callable[[bytes], None]
     ) -> None:
-        self.over: Deferred[None] = Deferred(lambda _: self._close())
-        """Fails when the stream has ended, or with what taking in a message raised."""
+        self.ended: Deferred[None] = Deferred(lambda _: self._close())
+        """A Deferred that fails when the stream ends, or with what `received` raises."""
         self._received = received
         self._pending = bytearray()
         self._silence = silence
-        self._silent = clock.callLater(silence, self._broken)
+        self._silent = clock.callLater(silence, self._fell_silent)
 
     def _close(self) -> None:
         if self._silent.active():
@@ -159,13 +161,13 @@ class _Stream(Protocol):
             self.transport.loseConnection()
 
     def _fail(self, reason: Failure) -> None:
-        if not self.over.called:
+        if not self.ended.called:
             self._close()
-            self.over.errback(reason)
+            self.ended.errback(reason)
 
-    def _broken(self) -> None:
-        said = f"sends nothing for {self._silence} s"
-        self._fail(Failure(EtcdUnavailable(said, timed_out=True)))
+    def _fell_silent(self) -> None:
+        reason = f"sends nothing for {self._silence} s"
+        self._fail(Failure(EtcdUnavailable(reason, timed_out=True)))
 
     def _lines(self, data: bytes) -> Iterator[bytes]:
         first, *others = data.split(b"\n")
@@ -177,22 +179,22 @@ class _Stream(Protocol):
             raise EtcdUnavailable(f"sends a message of more than {MAX_MESSAGE} bytes")
 
     def dataReceived(self, data: bytes) -> None:
-        if self.over.called:
+        if self.ended.called:
             return
         self._silent.reset(self._silence)
         try:
             for line in self._lines(data):
-                if line and not self.over.called:
+                if line and not self.ended.called:
                     self._received(line)
-        except Exception:  # noqa: BLE001  # whatever it is, it ends the watch and is told there
+        except Exception:  # noqa: BLE001  # `ended` reports it
             self._fail(Failure())
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._pending:
             self.dataReceived(b"\n")
         if reason.check(ResponseDone, PotentialDataLoss):
-            said = "has ended the watch"
+            description = "has ended the watch"
         else:
             assert reason.value is not None
-            said = words(reason.value)
-        self._fail(Failure(EtcdUnavailable(said)))
+            description = describe(reason.value)
+        self._fail(Failure(EtcdUnavailable(description)))

@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from hbtd.etcd.client import EtcdClient
-from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable, LockNotHad
+from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable, LockTimeout
 from hbtd.runtime.periodic import periodic
 from hbtd.store.etcd_format import LOCK
 
@@ -105,7 +105,7 @@ class Election(Service):
         while self.running:
             try:
                 await self._serve_a_term()
-            except LockNotHad:
+            except LockTimeout:
                 continue  # another leads; again, with another lease
             except (EtcdUnavailable, EtcdRefused) as error:
                 self._log.debug("Can't stand for leader: {error}", error=str(error))
@@ -145,7 +145,7 @@ class Election(Service):
     async def _keep_alive(self, term: _Term) -> None:
         asked_at = self._elapsed()
         try:
-            seconds = await self._client.keep_alive(term.lease)
+            seconds = await self._client.renew(term.lease)
         except (EtcdUnavailable, EtcdRefused):
             return  # it is tried again until time is up
         if seconds == 0:

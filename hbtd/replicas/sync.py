@@ -156,7 +156,7 @@ class Sync(Service):
 
     async def _join(self) -> None:
         """Have a lease, for our life key and our sign of life."""
-        if self._lease and await self._client.keep_alive(self._lease):
+        if self._lease and await self._client.renew(self._lease):
             return
         self._lease = await self._client.grant(LEASE)
         await self._client.put(LIFE + self._number, ALIVE, self._lease)
@@ -181,7 +181,7 @@ class Sync(Service):
         Or our nodes, of whom the others don't hear meanwhile, would seem to be silent.
         """
         try:
-            await self._client.keep_alive(self._lease)
+            await self._client.renew(self._lease)
         except (EtcdUnavailable, EtcdRefused) as error:
             self._log.debug("Our lease could not be kept alive: {error}", error=str(error))
 
@@ -282,7 +282,7 @@ class Sync(Service):
             if following.number not in following.alive:
                 # Somebody has deleted it.
                 await self._client.put(LIFE + self._number, ALIVE, self._lease)
-            if await self._client.keep_alive(self._lease):
+            if await self._client.renew(self._lease):
                 return
             self._lease = 0
             self._break(EtcdUnavailable("our lease has ended"))

@@ -5,7 +5,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from hbtd.etcd.client import MAX_OPERATIONS
-from hbtd.etcd.errors import NOT_FOUND, Compacted, EtcdRefused, LockNotHad
+from hbtd.etcd.errors import NOT_FOUND, Compacted, EtcdRefused, LockTimeout
 from hbtd.etcd.messages import Compare, Delete, Put
 from tests.support.etcd_running import EVERYTHING, EtcdTestCase
 from tests.support.running import reactor
@@ -193,11 +193,11 @@ class LeaseTests(EtcdTestCase):
         found = await self.client.get(b"leased")
         assert found is not None
         self.assertEqual(found.lease, lease)
-        self.assertEqual(await self.client.keep_alive(lease), 60)
+        self.assertEqual(await self.client.renew(lease), 60)
         await self.client.revoke(lease)
         await self.client.revoke(lease)
         self.assertEqual(await self.keys(), [b"free"])
-        self.assertEqual(await self.client.keep_alive(lease), 0)
+        self.assertEqual(await self.client.renew(lease), 0)
 
     async def test_no_lease(self) -> None:
         """A put on a lease that does not exist is refused as such."""
@@ -218,9 +218,9 @@ class LeaseTests(EtcdTestCase):
         deadline = reactor.seconds() + 10
         while b"left" in await self.keys():
             self.assertLess(reactor.seconds(), deadline)
-            self.assertEqual(await self.client.keep_alive(kept), 1)
+            self.assertEqual(await self.client.renew(kept), 1)
             await deferLater(reactor, 0.2)
-        self.assertEqual(await self.client.keep_alive(left), 0)
+        self.assertEqual(await self.client.renew(left), 0)
         self.assertEqual(await self.keys(), [b"kept"])
 
 
@@ -261,7 +261,7 @@ class LockTests(EtcdTestCase):
         one, two = await self.client.grant(1), await self.client.grant(60)
         held = await self.client.lock(self.NAME, one, wait=10)
         self.assertNotEqual(await self.client.lock(self.NAME, two, wait=10), held)
-        self.assertEqual(await self.client.keep_alive(one), 0)
+        self.assertEqual(await self.client.renew(one), 0)
 
     async def test_cancelled(self) -> None:
         """Who gives up waiting leaves nothing behind, and the next in line is next."""
@@ -274,7 +274,7 @@ class LockTests(EtcdTestCase):
         waiting.cancel()
         with self.assertRaises(CancelledError):
             await waiting
-        self.assertEqual(await self.client.keep_alive(leases[1]), 0)
+        self.assertEqual(await self.client.renew(leases[1]), 0)
         self.assertEqual(len(await self.keys()), 2)
         await self.client.revoke(leases[0])
         await last
@@ -287,16 +287,16 @@ class LockTests(EtcdTestCase):
         with self.assertRaises(CancelledError):
             await attempt
         self.assertEqual(await self.keys(), [])
-        self.assertEqual(await self.client.keep_alive(lease), 0)
+        self.assertEqual(await self.client.renew(lease), 0)
 
     async def test_not_had(self) -> None:
         """Who has waited for long enough leaves nothing behind."""
         one, two = await self.client.grant(60), await self.client.grant(60)
         held = await self.client.lock(self.NAME, one, wait=10)
-        with self.assertRaises(LockNotHad):
+        with self.assertRaises(LockTimeout):
             await self.client.lock(self.NAME, two, wait=0.2)
         self.assertEqual(await self.keys(), [held])
-        self.assertEqual(await self.client.keep_alive(two), 0)
+        self.assertEqual(await self.client.renew(two), 0)
 
     async def test_lease_ends(self) -> None:
         """Whose lease ends while waiting is refused the lock when it is free."""

@@ -213,7 +213,7 @@ class GarbageTests(ClientTestCase):
             client.range(b"a", b"b"),
             client.txn((), ()),
             client.grant(10),
-            client.keep_alive(5),
+            client.renew(5),
             client.revoke(5),
             client.lock(b"lock", 5, wait=5),
         ]
