@@ -1,1 +1,1 @@
-"""Benchmarks: what hbtd costs and carries, measured on the machine at hand. See `make bench`."""
+"""Benchmarks of hbtd's speed and size on the present machine, run by `make bench`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--only WORD] [--plot FILE]`: measure, and print one table."""
+"""Measure hbtd and print a table: `python -m benchmarks [--quick] [--only WORD] [--plot FILE]`."""
 
 import argparse
 import sys
@@ -12,21 +12,25 @@ from benchmarks.table import Row, formatted, machine
 
 
 def main() -> None:
-    """Run all benchmarks; says on standard error what it is at."""
+    """Run all benchmarks, with progress on standard error."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller and shorter")
-    parser.add_argument("--only", metavar="WORD", default="", help="parts with this word alone")
-    parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the rates, as SVG")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes and shorter runs")
+    parser.add_argument(
+        "--only", metavar="WORD", default="", help="only the parts whose name has this word"
+    )
+    parser.add_argument(
+        "--plot", metavar="FILE", type=Path, help="draw the rates as SVG into a file"
+    )
     arguments = parser.parse_args()
     quick = arguments.quick
     rates: dict[str, dict[str, float]] = {}
 
     def over_http() -> list[Row]:
-        rows, found = http.measure(
+        rows, measured = http.measure(
             http.Rounds(3, 1) if quick else http.Rounds(8, 2),
             None if quick else http.Rounds(3, 10),
         )
-        rates.update(found)
+        rates.update(measured)
         return rows
 
     parts: list[tuple[str, Callable[[], list[Row]]]] = [

@@ -1,13 +1,13 @@
-"""What it costs to know who sends a heartbeat: certificates and JWTs, compared with asking nobody.
+"""The cost of authenticating nodes: certificates and JWTs, compared with no authentication.
 
-Each of the connections is a node's, with credentials of its own, and sends that node's heartbeats,
-several at once: so a load generator that can do this is faster than hbtd, which is never idle, and
-the rate is hbtd's and not the generator's. (With one at a time it is idle now and then, and what it
-costs the kernel to wake the other side, which varies, outweighs what is measured here.)
+Each connection belongs to a node with credentials of its own and sends that node's heartbeats,
+several at a time. So hbtd is never idle, and the rate is hbtd's, not the load generator's. (With
+one at a time hbtd is idle now and then, and the kernel's cost of waking processes, which varies,
+outweighs what is measured here.)
 
-Run as `python -m benchmarks.access URL CREDENTIALS FOLDER SECONDS` it makes the load: it says
-`ready` when all have connected, begins at a line on its standard input, and prints how many it got
-answered.
+Run as `python -m benchmarks.access URL CREDENTIALS FOLDER SECONDS` it is the load generator: it
+prints `ready` when all nodes are connected, begins when it reads a line from standard input, and
+prints the number of heartbeats that were answered.
 """
 
 import json
@@ -46,7 +46,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def measure(seconds: int, rounds: int) -> list[Row]:
-    """Measure all ways in turn, over TLS, as often as `rounds` says."""
+    """Measure all kinds of credentials in turn over TLS, `seconds` each, in so many rounds."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         _make_credentials(folder)
@@ -64,12 +64,12 @@ def measure(seconds: int, rounds: int) -> list[Row]:
 
 
 class Sample(NamedTuple):
-    """What one run of the load found."""
+    """The result of one run of the load."""
 
     rate: float
-    """Heartbeats a second."""
+    """Heartbeats per second."""
     busy: float
-    """Which part of the time hbtd was at work."""
+    """The share of the time that hbtd was busy."""
 
 
 def _rows(samples: dict[str, list[Sample]]) -> Iterator[Row]:
@@ -89,7 +89,7 @@ def _rows(samples: dict[str, list[Sample]]) -> Iterator[Row]:
 
 
 def _sample(url: str, pid: int, way: str, folder: Path, seconds: int) -> Sample:
-    """Run the load once."""
+    """Run the load once for `seconds`."""
     command = [sys.executable, "-m", "benchmarks.access", url, way, str(folder), str(seconds)]
     with subprocess.Popen(
         on_core(LOAD_CORE, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -98,19 +98,19 @@ def _sample(url: str, pid: int, way: str, folder: Path, seconds: int) -> Sample:
         if process.stdout.readline() != "ready\n":
             raise RuntimeError(f"no load with {way}")
         before = _processor_seconds(pid)
-        said, _ = process.communicate("go\n")
-    answered = int(said)
+        output, _ = process.communicate("go\n")
+    answered = int(output)
     return Sample(answered / seconds, (_processor_seconds(pid) - before) / seconds)
 
 
 def _processor_seconds(pid: int) -> float:
-    """Tell how long a process has kept a processor busy."""
+    """Return the processor time of a process in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
 def _make_credentials(folder: Path) -> None:
-    """Write a certificate and a token for each node, and what they are checked with."""
+    """Write a certificate and a token for each node, and the CA and keys that verify them."""
     authority = ec.generate_private_key(ec.SECP256R1())
     _write(folder / "ca.pem", "authority", authority, "authority", authority, is_ca=True)
     _write(folder / "server.pem", "localhost", ec.generate_private_key(ec.SECP256R1()))
@@ -145,16 +145,16 @@ def _write(
     *,
     is_ca: bool = False,
 ) -> None:
-    """Write a certificate, self-signed if there is no issuer, and its key into one file."""
+    """Write a certificate, self-signed if there is no issuer, and its key to one file."""
 
-    def named(common: str) -> x509.Name:
+    def subject(common: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
     now = datetime.now(timezone.utc)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(named(name))
-        .issuer_name(named(issuer or name))
+        .subject_name(subject(name))
+        .issuer_name(subject(issuer or name))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
@@ -192,15 +192,15 @@ def _request(way: str, folder: Path, name: str) -> bytes:
 
 
 class _Node:
-    """A node that sends its heartbeats anew when all have been answered."""
+    """A node that sends its next heartbeats when all have been answered."""
 
     def __init__(self, connection: ssl.SSLSocket, requests: bytes) -> None:
         self.connection = connection
         self.requests = requests
-        self._waiting_for = _AT_ONCE
+        self._unanswered = _AT_ONCE
 
     def read(self) -> int:
-        """Read what there is; gives how many answers that is."""
+        """Read the answers that have come; return their number."""
         try:
             answers = self.connection.recv(16384)
         except ssl.SSLWantReadError:
@@ -208,21 +208,21 @@ class _Node:
         count = answers.count(b"HTTP/1.1 200 OK\r\n")
         if count != answers.count(b"HTTP/1.1 ") or not answers.endswith(b"\r\n\r\n"):
             raise RuntimeError(f"a heartbeat failed: {answers!r}")
-        self._waiting_for -= count
-        if self._waiting_for == 0:
-            self._waiting_for = _AT_ONCE
+        self._unanswered -= count
+        if self._unanswered == 0:
+            self._unanswered = _AT_ONCE
             self.connection.send(self.requests)
         return count
 
 
-def _play(url: str, way: str, folder: Path, seconds: float) -> int:
-    """Have every node send its heartbeats; gives how many were answered."""
-    waiting = selectors.DefaultSelector()
+def _run_load(url: str, way: str, folder: Path, seconds: float) -> int:
+    """Send every node's heartbeats for `seconds`; return the number of answers."""
+    selector = selectors.DefaultSelector()
     nodes: list[_Node] = []
     for name in node_names(_CONNECTIONS):
         node = _Node(_connect(url, way, folder, name), _request(way, folder, name) * _AT_ONCE)
         nodes.append(node)
-        waiting.register(node.connection, selectors.EVENT_READ, node)
+        selector.register(node.connection, selectors.EVENT_READ, node)
     print("ready", flush=True)
     sys.stdin.readline()
     for node in nodes:
@@ -231,10 +231,10 @@ def _play(url: str, way: str, folder: Path, seconds: float) -> int:
     answered = 0
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        for ready, _ in waiting.select(1.0):
+        for ready, _ in selector.select(1.0):
             answered += ready.data.read()
     return answered
 
 
 if __name__ == "__main__":
-    print(_play(sys.argv[1], sys.argv[2], Path(sys.argv[3]), float(sys.argv[4])))
+    print(_run_load(sys.argv[1], sys.argv[2], Path(sys.argv[3]), float(sys.argv[4])))

@@ -1,8 +1,8 @@
-"""Many connections: what idle ones cost in memory, and what slow senders cost the others.
+"""Many connections: the memory of idle ones, and the effect of slow senders on other clients.
 
 Run as `python -m benchmarks.crowds idle URL COUNT` it holds connections open, and as `... slow URL
-COUNT` it sends a byte a second on each; both say `ready` when all are there, and end with what they
-found when their standard input does.
+COUNT` it sends a byte per second on each. Both print `ready` when all connections are made, and
+their result as JSON when standard input ends.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ _REQUEST = (
 
 
 def measure(idle: int, slow: int) -> list[Row]:
-    """Measure so many idle connections and so many slow senders."""
+    """Measure the given numbers of idle connections and of slow senders."""
     _allow_many_files()
     rows = []
     for kind, options, most in (("plain", PLAIN, 40), ("TLS", ("--port=0",), 80)):
         with hbtd_process(*options, "--nosm") as (url, pid):
             with _crowd("idle", url, 100):
-                pass  # whatever is made once is there now
+                pass  # so that memory allocated only once is not counted
             before = _resident(pid)
             with _crowd("idle", url, idle):
                 size = (_resident(pid) - before) / idle
@@ -54,27 +54,27 @@ def measure(idle: int, slow: int) -> list[Row]:
 
 
 def _slow(count: int) -> Iterator[Row]:
-    """Compare full load alone with full load beside slow senders, until all of those are gone."""
+    """Compare full load with and without slow senders, until all senders are disconnected."""
     seconds = Params().request_timeout + 5
     with hbtd_process(*PLAIN, "--nosm") as (url, _):
         alone = heartbeats(url, seconds)
-        with _crowd("slow", url, count) as found:
+        with _crowd("slow", url, count) as result:
             beside = heartbeats(url, seconds)
     yield Row(
         f"{count:,} senders of a byte a second beside full load: rate / that without",
         f"{beside.rate / alone.rate:.2f}  (p99 {beside.p99:.1f} ms, {alone.p99:.1f} ms without)",
     )
     yield Row(
-        f"... closed by hbtd, the last after {found['last']:.0f} s",
-        f"{found['closed']:,} of {count:,}",
+        f"... closed by hbtd, the last after {result['last']:.0f} s",
+        f"{result['closed']:,} of {count:,}",
         "all",
     )
 
 
 @contextmanager
 def _crowd(what: str, url: str, count: int) -> Iterator[dict[str, Any]]:
-    """Have a crowd of clients until the block ends; gives what they found, filled in then."""
-    found: dict[str, Any] = {}
+    """Run clients until the block ends; yield their result, which is filled in then."""
+    result: dict[str, Any] = {}
     command = [sys.executable, "-m", "benchmarks.crowds", what, url, str(count)]
     with subprocess.Popen(
         on_core(LOAD_CORE, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -82,19 +82,19 @@ def _crowd(what: str, url: str, count: int) -> Iterator[dict[str, Any]]:
         assert process.stdout
         if process.stdout.readline() != "ready\n":
             raise RuntimeError(f"the crowd of {count} clients could not be made")
-        yield found
+        yield result
         said, _ = process.communicate()
-        found.update(json.loads(said))
+        result.update(json.loads(said))
 
 
 def _allow_many_files() -> None:
-    """Let this process and its children have as many connections as the system allows."""
+    """Raise the open-file limit of this process and its children as far as allowed."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _resident(pid: int) -> int:
-    """Bytes of memory that a process occupies, without what is mapped from files."""
+    """Return the bytes of memory that a process occupies, without mapped files."""
     text = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"RssAnon:\s+(\d+) kB", text)
     assert found
@@ -102,7 +102,7 @@ def _resident(pid: int) -> int:
 
 
 class _Client(asyncio.Protocol):
-    """A client that notes when it is hung up on."""
+    """A client that records when its connection was closed."""
 
     def __init__(self, ended: list[float]) -> None:
         self._ended = ended
@@ -119,7 +119,7 @@ class _Client(asyncio.Protocol):
         self._ended.append(asyncio.get_running_loop().time())
 
 
-async def _play(what: str, url: str, count: int) -> None:
+async def _run_clients(what: str, url: str, count: int) -> None:
     loop = asyncio.get_running_loop()
     parts = urlsplit(url)
     context = None
@@ -153,4 +153,4 @@ async def _play(what: str, url: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_play(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(_run_clients(sys.argv[1], sys.argv[2], int(sys.argv[3])))

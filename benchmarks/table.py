@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One measurement: what, what came out, and what was aimed at."""
+    """A measurement: its name, its figure and its target."""
 
     what: str
     figure: str
@@ -16,7 +16,7 @@ class Row(NamedTuple):
 
 
 def machine() -> list[Row]:
-    """Tell what the figures were measured on."""
+    """Return rows about the machine, Python, and the packages in use."""
     packages = ("Twisted", "klein", "treq", "pyOpenSSL", "kafka-python", "orjson")
     return [
         Row("machine", f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}"),
@@ -26,7 +26,7 @@ def machine() -> list[Row]:
 
 
 def formatted(rows: list[Row]) -> str:
-    """Write rows as a Markdown table."""
+    """Return rows as a Markdown table."""
     cells = [Row("measurement", "figure", "target"), *rows]
     widths = [max(len(row[i]) for row in cells) for i in range(3)]
     lines = [

@@ -1,7 +1,7 @@
-"""What the tracker costs: a sweep's time, a component's bytes, and a mass death.
+"""The costs of the tracker: the time of a sweep, the bytes of a component, and a mass death.
 
-Run as `python -m benchmarks.tracking memory COUNT` or `... deaths COUNT` it measures in a process
-of its own and prints the figures as JSON.
+Run as `python -m benchmarks.tracking memory COUNT` or `... deaths COUNT` it measures in its
+own process and prints the figures as JSON.
 """
 
 import json
@@ -27,7 +27,7 @@ _TIMESTAMP = "2026-11-23T00:00:00.%06d+00:00"
 
 
 def measure(largest: int) -> list[Row]:
-    """Measure the sweep at growing sizes up to `largest`, the memory, and a mass death."""
+    """Measure sweeps of up to `largest` components, the memory of a component, and a mass death."""
     rows = []
     for count in (1_000, 100_000, 1_000_000):
         if count > largest:
@@ -67,7 +67,7 @@ def _in_own_process(what: str, count: int) -> dict[str, float]:
 def _memory_and_sweep(count: int) -> dict[str, float]:
     names = node_names(count)
     before = _resident()
-    # The tracker is to hold the only copy of each name, as when they come from requests.
+    # The tracker holds the only copy of each name, as when names come from requests.
     tracker = Tracker()
     at = 0.0
     while names:
@@ -75,7 +75,7 @@ def _memory_and_sweep(count: int) -> dict[str, float]:
         tracker.beat(name, at, _TIMESTAMP % (len(names) % 1_000_000), "OK")
         at += 1e-6
         del name
-    # The names were counted before; they are part of what a component costs.
+    # Names were allocated before; they are part of a component's cost.
     resident = _resident() - before + sum(sys.getsizeof(name) + 8 for name in tracker._healthy)
     order = list(tracker._healthy)
     random.Random(1).shuffle(order)
@@ -90,13 +90,13 @@ def _memory_and_sweep(count: int) -> dict[str, float]:
 
 
 def _resident() -> int:
-    """Bytes of memory that this process occupies."""
+    """Return the bytes of memory that this process occupies."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096
 
 
 async def _deaths(reactor: Any, count: int) -> dict[str, float]:
-    """Let components die at once in a whole service, and look how long the reactor stalls."""
+    """Measure for how long a service's reactor is blocked when all components die at once."""
     service = HbtdService(
         Params(
             kv_url="mem:",

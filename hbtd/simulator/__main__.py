@@ -1,4 +1,4 @@
-"""Run a part of the simulated world: `python -m hbtd.simulator hsm|fleet|demo [options]`."""
+"""The simulator's command line: `python -m hbtd.simulator hsm|fleet|demo [options]`."""
 
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -30,7 +30,7 @@ _COMMANDS: Final[Mapping[str, Callable[..., Coroutine[Deferred[Any], Any, None]]
 async def _run(reactor: Any, options: SimulatorOptions) -> None:
     command = options.subCommand
     assert command is not None
-    # A reactor heeds signals only once it runs. Whoever sees our first line may send one.
+    # The reactor handles signals only once it runs, and the first line printed may provoke one.
     await deferLater(reactor, 0)
     try:
         await _COMMANDS[command](reactor, options.subOptions, sys.stdout)
@@ -40,9 +40,10 @@ async def _run(reactor: Any, options: SimulatorOptions) -> None:
 
 
 def main(argv: Sequence[str], err: TextIO) -> None:
-    """Run the command that the arguments name; exits with 2 if they can't be used.
+    """Run the command that `argv` names, without the program's own name.
 
-    Complaints and the log go to `err`, one line for arguments that can't be used.
+    Errors and the log go to `err`. Raise `SystemExit` when the command has ended: with status 2,
+    after one line, if the arguments can't be used.
     """
     options = SimulatorOptions()
     try:
@@ -50,7 +51,7 @@ def main(argv: Sequence[str], err: TextIO) -> None:
     except usage.UsageError as error:
         print(f"hbtd.simulator: {error}", file=err)
         raise SystemExit(2) from error
-    # What goes wrong is logged; the web server's chatter is not.
+    # Warnings and errors only: the web server's log has a line for every request.
     serious = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     observer = FilteringLogObserver(textFileLogObserver(err), [serious])
     globalLogBeginner.beginLoggingTo([observer], discardBuffer=True, redirectStandardIO=False)

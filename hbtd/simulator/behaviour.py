@@ -1,4 +1,4 @@
-"""How the fake HSM misbehaves, and how a JSON document may change that."""
+"""The behaviour of the fake HSM, and its changes as JSON."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,44 +10,44 @@ import orjson
 
 @dataclass
 class Behaviour:
-    """What the fake HSM does with the next request; change the fields at will, at any time.
+    """What the fake HSM does with the next request. The fields may be changed at any time.
 
-    Where several apply to one PATCH, `reset` goes before `garbage`, that before `hang`, and that
-    before `fail_status`. None of these four applies anything.
+    When several apply to one PATCH, the order of precedence is `reset`, `garbage`, `hang`,
+    `fail_status`. None of these four applies the update.
     """
 
     ready: bool = True
     """Whether the readiness probe gets 200 or 503."""
 
     fail_status: int | None = None
-    """Answer every PATCH with this HTTP status."""
+    """An HTTP status that every PATCH is answered with, `None` for the usual answers."""
 
     hang: bool = False
-    """Never answer a PATCH that comes while this is set, not even once it is cleared."""
+    """Whether PATCHes get no answer, not even once this is cleared."""
 
     hang_ready: bool = False
-    """Let `hang` hold for the readiness probe, too."""
+    """Whether `hang` applies to the readiness probe, too."""
 
     reset: bool = False
-    """Abort the TCP connection of every PATCH."""
+    """Whether the TCP connection of every PATCH is aborted."""
 
     garbage: bool = False
-    """Answer every PATCH with bytes that are not HTTP, then close the connection."""
+    """Whether every PATCH is answered with bytes that are not HTTP, and the connection closed."""
 
     refuse: set[str] = field(default_factory=set)
-    """A PATCH that names any of these, in any spelling, gets 400 and is not applied."""
+    """Components whose updates are rejected: a PATCH that names one, in any spelling, gets 400."""
 
     cost_ms: float = 0.0
     """Milliseconds of work for each component of a PATCH."""
 
     cost_ms_by_state: dict[str, float] = field(default_factory=dict)
-    """The same for single target states, such as `{"Standby": 2.0}`; overrides `cost_ms`."""
+    """The same by target state, such as `{"Standby": 2.0}`; overrides `cost_ms`."""
 
     def merged(self, changes: Mapping[str, object]) -> "Behaviour":
-        """Give a copy with some fields replaced by values read from JSON, each as a whole.
+        """Return a copy with some fields replaced by decoded JSON values.
 
-        Raises `ValueError`, its text naming the field, if a field is unknown or its value is of
-        the wrong type or out of range.
+        Raise `ValueError`, whose text names the field, if a field is unknown or its value has the
+        wrong type or is out of range.
         """
         values: dict[str, Any] = {}
         for name, value in changes.items():
@@ -61,12 +61,12 @@ class Behaviour:
         return replace(self, **values)
 
     def as_json(self) -> bytes:
-        """Encode all fields as a JSON object that `merged` takes back."""
+        """Return all fields as a JSON object, in the form that `merged` accepts."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return orjson.dumps({**values, "refuse": sorted(self.refuse)})
 
     def cost(self, state: str, count: int) -> float:
-        """Tell how many seconds of work it is to take `count` components to a state."""
+        """Return the seconds of work that setting `count` components to a state takes."""
         return self.cost_ms_by_state.get(state, self.cost_ms) * count / 1000
 
 
@@ -79,7 +79,7 @@ def _flag(value: object) -> bool:
 def _status(value: object) -> int | None:
     if value is None:
         return None
-    # A boolean is an int to Python, and a status below 200 would leave the client waiting.
+    # A boolean is an int in Python, and a status below 200 would leave the client waiting.
     if isinstance(value, bool) or not isinstance(value, int) or not 200 <= value <= 599:
         raise ValueError("null or an HTTP status from 200 to 599")
     return value

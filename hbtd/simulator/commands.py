@@ -1,4 +1,4 @@
-"""The simulator's commands: they put the parts together and tell people how it goes."""
+"""The simulator's commands `hsm` and `fleet`, and the lines that they print."""
 
 from datetime import datetime
 from random import Random
@@ -6,35 +6,35 @@ from typing import Any, Final, TextIO
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.task import LoopingCall
 from twisted.web.server import Site
 
 from hbtd.net.tls import ephemeral_identity, server_options
+from hbtd.runtime.periodic import PeriodicService
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.simulator.options import Event, FleetOptions, HSMOptions
 
-_PROGRESS_SECONDS: Final = 5.0
+_PROGRESS_INTERVAL: Final = 5.0
+"""Seconds between two lines of progress."""
+
 _NAMES_SHOWN: Final = 4
+"""The number of components that a line names."""
 
 
 def describe_update(update: Update) -> str:
-    """Tell of an applied update in one line, in local time."""
+    """Describe an applied update in one line, with the local time."""
     when = datetime.fromtimestamp(update.applied or update.received)
     shown = " ".join(update.names[:_NAMES_SHOWN])
     more = " ..." if len(update.names) > _NAMES_SHOWN else ""
-    said = f"{update.state}/{update.flag} ({update.message})"
-    return f"{when:%H:%M:%S} {said} {len(update.names)}: {shown}{more}"
+    what = f"{update.state}/{update.flag} ({update.message})"
+    return f"{when:%H:%M:%S} {what} {len(update.names)}: {shown}{more}"
 
 
 async def run_hsm(reactor: Any, options: HSMOptions, out: TextIO) -> None:
-    """Serve a fake HSM until the reactor stops.
-
-    Fails as listening does, with `CannotListenError`.
-    """
+    """Serve a fake HSM until the reactor stops. Raise `CannotListenError` if it can't listen."""
     host = options["host"]
-    hsm = FakeHSM(reactor, on_update=lambda update: _say(out, describe_update(update)))
+    hsm = FakeHSM(reactor, on_update=lambda update: _print(out, describe_update(update)))
     hsm.behaviour.cost_ms = options["cost_ms"]
     hsm.behaviour.cost_ms_by_state = options.costs_by_state()
     site = Site(hsm.resource(), reactor=reactor)
@@ -47,17 +47,17 @@ async def run_hsm(reactor: Any, options: HSMOptions, out: TextIO) -> None:
     scheme = "https" if options["tls"] else "http"
     shown = f"[{host}]" if ":" in host else host
     bound: Any = port.getHost()
-    _say(out, f"fake HSM listening on {scheme}://{shown}:{bound.port}/hsm/v1")
-    over = _Interruption(reactor)
+    _print(out, f"fake HSM listening on {scheme}://{shown}:{bound.port}/hsm/v1")
+    end = _End(reactor)
     try:
-        await over.wait()
+        await end.wait()
     finally:
         hsm.stop()
-        over.done()
+        end.done()
 
 
 async def run_fleet(reactor: Any, options: FleetOptions, out: TextIO) -> None:
-    """Let a fleet beat for as long as the options say, or until the reactor stops."""
+    """Run a fleet for as long as the options say, or until the reactor stops."""
     random = Random(options["seed"])  # noqa: S311
     url, count = options["url"], options["nodes"]
     fleet = Fleet(
@@ -71,62 +71,67 @@ async def run_fleet(reactor: Any, options: FleetOptions, out: TextIO) -> None:
         connections=options["connections"],
     )
     began = reactor.seconds()
-    _say(out, f"fleet of {count} nodes beating to {url}")
-    over = _Interruption(reactor)
+    _print(out, f"fleet of {count} nodes beating to {url}")
+    end = _End(reactor)
     timers = [
-        reactor.callLater(event.second, _happen, fleet, event, out) for event in options.events
+        reactor.callLater(event.second, _apply_event, fleet, event, out) for event in options.events
     ]
     if options["seconds"]:
-        timers.append(reactor.callLater(options["seconds"], over.interrupt))
-    progress = LoopingCall(lambda: _say(out, _progress(fleet, reactor.seconds() - began)))
-    progress.clock = reactor
+        timers.append(reactor.callLater(options["seconds"], end.come))
+    progress = PeriodicService(
+        reactor,
+        _PROGRESS_INTERVAL,
+        lambda: _print(out, _progress(fleet, reactor.seconds() - began)),
+        "the progress report",
+        now=False,
+    )
     try:
-        fleet.start()
-        progress.start(_PROGRESS_SECONDS, now=False)
-        await over.wait()
-        progress.stop()
+        fleet.startService()
+        progress.startService()
+        await end.wait()
+        await progress.stopService()
         for timer in timers:
             if timer.active():
                 timer.cancel()
         seconds = reactor.seconds() - began
-        await fleet.stop()
-        _say(out, summary(fleet, seconds))
+        await fleet.stopService()
+        _print(out, summary(fleet, seconds))
     finally:
-        over.done()
+        end.done()
 
 
-class _Interruption:
-    """Makes a command end, and a reactor that is told to stop wait until it has."""
+class _End:
+    """The end of a command; a reactor that is stopped waits until the command has ended."""
 
     def __init__(self, reactor: Any) -> None:
-        self._interrupted: Deferred[None] = Deferred()
+        self._come: Deferred[None] = Deferred()
         self._done: Deferred[None] = Deferred()
         reactor.addSystemEventTrigger("before", "shutdown", self._shutdown)
 
-    def interrupt(self) -> None:
-        """Make `wait` return, now if it was called already."""
-        if not self._interrupted.called:
-            self._interrupted.callback(None)
+    def come(self) -> None:
+        """Make `wait` fire, if it has not fired yet."""
+        if not self._come.called:
+            self._come.callback(None)
 
     def wait(self) -> Deferred[None]:
-        """Fire when it is time to end."""
-        return self._interrupted
+        """Return a Deferred that fires when the command is to end."""
+        return self._come
 
     def done(self) -> None:
-        """Let the reactor stop."""
+        """Let the reactor stop; the command has ended."""
         self._done.callback(None)
 
     def _shutdown(self) -> Deferred[None]:
-        self.interrupt()
+        self.come()
         return self._done
 
 
-def _happen(fleet: Fleet, event: Event, out: TextIO) -> None:
+def _apply_event(fleet: Fleet, event: Event, out: TextIO) -> None:
     silent = fleet.killed | fleet.frozen
     names = fleet.pick(event.share, silent if event.what == "revive" else None)
     change = {"kill": fleet.kill, "freeze": fleet.freeze, "revive": fleet.revive}[event.what]
     change(names)
-    _say(out, f"{event.second:6.0f} s  {event.what} {len(names)} nodes")
+    _print(out, f"{event.second:6.0f} s  {event.what} {len(names)} nodes")
 
 
 def _progress(fleet: Fleet, seconds: float) -> str:
@@ -140,7 +145,7 @@ def _progress(fleet: Fleet, seconds: float) -> str:
 
 
 def summary(fleet: Fleet, seconds: float) -> str:
-    """Sum up what a fleet did in so many seconds, in a few lines."""
+    """Return a summary, in a few lines, of what a fleet did in `seconds`."""
     statistics = fleet.statistics
     latency = statistics.latency()
     lines = [
@@ -154,6 +159,6 @@ def summary(fleet: Fleet, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def _say(out: TextIO, text: str) -> None:
-    # Whoever reads this through a pipe wants to see it now.
+def _print(out: TextIO, text: str) -> None:
+    # Flushed, for readers at the other end of a pipe.
     print(text, file=out, flush=True)

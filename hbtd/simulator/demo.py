@@ -1,4 +1,4 @@
-"""The demonstration: hbtd, a fake HSM and a small fleet, and what they tell each other."""
+"""The demonstration: hbtd, a fake HSM and a small fleet, and the messages between them."""
 
 import os
 import re
@@ -8,100 +8,151 @@ from typing import Any, Final, TextIO
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessDone, ProcessTerminated
-from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.interfaces import IProcessTransport, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.server import Site
 
-from hbtd.simulator.commands import describe_update, summary
+from hbtd.simulator.commands import summary
 from hbtd.simulator.endpoints import client_endpoint
-from hbtd.simulator.fake_hsm import FakeHSM
+from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.simulator.options import DemoOptions
 
 _NODES: Final = 40
-_OPTIONS: Final = (
-    "--kv_url=mem:",
-    "--port=0",
-    "--use_telemetry=no",
-    "--warntime=4",
-    "--errtime=8",
-    "--interval=1",
-)
+
+_WARNTIME: Final = 4
+"""Seconds of silence before a warning; a node is declared dead after twice as many."""
+
 _START_TIMEOUT: Final = 20.0
+"""Seconds that hbtd has to start."""
+
+_NAMES_SHOWN: Final = 2
+"""The number of components that a line about an update names."""
 
 
-async def run_demo(reactor: Any, options: DemoOptions, out: TextIO) -> None:
-    """Play the whole story, which takes 20 seconds; fails if hbtd does not start."""
+class Transcript:
+    """Lines of the demonstration, in columns: seconds since its start, speaker, and text."""
 
-    def say(who: str, text: str) -> None:
-        print(f"{who:<6}| {text}", file=out, flush=True)
+    def __init__(self, clock: IReactorTime, out: TextIO) -> None:
+        self._clock = clock
+        self._out = out
+        self._began = clock.seconds()
 
-    hsm = FakeHSM(reactor, on_update=lambda update: say("HSM", describe_update(update)))
+    def say(self, speaker: str, text: str) -> None:
+        """Print a line."""
+        seconds = self._clock.seconds() - self._began
+        print(f"{seconds:5.1f} s  {speaker:<5}  {text}", file=self._out, flush=True)
+
+    def update(self, update: Update) -> None:
+        """Print a line about an update that HSM has applied."""
+        names = " ".join(update.names[:_NAMES_SHOWN])
+        more = len(update.names) - _NAMES_SHOWN
+        shown = f"{names} +{more}" if more > 0 else names
+        self.say(
+            "HSM",
+            f"{update.state}/{update.flag:<{13 - len(update.state)}} {update.message:<34}  {shown}",
+        )
+
+
+async def run_demo(
+    reactor: Any, options: DemoOptions, out: TextIO, *, warntime: int = _WARNTIME
+) -> None:
+    """Play the whole story, which takes 4.5 times `warntime` seconds, by default 18.
+
+    Raise `RuntimeError` or `TimeoutError` if hbtd does not start.
+    """
+    transcript = Transcript(reactor, out)
+    say = transcript.say
+    hsm = FakeHSM(reactor, on_update=transcript.update)
     port: Any = reactor.listenTCP(0, Site(hsm.resource(), reactor=reactor), interface="127.0.0.1")
-    sm_url = f"http://127.0.0.1:{port.getHost().port}/hsm/v1"
-    say("demo", "hbtd warns after 4 s of silence, and takes who is silent for 8 s for dead")
+    say(
+        "demo",
+        f"hbtd warns after {warntime} s of silence, and declares a node dead after"
+        f" {2 * warntime} s",
+    )
     hbtd = _Hbtd()
-    arguments = [sys.executable, "-m", "hbtd", *_OPTIONS, f"--sm_url={sm_url}"]
+    arguments = _arguments(warntime, f"http://127.0.0.1:{port.getHost().port}/hsm/v1")
     reactor.spawnProcess(hbtd, sys.executable, arguments, env=os.environ)
-    # Whoever interrupts the demonstration ends hbtd with it.
+    # An interrupt ends hbtd as well.
     reactor.addSystemEventTrigger("before", "shutdown", hbtd.end)
-    url = await hbtd.url.addTimeout(_START_TIMEOUT, reactor)
-    say("hbtd", f"serves {url}")
+    try:
+        url = await hbtd.url.addTimeout(_START_TIMEOUT, reactor)
+        say("hbtd", f"serves {url}")
+        await _play(reactor, url, warntime / 4, transcript)
+        states = sorted({f"{each.state}/{each.flag}" for each in hsm.components.values()})
+        say("HSM", f"{len(hsm.components)} components are known, all {' or '.join(states)}")
+    finally:
+        status = await hbtd.end()
+        hsm.stop()
+        await port.stopListening()
+    say("hbtd", f"ended on SIGTERM with exit status {status}")
+
+
+async def _play(reactor: Any, url: str, period: float, transcript: Transcript) -> None:
+    """Let a fleet boot, some nodes lose power and others hang; bring all of them back."""
+    say = transcript.say
     fleet = Fleet(
         reactor,
         client_endpoint(reactor, url),
         url,
         node_names(_NODES),
         random=Random(1),  # noqa: S311
-        period=1.0,
+        period=period,
     )
-    say("nodes", f"{_NODES} nodes boot and beat once a second")
+    say("nodes", f"{_NODES} nodes boot; each sends a heartbeat every {period:g} s")
     began = reactor.seconds()
-    fleet.start()
+    fleet.startService()
 
-    async def at(second: float) -> None:
-        await deferLater(reactor, max(0.0, began + second - reactor.seconds()))
+    async def until(periods: float) -> None:
+        """Wait until so many periods after the start."""
+        await deferLater(reactor, max(0.0, began + periods * period - reactor.seconds()))
 
-    await at(4)
+    await until(4)
     dying, hanging = fleet.pick(0.08), fleet.pick(0.05)
     hanging = [name for name in hanging if name not in dying]
     say("nodes", f"{len(dying)} lose power: {' '.join(dying)}")
     fleet.kill(dying)
     say("nodes", f"{len(hanging)} hang: {' '.join(hanging)}")
     fleet.freeze(hanging)
-    await at(10.5)
-    say("nodes", f"the {len(hanging)} that hung go on")
+    await until(10.5)
+    say("nodes", f"the {len(hanging)} that hung resume")
     fleet.revive(hanging)
-    await at(15)
+    await until(15)
     say("nodes", f"the {len(dying)} without power boot again")
     fleet.revive(dying)
-    await at(17)
-    states = sorted({f"{c.state}/{c.flag}" for c in hsm.components.values()})
-    say("HSM", f"knows {len(hsm.components)} components, all {' or '.join(states)}")
-    await fleet.stop()
+    await until(17)
+    await fleet.stopService()
     for line in summary(fleet, reactor.seconds() - began).splitlines():
         say("nodes", line)
-    status = await hbtd.end()
-    say("hbtd", f"was told to end, and did with status {status}")
-    hsm.stop()
+
+
+def _arguments(warntime: int, sm_url: str) -> list[str]:
+    """Return the command line of hbtd."""
+    return [
+        *(sys.executable, "-m", "hbtd", "--kv_url=mem:", "--port=0", "--use_telemetry=no"),
+        *(f"--warntime={warntime}", f"--errtime={2 * warntime}", "--interval=1"),
+        f"--sm_url={sm_url}",
+    ]
 
 
 class _Hbtd(ProcessProtocol):
-    """hbtd as a process."""
+    """hbtd as a process of its own."""
 
     transport: IProcessTransport
 
     def __init__(self) -> None:
         self.url: Deferred[str] = Deferred()
+        """Fires with the base URL when hbtd serves; fails with `RuntimeError` if it ends before."""
+
         self._waiting: list[Deferred[int]] = []
         self._status: int | None = None
-        self._said = ""
+        self._log = ""
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        self._said += data.decode("utf-8", "replace")
-        serves = re.search(r"hbtd \S+ serves (\S+)\n", self._said)
+        self._log += data.decode("utf-8", "replace")
+        serves = re.search(r"hbtd \S+ serves (\S+)\n", self._log)
         if serves and not self.url.called:
             self.url.callback(serves[1].replace("[::]", "localhost"))
 
@@ -109,12 +160,12 @@ class _Hbtd(ProcessProtocol):
         assert isinstance(reason.value, ProcessDone | ProcessTerminated)
         self._status = reason.value.exitCode or 0
         if not self.url.called:
-            self.url.errback(RuntimeError(f"hbtd did not start: {self._said}"))
+            self.url.errback(RuntimeError(f"hbtd did not start: {self._log}"))
         for waiting in self._waiting:
             waiting.callback(self._status)
 
     def end(self) -> Deferred[int]:
-        """Tell it to end; fires with its exit status when it has."""
+        """Send SIGTERM; the Deferred fires with the exit status when hbtd has ended."""
         if self._status is not None:
             return succeed(self._status)
         self.transport.signalProcess("TERM")

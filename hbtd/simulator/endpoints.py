@@ -1,4 +1,4 @@
-"""Where a fleet sends its heartbeats."""
+"""Client endpoints for URLs: where a fleet sends its heartbeats."""
 
 from urllib.parse import SplitResult, urlsplit
 
@@ -9,7 +9,7 @@ from hbtd.net.tls import client_policy
 
 
 def split_url(url: str) -> SplitResult:
-    """Take a base URL apart; raises `ValueError` unless it is http or https and names a host."""
+    """Parse a base URL; raise `ValueError` unless it is an http or https URL with a host."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("not an http or https URL with a host")
@@ -19,10 +19,10 @@ def split_url(url: str) -> SplitResult:
 def client_endpoint(
     reactor: IReactorPluggableNameResolver, url: str, trust: str = "insecure"
 ) -> IStreamClientEndpoint:
-    """Make the endpoint that connects to a URL's host, over TLS if it is https.
+    """Return an endpoint that connects to a URL's host, over TLS if the scheme is https.
 
-    `trust` says whom, as `hbtd.net.tls.client_policy` has it. Raises `ValueError` if the URL can't
-    be used, `TLSUnusable` if a bundle can't.
+    `trust` is `insecure`, `system` or the path of a PEM bundle, as in `hbtd.net.tls.client_policy`.
+    Raise `ValueError` if the URL can't be used, `TLSUnusable` if the bundle can't.
     """
     parts = split_url(url)
     host = parts.hostname

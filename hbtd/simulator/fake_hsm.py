@@ -1,8 +1,8 @@
-"""A fake Hardware State Manager: a table of component states, and a web face on it.
+"""A fake Hardware State Manager: a table of component states with a REST API.
 
-It does what hbtd needs of the real one and copies what hurts about it: it works its updates off
-one after the other, takes its time for each component, goes on with an update although nobody
-waits for the answer any more, and refuses a whole update for one bad name.
+It has the part of the API that hbtd uses, and the real one's drawbacks: it applies updates one
+after another, each component takes time, an update goes on after its client has disconnected, and
+one invalid name makes it reject the whole update.
 """
 
 from collections import deque
@@ -35,7 +35,7 @@ _GARBAGE: Final = b"\x00\x07this is no HTTP response\r\n\r\n"
 
 @dataclass
 class ComponentState:
-    """What the table holds of one component."""
+    """A component's row in the table."""
 
     state: str
     flag: str
@@ -44,39 +44,39 @@ class ComponentState:
 
 @dataclass(eq=False)
 class Update:
-    """One bulk PATCH: what it said, and what became of it.
+    """A bulk PATCH that was received, and its outcome.
 
-    All times are seconds on the clock of the fake. What could not be read from the body is empty.
+    All times are seconds of the fake's clock. Fields that can't be read from the body are empty.
     """
 
     body: bytes
-    """The request's body as it came."""
+    """The request's body, undecoded."""
 
     received: float
-    """When it arrived."""
+    """When the request arrived."""
 
     user_agent: str = ""
     content_type: str = ""
 
     names: list[str] = field(default_factory=list)
-    """The components, spelled as they were sent."""
+    """The components' names as the request spelled them."""
 
     state: str = ""
     flag: str = ""
     message: str = ""
 
     applied: float | None = None
-    """When the table took it up; `None` if it never did."""
+    """When it was applied to the table; `None` if it has not been."""
 
     answered: float | None = None
-    """When the answer was sent; `None` if none was, or the client had gone away by then."""
+    """When it was answered; `None` if it has not been, or the client had disconnected by then."""
 
     status: int | None = None
-    """The HTTP status of the answer, likewise."""
+    """The HTTP status of the answer; `None` in the same cases."""
 
 
-class _ProblemError(Exception):
-    """A request that gets an error answer, with its HTTP status."""
+class _Problem(Exception):
+    """A request that is answered with a problem document of this HTTP status."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -85,13 +85,13 @@ class _ProblemError(Exception):
 
 
 class FakeHSM:
-    """A Hardware State Manager's state, and the Klein application that serves it.
+    """A Hardware State Manager's table, and the Klein application that serves it.
 
-    The API is served under any base path: `/hsm/v1`, `/hsm/v2`, `/hsm/smd/v1`. Every valid name
-    counts as that of a known component. `/control` changes and shows the fake itself.
+    The API is served under any base path: `/hsm/v1`, `/hsm/v2`, `/hsm/smd/v1`. Every valid xname
+    is a known component. `/control` shows and changes the fake itself.
 
-    `clock` provides `IReactorTime`; all waiting is done on it. `on_update`, if given, is called
-    with each `Update` just after it was applied.
+    All delays are on `clock`. `on_update`, if given, is called with each `Update` that has just
+    been applied.
     """
 
     _app = Klein()
@@ -100,13 +100,13 @@ class FakeHSM:
         self, clock: IReactorTime, on_update: Callable[[Update], None] | None = None
     ) -> None:
         self.components: dict[str, ComponentState] = {}
-        """The state table, by normal name."""
+        """The rows of the table by normalised xname."""
 
         self.updates: list[Update] = []
-        """Every bulk PATCH that was received, in order."""
+        """All bulk PATCHes received since the last `clear`, in order."""
 
         self.behaviour = Behaviour()
-        """What it does with requests. `PATCH /control/behaviour` puts a new object here."""
+        """The present behaviour; `PATCH /control/behaviour` replaces the object."""
 
         self._clock = clock
         self._on_update = on_update
@@ -114,27 +114,27 @@ class FakeHSM:
         self._working: IDelayedCall | None = None
 
     def resource(self) -> IResource:
-        """Give the web face, to be put into a `Site` or under a `StubTreq`."""
+        """Return the REST API as a resource for a `Site` or a `StubTreq`."""
         resource: IResource = self._app.resource()
         return resource
 
     def clear(self) -> None:
-        """Forget all updates and the table; work that was begun goes on all the same."""
+        """Forget all updates and the table; updates that wait are still applied."""
         self.updates.clear()
         self.components.clear()
 
     def stop(self) -> None:
-        """Abandon the work in hand, applied and answered never, and leave the clock alone."""
+        """Drop all updates that wait to be applied, without an answer, and cancel the timer."""
         self._queue.clear()
         if self._working is not None:
             self._working.cancel()
             self._working = None
 
-    # The serial worker. It knows nothing of connections: a client that goes away cancels only
-    # the Deferred of its answer.
+    # The serial worker is independent of connections: a client that disconnects cancels only the
+    # Deferred of its answer.
 
     def _work(self) -> None:
-        """Go on with the queue until something in it takes time, or it is empty."""
+        """Apply queued updates until one of them takes time or the queue is empty."""
         while self._queue and self._working is None:
             update, answer, request = self._queue.popleft()
             cost = self.behaviour.cost(_STATES[update.state.lower()], len(update.names))
@@ -178,8 +178,8 @@ class FakeHSM:
             content_type=request.getHeader("content-type") or "",
         )
         self.updates.append(update)
-        complaint = _read_update(update)
-        # Klein cancels this one when the client goes away; until then it is the client's answer.
+        objection = _read_update(update)
+        # Klein cancels it when the client disconnects.
         answer: Deferred[bytes] = Deferred()
         behaviour = self.behaviour
         if behaviour.reset:
@@ -192,13 +192,13 @@ class FakeHSM:
         else:
             status = behaviour.fail_status
             if status is not None:
-                complaint = "The fake HSM was told to fail"
+                objection = "The fake HSM was told to fail"
             else:
-                complaint = complaint or _refusal(update, behaviour)
-            if complaint is not None:
+                objection = objection or _rejection(update, behaviour)
+            if objection is not None:
                 status = status or 400
                 self._note_answer(update, status)
-                raise _ProblemError(status, complaint)
+                raise _Problem(status, objection)
             self._queue.append((update, answer, request))
             self._work()
         return answer
@@ -209,7 +209,7 @@ class FakeHSM:
         if self.behaviour.hang and self.behaviour.hang_ready:
             return Deferred()
         if not self.behaviour.ready:
-            raise _ProblemError(503, "HSM is not ready.")
+            raise _Problem(503, "HSM is not ready.")
         return _json(request, {"code": 0, "message": "HSM is ready"})
 
     @_app.route("/State/Components", methods=["GET"])
@@ -223,9 +223,9 @@ class FakeHSM:
     def _show_component(self, request: Request, name: str, base: str = "") -> bytes:
         xname = xnames.parse(name)
         if xname is None:
-            raise _ProblemError(400, f"Invalid xname '{name}'")
+            raise _Problem(400, f"Invalid xname '{name}'")
         if xname not in self.components:
-            raise _ProblemError(404, f"No component '{xname}'")
+            raise _Problem(404, f"No component '{xname}'")
         return _json(request, _component(xname, self.components[xname]))
 
     # Control
@@ -239,18 +239,18 @@ class FakeHSM:
     def _change_behaviour(self, request: Request) -> bytes:
         changes = _json_object(_body(request))
         if changes is None:
-            raise _ProblemError(400, "Not a JSON object")
+            raise _Problem(400, "Not a JSON object")
         try:
             self.behaviour = self.behaviour.merged(changes)
         except ValueError as error:
-            raise _ProblemError(400, str(error)) from error
+            raise _Problem(400, str(error)) from error
         return self._show_behaviour(request)
 
     @_app.route("/control/updates", methods=["GET"])
     def _list_updates(self, request: Request) -> bytes:
         text = (request.args or {}).get(b"since", [b"0"])[-1]
         if not text.isdigit():
-            raise _ProblemError(400, "since: must be the index of an update, 0 or more")
+            raise _Problem(400, "since: must be the index of an update, 0 or more")
         since = int(text)
         listed = [
             {
@@ -270,8 +270,8 @@ class FakeHSM:
 
     # Errors
 
-    @_app.handle_errors(_ProblemError, HTTPException)
-    def _problem(self, request: IRequest, failure: Failure) -> bytes:
+    @_app.handle_errors(_Problem, HTTPException)
+    def _answer_problem(self, request: IRequest, failure: Failure) -> bytes:
         assert isinstance(request, Request)  # Klein's types say less than twisted.web does
         error = failure.value
         if isinstance(error, HTTPException):
@@ -279,7 +279,7 @@ class FakeHSM:
                 request.responseHeaders.setRawHeaders(name, [value])
             status, detail = error.code or 500, error.description or error.name
         else:
-            assert isinstance(error, _ProblemError)
+            assert isinstance(error, _Problem)
             status, detail = error.status, error.detail
         request.setResponseCode(status)
         request.responseHeaders.setRawHeaders("content-type", ["application/problem+json"])
@@ -290,7 +290,7 @@ class FakeHSM:
 
 
 def _read_update(update: Update) -> str | None:
-    """Take from the body what can be taken; say what HSM would complain about, if anything."""
+    """Fill in an update from its body; return the reason to reject it, or `None`."""
     document = _json_object(update.body)
     if document is None:
         return "error decoding JSON: not an object"
@@ -316,8 +316,8 @@ def _read_update(update: Update) -> str | None:
     return None if invalid is None else f"Invalid xname '{invalid}'"
 
 
-def _refusal(update: Update, behaviour: Behaviour) -> str | None:
-    """Say which component of an update is one that was to be refused, if any."""
+def _rejection(update: Update, behaviour: Behaviour) -> str | None:
+    """Return the reason to reject an update whose components are in `refuse`, or `None`."""
     refused = {xnames.normalise(name) for name in behaviour.refuse}
     hit = next((name for name in update.names if xnames.normalise(name) in refused), None)
     return None if hit is None else f"The fake HSM was told to refuse '{hit}'"
@@ -333,7 +333,7 @@ def _component(name: str, state: ComponentState) -> dict[str, str | None]:
 
 
 def _transport(request: Request) -> Any:
-    """Reach below HTTP: the transport that the request came on, TCP's, TLS's or one in memory."""
+    """Return the transport below HTTP: of TCP, of TLS, or in memory."""
     return request.channel.transport
 
 

@@ -1,9 +1,9 @@
-"""A fleet of compute nodes that beat, fall silent, and come back."""
+"""A simulated fleet of compute nodes, which send heartbeats, fall silent and return."""
 
 import itertools
 import math
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Final
@@ -22,16 +22,16 @@ _LAST_CABINET: Final = 9999
 _CABINET: Final = (8, 8, 2, 4)
 
 MOST_NODES: Final = (_LAST_CABINET - _FIRST_CABINET + 1) * math.prod(_CABINET)
-"""How many nodes can be named."""
+"""The number of nodes that can be named."""
 
 
 def node_names(count: int) -> list[str]:
-    """Name so many nodes, cabinet by cabinet, from `x1000c0s0b0n0` on.
+    """Return the xnames of `count` nodes, cabinet by cabinet, from `x1000c0s0b0n0` on.
 
-    Raises `ValueError` unless `count` is from 0 to `MOST_NODES`.
+    Raise `ValueError` unless `count` is from 0 to `MOST_NODES`.
     """
     if not 0 <= count <= MOST_NODES:
-        raise ValueError(f"can name 0 to {MOST_NODES} nodes")
+        raise ValueError(f"must be 0 to {MOST_NODES} nodes")
     places = itertools.product(
         range(_FIRST_CABINET, _LAST_CABINET + 1), *(range(size) for size in _CABINET)
     )
@@ -44,26 +44,26 @@ class _Node:
     number: int
 
     phase: float = 0.0
-    """When its next beat is due, before jitter."""
+    """When its next heartbeat is due, before jitter."""
 
     timer: IDelayedCall | None = None
-    """Runs as long as it has power, also while it is frozen."""
+    """The timer of its next heartbeat; it runs while the node has power, also while frozen."""
 
     pending: Beat | None = None
-    """Its heartbeat that waits for its turn or for an answer."""
+    """Its heartbeat that has not been sent or answered yet."""
 
 
 class Fleet(Service):
-    """Nodes that POST heartbeats to hbtd, each in its own time, over a few shared connections.
+    """Nodes that POST heartbeats to hbtd, on independent schedules, over a few shared connections.
 
-    Each node beats once in `period` seconds, give or take `jitter`, a fraction of the period
-    that is less than 1; the first beats are spread over one period. A node waits for the answer
-    to one heartbeat before it sends another, which counts as failed then. Failed ones are never
-    repeated.
+    Each node sends a heartbeat every `period` seconds, plus or minus `jitter`, a fraction of the
+    period below 1; the first ones are spread over one period. While a node's heartbeat has no
+    answer, the node's next ones are not sent but count as failed. Heartbeats are never repeated.
 
-    `clock` provides `IReactorTime`. Its seconds date the heartbeats, too, so they must be Unix
-    time, as those of Twisted's reactors are. `endpoint` connects to the host of `url`, the base
-    of hbtd's API (`client_endpoint` makes one). All that is random is drawn from `random`.
+    `clock` also dates the heartbeats, so its seconds must be Unix time, as those of Twisted's
+    reactors are. `endpoint` connects to the host of `url`, the base URL of hbtd's API;
+    `client_endpoint` makes one. All random numbers are drawn from `random`. `on_answer`, if given,
+    is called with a node's name and the seconds from when its heartbeat was due to its 2xx answer.
     """
 
     def __init__(
@@ -78,25 +78,27 @@ class Fleet(Service):
         jitter: float = 0.1,
         connections: int = 16,
         timeout: float = 10.0,
+        on_answer: Callable[[str, float], None] | None = None,
     ) -> None:
         if not (period > 0 and 0 <= jitter < 1 and connections > 0 and timeout > 0):
             raise ValueError("period, jitter, connections or timeout out of range")
         self.beating: set[str] = set(names)
-        """The names of the nodes that beat, or will once started; only to be looked at."""
+        """Names of the nodes that send heartbeats, or will once started; read-only."""
 
         self.killed: set[str] = set()
-        """The names of the nodes without power; only to be looked at."""
+        """Names of the nodes without power; read-only."""
 
         self.frozen: set[str] = set()
-        """The names of the nodes that hang; only to be looked at."""
+        """Names of the nodes that hang; read-only."""
 
         self.statistics = Statistics()
-        """What became of the heartbeats so far."""
+        """Outcomes of the heartbeats so far."""
 
         self._clock = clock
         self._random = random
         self._period = period
         self._jitter = jitter
+        self._on_answer = on_answer
         parts = split_url(url)
         self._head = (
             f"POST {parts.path.rstrip('/')}/hmi/v1/heartbeat HTTP/1.1\r\n"
@@ -112,47 +114,36 @@ class Fleet(Service):
             for _ in range(min(connections, len(names)))
         ]
 
-    # Life
-
     def startService(self) -> None:
-        """Connect, and let all nodes that have power beat."""
+        """Connect, and start all nodes that have power; do nothing if they run already."""
+        if self.running:
+            return
         super().startService()
         for link in self._links:
             link.startService()
         now = self._clock.seconds()
         for node in self._nodes.values():
-            # Drawn for every node, so that those switched off change nothing for the others.
+            # Drawn for every node, so that killed ones don't change the others' schedules.
             node.phase = now + self._random.random() * self._period
             if node.name not in self.killed:
                 node.timer = self._clock.callLater(node.phase - now, self._due, node)
 
     def stopService(self) -> Deferred[None]:
-        """Silence all nodes and disconnect; fires when that is done.
+        """Stop all nodes and disconnect; the Deferred fires once all connections are closed.
 
-        Heartbeats that are on their way are dropped and not counted any further.
+        Heartbeats without an answer are dropped and their outcomes not counted.
         """
         super().stopService()
         for node in self._nodes.values():
             self._switch_off(node)
-        parted = DeferredList([link.stopService() for link in self._links], consumeErrors=True)
-        return parted.addCallback(lambda _: None)
-
-    def start(self) -> None:
-        """Start beating, unless it does already."""
-        if not self.running:
-            self.startService()
-
-    def stop(self) -> Deferred[None]:
-        """Stop beating, if it does; fires when all connections are closed."""
-        return self.stopService()
-
-    # Fate
+        closed = DeferredList([link.stopService() for link in self._links], consumeErrors=True)
+        return closed.addCallback(lambda _: None)
 
     def kill(self, names: Iterable[str]) -> None:
-        """Power nodes off, frozen ones as well. Raises `KeyError` if any is unknown.
+        """Power nodes off, also frozen ones. Raise `KeyError` if any is unknown.
 
-        A heartbeat that has not been written yet vanishes. One that has can't be called back
-        from a shared connection; it counts as usual.
+        Their heartbeats that have not been sent are dropped. Those that have been can't be
+        withdrawn from a shared connection and are counted as usual.
         """
         for node in self._find(names):
             self._switch_off(node)
@@ -161,9 +152,9 @@ class Fleet(Service):
             self.killed.add(node.name)
 
     def freeze(self, names: Iterable[str]) -> None:
-        """Hang nodes that beat; killed ones stay killed. Raises `KeyError` if any is unknown.
+        """Hang nodes; killed ones stay killed. Raise `KeyError` if any is unknown.
 
-        A hung node sends nothing new, but a heartbeat on its way stays on its way.
+        A frozen node starts no further heartbeat; one that waits to be sent is sent.
         """
         for node in self._find(names):
             if node.name in self.beating:
@@ -171,10 +162,10 @@ class Fleet(Service):
                 self.frozen.add(node.name)
 
     def revive(self, names: Iterable[str]) -> None:
-        """Let silent nodes beat again. Raises `KeyError` if any is unknown.
+        """Bring silent nodes back. Raise `KeyError` if any is unknown.
 
-        A frozen node goes on with its old schedule, as if it had only slept. A killed one boots:
-        it beats at once, and every period from now on.
+        A frozen node resumes its old schedule. A killed one boots: it sends a heartbeat at once,
+        and one every period from now on.
         """
         for node in self._find(names):
             if node.name in self.frozen:
@@ -188,17 +179,15 @@ class Fleet(Service):
                     self._due(node)
 
     def pick(self, share: float, among: Collection[str] | None = None) -> list[str]:
-        """Choose a share, from 0 to 1, of the nodes that beat, or of others, at random."""
+        """Return a random share, from 0 to 1, of `among`, by default of the nodes in `beating`."""
         if not 0 <= share <= 1:
-            raise ValueError("a share is from 0 to 1")
-        # Sorted, because the order of a set differs from run to run.
+            raise ValueError("must be a share from 0 to 1")
+        # The order of a set differs from run to run.
         candidates = sorted(self.beating if among is None else among)
         return self._random.sample(candidates, round(share * len(candidates)))
 
     def _find(self, names: Iterable[str]) -> list[_Node]:
         return [self._nodes[name] for name in names]
-
-    # Beats
 
     def _switch_off(self, node: _Node) -> None:
         if node.timer is not None:
@@ -209,9 +198,9 @@ class Fleet(Service):
             node.pending = None
 
     def _due(self, node: _Node) -> None:
-        """Let a node beat, unless it hangs, and look forward to its next beat."""
+        """Send a node's heartbeat, unless it is frozen, and schedule the next one."""
         now = self._clock.seconds()
-        # Beats that we slept through are skipped, not made up for all at once.
+        # Heartbeats that are overdue after a stall are skipped, not sent all at once.
         node.phase += self._period * max(1, math.floor((now - node.phase) / self._period) + 1)
         wobble = self._random.uniform(-self._jitter, self._jitter) * self._period
         node.timer = self._clock.callLater(max(0.0, node.phase + wobble - now), self._due, node)
@@ -236,7 +225,10 @@ class Fleet(Service):
 
     def _answered(self, beat: Beat) -> None:
         self._settle(beat)
-        self.statistics.note_answer(self._clock.seconds() - beat.due)
+        seconds = self._clock.seconds() - beat.due
+        self.statistics.note_answer(seconds)
+        if self._on_answer is not None:
+            self._on_answer(beat.node, seconds)
 
     def _failed(self, beat: Beat, reason: str) -> None:
         self._settle(beat)
@@ -244,6 +236,6 @@ class Fleet(Service):
 
     def _settle(self, beat: Beat) -> None:
         node = self._nodes[beat.node]
-        # A node that was killed and booted again has forgotten what was on its way.
+        # A node that was killed and has booted since may have sent another one.
         if node.pending is beat:
             node.pending = None

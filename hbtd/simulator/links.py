@@ -1,6 +1,6 @@
-"""Connections that a fleet's heartbeats share: a small HTTP/1.1 client, made to be light.
+"""The connections that a fleet's nodes share: a small, fast HTTP/1.1 client.
 
-treq and twisted.web's agent cost several times what hbtd itself spends on a heartbeat; a fleet
+treq and twisted.web's agent spend several times what hbtd spends on a heartbeat, so that a fleet
 built on them would measure itself.
 """
 
@@ -11,7 +11,7 @@ from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from OpenSSL import SSL
-from twisted.application.internet import ClientService, backoffPolicy
+from twisted.application.internet import ClientService
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -26,48 +26,56 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-# How long a peer may take to part from us before we hang up on it.
-_PARTING_SECONDS: Final = 1.0
+from hbtd.runtime.backoff import Backoff
+
+_CLOSE_TIMEOUT: Final = 1.0
+"""Seconds that the peer has to close a connection before it is aborted."""
+
+_FIRST_RETRY: Final = 0.2
+"""Seconds until the second attempt to connect."""
+
+_LONGEST_RETRY: Final = 1.0
+"""Seconds between attempts at most: nodes must not seem silent when hbtd is back."""
 
 
 @dataclass(slots=True, eq=False)
 class Beat:
-    """One heartbeat on its way."""
+    """A heartbeat that is to be sent."""
 
     node: str
-    """Whose it is."""
+    """The name of the node that it comes from."""
 
     request: bytes
-    """The HTTP request, complete."""
+    """The whole HTTP request."""
 
     due: float
-    """When it was to be sent, in seconds on the clock of the fleet."""
+    """When it was due, in seconds of the fleet's clock."""
 
     withdrawn: bool = False
-    """Set to have it dropped without a word, if it has not been sent yet."""
+    """Whether it is to be dropped if it has not been sent; no outcome is reported."""
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Whom a link tells about its heartbeats; a withdrawn one, or one of a stopped link, is not."""
+    """Callbacks of a link for its heartbeats, except withdrawn ones and those of a stopped link."""
 
     sent: Callable[[Beat], None]
-    """It was written to a connection."""
+    """Called with a heartbeat that was written to a connection."""
 
     answered: Callable[[Beat], None]
-    """It got a 2xx answer."""
+    """Called with one that got a 2xx answer."""
 
     failed: Callable[[Beat, str], None]
-    """It did not, for this reason."""
+    """Called with one that failed, and the reason."""
 
 
 class Link(Service):
-    """One connection, kept up, that sends one heartbeat at a time and keeps the others waiting.
+    """A connection that is made again when it is lost, with one heartbeat in flight at a time.
 
     A heartbeat is never sent twice. One that is due while there is no connection waits for the
-    next attempt to connect, and fails if that does. `clock` provides `IReactorTime`; a heartbeat
-    that gets no answer for `timeout` seconds costs the connection. `jitter` gives numbers
-    from 0 to 1 that spread the attempts of several links.
+    next attempt to connect, and fails if that does. The connection is aborted when a heartbeat has
+    no answer within `timeout` seconds of `clock`. `jitter` returns random numbers from 0 to 1,
+    which spread the attempts of several links.
     """
 
     def __init__(
@@ -82,19 +90,15 @@ class Link(Service):
         self._outcomes = outcomes
         self._waiting: deque[Beat] = deque()
         self._connection: _Connection | None = None
-        # Attempts without any answer. A connection that is made and lost at once, as when TLS
-        # fails, is a failed attempt to us; ClientService would call it a success.
-        self._fruitless = 0
-        # Not so long that nodes which beat could seem silent when hbtd is back: a node tries again
-        # with every beat, and is not put off by those that failed.
-        backoff = backoffPolicy(
-            initialDelay=0.1, maxDelay=1.0, factor=2.0, jitter=lambda: 0.1 * jitter()
-        )
+        # Whether nothing has been answered since the last attempt to connect. A connection that is
+        # made and lost at once, as when TLS fails, is a failure; to ClientService it is a success.
+        self._failing = False
+        self._backoff = Backoff(_FIRST_RETRY, _LONGEST_RETRY, jitter)
         self._client = ClientService(
-            _Attempts(endpoint, self._attempting, self._refused),
+            _ObservedEndpoint(endpoint, self._attempting, self._refused),
             _ConnectionFactory(lambda: _Connection(self, clock, timeout)),
-            # A server may close a connection that is idle: nothing to be wary of.
-            retryPolicy=lambda _: backoff(self._fruitless) if self._fruitless else 0.0,
+            # A server may close an idle connection, which is no failure.
+            retryPolicy=lambda _: self._backoff.next() if self._failing else 0.0,
             clock=clock,
         )
 
@@ -104,15 +108,15 @@ class Link(Service):
         self._client.startService()
 
     def stopService(self) -> Deferred[None]:
-        """Drop all heartbeats and disconnect; fires within about a second, when that is done."""
+        """Drop all heartbeats and disconnect; the Deferred fires within about a second."""
         super().stopService()
         self._waiting.clear()
         if self._connection is not None:
-            self._connection.part()
+            self._connection.expect_close()
         return self._client.stopService()
 
     def send(self, beat: Beat) -> None:
-        """Send a heartbeat when its turn comes."""
+        """Queue a heartbeat, which is sent at once if none is in flight."""
         self._waiting.append(beat)
         self._next()
 
@@ -132,51 +136,52 @@ class Link(Service):
             if not beat.withdrawn:
                 self._outcomes.failed(beat, reason)
 
-    # What the endpoint tells
+    # Events of the endpoint
 
     def _attempting(self) -> None:
-        self._fruitless += 1
+        self._failing = True
 
     def _refused(self, failure: Failure) -> None:
         self._fail_waiting(f"cannot connect: {failure.type.__name__ if failure.type else '?'}")
 
-    # What the connection tells
+    # Events of the connection
 
     def connected(self, connection: "_Connection") -> None:
-        """Take a connection that was made into use."""
+        """Use a connection that has been made."""
         self._connection = connection
         self._next()
 
     def answered(self, beat: Beat, status: int) -> None:
-        """Take note of an answer."""
-        self._fruitless = 0
+        """Report the outcome of a heartbeat that was answered."""
+        self._failing = False
+        self._backoff.reset()
         if 200 <= status < 300:
             self._outcomes.answered(beat)
         else:
             self._outcomes.failed(beat, f"status {status}")
 
     def idle(self) -> None:
-        """Put the connection to use again."""
+        """Send the next heartbeat on the connection."""
         self._next()
 
     def closing(self) -> None:
-        """Send nothing more on a connection that is about to close."""
+        """Stop using a connection that is about to close."""
         self._connection = None
 
     def lost(self, beat: Beat | None, reason: str) -> None:
-        """Take note of a lost connection and the heartbeat that was in flight on it."""
+        """Report the heartbeat that was in flight on a lost connection as failed."""
         self._connection = None
         if not self.running:
             return
         if beat is not None:
             self._outcomes.failed(beat, reason)
-        if self._fruitless:
+        if self._failing:
             self._fail_waiting(reason)
 
 
 @implementer(IStreamClientEndpoint)
-class _Attempts:
-    """Connect through another endpoint and tell about it, which ClientService does not."""
+class _ObservedEndpoint:
+    """Wraps an endpoint to report attempts and failures, which ClientService does not."""
 
     def __init__(
         self,
@@ -209,25 +214,25 @@ class _ConnectionFactory(Factory):
 
 
 class _Connection(Protocol):
-    """The wire: one request, then its answer, then the next."""
+    """The HTTP/1.1 protocol: a request, its answer, then the next request."""
 
     def __init__(self, link: Link, clock: IReactorTime, timeout: float) -> None:
         self.beat: Beat | None = None
-        """The heartbeat in flight."""
+        """The heartbeat in flight, if any."""
 
         self._link = link
         self._clock = clock
         self._timeout = timeout
         self._parser = HttpResponseParser(self)
         self._timer: IDelayedCall | None = None
-        # Status, and whether the connection may be used again. The parser is busy when it tells
-        # of them, so they wait until it returns.
+        # Statuses, and whether the connection may be reused. They are kept until the parser, which
+        # must not be entered again, returns.
         self._answers: list[tuple[int, bool]] = []
-        # Why we closed the connection, if it was us.
+        # Why this side closed the connection, if it did.
         self._reason: str | None = None
 
     def _expect(self, within: float | None) -> None:
-        """Abort unless called again within so many seconds; `None`: there is no hurry."""
+        """Abort unless called again `within` so many seconds, or ever if that is `None`."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if within is None else self._clock.callLater(within, self._timed_out)
@@ -240,15 +245,15 @@ class _Connection(Protocol):
         self._link.connected(self)
 
     def send(self, beat: Beat) -> None:
-        """Send a heartbeat; there must be none in flight."""
+        """Send a heartbeat. None may be in flight."""
         self.beat = beat
         self._expect(self._timeout)
         assert self.transport is not None
         self.transport.write(beat.request)
 
-    def part(self) -> None:
-        """Wait only so long for the peer; who owns the connection is closing it."""
-        self._expect(_PARTING_SECONDS)
+    def expect_close(self) -> None:
+        """Abort unless the connection, which is being closed, is closed in time."""
+        self._expect(_CLOSE_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
         try:
@@ -261,14 +266,14 @@ class _Connection(Protocol):
             self._answered(status, reusable)
 
     def on_message_complete(self) -> None:
-        """Note an answer; httptools calls this while it parses."""
+        """Keep a complete answer; called by httptools while it parses."""
         self._answers.append((self._parser.get_status_code(), self._parser.should_keep_alive()))
 
     def _answered(self, status: int, reusable: bool) -> None:
         if status < 200:
-            return  # interim: the real one follows
+            return  # interim; the final answer follows
         if self.beat is None:
-            self._abort("not HTTP")  # an answer that nobody asked for
+            self._abort("not HTTP")  # an answer without a request
             return
         beat, self.beat = self.beat, None
         self._expect(None)
@@ -278,7 +283,7 @@ class _Connection(Protocol):
         else:
             assert self.transport is not None
             self._link.closing()
-            self.part()
+            self.expect_close()
             self.transport.loseConnection()
 
     def _abort(self, reason: str) -> None:
@@ -286,10 +291,10 @@ class _Connection(Protocol):
         transport = self.transport
         assert transport is not None
         self._link.closing()
-        transport.abortConnection()  # type: ignore[attr-defined]  # TCP and TLS have it
+        transport.abortConnection()  # type: ignore[attr-defined]  # of TCP and TLS
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._expect(None)
         beat, self.beat = self.beat, None
-        ours = "TLS failed" if isinstance(reason.value, SSL.Error) else "connection lost"
-        self._link.lost(beat, self._reason or ours)
+        theirs = "TLS failed" if isinstance(reason.value, SSL.Error) else "connection lost"
+        self._link.lost(beat, self._reason or theirs)

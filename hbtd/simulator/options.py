@@ -1,4 +1,4 @@
-"""The command line of the simulator: what can be said, and what is refused."""
+"""The options of the simulator's command line, and their validation."""
 
 import math
 from collections.abc import Callable
@@ -13,19 +13,21 @@ from hbtd.simulator.fleet import MOST_NODES
 
 
 class Event(NamedTuple):
-    """Something that happens to a share of a fleet, so many seconds after its start."""
+    """An event that happens to a share of a fleet, some seconds after its start."""
 
     what: str
     """`kill`, `freeze` or `revive`."""
 
     share: float
+    """From 0 to 1."""
+
     second: float
 
 
 def number(option: str, low: float, high: float = math.inf) -> Callable[[str], float]:
-    """Make a reader for the option's numbers from `low` to `high`.
+    """Return a function that reads numbers from `low` to `high`.
 
-    The reader raises `usage.UsageError`.
+    It raises `usage.UsageError`, naming the option, for anything else.
     """
 
     def read(text: str) -> float:
@@ -43,9 +45,9 @@ def number(option: str, low: float, high: float = math.inf) -> Callable[[str], f
 
 
 def integer(option: str, low: int, high: int) -> Callable[[str], int]:
-    """Make a reader for the option's whole numbers from `low` to `high`.
+    """Return a function that reads integers from `low` to `high`.
 
-    The reader raises `usage.UsageError`.
+    It raises `usage.UsageError`, naming the option, for anything else.
     """
 
     def read(text: str) -> int:
@@ -85,22 +87,22 @@ class _Options(usage.Options):
     synopsis = ""
 
     def getSynopsis(self) -> str:
-        """Give the synopsis as it is; the one inherited would put the parent's before it."""
+        """Return the synopsis without the parent command's, which Twisted would put before it."""
         return self.synopsis
 
     def opt_version(self) -> None:
-        """Display hbtd's version and exit."""
+        """Show hbtd's version and exit."""
         print(f"hbtd {__version__}")
         raise SystemExit(0)
 
 
 class HSMOptions(_Options):
-    """Options of `hsm`."""
+    """Options of the command `hsm`."""
 
     synopsis = "Usage: python -m hbtd.simulator hsm [options]"
     longdesc = (
-        "Serves a fake Hardware State Manager and prints a line for every update it applied. "
-        "GET and PATCH /control/behaviour to see and change how it misbehaves; "
+        "Serves a fake Hardware State Manager and prints a line for every update it applies. "
+        "GET and PATCH /control/behaviour show and change its faults; "
         "GET /control/updates?since=N lists the updates, DELETE /control/updates forgets them."
     )
     optParameters: ClassVar = [
@@ -109,21 +111,21 @@ class HSMOptions(_Options):
             "port",
             None,
             27779,
-            "Port to listen on; 0 for any free one.",
+            "Port to listen on; 0: any free port.",
             integer("--port", 0, 65535),
         ],
         [
             "cost_ms",
             None,
             0.5,
-            "Milliseconds a component of an update takes.",
+            "Milliseconds that an update takes for each component.",
             number("--cost_ms", 0),
         ],
         [
             "ready_cost_ms",
             None,
             None,
-            "The same for updates to Ready, if different.",
+            "The same for updates to Ready; default: cost_ms.",
             number("--ready_cost_ms", 0),
         ],
         [
@@ -137,60 +139,72 @@ class HSMOptions(_Options):
     optFlags: ClassVar = [["tls", None, "Serve HTTPS with a self-signed certificate."]]
 
     def costs_by_state(self) -> dict[str, float]:
-        """Give the milliseconds for states whose cost is not the general one."""
+        """Return the milliseconds by state, for states with a cost of their own."""
         costs = {"Ready": self["ready_cost_ms"], "Standby": self["standby_cost_ms"]}
         return {state: cost for state, cost in costs.items() if cost is not None}
 
 
 class FleetOptions(_Options):
-    """Options of `fleet`."""
+    """Options of the command `fleet`."""
 
     synopsis = "Usage: python -m hbtd.simulator fleet [options]"
     longdesc = (
-        "Lets a fleet of nodes beat, prints how it goes every few seconds, and sums up at the "
-        "end. --kill, --freeze and --revive may be given any number of times."
+        "Simulates nodes that send heartbeats, prints a line of progress every few seconds, and "
+        "a summary at the end. --kill, --freeze and --revive may be repeated."
     )
     optParameters: ClassVar = [
         ["url", None, "https://localhost:28500", "Base URL of hbtd.", _url],
-        ["nodes", None, 100, "How many nodes.", integer("--nodes", 1, MOST_NODES)],
-        ["period", None, 3.0, "Seconds between a node's heartbeats.", number("--period", 0.001)],
+        ["nodes", None, 100, "Number of nodes.", integer("--nodes", 1, MOST_NODES)],
+        [
+            "period",
+            None,
+            3.0,
+            "Seconds between two heartbeats of a node.",
+            number("--period", 0.001),
+        ],
         [
             "jitter",
             None,
             0.1,
-            "How irregular they are, as a fraction of the period.",
+            "Random deviation of these, as a fraction of the period.",
             number("--jitter", 0, 0.99),
         ],
-        ["connections", None, 16, "Connections shared.", integer("--connections", 1, 10_000)],
-        ["seconds", None, 0.0, "Stop after so long; 0: when interrupted.", number("--seconds", 0)],
-        ["seed", None, 0, "Seed of all that is random.", integer("--seed", 0, 2**63)],
+        [
+            "connections",
+            None,
+            16,
+            "Number of connections that the nodes share.",
+            integer("--connections", 1, 10_000),
+        ],
+        ["seconds", None, 0.0, "Seconds to run; 0: until interrupted.", number("--seconds", 0)],
+        ["seed", None, 0, "Seed of the random numbers.", integer("--seed", 0, 2**63)],
         [
             "ca",
             None,
             "insecure",
-            "Whom to trust: insecure, system, or a PEM bundle's path.",
+            "Certificates to trust: insecure, system, or the path of a PEM bundle.",
         ],
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self.events: list[Event] = []
-        """What is to happen, in the order of the command line."""
+        """The events, in the order of the command line."""
 
     def opt_kill(self, value: str) -> None:
-        """Power off a share of those beating, as SHARE@SECOND (0.1@30: a tenth after 30 s)."""
+        """Power off a share of the nodes: SHARE@SECOND, as in 0.1@30, a tenth after 30 s."""
         self.events.append(_event("kill", value))
 
     def opt_freeze(self, value: str) -> None:
-        """Hang a share of those beating, as SHARE@SECOND."""
+        """Hang a share of the nodes: SHARE@SECOND."""
         self.events.append(_event("freeze", value))
 
     def opt_revive(self, value: str) -> None:
-        """Bring back a share of those silent, as SHARE@SECOND."""
+        """Bring back a share of the silent nodes: SHARE@SECOND."""
         self.events.append(_event("revive", value))
 
     def postOptions(self) -> None:
-        """See that the certificates can be used; raises `usage.UsageError` if not."""
+        """Check the certificates to trust; raise `usage.UsageError` if they can't be used."""
         try:
             client_policy(self["ca"])
         except TLSUnusable as error:
@@ -200,23 +214,23 @@ class FleetOptions(_Options):
 
 
 class DemoOptions(_Options):
-    """Options of the demonstration: none."""
+    """Options of the command `demo`, which has none."""
 
     synopsis = "Usage: python -m hbtd.simulator demo"
 
 
 class SimulatorOptions(_Options):
-    """Options of `python -m hbtd.simulator`: which part of the world to play."""
+    """Options of `python -m hbtd.simulator`: the command to run."""
 
     synopsis = "Usage: python -m hbtd.simulator COMMAND [options]"
     subCommands: ClassVar[list[list[Any]]] = [
         ["hsm", None, HSMOptions, "Serve a fake Hardware State Manager."],
-        ["fleet", None, FleetOptions, "Let a fleet of nodes send heartbeats."],
-        ["demo", None, DemoOptions, "Show hbtd, a fake HSM and a fleet at work, for 20 seconds."],
+        ["fleet", None, FleetOptions, "Simulate a fleet of nodes that send heartbeats."],
+        ["demo", None, DemoOptions, "Show hbtd, a fake HSM and a fleet at work for 20 seconds."],
     ]
 
     def postOptions(self) -> None:
-        """Insist on a command; raises `usage.UsageError`."""
+        """Raise `usage.UsageError` unless a command is given."""
         if self.subCommand is None:
             names = ", ".join(str(row[0]) for row in self.subCommands)
-            raise usage.UsageError(f"which command? One of: {names}")
+            raise usage.UsageError(f"no command given; the commands are {names}")

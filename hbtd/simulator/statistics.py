@@ -1,14 +1,14 @@
-"""What became of a fleet's heartbeats, in numbers."""
+"""Counts and latencies of a fleet's heartbeats."""
 
 from collections import Counter, deque
 from typing import Final, NamedTuple
 
-# Enough for a steady 99th percentile, few enough to be sorted for every line of progress.
+# Enough for a steady 99th percentile, few enough to sort for every line of progress.
 _KEPT: Final = 20_000
 
 
 class Latency(NamedTuple):
-    """How long answers took, in seconds: the median, the 99th percentile, and the longest."""
+    """Seconds until heartbeats were answered: median, 99th percentile and maximum."""
 
     p50: float
     p99: float
@@ -16,36 +16,36 @@ class Latency(NamedTuple):
 
 
 class Statistics:
-    """Counters that only ever go up, and the latencies of the most recent answers."""
+    """Counters, which only increase, and the latencies of the most recent answers."""
 
     def __init__(self) -> None:
         self.sent = 0
-        """Heartbeats that were written to a connection."""
+        """The number of heartbeats written to a connection."""
 
         self.answered = 0
-        """Heartbeats that got a 2xx answer."""
+        """The number of heartbeats with a 2xx answer."""
 
         self.failures: Counter[str] = Counter()
-        """All others, by reason: `status 400`, `timeout`, `connection lost`, ..."""
+        """Failed heartbeats by reason: `status 400`, `timeout`, `connection lost`, ..."""
 
         self._recent: deque[float] = deque(maxlen=_KEPT)
         self._longest = 0.0
 
     @property
     def failed(self) -> int:
-        """Count the heartbeats that failed, for whatever reason."""
+        """The number of heartbeats that failed, for any reason."""
         return self.failures.total()
 
     def note_answer(self, seconds: float) -> None:
-        """Count a heartbeat that was answered so long after it was due."""
+        """Count a heartbeat that was answered `seconds` after it was due."""
         self.answered += 1
         self._recent.append(seconds)
         self._longest = max(self._longest, seconds)
 
     def latency(self) -> Latency:
-        """Sum up the latencies: percentiles of the latest 20,000 answers, maximum of them all.
+        """Return percentiles of the latest 20,000 answers and the maximum of all answers.
 
-        All zero as long as nothing was answered.
+        All are zero while nothing has been answered.
         """
         ordered = sorted(self._recent)
         if not ordered:

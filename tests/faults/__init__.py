@@ -1,4 +1,4 @@
-"""Long runs in which hbtd is killed again and again, for `trial tests.faults.etcd`.
+"""Long tests of faults: hbtd is killed many times, etcd is away, or clients are hostile.
 
-Their modules are not called `test_...`, so that `make test` passes them by.
+`make test-faults` runs them. Their modules are not named `test_...`, so `make test` does not.
 """

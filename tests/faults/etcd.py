@@ -1,4 +1,4 @@
-"""Three replicas on etcd, of which one is killed with SIGKILL a hundred times, often who leads."""
+"""Three replicas on etcd, killed with SIGKILL a hundred times, most often the leader."""
 
 import signal
 from unittest import skipIf
@@ -8,38 +8,38 @@ from twisted.internet.threads import deferToThread
 
 from hbtd.replicas.election import LEASE
 from hbtd.replicas.sync import SILENCE
-from tests.faults.story import INTERVAL, KILLS, LATE, Span, Story
 from tests.support.etcd_server import EtcdServer, why_not
+from tests.support.fault_story import INTERVAL, KILLS, LATE, Span, Story
 from tests.support.processes import HbtdProcess
 from tests.support.running import reactor, until
 from tests.support.server_process import free_ports
 
 REPLICAS = 3
-LAPSED = LEASE + 2.0
-"""Seconds after a kill by which the lease has lapsed, and the lock and the presence with it.
+EXPIRED = LEASE + 2.0
+"""Seconds after a kill by which the lease has expired, and with it the lock and the presence.
 
-etcd looks only now and then; and the next leader has to see that it may lead.
+etcd checks leases only now and then, and the next leader has to notice.
 """
-CALM = LAPSED + SILENCE
-"""Seconds after a kill by which silence counts again.
+CALM = EXPIRED + SILENCE
+"""Seconds after a kill by which silence is judged again.
 
-The clock stands still while a replica's sign of life is missing, and goes on as much later as that
-went unnoticed.
+Observed time stands still while a replica's sign of life is missing, and is held back by as much
+as that went unnoticed.
 """
 
 
 @skipIf(why_not() is not None, why_not() or "")
 class EtcdTests(Story):
-    """The story with three replicas, each with nodes of its own."""
+    """The story with three replicas, each of which has its own nodes."""
 
     # A replica's absence is noticed after `SILENCE`; its nodes must not be overdue before that.
     warntime, errtime = 5, 8
     reviving = 0.02
     settling = CALM + 5.0
-    news_take = 1.5
+    delay = 1.5
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        """Begin with an etcd that is empty."""
+        """Start an empty etcd."""
         super().setUp()
         self.etcd = EtcdServer()
         self.addCleanup(deferToThread, self.etcd.close)
@@ -49,18 +49,18 @@ class EtcdTests(Story):
         self.led = 0
 
     async def test_killed_again_and_again(self) -> None:
-        """HSM ends up with the truth, and was never told of a silence that was a replica's own."""
+        """HSM ends up correct, and never gets a false warning or death after a kill."""
         for port in self.ports:
             self.replicas[port] = self.run_hbtd(self.etcd.address, port)
         for process in self.replicas.values():
             await process.url
-        self.served.append(Span(reactor.seconds() + LAPSED))
+        self.served.append(Span(reactor.seconds() + EXPIRED))
         await self.play(self.ports)
 
     async def kill_again_and_again(self) -> None:
-        """Kill whoever leads just when it does something, and then others; wait for a new leader.
+        """Kill the leader just when it acts, and then other replicas; wait for a new leader.
 
-        Every fourth time for so long that the silent are judged.
+        Every fourth round waits until silent nodes have been judged.
         """
         kills = rounds = 0
         while kills < KILLS:
@@ -71,7 +71,7 @@ class EtcdTests(Story):
                 await deferLater(reactor, CALM + seen + self.random.uniform(0.0, 4.0))
             else:
                 await deferLater(reactor, self.random.uniform(0.0, 2.0))
-            await self.some_news()
+            await self.an_update()
             leaders = self.leaders()
             first = leaders[0] if leaders and self.random.random() < 0.8 else None
             more = min(self.random.randint(3, 7), KILLS - kills)
@@ -83,17 +83,17 @@ class EtcdTests(Story):
         print(f"\n{self.led} of {kills} kills were of the leader")
 
     async def last_ones(self) -> list[HbtdProcess]:
-        """Have all replicas run."""
+        """Wait until all replicas serve."""
         for process in self.replicas.values():
             await process.url
         return list(self.replicas.values())
 
     def leaders(self) -> list[int]:
-        """Give the ports of those who lead, as they say: one, or none."""
+        """Return the ports of the replicas that lead by their own logs: one, or none."""
         return [port for port, process in self.replicas.items() if _leads(process)]
 
     async def kill(self, port: int) -> None:
-        """Kill a replica and start it again."""
+        """Kill a replica and restart it."""
         process = self.replicas[port]
         process.url.addErrback(lambda failure: None)
         self.led += _leads(process)

@@ -1,4 +1,4 @@
-"""Replicas whose etcd is away for long, full, or has lost its data."""
+"""Replicas whose etcd has a long outage, is full, or has lost its data."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,6 +10,7 @@ from twisted.logger import capturedLogs
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.messages import Page
 from hbtd.replicas.election import LEASE
+from hbtd.replicas.replica import Replica
 from tests.replicas.test_trouble import TroubleTestCase, about_the_store
 from tests.support.etcd_running import EVERYTHING
 from tests.support.etcd_server import EtcdServer
@@ -19,10 +20,10 @@ from tests.support.running import reactor, until
 
 
 class OutageTests(TroubleTestCase):
-    """etcd is away, or has been."""
+    """etcd has a long outage, or loses its data."""
 
     async def test_stopped(self):
-        """While etcd is away for long nobody is judged; when it returns all is told."""
+        """During an outage of etcd no node is judged; afterwards HSM gets all transitions."""
         etcd = await self.start()
         self.begin(etcd.address)
         replicas = await self.replicas(2, errtime=3)
@@ -43,14 +44,14 @@ class OutageTests(TroubleTestCase):
                 await self.beat(replicas, [A, C], 0.3)
                 self.assertLess(reactor.seconds() - back, 30)
         for name in (B, D):
-            # Without a warning, if the lock was had back late.
+            # There is no warning if the lock was acquired late.
             self.assertEqual([each for each in self.told(name) if each != WARNED], [STARTED, DIED])
         self.assertEqual((self.told(A), self.told(C)), ([STARTED], [STARTED]))
         await self.recovered(*replicas)
         self.assertEqual(len(about_the_store(list(events))), 2, about_the_store(list(events)))
 
     async def test_wiped(self):
-        """When etcd has lost all its data, the replicas go on with what they know."""
+        """When etcd has lost all its data, the replicas go on with the records that they have."""
         etcd = await self.start()
         self.begin(etcd.address)
         replicas = await self.replicas(2)
@@ -67,7 +68,7 @@ class OutageTests(TroubleTestCase):
                 await self.beat(replicas, [A], 0.3)
                 self.assertLess(reactor.seconds() - began, 40)
             await self.recovered(*replicas)
-        # Each noticed, also the one that was not the first to write into it.
+        # Both replicas noticed, also the one that was not the first to write to it.
         lost = [line for line in about_the_store(list(events)) if "has lost what was in it" in line]
         self.assertEqual(len(lost), 2)
         self.assertNotIn(WARNED, self.told(A))
@@ -85,7 +86,7 @@ class OutageTests(TroubleTestCase):
             await self.starts_and_dies([C, D][number], each)
 
     async def test_lost_before_a_death_was_kept(self):
-        """A death that was judged but not kept when etcd lost its data is told all the same."""
+        """HSM gets a death that was judged but not stored when etcd lost its data."""
         etcd = await self.start()
         self.begin(etcd.address)
         (hbtd,) = await self.replicas(1)
@@ -98,15 +99,15 @@ class OutageTests(TroubleTestCase):
         await self.is_told(A, STARTED, WARNED, DIED, within=40)
 
     async def test_long_reading(self):
-        """Nodes of a replica that reads for longer than its lease lasts are not given up."""
+        """Nodes of a replica that loads for longer than its lease's TTL are not declared dead."""
         etcd = await self.start()
         self.begin(etcd.address)
-        # The others notice a silence of three seconds.
+        # The others notice that a replica is silent after three seconds.
         _, slow = await self.replicas(2, warntime=5, errtime=7)
         await self.beat([slow], [A], 1.0)
         await self.is_told(A, STARTED)
-        assert slow.service.replica is not None
-        link: Any = slow.service.replica.link
+        assert isinstance(slow.service.replica, Replica)
+        link: Any = slow.service.replica.sync
         link._client = SlowReader(link._client, LEASE + 10)
         link.reload()
         await self.beat([slow], [A], LEASE + 16)
@@ -115,36 +116,36 @@ class OutageTests(TroubleTestCase):
 
 
 class SlowReader(EtcdClient):
-    """A client to whom reading a page takes its time."""
+    """A client that reads each page with a delay."""
 
     def __init__(self, client: EtcdClient, delay: float) -> None:
         self.__dict__.update(client.__dict__)
         self.delay = delay
 
     async def pages(self, start: bytes, end: bytes, **options: Any) -> AsyncIterator[Page]:
-        """Read page by page, slowly."""
+        """Read page by page, each after the delay."""
         async for page in super().pages(start, end, **options):
             await deferLater(reactor, self.delay)
             yield page
 
 
 class QuotaTests(TroubleTestCase):
-    """etcd has no room left."""
+    """etcd has reached its quota."""
 
     async def fill(self, etcd: EtcdServer) -> None:
-        """Write until etcd takes no more."""
+        """Write until etcd refuses."""
         client = self.connect(etcd.address)
         failure = None
         for number in range(100):
             try:
                 await client.put(b"zz%d" % number, bytes(500_000))
-            except Exception as error:  # noqa: BLE001  # which is what we are after
+            except Exception as error:  # noqa: BLE001  # any failure will do
                 failure = error
                 break
         self.assertIn("space exceeded", str(failure))
 
     async def test_full(self):
-        """With etcd full nothing is judged, with one clear line; all is told when there is room."""
+        """While etcd is full no node is judged, which is logged once; then HSM gets everything."""
         etcd = await self.start(quota=8 * 1024 * 1024)
         self.begin(etcd.address)
         leader, follower = await self.replicas(2)

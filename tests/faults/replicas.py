@@ -1,6 +1,6 @@
-"""Three replicas beside 2,000 nodes: the leader is killed, the next one stopped, the third ends.
+"""Three replicas with 2,000 nodes: the leader is killed, the next is stopped, the third exits.
 
-`HBTD_FAULT_SEED` says which story is played.
+`HBTD_FAULT_SEED` sets the seed of the random numbers.
 """
 
 import os
@@ -37,15 +37,15 @@ LATE = 3.0
 
 @implementer(IStreamClientEndpoint)
 class Balancer:
-    """Connects to one of the replicas that are there, in turn."""
+    """Connects to the replicas in turn."""
 
     def __init__(self) -> None:
         self.ports: list[int] = []
-        """Where these listen."""
+        """The ports of the replicas in use."""
         self._turn = 0
 
     def connect(self, factory: IProtocolFactory) -> "Deferred[IProtocol]":
-        """Connect to the next one."""
+        """Connect to the next replica."""
         self._turn += 1
         port = self.ports[self._turn % len(self.ports)]
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port, timeout=2)
@@ -54,27 +54,26 @@ class Balancer:
 
 
 class TakeoverTests(OwnReplicasTestCase):
-    """Whoever leads, HSM is told the truth, in order."""
+    """Whichever replica leads, HSM gets correct transitions in order."""
 
     timeout = 300
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        """Start etcd and an HSM that notes in which order it is told."""
+        """Start etcd and an HSM whose updates are recorded in order."""
         etcd = await self.start()
-        self.begin(etcd.address)
         self.heard: dict[str, list[tuple[float, Any]]] = {}
-        self.hsm._on_update = self.note
+        self.begin(etcd.address, on_update=self.note)
         self.hsm.behaviour.cost_ms = 0.5
         self.etcd = etcd
         self.balancer = Balancer()
 
     def note(self, update: Update) -> None:
-        """Note what HSM was told of whom."""
+        """Record an update for each of its components."""
         for name in update.names:
             self.heard.setdefault(name, []).append((reactor.seconds(), KINDS[update.message]))
 
     def last(self, name: str) -> Any:
-        """Give what HSM was told last of a node."""
+        """Return the last transition of a node that HSM got, or `None`."""
         return self.heard[name][-1][1] if name in self.heard else None
 
     async def join(self) -> Spawned:
@@ -87,27 +86,27 @@ class TakeoverTests(OwnReplicasTestCase):
 
     @staticmethod
     def port_of(replica: Spawned) -> int:
-        """Give where a replica listens."""
+        """Return the port of a replica."""
         return int(replica.url.rpartition(":")[2])
 
     async def taken_over(self, others: list[Spawned]) -> tuple[Spawned, float]:
-        """Wait until one of these leads; gives it and how many seconds that took."""
+        """Wait until one of these leads; return it and the seconds that took."""
         began = reactor.seconds()
         while reactor.seconds() - began < 2 * LEASE + LATE:
             for each in others:
                 if await each.leads():
                     return each, reactor.seconds() - began
             await deferLater(reactor, 0.1)
-        raise AssertionError(f"nobody leads after {2 * LEASE + LATE} s")
+        raise AssertionError(f"no replica leads after {2 * LEASE + LATE} s")
 
     async def dead(self, names: list[str], since: float, takeover: float) -> float:
-        """See that nodes are declared dead in time; gives how many seconds that took."""
+        """Assert that nodes are declared dead in time; return the seconds since `since`."""
         within = ERRTIME + takeover + LEASE + LATE
         await until(lambda: all(self.last(each) is DIED for each in names), within)
         return float(reactor.seconds()) - since
 
     async def test_takeovers(self):
-        """A leader that is killed, one that is stopped, one that ends: nothing false or old."""
+        """A leader is killed, one is stopped, one exits: HSM gets nothing false or outdated."""
         replicas = [await self.join() for _ in range(3)]
         names = node_names(NODES)
         fleet = Fleet(
@@ -187,7 +186,7 @@ class TakeoverTests(OwnReplicasTestCase):
         await deferToThread(self.etcd.etcdctl, "endpoint", "health")
 
     def faults(self, doomed: set[str]) -> Iterator[str]:
-        """Find what HSM must not have been told."""
+        """Return what HSM should not have got, in words."""
         for name, told in self.heard.items():
             kinds = [what for _, what in told]
             distinct = [kinds[0], *(other for one, other in pairwise(kinds) if one is not other)]
@@ -202,19 +201,19 @@ class TakeoverTests(OwnReplicasTestCase):
 
 
 class AloneTests(OwnReplicasTestCase):
-    """A replica that is alone."""
+    """A single replica."""
 
     timeout = 120
 
     async def test_stopped(self):
-        """When it goes on after a stop it soon sees who died meanwhile, however long that was."""
+        """After being stopped for long, it soon declares the nodes that died meanwhile dead."""
         self.begin((await self.start()).address)
         alone = await self.spawned()
         await until_true(alone.leads)
         for name in (A, B):
             self.assertEqual(await alone.beat(name), 200)
             await self.is_told(name, STARTED)
-        await deferLater(reactor, 0.5)  # or it might have to say it again
+        await deferLater(reactor, 0.5)  # so that the updates are stored as sent
         alone.process.signal(signal.SIGSTOP)
         await deferLater(reactor, 40)
         alone.process.signal(signal.SIGCONT)
@@ -222,7 +221,7 @@ class AloneTests(OwnReplicasTestCase):
         while DIED not in self.told(A):
             self.assertEqual(await alone.beat(B), 200)
             await deferLater(reactor, 0.3)
-            # It gets the lock back at once, and its clock stands still for up to `warntime`.
+            # It acquires the lock at once; observed time stands still for up to `warntime`.
             self.assertLess(reactor.seconds() - woke, 20)
         print(f"\nstopped for 40 s: {reactor.seconds() - woke:.1f} s until a death was told")
         self.assertEqual(self.told(B), [STARTED])

@@ -1,4 +1,4 @@
-"""`python -m hbtd.simulator`, as people run it."""
+"""The command line `python -m hbtd.simulator`."""
 
 import os
 import signal
@@ -23,13 +23,17 @@ from hbtd.simulator.commands import describe_update
 from hbtd.simulator.endpoints import split_url
 from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.options import Event, FleetOptions, HSMOptions
-from tests.simulator.test_fleet import Recorder
-from tests.simulator.test_hsm import bulk
 from tests.support.certificates import make_identity, write_identity
+from tests.support.fleet_memory import Recorder
+
+UPDATE = (
+    b'{"ComponentIDs":["x0c0s0b0n0"],"State":"Ready","Flag":"Warning",'
+    b'"ExtendedInfo":{"Message":"hello"}}'
+)
 
 
 class Process(ProcessProtocol):
-    """Runs the simulator and collects what it prints."""
+    """Runs the simulator and collects its output."""
 
     def __init__(self):
         self.out = b""
@@ -37,17 +41,17 @@ class Process(ProcessProtocol):
         self.ended: Deferred[BaseException] = Deferred()
 
     def outReceived(self, data):
-        """Collect output, and tell of the first line."""
+        """Collect output, and fire `first_line` when there is one."""
         self.out += data
         if b"\n" in self.out and not self.first_line.called:
             self.first_line.callback(self.out.partition(b"\n")[0])
 
     def errReceived(self, data):
-        """Show what went wrong in the test's log."""
+        """Write errors to the test's log."""
         sys.stderr.write(data.decode())
 
     def processEnded(self, reason):
-        """Tell of the end, also those who wait for output."""
+        """Fire `ended`, and fail `first_line` if there has been none."""
         if not self.first_line.called:
             self.first_line.errback(reason)
         self.ended.callback(reason.value)
@@ -67,12 +71,12 @@ def start(reactor: Any, *arguments: str) -> Any:
 
 
 class CommandTests(TestCase):
-    """The command, as people run it."""
+    """The commands `hsm` and `fleet`, mostly as processes."""
 
     timeout = 20
 
     async def test_serves_until_terminated(self):
-        """The command says where it listens, tells of updates, and ends well on SIGTERM."""
+        """The command `hsm` prints its address and updates, and exits with 0 on SIGTERM."""
         from twisted.internet import reactor
 
         process = start(reactor, "hsm", "--port", "0")
@@ -80,7 +84,7 @@ class CommandTests(TestCase):
         self.assertRegex(line, r"^fake HSM listening on http://127\.0\.0\.1:[1-9]\d*/hsm/v1$")
         url = line.rpartition(" ")[2]
         response = await HTTPClient(Agent(reactor)).patch(
-            f"{url}/State/Components/BulkStateData", data=bulk("x0c0s0b0n0", flag="Warning")
+            f"{url}/State/Components/BulkStateData", data=UPDATE
         )
         self.assertEqual(response.code, 204)
         process.transport.signalProcess(signal.SIGTERM)
@@ -88,14 +92,14 @@ class CommandTests(TestCase):
         self.assertIn(b"Ready/Warning (hello) 1: x0c0s0b0n0\n", process.out)
 
     def test_line(self):
-        """An applied update is told in a line, with the first few of its names."""
+        """An applied update is described in a line, with the first few of its names."""
         update = Update(b"", 0.0, names=[f"x{n}" for n in range(9)], state="Ready", flag="OK")
         self.assertRegex(
             describe_update(update), r"^\d\d:\d\d:\d\d Ready/OK \(\) 9: x0 x1 x2 x3 \.\.\.$"
         )
 
     def test_costs(self):
-        """By default updates cost what they cost the real HSM; each cost can be set."""
+        """By default updates take as long as with the real HSM; each cost can be set."""
         options = HSMOptions()
         options.parseOptions([])
         self.assertEqual((options["cost_ms"], options.costs_by_state()), (0.5, {"Standby": 2.0}))
@@ -103,14 +107,14 @@ class CommandTests(TestCase):
         self.assertEqual(options.costs_by_state(), {"Ready": 0.0, "Standby": 1.0})
 
     def test_bad_values(self):
-        """A value that can't be used is refused by the option's name."""
+        """An invalid value is refused with the option's name."""
         for arguments in (["--port", "65536"], ["--port", "x"], ["--cost_ms", "-1"]):
             with self.assertRaises(usage.UsageError) as caught:
                 HSMOptions().parseOptions(arguments)
             self.assertTrue(str(caught.exception).startswith(f"{arguments[0]} {arguments[1]}: "))
 
     def test_exit_status(self):
-        """Bad arguments end the command with status 2 and one line."""
+        """Invalid arguments end the command with status 2 after one line."""
         complaints = StringIO()
         for arguments in ([], ["cook"], ["hsm", "--port", "x"], ["hsm", "more"]):
             with self.assertRaises(SystemExit) as caught:
@@ -119,7 +123,7 @@ class CommandTests(TestCase):
         self.assertEqual(complaints.getvalue().count("\n"), 4)
 
     async def test_fleet(self):
-        """A fleet beats for as long as told, tells what happens to it, and sums up."""
+        """A fleet runs for some seconds, prints its events, and ends with a summary."""
         from twisted.internet import reactor as installed
 
         reactor: Any = installed
@@ -140,10 +144,10 @@ class CommandTests(TestCase):
         self.assertTrue(len(recorder.beats) >= 40, len(recorder.beats))
 
     async def test_interrupted(self):
-        """A fleet that is interrupted sums up and ends well."""
+        """A fleet that is interrupted prints its summary and exits with 0."""
         from twisted.internet import reactor
 
-        # Nobody listens on port 1: a fleet carries on regardless.
+        # Nothing listens on port 1, which does not stop a fleet.
         process = start(reactor, "fleet", "--url=http://127.0.0.1:1", "--nodes=2")
         await process.first_line
         process.transport.signalProcess(signal.SIGINT)
@@ -161,7 +165,7 @@ class OptionsTests(SynchronousTestCase):
         return options
 
     def test_defaults(self):
-        """Without options a hundred nodes beat to a hbtd on this host."""
+        """Without options, a hundred nodes send heartbeats to an hbtd on this host."""
         options = self.parse()
         self.assertEqual((options["url"], options["nodes"]), ("https://localhost:28500", 100))
         self.assertEqual((options["period"], options["jitter"]), (3.0, 0.1))
@@ -176,7 +180,7 @@ class OptionsTests(SynchronousTestCase):
         )
 
     def test_bad_values(self):
-        """A value that can't be used is refused in one line that names option and value."""
+        """An invalid value is refused in one line that names option and value."""
         for option, value in (
             ("--url", "ftp://localhost"),
             ("--url", "localhost:28500"),
@@ -204,14 +208,14 @@ class OptionsTests(SynchronousTestCase):
             self.assertNotIn("\n", message)
 
     def test_ca(self):
-        """Certificates are read from the file, which must hold some."""
+        """The PEM bundle must contain certificates."""
         with NamedTemporaryFile() as file, self.assertRaises(usage.UsageError):
             self.parse("--ca", file.name)
         path, _ = write_identity(make_identity("localhost"), Path(self.mktemp()))
         self.assertEqual(self.parse("--ca", str(path))["ca"], str(path))
 
     def test_split_url(self):
-        """A port that is no port makes no URL."""
+        """A URL without a host or with an invalid port is refused."""
         for url in ("http://localhost:99999", "http://", "http:///path"):
             with self.assertRaises(ValueError):
                 split_url(url)

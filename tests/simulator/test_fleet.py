@@ -1,4 +1,4 @@
-"""A fleet's nodes beat in their own time, fall silent, and come back."""
+"""A fleet's nodes send heartbeats on their own schedules, fall silent, and return."""
 
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -6,17 +6,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import orjson
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionRefusedError
-from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.task import Clock
-from twisted.test import iosim
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
-from zope.interface import implementer
+from twisted.web.server import Site
 
 from hbtd.formats import xnames
 from hbtd.net.tls import Identity, server_options
@@ -24,111 +15,9 @@ from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fleet import MOST_NODES, Fleet, node_names
 from hbtd.simulator.statistics import Latency, Statistics
 from tests.support.certificates import make_identity, write_identity
+from tests.support.fleet_memory import URL, FleetTestCase, Recorder
 
-URL = "http://hbtd.example:28500"
-ADDRESS = IPv4Address("TCP", "127.0.0.1", 28500)
 FIELDS = ["Component", "Hostname", "NID", "Status", "Timestamp"]
-
-
-class Recorder(Resource):
-    """Takes heartbeats as hbtd does, and keeps them."""
-
-    isLeaf = True
-
-    def __init__(self, seconds):
-        super().__init__()
-        self.seconds = seconds
-        self.beats: list[tuple[float, dict[str, str]]] = []
-        self.requests: list[Any] = []
-        self.status = 200
-        self.hang = False
-        self.close = False
-        self._enough: tuple[int, Deferred[None]] | None = None
-
-    def names(self) -> list[str]:
-        """Tell who beat, in order."""
-        return [beat["Component"] for _, beat in self.beats]
-
-    def times(self, name: str) -> list[float]:
-        """Tell when a node beat."""
-        return [when for when, beat in self.beats if beat["Component"] == name]
-
-    def when(self, count: int) -> Deferred[None]:
-        """Fire once so many heartbeats have come."""
-        enough: Deferred[None] = Deferred()
-        self._enough = (count, enough)
-        return enough
-
-    def render(self, request):
-        """Keep a heartbeat and answer as told."""
-        self.requests.append(request)
-        self.beats.append((self.seconds(), orjson.loads(request.content.read())))
-        if self._enough and len(self.beats) >= self._enough[0]:
-            (_, enough), self._enough = self._enough, None
-            enough.callback(None)
-        if self.hang:
-            return NOT_DONE_YET
-        if self.close:
-            request.setHeader("connection", "close")
-        request.setResponseCode(self.status)
-        return b""
-
-
-@implementer(IStreamClientEndpoint)
-class MemoryEndpoint:
-    """Joins clients to a server in memory, or refuses to."""
-
-    def __init__(self, server: Any) -> None:
-        self.server = server
-        self.pumps: list[Any] = []
-        self.attempts = 0
-        self.refusing = False
-
-    def connect(self, protocolFactory):
-        """Connect at once."""
-        self.attempts += 1
-        if self.refusing:
-            return fail(ConnectionRefusedError())
-        client, server = protocolFactory.buildProtocol(ADDRESS), self.server.buildProtocol(ADDRESS)
-        self.pumps.append(
-            iosim.connect(
-                server,
-                iosim.FakeTransport(server, isServer=True, peerAddress=ADDRESS),
-                client,
-                iosim.FakeTransport(client, isServer=False, peerAddress=ADDRESS),
-            )
-        )
-        return succeed(client)
-
-    def flush(self):
-        """Carry what was written to the other side."""
-        for pump in list(self.pumps):
-            pump.flush()
-
-    def open(self) -> int:
-        """Count the connections that are up."""
-        return sum(not pump.clientIO.disconnected for pump in self.pumps)
-
-
-class FleetTestCase(SynchronousTestCase):
-    """Holds a clock, a recording server, and what joins fleets to it in memory."""
-
-    def setUp(self):
-        self.clock = Clock()
-        self.clock.advance(1_700_000_000)
-        self.recorder = Recorder(self.clock.seconds)
-        self.endpoint = MemoryEndpoint(Site(self.recorder, reactor=self.clock))
-
-    def fleet(self, count: int = 10, **options: Any) -> Fleet:
-        """Make a fleet with a period of one second that keeps time exactly."""
-        options = {"period": 1.0, "jitter": 0.0, "random": Random(1), **options}
-        return Fleet(self.clock, self.endpoint, URL, node_names(count), **options)
-
-    def advance(self, seconds: float) -> None:
-        """Let time go by in small steps, and the bytes through."""
-        for _ in range(round(seconds * 100)):
-            self.clock.advance(0.01)
-            self.endpoint.flush()
 
 
 class NameTests(SynchronousTestCase):
@@ -167,12 +56,12 @@ class NameTests(SynchronousTestCase):
                 node_names(count)
 
 
-class BeatTests(FleetTestCase):
-    """What is sent, and when."""
+class HeartbeatTests(FleetTestCase):
+    """The contents and times of heartbeats."""
 
     def test_body(self):
-        """A heartbeat has the five fields, all texts, and a date with its offset from UTC."""
-        self.fleet(2).start()
+        """A heartbeat has the five fields, all strings; its timestamp has a UTC offset."""
+        self.fleet(2).startService()
         self.advance(1)
         beats = {beat["Component"]: beat for _, beat in self.recorder.beats}
         self.assertEqual(sorted(beats), node_names(2))
@@ -190,7 +79,7 @@ class BeatTests(FleetTestCase):
         fleet = Fleet(
             self.clock, self.endpoint, f"{URL}/apis/", node_names(1), random=Random(1), period=1
         )
-        fleet.start()
+        fleet.startService()
         self.advance(1)
         request = self.recorder.requests[0]
         self.assertEqual((request.method, request.uri), (b"POST", b"/apis/hmi/v1/heartbeat"))
@@ -199,15 +88,15 @@ class BeatTests(FleetTestCase):
 
     def test_spread(self):
         """The first heartbeats are spread over a period, one from each node."""
-        self.fleet(200).start()
+        self.fleet(200).startService()
         self.advance(0.5)
         self.assertTrue(70 < len(self.recorder.beats) < 130, len(self.recorder.beats))
         self.advance(0.5)
         self.assertEqual(sorted(self.recorder.names()), sorted(node_names(200)))
 
     def test_period(self):
-        """Each node keeps its period, give or take the jitter, which does not add up."""
-        self.fleet(5, jitter=0.2).start()
+        """Each node keeps its period; jitter shifts single heartbeats and does not accumulate."""
+        self.fleet(5, jitter=0.2).startService()
         self.advance(20)
         for name in node_names(5):
             times = self.recorder.times(name)
@@ -216,20 +105,20 @@ class BeatTests(FleetTestCase):
             self.assertTrue(0.58 < min(gaps) < 0.95 and 1.05 < max(gaps) < 1.42, gaps)
 
     def test_repeatable(self):
-        """The same seed makes the same run, another seed another one."""
+        """The same seed makes the same run; another seed makes another."""
         runs = []
         for seed in (1, 1, 2):
             self.setUp()
-            self.fleet(20, random=Random(seed), jitter=0.1).start()
+            self.fleet(20, random=Random(seed), jitter=0.1).startService()
             self.advance(3)
             runs.append(self.recorder.beats)
         self.assertEqual(runs[0], runs[1])
         self.assertNotEqual(runs[0], runs[2])
 
     def test_overslept(self):
-        """After a stall each node beats once, and not for every period it missed."""
+        """After a stall each node sends one heartbeat, not one for every period missed."""
         fleet = self.fleet(3)
-        fleet.start()
+        fleet.startService()
         self.advance(1)
         self.clock.advance(7.5)
         self.endpoint.flush()
@@ -237,16 +126,31 @@ class BeatTests(FleetTestCase):
         self.advance(1)
         self.assertEqual(len(self.recorder.beats), 9)
 
+    def test_on_answer(self):
+        """Whoever asked for it is told of each answer: which node, and how long it took."""
+        answers = []
+        fleet = self.fleet(2, on_answer=lambda name, seconds: answers.append((name, seconds)))
+        self.recorder.hang = True
+        fleet.startService()
+        self.advance(1)
+        self.assertEqual(answers, [])
+        self.clock.advance(0.5)
+        self.recorder.requests[0].finish()
+        self.endpoint.flush()
+        ((name, seconds),) = answers
+        self.assertEqual(name, self.recorder.names()[0])
+        self.assertAlmostEqual(seconds, self.clock.seconds() - self.recorder.beats[0][0], delta=0.1)
+
     def test_statistics(self):
-        """Heartbeats are counted, and the time until their answers is taken."""
+        """Heartbeats are counted as sent and answered."""
         fleet = self.fleet(10)
-        fleet.start()
+        fleet.startService()
         self.advance(2)
         statistics = fleet.statistics
         self.assertEqual((statistics.sent, statistics.answered, statistics.failed), (20, 20, 0))
 
     def test_bad_arguments(self):
-        """Numbers that make no sense are refused."""
+        """Numbers out of range are refused."""
         for options in ({"period": 0}, {"jitter": 1}, {"connections": 0}, {"timeout": 0}):
             with self.assertRaises(ValueError):
                 self.fleet(1, **options)
@@ -254,47 +158,47 @@ class BeatTests(FleetTestCase):
     def test_start_and_stop(self):
         """A stopped fleet is silent, holds no connection and no timer, and can start again."""
         fleet = self.fleet(20)
-        fleet.start()
-        fleet.start()
+        fleet.startService()
+        fleet.startService()
         self.advance(1)
-        stopped = fleet.stop()
+        stopped = fleet.stopService()
         self.advance(0.01)
         self.successResultOf(stopped)
         self.assertEqual((self.endpoint.open(), self.clock.getDelayedCalls()), (0, []))
-        fleet.start()
+        fleet.startService()
         self.advance(1)
         self.assertEqual(len(self.recorder.beats), 40)
 
     def test_stop_without_start(self):
         """A fleet that was never started can be stopped."""
-        self.successResultOf(self.fleet().stop())
+        self.successResultOf(self.fleet().stopService())
 
 
-class FateTests(FleetTestCase):
-    """Nodes lose their power, hang, and come back."""
+class SilenceTests(FleetTestCase):
+    """Nodes lose power, hang, and return."""
 
     def setUp(self):
         super().setUp()
         self.names = node_names(4)
         self.nodes = self.fleet(4)
-        self.nodes.start()
+        self.nodes.startService()
         self.advance(1)
 
     def beats_within(self, seconds: float) -> list[str]:
-        """Tell who beats in the time to come."""
+        """Return the sorted components of the heartbeats in the next `seconds`."""
         before = len(self.recorder.beats)
         self.advance(seconds)
         return sorted(self.recorder.names()[before:])
 
     def test_kill(self):
-        """Killed nodes are silent; the others don't notice."""
+        """Killed nodes are silent; the others are unaffected."""
         self.nodes.kill(self.names[:2])
         self.assertEqual(self.nodes.killed, set(self.names[:2]))
         self.assertEqual(self.nodes.beating, set(self.names[2:]))
         self.assertEqual(self.beats_within(1), self.names[2:])
 
     def test_revive_killed(self):
-        """A killed node that comes back beats at once, and every period from then on."""
+        """A killed node that is revived sends a heartbeat at once, and then every period."""
         name = self.names[0]
         self.nodes.kill([name])
         self.advance(2.37)
@@ -307,7 +211,7 @@ class FateTests(FleetTestCase):
             self.assertTrue(abs(when - revived - expected) < 0.02, (revived, when))
 
     def test_freeze_and_revive(self):
-        """A frozen node is silent, and goes on with its old schedule when it comes back."""
+        """A frozen node is silent; when revived it resumes its old schedule."""
         name = self.names[0]
         first = self.recorder.times(name)[0]
         self.nodes.freeze([name])
@@ -319,7 +223,7 @@ class FateTests(FleetTestCase):
         self.assertTrue(abs(again - first - 4) < 0.02, (first, again))
 
     def test_kill_frozen(self):
-        """A frozen node can be powered off; one without power can't freeze."""
+        """A frozen node can be killed; a killed one can't be frozen."""
         name = self.names[0]
         self.nodes.freeze([name])
         self.nodes.kill([name])
@@ -327,12 +231,12 @@ class FateTests(FleetTestCase):
         self.assertEqual((self.nodes.killed, self.nodes.frozen), ({name}, set()))
 
     def test_revive_beating(self):
-        """Reviving a node that beats changes nothing."""
+        """Reviving a node that sends heartbeats changes nothing."""
         self.nodes.revive(self.names)
         self.assertEqual(self.beats_within(1), self.names)
 
     def test_unknown(self):
-        """Nobody is harmed when one of the names is unknown."""
+        """No node is changed when one of the names is unknown."""
         for change in (self.nodes.kill, self.nodes.freeze, self.nodes.revive):
             with self.assertRaises(KeyError):
                 change([self.names[0], "x9"])
@@ -342,14 +246,14 @@ class FateTests(FleetTestCase):
         """A node that is killed before the fleet starts stays silent until revived."""
         fleet = self.fleet(2)
         fleet.kill(self.names[:1])
-        self.nodes.stop()
-        fleet.start()
+        self.nodes.stopService()
+        fleet.startService()
         self.assertEqual(self.beats_within(1), self.names[1:2])
         fleet.revive(self.names[:1])
         self.assertEqual(self.beats_within(0.01), self.names[:1])
 
     def test_pick(self):
-        """A share of those that beat, or of any others, is picked at random."""
+        """A random share of the nodes that send heartbeats, or of any others, is picked."""
         fleet = self.fleet(100)
         fleet.kill(node_names(10))
         picked = fleet.pick(0.5)
@@ -361,11 +265,11 @@ class FateTests(FleetTestCase):
             fleet.pick(1.1)
 
     def test_in_flight(self):
-        """What waits for its turn vanishes with a killed node, and stays with a frozen one."""
-        self.nodes.stop()
+        """A heartbeat that waits is dropped when its node is killed, but not when it is frozen."""
+        self.nodes.stopService()
         self.recorder.hang = True
         fleet = self.fleet(3, connections=1, period=100, timeout=1000)
-        fleet.start()
+        fleet.startService()
         self.advance(100)
         first, *waiting = dict.fromkeys(self.recorder.names()[4:] + self.names[:3])
         fleet.kill([first, waiting[0]])
@@ -378,14 +282,14 @@ class FateTests(FleetTestCase):
 
 
 class StatisticsTests(SynchronousTestCase):
-    """Latencies are summed up."""
+    """Latencies are summarised."""
 
     def test_nothing(self):
         """Without answers all latencies are zero."""
         self.assertEqual(Statistics().latency(), Latency(0, 0, 0))
 
     def test_percentiles(self):
-        """Percentiles are of the latest answers, the maximum is of all."""
+        """Percentiles cover the latest answers, the maximum covers all."""
         statistics = Statistics()
         statistics.note_answer(500)
         for number in range(20_000):
@@ -409,7 +313,7 @@ class SocketTests(TestCase):
         self.site = Site(self.recorder, reactor=reactor)
 
     def run_fleet(self, url: str, trust: str = "insecure") -> Fleet:
-        """Start a quick fleet, to be stopped when the test ends."""
+        """Start a fleet with a period of 0.1 s, which is stopped when the test ends."""
         fleet = Fleet(
             self.reactor,
             client_endpoint(self.reactor, url, trust),
@@ -418,51 +322,51 @@ class SocketTests(TestCase):
             random=Random(1),
             period=0.1,
         )
-        fleet.start()
-        self.addCleanup(fleet.stop)
+        fleet.startService()
+        self.addCleanup(fleet.stopService)
         return fleet
 
     def serve(self) -> str:
-        """Listen without TLS; gives the URL."""
+        """Listen without TLS; return the URL."""
         port = self.reactor.listenTCP(0, self.site, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         return f"http://127.0.0.1:{port.getHost().port}"
 
     def serve_tls(self, identity: Identity) -> str:
-        """Listen with TLS; gives the URL."""
+        """Listen with TLS; return the URL."""
         options = server_options(identity)
         port = self.reactor.listenSSL(0, self.site, options, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         return f"https://localhost:{port.getHost().port}"
 
     def bundle(self, identity: Identity) -> str:
-        """Write a certificate as a bundle of authorities; gives its path."""
+        """Write a certificate as a PEM bundle; return its path."""
         path, _ = write_identity(identity, Path(self.mktemp()))
         return str(path)
 
     async def test_tcp(self):
-        """Heartbeats come through over plain HTTP."""
+        """Heartbeats are sent over plain HTTP."""
         fleet = self.run_fleet(self.serve())
         await self.recorder.when(60)
         self.assertEqual(set(self.recorder.names()), set(node_names(20)))
         self.assertEqual(fleet.statistics.failed, 0)
 
     async def test_tls_unverified(self):
-        """Over HTTPS nobody asks who signed the certificate."""
+        """By default any certificate is trusted."""
         self.run_fleet(self.serve_tls(make_identity("somebody.else.example")))
         await self.recorder.when(40)
 
     async def test_tls_verified(self):
-        """A server with the right certificate is trusted."""
+        """With a bundle, a server whose certificate it signed is trusted."""
         identity = make_identity("localhost")
         self.run_fleet(self.serve_tls(identity), trust=self.bundle(identity))
         await self.recorder.when(40)
 
     async def test_tls_refused(self):
-        """With authorities given, a server that they don't vouch for gets no heartbeat."""
+        """With a bundle, a server whose certificate it did not sign gets no heartbeat."""
         url = self.serve_tls(make_identity("localhost"))
         fleet = self.run_fleet(url, trust=self.bundle(make_identity("localhost")))
-        # Another fleet, whose heartbeats come through, tells us how long to wait.
+        # Another fleet, whose heartbeats arrive, shows that there was time enough.
         self.run_fleet(url)
         await self.recorder.when(60)
         self.assertEqual(fleet.statistics.answered, 0)

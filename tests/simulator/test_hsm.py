@@ -1,4 +1,4 @@
-"""The fake HSM behaves as the real one does, and misbehaves as it is told to."""
+"""The fake HSM behaves as the real one does, and fails when it is told to."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def bulk(*names: str, state: Any = "Ready", flag: Any = "OK", message: str = "he
 
 
 class MemoryTestCase(SynchronousTestCase):
-    """Holds a fake HSM, its clock, and a client joined to it in memory."""
+    """Provides a fake HSM, its clock, and a client connected to it in memory."""
 
     def setUp(self):
         self.clock = Clock()
@@ -49,16 +49,16 @@ class MemoryTestCase(SynchronousTestCase):
         )
 
     def advance(self, seconds: float) -> None:
-        """Let time go by, and the answers through."""
+        """Advance the clock and deliver answers."""
         self.clock.advance(seconds)
         self.client.flush()
 
     def status(self, answer: Deferred[Any]) -> Any:
-        """Give the status of an answer that must be there."""
+        """Return the status of an answer, which must have come."""
         return self.successResultOf(answer).code
 
     def problem(self, answer: Deferred[Any]) -> tuple[int, str]:
-        """Give status and detail of an answer that must be a problem document."""
+        """Return status and detail of an answer, which must be a problem document."""
         response = self.successResultOf(answer)
         self.assertEqual(
             response.headers.getRawHeaders("content-type"), ["application/problem+json"]
@@ -68,24 +68,24 @@ class MemoryTestCase(SynchronousTestCase):
         return response.code, problem["detail"]
 
     def get(self, url: str) -> Any:
-        """Give the JSON that a URL answers 200 with."""
+        """Return the JSON of a URL, which must answer 200."""
         response = self.successResultOf(self.client.get(url))
         self.assertEqual(response.code, 200)
         return self.successResultOf(treq.json_content(response))
 
 
 class UpdateTests(MemoryTestCase):
-    """Bulk updates: what is taken, what is refused, and what is on record."""
+    """Bulk updates are applied or rejected, and recorded."""
 
     def test_applied(self):
-        """An update is applied to all its components, by normal name, and answered 204."""
+        """An update is applied to all its components by normalised name, and answered 204."""
         answer = self.update(bulk("x1c0s0b0n0", " X0001c0s0b0N01", state="Standby", flag="Alert"))
         self.assertEqual(self.status(answer), 204)
         expected = ComponentState("Standby", "Alert", "hello")
         self.assertEqual(self.hsm.components, {"x1c0s0b0n0": expected, "x1c0s0b0n1": expected})
 
     def test_recorded(self):
-        """An update is on record with all it said and what became of it."""
+        """An update is recorded with its contents and its outcome."""
         body = bulk("x1c0s0b0n0", " X0001c0s0b0N01", message="m")
         self.update(body)
         (update,) = self.hsm.updates
@@ -97,7 +97,7 @@ class UpdateTests(MemoryTestCase):
         self.assertEqual(self.told, [update])
 
     def test_any_base(self):
-        """The API is there under any base path, and without one."""
+        """The API is served under any base path, and without one."""
         for base in ("", "/hsm/v1", "/hsm/v2", "/hsm/smd/v1"):
             root = f"http://hsm.example{base}"
             self.assertEqual(self.status(self.update(bulk("x0c0s0b0n0"), root)), 204)
@@ -106,7 +106,7 @@ class UpdateTests(MemoryTestCase):
             self.get(f"{root}/State/Components/x0c0s0b0n0")
 
     def test_one_bad_name(self):
-        """One name that is no xname makes HSM refuse the whole update."""
+        """One invalid xname makes HSM reject the whole update."""
         status, detail = self.problem(self.update(bulk("x0c0s0b0n0", "lettuce", "x0c0s0b0n1")))
         self.assertEqual(status, 400)
         self.assertIn("lettuce", detail)
@@ -117,7 +117,7 @@ class UpdateTests(MemoryTestCase):
         self.assertEqual((update.status, update.answered, update.applied), (400, 1000, None))
 
     def test_malformed(self):
-        """What is no bulk update is refused, but stays on record."""
+        """A malformed update is rejected, but recorded."""
         good = orjson.loads(bulk("x0c0s0b0n0"))
         bodies = [
             b"",
@@ -139,7 +139,7 @@ class UpdateTests(MemoryTestCase):
         self.assertEqual(self.hsm.components, {})
 
     def test_optional_fields(self):
-        """An update needs neither a flag nor a message; states are read in any case."""
+        """Flag and message are optional; the state may be in any case."""
         self.assertEqual(
             self.status(self.update(b'{"ComponentIDs":["x0c0s0b0n0"],"State":"ready"}')), 204
         )
@@ -153,13 +153,13 @@ class UpdateTests(MemoryTestCase):
         self.assertEqual(self.get(f"{BASE}/State/Components/X0c0s0b0n00"), row)
 
     def test_table_misses(self):
-        """A component not in the table is not found, and a bad name is a bad request."""
+        """A component that is not in the table gets 404, an invalid name 400."""
         for name, status in (("x0c0s0b0n7", 404), ("lettuce", 400)):
             answer = self.client.get(f"{BASE}/State/Components/{name}")
             self.assertEqual(self.problem(answer)[0], status)
 
     def test_unknown_path_and_method(self):
-        """Unknown paths and wrong methods get problem documents as well."""
+        """Unknown paths and wrong methods get problem documents, too."""
         self.assertEqual(self.problem(self.client.get(f"{BASE}/nowhere"))[0], 404)
         response = self.successResultOf(self.client.post(f"{BASE}/service/ready"))
         self.assertEqual(response.code, 405)
@@ -167,10 +167,10 @@ class UpdateTests(MemoryTestCase):
 
 
 class WorkTests(MemoryTestCase):
-    """Updates take time, one after the other."""
+    """Updates take time, one after another."""
 
     def test_costs(self):
-        """An update takes its cost for each component before it is applied and answered."""
+        """An update waits for its cost per component before it is applied and answered."""
         self.hsm.behaviour.cost_ms = 500
         answer = self.update(bulk("x0c0s0b0n0", "x0c0s0b0n1"))
         self.advance(0.999)
@@ -187,7 +187,7 @@ class WorkTests(MemoryTestCase):
         self.assertEqual(behaviour.cost("Ready", 5000), 5)
 
     def test_serial(self):
-        """Updates wait for the ones before them, even those that cost nothing."""
+        """Updates wait for earlier ones, even if they cost nothing themselves."""
         self.hsm.behaviour.cost_ms_by_state = {"Standby": 1000}
         answers = [
             self.update(bulk("x0c0s0b0n0", state=state))
@@ -202,7 +202,7 @@ class WorkTests(MemoryTestCase):
         self.assertEqual(self.hsm.components["x0c0s0b0n0"].state, "Ready")
 
     def test_client_gone(self):
-        """Work goes on for a client that gave up, and others wait for it all the same."""
+        """An update goes on after its client has disconnected, and others wait for it."""
         self.hsm.behaviour.cost_ms = 1000
         given_up, patient = self.update(bulk("x0c0s0b0n0")), self.update(bulk("x0c0s0b0n1"))
         given_up.cancel()
@@ -217,13 +217,13 @@ class WorkTests(MemoryTestCase):
         self.assertEqual(self.status(patient), 204)
 
     def test_bad_requests_do_not_wait(self):
-        """A refusal comes at once, whatever is being worked on."""
+        """An update is rejected at once, even while another is being applied."""
         self.hsm.behaviour.cost_ms = 1000
         self.update(bulk("x0c0s0b0n0"))
         self.assertEqual(self.problem(self.update(bulk("lettuce")))[0], 400)
 
     def test_stop(self):
-        """A fake that is stopped leaves the clock alone and applies nothing more."""
+        """A fake that is stopped has no timer and applies nothing more."""
         self.hsm.behaviour.cost_ms = 1000
         self.update(bulk("x0c0s0b0n0"))
         self.update(bulk("x0c0s0b0n1"))
@@ -233,24 +233,24 @@ class WorkTests(MemoryTestCase):
         self.assertEqual(self.hsm.components, {})
 
 
-class MisbehaviourTests(MemoryTestCase):
-    """What the fake can be told to do wrong."""
+class FaultTests(MemoryTestCase):
+    """The fake fails when it is told to."""
 
     def test_not_ready(self):
-        """The readiness probe says 503 when told so, while updates are still taken."""
+        """The readiness probe can be set to 503, while updates are still applied."""
         self.hsm.behaviour.ready = False
         self.assertEqual(self.problem(self.client.get(f"{BASE}/service/ready"))[0], 503)
         self.assertEqual(self.status(self.update(bulk("x0c0s0b0n0"))), 204)
 
     def test_fail_status(self):
-        """Every update gets the status, and none is applied."""
+        """Every update can be answered with a status, and is not applied then."""
         self.hsm.behaviour.fail_status = 500
         self.assertEqual(self.problem(self.update(bulk("x0c0s0b0n0")))[0], 500)
         self.assertEqual(self.hsm.components, {})
         self.assertEqual(self.hsm.updates[0].status, 500)
 
     def test_refuse(self):
-        """An update that names a component to be refused, in any spelling, is refused whole."""
+        """Updates that name certain components, in any spelling, can be rejected."""
         self.hsm.behaviour.refuse = {"X0c0s0b0n01"}
         status, detail = self.problem(self.update(bulk("x0c0s0b0n0", "x0c0s0b0n1")))
         self.assertEqual(status, 400)
@@ -259,7 +259,7 @@ class MisbehaviourTests(MemoryTestCase):
         self.assertEqual(self.status(self.update(bulk("x0c0s0b0n0"))), 204)
 
     def test_hang(self):
-        """An update is never answered nor applied, not even after the fake recovers."""
+        """An update that hangs is never answered or applied, not even once updates work again."""
         self.hsm.behaviour.hang = True
         answer = self.update(bulk("x0c0s0b0n0"))
         self.get(f"{BASE}/service/ready")
@@ -270,7 +270,7 @@ class MisbehaviourTests(MemoryTestCase):
         self.assertIsNone(self.hsm.updates[0].status)
 
     def test_hang_ready(self):
-        """The readiness probe hangs, too, if told so."""
+        """The readiness probe can hang, too."""
         self.hsm.behaviour = Behaviour(hang=True, hang_ready=True)
         self.assertNoResult(self.client.get(f"{BASE}/service/ready"))
 
@@ -281,11 +281,11 @@ class ControlTests(MemoryTestCase):
     CONTROL = "http://hsm.example/control"
 
     def change(self, body: bytes) -> Any:
-        """Ask for another behaviour."""
+        """Change the behaviour."""
         return self.client.patch(f"{self.CONTROL}/behaviour", data=body)
 
     def test_behaviour(self):
-        """Behaviour can be read, and changed field by field."""
+        """The behaviour can be read, and changed field by field."""
         before = self.get(f"{self.CONTROL}/behaviour")
         self.assertEqual(before["cost_ms"], 0)
         changes = {
@@ -304,12 +304,12 @@ class ControlTests(MemoryTestCase):
         self.assertFalse(self.hsm.behaviour.ready)
 
     def test_round_trip(self):
-        """What is read can be sent back."""
+        """The behaviour as read can be sent back."""
         text = Behaviour(refuse={"x0"}, fail_status=418).as_json()
         self.assertEqual(Behaviour().merged(orjson.loads(text)).as_json(), text)
 
     def test_behaviour_refused(self):
-        """A change with anything wrong in it is refused, naming the field, and changes nothing."""
+        """A change with an invalid field is refused, naming the field, and changes nothing."""
         for field, value in (
             ("colour", "red"),
             ("ready", 1),
@@ -340,7 +340,7 @@ class ControlTests(MemoryTestCase):
             self.assertEqual(self.problem(self.change(body))[0], 400)
 
     def test_updates(self):
-        """Updates are listed in order from any index on."""
+        """Updates are listed in order, from any index on."""
         for number in range(3):
             self.update(bulk(f"x0c0s0b0n{number}"))
         listed = self.get(f"{self.CONTROL}/updates")
@@ -358,14 +358,14 @@ class ControlTests(MemoryTestCase):
             self.assertEqual(self.problem(answer)[0], 400)
 
     def test_clear(self):
-        """Updates and table can be forgotten."""
+        """Updates and table can be cleared."""
         self.update(bulk("x0c0s0b0n0"))
         self.assertEqual(self.status(self.client.delete(f"{self.CONTROL}/updates")), 204)
         self.assertEqual((self.hsm.updates, self.hsm.components), ([], {}))
 
 
 class SocketTests(TestCase):
-    """What only a real connection shows."""
+    """The fake HSM on real connections."""
 
     def setUp(self):
         from twisted.internet import reactor
@@ -384,20 +384,20 @@ class SocketTests(TestCase):
         return self.client.patch(url, data=bulk("x0c0s0b0n0"), **kwargs)
 
     def assert_never_answered(self) -> None:
-        """Check that the update was received, but neither applied nor answered."""
+        """Assert that the update was received, but neither applied nor answered."""
         (update,) = self.hsm.updates
         self.assertEqual((update.status, update.answered, update.applied), (None, None, None))
         self.assertEqual(self.hsm.components, {})
 
     async def test_answers(self):
-        """An update is answered when its work is done."""
+        """An update is answered once it has been applied."""
         self.hsm.behaviour.cost_ms = 10
         response = await self.update()
         self.assertEqual(response.code, 204)
         self.assertEqual(await response.content(), b"")
 
     async def test_reset(self):
-        """The connection breaks instead of an answer."""
+        """The connection is aborted instead of an answer."""
         self.hsm.behaviour.reset = True
         await self.assertFailure(self.update(), ResponseNeverReceived)
         self.assert_never_answered()
@@ -409,7 +409,7 @@ class SocketTests(TestCase):
         self.assert_never_answered()
 
     async def test_hang(self):
-        """No answer comes, until the client gives up."""
+        """No answer comes, and the client times out."""
         self.hsm.behaviour.hang = True
         giving_up = self.update(timeout=0.05, reactor=self.reactor)
         await self.assertFailure(giving_up, ResponseNeverReceived)

@@ -1,4 +1,4 @@
-"""What becomes of heartbeats on the connections that a fleet shares."""
+"""The connections that a fleet shares, and the outcomes of heartbeats on them."""
 
 from functools import partial
 from random import Random
@@ -10,11 +10,11 @@ from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
 from hbtd.simulator.fleet import Fleet, node_names
-from tests.simulator.test_fleet import URL, FleetTestCase
+from tests.support.fleet_memory import URL, FleetTestCase
 
 
 class Echo(Protocol):
-    """Answers everything with the same bytes, then hangs up."""
+    """Answers anything with the same bytes, then closes the connection."""
 
     def __init__(self, answer: bytes) -> None:
         self.answer = answer
@@ -27,26 +27,26 @@ class Echo(Protocol):
 
 
 def echo(answer: bytes) -> Any:
-    """Make the factory of a server that gives this answer."""
+    """Make the factory of a server that sends this answer."""
     make: Any = partial(Echo, answer)
     return Factory.forProtocol(make)
 
 
 class FailureTests(FleetTestCase):
-    """A heartbeat that fails is counted with its reason, and not repeated."""
+    """A heartbeat that fails is counted by its reason, and not repeated."""
 
     def test_shared_connections(self):
-        """Nodes share the connections, on each of which one request is in flight at a time."""
+        """Nodes share the connections; on each, one request at a time is in flight."""
         self.recorder.hang = True
         fleet = self.fleet(40, connections=4)
-        fleet.start()
+        fleet.startService()
         self.advance(0.99)
         self.assertEqual(self.endpoint.attempts, 4)
         self.assertEqual(len(self.recorder.beats), 4)
 
     def test_keep_alive(self):
-        """A connection is used again and again."""
-        self.fleet(10, connections=1).start()
+        """A connection is reused."""
+        self.fleet(10, connections=1).startService()
         self.advance(5)
         self.assertEqual((self.endpoint.attempts, len(self.recorder.beats)), (1, 50))
 
@@ -54,7 +54,7 @@ class FailureTests(FleetTestCase):
         """A server that closes after each answer gets a new connection at once."""
         self.recorder.close = True
         fleet = self.fleet(10, connections=1)
-        fleet.start()
+        fleet.startService()
         self.advance(2)
         self.assertEqual((fleet.statistics.answered, fleet.statistics.failed), (20, 0))
 
@@ -62,17 +62,17 @@ class FailureTests(FleetTestCase):
         """An answer other than 2xx is a failure."""
         self.recorder.status = 503
         fleet = self.fleet(3)
-        fleet.start()
+        fleet.startService()
         self.advance(1)
         self.assertEqual(fleet.statistics.failures, {"status 503": 3})
         self.assertEqual((fleet.statistics.sent, fleet.statistics.failed), (3, 3))
         self.assertEqual(len(self.recorder.beats), 3)
 
     def test_timeout(self):
-        """A request that is not answered in time costs the connection; the next one goes on."""
+        """A request without an answer in time ends the connection; the next one works."""
         self.recorder.hang = True
         fleet = self.fleet(1, timeout=1.5)
-        fleet.start()
+        fleet.startService()
         self.advance(1)
         self.recorder.hang = False
         self.advance(1)
@@ -81,19 +81,19 @@ class FailureTests(FleetTestCase):
         self.assertEqual((self.endpoint.attempts, fleet.statistics.answered), (2, 1))
 
     def test_one_at_a_time(self):
-        """A node whose last heartbeat is not answered yet sends no other."""
+        """A node whose last heartbeat has no answer yet sends no other."""
         self.recorder.hang = True
         fleet = self.fleet(1)
-        fleet.start()
+        fleet.startService()
         self.advance(4)
         self.assertEqual(fleet.statistics.sent, 1)
         self.assertEqual(fleet.statistics.failures, {"last one unanswered": 3})
 
     def test_refused(self):
-        """While nobody listens heartbeats fail, rarer attempts are made, and it recovers soon."""
+        """While hbtd is away heartbeats fail and attempts are rarer; recovery is soon."""
         self.endpoint.refusing = True
         fleet = self.fleet(10, connections=1)
-        fleet.start()
+        fleet.startService()
         self.advance(15)
         self.assertEqual(fleet.statistics.sent, 0)
         reason = "cannot connect: ConnectionRefusedError"
@@ -104,7 +104,7 @@ class FailureTests(FleetTestCase):
         self.assertTrue(fleet.statistics.answered >= 10)
 
     def test_waits_for_connection(self):
-        """Heartbeats that are due before the first connection is made are not lost."""
+        """Heartbeats that are due before the first connection is made are sent then."""
         waiting: Any = Deferred()
         connect = self.endpoint.connect
 
@@ -116,24 +116,24 @@ class FailureTests(FleetTestCase):
         fleet = Fleet(
             self.clock, Slow(), URL, node_names(5), random=Random(1), period=1, connections=1
         )
-        fleet.start()
+        fleet.startService()
         self.advance(0.99)
         waiting.callback(None)
         self.advance(0.01)
         self.assertEqual((fleet.statistics.answered, fleet.statistics.failed), (5, 0))
 
     def test_connection_lost(self):
-        """A heartbeat in flight on a connection that breaks has failed."""
+        """A heartbeat in flight on a connection that is lost fails."""
         self.recorder.hang = True
         fleet = self.fleet(1, period=100, timeout=1000)
-        fleet.start()
+        fleet.startService()
         self.advance(100)
         self.recorder.requests[0].channel.loseConnection()
         self.advance(0.1)
         self.assertEqual(fleet.statistics.failures, {"connection lost": 1})
 
     def test_strange_answers(self):
-        """Bytes that are not one HTTP answer for each request fail as such."""
+        """An answer that is not HTTP is a failure."""
         for answer in (
             b"\x00\x07hello\r\n\r\n",
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
@@ -141,25 +141,25 @@ class FailureTests(FleetTestCase):
         ):
             self.endpoint.server = echo(answer)
             fleet = self.fleet(1)
-            fleet.start()
+            fleet.startService()
             self.advance(1)
             self.assertEqual(fleet.statistics.failures, {"not HTTP": 1}, answer)
-            fleet.stop()
+            fleet.stopService()
 
     def test_unasked_answer(self):
-        """An answer too many costs the connection."""
+        """An answer without a request ends the connection."""
         self.endpoint.server = echo(b"HTTP/1.1 204 Gone\r\n\r\n" * 2)
         fleet = self.fleet(1)
-        fleet.start()
+        fleet.startService()
         self.advance(1)
         self.assertEqual((fleet.statistics.answered, self.endpoint.attempts), (1, 2))
 
     def test_interim_answer(self):
-        """An interim answer is not the one that counts."""
+        """An interim answer is ignored."""
         self.endpoint.server = echo(
             b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
         )
         fleet = self.fleet(1)
-        fleet.start()
+        fleet.startService()
         self.advance(1)
         self.assertEqual((fleet.statistics.answered, fleet.statistics.failed), (1, 0))

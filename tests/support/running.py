@@ -16,7 +16,7 @@ from twisted.web.server import Site
 from hbtd.app.service import HbtdService
 from hbtd.config.params import Params
 from hbtd.net.tls import client_policy
-from hbtd.simulator.fake_hsm import FakeHSM
+from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.telemetry.kafka import Kafka
 
 reactor: Any = _reactor
@@ -113,9 +113,11 @@ class RunningHSM:
     url: str
 
 
-def start_hsm(test: TestCase, port: int = 0) -> RunningHSM:
+def start_hsm(
+    test: TestCase, port: int = 0, on_update: Callable[[Update], None] | None = None
+) -> RunningHSM:
     """Start a fake HSM, until the test ends."""
-    hsm = FakeHSM(reactor)
+    hsm = FakeHSM(reactor, on_update)
     listening = reactor.listenTCP(port, Site(hsm.resource(), timeout=5), interface="127.0.0.1")
     test.addCleanup(hsm.stop)
     test.addCleanup(listening.stopListening)

@@ -1,7 +1,7 @@
-"""The story that all fault runs play: an unsteady fleet, and hbtd killed with SIGKILL beside it.
+"""The story of the fault runs: an unsteady fleet, and hbtd killed with SIGKILL many times.
 
-`HBTD_FAULT_KILLS` says how often it is killed, `HBTD_FAULT_SEED` which story is played. What kills
-what, and when, is in a module for each store.
+`HBTD_FAULT_KILLS` sets the number of kills, `HBTD_FAULT_SEED` the seed of the random numbers. When
+which process is killed is defined in a module for each store.
 """
 
 import os
@@ -23,7 +23,6 @@ from twisted.web.server import Site
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.simulator.fleet import Fleet, node_names
-from hbtd.simulator.links import Beat
 from hbtd.tracker.transitions import Transition
 from tests.support.hsm_memory import KINDS
 from tests.support.processes import HbtdProcess, spawn
@@ -37,9 +36,9 @@ STEADY = 20
 INTERVAL = 1
 PERIOD = 0.4
 LOST = 0.3
-"""Seconds before a kill in which what was heard may not have been stored (docs/design.md)."""
+"""Seconds before a kill in which heartbeats may not have been stored (docs/design.md)."""
 RESUMED = 0.5
-"""Seconds after a return in which HSM may still be told what was judged before a kill."""
+"""Seconds after a node's return in which HSM may still get judgements from before a kill."""
 LATE = 2.0
 """Seconds that a judgement may take to reach HSM: a sweep's interval, a commit and a PATCH."""
 
@@ -48,7 +47,7 @@ _LOGGED = re.compile(r"\] (Heartbeat [^:\n]+): (x[^\n]+)\n")
 
 
 class Told(NamedTuple):
-    """What HSM was told of a component, and when."""
+    """A transition of a component that HSM got, and when."""
 
     at: float
     what: Transition
@@ -56,63 +55,51 @@ class Told(NamedTuple):
 
 @dataclass
 class Span:
-    """A stretch of time; `end` is infinite until it is known."""
+    """A span of time; `end` is infinite until it is known."""
 
     start: float
     end: float = float("inf")
 
 
-class NotingFleet(Fleet):
-    """A fleet that notes when each node's heartbeats were answered."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.answers: dict[str, list[float]] = {}
-        """When, by node."""
-
-    def _answered(self, beat: Beat) -> None:
-        self.answers.setdefault(beat.node, []).append(reactor.seconds())
-        super()._answered(beat)
-
-
 class Story(TestCase):
     """Whenever hbtd is killed, it neither loses a judgement nor makes a false one.
 
-    A module for a store says how hbtd is killed (`kill_again_and_again`), what runs at the end
-    (`last_ones`), and notes in `served` the stretches in which silence has to be seen.
+    A subclass for a store kills hbtd (`kill_again_and_again`), runs the last processes
+    (`last_ones`), and adds to `served` the spans in which silence has to be noticed.
     """
 
     timeout = 60 + 12 * KILLS
     warntime, errtime = 3, 6
     settling = 5.0
-    """Seconds after which, at the end, hbtd is as it is without kills."""
+    """Seconds after the last kill by which hbtd works as it does without kills."""
     reviving = 0.04
-    """The share of the silent that is back after half a second."""
-    news_take = 0.0
-    """Seconds that a heartbeat may be on its way to who judges."""
+    """The share of the silent nodes that returns every half second."""
+    delay = 0.0
+    """Seconds that a heartbeat may take to reach the replica that judges."""
 
     def setUp(self) -> Any:
-        """Begin with a ready HSM and nodes that nobody knows."""
+        """Start an HSM; all nodes are unknown."""
         self.random = Random(SEED)
         self.told: dict[str, list[Told]] = {name: [] for name in node_names(NODES)}
-        self.news: Deferred[None] | None = None
-        self.hsm = FakeHSM(reactor, self.note)
+        self._next_update: Deferred[None] | None = None
+        self.hsm = FakeHSM(reactor, self._record_update)
         self.hsm.behaviour.cost_ms = 0.5
         listening = reactor.listenTCP(0, Site(self.hsm.resource()), interface="127.0.0.1")
         self.addCleanup(self.hsm.stop)
         self.addCleanup(listening.stopListening)
         self.sm_url = f"http://127.0.0.1:{listening.getHost().port}/hsm/v1"
-        self.fleets: dict[str, NotingFleet] = {}
+        self.fleets: dict[str, Fleet] = {}
+        self._answered: dict[str, list[float]] = {}
         self.silences: dict[str, list[Span]] = {name: [] for name in self.told}
         self.served: list[Span] = []
         self.kills: list[float] = []
         self.judged: Counter[Transition] = Counter()
         self.clean = True
-        self.said: list[str] = []
+        self.log: list[str] = []
         self.due: Counter[str] = Counter()
 
     def run_hbtd(self, kv_url: str, port: int) -> HbtdProcess:
-        """Start an hbtd."""
+        """Start an hbtd process."""
         arguments = [
             "-m",
             "hbtd",
@@ -127,23 +114,27 @@ class Story(TestCase):
         ]
         return spawn(self, arguments)
 
-    def note(self, update: Update) -> None:
-        """Note what HSM was told, and wake who waits for news."""
+    def _record_update(self, update: Update) -> None:
+        """Record an update of HSM for each of its components, and fire `_next_update`."""
         for name in update.names:
             self.told[name].append(Told(reactor.seconds(), KINDS[update.message]))
-        news, self.news = self.news, None
-        if news is not None:
-            news.callback(None)
+        waiting, self._next_update = self._next_update, None
+        if waiting is not None:
+            waiting.callback(None)
 
-    async def some_news(self) -> None:
-        """Wait until HSM is told something, or 2 s; then for a moment, in which that is noted.
+    def _record_answer(self, name: str, seconds: float) -> None:
+        """Record when a node's heartbeat was answered."""
+        self._answered.setdefault(name, []).append(reactor.seconds())
 
-        So that is just when something is judged, committed, told or noted as told.
+    async def an_update(self) -> None:
+        """Wait until HSM gets an update, for at most 2 s, and then for a short random time.
+
+        A kill after that meets hbtd while it judges, commits, sends or acknowledges.
         """
-        self.news = Deferred()
-        self.news.addTimeout(2.0, reactor).addErrback(lambda _: None)
-        await self.news
-        self.news = None
+        self._next_update = Deferred()
+        self._next_update.addTimeout(2.0, reactor).addErrback(lambda _: None)
+        await self._next_update
+        self._next_update = None
         await deferLater(reactor, self.random.choice([0.0, 0.001, 0.005, 0.02, 0.1]))
 
     # The story
@@ -153,16 +144,16 @@ class Story(TestCase):
         raise NotImplementedError
 
     async def last_ones(self) -> list[HbtdProcess]:
-        """Have hbtd run to the end of the story."""
+        """Return the processes that run until the end of the story, which serve."""
         raise NotImplementedError
 
     async def play(self, ports: Sequence[int]) -> None:
-        """Play the story with hbtds on these ports, each with its share of the nodes."""
+        """Play the story with processes on these ports, each with its share of the nodes."""
         names = list(self.told)
         for number, port in enumerate(ports):
             url = f"http://127.0.0.1:{port}"
             share = names[number :: len(ports)]
-            fleet = NotingFleet(
+            fleet = Fleet(
                 reactor,
                 client_endpoint(reactor, url),
                 url,
@@ -170,6 +161,7 @@ class Story(TestCase):
                 random=Random(SEED + 1 + number),
                 period=PERIOD,
                 timeout=2.0,
+                on_answer=self._record_answer,
             )
             self.fleets.update(dict.fromkeys(share, fleet))
             fleet.startService()
@@ -182,7 +174,7 @@ class Story(TestCase):
         took = reactor.seconds() - began
         upsetting.stop()
         last = await self.last_ones()
-        # The last word: some are silent for good, the others beat.
+        # In the end some nodes are silent for good; the others send heartbeats.
         dead = self.random.sample(unsteady, len(unsteady) // 3)
         for name in unsteady:
             self.silence(name) if name in dead else self.revive(name)
@@ -209,12 +201,12 @@ class Story(TestCase):
             f" {len(faults)} faults"
         )
         if faults:
-            print("\n".join([*faults, *sorted(self.said)]))
+            print("\n".join([*faults, *sorted(self.log)]))
         self.assertEqual(faults, [])
         self.assertTrue(self.clean, "a traceback or complaint in the log")
 
     def upset(self, names: Sequence[str]) -> None:
-        """Silence some nodes, and let others beat again."""
+        """Silence some nodes, and revive others."""
         for name in names:
             if name in self.fleets[name].beating:
                 if self.random.random() < 0.03:
@@ -230,53 +222,53 @@ class Story(TestCase):
             self.silences[name].append(Span(reactor.seconds()))
 
     def revive(self, name: str) -> None:
-        """Let a node beat again."""
+        """Revive a node."""
         if name not in self.fleets[name].beating:
             self.fleets[name].revive([name])
             self.silences[name][-1].end = reactor.seconds()
 
     def read(self, process: HbtdProcess) -> None:
-        """Count what a process has judged, and see that it complained of nothing but HSM."""
+        """Count the judgements in a process's log, and look for errors."""
         for message, xnames in _LOGGED.findall(process.said):
             self.judged[KINDS[message]] += len(xnames.split())
-        self.said += [line for line in process.said.splitlines() if "] Heartbeat " not in line]
+        self.log += [line for line in process.said.splitlines() if "] Heartbeat " not in line]
         bad = [line for line in process.said.splitlines() if re.search(r" (error|critical) ", line)]
         if bad or "Traceback" in process.said:
             self.clean = False
             print(process.said)
 
     def answers(self, name: str) -> list[float]:
-        """Give when each of a node's heartbeats was answered."""
-        return self.fleets[name].answers.get(name, [])
+        """Return when each of a node's heartbeats was answered."""
+        return self._answered.get(name, [])
 
     # The verdict
 
     def wrong_at_the_end(self, dead: set[str]) -> Iterator[str]:
-        """Compare the last thing that HSM was told of each node with the truth."""
+        """Compare HSM's last transition of each node with the truth."""
         for name, told in self.told.items():
             if not self.answers(name):
-                continue  # silenced before its first heartbeat, and so never known
+                continue  # silenced before its first heartbeat, and so unknown
             expected = (DIED,) if name in dead else (STARTED, RESTARTED)
             if not told or told[-1].what not in expected:
-                yield f"{name}: HSM's last word is {told[-1:]}, expected {expected}"
+                yield f"{name}: HSM's last transition is {told[-1:]}, expected {expected}"
 
     def false_alarms(self) -> Iterator[str]:
-        """Find warnings and deaths of nodes that were not silent for long enough."""
+        """Return warnings and deaths of nodes that were not silent for long enough."""
         for name, told in self.told.items():
             answers = self.answers(name)
             for at, what in told:
                 if not what.alarming:
                     continue
                 least = self.warntime if what is WARNED else self.errtime
-                # What is told again after a restart was true when it was judged: look for any
-                # silence that was long enough and not before the last one that is known of.
-                since = bisect_left(answers, at - self.news_take)
+                # A transition that is repeated after a restart was true when it was judged: any
+                # silence that was long enough, up to heartbeats that are not lost, explains it.
+                since = bisect_left(answers, at - self.delay)
                 while since > 1 and self.may_be_lost(answers[since - 1]):
                     since -= 1
                 heard = answers[max(0, since - 1)] if answers else at
                 if at - heard >= least - 0.05:
                     continue
-                # Judged and kept before a kill, told after it, just when the node has come back.
+                # Judged and stored before a kill, sent after it, just when the node has returned.
                 before = answers[since - 2] if since > 1 else heard
                 killed = any(before < each < at for each in self.kills)
                 if killed and at - heard < RESUMED and heard - before >= least - 0.05:
@@ -294,17 +286,17 @@ class Story(TestCase):
                     )
 
     def may_be_lost(self, answered: float) -> bool:
-        """Tell whether a heartbeat was answered so shortly before a kill that it may be lost."""
+        """Return whether a heartbeat was answered so shortly before a kill that it may be lost."""
         return any(0.0 <= killed - answered < LOST for killed in self.kills)
 
     def missing(self) -> Iterator[str]:
-        """Find deaths and returns that hbtd had the time to see and did not tell."""
+        """Return deaths and returns that hbtd had the time to notice but did not send."""
         for name, silences in self.silences.items():
             told = self.told[name]
             known_from = min(self.answers(name) or [float("inf")])
             for silence in silences:
                 if silence.start < known_from:
-                    continue  # nobody knew the node yet
+                    continue  # the node was still unknown
                 for up in self.served:
                     start = max(silence.start, up.start)
                     end = min(silence.end, up.end)
@@ -326,14 +318,14 @@ class Story(TestCase):
                         yield f"{name}: beats from {start:.1f} to {end:.1f}, not told that it does"
 
     def disorder(self) -> Iterator[str]:
-        """Find what can't follow one another: the dead don't restart and are not warned about."""
+        """Return invalid sequences: a dead node neither restarts nor is warned about."""
         for name, told in self.told.items():
             for one, other in pairwise(told):
                 if one.what is DIED and other.what in (WARNED, RESTARTED):
                     yield f"{name}: {one} was followed by {other}"
 
     def repeats(self) -> Counter[Transition]:
-        """Count how often HSM was told the same of a node twice running."""
+        """Count how often HSM got the same transition of a node twice in a row."""
         return Counter(
             one.what
             for told in self.told.values()
