@@ -4,7 +4,7 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.config.command_line import HbtdOptions
+from hbtd.config.option_docs import updated
 from hbtd.config.params import PARAMETERS
 from tests.support.http_memory import APITestCase
 from tests.support.processes import CHECKOUT
@@ -13,51 +13,61 @@ from tests.support.processes import CHECKOUT
 class OptionsTests(SynchronousTestCase):
     """Every option is described wherever people look for it."""
 
-    def test_readme(self) -> None:
-        """README's table has every option, and no other."""
-        text = (CHECKOUT / "README.md").read_text()
-        rows = re.findall(r"^\| (`--[^|]*) \|", text, re.MULTILINE)
+    def test_current(self) -> None:
+        """The generated parts of docs/options.md and the manual page match the definitions."""
+        for path in (CHECKOUT / "docs" / "options.md", CHECKOUT / "docs" / "hbtd.8"):
+            if path.read_text() != updated(path):
+                self.fail(f"docs/{path.name} is not current: run `make docs`")
+
+    def test_table(self) -> None:
+        """docs/options.md has a row for every option, and for no other."""
+        rows = re.findall(r"^\| (`--[^|]*) \|", self.text("options.md"), re.MULTILINE)
         named = re.findall(r"`--(\w+)`", " ".join(rows))
         self.assertEqual(sorted(named), sorted([*_names(), "help", "version"]))
 
-    def test_readme_defaults(self) -> None:
-        """README's defaults are those of the code."""
-        text = (CHECKOUT / "README.md").read_text()
-        for row in re.findall(r"^\| (`--[^|]*) \| ([^|]*) \|", text, re.MULTILINE):
-            for name in re.findall(r"`--(\w+)`", row[0]):
-                if name in ("help", "version"):
-                    continue
-                (parameter,) = (p for p in PARAMETERS if p.name == name)
-                stated = row[1].strip("`").replace("none", "")
-                self.assertEqual(parameter.kind.parse(stated or ""), parameter.default, name)
+    def test_table_cells(self) -> None:
+        """docs/options.md has the environment variables and the defaults of the code."""
+        row = re.compile(r"^\| `--(\w+)` \| `(\w+)` \| ([^|]*) \| [^|]+ \|$", re.MULTILINE)
+        found = row.findall(self.text("options.md"))
+        self.assertEqual(sorted(name for name, _, _ in found), sorted(_names()))
+        for name, environment, default in found:
+            (parameter,) = (p for p in PARAMETERS if p.name == name)
+            self.assertEqual(environment, parameter.environment)
+            stated = default.strip("`").replace("none", "")
+            self.assertEqual(parameter.value_type.parse(stated), parameter.default, name)
+
+    def test_changeable(self) -> None:
+        """docs/options.md names the parameters that can be changed while hbtd runs."""
+        section = self.text("options.md").partition("## Changing parameters while hbtd runs")[2]
+        named = set(re.findall(r"`(\w+)`", section.partition("<!--")[0]))
+        self.assertEqual(named, {p.name for p in PARAMETERS if not p.fixed})
 
     def test_manual(self) -> None:
         """The manual page has every option, and no other."""
-        text = (CHECKOUT / "docs" / "hbtd.8").read_text()
-        named = re.findall(r"^\.BI? --(\w+)", text, re.MULTILINE)
-        self.assertEqual(set(named), {*_names(), "help", "version"})
+        section = self.text("hbtd.8").partition("\n.SH OPTIONS\n")[2].partition("\n.SH ")[0]
+        named = re.findall(r"^\.BI? --(\w+)", section, re.MULTILINE)
+        self.assertEqual(sorted(named), sorted([*_names(), "help", "version"]))
 
     def test_manual_texts(self) -> None:
-        """The manual page describes each as `--help` does."""
-        text = (CHECKOUT / "docs" / "hbtd.8").read_text()
+        """The manual page describes each option as `--help` does."""
+        text = " ".join(re.sub(r"\\f[BR]", "", self.text("hbtd.8")).split())
         for parameter in PARAMETERS:
-            self.assertIn(f"--{parameter.name} = value\n{parameter.help}\n", text)
+            described = parameter.help.replace("`", "")
+            self.assertIn(f"--{parameter.name} = value {described}", text)
 
     def test_protocol(self) -> None:
         """docs/protocol.md names every option."""
-        text = (CHECKOUT / "docs" / "protocol.md").read_text()
+        text = self.text("protocol.md")
         for name in _names():
             self.assertRegex(text, rf"\b{name}\b|\b{name.capitalize()}\b|\b{name.upper()}\b")
 
-    def test_help(self) -> None:
-        """`--help` has every option."""
-        usage = HbtdOptions({}).getUsage()
-        for name in _names():
-            self.assertIn(f"--{name}=", usage)
+    def text(self, name: str) -> str:
+        """Return the text of a document."""
+        return (CHECKOUT / "docs" / name).read_text()
 
 
 class LinesTests(SynchronousTestCase):
-    """The documents can be read, and their changes seen, as they are."""
+    """The sources of documents are readable, and so are their diffs."""
 
     def test_lengths(self) -> None:
         """Outside tables and code no line is longer than 110 characters."""
@@ -68,22 +78,22 @@ class LinesTests(SynchronousTestCase):
 
 
 class MetricsTests(APITestCase):
-    """The metrics are described."""
+    """Every metric is described."""
 
     def exposed(self) -> set[str]:
-        """Give the names of hbtd's metrics."""
+        """Return the names of hbtd's metrics."""
         text = self.request("GET", "/metrics").body.decode()
         return set(re.findall(r"^(hbtd_\w+)", text, re.MULTILINE))
 
     def test_alerts(self) -> None:
-        """The alerts are on metrics that there are, those of a store on etcd included."""
+        """The alerts are on existing metrics, those of a store on etcd included."""
         text = (CHECKOUT / "deploy" / "hbtd.rules.yml").read_text()
         named = set(re.findall(r"\bhbtd_\w+", text))
         self.assertGreater(len(named), 8)
         self.assertEqual(named - self.exposed(), {"hbtd_store_requests"})
 
     def test_protocol(self) -> None:
-        """docs/protocol.md has every metric of hbtd's, and no other."""
+        """docs/protocol.md has every metric of hbtd, and no other."""
         names = self.exposed()
         text = (CHECKOUT / "docs" / "protocol.md").read_text()
         section = text.partition("\n### Metrics\n")[2].partition("\n## ")[0]

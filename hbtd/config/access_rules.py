@@ -1,114 +1,120 @@
-"""The ways in which callers may show that they are operators or nodes, as options say it."""
+"""The rules of access: how clients prove that they are operators or nodes.
+
+They are the values of the options `operator_access` and `node_access` (docs/security.md).
+"""
 
 import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-# A path may hold a plus sign: only one that a way follows stands between two ways.
+# Paths and names may contain plus signs: one separates rules only if a rule follows it.
 _OPERATOR_SPLIT = re.compile(r"\+(?=(?:any|loopback)(?:\+|$)|token:|cert:)")
 _NODE_SPLIT = re.compile(r"\+(?=(?:any|cert)(?:\+|$)|jwt:)")
 
 
-class OperatorWays(NamedTuple):
-    """How operators are known; each way is enough by itself."""
+class OperatorRules(NamedTuple):
+    """The clients that are operators; it suffices to meet one of the rules."""
 
     anyone: bool = False
-    """Whoever gets through to us is one."""
+    """Every client is an operator."""
     loopback: bool = False
-    """Whoever is on this host is one."""
+    """Clients on this host are operators."""
     token_path: str = ""
-    """A file of bearer tokens, if there is one."""
+    """The file of operators' bearer tokens, or an empty text."""
     names: frozenset[str] = frozenset()
-    """Common names of client certificates."""
+    """The common names in operators' client certificates."""
 
 
-class NodeWays(NamedTuple):
-    """How nodes are known; each way is enough by itself."""
+class NodeRules(NamedTuple):
+    """The credentials of nodes; those that one of the rules asks for suffice."""
 
     anyone: bool = False
-    """Nobody is asked."""
+    """No credentials are needed."""
     certificates: bool = False
-    """By their client certificates."""
+    """A client certificate that names the component."""
     jwks: str = ""
-    """By JWTs that were signed with a key of this JWKS, a path or a URL."""
+    """The path or URL of the JWKS that has the keys of nodes' JWTs, or an empty text."""
 
     @property
     def jwks_url(self) -> str:
-        """Where the JWKS is fetched; empty when it is a file, or there is none."""
+        """The URL of the JWKS; empty if there is none, or if it is a file."""
         return self.jwks if is_url(self.jwks) else ""
 
 
 def is_url(text: str) -> bool:
-    """Tell whether a text is an http or https URL."""
+    """Return whether a text is an http or https URL."""
     parts = urlsplit(text)
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def parse_operator_access(text: str) -> OperatorWays:
-    """Read `loopback`, `token:PATH`, `cert:NAME[,NAME...]` and `any`, separated by `+`.
+def parse_operator_access(text: str) -> OperatorRules:
+    """Parse `loopback`, `token:PATH`, `cert:NAME[,NAME...]` and `any`, separated by `+`.
 
-    Raises `ValueError` for anything else, and for a way that is there twice.
+    Raise `ValueError` for anything else, and for two rules of one kind.
     """
-    ways = OperatorWays()
+    rules = OperatorRules()
     for kind, value in _parts(_OPERATOR_SPLIT, text, ("token", "cert")):
         if kind == "any":
-            ways = ways._replace(anyone=True)
+            rules = rules._replace(anyone=True)
         elif kind == "loopback":
-            ways = ways._replace(loopback=True)
+            rules = rules._replace(loopback=True)
         elif kind == "token":
-            ways = ways._replace(token_path=value)
+            rules = rules._replace(token_path=value)
         elif kind == "cert":
             names = value.split(",")
             if not all(names):
                 raise ValueError("an empty name")
-            ways = ways._replace(names=frozenset(names))
+            rules = rules._replace(names=frozenset(names))
         else:
-            raise ValueError("no such way")
-    return ways
+            raise ValueError("no such rule")
+    return rules
 
 
-def parse_node_access(text: str) -> NodeWays:
-    """Read `any`, `cert` and `jwt:JWKS`, separated by `+`.
+def parse_node_access(text: str) -> NodeRules:
+    """Parse `any`, `cert` and `jwt:JWKS`, separated by `+`.
 
-    Raises `ValueError` for anything else, and for a way that is there twice.
+    Raise `ValueError` for anything else, and for two rules of one kind.
     """
-    ways = NodeWays()
+    rules = NodeRules()
     for kind, value in _parts(_NODE_SPLIT, text, ("jwt",)):
         if kind == "any":
-            ways = ways._replace(anyone=True)
+            rules = rules._replace(anyone=True)
         elif kind == "cert":
-            ways = ways._replace(certificates=True)
+            rules = rules._replace(certificates=True)
         elif kind == "jwt":
-            if ":/" in value and not _usable_url(value):
-                raise ValueError("no URL that can be fetched")
-            ways = ways._replace(jwks=value)
+            if ":/" in value and not _can_be_fetched(value):
+                raise ValueError("not a URL that can be fetched")
+            rules = rules._replace(jwks=value)
         else:
-            raise ValueError("no such way")
-    return ways
+            raise ValueError("no such rule")
+    return rules
 
 
-def _usable_url(text: str) -> bool:
-    parts = urlsplit(text)
+def _can_be_fetched(url: str) -> bool:
+    parts = urlsplit(url)
     return (
-        is_url(text)
-        and parts.port != 0  # reading it is what makes urlsplit check it
+        is_url(url)
+        and parts.port != 0  # reading the port makes urlsplit check it
         and parts.username is None
         and not parts.fragment
-        and not parts.query  # which may be a secret, and GET /params shows it
-        and re.fullmatch(r"[!-~]+", text) is not None
+        and not parts.query  # it may hold a secret, which GET /params would show
+        and re.fullmatch(r"[!-~]+", url) is not None
     )
 
 
 def _parts(split: re.Pattern[str], text: str, valued: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Take a text apart into ways and their values; raises `ValueError`."""
-    text.encode("utf-8")  # fails for what the system could not decode
+    """Split a text into the kinds of its rules, each with its value; raise `ValueError`.
+
+    The kinds in `valued` must have a value, the others must not.
+    """
+    text.encode("utf-8")  # raises ValueError for bytes that the system could not decode
     parts = []
     for part in split.split(text):
         kind, _, value = part.partition(":")
         if (kind in valued) != bool(value) or (":" in part and kind not in valued):
-            raise ValueError("a value is missing, or too much")
+            raise ValueError("a missing or superfluous value")
         parts.append((kind, value))
     kinds = [kind for kind, _ in parts]
     if len(set(kinds)) != len(kinds):
-        raise ValueError("a way is there twice")
+        raise ValueError("two rules of one kind")
     return parts

@@ -1,50 +1,51 @@
-"""What is allowed, but worth a line in the log of every start."""
+"""What hbtd logs about access at every start: the rules, and what is allowed but risky."""
 
-from hbtd.config.access_rules import NodeWays, OperatorWays
+from hbtd.config.access_rules import NodeRules, OperatorRules
 from hbtd.config.params import Params
 
 
 def advice(params: Params) -> list[str]:
-    """Give a sentence for each thing about access that an operator should have decided on."""
-    operators, nodes = params.operator_ways, params.node_ways
+    """Return a warning for every risk that the parameters take; none for the defaults."""
+    operators, nodes = params.operator_rules, params.node_rules
     kind = params.listen.replace("\\", "").partition(":")[0].lower()
     plain = kind != "ssl" if kind else not params.tls
     overheard = plain and kind != "unix"
-    said = []
+    warnings = []
     if operators.anyone:
-        said.append(
-            "--operator_access=any: whoever reaches hbtd may steer it. Only a gateway should."
+        warnings.append(
+            "--operator_access=any: every client that can reach hbtd is an operator."
+            " Only a gateway should be able to."
         )
     elif operators.loopback and plain:
-        said.append(
-            "Without TLS of its own hbtd may stand behind a gateway. If that is on this host, and"
-            " sends neither Forwarded, Via nor one of the X-Forwarded fields, all who come through"
-            " it are operators: see --operator_access."
+        warnings.append(
+            "Without TLS of its own, hbtd may be behind a gateway. If the gateway runs on this host"
+            " and sends neither Forwarded, Via nor any X-Forwarded field, all its clients are"
+            " operators: see --operator_access."
         )
     if overheard and (operators.token_path or nodes.jwks):
-        said.append("Without TLS of hbtd's own, tokens can be read on their way here.")
+        warnings.append("Without TLS of hbtd's own, tokens can be read on the network.")
     if nodes.jwks_url.lower().startswith("http:"):
-        said.append("The keys of nodes' tokens are fetched by http: on the way they can be forged.")
+        warnings.append("The keys of nodes' tokens are fetched by http: they can be forged.")
     for name in ("sm_ca", "kv_ca", "jwt_ca"):
         if getattr(params, name) == "insecure":
-            said.append(f"--{name}=insecure: who answers there is not checked.")
-    return said
+            warnings.append(f"--{name}=insecure: the server's certificate is not checked.")
+    return warnings
 
 
-def summary(operators: OperatorWays, nodes: NodeWays) -> str:
-    """Say in a line who may do what."""
-    by = [
-        "anybody" * operators.anyone,
-        "who is on this host" * operators.loopback,
-        "who has a token" * bool(operators.token_path),
-        "who has one of the certificates named" * bool(operators.names),
+def summary(operators: OperatorRules, nodes: NodeRules) -> str:
+    """Return a line that says who is an operator, and what credentials nodes need."""
+    who = [
+        "every client" * operators.anyone,
+        "clients on this host" * operators.loopback,
+        "clients with a token" * bool(operators.token_path),
+        "clients with a named certificate" * bool(operators.names),
     ]
     how = [
-        "nobody is asked for any" * nodes.anyone,
+        "none needed" * nodes.anyone,
         "client certificates" * nodes.certificates,
         "JWTs" * bool(nodes.jwks),
     ]
     return (
-        f"Operators: {' or '.join(filter(None, by))}."
+        f"Operators: {' or '.join(filter(None, who))}."
         f" Credentials of nodes: {' or '.join(filter(None, how))}."
     )

@@ -1,11 +1,12 @@
-"""The command line and the environment: how hbtd is told its parameters.
+"""The command line and the environment, from which hbtd takes its parameters.
 
-The environment is read first, the command line wins. Spelling follows the field's service:
-`--name=value`, `--name value` and `-name=value` are one, `--nosm` may stand alone.
+The command line takes precedence. Options are spelled as for the original hbtd: `--name=value`,
+`--name value` and `-name=value` mean the same, and `--nosm` may stand without a value.
 """
 
 import re
 import sys
+import textwrap
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
@@ -13,44 +14,59 @@ from typing import Any, ClassVar, NoReturn
 from twisted.python.usage import Options, UsageError
 
 from hbtd import __version__
+from hbtd.config.parameter import Group
 from hbtd.config.params import PARAMETERS, Params
-from hbtd.config.value_types import HTTP_URL, SWITCH, SWITCH_WORDS
+from hbtd.config.value_types import BASE_URL, SWITCH_WORDS
 from hbtd.runtime.logs import escaped
 
 _KV_URL = "kv_url"
 
-
-def _shown(value: object) -> str:
-    """Write a default for people."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value) or "none"
+_TEXT_COLUMN = 22
+"""The column of `--help` in which the texts begin."""
 
 
 def _without_password(text: str) -> str:
-    """Leave out the password that somebody may have written into a URL."""
+    """Return a text without the password that a URL in it may have."""
     return re.sub("(//[^/@:]*):.*@", r"\1:...@", text)
 
 
 class HbtdOptions(Options):
-    """hbtd's options; parsed, they hold the `Params` in `params`."""
+    """The options of hbtd, as Twisted parses them.
+
+    After `parseOptions`, the attribute `params` holds the parameters. What can't be used raises
+    `UsageError`, with a message of one line.
+    """
 
     synopsis = "Usage: hbtd [options]"
     longdesc = (
-        "Tracks the heartbeats of a machine's components and tells the Hardware State Manager and"
-        " Kafka who has started, gone quiet, come back or died. Every option can be set in the"
-        " environment, too: --warntime is HBTD_WARNTIME."
+        "Tracks the heartbeats of a machine's components, and tells the Hardware State Manager and"
+        " Kafka when one starts, goes quiet, comes back or dies. Every option can also be set in"
+        " the environment: --warntime is HBTD_WARNTIME."
     )
 
-    # The real defaults are applied last: what is None here was not given.
-    optParameters: ClassVar = [
-        [p.name, None, None, f"{p.help} (Default: {_shown(p.default)})"] for p in PARAMETERS
-    ]
+    # None means that an option was not given; `Params` has the defaults.
+    optParameters: ClassVar = [[p.name, None, None, ""] for p in PARAMETERS]
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__()
         self._environ = environ
         self.params = Params()
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Return the text of `--help`, by default as wide as `COLUMNS` says, or 80 characters."""
+        columns = self._environ.get("COLUMNS", "")
+        width = width or (int(columns) if columns.isdecimal() else 80)
+        lines = textwrap.wrap(self.longdesc, width)
+        for group in Group:
+            lines += ["", f"{group.value}:"]
+            for parameter in PARAMETERS:
+                if parameter.group is group:
+                    text = f"{parameter.help} (Default: {parameter.shown_default})"
+                    lines += _described(f"--{parameter.name}=", text.replace("`", ""), width)
+        lines += ["", "Other:"]
+        for name in ("help", "version"):
+            lines += _described(f"--{name}", " ".join(self.docs[name].split()), width)
+        return "\n".join(["", *lines])
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
@@ -58,31 +74,31 @@ class HbtdOptions(Options):
         raise SystemExit(0)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Parse arguments; raises `UsageError` for what can't be used, in one line."""
+        """Parse arguments, by default those of the process."""
         super().parseOptions(_normalised(sys.argv[1:] if options is None else options))
 
     def parseArgs(self, *args: str) -> None:
-        """Refuse what is no option."""
+        """Refuse arguments that are not options."""
         if args:
             raise UsageError(f"{args[0]!r} is no option")
 
     def postOptions(self) -> None:
-        """Make the parameters out of what was given, and check that they can be used."""
+        """Set `params` from the options and the environment, and check their combinations."""
         given: dict[str, Any] = {}
         for parameter in PARAMETERS:
             name, text = f"--{parameter.name}", self[parameter.name]
             if text is None:
                 name, text = parameter.environment, self._environ.get(parameter.environment)
-                # An empty one counts as none; but that of etcd means where charts say it is.
+                # An empty variable counts as unset, except HBTD_KV_URL: see _etcd_url.
                 text = text if text or parameter.name == _KV_URL else None
             if text is None:
                 continue
             try:
-                given[parameter.name] = parameter.kind.parse(text)
+                given[parameter.name] = parameter.value_type.parse(text)
             except ValueError:
                 raise UsageError(
                     f"{name}={_without_password(text)!r} can't be used: it must be"
-                    f" {parameter.kind.allowed}"
+                    f" {parameter.value_type.allowed}"
                 ) from None
         params = Params(**given)
         if not params.kv_url:
@@ -98,7 +114,7 @@ class HbtdOptions(Options):
         self.params = params
 
     def _etcd_url(self) -> str:
-        """Find etcd in the environment that Kubernetes charts set."""
+        """Return the URL of the etcd at `ETCD_HOST` and `ETCD_PORT`, set by Kubernetes charts."""
         host, port = self._environ.get("ETCD_HOST"), self._environ.get("ETCD_PORT")
         if not host or not port:
             raise UsageError(
@@ -106,7 +122,7 @@ class HbtdOptions(Options):
                 " sqlite:PATH and mem: need neither"
             )
         try:
-            return str(HTTP_URL.parse(f"http://{host}:{port}"))
+            return str(BASE_URL.parse(f"http://{host}:{port}"))
         except ValueError:
             raise UsageError(
                 f"ETCD_HOST={host!r}, ETCD_PORT={port!r} can't be used: they must be a host and a"
@@ -115,12 +131,12 @@ class HbtdOptions(Options):
 
 
 def _check_access(params: Params) -> None:
-    """Refuse ways of access that can't work; raises `UsageError`."""
+    """Raise `UsageError` if the rules of access can't work with the other parameters."""
     asking = [
         name
         for name, asks in (
-            ("operator_access", bool(params.operator_ways.names)),
-            ("node_access", params.node_ways.certificates),
+            ("operator_access", bool(params.operator_rules.names)),
+            ("node_access", params.node_rules.certificates),
         )
         if asks
     ]
@@ -129,20 +145,36 @@ def _check_access(params: Params) -> None:
             f"--{asking[0]}={getattr(params, asking[0])!r} can't be used without --tls_client_ca,"
             " nor without TLS of hbtd's own: certificates must be asked for and checked"
         )
-    # Twisted reads the kind of an endpoint in any case, and a backslash as nothing.
+    # Twisted ignores case and backslashes in the kind of an endpoint.
     kind = params.listen.replace("\\", "").partition(":")[0].lower()
-    if params.operator_ways.loopback and kind == "haproxy":
+    if params.operator_rules.loopback and kind == "haproxy":
         raise UsageError(
             "--operator_access=loopback can't be used with a haproxy endpoint, where anybody can"
             " claim to be on this host"
         )
 
 
+def _described(option: str, text: str, width: int) -> list[str]:
+    """Return the lines of `--help` about an option: its name, and beside it or below a text."""
+    name = f"  {option}"
+    indent = " " * _TEXT_COLUMN
+    wrapped = textwrap.wrap(
+        text,
+        max(width, 2 * _TEXT_COLUMN),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+    )
+    if len(name) < _TEXT_COLUMN:
+        return [name.ljust(_TEXT_COLUMN) + wrapped[0][_TEXT_COLUMN:], *wrapped[1:]]
+    return [name, *wrapped]
+
+
 class CommandLine(HbtdOptions):
-    """The same for use on a command line: says in one line what can't be used, and exits with 2."""
+    """The options for a terminal: print an error as one line and exit with status 2."""
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Parse arguments, or exit."""
+        """Parse arguments, or print why they can't be used and exit."""
         try:
             super().parseOptions(options)
         except UsageError as error:
@@ -151,18 +183,18 @@ class CommandLine(HbtdOptions):
 
 
 def _normalised(arguments: Sequence[str]) -> list[str]:
-    """Bring arguments into the one form that the parser knows: `--name=value` or `--name value`."""
+    """Return arguments in the spelling that Twisted knows: `--name=value` or `--name value`."""
     valued = {f"--{parameter.name}" for parameter in PARAMETERS}
-    switches = {f"--{p.name}" for p in PARAMETERS if p.kind is SWITCH and not p.fixed}
+    flags = {f"--{parameter.name}" for parameter in PARAMETERS if parameter.flag}
     normalised: list[str] = []
     left = deque(arguments)
     while left:
         argument = left.popleft()
         if argument.startswith("-") and not argument.startswith("--") and len(argument) > 2:
             argument = "-" + argument
-        if argument in switches and not (left and left[0].lower() in SWITCH_WORDS):
+        if argument in flags and not (left and left[0].lower() in SWITCH_WORDS):
             argument += "=yes"
         normalised.append(argument)
         if argument in valued and left:
-            normalised.append(left.popleft())  # a value, whatever it looks like
+            normalised.append(left.popleft())  # a value, even if it begins with a dash
     return normalised

@@ -1,6 +1,6 @@
-"""Kinds of parameters: how the values of each are read and written.
+"""Types of parameters: how their values are parsed, rendered and refused.
 
-`hbtd.config.params` has the table of parameters that are of these kinds.
+`hbtd.config.params` says which parameter has which type.
 """
 
 import re
@@ -17,23 +17,24 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # what Kafka allows
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
 SWITCH_WORDS = _TRUE | _FALSE
-"""What a switch may be set to, in any case of letters."""
+"""The values of a switch, in lower case; any case is accepted."""
 
 
 class ValueType(NamedTuple):
-    """How the values of a parameter are read and written, and what to say of a bad one."""
+    """How the values of a parameter are parsed, rendered and refused."""
 
     parse: Callable[[str], Any]
-    """Read a value; raises `ValueError` when it can't be used."""
+    """Return the value that a text stands for; raise `ValueError` if it can't be used."""
     allowed: str
-    """What can be used, in words that follow 'must be'."""
+    """The values that can be used, in words that follow 'must be'."""
     render: Callable[[Any], str] = str
-    complaint: str = "with illegal value"
-    """What `PATCH /params` says of a value that can't be used."""
+    """Return a value as a text, as `GET /params` shows it."""
+    refusal: str = "with illegal value"
+    """The words in which `PATCH /params` refuses a value."""
 
 
 class TelemetryAddress(NamedTuple):
-    """Where Kafka is and which topic takes our messages."""
+    """A Kafka broker and the topic to publish on."""
 
     host: str
     port: int
@@ -41,20 +42,26 @@ class TelemetryAddress(NamedTuple):
 
 
 def parse_telemetry_host(text: str) -> TelemetryAddress:
-    """Read `host:port:topic`; all three are required. Raises `ValueError`."""
+    """Parse `host:port:topic`; raise `ValueError` if a part is missing or can't be used."""
     host, port, topic = text.split(":")
     number = parse_integer(port, bits=16, signed=False)
     if not _VISIBLE.fullmatch(host) or not _TOPIC.fullmatch(topic) or not number:
-        raise ValueError("a part is missing or can't be what it should")
+        raise ValueError("a part is missing or can't be used")
     return TelemetryAddress(host, number, topic)
 
 
 def _text(text: str) -> str:
-    text.encode("utf-8")  # fails for what the system could not decode
+    text.encode("utf-8")  # raises ValueError for bytes that the system could not decode
     return text
 
 
-def _boolean(text: str) -> bool:
+def _non_empty_text(text: str) -> str:
+    if not text:
+        raise ValueError("empty")
+    return _text(text)
+
+
+def _switch(text: str) -> bool:
     word = text.lower()
     if word in _TRUE:
         return True
@@ -63,7 +70,13 @@ def _boolean(text: str) -> bool:
     raise ValueError("neither yes nor no")
 
 
+def _render_switch(value: bool) -> str:
+    return "1" if value else "0"
+
+
 def _integer(low: int, high: int) -> Callable[[str], int]:
+    """Return a parser of integers from `low` to `high`, both included."""
+
     def parse(text: str) -> int:
         value = parse_integer(text, bits=32, signed=False)
         if not low <= value <= high:
@@ -79,15 +92,15 @@ def _telemetry_host(text: str) -> str:
     return text
 
 
-def _http_url(text: str) -> str:
+def _base_url(text: str) -> str:
     parts = urlsplit(text)
-    # Reading the port is what makes urlsplit check it.
+    # Reading the port makes urlsplit check it.
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("not a URL")
     if parts.query or parts.fragment or parts.username is not None:
         raise ValueError("more than a base URL")
     if not _VISIBLE.fullmatch(text):
-        raise ValueError("not written as a URL is")
+        raise ValueError("characters that a URL can't have")
     return text
 
 
@@ -96,8 +109,8 @@ def _kv_url(text: str) -> str:
         return _text(text)
     urls = []
     for url in text.split(","):
-        # A scheme counts in any case (RFC 3986 3.1): in one, whoever looks finds it.
-        scheme, _, rest = _http_url(url).partition(":")
+        # Schemes are case-insensitive (RFC 3986, section 3.1). In lower case they are easy to test.
+        scheme, _, rest = _base_url(url).partition(":")
         urls.append(f"{scheme.lower()}:{rest}")
     return ",".join(urls)
 
@@ -118,30 +131,26 @@ def _node_access(text: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
-    if not text:
-        raise ValueError("empty")
-    return _text(text)
-
-
-def _switch(value: bool) -> str:
-    return "1" if value else "0"
-
-
 _MAX = 2**32 - 1
+
 TEXT = ValueType(_text, "a text in UTF-8")
-COUNT = ValueType(_integer(0, _MAX), f"an integer from 0 to {_MAX}")
+NON_EMPTY_TEXT = ValueType(_non_empty_text, "a text in UTF-8, and not empty")
+NON_NEGATIVE_INTEGER = ValueType(_integer(0, _MAX), f"an integer from 0 to {_MAX}")
+POSITIVE_INTEGER = ValueType(_integer(1, _MAX), f"an integer from 1 to {_MAX}")
 SECONDS = ValueType(_integer(1, _MAX), f"a whole number of seconds from 1 to {_MAX}")
+TIMEOUT_SECONDS = ValueType(_integer(1, 86400), "a whole number of seconds from 1 to 86400")
 PORT = ValueType(_integer(0, 65535), "a port number from 0 (any free one) to 65535")
-SWITCH = ValueType(_boolean, "yes, no, true, false, on, off, 1 or 0", _switch)
-NAMED_SWITCH = SWITCH._replace(complaint="with unknown value")
-TELEMETRY = ValueType(
+HEADER_BYTES = ValueType(_integer(1024, 2**20), f"a number of bytes from 1024 to {2**20}")
+BODY_BYTES = ValueType(_integer(2**16, 2**30), f"a number of bytes from {2**16} to {2**30}")
+SWITCH = ValueType(_switch, "yes, no, true, false, on, off, 1 or 0", _render_switch)
+LOG_FORMAT = ValueType(_log_format, "text or json")
+TELEMETRY_HOST = ValueType(
     _telemetry_host,
     "host:port:topic, with a port from 1 to 65535 and a topic of letters, digits, '.', '_' and '-'",
-    complaint="with invalid format",
+    refusal="with invalid format",
 )
-HTTP_URL = ValueType(
-    _http_url, "an http:// or https:// base URL, without credentials, query and fragment"
+BASE_URL = ValueType(
+    _base_url, "an http:// or https:// base URL, without credentials, query and fragment"
 )
 KV_URL = ValueType(
     _kv_url,
@@ -155,9 +164,3 @@ OPERATOR_ACCESS = ValueType(
 NODE_ACCESS = ValueType(
     _node_access, "any, cert or jwt:JWKS, a path or a URL, or several of these separated by '+'"
 )
-NAME = ValueType(_name, "a text in UTF-8, and not empty")
-NUMBER = ValueType(_integer(1, _MAX), f"an integer from 1 to {_MAX}")
-HEADER_BYTES = ValueType(_integer(1024, 2**20), f"a number of bytes from 1024 to {2**20}")
-BODY_BYTES = ValueType(_integer(2**16, 2**30), f"a number of bytes from {2**16} to {2**30}")
-TIMEOUT = ValueType(_integer(1, 86400), "a whole number of seconds from 1 to 86400")
-LOG_FORMAT = ValueType(_log_format, "text or json")

@@ -1,13 +1,11 @@
 """The tracker: the truth about who was heard when, in memory."""
 
+import sys
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from hbtd.tracker.records import Record, age_after_restart
 from hbtd.tracker.transitions import Judgement, Transition
-
-MOST_COMPONENTS = 1_000_000
-"""Components that are tracked at most, if nothing else is said."""
 
 _LONGEST_TEXT = 256
 """Characters that are kept of what a sender gives as its time and status."""
@@ -43,7 +41,7 @@ class Tracker:
     Times are observed seconds and must not go back from one call to the next.
     """
 
-    def __init__(self, *, note_changes: bool = False, most: int = MOST_COMPONENTS) -> None:
+    def __init__(self, *, note_changes: bool = False, most: int = sys.maxsize) -> None:
         """Make an empty tracker.
 
         With `note_changes`, it notes which components were heard, so that their records can be
@@ -76,9 +74,9 @@ class Tracker:
         self.beats += 1
         if self._note_changes:
             self._changed[xname] = self._ticked_at
-        return self.heard(xname, at, timestamp, status)
+        return self.apply_beat(xname, at, timestamp, status)
 
-    def heard(self, xname: str, at: float, timestamp: str, status: str) -> Judgement | None:
+    def apply_beat(self, xname: str, at: float, timestamp: str, status: str) -> Judgement | None:
         """Do as `beat` for a heartbeat that somebody else has taken, and stores."""
         component = self._healthy.get(xname)
         if component is not None:
@@ -160,7 +158,7 @@ class Tracker:
         age = at - component.last_heard
         return Record(xname, age, component.timestamp, component.status, warned)
 
-    def warned_by(self, record: Record, at: float, warntime: float, errtime: float) -> None:
+    def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
         """Note a warning that somebody else has made, as its record tells; no judgement of ours."""
         component = self._healthy.pop(record.component, None)
         if component is not None:
@@ -169,7 +167,7 @@ class Tracker:
             self._dead.discard(record.component)
             self._revive(record, at, warntime, errtime)
 
-    def died(self, xname: str) -> None:
+    def apply_death(self, xname: str) -> None:
         """Note a death that somebody else has made out; no judgement of ours."""
         self._healthy.pop(xname, None)
         self._warned.pop(xname, None)
@@ -188,9 +186,9 @@ class Tracker:
             if record.component not in self:
                 self._revive(record, at, warntime, errtime)
         self._dead.update(xname for xname in dead if xname not in self)
-        self.put_in_order()
+        self.sort_queues()
 
-    def start_over(self, keep: Iterable[str]) -> None:
+    def keep_only(self, keep: Iterable[str]) -> None:
         """Forget everybody but these, so that all others can be restored as they were stored."""
         kept = {xname: self._healthy[xname] for xname in keep if xname in self._healthy}
         self._healthy.clear()
@@ -239,7 +237,7 @@ class Tracker:
         """Note a change of every living component, at this time."""
         self._changed = dict.fromkeys(self.living(), at)
 
-    def put_in_order(self) -> None:
+    def sort_queues(self) -> None:
         """Have the longest silent come first again.
 
         They may not when what somebody else has made out was noted.

@@ -1,4 +1,4 @@
-"""How the options say who may do what, and which components credentials name."""
+"""The rules of access, and the components that credentials name."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.access.peers import SpiffeID, is_loopback, parse_spiffe_id, read_certificate
 from hbtd.config.access_rules import (
-    NodeWays,
-    OperatorWays,
+    NodeRules,
+    OperatorRules,
     parse_node_access,
     parse_operator_access,
 )
@@ -27,51 +27,51 @@ NODE = "x1000c0s0b0n0"
 WORDS = st.text("abc/+:,.-", min_size=1)
 
 
-class WaysTests(SynchronousTestCase):
-    """What is read."""
+class RulesTests(SynchronousTestCase):
+    """Rules are parsed."""
 
     def test_operators(self) -> None:
-        """Every way of operators, alone and together."""
-        for text, ways in {
-            "any": OperatorWays(anyone=True),
-            "loopback": OperatorWays(loopback=True),
-            "token:/etc/a+b": OperatorWays(token_path="/etc/a+b"),
-            "cert:ops": OperatorWays(names=frozenset({"ops"})),
-            "cert:a,b+loopback": OperatorWays(loopback=True, names=frozenset("ab")),
-            "token:x:y+any+cert:c+d": OperatorWays(True, False, "x:y", frozenset({"c+d"})),
+        """Every rule about operators is parsed, alone and joined."""
+        for text, rules in {
+            "any": OperatorRules(anyone=True),
+            "loopback": OperatorRules(loopback=True),
+            "token:/etc/a+b": OperatorRules(token_path="/etc/a+b"),
+            "cert:ops": OperatorRules(names=frozenset({"ops"})),
+            "cert:a,b+loopback": OperatorRules(loopback=True, names=frozenset("ab")),
+            "token:x:y+any+cert:c+d": OperatorRules(True, False, "x:y", frozenset({"c+d"})),
         }.items():
-            self.assertEqual(parse_operator_access(text), ways, text)
+            self.assertEqual(parse_operator_access(text), rules, text)
 
     def test_nodes(self) -> None:
-        """Every way of nodes, alone and together."""
-        for text, ways, url in (
-            ("any", NodeWays(anyone=True), ""),
-            ("cert", NodeWays(certificates=True), ""),
-            ("jwt:a+b", NodeWays(jwks="a+b"), ""),
-            ("jwt:http://h/+cert", NodeWays(False, True, "http://h/"), "http://h/"),
-            ("any+jwt:https://h:1/k", NodeWays(True, False, "https://h:1/k"), None),
+        """Every rule about nodes is parsed, alone and joined."""
+        for text, rules, url in (
+            ("any", NodeRules(anyone=True), ""),
+            ("cert", NodeRules(certificates=True), ""),
+            ("jwt:a+b", NodeRules(jwks="a+b"), ""),
+            ("jwt:http://h/+cert", NodeRules(False, True, "http://h/"), "http://h/"),
+            ("any+jwt:https://h:1/k", NodeRules(True, False, "https://h:1/k"), None),
         ):
-            self.assertEqual(parse_node_access(text), ways, text)
-            self.assertEqual(ways.jwks_url, ways.jwks if url is None else url)
+            self.assertEqual(parse_node_access(text), rules, text)
+            self.assertEqual(rules.jwks_url, rules.jwks if url is None else url)
 
     @given(st.lists(WORDS | st.sampled_from(["any", "loopback", "token:", "cert:", "jwt:", "+"])))
     def test_anything(self, pieces: list[str]) -> None:
-        """Anything is either read or refused; nothing is read as more than it says."""
+        """Any text is parsed or refused, and only one with `any` in it lets in every client."""
         text = "".join(pieces)
         for parse in (parse_operator_access, parse_node_access):
             try:
-                ways = parse(text)
+                rules = parse(text)
             except ValueError:
                 continue
-            self.assertTrue(any(ways))
-            self.assertLessEqual(ways.anyone, "any" in text)
+            self.assertTrue(any(rules))
+            self.assertLessEqual(rules.anyone, "any" in text)
 
 
 class SpiffeTests(SynchronousTestCase):
-    """SPIFFE ids."""
+    """SPIFFE IDs are parsed."""
 
     def test_components(self) -> None:
-        """The component is the part before the workload, in normal form."""
+        """The component is the part before the workload, normalized."""
         for text, component in (
             (f"spiffe://shasta/compute/{NODE}/workload/heartbeat", NODE),
             ("spiffe://site.example/ncn/X3000C0S01B0N0/workload/heartbeat", "x3000c0s1b0n0"),
@@ -80,7 +80,7 @@ class SpiffeTests(SynchronousTestCase):
             self.assertEqual(parse_spiffe_id(text), SpiffeID(component))
 
     def test_others(self) -> None:
-        """Other workloads, other shapes and names that are none mean nothing."""
+        """IDs of other workloads, of other shapes, or without an xname are ignored."""
         good = f"spiffe://shasta/compute/{NODE}/workload/heartbeat"
         for text in (
             "",
@@ -102,16 +102,16 @@ class SpiffeTests(SynchronousTestCase):
 
     @given(st.text())
     def test_any_text(self, text: str) -> None:
-        """Any text is taken, and hardly any means something."""
+        """Arbitrary text is no SPIFFE ID, and no xname in one."""
         self.assertIsNone(parse_spiffe_id(text))
         self.assertIsNone(parse_spiffe_id(f"spiffe://shasta/c/{text}/{NODE}/workload/heartbeat"))
 
 
 class CertificateTests(SynchronousTestCase):
-    """What certificates say."""
+    """Names are read from certificates."""
 
     def components(self, name: str, *dns: str, uris: tuple[str, ...] = ()) -> set[str]:
-        """Make a certificate; gives the components that it names."""
+        """Return the components that a certificate with these names stands for."""
         identity = make_identity(name, dns=dns or None, uris=uris)
         read = read_certificate(crypto.X509.from_cryptography(identity.chain[0]))
         self.assertEqual(read.common_name, name)
@@ -119,7 +119,7 @@ class CertificateTests(SynchronousTestCase):
         return set(read.components)
 
     def test_names(self) -> None:
-        """Components are named by CN, by DNS names' first labels, and by SPIFFE ids."""
+        """Components are named by CN, by the first labels of DNS names, and by SPIFFE IDs."""
         uri = f"spiffe://shasta/compute/{NODE}/workload/heartbeat"
         self.assertEqual(self.components("X1000c00s0b0n0"), {NODE})
         self.assertEqual(self.components("n", f"{NODE}.hsn.example", "n.example"), {NODE})
@@ -130,7 +130,7 @@ class CertificateTests(SynchronousTestCase):
         )
 
     def test_two_names(self) -> None:
-        """Of a subject with two common names neither is an operator's, nor a component's."""
+        """A subject with two common names stands for no operator and no component."""
         key = ec.generate_private_key(ec.SECP256R1())
         cn = NameOID.COMMON_NAME
         name = x509.Name([x509.NameAttribute(cn, "ops"), x509.NameAttribute(cn, NODE)])
@@ -149,7 +149,7 @@ class CertificateTests(SynchronousTestCase):
         self.assertEqual((read.common_name, read.components), (None, frozenset()))
 
     def test_odd(self) -> None:
-        """A certificate that can't be read at all has expired, and names nobody."""
+        """A certificate that can't be parsed counts as expired and names no component."""
         identity = make_identity("x1c0s0b0n0")
         der = bytearray(identity.chain[0].public_bytes(Encoding.DER))
         version = der.index(bytes.fromhex("a003020102"))
@@ -158,16 +158,16 @@ class CertificateTests(SynchronousTestCase):
         self.assertEqual(read, (None, frozenset(), 0.0))
 
     def test_none(self) -> None:
-        """A certificate for anybody's heartbeats speaks for nobody."""
+        """A certificate for the heartbeats of any component names none."""
         anybody = "spiffe://shasta/compute/workload/heartbeat"
         self.assertEqual(self.components("ops", "ops.x1c0s0b0n0", uris=(anybody,)), set())
 
 
 class AddressTests(SynchronousTestCase):
-    """Who is on this host."""
+    """Loopback addresses are recognized."""
 
     def test_loopback(self) -> None:
-        """Loopback addresses are, also when mapped into IPv6, and no others."""
+        """Loopback addresses, also mapped into IPv6, are recognized, and no others."""
         for host in ("127.0.0.1", "127.255.0.9", "::1", "::ffff:127.0.0.1", "0:0::1"):
             self.assertTrue(is_loopback(host), host)
         for host in (
@@ -178,10 +178,10 @@ class AddressTests(SynchronousTestCase):
 
 
 class AdviceTests(SynchronousTestCase):
-    """What is said at every start."""
+    """Rules and risks are logged at every start."""
 
     def test_advice(self) -> None:
-        """A line for each thing that should be meant; the defaults need none."""
+        """There is a warning for each risk, and none for the defaults."""
         self.assertEqual(advice(Params()), [])
         for options, word in (
             ({"operator_access": "any"}, "--operator_access=any"),
@@ -199,13 +199,15 @@ class AdviceTests(SynchronousTestCase):
             self.assertEqual(advice(Params(listen=listen, operator_access="token:x")), [])
 
     def test_summary(self) -> None:
-        """One line says who may do what."""
+        """One line sums up who is an operator, and what credentials nodes need."""
         self.assertEqual(
-            summary(OperatorWays(loopback=True), NodeWays(anyone=True)),
-            "Operators: who is on this host. Credentials of nodes: nobody is asked for any.",
+            summary(OperatorRules(loopback=True), NodeRules(anyone=True)),
+            "Operators: clients on this host. Credentials of nodes: none needed.",
         )
         self.assertEqual(
-            summary(OperatorWays(token_path="t", names=frozenset("n")), NodeWays(False, True, "j")),
-            "Operators: who has a token or who has one of the certificates named."
+            summary(
+                OperatorRules(token_path="t", names=frozenset("n")), NodeRules(False, True, "j")
+            ),
+            "Operators: clients with a token or clients with a named certificate."
             " Credentials of nodes: client certificates or JWTs.",
         )

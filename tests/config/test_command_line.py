@@ -1,4 +1,4 @@
-"""The command line and the environment: every spelling, and what is said of what can't be used."""
+"""The command line and the environment: every spelling, and every refusal."""
 
 import re
 import sys
@@ -11,11 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd import __version__
 from hbtd.config.command_line import CommandLine, HbtdOptions
+from hbtd.config.parameter import Group
 from hbtd.config.params import PARAMETERS, Params
 
 MEMORY = "--kv_url=mem:"
 BY_NAME = {p.name: p for p in PARAMETERS}
-# For every option values as they are written, with what they mean; the default is not among them.
+# For every option, texts and the values that they mean; defaults are not among them.
 SAMPLES: dict[str, dict[str, object]] = {
     "debug": {"2": 2, "0x1f": 31, "0b11": 3},
     "nosm": {"yes": True, "1": True, "TRUE": True, "On": True},
@@ -67,7 +68,7 @@ SAMPLES: dict[str, dict[str, object]] = {
     "request_timeout": {"5": 5},
     "idle_timeout": {"300": 300},
 }
-# For every option that is choosy, what it won't have.
+# For every option that refuses some values, such values.
 BAD = {
     "debug": ["", "abc", "-1", "4294967296", "1.5"],
     "nosm": ["", "maybe", "2"],
@@ -104,7 +105,7 @@ BAD = {
     "request_timeout": ["", "0", "86401", "1.5"],
     "idle_timeout": ["", "0", "86401", "never"],
 }
-# What must be given together with an option.
+# Options that an option needs.
 PARTNERS = {
     "tls_cert": ["--tls_key=k.pem"],
     "tls_key": ["--tls_cert=c.pem"],
@@ -116,28 +117,28 @@ PARTNERS = {
 
 
 class OptionsTestCase(SynchronousTestCase):
-    """Can parse a command line."""
+    """Parses command lines."""
 
     def params(self, *arguments: str, **environ: str) -> Params:
-        """Give the parameters that come of arguments and an environment."""
+        """Return the parameters that arguments and an environment set."""
         options = HbtdOptions(environ)
         options.parseOptions(arguments)
         return options.params
 
     def refusal(self, *arguments: str, **environ: str) -> str:
-        """Give what is said of arguments and an environment that must be refused."""
+        """Return the message with which arguments and an environment are refused."""
         return str(self.assertRaises(UsageError, self.params, *arguments, **environ))
 
 
 class SpellingTests(OptionsTestCase):
-    """How options are written."""
+    """The spellings of options."""
 
     def test_samples_are_complete(self):
         """There is a sample for every option."""
         self.assertEqual(list(SAMPLES), [p.name for p in PARAMETERS])
 
     def test_defaults(self):
-        """What is not given has its default."""
+        """An option that is not given has its default."""
         self.assertEqual(self.params(MEMORY), Params(kv_url="mem:"))
 
     def test_every_spelling(self):
@@ -157,7 +158,7 @@ class SpellingTests(OptionsTestCase):
                 self.assertEqual(got, value, name)
 
     def test_documented_call(self):
-        """The call that the service's documentation shows is understood."""
+        """The call that the documentation of the original hbtd shows is understood."""
         params = self.params(
             "--sm_url=https://localhost:27999/hsm/smd/v1",
             "--port=28501",
@@ -167,7 +168,7 @@ class SpellingTests(OptionsTestCase):
         self.assertEqual((params.port, params.use_telemetry), (28501, False))
 
     def test_nosm(self):
-        """`--nosm` stands alone, or takes a word; what follows it is not swallowed."""
+        """`--nosm` may stand without a value; what follows is no value unless it is yes or no."""
         for dashes in ("--", "-"):
             for tail, expected in [
                 ([""], True),
@@ -185,7 +186,7 @@ class SpellingTests(OptionsTestCase):
         self.assertIn("stray", self.refusal(MEMORY, "--nosm", "stray"))
 
     def test_last_one_counts(self):
-        """Of an option given twice the last one counts."""
+        """If an option is given twice, the last one counts."""
         self.assertEqual(self.params(MEMORY, "--debug=1", "-debug", "2").debug, 2)
 
     def test_value_with_equals(self):
@@ -195,33 +196,33 @@ class SpellingTests(OptionsTestCase):
         self.assertEqual(self.params(MEMORY, "--listen", listen).listen, listen)
 
     def test_value_with_dash(self):
-        """A value may begin with a dash, and is taken as it is."""
+        """A value may begin with a dash."""
         params = self.params(MEMORY, "--tls_cert", "-cert.pem", "--tls_key=-key.pem")
         self.assertEqual((params.tls_cert, params.tls_key), ("-cert.pem", "-key.pem"))
 
 
 class EnvironmentTests(OptionsTestCase):
-    """The environment is read first, the command line wins."""
+    """The environment sets parameters, and the command line takes precedence."""
 
     def test_command_line_wins(self):
-        """What the command line says wins over the environment, whatever that says."""
+        """The command line takes precedence, even over a value that can't be used."""
         for value in ("7", "nonsense"):
             params = self.params(MEMORY, "--warntime=8", HBTD_WARNTIME=value)
             self.assertEqual(params.warntime, 8)
         self.assertFalse(self.params(MEMORY, "--nosm=no", HBTD_NOSM="yes").nosm)
 
     def test_one_from_each(self):
-        """Each option is looked up on its own."""
+        """One option may be given on the command line, another in the environment."""
         params = self.params(MEMORY, "--warntime=8", HBTD_ERRTIME="40", HBTD_WARNTIME="9")
         self.assertEqual((params.warntime, params.errtime), (8, 40))
 
     def test_empty(self):
-        """An empty variable says nothing."""
+        """An empty variable counts as unset."""
         environ = {p.environment: "" for p in PARAMETERS if p.name != "kv_url"}
         self.assertEqual(self.params(MEMORY, **environ), Params(kv_url="mem:"))
 
     def test_other_variables(self):
-        """Other variables mean nothing, not even in lower case or without the prefix."""
+        """Variables in lower case, without the prefix or with unknown names are ignored."""
         params = self.params(MEMORY, hbtd_debug="1", DEBUG="1", HBTD_DEBUG_="1", HBTD_COLOUR="1")
         self.assertEqual(params, Params(kv_url="mem:"))
 
@@ -231,26 +232,26 @@ class EnvironmentTests(OptionsTestCase):
         self.assertIn("http://kv.local:2379", self.kv_url("--kv_url", ""))
 
     def test_etcd_variables_not_needed(self):
-        """A `kv_url` that says something is not touched."""
+        """A `kv_url` that is not empty is used as it is."""
         self.assertEqual(self.kv_url(MEMORY), "mem:")
         self.assertIn("//other:1", self.kv_url("--kv_url=http://other:1"))
 
     def test_no_etcd_variables(self):
-        """With neither a `kv_url` nor both variables hbtd refuses to start."""
+        """An empty `kv_url` is refused unless both variables are set."""
         for environ in ({}, {"ETCD_HOST": "e"}, {"ETCD_PORT": "1"}):
             words = self.refusal("--kv_url=", **environ)
             for word in ("--kv_url", "ETCD_HOST", "ETCD_PORT", "mem:"):
                 self.assertIn(word, words)
 
     def test_strange_etcd_variables(self):
-        """What can't be a host and a port is refused, such as what Kubernetes sets by itself."""
+        """Variables that are no host and port are refused, such as those that Kubernetes sets."""
         for host, port in (("e", "tcp://10.0.0.1:2379"), ("e", "0"), ("e e", "1"), ("me@e", "1")):
             words = self.refusal("--kv_url=", ETCD_HOST=host, ETCD_PORT=port)
             for word in (f"ETCD_HOST={host!r}", f"ETCD_PORT={port!r}", "--kv_url"):
                 self.assertIn(word, words)
 
     def kv_url(self, *arguments: str) -> str:
-        """Give the URL that is used where the variables are set, or the words that refuse it."""
+        """Return the URL that is used if the variables are set, or the message of the refusal."""
         environ = {"ETCD_HOST": "kv.local", "ETCD_PORT": "2379"}
         try:
             return self.params(*arguments, **environ).kv_url
@@ -259,21 +260,21 @@ class EnvironmentTests(OptionsTestCase):
 
 
 class RefusalTests(OptionsTestCase):
-    """What can't be used is refused in one line that says what, why, and what could be used."""
+    """A refusal is one line that names the option, the value, and the values allowed."""
 
     def test_every_bad_value(self):
-        """A bad value is refused with the option, the value and what is allowed."""
+        """A bad value is refused with the option, the value and the values allowed."""
         for name, values in BAD.items():
             for value in values:
                 words = self.refusal(MEMORY, f"--{name}={value}")
-                allowed = BY_NAME[name].kind.allowed
+                allowed = BY_NAME[name].value_type.allowed
                 if (name, value) != ("telemetry_host", ""):
                     self.assertEqual(
                         words, f"--{name}={value!r} can't be used: it must be {allowed}"
                     )
 
     def test_bad_environment(self):
-        """A bad value in the environment is refused under the variable's name."""
+        """A bad value in the environment is refused with the name of the variable."""
         for name, values in BAD.items():
             variable = BY_NAME[name].environment
             others = () if name == "kv_url" else (MEMORY,)
@@ -282,7 +283,7 @@ class RefusalTests(OptionsTestCase):
                 self.assertTrue(words.startswith(f"{variable}={value!r} can't be used: "), words)
 
     def test_what_is_allowed(self):
-        """What is allowed is said in words that help."""
+        """The values allowed are described in plain words."""
         for argument, words in [
             ("--nosm=x", "yes, no, true, false, on, off, 1 or 0"),
             ("--warntime=x", "a whole number of seconds from 1 to 4294967295"),
@@ -310,12 +311,12 @@ class RefusalTests(OptionsTestCase):
             self.assertIn(f"--warntime={value!r} ", words)
 
     def test_unknown(self):
-        """What is no option is refused by name."""
+        """An unknown option is refused with its name."""
         for argument in ("--colour=red", "--colour", "-colour", "stray", "-", "--NOSM"):
             self.assertIn(argument.lstrip("-").partition("=")[0], self.refusal(MEMORY, argument))
 
     def test_missing_value(self):
-        """An option at the end of the line that lacks its value is refused by name."""
+        """An option without its value at the end of the line is refused with its name."""
         for name in ("warntime", "kv_url", "use_telemetry", "tls"):
             self.assertIn(f"--{name}", self.refusal(MEMORY, f"--{name}"))
 
@@ -329,7 +330,7 @@ class RefusalTests(OptionsTestCase):
     @settings(max_examples=200, deadline=None)
     @given(st.sampled_from(sorted(SAMPLES)), st.text())
     def test_any_value(self, name, value):
-        """Whatever value an option is given, it is taken or refused in a single printable line."""
+        """Any value of any option is accepted, or refused in a single printable line."""
         try:
             self.params(MEMORY, f"--{name}={value}", *PARTNERS.get(name, []))
         except UsageError as refused:
@@ -338,10 +339,10 @@ class RefusalTests(OptionsTestCase):
 
 
 class CommandLineTests(SynchronousTestCase):
-    """What somebody at a terminal sees."""
+    """The command at a terminal."""
 
     def run_with(self, *arguments: str) -> tuple[object, str, str]:
-        """Parse arguments that make the program end; give exit status, output and errors."""
+        """Parse arguments that make it exit; return exit status, output and errors."""
         out, err = StringIO(), StringIO()
         self.patch(sys, "stdout", out)
         self.patch(sys, "stderr", err)
@@ -349,7 +350,7 @@ class CommandLineTests(SynchronousTestCase):
         return stopped.code, out.getvalue(), err.getvalue()
 
     def test_refused(self):
-        """What can't be used ends in status 2 and one line, on standard error."""
+        """A refusal prints one line on standard error and exits with 2."""
         for arguments in (
             ["--warntime=abc"],
             ["--colour"],
@@ -364,20 +365,20 @@ class CommandLineTests(SynchronousTestCase):
             self.assertRegex(err, r"\Ahbtd: [^\n]+\n\Z")
 
     def test_accepted(self):
-        """What can be used is used."""
+        """Arguments that can be used set the parameters."""
         options = CommandLine({"HBTD_DEBUG": "1"})
         options.parseOptions([MEMORY, "--nosm"])
         self.assertEqual(options.params, Params(debug=1, nosm=True, kv_url="mem:"))
 
     def test_own_arguments(self):
-        """Without arguments to parse, those of the process are parsed."""
+        """By default, the arguments of the process are parsed."""
         self.patch(sys, "argv", ["hbtd", MEMORY, "-debug=2"])
         options = CommandLine({})
         options.parseOptions()
         self.assertEqual(options.params, Params(debug=2, kv_url="mem:"))
 
     def test_help(self):
-        """`--help` lists every option with its default, and ends well."""
+        """`--help` lists every option with its default, and exits with 0."""
         for argument in ("--help", "-help"):
             status, out, err = self.run_with(argument)
             self.assertIn(status, (0, None))
@@ -390,17 +391,42 @@ class CommandLineTests(SynchronousTestCase):
                 assert described is not None, p.name
                 self.assertEqual(described[1], shown)
 
+    def test_help_is_grouped(self):
+        """`--help` lists each option below the heading of its group, in the order of groups."""
+        usage = HbtdOptions({}).getUsage()
+        headings = [f"\n{group.value}:\n" for group in Group]
+        starts = [usage.index(heading) for heading in headings]
+        self.assertEqual(starts, sorted(starts))
+        ends = [*starts[1:], usage.index("\nOther:\n")]
+        for group, start, end in zip(Group, starts, ends, strict=True):
+            self.assertEqual(
+                re.findall(r"^  --(\w+)=", usage[start:end], re.MULTILINE),
+                [p.name for p in PARAMETERS if p.group is group],
+            )
+
+    def test_help_fits(self):
+        """`--help` fits into 80 columns, or into as many as `COLUMNS` says."""
+        for environ, widest in (({}, 80), ({"COLUMNS": "120"}, 120), ({"COLUMNS": "wide"}, 80)):
+            longest = max(map(len, HbtdOptions(environ).getUsage().splitlines()))
+            self.assertLessEqual(longest, widest)
+            self.assertGreater(longest, widest - 10)
+
+    def test_help_for_people(self):
+        """The texts of `--help` have no markup, and a text of their own for each option."""
+        self.assertNotIn("`", HbtdOptions({}).getUsage())
+        self.assertEqual(len({p.help for p in PARAMETERS}), len(PARAMETERS))
+
     def test_version(self):
-        """`--version` says which hbtd this is."""
+        """`--version` prints the version and exits with 0."""
         status, out, err = self.run_with("--version")
         self.assertEqual((status, out, err), (0, f"hbtd {__version__}\n", ""))
 
 
 class AccessTests(OptionsTestCase):
-    """Ways of access that can't work are refused."""
+    """Rules of access that can't work are refused."""
 
     def test_certificates(self):
-        """Certificates need an authority, and so TLS of hbtd's own."""
+        """Rules about certificates need `--tls_client_ca`, and so TLS of hbtd's own."""
         for option in ("--operator_access=loopback+cert:ops", "--node_access=cert"):
             self.params(MEMORY, option, "--tls_client_ca=ca.pem")
             for others in ((), ("--tls=no",), ("--listen=tcp:80",)):
@@ -410,13 +436,13 @@ class AccessTests(OptionsTestCase):
             self.refusal(MEMORY, option, "--tls=no", "--tls_client_ca=ca.pem")
 
     def test_tokens(self):
-        """Tokens do without: a gateway may have ended TLS."""
+        """Rules about tokens need no TLS: a gateway may have terminated it."""
         for option in ("--operator_access=token:tokens", "--node_access=jwt:jwks.json"):
             for others in ((), ("--tls=no",), ("--listen=tcp:80",)):
                 self.params(MEMORY, option, *others)
 
     def test_haproxy(self):
-        """Where anybody can say where they come from, nobody is trusted for being here."""
+        """A haproxy endpoint, whose clients can claim any address, excludes `loopback`."""
         for kind in ("haproxy", "HAProxy", "\\haproxy"):
             said = self.refusal(MEMORY, f"--listen={kind}:tcp:80")
             self.assertIn("--operator_access=loopback", said)

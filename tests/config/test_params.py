@@ -1,4 +1,4 @@
-"""The operational parameters: how they are shown, changed, and refused."""
+"""The operational parameters: how they are rendered, changed and refused."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,20 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.config.params import (
-    PARAMETERS,
-    LiveParams,
-    Params,
-    ParamsRefused,
-    patched,
-)
+from hbtd.config.live_params import LiveParams, ParamsRefused, patched
+from hbtd.config.params import PARAMETERS, Params
 from hbtd.config.value_types import TelemetryAddress, parse_telemetry_host
 
 MAX = 2**32 - 1
 BY_WIRE = {p.wire: p for p in PARAMETERS}
 FIXED = [p for p in PARAMETERS if p.fixed]
 CHANGEABLE = [p for p in PARAMETERS if not p.fixed]
-# For every changeable parameter a value that can be used, what becomes of it, and one that can't.
+# For every changeable parameter a good value, how it is rendered, and a bad value.
 SAMPLES: dict[str, tuple[str, str, str]] = {
     "Debug": ("0x2", "2", "-1"),
     "Nosm": ("YES", "1", "maybe"),
@@ -34,28 +29,28 @@ SAMPLES: dict[str, tuple[str, str, str]] = {
     "Sm_timeout": ("0o7", "7", " 7"),
     "Sm_retries": ("0", "0", "three"),
 }
-KINDS_OF_COMPLAINT = {"Use_telemetry": "unknown value", "Telemetry_host": "invalid format"}
+KINDS_OF_REASON = {"Use_telemetry": "unknown value", "Telemetry_host": "invalid format"}
 
 
-def complaint(wire: str) -> str:
-    """Say what is said of the sample that can't be used."""
-    kind = KINDS_OF_COMPLAINT.get(wire, "illegal value")
+def reason(wire: str) -> str:
+    """Return the reason for which the bad value of a parameter is refused."""
+    kind = KINDS_OF_REASON.get(wire, "illegal value")
     return f"Parameter '{wire.lower()}' with {kind} '{SAMPLES[wire][2]}'; "
 
 
 class ParamsTestCase(SynchronousTestCase):
-    """Can tell what is said of a change."""
+    """Knows why a change is refused."""
 
     def refusal(self, changes: Mapping[str, object], params: Params | None = None) -> str:
-        """Give the complaints about a change that must be refused."""
+        """Return the reasons for which a change is refused."""
         return str(self.assertRaises(ParamsRefused, patched, params or Params(), changes))
 
 
 class RenderingTests(SynchronousTestCase):
-    """What `GET /params` shows."""
+    """Parameters are rendered as `GET /params` shows them."""
 
     def test_defaults(self):
-        """All parameters with their defaults, as texts: the field's in its order, then ours."""
+        """Defaults are rendered as texts, those of the original hbtd first, in its order."""
         self.assertEqual(
             list(Params().rendered().items()),
             [
@@ -99,40 +94,42 @@ class RenderingTests(SynchronousTestCase):
         )
 
     def test_shown_again(self):
-        """What is shown can be read back, parameter by parameter."""
+        """Every rendered value can be parsed."""
         params = replace(Params(), nosm=True, telemetry_host="k:1:t", debug=MAX, tls=False)
         for wire, value in params.rendered().items():
             parameter = BY_WIRE[wire]
-            self.assertEqual(parameter.kind.parse(value), getattr(params, parameter.name), wire)
+            self.assertEqual(
+                parameter.value_type.parse(value), getattr(params, parameter.name), wire
+            )
 
     def test_names(self):
-        """A parameter has one name on the wire and one in the environment."""
+        """A parameter has a name in JSON and one in the environment."""
         names = [(p.name, p.wire, p.environment) for p in PARAMETERS]
         self.assertIn(("use_telemetry", "Use_telemetry", "HBTD_USE_TELEMETRY"), names)
         self.assertIn(("sm_url", "Sm_url", "HBTD_SM_URL"), names)
 
 
 class PatchTests(ParamsTestCase):
-    """What `PATCH /params` changes, and what it says when it does not."""
+    """`PATCH /params` changes parameters, or refuses with reasons."""
 
     def test_samples_are_complete(self):
-        """Every parameter can be changed or is fixed."""
+        """There is a sample for every changeable parameter; the others are fixed."""
         self.assertEqual([p.wire for p in CHANGEABLE], list(SAMPLES))
         self.assertEqual(len(CHANGEABLE) + len(FIXED), len(PARAMETERS))
 
     def test_each(self):
-        """Every changeable parameter takes its value, and only that one changes."""
+        """A change of one parameter changes no other."""
         for wire, (value, shown, _) in SAMPLES.items():
             after = patched(Params(), {wire: value}).rendered()
             self.assertEqual(after, {**Params().rendered(), wire: shown})
 
     def test_each_refused(self):
-        """Every changeable parameter refuses in its own words what it can't use."""
+        """Every changeable parameter refuses a bad value in its own words."""
         for wire, (_, _, bad) in SAMPLES.items():
-            self.assertEqual(self.refusal({wire: bad}), complaint(wire))
+            self.assertEqual(self.refusal({wire: bad}), reason(wire))
 
     def test_exact_words(self):
-        """The complaints that clients know, to the letter."""
+        """The reasons have the words of the original hbtd, to the letter."""
         complaints: list[tuple[Mapping[str, object], str]] = [
             ({"Warntime": "abc"}, "Parameter 'warntime' with illegal value 'abc'; "),
             ({"Use_telemetry": "x"}, "Parameter 'use_telemetry' with unknown value 'x'; "),
@@ -145,13 +142,13 @@ class PatchTests(ParamsTestCase):
             self.assertEqual(self.refusal(changes), words)
 
     def test_all_complaints(self):
-        """All complaints are made at once, in the order of the parameters."""
+        """All reasons are given at once, in the order of the parameters."""
         for first, second in combinations(SAMPLES, 2):
             bad = {second: SAMPLES[second][2], first: SAMPLES[first][2]}
-            self.assertEqual(self.refusal(bad), complaint(first) + complaint(second))
+            self.assertEqual(self.refusal(bad), reason(first) + reason(second))
 
     def test_all_or_nothing(self):
-        """One value that can't be used, and nothing changes."""
+        """If one value is bad, nothing changes."""
         for wire, (_, _, bad) in SAMPLES.items():
             changes = {name: sample[0] for name, sample in SAMPLES.items()}
             live = LiveParams(Params())
@@ -172,14 +169,14 @@ class PatchTests(ParamsTestCase):
             self.assertEqual(patched(Params(), {"Colour": value, "Debug ": value}), Params())
 
     def test_left_alone(self):
-        """An empty text or a null leaves a parameter alone, a fixed one, too."""
+        """An empty text or a null leaves a parameter unchanged, even a fixed one."""
         params = replace(Params(), telemetry_host="k:1:t", nosm=True)
         for empty in ("", None):
             self.assertEqual(patched(params, {p.wire: empty for p in PARAMETERS}), params)
         self.assertEqual(patched(params, {}), params)
 
     def test_types(self):
-        """A value that is no text is refused, before anything else is complained about."""
+        """A value that is not a text is refused, and no other reason is given."""
         values: list[object] = [0, 5, 1.5, True, False, [], ["5"], {}]
         for parameter in PARAMETERS:
             for value in values:
@@ -187,11 +184,11 @@ class PatchTests(ParamsTestCase):
                 self.assertEqual(words, f"Invalid data type in {parameter.wire} field. ")
 
     def test_fixed(self):
-        """What is fixed when hbtd starts can't be changed, whatever the value."""
+        """A change of a fixed parameter is refused, whatever the value."""
         for parameter in FIXED:
             for value in ("yes", "no", "80", "json", "/etc/key.pem", "nonsense"):
                 try:
-                    present = parameter.kind.parse(value) == parameter.default
+                    present = parameter.value_type.parse(value) == parameter.default
                 except ValueError:
                     present = False
                 if not present:
@@ -201,7 +198,7 @@ class PatchTests(ParamsTestCase):
                     )
 
     def test_fixed_but_the_same(self):
-        """What is fixed may be sent back as it was shown; only the port is refused all the same."""
+        """A fixed parameter may be sent back unchanged, except the port."""
         params = replace(Params(), kv_url="mem:", tls_cert="c", tls_key="k", listen="tcp:80")
         for parameter in FIXED:
             same = {parameter.wire: params.rendered()[parameter.wire]}
@@ -211,13 +208,13 @@ class PatchTests(ParamsTestCase):
                 self.assertEqual(patched(params, same), params)
 
     def test_everything_sent_back(self):
-        """All that is shown, but the port, can be sent back, and nothing changes."""
+        """All rendered parameters except the port can be sent back, and nothing changes."""
         shown: dict[str, object] = dict(Params().rendered())
         del shown["Port"]
         self.assertEqual(patched(Params(), shown), Params())
 
     def test_limits(self):
-        """Integers have 32 bits; what is counted may be 0, what is waited for may not."""
+        """Integers have 32 bits; numbers of seconds may not be 0."""
         for wire in ("Debug", "Sm_retries"):
             self.assertEqual(patched(Params(), {wire: "0"}).rendered()[wire], "0")
         for wire in ("Warntime", "Errtime", "Interval", "Sm_timeout"):
@@ -240,11 +237,11 @@ class PatchTests(ParamsTestCase):
     @settings(max_examples=200, deadline=None)
     @given(st.dictionaries(st.sampled_from(sorted(SAMPLES)), st.booleans(), min_size=1))
     def test_any_mixture(self, good):
-        """Of any mixture all is done, or it is refused with one complaint for each bad value."""
+        """Any set of changes is made, or refused with a reason for each bad value."""
         changes = {wire: SAMPLES[wire][0 if fine else 2] for wire, fine in good.items()}
         bad = [wire for wire in SAMPLES if not good.get(wire, True)]
         if bad:
-            self.assertEqual(self.refusal(changes), "".join(map(complaint, bad)))
+            self.assertEqual(self.refusal(changes), "".join(map(reason, bad)))
         else:
             shown = {wire: SAMPLES[wire][1] for wire in good}
             after = patched(Params(), changes).rendered()
@@ -253,7 +250,7 @@ class PatchTests(ParamsTestCase):
     @settings(max_examples=200, deadline=None)
     @given(st.dictionaries(st.sampled_from(sorted(BY_WIRE)), st.text()))
     def test_any_texts(self, changes):
-        """Whatever text comes, the parameters are changed to something usable or stay."""
+        """Any texts are refused, or leave parameters that can be used."""
         live = LiveParams(Params())
         try:
             params = live.patch(changes)
@@ -262,14 +259,14 @@ class PatchTests(ParamsTestCase):
             self.assertEqual(live.current, Params())
         else:
             for wire, value in params.rendered().items():
-                BY_WIRE[wire].kind.parse(value)
+                BY_WIRE[wire].value_type.parse(value)
 
 
 class ValueTests(SynchronousTestCase):
-    """Values that have parts."""
+    """Values with parts are parsed."""
 
     def test_telemetry_host(self):
-        """A telemetry host has a host, a port and a topic, and neither more nor less."""
+        """A telemetry host consists of exactly a host, a port and a topic."""
         self.assertEqual(parse_telemetry_host("k:9092:t"), TelemetryAddress("k", 9092, "t"))
         for text in ["", "k", "k:9092", "k:9092:", ":9092:t", "k::t", "k:x:t", "k:9092:t:u"]:
             self.assertRaises(ValueError, parse_telemetry_host, text)
@@ -277,7 +274,7 @@ class ValueTests(SynchronousTestCase):
             self.assertRaises(ValueError, parse_telemetry_host, f"k:{port}:t")
 
     def test_telemetry_address(self):
-        """There is nowhere to publish when telemetry is off or no host is named."""
+        """There is no telemetry address if telemetry is off or no host is given."""
         host = "kafka:9092:topic"
         for use, text, expected in [
             (True, host, TelemetryAddress("kafka", 9092, "topic")),
@@ -289,7 +286,7 @@ class ValueTests(SynchronousTestCase):
             self.assertEqual(params.telemetry_address, expected)
 
     def test_sm_url(self):
-        """HSM's base is an http or https URL with a host, kept as it was written."""
+        """The base URL of HSM is http or https, has a host, and is kept as written."""
         for url in ["http://hsm", "https://hsm:27779/hsm/v2", "http://[::1]:80/x", "HTTP://Hsm/"]:
             self.assertEqual(patched(Params(), {"Sm_url": url}).sm_url, url)
         for url in [
@@ -312,24 +309,24 @@ class ValueTests(SynchronousTestCase):
             self.assertRaises(ParamsRefused, patched, Params(), {"Sm_url": url})
 
     def test_sm_url_with_blanks(self):
-        """A blank has no place around a URL or in its host: no request could be made of it."""
+        """Blanks around a URL or in its host are refused."""
         for url in (" http://hsm", "http://hsm ", "http://h sm"):
             self.assertRaises(ParamsRefused, patched, Params(), {"Sm_url": url})
 
 
 class LiveParamsTests(SynchronousTestCase):
-    """Who is told of a change."""
+    """Listeners are told of changes."""
 
     def setUp(self):
         self.live = LiveParams(Params())
         self.told: list[tuple[str, Params, Params]] = []
 
     def listen(self, name: str) -> None:
-        """Have a listener of this name note what it is told."""
+        """Add a listener that records its calls under a name."""
         self.live.on_change(lambda old, new: self.told.append((name, old, new)))
 
     def test_listeners(self):
-        """All listeners are told the old and the new parameters, once and in their order."""
+        """Every listener is called once with the old and the new parameters, in order."""
         self.listen("a")
         self.listen("b")
         new = self.live.patch({"Warntime": "7", "Errtime": "20"})
@@ -337,21 +334,21 @@ class LiveParamsTests(SynchronousTestCase):
         self.assertEqual(self.told, [("a", Params(), new), ("b", Params(), new)])
 
     def test_already_changed(self):
-        """When listeners are told, the change is made."""
+        """The change is in force when listeners are called."""
         seen: list[int] = []
         self.live.on_change(lambda old, new: seen.append(self.live.current.warntime))
         self.live.patch({"Warntime": "7"})
         self.assertEqual(seen, [7])
 
     def test_no_change(self):
-        """Nobody is told of a change that changes nothing, or that is refused."""
+        """Listeners are not called if nothing changes, or if the change is refused."""
         self.listen("a")
         self.live.patch({"Warntime": "0xa", "Interval": ""})
         self.assertRaises(ParamsRefused, self.live.patch, {"Warntime": "7", "Port": "1"})
         self.assertEqual(self.told, [])
 
     def test_one_after_the_other(self):
-        """A change starts from the one before it."""
+        """Changes accumulate."""
         self.listen("a")
         first = self.live.patch({"Warntime": "7"})
         second = self.live.patch({"Errtime": "20"})

@@ -1,0 +1,113 @@
+"""The parameters while hbtd runs: how they change, and who is told."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from twisted.logger import Logger
+
+from hbtd.config.params import PARAMETERS, Params
+from hbtd.formats.go_json import pick
+
+
+class ParamsRefused(Exception):
+    """A refused change of parameters; the message states every reason."""
+
+
+def patched(params: Params, changes: Mapping[str, object]) -> Params:
+    """Return `params` with the changes of a `PATCH /params` (docs/protocol.md, Parameters).
+
+    `changes` is the request's JSON object. Names match case-insensitively, unknown names are
+    ignored, and empty texts and nulls change nothing. Raise `ParamsRefused`, with every reason,
+    if any change can't be made; then none is.
+    """
+    values = pick(changes, [parameter.wire for parameter in PARAMETERS])
+    asked = list(zip(PARAMETERS, values, strict=True))
+    for parameter, value in asked:
+        if value is not None and not isinstance(value, str):
+            raise ParamsRefused(f"Invalid data type in {parameter.wire} field. ")
+    reasons = ""
+    wanted: dict[str, Any] = {}
+    for parameter, value in asked:
+        if not value:
+            continue
+        assert isinstance(value, str)
+        name = parameter.name
+        try:
+            parsed = parameter.value_type.parse(value)
+        except ValueError:
+            parsed = None
+        # The port is refused even when unchanged, as the original hbtd refuses it. Other fixed
+        # parameters may come back unchanged, so that the answer of a GET can be sent again.
+        if parameter.fixed and (name == "port" or parsed != getattr(params, name)):
+            reasons += f"Parameter '{name}' can't be changed in PATCH operation; "
+        elif parsed is None:
+            reasons += f"Parameter '{name}' {parameter.value_type.refusal} '{value}'; "
+        else:
+            wanted[name] = parsed
+    if reasons:
+        raise ParamsRefused(reasons)
+    return replace(params, **wanted)
+
+
+def adopted(params: Params, values: Mapping[str, object]) -> Params:
+    """Return `params` with another replica's values, by their names in JSON.
+
+    Values that can't be used, and those of fixed parameters, are ignored.
+    """
+    wanted: dict[str, Any] = {}
+    changeable = [parameter for parameter in PARAMETERS if not parameter.fixed]
+    found = pick(values, [parameter.wire for parameter in changeable])
+    for parameter, value in zip(changeable, found, strict=True):
+        if isinstance(value, str):
+            with suppress(ValueError):
+                wanted[parameter.name] = parameter.value_type.parse(value)
+    return replace(params, **wanted)
+
+
+class LiveParams:
+    """The current parameters, and the listeners that are told when they change."""
+
+    _log = Logger()
+
+    def __init__(self, params: Params) -> None:
+        self._current = params
+        self._listeners: list[Callable[[Params, Params], None]] = []
+
+    @property
+    def current(self) -> Params:
+        """The current parameters."""
+        return self._current
+
+    def on_change(self, listener: Callable[[Params, Params], None]) -> None:
+        """Call `listener(old, new)` after every change from now on."""
+        self._listeners.append(listener)
+
+    def patch(self, changes: Mapping[str, object]) -> Params:
+        """Make the changes of a `PATCH /params`, tell the listeners, and return the new parameters.
+
+        Raise `ParamsRefused` as `patched` does.
+        """
+        self._replace(patched(self._current, changes))
+        return self._current
+
+    def adopt(self, values: Mapping[str, object]) -> None:
+        """Take over another replica's values as `adopted` does, and tell the listeners."""
+        self._replace(adopted(self._current, values))
+
+    def _replace(self, new: Params) -> None:
+        old, self._current = self._current, new
+        if new == old:
+            return
+        for listener in self._listeners:
+            listener(old, new)
+        before, after = old.rendered(), new.rendered()
+        for wire, value in after.items():
+            if before[wire] != value:
+                self._log.info(
+                    "Parameter {parameter} is now {value!r}, was {before!r}.",
+                    parameter=wire,
+                    value=value,
+                    before=before[wire],
+                )

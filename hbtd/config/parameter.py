@@ -1,0 +1,53 @@
+"""What defines a parameter: its name, type, default, group and texts."""
+
+from enum import Enum
+from typing import Any, NamedTuple
+
+from hbtd.config.value_types import ValueType
+
+
+class Group(Enum):
+    """The headings under which documents list options, in their order."""
+
+    TRACKING = "Tracking"
+    HSM = "Hardware State Manager"
+    STORE = "Store"
+    KAFKA = "Kafka"
+    SERVING = "Serving and TLS"
+    ACCESS = "Access"
+    LIMITS = "Limits"
+    LOG = "Log"
+
+
+class Parameter(NamedTuple):
+    """The definition of a parameter, which is a field of `Params` and an option of the command."""
+
+    name: str
+    default: Any
+    group: Group
+    value_type: ValueType
+    help: str
+    """One sentence or two for `--help`. Here and in `details`, code stands between backticks."""
+    details: str
+    """What docs/options.md and the manual page say in addition, or an empty text."""
+    fixed: bool
+    """Whether it can't be changed while hbtd runs."""
+    flag: bool
+    """Whether the option may stand without a value, which means yes."""
+
+    @property
+    def wire(self) -> str:
+        """The name in JSON: `warntime` is `Warntime`."""
+        return self.name.capitalize()
+
+    @property
+    def environment(self) -> str:
+        """The environment variable that sets it: `warntime` is `HBTD_WARNTIME`."""
+        return f"HBTD_{self.name.upper()}"
+
+    @property
+    def shown_default(self) -> str:
+        """The default as documents show it."""
+        if isinstance(self.default, bool):
+            return "yes" if self.default else "no"
+        return str(self.default) or "none"
