@@ -1,7 +1,7 @@
-"""Logging: what is said, how a line looks, and where it goes.
+"""Logging: which events are logged, and the lines that they become.
 
-hbtd's own modules say what they have to say with `twisted.logger`; here it becomes lines. Text
-from outside can't break out of its line: control characters are escaped.
+hbtd logs with `twisted.logger`. Control characters are escaped, so that text from outside can't
+forge a line.
 """
 
 import logging
@@ -23,10 +23,10 @@ from twisted.logger import (
     eventAsText,
 )
 
-# Surrogates are what the system could not decode; they can't be encoded either.
+# Surrogates stand for bytes that the system could not decode; they can't be encoded.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-# sd-daemon(3): journald takes the priority from a prefix.
+# The prefixes from which journald takes the priority of a line: sd-daemon(3).
 _PRIORITIES = {
     LogLevel.debug: "<7>",
     LogLevel.info: "<6>",
@@ -39,10 +39,11 @@ _PRIORITIES = {
 def observer(
     stream: TextIO, log_format: str, debug: Callable[[], int], environ: Mapping[str, str]
 ) -> ILogObserver:
-    """Make the observer that writes hbtd's log to a stream.
+    """Return an observer that writes the log to a stream.
 
-    `log_format` is `text` or `json`; `debug` gives the present debug level. Under journald, which
-    `environ` tells, text lines carry its priorities instead of the time, which it knows itself.
+    `log_format` is `text` or `json`; `debug()` returns the current debug level. If `environ` has
+    `JOURNAL_STREAM`, text lines are for journald: they carry its priorities and no time, which it
+    records itself.
     """
     if log_format == "json":
         line = json_line
@@ -54,11 +55,11 @@ def observer(
     def wanted(event: LogEvent) -> object:
         return PredicateResult.maybe if _wanted(event, debug()) else PredicateResult.no
 
-    return FilteringLogObserver(FileLogObserver(stream, line), [wanted])  # type: ignore[list-item]  # it fits
+    return FilteringLogObserver(FileLogObserver(stream, line), [wanted])  # type: ignore[list-item]  # zope interface
 
 
 def _wanted(event: LogEvent, debug: int) -> bool:
-    """Level 0: what an operator needs; 1: what hbtd does besides; 2: what its libraries say too."""
+    """Return whether an event is logged at a debug level (docs/options.md, `--debug`)."""
     level = event.get("log_level", LogLevel.info)
     if str(event.get("log_namespace", "")).partition(".")[0] == "hbtd":
         least = LogLevel.info if debug == 0 else LogLevel.debug
@@ -68,23 +69,32 @@ def _wanted(event: LogEvent, debug: int) -> bool:
 
 
 def escaped(text: str) -> str:
-    r"""Write control characters as `\xNN` or `\uNNNN`."""
+    r"""Return a text with its control characters written as `\n`, `\xNN` or `\uNNNN`."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def text_line(event: LogEvent) -> str:
-    """Write an event as a line: time in UTC, level, origin, message; tracebacks follow indented."""
+    """Return an event as a line: time in UTC, level, origin, message.
+
+    The lines of a traceback follow, indented.
+    """
     return f"{_time(event)} {_level(event).name:<8} {_message(event)}"
 
 
 def journal_line(event: LogEvent) -> str:
-    """Write an event as a line for journald."""
+    """Return an event as a line for journald: priority, origin, message.
+
+    The lines of a traceback follow, indented.
+    """
     prefix = _PRIORITIES[_level(event)]
     return "".join(f"{prefix}{line}\n" for line in _message(event).splitlines())
 
 
 def json_line(event: LogEvent) -> str:
-    """Write an event as a JSON object in a line."""
+    """Return an event as a line with a JSON object.
+
+    Its fields are `time`, `level`, `origin`, `message` and, if there is one, `traceback`.
+    """
     line = {
         "time": _time(event),
         "level": _level(event).name,
@@ -94,7 +104,7 @@ def json_line(event: LogEvent) -> str:
     traceback = _traceback(event)
     if traceback:
         line["traceback"] = traceback
-    # What the system could not decode can't be encoded either.
+    # Surrogates can't be encoded.
     sound = {key: text.encode("utf-8", "backslashreplace").decode() for key, text in line.items()}
     document = orjson.dumps(sound).decode("utf-8")
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", document) + "\n"
@@ -112,7 +122,7 @@ def _time(event: LogEvent) -> str:
 
 
 def _level(event: LogEvent) -> LogLevel:
-    return event.get("log_level") or LogLevel.info  # type: ignore[no-any-return]  # it is one
+    return event.get("log_level") or LogLevel.info  # type: ignore[no-any-return]
 
 
 def _origin(event: LogEvent) -> str:
@@ -129,10 +139,10 @@ def _traceback(event: LogEvent) -> str:
 
 
 class LibraryLog(logging.Handler):
-    """Takes what a library says through `logging` into hbtd's log, as debug messages.
+    """Logs what a library logs through `logging`, as debug messages of hbtd's log.
 
-    Such a library is noisy about what is not worth a warning to an operator; hbtd says itself,
-    once, when a neighbour goes and when it returns.
+    Libraries repeat warnings for as long as a server is unreachable; hbtd itself logs once that it
+    is, and once that it is back.
     """
 
     def __init__(self, library: str) -> None:
@@ -142,26 +152,26 @@ class LibraryLog(logging.Handler):
         self._before = (self._logger.propagate, self._logger.level)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand on one message."""
+        """Log a message of the library."""
         try:
             self._log.debug("{text}", text=record.getMessage())
-        except Exception:  # noqa: BLE001  # as every handler does: not the caller's business
+        except Exception:  # noqa: BLE001  # handlers must not raise
             self.handleError(record)
 
     def start(self) -> None:
-        """Begin to listen, instead of whoever listens otherwise."""
+        """Take the library's messages, which other handlers get no more."""
         self._before = (self._logger.propagate, self._logger.level)
         self._logger.addHandler(self)
         self._logger.propagate = False
         self._logger.setLevel(logging.INFO)
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Restore the library's logger."""
         self._logger.removeHandler(self)
         self._logger.propagate, level = self._before
         self._logger.setLevel(level)
 
 
 def error_stream() -> TextIO:
-    """Give the stream that a foreground service writes its log to."""
+    """Return the stream for the log of a service in the foreground: standard error."""
     return sys.stderr

@@ -1,4 +1,4 @@
-"""A reactor whose timers don't care what the wall clock does."""
+"""The reactor of hbtd, whose timers are independent of the wall clock."""
 
 import sys
 import time
@@ -13,17 +13,17 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 class MonotonicReactor(EPollReactor):
     """Twisted's epoll reactor on the monotonic clock.
 
-    Twisted's own reactors time by the wall clock: set back by an hour, nothing would be swept for
-    an hour.
+    Twisted's own reactors use the wall clock: if it were set back by an hour, no sweep would take
+    place for an hour.
     """
 
     seconds = staticmethod(time.monotonic)
 
     def doPoll(self, timeout: float | None) -> None:
-        """Wait for events for so many seconds and have them handled.
+        """Wait at most `timeout` seconds for events, without a limit if it is `None`; handle them.
 
-        Twisted's own sets up a context for log messages around each, which nothing of ours reads
-        and which costs as much as a tenth of a heartbeat.
+        Unlike Twisted's method, this one sets up no log context around each event: hbtd doesn't
+        read it, and it costs as much as a tenth of a heartbeat.
         """
         selectables: dict[int, Any] = self._selectables
         try:
@@ -39,14 +39,14 @@ class MonotonicReactor(EPollReactor):
 
 
 def elapsed_seconds() -> float:
-    """Give seconds that never go back and that pass even while this machine is suspended.
+    """Return seconds of a clock that never goes back, and goes on while the host is suspended.
 
-    So does the time of what others hold for us, such as a lease.
+    It measures what expires elsewhere, such as a lease in etcd.
     """
     return time.clock_gettime(_CLOCK)
 
 
 def install() -> None:
-    """Make this the process's reactor, if none has been chosen yet."""
+    """Install `MonotonicReactor` as the reactor of the process, unless one is installed already."""
     if "twisted.internet.reactor" not in sys.modules:
         installReactor(MonotonicReactor())

@@ -1,17 +1,16 @@
-"""Files that may change while hbtd runs: read again when they do."""
+"""Files that are loaded again when they change while hbtd runs."""
 
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hbtd.runtime.periodic import periodic
+from hbtd.runtime.periodic import PeriodicService
 
 PERIOD = 10.0
-"""Seconds between two looks at files."""
+"""Seconds between two checks of the files."""
 
 _T = TypeVar("_T")
 
@@ -19,10 +18,10 @@ _Signature = list[tuple[int, ...] | None]
 
 
 class WatchedFiles(Generic[_T]):
-    """What some files hold, which is replaced as a whole, and only by something that can be used.
+    """The content of some files, loaded as a whole, and again whenever one of them changes.
 
-    Files that are being written look like files that are wrong: they are complained of only if
-    they have not changed since the look before.
+    Content that can't be loaded does not replace what is there. Half-written files look like that,
+    too, so an error is logged only if the files are the same at the next check.
     """
 
     _log = Logger()
@@ -36,10 +35,11 @@ class WatchedFiles(Generic[_T]):
         *,
         instead: _T | None = None,
     ) -> None:
-        """Load for the first time, and let what goes wrong through.
+        """Load the files for the first time; whatever `load` raises is passed on.
 
-        `what` names them all at the beginning of a sentence, `unusable` is what `load` raises.
-        With `instead`, that is what there is while they can't be used; otherwise the old.
+        `what` names the files in the log, in the plural and at the beginning of a sentence.
+        `unusable` is the exception by which `load` says that they can't be used. With `instead`,
+        that is the content while they can't; otherwise the content stays what it was.
         """
         self._what = what
         self._paths = paths
@@ -48,58 +48,64 @@ class WatchedFiles(Generic[_T]):
         self._instead = instead
         self._seen = self._signature()
         self.current = load()
-        """What they hold, or held when they could last be used."""
-        self._fault: Exception | None = None
-        self._complained = False
+        """The content that is in force."""
+        self._unreported: Exception | None = None
         self._listeners: list[Callable[[], None]] = []
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called whenever they have been loaded anew."""
+        """Call `listener()` after every time that the files were loaded again."""
         self._listeners.append(listener)
 
-    def look(self, *, force: bool = False) -> None:
-        """Load them if they have changed; with `force`, whether they have or not."""
+    def reload(self) -> None:
+        """Load the files again, changed or not; log at once what is wrong with them."""
+        self._reload(self._signature())
+        self._report()
+
+    def reload_if_changed(self) -> None:
+        """Load the files again if they have changed; what is wrong is logged by `check`."""
         signature = self._signature()
-        if signature == self._seen and not force:
-            return
+        if signature != self._seen:
+            self._reload(signature)
+
+    def check(self) -> None:
+        """Do a periodic check: `reload_if_changed`, and log an error of the check before.
+
+        The error is logged once, and only if the files have not changed since.
+        """
+        before = self._unreported
+        self.reload_if_changed()
+        if self._unreported is before:
+            self._report()
+
+    def _reload(self, signature: _Signature) -> None:
         self._seen = signature
-        self._complained = False
+        self._unreported = None
         try:
             loaded = self._load()
-        except Exception as error:  # noqa: BLE001  # other files have to be looked at, too
+        except Exception as error:  # noqa: BLE001  # the other watched files must be checked, too
             if not isinstance(error, self._unusable):
                 self._log.failure("{what} could not be read.", what=self._what)
-            self._fault = error
+            self._unreported = error
             if self._instead is not None:
                 self.current = self._instead
-            if force:
-                self._complain()
             return
-        self._fault = None
         self.current = loaded
         self._log.info("{what} were read again.", what=self._what)
         for listener in self._listeners:
             listener()
 
-    def look_twice(self) -> None:
-        """Do as `look`, and complain once of what was wrong already the last time."""
-        fault = self._fault
-        self.look()
-        if fault is not None and self._fault is fault:
-            self._complain()
-
-    def _complain(self) -> None:
-        if not self._complained:
-            self._complained = True
+    def _report(self) -> None:
+        error, self._unreported = self._unreported, None
+        if error is not None:
             self._log.error(
                 "{what} can't be used as they are now, and {so}: {error}",
                 what=self._what,
                 so="the old ones stay" if self._instead is None else "there are none",
-                error=str(self._fault),
+                error=str(error),
             )
 
     def _signature(self) -> _Signature:
-        """Give what differs when a file has been written, replaced, or made readable."""
+        """Return what differs after a file was written, replaced, or made readable."""
         return [_stat(path) for path in self._paths]
 
 
@@ -111,29 +117,18 @@ def _stat(path: str) -> tuple[int, ...] | None:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-class FileWatcher(Service):
-    """Looks at files every few seconds, and when it is told to."""
+class FileWatcher(PeriodicService):
+    """Checks files every `PERIOD` seconds, and loads them again on request."""
 
     def __init__(self, clock: IReactorTime, files: Sequence[WatchedFiles[Any]]) -> None:
+        super().__init__(clock, PERIOD, self._check, "the check of files", now=False)
         self._files = list(files)
-        self._loop = periodic(clock, self._look)
 
-    def startService(self) -> None:
-        """Begin to look."""
-        super().startService()
-        self._loop.start(PERIOD, now=False)
+    def reload(self) -> None:
+        """Load all files again, changed or not."""
+        for files in self._files:
+            files.reload()
 
-    def stopService(self) -> None:
-        """Look no more."""
-        if self._loop.running:
-            self._loop.stop()
-        super().stopService()
-
-    def look_now(self) -> None:
-        """Load all of them again, changed or not."""
-        for each in self._files:
-            each.look(force=True)
-
-    def _look(self) -> None:
-        for each in self._files:
-            each.look_twice()
+    def _check(self) -> None:
+        for files in self._files:
+            files.check()

@@ -1,4 +1,4 @@
-"""The log: how a line looks, what is in it at which level, and that nothing can forge a line."""
+"""The log: the form of its lines, the levels, and protection from forged lines."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ LEVELS = [LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel
 PRIORITIES = {"debug": "<7>", "info": "<6>", "warn": "<4>", "error": "<3>", "critical": "<2>"}
 # Some seconds past noon on 27 July 2026.
 NOON = 1785153612.345
-# What ends a line for one reader or another, or is a command to a terminal.
+# Characters that some reader takes for the end of a line, or a terminal for a command.
 CONTROLS = [
     *map(chr, range(0x20)),
     *map(chr, range(0x7F, 0xA0)),
@@ -29,7 +29,7 @@ CONTROLS = [
 
 
 def event(text: str = "hello", level: Any = LogLevel.info, **more: Any) -> dict[str, Any]:
-    """Make an event that says a text."""
+    """Return an event whose message is a text."""
     return {
         "log_format": "{said}",
         "said": text,
@@ -41,7 +41,7 @@ def event(text: str = "hello", level: Any = LogLevel.info, **more: Any) -> dict[
 
 
 def failure(said: str = "it broke") -> Failure:
-    """Make a failure with a traceback."""
+    """Return a failure with a traceback."""
     try:
         raise ValueError(said)
     except ValueError:
@@ -49,22 +49,22 @@ def failure(said: str = "it broke") -> Failure:
 
 
 class LineTests(SynchronousTestCase):
-    """One event, one line."""
+    """An event becomes a line."""
 
     def test_text(self):
-        """A text line has time, level, origin and message."""
+        """A text line consists of time, level, origin and message."""
         self.assertEqual(
             text_line(event("hello")),
             "2026-07-27T12:00:12.345Z info     [hbtd.example] hello\n",
         )
 
     def test_levels_aligned(self):
-        """The origin stands in the same column whatever the level."""
+        """The origin begins in the same column at every level."""
         columns = {text_line(event(level=level)).index("[") for level in LEVELS}
         self.assertEqual(len(columns), 1)
 
     def test_journal(self):
-        """Under journald a line has a priority and no time of its own."""
+        """A line for journald has a priority and no time."""
         for level in LEVELS:
             line = journal_line(event("hello", level))
             self.assertEqual(line, f"{PRIORITIES[level.name]}[hbtd.example] hello\n")
@@ -82,7 +82,7 @@ class LineTests(SynchronousTestCase):
         )
 
     def test_traceback(self):
-        """In text a traceback follows its message, every line of it indented."""
+        """In text, the lines of a traceback follow the message, indented."""
         first, *rest = text_line(event("sorry", log_failure=failure())).splitlines()
         self.assertTrue(first.endswith("[hbtd.example] sorry"))
         self.assertTrue(all(line.startswith("    ") for line in rest))
@@ -90,13 +90,13 @@ class LineTests(SynchronousTestCase):
         self.assertIn("Traceback", rest[0])
 
     def test_journal_traceback(self):
-        """Under journald every line of a traceback has the priority."""
+        """For journald, every line of a traceback has the priority."""
         lines = journal_line(event("sorry", LogLevel.critical, log_failure=failure())).splitlines()
         self.assertGreater(len(lines), 2)
         self.assertTrue(all(line.startswith("<2>    ") for line in lines[1:]), lines)
 
     def test_json_traceback(self):
-        """In JSON a traceback is a field of the same line."""
+        """In JSON, a traceback is a field of the object."""
         line = json_line(event("sorry", log_failure=failure()))
         self.assertEqual(line.count("\n"), 1)
         parsed = json.loads(line)
@@ -104,7 +104,7 @@ class LineTests(SynchronousTestCase):
         self.assertIn("ValueError: it broke", parsed["traceback"])
 
     def test_incomplete_events(self):
-        """An event that lacks what is usual, as old libraries make them, is a line all the same."""
+        """An event without the usual fields, as old libraries emit, becomes a line, too."""
         for incomplete in (
             {},
             {"log_format": "{missing}"},
@@ -119,10 +119,10 @@ class LineTests(SynchronousTestCase):
 
 
 class EscapingTests(SynchronousTestCase):
-    """Text from outside can't break out of its line."""
+    """Text from outside stays within its line."""
 
     def test_every_control_character(self):
-        """Every control character, and whatever ends a line anywhere, is written as its code."""
+        """Every control character and line separator is written as an escape sequence."""
         for character in CONTROLS:
             code = ord(character)
             written = escaped(f"a{character}b")
@@ -140,7 +140,7 @@ class EscapingTests(SynchronousTestCase):
             self.assertEqual(escaped(text), text)
 
     def test_forgery(self):
-        """A sender can't make up a line, whichever line end it tries."""
+        """No line end in a message begins a new line."""
         for end in ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028"]:
             forged = f"up{end}{text_line(event('x1 died'))}"
             for line in (text_line(event(forged)), journal_line(event(forged))):
@@ -148,7 +148,7 @@ class EscapingTests(SynchronousTestCase):
             self.assertEqual(json_line(event(forged)).count("\n"), 1)
 
     def test_forgery_in_traceback(self):
-        """An error's text can't make up a line either: what it has of them is indented."""
+        """A line end in an error's text begins only an indented line."""
         for end in ["\n", "\r", "\x85", "\u2028"]:
             lines = text_line(event(log_failure=failure(f"oops{end}forged"))).splitlines()
             self.assertEqual([x for x in lines[1:] if not x.startswith("    ")], [])
@@ -158,7 +158,7 @@ class EscapingTests(SynchronousTestCase):
     @settings(max_examples=200, deadline=None)
     @given(st.text())
     def test_any_text(self, text):
-        """Whatever is said, in text it is one line without control characters."""
+        """Any message becomes one line of text without control characters."""
         for line in (text_line(event(text)), journal_line(event(text))):
             self.assertEqual(line.splitlines(), [line[:-1]])
             self.assertNotIn("Cc", {unicodedata.category(c) for c in line[:-1]})
@@ -166,13 +166,13 @@ class EscapingTests(SynchronousTestCase):
     @settings(max_examples=200, deadline=None)
     @given(st.text())
     def test_any_json(self, text):
-        """Whatever is said, in JSON it is one line that says it."""
+        """Any message becomes one line of JSON that contains it."""
         line = json_line(event(text))
         self.assertEqual(line.count("\n"), 1)
         self.assertEqual(json.loads(line)["message"], text)
 
     def test_undecodable(self):
-        """What the system could not decode, in a file's name, say, does not lose the line."""
+        """A file name with undecodable bytes can be logged."""
         for line in (text_line, journal_line, json_line):
             try:
                 written = line(event("no such file: caf\udce9.pem"))
@@ -182,19 +182,19 @@ class EscapingTests(SynchronousTestCase):
 
 
 class ObserverTests(SynchronousTestCase):
-    """What goes to the stream."""
+    """The observer writes the wanted events to the stream."""
 
     def setUp(self):
         self.stream = StringIO()
         self.level = 0
 
     def logger(self, namespace: str, log_format: str = "text", **environ: str) -> Logger:
-        """Make a logger whose messages go to the stream."""
+        """Return a logger whose messages go to the stream."""
         made = observer(self.stream, log_format, lambda: self.level, environ)
         return Logger(namespace, observer=LogPublisher(made))
 
     def test_forms(self):
-        """The form is the one asked for; under journald, text is in journald's."""
+        """Lines have the form asked for; under journald, text has its form."""
         for log_format, environ, form in [
             ("text", {}, r"2\S+Z info     \[hbtd\.x\] hello\n"),
             ("text", {"JOURNAL_STREAM": "8:1"}, r"<6>\[hbtd\.x\] hello\n"),
@@ -206,7 +206,7 @@ class ObserverTests(SynchronousTestCase):
             self.assertTrue(re.fullmatch(form, self.stream.getvalue()), self.stream.getvalue())
 
     def test_levels(self):
-        """The debug level sets what is said: by hbtd itself more than by its libraries."""
+        """At every debug level, hbtd logs at least as much as its libraries."""
         for namespace, least in [
             ("hbtd", ["info", "debug", "debug", "debug"]),
             ("hbtd.hsm.notifier", ["info", "debug", "debug", "debug"]),
@@ -224,7 +224,7 @@ class ObserverTests(SynchronousTestCase):
                 self.assertEqual(said, names[names.index(lowest) :], (namespace, debug))
 
     def test_level_changes(self):
-        """A new debug level counts from the next message on."""
+        """A new debug level applies to the next message."""
         logger = self.logger("hbtd.x")
         for debug in (0, 1, 0):
             self.level = debug
@@ -233,14 +233,14 @@ class ObserverTests(SynchronousTestCase):
         self.assertIn("level 1", self.stream.getvalue())
 
     def test_failure(self):
-        """A failure that is logged shows up with its traceback."""
+        """A logged failure is written with its traceback."""
         self.logger("hbtd.x").failure("It broke.", failure("badly"))
         self.assertIn("critical [hbtd.x] It broke.\n", self.stream.getvalue())
         self.assertIn("ValueError: badly", self.stream.getvalue())
 
 
 class LibraryLogTests(SynchronousTestCase):
-    """What libraries say through `logging`."""
+    """Messages of libraries that use `logging` reach the log."""
 
     library = "hbtd_tests_library"
 
@@ -250,7 +250,7 @@ class LibraryLogTests(SynchronousTestCase):
         self.addCleanup(self.log.stop)
 
     def test_as_debug(self):
-        """A library's message becomes a debug message of hbtd's log, as it was meant to read."""
+        """A library's message becomes a debug message, formatted as the library asked."""
         self.log.start()
         seen: list[tuple[Any, ...]] = []
         self.patch(self.log, "_log", Logger(self.library, observer=self.noting(seen)))
@@ -258,13 +258,13 @@ class LibraryLogTests(SynchronousTestCase):
         self.assertEqual(seen, [(LogLevel.debug, self.library, "it has {braces}: 5 %")])
 
     def noting(self, seen: list[tuple[Any, ...]]) -> Any:
-        """Make an observer that notes level, origin and message."""
+        """Return an observer that appends level, origin and message to a list."""
         return lambda event: seen.append(
             (event["log_level"], event["log_namespace"], json.loads(json_line(event))["message"])
         )
 
     def test_instead(self):
-        """While it listens nobody else is told, and afterwards all is as it was."""
+        """While it is started, no other handler gets the messages; `stop` restores them."""
         told: list[logging.LogRecord] = []
         parent = logging.Handler()
         self.patch(parent, "emit", told.append)
