@@ -96,4 +96,4 @@ dist: $(STAMP)  ## build the wheel and the source archive
 	$(BIN)/python -m build
 
 clean:  ## remove what make has made
-	rm -rf $(VENV) build dist var *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist var *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache .import_linter_cache
