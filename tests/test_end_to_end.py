@@ -156,7 +156,7 @@ class TroubleWithHSMTests(TestCase):
             within=40,
         )
         self.assertNotIn(refused, hsm.components)
-        self.assertEqual(notifier.refused_count, 1)
+        self.assertEqual(notifier.rejected_count, 1)
         self.assertEqual(notifier.set_aside_count, 1)
 
         # Kafka has every judgement in its order; HSM must have heard some of them in that order.

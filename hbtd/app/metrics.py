@@ -66,7 +66,7 @@ class Metrics(Collector):
             "hsm_set_aside", "Components HSM refuses to hear of.", notifier.set_aside_count
         )
         yield _counter("hsm_delivered", "Judgements HSM has heard.", notifier.delivered_count)
-        yield _counter("hsm_refused", "Times HSM refused a component.", notifier.refused_count)
+        yield _counter("hsm_refused", "Times HSM refused a component.", notifier.rejected_count)
         yield _counter(
             "hsm_failed", "PATCHes that failed for HSM's reasons.", notifier.failed_count
         )

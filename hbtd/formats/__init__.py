@@ -1,1 +1,1 @@
-"""Formats that are shared with others: xnames, integers and JSON as Go reads them."""
+"""Formats of the wire: xnames, and integers and JSON fields as Go reads them."""

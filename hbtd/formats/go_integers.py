@@ -1,8 +1,9 @@
-"""Integers as the field's clients write them: Go's base-0 syntax.
+"""Integers in Go's base-0 syntax, as clients of the original hbtd write them.
 
-The grammar is that of Go's `strconv.ParseInt(s, 0, bits)`: an optional sign, then decimal, `0x`,
-`0b`, `0o` or a bare leading `0` for octal, with single underscores between digits or after the
-prefix. Python's own `int(s, 0)` differs: it refuses `017` and accepts blanks around the number.
+The grammar is that of Go's `strconv.ParseInt(s, 0, bits)`: an optional sign, then decimal digits,
+or `0x`, `0b`, `0o` or a bare `0` (octal) and digits of that base; single underscores may separate
+digits from each other and from the prefix. Python's `int(s, 0)` differs: it rejects `017` and
+accepts white space around the number.
 """
 
 import re
@@ -18,16 +19,16 @@ _SYNTAX = re.compile(
 )
 _BASES = {"hex": 16, "bin": 2, "oct": 8, "dec": 10}
 
-# 64 binary digits, each with an underscore before it, a prefix and a sign: nothing longer can be
-# in range unless it is padded with zeros, which nobody does.
+# 64 binary digits, each after an underscore, with a prefix and a sign: a longer text can only be in
+# range if it is padded with zeros, and no known client does that.
 _LONGEST = 131
 
 
 def parse_integer(text: str, *, bits: int, signed: bool) -> int:
-    """Read an integer of at most `bits` bits.
+    """Return the integer that a text denotes.
 
-    Raises `ValueError` when `text` is not of the syntax above or out of range. An unsigned one
-    takes no sign at all, as Go's `ParseUint`.
+    Raise `ValueError` if the text does not have the syntax above, or if the integer does not fit in
+    `bits` bits. An unsigned integer must not have a sign, not even `+`, as for Go's `ParseUint`.
     """
     match = _SYNTAX.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None or (match["sign"] and not signed):

@@ -1,12 +1,12 @@
-"""Looking up the fields of JSON objects the way the field's clients rely on: in any case."""
+"""Fields of JSON objects, found in any case, as the original hbtd finds them."""
 
 from collections.abc import Mapping, Sequence
 
 
 def pick(source: Mapping[str, object], names: Sequence[str]) -> list[object]:
-    """Find the values of some keys, whatever their case; `None` for those that are missing.
+    """Return the values of some keys, in their order; `None` for those that are missing.
 
-    A key of exactly this spelling wins over the others, of which the last one counts.
+    Case does not matter. A key in exactly this case wins; otherwise the last one in any case does.
     """
     folded: dict[str, object] | None = None
     values = []
@@ -14,7 +14,7 @@ def pick(source: Mapping[str, object], names: Sequence[str]) -> list[object]:
         if name in source:
             values.append(source[name])
             continue
-        if folded is None:  # once, and only if needed: most senders spell as we do
+        if folded is None:  # only if needed: most clients use the exact case
             folded = {key.casefold(): value for key, value in source.items()}
         values.append(folded.get(name.casefold()))
     return values

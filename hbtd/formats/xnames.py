@@ -1,8 +1,8 @@
-"""Xnames: how components of the machine are named, and which names are valid.
+"""Xnames, the names of components: their types, validity and normal form.
 
-An xname says where a component sits, outermost first: `x1000c0s0b0n0` is cabinet 1000, chassis
-0, slot 0, board 0, node 0. Names are compared in their normal form only, the one that HSM uses;
-two spellings of one name are one component.
+An xname is the location of a component, outermost part first: `x1000c0s0b0n0` is cabinet 1000,
+chassis 0, slot 0, board 0, node 0. Names are compared in normal form, which is HSM's; two spellings
+with the same normal form are one component.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 
 class ComponentType(NamedTuple):
-    """One kind of component: its name, the kind that contains it, an example, its pattern."""
+    """A type of component: its name, the type that contains it, an example, and a pattern."""
 
     name: str
     parent: str | None
@@ -208,32 +208,32 @@ COMPONENT_TYPES: Final = (
         r"x([0-9]{1,4})c([0-7])h([1-9][0-9]*)s([1-9])",
     ),
 )
-"""All kinds of components that can have a name, each with the pattern of its normal form."""
+"""All types of components, each with the pattern of its xnames in normal form."""
 
-# One alternation; the names of the groups tell the types apart.
+# The name of the group that matches is that of the type.
 _VALID: Final = re.compile("|".join(f"(?P<{t.name}>{t.pattern})" for t in COMPONENT_TYPES))
 _LEADING_ZEROS: Final = re.compile("(?<![0-9])0+(?=[0-9])")
 
-# The longest names are those of drives and the like: seven letters and as many numbers. Whatever
-# is longer than this is no name, and is not worth a closer look.
+# The longest names have seven letters and as many numbers. Longer texts are rejected unread, as
+# numbers have no bound in the patterns.
 _LONGEST: Final = 255
 
 
 def normalise(name: str) -> str:
-    """Bring a name into HSM's normal form: trimmed, no leading zeros, lower case.
+    """Return a name in HSM's normal form: trimmed, without leading zeros, in lower case.
 
-    Works on anything; the result may still not be a valid xname.
+    Any text has a normal form, which need not be a valid xname.
     """
     return _LEADING_ZEROS.sub("", name.strip()).lower()
 
 
 def component_type(xname: str) -> str | None:
-    """Tell the type of a name in normal form, such as `Node`; `None` if it is not valid."""
+    """Return the type of a name in normal form, such as `Node`; `None` if it is invalid."""
     match = _VALID.fullmatch(xname) if len(xname) <= _LONGEST else None
     return match.lastgroup if match else None
 
 
 def parse(name: str) -> str | None:
-    """Give the normal form of a name if that is a valid xname, else `None`."""
+    """Return the normal form of a name, `None` if that is not a valid xname."""
     xname = normalise(name)
     return xname if component_type(xname) else None

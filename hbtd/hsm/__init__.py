@@ -1,1 +1,1 @@
-"""The Hardware State Manager: a client that speaks its REST API, and who decides what to say."""
+"""The Hardware State Manager (HSM): a REST client, and the notifier that sends it updates."""

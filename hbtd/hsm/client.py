@@ -8,29 +8,30 @@ from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 from twisted.web.http import INTERNAL_SERVER_ERROR
 
-from hbtd.config.params import LiveParams
+from hbtd.config.live_params import LiveParams
 from hbtd.net.http_client import URI, ResponseTooLarge, describe_failure, read_body, root_cause
+from hbtd.runtime.deadline import DeadlineExceeded, bounded
 from hbtd.tracker.transitions import Transition
 
 _T = TypeVar("_T")
 
 _SUCCESS = frozenset({200, 202, 204})
 
-# Statuses below 500 that say nothing about the components named: the caller may not speak to HSM,
-# or asks in the wrong place, or too often.
-_NOT_ABOUT_NAMES = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 426, 429})
+# Statuses below 500 that say nothing about the components named: hbtd may not speak to HSM, or
+# used a wrong address, or sends too much.
+_NOT_ABOUT_COMPONENTS = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 426, 429})
 
-_MAX_ANSWER = 64 * 1024
-"""Bytes of an answer that are read; HSM's own are far smaller."""
+_MAX_BODY = 64 * 1024
+"""Bytes of a response body that are read; HSM's own are far smaller."""
 
 
 class HSMUnavailable(Exception):
-    """HSM did not do what it was asked for, whatever that was; the message says why.
+    """HSM did not do what was requested, for a reason unrelated to its content.
 
-    It may have done it all the same, or do it yet, if that is `in_doubt`.
+    `timed_out` is true if HSM did not answer within `sm_timeout`. `in_doubt` is true if HSM may
+    have carried out the request nevertheless, or may do so later.
     """
 
     def __init__(self, reason: str, *, timed_out: bool = False, in_doubt: bool = False) -> None:
@@ -39,15 +40,15 @@ class HSMUnavailable(Exception):
         self.in_doubt = in_doubt
 
 
-class HSMRefused(Exception):
-    """HSM does not want this very update; the message has its status and what it said."""
+class HSMRejected(Exception):
+    """HSM rejected an update because of its content; the message has the status and the reason."""
 
 
 class HSMClient:
-    """HSM in hbtd's words, over a treq client.
+    """A client of HSM, over a treq client.
 
-    Every call follows the present parameters' `sm_url` and `sm_timeout` and takes no more than
-    the latter in all, body included.
+    Each call uses the current parameters' `sm_url` and takes at most `sm_timeout` seconds of
+    `clock`, including the response body.
     """
 
     def __init__(
@@ -59,10 +60,10 @@ class HSMClient:
         self._user_agent = user_agent
 
     def update(self, transition: Transition, components: Sequence[str]) -> Deferred[None]:
-        """Tell HSM that these components have made a transition.
+        """Send HSM an update: these components have made this transition.
 
-        Fails with `HSMRefused` if it won't have the update, with `HSMUnavailable` if it could not
-        be told.
+        The Deferred fails with `HSMRejected` or `HSMUnavailable`, with the latter also when it is
+        cancelled. The request is specified in docs/protocol.md, "HSM".
         """
         body = orjson.dumps(
             {
@@ -72,18 +73,18 @@ class HSMClient:
                 "ExtendedInfo": {"ID": "", "Message": transition.message, "Flag": ""},
             }
         )
-        return self._bounded(self._update(body))
+        return Deferred.fromCoroutine(self._bounded(self._update(body)))
 
     def ready(self) -> Deferred[None]:
-        """Ask whether HSM is ready for work. Fails with `HSMUnavailable` if not."""
-        return self._bounded(self._ready())
+        """Ask whether HSM is ready; the Deferred fails with `HSMUnavailable` if it is not."""
+        return Deferred.fromCoroutine(self._bounded(self._ready()))
 
     async def _update(self, body: bytes) -> None:
         status, said = await self._request("PATCH", "/State/Components/BulkStateData", body)
         if status in _SUCCESS:
             return
-        if 400 <= status < INTERNAL_SERVER_ERROR and status not in _NOT_ABOUT_NAMES:
-            raise HSMRefused(f"{status} {said}")
+        if 400 <= status < INTERNAL_SERVER_ERROR and status not in _NOT_ABOUT_COMPONENTS:
+            raise HSMRejected(f"{status} {said}")
         raise HSMUnavailable(f"HSM answers {status} {said}")
 
     async def _ready(self) -> None:
@@ -92,7 +93,7 @@ class HSMClient:
             raise HSMUnavailable(f"HSM is not ready: {status} {said}")
 
     async def _request(self, method: str, path: str, body: bytes | None) -> tuple[int, str]:
-        """Make a request; gives the status and the beginning of what HSM said, in one line."""
+        """Make a request; return the status and the first 200 bytes of the response as text."""
         headers: dict[str | bytes, str | bytes] = {"User-Agent": self._user_agent}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -103,46 +104,32 @@ class HSMClient:
             data=body,
             allow_redirects=False,
             unbuffered=True,
-            reactor=self._clock,  # type: ignore[arg-type]  # it wants less than it says
+            reactor=self._clock,  # type: ignore[arg-type]  # it needs less than it declares
         )
-        answer = await read_body(response, _MAX_ANSWER)
-        return response.code, answer[:200].decode("utf-8", "replace")
+        content = await read_body(response, _MAX_BODY)
+        return response.code, content[:200].decode("utf-8", "replace")
 
-    def _bounded(self, call: Coroutine[Deferred[Any], Any, _T]) -> Deferred[_T]:
-        """Let a call take `sm_timeout` seconds, and say in our own words how it failed."""
+    async def _bounded(self, request: Coroutine[Deferred[Any], Any, _T]) -> _T:
+        """Run a request for at most `sm_timeout` seconds; raise only this module's errors."""
         timeout = self._params.current.sm_timeout
-        timed_out = False
-
-        def expire() -> None:
-            nonlocal timed_out
-            timed_out = True
-            deferred.cancel()
-
-        def settle(result: _T | Failure) -> _T | Failure:
-            if timer.active():
-                timer.cancel()
-            if not isinstance(result, Failure) or result.check(HSMRefused, HSMUnavailable):
-                return result
-            if timed_out:
-                said = f"HSM did not answer within {timeout} s"
-                error = HSMUnavailable(said, timed_out=True, in_doubt=True)
-            else:
-                in_doubt = not result.check(ConnectError)
-                error = HSMUnavailable(_reason(result), in_doubt=in_doubt)
-            raise error from result.value
-
-        # Not `addTimeout`: what a cancelled request fails with, treq and Twisted wrap in many ways.
-        deferred = Deferred.fromCoroutine(call)
-        timer = self._clock.callLater(timeout, expire)
-        return deferred.addBoth(settle)
+        try:
+            return await bounded(self._clock, timeout, request)
+        except (HSMRejected, HSMUnavailable):
+            raise
+        except DeadlineExceeded as error:
+            reason = f"HSM did not answer within {timeout} s"
+            raise HSMUnavailable(reason, timed_out=True, in_doubt=True) from error
+        except CancelledError as error:
+            raise HSMUnavailable("HSM's answer was not waited for", in_doubt=True) from error
+        except Exception as error:
+            # A request that found no connection can't have reached HSM.
+            in_doubt = not isinstance(error, ConnectError)
+            raise HSMUnavailable(_describe(error), in_doubt=in_doubt) from error
 
 
-def _reason(failure: Failure) -> str:
-    """Find the words for why a request failed."""
-    assert failure.value is not None
-    error = root_cause(failure.value)
-    if isinstance(error, ResponseTooLarge):
-        return f"HSM's answer has {error}"
-    if isinstance(error, CancelledError):
-        return "HSM's answer was not waited for"
-    return f"HSM can't be reached: {describe_failure(error, '--sm_ca')}"
+def _describe(error: Exception) -> str:
+    """Return in one sentence why a request failed."""
+    cause = root_cause(error)
+    if isinstance(cause, ResponseTooLarge):
+        return f"HSM's answer has {cause}"
+    return f"HSM can't be reached: {describe_failure(cause, '--sm_ca')}"

@@ -1,4 +1,4 @@
-"""Sees that nothing is sent to HSM that is no longer ours to say."""
+"""Fencing: a replica that has lost the leadership sends HSM nothing more."""
 
 from collections.abc import Callable
 
@@ -9,17 +9,17 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 
-class TooLate(Exception):
-    """What was to be sent is no longer ours to say."""
+class Fenced(Exception):
+    """A request was not sent, because another replica may be the leader by now."""
 
 
 @implementer(IAgent)
 class FencedAgent:
-    """An agent that asks once more when a request with a body is about to go out.
+    """An agent that asks for permission just before it sends the body of a request.
 
-    Between asking for a request and sending it there is the making of a connection, which may take
-    long: the network may be away, and so may we, stopped or suspended. If by then it `may_send` no
-    more, the server gets no body, and so no whole request.
+    Connecting comes between making a request and sending it, and may take long: the network may be
+    down, or this process stopped or suspended. If `may_send` returns false by then, the server gets
+    no body, hence no complete request. Requests without a body are always sent.
     """
 
     def __init__(self, agent: IAgent, may_send: Callable[[], bool]) -> None:
@@ -33,15 +33,18 @@ class FencedAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        """Do as the agent does; fails, wrapped by twisted.web, with `TooLate`."""
+        """Make a request with the wrapped agent.
+
+        If it may not be sent, the Deferred fails with `RequestGenerationFailed` around `Fenced`.
+        """
         if bodyProducer is not None:
-            bodyProducer = _GuardedBody(bodyProducer, self._may_send)
+            bodyProducer = _FencedBody(bodyProducer, self._may_send)
         return self._agent.request(method, uri, headers, bodyProducer)
 
 
 @implementer(IBodyProducer)
-class _GuardedBody:
-    """A body that is not sent when it is too late for that."""
+class _FencedBody:
+    """A body producer that fails instead of producing if it may not send any more."""
 
     def __init__(self, body: IBodyProducer, may_send: Callable[[], bool]) -> None:
         self._body = body
@@ -50,7 +53,7 @@ class _GuardedBody:
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         if not self._may_send():
-            return fail(TooLate("another replica may lead by now"))
+            return fail(Fenced("another replica may lead by now"))
         sent: Deferred[None] = self._body.startProducing(consumer)
         return sent
 

@@ -1,44 +1,51 @@
-"""The notifier: decides what to tell HSM, and when."""
+"""The notifier: decides what HSM is sent, and when."""
 
 from collections.abc import Callable, Container, Sequence
 
-from twisted.application.internet import backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hbtd.config.params import LiveParams, Params
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
 from hbtd.hsm.batch_size import BatchSize
-from hbtd.hsm.client import HSMClient, HSMRefused, HSMUnavailable
+from hbtd.hsm.client import HSMClient, HSMRejected, HSMUnavailable
 from hbtd.hsm.in_doubt import InDoubt
 from hbtd.hsm.outbox import Outbox
 from hbtd.hsm.quarantine import Culprit, Quarantine
 from hbtd.hsm.readiness import Readiness
-from hbtd.runtime.periodic import periodic
+from hbtd.runtime.backoff import Backoff
+from hbtd.runtime.outage import Outage
+from hbtd.runtime.periodic import PeriodicService
+from hbtd.runtime.wakeup import Wakeup
 from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.transitions import Judgement, Transition
 
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 10.0
+"""Seconds before the first retry of an update, and before the later ones at most."""
+
 _DOUBT = 3
-"""How many times `sm_timeout` HSM may go on with an update that nobody waits for any more."""
+"""How many times `sm_timeout` HSM may go on with an update after it was abandoned."""
 
 _LOOK_BACK = 5.0
 """Seconds between two looks at what was abandoned or set aside."""
 
 _RECONSIDER = 300.0
-"""Seconds after which what HSM refuses is tried again, whether there is news or not."""
+"""Seconds after which updates that HSM rejected are tried again, without a new judgement."""
 
 
 class Notifier(Service):
-    """Tells HSM the latest judgement on each component, as often as it takes.
+    """Sends HSM the latest judgement on each component, until HSM has acknowledged it.
 
-    One loop, one PATCH in flight, so that nothing older is sent after something newer. While HSM
-    isn't ready, or `nosm` is set, what there is to say waits; of a component only the latest.
-    A chunk that fails for reasons of HSM's own is tried again up to `sm_retries` times, with
-    growing pauses, and then waits for HSM to be ready. Who in a chunk is to blame when HSM refuses
-    it, `Quarantine` finds out; what is set aside holds up nobody, and is tried again when there is
-    news of it, when HSM has come back, and now and then.
+    One loop sends one PATCH at a time, so that nothing older follows something newer. While HSM is
+    not ready, or `nosm` is set, judgements wait in the outbox, the latest of each component. A
+    batch that fails for reasons other than its content is retried up to `sm_retries` times, after
+    growing pauses, and then waits for HSM to be ready. When HSM rejects a batch, `Quarantine` finds
+    the components to blame. These are set aside, without delaying others, and tried again after a
+    new judgement, after an outage of HSM, and every five minutes.
     """
 
     _log = Logger()
@@ -50,184 +57,186 @@ class Notifier(Service):
         params: LiveParams,
         delivered: Callable[[Sequence[Judgement]], Deferred[None]],
         jitter: Callable[[], float],
-        may_tell: Callable[[], bool] = lambda: True,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Make a notifier that is not told anything yet.
+        """Make a notifier; it sends nothing until it is started.
 
-        `delivered` is called with what HSM has acknowledged; `jitter` gives 0 to 1; `may_tell` says
-        whether it is for us, and not for another replica, to tell HSM anything.
+        `delivered` is called with the judgements that HSM has acknowledged; it may fail with
+        `StoreUnusable`. `jitter` returns a random number from 0 to 1. `may_send` returns whether
+        this replica, and no other, may send updates to HSM.
         """
         self._clock = clock
         self._client = client
         self._params = params
         self._delivered = delivered
-        self._may_tell = may_tell
-        self._retry_delay = backoffPolicy(0.25, 10.0, 2.0, jitter)
-        self._readiness = Readiness(clock, client, params, self._hsm_became_ready, self._trouble)
+        self._may_send = may_send
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, jitter)
+        self._outage = Outage(self._log_outage, self._log_recovery)
+        self._seen_ready = False
+        self._readiness = Readiness(clock, client, params, self._hsm_became_ready, self._suspend)
         self._outbox = Outbox()
         self._quarantine = Quarantine(self._outbox)
-        self._chunk_sizes = {kind: BatchSize() for kind in Transition}
-        self._failures = 0
-        self._trouble_is: str | None = None
-        self._met = False
+        self._batch_sizes = {kind: BatchSize() for kind in Transition}
         self._in_doubt = InDoubt()
-        self._looking_back = periodic(clock, self._look_back)
-        self._reconsidered = clock.seconds()
-        # What the loop waits for: an answer of HSM's, or to be woken.
+        self._looking_back = PeriodicService(
+            clock, _LOOK_BACK, self._look_back, "the notifier's look back", now=False
+        )
+        self._reconsidered_at = clock.seconds()
+        self._wakeup = Wakeup(clock)
         self._call: Deferred[None] | None = None
-        # Whether it was us who ended the call: then it says nothing about HSM.
-        self._given_up = False
-        self._sleeping: Deferred[None] | None = None
-        self._backing_off = False
-        self._emptied: Deferred[None] | None = None
+        # Whether the notifier itself ended the call: then its failure says nothing about HSM.
+        self._call_abandoned = False
+        self._drained: Deferred[None] | None = None
         self.delivered_count = 0
         """How many judgements HSM has acknowledged."""
-        self.refused_count = 0
-        """How many times a component was set aside because HSM would not hear of it."""
+        self.rejected_count = 0
+        """How many times a component was set aside because HSM rejected its update."""
         self.failed_count = 0
-        """How many PATCHes failed for reasons of HSM's own."""
+        """How many PATCHes failed for reasons other than their content."""
         params.on_change(self._params_changed)
 
     @property
     def pending_count(self) -> int:
-        """How many components HSM has yet to be told about."""
+        """How many components have a judgement that HSM has yet to acknowledge."""
         return len(self._outbox)
 
     @property
     def set_aside_count(self) -> int:
-        """How many components HSM refuses to hear about."""
+        """How many components are set aside because HSM rejects their updates."""
         return len(self._quarantine.set_aside)
 
     @property
     def hsm_ready(self) -> bool:
-        """Whether HSM was ready when last heard of."""
+        """Whether HSM was ready when last asked, and has accepted updates since."""
         return self._readiness.ready
 
     def health(self) -> str:
-        """Tell people how HSM is."""
+        """Return the state of HSM, for people (docs/protocol.md, "Probes and health")."""
         if not self._readiness.ready:
             return "Not ready"
-        return (
-            f"Ready, but can't be told of changes: {self._trouble_is}"
-            if self._trouble_is
-            else "Ready"
-        )
+        reason = self._outage.reason
+        return f"Ready, but can't be told of changes: {reason}" if reason else "Ready"
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
-        """Have HSM told of these as soon as it can be; each replaces what was to be said before."""
+        """Send these to HSM as soon as possible; each replaces an earlier one on its component."""
         for judgement in judgements:
             self._outbox.put(judgement)
-        self._nudge()
+        self._wakeup.notify()
 
-    def resume(self, judgements: Sequence[Judgement], back: Container[str] = ()) -> None:
-        """Have HSM told of these, which somebody before us may be in the middle of telling it.
+    def resume(self, judgements: Sequence[Judgement], superseded: Container[str] = ()) -> None:
+        """Send these, which another replica may just be sending, too.
 
-        But not of who is `back` since then: there is something better to tell soon.
+        Judgements on `superseded` components are not sent, as newer ones follow.
         """
-        self._in_doubt.abandoned(judgements, self._patience())
-        self.tell([judgement for judgement in judgements if judgement.component not in back])
+        self._in_doubt.abandoned(judgements, self._doubt_ends())
+        self.tell([each for each in judgements if each.component not in superseded])
 
     def drop_all(self) -> None:
-        """Have nothing to say any more, and give up on what is being said."""
+        """Discard what waits, and abandon the update in flight."""
         self._outbox = Outbox()
         self._quarantine = Quarantine(self._outbox)
         self._in_doubt = InDoubt()
-        self._give_up()
+        self._abandon_call()
 
     def withdraw(self, xname: str) -> None:
-        """Raise no alarm about this component, if it has not been raised yet."""
+        """Send no warning or death of this component, unless it has been sent already."""
         self._outbox.withdraw_alarm(xname)
         self._quarantine.forget(xname)
-        self._nudge()
+        self._wakeup.notify()
 
     def startService(self) -> None:
-        """Begin to ask whether HSM is ready and to tell it what there is."""
+        """Start to probe HSM and to send what waits."""
         super().startService()
         self._readiness.startService()
-        self._looking_back.start(_LOOK_BACK, now=False)
-        Deferred.fromCoroutine(self._work())
-
-    async def stop(self) -> None:
-        """Tell HSM what waits, for at most `sm_timeout` seconds, and stop."""
-        if self._outbox and not self._params.current.nosm:
-            timeout = self._params.current.sm_timeout
-            self._log.info(
-                "Waiting up to {timeout} s for HSM to be told of {count} components.",
-                timeout=timeout,
-                count=len(self._outbox),
-            )
-            self._emptied = Deferred()
-            self._emptied.addTimeout(timeout, self._clock).addErrback(lambda _: None)
-            await self._emptied
-            if self._outbox:
-                self._log.warn("HSM was not told of {count} components.", count=len(self._outbox))
-        self._readiness.stopService()
-        if self._looking_back.running:
-            self._looking_back.stop()
-        super().stopService()
-        self._give_up()
-        self._wake()
+        self._looking_back.startService()
+        Deferred.fromCoroutine(self._run())
 
     def stopService(self) -> Deferred[None]:
-        """Do as `stop`."""
-        return Deferred.fromCoroutine(self.stop())
+        """Send what waits, for at most `sm_timeout` seconds, and stop."""
+        return Deferred.fromCoroutine(self._stop())
 
-    async def _work(self) -> None:
-        """Send chunk after chunk for as long as the service runs."""
+    async def _stop(self) -> None:
+        if self._outbox and not self._params.current.nosm:
+            await self._drain(self._params.current.sm_timeout)
+        super().stopService()
+        self._abandon_call()
+        self._wakeup.interrupt()
+        await self._looking_back.stopService()
+        await self._readiness.stopService()
+
+    async def _drain(self, timeout: float) -> None:
+        """Wait for the outbox to be empty, for at most `timeout` seconds."""
+        self._log.info(
+            "Waiting up to {timeout} s for HSM to be notified of {count} components.",
+            timeout=timeout,
+            count=len(self._outbox),
+        )
+        self._drained = Deferred()
+        self._drained.addTimeout(timeout, self._clock).addErrback(lambda _: None)
+        await self._drained
+        if self._outbox:
+            self._log.warn("HSM was not notified of {count} components.", count=len(self._outbox))
+
+    async def _run(self) -> None:
+        """Send batch after batch while the service runs."""
         while self.running:
             try:
-                chunk = self._next_chunk()
-                await (self._send(chunk) if chunk else self._rest())
-            except Exception:  # noqa: BLE001  # whatever it is, there will be more to say
-                self._log.failure("Telling HSM failed in a way that is a fault of hbtd's.")
-                await self._back_off(1.0)
+                batch = self._next_batch()
+                await (self._send(batch) if batch else self._wait_for_work())
+            except Exception:  # noqa: BLE001  # a bug must not end the loop
+                self._log.failure("Notifying HSM failed because of a bug in hbtd.")
+                await self._pause(_FIRST_PAUSE)
 
-    async def _rest(self) -> None:
-        """Wait until there may be something to send."""
-        if not self._outbox and self._emptied is not None:
-            emptied, self._emptied = self._emptied, None
-            emptied.callback(None)
-        self._failures = 0
-        await self._sleep()
+    async def _wait_for_work(self) -> None:
+        if not self._outbox and self._drained is not None:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+        self._backoff.reset()
+        if self.running:
+            await self._wakeup.wait()
 
-    def _next_chunk(self) -> list[Judgement]:
-        """Choose what to send now; nothing if it has to wait."""
-        if not self._readiness.ready or self._params.current.nosm or not self._may_tell():
+    async def _pause(self, seconds: float) -> None:
+        if self.running:
+            await self._wakeup.pause(seconds)
+
+    def _next_batch(self) -> list[Judgement]:
+        """Return what to send now; empty if nothing waits or may be sent."""
+        if not self._readiness.ready or self._params.current.nosm or not self._may_send():
             return []
-        chunk = self._quarantine.next_chunk(self._chunk_sizes)
-        if not chunk:
-            self._blame(self._quarantine.nobody_else())
-        return chunk
+        batch = self._quarantine.next_batch(self._batch_sizes)
+        if not batch:
+            self._note_culprits(self._quarantine.convict())
+        return batch
 
-    async def _send(self, chunk: list[Judgement]) -> None:
-        """Send a chunk and draw the conclusions."""
-        transition = chunk[0].transition
-        chunk_size = self._chunk_sizes[transition]
+    async def _send(self, batch: list[Judgement]) -> None:
+        """Send a batch, and handle HSM's response."""
+        transition = batch[0].transition
+        batch_size = self._batch_sizes[transition]
         began = self._clock.seconds()
-        self._given_up = False
-        self._call = self._client.update(transition, [j.component for j in chunk])
+        self._call_abandoned = False
+        self._call = self._client.update(transition, [each.component for each in batch])
         try:
             await self._call
-        except HSMRefused as refused:
-            self._failures = 0
-            self._blame(self._quarantine.refused(chunk, str(refused)))
-            if self._quarantine.refusing_everything:
+        except HSMRejected as rejected:
+            self._backoff.reset()
+            self._note_culprits(self._quarantine.rejected(batch, str(rejected)))
+            if self._quarantine.rejects_everything:
                 self._quarantine.acquit()
-                self._trouble(f"it refuses whatever it is told: {refused}")
+                self._suspend(f"it refuses whatever it is told: {rejected}")
         except HSMUnavailable as error:
             if error.timed_out:
-                chunk_size.timed_out(len(chunk))
+                batch_size.timed_out(len(batch))
             if error.in_doubt:
-                self._in_doubt.abandoned(chunk, self._patience())
-            if not self._given_up:
+                self._in_doubt.abandoned(batch, self._doubt_ends())
+            if not self._call_abandoned:
                 await self._failed(error)
         else:
             took = self._clock.seconds() - began
-            chunk_size.answered(len(chunk), took, self._params.current.sm_timeout / 4)
-            self._acknowledged(chunk)
+            batch_size.answered(len(batch), took, self._params.current.sm_timeout / 4)
+            self._acknowledged(batch)
             self._log.debug(
-                "HSM took {count} components as {state}/{flag} in {took:.3f} s.",
-                count=len(chunk),
+                "HSM accepted {count} components as {state}/{flag} in {took:.3f} s.",
+                count=len(batch),
                 state=transition.state,
                 flag=transition.flag,
                 took=took,
@@ -235,39 +244,41 @@ class Notifier(Service):
         finally:
             self._call = None
 
-    def _give_up(self) -> None:
-        """End what is being told to HSM, if anything is."""
+    def _abandon_call(self) -> None:
+        """End the update in flight, if there is one."""
         if self._call is not None:
-            self._given_up = True
+            self._call_abandoned = True
             self._call.cancel()
 
-    def _patience(self) -> float:
-        """Give until when HSM may go on with an update that nobody waits for."""
+    def _doubt_ends(self) -> float:
+        """Return until when, on the clock, HSM may go on with an update abandoned now."""
         return self._clock.seconds() + _DOUBT * self._params.current.sm_timeout
 
-    def _acknowledged(self, chunk: list[Judgement]) -> None:
-        self._failures = 0
-        self._trouble_over()
-        for judgement in chunk:
+    def _acknowledged(self, batch: list[Judgement]) -> None:
+        self._backoff.reset()
+        self._recovered()
+        for judgement in batch:
             self._outbox.discard(judgement)
-        self._quarantine.accepted(chunk)
-        self._in_doubt.acknowledged(chunk)
-        self.delivered_count += len(chunk)
-        self._delivered(chunk).addErrback(self._not_noted)
+        self._quarantine.accepted(batch)
+        self._in_doubt.acknowledged(batch)
+        self.delivered_count += len(batch)
+        self._delivered(batch).addErrback(self._log_unmarked)
 
-    def _not_noted(self, failure: Failure) -> None:
+    def _log_unmarked(self, failure: Failure) -> None:
         failure.trap(StoreUnusable)
         self._log.warn(
-            "That HSM has heard could not be noted; after a restart it hears it again: {error}",
+            "HSM's acknowledgement could not be stored; after a restart the update is sent again:"
+            " {error}",
             error=failure.getErrorMessage(),
         )
 
-    def _blame(self, culprits: Sequence[Culprit]) -> None:
-        """Say and count what has been set aside."""
-        self.refused_count += len(culprits)
+    def _note_culprits(self, culprits: Sequence[Culprit]) -> None:
+        """Log and count the components that have been set aside."""
+        self.rejected_count += len(culprits)
         for judgement, said in culprits:
             self._log.error(
-                "HSM refuses to hear that {component} is {state}/{flag}; it is set aside: {said!r}",
+                "HSM rejects the update of {component} to {state}/{flag}; it is set aside:"
+                " {said!r}",
                 component=judgement.component,
                 state=judgement.transition.state,
                 flag=judgement.transition.flag,
@@ -275,85 +286,63 @@ class Notifier(Service):
             )
 
     async def _failed(self, error: HSMUnavailable) -> None:
-        """Try again, soon or when HSM is ready: what could not be told is in the outbox still."""
+        """Pause before the next retry, or suspend sending when there have been `sm_retries`."""
         self.failed_count += 1
-        self._failures += 1
-        if self._failures > self._params.current.sm_retries:
-            self._trouble(str(error))
+        if self._backoff.failures >= self._params.current.sm_retries:
+            self._suspend(str(error))
             return
-        delay = self._retry_delay(self._failures)
+        delay = self._backoff.next()
         self._log.debug("{error}; trying again in {delay:.2f} s.", error=str(error), delay=delay)
-        await self._back_off(delay)
+        await self._pause(delay)
 
-    def _trouble(self, reason: str) -> None:
-        """Wait for HSM to be ready; say so once, until it is known to be well."""
-        self._failures = 0
-        self._readiness.ready = False
-        known, self._trouble_is = self._trouble_is, reason
-        if known is None:
-            self._log.warn(
-                "HSM at {url} can't be told of changes now, they wait: {reason}",
-                url=self._params.current.sm_url,
-                reason=reason,
-            )
+    def _suspend(self, reason: str) -> None:
+        """Send nothing until the next probe finds HSM ready."""
+        self._backoff.reset()
+        self._readiness.mark_unready()
+        self._outage.fail(reason)
 
-    def _trouble_over(self) -> None:
-        if self._trouble_is is not None:
-            self._trouble_is = None
-            self._log.info("HSM at {url} takes changes again.", url=self._params.current.sm_url)
-        elif not self._met:
+    def _recovered(self) -> None:
+        """Note that HSM accepts updates."""
+        if not self._seen_ready and self._outage.reason is None:
             self._log.info("HSM at {url} is ready.", url=self._params.current.sm_url)
-        self._met = True
+        self._seen_ready = True
+        self._outage.recover()
 
-    async def _sleep(self) -> None:
-        """Wait for news."""
-        if self.running:
-            self._sleeping = Deferred()
-            await self._sleeping
+    def _log_outage(self, reason: str) -> None:
+        self._log.warn(
+            "HSM at {url} does not take updates now, they wait: {reason}",
+            url=self._params.current.sm_url,
+            reason=reason,
+        )
 
-    async def _back_off(self, seconds: float) -> None:
-        """Wait for some time, whatever the news."""
-        alarm = self._clock.callLater(seconds, self._wake)
-        self._backing_off = True
-        await self._sleep()
-        self._backing_off = False
-        if alarm.active():
-            alarm.cancel()
-
-    def _nudge(self) -> None:
-        """Wake the loop if it waits for news."""
-        if not self._backing_off:
-            self._wake()
-
-    def _wake(self) -> None:
-        sleeping, self._sleeping = self._sleeping, None
-        if sleeping is not None:
-            sleeping.callback(None)
+    def _log_recovery(self) -> None:
+        self._log.info("HSM at {url} takes updates again.", url=self._params.current.sm_url)
 
     def _hsm_became_ready(self) -> None:
         if not self._outbox:
-            self._trouble_over()  # else we'll see whether it is
-        self._failures = 0
+            self._recovered()  # otherwise the next update shows whether it has
+        self._backoff.reset()
         self._reconsider()
 
     def _reconsider(self) -> None:
-        self._reconsidered = self._clock.seconds()
+        self._reconsidered_at = self._clock.seconds()
         self._quarantine.reconsider()
-        self._nudge()
+        self._wakeup.notify()
 
     def _look_back(self) -> None:
-        """Say again what an abandoned update may have undone, and see to who was set aside."""
+        """Send again what an abandoned update may have undone, and what was set aside long ago."""
         now = self._clock.seconds()
         for judgement in self._in_doubt.settled(now):
             self._outbox.put_back(judgement)
-        if now - self._reconsidered >= _RECONSIDER:
+        if now - self._reconsidered_at >= _RECONSIDER:
             self._reconsider()
-        self._nudge()
+        self._wakeup.notify()
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if new.sm_url != old.sm_url:
-            # Another HSM: what the old one is being told now has to be told to the new one.
-            self._chunk_sizes = {kind: BatchSize() for kind in Transition}
-            self._trouble_is, self._met = None, False
-            self._give_up()
-        self._wake()
+            # The new HSM must be sent what the old one is being sent now.
+            self._batch_sizes = {kind: BatchSize() for kind in Transition}
+            self._seen_ready = False
+            self._outage.reset()
+            self._abandon_call()
+        self._wakeup.interrupt()

@@ -1,25 +1,26 @@
-"""Whether HSM is ready to be told anything."""
+"""The readiness probe of HSM."""
 
 from collections.abc import Callable
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from hbtd.config.params import LiveParams, Params
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
 from hbtd.hsm.client import HSMClient, HSMUnavailable
-from hbtd.runtime.periodic import periodic
+from hbtd.runtime.periodic import PeriodicService
 
 INTERVAL = 5.0
-"""Seconds between two questions."""
+"""Seconds between two probes."""
 
 
 class Readiness(Service):
     """Asks HSM every few seconds whether it is ready, and remembers the answer.
 
-    Follows the parameters: another `sm_url` is another HSM, of which nothing is known until it has
-    answered, and with `nosm` nobody is asked.
+    The probe follows the parameters: after a change of `sm_url`, HSM counts as not ready until the
+    new one has answered; with `nosm`, HSM is not asked and never ready.
     """
 
     _log = Logger()
@@ -32,64 +33,70 @@ class Readiness(Service):
         became_ready: Callable[[], None],
         not_ready: Callable[[str], None],
     ) -> None:
-        """Make a probe that reports.
+        """Call `became_ready` when HSM is ready and was not before.
 
-        `became_ready` is called when HSM turns out to be ready and was not before, `not_ready`,
-        with a reason, whenever it turns out not to be.
+        Call `not_ready`, with the reason, after each probe that finds HSM not ready.
         """
-        self._clock = clock
         self._client = client
         self._params = params
         self._became_ready = became_ready
         self._not_ready = not_ready
-        self._probe: LoopingCall | None = None
-        self.ready = False
-        """Whether HSM was ready when last heard of.
-
-        Who finds that it is not may say so here, until it is asked again.
-        """
+        self._probe = PeriodicService(clock, INTERVAL, self._ask, "the readiness probe of HSM")
+        self._question: Deferred[None] | None = None
+        self._ready = False
         params.on_change(self._params_changed)
 
+    @property
+    def ready(self) -> bool:
+        """Whether HSM was ready at the last probe and has not been marked unready since."""
+        return self._ready
+
+    def mark_unready(self) -> None:
+        """Count HSM as not ready until the next probe finds that it is."""
+        self._ready = False
+
     def startService(self) -> None:
-        """Begin to ask."""
+        """Start probing, at once."""
         super().startService()
         self._start_probe()
 
-    def stopService(self) -> None:
-        """Ask no more."""
+    def stopService(self) -> Deferred[None]:
+        """Stop probing; a probe in progress is cancelled."""
         super().stopService()
-        self._stop_probe()
+        return self._stop_probe()
 
     def _start_probe(self) -> None:
         if self._params.current.nosm:
-            self._log.info("HSM is told nothing: nosm is set.")
-            return
-        # Each probe its own loop: one that is stopped may still wait for its last answer.
-        self._probe = probe = periodic(self._clock, lambda: self._ask(probe))
-        probe.start(INTERVAL)
+            self._log.info("No updates are sent to HSM: nosm is set.")
+        else:
+            self._probe.startService()
 
-    def _stop_probe(self) -> None:
-        probe, self._probe = self._probe, None
-        if probe is not None:
-            probe.stop()
+    def _stop_probe(self) -> Deferred[None]:
+        stopped = self._probe.stopService()
+        question, self._question = self._question, None
+        if question is not None:
+            question.cancel()
+        return stopped
 
-    async def _ask(self, probe: LoopingCall) -> None:
-        unready: str | None = None
+    async def _ask(self) -> None:
+        reason: str | None = None
+        self._question = question = self._client.ready()
         try:
-            await self._client.ready()
+            await question
         except HSMUnavailable as error:
-            unready = str(error)
-        if probe is not self._probe:
-            return  # That was another HSM.
-        if unready is not None:
-            self.ready = False
-            self._not_ready(unready)
-        elif not self.ready:
-            self.ready = True
+            reason = str(error)
+        if question is not self._question:
+            return  # Cancelled: this says nothing about HSM.
+        self._question = None
+        if reason is not None:
+            self._ready = False
+            self._not_ready(reason)
+        elif not self._ready:
+            self._ready = True
             self._became_ready()
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if self.running and (new.nosm, new.sm_url) != (old.nosm, old.sm_url):
-            self.ready = False
+            self._ready = False
             self._stop_probe()
             self._start_probe()

@@ -1,1 +1,1 @@
-"""TLS, the certificate that is served, and a bounded HTTP client."""
+"""TLS, the served certificate, and the parts of a bounded HTTP client."""

@@ -1,4 +1,7 @@
-"""Answers of the HTTP servers that hbtd asks, read within bounds; why others did not come."""
+"""Outgoing HTTP: responses of bounded size, and descriptions of failed requests.
+
+HSM, etcd and the issuer of JSON Web Tokens are reached over treq, with an `Agent` of these parts.
+"""
 
 import re
 from typing import Any
@@ -23,31 +26,31 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-_LONGEST_HEAD = 64 * 1024
-"""Bytes that the head of an answer may have."""
+_MAX_HEAD = 64 * 1024
+"""Bytes that the status line and headers of a response may have together."""
 
-# As twisted.web takes it: a line may end without a carriage return.
+# As twisted.web parses it: a line may end without a carriage return.
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 
 
 class URI(URL):
-    """A URL that is a URI already, as checked parameters are.
+    """A URL that is a URI already, as validated parameters are.
 
-    hyperlink would take an IPv6 address for a name to be encoded.
+    hyperlink would try to encode an IPv6 address as a host name.
     """
 
     def to_uri(self) -> "URI":
-        """Give it as it is."""
+        """Return this URI itself."""
         return self
 
 
 @implementer(IAgent)
 class PlainAgent:
-    """An agent whose answers are taken as they come.
+    """An agent that neither requests compressed responses nor decompresses any.
 
-    treq would have them compressed, and unpack without bounds whatever says that it is.
+    treq does both, and decompresses without a limit.
     """
 
     def __init__(self, agent: IAgent) -> None:
@@ -60,35 +63,36 @@ class PlainAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        """Make a request; of an answer that is compressed all the same, nothing is unpacked."""
+        """Make a request; a response that is compressed nevertheless stays compressed."""
         plain = Headers() if headers is None else headers.copy()
         plain.removeHeader(b"accept-encoding")
-        return self._agent.request(method, uri, plain, bodyProducer).addCallback(_unmarked)
+        return self._agent.request(method, uri, plain, bodyProducer).addCallback(_without_encoding)
 
 
-def _unmarked(response: IResponse) -> IResponse:
+def _without_encoding(response: IResponse) -> IResponse:
     response.headers.removeHeader(b"content-encoding")
     return response
 
 
 class ResponseTooLarge(Exception):
-    """An answer with more bytes than it may have."""
+    """A response is larger than allowed; the message says how much is."""
 
 
 class BoundedPool(HTTPConnectionPool):
-    """Connections on which the head of an answer is bounded: twisted.web would take any number.
+    """A connection pool that limits the head of a response, which twisted.web does not.
 
-    A larger one ends its connection, and the request fails with `ResponseTooLarge` in wrappers.
+    A larger head ends its connection, and the request fails with `ResponseTooLarge`, wrapped in
+    exceptions of twisted.web (see `root_cause`).
     """
 
     def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
-        """Give a connection, made with the endpoint if there is none."""
+        """Return a Deferred of a connection, a new one to the endpoint if none is idle."""
         return super().getConnection(key, _BoundedEndpoint(endpoint))
 
 
 @implementer(IStreamClientEndpoint)
 class _BoundedEndpoint:
-    """An endpoint whose connections have `_BoundedHeads`."""
+    """An endpoint whose connections limit the heads of responses."""
 
     def __init__(self, endpoint: IStreamClientEndpoint) -> None:
         self._endpoint = endpoint
@@ -102,7 +106,7 @@ class _BoundedEndpoint:
 
 
 class _BoundedHeads(ProtocolWrapper):
-    """Counts what arrives between a request and the empty line that ends its answer's head."""
+    """Counts the bytes between a request and the empty line that ends the head of its response."""
 
     _in_head = False
     _received = 0
@@ -127,22 +131,23 @@ class _BoundedHeads(ProtocolWrapper):
             seen = self._last + data
             if _END_OF_HEAD.search(seen):
                 self._in_head = False
-            elif self._received > _LONGEST_HEAD:
+            elif self._received > _MAX_HEAD:
                 self.transport.abortConnection()
                 return
             self._last = seen[-2:]
         super().dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._in_head and self._received > _LONGEST_HEAD:
-            reason = Failure(ResponseTooLarge(f"a head of more than {_LONGEST_HEAD} bytes"))
+        if self._in_head and self._received > _MAX_HEAD:
+            reason = Failure(ResponseTooLarge(f"a head of more than {_MAX_HEAD} bytes"))
         super().connectionLost(reason)
 
 
 def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
-    """Read an answer's body; giving up on it closes the connection.
+    """Return a Deferred of a response's body; cancelling it closes the connection.
 
-    Fails with `ResponseTooLarge` when it has more than `limit` bytes, and as the connection does.
+    The Deferred fails with `ResponseTooLarge` if the body has more than `limit` bytes, and with the
+    connection's error if that is lost.
     """
     body = _Body(limit)
     response.deliverBody(body)
@@ -150,14 +155,17 @@ def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Find why a request failed, which twisted.web may have wrapped."""
+    """Return the error that made a request fail, without the exceptions twisted.web wraps it in."""
     while isinstance(error, _WRAPPERS) and error.reasons:
         error = error.reasons[0].value
     return error
 
 
 def describe_failure(error: BaseException, options: str) -> str:
-    """Say in words why a request failed; `options` are those to see to when TLS is the reason."""
+    """Describe in one phrase why a request failed.
+
+    If TLS is the reason, the phrase names `options`, the ones to check.
+    """
     error = root_cause(error)
     if isinstance(error, SSL.Error):
         return f"TLS fails, see {options}: {error}"
@@ -167,7 +175,7 @@ def describe_failure(error: BaseException, options: str) -> str:
 
 
 class _Body(Protocol):
-    """Collects the body of an answer."""
+    """Collects the body of a response."""
 
     def __init__(self, limit: int) -> None:
         self.whole: Deferred[bytes] = Deferred(lambda _: self._close())

@@ -1,4 +1,4 @@
-"""The certificate that hbtd serves with: replaced while it serves, and its end told in time."""
+"""The certificate that hbtd serves with: reloading it, and warning before it expires."""
 
 import math
 from collections.abc import Callable
@@ -7,28 +7,27 @@ from typing import Any
 
 from cryptography.x509 import Certificate
 from OpenSSL import SSL
-from twisted.application.service import Service
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from hbtd.net.tls import Identity, TLSUnusable, load_authorities, load_identity, server_options
-from hbtd.runtime.periodic import periodic
+from hbtd.runtime.periodic import PeriodicService
 from hbtd.runtime.watched_files import WatchedFiles
 
 NOTICES = (30, 7, 1, 0)
-"""Days before a certificate's end at which that is said; 0: it is over."""
+"""Days before a certificate expires at which that is logged; 0: it has expired."""
 
 _PERIOD = 600.0
-"""Seconds between two looks at how long a certificate is still good."""
+"""Seconds between two checks of the expiry."""
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServedCertificate:
-    """Makes connections, each with the certificate that is served when it comes in.
+    """Makes server connections with the current certificate.
 
-    Connections that are there already go on with theirs.
+    When that changes, existing connections keep the one they began with.
     """
 
     def __init__(
@@ -42,35 +41,35 @@ class ServedCertificate:
         self.watched: list[WatchedFiles[Any]] = [
             each for each in (identity, authorities) if isinstance(each, WatchedFiles)
         ]
-        """The files that these come from, as far as they do."""
+        """The files that the certificate and the authorities are read from, if any."""
         self._make_context()
         for each in self.watched:
             each.on_change(self._make_context)
 
     @property
     def identity(self) -> Identity:
-        """The certificate that new connections get."""
+        """The certificate of new connections."""
         return (
             self._identity.current if isinstance(self._identity, WatchedFiles) else self._identity
         )
 
     def on_new_authorities(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called whenever other authorities count for clients than before."""
+        """Call `listener` whenever the authorities of client certificates have changed."""
         authorities = self._authorities
         if authorities is None:
             return
-        counted = authorities.current
+        known = authorities.current
 
-        def look() -> None:
-            nonlocal counted
-            before, counted = counted, authorities.current
-            if counted != before:
+        def compare() -> None:
+            nonlocal known
+            before, known = known, authorities.current
+            if known != before:
                 listener()
 
-        authorities.on_change(look)
+        authorities.on_change(compare)
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Make one connection."""
+        """Return a new server connection."""
         return SSL.Connection(self._context, None)
 
     def _make_context(self) -> None:
@@ -79,10 +78,10 @@ class ServedCertificate:
 
 
 def serve_files(cert_path: str, key_path: str, client_ca_path: str = "") -> ServedCertificate:
-    """Serve with a certificate and its key from files, which may change; raises `TLSUnusable`.
+    """Serve with a certificate and its key from PEM files; raise `TLSUnusable`.
 
-    With a bundle of authorities, which may change, too, clients may present certificates that
-    these have signed.
+    With a PEM bundle of authorities, clients may present certificates that these have signed. All
+    files may change.
     """
     identity = WatchedFiles(
         "The certificate and key",
@@ -94,9 +93,9 @@ def serve_files(cert_path: str, key_path: str, client_ca_path: str = "") -> Serv
 
 
 def serve_identity(identity: Identity, client_ca_path: str = "") -> ServedCertificate:
-    """Serve with a certificate that stays; raises `TLSUnusable`.
+    """Serve with a certificate that does not change; raise `TLSUnusable`.
 
-    The bundle of authorities, if there is one, may change.
+    The PEM bundle of authorities, if given, may change.
     """
     return ServedCertificate(identity, _watched_authorities(client_ca_path))
 
@@ -108,50 +107,39 @@ def _watched_authorities(path: str) -> WatchedFiles[list[Certificate]] | None:
     return WatchedFiles(what, [path], lambda: load_authorities(path), TLSUnusable)
 
 
-def notice(expires: datetime, now: datetime, said: int | None) -> int | None:
-    """Tell which of `NOTICES` is due, when `said` was the last; `None` if none is."""
+def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None:
+    """Return which of `NOTICES` is due, `None` if none is; `last` is the last one given."""
     left = expires - now
     due = min((days for days in NOTICES if left <= timedelta(days=days)), default=None)
-    return due if due is not None and (said is None or due < said) else None
+    return due if due is not None and (last is None or due < last) else None
 
 
-class ExpiryNotices(Service):
-    """Says when the certificate that is served is about to end."""
+class ExpiryNotices(PeriodicService):
+    """Logs when the served certificate is about to expire, and when it has."""
 
     _log = Logger()
 
     def __init__(
         self, clock: IReactorTime, served: ServedCertificate, now: Callable[[], datetime]
     ) -> None:
-        """`now` gives the time with its zone."""
+        """Check every ten minutes of `clock`; `now` returns the time of day, with its zone."""
+        super().__init__(clock, _PERIOD, self._check, "the check of the certificate's expiry")
         self._served = served
-        self._now = now
+        self._utcnow = now
         self._identity = served.identity
-        self._said: int | None = None
-        self._loop = periodic(clock, self._look)
+        self._last: int | None = None
 
-    def startService(self) -> None:
-        """Begin to look."""
-        super().startService()
-        self._loop.start(_PERIOD)
-
-    def stopService(self) -> None:
-        """Look no more."""
-        if self._loop.running:
-            self._loop.stop()
-        super().stopService()
-
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._served.identity is not self._identity:
-            self._identity, self._said = self._served.identity, None
-        expires, now = self._identity.expires, self._now()
-        due = notice(expires, now, self._said)
+            self._identity, self._last = self._served.identity, None
+        expires, now = self._identity.expires, self._utcnow()
+        due = due_notice(expires, now, self._last)
         if due is None:
             return
-        self._said = due
+        self._last = due
         if due == 0:
             self._log.error(
-                "The certificate has expired on {expires}: clients won't trust hbtd any more.",
+                "The certificate expired on {expires}; clients no longer trust hbtd.",
                 expires=expires.isoformat(),
             )
         else:

@@ -1,4 +1,4 @@
-"""TLS: certificates to serve and to present, and whom to trust."""
+"""TLS: certificates to serve and to present, and the authorities to trust."""
 
 import socket
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 _EPHEMERAL_LIFETIME = timedelta(days=825)
-"""How long a certificate made at start is good: longer than any process should run."""
+"""Validity of a certificate made at start: longer than any process should run."""
 
 _CIPHERS = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
-"""What TLS 1.2 is spoken with: forward secret and authenticated, as all of TLS 1.3 is."""
+"""The cipher suites of TLS 1.2: forward secret and authenticated, as all of TLS 1.3 are."""
 
 _SigningKey = (
     rsa.RSAPrivateKey
@@ -43,7 +43,7 @@ _SigningKey = (
 
 
 class TLSUnusable(Exception):
-    """A certificate, key or bundle that can't be used; the message says which and why."""
+    """A certificate, key or bundle can't be used; the message says which and why."""
 
 
 class Identity:
@@ -60,43 +60,43 @@ class Identity:
 
     @property
     def expires(self) -> datetime:
-        """When the first certificate of the chain ends to be good."""
+        """When the first certificate of the chain to expire does so."""
         return min(each.not_valid_after_utc for each in self.chain)
 
     def arguments(self) -> dict[str, Any]:
-        """Give what `CertificateOptions` needs to present it."""
+        """Return the arguments with which `CertificateOptions` presents this identity."""
         own, *others = self.chain
         return {"privateKey": self.key, "certificate": own, "extraCertChain": others}
 
 
 def load_identity(cert_path: str, key_path: str) -> Identity:
-    """Read a PEM chain, the certificate to present first, and its PEM key.
+    """Read a PEM chain, beginning with the certificate to present, and its unencrypted PEM key.
 
-    Raises `TLSUnusable` when a file can't be read or does not hold what it should, when the two do
-    not belong together, when a certificate has expired or is not good yet, or when one of the
-    chain has nothing to do with those before it.
+    Raise `TLSUnusable` if a file can't be read or lacks the expected content, if the key is not
+    that of the certificate, if a certificate has expired or is not valid yet, or if one of the
+    chain has issued none of those before it.
     """
     chain = _load_certificates(cert_path)
     try:
         key = load_pem_private_key(_read(key_path), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise TLSUnusable(f"{key_path} holds no unencrypted PEM key that can be used") from error
+        raise TLSUnusable(f"{key_path} holds no usable unencrypted PEM key") from error
     if not isinstance(key, _SigningKey):
         raise TLSUnusable(f"{key_path} holds a key that is neither RSA, ECDSA nor EdDSA")
     try:
         certified = chain[0].public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise TLSUnusable(f"the certificate in {cert_path} has a key of no use") from error
+        raise TLSUnusable(f"the certificate in {cert_path} has an unsupported key") from error
     if key.public_key() != certified:
         raise TLSUnusable(f"{key_path} is not the key of the certificate in {cert_path}")
     identity = Identity(chain, key)
     now = datetime.now(timezone.utc)
     if identity.expires < now:
         expiry = f"{identity.expires:%Y-%m-%d}"
-        raise TLSUnusable(f"a certificate in {cert_path} has expired on {expiry}")
+        raise TLSUnusable(f"a certificate in {cert_path} expired on {expiry}")
     begin = max(each.not_valid_before_utc for each in chain)
     if begin > now:
-        raise TLSUnusable(f"a certificate in {cert_path} is not good before {begin:%Y-%m-%d}")
+        raise TLSUnusable(f"a certificate in {cert_path} is not valid before {begin:%Y-%m-%d}")
     for number, issuer in enumerate(chain[1:], 1):
         if not any(_issued(issuer, each) for each in chain[:number]):
             raise TLSUnusable(
@@ -110,7 +110,7 @@ def load_identity(cert_path: str, key_path: str) -> Identity:
 
 
 def ephemeral_identity() -> Identity:
-    """Make a self-signed certificate for this host, good until the process ends."""
+    """Make a self-signed certificate for this host, for the lifetime of the process."""
     key = ec.generate_private_key(ec.SECP256R1())
     host = socket.gethostname()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
@@ -134,7 +134,7 @@ def ephemeral_identity() -> Identity:
 
 
 def load_authorities(path: str) -> list[x509.Certificate]:
-    """Read a PEM bundle of authorities; raises `TLSUnusable`."""
+    """Read a PEM bundle of authorities; raise `TLSUnusable`."""
     authorities = _load_certificates(path)
     trusted = crypto.X509Store()
     try:
@@ -148,9 +148,9 @@ def load_authorities(path: str) -> list[x509.Certificate]:
 def server_options(
     identity: Identity, authorities: Sequence[x509.Certificate] = ()
 ) -> CertificateOptions:
-    """Make what TLS connections are served with: 1.2 or newer, forward secret.
+    """Return options for serving TLS 1.2 and 1.3, with forward secrecy.
 
-    With authorities, clients may present certificates; one that none of these signed is refused.
+    With `authorities`, clients may present a certificate; one that none of these signed is refused.
     """
     options = CertificateOptions(
         raiseMinimumTo=TLSVersion.TLSv1_2,
@@ -158,7 +158,7 @@ def server_options(
         acceptableProtocols=[b"http/1.1"],
         **identity.arguments(),
     )
-    options.getContext()  # makes it, and fails if it can't be made
+    options.getContext()  # raises if OpenSSL rejects the identity
     if authorities:
         context = options.getContext()
         trusted = context.get_cert_store()
@@ -173,10 +173,11 @@ def server_options(
 
 
 def client_policy(trust: str, identity: Identity | None = None) -> IPolicyForHTTPS:
-    """Make the policy by which an https peer is trusted, and which certificate it is shown.
+    """Return the policy by which https servers are trusted.
 
-    `system`: what the system trusts; `insecure`: anybody; else the path of a PEM bundle of
-    authorities. Raises `TLSUnusable`.
+    `trust` is `system` for the authorities of the operating system, `insecure` for no verification
+    at all, or the path of a PEM bundle of authorities. `identity` is presented to servers that ask
+    for a certificate. Raise `TLSUnusable` if the bundle can't be used.
     """
     if trust == "insecure":
         return TrustAnybody(identity)
@@ -189,7 +190,7 @@ def client_policy(trust: str, identity: Identity | None = None) -> IPolicyForHTT
 
 
 def _presenting(identity: Identity | None) -> dict[str, Any]:
-    """Give what makes options of a client that presents a certificate, if it has one."""
+    """Return the arguments of options for a client, which presents an identity if it has one."""
     return {
         "raiseMinimumTo": TLSVersion.TLSv1_2,
         **(identity.arguments() if identity is not None else {}),
@@ -198,15 +199,15 @@ def _presenting(identity: Identity | None) -> dict[str, Any]:
 
 @implementer(IPolicyForHTTPS)
 class TrustAuthorities:
-    """Trusts whom some authorities vouch for, under their name."""
+    """Trusts servers whose certificate names their host and was signed by given authorities."""
 
     def __init__(self, root: Any, identity: Identity | None = None) -> None:
-        """`root` is what Twisted's `trustRoot` takes."""
+        """`root` is an argument `trustRoot` of Twisted's `optionsForClientTLS`."""
         self._root = root
         self._identity = identity
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
-        """Make connections to this host."""
+        """Return the creator of connections to a host."""
         return optionsForClientTLS(
             hostname.decode("ascii"),
             trustRoot=self._root,
@@ -216,20 +217,20 @@ class TrustAuthorities:
 
 @implementer(IPolicyForHTTPS, IOpenSSLClientConnectionCreator)
 class TrustAnybody:
-    """Encrypts, without asking to whom."""
+    """Trusts any server: connections are encrypted, but not authenticated."""
 
     def __init__(self, identity: Identity | None = None) -> None:
         self._context = CertificateOptions(verify=False, **_presenting(identity)).getContext()
         self._hostname: bytes | None = None
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
-        """Make connections to this host."""
+        """Return the creator of connections to a host."""
         creator = TrustAnybody()
         creator._context, creator._hostname = self._context, hostname
         return creator
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Make one connection."""
+        """Return a new client connection."""
         connection = SSL.Connection(self._context, None)
         if self._hostname and not isIPAddress(self._hostname.decode("ascii")):
             connection.set_tlsext_host_name(self._hostname)
@@ -256,4 +257,4 @@ def _load_certificates(path: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(_read(path))
     except ValueError as error:
-        raise TLSUnusable(f"{path} holds no PEM certificates that can be used") from error
+        raise TLSUnusable(f"{path} holds no usable PEM certificates") from error

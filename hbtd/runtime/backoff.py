@@ -20,6 +20,11 @@ class Backoff:
         self._policy = backoffPolicy(first, longest, _FACTOR, lambda: jitter() * first / 2)
         self._failures = 0
 
+    @property
+    def failures(self) -> int:
+        """How many pauses there have been since the last success."""
+        return self._failures
+
     def next(self) -> float:
         """Return for how many seconds to wait after another failure."""
         failures, self._failures = self._failures, self._failures + 1

@@ -1,1 +1,1 @@
-"""Telemetry: every transition published on Kafka."""
+"""Telemetry: publishes every transition on Kafka."""

@@ -1,4 +1,4 @@
-"""kafka-python's producer, with what hbtd needs to know of it and to spare it."""
+"""A Kafka producer on kafka-python, with workarounds for faults of its version 3.0."""
 
 import socket
 import time
@@ -13,35 +13,38 @@ from hbtd.config.value_types import TelemetryAddress
 
 _SETTINGS = {
     "client_id": "hbtd",
-    # How long making a producer, and asking it for a topic, may block its thread.
+    # How long the constructor, and a request for a topic's partitions, may block.
     "bootstrap_timeout_ms": 5_000,
     "max_block_ms": 1_000,
-    # What it has taken it keeps, and retries in order, for as long as Kafka is away: once a batch
-    # of an idempotent producer expires, kafka-python 3 sends nothing any more.
+    # Messages are kept, and retried in order, for as long as Kafka is unavailable: once a batch of
+    # an idempotent producer has expired, kafka-python 3 sends nothing any more.
     "delivery_timeout_ms": 2**31 - 1,
     "request_timeout_ms": 10_000,
     "reconnect_backoff_max_ms": 1_000,
     "linger_ms": 5,
     "metrics_enabled": False,
-    # No proxy, but the way to have `_TidySocket` used.
+    # Not a proxy: this makes kafka-python use `_TidySocket`.
     "proxy_url": "tidy://",
 }
 
 _HOT_LOOPS = 20
+"""Polls in a row that may return at once before the next one sleeps."""
+
 _PAUSE = 0.01
+"""Seconds for which it sleeps."""
 
 
 class _TidySocket(KafkaNetSocket):  # type: ignore[misc]  # kafka-python is not typed
-    """Connects as kafka-python does, and leaves no socket behind when that fails.
+    """A socket of kafka-python that is closed when connecting fails.
 
-    Version 3.0.12 leaves it open until the garbage collector happens on it: while Kafka is away, a
-    descriptor for each attempt.
+    Version 3.0.12 leaves it open until it is garbage collected: one file descriptor for each
+    attempt while Kafka is unavailable.
     """
 
     SCHEMES = ("tidy",)
 
     async def sock_connect(self, net: Any, sock: socket.socket, *rest: Any, **more: Any) -> Any:
-        """Connect a socket, or close it."""
+        """Connect a socket; close it if that fails."""
         try:
             return await super().sock_connect(net, sock, *rest, **more)
         except BaseException:
@@ -50,20 +53,21 @@ class _TidySocket(KafkaNetSocket):  # type: ignore[misc]  # kafka-python is not 
 
 
 class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is not typed
-    """kafka-python's network client, which does not spin while Kafka is away.
+    """A network client of kafka-python that does not busy-wait while Kafka is unavailable.
 
-    With messages waiting and nobody to take them, version 3.0.12 polls without a pause, for it
-    takes seconds for milliseconds: a whole core, and with it the lock that our reactor needs.
+    When messages wait and no broker is connected, version 3.0.12 polls without a pause, because it
+    mistakes seconds for milliseconds. That takes a whole core, and the interpreter's lock, which
+    the reactor needs.
     """
 
     _hot = 0
 
     def connection_delay(self, node_id: int) -> float:
-        """Give the milliseconds to wait before a node can be connected to."""
+        """Return how many milliseconds to wait before connecting to a node."""
         return max(float(super().connection_delay(node_id)) * 1000, 1000 * _PAUSE)
 
     def poll(self, timeout_ms: float | None = None, future: Any = None) -> Any:
-        """Do what there is to do; take a breath when that has been nothing for many times."""
+        """Do pending work; sleep for a moment after many polls that had none."""
         began = time.monotonic()
         result = super().poll(timeout_ms=timeout_ms, future=future)
         if self.in_flight_request_count() or time.monotonic() - began > _PAUSE / 10:
@@ -76,12 +80,12 @@ class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is n
 
 
 class Kafka:
-    """A connection to Kafka. Blocks, and belongs to one thread."""
+    """A producer for one topic. Its methods block, and are for one thread only."""
 
     def __init__(self, address: TelemetryAddress, **settings: Any) -> None:
-        """Connect; raises `KafkaError` if that can't be done within a few seconds.
+        """Connect; raise `KafkaError` if that takes more than a few seconds.
 
-        `settings` are further ones of `kafka.KafkaProducer`, whose idempotence is left on.
+        `settings` are further settings of `kafka.KafkaProducer`; the producer is idempotent.
         """
         self._topic = address.topic
         self._client: _PatientClient | None = None
@@ -92,7 +96,7 @@ class Kafka:
                 **{**_SETTINGS, **settings},
             )
         except Exception:
-            # A producer that can't be made leaves its client's descriptors open.
+            # A constructor that fails leaves its client's file descriptors open.
             if self._client is not None:
                 self._client.close()
             raise
@@ -108,20 +112,20 @@ class Kafka:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection to any broker; a frozen one takes a while to show."""
+        """Whether any broker is connected; that a broker hangs shows only after a while."""
         client = self._client
         return client is not None and any(
             client.connected(broker.node_id) for broker in client.cluster.brokers()
         )
 
     def send(self, key: bytes, value: bytes) -> Any:
-        """Take a message; gives kafka-python's future."""
+        """Send a message; return kafka-python's future of its acknowledgement."""
         return self._producer.send(self._topic, value=value, key=key)
 
     def abandon(self) -> None:
-        """Give up at once: what has not been acknowledged fails."""
-        # `close` would wait for what can't be sent, then raise and leave the producer at work, and
-        # that would send it after its successor.
+        """Disconnect at once: what has not been acknowledged fails."""
+        # `close` would wait for what can't be sent, then raise and leave the producer running: it
+        # would send its messages later than its successor sends newer ones.
         self._producer._sender.force_close()
         self._producer._sender.join(1.0)
         self._producer.close(timeout=0)

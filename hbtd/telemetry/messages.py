@@ -1,4 +1,4 @@
-"""What a transition looks like on Kafka (docs/protocol.md, "Kafka")."""
+"""The messages on Kafka (docs/protocol.md, "Kafka")."""
 
 import orjson
 
@@ -6,12 +6,12 @@ from hbtd.tracker.transitions import Judgement
 
 
 def key(judgement: Judgement) -> bytes:
-    """Give a message's key: the xname, so that a component's messages stay in order."""
+    """Return a message's key: the xname, so that a component's messages stay in order."""
     return judgement.component.encode("ascii")
 
 
 def value(judgement: Judgement) -> bytes:
-    """Give a message: UTF-8 JSON."""
+    """Return a message's value: UTF-8 JSON."""
     transition = judgement.transition
     return orjson.dumps(
         {

@@ -14,66 +14,83 @@ from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hbtd.config.params import LiveParams, Params
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
 from hbtd.config.value_types import TelemetryAddress
+from hbtd.runtime.backoff import Backoff
+from hbtd.runtime.outage import Outage
 from hbtd.telemetry import messages
 from hbtd.telemetry.kafka import Kafka
 from hbtd.tracker.transitions import Judgement
 
 MAX_WAITING = 100_000
-"""Messages that wait for Kafka; beyond, the oldest are dropped."""
+"""Messages that wait for Kafka; when there are more, the oldest are dropped."""
 
 _BATCH = 500
-"""Messages given to Kafka at a time, the next when all of these are acknowledged."""
+"""Messages in a batch; the next batch is sent when all of this one are acknowledged."""
 
 _PATIENCE = 5.0
-"""Seconds without an acknowledgement after which Kafka counts as gone."""
+"""Seconds without an acknowledgement after which Kafka counts as unavailable."""
 
-_RETRY = 2.0
-"""Seconds before another producer is tried."""
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 2.0
+"""Seconds before the first attempt at another producer, and before the later ones at most."""
 
-_SLICE = 0.25
-"""Seconds for which the thread is deaf to being told to stop."""
+_POLL = 0.25
+"""Seconds after which the thread notices at the latest that it is to stop."""
 
-_LOOK = 1.0
-"""Seconds between two looks at the connection while there is nothing to publish."""
+_IDLE_CHECK = 1.0
+"""Seconds between two checks of the connection while there is nothing to publish."""
 
 
 KafkaFactory = Callable[[TelemetryAddress], Kafka]
-"""Connects to Kafka; blocks, and raises `KafkaError` when it can't."""
+"""Connects to Kafka. Blocks, and raises `KafkaError` if that fails."""
 
 
 class Publisher(Service):
-    """Publishes judgements on Kafka, in order, each at least once.
+    """Publishes judgements on Kafka, in order, each at least once (docs/protocol.md, "Kafka").
 
-    `tell` only puts them into a queue. A thread of its own, which alone talks to Kafka,
-    sends them in batches. While Kafka is away they wait in memory; when there are too many the
-    oldest are dropped, and counted. Follows `Use_telemetry` and `Telemetry_host`.
+    `tell` only appends to a queue. A thread of its own, the only one that uses Kafka, sends the
+    queue in batches. While Kafka is unavailable, messages wait in memory; when there are too many,
+    the oldest are dropped and counted. Changes of `Use_telemetry` and `Telemetry_host` take effect
+    at once.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, params: LiveParams, connect: KafkaFactory) -> None:
-        """`reactor` provides `IReactorFromThreads` and `IReactorTime`."""
+    def __init__(
+        self,
+        reactor: Any,
+        params: LiveParams,
+        connect: KafkaFactory,
+        jitter: Callable[[], float],
+    ) -> None:
+        """Make a publisher; it connects when it is started.
+
+        `reactor` provides `IReactorFromThreads` and `IReactorTime`. `connect` and `jitter`, which
+        returns a random number from 0 to 1, are called in the thread.
+        """
         self._reactor = reactor
         self._params = params
         self._connect = connect
+        self._thread: Thread | None = None
+        self._thread_ended: Deferred[None] = Deferred()
+        # The thread's own.
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, jitter)
         # Guards all of the following, and wakes the thread when something has changed.
         self._changed = Condition()
         self._waiting: deque[Judgement] = deque()
         self._batch: list[Judgement] = []
         self._address: TelemetryAddress | None = None
         self._stop_at: float | None = None
-        self._thread: Thread | None = None
-        self._ended: Deferred[None] = Deferred()
-        self._said: bool | None = None
-        self._connected_once = False
+        self._outage = Outage(self._log_outage, self._log_connection)
+        self._was_connected = False
         self.connected = False
-        """Whether Kafka takes messages."""
+        """Whether Kafka accepts messages."""
         self.published_count = 0
         """How many messages Kafka has acknowledged."""
         self.dropped_count = 0
-        """How many messages were dropped because too many were waiting."""
+        """How many messages were dropped: too many waited, or Kafka was switched off."""
         params.on_change(self._params_changed)
 
     @property
@@ -82,13 +99,13 @@ class Publisher(Service):
         return len(self._waiting) + len(self._batch)
 
     def health(self) -> str:
-        """Tell people how Kafka is."""
+        """Return the state of Kafka, for people (docs/protocol.md, "Probes and health")."""
         if self.connected:
             return "Connected and OPEN"
-        return "Connected and CLOSED" if self._connected_once else "Not Connected"
+        return "Connected and CLOSED" if self._was_connected else "Not Connected"
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
-        """Have these published; never blocks. Without a Kafka to publish on, does nothing."""
+        """Queue these for publication; never blocks. Without a Kafka, do nothing."""
         with self._changed:
             if self._address is None:
                 return
@@ -99,12 +116,12 @@ class Publisher(Service):
             self._changed.notify()
 
     def drop_all(self) -> None:
-        """Publish no more of what waits, except what Kafka was given already."""
+        """Discard what waits, except the batch that Kafka has been given already."""
         with self._changed:
             self._waiting.clear()
 
     def startService(self) -> None:
-        """Connect, if there is something to connect to."""
+        """Connect, if the parameters name a Kafka."""
         super().startService()
         self._use(self._params.current.telemetry_address)
 
@@ -117,11 +134,11 @@ class Publisher(Service):
         with self._changed:
             self._stop_at = monotonic() + timeout
             self._changed.notify()
-        # The thread may be in a call that blocks for longer; it ends with the process then.
-        ended = self._ended.addTimeout(timeout, self._reactor).addErrback(_timed_out)
-        return ended.addCallback(lambda _: self._say_what_is_left())
+        # The thread may be in a call that blocks for longer; then it ends with the process.
+        ended = self._thread_ended.addTimeout(timeout, self._reactor).addErrback(_ignore_timeout)
+        return ended.addCallback(lambda _: self._log_unpublished())
 
-    def _say_what_is_left(self) -> None:
+    def _log_unpublished(self) -> None:
         if self.pending_count:
             self._log.warn("{count} messages were not published.", count=self.pending_count)
 
@@ -130,7 +147,7 @@ class Publisher(Service):
             self._use(new.telemetry_address)
 
     def _use(self, address: TelemetryAddress | None) -> None:
-        """Publish there from now on, what waits included; or nowhere."""
+        """Publish to this address from now on, including what waits; `None` for nowhere."""
         if address is None:
             given = bool(self._params.current.telemetry_host)
             self._log.info(
@@ -139,27 +156,27 @@ class Publisher(Service):
             )
         with self._changed:
             self._address = address
-            self._said = None
-            self.connected = self._connected_once = False
+            self._outage.reset()
+            self.connected = self._was_connected = False
             self._changed.notify()
         if address is not None and self._thread is None:
             self._thread = Thread(target=self._run, name="hbtd-telemetry", daemon=True)
             self._thread.start()
 
-    # What follows runs in the thread.
+    # The following methods run in the thread.
 
     def _run(self) -> None:
         try:
-            self._work()
+            self._publish()
         finally:
-            self._reactor.callFromThread(self._ended.callback, None)
+            self._reactor.callFromThread(self._thread_ended.callback, None)
 
-    def _work(self) -> None:
-        """Keep a producer for the present address, and feed it."""
+    def _publish(self) -> None:
+        """Keep a producer for the current address, and feed it, until it is time to stop."""
         while True:
             with self._changed:
                 address = self._address
-                if self._over(address):
+                if self._must_stop(address):
                     break
                 if address is None:
                     self.dropped_count += self.pending_count
@@ -174,37 +191,39 @@ class Publisher(Service):
                 finally:
                     self.connected = False
                     kafka.abandon()
-            except Exception as error:  # noqa: BLE001  # whatever a library thinks of
-                self._gone(address, error)
-            self._rest(address)
+            except Exception as error:  # noqa: BLE001  # kafka-python raises more than KafkaError
+                self._note_failure(address, error)
+            self._pause(address)
 
-    def _over(self, address: TelemetryAddress | None) -> bool:
-        """Whether it is time to end. Call with the lock held."""
+    def _must_stop(self, address: TelemetryAddress | None) -> bool:
+        """Return whether it is time to stop. Call with the lock held."""
         if self._stop_at is None:
             return False
         return address is None or not self.pending_count or monotonic() >= self._stop_at
 
-    def _rest(self, address: TelemetryAddress) -> None:
-        """Wait a little before the next attempt; being told to stop hastens it, once."""
+    def _pause(self, address: TelemetryAddress) -> None:
+        """Pause before the next attempt, shorter when the address changes or the service stops."""
         with self._changed:
             stop_at = self._stop_at
             self._changed.wait_for(
                 lambda: self._address != address or self._stop_at != stop_at,
-                _RETRY if stop_at is None else _SLICE,
+                self._backoff.next() if stop_at is None else _POLL,
             )
+            if self._address != address:
+                self._backoff.reset()
 
     def _feed(self, kafka: Kafka, address: TelemetryAddress) -> None:
-        """Give Kafka batch after batch, until it fails or is no longer the one to use."""
-        self._here(address)
+        """Give Kafka batch after batch; return when the address changes or it is time to stop."""
+        self._note_success(address)
         while True:
             with self._changed:
                 self._changed.wait_for(
                     lambda: (
                         self.pending_count or self._address != address or self._stop_at is not None
                     ),
-                    _LOOK,
+                    _IDLE_CHECK,
                 )
-                if self._address != address or self._over(address):
+                if self._address != address or self._must_stop(address):
                     return
                 if not self._batch:
                     self._batch = list(islice(self._waiting, _BATCH))
@@ -212,10 +231,10 @@ class Publisher(Service):
                         self._waiting.popleft()
             futures = [kafka.send(messages.key(each), messages.value(each)) for each in self._batch]
             try:
-                self._await(futures, kafka, address)
+                self._await_acknowledgements(futures, kafka, address)
             finally:
-                # In a partition, nothing succeeds after something that did not: what is sent again
-                # keeps its order.
+                # Within a partition, nothing succeeds after something that failed: what is sent
+                # again keeps its order.
                 left = [
                     each
                     for each, future in zip(self._batch, futures, strict=True)
@@ -225,52 +244,65 @@ class Publisher(Service):
                     self.published_count += len(futures) - len(left)
                     self._batch = left
 
-    def _await(self, futures: Sequence[Any], kafka: Kafka, address: TelemetryAddress) -> None:
-        """Wait for Kafka to acknowledge messages; raises what one has failed with.
+    def _await_acknowledgements(
+        self, futures: Sequence[Any], kafka: Kafka, address: TelemetryAddress
+    ) -> None:
+        """Wait for Kafka to acknowledge messages; raise the error of the first that failed.
 
-        Returns early when they are to go elsewhere, or time is up.
+        Return early when the address changes or it is time to stop.
         """
         began = monotonic()
         for future in futures:
             while not future.is_done:
                 with suppress(KafkaTimeoutError):
-                    future.get(timeout=_SLICE)
+                    future.get(timeout=_POLL)
                 if not future.is_done:
                     with self._changed:
-                        if self._address != address or self._over(address):
+                        if self._address != address or self._must_stop(address):
                             return
-                    if not kafka.connected or monotonic() - began > _PATIENCE:
-                        self._gone(address, KafkaError("no answer, or none in time"))
+                    if not kafka.connected:
+                        self._note_failure(address, KafkaError("the connection is lost"))
+                    elif monotonic() - began > _PATIENCE:
+                        error = KafkaError(f"no acknowledgement within {_PATIENCE:g} s")
+                        self._note_failure(address, error)
             if future.failed():
                 raise future.exception
         if futures or kafka.connected:
-            self._here(address)
+            self._note_success(address)
+            self._backoff.reset()
         else:
-            self._gone(address, KafkaError("the connection is lost"))
+            self._note_failure(address, KafkaError("the connection is lost"))
 
-    def _here(self, address: TelemetryAddress) -> None:
-        if self._finds(True, address):
-            self._log.info("Kafka at {host}:{port} takes messages.", **address._asdict())
+    def _note_success(self, address: TelemetryAddress) -> None:
+        """Note that the Kafka at `address` accepts messages, if it is still the one to use."""
+        with self._changed:
+            if self._address == address:
+                is_first = not self._was_connected and self._outage.reason is None
+                self.connected = self._was_connected = True
+                self._outage.recover()
+                if is_first:
+                    self._log_connection()
 
-    def _gone(self, address: TelemetryAddress, error: Exception) -> None:
-        if self._finds(False, address):
+    def _note_failure(self, address: TelemetryAddress, error: Exception) -> None:
+        """Note that the Kafka at `address` failed, if it is still the one to use."""
+        with self._changed:
+            if self._address == address:
+                self.connected = False
+                self._outage.fail(str(error) if isinstance(error, KafkaError) else repr(error))
+
+    def _log_connection(self) -> None:
+        if self._address is not None:
+            self._log.info("Kafka at {host}:{port} takes messages.", **self._address._asdict())
+
+    def _log_outage(self, reason: str) -> None:
+        if self._address is not None:
             self._log.warn(
                 "Kafka at {host}:{port} takes no messages now, they wait: {error}",
-                error=str(error) if isinstance(error, KafkaError) else repr(error),
-                **address._asdict(),
+                error=reason,
+                **self._address._asdict(),
             )
 
-    def _finds(self, connected: bool, address: TelemetryAddress) -> bool:
-        """Note how Kafka is; tell whether that is news, and of a Kafka that is still wanted."""
-        with self._changed:
-            if self._address != address:
-                return False
-            self.connected = connected
-            self._connected_once |= connected
-            news, self._said = self._said is not connected, connected
-            return news
 
-
-def _timed_out(failure: Failure) -> None:
-    """Take a timeout for an answer."""
+def _ignore_timeout(failure: Failure) -> None:
+    """Turn a timeout into a success."""
     failure.trap(TimeoutError)

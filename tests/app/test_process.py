@@ -60,7 +60,7 @@ class StartTests(TestCase):
         """The seed's own command line serves over TLS; unheard judgements don't keep it alive."""
         process = await self.serves(["-m", "hbtd", *SEED_OPTIONS, "--sm_timeout=1"])
         self.assertIn("serves https://", process.said)
-        self.assertIn("HSM was not told of 1 components", process.said)
+        self.assertIn("HSM was not notified of 1 components", process.said)
 
     async def test_plugin(self) -> None:
         """`twistd -n hbtd` serves over TLS, and its log is hbtd's."""

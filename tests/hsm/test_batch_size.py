@@ -137,7 +137,7 @@ class RefusalTests(StartedTestCase):
                     self.advance(1)
                 self.assertEqual(set(self.hsm.components), set(everybody) - set(culprits))
                 self.assertEqual(self.notifier.set_aside_count, count)
-                self.assertEqual(self.notifier.refused_count, count)
+                self.assertEqual(self.notifier.rejected_count, count)
                 self.assertEqual(self.notifier.pending_count, 0)
                 errors = lines(events, "error")
                 self.assertEqual(len(errors), count)
@@ -176,7 +176,7 @@ class RefusalTests(StartedTestCase):
             self.advance(1)
         self.assertEqual(sorted(self.sent()), sorted([(WARNED, others), (WARNED, [culprit])]))
         self.assertEqual(lines(events, "error"), [])
-        self.assertEqual(self.notifier.refused_count, 1)
+        self.assertEqual(self.notifier.rejected_count, 1)
         self.assertEqual(self.notifier.set_aside_count, 1)
         self.refuse()
         self.tell(DIED, culprit)
@@ -298,7 +298,7 @@ class RefusalTests(StartedTestCase):
         self.hsm.behaviour.fail_status = None
         self.advance(60)
         self.assertEqual(set(self.hsm.components), set(everybody) - set(culprits))
-        self.assertEqual(self.notifier.refused_count, 3)
+        self.assertEqual(self.notifier.rejected_count, 3)
 
     def test_chunks_around_culprits(self):
         """No component is told twice, because another was refused."""

@@ -10,8 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from hbtd.config.params import LiveParams, Params
-from hbtd.hsm.client import HSMClient, HSMRefused, HSMUnavailable
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
+from hbtd.hsm.client import HSMClient, HSMRejected, HSMUnavailable
 from tests.support.hsm_memory import DIED, OTHER_URL, STARTED, URL, USER_AGENT, HSMTestCase
 
 NAMES = ("x0c0s0b0n0", "x0c0s1b0n0")
@@ -57,10 +58,10 @@ class RecorderTestCase(SynchronousTestCase):
         self.params = LiveParams(Params(sm_url=URL))
         self.client = HSMClient(http, self.clock, self.params, USER_AGENT)
 
-    def failed(self, call: Deferred[None]) -> HSMRefused | HSMUnavailable:
+    def failed(self, call: Deferred[None]) -> HSMRejected | HSMUnavailable:
         """Give the error of a call that must have failed with one of the client's own."""
-        failure = self.failureResultOf(call, HSMRefused, HSMUnavailable)
-        assert isinstance(failure.value, HSMRefused | HSMUnavailable)
+        failure = self.failureResultOf(call, HSMRejected, HSMUnavailable)
+        assert isinstance(failure.value, HSMRejected | HSMUnavailable)
         return failure.value
 
 
@@ -132,7 +133,7 @@ class StatusTests(RecorderTestCase):
         self.server.body = b'{"detail":"Invalid xname"}'
         for self.server.status in (400, 409, 413, 415, 422):
             error = self.failed(self.client.update(STARTED, NAMES))
-            self.assertIsInstance(error, HSMRefused)
+            self.assertIsInstance(error, HSMRejected)
             self.assertIn(str(self.server.status), str(error))
             self.assertIn("Invalid xname", str(error))
 

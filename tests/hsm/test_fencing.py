@@ -4,7 +4,7 @@ from treq.client import HTTPClient
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, RequestGenerationFailed
 
-from hbtd.hsm.fencing import FencedAgent, TooLate
+from hbtd.hsm.fencing import Fenced, FencedAgent
 from tests.support.running import reactor, start_hsm
 
 BODY = {"ComponentIDs": ["x1"], "State": "Ready", "Flag": "OK"}
@@ -44,7 +44,7 @@ class GuardTests(TestCase):
         with self.assertRaises(RequestGenerationFailed) as raised:
             await sending
         (reason,) = raised.exception.reasons
-        self.assertIsInstance(reason.value, TooLate)
+        self.assertIsInstance(reason.value, Fenced)
         self.assertEqual(self.running.hsm.updates, [])
 
     async def test_without_a_body(self):

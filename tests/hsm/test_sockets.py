@@ -15,7 +15,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent
 
-from hbtd.config.params import LiveParams, Params
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
 from hbtd.hsm.client import HSMClient, HSMUnavailable
 from hbtd.net.http_client import BoundedPool
 from hbtd.net.tls import client_policy, server_options

@@ -1,4 +1,4 @@
-"""Why requests fail, in words."""
+"""Descriptions of failed requests."""
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError, DNSLookupError
@@ -11,11 +11,11 @@ from hbtd.net.http_client import describe_failure
 TLS = SSL.Error([("SSL routines", "", "certificate verify failed")])
 
 
-class WhyTests(SynchronousTestCase):
-    """Each reason has its words, however it is wrapped."""
+class DescribeFailureTests(SynchronousTestCase):
+    """How a failed request is described."""
 
-    def test_words(self) -> None:
-        """Connections' troubles speak for themselves, TLS's name options, others their kind."""
+    def test_described(self) -> None:
+        """The root cause is described, for TLS with the options to check."""
         for error, words in (
             (ConnectionRefusedError("111"), "Connection was refused by other side: 111."),
             (ConnectionLost("gone"), "Connection to the other side was lost in a non-clean"),
@@ -28,4 +28,5 @@ class WhyTests(SynchronousTestCase):
                 ResponseNeverReceived([Failure(error)]),
                 RequestTransmissionFailed([Failure(ResponseNeverReceived([Failure(error)]))]),
             ):
-                self.assertTrue(describe_failure(wrapped, "--x_ca").startswith(words), describe_failure(wrapped, "--x_ca"))
+                said = describe_failure(wrapped, "--x_ca")
+                self.assertEqual(said[: len(words)], words)

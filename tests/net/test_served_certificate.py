@@ -1,4 +1,4 @@
-"""Certificates that are replaced while they are served, and what is said before they end."""
+"""Certificates that are replaced while they are served, and notices before they expire."""
 
 import json
 import signal
@@ -24,7 +24,7 @@ from hbtd.net.served_certificate import (
     NOTICES,
     ExpiryNotices,
     ServedCertificate,
-    notice,
+    due_notice,
     serve_files,
     serve_identity,
 )
@@ -40,7 +40,7 @@ NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
 
 
 def said(events: Any, *levels: LogLevel) -> list[str]:
-    """Give the messages of some levels."""
+    """Return the log messages of some levels."""
     return [
         eventAsText(event, includeTimestamp=False, includeSystem=False)
         for event in events
@@ -62,7 +62,7 @@ class FilesTests(SynchronousTestCase):
         self.addCleanup(self.watch.stopService)
 
     def assert_serves(self, identity: Identity) -> None:
-        """Check which certificate new connections get."""
+        """Check that new connections get this certificate."""
         self.assertEqual(self.served.identity.chain, identity.chain)
         connection = self.served.serverConnectionForTLS(None)  # type: ignore[arg-type]  # not used
         shown = connection.get_certificate()
@@ -80,7 +80,7 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual(said(events, LogLevel.info), ["The certificate and key were read again."])
 
     def test_half_written(self) -> None:
-        """A pair of which one half is new is not served, and no matter if it is soon complete."""
+        """A half-replaced pair is not served; if it is soon complete, nothing is logged."""
         other = self.folder / "other"
         cert, key = write_identity(self.new, other)
         with capturedLogs() as events:
@@ -98,7 +98,7 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual(said(events, LogLevel.warn, LogLevel.error), [])
 
     def test_stays_wrong(self) -> None:
-        """A pair that stays wrong is complained of once, and the old one goes on."""
+        """A pair that stays wrong is reported once, and the old one is still served."""
         _, key = write_identity(self.new, self.folder / "other")
         self.key.write_bytes(key.read_bytes())
         with capturedLogs() as events:
@@ -113,20 +113,20 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual(said(events, LogLevel.error), [])
 
     def test_told_to(self) -> None:
-        """Told to, it looks at once, and says at once what is wrong."""
+        """A reload reads the files at once, and reports at once what is wrong."""
         write_identity(self.new, self.folder)
-        self.watch.look_now()
+        self.watch.reload()
         self.assert_serves(self.new)
         write_identity(make_identity("localhost", days=-1), self.folder)
         for _ in range(2):
             with capturedLogs() as events:
-                self.watch.look_now()
+                self.watch.reload()
             (line,) = said(events, LogLevel.error)
             self.assertIn("expired", line)
             self.assert_serves(self.new)
 
     def test_unforeseen(self) -> None:
-        """What goes wrong in an unforeseen way is logged, and the other files are read."""
+        """An unexpected error is logged, and the other files are read."""
         calls: list[str] = []
 
         def load() -> str:
@@ -137,13 +137,13 @@ class FilesTests(SynchronousTestCase):
 
         odd = WatchedFiles("An odd file", [], load, TLSUnusable)
         write_identity(self.new, self.folder)
-        FileWatcher(self.clock, [odd, *self.served.watched]).look_now()
+        FileWatcher(self.clock, [odd, *self.served.watched]).reload()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(odd.current, "first")
         self.assert_serves(self.new)
 
     def test_removed(self) -> None:
-        """Files that are gone are not served any the less."""
+        """A certificate whose files were removed is still served."""
         self.cert.unlink()
         self.key.unlink()
         with capturedLogs() as events:
@@ -152,16 +152,16 @@ class FilesTests(SynchronousTestCase):
         self.assert_serves(self.old)
 
     def test_authorities(self) -> None:
-        """The authorities of clients are read again, too, beside a certificate that stays."""
+        """The authorities of clients are read again, beside a certificate that does not change."""
         one, _ = write_identity(make_identity("one"), self.folder / "ca")
         served = serve_identity(self.old, str(one))
         self.assertEqual(self.asked_for(served), "one")
         write_identity(make_identity("two"), self.folder / "ca")
-        served.watched[0].look()
+        served.watched[0].reload_if_changed()
         self.assertEqual(self.asked_for(served), "two")
 
     def test_authorities_alone(self) -> None:
-        """They are read again also while the certificate and key can't be used."""
+        """The authorities are read again also while the certificate and key can't be used."""
         one, _ = write_identity(make_identity("one"), self.folder / "ca")
         served = serve_files(str(self.cert), str(self.key), str(one))
         changes: list[str] = []
@@ -170,27 +170,27 @@ class FilesTests(SynchronousTestCase):
         write_identity(make_identity("two"), self.folder / "ca")
         watch = FileWatcher(self.clock, served.watched)
         for _ in range(2):
-            watch.look_now()
+            watch.reload()
             self.assertEqual(changes, ["two"])
         self.assertEqual(served.identity.chain, self.old.chain)
 
     def asked_for(self, served: ServedCertificate) -> str:
-        """Give the name of the one authority that clients are asked to show a certificate of."""
+        """Return the name of the one authority whose certificates clients may present."""
         connection = served.serverConnectionForTLS(None)  # type: ignore[arg-type]  # not used
         (authority,) = connection.get_client_ca_list()
         return str(authority.CN)
 
 
 class NoticeTests(SynchronousTestCase):
-    """What is said before a certificate ends."""
+    """What is logged before a certificate expires."""
 
     def test_rule(self) -> None:
-        """30, 7 and 1 days before, at the end, and each once."""
+        """A notice is due 30, 7 and 1 days before the expiry and after it, each once."""
         for left, due in ((31, None), (30, 30), (8, 30), (7, 7), (2, 7), (1, 1), (0.1, 1), (0, 0)):
             for before in (None, *NOTICES):
                 expected = due if due is not None and (before is None or due < before) else None
                 expires = NOW + timedelta(days=left)
-                self.assertEqual(notice(expires, NOW, before), expected, (left, before))
+                self.assertEqual(due_notice(expires, NOW, before), expected, (left, before))
 
     @given(st.floats(-10, 400), st.lists(st.floats(0, 50), max_size=30))
     def test_each_once(self, days: float, steps: list[float]) -> None:
@@ -199,14 +199,14 @@ class NoticeTests(SynchronousTestCase):
         last, notices = None, []
         for step in steps:
             now += timedelta(days=step)
-            due = notice(expires, now, last)
+            due = due_notice(expires, now, last)
             if due is not None:
                 last = due
                 notices.append(due)
         self.assertEqual(notices, sorted(set(notices), reverse=True))
 
     def test_lines(self) -> None:
-        """Each is a line of the log, with the date; a new certificate begins anew."""
+        """Each notice is logged with the date; a new certificate gets its own notices."""
         folder = Path(self.mktemp()).resolve()
         cert, key = write_identity(make_identity("localhost", days=31), folder)
         served = serve_files(str(cert), str(key))
@@ -227,16 +227,16 @@ class NoticeTests(SynchronousTestCase):
         self.assertEqual(lines(28), [expected.format(7)])
         self.assertEqual(lines(1), [expected.format(1)])
         (line,) = lines(3)
-        self.assertIn("has expired", line)
+        self.assertEqual(line, f"The certificate expired on {date}; clients no longer trust hbtd.")
         write_identity(make_identity("localhost", days=40), folder)
-        served.watched[0].look()
+        served.watched[0].reload_if_changed()
         self.assertEqual(len(lines(7)), 3)
 
 
 class Load:
-    """Nodes that beat without a pause, each on a connection of its own which it keeps.
+    """Nodes that send heartbeats without a pause, each on its own persistent connection.
 
-    They live in threads. One whose heartbeat fails, or whose connection ends, fails for good.
+    They run in threads. A node whose heartbeat or connection fails does not try again.
     """
 
     def __init__(self, test: TestCase, url: str) -> None:
@@ -249,16 +249,16 @@ class Load:
         self._answered: dict[str, int] = {}
 
     def start(self, names: Sequence[str]) -> None:
-        """Begin."""
+        """Start these nodes."""
         self._nodes = [deferToThreadPool(reactor, self._pool, self._beat, each) for each in names]
 
     async def stop(self) -> set[bytes]:
-        """Finish what is in hand; gives the certificates of the connections. Fails as nodes did."""
+        """Stop the nodes; return the certificates they were served, or raise a node's error."""
         self._over.set()
         return set(await gatherResults(self._nodes, consumeErrors=True))
 
     async def more(self) -> None:
-        """Wait until each node has been answered a few times more."""
+        """Wait until each node has had a few more responses."""
         before = dict(self._answered)
         names = node_names(CONNECTIONS)
         await until(
@@ -290,17 +290,17 @@ class Load:
 
 
 class UnderLoadTests(TestCase):
-    """The certificate of a process is replaced while it is busy."""
+    """The certificate of a busy process is replaced."""
 
     timeout = 120
 
     async def shown(self, url: str) -> str:
-        """Make a new connection; gives the certificate that it gets."""
+        """Return the certificate that a new connection gets."""
         address = ("localhost", int(url.rpartition(":")[2]))
         return await deferToThread(ssl.get_server_certificate, address)
 
     async def tell(self, process: HbtdProcess, answer: str) -> None:
-        """Send SIGHUP, and wait for what is said then."""
+        """Send SIGHUP, and wait for a line of the log."""
         before = process.said.count(answer)
         process.signal(signal.SIGHUP)
         await until(lambda: process.said.count(answer) > before)
@@ -319,7 +319,7 @@ class UnderLoadTests(TestCase):
         for number in range(5):
             identity = make_identity("localhost")
             if number % 2:
-                # Half a pair, and told to look at it.
+                # Half a pair, and a reload.
                 key.write_bytes(write_identity(identity, folder / "other")[1].read_bytes())
                 await self.tell(process, "can't be used as they are now")
             write_identity(identity, folder)
@@ -333,7 +333,7 @@ class UnderLoadTests(TestCase):
         self.assertEqual(await process.ended, 0)
 
     async def test_nothing_to_read(self) -> None:
-        """SIGHUP does not end an hbtd that has no files."""
+        """SIGHUP does not end an hbtd without files."""
         process = spawn(self, ["-m", "hbtd", *MEMORY])
         await process.url
         process.signal(signal.SIGHUP)

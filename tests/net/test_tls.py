@@ -1,4 +1,4 @@
-"""TLS: what is served and presented, on real sockets."""
+"""TLS on real sockets: what is served, and what is presented."""
 
 import hashlib
 import socket
@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-)
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
 from treq.client import HTTPClient
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
@@ -33,41 +30,11 @@ from hbtd.net.tls import (
     load_identity,
     server_options,
 )
-from tests.support.certificates import make_identity, write_identity
-
-# RSA keys take their time to make.
-RSA_KEY = rsa.generate_private_key(65537, 2048)
-
-
-def issue(
-    key: Any, name: str = "localhost", issuer: Identity | None = None, *, ca: bool = False
-) -> Identity:
-    """Make a certificate for a key, self-signed or issued by another; the chain has its issuer's.
-
-    The chain is as servers have it: without the root.
-    """
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    signing = issuer.key if issuer else key
-    unhashed = isinstance(signing, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
-    now = datetime.now(timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.chain[0].subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .sign(signing, None if unhashed else hashes.SHA256())
-    )
-    rest = [each for each in issuer.chain if each.issuer != each.subject] if issuer else []
-    return Identity([certificate, *rest], key)
+from tests.support.certificates import issue, make_identity, rsa_key, write_identity
 
 
 class Seen(NamedTuple):
-    """What a client has seen of a connection."""
+    """What a client saw of a connection."""
 
     version: str | None
     certificate: bytes
@@ -75,40 +42,40 @@ class Seen(NamedTuple):
 
 
 class Greeter(Protocol):
-    """Says hello to whom it lets in."""
+    """Sends hello on every connection."""
 
     def connectionMade(self) -> None:
-        """Say it."""
+        """Send it."""
         assert self.transport is not None
         self.transport.write(b"hello")
 
 
 class Page(Resource):
-    """Says hello in HTTP."""
+    """A web page that says hello."""
 
     isLeaf = True
 
     def render(self, request: object) -> bytes:
-        """Say it."""
+        """Return it."""
         return b"hello"
 
 
 class Presented(Page):
-    """The same, noting by common name which certificates it is shown."""
+    """The same page, recording the common names of the certificates that clients present."""
 
     def __init__(self) -> None:
         super().__init__()
         self.names: list[str | None] = []
 
     def render(self, request: Any) -> bytes:
-        """Say it."""
+        """Record the certificate."""
         shown = request.channel.transport.getPeerCertificate()
         self.names.append(None if shown is None else shown.get_subject().CN)
         return b"hello"
 
 
 class HandshakeTestCase(TestCase):
-    """Serves hello over TLS on a port of this host."""
+    """Serves hello over TLS on a local port."""
 
     timeout = 30
 
@@ -127,7 +94,7 @@ class HandshakeTestCase(TestCase):
         self.port: int = port.getHost().port
 
     def client(self, trusted: Identity | None = None) -> ssl.SSLContext:
-        """Make a client that trusts one authority, or anybody."""
+        """Return a client context that trusts one authority, or any server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if trusted is None:
             context.check_hostname = False
@@ -138,16 +105,16 @@ class HandshakeTestCase(TestCase):
         return context
 
     def write(self, identity: Identity, name: str) -> tuple[str, str]:
-        """Write a certificate and its key to files; gives their paths."""
+        """Write a certificate and its key to files; return their paths."""
         cert, key = write_identity(identity, self.folder / name)
         return str(cert), str(key)
 
     async def connect(self, context: ssl.SSLContext, host: str = "localhost") -> Seen:
-        """Connect and be greeted; raises `ssl.SSLError` or `ConnectionError`."""
+        """Connect and read hello; raise `ssl.SSLError` or `ConnectionError`."""
         return await deferToThread(_connect, self.port, context, host)
 
     async def refused(self, context: ssl.SSLContext) -> str:
-        """Connect in vain; gives the reason."""
+        """Check that connecting fails; return the reason."""
         with self.assertRaises((ssl.SSLError, ConnectionError)) as raised:
             await self.connect(context)
         return str(raised.exception)
@@ -158,14 +125,14 @@ def _connect(port: int, context: ssl.SSLContext, host: str) -> Seen:
         socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
         context.wrap_socket(raw, server_hostname=host) as connection,
     ):
-        # With TLS 1.3 a server's refusal comes after the client's handshake is done.
+        # With TLS 1.3 the server's refusal follows the end of the client's handshake.
         if connection.recv(5) != b"hello":
-            raise ConnectionError("not greeted")
+            raise ConnectionError("no hello")
         return Seen(connection.version(), connection.getpeercert(binary_form=True) or b"")
 
 
 class ServerTests(HandshakeTestCase):
-    """What clients get to see."""
+    """What clients are served."""
 
     async def test_versions(self) -> None:
         """TLS 1.2 and 1.3 are served; 1.1 and 1.0 are refused."""
@@ -181,12 +148,12 @@ class ServerTests(HandshakeTestCase):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 context.minimum_version = context.maximum_version = old
-            # It is the server that says so.
+            # The refusal is the server's.
             self.assertIn("ALERT_PROTOCOL_VERSION", await self.refused(context))
 
     async def test_ciphers(self) -> None:
-        """With TLS 1.2 every suite is forward secret and authenticated; no other is to be had."""
-        for key in (RSA_KEY, ec.generate_private_key(ec.SECP256R1())):
+        """With TLS 1.2 only cipher suites with forward secrecy and authentication are served."""
+        for key in (rsa_key(), ec.generate_private_key(ec.SECP256R1())):
             self.serve(issue(key))
             context = self.client()
             context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -200,7 +167,7 @@ class ServerTests(HandshakeTestCase):
     async def test_keys(self) -> None:
         """Keys may be RSA, ECDSA or EdDSA; they are read from files and served."""
         keys: list[Any] = [
-            RSA_KEY,
+            rsa_key(),
             ec.generate_private_key(ec.SECP256R1()),
             ec.generate_private_key(ec.SECP384R1()),
             ed25519.Ed25519PrivateKey.generate(),
@@ -213,9 +180,9 @@ class ServerTests(HandshakeTestCase):
             self.assertEqual(seen.certificate, identity.chain[0].public_bytes(Encoding.DER))
 
     async def test_chain(self) -> None:
-        """Intermediate certificates are served: clients need to know the root alone."""
+        """Intermediate certificates are served: clients need only the root."""
         root = issue(ec.generate_private_key(ec.SECP256R1()), "root", ca=True)
-        middle = issue(RSA_KEY, "middle", root, ca=True)
+        middle = issue(rsa_key(), "middle", root, ca=True)
         lower = issue(ec.generate_private_key(ec.SECP256R1()), "lower", middle, ca=True)
         server = issue(ec.generate_private_key(ec.SECP256R1()), "localhost", lower)
         self.assertEqual(len(server.chain), 3)
@@ -223,7 +190,7 @@ class ServerTests(HandshakeTestCase):
         await self.connect(self.client(root))
 
     async def test_protocol(self) -> None:
-        """Clients that offer HTTP/2 too are told that it is HTTP/1.1."""
+        """A client that offers HTTP/2 and HTTP/1.1 gets HTTP/1.1."""
         self.serve(make_identity("localhost"))
         context = self.client()
         context.set_alpn_protocols(["h2", "http/1.1"])
@@ -232,7 +199,7 @@ class ServerTests(HandshakeTestCase):
             await self.connect(context)
 
     async def test_ephemeral(self) -> None:
-        """The certificate made at start names this host; its fingerprint is the one logged."""
+        """The certificate made at start names this host; its fingerprint is openssl's."""
         identity = ephemeral_identity()
         (certificate,) = identity.chain
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -260,7 +227,7 @@ class ClientCertificateTests(HandshakeTestCase):
     """Clients that present a certificate."""
 
     async def test_client_ca(self) -> None:
-        """With a client CA, none is fine, one that it signed is fine, any other is refused."""
+        """With a client CA, clients connect without a certificate or with one that it signed."""
         authority = make_identity("authority")
         other = make_identity("other")
         bundle, _ = self.write(Identity([*authority.chain, *other.chain], authority.key), "bundle")
@@ -286,7 +253,7 @@ class ClientCertificateTests(HandshakeTestCase):
                     await self.refused(context)
 
     async def test_without_client_ca(self) -> None:
-        """Without one nobody is asked for a certificate, and none is in the way."""
+        """Without a client CA, no certificate is requested, and one offered does no harm."""
         self.serve(make_identity("localhost"))
         context = self.client()
         context.load_cert_chain(*self.write(make_identity("node"), "node"))
@@ -294,7 +261,7 @@ class ClientCertificateTests(HandshakeTestCase):
 
 
 class PolicyTests(HandshakeTestCase):
-    """Whom we trust as a client."""
+    """Which servers a client policy trusts."""
 
     def setUp(self):
         super().setUp()
@@ -304,28 +271,28 @@ class PolicyTests(HandshakeTestCase):
     async def get(
         self, trust: str, host: str = "localhost", identity: Identity | None = None
     ) -> None:
-        """Make a request; fails with `ResponseNeverReceived`."""
+        """Make a request; raise `ResponseNeverReceived`."""
         pool = HTTPConnectionPool(reactor, persistent=False)
         client = HTTPClient(Agent(reactor, client_policy(trust, identity), pool=pool))
         response = await client.get(f"https://{host}:{self.port}/")
         self.assertEqual(await response.text(), "hello")
 
     async def mistrusted(self, trust: str, host: str = "localhost") -> None:
-        """See that a request is never made."""
+        """Check that a server is not trusted."""
         with self.assertRaises(ResponseNeverReceived):
             await self.get(trust, host)
 
     async def test_system(self) -> None:
-        """`system` does not trust a certificate that signed itself."""
+        """`system` does not trust a self-signed certificate."""
         await self.mistrusted("system")
 
     async def test_insecure(self) -> None:
-        """`insecure` trusts anybody, under any name."""
+        """`insecure` trusts any server, under any name."""
         await self.get("insecure")
         await self.get("insecure", "127.0.0.1")
 
     async def test_bundle(self) -> None:
-        """A PEM bundle's path trusts those in it, under their names, and nobody else."""
+        """A bundle's path trusts the certificates in it, under their names, and no others."""
         other, stranger = make_identity("other"), make_identity("localhost")
         both, _ = self.write(Identity([*other.chain, *self.identity.chain], other.key), "both")
         await self.get(both)
@@ -335,7 +302,7 @@ class PolicyTests(HandshakeTestCase):
             await self.mistrusted(alone)
 
     async def test_own_certificate(self) -> None:
-        """A certificate of our own is shown to the peer, with its chain, whomever we trust."""
+        """A client certificate is presented with its chain, whatever the policy trusts."""
         root = issue(ec.generate_private_key(ec.SECP256R1()), "root", ca=True)
         middle = issue(ec.generate_private_key(ec.SECP256R1()), "middle", root, ca=True)
         own = issue(ec.generate_private_key(ec.SECP256R1()), "hbtd", middle)

@@ -1,4 +1,4 @@
-"""What is said of certificates and keys that can't be used."""
+"""Certificates and keys that can't be used."""
 
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,11 @@ from hbtd.net.tls import (
     load_identity,
     server_options,
 )
-from tests.net.test_tls import RSA_KEY, issue
-from tests.support.certificates import make_identity, write_identity
+from tests.support.certificates import issue, make_identity, rsa_key, write_identity
 
 
 class UnusableTests(SynchronousTestCase):
-    """What can't be used is refused at start, and the file is named."""
+    """Unusable files are rejected with an error that names the file."""
 
     def setUp(self):
         self.folder = Path(self.mktemp()).resolve()
@@ -33,13 +32,13 @@ class UnusableTests(SynchronousTestCase):
         self.cert, self.key = str(cert), str(key)
 
     def file(self, content: bytes) -> str:
-        """Write a file; gives its path."""
+        """Write a file; return its path."""
         path = self.folder / "file.pem"
         path.write_bytes(content)
         return str(path)
 
     def unusable(self, cert: str, key: str, culprit: str) -> str:
-        """See that a certificate and key are refused, in one line with the culprit's path."""
+        """Check that a certificate and key are rejected in one line with the culprit's path."""
         with self.assertRaises(TLSUnusable) as raised:
             server_options(load_identity(cert, key)).getContext()
         said = str(raised.exception)
@@ -48,14 +47,14 @@ class UnusableTests(SynchronousTestCase):
         return said
 
     def private(self, key: Any, encryption: Any = None) -> str:
-        """Write a key to a file; gives its path."""
+        """Write a key to a file; return its path."""
         pem: bytes = key.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()
         )
         return self.file(pem)
 
     def test_missing(self):
-        """A file that is not there, or is none."""
+        """A missing file and a directory are unusable."""
         for path in (str(self.folder / "missing.pem"), str(self.folder)):
             self.unusable(path, self.key, path)
             self.unusable(self.cert, path, path)
@@ -65,7 +64,7 @@ class UnusableTests(SynchronousTestCase):
                 client_policy(path)
 
     def test_garbage(self):
-        """A file that does not hold what it should."""
+        """A file without the expected content is unusable."""
         pem = Path(self.cert).read_bytes()
         key = Path(self.key).read_bytes()
         for content in (b"", b"hello", b"\x00\xff" * 100, pem[:200], pem.replace(b"M", b"N"), key):
@@ -80,7 +79,7 @@ class UnusableTests(SynchronousTestCase):
             self.unusable(self.cert, path, path)
 
     def test_curve(self):
-        """A key on a curve that nobody uses any more, secp112r1."""
+        """A key on the obsolete curve secp112r1 is unusable."""
         body = (
             b"ME4CAQAwEAYHKoZIzj0CAQYFK4EEAAYENzA1AgEBBA5LmnEapOyIuXzgyUaYoKEg"
             b"Ax4ABBs11YPNvrlRRpnCRMbWOfzG1r05Ll3Yx/iqT6U="
@@ -90,22 +89,22 @@ class UnusableTests(SynchronousTestCase):
         self.unusable(self.cert, path, path)
 
     def test_mismatch(self):
-        """A key that belongs to another certificate."""
-        path = self.private(RSA_KEY)
+        """A key of another certificate is unusable."""
+        path = self.private(rsa_key())
         self.assertIn(self.cert, self.unusable(self.cert, path, path))
 
     def test_expired(self):
-        """A certificate that has expired."""
+        """A certificate that has expired is unusable."""
         cert, key = write_identity(make_identity("localhost", days=-1), self.folder / "old")
         self.assertIn("expired", self.unusable(str(cert), str(key), str(cert)))
 
     def test_not_yet(self):
-        """A certificate that is not good yet."""
+        """A certificate that is not valid yet is unusable."""
         cert, key = write_identity(make_identity("localhost", begins=0.5), self.folder / "new")
-        self.assertIn("not good before", self.unusable(str(cert), str(key), str(cert)))
+        self.assertIn("not valid before", self.unusable(str(cert), str(key), str(cert)))
 
     def test_chain(self):
-        """A chain of which one has expired, or has nothing to do with the others."""
+        """A chain with an expired or an unrelated certificate is unusable."""
         root = make_identity("root")
         for others, why in (
             ([make_identity("old", days=-1)], "expired"),
@@ -118,18 +117,18 @@ class UnusableTests(SynchronousTestCase):
             self.assertRegex(self.unusable(str(cert), str(key), str(cert)), why)
 
     def test_encrypted(self):
-        """A key that needs a passphrase; nobody is asked for it."""
+        """A key with a passphrase is unusable; no passphrase is prompted for."""
         path = self.private(make_identity("x").key, BestAvailableEncryption(b"secret"))
         self.assertIn("unencrypted", self.unusable(self.cert, path, path))
 
     def test_other_keys(self):
-        """A key of a kind that TLS has no use for."""
+        """A key of a type that TLS servers don't use is unusable."""
         for key in (x25519.X25519PrivateKey.generate(), dsa.generate_private_key(2048)):
             path = self.private(key)
             self.unusable(self.cert, path, path)
 
     def test_weak(self):
-        """A key that OpenSSL finds too weak to serve."""
+        """A key that OpenSSL considers too weak is unusable."""
         cert, key = write_identity(
             issue(rsa.generate_private_key(65537, 1024)), self.folder / "weak"
         )

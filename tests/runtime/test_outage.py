@@ -60,7 +60,9 @@ class BackoffTests(SynchronousTestCase):
         """Pauses grow up to a bound, and begin anew after a success."""
         backoff = Backoff(1.0, 2.0, lambda: 0.0)
         self.assertEqual([backoff.next() for _ in range(4)], [1.0, 1.5, 2.0, 2.0])
+        self.assertEqual(backoff.failures, 4)
         backoff.reset()
+        self.assertEqual(backoff.failures, 0)
         self.assertEqual(backoff.next(), 1.0)
 
     def test_jitter(self) -> None:

@@ -1,12 +1,14 @@
 """Certificates made on the fly."""
 
+import functools
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
@@ -22,10 +24,10 @@ def make_identity(
     dns: Sequence[str] | None = None,
     uris: Sequence[str] = (),
 ) -> Identity:
-    """Make a certificate for a DNS name, self-signed or issued by another, good from now on.
+    """Make a certificate for a DNS name, self-signed or issued by another.
 
-    One that is good for less than no days has expired, one that begins in more is not good yet.
-    The name is the common name, and the only DNS name unless others are given.
+    It is valid from `begins` to `days` days from now. The name is the common name, and the only
+    DNS name unless `dns` has others.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -47,8 +49,41 @@ def make_identity(
     return Identity([certificate, *(issuer.chain if issuer else [])], key)
 
 
+@functools.cache
+def rsa_key() -> rsa.RSAPrivateKey:
+    """Return an RSA key, always the same, as they are slow to make."""
+    return rsa.generate_private_key(65537, 2048)
+
+
+def issue(
+    key: Any, name: str = "localhost", issuer: Identity | None = None, *, ca: bool = False
+) -> Identity:
+    """Make a certificate for a given key, self-signed or issued by another.
+
+    The chain is what servers send: without the root.
+    """
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    signing = issuer.key if issuer else key
+    unhashed = isinstance(signing, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey)
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.chain[0].subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .sign(signing, None if unhashed else hashes.SHA256())
+    )
+    rest = [each for each in issuer.chain if each.issuer != each.subject] if issuer else []
+    return Identity([certificate, *rest], key)
+
+
 def write_identity(identity: Identity, folder: Path) -> tuple[Path, Path]:
-    """Write a certificate chain and its key as PEM files; gives their paths."""
+    """Write a certificate chain and its key as PEM files; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     cert, key = folder / "cert.pem", folder / "key.pem"
     cert.write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in identity.chain))

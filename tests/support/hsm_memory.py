@@ -11,7 +11,8 @@ from twisted.logger import LogEvent, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.vhost import NameVirtualHost
 
-from hbtd.config.params import LiveParams, Params
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
 from hbtd.simulator.fake_hsm import FakeHSM, Update

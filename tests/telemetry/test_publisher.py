@@ -4,6 +4,7 @@ import gc
 import signal
 import time
 import warnings
+from random import random
 from threading import Event
 
 from kafka.errors import TopicAuthorizationFailedError
@@ -13,7 +14,8 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from hbtd.config.params import LiveParams, Params
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
 from hbtd.config.value_types import TelemetryAddress
 from hbtd.runtime.logs import LibraryLog
 from hbtd.telemetry.kafka import Kafka
@@ -73,7 +75,7 @@ class PublisherTestCase(TestCase):
         """Start a publisher, until the test ends; for the broker, if nothing else is said."""
         host = f"{address or self.broker.address}:{TOPIC}"
         params = LiveParams(Params(kv_url="mem:", telemetry_host=host, sm_timeout=sm_timeout))
-        publisher = Publisher(reactor, params, connect)
+        publisher = Publisher(reactor, params, connect, random)
         publisher.startService()
         self.publishers.append(publisher)
         return publisher, params
