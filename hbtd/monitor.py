@@ -1,17 +1,16 @@
-"""The monitor: drives the tracker, and hands on what it finds."""
+"""The monitor: drives the tracker, and passes its judgements on."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from hbtd.config.params import LiveParams, Params
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
 from hbtd.hsm.notifier import Notifier
-from hbtd.runtime.periodic import periodic
+from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore
 from hbtd.store.ledger import Ledger
 from hbtd.telemetry.publisher import Publisher
@@ -21,13 +20,14 @@ from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 
 _PORTION = 500
-"""Judgements made before the reactor gets its turn: they take few milliseconds."""
+"""Judgements made before other work of the reactor gets its turn: these take few milliseconds."""
 
 
-class Monitor(Service):
-    """Takes heartbeats, sweeps for silence, and has HSM and Kafka told of every judgement.
+class Monitor:
+    """Takes heartbeats, sweeps for silent components, and has HSM and Kafka told of judgements.
 
-    Judgements go to the ledger first, and to the others once they are safe in the store.
+    Judgements go to the ledger first, and to the notifier and the publisher once they are safe in
+    the store. Of replicas only the leader judges; a follower tracks what the others write.
     """
 
     _log = Logger()
@@ -41,7 +41,9 @@ class Monitor(Service):
         notifier: Notifier,
         publisher: Publisher,
         params: LiveParams,
+        jitter: Callable[[], float],
     ) -> None:
+        """`jitter` returns a random number from 0 to 1, as `random.random` does."""
         self._clock = clock
         self._observed = observed
         self._tracker = tracker
@@ -49,210 +51,212 @@ class Monitor(Service):
         self._notifier = notifier
         self._publisher = publisher
         self._params = params
-        self._ledger = Ledger(clock, observed, tracker, store, params, self._tell)
-        self._listening = periodic(clock, self._listen)
-        self._sweeping = periodic(clock, self._sweep)
+        self._ledger = Ledger(clock, observed, tracker, store, params, self._tell, jitter)
+        self._ticking = PeriodicService(clock, TICK, self._tick, "the observed clock")
+        self._sweeping = PeriodicService(
+            clock, params.current.interval, self._sweep, "the sweep", now=False
+        )
+        self.running = False
+        """Whether it was started, and not stopped since."""
         self.leading = False
-        """Whether it is us who judge."""
+        """Whether this replica is the one that judges."""
         self.judged = Counter(dict.fromkeys(Transition, 0))
-        """How many judgements of each kind were made."""
+        """The number of judgements of each kind."""
         self.sweep_seconds = 0.0
-        """How long the last sweep took, waiting for its turns included."""
+        """The duration of the last sweep, in seconds; other work in between is included."""
         params.on_change(self._params_changed)
 
+    async def start(self) -> None:
+        """Load what the store has, and begin to count observed time and to judge.
+
+        With a shared store, the replica loads it and decides which one judges.
+        """
+        self.running = True
+        if not self._store.shared:
+            await self._ledger.open()
+        self._ticking.startService()
+        self._advise(self._params.current)
+        if not self._store.shared:
+            await self.become_leader()
+        self._ledger.begin()
+
+    def stop_observing(self) -> None:
+        """Stop to judge silence and to count time: components may not be heard any more."""
+        self._sweeping.stopService()
+        self._ticking.stopService()
+
+    async def stop(self) -> None:
+        """Commit and pass on all judgements; a failing store gets `sm_timeout` seconds for it."""
+        self.running = False
+        self.stop_observing()
+        await self._ledger.close()
+
     def beat(self, xname: str, timestamp: str, status: str) -> None:
-        """Take a heartbeat of a component, named in normal form."""
+        """Take a heartbeat of a component; `xname` is valid and in normal form.
+
+        Raise `TrackerFull` for a new component when there is no room for it.
+        """
         judgement = self._tracker.beat(xname, self._observed.now(), timestamp, status)
         if judgement is not None:
-            self._hand_over([judgement])
+            self._commit([judgement])
 
     def beat_again(self, xname: str, timestamp: str, status: str) -> bool:
-        """Take a heartbeat of a component that is healthy under exactly this name, in any form.
+        """Take a heartbeat if `xname`, which need not be valid, is a healthy component.
 
-        Tells whether there is one; otherwise nothing has happened. This is what nearly all
-        heartbeats are, and saves them the check of the name.
+        Return whether it is; if not, nothing has changed. Nearly all heartbeats are such, and are
+        spared the check of the name.
         """
         return self._tracker.beat_again(xname, self._observed.now(), timestamp, status)
 
     def forget(self, xname: str) -> None:
-        """Stop following a component, and raise no alarm about it any more."""
+        """Stop tracking a component, and withdraw alarms about it that were not sent."""
         if self._tracker.forget(xname):
             self._log.info("{xname} is going away and is forgotten.", xname=xname)
         self._ledger.forget(xname)
         self._notifier.withdraw(xname)
 
     def heartbeating(self, xnames: Iterable[str]) -> list[bool]:
-        """Tell of each component whether it was heard less than `errtime` seconds ago."""
+        """Return for each component whether it was heard less than `errtime` seconds ago."""
         at, errtime = self._observed.now(), self._params.current.errtime
         return [self._tracker.heartbeating(xname, at, errtime) for xname in xnames]
 
-    def ready(self) -> bool:
-        """Tell whether we can do our work."""
+    def store_ready(self) -> bool:
+        """Return whether the store can be used, or could a moment ago."""
         return self._ledger.ready()
 
-    async def start(self) -> None:
-        """Begin to take heartbeats; judge, too, unless a store is shared, whose replicas settle it.
+    # Leading and following
 
-        What a store of our own has is taken up first.
-        """
-        super().startService()
-        if not self._store.shared:
-            await self._ledger.open()
-        self._listening.start(TICK)
-        self._advise(self._params.current)
-        if not self._store.shared:
-            await self.lead()
-        self._ledger.begin()
+    async def become_leader(self, started: Iterable[str] = ()) -> None:
+        """Judge from now on, and finish what the last leader, or the last process, has begun.
 
-    async def lead(self, started: Iterable[str] = ()) -> None:
-        """Judge from now on, beginning with what whoever did so before has left undone.
-
-        `started` are components that somebody else has heard to start, to be judged if they live.
+        `started` are components whose first heartbeat a follower took; those that live are judged.
         """
         self.leading = True
-        self._tracker.put_in_order()
+        self._tracker.sort_queues()
         undelivered, standing = await self._store.undelivered(), await self._store.standing()
-        due = [*self._unsaid_deaths(standing), *self._due(standing, started)]
-        # News must not overtake what is picked up.
+        due = [*self._uncommitted_deaths(standing), *self._returns(standing, started)]
+        # Newer judgements must not be sent before those that are resumed.
         self._notifier.resume(undelivered, {judgement.component for judgement in due})
         self._publisher.tell(undelivered)
-        self._hand_over(due)
-        self._start_sweeping()
+        self._commit(due)
+        self._sweeping.startService()
 
-    def follow(self) -> None:
-        """Leave judging and telling to another replica."""
+    def become_follower(self) -> None:
+        """Leave judging, and what was not sent yet, to another replica."""
         self.leading = False
-        if self._sweeping.running:
-            self._sweeping.stop()
+        self._sweeping.stopService()
         self._ledger.withdraw_alarms()
         self._notifier.drop_all()
         self._publisher.drop_all()
 
-    def _unsaid_deaths(self, standing: Iterable[Judgement]) -> list[Judgement]:
-        """Judge once more who has died and was not committed: etcd lost its data before that."""
-        said = {each.component: each for each in standing}
-        unsaid: list[Judgement] = []
+    def _uncommitted_deaths(self, standing: Iterable[Judgement]) -> list[Judgement]:
+        """Judge dead components again whose death is not in the store: etcd has lost its data."""
+        latest = {each.component: each for each in standing}
+        deaths: list[Judgement] = []
         for xname in self._tracker.dead_components():
-            last = said.get(xname)
-            if last is None or last.transition is not Transition.DIED:
-                timestamp = "" if last is None else last.timestamp
-                unsaid.append(Judgement(xname, Transition.DIED, timestamp))
-        return unsaid
+            judgement = latest.get(xname)
+            if judgement is None or judgement.transition is not Transition.DIED:
+                timestamp = "" if judgement is None else judgement.timestamp
+                deaths.append(Judgement(xname, Transition.DIED, timestamp))
+        return deaths
 
-    def _due(self, standing: Iterable[Judgement], started: Iterable[str]) -> list[Judgement]:
-        """Judge who lives although the last word on it was an alarm, or there was none."""
+    def _returns(self, standing: Iterable[Judgement], started: Iterable[str]) -> list[Judgement]:
+        """Judge healthy components whose latest judgement is an alarm, or that have none."""
         at = self._observed.now()
-        last = dict.fromkeys(started, Transition.DIED)
-        last.update((each.component, each.transition) for each in standing)
-        due: list[Judgement] = []
-        for xname, transition in last.items():
+        latest = dict.fromkeys(started, Transition.DIED)
+        latest.update((each.component, each.transition) for each in standing)
+        returns: list[Judgement] = []
+        for xname, transition in latest.items():
             record = self._tracker.record(xname, at)
             if transition.alarming and record is not None and not record.warned:
                 back = (
                     Transition.RESTARTED if transition is Transition.WARNED else Transition.STARTED
                 )
-                due.append(Judgement(xname, back, record.timestamp))
-        return due
+                returns.append(Judgement(xname, back, record.timestamp))
+        return returns
 
-    # What other replicas do
+    # What other replicas write
 
-    def take_up(self, records: Iterable[Record], dead: Iterable[str]) -> None:
-        """Believe the store instead of what we knew, but for what it has yet to hear from us."""
+    def load(self, records: Iterable[Record], dead: Iterable[str]) -> None:
+        """Replace what is known by what is stored, except for heartbeats that are not stored yet.
+
+        `dead` are the components whose latest stored judgement is that they died.
+        """
         params = self._params.current
         self._ledger.withdraw_alarms()
-        self._tracker.start_over(self._ledger.unstored())
+        self._tracker.keep_only(self._ledger.unstored())
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
 
-    def add(self, records: Iterable[Record]) -> None:
-        """Learn of components that we don't know, beside what we knew."""
+    def add_missing(self, records: Iterable[Record]) -> None:
+        """Track the components of records that are not known yet."""
         params = self._params.current
         self._tracker.restore(records, (), self._observed.now(), params.warntime, params.errtime)
 
-    def heard_elsewhere(self, record: Record) -> None:
-        """Note a heartbeat that another replica took."""
-        judgement = self._tracker.heard(
+    def apply_heartbeat(self, record: Record) -> None:
+        """Apply a heartbeat that another replica took; the leader judges it."""
+        judgement = self._tracker.apply_beat(
             record.component, self._observed.now(), record.timestamp, record.status
         )
         if judgement is not None and self.leading:
-            self._hand_over([judgement])
+            self._commit([judgement])
 
-    def warned_elsewhere(self, record: Record) -> None:
-        """Note a warning that the leader has made, unless we have heard the component since."""
+    def apply_warning(self, record: Record) -> None:
+        """Apply a warning by the leader, unless the component was heard here since."""
         known = record.component in self._tracker
-        if (self.leading and known) or self._ledger.has_news_of(record.component):
+        if (self.leading and known) or self._ledger.has_unstored(record.component):
             return
         params = self._params.current
-        self._tracker.warned_by(record, self._observed.now(), params.warntime, params.errtime)
+        self._tracker.apply_warning(record, self._observed.now(), params.warntime, params.errtime)
 
-    def died_elsewhere(self, xname: str) -> None:
-        """Note a death that the leader has made out, unless we have heard the component since."""
-        if not self._ledger.has_news_of(xname):
-            self._tracker.died(xname)
+    def apply_death(self, xname: str) -> None:
+        """Apply a death that the leader has judged, unless the component was heard here since."""
+        if not self._ledger.has_unstored(xname):
+            self._tracker.apply_death(xname)
 
-    def gone(self, xname: str) -> None:
-        """Note that a component's record is gone: nobody is to follow it, unless it is back."""
-        if self.stored(xname):
+    def apply_removal(self, xname: str) -> None:
+        """Stop tracking a component whose record was removed, unless it was heard here since."""
+        if self.is_stored(xname):
             self._tracker.forget(xname)
             self._notifier.withdraw(xname)
 
-    def started_here(self, xname: str) -> None:
-        """Judge who started here before we led, if nobody else was left to do it."""
-        if self.leading:
-            self._hand_over(self._due([], [xname]))
+    def apply_forget(self, xname: str) -> None:
+        """Forget a component that another replica was asked to forget; the leader does so for all.
 
-    def forgotten_elsewhere(self, xname: str) -> None:
-        """Forget who has said goodbye to another replica; the leader does so for all.
-
-        Also if we have heard it since it was stored: that was before. Should it be back already,
-        its next heartbeat tells.
+        This counts for more than a heartbeat here that is not stored yet, which came before. If the
+        component is back already, its next heartbeat tells.
         """
         if self.leading:
             self.forget(xname)
         else:
             self._tracker.forget(xname)
 
-    def note_all(self) -> None:
-        """Have everybody's record stored anew."""
+    def judge_started(self, xname: str) -> None:
+        """As the leader, judge a component that started here before this replica led."""
+        if self.leading:
+            self._commit(self._returns([], [xname]))
+
+    def store_all(self) -> None:
+        """Have the records of all living components stored anew."""
         self._tracker.mark_all_changed(self._observed.ticked_at)
 
-    def stored(self, xname: str) -> bool:
-        """Tell whether a component lives, and the store knows it: not only we, since just now."""
+    def is_stored(self, xname: str) -> bool:
+        """Return whether a component lives and its last heartbeat here is in the store."""
         living = self._tracker.record(xname, self._observed.now()) is not None
-        return living and not self._ledger.has_news_of(xname)
+        return living and not self._ledger.has_unstored(xname)
 
-    def settled(self, xnames: Iterable[str]) -> list[str]:
-        """Give those of whom no judgement is still to be committed."""
+    def all_committed(self, xnames: Iterable[str]) -> list[str]:
+        """Return those of some components whose judgements are all committed."""
         pending = self._ledger.pending
         return [xname for xname in xnames if xname not in pending]
 
-    def startService(self) -> None:
-        """Do as `start`."""
-        Deferred.fromCoroutine(self.start()).addErrback(
-            lambda failure: self._log.failure("The monitor could not start.", failure)
-        )
-
-    def stop_listening(self) -> None:
-        """Judge nobody's silence, and count no time, any more: from now on we may not hear."""
-        for loop in (self._sweeping, self._listening):
-            if loop.running:
-                loop.stop()
-
-    async def stop(self) -> None:
-        """Hand on what has been judged; a store that is in trouble gets `sm_timeout` seconds."""
-        super().stopService()
-        self.stop_listening()
-        await self._ledger.close()
-
-    def stopService(self) -> Deferred[None]:
-        """Do as `stop`."""
-        return Deferred.fromCoroutine(self.stop())
+    # The work itself
 
     def _advise(self, params: Params) -> None:
-        """Say what is allowed but hardly meant."""
+        """Warn of times that are allowed but hardly meant."""
         if params.warntime >= params.errtime:
             self._log.warn(
-                "Nobody will be warned about before being declared dead: warntime is {warntime} s,"
-                " errtime {errtime} s.",
+                "No component will be warned about before it is declared dead: warntime is"
+                " {warntime} s, errtime {errtime} s.",
                 warntime=params.warntime,
                 errtime=params.errtime,
             )
@@ -260,43 +264,37 @@ class Monitor(Service):
     def _params_changed(self, old: Params, new: Params) -> None:
         if (new.warntime, new.errtime) != (old.warntime, old.errtime):
             self._advise(new)
-        if self._sweeping.running and new.interval != old.interval:
-            self._sweeping.stop()
-            self._start_sweeping()
+        if new.interval != old.interval:
+            self._sweeping.interval = new.interval
 
-    def _listen(self) -> None:
+    def _tick(self) -> None:
         self._observed.tick()
         self._tracker.tick(self._observed.ticked_at)
 
-    def _start_sweeping(self) -> None:
-        # Anew, for a loop that is in the middle of a sweep can't be started again.
-        self._sweeping = periodic(self._clock, self._sweep)
-        self._sweeping.start(self._params.current.interval, now=False)
-
     async def _sweep(self) -> None:
-        """Judge everybody who is overdue, in portions that leave the reactor free."""
+        """Judge all components that are overdue, in portions between which others get a turn."""
         began = self._clock.seconds()
         while self.running and self.leading:
             params = self._params.current
             judgements = self._tracker.sweep(
                 self._observed.now(), params.warntime, params.errtime, _PORTION
             )
-            self._hand_over(judgements)
+            self._commit(judgements)
             if len(judgements) < _PORTION:
                 break
             await deferLater(self._clock, 0)
         self.sweep_seconds = self._clock.seconds() - began
 
-    def _hand_over(self, judgements: Sequence[Judgement]) -> None:
-        """Have judgements committed and told; the store of who follows makes requests of them."""
+    def _commit(self, judgements: Sequence[Judgement]) -> None:
+        """Have judgements committed and told; a follower's store turns them into requests."""
         if self.leading:
             self.judged.update(judgement.transition for judgement in judgements)
         self._ledger.add(judgements)
 
     def _tell(self, judgements: Sequence[Judgement]) -> None:
-        """Log judgements, a line for each kind, and have HSM and Kafka told.
+        """Log committed judgements, a line for each kind, and have HSM and Kafka told of them.
 
-        Not those that became safe when we had just ceased to lead: whoever leads now finds them.
+        A replica that has ceased to lead since tells nothing: the next leader finds them stored.
         """
         if not self.leading:
             return

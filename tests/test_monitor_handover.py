@@ -7,7 +7,7 @@ from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Transition
 from tests.support.hsm_memory import DIED, RESTARTED, STARTED, WARNED, judge, lines, nodes
-from tests.test_monitor import MonitorTestCase
+from tests.support.monitor_memory import MonitorTestCase
 
 A, B, C = nodes(3)
 
@@ -102,7 +102,7 @@ class StoreTests(MonitorTestCase):
         self.successResultOf(self.store.commit(judge(DIED, A)))
         self.store.seconds = 1.0
         self.notifier.startService()
-        self.monitor.startService()
+        self.start_monitor()
         self.store.seconds = 0.0
         self.beat(A)
         self.advance(5)
@@ -116,11 +116,11 @@ class LeadTests(MonitorTestCase):
     def test_back(self):
         """An alarm that the last leader had no time to raise is not raised about who is back."""
         self.start()
-        self.monitor.follow()
+        self.monitor.become_follower()
         self.successResultOf(self.store.commit([*judge(DIED, A, B), *judge(WARNED, C)]))
         for name in (A, C):
-            self.monitor.heard_elsewhere(Record(name, 0.0, "t", "OK", False))
-        self.successResultOf(Deferred.fromCoroutine(self.monitor.lead()))
+            self.monitor.apply_heartbeat(Record(name, 0.0, "t", "OK", False))
+        self.successResultOf(Deferred.fromCoroutine(self.monitor.become_leader()))
         self.advance(2)
         self.assertEqual(self.told(A), [STARTED])
         self.assertEqual(self.told(B), [DIED])
@@ -129,10 +129,10 @@ class LeadTests(MonitorTestCase):
     def test_back_and_being_told(self):
         """As HSM may be hearing of it still, it is told again later that the component is back."""
         self.start()
-        self.monitor.follow()
+        self.monitor.become_follower()
         self.successResultOf(self.store.commit(judge(DIED, A)))
-        self.monitor.heard_elsewhere(Record(A, 0.0, "t", "OK", False))
-        self.successResultOf(Deferred.fromCoroutine(self.monitor.lead()))
+        self.monitor.apply_heartbeat(Record(A, 0.0, "t", "OK", False))
+        self.successResultOf(Deferred.fromCoroutine(self.monitor.become_leader()))
         for _ in range(10):
             self.advance(4)
             self.beat(A)
@@ -143,10 +143,10 @@ class LeadTests(MonitorTestCase):
         self.start(warntime=10, errtime=10, interval=5)
         self.beat(*nodes(5000))
         self.advance_until(lambda: self.monitor.judged[DIED], within=20)
-        self.monitor.follow()
-        self.successResultOf(Deferred.fromCoroutine(self.monitor.lead()))
+        self.monitor.become_follower()
+        self.successResultOf(Deferred.fromCoroutine(self.monitor.become_leader()))
         self.advance(20)
-        self.monitor.follow()
+        self.monitor.become_follower()
         swept = list(self.tracker.swept_at)
         self.advance(20)
         self.assertEqual(self.tracker.swept_at, swept)
@@ -257,7 +257,7 @@ class StopTests(MonitorTestCase):
         """What was judged is committed and handed on before it ends."""
         self.start()
         self.beat(A)
-        stopped = self.monitor.stopService()
+        stopped = self.stop_monitor()
         self.advance(0.3)
         self.successResultOf(stopped)
         self.assertEqual(self.store.commits, [judge(STARTED, A)])
@@ -268,7 +268,7 @@ class StopTests(MonitorTestCase):
         self.start()
         self.beat(A)
         self.advance(7)
-        self.successResultOf(self.monitor.stopService())
+        self.successResultOf(self.stop_monitor())
         self.successResultOf(self.notifier.stopService())
         self.advance(60)
         self.assertEqual(self.tracker.swept_at, [5])
@@ -279,7 +279,7 @@ class StopTests(MonitorTestCase):
         self.start(warntime=10, errtime=10)
         self.beat(*nodes(5000))
         self.advance(14)
-        self.clock.callLater(0.999, lambda: stopped.append(self.monitor.stopService()))
+        self.clock.callLater(0.999, lambda: stopped.append(self.stop_monitor()))
         stopped: list[Deferred[None]] = []
         self.advance(3)
         self.successResultOf(stopped[0])
@@ -291,6 +291,6 @@ class StopTests(MonitorTestCase):
         self.beat(A)
         self.store.failures = [StoreUnusable("disk full")] * 10_000
         self.advance(1)
-        stopped = self.monitor.stopService()
+        stopped = self.stop_monitor()
         self.advance(self.params.current.sm_timeout + 5)
         self.successResultOf(stopped)

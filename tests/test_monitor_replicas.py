@@ -9,7 +9,7 @@ from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.support.hsm_memory import DIED, RESTARTED, STARTED, WARNED, judge, nodes
-from tests.test_monitor import MonitorTestCase, TroubledStore
+from tests.support.monitor_memory import MonitorTestCase, TroubledStore
 
 A, B, C, D = nodes(4)
 
@@ -61,13 +61,8 @@ class ReplicaTestCase(MonitorTestCase):
 
     store: SharedStore
 
-    def begin(self, **params: Any) -> None:
-        super().begin(**params)
-        # The one that the base has made is put aside, with all that was built on it.
-        self.store = SharedStore(self.clock)
-        self.successResultOf(self.store.open())
-        self.monitor._store = self.monitor._ledger._store = self.store
-        self.tracker._note_changes = True
+    def make_store(self) -> SharedStore:
+        return SharedStore(self.clock)
 
     def setUp(self):
         super().setUp()
@@ -76,13 +71,13 @@ class ReplicaTestCase(MonitorTestCase):
     def lead(self, *started: str) -> None:
         """Have it lead."""
         self.store.leading = True
-        self.successResultOf(Deferred.fromCoroutine(self.monitor.lead(started)))
+        self.successResultOf(Deferred.fromCoroutine(self.monitor.become_leader(started)))
         self.stub.flush()
 
     def follow(self) -> None:
         """Have it follow."""
         self.store.leading = False
-        self.monitor.follow()
+        self.monitor.become_follower()
 
 
 class LeadingTests(ReplicaTestCase):
@@ -120,9 +115,9 @@ class LeadingTests(ReplicaTestCase):
         )
         self.successResultOf(self.store.delivered([*judge(WARNED, C), *judge(DIED, B, D)]))
         self.store.leading = False
-        self.monitor.take_up([record(A), record(C, warned=True)], [B, D])
-        self.monitor.heard_elsewhere(record(C))
-        self.monitor.heard_elsewhere(record(D))
+        self.monitor.load([record(A), record(C, warned=True)], [B, D])
+        self.monitor.apply_heartbeat(record(C))
+        self.monitor.apply_heartbeat(record(D))
         self.lead("x9", A)
         self.advance(1)
         self.assertCountEqual(self.sent(), [(RESTARTED, [A]), (RESTARTED, [C]), (STARTED, [D])])
@@ -136,14 +131,14 @@ class LeadingTests(ReplicaTestCase):
     def test_asked_to_start(self):
         """Those whom others asked to be judged are, if they live and nobody has."""
         self.said(DIED, C)
-        self.monitor.take_up([record(A), record(B, warned=True)], [C])
+        self.monitor.load([record(A), record(B, warned=True)], [C])
         self.lead(A, B, C, D)
         self.advance(1)
         self.assertEqual(self.sent(), [(STARTED, [A])])
 
     def test_death_that_was_not_committed(self):
         """Who has died and was not committed before etcd lost its data is told of all the same."""
-        self.monitor.take_up([], [A, B])
+        self.monitor.load([], [A, B])
         self.said(WARNED, A)
         self.lead()
         self.advance(1)
@@ -157,7 +152,7 @@ class LeadingTests(ReplicaTestCase):
         self.store.seconds = 1.0
         self.beat(A)
         self.advance(0.5)
-        self.monitor.follow()
+        self.monitor.become_follower()
         self.advance(60)
         self.store.seconds = 0.0
         self.assertEqual(self.store.commits, [judge(STARTED, A)])
@@ -199,12 +194,12 @@ class LeadingTests(ReplicaTestCase):
         """What we asked for as a follower and find as the leader is judged."""
         self.beat(A)
         self.advance(1)
-        self.monitor.started_here(A)
+        self.monitor.judge_started(A)
         self.advance(1)
         self.assertEqual(self.hsm.updates, [])
         self.lead()
-        self.monitor.started_here(A)
-        self.monitor.started_here(B)
+        self.monitor.judge_started(A)
+        self.monitor.judge_started(B)
         self.advance(1)
         self.assertEqual(self.sent(), [(STARTED, [A])])
 
@@ -214,42 +209,42 @@ class OthersTests(ReplicaTestCase):
 
     def test_heard(self):
         """What another has heard counts; only who leads draws a conclusion."""
-        self.monitor.heard_elsewhere(record(A))
+        self.monitor.apply_heartbeat(record(A))
         self.advance(5)
         self.assertEqual(self.monitor.heartbeating([A]), [True])
         self.assertEqual((self.store.asked, self.store.stored), ([], []))
         self.lead()
-        self.monitor.heard_elsewhere(record(B))
+        self.monitor.apply_heartbeat(record(B))
         self.advance(1)
         self.assertEqual(self.sent(), [(STARTED, [B])])
 
     def test_warned(self):
         """A warning counts unless we have heard the component since, or made it out ourselves."""
         self.beat(A)
-        self.monitor.heard_elsewhere(record(B))
+        self.monitor.apply_heartbeat(record(B))
         for name in (A, B, C):
-            self.monitor.warned_elsewhere(record(name, age=10.0, warned=True))
+            self.monitor.apply_warning(record(name, age=10.0, warned=True))
         self.assertEqual((self.tracker.healthy, self.tracker.warned), (1, 2))
         self.lead()
-        self.monitor.warned_elsewhere(record(A, age=10.0, warned=True))
+        self.monitor.apply_warning(record(A, age=10.0, warned=True))
         self.assertEqual((self.tracker.healthy, self.tracker.warned), (1, 2))
 
     def test_died(self):
         """A death counts unless we have heard the component since."""
         self.beat(A)
-        self.monitor.heard_elsewhere(record(B))
+        self.monitor.apply_heartbeat(record(B))
         for name in (A, B):
-            self.monitor.died_elsewhere(name)
+            self.monitor.apply_death(name)
         self.assertEqual(self.monitor.heartbeating([A, B]), [True, False])
 
     def test_gone(self):
         """Whose record is gone is followed no more, unless it was heard since."""
         self.beat(A)
-        self.monitor.heard_elsewhere(record(B))
-        self.monitor.heard_elsewhere(record(C))
-        self.monitor.died_elsewhere(C)
+        self.monitor.apply_heartbeat(record(B))
+        self.monitor.apply_heartbeat(record(C))
+        self.monitor.apply_death(C)
         for name in (A, B, C, D):
-            self.monitor.gone(name)
+            self.monitor.apply_removal(name)
         self.assertIn(A, self.tracker)
         self.assertNotIn(B, self.tracker)
         self.assertIn(C, self.tracker)
@@ -257,7 +252,7 @@ class OthersTests(ReplicaTestCase):
     def test_forgotten(self):
         """Who has said goodbye to another replica is forgotten though we heard it before that."""
         self.beat(A, B)
-        self.monitor.forgotten_elsewhere(A)
+        self.monitor.apply_forget(A)
         self.advance(30)
         self.assertEqual({each.component for _, each in self.store.stored}, {B})
         self.assertEqual(self.monitor.heartbeating([A]), [False])
@@ -269,7 +264,7 @@ class OthersTests(ReplicaTestCase):
         self.beat(A)
         self.advance(20)
         self.assertEqual(self.standing(), judge(WARNED, A))
-        self.monitor.forgotten_elsewhere(A)
+        self.monitor.apply_forget(A)
         self.advance(60)
         self.assertEqual(self.standing(), [])
         self.assertEqual(self.told(A), [STARTED, WARNED])
@@ -278,9 +273,9 @@ class OthersTests(ReplicaTestCase):
         """What is stored is believed, but for what it has yet to hear from us."""
         self.beat(A)
         self.advance(1)
-        self.monitor.heard_elsewhere(record(B))
+        self.monitor.apply_heartbeat(record(B))
         self.beat(C)
-        self.monitor.take_up([record(D, age=500.0)], [A, C])
+        self.monitor.load([record(D, age=500.0)], [A, C])
         self.assertEqual(self.monitor.heartbeating([A, B, C, D]), [False, False, True, True])
         self.assertEqual(self.tracker.dead, 1)
 
@@ -302,12 +297,12 @@ class OthersTests(ReplicaTestCase):
     def test_note_all(self):
         """When the store has lost everything it is told of everybody who lives."""
         self.beat(A)
-        self.monitor.heard_elsewhere(record(B))
-        self.monitor.warned_elsewhere(record(C, warned=True))
-        self.monitor.died_elsewhere(D)
+        self.monitor.apply_heartbeat(record(B))
+        self.monitor.apply_warning(record(C, warned=True))
+        self.monitor.apply_death(D)
         self.advance(1)
         self.store.stored.clear()
-        self.monitor.note_all()
+        self.monitor.store_all()
         self.advance(1)
         stored = [(each.component, each.warned) for _, each in self.store.stored]
         self.assertCountEqual(stored, [(A, False), (B, False), (C, True)])

@@ -10,7 +10,8 @@ from twisted.internet import reactor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hbtd.app.service import HbtdService, StartupError
+from hbtd.app.errors import StartupError
+from hbtd.app.service import HbtdService
 from hbtd.config.params import Params
 from hbtd.runtime.logs import error_stream, escaped, observer
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from twisted.logger import Logger
 
-from hbtd.config.params import LiveParams
+from hbtd.config.live_params import LiveParams
 from hbtd.etcd.messages import Event, KeyValue
 from hbtd.monitor import Monitor
 from hbtd.replicas.shared_params import SharedParams
@@ -81,31 +81,31 @@ class Applier:
         alone = not self.alive - {self.number}
         if first and (alone or params is None):
             # Before those that are there are taken up: ours count.
-            self._shared_params.publish()
+            self._shared_params.publish_all()
         if params is not None:
-            self._shared_params.saw(params.value, params.mod_revision)
+            self._shared_params.apply(params.value, params.mod_revision)
         if first and alone and self._params.current.clear_on_gap:
             records = []
             self._store.clear_records().addErrback(
                 lambda failure: self._log.failure("Stored heartbeats could not be cleared", failure)
             )
-        self._monitor.take_up(records, self._store.mirror.dead())
+        self._monitor.load(records, self._store.mirror.dead())
 
     def add(self, records: Sequence[Record], others: Sequence[KeyValue]) -> None:
         """Have an etcd that lost its data told again what we know, and learn what others told."""
-        self._monitor.note_all()
+        self._monitor.store_all()
         params = self._take_all(others)
         self._shared_params.restore()
         if params is not None:
-            self._shared_params.saw(params.value, params.mod_revision)
-        self._monitor.add(records)
+            self._shared_params.apply(params.value, params.mod_revision)
+        self._monitor.add_missing(records)
 
     def _take_all(self, others: Sequence[KeyValue]) -> KeyValue | None:
         """Take up all keys that are no records; but the parameters, which are given back.
 
         What was known of replicas, and of revisions, is forgotten: these may have begun anew.
         """
-        self._shared_params.start_over()
+        self._shared_params.reset()
         self.present.clear()
         self.alive.clear()
         self.locks.clear()
@@ -130,27 +130,27 @@ class Applier:
                 # It may be for us to answer, if we come to lead, or just have.
                 self._store.mirror.apply(key, value, revision)
                 if value == STARTED:
-                    self._monitor.started_here(key[len(REQUEST) :].decode("utf-8", "replace"))
+                    self._monitor.judge_started(key[len(REQUEST) :].decode("utf-8", "replace"))
         elif is_record(key):
             self._take_record(key, value)
         else:
             kept = self._take(key, value, revision)
             if kept is not None and kept.judgement.transition is Transition.DIED:
-                self._monitor.died_elsewhere(kept.judgement.component)
+                self._monitor.apply_death(kept.judgement.component)
             if key.startswith(REQUEST) and value == FORGET:
-                self._monitor.forgotten_elsewhere(key[len(REQUEST) :].decode("utf-8", "replace"))
+                self._monitor.apply_forget(key[len(REQUEST) :].decode("utf-8", "replace"))
 
     def _take_record(self, key: bytes, value: bytes | None) -> None:
         if value is None:
-            self._monitor.gone(key.decode("utf-8", "replace"))
+            self._monitor.apply_removal(key.decode("utf-8", "replace"))
             return
         record = self._store.mirror.read_record(key, value)
         if record is None:
             return
         if record.warned:
-            self._monitor.warned_elsewhere(record)
+            self._monitor.apply_warning(record)
         else:
-            self._monitor.heard_elsewhere(record)
+            self._monitor.apply_heartbeat(record)
 
     def _take(self, key: bytes, value: bytes | None, revision: int) -> StoredJudgement | None:
         """Take up a key that is no record; gives the judgement, if it is one."""
@@ -158,7 +158,7 @@ class Applier:
         if key.startswith(LOCK):
             (self.locks.discard if value is None else self.locks.add)(key)
         if key == PARAMS:
-            self._shared_params.saw(value, revision)
+            self._shared_params.apply(value, revision)
         return self._store.mirror.apply(key, value, revision)
 
     def _take_sign_of_life(self, key: bytes, value: bytes | None) -> None:

@@ -1,4 +1,4 @@
-"""Who leads: the replica that holds the lock, on a lease that it keeps alive."""
+"""The election of the leader: the replica that holds a lock in etcd, on a lease that it renews."""
 
 from collections.abc import Callable
 
@@ -10,48 +10,51 @@ from twisted.logger import Logger
 
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable, LockTimeout
-from hbtd.runtime.periodic import periodic
+from hbtd.replicas.leadership import Leadership
+from hbtd.runtime.backoff import Backoff
+from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.etcd_format import LOCK
 
 LEASE = 10
-"""Seconds for which a lease lasts that is not kept alive."""
+"""The TTL of a lease, in seconds."""
 
 MARGIN = 1.0
-"""Seconds before the lease may lapse at which we stop leading."""
+"""Seconds before the lease may expire at which leadership ends."""
 
-_KEEP_ALIVE = 2.0
-"""Seconds between two times that the lease is kept alive."""
+_RENEWAL = 2.0
+"""Seconds between two renewals of the lease."""
 
 _CHECK = 0.25
-"""Seconds between two looks at whether the lease may have lapsed."""
+"""Seconds between two checks of whether the lease may have expired."""
 
-_RETRY = 1.0
-"""Seconds before another attempt when etcd could not be had."""
+_RETRY = (0.75, 1.5)
+"""The shortest and the longest pause, in seconds, before the next attempt when etcd fails."""
 
-_FAREWELL = 2.0
-"""Seconds that giving up the lock may take when we end."""
+_REVOCATION = 2.0
+"""Seconds that the revocation of the lease, which releases the lock, may take."""
 
 
 class _Term:
-    """One lease, and how long it is sure to last."""
+    """A lease, and until when it is sure to last."""
 
     def __init__(self, lease: int, valid_until: float) -> None:
         self.lease = lease
         self.valid_until = valid_until
+        """When it may expire, less a margin, in seconds of `elapsed`."""
         self.over: Deferred[None] = Deferred()
-        """Fires when the lease has ended, or may have."""
+        """Fires when the lease has expired, or may have."""
 
     def end(self) -> None:
-        """Have it be over."""
+        """Let the term be over."""
         if not self.over.called:
             self.over.callback(None)
 
 
 class Election(Service):
-    """Stands for leader all the time, and says when it is and when it no longer is.
+    """Runs for leader all the time, and reports when this replica is elected and when no longer.
 
-    The lease's time counts from before etcd was asked to begin it anew, on a clock that also runs
-    while we don't. So `held` ends before another replica can begin, whatever happens to us.
+    A lease counts from before etcd was asked to grant or renew it, on a clock that runs even while
+    this process does not. So the leadership ends before another replica can be elected.
     """
 
     _log = Logger()
@@ -61,104 +64,120 @@ class Election(Service):
         client: EtcdClient,
         clock: IReactorTime,
         elapsed: Callable[[], float],
-        gained: Callable[[bytes], None],
-        lost: Callable[[], None],
+        leadership: Leadership,
+        jitter: Callable[[], float],
+        elected: Callable[[bytes], None],
+        deposed: Callable[[], None],
     ) -> None:
-        """`gained` gets the key that stands for holding the lock; `elapsed` gives seconds."""
+        """Give the `leadership` to this replica when it is elected, and take it away again.
+
+        `elapsed` returns the seconds of the leadership's clock, `jitter` a random number from 0
+        to 1. `elected` is called with the key that stands for holding the lock, `deposed` when
+        the leadership has ended, for whatever reason.
+        """
         self._client = client
         self._clock = clock
         self._elapsed = elapsed
-        self._gained = gained
-        self._lost = lost
+        self._leadership = leadership
+        self._elected = elected
+        self._deposed = deposed
+        self._backoff = Backoff(*_RETRY, jitter)
         self._term: _Term | None = None
-        self._key: bytes | None = None
-        self._standing: Deferred[None] = succeed(None)
+        self._leading = False
+        self._running_for_leader: Deferred[None] = succeed(None)
 
-    @property
-    def held(self) -> bool:
-        """Whether we hold the lock, at this very moment."""
-        term = self._term
-        return self._key is not None and term is not None and self._elapsed() < term.valid_until
+    def startService(self) -> None:
+        """Run for leader."""
+        super().startService()
+        self._running_for_leader = Deferred.fromCoroutine(self._run())
 
-    def give_up(self) -> None:
-        """Stand anew, for we don't have the lock any more."""
+    def stopService(self) -> Deferred[None]:
+        """Release the lock, if this replica holds it, so that another can be elected at once."""
+        super().stopService()
+        stopped = self._running_for_leader
+        stopped.addErrback(lambda failure: failure.trap(CancelledError))
+        stopped.cancel()
+        return stopped
+
+    def resign(self) -> None:
+        """End the present term, and run again."""
         if self._term is not None:
             self._term.end()
 
-    def startService(self) -> None:
-        """Stand for leader."""
-        super().startService()
-        self._standing = Deferred.fromCoroutine(self._stand())
-
-    async def stop(self) -> None:
-        """Give up the lock, if we have it, so that another can lead at once."""
-        super().stopService()
-        self._standing.addErrback(lambda failure: failure.trap(CancelledError))
-        self._standing.cancel()
-        await self._standing
-
-    def stopService(self) -> Deferred[None]:
-        """Do as `stop`."""
-        return Deferred.fromCoroutine(self.stop())
-
-    async def _stand(self) -> None:
+    async def _run(self) -> None:
         while self.running:
             try:
-                await self._serve_a_term()
+                await self._serve_term()
             except LockTimeout:
-                continue  # another leads; again, with another lease
+                continue  # another replica leads; try again, with another lease
             except (EtcdUnavailable, EtcdRefused) as error:
-                self._log.debug("Can't stand for leader: {error}", error=str(error))
+                self._log.debug("Can't run for leader: {error}", error=str(error))
             except CancelledError:
                 raise
-            except Exception:  # noqa: BLE001  # or nobody would lead any more
-                self._log.failure("Standing for leader failed; it goes on.")
-            await deferLater(self._clock, _RETRY)
+            except Exception:  # noqa: BLE001  # otherwise no replica would lead in the end
+                self._log.failure("Running for leader failed; it is tried again.")
+            await deferLater(self._clock, self._backoff.next())
 
-    async def _serve_a_term(self) -> None:
-        """Get a lease, wait for the lock, and keep both for as long as can be."""
+    async def _serve_term(self) -> None:
+        """Obtain a lease, wait for the lock, and keep both for as long as possible."""
         asked_at = self._elapsed()
         lease = await self._client.grant(LEASE)
         term = self._term = _Term(lease, asked_at + LEASE - MARGIN)
-        keeping = periodic(self._clock, lambda: self._keep_alive(term))
-        keeping.start(_KEEP_ALIVE)
-        checking = periodic(self._clock, lambda: self._check(term))
-        checking.start(_CHECK)
-        had = False
+        loops = (
+            PeriodicService(
+                self._clock, _RENEWAL, lambda: self._renew(term), "the renewal of the lock's lease"
+            ),
+            PeriodicService(
+                self._clock, _CHECK, lambda: self._check(term), "the check of the lock's lease"
+            ),
+        )
+        for loop in loops:
+            loop.startService()
+        locked = False
         try:
             key = await self._client.lock(LOCK, lease, LEASE)
-            had = True
+            locked = True
+            self._backoff.reset()
             if not term.over.called:
-                self._key = key
-                self._gained(key)
-                await term.over
+                await self._lead(term, key)
         finally:
-            for loop in (keeping, checking):
-                loop.stop()
+            for loop in loops:
+                loop.stopService()
             self._term = None
-            if self._key is not None:
-                self._key = None
-                self._lost()
-            if had:
+            if locked:
                 await self._revoke(lease)
 
-    async def _keep_alive(self, term: _Term) -> None:
+    async def _lead(self, term: _Term, key: bytes) -> None:
+        """Hold the leadership until the term is over."""
+        self._leading = True
+        self._leadership.hold(term.valid_until)
+        try:
+            self._elected(key)
+            await term.over
+        finally:
+            self._leading = False
+            self._leadership.release()
+            self._deposed()
+
+    async def _renew(self, term: _Term) -> None:
         asked_at = self._elapsed()
         try:
             seconds = await self._client.renew(term.lease)
         except (EtcdUnavailable, EtcdRefused):
-            return  # it is tried again until time is up
+            return  # tried again until the term is over
         if seconds == 0:
             term.end()
         term.valid_until = max(term.valid_until, asked_at + min(seconds, LEASE) - MARGIN)
+        if self._leading and term is self._term:
+            self._leadership.hold(term.valid_until)
 
     def _check(self, term: _Term) -> None:
         if self._elapsed() >= term.valid_until:
             term.end()
 
     async def _revoke(self, lease: int) -> None:
-        """Have the lock go now, not when the lease runs out."""
-        revoking = self._client.revoke(lease).addTimeout(_FAREWELL, self._clock)
+        """Release the lock now, rather than when the lease expires."""
+        revoking = self._client.revoke(lease).addTimeout(_REVOCATION, self._clock)
         revoking.addErrback(
             lambda failure: failure.trap(EtcdUnavailable, EtcdRefused, TimeoutError)
         )

@@ -1,4 +1,4 @@
-"""One replica of several that share the work, of which one judges."""
+"""One replica of several that share a store in etcd, of which one judges."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,26 +9,30 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hbtd.config.params import LiveParams
+from hbtd.config.live_params import LiveParams
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
 from hbtd.monitor import Monitor
 from hbtd.replicas.applier import Applier, Moment
 from hbtd.replicas.election import Election
+from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.shared_params import SharedParams
 from hbtd.replicas.sync import Sync
-from hbtd.runtime.periodic import periodic
+from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import FORGET
 from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.observed import ObservedClock
 
-_CONSIDER = 1.0
-"""Seconds between two looks at whether to lead, and at what the others have asked for."""
+_REVIEW = 1.0
+"""Seconds between two reviews of whether to lead, and of the requests to the leader."""
 
 
 class Replica(Service):
-    """Has the monitor judge while we hold the lock and the link is up, and follow otherwise."""
+    """Makes the monitor the leader while the lock is held and etcd's changes arrive.
+
+    `hbtd.replicas.alone.Alone` is in its place where the store is not shared.
+    """
 
     _log = Logger()
 
@@ -38,13 +42,20 @@ class Replica(Service):
         clock: IReactorTime,
         elapsed: Callable[[], float],
         observed: ObservedClock,
+        leadership: Leadership,
         store: EtcdStore,
         monitor: Monitor,
         params: LiveParams,
         name: str,
+        jitter: Callable[[], float],
     ) -> None:
-        """`elapsed` gives seconds that pass even when we don't run; `name` is for people."""
+        """Join the replicas that share `store`, under a `name` for people.
+
+        `elapsed` returns seconds of a clock that runs even while this process does not, `jitter` a
+        random number from 0 to 1.
+        """
         self._clock = clock
+        self._leadership = leadership
         self._store = store
         self._monitor = monitor
         number = SystemRandom().randrange(1, 2**31)
@@ -58,7 +69,7 @@ class Replica(Service):
             lambda: Moment(elapsed(), observed.now()),
             self._step_down,
         )
-        self.link = Sync(
+        self.sync = Sync(
             client,
             clock,
             elapsed,
@@ -69,109 +80,115 @@ class Replica(Service):
             self._came_up,
             self._lead_if_caught_up,
         )
-        self.election = Election(client, clock, elapsed, self._gained, self._lost)
+        self._election = Election(
+            client, clock, elapsed, leadership, jitter, self._elected, self._deposed
+        )
         self._lock_key: bytes | None = None
-        self._lead_from = 0  # what has to be taken up before we lead; 0: not known yet
-        self._considering = periodic(clock, self._consider)
+        # The revision to be applied before this replica leads; `None` while it is not known.
+        self._lead_from: int | None = None
+        self._reviewing = PeriodicService(
+            clock, _REVIEW, self._review, "the review of the replica's role", now=False
+        )
         self._first_up: Deferred[None] = Deferred()
 
     def startService(self) -> None:
-        """Get in touch with the others, and stand for leader."""
+        """Read what the others have written, and run for leader."""
         super().startService()
-        self.link.startService()
-        self.election.startService()
-        self._considering.start(_CONSIDER, now=False)
+        self.sync.startService()
+        self._election.startService()
+        self._reviewing.startService()
 
-    async def ready(self, within: float) -> None:
-        """Wait until the link is up for the first time, or so many seconds have passed."""
+    async def wait_until_up(self, within: float) -> None:
+        """Wait until etcd's changes arrive for the first time, for `within` seconds at most."""
         waiting = self._first_up.addTimeout(within, self._clock)
         await waiting.addErrback(lambda failure: failure.trap(TimeoutError))
 
-    async def stop(self) -> None:
-        """Leave everything to the others, at once."""
-        super().stopService()
-        self._considering.stop()
-        if self._monitor.leading:
-            # Or the next leader would do it all once more.
-            await self._answer()
-            await self._store.flush()
-        await self.election.stop()
-        await self.link.stop()
-
     def stopService(self) -> Deferred[None]:
-        """Do as `stop`."""
-        return Deferred.fromCoroutine(self.stop())
+        """Leave everything to the other replicas, at once."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
 
-    def _gained(self, lock_key: bytes) -> None:
+    async def _stop(self) -> None:
+        self._reviewing.stopService()
+        if self._monitor.leading:
+            # Otherwise the next leader would do all of it once more.
+            await self._remove_requests()
+            await self._store.flush()
+        await self._election.stopService()
+        await self.sync.stopService()
+
+    def _elected(self, lock_key: bytes) -> None:
         self._lock_key = lock_key
-        self._lead_from = 0
-        self._consider_now()
+        self._lead_from = None
+        self._review_now()
 
-    def _lost(self) -> None:
+    def _deposed(self) -> None:
         self._lock_key = None
         if self._monitor.leading:
             self._step_down()
             if self.running:
-                # What we judged last may not have come to count.
-                self.link.reload()
+                # The last judgements of this replica may not be in etcd.
+                self.sync.reload()
 
     def _came_up(self) -> None:
         if not self._first_up.called:
             self._first_up.callback(None)
-        self._consider_now()
+        self._review_now()
 
-    def _consider_now(self) -> None:
-        Deferred.fromCoroutine(self._consider()).addErrback(
-            lambda failure: self._log.failure(
-                "Looking after the replicas' affairs failed.", failure
-            )
+    def _review_now(self) -> None:
+        Deferred.fromCoroutine(self._review()).addErrback(
+            lambda failure: self._log.failure("Reviewing the replica's role failed.", failure)
         )
 
-    async def _consider(self) -> None:
-        """Lead if we should and can; as the leader, see to what the others have asked for."""
-        if self.link.up:
+    async def _review(self) -> None:
+        """Lead if this replica should and can; as the leader, remove requests that are granted."""
+        if self.sync.up:
             self._shared_params.write()
         if self._monitor.leading:
-            await self._answer()
-        elif self._lock_key is not None and self.link.up:
-            if not self._lead_from:
+            await self._remove_requests()
+        elif self._lock_key is not None and self.sync.up:
+            if self._lead_from is None:
                 with suppress(EtcdUnavailable, EtcdRefused):
-                    # Whatever the last leader did is before this.
+                    # Whatever the last leader wrote has an earlier revision.
                     self._lead_from = await self._store.touch()
             self._lead_if_caught_up()
 
     def _lead_if_caught_up(self) -> None:
         lock_key = self._lock_key
-        if lock_key is None or not self.election.held:
+        if lock_key is None or not self._leadership.held() or not self.sync.up:
             return
-        if not (self.link.up and 0 < self._lead_from <= self.link.revision):
+        if self._lead_from is None or self.sync.revision < self._lead_from:
             return
         if lock_key not in self._applier.locks:
-            self._log.error("Somebody has deleted the lock by which this replica led.")
-            self.election.give_up()
+            self._log.error("The lock by which this replica led was deleted by another client.")
+            self._election.resign()
         elif not self._monitor.leading:
-            self._log.info("This replica leads now.")
-            self._store.writer.lock_gained(lock_key)
-            asked = list(self._store.mirror.requests.items())
-            started = [xname for xname, request in asked if request.kind != FORGET]
-            Deferred.fromCoroutine(self._monitor.lead(started)).addErrback(
-                lambda failure: self._log.failure("Beginning to lead failed.", failure)
-            )
-            for xname, request in asked:
-                if request.kind == FORGET and not self._monitor.stored(xname):
-                    self._monitor.forget(xname)
+            self._lead(lock_key)
+
+    def _lead(self, lock_key: bytes) -> None:
+        self._log.info("This replica leads now.")
+        self._store.writer.lock_gained(lock_key)
+        requests = list(self._store.mirror.requests.items())
+        started = [xname for xname, request in requests if request.kind != FORGET]
+        Deferred.fromCoroutine(self._monitor.become_leader(started)).addErrback(
+            lambda failure: self._log.failure("Beginning to lead failed.", failure)
+        )
+        for xname, request in requests:
+            if request.kind == FORGET and not self._monitor.is_stored(xname):
+                self._monitor.forget(xname)
 
     def _step_down(self) -> None:
         if self._monitor.leading:
             self._log.info("This replica no longer leads.")
             self._store.writer.lock_lost()
-            self._monitor.follow()
+            self._monitor.become_follower()
 
-    async def _answer(self) -> None:
-        asked = self._store.mirror.requests.items()
-        # A goodbye took the record away: who has one is back, and must not be forgotten later.
-        done = [x for x, each in asked if each.kind != FORGET or self._monitor.stored(x)]
-        done = self._monitor.settled(done)
-        if done:
+    async def _remove_requests(self) -> None:
+        """Remove the requests to the leader that are granted."""
+        requests = self._store.mirror.requests.items()
+        # To forget a component removes its record: one with a record is back, and stays.
+        granted = [x for x, each in requests if each.kind != FORGET or self._monitor.is_stored(x)]
+        granted = self._monitor.all_committed(granted)
+        if granted:
             with suppress(StoreUnusable):
-                await self._store.remove_requests(done)
+                await self._store.remove_requests(granted)

@@ -1,4 +1,4 @@
-"""One set of parameters for all replicas."""
+"""The parameters that all replicas share."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ import orjson
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from hbtd.config.params import PARAMETERS, LiveParams, Params
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import PARAMETERS, Params
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
 from hbtd.etcd.messages import Compare, Put
@@ -15,11 +16,11 @@ from hbtd.store.etcd_format import PARAMS, read_params
 
 
 class SharedParams:
-    """Writes changes of our parameters to etcd, and adopts those that others have written.
+    """Writes changes of the parameters to etcd, and adopts the changes that other replicas write.
 
-    A change counts here at once. It is written on top of what others have changed meanwhile: of
-    two changes of one parameter the last one to be written counts, everywhere. Should etcd lose its
-    data, each replica writes again what was changed through it and still counts.
+    A change takes effect here at once, and is written on top of those by others: of two changes of
+    one parameter, the one that is written last takes effect everywhere. If etcd loses its data,
+    each replica writes again those changes that were made through it and are still in effect.
     """
 
     _log = Logger()
@@ -28,37 +29,37 @@ class SharedParams:
         self._client = client
         self._store = store
         self._params = params
-        # What has been changed here and is not in etcd, as texts under the names on the wire.
+        # Changes made here that are not in etcd yet: texts by the names on the wire.
         self._unwritten: dict[str, str] = {}
-        # What has been changed here and not elsewhere since.
+        # Changes made here, and not replaced by another replica since.
         self._ours: dict[str, str] = {}
-        # Whether etcd is to have the others as well, unless somebody else has written them.
+        # Whether all other parameters have to be written, too, unless another replica has done so.
         self._restoring = False
-        self._stored: dict[str, Any] = {}  # what is in etcd, as far as it can be read
+        self._stored: dict[str, Any] = {}  # the valid parameters in etcd
         self._revision = 0
         self._adopting = False
         self._writing = False
         params.on_change(self._changed)
 
-    def start_over(self) -> None:
-        """Know of none in etcd, as before `saw` has told."""
+    def reset(self) -> None:
+        """Forget the revision of the parameters in etcd, which is about to be read anew."""
         self._revision = 0
 
-    def publish(self) -> None:
-        """Have all our parameters be everybody's."""
+    def publish_all(self) -> None:
+        """Make the parameters of this replica those of all: it is the first one."""
         rendered = self._params.current.rendered()
         self._unwritten = {p.wire: rendered[p.wire] for p in PARAMETERS if not p.fixed}
 
     def restore(self) -> None:
-        """Have an etcd that lost its data know them again.
+        """Write the parameters again: etcd has lost its data.
 
-        What was changed elsewhere may have been lost before it reached us: it prevails over ours.
+        Those that another replica writes take precedence: its changes may not have arrived here.
         """
         self._unwritten.update(self._ours)
         self._restoring = True
 
-    def saw(self, value: bytes | None, revision: int) -> None:
-        """Take up what is in etcd; `None`: nothing."""
+    def apply(self, value: bytes | None, revision: int) -> None:
+        """Adopt the parameters in etcd, of this revision; `value` is `None` without any."""
         if revision <= self._revision:
             return
         self._revision = revision if value is not None else 0
@@ -70,7 +71,7 @@ class SharedParams:
             self._adopt({**stored, **self._unwritten})
 
     def write(self) -> None:
-        """Write what etcd does not have, now that it can be had."""
+        """Write the changes that are not in etcd yet; called when it can be reached."""
         if (self._unwritten or self._restoring) and not self._writing:
             self._writing = True
             Deferred.fromCoroutine(self._write()).addErrback(
@@ -88,7 +89,7 @@ class SharedParams:
                     found = await self._client.get(PARAMS)
                     self._revision = 0
                     if found is not None:
-                        self.saw(found.value, found.mod_revision)
+                        self.apply(found.value, found.mod_revision)
                     continue
                 overtaken = result.revision < self._revision
                 self._revision = max(result.revision, self._revision)
@@ -97,7 +98,7 @@ class SharedParams:
                     if self._unwritten.get(wire) == text:
                         del self._unwritten[wire]
                 if overtaken:
-                    # What another has written on top of ours has come first.
+                    # The change that another replica has written on top has arrived first.
                     self._adopt({**self._stored, **self._unwritten})
         except (EtcdUnavailable, EtcdRefused) as error:
             self._log.debug("Parameters can't be shared now: {error}", error=str(error))

@@ -134,7 +134,11 @@ class LimitedSite(Site):
         self.open_requests: set[Request] = set()
         """Requests that have begun to arrive and are not answered."""
         self.closing = False
-        """Set to have every connection closed after the answer that it waits for."""
+        """Whether every connection is closed after the answer that it waits for."""
+
+    def close_after_answers(self) -> None:
+        """Close every connection after the answer that it waits for; for when hbtd stops."""
+        self.closing = True
 
     def log(self, request: http.Request) -> None:
         """Keep no access log: it would be nothing but heartbeats."""

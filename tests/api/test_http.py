@@ -275,7 +275,7 @@ class SiteTests(SynchronousTestCase):
         """A site that is closing ends each connection with the answer that it waits for."""
         connection = Connection(self.site)
         connection.send(BEAT[:-1])
-        self.site.closing = True
+        self.site.close_after_answers()
         connection.send(BEAT[-1:])
         (answer,) = parse_responses(connection.received())
         self.assertEqual((answer.status, answer.headers["connection"]), (404, "close"))

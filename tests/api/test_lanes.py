@@ -253,7 +253,7 @@ class SamenessTests(LanesTestCase):
     def test_closing(self):
         """When hbtd ends, heartbeats are answered, and the connection is closed."""
         for service, _ in self.lanes:
-            service._site.closing = True
+            service._site.close_after_answers()
         answers, closed = self.assert_same(BEAT + BEAT)
         self.assertEqual(len(parse_responses(answers)), 1)
         self.assertTrue(closed)

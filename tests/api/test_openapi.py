@@ -7,14 +7,11 @@ from pathlib import Path
 import orjson
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd import __version__
-from hbtd.api.app import make_resource
-from hbtd.api.health import Health, HealthSources
-from hbtd.api.heartbeats import Heartbeats
-from hbtd.api.params import Parameters
-from hbtd.api.states import States
+from hbtd.app.service import HbtdService
 from hbtd.config.params import PARAMETERS, Params
 from tests.support.http_memory import HEARTBEAT, PREFIXES, XNAME, APITestCase
 from tests.support.issuer import Issuer, bearer
@@ -69,19 +66,11 @@ class DocumentTests(SynchronousTestCase):
 
     def test_routes(self):
         """The document has all routes and methods that the code has, and no others."""
-        nothing = None
-        sources = HealthSources(bool, str, str, str)
-        groups = (
-            Heartbeats(nothing, nothing),  # type: ignore[arg-type]  # nobody is going to ask
-            States(nothing),  # type: ignore[arg-type]  # likewise
-            Parameters(nothing, nothing),  # type: ignore[arg-type]  # likewise
-            Health(sources, nothing),  # type: ignore[arg-type]  # likewise
-        )
-        routes = [route for group in groups for route in group.routes()]
+        service = HbtdService(Params(kv_url="mem:"), MemoryReactorClock())
         registered = {
-            (rule.rule, method)
-            for rule in make_resource(routes)._app.url_map.iter_rules()
-            for method in (rule.methods or set()) - {"HEAD"}
+            (prefix + route.path, route.method)
+            for prefix in PREFIXES
+            for route in service.routes.api
         }
         documented = {
             (prefix + re.sub(r"\{(\w+)\}", r"<\1>", path), verb.upper())

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.tracker.records import Record, age_after_restart
@@ -175,7 +176,7 @@ class RestartTests(SynchronousTestCase):
         world.advance(0.95)
         world.start(A)
         world.advance(0.2)
-        stopped = process.monitor.stopService()
+        stopped = Deferred.fromCoroutine(process.monitor.stop())
         world.silence(A)
         world.advance(0.3)
         self.successResultOf(stopped)
@@ -303,17 +304,17 @@ class TroubleTests(SynchronousTestCase):
         """It is ready from when it has read the store, until that fails for five seconds."""
         world = World({A: 0.5})
         process = world.up()
-        self.assertTrue(process.monitor.ready())
+        self.assertTrue(process.monitor.store_ready())
         world.start(A)
         world.advance(60)
         world.disk.failing = True
         world.advance(4)
-        self.assertTrue(process.monitor.ready())
+        self.assertTrue(process.monitor.store_ready())
         world.advance(3)
-        self.assertFalse(process.monitor.ready())
+        self.assertFalse(process.monitor.store_ready())
         world.disk.failing = False
         world.advance(2)
-        self.assertTrue(process.monitor.ready())
+        self.assertTrue(process.monitor.store_ready())
 
     def test_hanging(self):
         """A store that never answers does not keep hbtd from ending."""
@@ -322,7 +323,7 @@ class TroubleTests(SynchronousTestCase):
         process.store.hangs_on = ""
         world.start(A)
         world.advance(5)
-        stopped = process.monitor.stopService()
+        stopped = Deferred.fromCoroutine(process.monitor.stop())
         world.advance(10)
         self.successResultOf(stopped)
 

@@ -17,7 +17,8 @@ from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.server import Site
 
-from hbtd.app.service import HbtdService, StartupError
+from hbtd.app.errors import StartupError
+from hbtd.app.service import HbtdService
 from hbtd.config.command_line import HbtdOptions
 from hbtd.net.tls import client_policy, server_options
 from hbtd.simulator.fake_hsm import FakeHSM

@@ -11,11 +11,11 @@ from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.messages import Page
 from hbtd.replicas.election import LEASE
 from hbtd.replicas.replica import Replica
-from tests.replicas.test_trouble import TroubleTestCase, about_the_store
 from tests.support.etcd_running import EVERYTHING
 from tests.support.etcd_server import EtcdServer
 from tests.support.hsm_memory import DIED, STARTED, WARNED
 from tests.support.replicas_running import ERRTIME, WARNTIME, A, B, C, D
+from tests.support.replicas_trouble import TroubleTestCase, about_the_store
 from tests.support.running import reactor, until
 
 

@@ -4,6 +4,7 @@ from twisted.internet.threads import deferToThread
 
 from hbtd.etcd.client import EtcdClient
 from hbtd.replicas.election import LEASE, MARGIN, Election
+from hbtd.replicas.leadership import Leadership
 from hbtd.store.etcd_format import LOCK
 from tests.support.etcd_running import EtcdTestCase, OwnEtcdTestCase
 from tests.support.running import reactor, until
@@ -16,24 +17,33 @@ class Candidate:
         self.ahead = 0.0
         self.keys: list[bytes] = []
         self.lost = 0
-        self.election = Election(client, reactor, self._elapsed, self.keys.append, self._lost)
+        self.leadership = Leadership(self._elapsed)
+        self.election = Election(
+            client,
+            reactor,
+            self._elapsed,
+            self.leadership,
+            lambda: 0.5,
+            self.keys.append,
+            self._deposed,
+        )
 
     def _elapsed(self) -> float:
         return float(reactor.seconds()) + self.ahead
 
-    def _lost(self) -> None:
-        assert not self.election.held
+    def _deposed(self) -> None:
+        assert not self.leadership.held()
         self.lost += 1
 
     @property
     def held(self) -> bool:
         """Whether it holds the lock."""
-        return self.election.held
+        return self.leadership.held()
 
     async def stop(self) -> None:
         """Stand no more."""
         if self.election.running:
-            await self.election.stop()
+            await self.election.stopService()
 
 
 class LeadershipTests(EtcdTestCase):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import orjson
 from twisted.internet.defer import Deferred
 
-from hbtd.config.params import LiveParams, Params
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.messages import Compare, Operation, TxnResult
 from hbtd.replicas.shared_params import SharedParams
@@ -54,7 +55,7 @@ class SharedParamsTests(EtcdTestCase):
     async def put(self, **values: str) -> None:
         """Write as somebody else does, and have it seen."""
         value = orjson.dumps({**self.live.current.rendered(), **values})
-        self.shared.saw(value, await self.client.put(PARAMS, value))
+        self.shared.apply(value, await self.client.put(PARAMS, value))
 
     async def is_stored(self, **values: str) -> None:
         """Wait until etcd has these."""
@@ -98,8 +99,8 @@ class SharedParamsTests(EtcdTestCase):
             pass
         value = orjson.dumps({**orjson.loads(ours.value), "Warntime": "44"})
         revision = await self.client.put(PARAMS, value)
-        shared.saw(ours.value, ours.mod_revision)
-        shared.saw(value, revision)
+        shared.apply(ours.value, ours.mod_revision)
+        shared.apply(value, revision)
         held.answer.callback(None)
         await self.has_written(shared)
         self.assertEqual((live.current.warntime, live.current.errtime), (44, 77))
@@ -110,23 +111,23 @@ class SharedParamsTests(EtcdTestCase):
         value = orjson.dumps({"Warntime": "11"})
         revision = await self.client.put(PARAMS, value)
         await self.put(Warntime="33")
-        self.shared.saw(value, revision)
+        self.shared.apply(value, revision)
         self.assertEqual(self.live.current.warntime, 33)
-        self.shared.start_over()
-        self.shared.saw(value, revision)
+        self.shared.reset()
+        self.shared.apply(value, revision)
         self.assertEqual(self.live.current.warntime, 11)
 
     async def test_unwritten_prevails(self):
         """What has been changed here and could not be written yet is not undone by others."""
-        self.shared.publish()
-        self.shared.saw(orjson.dumps({"Warntime": "11"}), 5)
+        self.shared.publish_all()
+        self.shared.apply(orjson.dumps({"Warntime": "11"}), 5)
         self.assertEqual(self.live.current.warntime, Params(kv_url="mem:").warntime)
 
     async def test_publish(self):
         """All of ours are made everybody's, but for what is each one's own."""
         await self.put(Warntime="33")
         self.live.adopt({"Warntime": "44"})
-        self.shared.publish()
+        self.shared.publish_all()
         self.assertNotIn("Port", self.shared._unwritten)
         self.shared.write()
         await self.is_stored(Warntime="44")
@@ -135,7 +136,7 @@ class SharedParamsTests(EtcdTestCase):
         """An etcd that lost its data is told again what it had."""
         await self.put(Warntime="33")
         await self.client.delete(PARAMS)
-        self.shared.start_over()
+        self.shared.reset()
         self.shared.restore()
         self.shared.write()
         await self.has_written(self.shared)
@@ -154,7 +155,7 @@ class SharedParamsTests(EtcdTestCase):
             await self.client.delete(PARAMS)
             both = [other, self.shared] if other_first else [self.shared, other]
             for each in both:
-                each.start_over()
+                each.reset()
                 each.restore()
             for each in both:
                 each.write()
@@ -168,7 +169,7 @@ class SharedParamsTests(EtcdTestCase):
         self.live.patch({"Warntime": "33"})
         await self.is_stored(Warntime="33")
         await self.put(Warntime="44")
-        self.shared.start_over()
+        self.shared.reset()
         self.shared.restore()
         self.assertEqual(self.shared._unwritten, {})
 
@@ -176,7 +177,7 @@ class SharedParamsTests(EtcdTestCase):
         """When they are deleted ours stay, and can be written again."""
         await self.put(Warntime="33")
         await self.client.delete(PARAMS)
-        self.shared.saw(None, (await self.client.put(b"other", b"")) - 1)
+        self.shared.apply(None, (await self.client.put(b"other", b"")) - 1)
         self.assertEqual(self.live.current.warntime, 33)
         self.live.patch({"Errtime": "55"})
         await self.is_stored(Warntime="33", Errtime="55")

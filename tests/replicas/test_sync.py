@@ -9,6 +9,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.replicas.applier import Moment
+from hbtd.replicas.replica import Replica
 from hbtd.replicas.sync import SILENCE, Sync
 from hbtd.store.etcd_format import LIFE, PRESENCE
 from hbtd.tracker.observed import TICK, ObservedClock
@@ -19,8 +20,8 @@ from tests.support.running import Hbtd, reactor, until
 
 def link(hbtd: Hbtd) -> Sync:
     """Give a replica's link."""
-    assert hbtd.service.replica is not None
-    return hbtd.service.replica.link
+    assert isinstance(hbtd.service.replica, Replica)
+    return hbtd.service.replica.sync
 
 
 def observed(hbtd: Hbtd) -> Any:

@@ -2,65 +2,21 @@
 
 from typing import Any
 
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, capturedLogs
 
+from hbtd.replicas.replica import Replica
 from hbtd.store.etcd_format import EVERYTHING, LIFE, PRESENCE
 from tests.support.etcd_server import EtcdCluster, EtcdServer
 from tests.support.hsm_memory import DIED, STARTED, WARNED, lines
-from tests.support.replicas_running import A, B, OwnReplicasTestCase, until_all, until_true
-from tests.support.running import Hbtd, reactor, until
-
-
-def about_the_store(events: list[LogEvent]) -> list[str]:
-    """Give the warnings and errors that hbtd has logged of its store."""
-    logged = lines(events, "warn") + lines(events, "error") + lines(events, "critical")
-    return [line for line in logged if "store" in line or "etcd" in line]
+from tests.support.replicas_running import A, B, until_all, until_true
+from tests.support.replicas_trouble import TroubleTestCase, about_the_store, in_touch
+from tests.support.running import Hbtd, reactor
 
 
 def about_the_lock(events: list[LogEvent]) -> list[str]:
     """Give the errors that hbtd has logged of its lock."""
     return [line for line in lines(events, "error") if "lock" in line]
-
-
-def in_touch(hbtd: Hbtd) -> bool:
-    """Tell whether a replica hears of the others."""
-    return hbtd.service.replica is not None and hbtd.service.replica.link.up
-
-
-class TroubleTestCase(OwnReplicasTestCase):
-    """Has components beat whatever happens."""
-
-    async def beat(self, replicas: list[Hbtd], names: str | list[str], seconds: float) -> None:
-        """Have components beat on replicas in turn for a while; each gets its 200."""
-        end = reactor.seconds() + seconds
-        number = 0
-        while reactor.seconds() < end:
-            for name in names:
-                self.assertEqual(await replicas[number % len(replicas)].beat(name), 200)
-            number += 1
-            await deferLater(reactor, 0.3)
-
-    async def readiness(self, hbtd: Hbtd) -> int:
-        """Ask whether a replica is ready."""
-        status, _ = await hbtd.client.request("GET", f"{hbtd.url}/hmi/v1/readiness")
-        return status
-
-    async def recovered(self, *replicas: Hbtd) -> None:
-        """Wait until replicas are ready, in touch, and one leads."""
-
-        async def well() -> bool:
-            return all([await self.readiness(each) == 204 for each in replicas])
-
-        await until_true(well, within=20)
-        await until_all(replicas, in_touch, within=20)
-        await until(lambda: any(each.service.monitor.leading for each in replicas), within=25)
-
-    async def starts_and_dies(self, name: str, hbtd: Hbtd) -> None:
-        """See that a component that nobody knows is told to start and to die."""
-        self.assertEqual(await hbtd.beat(name), 200)
-        await self.is_told(name, STARTED, WARNED, DIED, within=30)
 
 
 class OutageTests(TroubleTestCase):
@@ -88,8 +44,8 @@ class OutageTests(TroubleTestCase):
 
 def revision(hbtd: Hbtd) -> int:
     """Give what a replica has taken up."""
-    assert hbtd.service.replica is not None
-    return hbtd.service.replica.link.revision
+    assert isinstance(hbtd.service.replica, Replica)
+    return hbtd.service.replica.sync.revision
 
 
 class CompactedTests(TroubleTestCase):
@@ -104,7 +60,7 @@ class CompactedTests(TroubleTestCase):
         client = self.connect(etcd.address)
         with capturedLogs() as events:
             for each in replicas:
-                link: Any = each.service.replica.link  # type: ignore[union-attr]  # on etcd
+                link: Any = each.service.replica.sync  # type: ignore[union-attr]  # on etcd
                 # As if it had been away for a while.
                 link._revision = 1
                 await deferToThread(

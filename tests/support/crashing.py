@@ -13,7 +13,8 @@ from treq.testing import StubTreq
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from hbtd.config.params import LiveParams, Params
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
@@ -190,7 +191,7 @@ class Process:
             self.store.delivered,
             lambda: 0.125,
         )
-        publisher = Publisher(self.clock, self.params, _no_kafka)
+        publisher = Publisher(self.clock, self.params, _no_kafka, lambda: 0.125)
         self.monitor = Monitor(
             self.clock,
             self._observed,
@@ -202,7 +203,7 @@ class Process:
         )
         self.store.open()
         self.notifier.startService()
-        self.monitor.startService()
+        Deferred.fromCoroutine(self.monitor.start())
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
         """Send a request, as treq does; the dead don't."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
+from prometheus_client import CollectorRegistry
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
@@ -14,13 +15,13 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from hbtd.access.service import Access
 from hbtd.api.app import make_resource
 from hbtd.api.authorization import Authorization
 from hbtd.api.fastlane import FastLane
-from hbtd.api.heartbeats import Heartbeats
-from hbtd.api.params import Parameters
+from hbtd.api.health import HealthSources
 from hbtd.api.routes import Route
-from hbtd.api.states import States
+from hbtd.app.routes import make_routes
 from hbtd.app.service import HbtdService
 from hbtd.config.params import Params
 from hbtd.config.value_types import TelemetryAddress
@@ -66,9 +67,16 @@ _HEAD = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9]) [ -~]*\r\n((?:[!-9;-~]+: [ 
 
 
 def make_site(routes: Sequence[Route], clock: IReactorTime) -> LimitedSite:
-    """Serve routes within the usual limits; what is refused is not noted."""
-    limits = limits_of(Params())
-    return LimitedSite(make_resource(routes), clock, limits, lambda address, reason, detail: None)
+    """Return a site that serves `routes`, with default parameters; refusals are not counted."""
+    params = Params()
+    access = Access(params, clock, None, (), lambda: 0.0)
+    authorization = Authorization(access.gate, access.peers, access.refusals)
+    return LimitedSite(
+        make_resource(authorization, routes),
+        clock,
+        limits_of(params),
+        lambda address, reason, detail: None,
+    )
 
 
 class Response(NamedTuple):
@@ -320,21 +328,15 @@ class TimedAPITestCase(APITestCase):
             service.publisher,
             service.params,
         )
-        self.monitor.startService()
+        Deferred.fromCoroutine(self.monitor.start())
         self.addCleanup(self._stop_monitor)
-        access = service.access
-        guard = Authorization(access.gate, access.peers, access.refusals)
-        handlers = (
-            Heartbeats(self.monitor, guard),
-            States(self.monitor),
-            Parameters(service.params, guard),
-        )
-        routes = [route for each in handlers for route in each.routes()]
+        sources = HealthSources(bool, str, str, str)
+        routes = make_routes(self.monitor, service.params, sources, CollectorRegistry()).api
         lane = FastLane(self.monitor, self.reactor.seconds) if self.fast_lane else None
         self.factory = ConnectionFactory(make_site(routes, self.reactor), lane, self.reactor)
 
     def _stop_monitor(self) -> Deferred[None]:
-        stopped = self.monitor.stopService()
+        stopped = Deferred.fromCoroutine(self.monitor.stop())
         self.reactor.pump([0.25] * 8)
         return stopped
 

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from hbtd.replicas.replica import Replica
 from hbtd.simulator.fake_hsm import Update
 from hbtd.tracker.transitions import Transition
 from tests.support.etcd_running import EtcdTestCase, OwnEtcdTestCase
@@ -23,10 +24,10 @@ class Replicas(TestCase):
 
     timeout = 60
 
-    def begin(self, url: str) -> None:
+    def begin(self, url: str, on_update: Callable[[Update], None] | None = None) -> None:
         """Have an HSM, for replicas on this etcd."""
         self.kv_url = url
-        self.running_hsm = start_hsm(self)
+        self.running_hsm = start_hsm(self, on_update=on_update)
         self.hsm = self.running_hsm.hsm
         self.web = WebClient(self)
 
@@ -34,8 +35,8 @@ class Replicas(TestCase):
         """Start a replica in this process; it is in touch with the others."""
         hbtd = self.launch(**params)
         replica = hbtd.service.replica
-        assert replica is not None
-        await until(lambda: replica.link.up and hbtd.service.monitor.running)
+        assert isinstance(replica, Replica)
+        await until(lambda: replica.sync.up and hbtd.service.monitor.running)
         return hbtd
 
     def launch(self, **params: Any) -> Hbtd:

@@ -1,0 +1,27 @@
+"""How HSM is reached, as the parameters say."""
+
+from collections.abc import Callable
+from typing import Any
+
+from treq.client import HTTPClient
+from twisted.web.client import Agent
+
+from hbtd.config.live_params import LiveParams
+from hbtd.hsm.client import HSMClient
+from hbtd.hsm.fencing import FencedAgent
+from hbtd.net.http_client import BoundedPool, PlainAgent
+from hbtd.net.tls import client_policy
+
+
+def connect_hsm(
+    params: LiveParams, reactor: Any, user_agent: str, may_tell: Callable[[], bool]
+) -> tuple[HSMClient, BoundedPool]:
+    """Return a client of HSM, and the pool of its connections, which has to be closed.
+
+    An update is sent only if `may_tell` returns true at that moment. Raise `TLSUnusable` when the
+    file of `sm_ca` can't be used.
+    """
+    pool = BoundedPool(reactor)
+    agent = PlainAgent(Agent(reactor, client_policy(params.current.sm_ca), pool=pool))
+    http = HTTPClient(FencedAgent(agent, may_tell))
+    return HSMClient(http, reactor, params, user_agent), pool

@@ -1,0 +1,139 @@
+"""A monitor in memory, with the time, the store and HSM in the hands of a test."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import deferLater
+
+from hbtd.monitor import Monitor
+from hbtd.store.memory import MemoryStore
+from hbtd.telemetry.publisher import Publisher
+from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.records import Record
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Judgement, Transition
+from tests.support.hsm_memory import HSMTestCase, kind
+
+
+class TroubledStore(MemoryStore):
+    """A memory store that fails or takes its time as it is told to."""
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__()
+        self._clock = clock
+        self.failures: list[Exception] = []
+        """What the next commits fail with."""
+        self.seconds = 0.0
+        """How long everything takes."""
+        self.commits: list[list[Judgement]] = []
+        """What was committed."""
+
+    def commit(
+        self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
+    ) -> Deferred[bool]:
+        """Commit, or fail."""
+        if self.failures:
+            error = self.failures.pop(0)
+            return self._later().addCallback(lambda _: fail(error))
+        committed = list(judgements)
+
+        def done(_: object) -> Deferred[bool]:
+            self.commits.append(committed)
+            return MemoryStore.commit(self, committed, records)
+
+        return self._later().addCallback(done)
+
+    def undelivered(self) -> Deferred[list[Judgement]]:
+        """Give what there is when asked, but later."""
+        return (
+            super()
+            .undelivered()
+            .addCallback(lambda found: self._later().addCallback(lambda _: found))
+        )
+
+    def _later(self) -> Deferred[None]:
+        return deferLater(self._clock, self.seconds) if self.seconds else MemoryStore().open()
+
+
+class WatchedTracker(Tracker):
+    """A tracker that can be made to fail, and notes how it looked one turn after each sweep."""
+
+    def __init__(self, clock: Any, *, note_changes: bool) -> None:
+        super().__init__(note_changes=note_changes)
+        self._clock = clock
+        self.failures: list[Exception] = []
+        self.dead_a_turn_later: list[int] = []
+        self.swept_at: list[float] = []
+
+    def sweep(self, *args: Any) -> list[Judgement]:
+        """Sweep, or fail."""
+        self.swept_at.append(round(self._clock.seconds() - 1000, 3))
+        if self.failures:
+            raise self.failures.pop(0)
+        self._clock.callLater(0, lambda: self.dead_a_turn_later.append(self.dead))
+        return super().sweep(*args)
+
+
+class MonitorTestCase(HSMTestCase):
+    """Holds a monitor whose time is the test's, a store in memory, and a ready HSM."""
+
+    def begin(self, **params: Any) -> None:
+        super().begin(use_telemetry=False, **params)
+        self.store = self.make_store()
+        self.successResultOf(self.store.open())
+        self.tracker = WatchedTracker(self.clock, note_changes=self.store.durable)
+        current = self.params
+        observed = ObservedClock(self.clock.seconds, lambda: current.current.warntime)
+        self.monitor = Monitor(
+            self.clock,
+            observed,
+            self.tracker,
+            self.store,
+            self.notifier,
+            Publisher(self.clock, self.params, lambda address: self.fail("Kafka"), lambda: 0.125),
+            self.params,
+        )
+
+    def make_store(self) -> TroubledStore:
+        """Return the store that the monitor is to have."""
+        return TroubledStore(self.clock)
+
+    def start(self, **params: Any) -> None:
+        """Start the monitor, a new one if there are parameters."""
+        if params:
+            self.begin(**params)
+        self.notifier.startService()
+        self.start_monitor()
+
+    def start_monitor(self) -> None:
+        """Start the monitor alone."""
+        Deferred.fromCoroutine(self.monitor.start())
+
+    def stop_monitor(self) -> Deferred[None]:
+        """Stop the monitor; the Deferred fires when it has stopped."""
+        return Deferred.fromCoroutine(self.monitor.stop())
+
+    def _delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
+        super()._delivered(judgements)
+        return self.store.delivered(judgements)
+
+    def beat(self, *names: str) -> None:
+        """Have components heartbeat."""
+        for name in names:
+            self.monitor.beat(name, "2026-11-23T00:00:00Z", "OK")
+
+    def beat_for(self, seconds: float, *names: str, every: float = 3.0) -> None:
+        """Let time go by with components that beat."""
+        end = self.clock.seconds() + seconds
+        while self.clock.seconds() < end:
+            self.beat(*names)
+            self.advance(min(every, end - self.clock.seconds()))
+
+    def told(self, name: str) -> list[Transition]:
+        """Give what HSM was told of a component."""
+        return [kind(update) for update in self.hsm.updates if name in update.names]
+
+    def standing(self) -> list[Judgement]:
+        """Give what the store keeps."""
+        return self.successResultOf(self.store.standing())
