@@ -7,7 +7,7 @@ from hbtd.config.params import Params
 def advice(params: Params) -> list[str]:
     """Return a warning for every risk that the parameters take; none for the defaults."""
     operators, nodes = params.operator_rules, params.node_rules
-    kind = params.listen.replace("\\", "").partition(":")[0].lower()
+    kind = params.endpoint_kind
     plain = kind != "ssl" if kind else not params.tls
     overheard = plain and kind != "unix"
     warnings = []

@@ -80,7 +80,7 @@ class HbtdOptions(Options):
     def parseArgs(self, *args: str) -> None:
         """Refuse arguments that are not options."""
         if args:
-            raise UsageError(f"{args[0]!r} is no option")
+            raise UsageError(f"{args[0]!r} is not an option")
 
     def postOptions(self) -> None:
         """Set `params` from the options and the environment, and check their combinations."""
@@ -109,7 +109,7 @@ class HbtdOptions(Options):
             raise UsageError("--tls_cert and --tls_key must be given together")
         if (params.listen or not params.tls) and (params.tls_cert or params.tls_client_ca):
             instead = "--listen" if params.listen else "--tls=no"
-            raise UsageError(f"{instead} leaves no use for --tls_cert, --tls_key, --tls_client_ca")
+            raise UsageError(f"{instead} excludes --tls_cert, --tls_key and --tls_client_ca")
         _check_access(params)
         self.params = params
 
@@ -145,12 +145,10 @@ def _check_access(params: Params) -> None:
             f"--{asking[0]}={getattr(params, asking[0])!r} can't be used without --tls_client_ca,"
             " nor without TLS of hbtd's own: certificates must be asked for and checked"
         )
-    # Twisted ignores case and backslashes in the kind of an endpoint.
-    kind = params.listen.replace("\\", "").partition(":")[0].lower()
-    if params.operator_rules.loopback and kind == "haproxy":
+    if params.operator_rules.loopback and params.endpoint_kind == "haproxy":
         raise UsageError(
-            "--operator_access=loopback can't be used with a haproxy endpoint, where anybody can"
-            " claim to be on this host"
+            "--operator_access=loopback can't be used with a haproxy endpoint, whose clients can"
+            " claim any address"
         )
 
 

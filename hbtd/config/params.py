@@ -70,8 +70,8 @@ class Params:
         Group.LOG,
         NON_NEGATIVE_INTEGER,
         0,
-        "Debug level. 0: what operators need; 1: also what hbtd does in between; 2: also what its"
-        " libraries say.",
+        "Debug level. 0: what operators need; 1: also debug messages of hbtd; 2: also those of its "
+        "libraries.",
     )
     nosm: bool = _param(
         Group.HSM,
@@ -347,6 +347,12 @@ class Params:
     def node_rules(self) -> NodeRules:
         """How nodes prove which component they are: `node_access`, parsed."""
         return parse_node_access(self.node_access)
+
+    @property
+    def endpoint_kind(self) -> str:
+        """The kind of the endpoint in `listen`, such as `tcp`; empty if there is none."""
+        # Twisted ignores case and backslashes in it.
+        return self.listen.replace("\\", "").partition(":")[0].lower()
 
     @property
     def telemetry_address(self) -> TelemetryAddress | None:

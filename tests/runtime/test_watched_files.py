@@ -1,5 +1,6 @@
 """Watched files: when they are loaded again, and what is logged of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ class Unusable(Exception):
     """The file can't be used."""
 
 
-def logged(events: list[Any], level: Any) -> list[str]:
+def logged(events: Sequence[Any], level: Any) -> list[str]:
     """Return the messages that were logged at a level."""
     return [
         eventAsText(event, includeTimestamp=False, includeSystem=False)
