@@ -23,7 +23,7 @@ class StoreTests(MonitorTestCase):
         """While the store fails HSM is told nothing; then everything, in order, with one line."""
         self.start(interval=1)
         with capturedLogs() as events:
-            self.unusable(45)
+            self.unusable(30)
             self.beat(A)
             self.advance(5)
             self.beat(B)

@@ -1,4 +1,4 @@
-"""The ledger: sees that what must outlive us is in the store before anybody acts on it."""
+"""The ledger: commits judgements before anything acts on them, and stores records."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -8,8 +8,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hbtd.config.params import LiveParams
-from hbtd.runtime.periodic import periodic
+from hbtd.config.live_params import LiveParams
+from hbtd.runtime.backoff import Backoff
+from hbtd.runtime.outage import Outage
+from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore, NotLeading, StoreUnusable
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.records import Record
@@ -19,36 +21,37 @@ from hbtd.tracker.transitions import Judgement, Transition
 _GATHER = 0.1
 """Seconds for which judgements are gathered, so that a boot storm becomes a few PATCHes."""
 
-_RETRY = 1.0
-"""Seconds before a commit that the store could not do is tried again."""
+_RETRY = (0.75, 1.5)
+"""The shortest and the longest pause, in seconds, before a failed commit is tried again."""
 
 _PATIENCE = 5.0
-"""Seconds for which a store may fail before hbtd calls itself not ready."""
+"""Seconds for which a store may fail before hbtd reports that it is not ready."""
 
-_OLD_NEWS = 10.0
-"""Seconds after which that somebody was heard is no news to other replicas any more."""
+_SHARED_WITHIN = 10.0
+"""Seconds within which a heartbeat has to be stored for other replicas; later it is dropped."""
 
-_PORTION = 500
-"""Judgements handed on, or records written, before others get their turn.
+_BATCH = 500
+"""Judgements passed on, or records written, before other work of the reactor gets its turn.
 
-These take few milliseconds; in a store that replicas share, they are four transactions.
+A batch takes a few milliseconds; in a store that replicas share it is four transactions.
 """
 
-_PACE = 3000
-"""Records that we write in a second, where no more need be.
+_RECORDS_PER_SECOND = 3000
+"""Records that are written in a second, unless more have to be.
 
-Who beats more often than that allows is written less often, for it says the same, but not so
-seldom that it may seem silent to other replicas. This leaves the processor to heartbeats: a record
-costs as much as one, and with etcd several times that.
+Components that send more heartbeats than this allows are written less often, but often enough not
+to seem silent to other replicas. This leaves the processor to heartbeats: writing a record costs
+as much as a heartbeat, and several times that in etcd.
 """
 
 
 class Ledger:
-    """Commits judgements and hands them on once they are safe, in the order in which they come.
+    """Commits judgements and passes them on once they are safe, in the order in which they come.
 
-    Also stores the records of who was heard, if the store outlives us: every `gather` seconds of
-    the store, more seldom where `_PACE` says so. A component that has a judgement still to be
-    committed gets its record stored with that: neither is ever in the store without the other.
+    If the store is durable, the ledger also stores the records of the components that were heard:
+    every `gather` seconds of the store, or less often where `_RECORDS_PER_SECOND` demands it. While
+    a component has a judgement to be committed, its record is stored together with that: the store
+    never has one without the other.
     """
 
     _log = Logger()
@@ -61,8 +64,9 @@ class Ledger:
         store: IStore,
         params: LiveParams,
         tell: Callable[[Sequence[Judgement]], None],
+        jitter: Callable[[], float],
     ) -> None:
-        """`tell` is called with judgements that are safe."""
+        """`tell` is called with judgements that are safe, `jitter` returns a number from 0 to 1."""
         self._clock = clock
         self._observed = observed
         self._tracker = tracker
@@ -70,23 +74,26 @@ class Ledger:
         self._params = params
         self._tell = tell
         self._waiting: list[Judgement] = []
-        # Being committed, and not told before that is done.
+        # The judgements that are being committed.
         self._in_hand: list[Judgement] = []
         self._committing: Deferred[None] | None = None
-        # Who was forgotten meanwhile, and has to be once more when the commit is done.
+        # Components that were forgotten while being committed: the store has to forget them after.
         self._forgotten_in_hand: set[str] = set()
-        # Who is still to be dropped from the store.
+        # Components that the store still has to forget.
         self._forgotten: set[str] = set()
-        self._checkpointing = periodic(clock, lambda: self._checkpoint(store.gather))
-        self._resting_until = 0.0
+        self._checkpoints = PeriodicService(
+            clock, store.gather, lambda: self._checkpoint(store.gather), "the checkpoint", now=False
+        )
+        self._next_checkpoint = 0.0
         self._open = False
-        self._complained = False
+        self._backoff = Backoff(*_RETRY, jitter)
+        self._outage = Outage(self._outage_began, self._outage_ended)
         self._usable_at = -_PATIENCE
 
     async def open(self) -> None:
-        """Have the tracker take up what the store has.
+        """Restore the tracker from the store; with `clear_on_gap`, drop the stored records first.
 
-        With `clear_on_gap`, who was heard before this process is forgotten.
+        Raise `StoreUnusable`.
         """
         params = self._params.current
         if params.clear_on_gap:
@@ -98,66 +105,66 @@ class Ledger:
             self._log.info("{count} components are known from before.", count=len(records))
 
     def begin(self) -> None:
-        """Commit what has come in so far, and whatever comes."""
+        """Begin to commit judgements, those added before included, and to store records."""
         self._open = True
         self.ready()
         self.add([])
         if self._store.durable:
-            self._checkpointing.start(self._store.gather, now=False)
+            self._checkpoints.startService()
 
     @property
     def pending(self) -> set[str]:
-        """Of whom there are judgements that are not safe yet."""
+        """The components with judgements that are not committed yet."""
         return {judgement.component for judgement in (*self._in_hand, *self._waiting)}
 
-    def has_news_of(self, xname: str) -> bool:
-        """Tell whether we heard a component so lately that it has yet to be stored."""
+    def has_unstored(self, xname: str) -> bool:
+        """Return whether a component was heard here recently, and that has yet to be stored."""
         at = self._tracker.changed_at(xname)
-        return at is not None and (at >= self._old_since() or xname in self.pending)
+        return at is not None and (at >= self._shared_since() or xname in self.pending)
 
     def unstored(self) -> set[str]:
-        """Give whom we heard so lately that it has yet to be stored."""
-        return self._tracker.changed_since(self._old_since()).keys() | self.pending
+        """Return the components that were heard here recently, which has yet to be stored."""
+        return self._tracker.changed_since(self._shared_since()).keys() | self.pending
 
     def withdraw_alarms(self) -> None:
-        """Raise no alarm that is not safe yet: it is no longer for us to judge."""
+        """Drop the alarms that are not committed yet: another replica judges now."""
         self._waiting = [each for each in self._waiting if not each.transition.alarming]
         self._in_hand = [each for each in self._in_hand if not each.transition.alarming]
 
     async def close(self) -> None:
-        """Commit what is left; a store that is in trouble gets `sm_timeout` seconds for it."""
+        """Commit and store what is left; a failing store gets `sm_timeout` seconds for that."""
         timeout = self._params.current.sm_timeout
         finished = Deferred.fromCoroutine(self._finish())
         await finished.addTimeout(timeout, self._clock).addErrback(self._cut_short)
 
     async def _finish(self) -> None:
-        checkpointing = self._checkpointing.running
-        if checkpointing:
-            self._checkpointing.stop()
+        checkpointing = self._checkpoints.running
+        # A checkpoint in hand ends at its next pause; nothing has to wait for that.
+        self._checkpoints.stopService()
         if self._committing is not None:
             await self._committing
         if checkpointing:
-            self._resting_until = 0.0
+            self._next_checkpoint = 0.0
             await self._checkpoint(0.0)
 
     def ready(self) -> bool:
-        """Tell whether the store can be used, or could a moment ago.
+        """Return whether the store can be used, or could within the last seconds.
 
-        Has to be asked every now and then, to know that.
+        It knows that from calls in these seconds, of which every checkpoint makes one.
         """
         if self._store.usable():
             self._usable_at = self._clock.seconds()
         return self._clock.seconds() - self._usable_at < _PATIENCE
 
     def add(self, judgements: Sequence[Judgement]) -> None:
-        """Have judgements committed and told, together with others that come about now."""
+        """Commit judgements and pass them on, together with others that are added about now."""
         self._waiting.extend(judgements)
         if self._waiting and self._committing is None and self._open:
             committing = Deferred.fromCoroutine(self._commit_all())
             self._committing = committing.addErrback(self._commit_failed)
 
     def forget(self, xname: str) -> None:
-        """Drop what is stored of a component, and what would raise an alarm about it."""
+        """Drop what is stored about a component, and the alarms about it that are not committed."""
         self._waiting = _without_alarm(self._waiting, xname)
         if any(each.component == xname for each in self._in_hand):
             self._in_hand = _without_alarm(self._in_hand, xname)
@@ -166,14 +173,14 @@ class Ledger:
         Deferred.fromCoroutine(self._drop(xname))
 
     async def _commit_all(self) -> None:
-        """Commit and hand on until nothing is left."""
+        """Commit and pass on judgements until none are left."""
         await deferLater(self._clock, _GATHER)
         while self._waiting:
-            self._in_hand = self._waiting[:_PORTION]
-            del self._waiting[:_PORTION]
+            self._in_hand = self._waiting[:_BATCH]
+            del self._waiting[:_BATCH]
             judgements = self._in_hand
             while (ours := await self._commit(judgements)) is None:
-                await deferLater(self._clock, _RETRY)
+                await deferLater(self._clock, self._backoff.next())
                 judgements = self._in_hand
             safe, self._in_hand = self._in_hand, []
             while self._forgotten_in_hand:
@@ -185,95 +192,98 @@ class Ledger:
         self._committing = None
 
     def _commit_failed(self, failure: Failure) -> None:
-        """Go on with what comes after something that is a fault of hbtd's."""
+        """Go on with the next judgements after an unexpected error."""
         if failure.check(CancelledError):
             failure.raiseException()
-        self._log.failure("Handing on judgements failed.", failure)
+        self._log.failure("Passing on judgements failed.", failure)
         self._committing = None
         self.add([])
 
     async def _commit(self, judgements: Sequence[Judgement]) -> bool | None:
-        """Commit judgements, with their records; `None` if that could not be done.
+        """Commit judgements with their records; return whether they are to be passed on.
 
-        Otherwise tells whether they are ours to tell, and not another replica's.
+        They are not where another replica judges instead. Return `None` if the commit failed.
         """
         try:
             ours = await self._store.commit(judgements, self._records_of(judgements))
         except CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001  # not a reason to lose a judgement
-            self._complain(error)
+        except Exception as error:  # noqa: BLE001  # it is tried again
+            self._failed(error)
             return None
-        self._recovered()
+        self._backoff.reset()
+        self._worked()
         return ours
 
     async def _drop(self, xname: str) -> None:
-        """Have the store forget a component; if that fails, the next checkpoint tries again."""
+        """Let the store forget a component; if that fails, the next checkpoint tries again."""
         try:
             await self._store.forget(xname)
         except CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001  # the next checkpoint must come
-            self._complain(error)
+        except Exception as error:  # noqa: BLE001  # the next checkpoint tries again
+            self._failed(error)
         else:
             self._forgotten.discard(xname)
 
     async def _checkpoint(self, within: float) -> None:
-        """Store the records of who was heard since the last time.
+        """Store the records of the components that were heard since the last checkpoint.
 
-        Spread over so many seconds: a store's thread may well be on the reactor's processor.
+        The batches are spread over `within` seconds: the store's thread and the reactor may have to
+        share a processor.
         """
         if not self.ready():
-            self._complain(StoreUnusable(self._store.health()))
-        # Who has come back since is stored anew, which is as good.
+            self._failed(StoreUnusable(self._store.health()))
+        # The records of those that have come back are overwritten, which serves as well.
         self._forgotten = {xname for xname in self._forgotten if xname not in self._tracker}
         for xname in list(self._forgotten):
             await self._drop(xname)
         began = self._clock.seconds()
-        if began < self._resting_until:
+        if began < self._next_checkpoint:
             return
-        # Others may have judged those that were heard long ago.
-        waiting = self._tracker.drop_changes_before(self._old_since(), keep=self.pending)
-        # Also none: a file then learns what time it is.
-        for start in range(0, max(len(waiting), 1), _PORTION):
+        # Older heartbeats are not shared: other replicas may have judged since.
+        waiting = self._tracker.drop_changes_before(self._shared_since(), keep=self.pending)
+        # An empty batch is written, too: the store in a file notes the observed time with it.
+        for start in range(0, max(len(waiting), 1), _BATCH):
             if start and within:
                 due = began + within * start / len(waiting)
                 await deferLater(self._clock, max(due - self._clock.seconds(), 0.0))
-                if not self._checkpointing.running:
+                if not self._checkpoints.running:
                     return
-            if not await self._checkpoint_some(waiting[start : start + _PORTION]):
+            if not await self._checkpoint_batch(waiting[start : start + _BATCH]):
                 return
-        # Other replicas take somebody who is written late to be silent for that long.
+        # To other replicas a component whose record is late seems silent.
         longest = self._params.current.warntime / 3
-        self._resting_until = began + min(len(waiting) / _PACE, longest)
+        self._next_checkpoint = began + min(len(waiting) / _RECORDS_PER_SECOND, longest)
 
-    async def _checkpoint_some(self, xnames: Sequence[str]) -> bool:
-        """Store the records of these, as far as that is to be done now; tells whether it worked."""
+    async def _checkpoint_batch(self, xnames: Sequence[str]) -> bool:
+        """Store the records of components without pending judgements; return whether it worked."""
         pending = self.pending
         settled = (xname for xname in xnames if xname not in pending)
-        taken = self._tracker.take_changed(settled, self._old_since())
+        taken = self._tracker.take_changed(settled, self._shared_since())
         records = self._records(taken)
         try:
             await self._store.checkpoint(records)
         except CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001  # the next checkpoint must come
+        except Exception as error:  # noqa: BLE001  # the next checkpoint tries again
             self._tracker.put_back({each.component: taken[each.component] for each in records})
-            self._complain(error)
+            self._failed(error)
             return False
-        self._recovered()
+        self._worked()
         return True
 
-    def _old_since(self) -> float:
-        """Give the time before which others may have judged whom we heard then."""
+    def _shared_since(self) -> float:
+        """Return the time since which heartbeats are shared, as `ObservedClock.ticked_at` has it."""
         if not self._store.shared:
             return 0.0
-        return self._observed.ticked_at - min(self._params.current.warntime, _OLD_NEWS)
+        return self._observed.ticked_at - min(self._params.current.warntime, _SHARED_WITHIN)
 
     def _records_of(self, judgements: Sequence[Judgement]) -> list[Record]:
-        """Give the records that go with judgements, as the last on each component has them.
+        """Return the records that are committed with judgements.
 
-        What has come since is stored with what follows.
+        They agree with the last judgement of each component in these. Judgements made since are
+        committed later, with the record as it is then.
         """
         if not self._store.durable:
             return []
@@ -283,7 +293,7 @@ class Ledger:
         for xname, (_, transition, timestamp) in last.items():
             if transition is Transition.DIED or xname not in self._tracker:
                 continue
-            # Without a record here, the one that has died since, which is yet to be committed.
+            # One without a record here has died since, which is committed later.
             record = found.get(xname) or Record(xname, 0.0, timestamp, "", False)
             records.append(record._replace(warned=transition is Transition.WARNED))
         return records
@@ -293,37 +303,40 @@ class Ledger:
         found = (self._tracker.record(xname, at) for xname in xnames)
         return [record for record in found if record is not None]
 
-    def _complain(self, error: Exception) -> None:
-        """Say that the store is in trouble, once, until it is not."""
-        if self._complained or isinstance(error, NotLeading):
-            # A replica that no longer leads is told to follow, or to lead again, soon.
-            return
-        self._complained = True
-        if isinstance(error, StoreUnusable):
-            self._log.warn(
-                "The store can't be used, judgements wait and HSM is not told of them: {error}",
-                error=str(error),
-            )
-        else:
-            self._log.failure("The store has failed, judgements wait.", Failure(error))
+    def _failed(self, error: Exception) -> None:
+        """Note that the store has failed."""
+        if isinstance(error, NotLeading):
+            return  # this replica is about to follow, or to lead again
+        if not isinstance(error, StoreUnusable) and self._outage.reason is None:
+            self._log.failure("The store has failed unexpectedly.", Failure(error))
+        self._outage.fail(str(error))
 
-    def _recovered(self) -> None:
-        if self._complained and self._store.usable():
-            self._complained = False
-            self._log.info("The store can be used again.")
+    def _worked(self) -> None:
+        """Note that the store has done something."""
+        if self._store.usable():
+            self._outage.recover()
+
+    def _outage_began(self, reason: str) -> None:
+        self._log.warn(
+            "The store can't be used, judgements wait and HSM is not told of them: {error}",
+            error=reason,
+        )
+
+    def _outage_ended(self) -> None:
+        self._log.info("The store can be used again.")
 
     def _cut_short(self, failure: Failure) -> None:
         failure.trap(TimeoutError)
         self._log.error(
-            "The store could not take {count} judgements; HSM was not told of them.",
+            "The store did not commit {count} judgements in time; HSM was not told of them.",
             count=len(self._in_hand) + len(self._waiting),
         )
 
 
 def _without_repeats(safe: Iterable[Judgement], then: Iterable[Judgement]) -> list[Judgement]:
-    """Leave out what says of a component but what was said of it last.
+    """Return the judgements of `then` that differ from the latest one of their component.
 
-    So it is when a replica begins to lead that had something to ask the leader for.
+    They repeat it when a replica becomes the leader while its request to the leader is pending.
     """
     last = {judgement.component: judgement.transition for judgement in safe}
     kept: list[Judgement] = []
@@ -335,5 +348,5 @@ def _without_repeats(safe: Iterable[Judgement], then: Iterable[Judgement]) -> li
 
 
 def _without_alarm(judgements: Iterable[Judgement], xname: str) -> list[Judgement]:
-    """Leave out what would raise an alarm about a component."""
+    """Return the judgements except the alarms about a component."""
     return [j for j in judgements if j.component != xname or not j.transition.alarming]

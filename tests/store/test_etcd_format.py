@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.config.params import Params, adopted
+from hbtd.config.live_params import adopted
+from hbtd.config.params import Params
 from hbtd.formats import xnames
 from hbtd.store.etcd_format import (
     EVERYTHING,

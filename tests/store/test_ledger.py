@@ -1,14 +1,17 @@
-"""The ledger by itself; with the monitor around it, it is tested in `test_monitor_handover`."""
+"""The ledger by itself; `tests.test_monitor_handover` tests it together with the monitor."""
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.config.params import LiveParams, Params
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
 from hbtd.simulator.fleet import node_names
+from hbtd.store.interface import StoreUnusable
 from hbtd.store.ledger import Ledger
 from hbtd.store.memory import MemoryStore
 from hbtd.tracker.observed import TICK, ObservedClock
@@ -18,10 +21,10 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class FaultTests(SynchronousTestCase):
-    """What a fault of hbtd's own does not do."""
+    """The ledger outlives errors of its callback."""
 
-    def test_handing_on_fails(self) -> None:
-        """When handing on raises, that is logged, and what comes next is handed on all the same."""
+    def test_callback_fails(self) -> None:
+        """An error while passing judgements on is logged, and the next ones are passed on."""
         clock = Clock()
         told: list[Judgement] = []
 
@@ -37,6 +40,7 @@ class FaultTests(SynchronousTestCase):
             MemoryStore(),
             LiveParams(Params(kv_url="mem:")),
             tell,
+            lambda: 0.125,
         )
         ledger.begin()
         first, second = (Judgement(name, Transition.STARTED, "t") for name in ("x0", "x1"))
@@ -49,7 +53,7 @@ class FaultTests(SynchronousTestCase):
 
 
 class SharedStore(MemoryStore):
-    """A store that others use, too, and that takes its time."""
+    """A store that other replicas use, too, and that takes its time, or fails."""
 
     durable = True
     shared = True
@@ -59,16 +63,20 @@ class SharedStore(MemoryStore):
         super().__init__()
         self._clock = clock
         self.seconds = 0.0
-        """How long it takes to write a portion."""
+        """The duration of a checkpoint, in seconds of the clock."""
+        self.failing = False
+        """Whether all calls fail."""
         self.written: list[tuple[float, list[str]]] = []
-        """Whose records were to be written, and when."""
+        """The components of each checkpoint, and its time."""
         self.committed: list[str] = []
-        """Whose records were committed with judgements."""
+        """The components whose records were committed with judgements."""
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """Note whose records go with judgements; takes as long as a few portions."""
+        """Note the components of the records; this takes as long as four checkpoints."""
+        if self.failing:
+            return fail(StoreUnusable("disk full"))
 
         def done() -> bool:
             self.committed += [record.component for record in records]
@@ -77,7 +85,9 @@ class SharedStore(MemoryStore):
         return deferLater(self._clock, 4 * self.seconds, done)
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Note what is to be kept."""
+        """Note the components of the records."""
+        if self.failing:
+            return fail(StoreUnusable("disk full"))
         if records:
             names = [record.component for record in records]
             self.written.append((self._clock.seconds(), names))
@@ -85,10 +95,14 @@ class SharedStore(MemoryStore):
 
 
 class SharedTests(SynchronousTestCase):
-    """What is written to a store that others share, and when."""
+    """Checkpoints of a store that other replicas share."""
 
     def setUp(self) -> None:
-        """Begin with nobody heard."""
+        """Start a ledger without components."""
+        self.start()
+
+    def start(self, **params: Any) -> None:
+        """Start a ledger with these parameters."""
         self.clock = Clock()
         self.observed = ObservedClock(self.clock.seconds, lambda: 10.0)
         self.tracker = Tracker(note_changes=True)
@@ -98,13 +112,14 @@ class SharedTests(SynchronousTestCase):
             self.observed,
             self.tracker,
             self.store,
-            LiveParams(Params(kv_url="mem:")),
+            LiveParams(Params(kv_url="mem:", **params)),
             lambda judgements: None,
+            lambda: 0.125,
         )
         self.ledger.begin()
 
     def beat(self, names: Sequence[str], seconds: float) -> None:
-        """Let these beat ten times a second for so long."""
+        """Let these components send ten heartbeats a second for `seconds`."""
         for _ in range(round(seconds / TICK)):
             self.clock.advance(TICK)
             self.observed.tick()
@@ -113,23 +128,23 @@ class SharedTests(SynchronousTestCase):
                 self.tracker.beat(name, self.observed.now(), "t", "OK")
 
     def test_few(self) -> None:
-        """A replica that hears a few thousand in three seconds writes every half a second."""
+        """A replica with a thousand components writes their records every half a second."""
         self.beat(node_names(1000), 5.0)
         times = [at for at, _ in self.store.written]
         gaps = [later - at for at, later in pairwise(times[::2])]
         self.assertLess(max(gaps), 0.75)
 
     def test_many(self) -> None:
-        """Of more no record waits for more than a third of the time until a warning."""
+        """With more components, no record waits for longer than a third of `warntime`."""
         self.check_many()
 
     def test_many_alone(self) -> None:
-        """That is the same where nobody else uses the store."""
+        """The same is true of a store that is not shared."""
         self.store.shared = False
         self.check_many()
 
     def check_many(self) -> None:
-        """See how often the record of one of many is written."""
+        """Check how often the record of one of many components is written."""
         names = node_names(20_000)
         self.beat(names, 12.0)
         times = [at for at, some in self.store.written if names[0] in some]
@@ -138,7 +153,7 @@ class SharedTests(SynchronousTestCase):
         self.assertLess(max(gaps), 10 / 3 + 0.75)
 
     def test_judged_meanwhile(self) -> None:
-        """Who is judged while others are written is left to its judgement's commit."""
+        """A component that is judged during a checkpoint is written with its judgement instead."""
         names = node_names(1500)
         self.store.seconds = 0.5
         self.beat(names, 0.5)
@@ -148,6 +163,49 @@ class SharedTests(SynchronousTestCase):
         written = {name for _, some in self.store.written for name in some}
         self.assertEqual(len(written), len(names) - 1)
         self.assertFalse(last in written)
-        self.assertTrue(self.ledger.has_news_of(last))
+        self.assertTrue(self.ledger.has_unstored(last))
         self.clock.pump([0.1] * 10)
         self.assertEqual(self.store.committed, [last])
+
+    def written(self) -> set[str]:
+        """Return the components that were in any checkpoint."""
+        return {name for _, names in self.store.written for name in names}
+
+    def test_old_heartbeats(self) -> None:
+        """A heartbeat that could not be stored for ten seconds, or for `warntime`, is dropped."""
+        for params, seconds in (({"warntime": 30, "errtime": 60}, 10.0), ({"warntime": 5}, 5.0)):
+            self.start(**params)
+            self.store.failing = True
+            self.beat(["x0"], 1.0)
+            self.beat([], seconds - 0.5)
+            self.assertTrue(self.ledger.has_unstored("x0"))
+            self.assertEqual(self.ledger.unstored(), {"x0"})
+            self.beat(["x1"], 0.8)
+            self.assertFalse(self.ledger.has_unstored("x0"))
+            self.assertEqual(self.ledger.unstored(), {"x1"})
+            self.store.failing = False
+            self.beat([], 2.0)
+            self.assertEqual(self.written(), {"x1"})
+
+    def test_old_heartbeats_alone(self) -> None:
+        """In a store that is not shared, heartbeats are stored however late."""
+        self.store.shared = False
+        self.store.failing = True
+        self.beat(["x0"], 1.0)
+        self.beat([], 60.0)
+        self.assertTrue(self.ledger.has_unstored("x0"))
+        self.store.failing = False
+        self.beat([], 2.0)
+        self.assertEqual(self.written(), {"x0"})
+
+    def test_old_heartbeats_judged(self) -> None:
+        """A heartbeat counts for as long as its judgement could not be committed."""
+        self.store.failing = True
+        self.beat(["x0"], 1.0)
+        self.ledger.add([Judgement("x0", Transition.STARTED, "t")])
+        self.beat([], 30.0)
+        self.assertTrue(self.ledger.has_unstored("x0"))
+        self.assertEqual(self.ledger.unstored(), {"x0"})
+        self.store.failing = False
+        self.beat([], 3.0)
+        self.assertEqual(self.store.committed, ["x0"])

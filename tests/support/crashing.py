@@ -200,6 +200,7 @@ class Process:
             self.notifier,
             publisher,
             self.params,
+            lambda: 0.125,
         )
         self.store.open()
         self.notifier.startService()

@@ -327,6 +327,7 @@ class TimedAPITestCase(APITestCase):
             service.notifier,
             service.publisher,
             service.params,
+            lambda: 0.125,
         )
         Deferred.fromCoroutine(self.monitor.start())
         self.addCleanup(self._stop_monitor)

@@ -93,6 +93,7 @@ class MonitorTestCase(HSMTestCase):
             self.notifier,
             Publisher(self.clock, self.params, lambda address: self.fail("Kafka"), lambda: 0.125),
             self.params,
+            lambda: 0.125,
         )
 
     def make_store(self) -> TroubledStore:
