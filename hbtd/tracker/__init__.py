@@ -1,5 +1,5 @@
-"""The rules: who is heard, who is silent for how long, and what follows from it.
+"""The rules: what state each component is in, and which transitions heartbeats and silence make.
 
-Pure Python without I/O, clock or Twisted. Whatever depends on time takes it as an argument, in
+Pure Python, without I/O, clock or Twisted. Functions that depend on time take it as an argument, in
 seconds of the observed clock (`hbtd.tracker.observed`).
 """

@@ -1,40 +1,50 @@
-"""The observed clock: time that passes only while we are able to hear."""
+"""The observed clock: time that passes only while hbtd can hear components."""
 
 from collections.abc import Callable
 
 TICK = 0.1
-"""Seconds between two ticks that whoever owns the clock must see to."""
+"""Seconds between two calls of `tick`, which the owner of the clock makes."""
 
 _LATE = 0.5
-"""A tick this many seconds after the one before means that we could not hear in between."""
+"""The longest time between two ticks, in seconds, in which hbtd counts as having heard."""
 
 
 class ObservedClock:
-    """Monotonic time less every stretch in which we were deaf.
+    """Monotonic time, less the periods in which hbtd was deaf, and a standstill after each.
 
-    A component's silence counts only while hbtd could have heard it, and it can hear when its
-    reactor goes round: then every connection gets its turn. The ticks come with these rounds,
-    every `TICK` seconds, unless the process was stopped or a round took long. All of such a gap
-    but a tick is not counted. After it the clock stands still for as long again, but for no longer
-    than `patience()`: a node whose heartbeat ran into the gap has to time out, connect again and
-    wait for its next turn before it can be heard, and must not be judged before that.
+    A component's silence counts only while hbtd could have heard it, that is while the reactor
+    runs: in each of its rounds every connection gets its turn. `tick` is called from these rounds,
+    every `TICK` seconds. When it comes late, because the process was stopped or a round took long,
+    the gap is not counted, except for one tick. After the gap the clock stands still for as long
+    again, but no longer than `patience()`: a node whose heartbeat ran into the gap has to time out
+    and to connect again before it can be heard, and must not be judged before that::
+
+        ticks      |||||||||                |||||||||||||||||||||||||||||||||||
+                   hears   | gap, deaf      | standstill     | hears
+        observed   0 ... 5 | 5 (+ one tick) | 5              | 5 ... 8
+
+    `docs/design.md` draws this to scale, and what `deafen` and `hear` do.
     """
 
     def __init__(self, monotonic: Callable[[], float], patience: Callable[[], float]) -> None:
-        """`monotonic` gives seconds that never go back; `patience` the longest stand-still."""
+        """Begin at zero.
+
+        `monotonic` returns seconds that never decrease, `patience` the longest standstill after a
+        gap, in seconds.
+        """
         self._monotonic = monotonic
         self._patience = patience
         self.ticked_at = monotonic()
-        """When it last ticked, on the clock that this is made from."""
+        """The time of the last tick, in seconds of `monotonic`."""
         self._observed = 0.0
         self._standstill = 0.0
         self._deaf = False
         self._deaf_for = 0.0
         self.deaf_seconds = 0.0
-        """How many seconds were not counted because we could not hear."""
+        """The seconds in which hbtd was deaf; standstills are not included."""
 
     def tick(self) -> None:
-        """Count the time since the last tick, as far as we could hear in it."""
+        """Count the time since the last tick, unless hbtd was deaf in it."""
         ticked_at = self._monotonic()
         elapsed = ticked_at - self.ticked_at
         self.ticked_at = ticked_at
@@ -52,11 +62,11 @@ class ObservedClock:
             self._observed += elapsed - held
 
     def deafen(self, unheard: float) -> None:
-        """Count no time until `hear`: what others hear does not reach us.
+        """Stop the clock until `hear`: heartbeats that other replicas take don't arrive here.
 
-        `unheard` are observed seconds before now of which that was true already. They have been
-        counted, and time does not go back; so the clock stands still for as long once it goes
-        again. What it owes already is a part of them, or they of that: both end now.
+        `unheard` is for how many observed seconds that has been so already. These have been
+        counted, and the clock never goes back: instead it stands still for as long after `hear`. If
+        it stands still now, the longer of the two standstills remains, as both periods end now.
         """
         if not self._deaf:
             self.tick()
@@ -64,7 +74,7 @@ class ObservedClock:
             self._standstill = max(self._standstill, unheard)
 
     def hear(self, *, patiently: bool) -> None:
-        """Count time again; `patiently`: as after a gap of our own, not at once."""
+        """Let the clock run again; `patiently`: after a standstill, as after a gap."""
         if self._deaf:
             self.tick()
             self._deaf = False
@@ -74,13 +84,13 @@ class ObservedClock:
             self._deaf_for = 0.0
 
     def now(self) -> float:
-        """Give the observed seconds since this clock was made.
+        """Return the observed seconds since this clock was made.
 
-        Between ticks no more is counted than the next tick is sure to count.
+        Between two ticks no more is counted than the next tick is certain to count.
         """
         if self._deaf:
             return self._observed
-        # Asked for every heartbeat: min() and max() would cost as much as all the rest of it.
+        # Called for every heartbeat: min() and max() would double the time that it takes.
         elapsed = self._monotonic() - self.ticked_at
         if elapsed > TICK:
             elapsed = TICK

@@ -1,4 +1,4 @@
-"""The tracker: the truth about who was heard when, in memory."""
+"""The tracker: the state of every component, in memory."""
 
 import sys
 from collections import OrderedDict
@@ -8,37 +8,38 @@ from hbtd.tracker.records import Record, age_after_restart
 from hbtd.tracker.transitions import Judgement, Transition
 
 _LONGEST_TEXT = 256
-"""Characters that are kept of what a sender gives as its time and status."""
+"""Characters that are kept of a heartbeat's timestamp and status."""
 
 
 class TrackerFull(Exception):
-    """There is no room for another component."""
+    """A heartbeat of a new component can't be taken: as many as allowed are tracked already."""
 
 
 class Component:
-    """What is known of a component that is not dead: its last heartbeat."""
+    """The last heartbeat of a component that is not dead."""
 
     __slots__ = ("last_heard", "status", "timestamp")
 
     def __init__(self, last_heard: float, timestamp: str, status: str) -> None:
         self.last_heard = last_heard
-        """When it was last heard, in observed seconds."""
+        """The time of the last heartbeat, in observed seconds."""
         self.timestamp = timestamp
-        """What the sender gave as the time, verbatim."""
+        """The timestamp in the heartbeat, verbatim."""
         self.status = status
-        """What the sender gave as its status."""
+        """The status in the heartbeat, verbatim."""
 
 
 class Tracker:
-    """Follows components through started, warned, restarted and died.
+    """Tracks components through started, warned, restarted and died.
 
-    Living components stand in two queues, the healthy and the warned, each in the order in which
-    they were last heard: a beat moves its component to the end, so that those overdue are always
-    in front. A beat therefore costs the same however many components there are, a sweep only
-    what it changes, and changing the times needs no rebuilding. (An `OrderedDict` is such a queue;
-    a plain dict is not: finding its first key again gets slow when many were taken from the front.)
+    Living components are in two queues, the healthy and the warned ones, in the order of their last
+    heartbeats: a heartbeat moves its component to the end, so that overdue components are in front.
+    A heartbeat therefore takes the same time however many components there are, a sweep takes time
+    only for what it changes, and nothing is rebuilt when `warntime` or `errtime` change. (A plain
+    dict is no such queue: finding its first key gets slow once many were removed in front.)
 
-    Times are observed seconds and must not go back from one call to the next.
+    Times (`at`) are observed seconds (`hbtd.tracker.observed`), and must not decrease from one call
+    to the next.
     """
 
     def __init__(self, *, note_changes: bool = False, most: int = sys.maxsize) -> None:
@@ -56,16 +57,16 @@ class Tracker:
         self._healthy: OrderedDict[str, Component] = OrderedDict()
         self._warned: OrderedDict[str, Component] = OrderedDict()
         self._dead: set[str] = set()
-        # A status is one of a few words sent a million times; keep one copy of each.
+        # A status is one of a few words, sent a million times: one copy of each is kept.
         self._statuses: dict[str, str] = {}
         self.beats = 0
-        """How many heartbeats were taken."""
+        """The number of heartbeats taken."""
 
     def beat(self, xname: str, at: float, timestamp: str, status: str) -> Judgement | None:
-        """Note a heartbeat; tells the transition that it makes, if any.
+        """Take a heartbeat; return the judgement if it starts or restarts its component.
 
-        `xname` must be valid and in normal form. Of the texts the beginning is kept, more than
-        any real one has. Raises `TrackerFull` for a component that is new, when it can't be taken.
+        `xname` must be valid and in normal form. Texts are cut off after 256 characters, which is
+        more than any real one has. Raise `TrackerFull` when there is no room for a new component.
         """
         if self.beat_again(xname, at, timestamp, status):
             return None
@@ -77,7 +78,7 @@ class Tracker:
         return self.apply_beat(xname, at, timestamp, status)
 
     def apply_beat(self, xname: str, at: float, timestamp: str, status: str) -> Judgement | None:
-        """Do as `beat` for a heartbeat that somebody else has taken, and stores."""
+        """Apply a heartbeat that another replica took, and stores; otherwise like `beat`."""
         component = self._healthy.get(xname)
         if component is not None:
             self._renew(xname, component, at, timestamp, status)
@@ -92,10 +93,10 @@ class Tracker:
         return Judgement(xname, transition, timestamp)
 
     def beat_again(self, xname: str, at: float, timestamp: str, status: str) -> bool:
-        """Note a heartbeat of a component that is healthy under exactly this name.
+        """Take a heartbeat if `xname`, which may be any text, is a healthy component.
 
-        Tells whether there is one; otherwise nothing has happened. Any name may be asked for: one
-        that is found is valid and in normal form, which need not be looked into again.
+        Return whether it is; if not, nothing has changed. A name that is found needs no check: it
+        is valid and in normal form.
         """
         component = self._healthy.get(xname)
         if component is None:
@@ -107,10 +108,11 @@ class Tracker:
         return True
 
     def sweep(self, at: float, warntime: float, errtime: float, limit: int) -> list[Judgement]:
-        """Judge who has been silent for too long, at most `limit` components.
+        """Judge at most `limit` components that have been silent for too long.
 
-        Silent for `errtime` seconds or more: died. For `warntime` or more: warned, once. The
-        longest silent come first; fewer than `limit` judgements means that all are made.
+        Those silent for `errtime` seconds or more have died; those silent for `warntime` or more
+        are warned about, once. The longest silent come first. Fewer than `limit` judgements mean
+        that no component is overdue any more.
         """
         judgements: list[Judgement] = []
         while self._warned and len(judgements) < limit:
@@ -136,12 +138,12 @@ class Tracker:
         return judgements
 
     def heartbeating(self, xname: str, at: float, errtime: float) -> bool:
-        """Whether a component was heard less than `errtime` seconds ago."""
+        """Return whether a component was heard less than `errtime` seconds ago."""
         component = self._healthy.get(xname) or self._warned.get(xname)
         return component is not None and at - component.last_heard < errtime
 
     def forget(self, xname: str) -> bool:
-        """Stop following a component, without a judgement; tells whether it was known."""
+        """Stop tracking a component, without a judgement; return whether it was tracked."""
         known = xname in self
         self._healthy.pop(xname, None)
         self._warned.pop(xname, None)
@@ -150,7 +152,7 @@ class Tracker:
         return known
 
     def record(self, xname: str, at: float) -> Record | None:
-        """Give what is to be stored of a component; `None` if it is not among the living."""
+        """Return the record of a component, `None` if it does not live."""
         warned = xname in self._warned
         component = self._warned.get(xname) if warned else self._healthy.get(xname)
         if component is None:
@@ -159,7 +161,7 @@ class Tracker:
         return Record(xname, age, component.timestamp, component.status, warned)
 
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
-        """Note a warning that somebody else has made, as its record tells; no judgement of ours."""
+        """Apply a warning that another replica judged, and that `record` is about."""
         component = self._healthy.pop(record.component, None)
         if component is not None:
             self._warned[record.component] = component
@@ -168,7 +170,7 @@ class Tracker:
             self._revive(record, at, warntime, errtime)
 
     def apply_death(self, xname: str) -> None:
-        """Note a death that somebody else has made out; no judgement of ours."""
+        """Apply a death that another replica judged."""
         self._healthy.pop(xname, None)
         self._warned.pop(xname, None)
         self._bury(xname)
@@ -181,7 +183,7 @@ class Tracker:
         warntime: float,
         errtime: float,
     ) -> None:
-        """Take up what was stored; who has been heard already since is left as it is."""
+        """Track the components of `records` and the `dead` ones, unless they already are."""
         for record in records:
             if record.component not in self:
                 self._revive(record, at, warntime, errtime)
@@ -189,7 +191,7 @@ class Tracker:
         self.sort_queues()
 
     def keep_only(self, keep: Iterable[str]) -> None:
-        """Forget everybody but these, so that all others can be restored as they were stored."""
+        """Stop tracking all components except the healthy ones among `keep`."""
         kept = {xname: self._healthy[xname] for xname in keep if xname in self._healthy}
         self._healthy.clear()
         self._healthy.update(kept)
@@ -198,7 +200,7 @@ class Tracker:
         self._changed = {xname: at for xname, at in self._changed.items() if xname in kept}
 
     def tick(self, at: float) -> None:
-        """Set the time of the changes from now on, in seconds of a clock that always runs."""
+        """Set the time of changes from now on, in seconds of the clock below the observed one."""
         self._ticked_at = at
 
     def changed_at(self, xname: str) -> float | None:
@@ -238,22 +240,19 @@ class Tracker:
         self._changed = dict.fromkeys(self.living(), at)
 
     def sort_queues(self) -> None:
-        """Have the longest silent come first again.
-
-        They may not when what somebody else has made out was noted.
-        """
+        """Sort the queues: what other replicas write is not applied in the order of heartbeats."""
         for queue in (self._healthy, self._warned):
             in_order = sorted(queue.items(), key=lambda item: item[1].last_heard)
             queue.clear()
             queue.update(in_order)
 
     def living(self) -> Iterator[str]:
-        """Give everybody who is not dead, the warned included."""
+        """Return all components that live, including those warned about."""
         yield from self._healthy
         yield from self._warned
 
     def dead_components(self) -> Iterator[str]:
-        """Give everybody who has died and is not back."""
+        """Return all components that have died and are not back."""
         yield from self._dead
 
     def __contains__(self, xname: str) -> bool:
@@ -261,17 +260,17 @@ class Tracker:
 
     @property
     def healthy(self) -> int:
-        """How many components beat as they should."""
+        """The number of components that are neither warned about nor dead."""
         return len(self._healthy)
 
     @property
     def warned(self) -> int:
-        """How many components have been warned about and are neither back nor dead."""
+        """The number of components warned about that are neither back nor dead."""
         return len(self._warned)
 
     @property
     def dead(self) -> int:
-        """How many components have died and not come back."""
+        """The number of components that have died and are not back."""
         return len(self._dead)
 
     @property
@@ -303,7 +302,7 @@ class Tracker:
         self._changed.pop(xname, None)
 
     def _shared(self, status: str) -> str:
-        # Bounded, for the senders choose the words.
+        # The cache is bounded, since clients choose the words.
         if len(self._statuses) < 1000:
             return self._statuses.setdefault(status, status)
         return self._statuses.get(status, status)

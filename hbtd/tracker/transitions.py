@@ -1,13 +1,13 @@
-"""What can happen to a component's heartbeat, and what the world is told of it."""
+"""Transitions of a component, and the words for them in HSM and Kafka."""
 
 from enum import Enum
 from typing import NamedTuple
 
 
 class Transition(Enum):
-    """A change in a component's heartbeat, with what HSM and Kafka call it.
+    """A change of a component's state, with the words that HSM and Kafka are told.
 
-    The words are fixed by the wire contract (docs/protocol.md, "What the states mean").
+    The words are part of the wire contract (docs/protocol.md, "What the states mean").
     """
 
     STARTED = ("Ready", "OK", "Heartbeat started", "Heartbeat started.")
@@ -27,25 +27,25 @@ class Transition(Enum):
 
     def __init__(self, state: str, flag: str, message: str, info: str) -> None:
         self.state = state
-        """HSM's State."""
+        """The `State` in HSM."""
         self.flag = flag
-        """HSM's Flag."""
+        """The `Flag` in HSM."""
         self.message = message
-        """The message in HSM's ExtendedInfo."""
+        """The `Message` in the `ExtendedInfo` of an update of HSM."""
         self.info = info
-        """The same in the words used on Kafka."""
+        """The `Info` in a message on Kafka."""
 
     @property
     def alarming(self) -> bool:
-        """Whether this tells of silence, not of life."""
+        """Whether this is about silence, not about a heartbeat."""
         return self in (Transition.WARNED, Transition.DIED)
 
 
 class Judgement(NamedTuple):
-    """A component's transition, as it is committed, sent to HSM and published."""
+    """A transition of a component, as it is committed, sent to HSM and published."""
 
     component: str
     """The xname."""
     transition: Transition
     timestamp: str
-    """What the component's last heartbeat gave as its time, verbatim."""
+    """The timestamp in the component's last heartbeat, verbatim."""

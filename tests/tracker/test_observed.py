@@ -1,49 +1,17 @@
-"""The observed clock: it goes with the monotonic one, but not while we are deaf."""
+"""The observed clock: it runs like the monotonic one, except while hbtd is deaf."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.tracker.observed import TICK, ObservedClock
+from hbtd.tracker.observed import TICK
+from tests.support.observed_memory import EPSILON, PATIENCE, ClockTestCase
 
-# The longest time between two readings that still counts as having listened throughout.
 LATE = 0.5
-PATIENCE = 10.0
-# What sums of floating-point numbers may be off by.
-EPSILON = 1e-6
+"""The longest time between two ticks, in seconds, that is no gap."""
 
 
-class ClockTestCase(SynchronousTestCase):
-    """Holds an observed clock and the time that it goes by."""
-
-    def setUp(self):
-        self.begin()
-
-    def begin(self, patience: float = PATIENCE) -> None:
-        """Make a new clock."""
-        self.time = 1000.0
-        self.patience = patience
-        self.clock = ObservedClock(lambda: self.time, lambda: self.patience)
-
-    def read_after(self, seconds: float) -> float:
-        """Let so many seconds go by until the next tick, and read the clock."""
-        self.time += seconds
-        self.clock.tick()
-        return self.clock.now()
-
-    def listen(self, seconds: float) -> float:
-        """Let so many seconds go by, with a tick as often as is due."""
-        for _ in range(round(seconds / TICK)):
-            self.read_after(TICK)
-        return self.clock.now()
-
-    def assertClose(self, value: float, expected: float) -> None:
-        """Compare seconds."""
-        self.assertApproximates(value, expected, EPSILON)
-
-
-class StandStillTests(ClockTestCase):
-    """What one stall does."""
+class StandstillTests(ClockTestCase):
+    """What one gap between ticks does."""
 
     def test_begins_at_zero(self):
         """Observed time begins when the clock is made."""
@@ -51,55 +19,55 @@ class StandStillTests(ClockTestCase):
         self.assertEqual(self.clock.deaf_seconds, 0.0)
 
     def test_listening(self):
-        """While somebody listens it goes as the monotonic clock does."""
+        """With ticks in time, it runs like the monotonic clock."""
         self.assertClose(self.listen(60.0), 60.0)
         self.assertEqual(self.clock.deaf_seconds, 0.0)
 
     def test_a_little_late(self):
-        """A reading that comes a little late is no stall."""
+        """A tick that comes a little late makes no gap."""
         self.assertClose(self.read_after(LATE), LATE)
         self.assertEqual(self.clock.deaf_seconds, 0.0)
 
     def test_stall(self):
-        """All of a stall but a tick is not counted."""
+        """A gap is not counted, except for one tick."""
         self.listen(5.0)
         self.assertClose(self.read_after(3600.0), 5.0 + TICK)
         self.assertClose(self.clock.deaf_seconds, 3600.0 - TICK)
 
     def test_stands_still_as_long(self):
-        """After a stall the clock stands still for as long again, and then goes on."""
+        """After a gap the clock stands still for as long again, and then runs on."""
         self.read_after(4.0 + TICK)
         self.assertClose(self.listen(4.0), TICK)
         self.assertClose(self.listen(5.0), TICK + 5.0)
 
     def test_stands_still_no_longer_than_patience(self):
-        """However long the stall, the clock stands still for no longer than its patience."""
+        """However long the gap, the clock stands still for no longer than `patience`."""
         self.read_after(86400.0)
         self.assertClose(self.listen(PATIENCE), TICK)
         self.assertClose(self.listen(5.0), TICK + 5.0)
 
     def test_patience_changes(self):
-        """The patience that counts is that of the moment when the stall ends."""
+        """The patience at the end of the gap counts."""
         self.patience = 2.0
         self.read_after(100.0)
         self.patience = 50.0
         self.assertClose(self.listen(3.0), TICK + 1.0)
 
     def test_no_patience(self):
-        """Without patience the clock goes on at once."""
+        """Without patience the clock runs on at once."""
         self.begin(patience=0.0)
         self.read_after(100.0)
         self.assertClose(self.listen(3.0), TICK + 3.0)
 
-    def test_stand_still_ends_between_readings(self):
-        """What is left of a stand-still is taken off the reading in which it ends, and no more."""
+    def test_standstill_ends_in_a_tick(self):
+        """The rest of a standstill is taken off the tick in which it ends, and no more."""
         self.read_after(1.0 + TICK)
         self.read_after(0.4)
         self.read_after(0.4)
         self.assertClose(self.read_after(0.4), TICK + 0.2)
 
     def test_stalls_one_after_the_other(self):
-        """A second stall within a stand-still prolongs it but does not add to it."""
+        """A second gap within a standstill may prolong it, but is not added to it."""
         self.read_after(5.0 + TICK)
         self.listen(1.0)
         self.read_after(2.0 + TICK)
@@ -108,7 +76,7 @@ class StandStillTests(ClockTestCase):
         self.assertClose(self.clock.deaf_seconds, 7.0)
 
     def test_readings_are_no_ticks(self):
-        """However often the clock is read, only ticks tell that we could hear."""
+        """However often the clock is read, only ticks show that hbtd can hear."""
         self.listen(5.0)
         for _ in range(100):
             self.time += TICK
@@ -118,7 +86,7 @@ class StandStillTests(ClockTestCase):
         self.assertClose(self.clock.deaf_seconds, 10.0 - TICK)
 
     def test_readings_between_ticks(self):
-        """Between ticks the clock goes on, but never ahead of what the next tick counts."""
+        """Between ticks the clock runs on, but never ahead of what the next tick counts."""
         self.listen(5.0)
         self.time += TICK / 2
         self.assertClose(self.clock.now(), 5.0 + TICK / 2)
@@ -127,14 +95,26 @@ class StandStillTests(ClockTestCase):
         self.clock.tick()
         self.assertClose(self.clock.now(), 5.0 + LATE - TICK / 2)
 
+    def test_standstill_ends_between_ticks(self):
+        """A standstill may end between two ticks: it is over at the same moment for readings."""
+        self.read_after(1.0 + TICK)
+        self.read_after(0.48)
+        self.read_after(0.48)
+        self.time += 0.02
+        self.assertClose(self.clock.now(), TICK)
+        self.time += 0.05
+        self.assertClose(self.clock.now(), TICK + 0.03)
+        self.clock.tick()
+        self.assertClose(self.clock.now(), TICK + 0.03)
+
 
 class PropertyTests(ClockTestCase):
-    """What holds however time goes by."""
+    """What holds however time passes."""
 
     @settings(max_examples=200, deadline=None)
     @given(st.lists(st.floats(0.0, LATE - 0.01), max_size=50))
     def test_without_stalls(self, pauses):
-        """Without stalls it is the monotonic clock."""
+        """Without gaps it is the monotonic clock."""
         self.begin()
         for pause in pauses:
             self.read_after(pause)
@@ -146,7 +126,7 @@ class PropertyTests(ClockTestCase):
         st.floats(0.0, 60.0),
     )
     def test_never_back_never_fast(self, pauses, patience):
-        """It never goes back, never faster than time, and never far at once."""
+        """It never goes back, never runs faster than time, and never jumps far."""
         self.begin(patience)
         before = 0.0
         for pause in pauses:
@@ -158,7 +138,7 @@ class PropertyTests(ClockTestCase):
     @settings(max_examples=200, deadline=None)
     @given(st.floats(LATE + 0.1, 1e6), st.floats(0.0, 60.0), st.integers(0, 200))
     def test_stall_ages_nobody(self, stall, patience, ticks):
-        """A stall adds a tick to a silence, and time to be heard again before it goes on."""
+        """A gap adds one tick to a silence, and a standstill before the silence goes on."""
         self.begin(patience)
         self.listen(1.0)
         self.read_after(stall)
@@ -171,7 +151,7 @@ class PropertyTests(ClockTestCase):
     @settings(max_examples=100, deadline=None)
     @given(st.lists(st.floats(LATE + 0.1, 100.0), min_size=1, max_size=30))
     def test_nothing_but_stalls(self, stalls):
-        """A process that is stopped again and again ages everybody by a tick each time."""
+        """A process that is stopped again and again ages every component by a tick each time."""
         self.begin()
         for stall in stalls:
             self.read_after(stall)

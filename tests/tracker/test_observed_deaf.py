@@ -1,10 +1,10 @@
-"""The observed clock while others' heartbeats can't reach us."""
+"""The observed clock while the heartbeats that other replicas take don't arrive."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hbtd.tracker.observed import TICK, ObservedClock
-from tests.tracker.test_observed import EPSILON, PATIENCE, ClockTestCase
+from tests.support.observed_memory import EPSILON, PATIENCE, ClockTestCase
 
 STEPS = st.lists(
     st.one_of(
@@ -21,7 +21,7 @@ class DeafTests(ClockTestCase):
     """`deafen` and `hear`."""
 
     def test_not_counted(self):
-        """Deaf time is not counted, however long it is and whoever asks."""
+        """Deaf time is not counted, however long it is."""
         self.listen(5.0)
         self.clock.deafen(0.0)
         self.assertClose(self.listen(100.0), 5.0)
@@ -30,7 +30,7 @@ class DeafTests(ClockTestCase):
         self.assertClose(self.listen(2.0), 7.0)
 
     def test_unheard(self):
-        """What was counted before we knew that we were deaf is made up for afterwards."""
+        """Time that was counted before deafness was noticed is made up for afterwards."""
         self.listen(5.0)
         self.clock.deafen(3.0)
         self.listen(10.0)
@@ -39,7 +39,7 @@ class DeafTests(ClockTestCase):
         self.assertClose(self.listen(1.0), 6.0)
 
     def test_patiently(self):
-        """After deafness of our own everybody gets as long to be heard, up to `patience`."""
+        """After deafness of its own, the clock stands still for as long, up to `patience`."""
         for deaf, patience in ((4.0, 4.0), (60.0, PATIENCE)):
             self.begin()
             self.listen(5.0)
@@ -50,7 +50,7 @@ class DeafTests(ClockTestCase):
             self.assertClose(self.listen(1.0), 6.0)
 
     def test_again_and_again(self):
-        """To be told twice changes nothing."""
+        """Calling either method twice changes nothing."""
         self.listen(5.0)
         self.clock.deafen(1.0)
         self.clock.deafen(50.0)
@@ -61,7 +61,7 @@ class DeafTests(ClockTestCase):
         self.assertClose(self.listen(1.0), 6.0)
 
     def test_owed_once(self):
-        """What is owed for one deafness is a part of what is owed for the next that ends now."""
+        """Of two standstills that begin at the same time, the longer one remains."""
         self.listen(5.0)
         self.clock.deafen(3.0)
         self.clock.hear(patiently=False)
@@ -73,7 +73,7 @@ class DeafTests(ClockTestCase):
 
     @given(STEPS)
     def test_never_back(self, steps):
-        """It never goes back, never outruns the time, and never counts deaf time."""
+        """It never goes back, never runs faster than time, and never counts deaf time."""
         time = 0.0
         clock = ObservedClock(lambda: time, lambda: PATIENCE)
         deaf = False

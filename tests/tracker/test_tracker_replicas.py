@@ -24,7 +24,7 @@ class TakingUpTests(SynchronousTestCase):
     def setUp(self):
         """Begin with two that are healthy, of whom x1 was heard here last."""
         self.tracker = Tracker(note_changes=True)
-        self.tracker.heard("x0", 0.0, "t", "OK")
+        self.tracker.apply_beat("x0", 0.0, "t", "OK")
         self.tracker.beat("x1", 1.0, "t", "OK")
 
     def sweep(self, at: float) -> list[Judgement]:
@@ -35,58 +35,62 @@ class TakingUpTests(SynchronousTestCase):
         """What others heard counts as any heartbeat, but is not stored again, nor counted."""
         self.assertEqual(set(self.tracker.changed_since(0.0)), {"x1"})
         self.assertEqual(self.tracker.beats, 1)
-        self.assertIsNone(self.tracker.heard("x0", 5.0, "t2", "OK"))
+        self.assertIsNone(self.tracker.apply_beat("x0", 5.0, "t2", "OK"))
         self.assertEqual(
-            self.tracker.heard("x2", 5.0, "t" * 300, "OK"), Judgement("x2", STARTED, "t" * 256)
+            self.tracker.apply_beat("x2", 5.0, "t" * 300, "OK"), Judgement("x2", STARTED, "t" * 256)
         )
         self.assertEqual(self.sweep(14.9), [Judgement("x1", WARNED, "t")])
-        self.assertEqual(self.tracker.heard("x1", 15.0, "u", "OK"), Judgement("x1", RESTARTED, "u"))
+        self.assertEqual(
+            self.tracker.apply_beat("x1", 15.0, "u", "OK"), Judgement("x1", RESTARTED, "u")
+        )
 
-    def test_warned_by(self):
+    def test_apply_warning(self):
         """Whom others have warned about is not warned about again, but dies in its time."""
-        self.tracker.warned_by(record("x0", 12.0, warned=True), 12.0, W, E)
+        self.tracker.apply_warning(record("x0", 12.0, warned=True), 12.0, W, E)
         self.assertEqual((self.tracker.healthy, self.tracker.warned), (1, 1))
         self.assertEqual(self.sweep(29.9), [Judgement("x1", WARNED, "t")])
         self.assertEqual(self.sweep(30.0), [Judgement("x0", DIED, "t")])
 
-    def test_warned_by_of_the_unknown(self):
+    def test_apply_warning_of_the_unknown(self):
         """Who was unknown, or dead, is warned from then on, and as old as after a restart."""
-        self.tracker.died("x0")
+        self.tracker.apply_death("x0")
         for name, age in (("x0", 100.0), ("x2", 12.0), ("x3", -5.0)):
-            self.tracker.warned_by(record(name, age, warned=True), 50.0, W, E)
+            self.tracker.apply_warning(record(name, age, warned=True), 50.0, W, E)
             self.assertTrue(self.tracker.heartbeating(name, 50.0, E))
         self.assertEqual((self.tracker.warned, self.tracker.dead), (3, 0))
         silent = {each: self.tracker.record(each, 50.0) for each in ("x0", "x2", "x3")}
         ages = {name: found.age for name, found in silent.items() if found is not None}
         self.assertEqual(ages, {"x0": 20.0, "x2": 12.0, "x3": 0.0})
-        self.tracker.warned_by(record("x2", 1.0, warned=True), 51.0, W, E)
+        self.tracker.apply_warning(record("x2", 1.0, warned=True), 51.0, W, E)
         self.assertEqual(self.tracker.record("x2", 51.0), silent["x2"]._replace(age=13.0))  # type: ignore[union-attr]  # it is known
 
     def test_died(self):
         """Whom others have declared dead is dead here, and starts again when it is heard."""
-        self.tracker.died("x1")
-        self.tracker.died("x9")
+        self.tracker.apply_death("x1")
+        self.tracker.apply_death("x9")
         self.assertEqual(self.tracker.dead, 2)
         self.assertEqual(self.tracker.changed_since(0.0), {})
         self.assertEqual(self.sweep(1000.0), [Judgement("x0", DIED, "t")])
-        self.assertEqual(self.tracker.heard("x1", 2.0, "t", "OK"), Judgement("x1", STARTED, "t"))
+        self.assertEqual(
+            self.tracker.apply_beat("x1", 2.0, "t", "OK"), Judgement("x1", STARTED, "t")
+        )
 
-    def test_start_over(self):
+    def test_keep_only(self):
         """Only those who are to be kept, and are healthy, are left; the others can be restored."""
         self.tracker.beat("x2", 2.0, "t", "OK")
         self.sweep(11.5)  # warns about x0 and x1
-        self.tracker.start_over({"x1", "x2", "x3"})
+        self.tracker.keep_only({"x1", "x2", "x3"})
         self.assertEqual(list(self.tracker.living()), ["x2"])
         self.assertEqual(set(self.tracker.changed_since(0.0)), {"x2"})
         self.tracker.restore([record("x0", 5.0), record("x2", 9.0)], ["x1", "x2"], 20.0, W, E)
         self.assertEqual(self.tracker.dead, 1)
         self.assertEqual(self.sweep(20.0), [Judgement("x2", WARNED, "t")])
 
-    def test_put_in_order(self):
+    def test_sort_queues(self):
         """The longest silent come first again, however they came in."""
-        self.tracker.warned_by(record("x1", 12.0, warned=True), 12.0, W, E)
-        self.tracker.warned_by(record("x0", 12.0, warned=True), 12.0, W, E)
-        self.tracker.put_in_order()
+        self.tracker.apply_warning(record("x1", 12.0, warned=True), 12.0, W, E)
+        self.tracker.apply_warning(record("x0", 12.0, warned=True), 12.0, W, E)
+        self.tracker.sort_queues()
         self.assertEqual([each.component for each in self.sweep(31.0)], ["x0", "x1"])
 
 
@@ -113,19 +117,19 @@ class AnyStoryTests(SynchronousTestCase):
             if what == "beat":
                 tracker.beat(name, at, "t", "OK")
             elif what == "heard":
-                tracker.heard(name, at, "t", "OK")
+                tracker.apply_beat(name, at, "t", "OK")
             elif what == "warned":
-                tracker.warned_by(record(name, wait, warned=True), at, W, E)
+                tracker.apply_warning(record(name, wait, warned=True), at, W, E)
             elif what == "died":
-                tracker.died(name)
+                tracker.apply_death(name)
             elif what == "forget":
                 tracker.forget(name)
             elif what == "restore":
                 tracker.restore([record(name, wait)], NAMES[:1], at, W, E)
             elif what == "over":
-                tracker.start_over([name])
+                tracker.keep_only([name])
             else:
-                tracker.put_in_order()
+                tracker.sort_queues()
                 tracker.sweep(at, W, E, 100)
                 for each in NAMES:
                     found = tracker.record(each, at)
