@@ -1,4 +1,4 @@
-"""hbtd as a twistd application in the foreground, configured by HBTD_*: `twistd -ny hbtd.tac`."""
+"""hbtd as a twistd application, configured by environment variables: `twistd -ny hbtd.tac`."""
 
 from twisted.application.service import Application
 

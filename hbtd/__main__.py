@@ -1,4 +1,4 @@
-"""`python -m hbtd`: as the command `hbtd`."""
+"""`python -m hbtd`, which is the command `hbtd`."""
 
 from hbtd.cli import main
 

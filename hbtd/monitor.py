@@ -19,7 +19,7 @@ from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 
-_PORTION = 500
+_BATCH = 500
 """Judgements made before other work of the reactor gets its turn: these take few milliseconds."""
 
 
@@ -272,15 +272,15 @@ class Monitor:
         self._tracker.tick(self._observed.ticked_at)
 
     async def _sweep(self) -> None:
-        """Judge all components that are overdue, in portions between which others get a turn."""
+        """Judge all overdue components, in batches between which other work gets its turn."""
         began = self._clock.seconds()
         while self.running and self.leading:
             params = self._params.current
             judgements = self._tracker.sweep(
-                self._observed.now(), params.warntime, params.errtime, _PORTION
+                self._observed.now(), params.warntime, params.errtime, _BATCH
             )
             self._commit(judgements)
-            if len(judgements) < _PORTION:
+            if len(judgements) < _BATCH:
                 break
             await deferLater(self._clock, 0)
         self.sweep_seconds = self._clock.seconds() - began

@@ -1,4 +1,4 @@
-"""hbtd as a twistd plugin, `twistd -n hbtd [options]`, and for hbtd.tac."""
+"""hbtd as a twistd plugin, `twistd -n hbtd [options]`; also used by hbtd.tac."""
 
 from os import environ
 
@@ -9,20 +9,20 @@ from hbtd.runtime.reactor import install
 
 
 class Options(CommandLine):
-    """hbtd's options, as twistd wants to make them."""
+    """The options of hbtd, in the form that twistd expects: without arguments."""
 
     def __init__(self) -> None:
         super().__init__(environ)
 
 
 def makeService(options: Options) -> IService:
-    """Make the service.
+    """Return the service.
 
-    It logs to the standard error stream, unless twistd was told to log elsewhere or to go into the
+    It logs to the standard error stream, unless twistd is told to log elsewhere or runs in the
     background.
     """
     install()
-    # Only now: Klein takes hold of whichever reactor there is when it is imported.
+    # Imported after the reactor is installed: Klein imports the reactor.
     from hbtd.app.process import make_service
 
     twistd = getattr(options, "parent", None)

@@ -1,1 +1,1 @@
-"""The composition root, and the process around it."""
+"""The composition root: `service` builds hbtd out of its parts, and `process` runs it."""

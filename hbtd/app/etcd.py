@@ -1,4 +1,4 @@
-"""How etcd is reached, as the parameters have it."""
+"""How etcd is reached, as the parameters say."""
 
 from typing import Any
 
@@ -11,24 +11,24 @@ from hbtd.net.http_client import BoundedPool, PlainAgent
 from hbtd.net.tls import client_policy, load_identity
 
 _TIMEOUT = 3.0
-"""Seconds that a call may take."""
+"""The timeout of a call, in seconds."""
 
 _CONNECTIONS = 8
-"""Connections that are kept: of those who write, watch, stand for leader and look."""
+"""Connections that are kept open: for writes, watches, the lock, lease renewals and reads."""
 
 
 def connect_etcd(params: Params, reactor: Any, user_agent: str) -> tuple[EtcdClient, BoundedPool]:
-    """Make a client of the etcd that `kv_url` names; gives its connections, too, to be closed.
+    """Return a client of the etcd that `kv_url` names, and the pool of its connections, to close.
 
-    Raises `TLSUnusable` when one of the files of `kv_ca`, `kv_cert` and `kv_key` can't be used.
+    Raise `TLSUnusable` when a file of `kv_ca`, `kv_cert` or `kv_key` can't be used.
     """
     pool = BoundedPool(reactor)
-    # What is sent again may have been done already.
+    # A request that is sent again may have been carried out already.
     pool.retryAutomatically = False
     pool.maxPersistentPerHost = _CONNECTIONS
     identity = load_identity(params.kv_cert, params.kv_key) if params.kv_cert else None
     policy = client_policy(params.kv_ca or "system", identity)
-    # An endpoint that swallows attempts to connect must leave time for the next one.
+    # An endpoint that does not answer must leave time to connect to the next one.
     agent = Agent(reactor, policy, connectTimeout=_TIMEOUT / 2, pool=pool)
     http = HTTPClient(PlainAgent(agent))
     return EtcdClient(http, reactor, params.kv_url.split(","), _TIMEOUT, user_agent), pool

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: read off the parts when they are asked for, so that they cost nothing."""
+"""Metrics for Prometheus: they are read from the parts when requested, so they cost nothing."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -37,7 +37,7 @@ class Metrics(Collector):
         self._refused = refused
 
     def collect(self) -> Iterable[Metric]:
-        """Read the numbers as they are now."""
+        """Return the metrics with their present values."""
         tracker, notifier, publisher = self._tracker, self._notifier, self._publisher
         yield _counter("heartbeats", "Heartbeats taken.", tracker.beats)
         components = GaugeMetricFamily("hbtd_components", "Components tracked.", labels=["state"])
@@ -49,33 +49,59 @@ class Metrics(Collector):
             components.add_metric([state], count)
         yield components
         transitions = CounterMetricFamily(
-            "hbtd_transitions", "Judgements made.", labels=["transition"]
+            "hbtd_transitions", "Judgements, by transition.", labels=["transition"]
         )
         for transition, count in self._monitor.judged.items():
             transitions.add_metric([transition.name.lower()], count)
         yield transitions
-        yield _gauge("leading", "Whether this replica judges.", self._monitor.leading)
-        yield _gauge("sweep_seconds", "Duration of the last sweep.", self._monitor.sweep_seconds)
+        yield _gauge(
+            "leading", "Whether this replica leads: it judges and tells HSM.", self._monitor.leading
+        )
+        yield _gauge(
+            "sweep_seconds", "Duration of the last sweep in seconds.", self._monitor.sweep_seconds
+        )
         yield _counter(
-            "deaf_seconds", "Seconds in which hbtd could not hear.", self._observed.deaf_seconds
+            "deaf_seconds",
+            "Seconds in which hbtd could not hear components.",
+            self._observed.deaf_seconds,
         )
         yield _gauge("store_usable", "Whether the store can be used.", self._store_usable())
-        yield _gauge("hsm_ready", "Whether HSM is ready.", notifier.hsm_ready)
-        yield _gauge("hsm_pending", "Components HSM has yet to hear of.", notifier.pending_count)
+        yield _gauge("hsm_ready", "Whether HSM is ready for updates.", notifier.hsm_ready)
         yield _gauge(
-            "hsm_set_aside", "Components HSM refuses to hear of.", notifier.set_aside_count
+            "hsm_pending",
+            "Components with a judgement that HSM has not acknowledged.",
+            notifier.pending_count,
         )
-        yield _counter("hsm_delivered", "Judgements HSM has heard.", notifier.delivered_count)
-        yield _counter("hsm_refused", "Times HSM refused a component.", notifier.rejected_count)
+        yield _gauge(
+            "hsm_set_aside",
+            "Components set aside because HSM rejects their updates.",
+            notifier.set_aside_count,
+        )
         yield _counter(
-            "hsm_failed", "PATCHes that failed for HSM's reasons.", notifier.failed_count
+            "hsm_delivered", "Judgements that HSM has acknowledged.", notifier.delivered_count
         )
-        yield _gauge("kafka_connected", "Whether Kafka takes messages.", publisher.connected)
+        yield _counter(
+            "hsm_refused",
+            "Times a component was set aside because HSM rejected it.",
+            notifier.rejected_count,
+        )
+        yield _counter(
+            "hsm_failed",
+            "Updates that failed for reasons of HSM or the network.",
+            notifier.failed_count,
+        )
+        yield _gauge("kafka_connected", "Whether Kafka accepts messages.", publisher.connected)
         yield _gauge(
-            "kafka_pending", "Messages that Kafka has yet to take.", publisher.pending_count
+            "kafka_pending", "Messages that Kafka has not acknowledged.", publisher.pending_count
         )
-        yield _counter("kafka_published", "Messages Kafka has taken.", publisher.published_count)
-        yield _counter("kafka_dropped", "Messages that were dropped.", publisher.dropped_count)
+        yield _counter(
+            "kafka_published", "Messages that Kafka has acknowledged.", publisher.published_count
+        )
+        yield _counter(
+            "kafka_dropped",
+            "Messages dropped without Kafka's acknowledgement.",
+            publisher.dropped_count,
+        )
         refusals = CounterMetricFamily(
             "hbtd_refused", "Requests and connections refused.", labels=["reason"]
         )
@@ -91,29 +117,39 @@ class ConnectionMetrics(Collector):
         self._connections = connections
 
     def collect(self) -> Iterable[Metric]:
-        """Read the numbers as they are now."""
+        """Return the metrics with their present values."""
         connections = self._connections
-        yield _gauge("connections", "Connections of clients.", len(connections))
-        yield _counter("idle_closed", "Connections closed for silence.", connections.idle_closed)
+        yield _gauge("connections", "Open connections of clients.", len(connections))
+        yield _counter(
+            "idle_closed", "Connections closed after a timeout.", connections.idle_closed
+        )
 
 
 class EtcdMetrics(Collector):
-    """The metrics of a store on etcd."""
+    """The metrics of a store in etcd."""
 
     def __init__(self, store: EtcdStore) -> None:
         self._store = store
 
     def collect(self) -> Iterable[Metric]:
-        """Read the numbers as they are now."""
+        """Return the metrics with their present values."""
         writer, mirror = self._store.writer, self._store.mirror
-        yield _counter("store_transactions", "Transactions of etcd's.", writer.transactions)
-        yield _counter("store_bytes", "Bytes of keys and values in these.", writer.bytes_written)
-        yield _counter("store_skipped", "Values in etcd left alone.", mirror.skipped_count)
-        yield _gauge("store_requests", "Requests to the leader.", len(mirror.requests))
+        yield _counter("store_transactions", "Transactions written to etcd.", writer.transactions)
+        yield _counter(
+            "store_bytes", "Bytes of keys and values in these transactions.", writer.bytes_written
+        )
+        yield _counter(
+            "store_skipped", "Invalid values in etcd that were skipped.", mirror.skipped_count
+        )
+        yield _gauge(
+            "store_requests",
+            "Requests to the leader that are not granted yet.",
+            len(mirror.requests),
+        )
 
 
 def make_registry(*collectors: Collector) -> CollectorRegistry:
-    """Put hbtd's metrics and those of its process into a registry of their own."""
+    """Return a registry with `collectors` and the metrics of the process."""
     made = CollectorRegistry()
     for collector in collectors:
         made.register(collector)

@@ -1,4 +1,4 @@
-"""hbtd as a process of its own: where its log goes, which signals it heeds, how it exits."""
+"""hbtd as a process: where its log goes, which signals it handles, and its exit status."""
 
 import gc
 import os
@@ -16,16 +16,16 @@ from hbtd.config.params import Params
 from hbtd.runtime.logs import error_stream, escaped, observer
 
 _MOST_FILES = 1_048_576
-"""Open files that are asked for where there is no limit; the kernel's own default."""
+"""The number of open files to ask for where it is unlimited: the default of Linux."""
 
 _log = Logger()
 
 
 def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -> HbtdService:
-    """Make the service that this process is to be; exits with 2 if an option can't be used.
+    """Return the service of this process; exit with status 2 when an option can't be used.
 
-    With `own_log`, hbtd's log goes to the standard error stream in the form that `params` asks
-    for; otherwise it is left to twistd.
+    With `own_log`, the log is written to the standard error stream, as `log_format` says; without,
+    twistd writes it.
     """
     service: HbtdService
     log_observer = None
@@ -42,7 +42,7 @@ def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -
 
 
 class _Process(HbtdService):
-    """The service that is a process, which it may end."""
+    """The service of a process, which it ends with a status."""
 
     def privilegedStartService(self) -> None:
         try:
@@ -52,27 +52,27 @@ class _Process(HbtdService):
             raise SystemExit(1) from None
 
     def startService(self) -> None:
-        # Only when it runs has the reactor set its own handlers.
+        # When the reactor runs, it has installed its signal handlers, which `_run` replaces.
         self._reactor.callWhenRunning(self._run)
 
     async def _start(self) -> None:
         await super()._start()
-        # What is there now stays: modules, and the components of before. The garbage collector
-        # need not look at a million of them again and again.
+        # Modules and stored components will stay; the garbage collector need not visit a million
+        # objects again and again.
         gc.collect()
         gc.freeze()
 
     def _start_failed(self, failure: Failure) -> None:
-        # twistd knows no other way to end with a status when the reactor was stopped.
+        # twistd has no other way to exit with a status after the reactor was stopped.
         self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
         super()._start_failed(failure)
 
     def _run(self) -> None:
-        """Take the signals, then start: who reads that we serve may end us.
+        """Install the signal handlers, and start.
 
-        SIGTERM and SIGINT end us in good order, with exit status 0; a second one at once. twistd
-        would have the process die of the signal in the end. SIGHUP has certificates, keys and
-        tokens read again.
+        SIGTERM and SIGINT stop the service in order, and the exit status is 0; a second one kills
+        the process. (twistd would let the process die of the first one, too, once it has stopped.)
+        On SIGHUP certificates, keys and tokens are read again.
         """
 
         def end(number: int, frame: object) -> None:
@@ -93,9 +93,9 @@ class _Process(HbtdService):
 
 
 def _raise_open_files() -> int:
-    """Let this process have as many files open as it may: each connection is one.
+    """Raise the limit of open files as far as allowed, since each connection is one.
 
-    Gives how many that are, or `RLIM_INFINITY`.
+    Return the limit, which may be `RLIM_INFINITY`.
     """
     before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if most == resource.RLIM_INFINITY else most
@@ -103,7 +103,7 @@ def _raise_open_files() -> int:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
         except (OSError, ValueError) as error:
-            _log.warn("The limit of open files can't be raised: {error}", error=str(error))
+            _log.warn("The open-file limit can't be raised: {error}", error=str(error))
     now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    _log.info("Up to {now} files, connections included, can be open at once.", now=now)
+    _log.info("The open-file limit is {now}; each connection is an open file.", now=now)
     return now
