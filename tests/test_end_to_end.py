@@ -12,12 +12,12 @@ from tests.support.running import NODE, Hbtd, reactor, start_hbtd, start_hsm, un
 
 
 class LifeOfANodeTests(TestCase):
-    """What is said of a node that starts, goes quiet, comes back and dies, and when."""
+    """A node that starts, goes quiet, comes back and dies."""
 
     timeout = 60
 
     async def test_a_whole_life(self) -> None:
-        """Each transition reaches HSM in its time and with its exact bytes, and Kafka in order."""
+        """Each transition reaches HSM in time and with its exact bytes, and Kafka in order."""
         broker = MockBroker()
         self.addCleanup(broker.close)
         broker.create_topic("hbtd-life", partitions=4)
@@ -111,12 +111,12 @@ class LifeOfANodeTests(TestCase):
 
 
 class TroubleWithHSMTests(TestCase):
-    """Whatever HSM does, it ends up with the truth."""
+    """Whatever HSM does, it has the right states in the end."""
 
     timeout = 90
 
     async def test_one_trouble_after_another(self) -> None:
-        """HSM fails, hangs, resets, talks garbage, refuses a name and returns, and knows all."""
+        """HSM fails, hangs, resets, sends garbage, rejects a name, and recovers."""
         broker = MockBroker()
         self.addCleanup(broker.close)
         broker.create_topic("hbtd-trouble", partitions=1)
@@ -188,7 +188,7 @@ class ParametersTests(TestCase):
     timeout = 60
 
     async def test_hsm_moves(self) -> None:
-        """With another Sm_url, what comes next goes to that HSM, once it is ready."""
+        """With another `Sm_url`, later updates go to that HSM, once it is ready."""
         old, new = start_hsm(self), start_hsm(self)
         hbtd = start_hbtd(self, nosm=False, sm_url=old.url)
         await until(lambda: hbtd.service.notifier.hsm_ready)
@@ -201,7 +201,7 @@ class ParametersTests(TestCase):
         self.assertEqual(list(new.hsm.components), ["x1c0s1b0n0"])
 
     async def test_nosm_is_lifted(self) -> None:
-        """What was judged while HSM was to be left alone is told once that ends."""
+        """Judgements made while `nosm` was set are sent once it is not."""
         running = start_hsm(self)
         hbtd = start_hbtd(self, nosm=True, sm_url=running.url)
         await hbtd.beat()
@@ -211,14 +211,14 @@ class ParametersTests(TestCase):
         await until(lambda: NODE in running.hsm.components)
 
     async def test_new_times_and_interval(self) -> None:
-        """A component is judged by new times from the next sweep, which a new interval hastens."""
+        """New times apply from the next sweep on, which a new interval brings forward."""
         hbtd = start_hbtd(self, warntime=1000, errtime=2000, interval=1000)
         await hbtd.beat()
         await hbtd.patch(Interval="1", Warntime="1")
         await until(lambda: hbtd.service.tracker.warned == 1, within=4)
 
     async def test_telemetry_comes_and_goes(self) -> None:
-        """Kafka is connected to when it is named and disconnected from when it is switched off."""
+        """It connects to Kafka when it is named, and disconnects when it is switched off."""
         broker = MockBroker()
         self.addCleanup(broker.close)
         broker.create_topic("hbtd-switch", partitions=1)

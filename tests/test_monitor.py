@@ -1,4 +1,4 @@
-"""The monitor: from heartbeats and silence to what is kept, and what HSM is told."""
+"""The monitor: which judgements heartbeats and silence cause, and what becomes of them."""
 
 from twisted.logger import capturedLogs
 
@@ -9,7 +9,7 @@ A, B, C = nodes(3)
 
 
 class LifeTests(MonitorTestCase):
-    """What becomes of a component, and when."""
+    """The life of a component."""
 
     def test_life(self):
         """A component starts, goes quiet, comes back, dies and starts again."""
@@ -48,7 +48,7 @@ class LifeTests(MonitorTestCase):
         self.assertEqual(self.monitor.judged, counts)
 
     def test_gathered(self):
-        """Starts within a moment are one commit and one update."""
+        """Components that start within a moment are committed and sent together."""
         self.start()
         names = nodes(80)
         for name in names:
@@ -59,7 +59,7 @@ class LifeTests(MonitorTestCase):
         self.assertEqual(self.sent(), [(STARTED, names)])
 
     def test_kept(self):
-        """The store has what is told before it is told, and what is true after."""
+        """A judgement is stored before it is sent, and stays only while it is true."""
         self.start()
         self.hsm.behaviour.cost_ms = 100
         self.beat(A, B)
@@ -72,7 +72,7 @@ class LifeTests(MonitorTestCase):
         self.assertEqual(self.successResultOf(self.store.undelivered()), [])
 
     def test_log(self):
-        """Everything that happens to a component is in the log, by name."""
+        """Every judgement is logged, with the component's name."""
         with capturedLogs() as events:
             self.start()
             self.beat(A)
@@ -83,10 +83,10 @@ class LifeTests(MonitorTestCase):
 
 
 class SweepTests(MonitorTestCase):
-    """When it is looked for silence, and what can't prevent that."""
+    """When sweeps happen, and what can't prevent them."""
 
     def test_interval(self):
-        """It is looked for silence every `interval` seconds."""
+        """A sweep happens every `interval` seconds."""
         self.start(interval=7)
         self.advance(30)
         self.assertEqual(self.tracker.swept_at, [7, 14, 21, 28])
@@ -103,7 +103,7 @@ class SweepTests(MonitorTestCase):
         self.assertEqual(self.tracker.swept_at[3:], [613])
 
     def test_other_parameters(self):
-        """Changes of others leave it in peace."""
+        """Changes of other parameters don't move the next sweep."""
         self.start(interval=10)
         self.advance(6)
         self.change(sm_timeout=7, warntime=12)
@@ -111,7 +111,7 @@ class SweepTests(MonitorTestCase):
         self.assertEqual(self.tracker.swept_at, [10])
 
     def test_times_change(self):
-        """New times count from the next sweep on."""
+        """New values of `warntime` and `errtime` apply from the next sweep on."""
         self.start(warntime=1000, errtime=2000, interval=5)
         self.beat(A)
         self.advance(50)
@@ -123,7 +123,7 @@ class SweepTests(MonitorTestCase):
         self.assertEqual(self.told(A), [STARTED, WARNED, DIED])
 
     def test_fails(self):
-        """A sweep that fails is logged, and the next one comes in its time."""
+        """A sweep that fails is logged, and the next one comes when it is due."""
         self.start()
         self.beat(A)
         self.tracker.failures = [ValueError("one"), KeyError("two")]
@@ -132,7 +132,7 @@ class SweepTests(MonitorTestCase):
         self.assertEqual(self.told(A)[-1], DIED)
 
     def test_portions(self):
-        """While a whole machine dies, the reactor gets its turn again and again."""
+        """While a whole machine dies, the reactor runs between batches of judgements."""
         self.start(warntime=10, errtime=10)
         everybody = nodes(10_000)
         self.beat(*everybody)
@@ -148,7 +148,7 @@ class SweepTests(MonitorTestCase):
         self.assertEqual(len(self.hsm.components), 10_000)
 
     def test_stall(self):
-        """When hbtd itself stood still, for however long, nobody is blamed for it."""
+        """However long hbtd itself is stopped, no component is judged for it."""
         for seconds in (0.6, 3, 9, 12, 31, 100, 3600, 1e6, 1e9):
             self.start(warntime=10, errtime=30, interval=5)
             self.beat_for(20, A, B)
@@ -159,7 +159,7 @@ class SweepTests(MonitorTestCase):
             self.assertEqual(self.told(B), [STARTED], seconds)
 
     def test_stall_and_death(self):
-        """Who dies while hbtd stands still is declared dead all the same, in time."""
+        """A component that dies while hbtd is stopped is declared dead in time."""
         self.start(warntime=10, errtime=30, interval=5)
         self.beat_for(20, A, B)
         self.clock.advance(100)

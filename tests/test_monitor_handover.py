@@ -1,4 +1,4 @@
-"""What the monitor does with judgements: kept first, told then, withdrawn, and the end."""
+"""What the monitor does with judgements: they are committed, then sent, and may be withdrawn."""
 
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
@@ -13,14 +13,14 @@ A, B, C = nodes(3)
 
 
 class StoreTests(MonitorTestCase):
-    """A judgement is told when it is safe, and not before."""
+    """A judgement is sent once it is stored, and not before."""
 
     def unusable(self, times: int) -> None:
-        """Have the store fail so many commits."""
+        """Let the next commits fail."""
         self.store.failures = [StoreUnusable("disk full")] * times
 
     def test_unusable(self):
-        """While the store fails HSM is told nothing; then everything, in order, with one line."""
+        """While the store fails nothing is sent, and then all, in order; one line is logged."""
         self.start(interval=1)
         with capturedLogs() as events:
             self.unusable(30)
@@ -41,7 +41,7 @@ class StoreTests(MonitorTestCase):
         self.assertIn("disk full", lines(events, "warn")[0])
 
     def test_unusable_again(self):
-        """When it has worked in between, that is another line."""
+        """Each outage of the store is logged."""
         self.start()
         with capturedLogs() as events:
             for name in nodes(3):
@@ -52,7 +52,7 @@ class StoreTests(MonitorTestCase):
         self.assertEqual(set(self.hsm.components), set(nodes(3)))
 
     def test_order(self):
-        """What is judged while a commit is about to fail is committed after what was in that."""
+        """Judgements made during a commit that fails are committed after those in it."""
         self.start()
         self.store.seconds = 1.0
         self.unusable(1)
@@ -64,7 +64,7 @@ class StoreTests(MonitorTestCase):
         self.assertEqual(committed, judge(STARTED, A, B))
 
     def test_unforeseen(self):
-        """A store that fails in its own way is logged; what was judged is not lost."""
+        """An unexpected exception of the store is logged, and no judgement is lost."""
         self.start()
         self.store.failures = [RuntimeError("what is this?")]
         self.beat(A)
@@ -75,7 +75,7 @@ class StoreTests(MonitorTestCase):
         self.assertEqual(set(self.hsm.components), {A, B})
 
     def test_slow(self):
-        """What is judged during a slow commit is in the next one."""
+        """Judgements made during a slow commit are in the next one."""
         self.start()
         self.store.seconds = 2.0
         self.beat(A)
@@ -89,7 +89,7 @@ class StoreTests(MonitorTestCase):
         self.assertEqual(self.sent(), [(STARTED, [A]), (STARTED, [B, C])])
 
     def test_undelivered(self):
-        """What the store has and HSM has not is told at the start."""
+        """Judgements that HSM has not acknowledged are sent after a start."""
         self.successResultOf(self.store.commit([*judge(STARTED, A), *judge(DIED, B, C)]))
         self.successResultOf(self.store.delivered(judge(DIED, C)))
         self.start()
@@ -98,7 +98,7 @@ class StoreTests(MonitorTestCase):
         self.assertEqual(self.standing(), judge(DIED, B, C))
 
     def test_undelivered_and_news(self):
-        """News that come while the store is read are not followed by what the store had."""
+        """A judgement made while the store is read is not followed by an older one of it."""
         self.successResultOf(self.store.commit(judge(DIED, A)))
         self.store.seconds = 1.0
         self.notifier.startService()
@@ -111,10 +111,10 @@ class StoreTests(MonitorTestCase):
 
 
 class LeadTests(MonitorTestCase):
-    """Beginning to judge where another replica has left off."""
+    """A replica becomes the leader after another one."""
 
     def test_back(self):
-        """An alarm that the last leader had no time to raise is not raised about who is back."""
+        """An alarm that the last leader did not send is not sent about a component that is back."""
         self.start()
         self.monitor.become_follower()
         self.successResultOf(self.store.commit([*judge(DIED, A, B), *judge(WARNED, C)]))
@@ -127,7 +127,7 @@ class LeadTests(MonitorTestCase):
         self.assertEqual(self.told(C), [RESTARTED])
 
     def test_back_and_being_told(self):
-        """As HSM may be hearing of it still, it is told again later that the component is back."""
+        """A return is sent again later, since HSM may still work on the old alarm."""
         self.start()
         self.monitor.become_follower()
         self.successResultOf(self.store.commit(judge(DIED, A)))
@@ -139,7 +139,7 @@ class LeadTests(MonitorTestCase):
         self.assertEqual(self.told(A), [STARTED, STARTED])
 
     def test_in_the_middle_of_a_sweep(self):
-        """Leading again before a sweep was done, it sweeps as it does otherwise."""
+        """A replica that leads again during its last sweep sweeps as usual."""
         self.start(warntime=10, errtime=10, interval=5)
         self.beat(*nodes(5000))
         self.advance_until(lambda: self.monitor.judged[DIED], within=20)
@@ -154,10 +154,10 @@ class LeadTests(MonitorTestCase):
 
 
 class ForgetTests(MonitorTestCase):
-    """A component that says goodbye is not missed."""
+    """A component that is forgotten raises no alarm."""
 
     def test_alive(self):
-        """Forgotten while alive, it is neither warned about nor declared dead."""
+        """A healthy component that is forgotten is neither warned about nor declared dead."""
         self.start()
         self.beat(A, B)
         self.advance(5)
@@ -168,7 +168,7 @@ class ForgetTests(MonitorTestCase):
         self.assertEqual(self.told(B), [STARTED, WARNED, DIED])
 
     def test_warned(self):
-        """Forgotten after a warning, it is not declared dead, and the store knows no more of it."""
+        """A component forgotten after a warning is not declared dead, nor kept in the store."""
         self.start()
         self.beat(A)
         self.advance(20)
@@ -179,7 +179,7 @@ class ForgetTests(MonitorTestCase):
         self.assertEqual(self.standing(), [])
 
     def test_returns(self):
-        """When it beats again, it has started."""
+        """A heartbeat after that starts it again."""
         self.start()
         self.beat(A)
         self.advance(20)
@@ -189,18 +189,18 @@ class ForgetTests(MonitorTestCase):
         self.assertEqual(self.told(A), [STARTED, WARNED, STARTED])
 
     def test_unknown(self):
-        """Forgetting one who was never heard does nothing."""
+        """Forgetting an unknown component does nothing."""
         self.start()
         self.monitor.forget(A)
         self.advance(1)
         self.assertEqual(self.hsm.updates, [])
 
     def _judged(self, what: Transition) -> None:
-        """Let time go by until A has been judged so."""
+        """Let time pass until A has been judged so."""
         self.advance_until(lambda: self.monitor.judged[what], within=60)
 
     def test_judged_and_not_committed(self):
-        """An alarm that is judged, but not told yet, is not raised any more."""
+        """An alarm that is not committed yet is withdrawn."""
         self.start()
         self.beat(A)
         self._judged(WARNED)
@@ -211,7 +211,7 @@ class ForgetTests(MonitorTestCase):
         self.assertEqual(self.standing(), [])
 
     def test_store_unusable(self):
-        """The same while the store is unusable."""
+        """An alarm is withdrawn while the store is unusable."""
         self.start()
         self.beat(A)
         self.advance(1)
@@ -223,7 +223,7 @@ class ForgetTests(MonitorTestCase):
         self.assertEqual(self.standing(), [])
 
     def test_while_it_is_committed(self):
-        """The same in the middle of the commit."""
+        """An alarm is withdrawn while it is being committed."""
         self.start()
         self.beat(A)
         self.advance(1)
@@ -236,7 +236,7 @@ class ForgetTests(MonitorTestCase):
         self.assertEqual(self.standing(), [])
 
     def test_hsm_away(self):
-        """An alarm that waits for HSM is withdrawn; a start is told."""
+        """An alarm that waits for HSM is withdrawn; a start is sent."""
         self.hsm.behaviour.ready = False
         self.start()
         self.beat(A)
@@ -251,10 +251,10 @@ class ForgetTests(MonitorTestCase):
 
 
 class StopTests(MonitorTestCase):
-    """The end of the monitor."""
+    """Stopping the monitor."""
 
     def test_judged(self):
-        """What was judged is committed and handed on before it ends."""
+        """All judgements are committed and passed on before it stops."""
         self.start()
         self.beat(A)
         stopped = self.stop_monitor()
@@ -264,7 +264,7 @@ class StopTests(MonitorTestCase):
         self.assertEqual(self.told(A), [STARTED])
 
     def test_idle(self):
-        """With nothing to do it ends at once, and sweeps no more."""
+        """Without judgements it stops at once, and sweeps no more."""
         self.start()
         self.beat(A)
         self.advance(7)
@@ -275,7 +275,7 @@ class StopTests(MonitorTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_in_a_sweep(self):
-        """In the middle of a sweep it ends with what is judged so far."""
+        """During a sweep it stops with the judgements made so far."""
         self.start(warntime=10, errtime=10)
         self.beat(*nodes(5000))
         self.advance(14)
@@ -286,7 +286,7 @@ class StopTests(MonitorTestCase):
         self.assertEqual(len(self.hsm.components), 5000)
 
     def test_store_unusable(self):
-        """A store that can't be used does not keep it from ending."""
+        """An unusable store does not keep it from stopping."""
         self.start()
         self.beat(A)
         self.store.failures = [StoreUnusable("disk full")] * 10_000

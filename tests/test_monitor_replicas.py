@@ -1,4 +1,4 @@
-"""The monitor as one of several: leading, following, and what other replicas do."""
+"""The monitor as one of several: leading, following, and applying what other replicas write."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ A, B, C, D = nodes(4)
 
 
 class SharedStore(TroubledStore):
-    """A store that others judge in, too, unless it leads."""
+    """A shared store, which leads or not as it is told."""
 
     shared = True
     durable = True
@@ -24,14 +24,14 @@ class SharedStore(TroubledStore):
         super().__init__(clock)
         self.leading = False
         self.asked: list[Judgement] = []
-        """What was committed without leading."""
+        """The judgements that were committed while it did not lead."""
         self.stored: list[tuple[float, Record]] = []
-        """The records that were written, and when."""
+        """The records that were written, with the times."""
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """Judge, or leave that to others."""
+        """Commit judgements, or note them as requests."""
         if self.failures or self.leading:
             leading = self.leading
             done = super().commit(judgements, records)
@@ -41,7 +41,7 @@ class SharedStore(TroubledStore):
         return succeed(False)
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Keep records."""
+        """Note and keep records."""
         if self.failures:
             return Deferred.fromCoroutine(self._fail())
         self.stored += [(self._clock.seconds(), record) for record in records]
@@ -52,12 +52,12 @@ class SharedStore(TroubledStore):
 
 
 def record(name: str, *, age: float = 0.0, warned: bool = False) -> Record:
-    """Make a record."""
+    """Return a record."""
     return Record(name, age, "t", "OK", warned)
 
 
 class ReplicaTestCase(MonitorTestCase):
-    """Holds a monitor whose store is shared, and that does not lead."""
+    """Has a monitor that follows, with a shared store."""
 
     store: SharedStore
 
@@ -69,22 +69,22 @@ class ReplicaTestCase(MonitorTestCase):
         self.start(interval=1)
 
     def lead(self, *started: str) -> None:
-        """Have it lead."""
+        """Let it lead."""
         self.store.leading = True
         self.successResultOf(Deferred.fromCoroutine(self.monitor.become_leader(started)))
         self.stub.flush()
 
     def follow(self) -> None:
-        """Have it follow."""
+        """Let it follow."""
         self.store.leading = False
         self.monitor.become_follower()
 
 
 class LeadingTests(ReplicaTestCase):
-    """Who leads judges and tells; who follows does not."""
+    """A leader judges and sends; a follower does neither."""
 
     def test_following(self):
-        """Who follows asks for those who start, judges no silence, and tells nobody."""
+        """A follower requests the judgement of starts, judges no silence and sends nothing."""
         self.beat(A)
         self.advance(100)
         self.assertEqual(self.store.asked, judge(STARTED, A))
@@ -93,7 +93,7 @@ class LeadingTests(ReplicaTestCase):
         self.assertEqual(self.tracker.swept_at, [])
 
     def test_leading(self):
-        """Who begins to lead judges those who are overdue by then."""
+        """A new leader judges the components that are overdue."""
         self.beat(A, B)
         self.advance(12)
         self.beat(B)
@@ -108,7 +108,7 @@ class LeadingTests(ReplicaTestCase):
         self.assertEqual(self.told(A)[-1], DIED)
 
     def test_leading_resumes(self):
-        """Who begins to lead tells what was left undelivered, and judges who is back since."""
+        """A new leader sends undelivered judgements, and judges components that are back since."""
         self.store.leading = True
         self.successResultOf(
             self.store.commit([*judge(WARNED, A, C), *judge(DIED, B, D), *judge(RESTARTED, A)])
@@ -123,13 +123,13 @@ class LeadingTests(ReplicaTestCase):
         self.assertCountEqual(self.sent(), [(RESTARTED, [A]), (RESTARTED, [C]), (STARTED, [D])])
 
     def said(self, transition: Transition, name: str) -> None:
-        """Have a leader before us have told HSM of somebody."""
+        """Let an earlier leader have told HSM of components."""
         self.store.leading = True
         self.successResultOf(self.store.commit(judge(transition, name)))
         self.successResultOf(self.store.delivered(judge(transition, name)))
 
     def test_asked_to_start(self):
-        """Those whom others asked to be judged are, if they live and nobody has."""
+        """Requested judgements are made if the component lives and has none."""
         self.said(DIED, C)
         self.monitor.load([record(A), record(B, warned=True)], [C])
         self.lead(A, B, C, D)
@@ -137,7 +137,7 @@ class LeadingTests(ReplicaTestCase):
         self.assertEqual(self.sent(), [(STARTED, [A])])
 
     def test_death_that_was_not_committed(self):
-        """Who has died and was not committed before etcd lost its data is told of all the same."""
+        """A death is sent although etcd lost its data before it was committed."""
         self.monitor.load([], [A, B])
         self.said(WARNED, A)
         self.lead()
@@ -147,7 +147,7 @@ class LeadingTests(ReplicaTestCase):
         self.assertEqual(self.store.commits[-1][-1].transition, DIED)
 
     def test_ceasing_in_a_commit(self):
-        """What becomes safe when we have just ceased to lead is the next leader's to tell."""
+        """A judgement committed after this replica ceased to lead is left to the next leader."""
         self.lead()
         self.store.seconds = 1.0
         self.beat(A)
@@ -164,7 +164,7 @@ class LeadingTests(ReplicaTestCase):
         self.assertEqual(self.hsm.updates, [])
 
     def test_alarms_are_withdrawn(self):
-        """Alarms that are not safe when we cease to lead are not raised; starts are asked for."""
+        """A replica that ceases to lead drops uncommitted alarms, and requests starts."""
         self.lead()
         self.beat(A)
         self.advance(1)
@@ -180,7 +180,7 @@ class LeadingTests(ReplicaTestCase):
         self.assertEqual(self.told(A), [STARTED])
 
     def test_not_twice(self):
-        """A start that is still to be committed when we begin to lead is told once."""
+        """A start that is not committed when a replica begins to lead is sent once."""
         self.store.failures = [StoreUnusable("away")] * 20
         self.beat(A)
         self.advance(3)
@@ -191,7 +191,7 @@ class LeadingTests(ReplicaTestCase):
         self.assertEqual(self.store.commits[0], judge(STARTED, A))
 
     def test_started_here(self):
-        """What we asked for as a follower and find as the leader is judged."""
+        """A leader judges what it requested as a follower."""
         self.beat(A)
         self.advance(1)
         self.monitor.judge_started(A)
@@ -205,10 +205,10 @@ class LeadingTests(ReplicaTestCase):
 
 
 class OthersTests(ReplicaTestCase):
-    """What other replicas do."""
+    """What other replicas write."""
 
     def test_heard(self):
-        """What another has heard counts; only who leads draws a conclusion."""
+        """A heartbeat that another replica took counts; only the leader judges it."""
         self.monitor.apply_heartbeat(record(A))
         self.advance(5)
         self.assertEqual(self.monitor.heartbeating([A]), [True])
@@ -219,7 +219,7 @@ class OthersTests(ReplicaTestCase):
         self.assertEqual(self.sent(), [(STARTED, [B])])
 
     def test_warned(self):
-        """A warning counts unless we have heard the component since, or made it out ourselves."""
+        """A warning applies unless this replica judged it or heard the component since."""
         self.beat(A)
         self.monitor.apply_heartbeat(record(B))
         for name in (A, B, C):
@@ -230,7 +230,7 @@ class OthersTests(ReplicaTestCase):
         self.assertEqual((self.tracker.healthy, self.tracker.warned), (1, 2))
 
     def test_died(self):
-        """A death counts unless we have heard the component since."""
+        """A death applies unless the component was heard here since."""
         self.beat(A)
         self.monitor.apply_heartbeat(record(B))
         for name in (A, B):
@@ -238,7 +238,7 @@ class OthersTests(ReplicaTestCase):
         self.assertEqual(self.monitor.heartbeating([A, B]), [True, False])
 
     def test_gone(self):
-        """Whose record is gone is followed no more, unless it was heard since."""
+        """A component without a record any more is not tracked, unless it was heard here."""
         self.beat(A)
         self.monitor.apply_heartbeat(record(B))
         self.monitor.apply_heartbeat(record(C))
@@ -250,7 +250,7 @@ class OthersTests(ReplicaTestCase):
         self.assertIn(C, self.tracker)
 
     def test_forgotten(self):
-        """Who has said goodbye to another replica is forgotten though we heard it before that."""
+        """A component forgotten by another replica is forgotten, though it was heard here."""
         self.beat(A, B)
         self.monitor.apply_forget(A)
         self.advance(30)
@@ -259,7 +259,7 @@ class OthersTests(ReplicaTestCase):
         self.assertEqual(self.hsm.updates, [])
 
     def test_forgotten_while_leading(self):
-        """The leader forgets for all."""
+        """The leader forgets a component for all replicas."""
         self.lead()
         self.beat(A)
         self.advance(20)
@@ -270,7 +270,7 @@ class OthersTests(ReplicaTestCase):
         self.assertEqual(self.told(A), [STARTED, WARNED])
 
     def test_take_up(self):
-        """What is stored is believed, but for what it has yet to hear from us."""
+        """Loading replaces what is known, except for heartbeats that are not stored yet."""
         self.beat(A)
         self.advance(1)
         self.monitor.apply_heartbeat(record(B))
@@ -280,7 +280,7 @@ class OthersTests(ReplicaTestCase):
         self.assertEqual(self.tracker.dead, 1)
 
     def test_old_news(self):
-        """What could not be stored for long is not stored any more, but a start is asked for."""
+        """Old heartbeats that could not be stored are dropped, but a start is requested."""
         self.beat(A)
         self.advance(1)
         self.store.stored.clear()
@@ -295,7 +295,7 @@ class OthersTests(ReplicaTestCase):
         self.assertEqual({each.component for each in self.store.asked}, {A, B, C})
 
     def test_note_all(self):
-        """When the store has lost everything it is told of everybody who lives."""
+        """After the store has lost its data, all living components are stored again."""
         self.beat(A)
         self.monitor.apply_heartbeat(record(B))
         self.monitor.apply_warning(record(C, warned=True))

@@ -24,7 +24,7 @@ from hbtd.app.hsm import connect_hsm
 from hbtd.app.life_cycle import LifeCycle
 from hbtd.app.listening import Listening, make_certificate, make_endpoint
 from hbtd.app.metrics import ConnectionMetrics, EtcdMetrics, Metrics, make_registry
-from hbtd.app.routes import make_routes
+from hbtd.app.routes import Routes, make_routes
 from hbtd.app.stores import make_store
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
@@ -115,18 +115,9 @@ class HbtdService(Service):
         self.replica = self._make_replica(etcd, leadership, observed)
 
         registry = self._make_registry(observed)
-        sources = HealthSources(
-            self.monitor.store_ready, self.store.health, self.publisher.health, self.notifier.health
-        )
-        self.routes = make_routes(self.monitor, self.params, sources, registry)
+        self.routes = self._make_routes(registry)
         """What is served, to which callers, and by which handlers."""
-        authorization = Authorization(self.access.gate, self.access.peers, self.access.refusals)
-        self._site = LimitedSite(
-            make_resource(authorization, self.routes.api, self.routes.root),
-            reactor,
-            limits_of(params),
-            self._note_refusal,
-        )
+        self._site = self._make_site()
         self._connections = ConnectionFactory(self._site, self._make_fast_lane(), reactor)
         registry.register(ConnectionMetrics(self._connections))
         if certificate is not None:
@@ -190,6 +181,19 @@ class HbtdService(Service):
         if isinstance(self.store, EtcdStore):
             registry.register(EtcdMetrics(self.store))
         return registry
+
+    def _make_routes(self, registry: CollectorRegistry) -> Routes:
+        sources = HealthSources(
+            self.monitor.store_ready, self.store.health, self.publisher.health, self.notifier.health
+        )
+        return make_routes(self.monitor, self.params, sources, registry)
+
+    def _make_site(self) -> LimitedSite:
+        access = self.access
+        authorization = Authorization(access.gate, access.peers, access.refusals)
+        resource = make_resource(authorization, self.routes.api, self.routes.root)
+        limits = limits_of(self.params.current)
+        return LimitedSite(resource, self._reactor, limits, self._note_refusal)
 
     def _make_fast_lane(self) -> FastLane | None:
         params = self.params.current

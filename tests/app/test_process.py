@@ -1,4 +1,4 @@
-"""hbtd as a process: ways to start it, to end it, and to fail to start."""
+"""hbtd as a process: how it is started and stopped, and how it fails to start."""
 
 import signal
 import sys
@@ -43,7 +43,7 @@ class StartTests(TestCase):
         environ: Mapping[str, str] | None = None,
         cwd: Path = CHECKOUT,
     ) -> HbtdProcess:
-        """Start hbtd, send it a heartbeat, see that it counts, and end it."""
+        """Start hbtd, send it a heartbeat, check that it is tracked, and stop hbtd."""
         process = spawn(self, arguments, environ, cwd)
         url = await process.url
         client = WebClient(self)
@@ -57,7 +57,7 @@ class StartTests(TestCase):
         return process
 
     async def test_command(self) -> None:
-        """The seed's own command line serves over TLS; unheard judgements don't keep it alive."""
+        """The documented command line serves over TLS, and stops although HSM is unreachable."""
         process = await self.serves(["-m", "hbtd", *SEED_OPTIONS, "--sm_timeout=1"])
         self.assertIn("serves https://", process.said)
         self.assertIn("HSM was not notified of 1 components", process.said)
@@ -68,7 +68,7 @@ class StartTests(TestCase):
         self.assertIn("Heartbeat started: ", process.said)
 
     async def test_tac(self) -> None:
-        """`twistd -ny hbtd.tac` serves over TLS as the environment says."""
+        """`twistd -ny hbtd.tac` serves over TLS, with options from the environment."""
         process = await self.serves(
             _twistd("-y", "hbtd.tac"),
             {**ENVIRONMENT, "HBTD_LOG_FORMAT": "json"},
@@ -76,7 +76,7 @@ class StartTests(TestCase):
         self.assertIn('"message":"Heartbeat started: x1000c0s0b0n0"', process.said)
 
     async def test_wheel(self) -> None:
-        """Installed from a wheel, far from the checkout, the command and the plugin serve."""
+        """Installed from a wheel, outside of the checkout, the command and the plugin serve."""
         there = Path(self.mktemp()).resolve()
         await self._python("-m", "build", "--wheel", "--no-isolation", "--outdir", there, CHECKOUT)
         (wheel,) = there.glob("hbtd-*.whl")
@@ -99,7 +99,7 @@ class StartTests(TestCase):
         await self.serves(["-m", "hbtd", *MEMORY, "--listen=tcp:0:interface=127.0.0.1"])
 
     async def test_own_certificate(self) -> None:
-        """The certificate given is the one that is served."""
+        """The given certificate is served."""
         cert, key = write_identity(make_identity("localhost"), Path(self.mktemp()).resolve())
         await self.serves(["-m", "hbtd", *MEMORY, f"--tls_cert={cert}", f"--tls_key={key}"])
 
@@ -111,19 +111,19 @@ class StartTests(TestCase):
 
 
 class EndTests(TestCase):
-    """hbtd ends in good order."""
+    """hbtd stops in order."""
 
     timeout = 60
 
     async def test_interrupt(self) -> None:
-        """SIGINT ends it with status 0."""
+        """SIGINT stops it with status 0."""
         process = spawn(self, ["-m", "hbtd", *MEMORY])
         await process.url
         process.signal(signal.SIGINT)
         self.assertEqual(await process.ended, 0)
 
     async def test_flush(self) -> None:
-        """What HSM has yet to hear when SIGTERM comes is told before hbtd ends."""
+        """On SIGTERM, waiting judgements are sent to HSM before hbtd exits."""
         running = start_hsm(self)
         running.hsm.behaviour.ready = False
         process = spawn(
@@ -140,7 +140,7 @@ class EndTests(TestCase):
         self.assertEqual(running.hsm.components[NODE].state, "Ready")
 
     async def test_impatience(self) -> None:
-        """A second SIGTERM ends it at once."""
+        """A second SIGTERM kills it at once."""
         process = spawn(
             self, ["-m", "hbtd", "--kv_url=mem:", "--port=0", "--sm_url=http://127.0.0.1:1/"]
         )
@@ -153,12 +153,12 @@ class EndTests(TestCase):
 
 
 class RefusalTests(TestCase):
-    """What can't work is said in one line, and the exit status tells."""
+    """A reason not to start is one line, and an exit status."""
 
     timeout = 60
 
     async def refused(self, *arguments: object, status: int = 1) -> str:
-        """Start hbtd in vain; gives what it said, but for information."""
+        """Start hbtd, which fails, and return what it logged above the level of information."""
         process = spawn(self, ["-m", "hbtd", *MEMORY, *(str(each) for each in arguments)])
         process.url.addErrback(lambda failure: None)
         self.assertEqual(await process.ended, status, process.said)
@@ -167,7 +167,7 @@ class RefusalTests(TestCase):
         return lines[0]
 
     async def test_bad_option(self) -> None:
-        """A value that can't be used: the option, the value, what is allowed; status 2."""
+        """An invalid value is reported with the option, the value and what is allowed; status 2."""
         said = await self.refused("--warntime=soon", status=2)
         self.assertIn("--warntime='soon' can't be used: it must be a whole number", said)
 
@@ -194,7 +194,7 @@ class RefusalTests(TestCase):
         self.assertIn(f"{key} is not the key of the certificate in {cert}", said)
 
     async def test_access_files(self) -> None:
-        """Files of tokens and keys that are not there, or are none, are named."""
+        """Missing or invalid files of tokens and keys are named."""
         empty = Path(self.mktemp()).resolve()
         empty.write_bytes(b"")
         for option, path, why in (
@@ -207,7 +207,7 @@ class RefusalTests(TestCase):
             self.assertIn(f"--{option.partition('=')[0]}: {path} {why}", said)
 
     async def test_access_impossible(self) -> None:
-        """A way of access that can't work is refused."""
+        """An access rule that can't work is refused."""
         said = await self.refused("--node_access=cert", "--tls=no", status=2)
         self.assertIn("--node_access='cert' can't be used without --tls_client_ca", said)
 
@@ -218,12 +218,12 @@ class RefusalTests(TestCase):
 
 
 class FreezeTests(TestCase):
-    """A stopped process doesn't take its own deafness for the nodes' silence."""
+    """A stopped process doesn't take its own deafness for silence."""
 
     timeout = 60
 
     async def test_stopped_and_continued(self) -> None:
-        """Stopped for longer than `errtime` beside beating nodes, hbtd warns about none."""
+        """Stopped for longer than `errtime`, hbtd warns about none of the nodes that went on."""
         process = spawn(
             self, ["-m", "hbtd", *MEMORY, "--warntime=2", "--errtime=4", "--interval=1"]
         )
@@ -247,17 +247,17 @@ class FreezeTests(TestCase):
 
 
 def _twistd(*arguments: str) -> list[str]:
-    """Give what Python is to run to be twistd in the foreground."""
+    """Return the arguments of Python that run twistd in the foreground."""
     return [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", *arguments]
 
 
 def _seconds(number: float) -> Deferred[None]:
-    """Let time pass: here the passing of time is what is tested."""
+    """Let real time pass."""
     return deferLater(reactor, number)
 
 
 class VersionTests(TestCase):
-    """The command says what it is."""
+    """The command without a service."""
 
     async def test_version(self) -> None:
         """`--version` prints the version."""

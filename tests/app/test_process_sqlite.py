@@ -17,17 +17,17 @@ STARTED, WARNED, RESTARTED, DIED = Transition
 
 
 class SqliteProcessTestCase(TestCase):
-    """Starts processes that share a file, one after the other."""
+    """Starts one process after another, on the same file."""
 
     timeout = 90
 
     def setUp(self) -> None:
-        """Have no file yet."""
+        """Choose a file that does not exist."""
         self.path = Path(self.mktemp()).resolve()
         self.client = WebClient(self)
 
     def spawn(self, *options: str) -> HbtdProcess:
-        """Start hbtd, without HSM unless told otherwise."""
+        """Start hbtd, by default without HSM."""
         base = (f"--kv_url=sqlite:{self.path}", "--port=0", "--tls=no", "--use_telemetry=no")
         # Few enough that any limit of open files allows for them, which is not said then.
         few = "--max_connections=100"
@@ -39,17 +39,17 @@ class SqliteProcessTestCase(TestCase):
         self.assertEqual(status, 200)
 
     async def heartbeating(self, url: str, name: str = NODE) -> Any:
-        """Ask whether a node is heartbeating."""
+        """Return whether hbtd says that a node is heartbeating."""
         _, state = await self.client.request("GET", f"{url}/hmi/v1/hbstate/{name}")
         return state["Heartbeating"]
 
     async def kill(self, process: HbtdProcess) -> None:
-        """Kill hbtd; who is killed does not end in good order."""
+        """Kill hbtd, so that it can't stop in order."""
         process.signal(signal.SIGKILL)
         self.assertEqual(await process.ended, -signal.SIGKILL)
 
     async def refused(self) -> str:
-        """Start hbtd in vain; gives the one line that it says about that."""
+        """Start hbtd, which fails, and return the one line about it."""
         process = self.spawn()
         process.url.addErrback(lambda failure: None)
         self.assertEqual(await process.ended, 1, process.said)
@@ -64,7 +64,7 @@ class RestartTests(SqliteProcessTestCase):
     """A kill loses nothing."""
 
     async def test_killed(self) -> None:
-        """Who was heartbeating does so still when hbtd was killed and is back."""
+        """Components that were heartbeating still are after hbtd was killed and restarted."""
         process = self.spawn()
         url = await process.url
         await self.beat(url)
@@ -81,7 +81,7 @@ class RestartTests(SqliteProcessTestCase):
             self.assertNotIn("Heartbeat started", process.said)
 
     async def test_ended(self) -> None:
-        """The same when it was told to end, and a beat of the last moment counts."""
+        """They are after hbtd was stopped, too, including one heard at the last moment."""
         process = self.spawn()
         url = await process.url
         await self.beat(url)
@@ -92,7 +92,7 @@ class RestartTests(SqliteProcessTestCase):
         self.assertTrue(await self.heartbeating(url))
 
     async def test_death_told_after_a_kill(self) -> None:
-        """A death that HSM was away for is told by the next hbtd; when the node is back, that."""
+        """A death during an HSM outage is sent by the next process, and so is the node's return."""
         running = start_hsm(self)
         options = (
             f"--sm_url={running.url}",
@@ -124,11 +124,11 @@ class RestartTests(SqliteProcessTestCase):
         self.assertEqual(self.told(running)[told:], [STARTED])
 
     def told(self, running: RunningHSM) -> list[Transition]:
-        """Give what HSM was told and has acknowledged."""
+        """Return the updates that HSM has acknowledged."""
         return [KINDS[each.message] for each in running.hsm.updates if each.status == 204]
 
     async def test_clear_on_gap(self) -> None:
-        """With `clear_on_gap` nobody is heartbeating after a restart."""
+        """With `clear_on_gap` no component is heartbeating after a restart."""
         process = self.spawn()
         await self.beat(await process.url)
         await until(lambda: "Heartbeat started" in process.said)
@@ -138,10 +138,10 @@ class RestartTests(SqliteProcessTestCase):
 
 
 class RefusalTests(SqliteProcessTestCase):
-    """A file that can't be used is not used."""
+    """Files that can't be used."""
 
     async def test_in_use(self) -> None:
-        """A second hbtd on the same file ends with status 1; the first one goes on."""
+        """A second process on the same file exits with status 1; the first one goes on."""
         first = self.spawn()
         url = await first.url
         await self.beat(url)
@@ -155,7 +155,7 @@ class RefusalTests(SqliteProcessTestCase):
         self.assertTrue(await self.heartbeating(url, "x1c0s0b0n0"))
 
     async def test_damaged(self) -> None:
-        """A damaged file ends it with status 1 and is left as it is."""
+        """With a damaged file it exits with status 1, and leaves the file as it is."""
         process = self.spawn()
         url = await process.url
         for number in range(100):
@@ -171,7 +171,7 @@ class RefusalTests(SqliteProcessTestCase):
             self.assertEqual(sha256(self.path.read_bytes()).hexdigest(), before)
 
     async def test_something_else(self) -> None:
-        """So do a text file and a directory."""
+        """With a text file or a directory it exits with status 1."""
         self.path.write_text("text " * 1000)
         self.assertIn("not a database", await self.refused())
         self.assertEqual(self.path.read_text(), "text " * 1000)
@@ -181,10 +181,10 @@ class RefusalTests(SqliteProcessTestCase):
 
 
 class TroubleTests(SqliteProcessTestCase):
-    """The disk is full for a while."""
+    """A disk that is full for a while."""
 
     async def test_disk_full(self) -> None:
-        """It takes heartbeats, is not ready after some seconds, and tells all when it can."""
+        """It takes heartbeats, is not ready after some seconds, and sends all judgements later."""
         where = small_filesystem(self, 600)
         self.path = where / "hbtd.db"
         running = start_hsm(self)

@@ -1,4 +1,4 @@
-"""What hbtd knows after it was ended or killed, and what it says then."""
+"""What hbtd knows, judges and sends after it was stopped or killed."""
 
 from itertools import pairwise
 
@@ -17,11 +17,11 @@ seconds = st.floats(0, 1e6, allow_nan=False)
 
 
 class AgeTests(SynchronousTestCase):
-    """How old components come back."""
+    """The age of components after a restart."""
 
     @given(st.floats(-10, 1e6), seconds, seconds, st.booleans())
     def test_age(self, age, warntime, errtime, warned):
-        """Nobody comes back older than it was, or due before it had `warntime` to be heard."""
+        """No component gets older, or is due before it had `warntime` seconds to be heard."""
         back = age_after_restart(Record("x1", age, "t", "OK", warned), warntime, errtime)
         self.assertGreaterEqual(back, 0.0)
         self.assertLessEqual(back, max(age, 0.0))
@@ -32,7 +32,7 @@ class AgeTests(SynchronousTestCase):
 
     @given(st.integers(1, 100), st.integers(0, 100), st.floats(0, 300), st.booleans())
     def test_not_too_young(self, warntime, more, age, warned):
-        """Of who has been warned about no more is taken off than must be."""
+        """A component that was warned about gets no younger than necessary."""
         errtime = warntime + more
         back = age_after_restart(Record("x1", age, "t", "OK", warned), warntime, errtime)
         if warned:
@@ -40,14 +40,14 @@ class AgeTests(SynchronousTestCase):
 
 
 class RestartTests(SynchronousTestCase):
-    """A restart in good time and a kill are the same to the nodes."""
+    """Restarts and kills, as nodes see them."""
 
     def assertPaired(self, world: World) -> None:
-        """Check that judgements and records were never apart."""
+        """Check that no judgement was ever stored without its record, nor the reverse."""
         self.assertEqual(world.unpaired, [])
 
     def test_alone(self):
-        """A restart alone is no news, however often nodes beat and however long it takes."""
+        """A restart alone causes no judgement, however long it takes."""
         for period in (0.5, 3.0, 7.3, 9.6):
             for gap in (0.1, 2.0, 25.0, 500.0):
                 world = World({A: period, B: period})
@@ -63,7 +63,7 @@ class RestartTests(SynchronousTestCase):
                 self.assertPaired(world)
 
     def test_again_and_again(self):
-        """Restarts in short succession are no news, either."""
+        """Restarts in short succession cause no judgement, either."""
         world = World({A: 3.0})
         world.up()
         world.start(A)
@@ -75,7 +75,7 @@ class RestartTests(SynchronousTestCase):
         self.assertEqual(world.kinds(A), [STARTED])
 
     def test_heartbeating(self):
-        """Who was heartbeating before does so right after; who is dead does not."""
+        """Components that were heartbeating are right after a restart; dead ones are not."""
         world = World({A: 3.0, B: 3.0, C: 3.0})
         world.up()
         world.start(A, B, C)
@@ -88,7 +88,7 @@ class RestartTests(SynchronousTestCase):
         self.assertEqual(process.monitor.heartbeating([A, B, C]), [True, False, True])
 
     def test_died_meanwhile(self):
-        """Who dies while hbtd is down is declared dead in time, counted from its return."""
+        """A component that dies while hbtd is down is declared dead `errtime` after the restart."""
         for gap in (0.1, 10.0, 1000.0):
             world = World({A: 3.0, B: 3.0})
             world.up()
@@ -106,7 +106,7 @@ class RestartTests(SynchronousTestCase):
             self.assertPaired(world)
 
     def test_warned(self):
-        """Who was warned about is warned still: it restarts when it beats, or dies in time."""
+        """A component keeps its warning: it restarts when it is heard, or dies in time."""
         for silent in (14.0, 18.0, 24.0):
             world = World({A: 3.0, B: 3.0})
             world.up(interval=1)
@@ -129,7 +129,7 @@ class RestartTests(SynchronousTestCase):
             self.assertPaired(world)
 
     def test_dead(self):
-        """Who is dead is known to be: nothing is said again, and when it beats it has started."""
+        """A dead component stays dead without another judgement, and starts when it is heard."""
         world = World({A: 3.0})
         world.up()
         world.start(A)
@@ -149,7 +149,7 @@ class RestartTests(SynchronousTestCase):
         self.assertEqual(len(world.kinds(A)), 4)
 
     def test_untold(self):
-        """What HSM has not heard when hbtd is killed it hears from the next one."""
+        """Judgements that were not sent before a kill are sent by the next process."""
         world = World({A: 3.0, B: 3.0})
         world.up()
         world.start(A, B)
@@ -170,7 +170,7 @@ class RestartTests(SynchronousTestCase):
         self.assertEqual(world.kinds(B), [STARTED])
 
     def test_ended(self):
-        """An end in good order stores who was heard up to it."""
+        """A stop stores the records of all components heard before it."""
         world = World({A: 3.0})
         process = world.up()
         world.advance(0.95)
@@ -184,7 +184,7 @@ class RestartTests(SynchronousTestCase):
         self.assertEqual(world.kinds(A), [STARTED])
 
     def test_clear_on_gap(self):
-        """With `clear_on_gap` who was heard is forgotten; the dead and what is untold are not."""
+        """With `clear_on_gap` records are dropped; deaths and unsent judgements are not."""
         world = World({A: 3.0, B: 3.0, C: 3.0})
         world.up()
         world.start(A, B)
@@ -205,7 +205,7 @@ class RestartTests(SynchronousTestCase):
         self.assertEqual(world.kinds(C), [STARTED])
 
     def test_forgotten(self):
-        """Who said goodbye is not missed after a restart."""
+        """A forgotten component is not missed after a restart."""
         world = World({A: 3.0, B: 3.0})
         world.up()
         world.start(A, B)
@@ -217,10 +217,10 @@ class RestartTests(SynchronousTestCase):
 
 
 class CheckpointTests(SynchronousTestCase):
-    """When which records are stored."""
+    """Which records are stored, and when."""
 
     def begin(self) -> World:
-        """Have three nodes heard."""
+        """Let three nodes be heard."""
         world = World({A: 3.0, B: 0.3, C: 1000.0})
         world.up()
         world.start(A, B, C)
@@ -228,13 +228,13 @@ class CheckpointTests(SynchronousTestCase):
         return world
 
     def checkpoints(self, world: World) -> list[tuple[float, list[str]]]:
-        """Give when which components were stored, and begin to count anew."""
+        """Return the components stored since the last call, with the times."""
         writes = [(at, names) for at, what, names in world.disk.writes if what == "checkpoint"]
         world.disk.writes.clear()
         return writes
 
     def test_changes(self):
-        """Once a second those are stored that were heard since, and nobody else."""
+        """Every second, the components heard since the last time are stored, and no others."""
         world = self.begin()
         world.advance(2)
         self.checkpoints(world)
@@ -248,7 +248,7 @@ class CheckpointTests(SynchronousTestCase):
         self.assertLess(world.disk.records[C].age, 1.1)
 
     def test_not_before_its_judgement(self):
-        """A component is not stored before what was judged of it is; the others are."""
+        """A component is not stored before its judgement is; the others are."""
         world = self.begin()
         world.advance(20)
         world.silence(A)
@@ -265,7 +265,7 @@ class CheckpointTests(SynchronousTestCase):
         self.assertTrue(world.disk.records[A].warned)
 
     def test_failed(self):
-        """What could not be stored is stored with what follows."""
+        """Records that could not be stored are stored with the next ones."""
         world = self.begin()
         world.advance(2.5)
         world.disk.failing = True
@@ -278,7 +278,7 @@ class CheckpointTests(SynchronousTestCase):
         self.assertEqual([names for _, names in self.checkpoints(world)], [[A, B], []])
 
     def test_forgotten(self):
-        """Who could not be forgotten is, once that can be done; who has come back is not."""
+        """A component that the store could not forget is forgotten later, unless it is back."""
         world = self.begin()
         world.advance(3)
         world.disk.failing = True
@@ -298,10 +298,10 @@ class CheckpointTests(SynchronousTestCase):
 
 
 class TroubleTests(SynchronousTestCase):
-    """A store in trouble."""
+    """A store that fails."""
 
     def test_ready(self):
-        """It is ready from when it has read the store, until that fails for five seconds."""
+        """It is ready once the store is read, until the store has failed for five seconds."""
         world = World({A: 0.5})
         process = world.up()
         self.assertTrue(process.monitor.store_ready())
@@ -317,7 +317,7 @@ class TroubleTests(SynchronousTestCase):
         self.assertTrue(process.monitor.store_ready())
 
     def test_hanging(self):
-        """A store that never answers does not keep hbtd from ending."""
+        """A store that never answers does not keep hbtd from stopping."""
         world = World({A: 0.5})
         process = world.up(sm_timeout=3)
         process.store.hangs_on = ""
@@ -328,7 +328,7 @@ class TroubleTests(SynchronousTestCase):
         self.successResultOf(stopped)
 
     def test_died_before_it_was_committed(self):
-        """A start or warning that is committed after a death was judged has its record."""
+        """A start or warning committed after a death was judged is stored with its record."""
         for wait in (0.0, 3.0, 12.0):
             world = World({A: 0.5, B: 0.5})
             process = world.up(interval=1)

@@ -1,4 +1,4 @@
-"""The composition root: hbtd built from options, started, and ended in good order."""
+"""The composition root: hbtd is built from options, started, and stopped in order."""
 
 import socket
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from treq.client import HTTPClient
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
@@ -22,6 +22,7 @@ from hbtd.app.service import HbtdService
 from hbtd.config.command_line import HbtdOptions
 from hbtd.net.tls import client_policy, server_options
 from hbtd.simulator.fake_hsm import FakeHSM
+from hbtd.store.interface import StoreUnusable
 from tests.support.certificates import make_identity, write_identity
 from tests.support.hsm_memory import lines
 from tests.support.http_memory import HEARTBEAT, PATHS, ROUTES, Connection, loopback_request
@@ -48,13 +49,13 @@ class MemoryTests(SynchronousTestCase):
         return service
 
     def stop(self, service: HbtdService, within: float) -> Deferred[None]:
-        """End the service; gives when that was done, which must be soon."""
+        """Stop the service, and let `within` seconds pass."""
         stopped = service.stopService()
         self.reactor.pump([0.1] * round(within * 10))
         return stopped
 
     def test_listens(self):
-        """It listens on its port, with a backlog that takes a cabinet booting at once."""
+        """It listens on its port, with a backlog for a cabinet that boots."""
         service = self.start("--nosm", "--port=12345")
         ((port, _, backlog, interface),) = self.reactor.tcpServers
         self.assertEqual(port, 12345)
@@ -77,7 +78,7 @@ class MemoryTests(SynchronousTestCase):
         self.successResultOf(self.stop(service, 1))
 
     def test_parts(self):
-        """The parts are joined: a heartbeat is counted, known, gathered and waiting for HSM."""
+        """The parts are connected: a heartbeat is counted, tracked, committed, and waiting."""
         service = self.start("--tls=no")
         factory = self.reactor.tcpServers[0][1]
         loopback_request(factory, "POST", "/v1/heartbeat", HEARTBEAT)
@@ -91,7 +92,7 @@ class MemoryTests(SynchronousTestCase):
         self.successResultOf(self.stop(service, 15))
 
     def test_stops(self):
-        """When it ends, nothing is left on the reactor, and nobody listens."""
+        """When it has stopped, nothing is left on the reactor, and the port is closed."""
         service = self.start("--nosm")
         self.reactor.pump([0.1] * 100)
         self.successResultOf(self.stop(service, 1))
@@ -100,8 +101,59 @@ class MemoryTests(SynchronousTestCase):
         self.assertIsNone(service.port)
         self.assertFalse(service.store.usable())
 
+    def test_stop_order(self):
+        """The port closes first, then judgements are passed on, and the store closes at the end."""
+        self.reactor = MemoryReactorClock()
+        service = build(self.reactor, "--nosm")
+        order: list[str] = []
+
+        def note(part: Any, name: str, method: str) -> None:
+            stop = getattr(part, method)
+
+            def noting() -> Any:
+                order.append(name)
+                self.assertIsNone(service.port)
+                return stop()
+
+            self.patch(part, method, noting)
+
+        note(service.store, "store", "close")
+        note(service.replica, "replica", "stopService")
+        note(service.publisher, "publisher", "stopService")
+        note(service.notifier, "notifier", "stopService")
+        note(service.access, "access", "stopService")
+        note(service.monitor, "monitor", "stop")
+        service.startService()
+        self.successResultOf(self.stop(service, 1))
+        self.assertEqual(order, ["monitor", "access", "notifier", "publisher", "replica", "store"])
+
+    def test_stopped_while_it_starts(self):
+        """Stopped while the start waits for etcd, it stops what has started, and leaves nothing."""
+        service = self.start("--nosm", "--tls=no", "--kv_url=http://192.0.2.1:2379")
+        self.reactor.pump([0.1] * 10)
+        self.assertFalse(service.monitor.running)
+        self.successResultOf(self.stop(service, 10))
+        self.assertFalse(service.monitor.running)
+        self.assertFalse(service.access.running)
+        self.assertIsNone(service.port)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_start_fails(self):
+        """When a part can't be started the reactor is stopped, and then what has started stops."""
+        self.reactor = MemoryReactorClock()
+        service = build(self.reactor, "--nosm")
+        self.patch(service.store, "open", lambda: fail(StoreUnusable("disk full")))
+        with capturedLogs() as events:
+            service.startService()
+        self.assertIn("disk full", lines(events, "critical")[0])
+        self.assertTrue(self.reactor.hasStopped)
+        self.assertFalse(service.notifier.running)
+        self.successResultOf(self.stop(service, 1))
+        self.assertIsNone(service.port)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_stop_is_bounded(self):
-        """With an HSM that can't be reached it ends a few seconds after `sm_timeout`."""
+        """With an unreachable HSM it stops a few seconds after `sm_timeout`."""
         service = self.start("--sm_timeout=4", "--tls=no")
         factory = self.reactor.tcpServers[0][1]
         loopback_request(factory, "POST", "/v1/heartbeat", HEARTBEAT)
@@ -113,7 +165,7 @@ class MemoryTests(SynchronousTestCase):
         self.successResultOf(stopped)
 
     def test_half_a_request(self):
-        """Requests that never come to their end hold it up for two seconds, no longer."""
+        """Requests that are never completed delay the stop for two seconds, not longer."""
         service = self.start("--nosm", "--tls=no")
         connection = Connection(self.reactor.tcpServers[0][1])
         connection.send(b"POST /v1/heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
@@ -126,7 +178,7 @@ class MemoryTests(SynchronousTestCase):
         connection.hang_up()
 
     def test_fingerprint(self):
-        """Without a certificate one is made, and its fingerprint logged; the key is not."""
+        """Without a certificate one is made, and its fingerprint is logged."""
         with capturedLogs() as events:
             service = self.start("--nosm")
             self.successResultOf(self.stop(service, 1))
@@ -135,10 +187,10 @@ class MemoryTests(SynchronousTestCase):
 
 
 class StartupTests(SynchronousTestCase):
-    """What keeps hbtd from starting is said in one line."""
+    """The reason why hbtd can't start is one line."""
 
     def refused(self, *arguments: str) -> str:
-        """Build and bind in vain; gives what is said."""
+        """Fail to build and bind, and return the message."""
         with self.assertRaises(StartupError) as raised:
             service = build(reactor, "--nosm", *arguments)
             service.privilegedStartService()
@@ -148,7 +200,7 @@ class StartupTests(SynchronousTestCase):
         return said
 
     def test_files(self):
-        """A file that can't be used is named, whatever it is for."""
+        """A file that can't be used is named, whatever its purpose."""
         cert, key = write_identity(make_identity("localhost"), Path(self.mktemp()).resolve())
         own = (f"--tls_cert={cert}", f"--tls_key={key}")
         missing = str(cert.with_name("missing.pem"))
@@ -177,7 +229,7 @@ class StartupTests(SynchronousTestCase):
         self.assertIn("carrier-pigeon:7", said)
 
     def test_endpoints(self):
-        """However an endpoint is wrong, it is refused in this way."""
+        """Any unusable endpoint raises `StartupError`."""
         missing = str(Path(self.mktemp()).resolve())
         raised: dict[str, type[Exception] | None] = {}
         for endpoint in (
@@ -198,7 +250,7 @@ class StartupTests(SynchronousTestCase):
 
 
 class Visitor(Protocol):
-    """A connection that says something, and notes what comes back and when it ends."""
+    """A connection that sends bytes, and notes the answer and its end."""
 
     def __init__(self, says: bytes) -> None:
         self.says = says
@@ -206,7 +258,7 @@ class Visitor(Protocol):
         self.ended = False
 
     def connectionMade(self) -> None:
-        """Say it."""
+        """Send the bytes."""
         assert self.transport is not None
         self.transport.write(self.says)
 
@@ -241,7 +293,7 @@ class SocketTests(TestCase):
         return visitor
 
     async def test_connections(self) -> None:
-        """When it ends, idle connections are closed, and new ones are refused."""
+        """When it stops, idle connections are closed, and new ones are refused."""
         service = self.start("--nosm", "--tls=no")
         where = service.port.getHost().port
         idle = self.visit(service)
@@ -256,7 +308,7 @@ class SocketTests(TestCase):
                 self.assertNotEqual(client.connect_ex((address, where)), 0)
 
     async def test_tls_connections(self) -> None:
-        """The same over TLS, and where the handshake was never begun."""
+        """When it stops, TLS connections are closed, also without a handshake."""
         service = self.start("--nosm")
         client = WebClient(self)
         url = f"https://localhost:{service.port.getHost().port}"
@@ -270,7 +322,7 @@ class SocketTests(TestCase):
         self.assertLess(reactor.seconds() - began, 5)
 
     async def test_trust(self) -> None:
-        """`--sm_ca` says which HSM is believed."""
+        """`--sm_ca` says which HSM is trusted."""
         identity = make_identity("localhost")
         bundle, _ = write_identity(identity, Path(self.mktemp()).resolve())
         hsm = FakeHSM(reactor)
@@ -289,7 +341,7 @@ class SocketTests(TestCase):
         await service.stopService()
 
     async def test_certificate(self) -> None:
-        """`--tls_cert` and `--tls_key` are what is served."""
+        """The certificate of `--tls_cert` and `--tls_key` is served."""
         cert, key = write_identity(make_identity("localhost"), Path(self.mktemp()).resolve())
         service = self.start("--nosm", f"--tls_cert={cert}", f"--tls_key={key}")
         url = f"https://localhost:{service.port.getHost().port}/v1/liveness"
@@ -298,7 +350,7 @@ class SocketTests(TestCase):
         self.assertEqual(response.code, 204)
 
     async def test_flush(self) -> None:
-        """What HSM has yet to hear is told before the end, which then comes at once."""
+        """Waiting judgements are sent to HSM before it stops, which then happens at once."""
         running = start_hsm(self)
         service = self.start(f"--sm_url={running.url}")
         await until(lambda: service.notifier.hsm_ready)

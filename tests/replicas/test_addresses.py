@@ -1,4 +1,4 @@
-"""How replicas find etcd: from the environment, and over https."""
+"""How replicas reach etcd: by the environment, and over https."""
 
 import signal
 from functools import partial
@@ -23,7 +23,7 @@ class EnvironmentTests(ReplicasTestCase):
     """`ETCD_HOST` and `ETCD_PORT`."""
 
     async def test_etcd_host(self):
-        """With an empty `--kv_url` etcd is found by its own variables, as a process sees them."""
+        """With an empty `--kv_url`, a process finds etcd by these variables."""
         host, _, port = self.etcd.address.removeprefix("http://").partition(":")
         replica = await self.spawned(
             "--kv_url=", environ={"ETCD_HOST": host, "ETCD_PORT": port, "HBTD_CLEAR_ON_GAP": "1"}
@@ -39,15 +39,15 @@ class EnvironmentTests(ReplicasTestCase):
 
 
 class CertificateTests(OwnReplicasTestCase):
-    """An etcd that shows its certificate and wants to see ours."""
+    """An etcd that demands a client certificate."""
 
     @staticmethod
     def complains(replica: Spawned) -> bool:
-        """Tell whether a replica has complained of its store."""
+        """Return whether a replica has logged that its store is unusable."""
         return "store can't be used" in replica.process.said
 
     async def test_certificates(self):
-        """With the right ones all goes well; with none or a wrong one a single line says so."""
+        """With the right files it works; with none or wrong ones a single line says so."""
         folder = Path(self.mktemp()).absolute()
         authority = make_identity("authority")
         ca, _ = write_identity(authority, folder / "ca")

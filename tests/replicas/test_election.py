@@ -1,4 +1,4 @@
-"""Who leads: the one that holds the lock, and never two at a time."""
+"""The election: the replica that holds the lock leads, and never two at a time."""
 
 from twisted.internet.threads import deferToThread
 
@@ -11,7 +11,7 @@ from tests.support.running import reactor, until
 
 
 class Candidate:
-    """Stands for leader, on a clock that can be put forward, and notes what it is told."""
+    """Runs for leader, on a clock that can be put forward, and notes the calls of the election."""
 
     def __init__(self, client: EtcdClient) -> None:
         self.ahead = 0.0
@@ -37,27 +37,27 @@ class Candidate:
 
     @property
     def held(self) -> bool:
-        """Whether it holds the lock."""
+        """Whether it leads."""
         return self.leadership.held()
 
     async def stop(self) -> None:
-        """Stand no more."""
+        """Stop running for leader."""
         if self.election.running:
             await self.election.stopService()
 
 
 class LeadershipTests(EtcdTestCase):
-    """With an etcd that is well."""
+    """With a working etcd."""
 
     def stand(self) -> Candidate:
-        """Have somebody stand for leader."""
+        """Start another candidate."""
         candidate = Candidate(self.connect(self.etcd.address, timeout=3.0))
         candidate.election.startService()
         self.addCleanup(candidate.stop)
         return candidate
 
     async def test_one_of_two(self):
-        """One of two holds the lock; when it stops the other has it at once."""
+        """One of two leads; when it stops, the other leads at once."""
         one = self.stand()
         await until(lambda: one.held)
         other = self.stand()
@@ -74,7 +74,7 @@ class LeadershipTests(EtcdTestCase):
         self.assertEqual(one.lost, 1)
 
     async def test_stopped_while_waiting(self):
-        """Who stops while it waits for the lock is not in the way of others."""
+        """A candidate that stops while it waits for the lock is not in the way of others."""
         one, other = self.stand(), self.stand()
         await until(lambda: one.held or other.held)
         waiting, holding = (other, one) if one.held else (one, other)
@@ -85,7 +85,7 @@ class LeadershipTests(EtcdTestCase):
         await until(lambda: third.held, within=2)
 
     async def test_slept(self):
-        """Who has not run for long holds it no more, at once, and then stands again."""
+        """A leader whose process was stopped for long leads no more, and then runs again."""
         one = self.stand()
         await until(lambda: one.held)
         one.ahead += LEASE - MARGIN + 0.1
@@ -97,7 +97,7 @@ class LeadershipTests(EtcdTestCase):
         self.assertEqual(one.lost, 1)
 
     async def test_lease_gone(self):
-        """When its lease is gone it is told so, once, with the next look at it."""
+        """When its lease is gone it is deposed, once, with the next renewal."""
         one = self.stand()
         await until(lambda: one.held)
         found = await self.client.get(one.keys[0])
@@ -108,7 +108,7 @@ class LeadershipTests(EtcdTestCase):
         self.assertEqual((one.lost, len(one.keys)), (1, 2))
 
     async def test_kept(self):
-        """It is kept for longer than a lease lasts that is not kept alive."""
+        """The leadership lasts for as long as the lease is renewed."""
         one = self.stand()
         await until(lambda: one.held)
         found = await self.client.get(one.keys[0])
@@ -121,10 +121,10 @@ class LeadershipTests(EtcdTestCase):
 
 
 class TroubleTests(OwnEtcdTestCase):
-    """With an etcd that goes away."""
+    """With an etcd that becomes unreachable."""
 
     async def test_away(self):
-        """When etcd is away it is held for as long as the lease is sure to last, and not longer."""
+        """Without etcd, the leadership lasts as long as the lease is sure to, and no longer."""
         etcd = await self.start()
         one = Candidate(self.connect(etcd.address, timeout=1.0))
         one.election.startService()

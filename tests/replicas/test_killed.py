@@ -1,4 +1,4 @@
-"""Replicas, processes of their own, that are killed or stopped in the middle of their work."""
+"""Replicas, as processes, that are killed or stopped in the middle of their work."""
 
 import signal
 
@@ -12,10 +12,10 @@ LEASE = 10
 
 
 class KilledTests(ReplicasTestCase):
-    """Processes that end as nobody wants them to."""
+    """Processes that are killed or stopped."""
 
     async def test_follower_killed_after_an_answer(self):
-        """A first heartbeat that a follower answered 0.6 s before it was killed is told."""
+        """A first heartbeat that a follower answered 0.6 s before it was killed is sent to HSM."""
         leader = await self.spawned()
         await until_true(leader.leads)
         follower = await self.spawned()

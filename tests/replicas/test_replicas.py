@@ -25,26 +25,26 @@ from tests.support.replicas_running import (
 from tests.support.running import Hbtd, reactor, until
 
 HASTY = {"warntime": 1, "errtime": 2}
-"""For those who are to die soon."""
+"""Parameters with which components die soon."""
 
 
 def warntime(hbtd: Hbtd) -> int:
-    """Give a replica's warntime."""
+    """Return a replica's `warntime`."""
     return hbtd.service.params.current.warntime
 
 
 def has_warntime(expected: int, hbtd: Hbtd) -> bool:
-    """Tell whether a replica has this warntime."""
+    """Return whether a replica has this `warntime`."""
     return warntime(hbtd) == expected
 
 
 def beats(hbtd: Hbtd, name: str = A) -> bool:
-    """Tell whether a component is beating, as a replica sees it."""
+    """Return whether a component is heartbeating, as a replica sees it."""
     return hbtd.service.monitor.heartbeating([name]) == [True]
 
 
 def is_silent(hbtd: Hbtd, name: str) -> bool:
-    """Tell whether a component is not beating, as a replica sees it."""
+    """Return whether a component is not heartbeating, as a replica sees it."""
     return not beats(hbtd, name)
 
 
@@ -52,7 +52,7 @@ class ParamsTests(ReplicasTestCase):
     """All replicas have the same parameters."""
 
     async def shown(self, hbtd: Hbtd) -> Any:
-        """Give what a replica's `GET /params` says."""
+        """Return the answer of a replica to `GET /params`."""
         _, params = await hbtd.client.request("GET", f"{hbtd.url}/hmi/v1/params")
         return params
 
@@ -67,7 +67,7 @@ class ParamsTests(ReplicasTestCase):
                 self.assertEqual((await self.shown(other))["Warntime"], str(expected))
 
     async def test_two_patches(self):
-        """Of changes of different parameters at the same time none is lost."""
+        """Of simultaneous changes of different parameters, none is lost."""
         one, other = await self.replicas(2)
         await one.patch(Warntime="50")
         await other.patch(Errtime="70", Interval="3")
@@ -79,7 +79,7 @@ class ParamsTests(ReplicasTestCase):
         await until_all((one, other), changed)
 
     async def test_the_last_counts(self):
-        """Of changes of one parameter at the same time one counts, and everywhere."""
+        """Of simultaneous changes of one parameter, the same one takes effect everywhere."""
         replicas = await self.replicas(3)
         for number in range(12):
             await replicas[number % 3].patch(Warntime=str(20 + number))
@@ -89,7 +89,7 @@ class ParamsTests(ReplicasTestCase):
         self.assertEqual(json.loads(stored.value)["Warntime"], str(warntime(replicas[0])))
 
     async def test_joining(self):
-        """Who joins others takes their parameters; what is its own is not theirs."""
+        """A replica that joins others adopts their parameters, and does not change them."""
         (one,) = await self.replicas(1)
         await one.patch(Warntime="33", Sm_retries="9")
         other = await self.replica(warntime=44, errtime=55)
@@ -101,7 +101,7 @@ class ParamsTests(ReplicasTestCase):
         self.assertEqual(warntime(one), 33)
 
     async def test_alone(self):
-        """Who starts alone takes the command line's, whatever was there before."""
+        """The first replica keeps its command line's parameters, whatever etcd has."""
         (one,) = await self.replicas(1)
         await one.patch(Warntime="33")
         await one.service.stopService()
@@ -131,7 +131,7 @@ class ParamsTests(ReplicasTestCase):
         self.assertTrue(all(isinstance(value, str) for value in json.loads(shown).values()))
 
     async def test_written_by_others(self):
-        """What can't be used of parameters that somebody else has written is left alone."""
+        """Invalid parameters written by other clients are ignored."""
         (one,) = await self.replicas(1)
         before = one.service.params.current
         with capturedLogs() as events:
@@ -146,10 +146,10 @@ class ParamsTests(ReplicasTestCase):
 
 
 class RecordsTests(ReplicasTestCase):
-    """What is in etcd, and what becomes of what others put there."""
+    """The data in etcd, and data that other clients put there."""
 
     async def test_bytes(self):
-        """A record in etcd is, byte for byte, what the field's service keeps there."""
+        """A record in etcd is, byte for byte, that of the original hbtd."""
         (one,) = await self.replicas(1, **HASTY)
         before = int(reactor.seconds()) - 1
         await one.beat(A, "2026-11-23T00:00:00Z")
@@ -179,7 +179,7 @@ class RecordsTests(ReplicasTestCase):
         self.assertIn('"DIED"', await self.ctl("get", f"hbtd/judgement/{A}"))
 
     async def test_by_hand(self):
-        """Who has a record that somebody wrote by hand is tracked, warned about, declared dead."""
+        """A component with a record written by hand is tracked, warned about, declared dead."""
         leader, follower = await self.replicas(2, **HASTY)
         record = {
             "Component": A,
@@ -194,7 +194,7 @@ class RecordsTests(ReplicasTestCase):
         await until_all((leader, follower), lambda each: not beats(each))
 
     async def test_by_hand_before(self):
-        """Those that were written before the first replica started are followed, too."""
+        """Components whose records existed before the first replica started are tracked, too."""
         await self.ctl("put", A, json.dumps({"Last_hb_rcv_time": "6a000000"}))
         await self.ctl("put", B, json.dumps({"Had_warning": "WG", "more": [1, 2]}))
         await self.replicas(1, **HASTY)
@@ -202,7 +202,7 @@ class RecordsTests(ReplicasTestCase):
         self.assertEqual(self.told(B), [DIED])
 
     async def test_unusable(self):
-        """What can't be a record is skipped, counted, and named once; the others are followed."""
+        """Invalid records are skipped, counted, and logged once; the others are tracked."""
         odd = {
             A: "nonsense",
             B: '{"Last_hb_rcv_time": 5}',
@@ -230,7 +230,7 @@ class RecordsTests(ReplicasTestCase):
         self.assertIn(f"hbtd_store_skipped_total {2 * skipped}.0", await response.text())
 
     async def test_known_after_a_restart(self):
-        """Who was heard before all replicas ended is not told to have started again."""
+        """Components heard before all replicas stopped are not judged to have started again."""
         (one,) = await self.replicas(1, **HASTY)
         await one.beat(A)
         await self.is_told(A, STARTED)
@@ -242,10 +242,10 @@ class RecordsTests(ReplicasTestCase):
 
 
 class GapTests(ReplicasTestCase):
-    """`clear_on_gap` forgets what nobody has watched over."""
+    """`clear_on_gap` drops records when no replica was running."""
 
     async def test_alone(self):
-        """Who starts alone with it forgets all records, in memory and in etcd."""
+        """With it, the first replica drops all records, in memory and in etcd."""
         await self.ctl("put", A, "{}")
         one = await self.replica(clear_on_gap=True)
         self.assertEqual(one.service.monitor.heartbeating([A]), [False])
@@ -256,7 +256,7 @@ class GapTests(ReplicasTestCase):
         self.assertEqual(self.told(A), [])
 
     async def test_not_alone(self):
-        """Who joins another one with it forgets nothing."""
+        """With it, a replica that joins another one drops nothing."""
         (one,) = await self.replicas(1, warntime=20, errtime=40)
         await one.beat(A)
         await self.is_told(A, STARTED)
@@ -274,7 +274,7 @@ class WorkTests(ReplicasTestCase):
         self.assertEqual([each.service.monitor.leading for each in replicas], [True, False, False])
 
     async def test_story_on_a_follower(self):
-        """All that a follower hears is told to HSM, once each and soon."""
+        """All starts that a follower hears are sent to HSM, once each and soon."""
         leader, follower = await self.replicas(2, **HASTY)
         began = reactor.seconds()
         await follower.beat(A)
@@ -295,7 +295,7 @@ class WorkTests(ReplicasTestCase):
         self.assertTrue(follower.service.monitor.judged.total() == 0)
 
     async def test_in_no_cabinet(self):
-        """Replicas share what they hear of components that sit in no cabinet, too."""
+        """Replicas also share heartbeats of components outside of cabinets."""
         leader, follower = await self.replicas(2, **HASTY)
         for name in ("all", "d1w2", "p3", "s0", "sms5"):
             await follower.beat(name)
@@ -304,7 +304,7 @@ class WorkTests(ReplicasTestCase):
             await until(partial(is_silent, follower, name))
 
     async def test_changing_replicas(self):
-        """Who beats on another replica each time is never warned about."""
+        """A component whose heartbeats alternate between replicas is never warned about."""
         replicas = await self.replicas(3)
         for number in range(8):
             await replicas[number % 3].beat(A)
@@ -314,7 +314,7 @@ class WorkTests(ReplicasTestCase):
             self.assertEqual(each.service.monitor.heartbeating([A]), [True])
 
     async def test_requests_are_answered(self):
-        """What a follower has asked the leader for is taken out of etcd when it is done."""
+        """A follower's request to the leader is removed from etcd once it is granted."""
         _, follower = await self.replicas(2)
         await follower.beat(A)
         await self.is_told(A, STARTED)
@@ -325,12 +325,12 @@ class WorkTests(ReplicasTestCase):
         await until_true(answered)
 
     async def forget(self, hbtd: Hbtd, name: str) -> None:
-        """Have a component say goodbye."""
+        """Let a replica forget a component."""
         status, _ = await hbtd.client.request("DELETE", f"{hbtd.url}/hmi/v1/heartbeat/{name}")
         self.assertEqual(status, 204)
 
     async def test_forgotten_by_a_follower(self):
-        """Who says goodbye to a follower is forgotten everywhere, and raises no alarm."""
+        """A component that a follower is asked to forget is forgotten by all, without an alarm."""
         replicas = await self.replicas(3, **HASTY)
         _, one, other = replicas
         await one.beat(A)
@@ -345,7 +345,7 @@ class WorkTests(ReplicasTestCase):
         self.assertEqual(await self.ctl("get", "hbtd/request/", "--prefix"), "")
 
     async def test_goodbye_that_comes_to_nothing(self):
-        """Who is back before a goodbye could be carried out is not forgotten later."""
+        """A component that is back before it could be forgotten is not forgotten later."""
         leader, follower = await self.replicas(2, warntime=20, errtime=30)
         await leader.beat(A)
         await follower.beat(A)
@@ -366,7 +366,7 @@ class WorkTests(ReplicasTestCase):
         self.assertIn(A, follower.service.tracker)
 
     async def test_beat_and_goodbye_on_different_replicas(self):
-        """A goodbye counts although another replica has yet to write the last heartbeat."""
+        """A component is forgotten although another replica is to write its last heartbeat."""
         replicas = await self.replicas(3)
         for hearing, leaving, name in ((1, 2, A), (1, 0, B), (0, 1, C)):
             await replicas[hearing].beat(name)
@@ -378,7 +378,7 @@ class WorkTests(ReplicasTestCase):
             self.assertEqual(self.told(name), [STARTED], name)
 
     async def test_leader_ends(self):
-        """When the leader ends another leads at once, and nobody is warned about."""
+        """When the leader stops another leads at once, and no component is warned about."""
         leader, one, other = await self.replicas(3)
         await leader.beat(A)
         await one.beat(B)

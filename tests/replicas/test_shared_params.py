@@ -1,4 +1,4 @@
-"""Parameters that are shared by way of etcd."""
+"""Parameters that replicas share in etcd."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from tests.support.running import until
 
 
 class Held(EtcdClient):
-    """A client whose transactions are done at once, and answered when the test says so."""
+    """A client whose transactions happen at once, and are answered when the test says so."""
 
     def __init__(self, client: EtcdClient) -> None:
         self.__dict__.update(client.__dict__)
@@ -26,7 +26,7 @@ class Held(EtcdClient):
     def txn(
         self, compares: Sequence[Compare], operations: Sequence[Operation]
     ) -> "Deferred[TxnResult]":
-        """Do it, and keep what came of it."""
+        """Carry it out, and hold back the result."""
         return super().txn(compares, operations).addCallback(self._hold)
 
     async def _held(self, result: TxnResult) -> TxnResult:
@@ -38,7 +38,7 @@ class Held(EtcdClient):
 
 
 class SharedParamsTests(EtcdTestCase):
-    """One replica's, with an etcd that others write to."""
+    """The parameters of one replica, with an etcd that others write to."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         """Begin with defaults."""
@@ -47,40 +47,40 @@ class SharedParamsTests(EtcdTestCase):
         self.shared = SharedParams(self.client, EtcdStore(self.client, lambda: 0.0), self.live)
 
     async def stored(self) -> dict[str, str]:
-        """Give what is in etcd."""
+        """Return the parameters in etcd."""
         found = await self.client.get(PARAMS)
         values: dict[str, str] = orjson.loads(found.value) if found is not None else {}
         return values
 
     async def put(self, **values: str) -> None:
-        """Write as somebody else does, and have it seen."""
+        """Write like another replica, and apply it."""
         value = orjson.dumps({**self.live.current.rendered(), **values})
         self.shared.apply(value, await self.client.put(PARAMS, value))
 
     async def is_stored(self, **values: str) -> None:
-        """Wait until etcd has these."""
+        """Wait until etcd has these values."""
         await until(lambda: not self.shared._unwritten)
         stored = await self.stored()
         self.assertEqual({name: stored[name] for name in values}, values)
 
     async def has_written(self, shared: SharedParams) -> None:
-        """Wait until one has written what it had to."""
+        """Wait until a replica has written its changes."""
         await until(lambda: not shared._writing)
 
     async def test_changed_here(self):
-        """A change counts at once, and is written."""
+        """A change takes effect at once, and is written."""
         self.live.patch({"Warntime": "33"})
         await self.is_stored(Warntime="33", Errtime="30")
         self.assertEqual(await self.stored(), self.live.current.rendered())
 
     async def test_changed_elsewhere(self):
-        """A change of another's is adopted, and not written once more."""
+        """A change by another replica is adopted, and not written again."""
         await self.put(Warntime="33")
         self.assertEqual(self.live.current.warntime, 33)
         self.assertEqual(self.shared._unwritten, {})
 
     async def test_on_top(self):
-        """Ours is written on top of what another has changed that we have not seen."""
+        """A change is written on top of one by another replica that has not arrived yet."""
         await self.put(Warntime="33")
         await self.client.put(
             PARAMS, orjson.dumps({**self.live.current.rendered(), "Interval": "9"})
@@ -90,7 +90,7 @@ class SharedParamsTests(EtcdTestCase):
         self.assertEqual(self.live.current.interval, 9)
 
     async def test_overtaken(self):
-        """What another has written on top counts, also if we hear of it before our own answer."""
+        """A change written on top takes effect, even if it arrives before the own answer."""
         held = Held(self.client)
         live = LiveParams(Params(kv_url="mem:"))
         shared = SharedParams(held, EtcdStore(held, lambda: 0.0), live)
@@ -107,7 +107,7 @@ class SharedParamsTests(EtcdTestCase):
         self.assertEqual((await self.stored())["Warntime"], "44")
 
     async def test_old(self):
-        """What is older than what was seen changes nothing."""
+        """An older revision than the last one changes nothing."""
         value = orjson.dumps({"Warntime": "11"})
         revision = await self.client.put(PARAMS, value)
         await self.put(Warntime="33")
@@ -118,13 +118,13 @@ class SharedParamsTests(EtcdTestCase):
         self.assertEqual(self.live.current.warntime, 11)
 
     async def test_unwritten_prevails(self):
-        """What has been changed here and could not be written yet is not undone by others."""
+        """A change that could not be written yet is not undone by others."""
         self.shared.publish_all()
         self.shared.apply(orjson.dumps({"Warntime": "11"}), 5)
         self.assertEqual(self.live.current.warntime, Params(kv_url="mem:").warntime)
 
     async def test_publish(self):
-        """All of ours are made everybody's, but for what is each one's own."""
+        """All parameters are written, except those that each replica has of its own."""
         await self.put(Warntime="33")
         self.live.adopt({"Warntime": "44"})
         self.shared.publish_all()
@@ -133,7 +133,7 @@ class SharedParamsTests(EtcdTestCase):
         await self.is_stored(Warntime="44")
 
     async def test_restored(self):
-        """An etcd that lost its data is told again what it had."""
+        """After etcd has lost its data, the parameters are written again."""
         await self.put(Warntime="33")
         await self.client.delete(PARAMS)
         self.shared.reset()
@@ -165,7 +165,7 @@ class SharedParamsTests(EtcdTestCase):
             await self.is_stored(Sm_retries="3")
 
     async def test_restored_what_counts(self):
-        """What was changed here and later elsewhere is not written again as it was here."""
+        """A change that another replica has replaced since is not written again."""
         self.live.patch({"Warntime": "33"})
         await self.is_stored(Warntime="33")
         await self.put(Warntime="44")
@@ -174,7 +174,7 @@ class SharedParamsTests(EtcdTestCase):
         self.assertEqual(self.shared._unwritten, {})
 
     async def test_deleted(self):
-        """When they are deleted ours stay, and can be written again."""
+        """When they are deleted in etcd they stay here, and can be written again."""
         await self.put(Warntime="33")
         await self.client.delete(PARAMS)
         self.shared.apply(None, (await self.client.put(b"other", b"")) - 1)

@@ -1,4 +1,4 @@
-"""Replicas whose etcd is in trouble: nothing is lost, and nobody is warned about without reason."""
+"""Replicas during outages of etcd: nothing is lost, and no component is warned about."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ from tests.support.running import Hbtd, reactor
 
 
 def about_the_lock(events: list[LogEvent]) -> list[str]:
-    """Give the errors that hbtd has logged of its lock."""
+    """Return the errors that hbtd has logged about its lock."""
     return [line for line in lines(events, "error") if "lock" in line]
 
 
 class OutageTests(TroubleTestCase):
-    """etcd is away."""
+    """An unreachable etcd."""
 
     async def test_unreachable_at_the_start(self):
-        """Who starts without etcd takes heartbeats, is not ready, and judges when it comes."""
+        """Without etcd at the start, a replica takes heartbeats, is not ready, and judges later."""
         etcd = EtcdServer()
         self.addCleanup(deferToThread, etcd.close)
         self.begin(etcd.address)
@@ -43,16 +43,16 @@ class OutageTests(TroubleTestCase):
 
 
 def revision(hbtd: Hbtd) -> int:
-    """Give what a replica has taken up."""
+    """Return the revision that a replica has applied."""
     assert isinstance(hbtd.service.replica, Replica)
     return hbtd.service.replica.sync.revision
 
 
 class CompactedTests(TroubleTestCase):
-    """etcd forgets what a watch has yet to see."""
+    """Compaction of changes that a watch has still to receive."""
 
     async def test_compacted(self):
-        """Compaction while replicas live, and while they don't listen, changes nothing."""
+        """Compaction has no effect, also while replicas are stopped."""
         etcd = await self.start()
         self.begin(etcd.address)
         replicas = await self.replicas(2)
@@ -76,10 +76,10 @@ class CompactedTests(TroubleTestCase):
 
 
 class DeletedTests(TroubleTestCase):
-    """Somebody deletes what is hbtd's."""
+    """Other clients delete hbtd's keys."""
 
     async def test_lock(self):
-        """Who leads by a lock that was deleted stands anew, and judges go on."""
+        """A leader whose lock was deleted runs again, and judging goes on."""
         etcd = await self.start()
         self.begin(etcd.address)
         (hbtd,) = await self.replicas(1)
@@ -91,7 +91,7 @@ class DeletedTests(TroubleTestCase):
         self.assertEqual(len(about_the_lock(list(events))), 1)
 
     async def test_signs_of_life(self):
-        """Signs of life that were deleted are there again soon."""
+        """Signs of life that were deleted are written again soon."""
         etcd = await self.start()
         self.begin(etcd.address)
         await self.replicas(2)
@@ -111,10 +111,10 @@ class DeletedTests(TroubleTestCase):
 
 
 class ClusterTests(TroubleTestCase):
-    """One of etcd's members is lost."""
+    """The loss of a member of etcd."""
 
     async def test_member_lost(self):
-        """When any one member of three goes, all goes on with the others."""
+        """When any one of three members is lost, replicas go on with the others."""
         cluster = EtcdCluster()
         self.addCleanup(deferToThread, cluster.close)
         await deferToThread(cluster.start)

@@ -1,4 +1,4 @@
-"""A world in memory in which hbtd crashes and is started again, beside nodes and an HSM.
+"""A world in memory with nodes and an HSM, in which hbtd crashes and is restarted.
 
 What is stored survives, nothing else does. A crash can be had at any moment, and before or after
 any single thing that the store does.
@@ -32,14 +32,14 @@ _STEP = 0.1
 
 
 class Told(NamedTuple):
-    """What HSM was told of a component, and when."""
+    """A transition that HSM was told, with the time."""
 
     at: float
     what: Transition
 
 
 class Disk:
-    """What survives a crash, and how late it is by its own clock."""
+    """What survives a crash, and its own clock."""
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
@@ -50,10 +50,10 @@ class Disk:
         self.failing = False
         """Whether nothing can be written."""
         self.writes: list[tuple[float, str, list[str]]] = []
-        """When what was written, of which components."""
+        """The writes: when, what, and of which components."""
 
     def unpaired(self, left: Container[str]) -> str | None:
-        """Find a judgement without its record, or a record without its judgement, if there is.
+        """Return a judgement without its record, or a record without its judgement.
 
         Of those that have `left` a start may still be told.
         """
@@ -75,7 +75,7 @@ class Disk:
 
 
 class DiskStore(MemoryStore):
-    """A store on a disk, in a process that may be killed by it."""
+    """A store on such a disk, which may kill its process."""
 
     durable = True
 
@@ -92,13 +92,13 @@ class DiskStore(MemoryStore):
         self._writing = False
         self.crashed = False
         self.crash_in: int | None = None
-        """In how many writes from now the process is killed."""
+        """After how many writes the process is killed."""
         self.crash_on = ""
-        """Which writes count, if not all."""
+        """The kinds of writes that count; all if empty."""
         self.crash_after = False
-        """Whether that is when the write is done, or before."""
+        """Whether it is killed after the write or before it."""
         self.hangs_on: str | None = None
-        """Which writes take forever; empty means all."""
+        """The kind of write that never finishes; all if empty."""
 
     def _do(
         self, what: str, names: Sequence[str], write: Callable[[], Deferred[Any]]
@@ -131,31 +131,31 @@ class DiskStore(MemoryStore):
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """Commit, or don't."""
+        """Commit, unless killed."""
         names = [each.component for each in judgements]
         done = self._do("commit", names, lambda: super(DiskStore, self).commit(judgements, records))
         return done.addCallback(lambda _: True)
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Keep records, or don't."""
+        """Keep records, unless killed."""
         names = [each.component for each in records]
         return self._do("checkpoint", names, lambda: super(DiskStore, self).checkpoint(records))
 
     def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
-        """Note it, or don't."""
+        """Note it, unless killed."""
         names = [each.component for each in judgements]
         return self._do("delivered", names, lambda: super(DiskStore, self).delivered(judgements))
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Forget, or don't."""
+        """Forget, unless killed."""
         return self._do("forget", [xname], lambda: super(DiskStore, self).forget(xname))
 
     def clear_records(self) -> Deferred[None]:
-        """Drop all records, or don't."""
+        """Drop all records, unless killed."""
         return self._do("clear", [], lambda: super(DiskStore, self).clear_records())
 
     def records(self) -> Deferred[list[Record]]:
-        """Give records, as old as they are."""
+        """Return the records, with their ages."""
         now, stored_at = self._disk.now, self._disk.stored_at
         return succeed(
             [
@@ -165,12 +165,12 @@ class DiskStore(MemoryStore):
         )
 
     def usable(self) -> bool:
-        """Whether it is open and the last write was done."""
+        """Return whether it is open and the last write succeeded."""
         return super().usable() and not self.trouble
 
 
 class Process:
-    """One life of hbtd."""
+    """One process of hbtd."""
 
     def __init__(self, disk: Disk, hsm: FakeHSM, params: Params) -> None:
         self.clock = Clock()
@@ -207,25 +207,25 @@ class Process:
         Deferred.fromCoroutine(self.monitor.start())
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
-        """Send a request, as treq does; the dead don't."""
+        """Send a request, unless the process was killed."""
         return Deferred() if self.store.crashed else self._stub.request(*args, **kwargs)
 
     def advance(self, seconds: float) -> None:
-        """Live on."""
+        """Let time pass."""
         self.clock.advance(seconds)
         self.flush()
 
     def flush(self) -> None:
-        """Let what was sent arrive."""
+        """Deliver what was sent."""
         if not self.store.crashed:
             self._stub.flush()
 
 
 class World:
-    """Nodes that beat, an hbtd that may be down, and an HSM that notes what it is told."""
+    """Nodes that send heartbeats, an hbtd that may be down, and an HSM that notes its updates."""
 
     def __init__(self, periods: dict[str, float], **params: Any) -> None:
-        """`periods` names the nodes and how often they beat; none does until it is told to."""
+        """`periods` has the seconds between the heartbeats of each node; none is started yet."""
         self.clock = Clock()
         self.disk = Disk()
         self.told: dict[str, list[Told]] = {name: [] for name in periods}
@@ -241,14 +241,14 @@ class World:
         }
         self.periods = periods
         self.due: dict[str, float] = {}
-        """When the next beat is due of the nodes that beat."""
+        """The time of the next heartbeat of each node that is started."""
         self.beats = 0
         self.process: Process | None = None
         self.unpaired: list[str] = []
         self.lifelong = set(periods)
         """The nodes that were never silenced."""
         self.goodbyes: dict[str, float] = {}
-        """When those nodes said goodbye that did and have not come back."""
+        """The times at which nodes said goodbye that have not come back."""
 
     @property
     def now(self) -> float:
@@ -260,7 +260,7 @@ class World:
             self.told[name].append(Told(self.now, KINDS[update.message]))
 
     def kinds(self, name: str) -> list[Transition]:
-        """Give what HSM was told of a node."""
+        """Return the transitions that HSM was told of a node."""
         return [each.what for each in self.told[name]]
 
     def up(self, **params: Any) -> Process:
@@ -270,13 +270,13 @@ class World:
         return self.process
 
     def down(self) -> None:
-        """Kill hbtd, if it runs."""
+        """Kill hbtd."""
         if self.process is not None:
             self.process.store.crashed = True
             self._crashed()
 
     def _crashed(self) -> None:
-        """See who said goodbye in vain: hbtd was killed before it could write that down."""
+        """Find nodes whose goodbye was lost: hbtd was killed before it was stored."""
         self.process = None
         for name in list(self.goodbyes):
             judgement = self.disk.standing.get(name)
@@ -285,13 +285,13 @@ class World:
                 del self.goodbyes[name]
 
     def restart(self, seconds: float = 1.0, **params: Any) -> Process:
-        """Kill hbtd and start it again after a while."""
+        """Kill hbtd, and start it again after a while."""
         self.down()
         self.advance(seconds)
         return self.up(**params)
 
     def start(self, *names: str) -> None:
-        """Let nodes beat, from now on."""
+        """Let nodes send heartbeats from now on."""
         for name in names:
             self.due.setdefault(name, self.now)
             self.goodbyes.pop(name, None)
@@ -310,7 +310,7 @@ class World:
             self.goodbyes[name] = self.now
 
     def advance(self, seconds: float) -> None:
-        """Let time go by."""
+        """Let time pass."""
         end = self.now + seconds - 1e-6
         while self.now < end:
             for name, due in list(self.due.items()):
@@ -335,13 +335,13 @@ def _no_kafka(address: object) -> Any:
 
 
 class Verdict:
-    """What HSM should know at the end of a story, and what it must never have been told."""
+    """What HSM should know in the end, and what it must never have been told."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def faults(self) -> list[str]:
-        """Find what is wrong, node by node."""
+        """Return what is wrong, node by node."""
         world = self._world
         found = list(world.unpaired[:1])
         for name, told in world.told.items():

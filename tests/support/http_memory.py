@@ -1,4 +1,4 @@
-"""hbtd's whole service in memory, spoken to in bytes: what the tests of the REST API stand on."""
+"""The whole service in memory, for tests of the REST API that send and receive bytes."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -80,16 +80,16 @@ def make_site(routes: Sequence[Route], clock: IReactorTime) -> LimitedSite:
 
 
 class Response(NamedTuple):
-    """An answer off the wire."""
+    """An answer, parsed."""
 
     status: int
     headers: Mapping[str, str]
-    """By their names in lower case."""
+    """The fields, by their names in lower case."""
     body: bytes
 
     @property
     def content_type(self) -> str | None:
-        """What the body says that it is."""
+        """The `Content-Type`."""
         return self.headers.get("content-type")
 
     def json(self) -> Any:
@@ -98,7 +98,7 @@ class Response(NamedTuple):
 
 
 def parse_responses(data: bytes, methods: Iterable[str] = ()) -> list[Response]:
-    """Read all answers in `data`; raises `ValueError` at what is none, or none yet.
+    """Return all answers in `data`; raise `ValueError` if there is anything else.
 
     `methods` are those of the requests, in order: an answer to HEAD has no body.
     """
@@ -133,7 +133,7 @@ def parse_responses(data: bytes, methods: Iterable[str] = ()) -> list[Response]:
 def encode_request(
     method: str, path: str, body: object = b"", headers: Mapping[str, str] | None = None
 ) -> bytes:
-    """Write a request; a body that is not bytes is sent as JSON."""
+    """Return a request as bytes; a body that is not bytes is encoded as JSON."""
     content = body if isinstance(body, bytes) else orjson.dumps(body)
     fields = {"Host": "hbtd.example", **(headers or {})}
     if content or method in ("POST", "PATCH"):
@@ -143,25 +143,25 @@ def encode_request(
 
 
 def head(first: str, *fields: str) -> bytes:
-    """Write the head of a request, given method, target and header fields."""
+    """Return the head of a request; `first` is the method and the target."""
     return "\r\n".join((f"{first} HTTP/1.1", "Host: h", *fields, "", "")).encode()
 
 
 def chunked(body: bytes, size: int = 1000) -> bytes:
-    """Write a body in chunks, the last included."""
+    """Return a body in chunked coding."""
     pieces = [body[i : i + size] for i in range(0, len(body), size)]
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
 BEAT = encode_request("POST", "/hmi/v1/heartbeat", HEARTBEAT)
-"""A heartbeat as a request."""
+"""A request with a heartbeat."""
 
 
 class Connection:
     """A client's connection to a factory, in memory."""
 
     def __init__(self, factory: Any, transport: StringTransport | None = None) -> None:
-        """Connect, from this host unless the transport says otherwise."""
+        """Connect from this host, or as the transport says."""
         self.transport = transport or StringTransport(peerAddress=_PEER)
         self._protocol = factory.buildProtocol(self.transport.getPeer())
         self._protocol.makeConnection(self.transport)
@@ -171,11 +171,11 @@ class Connection:
 
     @property
     def closed(self) -> bool:
-        """Whether the server has hung up."""
+        """Whether the server has closed it."""
         return bool(self.transport.disconnecting or self.transport.disconnected)
 
     def send(self, *pieces: bytes) -> None:
-        """Send bytes, each piece as one segment, for as long as the server reads them."""
+        """Send bytes, each piece as one segment, until the server closes the connection."""
         for piece in pieces:
             if self.closed:
                 break
@@ -183,20 +183,20 @@ class Connection:
             self._go_round()
 
     def _go_round(self) -> None:
-        """Let the reactor do what is due at once."""
+        """Run the calls of the reactor that are due."""
         while any(
             call.getTime() <= self._reactor.seconds() for call in self._reactor.getDelayedCalls()
         ):
             self._reactor.advance(0)
 
     def received(self) -> bytes:
-        """Give the bytes that have come back since the last call."""
+        """Return the bytes received since the last call."""
         data: bytes = self.transport.value()
         self.transport.clear()
         return data
 
     def hang_up(self) -> None:
-        """End the connection, if it has not ended yet."""
+        """Close the connection."""
         if not self._over:
             self._over = True
             self._protocol.connectionLost(Failure(ConnectionDone()))
@@ -210,7 +210,7 @@ def loopback_request(
     headers: Mapping[str, str] | None = None,
     transport: StringTransport | None = None,
 ) -> Response:
-    """Make a request to a factory on a connection of its own, which must stay open."""
+    """Send a request on a new connection, which the server must not close."""
     connection = Connection(factory, transport)
     connection.send(encode_request(method, path, body, headers))
     (response,) = parse_responses(connection.received(), [method])
@@ -221,20 +221,20 @@ def loopback_request(
 
 
 class MemoryReactor(MemoryReactorClock):
-    """A reactor in memory which lets threads reach the test."""
+    """A reactor in memory, with `callFromThread` of the real one."""
 
     callFromThread = staticmethod(reactor.callFromThread)  # type: ignore[attr-defined]  # it has it
 
 
 def no_kafka(address: TelemetryAddress) -> Any:
-    """Be the Kafka that can't be reached; called in a thread."""
+    """Fail like an unreachable Kafka; called in a thread."""
     raise OSError("no Kafka here")
 
 
 def start_in_memory(
     test: TestCase, connect_kafka: Any = no_kafka, **options: Any
 ) -> tuple[HbtdService, Any]:
-    """Start the service with further options, until the test ends; gives it and its reactor."""
+    """Start the service, until the test ends; return it and its reactor."""
     reactor = MemoryReactor()
     options.update(kv_url="mem:", nosm=True, use_telemetry=False, tls=False)
     params = Params(**options)
@@ -251,12 +251,12 @@ def start_in_memory(
 
 
 class APITestCase(TestCase):
-    """A test of the REST API of the real service, which needs no port, no peers and no time."""
+    """A test of the REST API of the real service, in memory."""
 
     timeout = 120
 
     fast_lane = True
-    """Which lane is tested."""
+    """Whether the fast lane is tested, or the ordinary one."""
 
     connect_kafka: Any = staticmethod(no_kafka)
 
@@ -265,13 +265,13 @@ class APITestCase(TestCase):
         self.begin()
 
     def begin(self, **options: Any) -> None:
-        """Start a service with further options, in the place of any that runs."""
+        """Start a service with further options, instead of the present one."""
         options.setdefault("fast_lane", self.fast_lane)
         self.service, self.reactor = start_in_memory(self, self.connect_kafka, **options)
         self.factory: Any = self.reactor.tcpServers[0][1]
 
     def connect(self) -> Connection:
-        """Open a connection; the test's end closes it."""
+        """Open a connection, until the test ends."""
         connection = Connection(self.factory)
         self.addCleanup(connection.hang_up)
         return connection
@@ -283,11 +283,11 @@ class APITestCase(TestCase):
         body: object = b"",
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """Make a request; a body that is not bytes is sent as JSON."""
+        """Send a request; a body that is not bytes is encoded as JSON."""
         return loopback_request(self.factory, method, path, body, headers)
 
     def state(self) -> tuple[object, ...]:
-        """Tell what requests may change, for comparison."""
+        """Return everything that requests may change."""
         tracker = self.service.tracker
         counts = (tracker.beats, tracker.healthy, tracker.warned, tracker.dead)
         return (*counts, self.service.params.current)
@@ -307,7 +307,7 @@ class APITestCase(TestCase):
 
 
 class TimedAPITestCase(APITestCase):
-    """The same with the time of hbtd's judgements in the test's hands.
+    """A test of the REST API with observed time in the test's hands.
 
     The service itself measures silence by the machine's clock. Here its parts serve with a monitor
     that takes the time from the reactor.
@@ -342,5 +342,5 @@ class TimedAPITestCase(APITestCase):
         return stopped
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, in steps that a running process would take; a multiple of 0.25 s."""
+        """Let a multiple of 0.25 s pass, in small steps."""
         self.reactor.pump([0.25] * int(seconds * 4))

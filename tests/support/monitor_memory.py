@@ -17,17 +17,17 @@ from tests.support.hsm_memory import HSMTestCase, kind
 
 
 class TroubledStore(MemoryStore):
-    """A memory store that fails or takes its time as it is told to."""
+    """A memory store that fails, or is slow, as it is told to."""
 
     def __init__(self, clock: Any) -> None:
         super().__init__()
         self._clock = clock
         self.failures: list[Exception] = []
-        """What the next commits fail with."""
+        """The exceptions of the next commits."""
         self.seconds = 0.0
-        """How long everything takes."""
+        """The duration of each call, in seconds."""
         self.commits: list[list[Judgement]] = []
-        """What was committed."""
+        """The judgements of each commit."""
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
@@ -45,7 +45,7 @@ class TroubledStore(MemoryStore):
         return self._later().addCallback(done)
 
     def undelivered(self) -> Deferred[list[Judgement]]:
-        """Give what there is when asked, but later."""
+        """Return the undelivered judgements of now, but later."""
         return (
             super()
             .undelivered()
@@ -57,7 +57,7 @@ class TroubledStore(MemoryStore):
 
 
 class WatchedTracker(Tracker):
-    """A tracker that can be made to fail, and notes how it looked one turn after each sweep."""
+    """A tracker that fails when told to, and notes the dead one turn after each sweep."""
 
     def __init__(self, clock: Any, *, note_changes: bool) -> None:
         super().__init__(note_changes=note_changes)
@@ -76,7 +76,7 @@ class WatchedTracker(Tracker):
 
 
 class MonitorTestCase(HSMTestCase):
-    """Holds a monitor whose time is the test's, a store in memory, and a ready HSM."""
+    """Has a monitor with a clock of the test's, a store in memory, and a ready HSM."""
 
     def begin(self, **params: Any) -> None:
         super().begin(use_telemetry=False, **params)
@@ -120,21 +120,21 @@ class MonitorTestCase(HSMTestCase):
         return self.store.delivered(judgements)
 
     def beat(self, *names: str) -> None:
-        """Have components heartbeat."""
+        """Let components send heartbeats."""
         for name in names:
             self.monitor.beat(name, "2026-11-23T00:00:00Z", "OK")
 
     def beat_for(self, seconds: float, *names: str, every: float = 3.0) -> None:
-        """Let time go by with components that beat."""
+        """Let time pass while components send heartbeats."""
         end = self.clock.seconds() + seconds
         while self.clock.seconds() < end:
             self.beat(*names)
             self.advance(min(every, end - self.clock.seconds()))
 
     def told(self, name: str) -> list[Transition]:
-        """Give what HSM was told of a component."""
+        """Return the transitions that HSM was told of a component."""
         return [kind(update) for update in self.hsm.updates if name in update.names]
 
     def standing(self) -> list[Judgement]:
-        """Give what the store keeps."""
+        """Return the judgements in the store."""
         return self.successResultOf(self.store.standing())

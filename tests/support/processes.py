@@ -21,19 +21,19 @@ _SERVES = re.compile(r'hbtd \S+ serves ([^\s"]+)')
 
 
 class HbtdProcess(ProcessProtocol):
-    """A process that serves hbtd, what it said, and how it ended."""
+    """A process that serves hbtd, its output, and its exit status."""
 
     def __init__(self) -> None:
         self.said = ""
-        """All that it wrote to its standard streams."""
+        """Its output, on both standard streams."""
         self.url: Deferred[str] = Deferred()
-        """Fires with where it serves; fails when it ends before."""
+        """Fires with its URL, or fails when the process ends before it serves."""
         self.ended: Deferred[int] = Deferred()
-        """Fires with the exit status; negative when it died of a signal."""
+        """Fires with the exit status, which is negative after a signal."""
         self._running = True
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Take in what it says, and look for where it serves."""
+        """Collect the output, and look for the URL in it."""
         self.said += data.decode("utf-8", "replace")
         serves = _SERVES.search(self.said)
         if serves and not self.url.called and "\n" in self.said[serves.end() :]:
@@ -41,7 +41,7 @@ class HbtdProcess(ProcessProtocol):
             self.url.callback(re.sub(r"//\[::\]|//0\.0\.0\.0", "//localhost", serves[1]))
 
     def processEnded(self, reason: Failure) -> None:
-        """Tell who waits."""
+        """Fire the Deferreds."""
         self._running = False
         error = reason.value
         assert isinstance(error, ProcessDone | ProcessTerminated)
@@ -56,7 +56,7 @@ class HbtdProcess(ProcessProtocol):
         os.kill(self.transport.pid, number)
 
     def finish(self) -> Deferred[object] | None:
-        """End it, if it still runs; fires when it has ended."""
+        """Kill it if it still runs; the Deferred fires when it has ended."""
         if not self._running:
             return None
         self.signal(signal.SIGCONT)
@@ -70,7 +70,7 @@ def spawn(
     environ: Mapping[str, str] | None = None,
     cwd: Path = CHECKOUT,
 ) -> HbtdProcess:
-    """Run `python arguments...`; ends with its test at the latest."""
+    """Run `python arguments...`, until the test ends at the latest."""
     process = HbtdProcess()
     process.url.addErrback(lambda failure: failure)
     environment = {
@@ -91,4 +91,4 @@ def spawn(
 
 
 MEMORY = ("--kv_url=mem:", "--port=0", "--nosm", "--use_telemetry=no")
-"""Options for an hbtd that needs nobody."""
+"""Options for an hbtd that needs no other service."""

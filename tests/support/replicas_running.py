@@ -1,4 +1,4 @@
-"""Several replicas of hbtd on one etcd, with a fake HSM beside them."""
+"""Several replicas of hbtd on one etcd, with a fake HSM."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -20,19 +20,19 @@ WARNTIME, ERRTIME = 2, 4
 
 
 class Replicas(TestCase):
-    """Mixed into a test case that has an `etcd`: replicas, and what they tell HSM."""
+    """Mixed into a test case that has an `etcd`: replicas, and the updates that HSM receives."""
 
     timeout = 60
 
     def begin(self, url: str, on_update: Callable[[Update], None] | None = None) -> None:
-        """Have an HSM, for replicas on this etcd."""
+        """Start an HSM, for replicas on this etcd."""
         self.kv_url = url
         self.running_hsm = start_hsm(self, on_update=on_update)
         self.hsm = self.running_hsm.hsm
         self.web = WebClient(self)
 
     async def replica(self, **params: Any) -> Hbtd:
-        """Start a replica in this process; it is in touch with the others."""
+        """Start a replica in this process, and wait until it is up."""
         hbtd = self.launch(**params)
         replica = hbtd.service.replica
         assert isinstance(replica, Replica)
@@ -40,7 +40,7 @@ class Replicas(TestCase):
         return hbtd
 
     def launch(self, **params: Any) -> Hbtd:
-        """Start a replica in this process, and don't wait for it."""
+        """Start a replica in this process, without waiting for it."""
         settings = {
             "kv_url": self.kv_url,
             "nosm": False,
@@ -60,16 +60,16 @@ class Replicas(TestCase):
         return [leader, *[await self.replica(**params) for _ in range(count - 1)]]
 
     def told(self, name: str) -> list[Transition]:
-        """Give what HSM was told of a component."""
+        """Return the transitions that HSM was told of a component."""
         return [kind(update) for update in self.updates(name)]
 
     def updates(self, name: str) -> list[Update]:
-        """Give the updates that HSM took up and that named a component."""
+        """Return the updates that HSM applied and that named a component."""
         found = [each for each in self.hsm.updates if each.applied and name in each.names]
         return sorted(found, key=lambda update: update.applied or 0.0)
 
     async def is_told(self, name: str, *what: Transition, within: float = 15.0) -> None:
-        """Wait until HSM has been told just this of a component, and see that it was."""
+        """Wait until HSM has been told of these transitions of a component, and of no others."""
         try:
             await until(lambda: len(self.told(name)) >= len(what), within)
         except AssertionError:
@@ -77,7 +77,7 @@ class Replicas(TestCase):
         self.assertEqual(self.told(name), list(what))
 
     async def spawned(self, *options: str, environ: dict[str, str] | None = None) -> "Spawned":
-        """Start a replica as a process of its own; it serves."""
+        """Start a replica as a process of its own, and wait until it serves."""
         process = spawn(
             self,
             [
@@ -107,11 +107,11 @@ class Spawned:
         self._web = web
 
     async def get(self, path: str) -> tuple[int, Any]:
-        """Read something of the API; gives status and answer."""
+        """Send a GET request, and return the status and the answer."""
         return await self._web.request("GET", f"{self.url}/hmi/v1/{path}")
 
     async def beat(self, name: str, timestamp: str = "t") -> int:
-        """Send a heartbeat; gives the status."""
+        """Send a heartbeat, and return the status."""
         body = {"Status": "OK", "Timestamp": timestamp}
         status, _ = await self._web.request("POST", f"{self.url}/hmi/v1/heartbeat/{name}", body)
         return status
@@ -125,19 +125,19 @@ class Spawned:
         return float(found[1])
 
     async def leads(self) -> bool:
-        """Tell whether it is this one that judges."""
+        """Return whether it leads."""
         return await self.metric("leading") == 1
 
 
 async def until_all(
     replicas: Iterable[Hbtd], condition: Callable[[Hbtd], object], within: float = 10.0
 ) -> None:
-    """Look again and again until something is so of all these; fails after `within` seconds."""
+    """Wait until a condition is true of all replicas; fail after `within` seconds."""
     await until(lambda: all(condition(each) for each in replicas), within)
 
 
 async def until_true(condition: Any, within: float = 10.0) -> None:
-    """Ask a coroutine again and again until it says so; fails after `within` seconds."""
+    """Wait until a coroutine returns something true; fail after `within` seconds."""
     deadline = reactor.seconds() + within
     while not await condition():
         if reactor.seconds() > deadline:
@@ -148,17 +148,17 @@ async def until_true(condition: Any, within: float = 10.0) -> None:
 
 
 class ReplicasTestCase(EtcdTestCase, Replicas):
-    """Replicas on an etcd that has nothing."""
+    """Replicas on an empty etcd."""
 
     timeout = 60
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        """Empty etcd, and start an HSM."""
+        """Clear etcd, and start an HSM."""
         await super().setUp()
         self.begin(self.etcd.address)
 
 
 class OwnReplicasTestCase(OwnEtcdTestCase, Replicas):
-    """Replicas on etcds that come to harm; `begin` has to be called."""
+    """Replicas on etcds that are damaged; `begin` has to be called."""
 
     timeout = 90

@@ -1,4 +1,4 @@
-"""hbtd and its neighbours on real sockets of this host, for tests that want all of it."""
+"""hbtd and other services on real sockets of this host."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ mock_kafka = partial(Kafka, api_version=(2, 3))
 
 
 async def until(condition: Callable[[], object], within: float = 10.0) -> None:
-    """Look again and again until something is so; fails after `within` seconds."""
+    """Wait until a condition is true; fail after `within` seconds."""
     deadline = reactor.seconds() + within
     while not condition():
         if reactor.seconds() > deadline:
@@ -38,7 +38,7 @@ async def until(condition: Callable[[], object], within: float = 10.0) -> None:
 
 
 class WebClient:
-    """An HTTP client that trusts anybody and ends with its test."""
+    """An HTTP client that trusts every certificate and is closed with its test."""
 
     def __init__(self, test: TestCase) -> None:
         pool = HTTPConnectionPool(reactor)
@@ -46,7 +46,7 @@ class WebClient:
         test.addCleanup(pool.closeCachedConnections)
 
     async def request(self, method: str, url: str, body: Any = None) -> tuple[int, Any]:
-        """Make a request with a JSON body, if any; gives status and decoded answer."""
+        """Send a request, with a JSON body if given; return the status and the decoded answer."""
         arguments = {} if body is None else {"json": body}
         response = await self.treq.request(
             method, url, allow_redirects=False, timeout=20, reactor=reactor, **arguments
@@ -56,7 +56,7 @@ class WebClient:
 
 
 def heartbeat(name: str = NODE, timestamp: str = "2026-11-23T00:00:00Z") -> dict[str, str]:
-    """Make a heartbeat's body."""
+    """Return the body of a heartbeat."""
     return {
         "Component": name,
         "Hostname": "nid000001",
@@ -68,14 +68,14 @@ def heartbeat(name: str = NODE, timestamp: str = "2026-11-23T00:00:00Z") -> dict
 
 @dataclass
 class Hbtd:
-    """An hbtd of this process, with somebody who talks to it."""
+    """An hbtd in this process, with a client."""
 
     service: HbtdService
     url: str
     client: WebClient
 
     async def beat(self, name: str = NODE, timestamp: str = "2026-11-23T00:00:00Z") -> int:
-        """Send a heartbeat; gives the status."""
+        """Send a heartbeat, and return the status."""
         status, _ = await self.client.request(
             "POST", f"{self.url}/hmi/v1/heartbeat", heartbeat(name, timestamp)
         )
@@ -106,7 +106,7 @@ def start_hbtd(test: TestCase, **params: Any) -> Hbtd:
 
 @dataclass
 class RunningHSM:
-    """A fake HSM that listens."""
+    """A fake HSM on a port."""
 
     hsm: FakeHSM
     port: Any

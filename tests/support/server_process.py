@@ -1,4 +1,4 @@
-"""Real servers of others as processes of the tests: started, killed, frozen, cleaned up."""
+"""Real servers as processes of the tests: started, killed, frozen and removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ rm -rf -- "$2"
 """
 
 _taken: set[int] = set()
-"""Ports that were given out, even if nobody listens there yet."""
+"""Ports that were returned already, whether a server listens there or not."""
 
 
 class ServerError(Exception):
@@ -33,7 +33,7 @@ class ServerError(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Find TCP ports nobody listens on, outside the range the kernel gives to clients.
+    """Return free TCP ports outside of the kernel's range for clients.
 
     A port of that range could, while the server is stopped, become the source port of any
     connection; even of one to itself: a client that keeps trying a loopback port nobody listens on
@@ -75,12 +75,12 @@ class ServerProcess:
 
     @property
     def running(self) -> bool:
-        """Whether its process lives, be it frozen."""
+        """Whether its process lives, also if it is frozen."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> str:
-        """What its process has printed so far, over all its starts."""
+        """The output of its processes so far."""
         if self._directory is None:
             return ""
         with contextlib.suppress(FileNotFoundError):
@@ -88,7 +88,7 @@ class ServerProcess:
         return ""
 
     def stop(self, *, timeout: float = 30.0) -> None:
-        """End it in good order (SIGTERM), or by force once the timeout has passed.
+        """Stop it (SIGTERM), or kill it once the timeout has passed.
 
         Does nothing when it does not run.
         """
@@ -106,14 +106,14 @@ class ServerProcess:
         self._ended()
 
     def kill(self) -> None:
-        """End it at once (SIGKILL), as a crash would. Does nothing when it does not run."""
+        """Kill it (SIGKILL), like a crash. Do nothing when it does not run."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._ended()
 
     def freeze(self) -> None:
-        """Stop its process (SIGSTOP): connections stay open, and nobody answers."""
+        """Freeze it (SIGSTOP): connections stay open, without answers."""
         if self._process is None or self._process.poll() is not None:
             raise ServerError(f"{self._server_name} does not run")
         self._process.send_signal(signal.SIGSTOP)
@@ -122,13 +122,13 @@ class ServerProcess:
         self._frozen = True
 
     def thaw(self) -> None:
-        """Let a frozen one go on (SIGCONT). Does nothing when it is not frozen."""
+        """Thaw it (SIGCONT). Do nothing when it is not frozen."""
         if self._process is not None and self._frozen:
             self._process.send_signal(signal.SIGCONT)
         self._frozen = False
 
     def close(self) -> None:
-        """End it and remove its data; a later start begins with none."""
+        """Kill it and remove its data; a later start begins without any."""
         atexit.unregister(self.close)
         self.kill()
         if self._directory is not None:
@@ -142,7 +142,7 @@ class ServerProcess:
         return self._directory
 
     def _launch(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-        """Run a command in the server's directory, and have it watched over."""
+        """Run a command in the server's directory; a watchdog kills it when the tests end."""
         assert self._directory is not None
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -160,7 +160,7 @@ class ServerProcess:
         self._frozen = False
 
     def _ended(self) -> None:
-        """Forget the process, which has been waited for, and call off who watches over it."""
+        """Forget the process, which has ended, and its watchdog."""
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.kill()

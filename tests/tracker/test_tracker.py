@@ -1,4 +1,4 @@
-"""The tracker: who is healthy, warned about or dead, and what is said when that changes."""
+"""The tracker: which components are healthy, warned about or dead, and the judgements between."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ class Known(NamedTuple):
 
 
 class Model:
-    """The rules once more, as plainly as they can be put: every sweep looks at everybody."""
+    """The rules once more, as plainly as possible: every sweep looks at every component."""
 
     def __init__(self) -> None:
         self.components: dict[str, Known] = {}
@@ -44,7 +44,7 @@ class Model:
         return None
 
     def sweep(self, at: int, warntime: int, errtime: int, limit: int) -> list[Judgement]:
-        """Judge everybody, the longest silent first."""
+        """Judge all components, the longest silent first."""
         judgements: list[Judgement] = []
         for xname, known in sorted(self.components.items(), key=lambda item: item[1].turn):
             silent = at - known.heard
@@ -66,7 +66,7 @@ class Model:
 
 
 class TrackerMachine(RuleBasedStateMachine):
-    """Does the same to a tracker and to the model, and compares what they say."""
+    """Calls a tracker and the model alike, and compares what they return."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,12 +80,12 @@ class TrackerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(1, 5))
     def wait(self, seconds):
-        """Let time go by."""
+        """Let time pass."""
         self.at += seconds
 
     @rule(xname=st.sampled_from(NAMES), status=st.sampled_from(["up", "down"]))
     def beat(self, xname, status):
-        """Beat once."""
+        """Send a heartbeat."""
         self.beats += 1
         judgement = self.tracker.beat(xname, self.at, f"t{self.beats}", status)
         assert judgement == self.model.beat(xname, self.at, f"t{self.beats}")
@@ -108,19 +108,19 @@ class TrackerMachine(RuleBasedStateMachine):
 
     @rule(xname=st.sampled_from(NAMES))
     def forget(self, xname):
-        """Forget somebody, known or not."""
+        """Forget a component, known or not."""
         known = self.model.components.pop(xname, None)
         assert self.tracker.forget(xname) == (known is not None)
         self.warned_since_beat.discard(xname)
 
     @rule(warntime=st.integers(1, 9), errtime=st.integers(1, 9))
     def change_times(self, warntime, errtime):
-        """Change the times, even to such as make no sense together."""
+        """Change `warntime` and `errtime`, also to values that make no sense together."""
         self.warntime, self.errtime = warntime, errtime
 
     @invariant()
     def same_answers(self):
-        """Compare everything that can be asked."""
+        """Compare all that can be read."""
         for xname in NAMES:
             known = self.model.components.get(xname)
             alive = known is not None and known.state != "dead"
@@ -139,7 +139,7 @@ class RuleTests(SynchronousTestCase):
         self.tracker = Tracker()
 
     def beat(self, at: float, xname: str = "x1") -> Transition | None:
-        """Beat, and give the transition."""
+        """Take a heartbeat, and return the transition."""
         judgement = self.tracker.beat(xname, at, f"t{at}", "up")
         if judgement is None:
             return None
@@ -147,11 +147,11 @@ class RuleTests(SynchronousTestCase):
         return judgement.transition
 
     def sweep(self, at: float, limit: int = EVERYBODY) -> list[Judgement]:
-        """Sweep everybody."""
+        """Sweep all components."""
         return self.tracker.sweep(at, 10.0, 30.0, limit)
 
     def test_a_life(self):
-        """Started, warned, restarted, warned, died, started: each is said once."""
+        """Started, warned, restarted, warned, died, started: each is judged once."""
         self.assertEqual(self.beat(0), STARTED)
         self.assertIsNone(self.beat(1))
         self.assertEqual(self.sweep(10.9), [])
@@ -172,19 +172,19 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(self.sweep(31), [])
 
     def test_silence_without_a_sweep(self):
-        """Whoever comes back before a sweep has noticed is not mentioned."""
+        """A component that is back before the next sweep is not judged."""
         self.beat(0)
         self.assertIsNone(self.beat(100))
         self.assertEqual(self.sweep(100), [])
 
     def test_back_from_warned_past_errtime(self):
-        """Whoever comes back after a warning has restarted, if it was never declared dead."""
+        """A component that is back after a warning has restarted, if it was not declared dead."""
         self.beat(0)
         self.sweep(10)
         self.assertEqual(self.beat(100), RESTARTED)
 
     def test_warning_time_beyond_death(self):
-        """With a warning time that is not less than the time to death nobody is warned about."""
+        """With a `warntime` of at least `errtime`, no component is warned about."""
         for warntime in (30.0, 31.0, 1000.0):
             tracker = Tracker()
             tracker.beat("x1", 0.0, "t", "up")
@@ -214,7 +214,7 @@ class RuleTests(SynchronousTestCase):
             self.assertEqual(self.beat(1001), STARTED)
 
     def test_longest_silent_first(self):
-        """A sweep that may not judge everybody judges those first that have been silent longest."""
+        """A sweep with a limit judges the components first that have been silent longest."""
         for at, xname in enumerate(["a", "b", "c", "d", "a"]):
             self.beat(at, xname)
         self.sweep(12)
@@ -225,7 +225,7 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(self.sweep(32, limit=1), [])
 
     def test_many_statuses(self):
-        """Senders may choose among more statuses than anybody would."""
+        """Any number of different statuses is kept correctly."""
         for i in range(3000):
             self.beat(i / 1000, xname=f"x{i}")
             self.tracker.beat(f"x{i}", i / 1000, "t", f"status {i}")
@@ -236,7 +236,7 @@ class ModelTests(SynchronousTestCase):
     """Any order of events."""
 
     def test_against_the_model(self):
-        """Whatever happens, the tracker says what the plain rules say."""
+        """In any order of events, the tracker returns what the model returns."""
         run_state_machine_as_test(
             TrackerMachine,
             settings=settings(
@@ -256,7 +256,7 @@ class ModelTests(SynchronousTestCase):
         st.integers(1, 4),
     )
     def test_portions(self, beats, warntime, errtime, pause, limit):
-        """Sweeping in portions makes the same judgements in the same order as sweeping at once."""
+        """Sweeping in batches makes the same judgements in the same order as sweeping at once."""
         at_once, in_portions = Tracker(), Tracker()
         at = 0
         for xname, wait in beats:
@@ -277,7 +277,7 @@ class ModelTests(SynchronousTestCase):
 
 
 class FullTests(SynchronousTestCase):
-    """So many components are tracked, and no more."""
+    """The number of tracked components is limited."""
 
     def setUp(self):
         self.tracker = Tracker(note_changes=True, most=3)
@@ -285,14 +285,14 @@ class FullTests(SynchronousTestCase):
             self.tracker.beat(name, 0, "t", "up")
 
     def refused(self, name: str, at: float) -> None:
-        """Beat in vain, which changes nothing."""
+        """Send a heartbeat that is refused, which changes nothing."""
         counts = (self.tracker.beats, self.tracker.changed_since(0.0))
         self.assertRaises(TrackerFull, self.tracker.beat, name, at, "t", "up")
         self.assertNotIn(name, self.tracker)
         self.assertEqual((self.tracker.beats, self.tracker.changed_since(0.0)), counts)
 
     def test_known(self):
-        """Who is known is heard, healthy, warned or dead; who is new is not."""
+        """At the limit, known components are heard, in every state, and new ones are not."""
         self.tracker.sweep(10, 10, 30, 10)
         self.tracker.beat("x1", 11, "t", "up")
         self.tracker.sweep(31, 10, 30, 10)
@@ -303,13 +303,13 @@ class FullTests(SynchronousTestCase):
         self.refused("x4", 34)
 
     def test_room_again(self):
-        """Who is forgotten makes room for one."""
+        """A component that is forgotten makes room for another."""
         self.tracker.forget("x2")
         self.tracker.beat("x4", 1, "t", "up")
         self.refused("x2", 1)
 
     def test_restored(self):
-        """What was stored is kept, even if it is more; then nobody new is taken."""
+        """Stored components beyond the limit are kept; then no new one is taken."""
         records = [Record(f"x{n}", 1.0, "t", "up", False) for n in range(10)]
         tracker = Tracker(most=3)
         tracker.restore(records, ["x100"], 0, 10, 30)
@@ -320,10 +320,10 @@ class FullTests(SynchronousTestCase):
 
 
 class TransitionTests(SynchronousTestCase):
-    """What the world is told."""
+    """Transitions, and the words for them."""
 
     def test_words(self):
-        """State, flag, HSM's message and Kafka's of every transition, as the contract has them."""
+        """The state, flag and messages of every transition are those of the contract."""
         self.assertEqual(
             {t.name: (t.state, t.flag, t.message, t.info) for t in Transition},
             {

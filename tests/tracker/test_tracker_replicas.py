@@ -1,4 +1,4 @@
-"""The tracker's part in several replicas: what others have heard and judged."""
+"""The tracker with several replicas: it applies what others have heard and judged."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,15 +14,15 @@ W, E = 10.0, 30.0
 
 
 def record(name: str, age: float = 0.0, *, warned: bool = False) -> Record:
-    """Make a record."""
+    """Return a record."""
     return Record(name, age, "t", "OK", warned)
 
 
 class TakingUpTests(SynchronousTestCase):
-    """One thing after the other."""
+    """Single events."""
 
     def setUp(self):
-        """Begin with two that are healthy, of whom x1 was heard here last."""
+        """Begin with two healthy components, of which x1 was heard here last."""
         self.tracker = Tracker(note_changes=True)
         self.tracker.apply_beat("x0", 0.0, "t", "OK")
         self.tracker.beat("x1", 1.0, "t", "OK")
@@ -32,7 +32,7 @@ class TakingUpTests(SynchronousTestCase):
         return self.tracker.sweep(at, W, E, 100)
 
     def test_heard(self):
-        """What others heard counts as any heartbeat, but is not stored again, nor counted."""
+        """A heartbeat that another replica took counts, but is not stored again, nor counted."""
         self.assertEqual(set(self.tracker.changed_since(0.0)), {"x1"})
         self.assertEqual(self.tracker.beats, 1)
         self.assertIsNone(self.tracker.apply_beat("x0", 5.0, "t2", "OK"))
@@ -45,14 +45,14 @@ class TakingUpTests(SynchronousTestCase):
         )
 
     def test_apply_warning(self):
-        """Whom others have warned about is not warned about again, but dies in its time."""
+        """A component that another replica warned about is not warned about again, but dies."""
         self.tracker.apply_warning(record("x0", 12.0, warned=True), 12.0, W, E)
         self.assertEqual((self.tracker.healthy, self.tracker.warned), (1, 1))
         self.assertEqual(self.sweep(29.9), [Judgement("x1", WARNED, "t")])
         self.assertEqual(self.sweep(30.0), [Judgement("x0", DIED, "t")])
 
     def test_apply_warning_of_the_unknown(self):
-        """Who was unknown, or dead, is warned from then on, and as old as after a restart."""
+        """A warning about an unknown or dead component revives it, as old as after a restart."""
         self.tracker.apply_death("x0")
         for name, age in (("x0", 100.0), ("x2", 12.0), ("x3", -5.0)):
             self.tracker.apply_warning(record(name, age, warned=True), 50.0, W, E)
@@ -65,7 +65,7 @@ class TakingUpTests(SynchronousTestCase):
         self.assertEqual(self.tracker.record("x2", 51.0), silent["x2"]._replace(age=13.0))  # type: ignore[union-attr]  # it is known
 
     def test_died(self):
-        """Whom others have declared dead is dead here, and starts again when it is heard."""
+        """A component declared dead by another replica is dead, and starts when it is heard."""
         self.tracker.apply_death("x1")
         self.tracker.apply_death("x9")
         self.assertEqual(self.tracker.dead, 2)
@@ -76,7 +76,7 @@ class TakingUpTests(SynchronousTestCase):
         )
 
     def test_keep_only(self):
-        """Only those who are to be kept, and are healthy, are left; the others can be restored."""
+        """Only healthy components among those to keep are left; the others can be restored."""
         self.tracker.beat("x2", 2.0, "t", "OK")
         self.sweep(11.5)  # warns about x0 and x1
         self.tracker.keep_only({"x1", "x2", "x3"})
@@ -87,7 +87,7 @@ class TakingUpTests(SynchronousTestCase):
         self.assertEqual(self.sweep(20.0), [Judgement("x2", WARNED, "t")])
 
     def test_sort_queues(self):
-        """The longest silent come first again, however they came in."""
+        """The longest silent components come first, in whatever order their events were applied."""
         self.tracker.apply_warning(record("x1", 12.0, warned=True), 12.0, W, E)
         self.tracker.apply_warning(record("x0", 12.0, warned=True), 12.0, W, E)
         self.tracker.sort_queues()
@@ -105,11 +105,11 @@ OPERATIONS = st.lists(
 
 
 class AnyStoryTests(SynchronousTestCase):
-    """Whatever comes, in any order."""
+    """Events in any order."""
 
     @given(OPERATIONS)
     def test_consistent(self, operations):
-        """Everybody is in one state, and who is overdue is found when order has been made."""
+        """Each component is in one state, and once sorted, all overdue components are found."""
         tracker = Tracker(note_changes=True)
         at = 0.0
         for what, name, wait in operations:
