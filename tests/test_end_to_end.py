@@ -141,7 +141,7 @@ class TroubleWithHSMTests(TestCase):
         for trouble in ({"fail_status": 500}, {"hang": True}, {"reset": True}, {"garbage": True}):
             for name, value in trouble.items():
                 setattr(hsm.behaviour, name, value)
-            # Everybody beats, and one in three of them goes on to do so.
+            # All components send heartbeats, and one in three goes on to do so.
             for turn in range(4):
                 await self._beat(hbtd, nodes[:: 1 if turn == 0 else 3])
                 await deferLater(reactor, 0.5)

@@ -134,8 +134,8 @@ class SweepTests(MonitorTestCase):
     def test_portions(self):
         """While a whole machine dies, the reactor runs between batches of judgements."""
         self.start(warntime=10, errtime=10)
-        everybody = nodes(10_000)
-        self.beat(*everybody)
+        components = nodes(10_000)
+        self.beat(*components)
         self.advance(1)
         self.tracker.dead_a_turn_later.clear()
         self.advance(30)

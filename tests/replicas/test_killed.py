@@ -26,9 +26,9 @@ class KilledTests(ReplicasTestCase):
         self.assertTrue(await leader.leads())
 
     async def test_leader_stopped(self):
-        """When the leader is stopped another goes on, and the old one follows when it wakes up.
+        """When the leader is stopped another leads, and the old one follows when it wakes up.
 
-        Who started on the next leader while nobody led is told to have started.
+        Components that started on the next leader while no replica led are judged.
         """
         leader = await self.spawned()
         await until_true(leader.leads)

@@ -143,7 +143,7 @@ class SharedParamsTests(EtcdTestCase):
         self.assertEqual(await self.stored(), self.live.current.rendered())
 
     async def test_restored_by_two(self):
-        """What was changed through one replica outlives the data, whoever is the first to write.
+        """A change through one replica outlives etcd's data, whichever replica writes first.
 
         The other may not have heard of it before the data was lost.
         """

@@ -137,7 +137,7 @@ class PropertyTests(ClockTestCase):
 
     @settings(max_examples=200, deadline=None)
     @given(st.floats(LATE + 0.1, 1e6), st.floats(0.0, 60.0), st.integers(0, 200))
-    def test_stall_ages_nobody(self, stall, patience, ticks):
+    def test_gap_ages_by_a_tick(self, stall, patience, ticks):
         """A gap adds one tick to a silence, and a standstill before the silence goes on."""
         self.begin(patience)
         self.listen(1.0)

@@ -13,7 +13,7 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 STARTED, WARNED, RESTARTED, DIED = Transition
 NAMES = [f"x1c0s{slot}b0n0" for slot in range(6)]
-EVERYBODY = 1_000_000
+NO_LIMIT = 1_000_000
 
 
 class Known(NamedTuple):
@@ -91,7 +91,7 @@ class TrackerMachine(RuleBasedStateMachine):
         assert judgement == self.model.beat(xname, self.at, f"t{self.beats}")
         self.warned_since_beat.discard(xname)
 
-    @rule(limit=st.sampled_from([1, 2, 3, EVERYBODY]))
+    @rule(limit=st.sampled_from([1, 2, 3, NO_LIMIT]))
     def sweep(self, limit):
         """Sweep, perhaps not to the end."""
         judgements = self.tracker.sweep(self.at, self.warntime, self.errtime, limit)
@@ -146,7 +146,7 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(judgement, (xname, judgement.transition, f"t{at}"))
         return judgement.transition
 
-    def sweep(self, at: float, limit: int = EVERYBODY) -> list[Judgement]:
+    def sweep(self, at: float, limit: int = NO_LIMIT) -> list[Judgement]:
         """Sweep all components."""
         return self.tracker.sweep(at, 10.0, 30.0, limit)
 
@@ -188,8 +188,8 @@ class RuleTests(SynchronousTestCase):
         for warntime in (30.0, 31.0, 1000.0):
             tracker = Tracker()
             tracker.beat("x1", 0.0, "t", "up")
-            self.assertEqual(tracker.sweep(29.9, warntime, 30.0, EVERYBODY), [])
-            self.assertEqual(tracker.sweep(30.0, warntime, 30.0, EVERYBODY), [("x1", DIED, "t")])
+            self.assertEqual(tracker.sweep(29.9, warntime, 30.0, NO_LIMIT), [])
+            self.assertEqual(tracker.sweep(30.0, warntime, 30.0, NO_LIMIT), [("x1", DIED, "t")])
 
     def test_heartbeating(self):
         """A component is heartbeating until `errtime`, warned about or not; the unknown are not."""
@@ -257,23 +257,23 @@ class ModelTests(SynchronousTestCase):
     )
     def test_portions(self, beats, warntime, errtime, pause, limit):
         """Sweeping in batches makes the same judgements in the same order as sweeping at once."""
-        at_once, in_portions = Tracker(), Tracker()
+        at_once, in_batches = Tracker(), Tracker()
         at = 0
         for xname, wait in beats:
             at += wait
-            for tracker in (at_once, in_portions):
+            for tracker in (at_once, in_batches):
                 tracker.beat(xname, at, str(at), "up")
-                tracker.sweep(at, warntime, errtime, EVERYBODY)
+                tracker.sweep(at, warntime, errtime, NO_LIMIT)
         at += pause
-        expected = at_once.sweep(at, warntime, errtime, EVERYBODY)
+        expected = at_once.sweep(at, warntime, errtime, NO_LIMIT)
         made: list[Judgement] = []
         while True:
-            portion = in_portions.sweep(at, warntime, errtime, limit)
+            portion = in_batches.sweep(at, warntime, errtime, limit)
             made += portion
             if len(portion) < limit:
                 break
         self.assertEqual(made, expected)
-        self.assertEqual(in_portions.sweep(at, warntime, errtime, EVERYBODY), [])
+        self.assertEqual(in_batches.sweep(at, warntime, errtime, NO_LIMIT), [])
 
 
 class FullTests(SynchronousTestCase):
