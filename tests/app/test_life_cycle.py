@@ -40,7 +40,8 @@ class LifeCycleTests(SynchronousTestCase):
 
     def test_order(self):
         """Parts start in order, each after the one before it, and stop in the reverse order."""
-        waiting, leaving = Deferred(), Deferred()
+        waiting: Deferred[None] = Deferred()
+        leaving: Deferred[None] = Deferred()
         self.successResultOf(self.start("a"))
         started = self.start("b", start=waiting, stop=leaving)
         self.assertNoResult(started)
@@ -57,7 +58,7 @@ class LifeCycleTests(SynchronousTestCase):
 
     def test_start_fails(self):
         """A part whose start fails is stopped, too, and so are those before it."""
-        waiting = Deferred()
+        waiting: Deferred[None] = Deferred()
         self.start("a")
         started = self.start("b", start=waiting)
         waiting.errback(ValueError("no"))
