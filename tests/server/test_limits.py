@@ -109,7 +109,7 @@ class ConnectionsTests(LimitsTestCase):
         self.assertEqual(events, [])
         with capturedLogs() as events:
             self.service.fit_connections(130)
-        self.assertIn("No more than 2 connections can be open", eventAsText(events[0]))
+        self.assertIn("Limited to 2 connections", eventAsText(events[0]))
         found = [self.connect_from("10.0.0.1") for _ in range(3)]
         self.assertEqual(found.count(None), 1)
 
