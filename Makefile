@@ -18,7 +18,7 @@ LOCK   := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --
           --generate-hashes --no-emit-index-url $(LOCKFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock run demo test test-real test-faults fuzz audit check format docs bench bench-quick dist clean
+.PHONY: help venv lock run demo demo-picture test test-real test-faults fuzz audit check format docs bench bench-quick dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -50,6 +50,11 @@ run: $(STAMP)  ## serve https://localhost:28500, with nothing else needed; HBTD_
 
 demo: $(STAMP)  ## hbtd, a fake HSM and a small fleet of nodes in one terminal; ends by itself
 	$(BIN)/python -m hbtd.simulator demo
+
+demo-picture: $(STAMP)  ## draw docs/images/demo.svg, the output of make demo
+	$(BIN)/python -m hbtd.simulator demo > docs/images/demo.txt
+	$(BIN)/python docs/demo_picture.py < docs/images/demo.txt > docs/images/demo.svg
+	@rm docs/images/demo.txt
 
 test: TRIALFLAGS ?= -j4
 test: T ?= tests

@@ -12,6 +12,7 @@ from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.testing import MemoryReactorClock
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent
@@ -19,7 +20,7 @@ from twisted.web.server import Site
 
 import hbtd
 from hbtd.simulator.__main__ import main
-from hbtd.simulator.commands import describe_update
+from hbtd.simulator.commands import describe_update, run_fleet
 from hbtd.simulator.endpoints import split_url
 from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.options import Event, FleetOptions, HSMOptions
@@ -142,6 +143,25 @@ class CommandTests(TestCase):
         self.assertEqual(told, ["kill 10 nodes", "freeze 2 nodes", "revive 12 nodes"])
         self.assertRegex(lines[4], r"^\d+ heartbeats sent in 0\.\d s \(\d+/s\)$")
         self.assertTrue(len(recorder.beats) >= 40, len(recorder.beats))
+
+    def test_progress(self):
+        """A fleet prints a line of progress every five seconds."""
+        clock: Any = MemoryReactorClock()
+        options = FleetOptions()
+        options.parseOptions(["--url=http://127.0.0.1:1", "--nodes=4", "--kill=0.5@1"])
+        out = StringIO()
+        running = Deferred.fromCoroutine(run_fleet(clock, options, out))
+        clock.pump([0.5] * 22)
+        progress = out.getvalue().splitlines()[2:]
+        self.assertEqual(
+            [line.partition("  failed")[0] for line in progress],
+            [
+                "     5 s  beating 2  silent 2  sent 0",
+                "    10 s  beating 2  silent 2  sent 0",
+            ],
+        )
+        running.cancel()
+        self.failureResultOf(running)
 
     async def test_interrupted(self):
         """A fleet that is interrupted prints its summary and exits with 0."""

@@ -1,7 +1,10 @@
 """The demonstration, which plays the life of a small fleet beside a real hbtd."""
 
+import subprocess
+import sys
 from io import StringIO
 from typing import Any
+from xml.etree import ElementTree
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -9,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from hbtd.simulator.demo import Transcript, run_demo
 from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.options import DemoOptions
+from tests.support.processes import CHECKOUT
 
 
 class TranscriptTests(SynchronousTestCase):
@@ -44,6 +48,41 @@ class TranscriptTests(SynchronousTestCase):
                 "x0c0s0b0n0 x0c0s0b0n1 +2",
             ],
         )
+
+
+class PictureTests(SynchronousTestCase):
+    """The picture of the demonstration that the README shows."""
+
+    def test_picture(self):
+        """The picture has every word of the output, and columns begin at the same place."""
+        lines = [
+            "  0.0 s  demo   hello & <goodbye>",
+            " 10.0 s  HSM    Ready/OK       Heartbeat started  x0c0s0b0n0 x0c0s0b0n1",
+            " 11.0 s  HSM    Standby/Alert  Heartbeat stopped  x0c0s0b0n0",
+        ]
+        script = CHECKOUT / "docs" / "demo_picture.py"
+        drawn = subprocess.run(
+            [sys.executable, str(script)],
+            input="\n".join(lines),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        svg = ElementTree.fromstring(drawn.stdout)
+        texts = [each for each in svg.iter() if each.tag.endswith("}text")][1:]
+        words = " ".join(str(each.text) for each in texts).split()
+        self.assertEqual(words, " ".join(lines).split())
+        seconds = [str(each.text) for each in texts if str(each.text).endswith(" s")]
+        self.assertEqual(seconds, ["0.0 s", "10.0 s", "11.0 s"])
+        ends = [
+            float(each.get("x", "")) + float(each.get("textLength", ""))
+            for each in texts
+            if each.text in seconds
+        ]
+        self.assertEqual(len({round(end, 1) for end in ends}), 1)
+        states = [each.get("x") for each in texts if each.text in ("Ready/OK", "Standby/Alert")]
+        self.assertEqual(len(states), 2)
+        self.assertEqual(len(set(states)), 1)
 
 
 class DemoTests(TestCase):

@@ -103,6 +103,20 @@ class FailureTests(FleetTestCase):
         self.advance(1.2 + 3)
         self.assertTrue(fleet.statistics.answered >= 10)
 
+    def test_refused_again(self):
+        """After an answer, the pauses of the next outage begin short again."""
+        fleet = self.fleet(10, connections=1)
+        self.endpoint.refusing = True
+        fleet.startService()
+        self.advance(10)
+        self.endpoint.refusing = False
+        self.advance(3)
+        self.endpoint.refusing = True
+        self.endpoint.attempts = 0
+        self.endpoint.pumps[-1].serverIO.loseConnection()
+        self.advance(1.5)
+        self.assertTrue(self.endpoint.attempts >= 4, self.endpoint.attempts)
+
     def test_waits_for_connection(self):
         """Heartbeats that are due before the first connection is made are sent then."""
         waiting: Any = Deferred()
