@@ -1,8 +1,8 @@
-"""Guided fuzzing of parsers: `python -m tests.fuzz.targets [SECONDS] [TARGET...]`.
+"""Coverage-guided fuzzing of parsers: `python -m tests.fuzz.targets [SECONDS] [TARGET...]`.
 
-Each target runs for so many seconds in a process of its own, under atheris, which keeps what
-reaches code that nothing reached before. An exception that is not expected ends it, and the
-input that did it is left in the working directory. What is found becomes a test.
+Each target runs for `SECONDS` in its own process under atheris, which keeps inputs that reach new
+code. An unexpected exception ends the run and leaves the input that raised it in the working
+directory; it should become a test.
 """
 
 import os
@@ -24,7 +24,7 @@ Target = Callable[[bytes], None]
 
 
 def xnames() -> tuple[Target, Sequence[bytes]]:
-    """Fuzz names of components: what is valid stays what it is."""
+    """Fuzz xnames: parsing a parsed name does not change it."""
     from hbtd.formats.xnames import parse
 
     def target(data: bytes) -> None:
@@ -35,7 +35,7 @@ def xnames() -> tuple[Target, Sequence[bytes]]:
 
 
 def integers() -> tuple[Target, Sequence[bytes]]:
-    """Fuzz integers in Go's syntax: the decimal form of what is taken means the same."""
+    """Fuzz integers in Go's syntax: the decimal form of a parsed one has the same value."""
     from hbtd.formats.go_integers import parse_integer
 
     def target(data: bytes) -> None:
@@ -49,7 +49,7 @@ def integers() -> tuple[Target, Sequence[bytes]]:
 
 
 def heads() -> tuple[Target, Sequence[bytes]]:
-    """Fuzz the fast lane: it takes whole heartbeats off the front and nothing else."""
+    """Fuzz the fast lane: it consumes whole heartbeats from the front and nothing else."""
     from hbtd.api.fastlane import FastLane
     from hbtd.server.lane import Verdict
 
@@ -68,7 +68,7 @@ def heads() -> tuple[Target, Sequence[bytes]]:
 
 
 def lanes() -> tuple[Target, Sequence[bytes]]:
-    """Fuzz whole conversations: both lanes answer alike and do the same, and nothing fails."""
+    """Fuzz whole connections: both lanes have the same answers and effects, and none is a 5xx."""
     from hbtd.server.factory import ConnectionFactory
     from tests.support.http_memory import Connection
 
@@ -89,7 +89,7 @@ def lanes() -> tuple[Target, Sequence[bytes]]:
 
     def target(data: bytes) -> None:
         if b"/metrics" in data or b"/health" in data:
-            return  # they tell of the process
+            return  # their answers are about the process
         one, other = (converse(service, factory, data) for service, factory in services)
         assert one == other, (one, other)
         assert isinstance(one[0], bytes)
@@ -99,21 +99,21 @@ def lanes() -> tuple[Target, Sequence[bytes]]:
 
 
 def tokens() -> tuple[Target, Sequence[bytes]]:
-    """Fuzz tokens and keys: whatever they are, they prove nothing, or are refused."""
+    """Fuzz tokens and keys: all tokens but the valid one are refused."""
     from hbtd.access.jwks import JWKSUnusable, parse_jwks
-    from hbtd.access.jwt import JWTVerifier, Unverified
+    from hbtd.access.jwt import InvalidToken, JWTVerifier
     from tests.support.issuer import Issuer
 
     issuer = Issuer()
     source: Any = SimpleNamespace(keys=parse_jwks(issuer.jwks()), missed=lambda: None)
     good = issuer.token("x0c0s0b0n0").encode()
-    bearers = JWTVerifier(source, "system-compute", float, require_xname=False)
+    verifier = JWTVerifier(source, "system-compute", float, require_xname=False)
 
     def target(data: bytes) -> None:
         with suppress(JWKSUnusable):
             parse_jwks(data)
-        with suppress(Unverified):
-            bearers.bearer(data)
+        with suppress(InvalidToken):
+            verifier.verify(data)
             assert data == good
 
     head, claims, signature = good.split(b".")
@@ -121,7 +121,7 @@ def tokens() -> tuple[Target, Sequence[bytes]]:
 
 
 def peers() -> tuple[Target, Sequence[bytes]]:
-    """Fuzz who a peer is: SPIFFE ids, addresses and the options about access."""
+    """Fuzz SPIFFE IDs, addresses, and the access options."""
     from hbtd.access.peers import is_loopback, parse_spiffe_id
     from hbtd.config.access_rules import parse_node_access, parse_operator_access
     from hbtd.formats.xnames import parse
@@ -142,7 +142,7 @@ def peers() -> tuple[Target, Sequence[bytes]]:
 
 
 def etcd() -> tuple[Target, Sequence[bytes]]:
-    """Fuzz what others keep in etcd: it is read, or refused as not ours."""
+    """Fuzz keys and values in etcd: they are read, or refused as not hbtd's."""
     from hbtd.store.etcd_format import InvalidValue, read_judgement, read_params, read_record
 
     def target(data: bytes) -> None:
@@ -169,7 +169,7 @@ TARGETS = {each.__name__: each for each in (xnames, integers, heads, lanes, toke
 
 
 def _service(**options: Any) -> tuple[Any, Any]:
-    """Start a service in memory; gives it and what it listens with."""
+    """Start a service in memory; return it and its factory."""
     from hbtd.app.service import HbtdService
     from hbtd.config.params import Params
     from tests.support.http_memory import MemoryReactor, no_kafka
@@ -197,10 +197,10 @@ def _streams() -> list[bytes]:
 
 
 def _fuzz(name: str, arguments: Sequence[str]) -> None:
-    """Fuzz one target in this process; does not return."""
+    """Fuzz one target in this process; never return."""
     import atheris
 
-    # What is imported in here is watched: the branches that it takes guide the fuzzer.
+    # Modules imported here are instrumented: their branches guide the fuzzer.
     with atheris.instrument_imports(include=["hbtd", "jwt", "twisted.web"]):
         target, _ = TARGETS[name]()
     atheris.Setup([sys.argv[0], *arguments], target)
@@ -208,9 +208,9 @@ def _fuzz(name: str, arguments: Sequence[str]) -> None:
 
 
 def _run(name: str, seconds: int) -> bool:
-    """Fuzz one target in a process of its own, and say what came of it; tells whether all is well.
+    """Fuzz one target in its own process, and print the result; return whether it passed.
 
-    Gives up on one that does not end.
+    Raise `TimeoutExpired` if the process does not end in time.
     """
     _, seeds = TARGETS[name]()
     with tempfile.TemporaryDirectory() as corpus:
@@ -240,7 +240,7 @@ def _run(name: str, seconds: int) -> bool:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Fuzz all targets, or those that are named, one after the other; gives an exit status."""
+    """Fuzz all targets, or those that are named, one after another; return the exit status."""
     if arguments[:1] == ["--one"]:
         _fuzz(arguments[1], arguments[2:])
     try:

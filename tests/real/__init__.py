@@ -1,4 +1,4 @@
-"""Tests with the real neighbours, for `make test-real`.
+"""Tests with a real Apache Kafka.
 
-Their modules are not called `test_...`, so that `make test` passes them by.
+`make test-real` runs them. Their modules are not named `test_...`, so `make test` does not.
 """

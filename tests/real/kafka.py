@@ -1,4 +1,4 @@
-"""hbtd, as a process of its own, with a real Apache Kafka that comes to grief."""
+"""hbtd as a process, with a real Apache Kafka that fails in several ways."""
 
 import functools
 import json
@@ -27,13 +27,13 @@ HBTD = ("-m", "hbtd", "--kv_url=mem:", "--port=0", "--nosm", "--interval=1")
 
 @functools.cache
 def shared_kafka() -> RealKafka:
-    """Give the broker of all tests; it ends with the process."""
+    """Return the broker of all tests, which ends with this process."""
     return RealKafka(partitions=4)
 
 
 @skipIf(REASON is not None, REASON or "")
 class RealKafkaTestCase(TestCase):
-    """A broker, with a topic and an hbtd for each test."""
+    """A test case with a broker, and a topic and an hbtd for each test."""
 
     timeout = 90
 
@@ -44,7 +44,7 @@ class RealKafkaTestCase(TestCase):
             await deferToThread(self.kafka.start)
 
     async def serve(self, *options: str) -> tuple[HbtdProcess, "Nodes"]:
-        """Start an hbtd that publishes, until the test ends; gives its nodes, too."""
+        """Start an hbtd that publishes, until the test ends; return it and its nodes."""
         process = spawn(
             self,
             [*HBTD, *options, f"--telemetry_host={self.kafka.address}:{self.topic}"],
@@ -60,13 +60,13 @@ class RealKafkaTestCase(TestCase):
 
 
 class Nodes:
-    """The nodes that an hbtd hears of."""
+    """Nodes that send heartbeats to an hbtd."""
 
     def __init__(self, client: WebClient, url: str) -> None:
         self._client = client
         self._url = url
         self.longest = 0.0
-        """How long the slowest heartbeat took, in seconds."""
+        """The longest time until a heartbeat was answered, in seconds."""
 
     async def beat(self, name: str, timestamp: str) -> None:
         """Send a heartbeat."""
@@ -78,13 +78,13 @@ class Nodes:
         self.longest = max(self.longest, time.monotonic() - began)
 
     async def metrics(self) -> dict[str, float]:
-        """Read hbtd's metrics."""
+        """Return hbtd's metrics by name."""
         response = await self._client.treq.get(f"{self._url}/metrics", reactor=reactor)
         lines = re.findall(r"^(hbtd_\S+) (\S+)$", await response.text(), re.MULTILINE)
         return {name: float(value) for name, value in lines}
 
     async def silent_and_told(self) -> Mapping[str, float]:
-        """Wait until all are warned about and Kafka knows; gives hbtd's metrics of then."""
+        """Wait until no node is healthy and all is published; return hbtd's metrics."""
         deadline = time.monotonic() + 10
         while True:
             metrics = await self.metrics()
@@ -98,10 +98,10 @@ class Nodes:
 
 
 class LifeTests(RealKafkaTestCase):
-    """What Kafka is told of a node."""
+    """Messages about a node."""
 
     async def test_life_of_a_node(self) -> None:
-        """Every transition is there, in order, with its exact bytes."""
+        """Every transition is published, in order, with its exact bytes."""
         process, nodes = await self.serve("--warntime=1", "--errtime=3")
         await nodes.beat(NODE, "one")
         await until(lambda: "might be dead" in process.said)
@@ -123,19 +123,19 @@ class LifeTests(RealKafkaTestCase):
 
 
 class TroubleTests(RealKafkaTestCase):
-    """Whatever becomes of Kafka, it has every transition in the end, once, and in order."""
+    """After any outage of Kafka it has every transition once and in order."""
 
     async def survives(
         self, leave: Callable[[], None], back: Callable[[], None], away: float
     ) -> None:
-        """Have transitions go on while the broker leaves, is away, and is back."""
+        """Make transitions while the broker fails, is away, and is back; check the messages."""
         process, nodes = await self.serve("--warntime=1", "--errtime=1000")
         turn = 0
 
         async def beat() -> None:
             nonlocal turn
             turn += 1
-            # A new node each time; the others so seldom that they are warned about in between.
+            # A new node each time; the others so rarely that they are warned about in between.
             for slot in range(turn % 3, turn, 3):
                 await nodes.beat(f"x1c0s{slot}b0n0", str(turn))
 
@@ -175,16 +175,16 @@ class TroubleTests(RealKafkaTestCase):
         await self.survives(self.kafka.stop, self.kafka.start, away=10)
 
     async def test_killed(self) -> None:
-        """A broker that is killed and started again has every transition once, in order."""
+        """A broker that is killed and restarted gets every transition once, in order."""
         await self.survives(self.kafka.kill, self.kafka.start, away=2)
 
     async def test_frozen(self) -> None:
         """A broker that is frozen for twelve seconds gets every transition once, in order."""
-        # Longer than a request may take: what the broker then finds in its sockets comes again.
+        # Longer than a request may take: requests in the broker's sockets are sent again.
         await self.survives(self.kafka.freeze, self.kafka.thaw, away=12)
 
     async def test_end_without_kafka(self) -> None:
-        """With messages for a broker that answers no more, hbtd ends in time and good order."""
+        """With messages for a broker that does not answer, hbtd exits in time and with 0."""
         process, nodes = await self.serve("--sm_timeout=1")
         self.kafka.freeze()
         await nodes.beat(NODE, "now")
@@ -198,12 +198,12 @@ class TroubleTests(RealKafkaTestCase):
 
 
 def changes(process: HbtdProcess) -> list[str]:
-    """Tell what hbtd has said of Kafka's coming and going."""
+    """Return the changes of Kafka's availability that hbtd has logged."""
     return re.findall(r"Kafka at \S+ (takes(?: no)?) messages", process.said)
 
 
 def judged(metrics: Mapping[str, float]) -> float:
-    """Count the transitions that hbtd has seen."""
+    """Return the number of transitions in hbtd's metrics."""
     return sum(
         value for name, value in metrics.items() if name.startswith("hbtd_transitions_total")
     )

@@ -1,6 +1,6 @@
-"""Clients that mean no good, on real sockets: `python -m tests.support.attackers PORT SECONDS`.
+"""Hostile clients on real sockets: `python -m tests.support.attackers PORT SECONDS`.
 
-They go on for so many seconds, all at once, and then tell as JSON what came of it.
+All of them attack for `SECONDS` at once, and then their counts are printed as JSON.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ SLOW = 1_000
 DEEP = 100_000
 MIB4 = 4 * 1024 * 1024
 CRUMBS = b"1\r\n \r\n" * 10_000
-"""Chunks of a body, of a byte each."""
+"""Chunks of one byte each."""
 
 
 class Stream(NamedTuple):
@@ -30,16 +30,16 @@ class Stream(NamedTuple):
 
 
 class Attackers:
-    """All of them, and what they were told."""
+    """All kinds of hostile clients, with their counts."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self.seen: Counter[str] = Counter()
-        """What became of connections and requests."""
+        """Counts of connections and answers, by kind of client or status."""
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Stream]:
-        """Have a connection; that it ends is no failure."""
+        """Connect until the block ends; a lost connection is no failure."""
         with suppress(OSError, asyncio.IncompleteReadError):
             stream = Stream(*await asyncio.open_connection("127.0.0.1", self._port))
             try:
@@ -48,7 +48,7 @@ class Attackers:
                 stream.writer.transport.abort()
 
     async def answer(self, stream: Stream) -> None:
-        """Read one answer and count its status."""
+        """Read an answer and count its status."""
         head = await stream.reader.readuntil(b"\r\n\r\n")
         length = 0
         for line in head.split(b"\r\n"):
@@ -59,14 +59,14 @@ class Attackers:
         self.seen[f"status {head[9:12].decode()}"] += 1
 
     async def idle(self) -> None:
-        """Connect and say nothing."""
+        """Connect and send nothing."""
         while True:
             async with self.connected() as stream:
                 self.seen["idle"] += 1
                 await stream.reader.read()
 
     async def slow(self) -> None:
-        """Send a heartbeat, a byte a second, and again when cut off."""
+        """Send a heartbeat at a byte per second; begin again when disconnected."""
         while True:
             async with self.connected() as stream:
                 self.seen["slow"] += 1
@@ -80,7 +80,7 @@ class Attackers:
                 ended.cancel()
 
     async def invent(self, first: int) -> None:
-        """Send heartbeats of components that there are not, each of another, ten at a time."""
+        """Send heartbeats of components that don't exist, each of another, ten at a time."""
         while True:
             async with self.connected() as stream:
                 while True:
@@ -105,7 +105,7 @@ class Attackers:
                 await self.answer(stream)
 
     async def deep(self) -> None:
-        """Send JSON that is deep."""
+        """Send deeply nested JSON."""
         bodies = (b"[" * DEEP, b"[" * DEEP + b"]" * DEEP, b'{"XNames":' * DEEP)
         while True:
             async with self.connected() as stream:
@@ -119,7 +119,7 @@ class Attackers:
                         self.seen["deep"] += 1
 
     async def crumbs(self) -> None:
-        """Send bodies in chunks of a byte."""
+        """Send bodies in chunks of one byte."""
         while True:
             async with self.connected() as stream:
                 self.seen["crumbs"] += 1
@@ -130,7 +130,7 @@ class Attackers:
                     await stream.writer.drain()
 
     async def unread(self) -> None:
-        """Ask on and on, and read no answer."""
+        """Send requests without end, and read no answers."""
         while True:
             async with self.connected() as stream:
                 self.seen["unread"] += 1
@@ -140,7 +140,7 @@ class Attackers:
 
 
 def beat(name: str) -> bytes:
-    """Write a heartbeat."""
+    """Return a heartbeat as a request."""
     body = orjson.dumps(
         {"Component": name, "Hostname": "h", "NID": "1", "Status": "OK", "Timestamp": "now"}
     )
@@ -162,7 +162,7 @@ async def _play(port: int, seconds: float) -> None:
         if i % (IDLE // SLOW) == 0:
             tasks.append(asyncio.ensure_future(attackers.slow()))
         if i % 50 == 0:
-            await asyncio.sleep(0.01)  # or they would not get through to the port
+            await asyncio.sleep(0.01)  # so that the queue of the listening port does not overflow
     await asyncio.sleep(seconds)
     for task in tasks:
         task.cancel()

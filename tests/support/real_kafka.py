@@ -1,11 +1,11 @@
 """A real Apache Kafka broker for the tests: one KRaft node on the loopback interface.
 
-The broker's jars are fetched by name with Maven, as `tests/kafka_real/pom.xml` lists them; the
-class path found so is kept in the checkout's git-ignored `var/kafka/`. Java 17 or later runs it.
+The broker's jars are fetched with Maven, as listed in `tests/kafka_real/pom.xml`; their class path
+is kept in the checkout's git-ignored `var/kafka/`. Java 17 or later runs it.
 
-Everything here blocks: `RealKafka.start()` for about three seconds (the first one ever, while
-Maven downloads some 90 MB, for minutes), `RealKafka.stop()` for about one. From a trial test call
-it through `deferToThread`; trial has no `setUpClass`. No reactor is touched.
+Everything here blocks: `RealKafka.start()` for about three seconds (minutes the first time, while
+Maven downloads some 90 MB), `RealKafka.stop()` for about one. Call it through `deferToThread` in a
+trial test. No reactor is used.
 
     reason = why_not()
 
@@ -62,10 +62,9 @@ class RealKafkaError(ServerError):
 
 @functools.cache
 def why_not() -> str | None:
-    """Say in a sentence why no broker can be run here, or `None` when one can.
+    """Return a sentence on why no broker can be run here, or `None` if one can.
 
-    Only the tools are looked at. That Maven then fails to fetch the jars is a failure to be seen,
-    not a reason to skip.
+    Only the tools are checked. If Maven can't fetch the jars, tests fail and are not skipped.
     """
     java = shutil.which("java")
     if java is None:
@@ -86,7 +85,7 @@ def why_not() -> str | None:
 
 
 def _class_path_file() -> Path:
-    """Return where the class path of the present `pom.xml` is kept."""
+    """Return the file that keeps the class path of the present `pom.xml`."""
     digest = hashlib.sha256((_PROJECT / "pom.xml").read_bytes()).hexdigest()
     return _CACHE / f"classpath-{digest[:16]}.txt"
 
@@ -103,13 +102,13 @@ def _cached_class_path() -> str | None:
 
 
 def class_path(*, timeout: float = 600.0) -> str:
-    """Return the broker's class path, asking Maven for it if no earlier run has.
+    """Return the broker's class path, resolved with Maven unless an earlier run has done so.
 
-    Safe to be called by several processes at once: one asks, the others wait for its answer.
+    Several processes may call it at once: one resolves it, the others wait.
     """
     _CACHE.mkdir(parents=True, exist_ok=True)
     with (_CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file is closed
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed
         found = _cached_class_path()
         if found is not None:
             return found
@@ -149,13 +148,13 @@ def class_path(*, timeout: float = 600.0) -> str:
 class RealKafka(ServerProcess):
     """One Kafka broker, its own controller, listening on 127.0.0.1 alone.
 
-    Its port and its data outlive `stop()` and `kill()`: the next `start()` takes up both, so that
-    its clients see a broker that was away. `close()` ends it and removes the data; so does leaving
-    the `with` block, and the end of this process, even by a signal. All methods block, and are to
-    be called from one thread at a time.
+    Its port and data survive `stop()` and `kill()`: the next `start()` uses them again, so that
+    clients see a broker that was away. `close()` ends it and removes the data, and so does leaving
+    the `with` block and the end of this process, even by a signal. All methods block, and must be
+    called from one thread at a time.
 
-    A topic that is created by its first use gets as many `partitions` as said here; `properties`
-    are further lines of `server.properties`, which win over the ones set below.
+    Topics that are created by their first use have `partitions` partitions; `properties` are
+    further lines of `server.properties`, which override those set below.
     """
 
     def __init__(self, *, partitions: int = 1, properties: Mapping[str, str] | None = None) -> None:
@@ -166,7 +165,7 @@ class RealKafka(ServerProcess):
 
     @property
     def address(self) -> str:
-        """Where clients find the broker: `127.0.0.1:port`, the same for the object's life."""
+        """The broker's address, `127.0.0.1:port`, which never changes."""
         return f"{HOST}:{self._port}"
 
     @property
@@ -175,13 +174,13 @@ class RealKafka(ServerProcess):
         return self._port
 
     def start(self, *, timeout: float = 60.0) -> None:
-        """Start the broker and wait until it accepts connections and answers for its metadata.
+        """Start the broker and wait until it accepts connections and returns its metadata.
 
-        The first time, its class path is resolved and its storage formatted; that time does not
-        count towards the timeout.
+        The first time, its class path is resolved and its storage formatted, which does not count
+        towards `timeout`.
         """
         if self.running:
-            raise RealKafkaError("the broker runs already")
+            raise RealKafkaError("the broker is already running")
         jars = class_path()
         directory = self._directory if self._directory is not None else self._prepare(jars)
         self._launch(
@@ -246,8 +245,8 @@ class RealKafka(ServerProcess):
             "share.coordinator.state.topic.min.isr": "1",
             "share.coordinator.state.topic.num.partitions": "1",
             "group.initial.rebalance.delay.ms": "0",
-            # After kill() the controller lets the broker back in only when its old session is over:
-            # by default 9 seconds.
+            # After kill() the controller admits the broker once its old session has expired, by
+            # default after 9 seconds.
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
             **self._properties,
