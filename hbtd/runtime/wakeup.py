@@ -20,10 +20,7 @@ class Wakeup:
     async def wait(self) -> None:
         """Wait for `notify` or `interrupt`."""
         self._waiting = Deferred()
-        try:
-            await self._waiting
-        finally:
-            self._waiting = None
+        await self._waiting
 
     async def pause(self, seconds: float) -> None:
         """Wait for some seconds, or for `interrupt`; `notify` does not shorten it."""

@@ -1,1 +1,1 @@
-"""Tests of the formats of names, integers and JSON."""
+"""Tests of the formats of xnames, integers and JSON fields."""

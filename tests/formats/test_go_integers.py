@@ -1,4 +1,4 @@
-"""Integers in Go's base-0 syntax: what is one, what it is worth, and how large it may be."""
+"""Integers in Go's base-0 syntax: which texts are valid, their values, and their range."""
 
 from itertools import product
 
@@ -14,7 +14,7 @@ DIGITS = "0123456789abcdefABCDEF"
 
 
 def go_value(text: str) -> int | None:
-    """Tell what Go's `strconv.ParseInt(text, 0, 64)` makes of a text, going by its documentation.
+    """Return what Go's `strconv.ParseInt(text, 0, 64)` does according to its documentation.
 
     "The base is implied by the string's prefix following the sign (if present): 2 for 0b, 8 for 0
     or 0o, 16 for 0x, and 10 otherwise. Also, for base 0 only, underscore characters are permitted
@@ -43,7 +43,7 @@ def go_value(text: str) -> int | None:
 
 
 def parsed(text: str) -> int | None:
-    """Give what `parse_integer` makes of a text, as wide as a NID; `None` if it refuses."""
+    """Return what `parse_integer` does for 64 bits; `None` if it raises `ValueError`."""
     try:
         return parse_integer(text, bits=64, signed=True)
     except ValueError:
@@ -52,7 +52,7 @@ def parsed(text: str) -> int | None:
 
 @st.composite
 def literals(draw: st.DrawFn) -> tuple[str, int]:
-    """Write a number in one of the many ways that there are, and give both."""
+    """Generate a number and one of its many spellings."""
     value = draw(st.integers(-(2**63), 2**63 - 1))
     prefix = draw(st.sampled_from(sorted(BASES)))
     base = BASES[prefix]
@@ -70,10 +70,10 @@ def literals(draw: st.DrawFn) -> tuple[str, int]:
 
 
 class SyntaxTests(SynchronousTestCase):
-    """Which texts are integers."""
+    """Which texts are integers, and which ones."""
 
     def test_examples(self):
-        """The ways to write an integer that clients are known to use."""
+        """Integers in the spellings that clients are known to use are parsed."""
         for text, value in [
             ("83", 83),
             ("0", 0),
@@ -94,7 +94,7 @@ class SyntaxTests(SynchronousTestCase):
             self.assertEqual(parsed(text), value, text)
 
     def test_refused(self):
-        """What is no integer, though some of it is one to Python or to people."""
+        """Texts that are not integers in Go are rejected, even if they are in Python."""
         for text in [
             "",
             "+",
@@ -137,12 +137,12 @@ class SyntaxTests(SynchronousTestCase):
     @settings(max_examples=300, deadline=None)
     @given(literals())
     def test_any_literal(self, literal):
-        """A number is understood in whichever base, case and grouping it is written."""
+        """A number is parsed in any base, case and grouping."""
         text, value = literal
         self.assertEqual(parsed(text), value)
 
     def test_all_short_texts(self):
-        """Every text of up to four of the characters that matter is read as Go reads it."""
+        """Every text of up to four significant characters is parsed as Go parses it."""
         for length in range(5):
             for characters in product("+-_0179bBoxa", repeat=length):
                 text = "".join(characters)
@@ -151,20 +151,20 @@ class SyntaxTests(SynchronousTestCase):
     @settings(max_examples=200, deadline=None)
     @given(st.text())
     def test_any_text(self, text):
-        """Any text at all is either read as Go reads it or refused, and nothing worse happens."""
+        """Any text is parsed or rejected as Go does it."""
         self.assertEqual(parsed(text), go_value(text))
 
     def test_endless_digits(self):
-        """A text too long to be in range is refused without being worked out."""
+        """A text too long to be in range is rejected without being parsed."""
         for text in ("9" * 10_000_000, "0x" + "_f" * 5_000_000):
             self.assertIsNone(parsed(text))
 
 
 class RangeTests(SynchronousTestCase):
-    """How large an integer may be."""
+    """The range of integers."""
 
     def test_limits(self):
-        """The smallest and the largest of each width are taken, their neighbours are not."""
+        """The smallest and the largest integer of a width are valid, their neighbours are not."""
         for bits, signed, low, high in [
             (64, True, -(2**63), 2**63 - 1),
             (32, True, -(2**31), 2**31 - 1),
@@ -178,12 +178,12 @@ class RangeTests(SynchronousTestCase):
                     parse_integer(str(value), bits=bits, signed=signed)
 
     def test_longest(self):
-        """The longest ways of writing the extremes, grouped digit by digit, are within bounds."""
+        """The longest spellings of the extremes, with every digit grouped, are valid."""
         self.assertEqual(parsed("-0b" + "_1" + "_0" * 63), -(2**63))
         self.assertEqual(parsed("0b" + "_1" * 63), 2**63 - 1)
 
     def test_unsigned_takes_no_sign(self):
-        """An unsigned integer has no sign, not even a plus or a minus before a zero."""
+        """An unsigned integer with a sign is rejected, even `+1` and `-0`."""
         for text in ("-1", "+1", "-0", "+0"):
             with self.assertRaises(ValueError):
                 parse_integer(text, bits=32, signed=False)

@@ -1,4 +1,4 @@
-"""Fields of JSON objects are found in any case, an exact match winning."""
+"""Fields of JSON objects, found in any case."""
 
 from itertools import permutations
 
@@ -13,7 +13,7 @@ NAMES = ["Component", "Hostname", "NID", "Status", "Timestamp", "XNames", "Use_t
 
 @st.composite
 def spellings(draw: st.DrawFn) -> tuple[str, str]:
-    """Give a field's name and the same in some mixture of cases."""
+    """Generate a field's name, and the same in a mixture of cases."""
     name = draw(st.sampled_from(NAMES))
     upper = draw(st.lists(st.booleans(), min_size=len(name), max_size=len(name)))
     cased = (c.upper() if up else c.lower() for c, up in zip(name, upper, strict=True))
@@ -21,51 +21,51 @@ def spellings(draw: st.DrawFn) -> tuple[str, str]:
 
 
 def pick_one(source: dict[str, object], name: str) -> object:
-    """Find one value."""
+    """Return the value of one field."""
     (value,) = pick(source, [name])
     return value
 
 
 class PickTests(SynchronousTestCase):
-    """What `pick` finds."""
+    """Which values `pick` returns."""
 
     @settings(max_examples=100, deadline=None)
     @given(spellings())
     def test_any_case(self, spelling):
-        """A field is found however its name is capitalised, among others."""
+        """A field among others is found in any case."""
         name, written = spelling
         self.assertEqual(pick_one({"other": 1, written: "value", "more": 2}, name), "value")
 
     def test_exact_wins(self):
-        """The exact spelling wins wherever it stands."""
+        """The exact case wins in any position."""
         for order in permutations(["Status", "status", "STATUS"]):
             self.assertEqual(pick_one({key: key for key in order}, "Status"), "Status")
 
     def test_exact_null_wins(self):
-        """An exact spelling wins even when it says nothing."""
+        """The exact case wins even if its value is null or empty."""
         for value in (None, ""):
             self.assertEqual(pick_one({"Status": value, "status": "up"}, "Status"), value)
             self.assertEqual(pick_one({"status": "up", "Status": value}, "Status"), value)
 
     def test_last_of_the_others(self):
-        """Without an exact spelling the last of the others counts, as with equal names in JSON."""
+        """Without the exact case the last one counts, as it does for equal names in JSON."""
         self.assertEqual(pick_one({"STATUS": 1, "status": 2}, "Status"), 2)
         self.assertEqual(pick_one({"status": 2, "STATUS": 1}, "Status"), 1)
 
     def test_missing(self):
-        """What is not there is `None`, and similar names are other names."""
+        """A missing field is `None`; similar names are not the field."""
         for key in ("Statu", "Statuss", " Status", "Sta-tus", "", "S"):
             self.assertIsNone(pick_one({key: "up"}, "Status"))
         self.assertIsNone(pick_one({}, "Status"))
 
     def test_values_untouched(self):
-        """A value is handed on as it is, whatever its type."""
+        """A value of any type is returned unchanged."""
         values: list[object] = [0, False, 1.5, [], {"a": 1}, "", "text"]
         for value in values:
             self.assertIs(pick_one({"NId": value}, "NID"), value)
 
     def test_many(self):
-        """Values come in the order of the names asked for, each found by itself."""
+        """Values are in the order of the names requested."""
         source = {"nid": 1, "Status": 2, "TIMESTAMP": 3}
         names = ["Timestamp", "NID", "Hostname", "Status"]
         self.assertEqual(pick(source, names), [3, 1, None, 2])

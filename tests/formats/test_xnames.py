@@ -1,4 +1,4 @@
-"""Xnames: the kinds of components, their names' normal form, and where each number ends."""
+"""Xnames: the types of components, the normal form of names, and the range of each number."""
 
 import re
 from itertools import groupby
@@ -11,7 +11,7 @@ from hbtd.formats.xnames import COMPONENT_TYPES, component_type, normalise, pars
 
 
 def as_hsm_does(name: str) -> str:
-    """Normalise a name step by step, in the words of HSM's documentation."""
+    """Normalise a name step by step, as HSM's documentation describes it."""
     runs = (
         (digits, "".join(run)) for digits, run in groupby(name.strip(), lambda c: c in "0123456789")
     )
@@ -20,7 +20,7 @@ def as_hsm_does(name: str) -> str:
 
 @st.composite
 def spellings(draw: st.DrawFn) -> tuple[str, str]:
-    """Give a valid name in normal form and the same as a careless person writes it."""
+    """Generate a valid name in normal form, and a careless spelling of it."""
     xname = draw(st.sampled_from([t.example for t in COMPONENT_TYPES if t.parent]))
     pieces = []
     for piece in re.findall("[0-9]+|[^0-9]", xname):
@@ -31,16 +31,16 @@ def spellings(draw: st.DrawFn) -> tuple[str, str]:
 
 
 class TypeTests(SynchronousTestCase):
-    """The table of kinds, and telling them apart."""
+    """The table of types, and how a name's type is found."""
 
     def test_count(self):
-        """There are 55 kinds, each with a name, an example and a pattern of its own."""
+        """There are 55 types, each with a name, an example and a pattern of its own."""
         self.assertEqual(len(COMPONENT_TYPES), 55)
         for column in ("name", "example", "pattern"):
             self.assertEqual(len({getattr(t, column) for t in COMPONENT_TYPES}), 55, column)
 
     def test_examples(self):
-        """Every kind's example is in normal form, valid, and of that kind and no other."""
+        """The example of a type is in normal form, and of that type only."""
         for kind in COMPONENT_TYPES:
             self.assertEqual(normalise(kind.example), kind.example)
             self.assertEqual(component_type(kind.example), kind.name)
@@ -48,7 +48,7 @@ class TypeTests(SynchronousTestCase):
             self.assertEqual(matching, [kind.name])
 
     def test_parents(self):
-        """What contains a component is itself a kind, and following it outwards comes to an end."""
+        """The parent of a type is a type, and following parents comes to an end."""
         parents = {t.name: t.parent for t in COMPONENT_TYPES}
         for name in parents:
             seen: list[str] = []
@@ -61,7 +61,7 @@ class TypeTests(SynchronousTestCase):
     @settings(max_examples=150, deadline=None)
     @given(st.data())
     def test_whatever_a_pattern_allows(self, data):
-        """A name that fits a kind's pattern is of that kind, and stays so in its normal form."""
+        """A name that matches the pattern of a type is of that type, also in normal form."""
         kind = data.draw(st.sampled_from(COMPONENT_TYPES))
         name = data.draw(st.from_regex(kind.pattern, fullmatch=True).filter(lambda n: len(n) < 200))
         self.assertEqual(component_type(name), kind.name)
@@ -70,7 +70,7 @@ class TypeTests(SynchronousTestCase):
         self.assertEqual(component_type(xname), kind.name)
 
     def test_boundaries(self):
-        """Every bounded number is taken up to its bound and no further."""
+        """Every bounded number is valid up to its bound only."""
         for stem, low, high in [
             ("x", 0, 9999),
             ("x1d", 0, 1),
@@ -108,7 +108,7 @@ class TypeTests(SynchronousTestCase):
                 self.assertIsNone(parse(f"{stem}{low - 1}"))
 
     def test_unbounded(self):
-        """Numbers without a bound may be large; some of them start at 1."""
+        """Unbounded numbers may be large; some of them start at 1."""
         for stem, first in [
             ("x1c0s", 0),
             ("x1c0s0b", 0),
@@ -133,7 +133,7 @@ class TypeTests(SynchronousTestCase):
                 self.assertIsNone(parse(f"{stem}0"))
 
     def test_invalid(self):
-        """What is no name, nearly all of it close to one."""
+        """Texts that are similar to names are invalid."""
         for name in [
             "",
             " ",
@@ -164,13 +164,13 @@ class TypeTests(SynchronousTestCase):
             self.assertIsNone(parse(name), repr(name))
 
     def test_whole_name(self):
-        """The check takes names in normal form only: nothing before or after one is let through."""
+        """Only a whole name in normal form has a type, without anything before or after it."""
         self.assertEqual(component_type("x1c0s0b0n0"), "Node")
         for name in ("x1c0s0b0n0\n", " x1c0s0b0n0", "X1c0s0b0n0", "x1c0s0b0n0\u2028"):
             self.assertIsNone(component_type(name), repr(name))
 
     def test_too_long(self):
-        """An endless name is refused without a closer look."""
+        """A very long name is rejected quickly."""
         for name in ("x1c0s" + "1" * 10_000_000, " " * 10_000_000, "0" * 10_000_000):
             self.assertIsNone(parse(name))
 
@@ -179,7 +179,7 @@ class NormalFormTests(SynchronousTestCase):
     """Two spellings of one name are one component."""
 
     def test_examples(self):
-        """Blanks around it, leading zeros of every number, and capitals go."""
+        """White space around a name, leading zeros and capitals are normalised."""
         for name, xname in [
             ("x1000c0s0b0n0", "x1000c0s0b0n0"),
             ("X1000C0S0B0N0", "x1000c0s0b0n0"),
@@ -195,30 +195,30 @@ class NormalFormTests(SynchronousTestCase):
             self.assertEqual(parse(name), xname)
 
     def test_zeros_that_stay(self):
-        """Zeros within or at the end of a number stay, and no number is left without digits."""
+        """Zeros within or at the end of a number stay, and a zero keeps one digit."""
         for name in ("x1000", "x10c0s100b0n0", "x0", "x101"):
             self.assertEqual(normalise(name), name)
 
     def test_invalid_after_normalising(self):
-        """What is wrong apart from its spelling is still wrong in normal form."""
+        """A name that is invalid in normal form is invalid in any spelling."""
         for name in ("x0000c8", " x10000 ", "X1C0W00", "x 1"):
             self.assertIsNone(parse(name))
 
     @settings(max_examples=200, deadline=None)
     @given(spellings())
     def test_one_component(self, spelling):
-        """However carelessly a name is written, it is the same component."""
+        """Careless spellings of a name are the same component."""
         xname, written = spelling
         self.assertEqual(parse(written), xname)
 
     @settings(max_examples=300, deadline=None)
     @given(st.one_of(st.text(), st.text(" \t0019axXcC._\u0661", max_size=12)))
     def test_as_hsm_does(self, text):
-        """Any text is brought into the form that HSM would bring it into."""
+        """Any text is normalised as HSM does it."""
         self.assertEqual(normalise(text), as_hsm_does(text))
 
     @settings(max_examples=300, deadline=None)
     @given(st.one_of(st.text(), st.text(" \t0019axXcC._", max_size=12)))
     def test_normal_form_is_final(self, text):
-        """Normalising what is normal changes nothing."""
+        """Normalising a normal form changes nothing."""
         self.assertEqual(normalise(normalise(text)), normalise(text))

@@ -1,1 +1,1 @@
-"""Tests of what HSM is told."""
+"""Tests of the HSM client and the notifier."""

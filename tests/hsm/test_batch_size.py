@@ -1,42 +1,139 @@
-"""How much HSM is told at a time, and what becomes of those whom it refuses."""
+"""The number of components in an update, and how it follows HSM's speed."""
 
-from itertools import pairwise
-from random import Random
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
 
-from twisted.logger import capturedLogs
-
-from hbtd.simulator.behaviour import Behaviour
-from tests.support.hsm_memory import (
-    DIED,
-    STARTED,
-    WARNED,
-    StartedTestCase,
-    judge,
-    kind,
-    lines,
-    nodes,
-)
+from hbtd.hsm.batch_size import BatchSize
+from tests.support.hsm_memory import DIED, STARTED, WARNED, StartedTestCase, nodes
 
 REAL_COSTS = {"Standby": 2.0, "Ready": 0.5}
 """Milliseconds for a component, as measured on the real HSM."""
 
 
+class BatchSizeTests(SynchronousTestCase):
+    """The size of the next batch."""
+
+    def setUp(self):
+        self.batches = BatchSize()
+
+    def answer(self, per_component: float, target: float, overhead: float = 0.0) -> None:
+        """Have HSM answer a full batch at this speed."""
+        size = self.batches.size
+        self.batches.answered(size, overhead + size * per_component, target)
+
+    def test_begins_small(self):
+        """The first batch is small enough for a slow HSM to answer within a second."""
+        self.assertEqual(self.batches.size, 100)
+
+    def test_finds_the_size(self):
+        """The size settles where HSM answers within the target and not much faster."""
+        for per_component in (0.0005, 0.002, 0.01, 0.04):
+            self.setUp()
+            for _ in range(30):
+                self.answer(per_component, 2.5)
+            took = self.batches.size * per_component
+            self.assertLessEqual(took, 2.5)
+            if self.batches.size < 5000:
+                self.assertGreaterEqual(took, 2.0)
+
+    def test_slow_whatever_the_size(self):
+        """An HSM that is slow whatever the size does not get ever smaller batches."""
+        for _ in range(30):
+            self.answer(0.0, 2.5, overhead=3.0)
+        self.assertEqual(self.batches.size, 50)
+
+    def test_at_most(self):
+        """However fast HSM is, a batch has at most 5000 components."""
+        for _ in range(30):
+            self.answer(0.00001, 2.5)
+        self.assertEqual(self.batches.size, 5000)
+
+    def test_follows(self):
+        """Batches shrink at once when HSM becomes slower, and grow when it becomes faster."""
+        for _ in range(30):
+            self.answer(0.0005, 2.5)
+        fast = self.batches.size
+        self.answer(0.005, 2.5)
+        self.assertLessEqual(self.batches.size * 0.005, 2.5)
+        for _ in range(30):
+            self.answer(0.0005, 2.5)
+        self.assertEqual(self.batches.size, fast)
+
+    def test_part_of_a_batch(self):
+        """A fast answer to a small batch does not make the next one larger."""
+        for count in (1, 50, 99):
+            self.batches.answered(count, 0.001, 2.5)
+            self.assertEqual(self.batches.size, 100)
+
+    def test_timeouts(self):
+        """Every timeout halves the size, down to one component."""
+        sizes = []
+        for _ in range(9):
+            self.batches.timed_out(self.batches.size)
+            sizes.append(self.batches.size)
+        self.assertEqual(sizes, [50, 25, 12, 6, 3, 1, 1, 1, 1])
+
+    def test_timeout_of_a_small_batch(self):
+        """After a timeout the next batch is half of the one that timed out."""
+        self.batches.timed_out(10)
+        self.assertEqual(self.batches.size, 5)
+
+    def test_recovers(self):
+        """From one component at a time the size grows again."""
+        for _ in range(10):
+            self.batches.timed_out(self.batches.size)
+        for _ in range(30):
+            self.answer(0.0005, 2.5)
+        self.assertEqual(self.batches.size, 5000)
+
+    def test_no_time_at_all(self):
+        """An answer in no measurable time counts as fast."""
+        self.batches.answered(100, 0.0, 2.5)
+        self.assertGreater(self.batches.size, 100)
+
+    @settings(max_examples=200, deadline=None)
+    @given(
+        st.lists(
+            st.tuples(st.booleans(), st.integers(1, 5000), st.floats(0.001, 60.0)), max_size=40
+        ),
+        st.sampled_from([0.25, 2.5, 1000.0]),
+    )
+    def test_limits(self, answers, target):
+        """The size stays within 1 and 5000, and never grows by more than half, or one."""
+        self.setUp()
+        for answered, wanted, took in answers:
+            before = self.batches.size
+            count = min(before, wanted)
+            if answered:
+                self.batches.answered(count, took, target)
+            else:
+                self.batches.timed_out(count)
+            size = self.batches.size
+            self.assertTrue(1 <= size <= 5000, size)
+            self.assertLessEqual(size, before * 1.5 + 1)
+            if not answered or took > target:
+                self.assertLessEqual(size, max(1, before))
+            if answered and took <= target:
+                self.assertGreaterEqual(size, before)
+
+
 class SizeTests(StartedTestCase):
-    """Updates are sized by how fast HSM is."""
+    """Updates sent to HSMs of different speeds."""
 
     def assert_gentle(self) -> None:
-        """See that no update was much larger than the largest before it."""
+        """Check that no update was much larger than the largest before it."""
         largest = 100
         for update in self.hsm.updates:
             self.assertLessEqual(len(update.names), largest * 1.5 + 1)
             largest = max(largest, len(update.names))
 
     def durations(self) -> list[float]:
-        """Give how long HSM took for each update; all must have been answered."""
+        """Return how long HSM took for each update."""
         return [(update.answered or 1e9) - update.received for update in self.hsm.updates]
 
     def test_mass_death(self):
-        """10,000 deaths take a real HSM hardly longer than it needs, and no update times out."""
+        """10,000 deaths take hardly longer than a real HSM needs, and no update times out."""
         self.hsm.behaviour.cost_ms_by_state = REAL_COSTS
         everybody = nodes(10_000)
         self.tell(DIED, *everybody)
@@ -48,7 +145,7 @@ class SizeTests(StartedTestCase):
         self.assert_gentle()
 
     def test_target(self):
-        """In time an update takes HSM about a quarter of `sm_timeout`, whatever its speed."""
+        """Updates come to take about a quarter of `sm_timeout`, whatever HSM's speed."""
         for timeout, cost in ((10, 2.0), (10, 0.6), (10, 40.0), (4, 2.0), (30, 5.0)):
             self.begin(sm_timeout=timeout)
             self.hsm.behaviour.cost_ms = cost
@@ -60,7 +157,7 @@ class SizeTests(StartedTestCase):
             self.assert_gentle()
 
     def test_boot_storm(self):
-        """An HSM that takes no time gets few updates, growing gently and not without bound."""
+        """A fast HSM gets few updates, which grow gently and to a limit."""
         self.tell(STARTED, *nodes(20_000))
         self.advance(1)
         self.assertEqual(self.notifier.pending_count, 0)
@@ -69,7 +166,7 @@ class SizeTests(StartedTestCase):
         self.assert_gentle()
 
     def test_becomes_slow(self):
-        """When HSM becomes slow, updates become smaller and soon are in time again."""
+        """When HSM becomes slow, updates shrink and are soon in time again."""
         self.tell(STARTED, *nodes(5000))
         self.advance(1)
         self.hsm.updates.clear()
@@ -77,12 +174,12 @@ class SizeTests(StartedTestCase):
         self.tell(STARTED, *nodes(5000))
         self.advance(200)
         self.assertEqual(self.notifier.pending_count, 0)
-        # What was begun goes on in HSM, and the next updates have to wait for it.
+        # HSM goes on with updates that timed out, which delays the next ones.
         late = [took for took in self.durations() if took > 2.6]
         self.assertLessEqual(len(late), 6, late)
 
     def test_timeout(self):
-        """An update that times out is repeated with half as many."""
+        """An update that times out is retried with half as many components."""
         self.tell(WARNED, *nodes(3000))
         self.advance(1)
         size = max(len(update.names) for update in self.hsm.updates)
@@ -98,7 +195,7 @@ class SizeTests(StartedTestCase):
         self.assertEqual(self.notifier.pending_count, 0)
 
     def test_kinds_apart(self):
-        """That one kind of update is slow does not make the others small."""
+        """Slow updates of one transition do not make those of others smaller."""
         self.hsm.behaviour.cost_ms_by_state = {"Standby": 60.0}
         self.tell(DIED, *nodes(200))
         self.advance(60)
@@ -107,207 +204,10 @@ class SizeTests(StartedTestCase):
         self.assertEqual(len(self.hsm.updates), 1)
 
     def test_small_updates_teach_nothing(self):
-        """Many updates of a single component do not make the next large one larger."""
+        """Many updates of a single component do not make the next batch larger."""
         for name in nodes(200):
             self.tell(STARTED, name)
             self.advance(0.01)
         self.hsm.updates.clear()
         self.tell(STARTED, *nodes(1000))
         self.assertLessEqual(len(self.hsm.updates[0].names), 151)
-
-
-class RefusalTests(StartedTestCase):
-    """HSM refuses some components: they alone have to wait."""
-
-    def refuse(self, *culprits: str) -> None:
-        """Let HSM refuse these, and nobody else."""
-        self.hsm.behaviour.refuse = set(culprits)
-
-    def test_culprits(self):
-        """Wherever they are, few attempts find them; they are set aside, all others are told."""
-        random = Random(7)
-        everybody = nodes(700)
-        for count in range(6):
-            for _ in range(6):
-                self.begin()
-                culprits = random.sample(everybody, count)
-                self.refuse(*culprits)
-                with capturedLogs() as events:
-                    self.tell(DIED, *everybody)
-                    self.advance(1)
-                self.assertEqual(set(self.hsm.components), set(everybody) - set(culprits))
-                self.assertEqual(self.notifier.set_aside_count, count)
-                self.assertEqual(self.notifier.rejected_count, count)
-                self.assertEqual(self.notifier.pending_count, 0)
-                errors = lines(events, "error")
-                self.assertEqual(len(errors), count)
-                for culprit in culprits:
-                    self.assertEqual(sum(f" {culprit} " in line for line in errors), 1)
-                # An update for each halving of each culprit's chunk, twice, and the chunks.
-                self.assertLessEqual(len(self.hsm.updates), 2 * 9 * count + 12)
-
-    def test_neighbours(self):
-        """The same when they stand side by side."""
-        everybody = nodes(100)
-        for first in (0, 40, 95):
-            self.begin()
-            self.refuse(*everybody[first : first + 5])
-            self.tell(STARTED, *everybody)
-            self.advance(1)
-            self.assertEqual(self.notifier.set_aside_count, 5)
-            self.assertEqual(len(self.hsm.components), 95)
-
-    def test_alone(self):
-        """A single culprit is not tried again while HSM and it remain as they are."""
-        self.refuse("x0c0s0b0n0")
-        self.tell(STARTED, "x0c0s0b0n0")
-        self.advance(200)
-        self.assertEqual(len(self.hsm.updates), 1)
-        self.assertTrue(self.notifier.hsm_ready)
-
-    def test_news(self):
-        """News of one set aside is tried, alone, and logged no more."""
-        culprit, *others = nodes(20)
-        self.refuse(culprit)
-        self.tell(STARTED, culprit, *others)
-        self.hsm.updates.clear()
-        with capturedLogs() as events:
-            self.tell(WARNED, culprit, *others)
-            self.advance(1)
-        self.assertEqual(sorted(self.sent()), sorted([(WARNED, others), (WARNED, [culprit])]))
-        self.assertEqual(lines(events, "error"), [])
-        self.assertEqual(self.notifier.rejected_count, 1)
-        self.assertEqual(self.notifier.set_aside_count, 1)
-        self.refuse()
-        self.tell(DIED, culprit)
-        self.advance(1)
-        self.assertEqual(self.hsm.components[culprit].state, "Standby")
-        self.assertEqual(self.notifier.set_aside_count, 0)
-
-    def test_hsm_comes_back(self):
-        """Those set aside are tried again when HSM has been away."""
-        culprit, *others = nodes(20)
-        self.refuse(culprit)
-        self.tell(DIED, culprit, *others)
-        self.hsm.behaviour.ready = False
-        self.advance(10)
-        self.refuse()
-        self.hsm.behaviour.ready = True
-        self.advance(10)
-        self.assertEqual(self.hsm.components[culprit].state, "Standby")
-        self.assertEqual(self.notifier.set_aside_count, 0)
-        self.assertEqual(self.notifier.delivered_count, 20)
-
-    def test_newest_of_a_culprit(self):
-        """What is tried again is the newest that was to be said."""
-        (culprit,) = nodes(1)
-        self.refuse(culprit)
-        for what in (STARTED, WARNED, DIED):
-            self.tell(what, culprit)
-            self.advance(1)
-        self.hsm.behaviour.ready = False
-        self.advance(10)
-        self.hsm.behaviour = Behaviour()
-        self.hsm.updates.clear()
-        self.advance(10)
-        self.assertEqual(self.sent(), [(DIED, [culprit])])
-        self.assertEqual(self.acknowledged, judge(DIED, culprit))
-
-    def test_many_culprits(self):
-        """Even a whole cabinet of them holds nobody else up, and keeps nothing busy for ever."""
-        everybody = nodes(400)
-        culprits = everybody[100:164]
-        self.refuse(*culprits)
-        self.tell(STARTED, *everybody)
-        self.advance(120)
-        self.assertEqual(set(self.hsm.components), set(everybody) - set(culprits))
-        self.assertEqual(self.notifier.set_aside_count, 64)
-        self.hsm.updates.clear()
-        with capturedLogs() as events:
-            for name in everybody[:60]:
-                self.tell(WARNED, name)
-                self.advance(0.3)
-                self.assertEqual(self.hsm.components[name].flag, "Warning", "held up")
-                self.advance(0.7)
-        self.assertEqual(lines(events, "warn"), [])
-        self.assertEqual(len(self.hsm.updates), 60)
-
-    def test_everybody(self):
-        """An HSM that refuses everything does not object to names: few are set aside, and loudly.
-
-        All are told when it thinks better of it.
-        """
-        self.hsm.behaviour.fail_status = 400
-        everybody = nodes(1000)
-        with capturedLogs() as events:
-            self.tell(DIED, *everybody)
-            self.advance(1)
-            self.assertLessEqual(len(self.hsm.updates), 33)
-            self.assertFalse(self.notifier.hsm_ready)
-            self.advance(600)
-            loud = lines(events, "error")
-            self.assertLessEqual(len(loud), 40)
-        self.assertLessEqual(self.notifier.set_aside_count, 40)
-        self.hsm.behaviour.fail_status = None
-        self.advance(30)
-        self.assertEqual(len(self.hsm.components), 1000)
-        self.assertEqual(self.notifier.set_aside_count, 0)
-        self.assertEqual(self.notifier.pending_count, 0)
-
-    def test_news_beside_a_culprit(self):
-        """News of one that was refused along with a culprit is told instead of what was refused."""
-        culprit, *others = nodes(8)
-        self.refuse(culprit)
-        self.hsm.behaviour.cost_ms = 100
-        self.tell(STARTED, *others, culprit)
-        self.tell(DIED, *others)
-        self.hsm.updates.clear()
-        self.advance(10)
-        died = [
-            name for update in self.hsm.updates if kind(update) is DIED for name in update.names
-        ]
-        started = [names for what, names in self.sent() if what is STARTED]
-        self.assertCountEqual(died, others)
-        self.assertEqual({name for names in started for name in names}, {culprit})
-
-    def test_news_while_hsm_is_away(self):
-        """News of one set aside replaces what it was refused for, also when HSM comes back."""
-        (culprit,) = nodes(1)
-        self.refuse(culprit)
-        self.tell(STARTED, culprit)
-        self.hsm.behaviour = Behaviour(ready=False)
-        self.advance(10)
-        self.tell(DIED, culprit)
-        self.hsm.updates.clear()
-        self.hsm.behaviour.ready = True
-        self.advance(10)
-        self.assertEqual(self.sent(), [(DIED, [culprit])])
-        self.assertEqual(self.notifier.set_aside_count, 0)
-
-    def test_failures_in_between(self):
-        """The search goes on where HSM fails in the middle of it."""
-        random = Random(3)
-        everybody = nodes(300)
-        culprits = random.sample(everybody, 3)
-        self.refuse(*culprits)
-        self.hsm.behaviour.cost_ms = 1
-        self.tell(DIED, *everybody)
-        for _ in range(20):
-            self.hsm.behaviour.fail_status = random.choice([None, None, 500, 503])
-            self.advance(random.choice([0.02, 0.05, 0.2, 1.0]))
-        self.hsm.behaviour.fail_status = None
-        self.advance(60)
-        self.assertEqual(set(self.hsm.components), set(everybody) - set(culprits))
-        self.assertEqual(self.notifier.rejected_count, 3)
-
-    def test_chunks_around_culprits(self):
-        """No component is told twice, because another was refused."""
-        everybody = nodes(500)
-        self.refuse(everybody[77])
-        self.tell(DIED, *everybody)
-        self.advance(1)
-        applied = [name for update in self.hsm.updates if update.applied for name in update.names]
-        self.assertCountEqual(applied, set(everybody) - {everybody[77]})
-        self.assertEqual({kind(update) for update in self.hsm.updates}, {DIED})
-        for one, other in pairwise(self.hsm.updates):
-            self.assertNotEqual(one.names, other.names)

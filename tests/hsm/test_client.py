@@ -1,4 +1,4 @@
-"""The client of HSM's REST API: what it sends, and how it takes what comes back."""
+"""The client of HSM's REST API: its requests, and how it handles responses."""
 
 from typing import cast
 
@@ -19,7 +19,7 @@ NAMES = ("x0c0s0b0n0", "x0c0s1b0n0")
 
 
 class Recorder(Resource):
-    """A web server that notes each request and answers all alike."""
+    """A web server that records requests, and gives all the same response."""
 
     isLeaf = True
 
@@ -28,10 +28,10 @@ class Recorder(Resource):
         self.requests: list[tuple[str, str, dict[str, list[str]], bytes]] = []
         self.status = 204
         self.body: bytes | None = b""
-        """What is answered; `None`: the headers and no end."""
+        """The response body; with `None` the response never ends."""
 
     def render(self, request: Request) -> bytes | int:
-        """Answer."""
+        """Record the request, and respond."""
         headers = {
             name.decode().lower(): [value.decode() for value in values]
             for name, values in request.requestHeaders.getAllRawHeaders()
@@ -49,7 +49,7 @@ class Recorder(Resource):
 
 
 class RecorderTestCase(SynchronousTestCase):
-    """Holds the client, joined to a recorder."""
+    """Holds a client connected to a recorder."""
 
     def setUp(self):
         self.clock = Clock()
@@ -59,17 +59,17 @@ class RecorderTestCase(SynchronousTestCase):
         self.client = HSMClient(http, self.clock, self.params, USER_AGENT)
 
     def failed(self, call: Deferred[None]) -> HSMRejected | HSMUnavailable:
-        """Give the error of a call that must have failed with one of the client's own."""
+        """Return the error of a call, which must be one of the client's own."""
         failure = self.failureResultOf(call, HSMRejected, HSMUnavailable)
         assert isinstance(failure.value, HSMRejected | HSMUnavailable)
         return failure.value
 
 
 class RequestTests(RecorderTestCase):
-    """What is sent."""
+    """What requests look like."""
 
     def test_update(self):
-        """An update is a PATCH with exactly the contract's bytes and headers."""
+        """An update is a PATCH with exactly the bytes and headers of the protocol."""
         self.successResultOf(self.client.update(DIED, NAMES))
         ((method, uri, headers, body),) = self.server.requests
         self.assertEqual(method, "PATCH")
@@ -85,7 +85,7 @@ class RequestTests(RecorderTestCase):
         self.assertEqual(headers["host"], ["hsm.example"])
 
     def test_ready(self):
-        """The question whether HSM is ready is a GET without a body."""
+        """The readiness probe is a GET without a body."""
         self.server.status = 200
         self.successResultOf(self.client.ready())
         ((method, uri, headers, body),) = self.server.requests
@@ -94,7 +94,7 @@ class RequestTests(RecorderTestCase):
         self.assertNotIn("content-type", headers)
 
     def test_base_urls(self):
-        """The paths continue `sm_url`, whether or not that ends with a slash."""
+        """Paths are appended to `sm_url`, whether or not that ends with a slash."""
         for url, base in (
             ("http://hsm.example", ""),
             ("http://hsm.example/", ""),
@@ -113,7 +113,7 @@ class RequestTests(RecorderTestCase):
             )
 
     def test_ipv6(self):
-        """A URL whose host is an IPv6 address, which the parameters allow, can be used."""
+        """The host of `sm_url` may be an IPv6 address."""
         self.params.patch({"Sm_url": "http://[::1]:27779/hsm/v1"})
         self.successResultOf(self.client.update(STARTED, NAMES))
         ((_, _, headers, _),) = self.server.requests
@@ -121,15 +121,15 @@ class RequestTests(RecorderTestCase):
 
 
 class StatusTests(RecorderTestCase):
-    """What the statuses mean."""
+    """How statuses are interpreted."""
 
     def test_success(self):
         """200, 202 and 204 are success."""
         for self.server.status in (200, 202, 204):
             self.assertIsNone(self.successResultOf(self.client.update(STARTED, NAMES)))
 
-    def test_refused(self):
-        """A 4xx about the update itself is a refusal, with the status and what HSM said."""
+    def test_rejected(self):
+        """A 4xx about the update itself is a rejection, with the status and HSM's reason."""
         self.server.body = b'{"detail":"Invalid xname"}'
         for self.server.status in (400, 409, 413, 415, 422):
             error = self.failed(self.client.update(STARTED, NAMES))
@@ -138,7 +138,7 @@ class StatusTests(RecorderTestCase):
             self.assertIn("Invalid xname", str(error))
 
     def test_not_about_the_update(self):
-        """A 4xx about the caller, the address or the pace says nothing about the components."""
+        """A 4xx about the client, the address or the rate does not reject the components."""
         self.server.body = b"go away"
         for self.server.status in (401, 403, 404, 405, 407, 408, 421, 425, 426, 429):
             error = self.failed(self.client.update(STARTED, NAMES))
@@ -146,14 +146,14 @@ class StatusTests(RecorderTestCase):
             self.assertIn(f"{self.server.status} go away", str(error))
 
     def test_unavailable(self):
-        """With a 5xx or any other status HSM has not done what it was asked for."""
+        """With a 5xx or any other status HSM counts as unavailable."""
         for self.server.status in (201, 203, 205, 206, 207, 304, 500, 501, 502, 503, 504, 599):
             error = self.failed(self.client.update(STARTED, NAMES))
             assert isinstance(error, HSMUnavailable), self.server.status
             self.assertFalse(error.timed_out)
 
     def test_redirects(self):
-        """A redirect is an answer like another: nobody follows it."""
+        """Redirects are not followed; HSM counts as unavailable."""
         for self.server.status in (300, 301, 302, 303, 307, 308):
             self.server.requests.clear()
             self.assertIsInstance(self.failed(self.client.update(DIED, NAMES)), HSMUnavailable)
@@ -161,14 +161,14 @@ class StatusTests(RecorderTestCase):
             self.assertEqual(len(self.server.requests), 2)
 
     def test_ready(self):
-        """HSM is ready with 200 and nothing else."""
+        """HSM is ready with status 200 only."""
         self.server.status = 200
         self.assertIsNone(self.successResultOf(self.client.ready()))
         for self.server.status in (202, 204, 301, 400, 404, 500, 503):
             self.assertIsInstance(self.failed(self.client.ready()), HSMUnavailable)
 
     def test_long_explanations(self):
-        """Of what HSM says with an error only the beginning is kept, whatever its bytes."""
+        """Only the beginning of an error response is kept, whatever its bytes."""
         self.server.status = 400
         self.server.body = b"\xff\xfe" + b"x" * 50_000
         self.assertLess(len(str(self.failed(self.client.update(STARTED, NAMES)))), 300)
@@ -181,7 +181,7 @@ class TimeTests(HSMTestCase):
         super().begin(sm_timeout=7, **params)
 
     def assert_timed_out(self, call: Deferred[None], after: float) -> None:
-        """See that a call ends just when its time is up."""
+        """Check that a call fails exactly when its time is up."""
         self.advance(after - 0.01)
         self.assertNoResult(call)
         self.advance(0.02)
@@ -191,17 +191,17 @@ class TimeTests(HSMTestCase):
         self.assertIn(f"{after} s", str(error))
 
     def test_update(self):
-        """An update that HSM hangs on times out, and says so."""
+        """An update without a response times out."""
         self.hsm.behaviour.hang = True
         self.assert_timed_out(self.client.update(STARTED, NAMES), 7)
 
     def test_ready(self):
-        """So does the question whether it is ready."""
+        """A readiness probe without a response times out."""
         self.hsm.behaviour.hang = self.hsm.behaviour.hang_ready = True
         self.assert_timed_out(self.client.ready(), 7)
 
     def test_slow_but_in_time(self):
-        """An answer in time is taken, and leaves nothing behind on the clock."""
+        """A response just in time is accepted, and leaves no delayed calls."""
         self.hsm.behaviour.cost_ms = 3000
         call = self.client.update(STARTED, NAMES)
         self.advance(6.01)
@@ -209,19 +209,19 @@ class TimeTests(HSMTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_parameters(self):
-        """URL and timeout are those of the moment of the call."""
+        """A call uses the URL and the timeout that are current when it is made."""
         self.hsm.behaviour.hang = self.other.behaviour.hang = True
         self.change(sm_timeout=3, sm_url=OTHER_URL)
         self.assert_timed_out(self.client.update(STARTED, NAMES), 3)
         self.assertEqual((len(self.hsm.updates), len(self.other.updates)), (0, 1))
 
-    def test_given_up(self):
-        """A call that the caller gives up did not time out, and ends with our own error."""
+    def test_cancelled(self):
+        """A call that is cancelled fails with `HSMUnavailable`, in doubt but not timed out."""
         self.hsm.behaviour.hang = True
         call = self.client.update(STARTED, NAMES)
         call.cancel()
         error = self.failureResultOf(call, HSMUnavailable).value
         assert isinstance(error, HSMUnavailable)
-        self.assertFalse(error.timed_out)
-        self.assertNotIn("CancelledError", str(error))
+        self.assertEqual((error.timed_out, error.in_doubt), (False, True))
+        self.assertEqual(str(error), "HSM's answer was not waited for")
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -1,4 +1,4 @@
-"""A request whose time is over when it could be sent is not sent."""
+"""Fencing: a request is not sent if that is not allowed any more once it could be."""
 
 from treq.client import HTTPClient
 from twisted.trial.unittest import TestCase
@@ -10,13 +10,13 @@ from tests.support.running import reactor, start_hsm
 BODY = {"ComponentIDs": ["x1"], "State": "Ready", "Flag": "OK"}
 
 
-class GuardTests(TestCase):
-    """The guarded agent, with a real server."""
+class FencedAgentTests(TestCase):
+    """A fenced agent, with a real server."""
 
     timeout = 20
 
     def setUp(self):
-        """Have an HSM, and a client that may be told that it is too late."""
+        """Start an HSM, and make a client for it."""
         self.running = start_hsm(self)
         self.asked = 0
         self.may = True
@@ -26,19 +26,19 @@ class GuardTests(TestCase):
         self.url = f"{self.running.url}/State/Components/BulkStateData"
 
     def may_send(self) -> bool:
-        """Count that it was asked."""
+        """Count the calls; return whether requests may be sent."""
         self.asked += 1
         return self.may
 
     async def test_in_time(self):
-        """What may be sent is sent as ever."""
+        """A request that may be sent is sent."""
         response = await self.client.patch(self.url, json=BODY, timeout=10)
         await response.content()
         self.assertEqual(response.code, 204)
         self.assertEqual(self.asked, 1)
 
-    async def test_too_late(self):
-        """What may not be sent when the connection is there does not arrive as a whole request."""
+    async def test_fenced(self):
+        """A request that may not be sent once it is connected does not arrive completely."""
         sending = self.client.patch(self.url, json=BODY, timeout=10)
         self.may = False
         with self.assertRaises(RequestGenerationFailed) as raised:
@@ -48,7 +48,7 @@ class GuardTests(TestCase):
         self.assertEqual(self.running.hsm.updates, [])
 
     async def test_without_a_body(self):
-        """What has no body says nothing, and may always be sent."""
+        """A request without a body is always sent."""
         self.may = False
         response = await self.client.get(f"{self.running.url}/service/ready", timeout=10)
         await response.content()

@@ -1,4 +1,4 @@
-"""The notifier when telling HSM passes from one replica to another."""
+"""The notifier when the leadership passes from one replica to another."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ A, B, C = nodes(3)
 
 
 class HandoverTests(StartedTestCase):
-    """`drop_all`, `resume`, and being allowed to tell."""
+    """`drop_all`, `resume` and `may_send`."""
 
     def begin(self, **params: Any) -> None:
-        """Have a notifier that may tell for as long as the test lets it."""
+        """Begin with a notifier that may send while `self.may` is true."""
         super().begin(**params)
         self.notifier.stopService()
         self.may = True
@@ -33,8 +33,8 @@ class HandoverTests(StartedTestCase):
         self.notifier.startService()
         self.advance(1)
 
-    def test_may_not_tell(self):
-        """Nothing is said while it is not for us to say; what there is waits."""
+    def test_may_not_send(self):
+        """While it may not send, judgements wait."""
         self.may = False
         self.tell(STARTED, A)
         self.advance(60)
@@ -44,7 +44,7 @@ class HandoverTests(StartedTestCase):
         self.assertEqual(self.sent(), [(STARTED, [A])])
 
     def test_drop_all(self):
-        """What waited is said no more, and what comes next is."""
+        """Judgements that waited are not sent any more; later ones are."""
         self.hsm.behaviour.ready = False
         self.advance(6)
         self.tell(DIED, A)
@@ -56,7 +56,7 @@ class HandoverTests(StartedTestCase):
         self.assertEqual(self.sent(), [(STARTED, [B])])
 
     def test_drop_all_in_the_middle(self):
-        """What is being said is given up, and not said again."""
+        """An update in flight is abandoned, and not sent again."""
         self.hsm.behaviour.cost_ms = 3000.0
         self.tell(WARNED, A)
         self.advance(1)
@@ -69,8 +69,8 @@ class HandoverTests(StartedTestCase):
         self.assertEqual(self.sent()[:2], [(WARNED, [A]), (DIED, [A])])
         self.assertEqual(self.acknowledged[0], judge(DIED, A)[0])
 
-    def test_given_up_is_no_failure(self):
-        """That we give up on what is being said is not held against HSM, whatever the reason."""
+    def test_abandoned_is_no_failure(self):
+        """An update that the notifier abandons does not count as a failure of HSM."""
         for give_up in (
             lambda: self.notifier.drop_all(),
             lambda: self.change(sm_url=OTHER_URL),
@@ -86,8 +86,8 @@ class HandoverTests(StartedTestCase):
             self.assertEqual(self.notifier.failed_count, 0)
             self.assertTrue(self.notifier.hsm_ready)
 
-    def test_refused_and_dropped(self):
-        """Whom HSM refused is not remembered for it."""
+    def test_rejected_and_dropped(self):
+        """Rejections are forgotten."""
         self.hsm.behaviour.refuse = {A}
         self.tell(WARNED, A)
         self.advance(5)
@@ -96,7 +96,7 @@ class HandoverTests(StartedTestCase):
         self.assertEqual(self.notifier.set_aside_count, 0)
 
     def test_resume(self):
-        """What is resumed is told; if something else follows, that is told again later."""
+        """Resumed judgements are sent; a different one that follows is sent again later."""
         self.notifier.resume([*judge(WARNED, A), *judge(DIED, B)])
         self.advance(1)
         self.tell(DIED, A)
@@ -106,7 +106,7 @@ class HandoverTests(StartedTestCase):
         self.assertEqual(self.hsm.components[A].state, "Standby")
 
     def test_resume_and_news_at_once(self):
-        """What the one before us may still be saying is undone by saying the news again."""
+        """What the former leader may still send is corrected: the newer judgement is sent twice."""
         self.hsm.behaviour.ready = False
         self.advance(6)
         self.notifier.resume(judge(WARNED, A))

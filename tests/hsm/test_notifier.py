@@ -1,4 +1,4 @@
-"""The notifier: what HSM is told, in which order, and how it is told again when that fails."""
+"""The notifier: which updates HSM is sent, in which order, and how failed ones are retried."""
 
 from itertools import pairwise
 from typing import Any
@@ -25,11 +25,11 @@ from tests.support.hsm_memory import (
 A, B, C, D = nodes(4)
 
 
-class TellingTests(StartedTestCase):
-    """What is said, to an HSM that does as it should."""
+class SendingTests(StartedTestCase):
+    """Which updates are sent to an HSM that works."""
 
-    def test_told_and_acknowledged(self):
-        """A judgement is told at once, and reported when HSM has acknowledged it."""
+    def test_sent_and_acknowledged(self):
+        """A judgement is sent at once, and reported as delivered when HSM has acknowledged it."""
         self.hsm.behaviour.cost_ms = 100
         self.tell(STARTED, A, B)
         self.assertEqual(self.sent(), [(STARTED, [A, B])])
@@ -39,14 +39,14 @@ class TellingTests(StartedTestCase):
         self.assertEqual(self.acknowledged, judge(STARTED, A, B))
         self.assertEqual((self.notifier.pending_count, self.notifier.delivered_count), (0, 2))
 
-    def test_nothing_to_tell(self):
-        """Nobody is bothered with nothing."""
+    def test_nothing_to_send(self):
+        """Without judgements no update is sent."""
         self.notifier.tell([])
         self.advance(30)
         self.assertEqual(self.hsm.updates, [])
 
     def test_one_transition_each(self):
-        """An update is about one transition, even where others have the same State and Flag."""
+        """An update has one transition, even if others have the same State and Flag."""
         mixed = [STARTED, DIED, RESTARTED, WARNED, STARTED, DIED, RESTARTED, WARNED]
         names = nodes(len(mixed))
         self.notifier.tell(
@@ -63,7 +63,7 @@ class TellingTests(StartedTestCase):
         )
 
     def test_latest_wins(self):
-        """Of what waits for an update in flight, a component's last judgement alone is told."""
+        """Of the judgements that wait on a component, only the latest is sent."""
         self.hsm.behaviour.cost_ms = 1000
         self.tell(STARTED, A)
         for what in (STARTED, WARNED, RESTARTED, WARNED, DIED):
@@ -72,8 +72,8 @@ class TellingTests(StartedTestCase):
         self.assertEqual(self.sent(), [(STARTED, [A]), (DIED, [B])])
         self.assertEqual(self.acknowledged, [*judge(STARTED, A), *judge(DIED, B)])
 
-    def test_news_of_what_is_in_flight(self):
-        """News of a component that HSM is being told about is told next, and not lost."""
+    def test_in_flight(self):
+        """A new judgement on a component whose update is in flight is sent next."""
         self.hsm.behaviour.cost_ms = 1000
         self.tell(WARNED, A)
         self.tell(RESTARTED, A)
@@ -85,7 +85,7 @@ class TellingTests(StartedTestCase):
         self.assertEqual(self.notifier.pending_count, 0)
 
     def test_one_in_flight(self):
-        """An update leaves when the one before is answered."""
+        """An update is sent when the one before it is answered."""
         self.hsm.behaviour.cost_ms = 700
         for name in nodes(4):
             self.tell(STARTED, name)
@@ -97,7 +97,7 @@ class TellingTests(StartedTestCase):
             self.assertGreaterEqual(other.received, one.answered)
 
     def test_kinds_take_turns(self):
-        """A mass of one kind does not keep another waiting for longer than an update or two."""
+        """Many judgements of one transition delay others by one or two updates only."""
         for mass, others in ((DIED, (STARTED, RESTARTED)), (STARTED, (RESTARTED, DIED))):
             self.begin()
             self.hsm.behaviour.cost_ms = 2.0
@@ -108,22 +108,22 @@ class TellingTests(StartedTestCase):
             in_flight = len(self.hsm.updates)
             self.advance(10)
             kinds = [what for what, _ in self.sent()]
-            self.assertLess(in_flight, len(kinds) - 3, "the many have ended too soon")
+            self.assertLess(in_flight, len(kinds) - 3, "the mass of updates ended too soon")
             for other in others:
                 self.assertIn(other, kinds[in_flight : in_flight + 3])
 
-    def test_fault_of_ours(self):
-        """A fault while choosing what to say next is logged, and does not end the telling."""
-        faults = [ZeroDivisionError("of ours")]
+    def test_unexpected_exception(self):
+        """An unexpected exception is logged, and does not end the loop."""
+        faults = [ZeroDivisionError("a bug")]
 
-        def may_tell() -> bool:
+        def may_send() -> bool:
             if faults:
                 raise faults.pop()
             return True
 
         self.notifier.stopService()
         self.notifier = Notifier(
-            self.clock, self.client, self.params, self._delivered, lambda: 0.125, may_tell
+            self.clock, self.client, self.params, self._delivered, lambda: 0.125, may_send
         )
         self.notifier.startService()
         self.tell(STARTED, A)
@@ -133,10 +133,10 @@ class TellingTests(StartedTestCase):
 
 
 class ReadinessTests(HSMTestCase):
-    """HSM is told nothing that it can't take."""
+    """No updates are sent while HSM is not ready."""
 
     def test_not_before_it_is_ready(self):
-        """What there is to say waits until HSM calls itself ready."""
+        """Judgements wait until HSM is ready."""
         self.hsm.behaviour.ready = False
         self.notifier.startService()
         self.tell(STARTED, A)
@@ -148,8 +148,8 @@ class ReadinessTests(HSMTestCase):
         self.advance(5)
         self.assertCountEqual(self.sent(), [(DIED, [A]), (STARTED, [B])])
 
-    def test_not_before_it_is_asked(self):
-        """Before the service is started nothing is said."""
+    def test_not_before_the_start(self):
+        """Before the service is started no update is sent."""
         self.tell(STARTED, A)
         self.advance(30)
         self.assertEqual(self.hsm.updates, [])
@@ -158,7 +158,7 @@ class ReadinessTests(HSMTestCase):
         self.assertEqual(self.sent(), [(STARTED, [A])])
 
     def test_nosm(self):
-        """With `nosm` HSM is neither asked nor told; without it, it is told what has gathered."""
+        """With `nosm` no update is sent; when it ends, those that wait are."""
         self.begin(nosm=True)
         self.notifier.startService()
         self.tell(STARTED, A)
@@ -175,15 +175,15 @@ class ReadinessTests(HSMTestCase):
 
 
 class RetryTests(StartedTestCase):
-    """What is told again, and when."""
+    """Which updates are retried, and when."""
 
     def gaps(self) -> list[float]:
-        """Give the seconds from each update that HSM was sent to the next."""
+        """Return the seconds from each update to the next."""
         times = [update.received for update in self.hsm.updates]
         return [later - earlier for earlier, later in pairwise(times)]
 
     def test_retries(self):
-        """A failed update is repeated `sm_retries` times, after ever longer pauses."""
+        """A failed update is retried `sm_retries` times, after growing pauses."""
         for status in (500, 503, 404, 429):
             self.begin(sm_retries=3)
             self.hsm.behaviour.fail_status = status
@@ -200,7 +200,7 @@ class RetryTests(StartedTestCase):
             self.assertEqual(self.notifier.pending_count, 2)
 
     def test_no_retries(self):
-        """With no retries allowed it waits for the probe at once."""
+        """Without retries, the notifier waits for the readiness probe at once."""
         self.begin(sm_retries=0)
         self.hsm.behaviour.fail_status = 500
         self.advance(1)
@@ -212,7 +212,7 @@ class RetryTests(StartedTestCase):
         self.assertEqual(self.notifier.pending_count, 0)
 
     def test_waits_for_the_probe(self):
-        """When the retries are used up, the next attempt is when HSM says that it is ready."""
+        """After the last retry, the next attempt is made when the probe finds HSM ready."""
         self.begin(sm_retries=1)
         self.hsm.behaviour.fail_status = 503
         self.tell(STARTED, A)
@@ -229,7 +229,7 @@ class RetryTests(StartedTestCase):
         self.assertEqual(set(self.hsm.components), {A, B})
 
     def test_recovers_in_between(self):
-        """One failure is soon forgotten: the retries count from the last success."""
+        """Retries are counted from the last success."""
         self.begin(sm_retries=1)
         for name in nodes(8):
             self.hsm.behaviour.fail_status = 502
@@ -239,8 +239,8 @@ class RetryTests(StartedTestCase):
             self.assertIn(name, self.hsm.components)
             self.assertTrue(self.notifier.hsm_ready)
 
-    def test_news_does_not_hurry(self):
-        """News while it pauses after a failure is told after the pause, and shorten it not."""
+    def test_pause_is_not_shortened(self):
+        """New judgements do not shorten the pause before a retry."""
         self.hsm.behaviour.fail_status = 500
         self.tell(STARTED, A)
         for _ in range(20):
@@ -252,7 +252,7 @@ class RetryTests(StartedTestCase):
         self.assertCountEqual(self.sent()[1:], [(WARNED, [A]), (STARTED, [B])])
 
     def test_timeouts(self):
-        """An update that HSM hangs on is repeated, though it may have been heard."""
+        """An update that times out is retried, though HSM may have carried it out."""
         self.begin(sm_timeout=4, sm_retries=2)
         self.hsm.behaviour.hang = True
         self.tell(STARTED, A)
@@ -263,7 +263,7 @@ class RetryTests(StartedTestCase):
         self.assertEqual(self.acknowledged, judge(STARTED, A))
 
     def test_never_too_old(self):
-        """Nothing is dropped for being old: after hours of failures everything is told."""
+        """Judgements are never dropped for their age: after hours of failures all are sent."""
         self.hsm.behaviour.fail_status = 500
         self.tell(STARTED, A)
         self.advance(300)
@@ -274,8 +274,8 @@ class RetryTests(StartedTestCase):
         self.advance(10)
         self.assertEqual(self.acknowledged, judge(STARTED, A))
 
-    def test_said_once(self):
-        """The log has one line when HSM goes, however long it is gone, and one when it returns."""
+    def test_logged_once(self):
+        """An outage of HSM is logged once when it begins and once when it ends."""
         self.advance(1)
         with capturedLogs() as events:
             self.hsm.behaviour.ready = False
@@ -315,7 +315,7 @@ _BEHAVIOUR = st.fixed_dictionaries(
 
 
 class EverythingTests(HSMTestCase):
-    """Whatever happens, in the end HSM knows how everybody is."""
+    """Whatever happens, HSM finally has the state of every component."""
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
@@ -324,7 +324,7 @@ class EverythingTests(HSMTestCase):
         st.sets(st.sampled_from(nodes(6)), max_size=2),
     )
     def test_in_the_end(self, steps: list[Any], retries: int, refused: set[str]) -> None:
-        """All are told the last there is to say of each, and never what is out of date."""
+        """The latest judgement on each component arrives, and no update is out of date."""
         self.begin(sm_retries=retries, sm_timeout=3)
         self.notifier.startService()
         self.latest: dict[str, Transition] = {}
@@ -363,11 +363,11 @@ class EverythingTests(HSMTestCase):
         self.assertLessEqual(self.notifier.set_aside_count, len(refused))
 
     def check(self) -> None:
-        """See that all updates since the last time told the newest that there was."""
+        """Check that all updates since the last check had the newest judgements."""
         for update in self.hsm.updates[self.checked :]:
             for name in update.names:
                 if name in self.withdrawn:
-                    self.assertFalse(kind(update).alarming, "said after it was withdrawn")
+                    self.assertFalse(kind(update).alarming, "sent after it was withdrawn")
                 else:
-                    self.assertEqual(kind(update), self.latest[name], "said after something newer")
+                    self.assertEqual(kind(update), self.latest[name], "sent after a newer one")
         self.checked = len(self.hsm.updates)

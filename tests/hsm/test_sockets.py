@@ -1,4 +1,4 @@
-"""The client of HSM's REST API on real sockets: broken connections, endless answers, and TLS."""
+"""The client of HSM's REST API on real sockets: lost connections, endless responses, and TLS."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +28,7 @@ NAMES = ("x0c0s0b0n0", "x0c0s1b0n0")
 
 
 class RawServer(Protocol):
-    """A server that answers any request with fixed bytes, and perhaps never ends doing so."""
+    """A server that sends fixed bytes to any client, possibly without end."""
 
     answer = b""
     endless = b""
@@ -42,7 +42,7 @@ class RawServer(Protocol):
         self.gone = False
 
     def dataReceived(self, data: bytes) -> None:
-        """Answer at once."""
+        """Respond at once."""
         self.received += data
         if self.reset:
             self.transport.abortConnection()
@@ -54,7 +54,7 @@ class RawServer(Protocol):
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Note it."""
+        """Record it."""
         self.gone = True
 
     def _go_on(self) -> None:
@@ -64,7 +64,7 @@ class RawServer(Protocol):
 
 
 class SocketTestCase(TestCase):
-    """Holds the client on real sockets, with its own clock, and a raw server."""
+    """Holds a client on real sockets, with a clock of its own, and a raw server."""
 
     timeout = 30
 
@@ -82,7 +82,7 @@ class SocketTestCase(TestCase):
         await until(lambda: all(connection.gone for connection in self.connections))
 
     def serve(self, tls: CertificateOptions | None = None, **how: object) -> None:
-        """Start the server; it is where the client goes next."""
+        """Start the server, and make a client for it."""
 
         def build() -> RawServer:
             server = RawServer()
@@ -112,7 +112,7 @@ class SocketTestCase(TestCase):
         self.client = HSMClient(http, self.clock, LiveParams(Params(sm_url=url)), USER_AGENT)
 
     async def unavailable(self, call: Deferred[None]) -> HSMUnavailable:
-        """Give the error of a call that fails because HSM is not to be had."""
+        """Return the error of a call that fails with `HSMUnavailable`."""
         with self.assertRaises(HSMUnavailable) as raised:
             await call
         error: HSMUnavailable = raised.exception
@@ -120,10 +120,10 @@ class SocketTestCase(TestCase):
 
 
 class TroubleTests(SocketTestCase):
-    """Whatever happens on the wire becomes the one error."""
+    """Any failure of a connection becomes `HSMUnavailable`."""
 
     async def test_nobody_listens(self) -> None:
-        """A refused connection is named as such."""
+        """A refused connection is described as such."""
         self.serve()
         await maybeDeferred(self.ports[0].stopListening)
         error = await self.unavailable(self.client.update(STARTED, NAMES))
@@ -131,7 +131,7 @@ class TroubleTests(SocketTestCase):
         self.assertFalse(error.timed_out)
 
     async def test_reset_garbage_and_silence(self) -> None:
-        """So are connections that are reset, talk nonsense or end too early."""
+        """Connections that are reset, send garbage or end early are described in one line."""
         for how in (
             {"reset": True},
             {"answer": b"\x00\x07this is no HTTP response\r\n\r\n", "hang_up": True},
@@ -148,14 +148,14 @@ class TroubleTests(SocketTestCase):
                 self.assertEqual(len(str(error).splitlines()), 1)
 
     async def test_endless_answer(self) -> None:
-        """An answer that never ends is not read to its end, and its connection is closed."""
+        """The connection of an endless response body is closed."""
         self.serve(answer=b"HTTP/1.1 200 OK\r\n\r\n", endless=b"x" * 4096)
         for call in (self.client.update(DIED, NAMES), self.client.ready()):
             self.assertIn("more than", str(await self.unavailable(call)))
         await until(lambda: all(connection.gone for connection in self.connections))
 
     async def test_endless_head(self) -> None:
-        """Nor is one whose head never ends, whatever it has in it."""
+        """The connection of an endless response head is closed."""
         for head in (b"HTTP/1.1 200 OK\r\n", b""):
             self.serve(answer=head, endless=b"X: %b\r\n" % (b"x" * 4096))
             for call in (self.client.update(DIED, NAMES), self.client.ready()):
@@ -177,25 +177,25 @@ class TroubleTests(SocketTestCase):
         await until(lambda: self.connections[0].gone, within=3)
 
     async def test_no_answer(self) -> None:
-        """A call that HSM does not answer times out and takes its connection with it."""
+        """A call without a response times out, and its connection is closed."""
         await self._times_out(b"")
 
     async def test_hanging_headers(self) -> None:
-        """So does one whose headers do not end."""
+        """A call whose response head does not end times out."""
         await self._times_out(b"HTTP/1.1 200 OK\r\nServer: x\r\n")
 
     async def test_hanging_body(self) -> None:
-        """So does one whose body does not end."""
+        """A call whose response body does not end times out."""
         await self._times_out(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
 
 
 class TrustTests(SocketTestCase):
-    """Whom the client believes to be HSM, when that is https."""
+    """Which servers the client trusts when `sm_url` is https."""
 
     OK = b"HTTP/1.1 204 No Content\r\n\r\n"
 
     async def test_trust(self) -> None:
-        """Certificates are verified as `sm_ca` has it: by the system, by a bundle or not at all."""
+        """Certificates are verified as `sm_ca` says: by the system, by a bundle or not at all."""
         identity = make_identity("localhost")
         bundle, _ = write_identity(identity, Path(self.mktemp()).resolve())
         self.serve(server_options(identity), answer=self.OK)
@@ -209,7 +209,7 @@ class TrustTests(SocketTestCase):
             self.assertRegex(str(error), "TLS fails, see --sm_ca: .*certificate verify failed")
 
     async def test_another_host(self) -> None:
-        """A certificate of another host is nobody's business but its own."""
+        """A certificate of another host is trusted only with `insecure`."""
         identity = make_identity("other.example")
         bundle, _ = write_identity(identity, Path(self.mktemp()).resolve())
         self.serve(server_options(identity), answer=self.OK)

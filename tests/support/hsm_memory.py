@@ -1,4 +1,4 @@
-"""hbtd's side of HSM joined to the fake HSM in memory, with one clock for both."""
+"""The HSM client and the notifier, connected to a fake HSM in memory, on one clock."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -31,17 +31,17 @@ def judge(transition: Transition, *names: str) -> list[Judgement]:
 
 
 def nodes(count: int) -> list[str]:
-    """Name so many nodes."""
+    """Return the xnames of `count` nodes."""
     return [f"x{i // 512}c{i // 64 % 8}s{i % 64}b0n0" for i in range(count)]
 
 
 def kind(update: Update) -> Transition:
-    """Tell what transition an update is about."""
+    """Return the transition of an update."""
     return KINDS[update.message]
 
 
 def lines(events: Sequence[LogEvent], level: str) -> list[str]:
-    """Give what hbtd has logged at a level."""
+    """Return what hbtd has logged at a level."""
     return [
         formatEvent(event)
         for event in events
@@ -50,7 +50,7 @@ def lines(events: Sequence[LogEvent], level: str) -> list[str]:
 
 
 class _Hosts(NameVirtualHost):
-    """Web servers by host name, that note when they are asked whether they are ready."""
+    """Web servers by host name, which record the times of readiness probes."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -58,21 +58,21 @@ class _Hosts(NameVirtualHost):
         self.asked: list[float] = []
 
     def getChild(self, path: bytes, request: Any) -> Any:
-        """Find the server for a request."""
+        """Return the server for a request."""
         if request.method == b"GET":
             self.asked.append(self._clock.seconds())
         return super().getChild(path, request)
 
 
 class HSMTestCase(SynchronousTestCase):
-    """Holds a clock, two fake HSMs (at `URL` and `OTHER_URL`), the client and a notifier."""
+    """Holds a clock, two fake HSMs (at `URL` and `OTHER_URL`), a client and a notifier."""
 
     def setUp(self):
-        """Begin with the parameters' defaults."""
+        """Begin with default parameters."""
         self.begin()
 
     def begin(self, **params: Any) -> None:
-        """Begin anew, with these parameters; nothing is started."""
+        """Begin anew with these parameters; start nothing."""
         self.clock = Clock()
         self.clock.advance(1000)
         self.hsm, self.other = FakeHSM(self.clock), FakeHSM(self.clock)
@@ -81,7 +81,7 @@ class HSMTestCase(SynchronousTestCase):
         self.hosts.addHost(b"other.example", self.other.resource())
         self.stub = StubTreq(self.hosts)
         self.params = LiveParams(Params(**{"kv_url": "mem:", "sm_url": URL, **params}))
-        # A stub is not typed as the client that it stands for.
+        # StubTreq is not typed as a client.
         http = cast("HTTPClient", self.stub)
         self.client = HSMClient(http, self.clock, self.params, USER_AGENT)
         self.acknowledged: list[Judgement] = []
@@ -98,7 +98,7 @@ class HSMTestCase(SynchronousTestCase):
         self.params.patch({name: str(value) for name, value in params.items()})
 
     def advance(self, seconds: float) -> None:
-        """Let time go by from one event to the next, and what was sent arrive."""
+        """Advance the clock from one delayed call to the next, delivering what is sent."""
         end = self.clock.seconds() + seconds
         self.stub.flush()
         while (now := self.clock.seconds()) < end:
@@ -107,7 +107,7 @@ class HSMTestCase(SynchronousTestCase):
             self.stub.flush()
 
     def advance_until(self, condition: Any, within: float) -> float:
-        """Let time go by until something is so; gives how long that took."""
+        """Advance the clock until a condition holds; return the seconds that took."""
         began = self.clock.seconds()
         while not condition():
             if self.clock.seconds() - began > within:
@@ -116,16 +116,16 @@ class HSMTestCase(SynchronousTestCase):
         return self.clock.seconds() - began
 
     def tell(self, transition: Transition, *names: str) -> None:
-        """Have the notifier tell the same of several components."""
+        """Give the notifier the same judgement on several components."""
         self.notifier.tell(judge(transition, *names))
 
     def sent(self) -> list[tuple[Transition, list[str]]]:
-        """Give all updates that HSM was sent, in short."""
+        """Return the transition and components of each update that HSM was sent."""
         return [(kind(update), update.names) for update in self.hsm.updates]
 
 
 class StartedTestCase(HSMTestCase):
-    """Has the notifier started, and HSM ready."""
+    """Holds a started notifier, and a ready HSM."""
 
     def begin(self, **params: Any) -> None:
         super().begin(**params)

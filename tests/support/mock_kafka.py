@@ -1,14 +1,14 @@
-"""The broker that lives inside librdkafka, and a consumer independent of the service's client.
+"""The mock broker of librdkafka, and a consumer independent of hbtd's client.
 
-`MockBroker` needs neither Java nor anything fetched, and starts in milliseconds; the real thing is
-in `tests/support/real_kafka.py`. `consume()` reads from both.
+`MockBroker` needs neither Java nor downloads, and starts in milliseconds; the real Kafka is in
+`tests/support/real_kafka.py`. `consume()` reads from both.
 
-kafka-python talks to the mock when it is told `api_version=(2, 3)`: it can't read the mock's answer
-to a newer client's first question. Its other settings can stay as they are: `acks="all"`,
-idempotence on or off, and compression with gzip all work.
+kafka-python needs `api_version=(2, 3)` to use the mock, as it can't parse the mock's response to a
+newer client's first request. Its other settings need no change: `acks="all"`, idempotence on or
+off, and compression with gzip all work.
 
-`consume()` blocks, and so do a broker's methods, at times for a second: from a trial test call them
-through `deferToThread`.
+`consume()` blocks, and so do the methods of a broker, sometimes for a second: call them through
+`deferToThread` in trial tests.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _BROKER_ID = 1  # of a mock cluster's first broker
 
 @functools.cache
 def _librdkafka() -> ctypes.CDLL:
-    """Open the librdkafka that confluent-kafka has loaded, for what confluent-kafka leaves out.
+    """Open the librdkafka that confluent-kafka has loaded.
 
-    `confluent_kafka.Producer({"test.mock.num.brokers": 1})` makes a mock broker too, but from
-    Python it can't be taken down. The C functions which can (rdkafka_mock.h) are exported by the
-    library in confluent-kafka's wheel.
+    `confluent_kafka.Producer({"test.mock.num.brokers": 1})` makes a mock broker, too, but can't
+    take it down. The library in confluent-kafka's wheel exports the C functions that can
+    (rdkafka_mock.h).
     """
     assert confluent_kafka.libversion()
     with open("/proc/self/maps", encoding="utf-8") as maps:
         paths = {line.split(maxsplit=5)[5].strip() for line in maps if "/librdkafka" in line}
     if not paths:
-        raise RuntimeError("confluent-kafka has brought no shared librdkafka")
+        raise RuntimeError("confluent-kafka has loaded no shared librdkafka")
     library = ctypes.CDLL(paths.pop())
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
     for name, result, arguments in (
@@ -61,13 +61,12 @@ def _librdkafka() -> ctypes.CDLL:
 
 
 class MockBroker:
-    """A Kafka broker in this process, on a port of 127.0.0.1, that can go away and come back.
+    """A Kafka broker in this process, on a port of 127.0.0.1, that can be taken down and up again.
 
-    It keeps its messages in memory, and a topic nobody created gets four partitions at its first
-    use. What it does not imitate: anything on disk, the limits on a message's size, and
-    idempotence: what a producer sends again is there twice. Of a partition it keeps the last five
-    megabytes. `close()`, or the end of the `with` block, ends it; then its port is free and its
-    messages are gone.
+    It keeps messages in memory, the last five megabytes of each partition. A topic that was not
+    created gets four partitions when it is first used. Not imitated are disks, limits on the size
+    of messages, and idempotence: a message that is sent again is there twice. `close()`, or the end
+    of a `with` block, frees the port and the messages.
     """
 
     def __init__(self) -> None:
@@ -77,7 +76,7 @@ class MockBroker:
         for name, value in ((b"test.mock.num.brokers", b"1"), (b"log_level", b"0")):
             if library.rd_kafka_conf_set(settings, name, value, error, len(error)) != 0:
                 raise RuntimeError(error.value.decode())
-        # A client of no other use: the mock cluster lives as long as it does.
+        # This client is used for nothing else: the mock cluster exists as long as it does.
         self._client: int | None = library.rd_kafka_new(_PRODUCER, settings, error, len(error))
         if self._client is None:
             raise RuntimeError(error.value.decode())
@@ -87,7 +86,7 @@ class MockBroker:
 
     @property
     def address(self) -> str:
-        """Where clients find the broker: `127.0.0.1:port`, the same for the object's life."""
+        """The address of the broker, `127.0.0.1:port`, which never changes."""
         return self._address
 
     def create_topic(self, topic: str, partitions: int) -> None:
@@ -97,7 +96,7 @@ class MockBroker:
         )
 
     def down(self) -> None:
-        """Reset all connections and refuse new ones. The messages stay, and so does the port."""
+        """Reset all connections and refuse new ones; messages and port are kept."""
         self._check(_librdkafka().rd_kafka_mock_broker_set_down(self._open(), _BROKER_ID))
 
     def up(self) -> None:
@@ -105,14 +104,14 @@ class MockBroker:
         self._check(_librdkafka().rd_kafka_mock_broker_set_up(self._open(), _BROKER_ID))
 
     def delay(self, seconds: float) -> None:
-        """Hold back every answer from now on for so long; 0 ends that."""
+        """Delay every response from now on by some seconds; 0 ends that."""
         milliseconds = round(seconds * 1000)
         self._check(
             _librdkafka().rd_kafka_mock_broker_set_rtt(self._open(), _BROKER_ID, milliseconds)
         )
 
     def close(self) -> None:
-        """End the broker. May be called again."""
+        """End the broker; a second call has no effect."""
         if self._client is not None:
             _librdkafka().rd_kafka_destroy(self._client)
             self._client = None
@@ -133,20 +132,20 @@ class MockBroker:
             self.close()
 
     def _open(self) -> int:
-        """Return the mock cluster's pointer, unless it points nowhere any more."""
+        """Return the pointer to the mock cluster; raise `RuntimeError` if it is closed."""
         if self._client is None:
             raise RuntimeError("the mock broker is closed")
         return self._cluster
 
     @staticmethod
     def _check(code: int) -> None:
-        """Raise what librdkafka's answer says went wrong, if anything did."""
+        """Raise the `KafkaException` for an error code, if it is one."""
         if code != 0:
             raise KafkaException(KafkaError(code))
 
 
 class Message(NamedTuple):
-    """A message as a consumer finds it on the broker."""
+    """A message as a consumer receives it."""
 
     key: bytes | None
     value: bytes | None
@@ -157,11 +156,10 @@ class Message(NamedTuple):
 def consume(
     address: str, topic: str, count: int | None = None, timeout: float = 30.0
 ) -> list[Message]:
-    """Read a topic's messages from its beginning, by partition and offset.
+    """Return a topic's messages from its beginning, sorted by partition and offset.
 
-    Returns once `count` messages have come, or, when that is `None`, once every partition has been
-    read to its end; or else with what there is when the timeout is over, maybe nothing. A topic
-    that does not exist yet is waited for, not created.
+    Read `count` messages, or all partitions to their end if that is `None`; after `timeout`
+    seconds, return what has been read. A topic that does not exist is waited for, not created.
     """
     deadline = time.monotonic() + timeout
     consumer = Consumer(
@@ -203,9 +201,9 @@ def consume(
 
 
 def _assign(consumer: Consumer, topic: str, deadline: float) -> set[int | None]:
-    """Have the consumer read all of a topic's partitions, once there is one; return their numbers.
+    """Assign all partitions of a topic to the consumer, once it exists; return their numbers.
 
-    They are assigned and not subscribed to, so that no group has to be formed first.
+    Assigning them, rather than subscribing, needs no consumer group.
     """
     while (left := deadline - time.monotonic()) > 0:
         try:
@@ -222,5 +220,5 @@ def _assign(consumer: Consumer, topic: str, deadline: float) -> set[int | None]:
 
 
 def _bytes(key: str | bytes | None) -> bytes | None:
-    """Return a key as the bytes it is on the wire; the client's types allow for a string."""
+    """Return a key as bytes; the client's types allow a string, too."""
     return key.encode() if isinstance(key, str) else key

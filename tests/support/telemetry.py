@@ -1,4 +1,4 @@
-"""What tests of telemetry share: judgements by number, messages by key, what publishers say."""
+"""Helpers for tests of telemetry: judgements, messages, and the log of publishers."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -20,11 +20,11 @@ SAID = {
     Transition.RESTARTED: ("Ready", "OK", "Heartbeat re-started."),
     Transition.DIED: ("Standby", "Alert", "Heartbeat stopped, node is dead."),
 }
-"""What the wire contract says of each transition: state, flag, info."""
+"""State, flag and info of each transition (docs/protocol.md, "What the states mean")."""
 
 
 def numbered(numbers: Iterable[int]) -> list[Judgement]:
-    """Make judgements about many components in turn, with their number for a timestamp."""
+    """Make judgements on many components in turn, with their numbers as timestamps."""
     return [
         Judgement(NAMES[number % len(NAMES)], Transition.STARTED, str(number)) for number in numbers
     ]
@@ -33,7 +33,7 @@ def numbered(numbers: Iterable[int]) -> list[Judgement]:
 def message(
     name: str, timestamp: object, transition: Transition = Transition.STARTED
 ) -> tuple[bytes, bytes]:
-    """Write a message's key and value as the wire contract has them."""
+    """Return a message's key and value as docs/protocol.md specifies them."""
     state, flag, info = SAID[transition]
     text = (
         f'{{"MessageID":"Heartbeat Change Notification","ID":"{name}","NewState":"{state}",'
@@ -43,17 +43,17 @@ def message(
 
 
 def numbered_messages(numbers: Iterable[int]) -> dict[bytes, list[bytes]]:
-    """Write the messages about numbered judgements, by key."""
+    """Return the messages for numbered judgements, by key."""
     return by_key([message(NAMES[number % len(NAMES)], number) for number in numbers])
 
 
 def contents(messages: Sequence[Message]) -> list[tuple[bytes, bytes]]:
-    """Give keys and values of messages as they were found, which have both."""
+    """Return keys and values of consumed messages."""
     return [(each.key or b"none", each.value or b"none") for each in messages]
 
 
 def by_key(found: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
-    """Sort values by their keys; each key's stay in order."""
+    """Group values by key, each key's in order."""
     values: dict[bytes, list[bytes]] = {}
     for key, value in found:
         values.setdefault(key, []).append(value)
@@ -61,12 +61,12 @@ def by_key(found: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
 
 
 def publisher_threads() -> list[str]:
-    """Name the threads that publishers, and their producers, have now."""
+    """Return the names of the threads of publishers and their producers."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("hbtd-")]
 
 
 def said_by_publishers(test: TestCase) -> list[str]:
-    """Give a list that takes what publishers log, until the test ends."""
+    """Return a list that receives what publishers log, until the test ends."""
     said: list[str] = []
 
     @implementer(ILogObserver)
@@ -80,11 +80,11 @@ def said_by_publishers(test: TestCase) -> list[str]:
 
 
 class Pulse:
-    """The reactor's pulse: a hundred beats a second, unless something holds it up."""
+    """A call repeated a hundred times a second, which shows for how long the reactor blocks."""
 
     def __init__(self, test: TestCase) -> None:
         self.longest_gap = 0.0
-        """The longest time between two beats, in seconds."""
+        """The longest time between two calls, in seconds."""
         self._last: float = reactor.seconds()
         beating = LoopingCall(self._beat)
         beating.start(0.01)

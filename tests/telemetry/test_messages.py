@@ -1,4 +1,4 @@
-"""Messages on Kafka: their exact bytes, whatever the sender of a heartbeat called the time."""
+"""Messages on Kafka: their exact bytes, whatever the timestamp of a heartbeat."""
 
 import json
 
@@ -30,14 +30,14 @@ TIMESTAMPS = [
 
 
 class MessageTests(SynchronousTestCase):
-    """What is put on the wire."""
+    """Keys and values of messages."""
 
     def test_key(self):
         """The key is the xname."""
         self.assertEqual(key(Judgement(NODE, Transition.DIED, "now")), b"x1000c0s0b0n0")
 
     def test_each_transition(self):
-        """Each transition has its words, in compact JSON with the fields in their order."""
+        """Each transition has its state, flag and text, in compact JSON with ordered fields."""
         self.assertEqual(set(SAID), set(Transition))
         for transition, (state, flag, info) in SAID.items():
             self.assertEqual(
@@ -48,7 +48,7 @@ class MessageTests(SynchronousTestCase):
             )
 
     def test_timestamps(self):
-        """What JSON demands is escaped in the timestamp, all else passes as UTF-8."""
+        """A timestamp is escaped where JSON requires it, and otherwise UTF-8."""
         for timestamp, written in TIMESTAMPS:
             self.assertEqual(
                 value(Judgement(NODE, Transition.STARTED, timestamp)),
@@ -60,7 +60,7 @@ class MessageTests(SynchronousTestCase):
 
     @given(st.sampled_from(Transition), st.text())
     def test_any_timestamp(self, transition, timestamp):
-        """Every message is one line of JSON in UTF-8 that another reader finds the same in."""
+        """Every message is one line of JSON in UTF-8, and is parsed to the same values."""
         said = value(Judgement(NODE, transition, timestamp))
         self.assertNotIn(b"\n", said)
         state, flag, info = SAID[transition]

@@ -1,4 +1,4 @@
-"""The Kafka publisher with librdkafka's broker: nothing blocks, and nothing is lost."""
+"""The Kafka publisher with librdkafka's mock broker: nothing blocks, and nothing is lost."""
 
 import gc
 import signal
@@ -41,7 +41,7 @@ SERVED = ("--kv_url=mem:", "--port=0", "--nosm")
 
 
 class PublisherTestCase(TestCase):
-    """A broker, publishers, and a reactor that none of them ever holds up."""
+    """Holds a broker and publishers; checks that the reactor is never blocked."""
 
     timeout = 60
 
@@ -59,8 +59,8 @@ class PublisherTestCase(TestCase):
         await gatherResults(publisher.stopService() for publisher in self.publishers)
         await until(lambda: not publisher_threads())
         # Kafka's client blocks for a second and more where it does.
-        self.assertLess(self.pulse.longest_gap, 0.5, "the reactor was held up")
-        self.assertLess(self.longest_tell, 0.2, "tell was held up")
+        self.assertLess(self.pulse.longest_gap, 0.5, "the reactor was blocked")
+        self.assertLess(self.longest_tell, 0.2, "tell was blocked")
 
     def make_broker(self, partitions: int = 4) -> MockBroker:
         """Start a broker with a topic, until the test ends."""
@@ -72,7 +72,7 @@ class PublisherTestCase(TestCase):
     def start(
         self, address: str | None = None, connect: KafkaFactory = mock_kafka, sm_timeout: int = 1
     ) -> tuple[Publisher, LiveParams]:
-        """Start a publisher, until the test ends; for the broker, if nothing else is said."""
+        """Start a publisher, until the test ends; for the broker, unless an address is given."""
         host = f"{address or self.broker.address}:{TOPIC}"
         params = LiveParams(Params(kv_url="mem:", telemetry_host=host, sm_timeout=sm_timeout))
         publisher = Publisher(reactor, params, connect, random)
@@ -81,13 +81,13 @@ class PublisherTestCase(TestCase):
         return publisher, params
 
     async def start_connected(self, sm_timeout: int = 1) -> tuple[Publisher, LiveParams]:
-        """Start a publisher and wait until it has reached the broker."""
+        """Start a publisher, and wait until it is connected to the broker."""
         publisher, params = self.start(sm_timeout=sm_timeout)
         await until(lambda: publisher.connected)
         return publisher, params
 
     def tell(self, publisher: Publisher, judgements: list[Judgement]) -> None:
-        """Have judgements published, and take the time."""
+        """Have judgements published, and measure how long the call takes."""
         began = time.monotonic()
         publisher.tell(judgements)
         self.longest_tell = max(self.longest_tell, time.monotonic() - began)
@@ -95,16 +95,16 @@ class PublisherTestCase(TestCase):
     async def published(
         self, publisher: Publisher, broker: MockBroker | None = None, within: float = 15.0
     ) -> list[Message]:
-        """Wait until all is published; gives what an independent client then finds."""
+        """Wait until all is published; return what an independent client then consumes."""
         await until(lambda: publisher.pending_count == 0, within)
         return await deferToThread(consume, (broker or self.broker).address, TOPIC)
 
     def takes(self, broker: MockBroker | None = None) -> str:
-        """Say what is logged when a broker takes messages."""
+        """Return what is logged when a broker accepts messages."""
         return f"Kafka at {(broker or self.broker).address} takes messages."
 
     def assert_said(self, *lines: str) -> None:
-        """Fail unless these are the lines logged so far; they may go on differently."""
+        """Check that the lines logged so far begin with these."""
         self.assertEqual(
             [said[: len(line)] for said, line in zip(self.said, lines, strict=False)], list(lines)
         )
@@ -112,12 +112,12 @@ class PublisherTestCase(TestCase):
 
     @property
     def gone(self) -> str:
-        """What is logged when the broker does not take messages."""
+        """What is logged when the broker does not accept messages."""
         return f"Kafka at {self.broker.address} takes no messages now, they wait: "
 
 
 class PublishTests(PublisherTestCase):
-    """What is told is published."""
+    """Publishing to a broker that is available."""
 
     async def test_bytes_and_order(self):
         """In a topic of one partition all messages are in order, each with its exact bytes."""
@@ -134,7 +134,7 @@ class PublishTests(PublisherTestCase):
         )
 
     async def test_partitions(self):
-        """Over several partitions each component's messages stay in one, and in order."""
+        """With several partitions, each component's messages are in one of them, in order."""
         publisher, _ = await self.start_connected()
         for first in range(0, 3000, 100):
             self.tell(publisher, numbered(range(first, first + 100)))
@@ -147,7 +147,7 @@ class PublishTests(PublisherTestCase):
         self.assert_said(self.takes())
 
     async def test_slow_broker(self):
-        """A slow broker gets everything and does not count as gone."""
+        """A slow broker gets all messages, and does not count as unavailable."""
         publisher, _ = await self.start_connected()
         await deferToThread(self.broker.delay, 0.3)
         self.tell(publisher, numbered(range(1000)))
@@ -158,11 +158,11 @@ class PublishTests(PublisherTestCase):
         self.assert_said(self.takes())
 
 
-class AbsenceTests(PublisherTestCase):
-    """While Kafka is away messages wait, at no cost; each change of that is said once."""
+class OutageTests(PublisherTestCase):
+    """Outages of Kafka: messages wait, without using the CPU, and each change is logged once."""
 
-    async def test_absent_at_start(self):
-        """What is told before Kafka first appears is all published then, in order."""
+    async def test_unavailable_at_start(self):
+        """Messages that wait for Kafka from the start are all published, in order."""
         await deferToThread(self.broker.down)
         publisher, _ = self.start()
         for number in range(500):
@@ -179,8 +179,8 @@ class AbsenceTests(PublisherTestCase):
         self.assertEqual((publisher.published_count, publisher.dropped_count), (1000, 0))
         self.assert_said(self.gone, self.takes())
 
-    async def test_gone_in_mid_stream(self):
-        """A broker that goes with messages in flight and returns gets them all, in order."""
+    async def test_messages_in_flight(self):
+        """A broker that fails with messages in flight gets them all afterwards, in order."""
         publisher, _ = await self.start_connected()
         await deferToThread(self.broker.delay, 0.3)
         self.tell(publisher, numbered(range(2000)))
@@ -207,8 +207,8 @@ class AbsenceTests(PublisherTestCase):
         self.assertEqual(publisher.health(), "Connected and OPEN")
         self.assert_said(self.takes(), self.gone, self.takes())
 
-    async def test_gone_while_idle(self):
-        """That Kafka goes and returns is noticed while there is nothing to publish."""
+    async def test_idle(self):
+        """Outages are noticed while there is nothing to publish."""
         publisher, _ = await self.start_connected()
         await deferToThread(self.broker.down)
         await until(lambda: publisher.health() == "Connected and CLOSED")
@@ -216,8 +216,8 @@ class AbsenceTests(PublisherTestCase):
         await until(lambda: publisher.health() == "Connected and OPEN")
         self.assert_said(self.takes(), self.gone, self.takes())
 
-    async def test_frozen(self):
-        """A broker that answers nothing for seconds counts as gone, and gets each message once."""
+    async def test_hanging(self):
+        """A broker that hangs counts as unavailable, and gets each message once."""
         publisher, _ = await self.start_connected()
         await deferToThread(self.broker.delay, 60)
         self.tell(publisher, numbered(range(1000)))
@@ -228,7 +228,7 @@ class AbsenceTests(PublisherTestCase):
         self.assert_said(self.takes(), self.gone, self.takes())
 
     async def test_too_many(self):
-        """Of more than 100,000 messages that wait, the oldest are dropped and counted."""
+        """When more than 100,000 messages wait, the oldest are dropped and counted."""
         broker = self.make_broker(partitions=16)  # it keeps five megabytes of each
         await deferToThread(broker.down)
         publisher, _ = self.start(broker.address)
@@ -248,7 +248,7 @@ class ParametersTests(PublisherTestCase):
     """Parameters take effect at once."""
 
     async def test_moved(self):
-        """With another Telemetry_host, all that waits goes there, in order."""
+        """With another Telemetry_host, all that waits is published there, in order."""
         publisher, params = await self.start_connected()
         await deferToThread(self.broker.down)
         self.tell(publisher, numbered(range(2000)))
@@ -262,8 +262,21 @@ class ParametersTests(PublisherTestCase):
         self.assertEqual(publisher.health(), "Connected and OPEN")
         self.assert_said(self.takes(), self.gone, self.takes(other))
 
+    async def test_moved_during_an_outage(self):
+        """An outage of the new Kafka is logged even after one of the old Kafka, and at once."""
+
+        def connect(address: TelemetryAddress) -> Kafka:
+            raise TopicAuthorizationFailedError(address.topic)
+
+        publisher, params = self.start(connect=connect)
+        await until(lambda: self.said)
+        params.patch({"Telemetry_host": f"{DEAD}:{TOPIC}"})
+        await until(lambda: len(self.said) > 1, within=1)
+        self.assert_said(self.gone, f"Kafka at {DEAD} takes no messages now")
+        self.assertEqual(publisher.health(), "Not Connected")
+
     async def test_switched_off_and_on(self):
-        """Without Use_telemetry what waits is dropped, and counted; later messages do not wait."""
+        """Without Use_telemetry, what waits is dropped and counted; later messages don't wait."""
         await deferToThread(self.broker.down)
         publisher, params = self.start()
         self.tell(publisher, numbered(range(100)))
@@ -280,7 +293,7 @@ class ParametersTests(PublisherTestCase):
         self.assert_said("Nothing is published", self.takes())
 
     async def test_switched_off_while_connecting(self):
-        """A connection that is made only after Use_telemetry went off changes and says nothing."""
+        """A connection completed after Use_telemetry was switched off has no effect."""
         connecting, proceed, parted = Event(), Event(), Event()
 
         class Slow(Kafka):
@@ -303,16 +316,16 @@ class ParametersTests(PublisherTestCase):
 
 
 class StopTests(PublisherTestCase):
-    """A publisher that stops gives Kafka a last chance, for `Sm_timeout` seconds at most."""
+    """Stopping: what waits is published, within `Sm_timeout` seconds."""
 
     async def stop(self, *publishers: Publisher) -> float:
-        """Stop publishers; gives how long that took."""
+        """Stop publishers; return how long that took."""
         began = time.monotonic()
         await gatherResults(publisher.stopService() for publisher in publishers)
         return time.monotonic() - began
 
     async def test_flushed(self):
-        """What waits is published before the publisher has stopped."""
+        """What waits is published before the publisher stops."""
         publisher, _ = self.start(sm_timeout=20)
         self.tell(publisher, numbered(range(5000)))
         self.assertLess(await self.stop(publisher), 15)
@@ -321,7 +334,7 @@ class StopTests(PublisherTestCase):
         self.assertEqual(by_key(contents(found)), numbered_messages(range(5000)))
 
     async def test_last_chance(self):
-        """A broker that returns while the publisher stops gets what waits."""
+        """A broker that recovers while the publisher stops gets what waits."""
         publisher, _ = await self.start_connected(sm_timeout=20)
         await deferToThread(self.broker.down)
         self.tell(publisher, numbered(range(100)))
@@ -331,9 +344,9 @@ class StopTests(PublisherTestCase):
         await stopped
         self.assertEqual((publisher.published_count, publisher.pending_count), (100, 0))
 
-    async def test_nobody_there(self):
-        """A dead port or one that never answers costs little time, and no sockets that stay."""
-        # What kafka-python leaves open only the garbage collector closes, some time.
+    async def test_unreachable(self):
+        """A closed or a silent port costs little CPU time, and no sockets are left open."""
+        # Sockets that kafka-python leaves open are closed by the garbage collector only.
         gc.collect()
         gc.disable()
         self.addCleanup(gc.enable)
@@ -356,8 +369,8 @@ class StopTests(PublisherTestCase):
             gc.collect()
         self.assertEqual([str(warning.message) for warning in left_open], [])
 
-    async def test_answers_no_more(self):
-        """A broker that freezes in mid-stream is left in time, and what it lacks is counted."""
+    async def test_hanging_broker(self):
+        """A publisher whose broker hangs stops in time, and logs what was not published."""
         publisher, _ = await self.start_connected()
         await deferToThread(self.broker.delay, 60)
         self.tell(publisher, numbered(range(1000)))
@@ -365,7 +378,7 @@ class StopTests(PublisherTestCase):
         self.assert_said(self.takes(), "1000 messages were not published.")
 
     async def test_refused(self):
-        """A Kafka that refuses at once is tried a few times more, not all the time."""
+        """While stopping, a Kafka that fails at once is retried a few times only."""
         attempts = []
 
         def connect(address: TelemetryAddress) -> Kafka:
@@ -380,7 +393,7 @@ class StopTests(PublisherTestCase):
         self.assert_said(self.gone, "10 messages were not published.")
 
     async def test_process(self):
-        """A process with messages for a dead Kafka serves, and ends in time, in good order."""
+        """A process with messages for a Kafka that is down serves requests, and stops in time."""
         process = spawn(
             self,
             ["-m", "hbtd", *SERVED, "--sm_timeout=1", f"--telemetry_host={DEAD}:{TOPIC}"],
