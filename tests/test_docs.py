@@ -1,6 +1,7 @@
 """The documents say what the code does."""
 
 import re
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -71,9 +72,9 @@ class LinesTests(SynchronousTestCase):
 
     def test_lengths(self) -> None:
         """Outside tables and code no line is longer than 110 characters."""
-        for path in (CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))):
-            text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-            lines = [line for line in text.splitlines() if not line.startswith("|")]
+        for path in _documents():
+            lines = _without_code(path.read_text()).splitlines()
+            lines = [line for line in lines if not line.startswith("|")]
             self.assertEqual([line for line in lines if len(line) > 110], [], path.name)
 
 
@@ -100,5 +101,61 @@ class MetricsTests(APITestCase):
         self.assertEqual(set(re.findall(r"^\| `(hbtd_\w+)", section, re.MULTILINE)), names)
 
 
+class ReferenceTests(SynchronousTestCase):
+    """What the documents refer to exists."""
+
+    def test_paths(self) -> None:
+        """Every path in the documents that begins with a folder of the checkout exists."""
+        pattern = re.compile(
+            r"(?<![\w/.])(?:hbtd|tests|docs|deploy|benchmarks|requirements)/[\w/.-]*"
+        )
+        for document in _documents():
+            for span in re.findall(r"`([^`\n]+)`", _without_code(document.read_text())):
+                for path in pattern.findall(span):
+                    if "<" not in span:  # not a key in etcd
+                        self.assertTrue((CHECKOUT / path).exists(), f"{document.name}: {path}")
+
+    def test_links(self) -> None:
+        """Every link to a file leads to one, and its anchor to a heading of that document."""
+        for document in _documents():
+            text = re.sub(r"`[^`]*`", "", _without_code(document.read_text()))
+            for link in re.findall(r"\]\(([^)\s]+)\)", text):
+                if "://" in link:
+                    continue
+                path, _, anchor = link.partition("#")
+                target = document.parent / path if path else document
+                self.assertTrue(target.exists(), f"{document.name}: {link}")
+                if anchor:
+                    self.assertIn(anchor, _anchors(target), f"{document.name}: {link}")
+
+    def test_sections(self) -> None:
+        """Every section of a document that a docstring or comment names exists."""
+        pattern = re.compile(r'(docs/\w+\.md), "([^"]+)"')
+        named = 0
+        for source in sorted((CHECKOUT / "hbtd").rglob("*.py")):
+            text = re.sub(r"\s*\n\s*(# )?", " ", source.read_text())
+            for path, section in pattern.findall(text):
+                named += 1
+                headings = re.findall(r"^#+ (.+)$", (CHECKOUT / path).read_text(), re.MULTILINE)
+                self.assertIn(section, headings, f"{source.name}: {path}")
+        self.assertGreater(named, 5)
+
+
 def _names() -> list[str]:
     return [parameter.name for parameter in PARAMETERS]
+
+
+def _documents() -> list[Path]:
+    """Return the paths of all documents in Markdown."""
+    return [*sorted(CHECKOUT.glob("*.md")), *sorted((CHECKOUT / "docs").rglob("*.md"))]
+
+
+def _without_code(text: str) -> str:
+    """Return a document's text without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(document: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", _without_code(document.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
