@@ -1,6 +1,7 @@
-"""Who may do what.
+"""Authentication and authorization: who sends a request, and what they may do.
 
-`ways` reads the options, `peers`, `tokens`, `jwks` and `bearers` find out whom a request comes
-from, `gate` decides, and `complaints` tells the log of those who were turned away. Nothing in here
-knows HTTP beyond the value of one header.
+`gate` decides, as the rules of `hbtd.config.access_rules` say. `peers` identifies the other end of
+a connection, `tokens` holds operators' tokens, `jwt` and `jwks` verify those of nodes, `refusals`
+counts and logs the requests that are refused, and `service` builds all of it from the parameters.
+Of HTTP nothing is known here but the value of the `Authorization` header.
 """

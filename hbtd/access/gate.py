@@ -1,19 +1,19 @@
-"""The gate: decides who may do what.
+"""The gate: identifies callers by their credentials, and decides what they may do.
 
-There are two roles. A node speaks for itself: sends its heartbeats and says that it goes away. An
-operator steers the service. `Gate` knows how each is known; whoever serves requests, in whichever
-lane, asks it with a `Peer`, the value of the `Authorization` header, and whether the request was
-relayed by somebody else.
+There are two roles. A node sends heartbeats of its own component, and has it forgotten when it
+goes away. An operator changes parameters, and has any component forgotten. Both lanes of the server
+ask the same `Gate`; what it refuses, it refuses with an exception of `hbtd.access.refusals`.
 """
 
 from collections.abc import Callable
 from math import inf
 from typing import Any, NamedTuple
 
-from hbtd.access.jwt import JWTVerifier, NoKeys, Unverified
-from hbtd.access.peers import CertificateNames, Peer, Peers
+from hbtd.access.jwt import InvalidToken, JWTVerifier, NoKeys
+from hbtd.access.peers import ClientCertificate, Peer, Peers
+from hbtd.access.refusals import Forbidden, KeysUnavailable, Refused, Unauthenticated
 from hbtd.access.tokens import TokenFile
-from hbtd.config.access_rules import NodeWays, OperatorWays
+from hbtd.config.access_rules import NodeRules, OperatorRules
 
 BEARER = 'Bearer realm="hbtd"'
 CERTIFICATE = 'Certificate realm="hbtd"'
@@ -21,233 +21,221 @@ CERTIFICATE = 'Certificate realm="hbtd"'
 _SCHEME = b"bearer "
 
 
-class Refused(Exception):
-    """A request that is turned away; the message tells its sender why."""
+class Credentials(NamedTuple):
+    """Everything in a request, and in its connection, that may show who has sent it."""
 
-    reason = ""
-    """A word for counting."""
-
-
-class Unauthenticated(Refused):
-    """Nobody has shown who they are, or not well enough."""
-
-    reason = "unauthenticated"
-
-    def __init__(self, detail: str, challenges: tuple[str, ...]) -> None:
-        super().__init__(detail)
-        self.challenges = challenges
-        """How they can, as values of `WWW-Authenticate`; at least one."""
-
-
-class Forbidden(Refused):
-    """Somebody may not do this, whoever they say they are."""
-
-    reason = "forbidden"
-
-
-class NotYet(Refused):
-    """It can't be found out yet who somebody is."""
-
-    reason = "no_keys"
-
-
-REASONS = (Unauthenticated.reason, Forbidden.reason, NotYet.reason)
-"""Why the gate refuses requests, in the words in which refusals are counted."""
-
-FULL = "full"
-"""Why a request of somebody who may is refused: there is no room."""
+    peer: Peer
+    """The other end of the connection."""
+    authorization: bytes | None = None
+    """The value of the `Authorization` header; `None` unless there is exactly one."""
+    relayed: bool = False
+    """Whether a proxy or a web page has caused the request, so that the address proves nothing."""
 
 
 class Caller(NamedTuple):
-    """Who a request comes from, as far as it matters."""
+    """An authenticated sender of requests, and what it may do."""
 
-    own: frozenset[str] = frozenset()
-    """The components that it is."""
-    anyone: bool = False
-    """Whether it may send heartbeats of any component."""
+    components: frozenset[str] = frozenset()
+    """The components that it is, in normal form."""
+    any_component: bool = False
+    """Whether it may send heartbeats of every component."""
     operator: bool = False
-    """Whether it is an operator, if that was asked."""
+    """Whether it is an operator; only known if that was asked."""
 
     def check_beat(self, xname: str) -> None:
-        """See whether it may send a heartbeat of this component; raises `Forbidden`."""
-        if not self.anyone and xname not in self.own:
+        """Raise `Forbidden` unless it may send heartbeats of a component, named in normal form."""
+        if not self.any_component and xname not in self.components:
             raise Forbidden("Only heartbeats of one's own component are taken")
 
     def check_forget(self, xname: str) -> None:
-        """See whether it may have this component forgotten; raises `Forbidden`."""
-        if not self.operator and xname not in self.own:
+        """Raise `Forbidden` unless it may have a component, named in normal form, forgotten."""
+        if not self.operator and xname not in self.components:
             raise Forbidden("Only operators may have another component forgotten")
 
 
-ANYONE = Caller(anyone=True)
+ANY_NODE = Caller(any_component=True)
+"""The caller when nodes need no credentials."""
+
+OPERATOR = Caller(operator=True)
 
 
-class Pass(NamedTuple):
-    """What a node's credentials are good for, and how long."""
+class Authentication(NamedTuple):
+    """The result of authenticating a node, which holds for further requests on its connection."""
 
     caller: Caller
-    until: float
-    """When one of the credentials ends, in seconds since the epoch."""
+    expires: float
+    """When the first of the credentials expires, in seconds since the epoch."""
     keys: object
-    """The keys that a token was checked with: with others it has to be checked again."""
+    """The keys that tokens were verified with; when they change, it no longer holds."""
 
 
 class Gate:
-    """Knows operators and nodes when it sees them."""
+    """Authenticate nodes and operators by the rules that the parameters set."""
 
     def __init__(
         self,
-        operators: OperatorWays,
-        nodes: NodeWays,
+        operators: OperatorRules,
+        nodes: NodeRules,
         now: Callable[[], float],
-        tokens: TokenFile | None = None,
-        bearers: JWTVerifier | None = None,
+        operator_tokens: TokenFile | None = None,
+        node_tokens: JWTVerifier | None = None,
     ) -> None:
-        """`now` gives the seconds since the epoch.
+        """Apply these rules; `now` returns the seconds since the epoch.
 
-        `tokens` and `bearers` are there if the ways speak of a token file or a JWKS.
+        `operator_tokens` and `node_tokens` must be there if the rules name a token file or a JWKS.
         """
         self._operators = operators
         self._nodes = nodes
         self._now = now
-        self._tokens = tokens
-        self._bearers = bearers
-        self._node_challenges = _challenges(bearers is not None, nodes.certificates)
-        self._operator_challenges = _challenges(tokens is not None, bool(operators.names))
+        self._operator_tokens = operator_tokens
+        self._node_tokens = node_tokens
+        self._node_challenges = _challenges(node_tokens is not None, nodes.certificates)
+        self._operator_challenges = _challenges(operator_tokens is not None, bool(operators.names))
 
     @property
     def nodes_open(self) -> bool:
-        """Whether anybody may send heartbeats: then there is no need to ask."""
+        """Whether every caller may send heartbeats, so that nothing needs to be asked."""
         return self._nodes.anyone
 
-    def node(self, peer: Peer, authorization: bytes | None) -> Caller:
-        """Find out who sends a heartbeat; raises `Unauthenticated` or `NotYet`."""
-        return self.node_pass(peer, authorization).caller
+    def node(self, credentials: Credentials) -> Caller:
+        """Authenticate the sender of a heartbeat; raise `Unauthenticated` or `KeysUnavailable`."""
+        return self.authenticate(credentials).caller
 
-    def holds(self, given: Pass) -> bool:
-        """Tell whether a pass is still good for what it was good for."""
-        return self._now() < given.until and (
-            self._bearers is None or given.keys is self._bearers.keys
-        )
+    def authenticate(self, credentials: Credentials) -> Authentication:
+        """Authenticate the sender of heartbeats for a while.
 
-    def node_pass(self, peer: Peer, authorization: bytes | None) -> Pass:
-        """Find out who sends heartbeats, for more than one; raises as `node` does."""
-        keys = None if self._bearers is None else self._bearers.keys
+        Raise `Unauthenticated` without valid credentials, `KeysUnavailable` if they can't be
+        verified yet.
+        """
+        verifier = self._node_tokens
+        keys = None if verifier is None else verifier.keys
         if self._nodes.anyone:
-            return Pass(ANYONE, inf, keys)
-        own: set[str] = set()
-        known = anyone = False
-        until = inf
-        certificate = self._certificate(peer)
+            return Authentication(ANY_NODE, inf, keys)
+        components: set[str] = set()
+        authenticated = any_component = False
+        expires = inf
+        certificate = self._certificate(credentials.peer)
         if self._nodes.certificates and certificate is not None:
-            known = True
-            own |= certificate.components
-            until = certificate.expires
+            authenticated = True
+            components |= certificate.components
+            expires = certificate.expires
         fault = "Credentials are needed"
-        if self._bearers is not None and authorization is not None:
+        if verifier is not None and credentials.authorization is not None:
             try:
-                expires, bearer = self._bearers.checked(_token(authorization))
-            except Unverified as error:
+                verified = verifier.verify(_token(credentials.authorization))
+            except InvalidToken as error:
                 fault = f"Other credentials are needed: {error}"
             except NoKeys:
-                if not known:
-                    raise NotYet("There are no keys yet to check tokens with") from None
+                if not authenticated:
+                    detail = "There are no keys yet to check tokens with"
+                    raise KeysUnavailable(detail) from None
             else:
-                known = True
-                until = min(until, expires)
-                anyone = bearer.anyone
-                if bearer.component is not None:
-                    own.add(bearer.component)
-        if not known:
+                authenticated = True
+                expires = min(expires, verified.expires)
+                any_component = verified.subject.any_component
+                if verified.subject.component is not None:
+                    components.add(verified.subject.component)
+        if not authenticated:
             raise Unauthenticated(fault, self._node_challenges)
-        return Pass(Caller(frozenset(own), anyone), until, keys)
+        return Authentication(Caller(frozenset(components), any_component), expires, keys)
 
-    def operator(self, peer: Peer, authorization: bytes | None, *, relayed: bool) -> None:
-        """See that a caller is an operator; raises `Unauthenticated` or `Forbidden`."""
-        if self._is_operator(peer, authorization, relayed):
-            return
+    def still_holds(self, authentication: Authentication) -> bool:
+        """Return whether an earlier authentication holds: nothing has expired, no key changed."""
+        return self._now() < authentication.expires and (
+            self._node_tokens is None or authentication.keys is self._node_tokens.keys
+        )
+
+    def operator(self, credentials: Credentials) -> Caller:
+        """Authenticate an operator; raise `Unauthenticated` or `Forbidden`."""
+        if self._is_operator(credentials):
+            return OPERATOR
         if not self._operator_challenges:
             raise Forbidden("Only operators, who are on hbtd's own host, may do this")
-        if self._is_known(peer, authorization):
+        if self._is_authenticated(credentials):
             raise Forbidden("Only operators may do this")
         raise Unauthenticated("An operator's credentials are needed", self._operator_challenges)
 
-    def forgetter(self, peer: Peer, authorization: bytes | None, *, relayed: bool) -> Caller:
-        """Find out who wants a component forgotten.
+    def node_or_operator(self, credentials: Credentials) -> Caller:
+        """Authenticate a caller that wants a component forgotten.
 
-        Raises `Unauthenticated`, `Forbidden` when it could be nobody's own, or `NotYet`.
+        Raise `Unauthenticated`, `KeysUnavailable`, or `Forbidden` if only operators may do so.
         """
-        if self._is_operator(peer, authorization, relayed):
-            return Caller(operator=True)
+        if self._is_operator(credentials):
+            return OPERATOR
         if self._nodes.anyone:
-            # Nobody can show that a component is their own.
-            self.operator(peer, authorization, relayed=relayed)
+            # Without credentials, no node can show that a component is its own.
+            return self.operator(credentials)
         try:
-            return self.node(peer, authorization)
+            return self.node(credentials)
         except Unauthenticated as error:
             challenges = dict.fromkeys((*error.challenges, *self._operator_challenges))
             raise Unauthenticated(str(error), tuple(challenges)) from None
 
-    def _is_operator(self, peer: Peer, authorization: bytes | None, relayed: bool) -> bool:
-        ways = self._operators
-        if ways.anyone or (ways.loopback and peer.local and not relayed):
+    def _is_operator(self, credentials: Credentials) -> bool:
+        rules, peer = self._operators, credentials.peer
+        if rules.anyone or (rules.loopback and peer.local and not credentials.relayed):
             return True
         certificate = self._certificate(peer)
-        if certificate is not None and certificate.common_name in ways.names:
+        if certificate is not None and certificate.common_name in rules.names:
             return True
-        if self._tokens is None or authorization is None:
+        if self._operator_tokens is None or credentials.authorization is None:
             return False
         try:
-            return self._tokens.holds(_token(authorization))
-        except Unverified:
+            return self._operator_tokens.contains(_token(credentials.authorization))
+        except InvalidToken:
             return False
 
-    def _is_known(self, peer: Peer, authorization: bytes | None) -> bool:
-        """Tell whether a caller has shown who they are, though that is no operator."""
-        if self._certificate(peer) is not None:
+    def _is_authenticated(self, credentials: Credentials) -> bool:
+        """Return whether a caller has shown who it is, even if that gives it no rights."""
+        if self._certificate(credentials.peer) is not None:
             return True
-        if self._bearers is None or authorization is None:
+        if self._node_tokens is None or credentials.authorization is None:
             return False
         try:
-            self._bearers.bearer(_token(authorization))
-        except (Unverified, NoKeys):
+            self._node_tokens.verify(_token(credentials.authorization))
+        except (InvalidToken, NoKeys):
             return False
         return True
 
-    def _certificate(self, peer: Peer) -> CertificateNames | None:
-        """Give what a peer's certificate says, if it is still good: connections may outlast it."""
+    def _certificate(self, peer: Peer) -> ClientCertificate | None:
+        """Return a peer's certificate unless it has expired, which a connection may outlast."""
         certificate = peer.certificate
         return certificate if certificate and self._now() < certificate.expires else None
 
 
-class Visitor:
-    """Whoever is at the other end of a connection, as long as that lasts."""
+class Session:
+    """The authenticated sender of the heartbeats on one connection."""
 
-    __slots__ = ("_authorization", "_gate", "_pass", "_peers", "_transport")
+    __slots__ = ("_authentication", "_authorization", "_gate", "_peers", "_transport")
 
     def __init__(self, gate: Gate, peers: Peers, transport: Any) -> None:
         self._gate = gate
         self._peers = peers
         self._transport = transport
         self._authorization: bytes | None = None
-        self._pass: Pass | None = None
+        self._authentication: Authentication | None = None
 
     def may_beat(self, authorization: bytes | None, xname: str) -> bool:
-        """Tell whether a heartbeat of this component may be sent.
+        """Return whether a request on this connection may send a heartbeat of a component.
 
-        `authorization` is the header's value, `xname` in normal form: of other texts, those who may
-        send heartbeats of any component may send any. Why not is for somebody else to say.
+        `authorization` is the value of the request's header, `xname` the component in normal form.
+        Callers that may send heartbeats of every component get `True` for any other text as well.
         """
-        given = self._pass
-        if given is None or authorization != self._authorization or not self._gate.holds(given):
+        current = self._authentication
+        if (
+            current is None
+            or authorization != self._authorization
+            or not self._gate.still_holds(current)
+        ):
             try:
-                # Not before there is a request: only then is the handshake done.
-                given = self._gate.node_pass(self._peers.of(self._transport), authorization)
+                # Not before there is a request: only then is the handshake complete.
+                peer = self._peers.of(self._transport)
+                current = self._gate.authenticate(Credentials(peer, authorization))
             except Refused:
-                self._pass = self._authorization = None
+                self._authentication = self._authorization = None
                 return False
-            self._pass, self._authorization = given, authorization
-        return given.caller.anyone or xname in given.caller.own
+            self._authentication, self._authorization = current, authorization
+        return current.caller.any_component or xname in current.caller.components
 
 
 def _challenges(bearer: bool, certificate: bool) -> tuple[str, ...]:
@@ -255,7 +243,7 @@ def _challenges(bearer: bool, certificate: bool) -> tuple[str, ...]:
 
 
 def _token(authorization: bytes) -> bytes:
-    """Take the token out of an `Authorization` header; raises `Unverified` if there is none."""
+    """Return the bearer token in an `Authorization` header (RFC 6750); raise `InvalidToken`."""
     if authorization[: len(_SCHEME)].lower() != _SCHEME:
-        raise Unverified("there is no bearer token")
+        raise InvalidToken("there is no bearer token")
     return authorization[len(_SCHEME) :].strip()

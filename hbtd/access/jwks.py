@@ -1,4 +1,4 @@
-"""The keys that nodes' tokens are checked with: read out of a JWKS, which a file or a URL holds."""
+"""The keys that nodes' tokens are verified with: a JWKS (RFC 7517) in a file or at a URL."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -9,35 +9,41 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 from treq.client import HTTPClient
-from twisted.application.service import Service
+from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from hbtd.net.http_client import URI, describe_failure, read_body, root_cause
-from hbtd.runtime.periodic import periodic
+from hbtd.runtime.backoff import Backoff
+from hbtd.runtime.deadline import DeadlineExceeded, bounded
+from hbtd.runtime.outage import Outage
+from hbtd.runtime.periodic import PeriodicService
 from hbtd.runtime.watched_files import WatchedFiles
 
 REFRESH = 300.0
 """Seconds after which keys are fetched again."""
 
-MISSED_REFRESH = 60.0
-"""Seconds that are between two fetches at least, however many tokens name keys we don't have."""
+MIN_REFRESH = 60.0
+"""The least seconds between two fetches, however many tokens name unknown keys."""
 
-RETRY = 10.0
-"""Seconds after which a fetch that failed is tried again; all fetches start on this beat."""
+FIRST_RETRY, LONGEST_RETRY = 5.0, 10.0
+"""Seconds from a failed fetch to the next one; up to half of the first is added at random."""
+
+_PERIOD = 1.0
+"""Seconds between two checks whether a fetch is due."""
 
 _TIMEOUT = 10.0
 """Seconds that a fetch may take in all."""
 
 _LARGEST = 256 * 1024
-"""Bytes that a JWKS may have."""
+"""The most bytes in a JWKS."""
 
 _MOST_KEYS = 100
-"""Keys that a JWKS may have: a token that names none is tried with each."""
+"""The most keys in a JWKS: a token that names none is tried with each of them."""
 
 _SMALLEST_RSA = 2048
-"""Bits that an RSA key has at least."""
+"""The fewest bits of an RSA key."""
 
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 
@@ -49,41 +55,43 @@ _ALGORITHMS: dict[tuple[str, str], tuple[str, ...]] = {
     ("OKP", "Ed25519"): ("EdDSA",),
     ("OKP", "Ed448"): ("EdDSA",),
 }
-"""What each kind of key, with its curve, may have signed with: never what shares a secret."""
+"""The algorithms accepted for each type of key and curve; none that share a secret."""
 
 
 class JWKSUnusable(Exception):
-    """A JWKS that can't be used; the message says why, and has no key in it."""
+    """A JWKS that can't be used; the message says why, without any key."""
 
 
 class Key(NamedTuple):
-    """A public key that may have signed tokens."""
+    """A public key that tokens are verified with."""
 
     kid: str | None
+    """The key ID (RFC 7517 4.5), if it has one."""
     public: Any
-    """The key, as PyJWT takes it."""
+    """The key, as PyJWT accepts it."""
     algorithms: Sequence[str]
-    """What it may have signed with."""
+    """The names of the algorithms that it may be used with."""
 
 
 Keys = Sequence[Key]
 
 
 class KeySource(Protocol):
-    """Where the keys come from."""
+    """A source of keys, which may be replaced at any time."""
 
     @property
     def keys(self) -> Keys | None:
-        """The keys, always the same object until they change; `None` if there never were any."""
+        """The current keys, the same object until they change; `None` before the first ones."""
 
-    def missed(self) -> None:
-        """Hear that a token named a key which is not among them."""
+    def request_refresh(self) -> None:
+        """Look for new keys soon: a token names one that is not among the current ones."""
 
 
 def parse_jwks(content: bytes) -> Keys:
-    """Read the keys of a JWKS that can be used; raises `JWKSUnusable` if there is none.
+    """Return the usable keys of a JWKS; raise `JWKSUnusable` if there are none.
 
-    Keys for other purposes than signing, of kinds that we don't know, and secret ones don't count.
+    Private and secret keys, keys for other uses than verifying signatures, keys of unknown types
+    and weak ones are skipped.
     """
     try:
         document = orjson.loads(content)
@@ -101,6 +109,7 @@ def parse_jwks(content: bytes) -> Keys:
 
 
 def _key(entry: object) -> Key | None:
+    """Return the key that an entry of a JWKS describes, `None` if it is skipped."""
     if not isinstance(entry, dict) or "d" in entry:
         return None
     kind, curve = entry.get("kty"), entry.get("crv", "")
@@ -128,22 +137,22 @@ def _key(entry: object) -> Key | None:
 
 
 class FileKeys:
-    """Keys of a file, which are read again when it changes."""
+    """Keys in a file, which is read again when it changes."""
 
     def __init__(self, path: str) -> None:
-        """Read the file; raises `JWKSUnusable`."""
+        """Read the file; raise `JWKSUnusable`."""
         self.watched: WatchedFiles[Keys] = WatchedFiles(
             "The keys of nodes' tokens", [path], lambda: _read(path), JWKSUnusable
         )
 
     @property
     def keys(self) -> Keys:
-        """The keys as they are now."""
+        """The keys in the file when it could last be used."""
         return self.watched.current
 
-    def missed(self) -> None:
-        """See whether the file has changed."""
-        self.watched.look()
+    def request_refresh(self) -> None:
+        """Read the file at once if it has changed."""
+        self.watched.reload_if_changed()
 
 
 def _read(path: str) -> Keys:
@@ -160,66 +169,67 @@ def _read(path: str) -> Keys:
         raise JWKSUnusable(f"{path} can't be used: {error}") from error
 
 
-class FetchedKeys(Service):
-    """Keys that are fetched from a URL, and fetched again every few minutes.
+class FetchedKeys(MultiService):
+    """Keys at a URL, which are fetched every five minutes.
 
-    While that fails, the last ones stay good.
+    While fetching fails, the last keys stay in use, and it is retried with growing pauses.
     """
 
     _log = Logger()
 
-    def __init__(self, url: str, http: HTTPClient, clock: IReactorTime) -> None:
+    def __init__(
+        self, url: str, http: HTTPClient, clock: IReactorTime, jitter: Callable[[], float]
+    ) -> None:
+        """Prepare to fetch from `url`; `jitter` returns random numbers as `Backoff` takes them."""
+        super().__init__()
         self._url = url
         self._http = http
         self._clock = clock
         self._keys: Keys | None = None
         self._due = clock.seconds()
-        self._tried = clock.seconds() - MISSED_REFRESH
-        self._loop = periodic(clock, self._refresh)
+        self._last_fetch = clock.seconds() - MIN_REFRESH
         self._fetching: Deferred[Keys] | None = None
-        self._complained = False
-        self._listeners: list[Callable[[], None]] = []
+        self._retries = Backoff(FIRST_RETRY, LONGEST_RETRY, jitter)
+        self._outage = Outage(self._log_failure, self._log_success)
+        self.addService(
+            PeriodicService(clock, _PERIOD, self._refresh, "the fetching of nodes' keys")
+        )
 
     @property
     def keys(self) -> Keys | None:
-        """The keys as they were when they could last be fetched."""
+        """The keys that were fetched last, the same object until they change; `None` at first."""
         return self._keys
 
-    def missed(self) -> None:
-        """Have them fetched soon, at most once a minute."""
-        self._due = min(self._due, self._tried + MISSED_REFRESH)
+    def request_refresh(self) -> None:
+        """Fetch soon, but no sooner than a minute after the last fetch."""
+        self._due = min(self._due, self._last_fetch + MIN_REFRESH)
 
-    def startService(self) -> None:
-        """Begin to fetch."""
-        super().startService()
-        self._loop.start(RETRY)
-
-    def stopService(self) -> None:
-        """Fetch no more."""
-        super().stopService()
-        if self._loop.running:
-            self._loop.stop()
+    def stopService(self) -> Deferred[Any]:
+        """Stop fetching, and cancel a fetch in progress; the Deferred fires when it has ended."""
+        stopped: Deferred[Any] = super().stopService()
         if self._fetching is not None:
             self._fetching.cancel()
+        return stopped
 
     async def _refresh(self) -> None:
         now = self._clock.seconds()
         if now < self._due:
             return
-        self._tried, self._due = now, now + REFRESH
-        self._fetching = Deferred.fromCoroutine(self._fetch()).addTimeout(_TIMEOUT, self._clock)
+        self._last_fetch, self._due = now, now + REFRESH
+        self._fetching = bounded(self._clock, _TIMEOUT, self._fetch())
         try:
             keys = await self._fetching
         except Exception as error:  # noqa: BLE001  # whatever it is, the next fetch may succeed
             if self.running:
-                self._due = now + RETRY
-                self._complain(error)
+                self._due = self._clock.seconds() + self._retries.next()
+                self._outage.fail(_describe(error))
             return
         finally:
             self._fetching = None
-        if self._complained or self._keys is None:
-            self._log.info("The keys of nodes' tokens were fetched.")
-        self._complained = False
+        self._retries.reset()
+        if self._keys is None and self._outage.reason is None:
+            self._log_success()
+        self._outage.recover()
         if _identities(keys) != _identities(self._keys or ()):
             self._keys = keys
 
@@ -228,29 +238,34 @@ class FetchedKeys(Service):
             URI.from_text(self._url),
             allow_redirects=False,
             unbuffered=True,
-            reactor=self._clock,  # type: ignore[arg-type]  # it wants less than it says
+            reactor=self._clock,  # type: ignore[arg-type]  # it needs less than it declares
         )
         content = await read_body(response, _LARGEST)
         if response.code != 200:
             raise JWKSUnusable(f"it is answered with status {response.code}")
         return parse_jwks(content)
 
-    def _complain(self, error: Exception) -> None:
-        if self._complained:
-            return
-        self._complained = True
-        found = root_cause(error)
+    def _log_failure(self, reason: str) -> None:
         self._log.error(
             "The keys of nodes' tokens can't be fetched from {url}, and {so}: {error}",
             url=self._url,
             so="the old ones stay" if self._keys is not None else "no token can be checked yet",
-            error=str(found)
-            if isinstance(found, JWKSUnusable)
-            else describe_failure(found, "--jwt_ca"),
+            error=reason,
         )
+
+    def _log_success(self) -> None:
+        self._log.info("The keys of nodes' tokens were fetched.")
+
+
+def _describe(error: Exception) -> str:
+    """Return why a fetch failed, for people to read."""
+    found = root_cause(error)
+    if isinstance(found, JWKSUnusable | DeadlineExceeded):
+        return str(found)
+    return describe_failure(found, "--jwt_ca")
 
 
 def _identities(keys: Keys) -> list[tuple[object, ...]]:
-    """Give what differs between two sets of keys."""
+    """Return values that are equal for equal sets of keys."""
     der, info = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     return [(key.kid, key.public.public_bytes(der, info), *key.algorithms) for key in keys]

@@ -1,4 +1,4 @@
-"""Nodes' bearer tokens: JWTs, checked once and remembered until they expire."""
+"""Nodes' bearer tokens: JWTs (RFC 7519), verified once and remembered until they expire."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -19,34 +19,42 @@ from hbtd.access.jwks import Key, Keys, KeySource
 from hbtd.access.peers import parse_spiffe_id
 
 LEEWAY = 10
-"""Seconds by which our clock and the issuer's may differ."""
+"""Seconds by which this clock and the issuer's may differ."""
 
 _LONGEST = 8192
-"""Bytes that a token may have."""
+"""The most bytes in a token."""
 
 _MOST_REMEMBERED = 100_000
-"""Tokens that are remembered: some for each node of the largest machine."""
+"""The most tokens that are remembered: several for each node of the largest machine."""
 
 
-class Unverified(Exception):
-    """A token that proves nothing; the message says why, in words that are no secret."""
+class InvalidToken(Exception):
+    """A token that proves nothing; the message says why, without any secret."""
 
 
 class NoKeys(Exception):
-    """There are no keys yet to check tokens with."""
+    """A token can't be verified, as there are no keys yet."""
 
 
-class Bearer(NamedTuple):
-    """What a token that holds proves of its bearer."""
+class Subject(NamedTuple):
+    """The subject of a valid token, as far as heartbeats are concerned."""
 
     component: str | None = None
-    """The component that it is."""
-    anyone: bool = False
-    """Whether it may send heartbeats of any component."""
+    """The component that it is, in normal form."""
+    any_component: bool = False
+    """Whether it may send heartbeats of every component."""
+
+
+class VerifiedToken(NamedTuple):
+    """The result of verifying a token."""
+
+    subject: Subject
+    expires: float
+    """When the token expires, the leeway included, in seconds since the epoch."""
 
 
 class JWTVerifier:
-    """Checks nodes' tokens."""
+    """Verify nodes' tokens, and remember the results by the tokens' digests."""
 
     def __init__(
         self,
@@ -57,10 +65,10 @@ class JWTVerifier:
         require_xname: bool,
         remember: int = _MOST_REMEMBERED,
     ) -> None:
-        """`now` gives the seconds since the epoch; tokens must be for `audience`.
+        """Accept tokens for `audience` that are signed with a key of `source`.
 
-        With `require_xname`, a token without a component's name proves nothing of use. So many
-        tokens are remembered; for another the oldest is forgotten.
+        `now` returns the seconds since the epoch. With `require_xname`, a token whose subject names
+        no component allows nothing. At most `remember` results are kept, the latest ones.
         """
         self._remember = remember
         self._source = source
@@ -68,58 +76,50 @@ class JWTVerifier:
         self._now = now
         self._require_xname = require_xname
         self._keys = source.keys
-        # By their digests: tokens themselves are not kept.
-        self._remembered: dict[bytes, tuple[float, Bearer]] = {}
+        # By digest, so that no token is kept in memory.
+        self._remembered: dict[bytes, VerifiedToken] = {}
 
     @property
     def keys(self) -> Keys | None:
-        """What tokens are checked with just now: the same object until it changes."""
+        """The current keys, the same object until they change; `None` before the first ones."""
         return self._source.keys
 
-    def bearer(self, token: bytes) -> Bearer:
-        """Tell what a token proves; raises `Unverified` when it does not hold, or `NoKeys`."""
-        return self.checked(token)[1]
-
-    def checked(self, token: bytes) -> tuple[float, Bearer]:
-        """Tell until when a token holds, in seconds since the epoch, and what it proves.
-
-        Raises as `bearer` does.
-        """
+    def verify(self, token: bytes) -> VerifiedToken:
+        """Return what a token proves; raise `InvalidToken`, or `NoKeys` before there are any."""
         keys = self._source.keys
         if keys is not self._keys:
             self._remembered.clear()
             self._keys = keys
         digest = sha256(token).digest()
-        remembered = self._remembered.get(digest)
-        if remembered is None:
-            remembered = self._verify(token)
+        verified = self._remembered.get(digest)
+        if verified is None:
+            verified = self._verify(token)
             if len(self._remembered) >= self._remember:
                 del self._remembered[next(iter(self._remembered))]
-            self._remembered[digest] = remembered
-        expires, bearer = remembered
-        if self._now() >= expires:
+            self._remembered[digest] = verified
+        if self._now() >= verified.expires:
             self._remembered.pop(digest, None)
-            raise Unverified("the token has expired")
-        return expires, bearer
+            raise InvalidToken("the token has expired")
+        return verified
 
-    def _verify(self, token: bytes) -> tuple[float, Bearer]:
+    def _verify(self, token: bytes) -> VerifiedToken:
         if self._source.keys is None:
             raise NoKeys
         if len(token) > _LONGEST:
-            raise Unverified("the token is too long")
+            raise InvalidToken("the token is too long")
         try:
             header = jwt.get_unverified_header(token)
             claims = self._claims(token, header.get("alg"), header.get("kid"))
             expires = float(str(claims["exp"])) + LEEWAY
         except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise Unverified(_why(error)) from None
-        bearer = _bearer(claims["sub"])
-        if self._require_xname and bearer.component is None:
-            bearer = Bearer()
-        return expires, bearer
+            raise InvalidToken(_describe(error)) from None
+        subject = _subject(claims["sub"])
+        if self._require_xname and subject.component is None:
+            subject = Subject()
+        return VerifiedToken(subject, expires)
 
     def _claims(self, token: bytes, algorithm: object, kid: object) -> dict[str, object]:
-        """Check a token with the keys that may have signed it; gives its claims."""
+        """Return the claims of a token once one of the candidate keys verifies it."""
         failure: PyJWTError = InvalidSignatureError()
         for key in self._candidates(algorithm, kid):
             try:
@@ -138,31 +138,31 @@ class JWTVerifier:
         raise failure
 
     def _candidates(self, algorithm: object, kid: object) -> list[Key]:
-        """Find the keys that may have signed a token which names an algorithm, and maybe a key."""
+        """Return the keys that may have signed a token with this algorithm and key ID, if any."""
         for _ in range(2):
             keys = self._source.keys or ()
             named = [key for key in keys if None in (kid, key.kid) or key.kid == kid]
             if named:
                 break
-            self._source.missed()  # a file may have it by now
+            self._source.request_refresh()  # a file is read at once
         else:
-            raise Unverified("the token's key is not known")
+            raise InvalidToken("the token's key is not known")
         found = [key for key in named if algorithm in key.algorithms]
         if not found:
             raise InvalidAlgorithmError
         return found
 
 
-def _bearer(subject: object) -> Bearer:
-    """Tell who the subject of a token that holds is."""
-    spiffe_id = parse_spiffe_id(subject) if isinstance(subject, str) else None
+def _subject(claim: object) -> Subject:
+    """Interpret the `sub` claim of a valid token."""
+    spiffe_id = parse_spiffe_id(claim) if isinstance(claim, str) else None
     if spiffe_id is None:
-        return Bearer()
-    return Bearer(spiffe_id.component, spiffe_id.component is None)
+        return Subject()
+    return Subject(spiffe_id.component, spiffe_id.component is None)
 
 
-def _why(error: Exception) -> str:
-    """Say why a token does not hold; nothing of the token is in it."""
+def _describe(error: Exception) -> str:
+    """Return why a token is not valid, without any part of the token."""
     for kind, why in (
         (ExpiredSignatureError, "the token has expired"),
         (ImmatureSignatureError, "the token is not valid yet"),

@@ -1,4 +1,4 @@
-"""Peers: what a connection itself says about who is at its other end."""
+"""Peers: what a connection itself tells about its other end, by address and certificate."""
 
 import re
 from ipaddress import IPv6Address, ip_address
@@ -16,23 +16,24 @@ _HEARTBEAT_ID = re.compile(
 )
 
 
-_ODD = (
+_UNREADABLE = (
     ValueError,
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""What reading a certificate raises of which OpenSSL thinks less badly."""
+"""What cryptography raises for certificates that OpenSSL has accepted all the same."""
 
 
 class SpiffeID(NamedTuple):
-    """What a SPIFFE id allows its bearer to be: this component, or `None`: any."""
+    """The SPIFFE ID of a heartbeat agent."""
 
     component: str | None
+    """The component whose heartbeats it may send, in normal form; `None` for every component."""
 
 
 def parse_spiffe_id(text: str) -> SpiffeID | None:
-    """Read `spiffe://<domain>/<type>[/<xname>]/workload/heartbeat`; `None` for anything else."""
+    """Parse `spiffe://<domain>/<type>[/<xname>]/workload/heartbeat`; `None` for anything else."""
     match = _HEARTBEAT_ID.fullmatch(text)
     if match is None:
         return None
@@ -42,44 +43,44 @@ def parse_spiffe_id(text: str) -> SpiffeID | None:
     return None if component is None else SpiffeID(component)
 
 
-class CertificateNames(NamedTuple):
-    """What a client certificate says; it was checked when the connection was made."""
+class ClientCertificate(NamedTuple):
+    """The contents of a client certificate, which was verified during the TLS handshake."""
 
     common_name: str | None
-    """Its common name, if it has exactly one."""
+    """The common name; `None` unless there is exactly one."""
     components: frozenset[str]
-    """The components that it may speak for, in normal form."""
+    """The components whose heartbeats its owner may send, in normal form."""
     expires: float
-    """When it ends, in seconds since the epoch: a connection may last longer."""
+    """When it expires, in seconds since the epoch: the connection may outlast it."""
 
 
 class Peer(NamedTuple):
     """The other end of a connection."""
 
     host: str
-    """Its address, for people."""
+    """The address, for people to read."""
     local: bool = False
-    """Whether it is on this host: on a loopback address or a Unix socket."""
-    certificate: CertificateNames | None = None
-    """What its certificate says, if it has presented one."""
+    """Whether it is on this host: at a loopback address or a Unix socket."""
+    certificate: ClientCertificate | None = None
+    """The certificate that it has presented, if any."""
 
 
 class Peers:
-    """Finds the peers of connections, once for each connection."""
+    """The peers of all open connections; each is identified once and then remembered."""
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Any, Peer] = WeakKeyDictionary()
 
     def of(self, transport: Any) -> Peer:
-        """Tell who is at the other end of a transport on which a request has come in."""
+        """Return the peer of a transport, once a request has arrived on it."""
         peer = self._known.get(transport)
         if peer is None:
-            peer = self._known[transport] = find_peer(transport)
+            peer = self._known[transport] = identify_peer(transport)
         return peer
 
 
-def find_peer(transport: Any) -> Peer:
-    """Find out who is at the other end of a transport whose TLS handshake, if any, is done."""
+def identify_peer(transport: Any) -> Peer:
+    """Return the peer of a transport whose TLS handshake, if it needs one, is complete."""
     where = transport.getPeer()
     host = host_of(where)
     local = isinstance(where, address.UNIXAddress) or is_loopback(host)
@@ -88,14 +89,14 @@ def find_peer(transport: Any) -> Peer:
 
 
 def host_of(where: Any) -> str:
-    """Write the host of an `IAddress`, for people."""
+    """Return the host of an `IAddress`, for people to read."""
     if isinstance(where, address.UNIXAddress):
         return "a Unix socket"
     return _unmapped(str(getattr(where, "host", where)))
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an IP address is one of this host's loopback, be it mapped into IPv6."""
+    """Return whether a text is a loopback address, also as an IPv4-mapped IPv6 address."""
     try:
         return ip_address(_unmapped(host)).is_loopback
     except ValueError:
@@ -103,7 +104,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _unmapped(host: str) -> str:
-    """Write an IPv4 address that is mapped into IPv6, as a socket for both gives it, as IPv4."""
+    """Return an IPv4-mapped IPv6 address, as dual-stack sockets give it, as an IPv4 address."""
     try:
         found = ip_address(host)
     except ValueError:
@@ -112,10 +113,10 @@ def _unmapped(host: str) -> str:
     return host if mapped is None else str(mapped)
 
 
-def read_certificate(presented: crypto.X509) -> CertificateNames:
-    """Read a certificate that is trusted; of one that is odd, no more than can be understood.
+def read_certificate(presented: crypto.X509) -> ClientCertificate:
+    """Return the contents of a verified certificate, as far as they can be read.
 
-    One of which not even the time can be is good for nothing: it has expired long ago.
+    Without a readable expiry date it counts as expired.
     """
     expires = 0.0
     try:
@@ -124,13 +125,13 @@ def read_certificate(presented: crypto.X509) -> CertificateNames:
         names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
         common_name = str(names[0].value) if len(names) == 1 else None
         components = _components(certificate, common_name)
-    except _ODD:
-        return CertificateNames(None, frozenset(), expires)
-    return CertificateNames(common_name, components, expires)
+    except _UNREADABLE:
+        return ClientCertificate(None, frozenset(), expires)
+    return ClientCertificate(common_name, components, expires)
 
 
 def _components(certificate: x509.Certificate, common_name: str | None) -> frozenset[str]:
-    """Find the components that a certificate names: by CN, DNS name or SPIFFE id."""
+    """Return the components that a certificate names: by common name, DNS name or SPIFFE ID."""
     found = {parse(common_name)} if common_name else set()
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -139,7 +140,7 @@ def _components(certificate: x509.Certificate, common_name: str | None) -> froze
     found |= {parse(name.partition(".")[0]) for name in names.get_values_for_type(x509.DNSName)}
     for uri in names.get_values_for_type(x509.UniformResourceIdentifier):
         spiffe_id = parse_spiffe_id(uri)
-        # One without a component would speak for all: too much for a certificate.
+        # An ID without a component, which stands for all, is ignored: too much for a certificate.
         if spiffe_id is not None:
             found.add(spiffe_id.component)
     return frozenset(component for component in found if component is not None)

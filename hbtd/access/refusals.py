@@ -1,82 +1,117 @@
-"""What is said of those who were turned away: little, however often they come back."""
+"""Refusals: why requests are refused, and how that is counted and logged."""
 
 from collections import Counter
+from collections.abc import Iterable
 
-from twisted.application.service import Service
+from twisted.application.service import MultiService
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hbtd.runtime.periodic import periodic
+from hbtd.runtime.periodic import PeriodicService
 
 _QUIET = 60.0
-"""Seconds between two lines about one peer."""
+"""Seconds between two log lines about one peer."""
 
 _PERIOD = 5.0
-"""Seconds between two looks at what is to be said."""
+"""Seconds between two checks for peers that a line is due about."""
 
 _MOST_PEERS = 200
-"""Peers that are told apart; the others are counted together."""
+"""Peers that are counted separately; all others are counted together."""
 
 _OTHERS = "others"
 
 
-class _Gathered:
-    """What is to be said of one peer."""
+class Refused(Exception):
+    """A request that is refused; the message tells its sender why."""
 
-    def __init__(self, said_at: float) -> None:
-        self.said_at = said_at
+    reason = ""
+    """The reason as refusals are counted by it, the label of a metric."""
+
+
+class Unauthenticated(Refused):
+    """A request without credentials, or with credentials that don't prove anything."""
+
+    reason = "unauthenticated"
+
+    def __init__(self, detail: str, challenges: tuple[str, ...]) -> None:
+        super().__init__(detail)
+        self.challenges = challenges
+        """Values for `WWW-Authenticate` (RFC 9110 11.6.1), one for each accepted scheme."""
+
+
+class Forbidden(Refused):
+    """A request that its sender may not make; other credentials of the same sender won't help."""
+
+    reason = "forbidden"
+
+
+class KeysUnavailable(Refused):
+    """A request with a token that can't be verified yet: no keys have been fetched so far."""
+
+    reason = "no_keys"
+
+
+class NoRoom(Refused):
+    """A heartbeat of a new component when as many are tracked as may be."""
+
+    reason = "full"
+
+
+REASONS = tuple(each.reason for each in (Unauthenticated, Forbidden, KeysUnavailable, NoRoom))
+"""The reasons of all exceptions above."""
+
+
+class _PeerRefusals:
+    """What has been refused to one peer and not been logged yet."""
+
+    def __init__(self, logged_at: float) -> None:
+        self.logged_at = logged_at
         self.reasons: Counter[str] = Counter()
 
 
-class Refusals(Service):
-    """Counts refusals, and logs them: of each peer the first at once, then a line a minute."""
+class Refusals(MultiService):
+    """Count refusals, and log them: the first of each peer at once, then one line a minute."""
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, reasons: tuple[str, ...]) -> None:
+    def __init__(self, clock: IReactorTime, reasons: Iterable[str]) -> None:
+        """Count from zero for each of `reasons`."""
+        super().__init__()
         self._clock = clock
-        self._peers: dict[str, _Gathered] = {}
-        self._loop = periodic(clock, self._say)
+        self._peers: dict[str, _PeerRefusals] = {}
         self.counts = Counter(dict.fromkeys(reasons, 0))
-        """How often somebody was refused, by reason."""
+        """The number of refusals by reason."""
+        self.addService(
+            PeriodicService(clock, _PERIOD, self._report, "the report of refusals", now=False)
+        )
 
     def note(self, host: str, reason: str, detail: str) -> None:
-        """Take note that something was refused to this host, for a reason that is counted."""
+        """Count a refusal to `host` and log it, now with its `detail` or later with others."""
         self.counts[reason] += 1
-        gathered = self._peers.get(host)
-        if gathered is None:
+        peer = self._peers.get(host)
+        if peer is None:
             if len(self._peers) < _MOST_PEERS:
-                self._peers[host] = _Gathered(self._clock.seconds())
+                self._peers[host] = _PeerRefusals(self._clock.seconds())
                 self._log.warn("Refused {host}: {detail}", host=host, detail=detail)
                 return
-            # Said in its time; whoever comes with many addresses is not to fill the log.
-            gathered = self._peers.setdefault(_OTHERS, _Gathered(self._clock.seconds()))
-        gathered.reasons[reason] += 1
+            # A client that comes from many addresses must not be able to fill the log.
+            peer = self._peers.setdefault(_OTHERS, _PeerRefusals(self._clock.seconds()))
+        peer.reasons[reason] += 1
 
-    def startService(self) -> None:
-        """Begin to say what was gathered."""
-        super().startService()
-        self._loop.start(_PERIOD, now=False)
-
-    def stopService(self) -> None:
-        """Say no more."""
-        if self._loop.running:
-            self._loop.stop()
-        super().stopService()
-
-    def _say(self) -> None:
+    def _report(self) -> None:
+        """Log the refusals of each peer whose last line is a minute old; drop peers without any."""
         now = self._clock.seconds()
-        for host, gathered in list(self._peers.items()):
-            if now - gathered.said_at < _QUIET:
+        for host, peer in list(self._peers.items()):
+            if now - peer.logged_at < _QUIET:
                 continue
-            if not gathered.reasons:
+            if not peer.reasons:
                 del self._peers[host]
                 continue
             self._log.warn(
                 "Refused {host} {count} times more: {reasons}",
-                count=gathered.reasons.total(),
+                count=peer.reasons.total(),
                 host=host,
-                reasons=", ".join(f"{n} {reason}" for reason, n in gathered.reasons.items()),
+                reasons=", ".join(f"{n} {reason}" for reason, n in peer.reasons.items()),
             )
-            gathered.said_at = now
-            gathered.reasons.clear()
+            peer.logged_at = now
+            peer.reasons.clear()

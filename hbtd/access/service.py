@@ -1,7 +1,7 @@
-"""All that has to do with access, put together out of the parameters."""
+"""Access control as a whole, built from the parameters."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
@@ -11,11 +11,11 @@ from twisted.application.service import MultiService
 from twisted.logger import Logger
 from twisted.web.client import Agent
 
-from hbtd.access.gate import FULL, REASONS, Gate, Visitor
+from hbtd.access.gate import Gate, Session
 from hbtd.access.jwks import FetchedKeys, FileKeys, JWKSUnusable, KeySource
 from hbtd.access.jwt import JWTVerifier
 from hbtd.access.peers import Peers
-from hbtd.access.refusals import Refusals
+from hbtd.access.refusals import REASONS, Refusals
 from hbtd.access.tokens import TokenFile, TokensUnusable
 from hbtd.config.advice import advice, summary
 from hbtd.config.params import Params
@@ -26,11 +26,11 @@ from hbtd.runtime.watched_files import FileWatcher, WatchedFiles
 
 
 class AccessUnusable(Exception):
-    """Something that an option about access names can't be used; the message has both."""
+    """An option about access can't be used; the message names it and says why."""
 
 
 class Access(MultiService):
-    """The gate, with all that keeps it, and the served certificate, up to date."""
+    """The gate, and the services that keep its keys, its tokens and the certificate up to date."""
 
     _log = Logger()
 
@@ -39,55 +39,61 @@ class Access(MultiService):
         params: Params,
         reactor: Any,
         served: ServedCertificate | None,
-        reasons: tuple[str, ...] = (),
+        reasons: tuple[str, ...],
+        jitter: Callable[[], float],
     ) -> None:
-        """Read the files that there are; raises `AccessUnusable`.
+        """Read all files that the parameters name; raise `AccessUnusable`.
 
-        `reactor` is Twisted's, `served` the certificate of our own TLS, if there is any, and
-        `reasons` are those for which others than the gate refuse something.
+        `reactor` is Twisted's, `served` the certificate of hbtd's own TLS if it has one, `reasons`
+        are those for which others than the gate refuse requests, and `jitter` returns random
+        numbers as `Backoff` takes them.
         """
         super().__init__()
         self._params = params
         self._reactor = reactor
+        self._jitter = jitter
         self._files: list[WatchedFiles[Any]] = []
         if served is not None:
             self._files += served.watched
             self.addService(ExpiryNotices(reactor, served, lambda: datetime.now(timezone.utc)))
         self.peers = Peers()
-        """Knows who is at the other end of a connection."""
+        """The peers of all connections."""
         self.gate = Gate(
-            params.operator_ways,
-            params.node_ways,
+            params.operator_rules,
+            params.node_rules,
             time.time,
-            self._make_tokens(),
-            self._make_bearers(),
+            self._make_operator_tokens(),
+            self._make_node_tokens(),
         )
         """Decides who may do what."""
-        self.refusals = Refusals(reactor, (*REASONS, FULL, *reasons))
-        """Hears of every refusal."""
+        self.refusals = Refusals(reactor, (*REASONS, *reasons))
+        """Counts and logs refused requests."""
         self.addService(self.refusals)
-        self._watch = FileWatcher(reactor, self._files)
-        self.addService(self._watch)
+        self._watcher = FileWatcher(reactor, self._files)
+        self.addService(self._watcher)
 
     def startService(self) -> None:
-        """Say who may do what, and begin to look after it."""
+        """Log who may do what, and begin to look for changed files."""
         params = self._params
-        self._log.info("{who}", who=summary(params.operator_ways, params.node_ways))
+        self._log.info("{who}", who=summary(params.operator_rules, params.node_rules))
         for sentence in advice(params):
             self._log.warn("{sentence}", sentence=sentence)
         super().startService()
 
-    def visitor(self, transport: Any) -> Visitor:
-        """Make the visitor who is at the other end of a transport."""
-        return Visitor(self.gate, self.peers, transport)
+    def session(self, transport: Any) -> Session:
+        """Return a new session for the connection of a transport."""
+        return Session(self.gate, self.peers, transport)
 
     def reload(self) -> None:
-        """Read all files again; of what can't be used, the old stays as far as it may."""
-        self._log.info("Reading the files of certificates, keys and tokens again.")
-        self._watch.look_now()
+        """Read all files again.
 
-    def _make_tokens(self) -> TokenFile | None:
-        path = self._params.operator_ways.token_path
+        Of a file that can't be used the old contents stay; of one with tokens, nothing does.
+        """
+        self._log.info("Reading the files of certificates, keys and tokens again.")
+        self._watcher.reload()
+
+    def _make_operator_tokens(self) -> TokenFile | None:
+        path = self._params.operator_rules.token_path
         if not path:
             return None
         with _naming("operator_access"):
@@ -95,12 +101,12 @@ class Access(MultiService):
         self._files.append(tokens.watched)
         return tokens
 
-    def _make_bearers(self) -> JWTVerifier | None:
-        params = self._params
-        if not params.node_ways.jwks:
+    def _make_node_tokens(self) -> JWTVerifier | None:
+        params, rules = self._params, self._params.node_rules
+        if not rules.jwks:
             return None
         return JWTVerifier(
-            self._make_keys(params.node_ways.jwks, params.node_ways.jwks_url),
+            self._make_keys(rules.jwks, rules.jwks_url),
             params.jwt_audience,
             time.time,
             require_xname=params.jwt_require_xname,
@@ -109,20 +115,21 @@ class Access(MultiService):
     def _make_keys(self, jwks: str, url: str) -> KeySource:
         if not url:
             with _naming("node_access"):
-                read = FileKeys(jwks)
-            self._files.append(read.watched)
-            return read
+                keys = FileKeys(jwks)
+            self._files.append(keys.watched)
+            return keys
         with _naming("jwt_ca"):
             policy = client_policy(self._params.jwt_ca)
         pool = BoundedPool(self._reactor, persistent=False)
         agent = PlainAgent(Agent(self._reactor, policy, pool=pool))
-        fetched = FetchedKeys(url, HTTPClient(agent), self._reactor)
+        fetched = FetchedKeys(url, HTTPClient(agent), self._reactor, self._jitter)
         self.addService(fetched)
         return fetched
 
 
 @contextmanager
 def _naming(option: str) -> Iterator[None]:
+    """Turn the errors of a file or a TLS setting into `AccessUnusable`, which names the option."""
     try:
         yield
     except (TLSUnusable, TokensUnusable, JWKSUnusable) as error:

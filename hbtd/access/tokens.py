@@ -1,4 +1,4 @@
-"""Operators' bearer tokens, which a file holds."""
+"""Operators' bearer tokens, read from a file."""
 
 import hmac
 import os
@@ -9,33 +9,33 @@ from twisted.logger import Logger
 from hbtd.runtime.watched_files import WatchedFiles
 
 _SHORTEST = 16
-"""Bytes that a token has at least; a shorter one is no secret, or was not written yet."""
+"""The least number of bytes in a token; a shorter one is no secret, or half written."""
 
 _LARGEST_FILE = 64 * 1024
-"""Bytes that a file of tokens may have: each token is compared with what a request presents."""
+"""The most bytes in a token file: each token is compared with the one that a request presents."""
 
 _log = Logger()
 
 
 class TokensUnusable(Exception):
-    """A file of tokens that can't be used; the message says which and why."""
+    """A token file that can't be used; the message names it and says why, without any token."""
 
 
 class TokenFile:
-    """The tokens of a file, as they are now."""
+    """The tokens in a file, read again when it changes."""
 
     def __init__(self, path: str) -> None:
-        """Read the file; raises `TokensUnusable`."""
+        """Read the file; raise `TokensUnusable`."""
         self.watched: WatchedFiles[Sequence[bytes]] = WatchedFiles(
             "The operators' tokens", [path], lambda: read_tokens(path), TokensUnusable, instead=()
         )
 
-    def holds(self, token: bytes) -> bool:
-        """Tell whether a token is one of the file's; takes as long for any token as for another.
+    def contains(self, token: bytes) -> bool:
+        """Return whether a token is in the file, in a time that does not depend on the token.
 
-        A file that has changed is read first; while it can't be read, it holds none.
+        A file that has changed is read again first. While it can't be used it contains none.
         """
-        self.watched.look()
+        self.watched.reload_if_changed()
         found = False
         for each in self.watched.current:
             found |= hmac.compare_digest(each, token)
@@ -43,10 +43,10 @@ class TokenFile:
 
 
 def read_tokens(path: str) -> list[bytes]:
-    """Read a file of tokens, one a line; empty lines and those that begin with `#` don't count.
+    """Return the tokens in a file, one on each line; empty lines and `#` comments are skipped.
 
-    Raises `TokensUnusable` when it can't be read or holds none. The tokens themselves are never
-    part of what is said.
+    Raise `TokensUnusable` when the file can't be read, is too large, has a line that is no token,
+    or has no token at all. A warning is logged when every user of this host may read or write it.
     """
     try:
         with open(path, "rb") as file:
@@ -57,7 +57,7 @@ def read_tokens(path: str) -> list[bytes]:
     if len(content) > _LARGEST_FILE:
         raise TokensUnusable(f"{path} has more than {_LARGEST_FILE} bytes")
     if mode & 0o007:
-        _log.warn("{path} holds secrets, and everybody on this host can get at it.", path=path)
+        _log.warn("{path} contains secrets and is accessible to every user here.", path=path)
     tokens = []
     for number, line in enumerate(content.splitlines(), 1):
         token = line.strip()

@@ -1,5 +1,6 @@
-"""The REST API: a Klein resource tree whose handlers only translate.
+"""The REST API: routes on Klein, whose handlers only translate between HTTP and the monitor.
 
-`app` puts the tree together, `bodies` reads what comes in, `problems` says what went wrong, and
-the other modules hold the handlers, a module for each kind of question.
+`app` joins the routes to a resource, `routes` defines what a route is, `authorization` decides who
+may call it, and each other module has the handlers of one group of routes. `fastlane` answers plain
+heartbeats without Klein.
 """

@@ -1,6 +1,6 @@
-"""The API put together: routes of all modules under both prefixes, and what surrounds them."""
+"""The API as one resource: the routes of all modules under both prefixes, and the error answers."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from klein import Klein
 from klein.interfaces import IKleinRequest
@@ -12,6 +12,8 @@ from twisted.web.iweb import IRequest
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from hbtd.access.refusals import Refused
+from hbtd.api.authorization import Authorization
 from hbtd.api.problems import PREFIXES, instance
 from hbtd.api.routes import Route
 from hbtd.server.bodies import too_large
@@ -23,34 +25,46 @@ from hbtd.server.site import LimitedRequest, LimitedSite
 _log = Logger()
 
 
-def make_resource(routes: Iterable[Route], root_routes: Iterable[Route] = ()) -> KleinResource:
-    """Serve `routes` under each of the API's prefixes and `root_routes` as they are.
+def make_resource(
+    authorization: Authorization, routes: Iterable[Route], root_routes: Iterable[Route] = ()
+) -> KleinResource:
+    """Return a resource that serves `routes` below each prefix, and `root_routes` as they are.
 
-    Whatever goes wrong, in a handler or in finding one, is answered with a problem document.
+    `authorization` is asked before a handler is called. All errors, of handlers and of the router,
+    are answered with problem documents (RFC 7807).
     """
     app = Klein()
-    # A path is what it is: neither slashes in a row nor one at the end are the router's to mend.
+    # Paths are taken literally: no slash is added or removed on the way to a route.
     app.url_map.merge_slashes = False
-    placed = [(prefix + route.path, route) for prefix in PREFIXES for route in routes]
-    placed += [(route.path, route) for route in root_routes]
-    for path, route in placed:
+    served = [route._replace(path=prefix + route.path) for prefix in PREFIXES for route in routes]
+    served += root_routes
+    for route in served:
         app.route(
-            path,
+            route.path,
             methods=[route.method],
-            endpoint=f"{route.method} {path}",
-        )(_endpoint(route))
+            endpoint=f"{route.method} {route.path}",
+        )(_endpoint(route, authorization))
     app.handle_errors(Problem)(_answer_problem)
     app.handle_errors(HTTPException)(_answer_http_exception)
     app.handle_errors(Exception)(_answer_unexpected)
-    return _Root(app)
+    return _Resource(app)
 
 
-def _endpoint(route: Route) -> Callable[..., bytes | Deferred[bytes]]:
+def _endpoint(route: Route, authorization: Authorization) -> Callable[..., bytes | Deferred[bytes]]:
+    with_caller = route.role.concerns_component
+
     def endpoint(request: Request, **variables: str) -> bytes | Deferred[bytes]:
-        # The router takes methods in any case; RFC 9110 9.1 does not.
+        # The router accepts methods in any case; RFC 9110 9.1 does not.
         if request.method.decode("ascii") not in (route.method, "HEAD"):
             raise method_not_allowed(IKleinRequest(request).mapper.allowed_methods())
-        reply = route.handler(request, **variables)
+        try:
+            caller = authorization.authorize(request, route.role)
+            if with_caller:
+                reply = route.handler(request, caller=caller, **variables)
+            else:
+                reply = route.handler(request, **variables)
+        except Refused as refused:
+            raise authorization.problem(request, refused) from None
         assert isinstance(request, LimitedRequest)
         if not request.hold(len(reply.body)):
             raise request.no_room()
@@ -60,7 +74,7 @@ def _endpoint(route: Route) -> Callable[..., bytes | Deferred[bytes]]:
 
 
 def _path(request: IRequest) -> str:
-    """Give the path that was asked for, decoded as far as it can be."""
+    """Return the requested path, decoded; bytes that are not UTF-8 become surrogates."""
     path = b"/".join([b"", *(request.prepath or ()), *(request.postpath or ())])
     return path.decode("utf-8", "surrogateescape")
 
@@ -78,7 +92,7 @@ def _answer_problem(request: IRequest, failure: Failure) -> bytes | Deferred[byt
 
 
 def _answer_http_exception(request: IRequest, failure: Failure) -> bytes | Deferred[bytes]:
-    """Turn what the router found into a problem, or into a redirect to the path without slash."""
+    """Answer an error of the router: with a redirect if a slash at the end is the only fault."""
     error = failure.value
     if isinstance(error, MethodNotAllowed):
         return _answer(request, method_not_allowed(error.valid_methods or ()))
@@ -94,9 +108,9 @@ def _not_found(request: IRequest) -> bytes | Deferred[bytes]:
 
 
 def _known_without_slash(request: IRequest) -> bool:
-    """Whether a path is one of ours but for slashes at its end.
+    """Return whether the path is a route once the slashes at its end are removed.
 
-    Only such a path is redirected: others could send a client to where someone else wants it.
+    Only such paths are redirected: from others, a client could be sent anywhere.
     """
     if not request.uri.partition(b"?")[0].endswith(b"/"):
         return False
@@ -119,10 +133,11 @@ def _answer_unexpected(request: IRequest, failure: Failure) -> bytes | Deferred[
     return _answer(request, Problem(500, "Unexpected error; hbtd's log says more"))
 
 
-class _Root(KleinResource):
-    """Klein's resource, with what Klein itself would not answer in our way."""
+class _Resource(KleinResource):
+    """The resource of the API; it answers what must not reach Klein's router itself."""
 
-    def render(self, request: Request) -> object:  # type: ignore[override]  # all are ours
+    def render(self, request: Request) -> object:  # type: ignore[override]  # all are server.Request
+        """Answer a request; return what twisted.web expects of a resource."""
         assert isinstance(request, LimitedRequest)
         request.setHeader("Server", "hbtd")
         assert isinstance(request.site, LimitedSite)
@@ -140,12 +155,7 @@ class _Root(KleinResource):
             return _answer(request, Problem(400, "Method and path must be UTF-8"))
         slashes = any(b"/" in segment for segment in request.postpath or ())
         if slashes or request.path.startswith(b"//"):
-            # The router would take %2F for a slash, and drop one of two; a redirect would then
-            # name a host, and a gateway's rules would have been about another path.
+            # The router would decode %2F to a slash and merge two in a row. A gateway's rules would
+            # then have been applied to another path, and a redirect could name another host.
             return _not_found(request)
         return super().render(request)
-
-
-def all_routes(groups: Iterable[Sequence[Route]]) -> list[Route]:
-    """Join the routes of several modules."""
-    return [route for group in groups for route in group]

@@ -1,12 +1,13 @@
-"""The gate as the handlers of the REST API ask it: by request, and refusals become problems."""
+"""Authorization: asks the gate who has sent a request, and turns refusals into problems."""
 
 from typing import Any
 
 from twisted.web.server import Request
 
-from hbtd.access.gate import FULL, Caller, Gate, NotYet, Refused, Unauthenticated
-from hbtd.access.peers import Peer, Peers
-from hbtd.access.refusals import Refusals
+from hbtd.access.gate import ANY_NODE, Caller, Credentials, Gate
+from hbtd.access.peers import Peers
+from hbtd.access.refusals import KeysUnavailable, NoRoom, Refusals, Refused, Unauthenticated
+from hbtd.api.routes import Role
 from hbtd.server.problems import Problem
 
 _RELAYED = (
@@ -18,87 +19,60 @@ _RELAYED = (
     b"x-real-ip",
     b"origin",
 )
-"""Headers of a request that somebody else has caused: a proxy's, or a web page's in a browser."""
+"""Headers of requests that somebody else has caused: through a proxy, or by a web page."""
 
 
 class Authorization:
-    """Asks who a request comes from, and says no in this one place."""
+    """Checks who may make a request, for the one place where handlers are called."""
 
-    def __init__(self, gate: Gate, peers: Peers, complaints: Refusals) -> None:
+    def __init__(self, gate: Gate, peers: Peers, refusals: Refusals) -> None:
         self._gate = gate
         self._peers = peers
-        self._complaints = complaints
+        self._refusals = refusals
 
-    def node(self, request: Request) -> Caller:
-        """Find out who sends a heartbeat; raises `Problem` 401 or 503."""
-        if self._gate.nodes_open:
-            return self._gate.node(_NOBODY, None)
-        peer = self._peer(request)
-        try:
-            return self._gate.node(peer, _authorization(request))
-        except Refused as refused:
-            raise self._problem(peer, refused) from None
+    def authorize(self, request: Request, role: Role) -> Caller:
+        """Return the authenticated caller of a route that `role` may call; raise `Refused`.
 
-    def forgetter(self, request: Request) -> Caller:
-        """Find out who wants a component forgotten; raises `Problem` 401, 403 or 503."""
-        peer = self._peer(request)
-        try:
-            return self._gate.forgetter(peer, _authorization(request), relayed=_relayed(request))
-        except Refused as refused:
-            raise self._problem(peer, refused) from None
+        Where the role concerns a component, that is still to be compared with the caller.
+        """
+        if role is Role.ANYONE:
+            return Caller()
+        if role is Role.NODE and self._gate.nodes_open:
+            return ANY_NODE
+        credentials = Credentials(
+            self._peers.of(_transport(request)), _authorization(request), _relayed(request)
+        )
+        if role is Role.NODE:
+            return self._gate.node(credentials)
+        if role is Role.NODE_OR_OPERATOR:
+            return self._gate.node_or_operator(credentials)
+        return self._gate.operator(credentials)
 
-    def operator(self, request: Request) -> None:
-        """See that a request is an operator's; raises `Problem` 401 or 403."""
-        peer = self._peer(request)
-        try:
-            self._gate.operator(peer, _authorization(request), relayed=_relayed(request))
-        except Refused as refused:
-            raise self._problem(peer, refused) from None
-
-    def check_beat(self, request: Request, caller: Caller, xname: str) -> None:
-        """See that a caller may send a heartbeat of this component; raises `Problem` 403."""
-        try:
-            caller.check_beat(xname)
-        except Refused as refused:
-            raise self._problem(self._peer(request), refused) from None
-
-    def check_forget(self, request: Request, caller: Caller, xname: str) -> None:
-        """See that a caller may have this component forgotten; raises `Problem` 403."""
-        try:
-            caller.check_forget(xname)
-        except Refused as refused:
-            raise self._problem(self._peer(request), refused) from None
-
-    def full(self, request: Request) -> Problem:
-        """Make the problem of a heartbeat that there is no room for, and count it."""
-        detail = "No room for another component"
-        self._complaints.note(self._peer(request).host, FULL, detail)
-        return Problem(503, detail, headers=(("Retry-After", "60"),))
-
-    def _peer(self, request: Request) -> Peer:
-        channel: Any = request.channel
-        return self._peers.of(channel.transport)
-
-    def _problem(self, peer: Peer, refused: Refused) -> Problem:
+    def problem(self, request: Request, refused: Refused) -> Problem:
+        """Count and log a refused request; return the problem to answer it with."""
         detail = str(refused)
-        self._complaints.note(peer.host, refused.reason, detail)
+        self._refusals.note(self._peers.of(_transport(request)).host, refused.reason, detail)
         if isinstance(refused, Unauthenticated):
             challenges = ", ".join(refused.challenges)
             return Problem(401, detail, headers=(("WWW-Authenticate", challenges),))
-        if isinstance(refused, NotYet):
+        if isinstance(refused, KeysUnavailable):
             return Problem(503, detail, headers=(("Retry-After", "10"),))
+        if isinstance(refused, NoRoom):
+            return Problem(503, detail, headers=(("Retry-After", "60"),))
         return Problem(403, detail)
 
 
-_NOBODY = Peer("")
+def _transport(request: Request) -> Any:
+    channel: Any = request.channel
+    return channel.transport
 
 
 def _authorization(request: Request) -> bytes | None:
-    """Give the credentials that a request presents; `None` unless there is exactly one header."""
+    """Return the value of the `Authorization` header; `None` unless there is exactly one."""
     values = request.requestHeaders.getRawHeaders(b"authorization") or []
     return values[0] if len(values) == 1 else None
 
 
 def _relayed(request: Request) -> bool:
-    """Tell whether somebody else has caused a request, so that its peer says nothing of them."""
+    """Return whether a proxy or a web page has caused a request, so that its peer proves little."""
     return any(request.requestHeaders.hasHeader(name) for name in _RELAYED)

@@ -1,4 +1,4 @@
-"""Probes, health, metrics, and the API's own description."""
+"""Handlers for probes, health, metrics, and the OpenAPI document."""
 
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -8,22 +8,23 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from twisted.web.server import Request
 
-from hbtd.api.routes import Route
+from hbtd.api.routes import Role, Route
 from hbtd.server.problems import Problem
 from hbtd.server.replies import JSON, Reply, json_reply
 
 
 class HealthSources(NamedTuple):
-    """Where the health of hbtd and of its neighbours can be asked; texts are for people."""
+    """Functions that return the health of hbtd and of its peers; the texts are for people."""
 
     store_ready: Callable[[], bool]
+    """Whether the store can be used, and so whether hbtd is ready."""
     store: Callable[[], str]
     bus: Callable[[], str]
     hsm: Callable[[], str]
 
 
 class Health:
-    """Translates the questions of orchestrators, monitoring and people."""
+    """The handlers for orchestrators, for Prometheus and for people."""
 
     def __init__(self, sources: HealthSources, registry: CollectorRegistry) -> None:
         self._sources = sources
@@ -31,31 +32,31 @@ class Health:
         self._document = files("hbtd.api").joinpath("openapi.json").read_bytes()
 
     def routes(self) -> Sequence[Route]:
-        """Tell what is answered here."""
+        """Return the routes of these handlers."""
         return (
-            Route("GET", "/liveness", self.liveness),
-            Route("GET", "/readiness", self.readiness),
-            Route("GET", "/health", self.health),
-            Route("GET", "/metrics", self.metrics),
-            Route("GET", "/openapi.json", self.openapi),
+            Route("GET", "/liveness", Role.ANYONE, self.liveness),
+            Route("GET", "/readiness", Role.ANYONE, self.readiness),
+            Route("GET", "/health", Role.ANYONE, self.health),
+            Route("GET", "/metrics", Role.ANYONE, self.metrics),
+            Route("GET", "/openapi.json", Role.ANYONE, self.openapi),
         )
 
     def root_routes(self) -> Sequence[Route]:
-        """Tell what is answered outside of the API's prefixes: where Prometheus looks first."""
-        return (Route("GET", "/metrics", self.metrics),)
+        """Return the routes that have no prefix: `/metrics`, where Prometheus looks by default."""
+        return (Route("GET", "/metrics", Role.ANYONE, self.metrics),)
 
     def liveness(self, request: Request) -> Reply:
-        """Tell that we answer."""
+        """Answer that the process is alive."""
         return Reply(204)
 
     def readiness(self, request: Request) -> Reply:
-        """Tell whether we can do our work, which takes a store that can be used."""
+        """Answer whether the store can be used, without which hbtd can't do its work."""
         if not self._sources.store_ready():
             raise Problem(503, self._sources.store())
         return Reply(204)
 
     def health(self, request: Request) -> Reply:
-        """Tell people how we and our neighbours are."""
+        """Return texts for people about the store, Kafka and HSM."""
         return json_reply(
             {
                 "KvStore": self._sources.store(),
@@ -65,9 +66,9 @@ class Health:
         )
 
     def metrics(self, request: Request) -> Reply:
-        """Give Prometheus its numbers."""
+        """Return the metrics in Prometheus' text format."""
         return Reply(200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
 
     def openapi(self, request: Request) -> Reply:
-        """Give the OpenAPI document of this API."""
+        """Return the OpenAPI document of this API."""
         return Reply(200, self._document, JSON)

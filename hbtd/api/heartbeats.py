@@ -1,16 +1,14 @@
-"""Heartbeats: nodes say that they are alive, or that they are going away."""
+"""Handlers for heartbeats, and for components that are going away."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from twisted.web.server import Request
 
 from hbtd.access.gate import Caller
-from hbtd.api.authorization import Authorization
-from hbtd.api.routes import Route
+from hbtd.access.refusals import NoRoom
+from hbtd.api.fields import ALL_FIELDS, INVALID_NAME, NAMED_FIELDS, find_fault, read_all, read_named
+from hbtd.api.routes import Role, Route
 from hbtd.formats import xnames
-from hbtd.formats.go_integers import parse_integer
-from hbtd.formats.go_json import pick
 from hbtd.monitor import Monitor
 from hbtd.server.bodies import read_json
 from hbtd.server.limits import MAX_HEARTBEAT_BODY
@@ -18,82 +16,67 @@ from hbtd.server.problems import Problem
 from hbtd.server.replies import Reply
 from hbtd.tracker.tracker import TrackerFull
 
-ALL_FIELDS: Final = ("Component", "Hostname", "NID", "Status", "Timestamp")
-NAMED_FIELDS: Final = ("Status", "Timestamp")
-
 
 class Heartbeats:
-    """Translates heartbeat requests for the monitor."""
+    """The handlers of `/heartbeat`."""
 
-    def __init__(self, monitor: Monitor, guard: Authorization) -> None:
+    def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
-        self._authorization = guard
 
     def routes(self) -> Sequence[Route]:
-        """Tell what is answered here."""
+        """Return the routes of these handlers."""
         return (
-            Route("POST", "/heartbeat", self.post),
-            Route("POST", "/heartbeat/<xname>", self.post_named),
-            Route("DELETE", "/heartbeat/<xname>", self.delete),
+            Route("POST", "/heartbeat", Role.NODE, self.post),
+            Route("POST", "/heartbeat/<xname>", Role.NODE, self.post_named),
+            Route("DELETE", "/heartbeat/<xname>", Role.NODE_OR_OPERATOR, self.delete),
         )
 
-    def post(self, request: Request) -> Reply:
-        """Take a heartbeat that names its component in the body."""
-        caller = self._authorization.node(request)
-        component, _, nid, status, timestamp = _read_fields(request, ALL_FIELDS)
-        xname = _valid(component)
-        try:
-            parse_integer(nid, bits=64, signed=True)
-        except ValueError:
-            raise Problem(400, "Invalid NID") from None
-        return self._beat(request, caller, xname, timestamp, status)
+    def post(self, request: Request, caller: Caller) -> Reply:
+        """Take a heartbeat of the component that the body names."""
+        heartbeat = _decode(request)
+        values = read_all(heartbeat)
+        if values is None:
+            raise Problem(400, find_fault(heartbeat, ALL_FIELDS))
+        component, status, timestamp = values
+        return self._beat(caller, _parse_xname(component), timestamp, status)
 
-    def post_named(self, request: Request, xname: str) -> Reply:
+    def post_named(self, request: Request, caller: Caller, xname: str) -> Reply:
         """Take a heartbeat of the component that the path names."""
-        caller = self._authorization.node(request)
-        status, timestamp = _read_fields(request, NAMED_FIELDS)
-        return self._beat(request, caller, _valid(xname), timestamp, status)
+        heartbeat = _decode(request)
+        values = read_named(heartbeat)
+        if values is None:
+            raise Problem(400, find_fault(heartbeat, NAMED_FIELDS))
+        status, timestamp = values
+        return self._beat(caller, _parse_xname(xname), timestamp, status)
 
-    def delete(self, request: Request, xname: str) -> Reply:
-        """Forget a component that is going away."""
-        caller = self._authorization.forgetter(request)
-        component = _valid(xname)
-        self._authorization.check_forget(request, caller, component)
+    def delete(self, request: Request, caller: Caller, xname: str) -> Reply:
+        """Forget the component that the path names, without any alarm about its silence."""
+        component = _parse_xname(xname)
+        caller.check_forget(component)
         self._monitor.forget(component)
         return Reply(204)
 
-    def _beat(
-        self, request: Request, caller: Caller, xname: str, timestamp: str, status: str
-    ) -> Reply:
-        """Take a heartbeat that is in order, if it comes from whom it should."""
-        self._authorization.check_beat(request, caller, xname)
+    def _beat(self, caller: Caller, xname: str, timestamp: str, status: str) -> Reply:
+        """Take a valid heartbeat, if the caller may send it and there is room for the component."""
+        caller.check_beat(xname)
         try:
             self._monitor.beat(xname, timestamp, status)
         except TrackerFull:
-            raise self._authorization.full(request) from None
+            raise NoRoom("No room for another component") from None
         return Reply(200)
 
 
-def _read_fields(request: Request, names: Sequence[str]) -> list[str]:
-    """Read the texts that a heartbeat must have; the first fault found is the one reported."""
+def _decode(request: Request) -> object:
+    """Return the decoded body of a heartbeat, `None` if it is not JSON; raise `Problem` 413."""
     try:
-        heartbeat = read_json(request, MAX_HEARTBEAT_BODY)
+        return read_json(request, MAX_HEARTBEAT_BODY)
     except ValueError:
-        heartbeat = None
-    if not isinstance(heartbeat, dict):
-        raise Problem(400, "Invalid JSON data type")
-    values = pick(heartbeat, names)
-    for name, value in zip(names, values, strict=True):
-        if value is not None and not isinstance(value, str):
-            raise Problem(400, f"Invalid data type in {name} field")
-    for name, value in zip(names, values, strict=True):
-        if not value:
-            raise Problem(400, f"Missing {name} field")
-    return values  # type: ignore[return-value]  # all are texts by now
+        return None
 
 
-def _valid(name: str) -> str:
+def _parse_xname(name: str) -> str:
+    """Return a component's name in normal form; raise `Problem` if it is no xname."""
     xname = xnames.parse(name)
     if xname is None:
-        raise Problem(400, "Invalid Component Name")
+        raise Problem(400, INVALID_NAME)
     return xname

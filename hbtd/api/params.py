@@ -1,38 +1,35 @@
-"""The operational parameters, to see and to change."""
+"""Handlers for reading and changing the operational parameters."""
 
 from collections.abc import Sequence
 
 from twisted.web.server import Request
 
-from hbtd.api.authorization import Authorization
-from hbtd.api.routes import Route
-from hbtd.config.params import LiveParams, ParamsRefused
+from hbtd.api.routes import Role, Route
+from hbtd.config.live_params import LiveParams, ParamsRefused
 from hbtd.server.bodies import read_json
 from hbtd.server.problems import Problem
 from hbtd.server.replies import Reply, json_reply
 
 
 class Parameters:
-    """Translates requests about parameters."""
+    """The handlers of `/params`."""
 
-    def __init__(self, params: LiveParams, guard: Authorization) -> None:
+    def __init__(self, params: LiveParams) -> None:
         self._params = params
-        self._authorization = guard
 
     def routes(self) -> Sequence[Route]:
-        """Tell what is answered here."""
+        """Return the routes of these handlers."""
         return (
-            Route("GET", "/params", self.get),
-            Route("PATCH", "/params", self.patch),
+            Route("GET", "/params", Role.ANYONE, self.get),
+            Route("PATCH", "/params", Role.OPERATOR, self.patch),
         )
 
     def get(self, request: Request) -> Reply:
-        """Show all parameters."""
+        """Return all parameters."""
         return json_reply(self._params.current.rendered())
 
     def patch(self, request: Request) -> Reply:
-        """Change some parameters, and show all."""
-        self._authorization.operator(request)
+        """Change some parameters, or none if one can't be; return all."""
         try:
             changes = read_json(request)
         except ValueError:

@@ -1,16 +1,16 @@
-"""Where the API's routes live, and how its problem documents name them."""
+"""The prefixes of the API's routes, and the names of routes in problem documents."""
 
 from hbtd.formats.xnames import normalise
 
 PREFIXES = ("/hmi/v1", "/v1")
-"""Every path exists under both; problems name the first."""
+"""Every route exists below both; problem documents name the first."""
 
 
 def instance(path: str) -> str:
-    """Give a problem's `instance` for a request whose path is one of our routes.
+    """Return the `instance` of a problem (docs/protocol.md, "Errors") for a requested path.
 
-    It names the route, always under the first prefix and without the name of a component, except
-    for `hbstate` (docs/protocol.md, "Errors").
+    It is the path of the route below the first prefix, without the name of a component; only
+    `hbstate` keeps the name, in normal form. Other paths are returned as they are.
     """
     for prefix in PREFIXES:
         if path.startswith(prefix + "/"):

@@ -1,18 +1,40 @@
-"""What a route is, for the modules that have handlers and for the one that joins them."""
+"""Routes: what a module with handlers gives to the one that serves them."""
 
 from collections.abc import Callable
+from enum import Enum
 from typing import NamedTuple
 
 from hbtd.server.replies import Reply
 
 
-class Route(NamedTuple):
-    """A method and a path, relative to the API's prefixes, and who answers.
+class Role(Enum):
+    """Who may call a route; checked before its handler is called (docs/protocol.md, "Access")."""
 
-    The handler is called with the request and the path's variables as keyword arguments; what it
-    raises becomes a problem document.
+    ANYONE = "everyone, without credentials"
+    NODE = "nodes, for their own components"
+    NODE_OR_OPERATOR = "nodes, for their own components, and operators"
+    OPERATOR = "operators"
+
+    @property
+    def concerns_component(self) -> bool:
+        """Whether what a caller may do depends on the component that the request names.
+
+        The handler of such a route has one more keyword argument, `caller`. Once it knows the
+        component, it must call the `check_` method of that `Caller`.
+        """
+        return self in (Role.NODE, Role.NODE_OR_OPERATOR)
+
+
+class Route(NamedTuple):
+    """A method and a path, who may call them, and the handler.
+
+    The handler is called with the request and, as keyword arguments, the variables in the path; and
+    with the `caller` if the role concerns a component. It returns the reply. What it raises is
+    answered with a problem document: a `Problem` and a `Refused` as they say, all else with 500.
     """
 
     method: str
     path: str
+    """The path below the API's prefixes, in the syntax of werkzeug's rules."""
+    role: Role
     handler: Callable[..., Reply]

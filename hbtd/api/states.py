@@ -1,10 +1,10 @@
-"""Queries: who is heartbeating."""
+"""Handlers for asking which components are heartbeating."""
 
 from collections.abc import Sequence
 
 from twisted.web.server import Request
 
-from hbtd.api.routes import Route
+from hbtd.api.routes import Role, Route
 from hbtd.formats.go_json import pick
 from hbtd.formats.xnames import normalise
 from hbtd.monitor import Monitor
@@ -13,26 +13,26 @@ from hbtd.server.problems import Problem
 from hbtd.server.replies import Reply, json_reply
 
 _MOST_NAMES = 200_000
-"""Names that may be asked for at once: more would take the reactor for longer than it may be."""
+"""The most names in one query: more would block the reactor for too long."""
 
 
 class States:
-    """Translates queries for the monitor."""
+    """The handlers of `/hbstates` and `/hbstate`."""
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
 
     def routes(self) -> Sequence[Route]:
-        """Tell what is answered here."""
+        """Return the routes of these handlers."""
         return (
-            Route("POST", "/hbstates", self.many),
-            Route("GET", "/hbstate/<xname>", self.one),
+            Route("POST", "/hbstates", Role.ANYONE, self.many),
+            Route("GET", "/hbstate/<xname>", Role.ANYONE, self.one),
         )
 
     def many(self, request: Request) -> Reply:
-        """Tell of each name asked, in order, whether it is heartbeating.
+        """Return for each name in the body, in order, whether it is heartbeating.
 
-        Names come back exactly as they were sent: HSM's discovery looks for them.
+        Names come back exactly as they were sent: HSM's discovery matches on them.
         """
         try:
             names = _names(read_json(request))
@@ -44,14 +44,14 @@ class States:
         )
 
     def one(self, request: Request, xname: str) -> Reply:
-        """Tell whether one component is heartbeating."""
+        """Return whether the component in the path is heartbeating."""
         name = normalise(xname)
         (beating,) = self._monitor.heartbeating([name])
         return json_reply(_state(name, beating))
 
 
 def _names(query: object) -> list[str]:
-    """Get the names out of a query; raises `ValueError` when it is not of the right shape."""
+    """Return the names in a query; raise `ValueError` if it is none, `Problem` 413 if too many."""
     if not isinstance(query, dict):
         raise ValueError("not an object")
     (names,) = pick(query, ["XNames"])

@@ -1,4 +1,4 @@
-"""What the gate decides where a table of outcomes does not reach, and what is said of refusals."""
+"""The gate where tests/api/test_access.py does not reach, token files, and logged refusals."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -12,12 +12,18 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.access.gate import Forbidden, Gate, NotYet, Refused, Unauthenticated
+from hbtd.access.gate import Credentials, Gate
 from hbtd.access.jwt import JWTVerifier
-from hbtd.access.peers import CertificateNames, Peer, Peers
-from hbtd.access.refusals import Refusals
+from hbtd.access.peers import ClientCertificate, Peer, Peers
+from hbtd.access.refusals import (
+    Forbidden,
+    KeysUnavailable,
+    Refusals,
+    Refused,
+    Unauthenticated,
+)
 from hbtd.access.tokens import TokenFile, TokensUnusable
-from hbtd.config.access_rules import NodeWays, OperatorWays
+from hbtd.config.access_rules import NodeRules, OperatorRules
 from hbtd.runtime.watched_files import PERIOD, FileWatcher
 from tests.support.certificates import make_identity
 
@@ -25,76 +31,76 @@ NODE, NEIGHBOUR = "x1000c0s0b0n0", "x1000c0s0b0n1"
 TOKEN = "a-token-that-operators-have"
 
 
-def may_beat(gate: Gate, peer: Peer, authorization: bytes | None, xname: str) -> bool:
-    """Tell whether a caller may send a heartbeat of this component."""
+def may_beat(gate: Gate, credentials: Credentials, xname: str) -> bool:
+    """Return whether these credentials allow heartbeats of a component."""
     try:
-        gate.node(peer, authorization).check_beat(xname)
+        gate.node(credentials).check_beat(xname)
     except Refused:
         return False
     return True
 
 
 class CertificateTests(SynchronousTestCase):
-    """A certificate on a connection that lasts."""
+    """Certificates of connections that stay open."""
 
     def setUp(self):
         self.clock = Clock()
         self.gate = Gate(
-            OperatorWays(names=frozenset({"ops"})),
-            NodeWays(certificates=True),
+            OperatorRules(names=frozenset({"ops"})),
+            NodeRules(certificates=True),
             self.clock.seconds,
         )
 
-    def peer(self, name: str, *components: str) -> Peer:
-        """Make a peer whose certificate ends after 100 seconds."""
-        return Peer("192.0.2.1", False, CertificateNames(name, frozenset(components), 100.0))
+    def present(self, name: str | None, *components: str) -> Credentials:
+        """Return the credentials of a certificate that expires after 100 seconds."""
+        certificate = ClientCertificate(name, frozenset(components), 100.0)
+        return Credentials(Peer("192.0.2.1", False, certificate))
 
-    def test_ends(self) -> None:
-        """When it ends, so does what it was good for, whether or not the connection does."""
-        node, operator = self.peer("n", NODE), self.peer("ops")
+    def test_expires(self) -> None:
+        """An expired certificate allows nothing, even if the connection is still open."""
+        node, operator = self.present("n", NODE), self.present("ops")
         self.clock.advance(99)
-        self.assertTrue(may_beat(self.gate, node, None, NODE))
-        self.assertFalse(may_beat(self.gate, node, None, NEIGHBOUR))
-        self.gate.operator(operator, None, relayed=False)
+        self.assertTrue(may_beat(self.gate, node, NODE))
+        self.assertFalse(may_beat(self.gate, node, NEIGHBOUR))
+        self.gate.operator(operator)
         self.clock.advance(1)
-        self.assertFalse(may_beat(self.gate, node, None, NODE))
-        self.assertRaises(Unauthenticated, self.gate.node, node, None)
-        with self.assertRaises(Unauthenticated):
-            self.gate.operator(operator, None, relayed=False)
+        self.assertFalse(may_beat(self.gate, node, NODE))
+        self.assertRaises(Unauthenticated, self.gate.node, node)
+        self.assertRaises(Unauthenticated, self.gate.operator, operator)
 
     def test_without_name(self) -> None:
-        """A certificate without a common name is no operator's, and one without nodes no node's."""
-        odd = Peer("192.0.2.1", False, CertificateNames(None, frozenset(), 100.0))
-        with self.assertRaises(Forbidden):
-            self.gate.operator(odd, None, relayed=False)
-        caller = self.gate.node(odd, None)
+        """Without a common name a certificate is no operator's, without components no node's."""
+        odd = self.present(None)
+        self.assertRaises(Forbidden, self.gate.operator, odd)
+        caller = self.gate.node(odd)
         self.assertRaises(Forbidden, caller.check_beat, NODE)
 
 
 class NoKeysTests(SynchronousTestCase):
-    """Before there are keys to check tokens with."""
+    """Tokens before there are keys to verify them with."""
 
     def test_other_credentials(self) -> None:
-        """A token can't be judged; who has shown a certificate is known without."""
+        """A token can't be verified; a certificate authenticates without it."""
         source: Any = SimpleNamespace(keys=None)
-        bearers = JWTVerifier(source, "system-compute", float, require_xname=False)
-        gate = Gate(OperatorWays(loopback=True), NodeWays(False, True, "x"), float, bearers=bearers)
-        certificate = CertificateNames("n", frozenset({NODE}), 100.0)
+        verifier = JWTVerifier(source, "system-compute", float, require_xname=False)
+        rules = OperatorRules(loopback=True), NodeRules(False, True, "x")
+        gate = Gate(*rules, float, node_tokens=verifier)
+        certificate = ClientCertificate("n", frozenset({NODE}), 100.0)
         shown, nothing = Peer("192.0.2.1", False, certificate), Peer("192.0.2.1")
         for authorization in (b"Bearer x.y.z", None):
-            self.assertTrue(may_beat(gate, shown, authorization, NODE))
-            self.assertFalse(may_beat(gate, nothing, authorization, NODE))
-        self.assertRaises(NotYet, gate.node, nothing, b"Bearer x.y.z")
-        self.assertRaises(Unauthenticated, gate.node, nothing, None)
-        with self.assertRaises(NotYet):
-            gate.forgetter(nothing, b"Bearer x.y.z", relayed=False)
+            self.assertTrue(may_beat(gate, Credentials(shown, authorization), NODE))
+            self.assertFalse(may_beat(gate, Credentials(nothing, authorization), NODE))
+        token = Credentials(nothing, b"Bearer x.y.z")
+        self.assertRaises(KeysUnavailable, gate.node, token)
+        self.assertRaises(Unauthenticated, gate.node, Credentials(nothing))
+        self.assertRaises(KeysUnavailable, gate.node_or_operator, token)
 
 
 class PeersTests(SynchronousTestCase):
-    """The other end of a connection."""
+    """Identifying the other end of a connection."""
 
     def test_once(self) -> None:
-        """A connection's certificate is read once, and forgotten with the connection."""
+        """The certificate of a connection is read once."""
         read: list[object] = []
         shown = crypto.X509.from_cryptography(make_identity(NODE).chain[0])
 
@@ -114,7 +120,7 @@ class PeersTests(SynchronousTestCase):
         self.assertIsNot(peers.of(Transport()), peer)
 
     def test_hosts(self) -> None:
-        """Addresses are as people know them."""
+        """Mapped addresses are shown as IPv4, and Unix sockets in words."""
         for host, known in (
             ("10.0.0.1", "10.0.0.1"),
             ("::ffff:10.0.0.1", "10.0.0.1"),
@@ -127,19 +133,19 @@ class PeersTests(SynchronousTestCase):
 
 
 class TokenTests(SynchronousTestCase):
-    """The file of operators' tokens."""
+    """Operators' token files."""
 
     def setUp(self):
         self.path = Path(self.mktemp()).resolve()
 
     def write(self, content: str | bytes, mode: int = 0o600) -> TokenFile:
-        """Write a file, and read it."""
+        """Write a token file, and read it."""
         self.path.write_bytes(content.encode() if isinstance(content, str) else content)
         self.path.chmod(mode)
         return TokenFile(str(self.path))
 
     def test_format(self) -> None:
-        """A token a line; blanks around it, empty lines and comments don't count."""
+        """There is a token on each line; blanks around it, empty lines and comments are skipped."""
         tokens = self.write(f"# {TOKEN}-x\r\n\n  {TOKEN}\t\r\n#\nanother-of-them-00\n")
         for token, held in (
             (TOKEN, True),
@@ -150,11 +156,11 @@ class TokenTests(SynchronousTestCase):
             ("", False),
             ("#", False),
         ):
-            self.assertIs(tokens.holds(token.encode()), held, token)
-        self.assertFalse(tokens.holds(TOKEN.encode() + b"\xff"))
+            self.assertIs(tokens.contains(token.encode()), held, token)
+        self.assertFalse(tokens.contains(TOKEN.encode() + b"\xff"))
 
     def test_unusable(self) -> None:
-        """A file that is not there, is empty or holds what is no token; no token is told."""
+        """A file that is missing, empty or malformed is refused, in a message without tokens."""
         for content in (
             "",
             "# nothing\n",
@@ -171,7 +177,7 @@ class TokenTests(SynchronousTestCase):
             TokenFile(str(self.path))
 
     def test_readable(self) -> None:
-        """A file that everybody can read is complained of."""
+        """A warning is logged about a file that every user can read."""
         for mode, count in ((0o600, 0), (0o640, 0), (0o644, 1)):
             with capturedLogs() as events:
                 self.write(TOKEN, mode)
@@ -179,24 +185,24 @@ class TokenTests(SynchronousTestCase):
             self.assertEqual(len(said), count)
 
     def test_spoilt(self) -> None:
-        """While a file that has changed can't be used no token counts, and that is said once."""
+        """While a changed file can't be used no token is accepted, and that is logged once."""
         tokens, clock = self.write(TOKEN), Clock()
         watch = FileWatcher(clock, [tokens.watched])
         watch.startService()
         self.addCleanup(watch.stopService)
         self.path.write_text("short\n")
-        self.assertFalse(tokens.holds(TOKEN.encode()))
+        self.assertFalse(tokens.contains(TOKEN.encode()))
         with capturedLogs() as events:
             clock.pump([PERIOD] * 5)
         (line,) = [eventAsText(e) for e in events if e["log_level"] is LogLevel.error]
         self.assertIn("there are none", line)
         self.assertNotIn("short", line)
         self.path.write_text(TOKEN)
-        self.assertTrue(tokens.holds(TOKEN.encode()))
+        self.assertTrue(tokens.contains(TOKEN.encode()))
 
 
-class ComplaintsTests(SynchronousTestCase):
-    """What is said of those who were turned away."""
+class RefusalsTests(SynchronousTestCase):
+    """Counting and logging refusals."""
 
     def setUp(self):
         self.clock = Clock()
@@ -205,7 +211,7 @@ class ComplaintsTests(SynchronousTestCase):
         self.addCleanup(self.refusals.stopService)
 
     def lines(self, seconds: int, note: Any = None) -> list[tuple[float, str]]:
-        """Let time pass, with something to note every second; gives the lines, and when."""
+        """Let time pass, calling `note` every second; return the log lines with their times."""
         found = []
         for _ in range(seconds):
             with capturedLogs() as events:
@@ -223,7 +229,7 @@ class ComplaintsTests(SynchronousTestCase):
         return found
 
     def test_a_line_a_minute(self) -> None:
-        """The first is told at once, the others in one line a minute, and all are counted."""
+        """The first refusal is logged at once, the others in one line a minute; all are counted."""
         lines = self.lines(600, lambda: self.refusals.note("10.0.0.1", "forbidden", "No."))
         self.assertEqual(lines[0], (1.0, "Refused 10.0.0.1: No."))
         self.assertIn("Refused 10.0.0.1 59 times more: 59 forbidden", lines[1][1])
@@ -233,14 +239,14 @@ class ComplaintsTests(SynchronousTestCase):
         self.assertEqual(self.refusals.counts, {"forbidden": 600, "full": 0})
 
     def test_quiet_again(self) -> None:
-        """Who has been good for a minute is told of at once again."""
+        """After a minute without refusals the next one is logged at once again."""
         self.refusals.note("10.0.0.1", "full", "No room.")
         self.assertEqual(self.lines(120), [])
         (line,) = self.lines(1, lambda: self.refusals.note("10.0.0.1", "full", "No room."))
         self.assertIn("No room", line[1])
 
     def test_many_peers(self) -> None:
-        """However many come from wherever, there are so many lines a minute, and so much kept."""
+        """However many peers there are, the lines a minute are bounded."""
 
         def storm() -> None:
             for number in range(1000):

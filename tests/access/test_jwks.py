@@ -1,8 +1,9 @@
-"""The keys that nodes' tokens are checked with: which count, and where they come from."""
+"""The keys that nodes' tokens are verified with: which are usable, in files and at URLs."""
 
 import gzip
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +17,34 @@ from treq.testing import RequestTraversalAgent
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
 
 from hbtd.access.jwks import (
-    MISSED_REFRESH,
+    FIRST_RETRY,
+    LONGEST_RETRY,
+    MIN_REFRESH,
     REFRESH,
-    RETRY,
     FetchedKeys,
     FileKeys,
     JWKSUnusable,
     parse_jwks,
 )
-from hbtd.access.jwt import Bearer, JWTVerifier, Unverified
+from hbtd.access.jwt import InvalidToken, JWTVerifier, Subject
 from hbtd.net.http_client import PlainAgent
-from tests.support.issuer import AUDIENCE, Issuer
+from tests.support.issuer import AUDIENCE, Issuer, JWKSPage
 
 NODE = "x1000c0s0b0n0"
+
+_STEP = 10.0
+"""Seconds by which a test advances the clock at once."""
+
 ISSUER = Issuer()
 
 
 class JWKSTests(SynchronousTestCase):
-    """Which keys count."""
+    """The usable keys of a JWKS."""
 
     def test_skipped(self) -> None:
-        """Keys for other uses, of other kinds, weak, secret or private ones don't count."""
+        """Keys for other uses, of unknown types, weak, secret and private ones are skipped."""
         good = ISSUER.jwk()
         rsa = Issuer("RS256").jwk()
         entries: tuple[Any, ...] = (
@@ -59,14 +63,14 @@ class JWKSTests(SynchronousTestCase):
             self.assertEqual(key.kid, "one")
 
     def test_algorithms(self) -> None:
-        """A key may be tied to one of the algorithms that its kind allows."""
+        """A key may be restricted to one of the algorithms of its type."""
         (key,) = parse_jwks(json.dumps({"keys": [Issuer("RS256").jwk(alg="PS256")]}).encode())
         self.assertEqual(key.algorithms, ("PS256",))
         (key,) = parse_jwks(json.dumps({"keys": [Issuer("RS256").jwk(use="sig")]}).encode())
         self.assertIn("RS512", key.algorithms)
 
     def test_not_a_set(self) -> None:
-        """What is no JWKS is refused, without a word of what is in it."""
+        """Anything that is no JWKS is refused, in a message without its contents."""
         many = json.dumps({"keys": [ISSUER.jwk()] * 101}).encode()
         for content in (b"", b"[", b"[]", b"{}", b'{"keys":{}}', b'{"keys":[]}', many):
             error = self.assertRaises(JWKSUnusable, parse_jwks, content)
@@ -87,7 +91,7 @@ class JWKSTests(SynchronousTestCase):
         )
     )
     def test_any_json(self, value: Any) -> None:
-        """Any JSON is either refused or read."""
+        """Any JSON is refused or parsed, without another exception."""
         for document in (value, {"keys": value}, {"keys": [value]}):
             try:
                 parse_jwks(orjson.dumps(document))
@@ -96,24 +100,24 @@ class JWKSTests(SynchronousTestCase):
 
 
 class FileTests(SynchronousTestCase):
-    """Keys of a file."""
+    """Keys in a file."""
 
     def test_rotation(self) -> None:
-        """A token of a key that has just come is known at once; half a file changes nothing."""
+        """A new key in the file is used at once, and half a file changes nothing."""
         path = Path(self.mktemp()).resolve()
         keys = FileKeys(ISSUER.publish(path))
-        bearers = JWTVerifier(keys, AUDIENCE, time.time, require_xname=False)
+        verifier = JWTVerifier(keys, AUDIENCE, time.time, require_xname=False)
         second = Issuer("RS256", "two")
         token = second.token(NODE).encode()
-        self.assertRaises(Unverified, bearers.bearer, token)
+        self.assertRaises(InvalidToken, verifier.verify, token)
         path.write_bytes(second.jwks(ISSUER)[:100])
-        self.assertRaises(Unverified, bearers.bearer, token)
+        self.assertRaises(InvalidToken, verifier.verify, token)
         second.publish(path, ISSUER)
-        self.assertEqual(bearers.bearer(token), Bearer(NODE))
-        self.assertEqual(bearers.bearer(ISSUER.token(NODE).encode()), Bearer(NODE))
+        self.assertEqual(verifier.verify(token).subject, Subject(NODE))
+        self.assertEqual(verifier.verify(ISSUER.token(NODE).encode()).subject, Subject(NODE))
 
     def test_unusable(self) -> None:
-        """At start it must be there, and be one."""
+        """A file that is missing, malformed or too large is refused at start."""
         path = Path(self.mktemp()).resolve()
         with self.assertRaisesRegex(JWKSUnusable, f"{path} can't be read: No such file"):
             FileKeys(str(path))
@@ -125,53 +129,31 @@ class FileTests(SynchronousTestCase):
             FileKeys(str(path))
 
 
-class Page(Resource):
-    """Serves a JWKS, or what the test wants instead."""
-
-    isLeaf = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.content: bytes = ISSUER.jwks()
-        self.status = 200
-        self.hangs = False
-        self.headers: dict[bytes, bytes] = {}
-        self.asked: list[Any] = []
-
-    def render_GET(self, request: Any) -> Any:
-        """Answer, or not."""
-        self.asked.append(request.requestHeaders)
-        for name, value in self.headers.items():
-            request.setHeader(name, value)
-        request.setResponseCode(self.status)
-        return NOT_DONE_YET if self.hangs else self.content
-
-
 class FetchedTests(SynchronousTestCase):
-    """Keys of a URL."""
+    """Keys at a URL."""
 
     def setUp(self):
         self.clock = Clock()
-        self.page = Page()
+        self.page = JWKSPage(ISSUER.jwks())
         self.agent = RequestTraversalAgent(self.page)
         http = HTTPClient(PlainAgent(self.agent))
-        self.keys = FetchedKeys("http://spire.example/keys", http, self.clock)
+        self.keys = FetchedKeys("http://spire.example/keys", http, self.clock, lambda: 0.5)
 
     def start(self) -> None:
-        """Begin to fetch."""
+        """Start fetching."""
         self.keys.startService()
         self.addCleanup(self.keys.stopService)
         self.advance(0)
 
     def advance(self, seconds: float) -> None:
-        """Let time go by, and answers arrive."""
-        for _ in range(int(seconds / RETRY) or 1):
+        """Let time pass and answers arrive."""
+        for _ in range(int(seconds / _STEP) or 1):
             self.agent.flush()
-            self.clock.advance(min(seconds, RETRY))
+            self.clock.advance(min(seconds, _STEP))
             self.agent.flush()
 
     def complaints(self, seconds: float) -> list[str]:
-        """Let time go by; gives what was complained of."""
+        """Let time pass; return the warnings and errors logged meanwhile."""
         with capturedLogs() as events:
             self.advance(seconds)
         return [
@@ -181,7 +163,7 @@ class FetchedTests(SynchronousTestCase):
         ]
 
     def test_fetched(self) -> None:
-        """They are fetched at start and every five minutes, and are the same while they are."""
+        """Keys are fetched at start and every five minutes; equal ones stay the same object."""
         self.assertIsNone(self.keys.keys)
         self.start()
         first = self.keys.keys
@@ -195,16 +177,16 @@ class FetchedTests(SynchronousTestCase):
         assert self.keys.keys is not None
         self.assertEqual(self.keys.keys[0].kid, "two")
 
-    def test_missed(self) -> None:
-        """A key that is missing has them fetched soon, but not more than once a minute."""
+    def test_request_refresh(self) -> None:
+        """A requested refresh comes soon, but at most once a minute."""
         self.start()
         for _ in range(60):
-            self.keys.missed()
-            self.advance(RETRY)
-        self.assertIn(len(self.page.asked), range(10, 600 // int(MISSED_REFRESH) + 2))
+            self.keys.request_refresh()
+            self.advance(_STEP)
+        self.assertIn(len(self.page.asked), range(10, 600 // int(MIN_REFRESH) + 2))
 
     def test_unreachable(self) -> None:
-        """Whatever is wrong, it is said once, tried again, and the old keys stay."""
+        """A failing fetch is logged once and retried, and the old keys stay in use."""
         self.page.status = 500
         with capturedLogs() as events:
             self.start()
@@ -212,7 +194,7 @@ class FetchedTests(SynchronousTestCase):
         self.assertIsNone(self.keys.keys)
         self.assertEqual(self.complaints(60), [])
         self.page.status = 200
-        self.advance(RETRY)
+        self.advance(2 * _STEP)
         keys = self.keys.keys
         self.assertIsNotNone(keys)
         for fault in (
@@ -234,13 +216,42 @@ class FetchedTests(SynchronousTestCase):
         hosts = {headers.getRawHeaders("host")[0] for headers in self.page.asked}
         self.assertEqual(hosts, {"spire.example"})
 
+    def pauses(self, count: int) -> list[float]:
+        """Return the seconds between the next fetches, seen once a second."""
+        times: list[float] = []
+        asked = len(self.page.asked)
+        while len(times) <= count:
+            self.agent.flush()
+            self.clock.advance(1)
+            self.agent.flush()
+            if len(self.page.asked) > asked:
+                asked = len(self.page.asked)
+                times.append(self.clock.seconds())
+        return [later - earlier for earlier, later in pairwise(times)]
+
+    def test_retries(self) -> None:
+        """The pauses between retries grow, are jittered, and are short again after a success."""
+        self.start()
+        for _ in range(2):
+            self.page.status = 500
+            # `setUp` has jitter add a quarter of the first pause.
+            for pause, least in zip(
+                self.pauses(4),
+                (FIRST_RETRY, 1.5 * FIRST_RETRY, LONGEST_RETRY, LONGEST_RETRY),
+                strict=True,
+            ):
+                late = pause - least - FIRST_RETRY / 4
+                self.assertTrue(0 <= late <= 1, (pause, least))
+            self.page.status = 200
+            self.advance(2 * _STEP)
+
     def test_plain(self) -> None:
-        """Nobody is asked to compress anything."""
+        """Requests don't accept compressed answers."""
         self.start()
         self.assertFalse(self.page.asked[0].hasHeader("accept-encoding"))
 
     def test_stopped(self) -> None:
-        """What is being fetched at the end is given up."""
+        """A fetch in progress is cancelled when the service stops, and nothing is logged."""
         self.page.hangs = True
         self.start()
         with capturedLogs() as events:

@@ -1,4 +1,4 @@
-"""Nodes' tokens: which hold, and for what."""
+"""Nodes' tokens: which are valid, and what they prove."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.access.jwks import Key, parse_jwks
-from hbtd.access.jwt import LEEWAY, Bearer, JWTVerifier, NoKeys, Unverified
+from hbtd.access.jwt import LEEWAY, InvalidToken, JWTVerifier, NoKeys, Subject
 from tests.support.issuer import AUDIENCE, ED448, KEYS, Issuer, encode_part
 
 NODE = "x1000c0s0b0n0"
@@ -19,7 +19,7 @@ ISSUER = Issuer()
 
 
 class SearchedKeys(list[Key]):
-    """Keys that count how often one was searched for among them: once for each token checked."""
+    """Keys that count how often they are iterated over: once for each verification."""
 
     searches = 0
 
@@ -29,88 +29,88 @@ class SearchedKeys(list[Key]):
 
 
 class FixedKeys:
-    """Keys that the test has in its hands."""
+    """Keys that a test replaces."""
 
     def __init__(self, jwks: bytes | None = None) -> None:
         self.keys: Any = None if jwks is None else SearchedKeys(parse_jwks(jwks))
-        self.misses = 0
+        self.requests = 0
 
-    def missed(self) -> None:
-        """Count."""
-        self.misses += 1
+    def request_refresh(self) -> None:
+        """Count the requests."""
+        self.requests += 1
 
 
-class BearersTestCase(SynchronousTestCase):
-    """Checks tokens."""
+class VerifierTestCase(SynchronousTestCase):
+    """A test that verifies tokens."""
 
     def setUp(self):
         self.clock = Clock()
         self.began = time.time()
         self.source = FixedKeys(ISSUER.jwks())
-        self.bearers = self.make()
+        self.verifier = self.make()
 
     def make(self, **options: Any) -> JWTVerifier:
-        """Make what checks."""
+        """Return a verifier on the test's clock."""
         given = {"require_xname": False, **options}
         return JWTVerifier(
             self.source, AUDIENCE, lambda: self.began + self.clock.seconds(), **given
         )
 
-    def bearer(self, token: str) -> Bearer:
-        """Check a token."""
-        return self.bearers.bearer(token.encode())
+    def verify(self, token: str) -> Subject:
+        """Verify a token; return its subject."""
+        return self.verifier.verify(token.encode()).subject
 
     def refusal(self, token: str | bytes) -> str:
-        """Check a token that must not hold; gives the reason."""
+        """Check that a token is invalid; return the reason."""
         presented = token.encode() if isinstance(token, str) else token
-        return str(self.assertRaises(Unverified, self.bearers.bearer, presented))
+        return str(self.assertRaises(InvalidToken, self.verifier.verify, presented))
 
 
-class TokenTests(BearersTestCase):
-    """Which tokens hold, and for what."""
+class TokenTests(VerifierTestCase):
+    """The checks of a token."""
 
     def test_subjects(self) -> None:
-        """The subject says whom a token is for."""
-        self.assertEqual(self.bearer(ISSUER.token("X1000C0s00b0n0")), Bearer(NODE))
-        self.assertEqual(self.bearer(ISSUER.token(None)), Bearer(anyone=True))
-        self.assertEqual(self.bearer(ISSUER.token("nobody")), Bearer())
-        self.assertEqual(self.bearer(ISSUER.token(None, sub="alice")), Bearer())
+        """The subject names one component, all, or none."""
+        self.assertEqual(self.verify(ISSUER.token("X1000C0s00b0n0")), Subject(NODE))
+        self.assertEqual(self.verify(ISSUER.token(None)), Subject(any_component=True))
+        self.assertEqual(self.verify(ISSUER.token("nobody")), Subject())
+        self.assertEqual(self.verify(ISSUER.token(None, sub="alice")), Subject())
 
     def test_require_xname(self) -> None:
-        """If it must name a component, a token that does not is good for nothing."""
-        self.bearers = self.make(require_xname=True)
-        self.assertEqual(self.bearer(ISSUER.token(NODE)), Bearer(NODE))
-        self.assertEqual(self.bearer(ISSUER.token(None)), Bearer())
+        """If the subject must name a component, a token without one allows nothing."""
+        self.verifier = self.make(require_xname=True)
+        self.assertEqual(self.verify(ISSUER.token(NODE)), Subject(NODE))
+        self.assertEqual(self.verify(ISSUER.token(None)), Subject())
 
     def test_algorithms(self) -> None:
-        """Every usual algorithm holds with the key that is made for it."""
+        """Every usual algorithm is accepted with a key that is made for it."""
         issuers = [Issuer(algorithm, algorithm) for algorithm in KEYS]
         issuers += [Issuer(each, each, KEYS["RS256"]) for each in ("RS512", "PS256", "PS384")]
         issuers.append(Issuer("EdDSA", "Ed448", ED448))
         self.source.keys = parse_jwks(issuers[0].jwks(*issuers[1:]))
         for issuer in issuers:
-            self.assertEqual(self.bearer(issuer.token(NODE)), Bearer(NODE), issuer.kid)
+            self.assertEqual(self.verify(issuer.token(NODE)), Subject(NODE), issuer.kid)
 
     def test_without_ids(self) -> None:
-        """A token that names no key is tried with all, and a key without a name with all tokens."""
+        """A token without a key ID is tried with all keys, a key without an ID with all tokens."""
         nameless = Issuer("RS256", None)
         self.source.keys = parse_jwks(ISSUER.jwks(nameless))
-        self.assertEqual(self.bearer(nameless.token(NODE)), Bearer(NODE))
-        self.assertEqual(self.bearer(Issuer("RS256", "unknown").token(NODE)), Bearer(NODE))
+        self.assertEqual(self.verify(nameless.token(NODE)), Subject(NODE))
+        self.assertEqual(self.verify(Issuer("RS256", "unknown").token(NODE)), Subject(NODE))
 
     def test_times(self) -> None:
-        """Before and after its time a token does not hold, but for a few seconds."""
+        """A token is invalid before and after its time, with a leeway of a few seconds."""
         now = int(self.began)
-        self.bearer(ISSUER.token(NODE, exp=now - LEEWAY + 5))
-        self.bearer(ISSUER.token(NODE, nbf=now + LEEWAY - 5, iat=now + LEEWAY - 5))
+        self.verify(ISSUER.token(NODE, exp=now - LEEWAY + 5))
+        self.verify(ISSUER.token(NODE, nbf=now + LEEWAY - 5, iat=now + LEEWAY - 5))
         self.assertIn("expired", self.refusal(ISSUER.token(NODE, exp=now - LEEWAY - 1)))
         self.assertIn("expired", self.refusal(ISSUER.token(NODE, exp=0)))
         self.assertIn("yet", self.refusal(ISSUER.token(NODE, nbf=now + 3600)))
         self.assertIn("yet", self.refusal(ISSUER.token(NODE, iat=now + 3600)))
 
     def test_claims(self) -> None:
-        """A token must be for us, and say until when and for whom it is."""
-        self.bearer(ISSUER.token(NODE, aud=["other", AUDIENCE]))
+        """A token needs the right audience, an expiry and a subject."""
+        self.verify(ISSUER.token(NODE, aud=["other", AUDIENCE]))
         self.assertIn("audience", self.refusal(ISSUER.token(NODE, aud="other")))
         self.refusal(ISSUER.token(NODE, aud=[]))
         for claim in ("exp", "aud", "sub"):
@@ -121,7 +121,7 @@ class TokenTests(BearersTestCase):
         self.refusal(ISSUER.token(NODE, nbf="x"))
 
     def test_forged(self) -> None:
-        """No signature, another's signature, and a public key as a secret don't hold."""
+        """No signature, a stranger's, and an HMAC with the public key are all invalid."""
         stranger = Issuer("ES256", "one", _fresh())
         self.assertIn("signature", self.refusal(stranger.token(NODE)))
         for token in (ISSUER.unsigned(NODE), ISSUER.confused(NODE)):
@@ -135,20 +135,20 @@ class TokenTests(BearersTestCase):
         self.assertIn("allow", self.refusal(rsa.token(NODE)))
 
     def test_crit(self) -> None:
-        """A token that wants something understood which is not is refused."""
+        """A token with an unknown critical header parameter is invalid."""
         self.refusal(ISSUER.token(NODE, headers={"crit": ["x"], "x": 1}))
 
     def test_long(self) -> None:
-        """A token that is too long is not looked at."""
+        """A token that is too long is invalid without being parsed."""
         self.assertIn("too long", self.refusal(ISSUER.token(NODE, more="x" * 9000)))
         self.assertEqual(self.source.keys.searches, 0)
 
     @given(st.binary() | st.text().map(str.encode))
     def test_garbage(self, token: bytes) -> None:
-        """Whatever is no token is refused, and quietly."""
+        """Any bytes that are no token are invalid, without another exception."""
         source = FixedKeys(ISSUER.jwks())
-        bearers = JWTVerifier(source, AUDIENCE, time.time, require_xname=False)
-        self.assertRaises(Unverified, bearers.bearer, token)
+        verifier = JWTVerifier(source, AUDIENCE, time.time, require_xname=False)
+        self.assertRaises(InvalidToken, verifier.verify, token)
 
     @given(
         st.recursive(
@@ -161,66 +161,66 @@ class TokenTests(BearersTestCase):
         st.sampled_from(["alg", "kid", "typ", "crit", "b64"]),
     )
     def test_odd_headers(self, value: Any, name: str) -> None:
-        """Whatever its header says, a token without the signature is refused."""
+        """A token without its signature is invalid, whatever its header says."""
         head = encode_part({"alg": "ES256", "kid": "one", name: value})
         token = f"{head}.{ISSUER.token(NODE).split('.')[1]}.AAAA"
         source = FixedKeys(ISSUER.jwks())
-        bearers = JWTVerifier(source, AUDIENCE, time.time, require_xname=False)
-        self.assertRaises(Unverified, bearers.bearer, token.encode())
+        verifier = JWTVerifier(source, AUDIENCE, time.time, require_xname=False)
+        self.assertRaises(InvalidToken, verifier.verify, token.encode())
 
 
-class RememberedTests(BearersTestCase):
-    """A token is checked once."""
+class RememberedTests(VerifierTestCase):
+    """The results that are remembered."""
 
     def test_once(self) -> None:
-        """A token that was checked is known until it expires, and not a second longer."""
+        """A token is verified once, and is invalid from the second in which it expires."""
         token = ISSUER.token(NODE, exp=int(self.began) + 100)
         for _ in range(10):
-            self.bearer(token)
+            self.verify(token)
         self.assertEqual(self.source.keys.searches, 1)
         self.clock.advance(99 + LEEWAY)
-        self.bearer(token)
+        self.verify(token)
         self.clock.advance(2)
         self.assertIn("expired", self.refusal(token))
 
     def test_bounded(self) -> None:
-        """So many are known at once; the one that came first is checked again."""
-        self.bearers = self.make(remember=3)
+        """A limited number is remembered; the oldest is verified again."""
+        self.verifier = self.make(remember=3)
         tokens = [ISSUER.token(f"x0c0s0b0n{number}") for number in range(4)]
         for token in tokens:
-            self.bearer(token)
+            self.verify(token)
         for token, checked in ((tokens[3], 4), (tokens[1], 4), (tokens[0], 5), (tokens[3], 5)):
-            self.bearer(token)
+            self.verify(token)
             self.assertEqual(self.source.keys.searches, checked)
 
     def test_wrong_ones(self) -> None:
-        """One that does not hold is not remembered for anything."""
+        """Invalid tokens are not remembered."""
         forged = Issuer("ES256", "one", _fresh()).token(NODE)
         for _ in range(3):
             self.refusal(forged)
-        self.bearer(ISSUER.token(NODE))
+        self.verify(ISSUER.token(NODE))
         self.refusal(forged)
 
     def test_new_keys(self) -> None:
-        """When the keys change, what was checked with the old ones counts no more."""
+        """When the keys change, results of the old ones are dropped."""
         token = ISSUER.token(NODE)
-        self.bearer(token)
+        self.verify(token)
         self.source.keys = parse_jwks(Issuer("RS256").jwks())
         self.refusal(token)
 
     def test_no_keys(self) -> None:
-        """Before there are keys nothing can be said of a token."""
+        """Before there are keys, verifying fails with `NoKeys`."""
         self.source = FixedKeys()
-        self.bearers = self.make()
+        self.verifier = self.make()
         token = ISSUER.token(NODE).encode()
-        self.assertRaises(NoKeys, self.bearers.bearer, token)
+        self.assertRaises(NoKeys, self.verifier.verify, token)
         self.source.keys = parse_jwks(ISSUER.jwks())
-        self.assertEqual(self.bearers.bearer(token), Bearer(NODE))
+        self.assertEqual(self.verifier.verify(token).subject, Subject(NODE))
 
     def test_unknown_key(self) -> None:
-        """A token of a key that is not there has the keys looked after."""
+        """A token of an unknown key requests new keys."""
         self.assertIn("not known", self.refusal(Issuer("ES256", "two").token(NODE)))
-        self.assertGreater(self.source.misses, 0)
+        self.assertGreater(self.source.requests, 0)
 
 
 def _fresh() -> Any:

@@ -15,9 +15,8 @@ from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
 from twisted.web.server import Site
 
 from hbtd.net.tls import Identity, client_policy, load_identity, server_options
-from tests.access.test_jwks import Page
 from tests.support.certificates import make_identity, write_identity
-from tests.support.issuer import KEYS, Issuer, bearer
+from tests.support.issuer import KEYS, Issuer, JWKSPage, bearer
 from tests.support.running import NODE, Hbtd, heartbeat, reactor, start_hbtd, until
 
 NEIGHBOUR = "x1000c0s0b0n1"
@@ -201,8 +200,8 @@ class TokenTests(SocketsTestCase):
 
     async def fetched(self, *, trusted: bool) -> list[int]:
         """Have keys fetched by https, then beat; gives the statuses."""
-        page, issuer = Page(), Issuer("RS256")
-        page.content = issuer.jwks()
+        issuer = Issuer("RS256")
+        page = JWKSPage(issuer.jwks())
         cert, key = write_identity(make_identity("localhost"), self.folder / "spire")
         options: Any = server_options(load_identity(str(cert), str(key)))
         listening = reactor.listenSSL(0, Site(page), options, interface="127.0.0.1")

@@ -1,9 +1,9 @@
-"""No way leads around the gate: not what stands before a request, nor how it is written."""
+"""Nothing bypasses the gate: neither earlier requests on the connection nor odd spelling."""
 
 from typing import Any
 
 from hbtd.app.service import HbtdService
-from tests.api.test_access import (
+from tests.support.access_memory import (
     CREDENTIALS,
     ISSUER,
     NEIGHBOUR,
@@ -28,41 +28,41 @@ ANYBODYS = bearer(ISSUER.token(None))
 
 
 def beat(name: str, headers: dict[str, str] | None = None) -> bytes:
-    """Write a heartbeat of a component."""
+    """Return a heartbeat of a component as a request."""
     return encode_request("POST", "/v1/heartbeat", {**HEARTBEAT, "Component": name}, headers)
 
 
 def named(name: str, headers: dict[str, str] | None = None) -> bytes:
-    """Write a heartbeat of a component, another one being named in the body."""
+    """Return a heartbeat of the component in the path; its body names another one."""
     body = {**HEARTBEAT, "Component": NEIGHBOUR}
     return encode_request("POST", f"/v1/heartbeat/{name}", body, headers)
 
 
 class DetoursTestCase(AccessTestCase):
-    """Can send several requests on one connection."""
+    """A test that sends several requests on one connection."""
 
     def connect(self, credential: Credential = CREDENTIALS["nothing"]) -> Connection:
-        """Open a connection as somebody; the test's end closes it."""
+        """Open a connection with these credentials, which the end of the test closes."""
         connection = Connection(self.reactor.tcpServers[0][1], Transport(credential))
         self.addCleanup(connection.hang_up)
         return connection
 
     def statuses(self, connection: Connection, *pieces: bytes) -> list[int]:
-        """Send something, and give the statuses that come back."""
+        """Send bytes; return the statuses of the answers."""
         connection.send(*pieces)
         return [answer.status for answer in parse_responses(connection.received())]
 
     def jwt(self, **options: Any) -> HbtdService:
-        """Start a service that asks nodes for JWTs and operators for tokens."""
+        """Start a service where nodes need JWTs and operators need tokens."""
         options.setdefault("operator_access", "token:{folder}/tokens")
         return self.start(node_access="jwt:{folder}/jwks.json", **options)
 
 
 class ConnectionTests(DetoursTestCase):
-    """What a request may does not depend on those before it on the connection."""
+    """Several requests with different credentials on one connection."""
 
     def test_credentials_of_others(self) -> None:
-        """Credentials count for the request that has them, in whatever order they come."""
+        """Credentials count only for the request that has them, in any order of requests."""
         service = self.jwt()
         requests = (
             (beat(XNAME, OWN), 200),
@@ -94,7 +94,7 @@ class ConnectionTests(DetoursTestCase):
         self.assertEqual(service.tracker.healthy, 3)
 
     def test_spellings(self) -> None:
-        """A name is its normal form, however it is written and whoever asks first."""
+        """Names are compared in normal form, however they are written."""
         self.jwt()
         connection = self.connect()
         for name, status in (
@@ -109,7 +109,7 @@ class ConnectionTests(DetoursTestCase):
             self.assertEqual(self.statuses(connection, beat(name, OWN)), [status], name)
 
     def test_operators(self) -> None:
-        """An operator's token on a connection makes nobody an operator but for that request."""
+        """An operator's token counts only for the request that has it."""
         self.jwt()
         change = {"Warntime": "11"}
         patch = encode_request("PATCH", "/v1/params", change)
@@ -120,15 +120,15 @@ class ConnectionTests(DetoursTestCase):
         self.assertEqual(got, [200, 401, 200, 401, 401, 200, 401])
 
     def test_keys_change(self) -> None:
-        """A connection's token is checked again with keys that are new."""
+        """When the keys change, tokens of open connections are verified again."""
         service = self.jwt()
         connection = self.connect()
         self.assertEqual(self.statuses(connection, beat(XNAME, OWN) * 2), [200, 200])
-        service.access.gate._bearers._source.watched.current = ()  # type: ignore[union-attr]  # with JWTs
+        service.access.gate._node_tokens._source.watched.current = ()  # type: ignore[union-attr]  # with JWTs
         self.assertEqual(self.statuses(connection, beat(XNAME, OWN) * 2), [401, 401])
 
     def test_certificates(self) -> None:
-        """A certificate is good for what it names, on a connection of any length."""
+        """A certificate allows heartbeats of the component it names, for every request."""
         self.start(node_access="cert", operator_access="cert:ops")
         connection = self.connect(CREDENTIALS["own certificate"])
         stream = beat(XNAME) + beat(NEIGHBOUR) + named(XNAME) + named(NEIGHBOUR) + beat(XNAME)
@@ -136,10 +136,10 @@ class ConnectionTests(DetoursTestCase):
 
 
 class WritingTests(DetoursTestCase):
-    """However a request is written, it is asked who sends it."""
+    """Odd spellings of requests and of their headers."""
 
     def test_headers(self) -> None:
-        """Credentials count in any case of the header's name; two of them are none."""
+        """The header's name may be in any case, and must not come twice."""
         self.jwt()
         value = OWN["Authorization"]
         for name in ("authorization", "AUTHORIZATION", "aUTHORIZATION"):
@@ -156,7 +156,7 @@ class WritingTests(DetoursTestCase):
             self.assertEqual(self.statuses(self.connect(), beat(XNAME, twice)), [401], twice)
 
     def test_targets(self) -> None:
-        """Whatever form a target has, what it means is asked for."""
+        """Every form of a route's target needs credentials."""
         service = self.jwt()
         for target in (
             "http://h/v1/heartbeat",
@@ -174,7 +174,7 @@ class WritingTests(DetoursTestCase):
         self.assertEqual(service.tracker.beats, 0)
 
     def test_methods(self) -> None:
-        """A method is what the request line says, and nothing else that the request does."""
+        """Only the request line determines the method, not headers or the query."""
         service = self.jwt()
         before = service.params.current
         for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
@@ -193,7 +193,7 @@ class WritingTests(DetoursTestCase):
         self.assertEqual(service.params.current, before)
 
     def test_framing(self) -> None:
-        """A body that is sent in chunks, or after a word of encouragement, changes nothing."""
+        """Chunked bodies, `Expect` and other framing need the same credentials."""
         self.jwt()
         plain = beat(XNAME)
         for field in (b"Expect: 100-continue", b"Connection: close", b"TE: trailers"):
@@ -206,7 +206,7 @@ class WritingTests(DetoursTestCase):
         self.assertEqual(self.statuses(self.connect(), chunked), [401])
 
     def test_relayed(self) -> None:
-        """A header that tells of a proxy counts in any case, and wherever it stands."""
+        """Headers that proxies add count in any case and at any place."""
         self.start(operator_access="loopback")
         here = CREDENTIALS["on this host"]
         change = {"Warntime": "12"}

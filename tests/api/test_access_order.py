@@ -1,18 +1,15 @@
-"""When credentials are looked at, and for how many there is room."""
+"""The order in which credentials and requests are checked, and the limit on components."""
 
-from tests.api.test_access import CREDENTIALS, TOKEN, AccessTestCase, Credential
-from tests.support.http_memory import (
-    HEARTBEAT,
-    XNAME,
-)
+from tests.support.access_memory import CREDENTIALS, TOKEN, AccessTestCase, Credential
+from tests.support.http_memory import HEARTBEAT, XNAME
 from tests.support.issuer import bearer
 
 
 class OrderTests(AccessTestCase):
-    """When credentials are looked at."""
+    """The place of the credentials in the order of the checks."""
 
     def test_before_the_body(self) -> None:
-        """Without credentials a body that is wrong is not even looked at."""
+        """Credentials are checked before the body."""
         service = self.start(node_access="cert", operator_access="token:{folder}/tokens")
         nobody, own = CREDENTIALS["nothing"], CREDENTIALS["own certificate"]
         for body in (b"[", {}, {**HEARTBEAT, "NID": "x"}, b"x" * 70_000):
@@ -25,14 +22,14 @@ class OrderTests(AccessTestCase):
         self.assertEqual(self.outcome(service, own, "DELETE", "/v1/heartbeat/nobody"), 400)
 
     def test_after_the_route(self) -> None:
-        """What is no route, or has no such method, is the same for everybody."""
+        """An unknown path or method is answered alike with and without credentials."""
         service = self.start(node_access="cert", operator_access="token:{folder}/tokens")
         nobody = CREDENTIALS["nothing"]
         self.assertEqual(self.outcome(service, nobody, "GET", "/v1/heartbeat"), 405)
         self.assertEqual(self.outcome(service, nobody, "POST", "/v1/heartbeats"), 404)
 
     def test_two_headers(self) -> None:
-        """Of two Authorization headers neither counts."""
+        """A request with two Authorization headers counts as one without any."""
         service = self.start(operator_access="token:{folder}/tokens")
         twice = {"Authorization": f"Bearer {TOKEN}\r\nAuthorization: Bearer {TOKEN}"}
         got = self.outcome(
@@ -41,7 +38,7 @@ class OrderTests(AccessTestCase):
         self.assertEqual(got, 401)
 
     def test_challenges(self) -> None:
-        """401 names every kind of credential that would do."""
+        """401 lists every kind of credential that is accepted."""
         service = self.start(
             node_access="cert+jwt:{folder}/jwks.json", operator_access="token:{folder}/tokens"
         )
@@ -56,7 +53,7 @@ class OrderTests(AccessTestCase):
             self.assertEqual(response.headers["www-authenticate"], challenge)
 
     def test_open_file_changes(self) -> None:
-        """A token counts from when it is in the file until it is in there no more."""
+        """A token is accepted from when it is added to the file until it is removed."""
         service = self.start(operator_access="token:{folder}/tokens")
         fresh = Credential(headers=bearer("a-fresh-token-for-operators"))
 
@@ -72,10 +69,10 @@ class OrderTests(AccessTestCase):
 
 
 class RoomTests(AccessTestCase):
-    """There is room for so many components."""
+    """The limit on the number of components."""
 
     def test_full(self) -> None:
-        """New names get a 503 and are counted; who is known goes on, and who leaves makes room."""
+        """At the limit only new components are refused, and forgetting one makes room."""
         service = self.start(max_components=2)
         here = CREDENTIALS["on this host"]
 

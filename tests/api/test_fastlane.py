@@ -1,4 +1,4 @@
-"""The fast lane by itself: what it takes, in which portions, and who it lets through."""
+"""The fast lane by itself: what it takes, how much at once, and with whose permission."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from hbtd.api.fastlane import FastLane, MayBeat, Sender
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.lane import Verdict
 from hbtd.server.site import LimitedSite
-from tests.server.test_scheduler import SlowReader
 from tests.support.http_memory import (
     BEAT,
     HEARTBEAT,
     XNAME,
     APITestCase,
+    SlowReader,
     encode_request,
     head,
     parse_responses,
@@ -25,22 +25,22 @@ GET = head("GET /v1/liveness")
 
 
 def beat_of(number: int, authorization: str = "") -> bytes:
-    """Write a heartbeat of one of many components."""
+    """Return a heartbeat of one of many components as a request."""
     fields = {"Authorization": authorization} if authorization else {}
     heartbeat = {**HEARTBEAT, "Component": f"x0c0s{number}b0n0"}
     return encode_request("POST", "/v1/heartbeat", heartbeat, fields)
 
 
 class TakingTests(APITestCase):
-    """What is taken off the front of a stream."""
+    """The heartbeats that are taken off the front of a stream."""
 
     def setUp(self) -> None:
-        """Make a lane of our own."""
+        """Make a lane for the service's monitor."""
         super().setUp()
         self.lane = FastLane(self.service.monitor, Clock().seconds)
 
     def test_portions(self) -> None:
-        """What comes in one go is taken in portions, each ending with a whole heartbeat."""
+        """Many heartbeats at once are taken in portions of whole heartbeats."""
         stream = b"".join(map(beat_of, range(100)))
         taken: list[int] = []
         while stream:
@@ -55,7 +55,7 @@ class TakingTests(APITestCase):
         self.assertEqual(self.service.tracker.healthy, 100)
 
     def test_verdicts(self) -> None:
-        """What is left over is told apart."""
+        """The verdict says why no more was taken."""
         last = BEAT.replace(b"Host:", b"Connection: close\r\nHost:")
         for rest, verdict in (
             (b"", Verdict.DRY),
@@ -71,7 +71,7 @@ class TakingTests(APITestCase):
         self.assertEqual(taken[:3], (2, len(BEAT + last), Verdict.LAST))
 
     def test_date(self) -> None:
-        """Answers carry the date of the second in which they are given."""
+        """Answers carry the current date."""
         clock = Clock()
         lane = FastLane(self.service.monitor, clock.seconds)
         for date in (b"Thu, 01 Jan 1970 00:00:00 GMT", b"Thu, 01 Jan 1970 00:00:01 GMT"):
@@ -81,7 +81,7 @@ class TakingTests(APITestCase):
             clock.advance(1)
 
     def test_memory_is_bounded(self) -> None:
-        """However many heads there are, few are remembered, and none that has a secret."""
+        """A bounded number of heads is remembered, and none with credentials."""
         self.lane.take(beat_of(1, "Bearer secret"), Sender(None))
         self.assertEqual(self.lane._heads, {})
         for i in range(21_000):
@@ -90,7 +90,7 @@ class TakingTests(APITestCase):
         self.assertEqual(self.service.tracker.beats, 21_001)
 
     def test_long_texts(self) -> None:
-        """Of time and status as much is kept as in the ordinary lane."""
+        """Long timestamps and statuses are cut off as in the ordinary lane."""
         heartbeat = {**HEARTBEAT, "Status": "s" * 1000, "Timestamp": "t" * 1000}
         for _ in range(2):
             self.lane.take(encode_request("POST", "/v1/heartbeat", heartbeat), Sender(None))
@@ -98,21 +98,21 @@ class TakingTests(APITestCase):
             self.assertEqual((component.status, component.timestamp), ("s" * 256, "t" * 256))
 
 
-class GateTests(APITestCase):
-    """Who may speak for whom."""
+class PermissionTests(APITestCase):
+    """Heartbeats that need permission."""
 
-    def test_gate(self) -> None:
-        """What the gate refuses is left to the ordinary lane, and has no effect."""
+    def test_permission(self) -> None:
+        """A heartbeat without permission is left to the ordinary lane, and has no effect."""
         asked: list[tuple[Any, bytes | None, str]] = []
 
-        def gate(transport: Any) -> MayBeat:
+        def may_beat_for(transport: Any) -> MayBeat:
             def may_beat(authorization: bytes | None, xname: str) -> bool:
                 asked.append((transport, authorization, xname))
                 return authorization == b"Bearer good"
 
             return may_beat
 
-        lane = FastLane(self.service.monitor, Clock().seconds, gate)
+        lane = FastLane(self.service.monitor, Clock().seconds, may_beat_for)
         transport = StringTransport()
         sender = lane.sender(transport)
         named = head(
@@ -141,16 +141,16 @@ class GateTests(APITestCase):
 
 
 class TurnTests(APITestCase):
-    """One connection's heartbeats don't keep the others waiting."""
+    """Connections with many heartbeats, which take turns."""
 
     def open(self, transport: StringTransport) -> Any:
-        """Open a connection whose reactor only goes round when told to."""
+        """Open a connection without advancing the reactor."""
         protocol = self.factory.buildProtocol(None)
         protocol.makeConnection(transport)
         return protocol
 
     def test_turns(self) -> None:
-        """Many at once are answered in order over several rounds; meanwhile nothing is read."""
+        """Many heartbeats are answered in order over several rounds; reading pauses meanwhile."""
         transport = StringTransport()
         protocol = self.open(transport)
         protocol.dataReceived(b"".join(map(beat_of, range(1000))) + GET + BEAT)
@@ -166,7 +166,7 @@ class TurnTests(APITestCase):
         self.assertEqual(transport.producerState, "producing")
 
     def test_one_turn_a_round(self) -> None:
-        """A connection gets one turn in a round of the reactor, however long it goes on."""
+        """A connection gets one turn in each round of the reactor."""
         transport = StringTransport()
         self.open(transport).dataReceived(BEAT * 1000)
         counts = []
@@ -180,12 +180,12 @@ class TurnTests(APITestCase):
         self.assertLess(max(counts), 50)
 
     def _due(self) -> list[Any]:
-        """Give what the reactor would call in its next round."""
+        """Return the calls of the reactor's next round."""
         now = self.reactor.seconds()
         return [call for call in self.reactor.getDelayedCalls() if call.getTime() <= now]
 
     def test_more_while_waiting(self) -> None:
-        """What arrives while a connection waits for its turn comes after what was there."""
+        """Requests that arrive while a connection waits for its turn are answered in order."""
         transport = StringTransport()
         protocol = self.open(transport)
         protocol.dataReceived(BEAT * 100)
@@ -196,7 +196,7 @@ class TurnTests(APITestCase):
         self.assertEqual([each.status for each in answers], [200] * 100 + [204, 200])
 
     def test_gone_while_waiting(self) -> None:
-        """A connection that is lost before its turn is forgotten."""
+        """A connection that is lost before its turn is dropped without an error."""
         protocol = self.open(StringTransport())
         protocol.dataReceived(BEAT * 100)
         beats = self.service.tracker.beats
@@ -206,7 +206,7 @@ class TurnTests(APITestCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_nobody_reads(self) -> None:
-        """Answers are not piled up for a client that doesn't read them."""
+        """Few answers are buffered for a client that reads none, and all arrive once it reads."""
         transport = SlowReader()
         protocol = self.open(transport)
         for _ in range(20):
@@ -224,7 +224,7 @@ class TurnTests(APITestCase):
         self.assertEqual(count, 20 * 300)
 
     def test_mixed(self) -> None:
-        """A connection goes back and forth between the lanes without losing anything."""
+        """A connection that alternates between the lanes gets all answers in order."""
         transport = StringTransport()
         protocol = self.open(transport)
         for _ in range(50):
@@ -238,12 +238,12 @@ class TurnTests(APITestCase):
 
 
 class OffTests(APITestCase):
-    """Without a fast lane."""
+    """A service without a fast lane."""
 
     fast_lane = False
 
     def test_nothing_is_taken(self) -> None:
-        """With `--fast_lane=no` every request goes to the site."""
+        """With `--fast_lane=no` every request goes to the site, also incomplete ones."""
         site: LimitedSite = self.factory.site
         connection = self.connect()
         connection.send(BEAT[:-1])

@@ -7,7 +7,7 @@ import orjson
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.api.routes import Route
+from hbtd.api.routes import Role, Route
 from tests.support.http_memory import (
     BEAT,
     HEARTBEAT,
@@ -244,7 +244,7 @@ class SiteTests(SynchronousTestCase):
         def fail(request):
             raise ZeroDivisionError("a secret")
 
-        routes = [Route(method, "/fail", fail) for method in ("GET", "POST")]
+        routes = [Route(method, "/fail", Role.ANYONE, fail) for method in ("GET", "POST")]
         self.site = make_site(routes, Clock())
 
     def test_unexpected_error(self):

@@ -1,11 +1,11 @@
-"""The tests of the API once more, with `--fast_lane=no`: nothing is taken from Klein then."""
+"""The tests of the API once more, with `--fast_lane=no`: Klein answers every request."""
 
 from collections.abc import Iterator
 from importlib import import_module
 
 from twisted.trial.unittest import TestCase
 
-from tests.api.test_access import AccessTestCase
+from tests.support.access_memory import AccessTestCase
 from tests.support.http_memory import APITestCase
 
 MODULES = [
@@ -28,7 +28,7 @@ MODULES = [
 
 
 def _cases() -> Iterator[type[TestCase]]:
-    """Make a test case for each one that is about a service in memory."""
+    """Derive a test case, without the fast lane, from each one with a service in memory."""
     for module in MODULES:
         for case in list(vars(module).values()):
             if (
@@ -40,5 +40,5 @@ def _cases() -> Iterator[type[TestCase]]:
                 yield type(name, (case,), {"fast_lane": False, "__module__": __name__})
 
 
-# Trial finds tests, and finds them again in its workers, by their names in this module.
+# Trial, and its workers again, find test cases by their names in the module.
 globals().update({case.__name__: case for case in _cases()})

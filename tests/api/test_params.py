@@ -6,8 +6,8 @@ from queue import Queue
 import orjson
 
 from hbtd.config.value_types import TelemetryAddress
-from tests.api.test_heartbeats import NOT_OBJECTS
 from tests.support.http_memory import HEARTBEAT, JSON, PREFIXES, APITestCase, TimedAPITestCase
+from tests.support.invalid_inputs import NOT_OBJECTS
 
 PATH = "/hmi/v1/params"
 

@@ -5,7 +5,6 @@ from urllib.parse import quote
 
 import orjson
 
-from tests.api.test_heartbeats import NOT_NAMES, NOT_OBJECTS
 from tests.support.http_memory import (
     HEARTBEAT,
     JSON,
@@ -14,6 +13,7 @@ from tests.support.http_memory import (
     APITestCase,
     TimedAPITestCase,
 )
+from tests.support.invalid_inputs import NOT_NAMES, NOT_OBJECTS
 
 MANY = "/hmi/v1/hbstates"
 ONE = "/hmi/v1/hbstate"

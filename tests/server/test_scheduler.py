@@ -1,18 +1,12 @@
 """One client's many or large requests don't burden the others."""
 
-from twisted.internet.testing import StringTransport
-
-from tests.support.http_memory import APITestCase, Connection, encode_request, parse_responses
-
-
-class SlowReader(StringTransport):
-    """A transport whose client reads nothing: it asks its producer to pause, as a socket does."""
-
-    def write(self, data: bytes) -> None:
-        """Take data, which stays here."""
-        super().write(data)
-        if len(self.value()) > 64 * 1024 and self.producer is not None:
-            self.producer.pauseProducing()
+from tests.support.http_memory import (
+    APITestCase,
+    Connection,
+    SlowReader,
+    encode_request,
+    parse_responses,
+)
 
 
 class FairnessTests(APITestCase):

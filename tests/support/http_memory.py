@@ -157,6 +157,16 @@ BEAT = encode_request("POST", "/hmi/v1/heartbeat", HEARTBEAT)
 """A request with a heartbeat."""
 
 
+class SlowReader(StringTransport):
+    """A transport whose client reads nothing; like a socket, it pauses its producer when full."""
+
+    def write(self, data: bytes) -> None:
+        """Keep the data."""
+        super().write(data)
+        if len(self.value()) > 64 * 1024 and self.producer is not None:
+            self.producer.pauseProducing()
+
+
 class Connection:
     """A client's connection to a factory, in memory."""
 

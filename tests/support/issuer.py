@@ -1,4 +1,4 @@
-"""An issuer of tokens: signs JWTs and publishes its keys."""
+"""An issuer of tokens, which signs JWTs and publishes its keys."""
 
 import json
 import time
@@ -10,6 +10,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import get_default_algorithms
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 KEYS: dict[str, Any] = {
     "RS256": rsa.generate_private_key(65537, 2048),
@@ -18,7 +20,7 @@ KEYS: dict[str, Any] = {
     "ES512": ec.generate_private_key(ec.SECP521R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate(),
 }
-"""A key for each algorithm that is usual; RSA keys take their time to make."""
+"""A key for each usual algorithm, made once: RSA keys take long to make."""
 
 ED448 = ed448.Ed448PrivateKey.generate()
 
@@ -26,13 +28,13 @@ AUDIENCE = "system-compute"
 
 
 def subject(xname: str | None) -> str:
-    """Give the SPIFFE id of a component's heartbeats, or of anybody's."""
+    """Return the SPIFFE ID for the heartbeats of one component, or of all."""
     middle = "" if xname is None else f"/{xname}"
     return f"spiffe://site.example/compute{middle}/workload/heartbeat"
 
 
 class Issuer:
-    """Signs with one key, which it has published under one id."""
+    """An issuer with one key, published under one key ID."""
 
     def __init__(self, algorithm: str = "ES256", kid: str | None = "one", key: Any = None) -> None:
         self.algorithm = algorithm
@@ -40,7 +42,7 @@ class Issuer:
         self.key = key or KEYS[algorithm]
 
     def jwk(self, **fields: object) -> dict[str, Any]:
-        """Give the public key as a JWK, with further or other fields."""
+        """Return the public key as a JWK; `fields` are added or replaced."""
         handler: Any = get_default_algorithms()[self.algorithm]
         jwk = json.loads(handler.to_jwk(self.key.public_key()))
         for name in ("key_ops", "alg"):
@@ -50,19 +52,19 @@ class Issuer:
         return {**jwk, **fields}
 
     def jwks(self, *others: "Issuer") -> bytes:
-        """Give the JWKS of this issuer, and of others."""
+        """Return the JWKS of this issuer and others."""
         return json.dumps({"keys": [each.jwk() for each in (self, *others)]}).encode()
 
     def publish(self, path: Path, *others: "Issuer") -> str:
-        """Write the JWKS to a file; gives the path."""
+        """Write the JWKS to a file; return its path."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(self.jwks(*others))
         return str(path)
 
     def token(self, xname: str | None, headers: Any = None, **claims: object) -> str:
-        """Sign a token for a component, or for any, with further or other claims.
+        """Return a signed token for one component, or for all.
 
-        A claim that is `None` is left out.
+        `claims` are added or replaced; one that is `None` is left out.
         """
         now = int(time.time())
         said = {"sub": subject(xname), "aud": AUDIENCE, "iat": now, "exp": now + 300, **claims}
@@ -71,12 +73,12 @@ class Issuer:
         return jwt.encode(payload, self.key, self.algorithm, {**named, **(headers or {})})
 
     def unsigned(self, xname: str) -> str:
-        """Make a token that claims to need no signature."""
+        """Return a token whose header says that it needs no signature."""
         payload = self.token(xname).split(".")[1]
         return f"{encode_part({'alg': 'none', 'kid': self.kid})}.{payload}."
 
     def confused(self, xname: str) -> str:
-        """Make a token that is signed, as a shared secret, with the public key that all know."""
+        """Return a token whose HMAC secret is the issuer's public key."""
         public = self.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         payload = self.token(xname).split(".")[1]
         head = f"{encode_part({'alg': 'HS256', 'kid': self.kid})}.{payload}"
@@ -84,8 +86,32 @@ class Issuer:
         return f"{head}.{_encoded(handler.sign(head.encode(), public))}"
 
 
+class JWKSPage(Resource):
+    """A web page with a JWKS, or with whatever a test puts there instead."""
+
+    isLeaf = True
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.content = content
+        self.status = 200
+        self.hangs = False
+        """Whether requests are never answered."""
+        self.headers: dict[bytes, bytes] = {}
+        self.asked: list[Any] = []
+        """The headers of all requests so far."""
+
+    def render_GET(self, request: Any) -> Any:
+        """Answer as the attributes say."""
+        self.asked.append(request.requestHeaders)
+        for name, value in self.headers.items():
+            request.setHeader(name, value)
+        request.setResponseCode(self.status)
+        return NOT_DONE_YET if self.hangs else self.content
+
+
 def bearer(token: str) -> dict[str, str]:
-    """Give the header that presents a token."""
+    """Return the header that presents a token."""
     return {"Authorization": f"Bearer {token}"}
 
 
