@@ -1,4 +1,4 @@
-"""What the others write, taken up: records, judgements, requests, parameters, signs of life."""
+"""What other replicas write to etcd, applied to this one."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -26,19 +26,19 @@ from hbtd.tracker.transitions import Transition
 
 
 class Moment(NamedTuple):
-    """When something was heard."""
+    """A moment on two clocks, in seconds of each."""
 
     elapsed: float
-    """On a clock that always runs."""
+    """On a clock that runs even while this process does not."""
     observed: float
     """On the observed clock."""
 
 
 class Applier:
-    """Knows what each of etcd's keys means to this replica.
+    """Applies the keys of etcd to the monitor, the parameters and the store's mirror.
 
-    What we wrote ourselves we know: a transaction of ours is known by our mark, which comes first
-    in it, and is passed over.
+    Changes that this replica has written are known already. They are recognized by its presence
+    key, which comes first in each of its transactions, and skipped.
     """
 
     _log = Logger()
@@ -53,34 +53,37 @@ class Applier:
         moment: Callable[[], Moment],
         before_load: Callable[[], None],
     ) -> None:
-        """Make the one for the replica of this number."""
+        """Make the applier of the replica of this number."""
         self.number = number
+        """The number of this replica."""
         self._store = store
         self._monitor = monitor
         self._shared_params = shared_params
         self._params = params
         self.moment = moment
-        """Gives the present one."""
+        """A function that returns the present moment."""
         self.before_load = before_load
-        """To be called before all is read anew."""
+        """A function to be called before everything is read anew."""
+        # The revision of the last transaction by any replica, and the number of that.
         self._writer = (0, 0)
         self.present: dict[int, Moment] = {}
-        """When each replica that lives, this one included, last wrote something."""
+        """When each replica that lives, this one included, was last seen to write."""
         self.alive: set[int] = set()
-        """The replicas that have a life key: of any version, and of the field's service, too."""
+        """The replicas that have a life key, those of the original hbtd included."""
         self.locks: set[bytes] = set()
-        """The keys of who holds the lock and who waits for it."""
+        """The keys of the replicas that hold the lock or wait for it."""
 
     def load(self, records: Sequence[Record], others: Sequence[KeyValue], *, first: bool) -> None:
-        """Take up all that there is, the records and all other keys, instead of what we knew.
+        """Replace what is known by what etcd has: the records, and all `others` of its keys.
 
-        The `first` time this tells whether we join others, whose parameters count, or are alone.
+        When this is the `first` time, this replica adopts the parameters of the other replicas or,
+        if there are none, publishes its own and obeys `clear_on_gap`.
         """
         self._store.mirror.clear()
-        params = self._take_all(others)
+        params = self._apply_all(others)
         alone = not self.alive - {self.number}
         if first and (alone or params is None):
-            # Before those that are there are taken up: ours count.
+            # Before those in etcd are applied, which would overwrite them.
             self._shared_params.publish_all()
         if params is not None:
             self._shared_params.apply(params.value, params.mod_revision)
@@ -91,19 +94,19 @@ class Applier:
             )
         self._monitor.load(records, self._store.mirror.dead())
 
-    def add(self, records: Sequence[Record], others: Sequence[KeyValue]) -> None:
-        """Have an etcd that lost its data told again what we know, and learn what others told."""
+    def merge(self, records: Sequence[Record], others: Sequence[KeyValue]) -> None:
+        """Write what is known to an etcd that has lost its data, and apply what it has by now."""
         self._monitor.store_all()
-        params = self._take_all(others)
+        params = self._apply_all(others)
         self._shared_params.restore()
         if params is not None:
             self._shared_params.apply(params.value, params.mod_revision)
         self._monitor.add_missing(records)
 
-    def _take_all(self, others: Sequence[KeyValue]) -> KeyValue | None:
-        """Take up all keys that are no records; but the parameters, which are given back.
+    def _apply_all(self, others: Sequence[KeyValue]) -> KeyValue | None:
+        """Apply all keys that are not records, except for the parameters, which are returned.
 
-        What was known of replicas, and of revisions, is forgotten: these may have begun anew.
+        What was known of replicas and of revisions is dropped, since both may have begun anew.
         """
         self._shared_params.reset()
         self.present.clear()
@@ -113,34 +116,34 @@ class Applier:
         for item in others:
             if item.key == PARAMS:
                 params = item
-            elif not _is_strange(item.key, item.value, item.lease):
-                self._take(item.key, item.value, item.mod_revision)
+            elif not _is_foreign(item.key, item.value, item.lease):
+                self._apply_other(item.key, item.value, item.mod_revision)
         return params
 
-    def follow(self, event: Event) -> None:
-        """Take up a change."""
+    def apply(self, event: Event) -> None:
+        """Apply a change of a key."""
         key, value, revision, lease = event
-        if _is_strange(key, value, lease):
+        if _is_foreign(key, value, lease):
             return
         if key.startswith(PRESENCE):
             self._writer = (revision, _number(key, PRESENCE))
         if self._writer == (revision, self.number):
-            self._take_sign_of_life(key, value)
+            self._apply_presence(key, value)
             if key.startswith(REQUEST):
-                # It may be for us to answer, if we come to lead, or just have.
+                # This replica may have to grant it itself if it becomes the leader, or just has.
                 self._store.mirror.apply(key, value, revision)
                 if value == STARTED:
                     self._monitor.judge_started(key[len(REQUEST) :].decode("utf-8", "replace"))
         elif is_record(key):
-            self._take_record(key, value)
+            self._apply_record(key, value)
         else:
-            kept = self._take(key, value, revision)
-            if kept is not None and kept.judgement.transition is Transition.DIED:
-                self._monitor.apply_death(kept.judgement.component)
+            stored = self._apply_other(key, value, revision)
+            if stored is not None and stored.judgement.transition is Transition.DIED:
+                self._monitor.apply_death(stored.judgement.component)
             if key.startswith(REQUEST) and value == FORGET:
                 self._monitor.apply_forget(key[len(REQUEST) :].decode("utf-8", "replace"))
 
-    def _take_record(self, key: bytes, value: bytes | None) -> None:
+    def _apply_record(self, key: bytes, value: bytes | None) -> None:
         if value is None:
             self._monitor.apply_removal(key.decode("utf-8", "replace"))
             return
@@ -152,16 +155,19 @@ class Applier:
         else:
             self._monitor.apply_heartbeat(record)
 
-    def _take(self, key: bytes, value: bytes | None, revision: int) -> StoredJudgement | None:
-        """Take up a key that is no record; gives the judgement, if it is one."""
-        self._take_sign_of_life(key, value)
+    def _apply_other(
+        self, key: bytes, value: bytes | None, revision: int
+    ) -> StoredJudgement | None:
+        """Apply a change of a key that is not a record; return the judgement if it is one."""
+        self._apply_presence(key, value)
         if key.startswith(LOCK):
             (self.locks.discard if value is None else self.locks.add)(key)
         if key == PARAMS:
             self._shared_params.apply(value, revision)
         return self._store.mirror.apply(key, value, revision)
 
-    def _take_sign_of_life(self, key: bytes, value: bytes | None) -> None:
+    def _apply_presence(self, key: bytes, value: bytes | None) -> None:
+        """Apply a change of a presence key or of a life key; ignore others."""
         if key.startswith(PRESENCE):
             number = _number(key, PRESENCE)
             if value is None:
@@ -176,10 +182,11 @@ class Applier:
                 self.alive.add(number)
 
 
-def _is_strange(key: bytes, value: bytes | None, lease: int) -> bool:
-    """Tell whether a key can't have been written by a replica, which is left alone then.
+def _is_foreign(key: bytes, value: bytes | None, lease: int) -> bool:
+    """Return whether a key must be ignored, since no replica can have written it.
 
-    A sign of life without a lease would never end, and a request about no component never be done.
+    A presence key without a lease would stay forever, and a request about something that is not a
+    component would never be granted.
     """
     if key.startswith(PRESENCE):
         return value is not None and not lease
@@ -187,6 +194,6 @@ def _is_strange(key: bytes, value: bytes | None, lease: int) -> bool:
 
 
 def _number(key: bytes, prefix: bytes) -> int:
-    """Read a replica's number; 0 for what is none."""
+    """Return the number of a replica in a key, 0 if there is none."""
     digits = key[len(prefix) :]
     return int(digits) if digits.isdigit() and len(digits) < 20 else 0

@@ -77,6 +77,7 @@ class Replica(Service):
             store,
             self._applier,
             name,
+            jitter,
             self._came_up,
             self._lead_if_caught_up,
         )

@@ -1,4 +1,4 @@
-"""The link to the other replicas: our sign of life, and etcd's changes, without a gap."""
+"""Synchronization with the other replicas: reading etcd, watching it, and writing the presence."""
 
 from collections.abc import Callable
 
@@ -14,38 +14,41 @@ from hbtd.etcd.messages import Event, KeyValue, Put
 from hbtd.etcd.watch import Watch
 from hbtd.replicas.applier import Applier, Moment
 from hbtd.replicas.election import LEASE
-from hbtd.runtime.periodic import periodic
+from hbtd.runtime.backoff import Backoff
+from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import ALIVE, EVERYTHING, HEALTH, LIFE, PRESENCE, is_record
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.records import Record
 
 SILENCE = 3.0
-"""Seconds without a word from etcd, or from a living replica, after which we count as deaf."""
+"""Seconds without a message from etcd, or from a living replica, that make this replica deaf."""
 
 _PRESENCE = 1.0
-"""Seconds between two signs of life, be they written with something else or by themselves."""
+"""Seconds between two writes of the presence key, be it with another write or alone."""
 
-_KEEP_ALIVE = 2.0
-"""Seconds between two times that the lease is kept alive while we read."""
+_RENEWAL = 2.0
+"""Seconds between two renewals of the lease while etcd is read."""
 
 _CHECK = 0.25
-"""Seconds between two looks at who has been silent."""
+"""Seconds between two checks for silence."""
 
-_RETRY = 0.5
-"""Seconds before etcd is tried again."""
+_RETRY = (0.4, 1.0)
+"""The shortest and the longest pause, in seconds, before the next attempt when etcd fails."""
 
 _LONG_GAP = 30.0
-"""Seconds after which it is quicker to read all anew than to catch up on changes."""
+"""Seconds after which reading everything anew is quicker than catching up on changes."""
 
 
 class Sync(Service):
-    """Keeps this replica in touch with the others.
+    """Keeps this replica in sync with the others.
 
-    Reads all that is in etcd, then follows its changes; when that breaks, goes on where it broke,
-    or reads anew. The link is *up* once what we wrote after it was made has come back to us: then
-    everything older has, too. While it is down, or a living replica's sign of life is missing,
-    beats that others take don't reach us, and the observed clock does not count.
+    It reads everything in etcd, then watches the changes. When the watch breaks, it resumes where
+    that ended, or reads everything anew. It is *up* once a write of its own, made after the watch
+    began, has come back: then everything older has, too.
+
+    While it is not up, or while another living replica writes no presence, heartbeats that other
+    replicas take may not arrive, so the observed clock does not count.
     """
 
     _log = Logger()
@@ -57,31 +60,34 @@ class Sync(Service):
         elapsed: Callable[[], float],
         observed: ObservedClock,
         store: EtcdStore,
-        following: Applier,
+        applier: Applier,
         name: str,
+        jitter: Callable[[], float],
         came_up: Callable[[], None],
-        progress: Callable[[], None],
+        progressed: Callable[[], None],
     ) -> None:
-        """Make a link for a replica that people know by this name.
+        """Make the synchronization of the replica that people know by `name`.
 
-        `elapsed` gives seconds that pass even when we don't run. `came_up` is called whenever the
-        link is up again, `progress` whenever changes have been taken up.
+        `elapsed` returns seconds of a clock that runs even while this process does not, `jitter` a
+        random number from 0 to 1. `came_up` is called each time it comes up, `progressed` after
+        changes were applied.
         """
         self._client = client
         self._clock = clock
         self._elapsed = elapsed
         self._observed = observed
         self._store = store
-        self._applier = following
-        self._moment = following.moment
+        self._applier = applier
+        self._moment = applier.moment
         self._name = name
         self._came_up = came_up
-        self._progress = progress
-        self._number = str(following.number).encode()
+        self._progressed = progressed
+        self._number = str(applier.number).encode()
+        self._backoff = Backoff(*_RETRY, jitter)
         self._lease = 0
-        self._revision = 0  # what has been taken up; 0: nothing that can be built on
+        self._revision = 0  # up to which changes are applied; 0: everything has to be read
         self._newest = 0  # the newest revision that was ever seen
-        self._barrier = 0  # what has to be taken up until the link is up; 0: not known yet
+        self._barrier = 0  # the revision to be applied before it is up; 0: not known yet
         self._up = False
         self._was_up = False
         self._gap = False
@@ -89,26 +95,38 @@ class Sync(Service):
         self._watch: Watch | None = None
         self._broken: Exception | None = None
         self._work: Deferred[None] = succeed(None)
-        self._presence = periodic(clock, self._show_presence)
-        self._checking = periodic(clock, self._check)
+        self._presence = PeriodicService(
+            clock, _PRESENCE, self._write_presence, "the write of this replica's presence"
+        )
+        self._checking = PeriodicService(
+            clock, _CHECK, self._check, "the check for silent replicas", now=False
+        )
 
     @property
     def up(self) -> bool:
-        """Whether all that is in etcd has reached us, but for what is under way."""
+        """Whether everything in etcd has arrived, except for what is on its way."""
         return self._up and self._elapsed() - self._heard.elapsed < SILENCE
 
+    @property
+    def revision(self) -> int:
+        """The revision up to which etcd's changes are applied."""
+        return self._revision
+
     def startService(self) -> None:
-        """Get in touch."""
+        """Begin to read and to watch; the observed clock stands still until this is up."""
         super().startService()
         self._heard = self._moment()
         self._observed.deafen(0.0)
-        self._checking.start(_CHECK, now=False)
-        self._work = Deferred.fromCoroutine(self._stay_in_touch())
+        self._checking.startService()
+        self._work = Deferred.fromCoroutine(self._run())
 
-    async def stop(self) -> None:
-        """Say good-bye, so that nobody waits for a sign of life of ours."""
+    def stopService(self) -> Deferred[None]:
+        """Stop, and revoke the lease, so that no other replica waits for this one's presence."""
         super().stopService()
-        self._checking.stop()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._checking.stopService()
         self._work.addErrback(lambda failure: failure.trap(CancelledError))
         self._work.cancel()
         await self._work
@@ -116,46 +134,39 @@ class Sync(Service):
             try:
                 await self._client.revoke(self._lease)
             except (EtcdUnavailable, EtcdRefused) as error:
-                self._log.debug("Could not say good-bye to etcd: {error}", error=str(error))
-
-    def stopService(self) -> Deferred[None]:
-        """Do as `stop`."""
-        return Deferred.fromCoroutine(self.stop())
-
-    @property
-    def revision(self) -> int:
-        """Up to where etcd's changes have been taken up."""
-        return self._revision
+                self._log.debug(
+                    "This replica's lease could not be revoked: {error}", error=str(error)
+                )
 
     def reload(self) -> None:
-        """Read all anew, for what we hold is not what etcd has."""
+        """Read everything anew, since what this replica knows differs from what etcd has."""
         self._revision = 0
         self._break(None)
 
-    async def _stay_in_touch(self) -> None:
+    async def _run(self) -> None:
         while self.running:
             try:
                 await self._join()
                 if self._revision == 0 or self._elapsed() - self._heard.elapsed > _LONG_GAP:
                     await self._load()
-                await self._follow()
+                await self._watch_changes()
             except Compacted:
                 self._revision = 0
             except (EtcdUnavailable, EtcdRefused) as error:
                 self._store.out_of_sync(f"etcd: {error}")
                 if isinstance(error, EtcdRefused) and error.code == NOT_FOUND:
                     self._lease = 0
-                await deferLater(self._clock, _RETRY)
+                await deferLater(self._clock, self._backoff.next())
             except CancelledError:
                 if not self.running:
                     raise
-            except Exception:  # noqa: BLE001  # or we would never hear of the others again
-                self._log.failure("Keeping in touch with etcd failed; it is begun anew.")
+            except Exception:  # noqa: BLE001  # without another attempt it would be deaf for good
+                self._log.failure("Synchronization with etcd failed; all is read anew.")
                 self._revision = 0
-                await deferLater(self._clock, _RETRY)
+                await deferLater(self._clock, self._backoff.next())
 
     async def _join(self) -> None:
-        """Have a lease, for our life key and our sign of life."""
+        """Renew the lease, or get one, with the life key on it."""
         if self._lease and await self._client.renew(self._lease):
             return
         self._lease = await self._client.grant(LEASE)
@@ -164,26 +175,28 @@ class Sync(Service):
         self._store.writer.set_presence(presence)
 
     async def _load(self) -> None:
-        """Read all that is in etcd, while nothing of ours is on its way there."""
+        """Read everything in etcd, while no write of this replica is on its way there."""
         self._applier.before_load()
-        keeping = periodic(self._clock, self._keep_lease)
-        keeping.start(_KEEP_ALIVE, now=False)
+        renewing = PeriodicService(
+            self._clock, _RENEWAL, self._renew_lease, "the renewal of the lease", now=False
+        )
+        renewing.startService()
         try:
             await self._store.exclusively(self._read_all)
             await self._client.put(*HEALTH)
         finally:
-            keeping.stop()
+            renewing.stopService()
         self._heard = self._moment()
 
-    async def _keep_lease(self) -> None:
-        """Remain one of those that live, though silent, while reading takes long.
+    async def _renew_lease(self) -> None:
+        """Count as alive, though silent, while reading takes long.
 
-        Or our nodes, of whom the others don't hear meanwhile, would seem to be silent.
+        The other replicas then wait for this one, instead of judging the components it hears.
         """
         try:
             await self._client.renew(self._lease)
         except (EtcdUnavailable, EtcdRefused) as error:
-            self._log.debug("Our lease could not be kept alive: {error}", error=str(error))
+            self._log.debug("This replica's lease could not be renewed: {error}", error=str(error))
 
     async def _read_all(self) -> None:
         known = await self._client.get(HEALTH[0]) is not None
@@ -191,7 +204,7 @@ class Sync(Service):
         others: list[KeyValue] = []
         revision = 0
         async for page in self._client.pages(*EVERYTHING):
-            # Read page by page, for each record costs several microseconds.
+            # Parsed page by page, since each record takes several microseconds.
             for item in page.items:
                 if not is_record(item.key):
                     others.append(item)
@@ -199,23 +212,23 @@ class Sync(Service):
                     records.append(record)
             revision = page.revision
         if self._was_up and (not known or revision < self._newest):
-            self._log.error("etcd has lost what was in it; it is told again what we know.")
-            self._applier.add(records, others)
+            self._log.error("etcd has lost its data; this replica writes what it knows again.")
+            self._applier.merge(records, others)
         else:
             self._applier.load(records, others, first=not self._was_up)
         self._revision = self._newest = revision
 
-    async def _follow(self) -> None:
-        """Take up changes until that breaks; raises why it did."""
+    async def _watch_changes(self) -> None:
+        """Apply changes until the watch breaks; raise the reason."""
         self._barrier = 0
         self._broken = None
-        # A sign of life comes back soon.
+        # Allow for the time until the first write of the presence comes back.
         soonest = self._elapsed() - SILENCE / 2
         self._heard = self._heard._replace(elapsed=max(self._heard.elapsed, soonest))
         self._watch = self._client.watch(
-            [EVERYTHING], self._revision + 1, self._take_up, silence=SILENCE
+            [EVERYTHING], self._revision + 1, self._apply, silence=SILENCE
         )
-        showing = self._presence.start(_PRESENCE)
+        self._presence.startService()
         try:
             await self._watch.ended
         except CancelledError:
@@ -224,63 +237,62 @@ class Sync(Service):
             raise
         finally:
             self._watch = None
-            self._presence.stop()
-            await showing
+            await self._presence.stopService()
             if self._up:
-                self._fall()
+                self._go_down()
 
     def _break(self, error: Exception | None) -> None:
-        """Give up the present watch, for a reason."""
+        """End the present watch, for a reason."""
         self._broken = error
         if self._watch is not None:
             self._watch.ended.cancel()
 
-    def _take_up(self, events: list[Event], revision: int) -> None:
+    def _apply(self, events: list[Event], revision: int) -> None:
         if self._up and not self.up:
-            # We did not run. Others may have counted us as gone; let us see what is what first.
+            # This process did not run. Other replicas may have counted it as gone: find out first.
             raise EtcdUnavailable("was not listened to for a while")
         self._heard = self._moment()
         for event in events:
-            self._applier.follow(event)
+            self._applier.apply(event)
         self._revision = self._newest = revision
-        self._rise()
-        self._progress()
+        self._come_up_if_current()
+        self._progressed()
 
-    def _rise(self) -> None:
-        """See whether the link is up."""
+    def _come_up_if_current(self) -> None:
         if self._up or not 0 < self._barrier <= self._revision:
             return
         self._up = self._was_up = True
+        self._backoff.reset()
         self._store.in_sync()
         self._came_up()
 
-    def _fall(self) -> None:
+    def _go_down(self) -> None:
         self._up = False
         self._gap = True
         self._deaf_since(self._heard)
 
     def _deaf_since(self, moment: Moment) -> None:
-        """Have no time count from then on, until we hear again."""
-        # Not the time that has passed: what was not counted is not to be made up for.
+        """Stop the observed clock, as of that moment, until all replicas are heard again."""
+        # By observed time: seconds that were not counted don't have to be made up for.
         self._observed.deafen(self._observed.now() - moment.observed)
 
-    async def _show_presence(self) -> None:
-        """Give a sign of life, unless we just did by writing something else."""
-        following = self._applier
-        seen = following.present.get(following.number)
+    async def _write_presence(self) -> None:
+        """Write the presence key, unless another write has just done so, and renew the lease."""
+        applier = self._applier
+        seen = applier.present.get(applier.number)
         try:
-            # The last one came back a moment after it was written, so not a whole period ago.
+            # The last write came back a moment after it was made, so less than a period ago.
             if not (self._barrier and seen and self._elapsed() - seen.elapsed < _PRESENCE / 2):
                 before = self._revision
                 revision = await self._store.touch()
                 if revision <= before:
-                    # etcd has begun anew, without its data.
+                    # etcd has lost its data and counts anew.
                     self.reload()
                     return
                 self._barrier = self._barrier or revision
-                self._rise()
-            if following.number not in following.alive:
-                # Somebody has deleted it.
+                self._come_up_if_current()
+            if applier.number not in applier.alive:
+                # Another client has deleted the life key.
                 await self._client.put(LIFE + self._number, ALIVE, self._lease)
             if await self._client.renew(self._lease):
                 return
@@ -290,7 +302,7 @@ class Sync(Service):
             self._break(error)
 
     def _check(self) -> None:
-        """Have the observed clock count only while we hear of all the others."""
+        """Let the observed clock count only while all other living replicas are heard."""
         if self._up and not self.up:
             self._deaf_since(self._heard)
         if not self.up:

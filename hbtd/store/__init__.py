@@ -1,1 +1,1 @@
-"""Where what must outlive the moment is kept: one interface, one module for each kind of store."""
+"""Stores for judgements and records: one interface, a module for each kind, and the ledger."""

@@ -1,4 +1,4 @@
-"""What the monitor needs of a store."""
+"""The interface of all stores."""
 
 from collections.abc import Sequence
 
@@ -10,76 +10,75 @@ from hbtd.tracker.transitions import Judgement
 
 
 class StoreUnusable(Exception):
-    """The store can't do what it was asked for now; the message says why. Asking again may help."""
+    """The store can't carry out a call now; the message says why. A retry may succeed."""
 
 
 class NotLeading(StoreUnusable):
-    """Only the replica that leads may do this, and that is not us, or no longer."""
+    """Only the leader may do this, and this replica does not lead, or no longer."""
 
 
 class IStore(Interface):
-    """Keeps what must outlive a crash: the records of the living, and judgements.
+    """A store for what has to survive a crash: judgements, and the records of living components.
 
-    Judgements are kept from the moment they are made until nobody needs them any more.
+    A judgement is committed before it is sent, and marked as delivered once HSM has acknowledged
+    it: after a crash, the next process can send those that are missing. Only the latest judgement
+    of each component is kept. Alarms (`WARNED`, `DIED`) are kept for as long as they are true, the
+    others until they are delivered.
 
-    A judgement is committed before it is sent and marked as delivered once HSM has acknowledged
-    it, so that whoever comes after a crash can send what is missing. Of a component only its
-    latest judgement counts. Those of `warned` and `died` stay for as long as they are true; those
-    of `started` and `restarted` have served their purpose once they are delivered.
-
-    All stores pass the same tests, `tests/support/store_contract.py`.
+    Calls are carried out in their order; a caller need not wait for one to make the next. All
+    stores pass the tests in `tests/support/store_contract.py` and `store_records_contract.py`.
     """
 
-    durable = Attribute("Whether what it keeps outlives the process (`bool`).")
-    shared = Attribute("Whether other replicas use it, too, of which one judges (`bool`).")
-    gather = Attribute(
-        "Seconds for which records are to be gathered between checkpoints (`float`)."
-    )
+    durable = Attribute("Whether its contents outlive the process (`bool`).")
+    shared = Attribute("Whether several replicas use it, one of which judges (`bool`).")
+    gather = Attribute("Seconds between two checkpoints (`float`).")
 
     def open() -> Deferred[None]:
-        """Make the store ready for use. Fails with `StoreUnusable`."""
+        """Make the store ready for use; the Deferred may fail with `StoreUnusable`."""
 
     def close() -> Deferred[None]:
-        """Let go of the store; what was committed stays."""
+        """Release the store; what was committed stays."""
 
     def commit(judgements: Sequence[Judgement], records: Sequence[Record] = ()) -> Deferred[bool]:
-        """Keep judgements as not delivered, each instead of its component's last, and records.
+        """Keep judgements, as not delivered, and records; both replace those of their components.
 
-        Of each component all or nothing. The record of a component that has died goes; those given
-        are kept instead of what was kept of their components before. Fires once all is safe, with
-        whether these judgements now stand and are to be told; if not, another replica was left to
-        make its own. Fails with `StoreUnusable` if that could not be done, or not all of it.
+        The judgement and the record of a component are committed together or not at all. The record
+        of a component that died is dropped, unless a new one is given.
+
+        The Deferred fires once everything is safe, with whether the judgements are to be sent; they
+        are not if judging is left to another replica. It fails with `StoreUnusable` if anything
+        could not be committed.
         """
 
     def checkpoint(records: Sequence[Record]) -> Deferred[None]:
-        """Keep records, each instead of what was kept of its component before."""
+        """Keep records, which replace those of their components; fails with `StoreUnusable`."""
 
     def records() -> Deferred[list[Record]]:
-        """Get all records, with their ages, as the store reckons them.
+        """Return all records, with their ages in seconds.
 
-        These are those of now if it goes by the wall clock, else those when it was last written to.
+        The ages are as of now if the store goes by the wall clock, otherwise as of the last write.
         """
 
     def clear_records() -> Deferred[None]:
-        """Drop all records; judgements stay."""
+        """Drop all records, and keep the judgements."""
 
     def delivered(judgements: Sequence[Judgement]) -> Deferred[None]:
-        """Note that HSM has acknowledged these.
+        """Mark judgements as acknowledged by HSM.
 
-        One that is no longer its component's latest changes nothing.
+        A judgement that is no longer the latest of its component is ignored.
         """
 
     def forget(xname: str) -> Deferred[None]:
-        """Drop whatever is kept of a component."""
+        """Drop the judgement and the record of a component."""
 
     def undelivered() -> Deferred[list[Judgement]]:
-        """Get the judgements that HSM has yet to acknowledge, in the order of their commit."""
+        """Return the judgements that HSM has not acknowledged, in the order of their commit."""
 
     def standing() -> Deferred[list[Judgement]]:
-        """Get all judgements that are kept, in the order of their commit."""
+        """Return all judgements, in the order of their commit."""
 
     def usable() -> bool:
-        """Tell whether the store can be used now."""
+        """Return whether the store can be used now."""
 
     def health() -> str:
-        """Tell people in a sentence how the store is."""
+        """Return a sentence for people about the condition of the store."""

@@ -274,7 +274,7 @@ class Ledger:
         return True
 
     def _shared_since(self) -> float:
-        """Return the time since which heartbeats are shared, as `ObservedClock.ticked_at` has it."""
+        """Return the time since which heartbeats are shared, by the clock of `ticked_at`."""
         if not self._store.shared:
             return 0.0
         return self._observed.ticked_at - min(self._params.current.warntime, _SHARED_WITHIN)

@@ -1,4 +1,4 @@
-"""`mem:`, the store that lives as long as the process."""
+"""The store `mem:`, which lasts as long as the process."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 @implementer(IStore)
 class MemoryStore:
-    """Keeps all of it in dicts; see `IStore`.
+    """Keeps judgements and records in dicts; see `IStore`.
 
-    Not durable, so that whoever has the components in memory anyway need not store them again.
+    It is not durable: the ledger does not copy into it the records that the tracker has anyway.
     """
 
     durable = False
@@ -33,7 +33,7 @@ class MemoryStore:
         return succeed(None)
 
     def close(self) -> Deferred[None]:
-        """Stop being usable; opened again, it knows what it knew."""
+        """Stop being usable; what was committed is there when it is opened again."""
         self._open = False
         return succeed(None)
 
@@ -57,7 +57,7 @@ class MemoryStore:
         return succeed(None)
 
     def records(self) -> Deferred[list[Record]]:
-        """Get all records."""
+        """Return all records."""
         return succeed(list(self._records.values()))
 
     def clear_records(self) -> Deferred[None]:
@@ -66,7 +66,7 @@ class MemoryStore:
         return succeed(None)
 
     def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
-        """Note that HSM has acknowledged these."""
+        """Mark judgements as acknowledged by HSM."""
         for judgement in judgements:
             if self._undelivered.get(judgement.component) == judgement:
                 del self._undelivered[judgement.component]
@@ -75,24 +75,24 @@ class MemoryStore:
         return succeed(None)
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Drop whatever is kept of a component."""
+        """Drop the judgement and the record of a component."""
         self._standing.pop(xname, None)
         self._undelivered.pop(xname, None)
         self._records.pop(xname, None)
         return succeed(None)
 
     def undelivered(self) -> Deferred[list[Judgement]]:
-        """Get what HSM has yet to acknowledge."""
+        """Return the judgements that HSM has not acknowledged."""
         return succeed(list(self._undelivered.values()))
 
     def standing(self) -> Deferred[list[Judgement]]:
-        """Get all that is kept."""
+        """Return all judgements."""
         return succeed(list(self._standing.values()))
 
     def usable(self) -> bool:
-        """Whether it is open."""
+        """Return whether it is open."""
         return self._open
 
     def health(self) -> str:
-        """Say so in the words that the field's clients look for."""
+        """Return whether it is open, in the words that clients of the original hbtd look for."""
         return "Initialization key present: HBTD_OK" if self._open else "Not initialized"

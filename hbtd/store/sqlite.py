@@ -1,4 +1,4 @@
-"""`sqlite:PATH`, the store of a single hbtd on a service host."""
+"""The store `sqlite:PATH`, for a single hbtd on a service host."""
 
 import os
 import sqlite3
@@ -24,7 +24,7 @@ _APPLICATION: Final = 0x68627464  # "hbtd"
 _VERSION: Final = 1
 
 # Times are on a clock of the file's own: the observed seconds of all processes that wrote to it,
-# one after the other. So no wall clock can make anybody older.
+# one after the other. A change of the wall clock makes no component older.
 _SCHEMA: Final = (
     "CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), now REAL NOT NULL)",
     "INSERT INTO clock VALUES (1, 0.0)",
@@ -41,29 +41,29 @@ _SCHEMA: Final = (
 )
 
 
-_ROWS = 100
+_ROWS_PER_STATEMENT = 100
 """Records that are written by one statement.
 
-Between two, SQLite asks for the interpreter, and the reactor has to wait: for each record, that
-would slow everything down.
+Between two statements the thread and the reactor compete for the interpreter's lock, which slows
+the reactor down: one statement per record would cost too much.
 """
 
 _REPLACE = (
     "REPLACE INTO record (component, last_heard, timestamp, status, warned) VALUES (?, ?, ?, ?, ?)"
 )
-_REPLACE_MANY = _REPLACE + ", (?, ?, ?, ?, ?)" * (_ROWS - 1)
+_REPLACE_MANY = _REPLACE + ", (?, ?, ?, ?, ?)" * (_ROWS_PER_STATEMENT - 1)
 
 
 class StoreDamaged(Exception):
-    """A file that can't be used, now or later; the message says why. It was left as it is."""
+    """A file can't be used, now or later; the message says why. It was left unchanged."""
 
 
 @implementer(IStore)
 class SqliteStore:
-    """Keeps records and judgements in an SQLite file; see `IStore`.
+    """Keeps judgements and records in an SQLite file; see `IStore`.
 
-    All work is done in one thread, call after call, and is safe on the disk when a call's Deferred
-    fires. The file is locked while it is open: two processes can't share it.
+    Calls are carried out in one thread, and what they write is safe on the disk when their Deferred
+    fires. The file is locked while it is open: processes can't share it.
     """
 
     durable = True
@@ -71,16 +71,16 @@ class SqliteStore:
     gather = 1.0
 
     def __init__(self, path: str, reactor: Any, observed: Callable[[], float]) -> None:
-        """`reactor` runs the thread's results (`IReactorThreads`), `observed` is hbtd's clock."""
+        """`reactor` provides `IReactorThreads`, `observed` returns the seconds of hbtd's clock."""
         self._path = path
         self._reactor = reactor
         self._observed = observed
-        self._began = 0.0
+        self._clock_offset = 0.0
         self._pool: ConnectionPool | None = None
         self._trouble: str | None = "Not initialized"
 
     def open(self) -> Deferred[None]:
-        """Open the file, making it if there is none; fails with `StoreDamaged`, too."""
+        """Open the file, or create it; the Deferred may fail with `StoreDamaged`."""
         self._trouble = "Not initialized"
         self._pool = ConnectionPool(
             "sqlite3",
@@ -93,28 +93,28 @@ class SqliteStore:
             timeout=0.0,
         )
         self._pool.start()
-        # The first connection's thread looks at the file before that connection is made.
-        looked: Deferred[bool] = deferToThreadPool(
-            self._reactor, self._pool.threadpool, _look, self._path
+        # The file is checked before the pool's first connection, which might change it, is made.
+        checked: Deferred[bool] = deferToThreadPool(
+            self._reactor, self._pool.threadpool, _check_unopened, self._path
         )
-        opened: Deferred[float] = looked.addCallback(
+        opened: Deferred[float] = checked.addCallback(
             lambda sound: self._run(lambda cursor: _prepare(cursor, sound))
         )
 
-        def began(now: float) -> None:
-            self._began = now - self._observed()
+        def loaded(now: float) -> None:
+            self._clock_offset = now - self._observed()
             if self._trouble != "Closed":
                 self._trouble = None
 
-        return opened.addCallbacks(began, self._not_opened)
+        return opened.addCallbacks(loaded, self._not_opened)
 
     def close(self) -> Deferred[None]:
-        """Close the file, once what was asked for is done."""
+        """Close the file once all calls before are done."""
         self._trouble = "Closed"
         pool, self._pool = self._pool, None
         if pool is None:
             return succeed(None)
-        # The one thread comes to this when it has done all else.
+        # The only thread comes to this after all calls before.
         done: Deferred[None] = deferToThreadPool(self._reactor, pool.threadpool, lambda: None)
         return done.addBoth(lambda _: pool.close())
 
@@ -124,7 +124,7 @@ class SqliteStore:
         """Keep judgements as not delivered, and records, in one transaction."""
 
         def work(cursor: Any, now: float) -> None:
-            # One after the other: a component may be in the list more than once.
+            # In this order: a component may be in the list more than once.
             for judgement in judgements:
                 cursor.execute(
                     "REPLACE INTO judgement (component, transition, timestamp, delivered)"
@@ -138,11 +138,11 @@ class SqliteStore:
         return self._write(work).addCallback(lambda _: True)
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Keep records, and how late it is."""
+        """Keep records, and the time of the file's clock."""
         return self._write(lambda cursor, now: _write(cursor, now, records))
 
     def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
-        """Note that HSM has acknowledged these."""
+        """Mark judgements as acknowledged by HSM."""
 
         def work(cursor: Any, now: float) -> None:
             these = [(j.component, j.transition.name, j.timestamp) for j in judgements]
@@ -159,7 +159,7 @@ class SqliteStore:
         return self._write(work)
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Drop whatever is kept of a component."""
+        """Drop the judgement and the record of a component."""
 
         def work(cursor: Any, now: float) -> None:
             for table in ("record", "judgement"):
@@ -172,7 +172,7 @@ class SqliteStore:
         return self._write(lambda cursor, now: cursor.execute("DELETE FROM record"))
 
     def records(self) -> Deferred[list[Record]]:
-        """Get all records."""
+        """Return all records."""
 
         def work(cursor: Any) -> list[Record]:
             cursor.execute(
@@ -184,40 +184,40 @@ class SqliteStore:
         return self._noting(self._run(work))
 
     def undelivered(self) -> Deferred[list[Judgement]]:
-        """Get what HSM has yet to acknowledge."""
+        """Return the judgements that HSM has not acknowledged."""
         return self._judgements("WHERE NOT delivered")
 
     def standing(self) -> Deferred[list[Judgement]]:
-        """Get all judgements."""
+        """Return all judgements."""
         return self._judgements("")
 
     def usable(self) -> bool:
-        """Whether it is open, and the last thing asked of it could be done."""
+        """Return whether it is open and the last call succeeded."""
         return self._trouble is None
 
     def health(self) -> str:
-        """Tell people how the store is."""
+        """Return a sentence about the condition of the store."""
         return self._trouble or "Initialization key present: HBTD_OK"
 
-    def _judgements(self, which: str) -> Deferred[list[Judgement]]:
+    def _judgements(self, where: str) -> Deferred[list[Judgement]]:
         def work(cursor: Any) -> list[Judgement]:
             cursor.execute(
-                f"SELECT component, transition, timestamp FROM judgement {which} ORDER BY number"  # noqa: S608
+                f"SELECT component, transition, timestamp FROM judgement {where} ORDER BY number"  # noqa: S608
             )
             return [Judgement(name, Transition[kind], at) for name, kind, at in cursor.fetchall()]
 
         return self._noting(self._run(work))
 
     def _run(self, work: Callable[[Any], _T]) -> Deferred[_T]:
-        """Do something in the thread, in a transaction."""
+        """Call a function with a cursor, in the thread and in a transaction; return its result."""
         if self._pool is None:
             return fail(StoreUnusable(self.health()))
         done: Deferred[_T] = self._pool.runInteraction(work)
         return done
 
     def _write(self, work: Callable[[Any, float], object]) -> Deferred[None]:
-        """Do something in a transaction, which also notes how late it is."""
-        now = self._began + self._observed()
+        """Call a function in a transaction that also stores the time of the file's clock."""
+        now = self._clock_offset + self._observed()
 
         def interaction(cursor: Any) -> None:
             cursor.execute("UPDATE clock SET now = ?", (now,))
@@ -226,7 +226,7 @@ class SqliteStore:
         return self._noting(self._run(interaction))
 
     def _noting(self, deferred: Deferred[_T]) -> Deferred[_T]:
-        """Note whether something could be done."""
+        """Note whether a call succeeds; translate its errors into `StoreUnusable`."""
 
         def done(result: _T) -> _T:
             if self._trouble != "Closed":
@@ -243,7 +243,7 @@ class SqliteStore:
         return deferred.addCallbacks(done, failed)
 
     def _not_opened(self, failure: Failure) -> None:
-        # SQLite quotes what it can't make sense of, which need not be a text.
+        # SQLite quotes bytes that it can't interpret; decoding them raises UnicodeError.
         failure.trap(sqlite3.Error, StoreDamaged, UnicodeError)
         why = failure.getErrorMessage()
         self._trouble = f"{self._path}: {why}"
@@ -253,22 +253,22 @@ class SqliteStore:
 
 
 def _set_up(connection: Any) -> None:
-    """Make a new connection as safe as it can be; touches the file only to look at it."""
+    """Set the safest mode on a new connection; the file is not changed by that."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA synchronous = FULL")
 
 
-def _look(path: str) -> bool:
-    """Refuse a file that is not ours or not sound, before anything could change it.
+def _check_unopened(path: str) -> bool:
+    """Check a file without changing it; return whether that was possible.
 
-    Tells whether that could be found out. Any other connection, when it is closed, brings the log
-    that a killed process has left behind into the file.
+    Raise `StoreDamaged` for a file that is not hbtd's or not sound. An ordinary connection changes
+    the file: when it is closed, it applies the log that a killed process has left behind.
     """
     if not os.path.isfile(path):
         return False
-    # Merely to read a log takes a lock and files beside it; without one, there is no need.
+    # To read a log SQLite needs a lock and files beside it; without a log it needs neither.
     how = "mode=ro" if os.path.exists(f"{path}-wal") else "immutable=1"
-    # What can't be done without writing, such as undoing a write cut short, is left to the other.
+    # What takes writing, such as rolling back an unfinished write, is left to the pool.
     with (
         suppress(sqlite3.OperationalError),
         closing(sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=0.0)) as connection,
@@ -279,7 +279,10 @@ def _look(path: str) -> bool:
 
 
 def _check(connection: Any, *, sound: bool) -> bool:
-    """See that a file is ours, and sound if that is not known; tells if anything is in it yet."""
+    """Check that a file is hbtd's and, unless it is known to be, `sound`; return if it has tables.
+
+    Raise `StoreDamaged` if it is not.
+    """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -294,16 +297,16 @@ def _check(connection: Any, *, sound: bool) -> bool:
         try:
             for table in ("clock", "record", "judgement"):
                 connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
-        except sqlite3.OperationalError as error:  # such as texts that are none
+        except sqlite3.OperationalError as error:  # such as a text that is not UTF-8
             raise StoreDamaged(f"this file is damaged: {error}") from error
     return bool(tables)
 
 
 def _prepare(cursor: Any, sound: bool) -> float:
-    """See that the file is ours and sound, or make it so; gives how late it is by its clock."""
+    """Check the file, or create its tables; return the time of its clock in seconds."""
     written = _check(cursor, sound=sound)
     cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("BEGIN IMMEDIATE")  # takes the lock, which is kept
+    cursor.execute("BEGIN IMMEDIATE")  # takes the lock, and keeps it
     if not written:
         for statement in _SCHEMA:
             cursor.execute(statement)
@@ -315,7 +318,9 @@ def _prepare(cursor: Any, sound: bool) -> float:
 
 def _write(cursor: Any, now: float, records: Sequence[Record]) -> None:
     rows = [(r.component, now - r.age, r.timestamp, r.status, r.warned) for r in records]
-    left = len(rows) % _ROWS
-    for start in range(0, len(rows) - left, _ROWS):
-        cursor.execute(_REPLACE_MANY, list(chain.from_iterable(rows[start : start + _ROWS])))
+    left = len(rows) % _ROWS_PER_STATEMENT
+    for start in range(0, len(rows) - left, _ROWS_PER_STATEMENT):
+        cursor.execute(
+            _REPLACE_MANY, list(chain.from_iterable(rows[start : start + _ROWS_PER_STATEMENT]))
+        )
     cursor.executemany(_REPLACE, rows[len(rows) - left :])

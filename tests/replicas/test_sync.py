@@ -1,4 +1,4 @@
-"""How a replica keeps in touch with the others, and when it does not count time."""
+"""Synchronization with the other replicas, and when the observed clock stands still."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,27 +18,27 @@ from tests.support.replicas_running import A, OwnReplicasTestCase, ReplicasTestC
 from tests.support.running import Hbtd, reactor, until
 
 
-def link(hbtd: Hbtd) -> Sync:
-    """Give a replica's link."""
+def sync(hbtd: Hbtd) -> Sync:
+    """Return the synchronization of a replica."""
     assert isinstance(hbtd.service.replica, Replica)
     return hbtd.service.replica.sync
 
 
 def observed(hbtd: Hbtd) -> Any:
-    """Give a replica's observed clock."""
+    """Return the observed clock of a replica."""
     return hbtd.service.monitor._observed
 
 
 def joined_anew(lease: int, hbtd: Hbtd) -> bool:
-    """Tell whether a replica is in touch by another lease than this one."""
-    return link(hbtd).up and link(hbtd)._lease not in (0, lease)
+    """Return whether a replica is up with another lease than this one."""
+    return sync(hbtd).up and sync(hbtd)._lease not in (0, lease)
 
 
 class PresenceTests(ReplicasTestCase):
-    """Signs of life."""
+    """Replicas write their presence, and wait for that of others."""
 
     async def test_silent_replica(self):
-        """While another replica is silent no time counts; when it is gone for good, it does."""
+        """No time counts while another living replica is silent; once that is gone, it does."""
         (one,) = await self.replicas(1)
         await until(lambda: not observed(one)._deaf)
         lease = await self.client.grant(60)
@@ -58,9 +58,9 @@ class PresenceTests(ReplicasTestCase):
         await self.is_told(A, STARTED, WARNED, DIED)
 
     async def test_regular(self):
-        """With nothing else to write it shows that it lives, often enough for others to hear."""
+        """A replica without anything else to write writes its presence often enough."""
         one, other = await self.replicas(2)
-        seen = Seen(other, link(one)._number)
+        seen = Seen(other, sync(one)._number)
         began = reactor.seconds()
         while reactor.seconds() - began < 4:
             seen.look()
@@ -70,17 +70,17 @@ class PresenceTests(ReplicasTestCase):
         self.assertEqual(observed(one)._deaf, False)
 
     async def test_good_bye(self):
-        """Who ends leaves nothing behind that others would wait for."""
+        """A replica that stops leaves no key behind for which others would wait."""
         one, other = await self.replicas(2)
         await other.service.stopService()
         for prefix in (LIFE, PRESENCE):
             page = await self.client.range(prefix, prefix + b"~")
             numbers = [item.key for item in page.items]
-            self.assertEqual(numbers, [prefix + link(one)._number])
+            self.assertEqual(numbers, [prefix + sync(one)._number])
 
 
-class SlowSigns:
-    """Stands for what has been heard of replicas: who they are, and when each last gave a sign."""
+class SlowPresence:
+    """A stand-in for the applier: which replicas there are, and when each last wrote."""
 
     number = 1
 
@@ -89,25 +89,26 @@ class SlowSigns:
         self.present: dict[int, Moment] = {}
 
 
-class SlowSignsTests(SynchronousTestCase):
-    """Signs of life that are late again and again."""
+class SlowPresenceTests(SynchronousTestCase):
+    """Presence that is late again and again."""
 
     def test_owes_no_more_than_it_counted(self):
-        """After an hour of an etcd that is slow the clock counts again within seconds."""
+        """After an hour with a slow etcd the observed clock counts again within seconds."""
         clock = Clock()
         clock.advance(100)
-        clock_of_ours = ObservedClock(clock.seconds, lambda: 10.0)
-        signs = SlowSigns(lambda: Moment(clock.seconds(), clock_of_ours.now()))
-        signs_of_life: Any = signs
+        observed_clock = ObservedClock(clock.seconds, lambda: 10.0)
+        presence = SlowPresence(lambda: Moment(clock.seconds(), observed_clock.now()))
+        applier: Any = presence
         nobody: Any = None
         one = Sync(
             nobody,
             clock,
             clock.seconds,
-            clock_of_ours,
+            observed_clock,
             nobody,
-            signs_of_life,
+            applier,
             "one",
+            lambda: 0.125,
             nobody,
             nobody,
         )
@@ -116,46 +117,46 @@ class SlowSignsTests(SynchronousTestCase):
         def go_on(seconds: float, period: int) -> None:
             for tick in range(round(seconds / TICK)):
                 clock.advance(TICK)
-                one._heard = signs.moment()
-                clock_of_ours.tick()
+                one._heard = presence.moment()
+                observed_clock.tick()
                 for number in range(3):
                     if (tick + number * period // 3) % period == 0:
-                        signs.present[number] = signs.moment()
+                        presence.present[number] = presence.moment()
                 if tick % 3 == 0:
                     one._check()
 
         go_on(3600, period=36)
-        before = clock_of_ours.now()
+        before = observed_clock.now()
         go_on(2 * SILENCE, period=6)
-        self.assertGreater(clock_of_ours.now(), before + 1)
+        self.assertGreater(observed_clock.now(), before + 1)
 
 
 class Seen:
-    """When a replica has seen signs of life of another one."""
+    """The times at which a replica has seen writes of another one."""
 
     def __init__(self, hbtd: Hbtd, number: bytes) -> None:
-        self._present = link(hbtd)._applier.present
+        self._present = sync(hbtd)._applier.present
         self._number = int(number)
         self.times: list[float] = []
 
     def look(self) -> None:
-        """Note a new one."""
+        """Note a new write."""
         at = self._present[self._number].elapsed
         if not self.times or self.times[-1] != at:
             self.times.append(at)
 
     def longest(self) -> float:
-        """Give the longest time between two."""
+        """Return the longest time between two writes, in seconds."""
         return max(
             later - sooner for sooner, later in zip(self.times, self.times[1:], strict=False)
         )
 
 
 class LostTests(OwnReplicasTestCase):
-    """A link that breaks."""
+    """The synchronization breaks."""
 
     async def test_frozen_etcd(self):
-        """An etcd that hangs is noticed; the time since its last word is made up for."""
+        """An etcd that hangs is noticed, and the time since its last message does not count."""
         etcd = await self.start()
         self.begin(etcd.address)
         (one,) = await self.replicas(1, warntime=4, errtime=6)
@@ -164,13 +165,13 @@ class LostTests(OwnReplicasTestCase):
         await deferToThread(etcd.freeze)
         began = reactor.seconds()
         before = observed(one).now()
-        await until(lambda: not link(one).up, within=SILENCE + 1)
+        await until(lambda: not sync(one).up, within=SILENCE + 1)
         await until(lambda: observed(one)._deaf, within=1)
         counted = observed(one).now() - before
         self.assertLess(counted, SILENCE + 0.5)
         await deferLater(reactor, 3)
         await deferToThread(etcd.thaw)
-        await until(lambda: link(one).up, within=10)
+        await until(lambda: sync(one).up, within=10)
         back = reactor.seconds()
         self.assertGreater(back - began, 5.5)
         self.assertEqual(self.told(A), [STARTED])
@@ -179,15 +180,15 @@ class LostTests(OwnReplicasTestCase):
         await self.is_told(A, STARTED, WARNED, DIED, within=30)
 
     async def test_lease_gone(self):
-        """A replica whose lease has ended joins anew, and nobody is warned about."""
+        """A replica whose lease has ended gets a new one, and no component is warned about."""
         etcd = await self.start()
         self.begin(etcd.address)
         one, other = await self.replicas(2, warntime=5, errtime=9)
         client = self.connect(etcd.address)
         for each in (one, other):
-            lease = link(each)._lease
+            lease = sync(each)._lease
             await client.revoke(lease)
             await until_all([each], partial(joined_anew, lease))
-            self.assertIsNotNone(await client.get(LIFE + link(each)._number))
+            self.assertIsNotNone(await client.get(LIFE + sync(each)._number))
         await other.beat(A)
         await self.is_told(A, STARTED)

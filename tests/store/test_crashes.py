@@ -1,4 +1,4 @@
-"""hbtd is killed at any moment, and HSM has the last word right all the same."""
+"""hbtd is killed at any moment, and HSM ends up with the truth all the same."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +17,10 @@ TIMES = {"warntime": 3, "errtime": 6, "interval": 1}
 
 
 class EveryPointTests(SynchronousTestCase):
-    """The same story, with a kill before and after each single thing that the store does."""
+    """One story, with a kill before and after each write of the store."""
 
     def story(self, world: World) -> None:
-        """Let B live, be warned about, come back, die and start again; A beats on."""
+        """Let B start, be warned about, come back, die and start again, while A is healthy."""
         steps: tuple[tuple[Callable[..., None], str, float], ...] = (
             (world.start, A, 2.3),
             (world.start, B, 2.5),
@@ -33,7 +33,7 @@ class EveryPointTests(SynchronousTestCase):
         )
         for step, name, seconds in steps:
             step(name)
-            # One that the store has killed comes back a moment later.
+            # A process that was killed by a write is restarted a moment later.
             for _ in range(round(seconds * 10)):
                 world.advance(0.1)
                 if world.process is None:
@@ -41,12 +41,12 @@ class EveryPointTests(SynchronousTestCase):
                     world.up()
 
     def settle(self, world: World) -> None:
-        """Give everything the time to be found out, in a life that nothing ends."""
+        """Restart hbtd, and leave it the time to judge everything."""
         world.restart(1.0)
         world.advance(12)
 
     def writes(self) -> int:
-        """Count what the store does in the story."""
+        """Return the number of writes in the story."""
         world = World(PERIODS, **TIMES)
         world.up()
         self.story(world)
@@ -55,7 +55,7 @@ class EveryPointTests(SynchronousTestCase):
         return len(world.disk.writes)
 
     def test_every_point(self):
-        """Wherever the story is cut, HSM ends up with the truth, and A was never doubted."""
+        """Wherever the story is cut, HSM ends up with the truth, and A is never warned about."""
         for ending in ("beats", "silent"):
             for crash_after in (False, True):
                 for number in range(self.writes()):
@@ -87,10 +87,10 @@ step = st.one_of(
 
 
 class StoryTests(SynchronousTestCase):
-    """Any story: nodes come and go, hbtd is killed, the store fails, HSM is away."""
+    """Any story: nodes come and go, hbtd is killed, the store or HSM fails."""
 
     def play(self, world: World, what: str, argument: Any) -> None:
-        """Let one thing happen."""
+        """Let one event happen."""
         if what in ("silence", "start", "forget"):
             getattr(world, what)(argument)
         elif what == "kill":
@@ -106,7 +106,7 @@ class StoryTests(SynchronousTestCase):
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(step, max_size=25))
     def test_any_story(self, story):
-        """In the end HSM knows the truth, and who never fell silent was never doubted."""
+        """In the end HSM knows the truth, and got no alarm about a healthy component."""
         world = World(PERIODS, **TIMES)
         world.up()
         world.start(A, B)
@@ -122,6 +122,6 @@ class StoryTests(SynchronousTestCase):
         world.advance(2)
         world.restart(1.0)
         world.advance(6 + 3 + 1 + 6)
-        # That HSM has heard of something could not be noted while the store failed.
+        # Deliveries could not be marked while the store failed.
         self.flushLoggedErrors(StoreUnusable)
         self.assertEqual(Verdict(world).faults(), [], story)

@@ -1,4 +1,4 @@
-"""The store on etcd does what every store must do, and what replicas need of it."""
+"""The store in etcd: the contract of all stores, and what replicas need beyond that."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ WALL = 1_790_000_000.0
 
 
 class LeadersStore(EtcdStore):
-    """A store that leads from when it is open."""
+    """A store whose replica leads."""
 
     def __init__(self, client: EtcdClient) -> None:
         super().__init__(client, lambda: WALL)
@@ -36,22 +36,22 @@ class LeadersStore(EtcdStore):
 
 
 class EtcdStoreTests(StoreContract, RecordsContract, EtcdTestCase):
-    """The contract, for the store of several replicas, in the hands of the one that leads."""
+    """The contract, for the store of the leader."""
 
     grain = 1.0
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        """Have somebody hold the lock."""
+        """Create the key of the lock."""
         await super().setUp()
         await self.client.put(LOCK, b"")
 
     def make_store(self) -> EtcdStore:
-        """Make a store on the one etcd."""
+        """Make a store on the shared etcd."""
         return LeadersStore(self.client)
 
 
 class Counted(EtcdClient):
-    """A client that notes what transactions are made of."""
+    """A client that records the operations of its transactions."""
 
     def __init__(self, client: EtcdClient) -> None:
         self.__dict__.update(client.__dict__)
@@ -60,13 +60,13 @@ class Counted(EtcdClient):
     def txn(
         self, compares: Sequence[Compare], operations: Sequence[Operation]
     ) -> "Deferred[TxnResult]":
-        """Do it, and note it."""
+        """Record the operations, and carry out the transaction."""
         self.txns.append(list(operations))
         return super().txn(compares, operations)
 
 
 class Interrupted(EtcdClient):
-    """A client on which somebody else asks for a start as soon as a goodbye is written."""
+    """A client with which another replica requests a start right after `FORGET` is written."""
 
     def __init__(self, client: EtcdClient) -> None:
         self.__dict__.update(client.__dict__)
@@ -74,7 +74,7 @@ class Interrupted(EtcdClient):
     def txn(
         self, compares: Sequence[Compare], operations: Sequence[Operation]
     ) -> "Deferred[TxnResult]":
-        """Do it, and what comes behind it."""
+        """Carry out the transaction, and the other replica's request after it."""
         return Deferred.fromCoroutine(self._txn(compares, operations))
 
     async def _txn(self, compares: Sequence[Compare], operations: Sequence[Operation]) -> TxnResult:
@@ -85,10 +85,10 @@ class Interrupted(EtcdClient):
 
 
 class SharingTests(EtcdTestCase):
-    """What replicas need of their store beyond what every store does."""
+    """The stores of a leader and a follower."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        """Have a leader's store and another one."""
+        """Open the store of a leader and that of a follower."""
         await super().setUp()
         await self.client.put(LOCK + b"/1", b"")
         self.counted = Counted(self.client)
@@ -98,13 +98,13 @@ class SharingTests(EtcdTestCase):
         for store in (self.leader, self.follower):
             await store.open()
 
-    async def others(self) -> dict[bytes, bytes]:
-        """Give what there is under `hbtd/` and of records."""
+    async def stored(self) -> dict[bytes, bytes]:
+        """Return the keys and values under `hbtd/`, and the records."""
         page = await self.client.range(b"hbtd/", b"xz")
         return {item.key: item.value for item in page.items if not item.key.startswith(LOCK)}
 
     async def test_commit_of_a_follower(self):
-        """Who does not lead keeps records, asks for those who started, and judges nobody."""
+        """A follower writes records and requests to judge starts, but no judgements."""
         judgements = [
             judgement("x1", STARTED),
             judgement("x2", RESTARTED),
@@ -113,22 +113,22 @@ class SharingTests(EtcdTestCase):
         ]
         records = [record("x1"), record("x2"), record("x5")]
         self.assertIs(await self.follower.commit(judgements, records), False)
-        self.assertEqual(sorted(await self.others()), [REQUEST + b"x1", b"x1", b"x2", b"x5"])
-        self.assertEqual((await self.others())[REQUEST + b"x1"], b"started")
+        self.assertEqual(sorted(await self.stored()), [REQUEST + b"x1", b"x1", b"x2", b"x5"])
+        self.assertEqual((await self.stored())[REQUEST + b"x1"], b"started")
         self.assertEqual(await self.follower.standing(), [])
         together = [len(each) for each in self.counted.txns]
         self.assertEqual(together, [4])
 
     async def test_commit_of_the_leader(self):
-        """Who leads judges, and says so."""
+        """A leader writes judgements, and `commit` says so."""
         self.assertIs(await self.leader.commit([judgement("x1", DIED)]), True)
-        self.assertEqual(list(await self.others()), [JUDGEMENT + b"x1"])
+        self.assertEqual(list(await self.stored()), [JUDGEMENT + b"x1"])
         self.assertEqual(self.leader.mirror.dead(), ["x1"])
 
     async def test_fenced(self):
-        """Without the key of the lock nothing that only the leader may do is done."""
+        """Fenced transactions have no effect without the key of the lock."""
         await self.leader.commit([judgement("x1", WARNED)], [record("x1", warned=True)])
-        before = await self.others()
+        before = await self.stored()
         await self.client.delete(LOCK + b"/1")
         store = self.leader
         for attempt in (
@@ -139,12 +139,12 @@ class SharingTests(EtcdTestCase):
         ):
             with self.assertRaises(NotLeading):
                 await attempt()
-        self.assertEqual(await self.others(), before)
+        self.assertEqual(await self.stored(), before)
         self.assertEqual(await store.standing(), [judgement("x1", WARNED)])
         self.assertTrue(store.usable())
 
     async def test_overtaken_by_another_leader(self):
-        """A warning that we did not get to commit leaves no trace, in the record neither."""
+        """A warning that a former leader did not commit in time is in neither key."""
         busy: Deferred[None] = Deferred()
 
         async def work() -> None:
@@ -157,34 +157,34 @@ class SharingTests(EtcdTestCase):
         busy.callback(None)
         await other
         self.assertIs(await committing, False)
-        self.assertEqual(list(await self.others()), [b"x2"])
+        self.assertEqual(list(await self.stored()), [b"x2"])
 
     async def test_forgotten_and_back(self):
-        """What another asks for while a goodbye is carried out is not taken away with it."""
+        """A request that another replica writes while a component is forgotten stays."""
         leader = EtcdStore(Interrupted(self.client), lambda: WALL)
         leader.writer.lock_gained(LOCK + b"/1")
         await leader.open()
         await leader.forget("x1")
-        self.assertEqual(await self.others(), {REQUEST + b"x1": b"started"})
+        self.assertEqual(await self.stored(), {REQUEST + b"x1": b"started"})
 
     async def test_delivered_by_a_follower(self):
-        """Who does not lead, any more, notes no delivery."""
+        """A replica that no longer leads marks nothing as delivered."""
         await self.leader.commit([judgement("x1", STARTED)], [record("x1")])
         self.leader.writer.lock_lost()
         with self.assertRaises(NotLeading):
             await self.leader.delivered([judgement("x1", STARTED)])
 
     async def test_forget_of_a_follower(self):
-        """Who does not lead drops the record, and asks the leader for the rest."""
+        """A follower deletes the record, and requests the rest from the leader."""
         await self.leader.commit([judgement("x1", WARNED)], [record("x1", warned=True)])
         await self.follower.forget("x1")
-        self.assertEqual(list(await self.others()), [JUDGEMENT + b"x1", REQUEST + b"x1"])
+        self.assertEqual(list(await self.stored()), [JUDGEMENT + b"x1", REQUEST + b"x1"])
         await self.leader.forget("x1")
-        self.assertEqual(await self.others(), {})
+        self.assertEqual(await self.stored(), {})
         self.assertEqual(await self.leader.standing(), [])
 
-    async def test_answered(self):
-        """Requests that are as they were are taken away; one that was made since then stays."""
+    async def test_remove_requests(self):
+        """Requests are removed, except for one that was written since."""
         await self.follower.commit(
             [judgement(f"x{i}", STARTED) for i in range(300)], [record(f"x{i}") for i in range(300)]
         )
@@ -192,20 +192,20 @@ class SharingTests(EtcdTestCase):
         self.assertEqual(len(self.leader.mirror.requests), 300)
         await self.follower.forget("x7")
         await self.leader.remove_requests([f"x{i}" for i in range(300)] + ["x999"])
-        left = [key for key in await self.others() if key.startswith(REQUEST)]
+        left = [key for key in await self.stored() if key.startswith(REQUEST)]
         self.assertEqual(left, [REQUEST + b"x7"])
         self.assertEqual(self.leader.mirror.requests.keys() - {"x7"}, set())
 
     async def test_touch(self):
-        """Touching writes the mark alone; its revision is the newest."""
+        """Touching writes the presence key alone; its revision is the newest."""
         self.follower.writer.set_presence(Put(PRESENCE + b"5", b"me"))
         revision = await self.follower.touch()
         found = await self.client.get(PRESENCE + b"5")
         assert found is not None
         self.assertEqual((found.value, found.mod_revision), (b"me", revision))
 
-    async def test_mark(self):
-        """The mark comes first in every transaction, none of which is larger than etcd allows."""
+    async def test_presence(self):
+        """Every transaction begins with the presence key, and is no larger than etcd allows."""
         presence = Put(PRESENCE + b"5", b"me")
         for store in (self.leader, self.follower):
             store.writer.set_presence(presence)
@@ -222,7 +222,7 @@ class SharingTests(EtcdTestCase):
                 self.assertLessEqual(len(operations), 128)
 
     async def test_large_records(self):
-        """Transactions are bounded in bytes, too."""
+        """Transactions are bounded in bytes as well."""
         records = [record(f"x{i}", status="\u20ac" * 5000) for i in range(250)]
         await self.leader.checkpoint(records)
         self.assertEqual(len(await self.leader.records()), 250)
@@ -235,7 +235,7 @@ class SharingTests(EtcdTestCase):
         self.assertGreaterEqual(self.leader.writer.bytes_written, sum(sizes))
 
     async def test_skipped(self):
-        """What can't be used is skipped and counted, and complained of once for each key."""
+        """Invalid values are skipped and counted, and logged once for each key."""
         for key in (b"x1", b"x2", JUDGEMENT + b"x1"):
             await self.client.put(key, b"nonsense")
         await self.client.put(b"x3", b"{}")
@@ -248,9 +248,9 @@ class SharingTests(EtcdTestCase):
         self.assertEqual(await self.leader.standing(), [])
 
     async def test_closed(self):
-        """After it has been closed nothing is done any more."""
+        """A closed store refuses calls."""
         await self.leader.close()
         with self.assertRaises(StoreUnusable):
             await self.leader.checkpoint([record("x1")])
         self.assertFalse(self.leader.usable())
-        self.assertEqual(await self.others(), {})
+        self.assertEqual(await self.stored(), {})

@@ -1,4 +1,4 @@
-"""What is kept in etcd: written as the field's service does, read with care."""
+"""The values in etcd: written as the original hbtd does, read with care."""
 
 import json
 from typing import Any
@@ -46,7 +46,7 @@ class RecordTests(SynchronousTestCase):
     """Records."""
 
     def test_bytes(self):
-        """A record is written byte for byte as the field's service writes it."""
+        """A record is written byte for byte as the original hbtd writes it."""
         record = Record("x0c0s0b0n0", 3.5, "2026-11-23T00:00:00Z", "OK", True)
         self.assertEqual(
             record_value(record, 1_790_000_000.0),
@@ -61,7 +61,7 @@ class RecordTests(SynchronousTestCase):
 
     @given(NAMES, st.floats(0, 1e9), TEXTS, TEXTS, st.booleans())
     def test_round_trip(self, name, age, timestamp, status, warned):
-        """What was written is read, its age to a second."""
+        """A record that was written is read back, its age to within a second."""
         record = Record(name, age, timestamp, status, warned)
         value = record_value(record, WALL)
         self.assertEqual(list(json.loads(value)), list(FIELDS))
@@ -69,8 +69,8 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual(read._replace(age=age), record)
         self.assertTrue(age <= read.age + 1e-6 <= age + 1.0 + 1e-6, (age, read.age))
 
-    def test_from_the_field(self):
-        """Warnings of either kind are warnings; the future is now; what is missing is empty."""
+    def test_of_the_original(self):
+        """Both marks of a warning count, a future time counts as now, a missing field as empty."""
         for stored, expected in (
             ({"Had_warning": "WG"}, Record("x1", 0.0, "", "", True)),
             ({"Last_hb_rcv_time": format(int(WALL) + 99, "x")}, Record("x1", 0.0, "", "", False)),
@@ -82,7 +82,7 @@ class RecordTests(SynchronousTestCase):
             self.assertEqual(read_record(b"x1", json.dumps(stored).encode(), WALL), expected)
 
     def test_unusable(self):
-        """What can't be a record is told apart, with the reason."""
+        """A value that is not a record raises an error with the reason."""
         for key, value, reason in (
             (b"x1", b"", "JSON"),
             (b"x1", b"\xff", "JSON"),
@@ -99,7 +99,7 @@ class RecordTests(SynchronousTestCase):
 
     @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()), st.binary())
     def test_anything(self, value, key):
-        """Whatever somebody has put there, it is a record or told to be none."""
+        """Any value is read as a record or raises `InvalidValue`, and nothing else."""
         for each in (b"x1", key):
             try:
                 record = read_record(each, value, WALL)
@@ -110,7 +110,7 @@ class RecordTests(SynchronousTestCase):
 
     @given(st.dictionaries(st.sampled_from(FIELDS), JSON))
     def test_any_fields(self, stored):
-        """Whatever the fields hold, likewise."""
+        """The same is true of any values of the fields."""
         try:
             record = read_record(b"x1", json.dumps(stored).encode(), WALL)
         except InvalidValue:
@@ -124,7 +124,7 @@ class JudgementTests(SynchronousTestCase):
 
     @given(NAMES, st.sampled_from(Transition), TEXTS, st.integers(0, 2**53 - 1), st.booleans())
     def test_round_trip(self, name, transition, timestamp, number, delivered):
-        """What was written is read."""
+        """A judgement that was written is read back."""
         kept = StoredJudgement(Judgement(name, transition, timestamp), number, delivered)
         self.assertEqual(read_judgement(JUDGEMENT + name.encode(), judgement_value(kept)), kept)
 
@@ -136,7 +136,7 @@ class JudgementTests(SynchronousTestCase):
         )
     )
     def test_anything(self, value: Any) -> None:
-        """Whatever somebody has put there, it is a judgement or told to be none."""
+        """Any value is read as a judgement or raises `InvalidValue`, and nothing else."""
         with_key = JUDGEMENT + b"x1"
         try:
             kept = read_judgement(with_key, json.dumps(value).encode())
@@ -145,7 +145,7 @@ class JudgementTests(SynchronousTestCase):
         self.assertEqual(kept.judgement.component, "x1")
 
     def test_huge_number(self):
-        """A number that is none is no reason to stumble."""
+        """A number that is not finite, or not a number, raises nothing but `InvalidValue`."""
         for number in ("1e400", "1e30", '"nan"', "[]"):
             value = f'{{"Transition":"DIED","Timestamp":"t","Number":{number},"Delivered":true}}'
             try:
@@ -155,11 +155,11 @@ class JudgementTests(SynchronousTestCase):
 
 
 class ParamsTests(SynchronousTestCase):
-    """Parameters that others have written."""
+    """Parameters that other replicas have written."""
 
     @given(st.dictionaries(st.sampled_from(list(Params(kv_url="mem:").rendered())), JSON | TEXTS))
     def test_anything(self, values):
-        """What can be used is adopted, what can't be changed or used is not."""
+        """Valid parameters are adopted, unless they can't be changed; invalid ones are not."""
         ours = Params(kv_url="mem:", port=1234)
         try:
             read = read_params(json.dumps(values).encode())
@@ -170,7 +170,7 @@ class ParamsTests(SynchronousTestCase):
         self.assertEqual(adopted(new, new.rendered()), new)
 
     def test_case(self):
-        """Names count in any case, as everywhere."""
+        """Names of parameters count in upper and lower case."""
         new = adopted(Params(kv_url="mem:"), {"WARNTIME": "7", "errtime": "0x10", "Interval": 3})
         self.assertEqual((new.warntime, new.errtime, new.interval), (7, 16, 5))
 
@@ -179,20 +179,20 @@ class KeyTests(SynchronousTestCase):
     """Keys."""
 
     def test_ranges(self):
-        """All that replicas have to hear of is in the one range that they watch."""
+        """All keys that replicas have to watch are in one range."""
         start, end = EVERYTHING
         for key in (PARAMS, LOCK, LIFE + b"1", JUDGEMENT, REQUEST, PRESENCE, b"x0", b"x9", b"all"):
             self.assertTrue(start <= key < end, key)
         self.assertFalse(start <= HEALTH[0] < end)
 
     def test_records(self):
-        """Records are those from x0 to xz, and those of what sits in no cabinet."""
+        """Records are those from x0 to xz, and those of components outside of cabinets."""
         self.assertTrue(is_record(b"x0") and is_record(b"x1000c0s0b0n0"))
         for key in (b"params", JUDGEMENT + b"x0", LOCK, LIFE + b"1", b"xz", b"x", b"X0", b"y0"):
             self.assertFalse(is_record(key), key)
 
     def test_records_of_all(self):
-        """Whatever may have a heartbeat has its record where replicas look."""
+        """The record of any component that can send heartbeats is in the ranges of records."""
         for name in ("all", "all_comp", "all_svc", "p1.2", "s0", "sms9", "d7", "d7w1", "x1d1"):
             self.assertEqual(xnames.parse(name), name)
             self.assertTrue(is_record(name.encode()), name)

@@ -1,4 +1,4 @@
-"""The store `mem:` does what every store must do."""
+"""The store `mem:`."""
 
 from twisted.trial.unittest import TestCase
 
@@ -14,5 +14,5 @@ class MemoryStoreTests(StoreContract, RecordsContract, TestCase):
         self.store = MemoryStore()
 
     def make_store(self) -> MemoryStore:
-        """Give the one store that holds this test's data."""
+        """Return the one store that holds this test's data."""
         return self.store

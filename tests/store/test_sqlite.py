@@ -1,4 +1,4 @@
-"""The store `sqlite:`: all that every store must do, and what becomes of its file."""
+"""The store `sqlite:`: the contract of all stores, and its file."""
 
 import random
 import sqlite3
@@ -63,10 +63,10 @@ reactor.run()
 
 
 class SqliteFixture(StoreFixture):
-    """Makes stores on one file, on an observed clock that the test moves."""
+    """Makes stores on one file, with an observed clock that the test sets."""
 
     def setUp(self) -> None:
-        """Have no file yet."""
+        """Choose a path, without a file."""
         self.path = Path(self.mktemp()).resolve()
         self.now = 0.0
 
@@ -75,7 +75,7 @@ class SqliteFixture(StoreFixture):
         return SqliteStore(str(path or self.path), reactor, lambda: self.now)
 
     async def written(self, count: int = 2000) -> list[Any]:
-        """Leave a file in good order; gives its records."""
+        """Write a sound file; return its records."""
         store = self.make_store()
         await store.open()
         records = [record(f"x{i}", i / 100, f"t{i}") for i in range(count)]
@@ -84,7 +84,7 @@ class SqliteFixture(StoreFixture):
         return records
 
     async def elsewhere(self, script: str) -> str:
-        """Run a script on the file in another process; gives what it said."""
+        """Run a script on the file in another process; return its output."""
         done = await deferToThread(
             subprocess.run,
             [sys.executable, "-c", script, str(self.path)],
@@ -96,13 +96,13 @@ class SqliteFixture(StoreFixture):
         return done.stdout + done.stderr
 
     async def damaged(self, store: SqliteStore) -> StoreDamaged:
-        """Open a store in vain; gives why."""
+        """Open a store, which must fail; return the error."""
         opened: Deferred[Any] = store.open()
         error: StoreDamaged = await self.assertFailure(opened, StoreDamaged)
         return error
 
     async def assertRefused(self, *words: str, path: Path | None = None) -> None:
-        """Check that a file can't be opened, why, and that it is left as it is."""
+        """Check that a file is refused for a reason with these words, and is left unchanged."""
         path = path or self.path
         before = _contents(path)
         store = self.make_store(path)
@@ -122,10 +122,10 @@ class SqliteStoreTests(StoreContract, RecordsContract, SqliteFixture, TestCase):
 
 
 class FileTests(SqliteFixture, TestCase):
-    """What the file is like, and when it is safe."""
+    """The format of the file, and its safety."""
 
     async def test_settings(self) -> None:
-        """The file says whose it is and of which version; writes count when they are on disk."""
+        """The file has hbtd's application id and version; writes are synchronous."""
         store = await self.opened()
         await store.checkpoint([record("x1")])
         pragmas = {
@@ -140,14 +140,14 @@ class FileTests(SqliteFixture, TestCase):
             self.assertEqual(rows, [(expected,)], pragma)
 
     async def test_empty_file(self) -> None:
-        """A file that is there and empty is taken into use."""
+        """An empty file is used like a new one."""
         self.path.touch()
         store = await self.opened()
         await store.checkpoint([record("x1")])
         await self.assertRecords(store, [record("x1")])
 
     async def test_close(self) -> None:
-        """Closing waits for all that was asked for before."""
+        """Closing waits for all calls before it."""
         store = self.make_store()
         await store.open()
         asked: list[Deferred[Any]] = [store.checkpoint([record(f"x{i}")]) for i in range(50)]
@@ -160,7 +160,7 @@ class FileTests(SqliteFixture, TestCase):
         await self.assertKept(again, [judgement("x0", DIED)], [judgement("x0", DIED)])
 
     async def test_closed(self) -> None:
-        """A store that is closed or was never open does nothing and says so."""
+        """A store that is closed, or was never open, refuses calls."""
         closed = self.make_store()
         await closed.open()
         await closed.close()
@@ -189,7 +189,7 @@ class FileTests(SqliteFixture, TestCase):
             await store.close()
 
     async def test_killed(self) -> None:
-        """What was committed is there after the process was killed."""
+        """Commits survive the process being killed."""
         said = await self.elsewhere(WRITES)
         self.assertEqual(said, "")
         store = await self.opened()
@@ -198,10 +198,10 @@ class FileTests(SqliteFixture, TestCase):
 
 
 class ClockTests(SqliteFixture, TestCase):
-    """How old records are."""
+    """The ages of records."""
 
     async def test_observed(self) -> None:
-        """A record ages by observed time, as of the last thing that was written."""
+        """A record ages by observed time, up to the last write."""
         store = await self.opened()
         self.now = 1000.0
         await store.checkpoint([record("x1", 5.0)])
@@ -214,7 +214,7 @@ class ClockTests(SqliteFixture, TestCase):
         await self.assertRecords(store, [record("x1", 12.0), record("x2", 1.0)])
 
     async def test_between_processes(self) -> None:
-        """Nobody ages while no process runs, wherever the next one's clock begins."""
+        """No record ages while no process runs, whatever the next clock begins with."""
         age = 5.0
         for begins in (0.0, 1e6, -40.0, 3.0):
             store = self.make_store()
@@ -232,16 +232,16 @@ class ClockTests(SqliteFixture, TestCase):
 
 
 class SharedTests(SqliteFixture, TestCase):
-    """Two can't have one file."""
+    """Two processes can't use one file."""
 
     async def goes_on(self, store: SqliteStore) -> None:
-        """See that a store is unharmed."""
+        """Check that a store still works."""
         await store.commit([judgement("x2", WARNED)], [record("x2")])
         await self.assertRecords(store, [record("x1"), record("x2")])
         self.assertTrue(store.usable())
 
     async def test_same_process(self) -> None:
-        """A file in use is refused to another store, and the one that has it goes on."""
+        """A file in use is refused to another store, and the first one goes on."""
         first = await self.opened()
         await first.checkpoint([record("x1")])
         for _ in range(2):
@@ -252,7 +252,7 @@ class SharedTests(SqliteFixture, TestCase):
             await self.goes_on(first)
 
     async def test_other_process(self) -> None:
-        """The same in another process; when the first one has closed it, it is free."""
+        """The same is true of another process, until the first one closes the file."""
         first = await self.opened()
         await first.checkpoint([record("x1")])
         said = await self.elsewhere(OPENS)
@@ -262,12 +262,12 @@ class SharedTests(SqliteFixture, TestCase):
         self.assertEqual(await self.elsewhere(OPENS), "opened\n")
 
     async def test_from_the_first_moment(self) -> None:
-        """A file is in use even before anything was written to it."""
+        """A file is in use from when it is opened, even before it is written."""
         await self.opened()
         self.assertIn("in use by another hbtd", await self.elsewhere(OPENS))
 
     async def test_at_once(self) -> None:
-        """Of several that open a new file at once, one at most has it, and it is sound."""
+        """When several processes open a new file at once, at most one succeeds, and it is sound."""
         said = await gatherResults(
             [Deferred.fromCoroutine(self.elsewhere(OPENS)) for _ in range(4)]
         )
@@ -279,27 +279,27 @@ class SharedTests(SqliteFixture, TestCase):
 
 
 class RefusedTests(SqliteFixture, TestCase):
-    """What can't be used is refused for a reason, and left as it is."""
+    """Files that can't be used are refused with a reason, and left unchanged."""
 
     def change(self, statement: str) -> None:
-        """Do something to the file behind hbtd's back."""
+        """Execute a statement on the file, past hbtd."""
         with closing(sqlite3.connect(self.path)) as connection:
             connection.execute(statement)
             connection.commit()
 
     async def test_other_program(self) -> None:
-        """Another program's database."""
+        """A database of another program is refused."""
         self.change("CREATE TABLE recipe (name TEXT)")
         await self.assertRefused("some other program")
 
     async def test_newer_version(self) -> None:
-        """A file that a newer hbtd has written."""
+        """A file of a newer hbtd is refused."""
         await self.written(10)
         self.change("PRAGMA user_version = 2")
         await self.assertRefused("newer hbtd", "version 2")
 
     async def test_newer_version_killed(self) -> None:
-        """The same when the newer hbtd was killed and has left a log beside its file."""
+        """So is that of a newer hbtd that was killed and has left a log beside it."""
         await self.elsewhere(WRITES)
         newer = "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]);"
         newer += "c.execute('PRAGMA user_version = 2'); c.commit(); os.kill(os.getpid(), 9)"
@@ -308,13 +308,13 @@ class RefusedTests(SqliteFixture, TestCase):
         await self.assertRefused("newer hbtd", "version 2")
 
     async def test_garbage(self) -> None:
-        """Something else altogether."""
+        """A file that is not a database is refused."""
         for contents in (b"no database", random.Random(1).randbytes(50_000), bytes(8192)):
             self.path.write_bytes(contents)
             await self.assertRefused("not a database")
 
     async def test_truncated(self) -> None:
-        """A file that is cut off, wherever."""
+        """A file that is cut off anywhere is refused."""
         await self.written()
         whole = self.path.read_bytes()
         for size in (50, 100, 512, 4096, 5000, 8192, len(whole) // 2, len(whole) - 4096):
@@ -322,7 +322,7 @@ class RefusedTests(SqliteFixture, TestCase):
             await self.assertRefused()
 
     async def test_damaged_page(self) -> None:
-        """A file with a page that is overwritten, whichever and with whatever."""
+        """A file with any page overwritten is refused."""
         await self.written()
         whole = self.path.read_bytes()
         garbage = random.Random(2).randbytes(4096)
@@ -332,7 +332,7 @@ class RefusedTests(SqliteFixture, TestCase):
                 await self.assertRefused()
 
     async def test_damaged_bytes(self) -> None:
-        """A few bytes gone wrong: refused, or everything can be read; never an error later."""
+        """A file with a few wrong bytes is refused, or can be used without errors."""
         await self.written()
         whole = self.path.read_bytes()
         rng = random.Random(3)
@@ -356,7 +356,7 @@ class RefusedTests(SqliteFixture, TestCase):
         self.assertGreater(refused, 20)
 
     async def test_damaged_and_killed(self) -> None:
-        """A damaged file is left alone, with the log beside it, when its writer was killed."""
+        """A damaged file is refused and left unchanged, also with the log of a killed process."""
         await self.written()
         await self.elsewhere(WRITES)
         self.assertTrue(Path(f"{self.path}-wal").stat().st_size)
@@ -366,7 +366,7 @@ class RefusedTests(SqliteFixture, TestCase):
         await self.assertRefused()
 
     async def test_no_file(self) -> None:
-        """A directory, a path below a file, and one in no directory."""
+        """A directory, a path below a file, and one in a missing directory are refused."""
         self.path.mkdir()
         await self.assertRefused("unable to open")
         await self.assertRefused("unable to open", path=self.path / "none" / "hbtd.db")
@@ -376,7 +376,7 @@ class RefusedTests(SqliteFixture, TestCase):
         self.assertEqual(list(self.path.iterdir()), [file])
 
     async def test_read_only(self) -> None:
-        """A file that may only be read, and a directory where none can be made."""
+        """A file that can't be written, or not be created, is refused."""
         where = small_filesystem(self, 1000)
         self.path = where / "hbtd.db"
         await self.written(10)
@@ -385,7 +385,7 @@ class RefusedTests(SqliteFixture, TestCase):
         await self.assertRefused("unable to open", path=where / "other.db")
 
     async def test_misleading_name(self) -> None:
-        """A damaged file is not taken for one that is in use because of its name."""
+        """A damaged file whose name has 'locked' in it is not reported as in use."""
         folder = Path(self.mktemp()).resolve() / "locked"
         folder.mkdir(parents=True)
         self.path = folder / "locked.db"
@@ -397,7 +397,7 @@ class TroubleTests(SqliteFixture, TestCase):
     """Writes that fail."""
 
     async def test_disk_full(self) -> None:
-        """Without room a write fails as a whole, the store says why, and works again with room."""
+        """On a full disk a write fails as a whole, with a reason; with room it works again."""
         where = small_filesystem(self, 400)
         self.path = where / "hbtd.db"
         store = await self.opened()
@@ -425,7 +425,7 @@ class TroubleTests(SqliteFixture, TestCase):
         await self.assertRecords(again, [record("x1", warned=True), *many[1:]])
 
     async def test_no_room_to_begin(self) -> None:
-        """Without room for a new file, opening is refused for that reason."""
+        """On a full disk a new file is refused for that reason."""
         where = small_filesystem(self, 40)
         fill(where)
         store = self.make_store(where / "hbtd.db")
@@ -439,6 +439,6 @@ def _asking(pragma: str) -> Callable[[Any], list[Any]]:
 
 
 def _contents(path: Path) -> dict[str, str]:
-    """Give what is in a file and its log, as digests."""
+    """Return digests of a file and its logs."""
     files = [path, Path(f"{path}-wal"), Path(f"{path}-journal")]
     return {each.name: sha256(each.read_bytes()).hexdigest() for each in files if each.is_file()}
