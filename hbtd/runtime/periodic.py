@@ -91,19 +91,3 @@ class PeriodicService(Service):
                 name=self._name,
                 interval=self._interval,
             )
-
-
-def periodic(clock: IReactorTime, work: Work) -> LoopingCall:
-    """Make a `LoopingCall` on this clock that outlives what the work raises."""
-
-    async def survive() -> None:
-        try:
-            going_on = work()
-            if going_on is not None:
-                await going_on
-        except Exception:  # noqa: BLE001  # there is nobody else to tell, and a next time
-            PeriodicService._log.failure("Something failed that is done again and again.")
-
-    loop = LoopingCall(survive)
-    loop.clock = clock
-    return loop

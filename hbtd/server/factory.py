@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Protocol, ServerFactory
 
-from hbtd.runtime.periodic import periodic
+from hbtd.runtime.periodic import PeriodicService
 from hbtd.server.connection import Connection
 from hbtd.server.lane import Lane
 from hbtd.server.limits import CONNECTIONS, PEER_CONNECTIONS
@@ -54,7 +54,9 @@ class ConnectionFactory(ServerFactory):
         self._giving_turns = False
         # Time is counted in ticks: when hbtd was stopped for a while nobody has been silent.
         self._now = 0.0
-        self._ticking = periodic(clock, self._tick)
+        self._ticking = PeriodicService(
+            clock, _TICK, self._tick, "the deadlines of connections", now=False
+        )
         self._set_deadlines()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
@@ -109,7 +111,7 @@ class ConnectionFactory(ServerFactory):
         if connection.host is not None:
             self._of_host[connection.host] += 1
         if not self._ticking.running:
-            self._ticking.start(_TICK, now=False)
+            self._ticking.startService()
 
     def discard(self, connection: Connection) -> None:
         """Look after a connection no longer."""
@@ -120,7 +122,7 @@ class ConnectionFactory(ServerFactory):
             if not self._of_host[host]:
                 del self._of_host[host]
         if not self._connections and self._ticking.running:
-            self._ticking.stop()
+            self._ticking.stopService()
 
     def give_turn(self, connection: Connection) -> None:
         """Have a connection go on in one of the reactor's next rounds."""
