@@ -60,8 +60,7 @@ _REQUEST_LINE: Final = re.compile(rb"POST [!-~]+ HTTP/1\.1\r\n")
 # Fields that change the meaning of a request, or how it must be answered.
 _UNUSUAL: Final = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer"))
 
-
-# Reading a member from its class takes ten times as long.
+# Looking the member up in its class takes ten times as long.
 _DRY: Final = Verdict.DRY
 
 

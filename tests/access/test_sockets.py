@@ -23,7 +23,7 @@ NEIGHBOUR = "x1000c0s0b0n1"
 
 
 class SocketsTestCase(TestCase):
-    """Serves over TLS with a certificate and an authority for clients."""
+    """A test with a service over TLS that verifies client certificates."""
 
     timeout = 120
 
@@ -40,7 +40,7 @@ class SocketsTestCase(TestCase):
         return start_hbtd(self, **paths, **options)
 
     def client(self, identity: Identity | None = None) -> HTTPClient:
-        """Make a client, which presents a certificate if it has one."""
+        """Return a client, with a certificate if one is given."""
         trust, _ = write_identity(self.server, self.folder / "trust")
         if identity is not None:
             identity = load_or_keep(identity, self.folder / "client")
@@ -51,7 +51,7 @@ class SocketsTestCase(TestCase):
     async def beats(
         self, hbtd: Hbtd, client: HTTPClient, name: str, headers: Any = None
     ) -> list[int]:
-        """Send a heartbeat of a component in both ways; gives the statuses."""
+        """Send a heartbeat of a component to both routes; return the statuses."""
         statuses = []
         for path in ("heartbeat", f"heartbeat/{name}"):
             response = await client.post(
@@ -70,7 +70,7 @@ class SocketsTestCase(TestCase):
 
 
 def load_or_keep(identity: Identity, folder: Path) -> Identity:
-    """Take a certificate the way that hbtd does, unless hbtd would not have it."""
+    """Load a certificate as hbtd does; if it is refused, return it as it is."""
     cert, key = write_identity(identity, folder)
     try:
         return load_identity(str(cert), str(key))
@@ -82,7 +82,7 @@ class CertificateTests(SocketsTestCase):
     """`--node_access=cert`."""
 
     async def test_own(self) -> None:
-        """With its own certificate a node is heard for itself, and not for its neighbour."""
+        """A certificate allows heartbeats of its own component, and of no other."""
         hbtd = self.start(node_access="cert")
         uri = f"spiffe://shasta/compute/{NODE}/workload/heartbeat"
         for identity in (
@@ -96,7 +96,7 @@ class CertificateTests(SocketsTestCase):
         self.assertEqual((hbtd.service.tracker.healthy, hbtd.service.tracker.beats), (1, 6))
 
     async def test_authority_gone(self) -> None:
-        """Who an authority vouched for that no longer counts has to connect anew, in vain."""
+        """When an authority is removed, connections with its certificates are closed."""
         hbtd = self.start(node_access="cert")
         client = self.client(make_identity(NODE, self.authority))
         self.assertEqual(await self.beats(hbtd, client, NODE), [200, 200])
@@ -109,7 +109,7 @@ class CertificateTests(SocketsTestCase):
             await self.beats(hbtd, client, NODE)
 
     async def test_handshake_goes_on(self) -> None:
-        """Who has connected by then, and shown no certificate yet, has to connect anew, too."""
+        """When an authority is removed, connections without a complete handshake are closed."""
         hbtd = self.start(node_access="cert")
         connection = socket.create_connection(("127.0.0.1", int(hbtd.url.rpartition(":")[2])))
         self.addCleanup(connection.close)
@@ -119,7 +119,7 @@ class CertificateTests(SocketsTestCase):
         await until(lambda: len(hbtd.service._connections) == 0)
 
     async def test_none(self) -> None:
-        """Without a certificate a node is told to have one."""
+        """Heartbeats without a certificate are refused."""
         hbtd = self.start(node_access="cert")
         client = self.client()
         self.assertEqual(await self.beats(hbtd, client, NODE), [401, 401])
@@ -127,7 +127,7 @@ class CertificateTests(SocketsTestCase):
         self.assertEqual((response.code, (await response.json())["Node_access"]), (200, "cert"))
 
     async def test_bad(self) -> None:
-        """A certificate that is expired, not good yet, or of others does not even connect."""
+        """A certificate that is expired, not yet valid, or of another authority can't connect."""
         hbtd = self.start(node_access="cert")
         for identity in (
             make_identity(NODE, self.authority, days=-1),
@@ -140,7 +140,7 @@ class CertificateTests(SocketsTestCase):
         self.assertEqual(hbtd.service.tracker.beats, 0)
 
     async def test_operator(self) -> None:
-        """With the certificate that is named an operator changes parameters; a node does not."""
+        """Only the named certificate can change parameters."""
         hbtd = self.start(node_access="cert", operator_access="cert:ops")
         for name, status in (("ops", 200), (NODE, 403), ("Ops", 403)):
             client = self.client(make_identity(name, self.authority))
@@ -149,7 +149,7 @@ class CertificateTests(SocketsTestCase):
             self.assertEqual(response.code, status, name)
 
     async def test_authority_replaced(self) -> None:
-        """Nodes of an authority that has come since are taken once its file was read again."""
+        """Certificates of a new authority are accepted once its file is read again."""
         hbtd = self.start(node_access="cert")
         other = make_identity("authority")
         client = self.client(make_identity(NODE, other))
@@ -164,7 +164,7 @@ class TokenTests(SocketsTestCase):
     """`--node_access=jwt:PATH`."""
 
     async def test_tokens(self) -> None:
-        """Its own token is good for a node itself; those that don't hold are good for nothing."""
+        """A token allows heartbeats of its own component; invalid tokens allow nothing."""
         issuers = [Issuer(algorithm, algorithm) for algorithm in KEYS]
         first, *others = issuers
         path = first.publish(self.folder / "jwks.json", *others)
@@ -194,12 +194,12 @@ class TokenTests(SocketsTestCase):
                 self.assertFalse(part and part in said)
 
     async def test_url(self) -> None:
-        """Keys may be fetched from an https URL whose certificate is verified."""
+        """Keys are fetched from an https URL only if its certificate is trusted."""
         for trusted, statuses in ((True, [200, 200]), (False, [503, 503])):
             self.assertEqual(await self.fetched(trusted=trusted), statuses)
 
     async def fetched(self, *, trusted: bool) -> list[int]:
-        """Have keys fetched by https, then beat; gives the statuses."""
+        """Start a service that fetches keys by https; return the statuses of heartbeats."""
         issuer = Issuer("RS256")
         page = JWKSPage(issuer.jwks())
         cert, key = write_identity(make_identity("localhost"), self.folder / "spire")
@@ -218,10 +218,10 @@ class TokenTests(SocketsTestCase):
 
 
 class SuiteTests(SocketsTestCase):
-    """What is served."""
+    """The TLS versions and cipher suites that are offered."""
 
     async def test_versions(self) -> None:
-        """A whole hbtd speaks TLS 1.2 and 1.3, and nothing that is not forward secret."""
+        """TLS 1.2 and 1.3 are accepted, only with forward secrecy."""
         hbtd = self.start()
         port = int(hbtd.url.rpartition(":")[2])
         for suites, version, fine in (

@@ -1,4 +1,4 @@
-"""Probes, health, metrics and the API's own description over HTTP."""
+"""Probes, health, metrics and the OpenAPI document over HTTP."""
 
 from importlib.resources import files
 
@@ -23,10 +23,10 @@ METRICS = ("/metrics", *(f"{prefix}/metrics" for prefix in PREFIXES))
 
 
 class ProbeTests(APITestCase):
-    """What orchestrators ask."""
+    """Probes of orchestrators, and health."""
 
     def test_alive_and_ready(self):
-        """Both probes are answered with 204 and nothing else, under both prefixes."""
+        """Both probes are answered with an empty 204, under both prefixes."""
         for prefix in PREFIXES:
             for probe in ("liveness", "readiness"):
                 response = self.request("GET", f"{prefix}/{probe}")
@@ -34,7 +34,7 @@ class ProbeTests(APITestCase):
                 self.assertEqual(set(response.headers), {"server", "date"})
 
     def test_store_out_of_use(self):
-        """While the store can't be used, hbtd is alive, soon not ready, and says why."""
+        """While the store can't be used, hbtd is alive but not ready, and gives the reason."""
         self.service.store.close()
         self.reactor.advance(5)
         response = self.request("GET", "/v1/readiness")
@@ -52,7 +52,7 @@ class ProbeTests(APITestCase):
         self.assertEqual(self.request("POST", "/v1/heartbeat", HEARTBEAT).status, 200)
 
     def test_health(self):
-        """Health is three texts in order, here of a service that was told to leave HSM alone."""
+        """Health is an object of three texts in order, here of a service with nosm."""
         for prefix in PREFIXES:
             response = self.request("GET", f"{prefix}/health")
             self.assertEqual((response.status, response.content_type), (200, JSON))
@@ -64,10 +64,10 @@ class ProbeTests(APITestCase):
 
 
 class HealthTextTests(SynchronousTestCase):
-    """Health is whatever the neighbours' parts say it is."""
+    """The sources of the health texts."""
 
     def test_texts(self):
-        """Each part's text is shown under its key, as it is at the moment."""
+        """Each key has the current text of its source."""
         said = {"KvStore": "a", "MsgBus": "b", "HsmStatus": "c"}
         sources = HealthSources(
             lambda: bool(said["KvStore"]),
@@ -83,17 +83,17 @@ class HealthTextTests(SynchronousTestCase):
 
 
 class MetricsTests(APITestCase):
-    """What Prometheus reads."""
+    """The metrics that Prometheus reads."""
 
     def families(self, path="/metrics"):
-        """Read the metrics."""
+        """Return the parsed metrics."""
         response = self.request("GET", path)
         self.assertEqual(response.status, 200)
         self.assertRegex(response.content_type or "", r"^text/plain; version=\d")
         return list(text_string_to_metric_families(response.body.decode()))
 
     def value(self, name, **labels):
-        """Read one of them."""
+        """Return the value of one metric."""
         (value,) = (
             sample.value
             for family in self.families()
@@ -103,7 +103,7 @@ class MetricsTests(APITestCase):
         return value
 
     def test_no_duplicates(self):
-        """Each metric is there once, with a help text, at all three places."""
+        """Each metric is there once, with a help text, at all three paths."""
         for path in METRICS:
             families = self.families(path)
             names = [family.name for family in families]
@@ -118,7 +118,7 @@ class MetricsTests(APITestCase):
             self.assertTrue({"hbtd_heartbeats", "process_open_fds"} <= set(names), names)
 
     def test_heartbeats_count(self):
-        """Heartbeats and components are counted; what is refused is not."""
+        """Heartbeats and components are counted, refused heartbeats are not."""
         for body in (HEARTBEAT, HEARTBEAT, {**HEARTBEAT, "NID": "x"}):
             self.request("POST", "/v1/heartbeat", body)
         self.assertEqual(self.value("hbtd_heartbeats_total"), 2)
@@ -129,17 +129,17 @@ class MetricsTests(APITestCase):
         self.assertEqual(self.value("hbtd_components", state="healthy"), 0)
 
     def test_store(self):
-        """Whether the store can be used is a metric."""
+        """A metric shows whether the store can be used."""
         self.assertEqual(self.value("hbtd_store_usable"), 1)
         self.service.store.close()
         self.assertEqual(self.value("hbtd_store_usable"), 0)
 
 
 class DocumentTests(APITestCase):
-    """What machines can read about the API."""
+    """The OpenAPI document."""
 
     def test_served(self):
-        """The OpenAPI document is served as it is in the package, under both prefixes."""
+        """The document is served as it is in the package, under both prefixes."""
         document = files("hbtd.api").joinpath("openapi.json").read_bytes()
         for prefix in PREFIXES:
             response = self.request("GET", f"{prefix}/openapi.json")

@@ -1,4 +1,4 @@
-"""Heartbeats over HTTP: what is taken, what is refused and with which words, and goodbyes."""
+"""Heartbeats over HTTP: which are taken, which are refused and why, and components that leave."""
 
 from itertools import product
 from urllib.parse import quote
@@ -24,13 +24,13 @@ class PostTests(APITestCase):
         return self.request("POST", INSTANCE, body, headers)
 
     def assert_refused(self, body, detail):
-        """Check that a heartbeat is refused with these words, and without effect."""
+        """Check that a heartbeat is refused with this detail, and without effect."""
         before = self.state()
         self.assert_problem(self.post(body), 400, detail, INSTANCE)
         self.assertEqual(self.state(), before)
 
     def test_taken(self):
-        """A heartbeat is answered with 200 and nothing else, under both prefixes."""
+        """A heartbeat is answered with an empty 200, under both prefixes."""
         for prefix in PREFIXES:
             response = self.request("POST", f"{prefix}/heartbeat", HEARTBEAT)
             self.assertEqual((response.status, response.body), (200, b""))
@@ -39,7 +39,7 @@ class PostTests(APITestCase):
         self.assertEqual((self.service.tracker.beats, self.service.tracker.healthy), (2, 1))
 
     def test_exact_bytes(self):
-        """The answer to a heartbeat is four lines."""
+        """The answer to a heartbeat has four lines."""
         connection = self.connect()
         connection.send(b"POST /v1/heartbeat HTTP/1.1\r\nHost: h\r\nContent-Length: 126\r\n\r\n")
         connection.send(orjson.dumps(HEARTBEAT))
@@ -50,12 +50,12 @@ class PostTests(APITestCase):
         )
 
     def test_not_an_object(self):
-        """A body that is no JSON object is refused as such."""
+        """A body that is no JSON object is refused."""
         for body in NOT_OBJECTS:
             self.assert_refused(body, "Invalid JSON data type")
 
     def test_wrong_types(self):
-        """A field that is not a string is refused by its name."""
+        """The refusal of a field that is not a string names the field."""
         for field, value in product(FIELDS, (0, 83, 1.5, True, False, [], ["x"], {}, {"a": "b"})):
             self.assert_refused({**HEARTBEAT, field: value}, f"Invalid data type in {field} field")
 
@@ -67,7 +67,7 @@ class PostTests(APITestCase):
                 self.assert_refused(body, f"Missing {field} field")
 
     def test_order_of_checks(self):
-        """Of all that is wrong with a heartbeat, types come first, then gaps, names and numbers."""
+        """Wrong types are reported first, then missing fields, then the component, then the NID."""
         faults = (5, None, "", _ABSENT)
         values = {
             name: (HEARTBEAT[name], *faults, *(["nid"] if name in ("Component", "NID") else []))
@@ -113,7 +113,7 @@ class PostTests(APITestCase):
         self.assert_refused({**body, "TimeStamp": 5}, "Invalid data type in Timestamp field")
 
     def test_exact_key_wins(self):
-        """A key spelt as in the contract wins over others, wherever it stands."""
+        """A key in its exact spelling is preferred to others, at any position."""
         for body in (
             {"component": "nobody", **HEARTBEAT, "COMPONENT": 5},
             {**HEARTBEAT, "nid": "x", "status": "", "hostname": None},
@@ -121,19 +121,19 @@ class PostTests(APITestCase):
             self.assertEqual(self.post(body).status, 200)
 
     def test_last_other_key_wins(self):
-        """Of several keys that differ in case only, the last one counts."""
+        """Of several keys in other cases, the last one is used."""
         rest = {name: value for name, value in HEARTBEAT.items() if name != "NID"}
         self.assertEqual(self.post({**rest, "nid": "x", "Nid": "7"}).status, 200)
         self.assert_refused({**rest, "Nid": "7", "nid": "x"}, "Invalid NID")
 
     def test_same_key_twice(self):
-        """Of a key that comes twice, the last one counts."""
+        """Of a key that comes twice, the last one is used."""
         head = orjson.dumps(HEARTBEAT)[:-1]
         self.assertEqual(self.post(head + b',"NID":"7"}').status, 200)
         self.assert_refused(head + b',"NID":"x"}', "Invalid NID")
 
     def test_unknown_keys(self):
-        """Keys without a meaning are ignored, whatever they hold."""
+        """Unknown keys are ignored, whatever their values are."""
         values: tuple[object, ...] = (None, 1, "x", [[[]]], {"Component": 5})
         for value in values:
             body = {"": value, "X": value, "component_": value, "__class__": value, **HEARTBEAT}
@@ -162,7 +162,7 @@ class PostTests(APITestCase):
         self.assertEqual(self.service.tracker.healthy, 1)
 
     def test_spellings_are_one_component(self):
-        """Two spellings of a name are one component."""
+        """All spellings of a name are one component."""
         for name in ("x0c0s0b0n1", "X0C0S0B0N1", "x0000c00s00b00n01", " x0c0s0b0n1\t\n"):
             self.assertEqual(self.post({**HEARTBEAT, "Component": name}).status, 200, name)
         self.assertEqual((self.service.tracker.beats, self.service.tracker.healthy), (4, 1))
@@ -170,7 +170,7 @@ class PostTests(APITestCase):
 
 
 def _first_fault(heartbeat):
-    """Say what the contract has to say of a heartbeat; nothing if it is good."""
+    """Return the fault that must be reported for a heartbeat, `None` if it is valid."""
     for name, value in heartbeat.items():
         if value == 5:
             return f"Invalid data type in {name} field"
@@ -192,7 +192,7 @@ class NamedPostTests(APITestCase):
         return self.request("POST", f"{INSTANCE}/{quote(name, safe='')}", body)
 
     def test_taken(self):
-        """A heartbeat with two fields is answered with 200 and nothing, under both prefixes."""
+        """A heartbeat with two fields is answered with an empty 200, under both prefixes."""
         for prefix in PREFIXES:
             response = self.request("POST", f"{prefix}/heartbeat/{XNAME}", self.body)
             self.assertEqual((response.status, response.body), (200, b""))
@@ -201,21 +201,21 @@ class NamedPostTests(APITestCase):
         self.assertEqual((self.service.tracker.beats, self.service.tracker.healthy), (2, 1))
 
     def test_other_fields_ignored(self):
-        """The path names the component; further fields may be sent and mean nothing."""
+        """The path names the component; all other fields are ignored."""
         for rest in (HEARTBEAT, {"Component": "x9"}, {"Component": 5, "NID": None, "Hostname": ""}):
             self.assertEqual(self.post({**rest, **self.body}).status, 200)
         self.assertEqual(self.service.tracker.healthy, 1)
         self.assertIn(XNAME, self.service.tracker)
 
     def test_not_an_object(self):
-        """A body that is no JSON object is refused as such, before the name is looked at."""
+        """A body that is no JSON object is refused before the name is checked."""
         before = self.state()
         for body, name in product(NOT_OBJECTS, (XNAME, "nobody")):
             self.assert_problem(self.post(body, name), 400, "Invalid JSON data type", INSTANCE)
         self.assertEqual(self.state(), before)
 
     def test_order_of_checks(self):
-        """Types come first, then gaps, then the name in the path."""
+        """Wrong types are reported first, then missing fields, then the name in the path."""
         values = ("x", 5, None, "", _ABSENT)
         before = self.state()
         for status, timestamp, name in product(values, values, (XNAME, "nobody")):
@@ -229,14 +229,14 @@ class NamedPostTests(APITestCase):
         self.assertEqual(self.state(), before)
 
     def test_invalid_names(self):
-        """A path that names no component is refused."""
+        """A path without a valid name is refused."""
         before = self.state()
         for name in NOT_NAMES:
             self.assert_problem(self.post(self.body, name), 400, "Invalid Component Name", INSTANCE)
         self.assertEqual(self.state(), before)
 
     def test_spellings_are_one_component(self):
-        """Spellings of a name in paths and bodies are one component."""
+        """All spellings of a name in paths and bodies are one component."""
         for name in ("x0c0s0b0n1", "X0c0s0b0N1", "x00c0s0b0n01", " x0c0s0b0n1 "):
             self.assertEqual(self.post(self.body, name).status, 200, name)
         body = {**HEARTBEAT, "Component": "X0C0S0B0N1"}
@@ -244,7 +244,7 @@ class NamedPostTests(APITestCase):
         self.assertEqual((self.service.tracker.beats, self.service.tracker.healthy), (5, 1))
 
     def test_encoded_path(self):
-        """Percent signs in a path stand for what they encode."""
+        """A name in the path may be percent-encoded."""
         path = "".join(f"%{ord(letter):02x}" for letter in XNAME)
         self.assertEqual(self.request("POST", f"{INSTANCE}/{path}", self.body).status, 200)
         self.assertIn(XNAME, self.service.tracker)
@@ -254,7 +254,7 @@ class DeleteTests(APITestCase):
     """`DELETE /heartbeat/{xname}`."""
 
     def test_forgotten(self):
-        """A component that says goodbye is forgotten, under both prefixes and by any spelling."""
+        """DELETE forgets a component, under both prefixes and by any spelling."""
         for prefix, name in product(PREFIXES, (XNAME, XNAME.upper(), "x1000c00s0b0n00")):
             self.request("POST", INSTANCE, HEARTBEAT)
             self.assertIn(XNAME, self.service.tracker)
@@ -264,34 +264,34 @@ class DeleteTests(APITestCase):
             self.assertNotIn(XNAME, self.service.tracker)
 
     def test_untracked(self):
-        """Goodbye may be said by a component that was never heard, and twice."""
+        """A component that is not tracked may be deleted, also twice."""
         for _ in range(2):
             self.assertEqual(self.request("DELETE", f"/v1/heartbeat/{XNAME}").status, 204)
 
     def test_others_stay(self):
-        """The others are still tracked."""
+        """Other components stay tracked."""
         for name in (XNAME, "x1000c0s0b0n1"):
             self.request("POST", INSTANCE, {**HEARTBEAT, "Component": name})
         self.request("DELETE", f"/v1/heartbeat/{XNAME}")
         self.assertIn("x1000c0s0b0n1", self.service.tracker)
 
     def test_invalid_names(self):
-        """A path that names no component is refused."""
+        """A path without a valid name is refused."""
         for name in NOT_NAMES:
             response = self.request("DELETE", f"/v1/heartbeat/{quote(name, safe='')}")
             self.assert_problem(response, 400, "Invalid Component Name", INSTANCE)
 
     def test_body_ignored(self):
-        """A body makes no difference."""
+        """A body is ignored."""
         for body in (b"{", HEARTBEAT):
             self.assertEqual(self.request("DELETE", f"/v1/heartbeat/{XNAME}", body).status, 204)
 
 
 class LifeTests(TimedAPITestCase):
-    """What follows from heartbeats and goodbyes as time passes."""
+    """The effects of heartbeats and of DELETE as time passes."""
 
     def test_silence_after_goodbye(self):
-        """Whoever has said goodbye is neither warned about nor declared dead, and starts anew."""
+        """A deleted component is neither warned about nor declared dead, and starts again."""
         self.request("POST", INSTANCE, HEARTBEAT)
         self.request("POST", INSTANCE, {**HEARTBEAT, "Component": "x1000c0s0b0n1"})
         self.request("DELETE", f"{INSTANCE}/{XNAME}")
@@ -302,7 +302,7 @@ class LifeTests(TimedAPITestCase):
         self.assertEqual(judged[Transition.STARTED], 3)
 
     def test_refused_heartbeats_are_silence(self):
-        """A heartbeat that was refused keeps nobody alive."""
+        """A refused heartbeat does not count as one."""
         self.request("POST", INSTANCE, HEARTBEAT)
         for _ in range(40):
             self.pass_time(1)

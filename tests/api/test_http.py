@@ -1,4 +1,4 @@
-"""The API's HTTP: paths, methods, redirects, limits, and what surrounds the handlers."""
+"""HTTP of the API outside of the handlers: paths, methods, redirects, limits and errors."""
 
 import tracemalloc
 from itertools import product
@@ -33,10 +33,10 @@ MIB4 = 4 * 1024 * 1024
 
 
 class RoutingTests(APITestCase):
-    """Paths and methods."""
+    """The routing of paths and methods."""
 
     def test_unknown_path(self):
-        """A path that is no route is answered with 404 and itself as the instance."""
+        """An unknown path is answered with 404, with the path as the instance."""
         for path in (
             *("/", "/v1", "/v1/", "/hmi", "/hmi/v1", "/hmi/v1/", "/hmi/v2/params", "/v2/params"),
             *("/params", "/heartbeat", "/openapi.json", "/liveness", "/v1/nope", "/V1/params"),
@@ -49,12 +49,12 @@ class RoutingTests(APITestCase):
                 self.assert_problem(response, 404, "No such path", path)
 
     def test_slashes_in_a_row(self):
-        """Several slashes are not one: such a path is unknown, whatever the method."""
+        """A path with several slashes in a row is unknown, whatever the method."""
         for path, method in product(("/v1//params", "//v1/params", "/hmi//v1/params"), METHODS):
             self.assertEqual(self.request(method, path).status, 404, path)
 
     def test_wrong_method(self):
-        """A route without the method is answered with 405, the methods it has, and a problem."""
+        """A wrong method is answered with 405, the right methods, and a problem document."""
         for path, method in product((*PATHS, "/metrics"), METHODS):
             route = path.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])
             if method in ROUTES[route]:
@@ -75,14 +75,14 @@ class RoutingTests(APITestCase):
             )
 
     def test_methods_are_upper_case(self):
-        """The name of a method counts in upper case only."""
+        """Methods must be in upper case."""
         before = self.state()
         for method, path in (("get", "/v1/params"), ("Post", "/v1/heartbeat")):
             self.assertEqual(self.request(method, path, HEARTBEAT).status, 405)
         self.assertEqual(self.state(), before)
 
     def test_head(self):
-        """HEAD is answered as GET is, without the body."""
+        """HEAD is answered like GET, without the body."""
         for path in PATHS:
             route = path.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])
             if "GET" in ROUTES[route]:
@@ -95,27 +95,27 @@ class RoutingTests(APITestCase):
                     self.assertEqual(answer.headers.get("content-length"), length)
 
     def test_options_of_the_server(self):
-        """The server has no options of its own to tell."""
+        """`OPTIONS *` is answered with 404."""
         self.assert_problem(self.request("OPTIONS", "*"), 404, "No such path", "/")
 
     def test_instance_of_a_name(self):
-        """A problem about a name in the path shows it in normal form, but not for heartbeats."""
+        """The instance of a problem has the name in normal form, but none for heartbeats."""
         response = self.request("POST", "/v1/hbstate/%20X0001")
         self.assert_problem(response, 405, "Only GET operation supported", "/hmi/v1/hbstate/x1")
         response = self.request("DELETE", "/v1/heartbeat/nobody")
         self.assert_problem(response, 400, "Invalid Component Name", "/hmi/v1/heartbeat")
 
     def test_no_page_of_twisted(self):
-        """Answers name hbtd as the server, and nothing of what it is made of."""
+        """The Server header of all answers is `hbtd`."""
         for path in (*PATHS, "/", "/nope", "/v1/params/"):
             self.assertEqual(self.request("GET", path).headers["server"], "hbtd")
 
 
 class RedirectTests(APITestCase):
-    """One slash too many."""
+    """Paths with a slash at the end."""
 
     def test_slash_at_the_end(self):
-        """A route with a slash at its end is redirected to itself without, the query kept."""
+        """A route with slashes at its end is redirected to the same path without them."""
         before = self.state()
         for path, method in product((*PATHS, "/metrics"), ("GET", "HEAD", "POST", "BREW")):
             for query in ("", "?", "?a=b&c=%2F/", "?//x/"):
@@ -126,40 +126,40 @@ class RedirectTests(APITestCase):
         self.assertEqual(self.state(), before)
 
     def test_encoded_names(self):
-        """A name in a redirected path stays as it was written."""
+        """A name in a redirected path keeps its encoding."""
         for name in ("%20x1", "%C3%A9", "a%0d%0aSet-Cookie:x", "%3f", "%25"):
             response = self.request("GET", f"/v1/hbstate/{name}/")
             self.assertEqual(response.status, 301)
             self.assertEqual(response.headers["location"], f"/v1/hbstate/{name}")
 
     def test_unknown_paths(self):
-        """A path that is none without the slash either is not redirected."""
+        """An unknown path with a slash at its end is not redirected."""
         for path in ("//evil.example/", "//evil.example/v1/params/", "/nope/", "/v1/nope/", "///"):
             response = self.request("GET", path)
             self.assert_problem(response, 404, "No such path", path)
 
     def test_never_to_another_host(self):
-        """No redirect leads to another host, also not if the path begins with several slashes."""
+        """No redirect leads to another host, even if the path begins with several slashes."""
         for path in ("//v1/params/", "//metrics/", "///v1/params/", "//hmi/v1/health/", "/\\v1/"):
             location = self.request("GET", path).headers.get("location", "/")
             self.assertRegex(location, r"\A/(?![/\\])", path)
 
     def test_never_to_itself(self):
-        """No redirect leads back to where it came from, also not with an encoded slash."""
+        """No redirect leads to the same path again, even with an encoded slash."""
         for path in ("/v1/params%2f", "/v1/params%2F", "/v1/hbstate/a%2f", "/metrics%2f"):
             self.assertNotEqual(self.request("GET", path).headers.get("location"), path)
 
 
 class LimitTests(APITestCase):
-    """Bodies that are too large."""
+    """The limits on the size of bodies."""
 
     def padded(self, size):
-        """Make a heartbeat of exactly so many bytes."""
+        """Return a heartbeat of exactly `size` bytes."""
         body = orjson.dumps({**HEARTBEAT, "Hostname": ""})
         return orjson.dumps({**HEARTBEAT, "Hostname": "h" * (size - len(body))})
 
     def send(self, method, path, body):
-        """Send a body as a whole and in chunks, each followed by a request; gives the answers."""
+        """Send a body whole and in chunks, each followed by a request; yield the answers."""
         whole = encode_request(method, path, body)
         pieces = head(f"{method} {path}", "Transfer-Encoding: chunked") + chunked(body, 60_000)
         for request in (whole, pieces):
@@ -173,7 +173,7 @@ class LimitTests(APITestCase):
             yield answer
 
     def assert_too_large(self, method, path, body, limit, instance):
-        """Check that a body is too large, and that this harms neither connection nor state."""
+        """Check that a body is refused as too large, and connection and state are unharmed."""
         before = self.state()
         for answer in self.send(method, path, body):
             detail = f"Request body is larger than {limit} bytes"
@@ -181,7 +181,7 @@ class LimitTests(APITestCase):
         self.assertEqual(self.state(), before)
 
     def test_heartbeats(self):
-        """A heartbeat may have 64 KiB and no byte more, valid or not."""
+        """A heartbeat may have 64 KiB and not a byte more, valid or not."""
         for path in ("/hmi/v1/heartbeat", f"/v1/heartbeat/{XNAME}"):
             for answer in self.send("POST", path, self.padded(KIB64)):
                 self.assertEqual(answer.status, 200)
@@ -189,7 +189,7 @@ class LimitTests(APITestCase):
                 self.assert_too_large("POST", path, body, KIB64, "/hmi/v1/heartbeat")
 
     def test_others(self):
-        """Any other body may have 4 MiB and no byte more."""
+        """Any other body may have 4 MiB and not a byte more."""
         body = orjson.dumps({"XNames": [], "": "x" * (MIB4 - 19)})
         self.assertEqual(len(body), MIB4)
         for answer in self.send("POST", "/v1/hbstates", body):
@@ -201,21 +201,21 @@ class LimitTests(APITestCase):
             self.assert_too_large(method, path, body + b" ", MIB4, f"/hmi{path}")
 
     def test_size_before_all_else(self):
-        """More than 4 MiB are complained about before path, method and contents."""
+        """More than 4 MiB are refused before path, method and contents are checked."""
         body = b"x" * (MIB4 + 1)
         self.assert_too_large("POST", "/nope", body, MIB4, "/nope")
         self.assert_too_large("PUT", "/v1/params", body, MIB4, "/hmi/v1/params")
         self.assert_too_large("POST", "/v1/heartbeat", body, MIB4, "/hmi/v1/heartbeat")
 
     def test_path_and_method_before_a_heartbeat_s_size(self):
-        """A body between the limits is complained about after path and method."""
+        """The size of a heartbeat is checked after path and method."""
         body = b"x" * (KIB64 + 1)
         for method, path, status in (("GET", "/v1/heartbeat", 405), ("POST", "/v1/heart", 404)):
             for answer in self.send(method, path, body):
                 self.assertEqual(answer.status, status)
 
     def test_endless(self):
-        """A client that goes on and on is cut off, and never takes much memory."""
+        """A client that never stops sending is cut off, and takes little memory."""
         piece = b"x" * KIB64
         chunk = b"%x\r\n%b\r\n" % (len(piece), piece)
         before = self.state()
@@ -236,10 +236,10 @@ class LimitTests(APITestCase):
 
 
 class SiteTests(SynchronousTestCase):
-    """What surrounds the handlers."""
+    """A site with one handler, which fails."""
 
     def setUp(self):
-        """Serve one handler that fails and one that does not."""
+        """Serve a handler that fails."""
 
         def fail(request):
             raise ZeroDivisionError("a secret")
@@ -248,7 +248,7 @@ class SiteTests(SynchronousTestCase):
         self.site = make_site(routes, Clock())
 
     def test_unexpected_error(self):
-        """A handler's failure is a problem without details for the client, and one in the log."""
+        """A failing handler is answered with 500 without details, and logged with them."""
         for prefix, method in product(PREFIXES, ("GET", "POST")):
             response = loopback_request(self.site, method, f"{prefix}/fail")
             self.assertEqual((response.status, response.content_type), (500, PROBLEM))
@@ -261,7 +261,7 @@ class SiteTests(SynchronousTestCase):
             self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_open_requests(self):
-        """The site knows the requests that are under way, until they are answered or cut off."""
+        """The site knows its open requests until they are answered or cut off."""
         connection = Connection(self.site)
         connection.send(BEAT[:-1])
         self.assertEqual(len(self.site.open_requests), 1)
@@ -272,7 +272,7 @@ class SiteTests(SynchronousTestCase):
         self.assertEqual(self.site.open_requests, set())
 
     def test_closing(self):
-        """A site that is closing ends each connection with the answer that it waits for."""
+        """A closing site closes each connection after its next answer."""
         connection = Connection(self.site)
         connection.send(BEAT[:-1])
         self.site.close_after_answers()

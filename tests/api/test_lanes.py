@@ -1,7 +1,7 @@
-"""Both lanes answer alike: the same bytes go down each, and down twisted.web by itself.
+"""Both lanes answer alike: the same bytes go to each, and to twisted.web by itself.
 
-`HBTD_FUZZ_EXAMPLES` says how many generated streams are tried, a hundred for each, other ones each
-time; without it there are few, and always the same.
+`HBTD_FUZZ_EXAMPLES` sets the number of generated streams, in hundreds, different ones in each run.
+Without it there are few, and always the same.
 """
 
 import os
@@ -38,7 +38,7 @@ NAMED = encode_request("POST", f"/v1/heartbeat/{XNAME}", HEARTBEAT)
 
 
 class LanesTestCase(APITestCase):
-    """Three of hbtd: the fast lane, the ordinary one, and twisted.web by itself."""
+    """A test with three services: the fast lane, the ordinary one, and twisted.web by itself."""
 
     def setUp(self):
         """Start all three."""
@@ -51,7 +51,7 @@ class LanesTestCase(APITestCase):
         ]
 
     def converse(self, factory, pieces):
-        """Send pieces; gives the answers, without their dates, and whether the server hung up."""
+        """Send pieces; return the answers without dates, and whether the server hung up."""
         connection = Connection(factory)
         connection.send(*pieces)
         answers = _DATE.sub(b"\r\nDate: then\r\n", connection.received())
@@ -60,9 +60,9 @@ class LanesTestCase(APITestCase):
         return answers, closed
 
     def assert_same(self, *pieces):
-        """Check that all give the same answers and are in the same state after.
+        """Check that all services have the same answers, and the same state after them.
 
-        Gives the answers, and whether the connection was closed.
+        Return the answers, and whether the connection was closed.
         """
         outcomes = [self.converse(factory, pieces) for _, factory in self.lanes]
         self.assertEqual(outcomes[0], outcomes[1], pieces)
@@ -75,12 +75,12 @@ class LanesTestCase(APITestCase):
 
 
 def _listener(started: tuple[HbtdService, Any]) -> Any:
-    """Give what a service in memory listens with."""
+    """Return the factory of a service in memory."""
     return started[1].tcpServers[0][1]
 
 
 def _state(service):
-    """Tell all that requests may change, but the time of it."""
+    """Return everything that requests may change, except for times."""
     tracker = service.tracker
     healthy = [(name, each.timestamp, each.status) for name, each in tracker._healthy.items()]
     judged = dict(service.monitor.judged)
@@ -88,7 +88,7 @@ def _state(service):
 
 
 def _start_over(service):
-    """Forget what earlier examples did, so that one of them can be found to be the culprit."""
+    """Undo earlier examples, so that each one is independent of the others."""
     tracker = service.tracker
     for name in list(tracker._healthy):
         tracker.forget(name)
@@ -97,7 +97,7 @@ def _start_over(service):
 
 
 def _with(*fields: str, body: bytes = BODY, first: str = "POST /v1/heartbeat") -> bytes:
-    """Write a heartbeat with these fields and no other."""
+    """Return a heartbeat with these header fields only."""
     return head(first, *fields) + body
 
 
@@ -125,7 +125,7 @@ PLAIN = {
     "a NID in hexadecimal": encode_request("POST", "/v1/heartbeat", {**HEARTBEAT, "NID": "-0x5_3"}),
     "large": encode_request("POST", "/v1/heartbeat", {**HEARTBEAT, "Hostname": "h" * 60_000}),
 }
-"""Heartbeats that are taken by the fast lane."""
+"""Heartbeats that the fast lane takes."""
 
 SMUGGLING = {
     "two lengths": _with(_LENGTH, _LENGTH),
@@ -163,7 +163,7 @@ SMUGGLING = {
     "version 0.9": BEAT.replace(b" HTTP/1.1", b"", 1),
     "version 2": BEAT.replace(b"1.1", b"2.0", 1),
 }
-"""What a proxy before us might take for something else than we do."""
+"""Requests that a proxy in front of hbtd might interpret in another way."""
 
 OTHERS = {
     "HTTP/1.0": BEAT.replace(b"1.1", b"1.0", 1),
@@ -203,14 +203,14 @@ OTHERS = {
     "a NID of other digits": encode_request("POST", "/v1/heartbeat", {**HEARTBEAT, "NID": "٣"}),
     "nobody": encode_request("POST", "/v1/heartbeat", {**HEARTBEAT, "Component": "nobody"}),
 }
-"""Other requests, good and bad, that are none of the fast lane's business."""
+"""Other requests, valid and invalid, that the fast lane must not take."""
 
 
 class SamenessTests(LanesTestCase):
-    """What is picked by hand."""
+    """Requests chosen by hand."""
 
     def test_plain(self):
-        """Plain heartbeats are taken by the fast lane, and answered as by the ordinary one."""
+        """The fast lane takes plain heartbeats, and answers like the ordinary one."""
         for name, request in PLAIN.items():
             self.assertEqual(self.lane.take(request, Sender(None)).beats, 1, name)
             for service, _ in self.lanes[1:]:
@@ -219,7 +219,7 @@ class SamenessTests(LanesTestCase):
             self.assertTrue(answers.startswith(b"HTTP/1.1 200 "), name)
 
     def test_smuggling(self):
-        """What others might read otherwise gets the same refusal, at once and in pieces."""
+        """Ambiguous requests are refused in the same way, whole and in pieces."""
         for name, request in SMUGGLING.items():
             self.assertEqual(self.lane.take(request, Sender(None)).beats, 0, name)
             answers, _ = self.assert_same(request, BEAT)
@@ -228,7 +228,7 @@ class SamenessTests(LanesTestCase):
             self.assert_same(*(request[i : i + 1] for i in range(len(request))))
 
     def test_others(self):
-        """What is unusual is answered alike, also between heartbeats."""
+        """Unusual requests are answered alike, also between heartbeats."""
         for name, request in OTHERS.items():
             if name != "empty lines between":
                 self.assertEqual(self.lane.take(request, Sender(None)).beats, 0, name)
@@ -237,7 +237,7 @@ class SamenessTests(LanesTestCase):
             self.assert_same(BEAT, request, NAMED)
 
     def test_any_split(self):
-        """It does not matter where a stream is cut."""
+        """The answers don't depend on where a stream is split."""
         requests = [BEAT, head("GET /v1/liveness"), NAMED, OTHERS["chunks"], BEAT, b"\r\n", BEAT]
         stream = b"".join(requests)
         for i in range(1, len(stream)):
@@ -245,13 +245,13 @@ class SamenessTests(LanesTestCase):
         self.assert_same(*(stream[i : i + 1] for i in range(len(stream))))
 
     def test_cut_off(self):
-        """It does not matter where a stream ends."""
+        """The answers are the same wherever a stream ends."""
         for request in (BEAT, NAMED, OTHERS["chunks"], SMUGGLING["folding"], PLAIN["close"]):
             for i in range(len(request)):
                 self.assert_same(request[:i])
 
     def test_closing(self):
-        """When hbtd ends, heartbeats are answered, and the connection is closed."""
+        """While hbtd stops, one heartbeat is answered, and the connection is closed."""
         for service, _ in self.lanes:
             service._site.close_after_answers()
         answers, closed = self.assert_same(BEAT + BEAT)
@@ -274,7 +274,7 @@ _KEYS = st.sampled_from(["Component", "Hostname", "NID", "Status", "Timestamp"])
 
 @st.composite
 def _bodies(draw):
-    """Make the body of a heartbeat: good, odd or broken."""
+    """Draw the body of a heartbeat: valid, odd or broken."""
     kind = draw(st.integers(0, 9))
     heartbeat: dict[str, object] = {**HEARTBEAT, "Component": draw(_NAMES)}
     if kind >= 4:
@@ -338,7 +338,7 @@ _FIRSTS = st.sampled_from(
 
 @st.composite
 def _requests(draw):
-    """Make a request: mostly a heartbeat, mostly a good one."""
+    """Draw a request: mostly a heartbeat, mostly a valid one."""
     body = draw(_bodies())
     fields = ["Host: h"]
     if draw(st.integers(0, 9)):
@@ -365,7 +365,7 @@ _TOKENS = st.sampled_from(
 
 
 class RandomTests(LanesTestCase):
-    """Whatever Hypothesis thinks of."""
+    """Requests that Hypothesis generates."""
 
     @settings(
         max_examples=EXAMPLES * 100 or 400,
@@ -375,7 +375,7 @@ class RandomTests(LanesTestCase):
     )
     @given(st.lists(_requests(), min_size=1, max_size=4), st.lists(st.integers(0, 900), max_size=4))
     def test_same(self, requests, cuts):
-        """Any stream, however it is cut, gets the same answers and has the same effects."""
+        """Any stream, however it is split, has the same answers and effects."""
         for service, _ in self.lanes:
             _start_over(service)
         data = b"".join(requests)

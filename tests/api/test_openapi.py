@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, complete, and true of what the service answers."""
+"""The OpenAPI document: it is valid, complete, and agrees with the service's answers."""
 
 import re
 from importlib.resources import files
@@ -22,7 +22,7 @@ VERBS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
 def resolved(part):
-    """Follow a reference within the document."""
+    """Return a part of the document, its references resolved."""
     while "$ref" in part:
         pointer, part = part["$ref"], DOCUMENT
         for step in pointer.removeprefix("#/").split("/"):
@@ -31,33 +31,33 @@ def resolved(part):
 
 
 def conforms(schema, value):
-    """Tell what is wrong with a value, by a schema of the document."""
+    """Return the faults of a value according to a schema of the document."""
     validator = OAS31Validator({"components": DOCUMENT["components"], **schema})
     return [error.message for error in validator.iter_errors(value)]
 
 
 def operation(method, path):
-    """Find the description of a request, by its path without prefix."""
+    """Return the operation of a request, given its path without prefix."""
     template = re.sub(r"^/(heartbeat|hbstate)/.+", r"/\1/{xname}", path)
     return DOCUMENT["paths"][template][method.lower()]
 
 
 def examples(content):
-    """Give the examples of a body, by their names."""
+    """Return the examples of a body, by their names."""
     if "examples" in content:
         return {name: each["value"] for name, each in content["examples"].items()}
     return {"example": content["example"]} if "example" in content else {}
 
 
 class DocumentTests(SynchronousTestCase):
-    """The document by itself, and beside the code."""
+    """The document by itself, and compared with the code."""
 
     def test_valid(self):
         """The document is valid OpenAPI 3.1."""
         self.assertEqual(list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()), [])
 
     def test_version(self):
-        """The document is of this release."""
+        """The document's version is that of the package."""
         self.assertEqual(DOCUMENT["info"]["version"], __version__)
 
     def test_servers(self):
@@ -94,13 +94,13 @@ class DocumentTests(SynchronousTestCase):
             self.assertEqual(list(answer["content"]["application/json"]["example"]), names)
 
     def test_changeable_parameters(self):
-        """What the document says can't be changed is what the code says can't."""
+        """The document and the code agree on the parameters that are fixed at start."""
         patch = DOCUMENT["components"]["schemas"]["ParamsPatch"]["properties"]
         fixed = {name for name, schema in patch.items() if "$ref" in schema}
         self.assertEqual(fixed, {p.wire for p in PARAMETERS if p.fixed})
 
     def test_examples(self):
-        """Every example is valid by the schema that it stands beside."""
+        """Every example conforms to its schema."""
         for path, item in DOCUMENT["paths"].items():
             for verb in set(VERBS) & set(item):
                 bodies = [item[verb].get("requestBody", {})]
@@ -111,7 +111,7 @@ class DocumentTests(SynchronousTestCase):
                             self.assertEqual(conforms(content["schema"], value), [], (path, name))
 
     def test_every_route_has_its_errors(self):
-        """Every operation can be called with a wrong method, and with too much where it reads."""
+        """Every operation documents 405, and 413 if it has a body."""
         for path, item in DOCUMENT["paths"].items():
             for verb in set(VERBS) & set(item):
                 responses = item[verb]["responses"]
@@ -120,10 +120,10 @@ class DocumentTests(SynchronousTestCase):
 
 
 class AnswerTests(APITestCase):
-    """The document beside the service's answers."""
+    """The document compared with the service's answers."""
 
     def check(self, method, path, body=b""):
-        """Make a request, and check that its answer is as documented; gives the answer."""
+        """Make a request, check that its answer is as documented, and return it."""
         response = self.request(method, PREFIXES[0] + path, body)
         documented = resolved(operation(method, path)["responses"][str(response.status)])
         content = documented.get("content")
@@ -138,7 +138,7 @@ class AnswerTests(APITestCase):
         return response
 
     def test_successes(self):
-        """Answers to good requests are as documented."""
+        """Answers to valid requests are as documented."""
         for method, path, body, status in (
             ("POST", "/heartbeat", HEARTBEAT, 200),
             ("POST", f"/heartbeat/{XNAME}", HEARTBEAT, 200),
@@ -167,7 +167,7 @@ class AnswerTests(APITestCase):
             self.assertEqual(self.check(method, path, b"x" * (size + 1)).status, 413)
 
     def test_refusals(self):
-        """Answers to those who may not, or don't say who they are, are as documented."""
+        """Answers to requests with missing or insufficient credentials are as documented."""
         beat = ("POST", "/hmi/v1/heartbeat", HEARTBEAT)
         patch = ("PATCH", "/hmi/v1/params", {"Warntime": "11"})
         shown = DOCUMENT["components"]["responses"]
@@ -204,7 +204,7 @@ class AnswerTests(APITestCase):
         self.assertEqual(self.check("GET", "/readiness").status, 503)
 
     def test_examples_of_requests(self):
-        """The documented examples of requests are taken."""
+        """The documented examples of requests are accepted."""
         for method, path, shown in (
             ("POST", "/heartbeat", "/heartbeat"),
             ("POST", f"/heartbeat/{XNAME}", "/heartbeat/{xname}"),
@@ -218,7 +218,7 @@ class AnswerTests(APITestCase):
         self.request("PATCH", "/v1/params", {"Use_telemetry": "0"})
 
     def test_examples_of_problems(self):
-        """The documented examples of problems are what the service says, word by word."""
+        """The documented examples of problems are the service's answers, word by word."""
         beat, named = "/heartbeat", f"/heartbeat/{XNAME}"
         tried = (
             ("POST", beat, b"[", "notJson"),
@@ -260,7 +260,7 @@ class AnswerTests(APITestCase):
         self.assertEqual(seen, shown)
 
     def test_shared_examples(self):
-        """So are those of the problems that many operations have in common."""
+        """The documented examples of shared problems are the service's answers, too."""
         responses = DOCUMENT["components"]["responses"]
         for name, method, path, size in (
             ("NotFound", "GET", "/hmi/v1/hbstat", 0),

@@ -1,4 +1,4 @@
-"""Parameters over HTTP: how they are shown, how they change, and that it counts at once."""
+"""Parameters over HTTP: how they are returned and changed, and that changes take effect at once."""
 
 from itertools import product
 from queue import Queue
@@ -25,7 +25,7 @@ SHOWN = {
     "Sm_timeout": "10",
     "Sm_retries": "3",
 }
-"""The field's parameters, in its order, as they are in these tests."""
+"""The parameters of the original hbtd, in its order, with their values in these tests."""
 
 OURS = {
     "Tls": "0",
@@ -53,11 +53,11 @@ OURS = {
     "Request_timeout": "20",
     "Idle_timeout": "60",
 }
-"""Those of the other options."""
+"""The parameters of all other options."""
 
 
 def ours(test):
-    """Give those of the other options as they are in a test, which may be in either lane."""
+    """Return the parameters of all other options in a test, with or without the fast lane."""
     return {**OURS, "Fast_lane": "1" if test.fast_lane else "0"}
 
 
@@ -67,12 +67,12 @@ BIG = 2**32 - 1
 
 
 def illegal(key, value):
-    """Write the complaint about a number or a switch."""
+    """Return the fault of an invalid number or switch."""
     return f"Parameter '{key.lower()}' with illegal value '{value}'; "
 
 
 def unchangeable(key):
-    """Write the complaint about what is settled at start."""
+    """Return the fault of a parameter that is fixed at start."""
     return f"Parameter '{key.lower()}' can't be changed in PATCH operation; "
 
 
@@ -80,7 +80,7 @@ class GetTests(APITestCase):
     """`GET /params`."""
 
     def test_exact_bytes(self):
-        """All parameters come as texts in compact JSON, the field's first and in its order."""
+        """All parameters are strings in compact JSON, those of the original hbtd first."""
         first = orjson.dumps(SHOWN)[:-1] + b","
         for prefix in PREFIXES:
             response = self.request("GET", f"{prefix}/params")
@@ -102,7 +102,7 @@ class PatchTests(APITestCase):
         return self.request("PATCH", PATH, body, headers)
 
     def assert_changes(self, body, **expected):
-        """Check that a PATCH is taken and answered with all parameters, and that they stay."""
+        """Check that a PATCH is answered with all parameters, which GET then returns as well."""
         before = self.request("GET", PATH).json()
         response = self.patch_params(body)
         self.assertEqual((response.status, response.content_type), (200, JSON), response.body)
@@ -110,13 +110,13 @@ class PatchTests(APITestCase):
         self.assertEqual(response.body, self.request("GET", PATH).body)
 
     def assert_refused(self, body, detail):
-        """Check that a PATCH is refused with these words, and without effect."""
+        """Check that a PATCH is refused with this detail, and without effect."""
         before = self.state()
         self.assert_problem(self.patch_params(body), 400, detail, PATH)
         self.assertEqual(self.state(), before)
 
     def test_both_prefixes(self):
-        """A PATCH under either prefix changes what both show."""
+        """A PATCH under either prefix changes what both return."""
         for prefix, value in zip(PREFIXES, ("15", "16"), strict=True):
             self.request("PATCH", f"{prefix}/params", {"Warntime": value})
             for other in PREFIXES:
@@ -124,7 +124,7 @@ class PatchTests(APITestCase):
                 self.assertEqual(shown["Warntime"], value)
 
     def test_numbers(self):
-        """Numbers may be written in Go's syntax, up to 32 bits, and are shown in decimal."""
+        """Numbers are accepted in Go's syntax, up to 32 bits, and returned in decimal."""
         for key in (*SECONDS, *COUNTS):
             for value, shown in (
                 *(("7", "7"), ("0x1E", "30"), ("0b101", "5"), ("0o17", "15"), ("017", "15")),
@@ -135,18 +135,18 @@ class PatchTests(APITestCase):
             self.assert_changes({key: "0"}, **{key: "0"})
 
     def test_bad_numbers(self):
-        """A number that makes no sense is refused."""
+        """An invalid number is refused."""
         bad = f"abc -1 +1 1.5 1e3 0x 08 1__0 _1 1_ ten {BIG + 1} \u0663".split()
         for key, value in product((*SECONDS, *COUNTS), [*bad, " 1", "1 ", " ", "1\x00", "9" * 999]):
             self.assert_refused({key: value}, illegal(key, value))
 
     def test_zero_seconds(self):
-        """Times can't be zero."""
+        """Times of zero are refused."""
         for key, value in product(SECONDS, ("0", "00", "0x0")):
             self.assert_refused({key: value}, illegal(key, value))
 
     def test_switches(self):
-        """Switches know eight words in any case, and are shown as 0 and 1."""
+        """Switches are accepted as eight words in any case, and returned as 0 and 1."""
         for key in ("Nosm", "Use_telemetry"):
             for value in ("1", "yes", "YES", "true", "True", "on"):
                 self.assert_changes({key: value}, **{key: "1"})
@@ -154,19 +154,19 @@ class PatchTests(APITestCase):
                 self.assert_changes({key: value}, **{key: "0"})
 
     def test_bad_switches(self):
-        """Another word is refused, in the words of the switch."""
+        """Any other word is refused, with the wording of the switch."""
         for value in ("2", "y", "maybe", " yes", "truе"):  # noqa: RUF001  # a Cyrillic letter
             self.assert_refused({"Nosm": value}, illegal("Nosm", value))
             complaint = f"Parameter 'use_telemetry' with unknown value '{value}'; "
             self.assert_refused({"Use_telemetry": value}, complaint)
 
     def test_telemetry_host(self):
-        """A telemetry host is made of host, port and topic."""
+        """A telemetry host consists of host, port and topic."""
         for value in ("kafka:9092:heartbeats", "10.1.2.3:1:t", "k.example.com:65535:a-b_c.d"):
             self.assert_changes({"Telemetry_host": value}, Telemetry_host=value)
 
     def test_bad_telemetry_host(self):
-        """A telemetry host without one of its parts is refused."""
+        """A telemetry host with a missing or invalid part is refused."""
         for value in ("x", "a:b", "a:9092", ":9092:t", "a::t", "a:9092:", "a:b:t", "a:0:t", "::"):
             complaint = f"Parameter 'telemetry_host' with invalid format '{value}'; "
             self.assert_refused({"Telemetry_host": value}, complaint)
@@ -175,19 +175,19 @@ class PatchTests(APITestCase):
             self.assert_refused({"Telemetry_host": value}, complaint)
 
     def test_sm_url(self):
-        """The State Manager may be at any base URL of http or https."""
+        """The URL of HSM may be any http or https URL."""
         for value in ("http://h", "https://h:8443/hsm/v2", "http://[::1]:80/", "http://10.0.0.1"):
             self.assert_changes({"Sm_url": value}, Sm_url=value)
 
     def test_bad_sm_url(self):
-        """What is no such URL is refused."""
+        """Any other URL of HSM is refused."""
         bad = "x ftp://h http:// http:///x h:80 //h http://h:0 http://h:99999 http://h:x"
         bad += " http://[::1 http://h/?q=1 http://h/#f http://u:p@h/ http://\u00e9.example"
         for value in [*bad.split(), "http://h/\n", "http://h/\x00"]:
             self.assert_refused({"Sm_url": value}, illegal("Sm_url", value))
 
     def test_nothing(self):
-        """Empty texts and nulls change nothing, not even where no change is possible."""
+        """Empty strings and nulls change nothing, and are accepted for fixed parameters, too."""
         for value in ("", None):
             self.assert_changes(dict.fromkeys((*SHOWN, *OURS), value))
         self.assert_changes({})
@@ -202,19 +202,19 @@ class PatchTests(APITestCase):
         )
 
     def test_port(self):
-        """The port can't be changed, not even to what it is."""
+        """The port can't be changed, not even to its current value."""
         for value in ("28500", "28501", "abc", "0"):
             self.assert_refused({"Port": value}, unchangeable("Port"))
 
     def test_settled_at_start(self):
-        """What is settled at start may be sent as it is, and can't be changed."""
+        """A parameter that is fixed at start is accepted only with its current value."""
         for key, value in {"Kv_url": "mem:", **ours(self)}.items():
             self.assert_changes({key: value})
             for other in (f"{value}x", "no" if value == "1" else "yes", "json", "mem"):
                 self.assert_refused({key: other}, unchangeable(key))
 
     def test_all_complaints(self):
-        """All complaints are joined in the order of GET, whatever the order in the request."""
+        """All faults are reported in the order of GET, whatever the order in the request."""
         body = {
             "Tls": "yes",
             **dict.fromkeys(reversed(SHOWN), "x"),
@@ -239,52 +239,52 @@ class PatchTests(APITestCase):
         self.assert_refused(body, detail)
 
     def test_all_or_nothing(self):
-        """If one value is refused, the good ones have no effect either."""
+        """If one value is refused, the valid ones have no effect either."""
         good = {"Debug": "1", "Warntime": "11", "Errtime": "31", "Interval": "6"}
         self.assert_refused({**good, "Sm_retries": "-1"}, illegal("Sm_retries", "-1"))
         self.assert_refused({**good, "Port": "1"}, unchangeable("Port"))
         self.assert_refused({**good, "Nosm": 1}, "Invalid data type in Nosm field. ")
 
     def test_wrong_types(self):
-        """A value that is no string is refused alone, the first one in the order of GET."""
+        """Only the first value that is no string is reported, in the order of GET."""
         for key, value in product((*SHOWN, *OURS), (0, 1, 1.5, True, False, [], {}, ["1"])):
             self.assert_refused({key: value}, f"Invalid data type in {key} field. ")
         body = {"Sm_retries": 1, "Errtime": 30, "Debug": "x", "Port": "1"}
         self.assert_refused(body, "Invalid data type in Errtime field. ")
 
     def test_not_an_object(self):
-        """A body that is no JSON object is refused as such."""
+        """A body that is no JSON object is refused."""
         for body in NOT_OBJECTS:
             self.assert_refused(body, "Invalid JSON data type")
 
     def test_keys_in_any_case(self):
-        """The case of keys does not matter, exact ones win, unknown ones are ignored."""
+        """Keys may be in any case, exact ones are preferred, and unknown ones are ignored."""
         self.assert_changes({"WARNTIME": "12", "errTime": "32"}, Warntime="12", Errtime="32")
         self.assert_changes({"warntime": "x", "Warntime": "13", "WARNTIME": 5}, Warntime="13")
         self.assert_changes({"Warn_time": "x", "": 5, "Params": {"Debug": "1"}})
         self.assert_changes(b'{"Debug":"1","Debug":"2"}', Debug="2")
 
     def test_content_type_ignored(self):
-        """The Content-Type of a PATCH does not matter."""
+        """The Content-Type of a PATCH is ignored."""
         for content_type in ("multipart/form-data; boundary=x", "application/merge-patch+json"):
             response = self.patch_params({"Debug": "1"}, {"Content-Type": content_type})
             self.assertEqual(response.status, 200)
 
     def test_odd_values_are_echoed(self):
-        """A refused value comes back in the complaint as it was sent."""
+        """A refused value is reported exactly as it was sent."""
         for value in ("'; ", '"}', "\x00\x1b[31m", "\r\nX: y", "💀", "{0}{x}%s", "a" * 100_000):
             self.assert_refused({"Warntime": value}, illegal("Warntime", value))
 
 
 class EffectTests(TimedAPITestCase):
-    """What was changed is in force when the answer arrives."""
+    """Changes that take effect before the answer arrives."""
 
     def patch_params(self, **changes):
         """Change parameters."""
         self.assertEqual(self.request("PATCH", PATH, changes).status, 200)
 
     def test_interval(self):
-        """A new interval starts the sweep's timer anew, shorter or longer."""
+        """A new interval, shorter or longer, restarts the sweep's timer."""
         self.patch_params(Interval="1000", Warntime="1")
         self.request("POST", "/v1/heartbeat", HEARTBEAT)
         self.pass_time(100)
@@ -296,7 +296,7 @@ class EffectTests(TimedAPITestCase):
         self.assertEqual(self.tracker.dead, 1)
 
     def test_times(self):
-        """The next sweep goes by the new times."""
+        """The next sweep uses the new times."""
         self.request("POST", "/v1/heartbeat", HEARTBEAT)
         self.patch_params(Warntime="60", Errtime="90")
         self.pass_time(55)
@@ -309,7 +309,7 @@ class EffectTests(TimedAPITestCase):
         self.assertEqual(self.tracker.dead, 1)
 
     def test_sm_url(self):
-        """Questions after HSM's readiness go to the new address at once, and end with nosm."""
+        """HSM's readiness is polled at the new URL at once, and no more with nosm."""
         # The reactor in memory takes any name for that of this host.
         self.patch_params(Nosm="no", Sm_url="http://one.example:1234/hsm")
         self.patch_params(Sm_url="http://other.example:4321/hsm")
@@ -320,7 +320,7 @@ class EffectTests(TimedAPITestCase):
 
 
 class TelemetryTests(APITestCase):
-    """Kafka is connected to as the parameters say."""
+    """The connection to Kafka, according to the parameters."""
 
     def connect_kafka(self, address):
         """Note the address."""
@@ -333,7 +333,7 @@ class TelemetryTests(APITestCase):
         super().setUp()
 
     def test_connected(self):
-        """A PATCH has hbtd connect to the broker and topic that it names."""
+        """After a PATCH, hbtd connects to the broker and topic that it names."""
         self.request("PATCH", PATH, {"Telemetry_host": "192.0.2.9:0x2384:beats"})
         self.assertTrue(self.addresses.empty())
         self.request("PATCH", PATH, {"Use_telemetry": "on"})

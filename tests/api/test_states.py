@@ -1,4 +1,4 @@
-"""Queries over HTTP: who is heartbeating."""
+"""Queries over HTTP: which components are heartbeating."""
 
 from itertools import product
 from urllib.parse import quote
@@ -23,12 +23,12 @@ class ManyTests(APITestCase):
     """`POST /hbstates`."""
 
     def setUp(self):
-        """Have one component heartbeat."""
+        """Send a heartbeat of one component."""
         super().setUp()
         self.request("POST", "/v1/heartbeat", HEARTBEAT)
 
     def ask(self, names):
-        """Ask about names; gives the answer as pairs."""
+        """Query names; return the answer as pairs."""
         response = self.request("POST", MANY, {"XNames": names})
         self.assertEqual((response.status, response.content_type), (200, JSON))
         answer = response.json()
@@ -55,7 +55,7 @@ class ManyTests(APITestCase):
             )
 
     def test_order_and_duplicates(self):
-        """There is an answer to each name, in the order asked, repeated ones included."""
+        """There is a state for each name, in the order of the query, repeated ones included."""
         other = "x1000c0s0b0n1"
         self.assertEqual(
             self.ask([other, XNAME, other, XNAME, XNAME]),
@@ -63,21 +63,21 @@ class ManyTests(APITestCase):
         )
 
     def test_names_as_sent(self):
-        """Names come back exactly as they were sent, whatever they are."""
+        """Names are returned exactly as they were sent, valid or not."""
         spellings = [f" {XNAME}\n", XNAME.upper(), "x1000c0s0b0n0000", "x01000c0s0b0n0"]
         self.assertEqual(self.ask(spellings), [(name, True) for name in spellings])
         names = [*NOT_NAMES, "", " ", '"\\/\b\f\n\r\t', "\x00\x1f\x7f", "\u2028", "a" * 100_000]
         self.assertEqual(self.ask(names), [(name, False) for name in names])
 
     def test_nothing_asked(self):
-        """An empty list, none at all or null gets an empty answer."""
+        """An empty list, a missing one and null have an empty answer."""
         bodies: tuple[object, ...] = ({"XNames": []}, {"XNames": None}, {}, {"Other": [1]})
         for body in (*bodies, {"xnames": []}, {"XNames": [], "xnames": [1]}):
             response = self.request("POST", MANY, body)
             self.assertEqual((response.status, response.body), (200, b'{"HBStates":[]}'))
 
     def test_unusable(self):
-        """A body that is no JSON object, or holds other types, is refused."""
+        """A body that is no JSON object, or has other types in it, is refused."""
         values: tuple[object, ...] = (1, 1.5, True, False, "", {}, {"0": "x1"})
         bodies = [{"XNames": value} for value in ("x1", [[]], [None], *values)]
         bodies += [{"XNames": [XNAME, value]} for value in (None, [XNAME], *values) if value != ""]
@@ -86,7 +86,7 @@ class ManyTests(APITestCase):
             self.assert_problem(response, 400, "Error unmarshalling inbound request", MANY)
 
     def test_keys_in_any_case(self):
-        """The key's case does not matter, an exact one wins, unknown ones are ignored."""
+        """The key may be in any case, the exact one is preferred, and unknown ones are ignored."""
         for key in ("xnames", "XNAMES", "Xnames"):
             response = self.request("POST", MANY, {key: [XNAME], "Other": 1})
             self.assertEqual(len(response.json()["HBStates"]), 1)
@@ -94,13 +94,13 @@ class ManyTests(APITestCase):
         self.assertEqual(len(self.request("POST", MANY, body).json()["HBStates"]), 1)
 
     def test_content_type_ignored(self):
-        """The Content-Type of a query does not matter."""
+        """The Content-Type of a query is ignored."""
         for content_type in ("multipart/form-data", "application/x-www-form-urlencoded", "x"):
             headers = {"Content-Type": content_type}
             self.assertEqual(self.request("POST", MANY, {"XNames": []}, headers).status, 200)
 
     def test_whole_machine(self):
-        """A query may be about a whole machine at once."""
+        """One query may have all names of a large machine."""
         names = [
             f"x{c}c{m}s{s}b0n{n}" for c, m, s, n in product(range(50), range(8), range(8), range(4))
         ]
@@ -108,7 +108,7 @@ class ManyTests(APITestCase):
         self.assertEqual([name for name, beating in self.ask(names) if beating], [XNAME])
 
     def test_asking_changes_nothing(self):
-        """Questions leave no trace."""
+        """Queries change nothing."""
         before = self.state()
         self.ask([XNAME, "x1000c0s0b0n1"])
         self.request("GET", f"{ONE}/x1000c0s0b0n1")
@@ -119,7 +119,7 @@ class OneTests(APITestCase):
     """`GET /hbstate/{xname}`."""
 
     def setUp(self):
-        """Have one component heartbeat."""
+        """Send a heartbeat of one component."""
         super().setUp()
         self.request("POST", "/v1/heartbeat", HEARTBEAT)
 
@@ -131,20 +131,20 @@ class OneTests(APITestCase):
             self.assertEqual((response.status, response.content_type), (200, JSON))
 
     def test_unknown(self):
-        """A name that is not tracked, or is none, is false and not 404."""
+        """A name that is not tracked or not valid is answered with false, not with 404."""
         for name in ("x1000c0s0b0n1", *NOT_NAMES, "a+b", "%", "\x00", "?", "#"):
             response = self.request("GET", f"{ONE}/{quote(name, safe='')}")
             self.assertEqual(response.status, 200)
             self.assertEqual(response.json()["Heartbeating"], False)
 
     def test_normal_form(self):
-        """Names that are no xnames are brought into normal form all the same."""
+        """Names that are no xnames are returned in normal form, too."""
         for name, shown in (("%20NoBody007%20", "nobody7"), ("000", "0"), ("%C3%89", "é")):
             response = self.request("GET", f"/v1/hbstate/{name}")
             self.assertEqual(response.json(), {"XName": shown, "Heartbeating": False})
 
     def test_query_ignored(self):
-        """What follows a question mark is no part of the name."""
+        """The query part of the URL is ignored."""
         response = self.request("GET", f"/v1/hbstate/{XNAME}?x=%ff&y")
         self.assertEqual(response.json(), {"XName": XNAME, "Heartbeating": True})
 
@@ -157,17 +157,17 @@ class OneTests(APITestCase):
 
 
 class HeartbeatingTests(TimedAPITestCase):
-    """When a component is heartbeating, and when no longer."""
+    """From when to when a component is heartbeating."""
 
     def states(self):
-        """Ask in both ways; gives the one answer."""
+        """Query with both routes; return the state, which must be the same."""
         one = self.request("GET", f"{ONE}/{XNAME}").json()["Heartbeating"]
         many = self.request("POST", MANY, {"XNames": [XNAME]}).json()["HBStates"]
         self.assertEqual(many, [{"XName": XNAME, "Heartbeating": one}])
         return one
 
     def test_until_errtime(self):
-        """A component is heartbeating until its silence has lasted for Errtime, warned or not."""
+        """A component is heartbeating until it has been silent for Errtime, warned or not."""
         self.assertFalse(self.states())
         self.request("POST", "/v1/heartbeat", HEARTBEAT)
         self.assertTrue(self.states())
@@ -178,7 +178,7 @@ class HeartbeatingTests(TimedAPITestCase):
         self.assertFalse(self.states())
 
     def test_before_the_sweep(self):
-        """It ends at Errtime, not at the sweep that notices."""
+        """It stops at Errtime, not at the next sweep."""
         self.request("PATCH", "/v1/params", {"Interval": "1000", "Errtime": "20"})
         self.request("POST", "/v1/heartbeat", HEARTBEAT)
         self.pass_time(19.75)
@@ -188,7 +188,7 @@ class HeartbeatingTests(TimedAPITestCase):
         self.assertEqual(self.tracker.healthy, 1)
 
     def test_errtime_changes(self):
-        """Another Errtime counts at once."""
+        """A change of Errtime takes effect at once."""
         self.request("POST", "/v1/heartbeat", HEARTBEAT)
         self.pass_time(8)
         for errtime, beating in (("8", False), ("9", True), ("1", False), ("30", True)):
@@ -196,7 +196,7 @@ class HeartbeatingTests(TimedAPITestCase):
             self.assertEqual(self.states(), beating)
 
     def test_back_from_the_dead(self):
-        """A component that died is heartbeating again with its next heartbeat."""
+        """A dead component is heartbeating again after its next heartbeat."""
         self.request("POST", "/v1/heartbeat", HEARTBEAT)
         self.pass_time(60)
         self.assertEqual(self.tracker.dead, 1)
@@ -206,7 +206,7 @@ class HeartbeatingTests(TimedAPITestCase):
         self.assertTrue(self.states())
 
     def test_goodbye(self):
-        """A component that said goodbye is not heartbeating."""
+        """A deleted component is not heartbeating."""
         self.request("POST", "/v1/heartbeat", HEARTBEAT)
         self.request("DELETE", f"/v1/heartbeat/{XNAME}")
         self.assertFalse(self.states())
