@@ -1,1 +1,1 @@
-"""Tests of etcd's client."""
+"""Tests of the client of etcd."""

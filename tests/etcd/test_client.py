@@ -1,4 +1,4 @@
-"""The client of etcd, with a real one."""
+"""The calls of etcd, against a real one."""
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
@@ -17,7 +17,7 @@ class KeyTests(EtcdTestCase):
     """Keys are put and read."""
 
     async def test_put_and_get(self) -> None:
-        """A key that is put is read back, with the revisions that made and changed it."""
+        """A key that is put is read back, with the revisions that created and changed it."""
         first = await self.client.put(b"key", b"one")
         second = await self.client.put(b"key", b"two")
         self.assertGreater(second, first)
@@ -27,7 +27,7 @@ class KeyTests(EtcdTestCase):
         self.assertIsNone(await self.client.get(b"ke"))
 
     async def test_bytes(self) -> None:
-        """Keys and values may be any bytes; values may also be none."""
+        """Keys and values may be any bytes; values may be empty."""
         values = {BYTES: BYTES[::-1], b"\0": b"", b"\xff\xfe": b"\0", "é".encode("latin-1"): b"\n"}
         for key, value in values.items():
             await self.client.put(key, value)
@@ -38,7 +38,7 @@ class KeyTests(EtcdTestCase):
         self.assertEqual(await self.keys(), sorted(values))
 
     async def test_etcdctl_agrees(self) -> None:
-        """What is put here, others read, and the other way round."""
+        """What this client puts, etcdctl reads, and the other way round."""
         await self.client.put(b"x0c0s0b0n0", b'{"Component":"x0c0s0b0n0"}')
         self.assertIn('{"Component":"x0c0s0b0n0"}', await self.ctl("get", "x0c0s0b0n0"))
         await self.ctl("put", "params", "{}")
@@ -47,7 +47,7 @@ class KeyTests(EtcdTestCase):
         self.assertEqual(found.value, b"{}")
 
     async def test_no_key(self) -> None:
-        """Etcd refuses the empty key."""
+        """The empty key is refused."""
         with self.assertRaises(EtcdRefused) as raised:
             await self.client.put(b"", b"")
         self.assertIn("key is not provided", raised.exception.message)
@@ -57,18 +57,18 @@ class RangeTests(EtcdTestCase):
     """Ranges are read in pages, at one revision."""
 
     async def fill(self, count: int) -> list[bytes]:
-        """Put so many keys; gives them in their order."""
+        """Put `count` keys; return them in their order."""
         keys = [b"x%05d" % number for number in range(count)]
         for first in range(0, count, MAX_OPERATIONS):
             await self.client.txn((), [Put(key, b"") for key in keys[first : first + 128]])
         return keys
 
     async def test_empty(self) -> None:
-        """A range of all keys of an etcd without any is empty."""
+        """The range of all keys is empty in an etcd without keys."""
         self.assertEqual((await self.client.range(*EVERYTHING)).items, [])
 
     async def test_limit(self) -> None:
-        """A page has no more keys than asked for, and tells whether there are more."""
+        """A page has at most `limit` keys, and says whether there are more."""
         keys = await self.fill(5)
         page = await self.client.range(b"x", b"y", limit=3)
         self.assertEqual([item.key for item in page.items], keys[:3])
@@ -78,7 +78,7 @@ class RangeTests(EtcdTestCase):
         self.assertFalse(page.more)
 
     async def test_pages(self) -> None:
-        """Pages bring each key once, as all were when the first page was read."""
+        """Pages have each key once, as of when the first page was read."""
         keys = await self.fill(1000)
         revision = (await self.client.status()).revision
         found = []
@@ -93,7 +93,7 @@ class RangeTests(EtcdTestCase):
         self.assertEqual({item.value for item in found}, {b""})
 
     async def test_exact_pages(self) -> None:
-        """Keys that fill their pages are followed by no empty one; a range without keys has it."""
+        """Full pages are not followed by an empty one, which only a range without keys has."""
         await self.fill(4)
         pages = [page async for page in self.client.pages(b"x", b"y", size=2)]
         self.assertEqual([len(page.items) for page in pages], [2, 2])
@@ -101,7 +101,7 @@ class RangeTests(EtcdTestCase):
         self.assertEqual(page.items, [])
 
     async def test_revision(self) -> None:
-        """A range is read as it was, until etcd is compacted."""
+        """A range can be read as of an old revision until etcd is compacted."""
         old = await self.client.put(b"x", b"old")
         new = await self.client.put(b"x", b"new")
         page = await self.client.range(b"x", b"y", revision=old)
@@ -115,10 +115,10 @@ class RangeTests(EtcdTestCase):
 
 
 class TxnTests(EtcdTestCase):
-    """Transactions do all or nothing, on conditions."""
+    """Transactions have all of their operations carried out, or none."""
 
     async def test_compares(self) -> None:
-        """Each compare holds when it should, and not otherwise."""
+        """Each kind of compare holds when it should, and not otherwise."""
         created = await self.client.put(b"key", b"first")
         modified = await self.client.put(b"key", b"value")
         true = [
@@ -140,7 +140,7 @@ class TxnTests(EtcdTestCase):
         self.assertFalse((await self.client.txn([*true, false[0]], ())).succeeded)
 
     async def test_operations(self) -> None:
-        """A transaction puts and deletes keys and ranges, all in one revision, which it tells."""
+        """A transaction puts and deletes keys and ranges in one revision, which it returns."""
         names = (b"a1", b"a2", b"b1", b"b2", b"c")
         before = (await self.client.txn((), [Put(name, BYTES) for name in names])).revision
         result = await self.client.txn((), [Delete(b"a1"), Delete(b"b", b"c"), Put(b"c", b"3")])
@@ -152,7 +152,7 @@ class TxnTests(EtcdTestCase):
         )
 
     async def test_nothing_done(self) -> None:
-        """When a compare fails, nothing is done."""
+        """When a compare fails, no operation is carried out."""
         await self.client.put(b"key", b"theirs")
         result = await self.client.txn(
             [Compare.mod_revision(b"key", 0)], [Put(b"key", b"ours"), Put(b"other", b"")]
@@ -164,7 +164,7 @@ class TxnTests(EtcdTestCase):
         )
 
     async def test_limit(self) -> None:
-        """A transaction has 128 operations, no more; and as many compares."""
+        """A transaction has at most 128 operations and 128 compares."""
         puts = [Put(b"%d" % number, b"") for number in range(129)]
         compares = [Compare.mod_revision(each.key, 0) for each in puts]
         self.assertTrue((await self.client.txn(compares[:128], puts[:128])).succeeded)
@@ -175,7 +175,7 @@ class TxnTests(EtcdTestCase):
             self.client.txn(compares, ())
 
     async def test_same_key_twice(self) -> None:
-        """Etcd refuses to change a key twice, and does nothing then."""
+        """A transaction that changes a key twice is refused."""
         with self.assertRaises(EtcdRefused) as raised:
             await self.client.txn((), [Put(b"a", b""), Put(b"b", b"1"), Put(b"b", b"2")])
         self.assertIn("duplicate key", str(raised.exception))
@@ -183,10 +183,10 @@ class TxnTests(EtcdTestCase):
 
 
 class LeaseTests(EtcdTestCase):
-    """Keys on a lease go with it."""
+    """Keys on a lease are deleted with it."""
 
     async def test_revoke(self) -> None:
-        """A lease that is revoked takes its keys along; revoking it again does no harm."""
+        """Revoking a lease deletes its keys; revoking it again is no error."""
         lease = await self.client.grant(60)
         await self.client.put(b"leased", b"", lease)
         await self.client.txn((), [Put(b"too", b"", lease), Put(b"free", b"")])
@@ -200,7 +200,7 @@ class LeaseTests(EtcdTestCase):
         self.assertEqual(await self.client.renew(lease), 0)
 
     async def test_no_lease(self) -> None:
-        """A put on a lease that does not exist is refused as such."""
+        """A put on a lease that does not exist is refused with `NOT_FOUND`."""
         for call in (
             self.client.put(b"key", b"", 12345),
             self.client.txn((), [Put(b"key", b"", 12345)]),
@@ -210,7 +210,7 @@ class LeaseTests(EtcdTestCase):
             self.assertEqual(raised.exception.code, NOT_FOUND)
 
     async def test_expiry(self) -> None:
-        """A lease lasts for as long as it is kept alive, and no longer."""
+        """A lease lasts for as long as it is renewed, and no longer."""
         kept, left = await self.client.grant(1), await self.client.grant(1)
         await self.client.put(b"kept", b"", kept)
         await self.client.put(b"left", b"", left)
@@ -230,13 +230,13 @@ class LockTests(EtcdTestCase):
     NAME = b"hbtd_dist_lock"
 
     async def queued(self, count: int) -> None:
-        """Wait until so many hold the lock or wait for it."""
+        """Wait until `count` clients hold the lock or wait for it."""
         deadline = reactor.seconds() + 5
         while len(await self.keys()) != count:
             self.assertLess(reactor.seconds(), deadline)
 
     async def test_exclusion(self) -> None:
-        """Who comes second waits until the first lets go."""
+        """The second client waits until the first one releases the lock."""
         one, two = await self.client.grant(60), await self.client.grant(60)
         held = await self.client.lock(self.NAME, one, wait=10)
         self.assertEqual(held, b"%s/%x" % (self.NAME, one))
@@ -248,7 +248,7 @@ class LockTests(EtcdTestCase):
         self.assertEqual(await self.keys(), [b"%s/%x" % (self.NAME, two)])
 
     async def test_fence(self) -> None:
-        """A transaction can depend on a lock's being held."""
+        """A transaction can be fenced by a lock."""
         lease = await self.client.grant(60)
         held = await self.client.lock(self.NAME, lease, wait=10)
         fenced = [Compare.exists(held)], [Put(b"judgement", b"")]
@@ -257,14 +257,14 @@ class LockTests(EtcdTestCase):
         self.assertFalse((await self.client.txn(*fenced)).succeeded)
 
     async def test_takeover(self) -> None:
-        """When the holder's lease runs out, the next has the lock."""
+        """When the holder's lease expires, the next client acquires the lock."""
         one, two = await self.client.grant(1), await self.client.grant(60)
         held = await self.client.lock(self.NAME, one, wait=10)
         self.assertNotEqual(await self.client.lock(self.NAME, two, wait=10), held)
         self.assertEqual(await self.client.renew(one), 0)
 
     async def test_cancelled(self) -> None:
-        """Who gives up waiting leaves nothing behind, and the next in line is next."""
+        """A client that gives up waiting leaves nothing behind, and those after it move up."""
         leases = [await self.client.grant(60) for _ in range(3)]
         await self.client.lock(self.NAME, leases[0], wait=10)
         waiting = self.client.lock(self.NAME, leases[1], wait=10)
@@ -280,7 +280,7 @@ class LockTests(EtcdTestCase):
         await last
 
     async def test_cancelled_at_once(self) -> None:
-        """Giving up before etcd has so much as heard of it leaves nothing behind either."""
+        """Giving up before the request is sent leaves nothing behind either."""
         lease = await self.client.grant(60)
         attempt = self.client.lock(self.NAME, lease, wait=10)
         attempt.cancel()
@@ -289,8 +289,8 @@ class LockTests(EtcdTestCase):
         self.assertEqual(await self.keys(), [])
         self.assertEqual(await self.client.renew(lease), 0)
 
-    async def test_not_had(self) -> None:
-        """Who has waited for long enough leaves nothing behind."""
+    async def test_timeout(self) -> None:
+        """A client whose wait times out leaves nothing behind."""
         one, two = await self.client.grant(60), await self.client.grant(60)
         held = await self.client.lock(self.NAME, one, wait=10)
         with self.assertRaises(LockTimeout):
@@ -299,7 +299,7 @@ class LockTests(EtcdTestCase):
         self.assertEqual(await self.client.renew(two), 0)
 
     async def test_lease_ends(self) -> None:
-        """Whose lease ends while waiting is refused the lock when it is free."""
+        """A client whose lease ends while it waits is refused the lock once that is free."""
         one, two = await self.client.grant(60), await self.client.grant(60)
         await self.client.lock(self.NAME, one, wait=10)
         waiting = self.client.lock(self.NAME, two, wait=10)
@@ -312,7 +312,7 @@ class LockTests(EtcdTestCase):
             await self.client.lock(self.NAME, two, wait=10)
 
     async def test_etcdctl_agrees(self) -> None:
-        """Others' mutexes of that name are this lock."""
+        """A mutex of etcdctl with the same name is the same lock."""
         lease = await self.client.grant(60)
         await self.client.lock(self.NAME, lease, wait=10)
         other = deferToThread(

@@ -1,4 +1,4 @@
-"""The client of etcd, when something is wrong with etcd or with who answers in its stead."""
+"""Calls of etcd that fails, or of something that is not etcd."""
 
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,10 @@ from tests.support.server_process import free_ports
 
 
 class ServerTests(OwnEtcdTestCase):
-    """etcd goes away and comes back."""
+    """etcd stops, hangs, or refuses."""
 
     async def test_away(self) -> None:
-        """While etcd does not run, calls fail at once; when it is back, they succeed again."""
+        """Calls fail at once while etcd does not run, and succeed when it runs again."""
         etcd = await self.start()
         client = self.connect(etcd.address)
         await client.put(b"key", b"value")
@@ -52,7 +52,7 @@ class ServerTests(OwnEtcdTestCase):
             self.assertEqual(found.value, b"value")
 
     async def test_frozen(self) -> None:
-        """A call to an etcd that hangs fails in time, and the next one goes elsewhere."""
+        """A call of an etcd that hangs fails in time, and the next one goes to another endpoint."""
         hung, other = await self.start(), await self.start()
         client = self.connect(hung.address, other.address, timeout=0.4)
         await client.put(b"where", b"hung")
@@ -67,7 +67,7 @@ class ServerTests(OwnEtcdTestCase):
         self.assertIsNone(await client.get(b"where"))
 
     async def test_lock_unavailable(self) -> None:
-        """Waiting for a lock of an etcd that hangs fails because of that, and not of others."""
+        """Waiting for a lock of an etcd that hangs fails with `EtcdUnavailable`."""
         etcd = await self.start()
         client = self.connect(etcd.address, timeout=0.2)
         lease = await client.grant(60)
@@ -75,7 +75,7 @@ class ServerTests(OwnEtcdTestCase):
         await self.unavailable(client.lock(b"lock", lease, wait=0.2))
 
     async def test_failover(self) -> None:
-        """Endpoints where nobody listens are passed over within the call, and remembered."""
+        """Endpoints that refuse connections are passed over within the call, and remembered."""
         etcd = await self.start()
         nobody = [f"http://127.0.0.1:{port}" for port in free_ports(2)]
         client = self.connect(*nobody, etcd.address)
@@ -85,7 +85,7 @@ class ServerTests(OwnEtcdTestCase):
         self.assertIn(nobody[-1], str(error))
 
     async def test_full(self) -> None:
-        """A full database refuses writes, says so, and is still read."""
+        """An etcd whose database is full refuses writes with the reason, and can still be read."""
         etcd = await self.start(quota=512 * 1024)
         client = self.connect(etcd.address)
         with self.assertRaises(EtcdRefused) as raised:
@@ -109,7 +109,7 @@ class ClusterTests(ClientTestCase):
     """A cluster loses members."""
 
     async def test_members_lost(self) -> None:
-        """Without its leader a cluster goes on, without most of its members it is unavailable."""
+        """A cluster goes on without its leader, and is unavailable without most of its members."""
         cluster = EtcdCluster()
         self.addCleanup(deferToThread, cluster.close)
         await deferToThread(cluster.start)
@@ -142,7 +142,7 @@ class ClusterTests(ClientTestCase):
         self.assertEqual(found.value, b"again")
 
     async def leaderless(self, client: HandyClient) -> None:
-        """Wait until its member has noticed that there is no leader."""
+        """Wait until the client's member has noticed that there is no leader."""
         deadline = reactor.seconds() + 10
         while True:
             try:
@@ -152,7 +152,7 @@ class ClusterTests(ClientTestCase):
             self.assertLess(reactor.seconds(), deadline)
 
     async def insist(self, client: EtcdClient, value: bytes) -> None:
-        """Put the key until that works."""
+        """Put the key again and again until that succeeds."""
         deadline = reactor.seconds() + 10
         while True:
             try:
@@ -165,10 +165,10 @@ class ClusterTests(ClientTestCase):
 
 
 class TLSTests(OwnEtcdTestCase):
-    """Both sides of https want to know whom they talk to."""
+    """Client and server verify each other's certificates."""
 
     async def test_certificates(self) -> None:
-        """Who shows the right certificate is served; any that is wrong or missing is trouble."""
+        """A wrong or missing certificate on either side makes calls fail with the reason."""
         folder = Path(self.mktemp()).resolve()
         authority, stranger = make_identity("authority"), make_identity("stranger")
         ca, _ = write_identity(authority, folder / "ca")
@@ -203,10 +203,10 @@ class TLSTests(OwnEtcdTestCase):
 
 
 class GarbageTests(ClientTestCase):
-    """Somebody answers who is not etcd."""
+    """Something that is not etcd answers."""
 
     def calls(self, client: EtcdClient) -> list[Deferred[Any]]:
-        """Make one call of each kind."""
+        """Make one call of each kind; return their results."""
         return [
             client.put(b"key", b""),
             client.get(b"key"),
@@ -219,7 +219,7 @@ class GarbageTests(ClientTestCase):
         ]
 
     async def test_garbage(self) -> None:
-        """Whatever it is that answers a call, the call fails because etcd is not to be had."""
+        """Any answer that is not etcd's makes the call fail with `EtcdUnavailable`."""
         for content, status in (
             (b"", 200),
             (b"<html>\nWelcome to nginx!\n</html>", 200),
@@ -243,13 +243,13 @@ class GarbageTests(ClientTestCase):
                 await self.unavailable(call)
 
     async def test_wrong_items(self) -> None:
-        """Nor does etcd give items that lack what items have."""
+        """So does an answer with incomplete items."""
         for item in (b"{}", b"5", b'{"key": "YQ==", "create_revision": "x"}', b'{"key": "YQ"}'):
             content = b'{"header": {"revision": "5"}, "kvs": [' + item + b"]}"
             await self.unavailable(self.connect(FakeGateway(content).listen(self)).get(b"key"))
 
     async def test_too_long(self) -> None:
-        """An answer that is too long is not read to its end."""
+        """An answer that is too long is not read to its end, and the connection is closed."""
         self.patch(gateway, "MAX_ANSWER", 1000)
         fake = FakeGateway(b"x" * 1001, ends=False)
         error = await self.unavailable(self.connect(fake.listen(self)).get(b"key"))
@@ -271,7 +271,7 @@ class GarbageTests(ClientTestCase):
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_no_endpoints(self) -> None:
-        """A client without endpoints is none."""
+        """A client can't be made without endpoints."""
         with self.assertRaises(ValueError):
             self.connect()
 
@@ -282,7 +282,7 @@ class GarbageTests(ClientTestCase):
         await self.connect(f"http://[::1]:{port.getHost().port}/").put(b"key", b"")
 
     async def test_user_agent(self) -> None:
-        """Requests tell who makes them, and that they want a cluster with a leader."""
+        """Requests have a user agent, and demand a member with a leader."""
         fake = FakeGateway(b'{"header": {}}')
         await self.connect(fake.listen(self)).put(b"key", b"")
         headers = fake.requests[0].requestHeaders
@@ -291,10 +291,10 @@ class GarbageTests(ClientTestCase):
 
 
 class ErrorTests(SynchronousTestCase):
-    """Errors are told apart by their code, where there is one."""
+    """Errors are read from answers, and classified by their code and text."""
 
     def test_shapes(self) -> None:
-        """All shapes that errors have had are read."""
+        """Errors are read in the shape of any version of etcd."""
         for said in (
             {"error": "too bad", "code": 9, "message": "too bad"},
             {"code": 9, "message": "too bad", "details": []},
@@ -309,7 +309,7 @@ class ErrorTests(SynchronousTestCase):
             self.assertIsNone(error_in(nothing))
 
     def test_kinds(self) -> None:
-        """What etcd can't do now is no refusal."""
+        """Errors about the condition of etcd are no refusals."""
         for code, message, kind in (
             (14, "etcdserver: no leader", EtcdUnavailable),
             (14, "etcdserver: request timed out", EtcdUnavailable),

@@ -1,4 +1,4 @@
-"""Watching etcd, with a real one."""
+"""Watches of a real etcd."""
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
@@ -11,15 +11,15 @@ from tests.support.running import until
 
 
 class EventTests(WatchTestCase, EtcdTestCase):
-    """Changes are told."""
+    """A watch reports changes."""
 
     async def setUp(self):  # type: ignore[override]  # trial waits for it
-        """Find out from where on to watch."""
+        """Find out the next revision."""
         await super().setUp()
         self.start = (await self.client.status()).revision + 1
 
     async def test_changes(self) -> None:
-        """Puts and deletes come in their order, with all that belongs to them."""
+        """Puts and deletes are reported in their order, with value, revision and lease."""
         watching = self.watch(self.client, self.start)
         lease = await self.client.grant(60)
         binary = bytes(range(256))
@@ -41,7 +41,7 @@ class EventTests(WatchTestCase, EtcdTestCase):
         self.assertEqual(watching.calls[-1][1], third)
 
     async def test_lease(self) -> None:
-        """Keys that go with their lease are told as deleted."""
+        """Keys that are deleted with their lease are reported as deleted."""
         watching = self.watch(self.client, self.start)
         lease = await self.client.grant(60)
         await self.client.put(b"key", b"", lease)
@@ -50,7 +50,7 @@ class EventTests(WatchTestCase, EtcdTestCase):
         self.assertIsNone(watching.events[-1].value)
 
     async def test_resume(self) -> None:
-        """A watch that starts after where another ended brings just what that one did not."""
+        """A watch that begins after the revision of another reports the changes since."""
         for number in range(5):
             await self.client.put(b"%d" % number, b"")
         first = self.watch(self.client, self.start)
@@ -66,7 +66,7 @@ class EventTests(WatchTestCase, EtcdTestCase):
         self.assertEqual(len(first.events), 5)
 
     async def test_ranges(self) -> None:
-        """Several ranges are watched in one go, and nothing beside them."""
+        """A watch of several ranges reports their changes, and no others."""
         watching = self.watch(
             self.client, self.start, (b"x0", b"xz"), (b"params", b""), (b"hbtd/", b"hbtd0")
         )
@@ -74,14 +74,14 @@ class EventTests(WatchTestCase, EtcdTestCase):
             await self.client.put(key, key)
         await until(lambda: len(watching.events) == 3)
         self.assertEqual(sorted(watching.keys), [b"hbtd/a", b"params", b"x00"])
-        # Of the range where nothing else happened, nothing is known since.
+        # Nothing is known of the range without later changes.
         self.assertEqual(watching.watch.revision, self.start)
         await self.client.txn((), [Put(k, b"") for k in (b"x00", b"params", b"hbtd/a")])
         await until(lambda: len(watching.events) == 6)
         self.assertEqual(watching.watch.revision, self.start + 7)
 
     async def test_transaction(self) -> None:
-        """What one transaction did comes as one revision, and at once."""
+        """The changes of one transaction have one revision, and are reported together."""
         watching = self.watch(self.client, self.start)
         result = await self.client.txn(
             (), [Put(b"%03d" % number, b"") for number in range(MAX_OPERATIONS)]
@@ -92,7 +92,7 @@ class EventTests(WatchTestCase, EtcdTestCase):
         self.assertEqual([len(events) for events, _ in watching.calls], [128, 128])
 
     async def test_catching_up(self) -> None:
-        """Of much that happened before, each change comes once, and nothing is told too early."""
+        """Of many past changes each is reported once, and no revision is reported too early."""
         for number in range(1200):
             await self.client.put(b"small", b"%d" % number)
         for _ in range(3):
@@ -104,7 +104,7 @@ class EventTests(WatchTestCase, EtcdTestCase):
         values = [event.value for event in watching.events[:1200]]
         self.assertEqual(values, [b"%d" % number for number in range(1200)])
         self.assertEqual(watching.keys[1200:], [b"large%02d" % n for n in range(30)] * 3)
-        # etcd has split up revisions; such a one is told to the end only when all of it is.
+        # etcd has split revisions; such a one is complete only with its last part.
         self.assertTrue(any(told < events[-1].mod_revision for events, told in watching.calls))
         for number, (_, told) in enumerate(watching.calls):
             later = [event for events, _ in watching.calls[number + 1 :] for event in events]
@@ -112,7 +112,7 @@ class EventTests(WatchTestCase, EtcdTestCase):
         self.assertEqual(watching.watch.revision, watching.events[-1].mod_revision)
 
     async def test_compacted(self) -> None:
-        """A watch of what etcd has forgotten ends, and tells what there still is."""
+        """A watch of compacted revisions fails with the oldest revision that etcd still has."""
         await self.client.put(b"key", b"1")
         now = await self.client.put(b"key", b"2")
         await self.ctl("compact", str(now))
@@ -123,7 +123,7 @@ class EventTests(WatchTestCase, EtcdTestCase):
         await until(lambda: watching.events)
 
     async def test_compacted_meanwhile(self) -> None:
-        """A watch that is up to date outlives compaction."""
+        """A watch that is current is not affected by compaction."""
         watching = self.watch(self.client, self.start)
         now = await self.client.put(b"key", b"1")
         await until(lambda: watching.events)
@@ -132,7 +132,7 @@ class EventTests(WatchTestCase, EtcdTestCase):
         await until(lambda: len(watching.events) == 2)
 
     async def test_refused(self) -> None:
-        """Etcd watches no range that ends before it begins."""
+        """A range that ends before it begins is refused."""
         with self.assertRaises(EtcdRefused) as raised:
             await self.watch(self.client, self.start, (b"b", b"a")).ended
         self.assertIn("empty", str(raised.exception))
@@ -141,7 +141,7 @@ class EventTests(WatchTestCase, EtcdTestCase):
                 self.client.watch(ranges, start, lambda events, revision: None, silence=1)
 
     async def test_callback_raises(self) -> None:
-        """What goes wrong with an event ends the watch, and is not swallowed."""
+        """An exception in the callback ends the watch, which fails with it."""
 
         def fail(events: list[Event], revision: int) -> None:
             raise ZeroDivisionError
@@ -152,7 +152,7 @@ class EventTests(WatchTestCase, EtcdTestCase):
             await watch.ended
 
     async def test_cancelled_by_callback(self) -> None:
-        """Once a watch is cancelled it tells nothing, even of what it has received."""
+        """A watch that is cancelled reports nothing more, even of what was received."""
         for number in range(3):
             await self.client.put(b"%d" % number, bytes(1_000_000))
         told = []
@@ -168,7 +168,7 @@ class EventTests(WatchTestCase, EtcdTestCase):
         self.assertEqual(len(told), 1)
 
     async def test_silence(self) -> None:
-        """A watch that brings nothing for too long counts as broken; whatever comes, it brings."""
+        """A watch that is silent for too long is broken; every message counts against that."""
         clock = Clock()
         client = self.connect(self.etcd.address, clock=clock)
         watching = self.watch(client, self.start, silence=5)

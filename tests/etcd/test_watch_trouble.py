@@ -1,4 +1,4 @@
-"""Watching etcd, when something is wrong with etcd or with who answers in its stead."""
+"""Watches of an etcd that fails, or of something that is not etcd."""
 
 from collections.abc import Sequence
 
@@ -21,10 +21,10 @@ from tests.support.running import reactor, until
 
 
 class TroubleTests(WatchTestCase, OwnEtcdTestCase):
-    """Watches end with their etcd."""
+    """A watch ends when its etcd stops or hangs."""
 
     async def test_ended(self) -> None:
-        """When etcd ends, in good order or not, so do its watches, at once."""
+        """When etcd stops or is killed, its watches end at once."""
         etcd = await self.start()
         client = self.connect(etcd.address)
         for end in (etcd.stop, etcd.kill):
@@ -40,7 +40,7 @@ class TroubleTests(WatchTestCase, OwnEtcdTestCase):
         await until(lambda: watching.events)
 
     async def test_frozen(self) -> None:
-        """When etcd hangs, its watches end within the silence allowed; the next is elsewhere."""
+        """When etcd hangs, its watches end after `silence`; the next one is on another endpoint."""
         hung, other = await self.start(), await self.start()
         client = self.connect(hung.address, other.address)
         watching = self.watch(client, await client.put(b"hung", b""), silence=0.5)
@@ -54,7 +54,7 @@ class TroubleTests(WatchTestCase, OwnEtcdTestCase):
         await until(lambda: watching.keys == [b"other"])
 
     async def test_frozen_before(self) -> None:
-        """So does a watch that an etcd that hangs has not even begun."""
+        """So does a watch that begins while etcd hangs."""
         hung, other = await self.start(), await self.start()
         client = self.connect(hung.address, other.address)
         await client.put(b"hung", b"")
@@ -65,7 +65,7 @@ class TroubleTests(WatchTestCase, OwnEtcdTestCase):
         await until(lambda: watching.keys == [b"other"])
 
     async def test_progress(self) -> None:
-        """Where nothing changes, etcd tells from time to time that it has told everything."""
+        """Without changes, etcd reports from time to time that the watch is complete."""
         options = ["--experimental-watch-progress-notify-interval=200ms"]
         client = self.connect((await self.start(options=options)).address)
         watching = self.watch(client, 1, (b"quiet", b""), (b"silent", b""), silence=5)
@@ -81,7 +81,7 @@ class ClusterTests(WatchTestCase):
     """Watches of clusters."""
 
     async def test_no_leader(self) -> None:
-        """A member that is cut off from the others ends its watches."""
+        """A member that is cut off from the other members ends its watches."""
         cluster = EtcdCluster()
         self.addCleanup(deferToThread, cluster.close)
         await deferToThread(cluster.start)
@@ -96,7 +96,7 @@ class ClusterTests(WatchTestCase):
 
 
 def event(key: str, revision: int, **more: object) -> bytes:
-    """Make a message with an event, as etcd has it."""
+    """Return a message of etcd's with one event."""
     result = {
         "header": {"revision": str(revision)},
         "watch_id": "1",
@@ -107,17 +107,17 @@ def event(key: str, revision: int, **more: object) -> bytes:
 
 
 class GarbageTests(WatchTestCase):
-    """Somebody answers who is not etcd, or not all of it arrives."""
+    """Something that is not etcd answers, or a message is incomplete."""
 
     def fake(
         self, content: bytes, *, ends: bool = True, clock: IReactorTime = reactor
     ) -> tuple[FakeGateway, Watching]:
-        """Watch a fake."""
+        """Watch a fake gateway; return both."""
         fake = FakeGateway(content, ends=ends)
         return fake, self.watch(self.connect(fake.listen(self), clock=clock), 1)
 
     async def test_request(self) -> None:
-        """A watch asks for its ranges from its revision on, in pieces that are not too large."""
+        """A watch requests its ranges from its revision on, with large messages split."""
         fake, watching = self.fake(b"")
         await self.unavailable(watching.ended)
         self.assertEqual(
@@ -135,7 +135,7 @@ class GarbageTests(WatchTestCase):
         )
 
     async def test_garbage(self) -> None:
-        """Whatever it is that comes, the watch ends because etcd is not to be had."""
+        """Any message that is not etcd's ends the watch with `EtcdUnavailable`."""
         lines: Sequence[bytes] = (
             b"<html>\n",
             b"{}\n",
@@ -163,7 +163,7 @@ class GarbageTests(WatchTestCase):
         await until(lambda: fake.gone)
 
     async def test_pieces(self) -> None:
-        """Messages may arrive in any pieces, and empty lines between them."""
+        """Messages may arrive in any pieces, with empty lines between them."""
         fake, watching = self.fake(b"", ends=False)
         content = event("YQ==", 5) + b"\n\n" + event("Yg==", 6) + event("Yw==", 7)
         await until(lambda: fake.requests)
@@ -173,7 +173,7 @@ class GarbageTests(WatchTestCase):
         self.assertEqual(watching.keys, [b"a", b"b", b"c"])
 
     async def test_others(self) -> None:
-        """What etcd says about a watch that is not ours changes nothing."""
+        """Messages about another watch are ignored."""
         content = event("YQ==", 5, watch_id="7") + event("Yg==", 6)
         _, watching = self.fake(content, ends=False)
         await until(lambda: watching.events)

@@ -69,7 +69,7 @@ class OutageTests(TroubleTestCase):
                 self.assertLess(reactor.seconds() - began, 40)
             await self.recovered(*replicas)
         # Both replicas noticed, also the one that was not the first to write to it.
-        lost = [line for line in about_the_store(list(events)) if "has lost what was in it" in line]
+        lost = [line for line in about_the_store(list(events)) if "has lost its data" in line]
         self.assertEqual(len(lost), 2)
         self.assertNotIn(WARNED, self.told(A))
         self.assertEqual(self.told(B)[-2:], [WARNED, DIED])

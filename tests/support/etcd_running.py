@@ -1,4 +1,4 @@
-"""What the tests with a real etcd have in common."""
+"""What tests with a real etcd have in common."""
 
 import functools
 from collections.abc import Mapping
@@ -33,20 +33,20 @@ needs_etcd = skipIf(_REASON is not None, _REASON or "")
 
 @functools.cache
 def shared_etcd() -> EtcdServer:
-    """Give an etcd that all tests of this process may fill but not harm; it ends with it."""
+    """Return the etcd of all tests of this process, which may fill but not stop it."""
     return EtcdServer()
 
 
 class Status(NamedTuple):
-    """How the member of a cluster is that answered."""
+    """The status of a member of a cluster."""
 
     member: int
     leader: int
-    """Its leader's member number; 0: none is known."""
+    """The number of the member that leads, 0 if none is known."""
 
     revision: int
     errors: list[str]
-    """What etcd itself finds wrong, such as the alarm that its database is full."""
+    """The alarms of etcd, such as the one that its database is full."""
 
 
 def _read_status(said: Mapping[str, Any]) -> Status:
@@ -59,19 +59,19 @@ def _read_status(said: Mapping[str, Any]) -> Status:
 
 
 class HandyClient(EtcdClient):
-    """A client that can also do what only tests need."""
+    """A client with more calls, which only tests need."""
 
     async def delete(self, start: bytes, end: bytes = b"") -> None:
-        """Delete a key, or all keys from it up to, but without, `end`."""
+        """Delete a key, or with `end` the keys up to but excluding that."""
         await self.txn((), [Delete(start, end)])
 
     def status(self) -> Deferred[Status]:
-        """Ask a member of the cluster how it is."""
+        """Return the status of a member of the cluster."""
         return self._gateway.call("/maintenance/status", {}, _read_status)
 
 
 class ClientTestCase(TestCase):
-    """Makes clients that end with their test."""
+    """A test case that makes clients, and closes their connections."""
 
     timeout = 30
 
@@ -90,7 +90,7 @@ class ClientTestCase(TestCase):
         return HandyClient(HTTPClient(agent), clock, endpoints, timeout, "hbtd-test")
 
     async def unavailable(self, call: Deferred[Any]) -> EtcdUnavailable:
-        """Give the error of what fails because etcd is not to be had."""
+        """Return the `EtcdUnavailable` with which a call must fail."""
         with self.assertRaises(EtcdUnavailable) as raised:
             await call
         error: EtcdUnavailable = raised.exception
@@ -101,10 +101,10 @@ class ClientTestCase(TestCase):
 
 @needs_etcd
 class EtcdTestCase(ClientTestCase):
-    """A client of the shared etcd, which is empty."""
+    """A test case with a client of the shared etcd, which is empty."""
 
     async def setUp(self):  # type: ignore[override]  # trial waits for it
-        """Start it unless another test has, and empty it."""
+        """Start etcd unless it runs, and empty it."""
         self.etcd = shared_etcd()
         if not self.etcd.running:
             await deferToThread(self.etcd.start)
@@ -112,20 +112,20 @@ class EtcdTestCase(ClientTestCase):
         await self.client.delete(*EVERYTHING)
 
     async def keys(self) -> list[bytes]:
-        """Give all keys there are."""
+        """Return all keys."""
         return [item.key for item in (await self.client.range(*EVERYTHING)).items]
 
     async def ctl(self, *arguments: str) -> str:
-        """Run etcdctl; gives what it printed."""
+        """Run etcdctl; return its output."""
         return await deferToThread(self.etcd.etcdctl, *arguments)
 
 
 @needs_etcd
 class OwnEtcdTestCase(ClientTestCase):
-    """For tests that do harm to etcds."""
+    """A test case for tests that stop or damage their etcd."""
 
     async def start(self, **options: Any) -> EtcdServer:
-        """Start an etcd, until the test ends."""
+        """Start an etcd, which is stopped when the test ends."""
         etcd = EtcdServer(**options)
         self.addCleanup(deferToThread, etcd.close)
         await deferToThread(etcd.start)
@@ -133,7 +133,7 @@ class OwnEtcdTestCase(ClientTestCase):
 
 
 class Watching:
-    """A watch, and what it has told."""
+    """A watch that records what it reports."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class Watching:
 
     @property
     def events(self) -> list[Event]:
-        """All events so far."""
+        """All events reported so far."""
         return [event for events, _ in self.calls for event in events]
 
     @property
@@ -165,10 +165,10 @@ class Watching:
 
 
 class WatchTestCase(ClientTestCase):
-    """Ends its watches."""
+    """A test case that ends its watches."""
 
     def watch(self, client: EtcdClient, start: int, *ranges: Any, **options: Any) -> Watching:
-        """Watch until the test ends."""
+        """Begin a watch, which is ended with the test."""
         watching = Watching(client, start, *ranges, **options)
 
         async def end() -> None:
@@ -182,7 +182,7 @@ class WatchTestCase(ClientTestCase):
 
 
 class FakeGateway(Resource):
-    """Answers any request with fixed bytes, and perhaps never ends doing so."""
+    """Answers any request with fixed bytes; the answer may never end."""
 
     isLeaf = True
 
@@ -196,7 +196,7 @@ class FakeGateway(Resource):
         self.gone = 0
 
     def render_POST(self, request: Request) -> Any:
-        """Answer."""
+        """Answer with the fixed bytes."""
         self.requests.append(request)
         assert request.content is not None
         self.bodies.append(request.content.read())
@@ -212,7 +212,7 @@ class FakeGateway(Resource):
         return NOT_DONE_YET
 
     def listen(self, test: TestCase) -> str:
-        """Listen until the test ends; gives the base URL."""
+        """Listen until the test ends; return the base URL."""
         site = Site(self)
         port = reactor.listenTCP(0, site, interface="127.0.0.1")
         test.addCleanup(port.stopListening)

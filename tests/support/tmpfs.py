@@ -1,4 +1,4 @@
-"""A small filesystem of a test's own, to be filled to the last byte."""
+"""A small filesystem that a test can fill."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 
 def small_filesystem(test: TestCase, kilobytes: int) -> Path:
-    """Mount a filesystem that holds so much, until the test ends; skips it if that can't be."""
+    """Mount a filesystem of that size until the test ends; skip the test if that fails."""
     where = Path(test.mktemp()).resolve()
     where.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(where)]
@@ -20,7 +20,7 @@ def small_filesystem(test: TestCase, kilobytes: int) -> Path:
 
 
 def fill(where: Path) -> Path:
-    """Use up all that is left; gives the file that does, which can be removed again."""
+    """Fill a filesystem; return the file that does, which can be removed again."""
     filler = where / "filler"
     with filler.open("wb", buffering=0) as file:
         try:
