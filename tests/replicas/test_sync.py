@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
+from hbtd.etcd.errors import EtcdUnavailable
 from hbtd.replicas.applier import Moment
 from hbtd.replicas.replica import Replica
 from hbtd.replicas.sync import SILENCE, Sync
+from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import LIFE, PRESENCE
 from hbtd.tracker.observed import TICK, ObservedClock
 from tests.support.hsm_memory import DIED, STARTED, WARNED
@@ -129,6 +133,52 @@ class SlowPresenceTests(SynchronousTestCase):
         before = observed_clock.now()
         go_on(2 * SILENCE, period=6)
         self.assertGreater(observed_clock.now(), before + 1)
+
+
+class UnreachableClient:
+    """A client whose calls fail, and are noted with their time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.calls: list[float] = []
+
+    def grant(self, ttl: int) -> Deferred[int]:
+        """Fail."""
+        self.calls.append(self._clock.seconds())
+        return fail(EtcdUnavailable("no etcd"))
+
+
+class RetryTests(SynchronousTestCase):
+    """Attempts while etcd can't be reached."""
+
+    def test_pauses(self) -> None:
+        """Pauses between attempts grow to a second and a bit; a stop ends them."""
+        clock = Clock()
+        client: Any = UnreachableClient(clock)
+        observed_clock = ObservedClock(clock.seconds, lambda: 10.0)
+        applier: Any = SlowPresence(lambda: Moment(clock.seconds(), observed_clock.now()))
+        store = EtcdStore(client, clock.seconds)
+        nothing: Any = None
+        one = Sync(
+            client,
+            clock,
+            clock.seconds,
+            observed_clock,
+            store,
+            applier,
+            "one",
+            lambda: 1.0,
+            nothing,
+            nothing,
+        )
+        one.startService()
+        clock.pump([0.01] * 1000)
+        pauses = [later - at for at, later in pairwise(client.calls)]
+        self.assertApproximates(pauses[0], 0.6, 0.02)
+        self.assertApproximates(pauses[-1], 1.2, 0.02)
+        self.assertEqual(store.health(), "etcd: no etcd")
+        self.successResultOf(one.stopService())
+        self.assertEqual(clock.getDelayedCalls(), [])
 
 
 class Seen:

@@ -68,6 +68,8 @@ class SharedStore(MemoryStore):
         """Whether all calls fail."""
         self.written: list[tuple[float, list[str]]] = []
         """The components of each checkpoint, and its time."""
+        self.commits: list[float] = []
+        """The times of all commits, those that failed included."""
         self.committed: list[str] = []
         """The components whose records were committed with judgements."""
 
@@ -75,6 +77,7 @@ class SharedStore(MemoryStore):
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
         """Note the components of the records; this takes as long as four checkpoints."""
+        self.commits.append(self._clock.seconds())
         if self.failing:
             return fail(StoreUnusable("disk full"))
 
@@ -209,3 +212,18 @@ class SharedTests(SynchronousTestCase):
         self.store.failing = False
         self.beat([], 3.0)
         self.assertEqual(self.store.committed, ["x0"])
+
+    def test_retries(self) -> None:
+        """A failed commit is tried again after pauses that grow, and are short again later."""
+        for seconds in (4.0, 2.0):
+            self.store.commits.clear()
+            self.store.failing = True
+            self.ledger.add([Judgement("x0", Transition.STARTED, "t")])
+            self.beat([], seconds)
+            pauses = [later - at for at, later in pairwise(self.store.commits)]
+            self.assertGreater(len(pauses), 0)
+            self.assertApproximates(pauses[0], 0.8, 0.1)
+            self.assertEqual(pauses, sorted(pauses))
+            self.assertLess(max(pauses), 1.8)
+            self.store.failing = False
+            self.beat([], 2.0)
