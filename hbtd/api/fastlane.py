@@ -149,8 +149,7 @@ class FastLane:
         the ordinary lane, as are heads of more than `header_bytes`.
         """
         self._longest_head = min(header_bytes, _LONGEST_HEAD)
-        self._beat_again = monitor.beat_again
-        self._beat = monitor.beat
+        self._monitor = monitor
         self._wall_clock = wall_clock
         self._may_beat_for = may_beat_for
         # The answers, made anew in each second.
@@ -269,13 +268,13 @@ class FastLane:
             xname = xname or xnames.parse(component)
             if xname in (None, component) or not may_beat(head.authorization, xname):
                 return False
-        if self._beat_again(component, timestamp, status):
+        if self._monitor.beat_again(component, timestamp, status):
             return True
         xname = xname or xnames.parse(component)
         if xname is None:
             return False
         try:
-            self._beat(xname, timestamp, status)
+            self._monitor.beat(xname, timestamp, status)
         except TrackerFull:
             return False
         return True
