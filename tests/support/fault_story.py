@@ -250,7 +250,12 @@ class Story(TestCase):
                 continue  # silenced before its first heartbeat, and so unknown
             expected = (DIED,) if name in dead else (STARTED, RESTARTED)
             if not told or told[-1].what not in expected:
-                yield f"{name}: HSM's last transition is {told[-1:]}, expected {expected}"
+                answers = [f"{each:.2f}" for each in self.answers(name)]
+                yield (
+                    f"{name}: HSM's last transition is {told[-1:]}, expected {expected}; answered"
+                    f" {answers[:3]} to {answers[-1:]}, kills at"
+                    f" {[f'{each:.2f}' for each in self.kills]}"
+                )
 
     def false_alarms(self) -> Iterator[str]:
         """Return warnings and deaths of nodes that were not silent for long enough."""
