@@ -51,7 +51,8 @@ class Monitor:
         self._notifier = notifier
         self._publisher = publisher
         self._params = params
-        self._ledger = Ledger(clock, observed, tracker, store, params, self._tell, jitter)
+        tellers = (notifier.tell, publisher.tell)
+        self._ledger = Ledger(clock, observed, tracker, store, params, tellers, jitter)
         self._ticking = PeriodicService(clock, TICK, self._tick, "the observed clock")
         self._sweeping = PeriodicService(
             clock, params.current.interval, self._sweep, "the sweep", now=False
@@ -132,6 +133,7 @@ class Monitor:
         `started` are components whose first heartbeat a follower took; those that live are judged.
         """
         self.leading = True
+        self._ledger.lead()
         self._tracker.sort_queues()
         undelivered, standing = await self._store.undelivered(), await self._store.standing()
         due = [*self._uncommitted_deaths(standing), *self._returns(standing, started)]
@@ -145,7 +147,7 @@ class Monitor:
         """Leave judging, and what was not sent yet, to another replica."""
         self.leading = False
         self._sweeping.stopService()
-        self._ledger.withdraw_alarms()
+        self._ledger.follow()
         self._notifier.drop_all()
         self._publisher.drop_all()
 
@@ -290,18 +292,3 @@ class Monitor:
         if self.leading:
             self.judged.update(judgement.transition for judgement in judgements)
         self._ledger.add(judgements)
-
-    def _tell(self, judgements: Sequence[Judgement]) -> None:
-        """Log committed judgements, a line for each kind, and have HSM and Kafka told of them.
-
-        A replica that has ceased to lead since tells nothing: the next leader finds them stored.
-        """
-        if not self.leading:
-            return
-        components: dict[Transition, list[str]] = {}
-        for judgement in judgements:
-            components.setdefault(judgement.transition, []).append(judgement.component)
-        for transition, xnames in components.items():
-            self._log.info("{said}: {xnames}", said=transition.message, xnames=" ".join(xnames))
-        self._notifier.tell(judgements)
-        self._publisher.tell(judgements)

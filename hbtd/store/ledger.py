@@ -63,16 +63,17 @@ class Ledger:
         tracker: Tracker,
         store: IStore,
         params: LiveParams,
-        tell: Callable[[Sequence[Judgement]], None],
+        tellers: Sequence[Callable[[Sequence[Judgement]], None]],
         jitter: Callable[[], float],
     ) -> None:
-        """`tell` is called with judgements that are safe, `jitter` returns a number from 0 to 1."""
+        """`tellers` are called with judgements that are safe; `jitter` returns from 0 to 1."""
         self._clock = clock
         self._observed = observed
         self._tracker = tracker
         self._store = store
         self._params = params
-        self._tell = tell
+        self._tellers = tellers
+        self._leading = False
         self._waiting: list[Judgement] = []
         # The judgements that are being committed.
         self._in_hand: list[Judgement] = []
@@ -125,6 +126,15 @@ class Ledger:
     def unstored(self) -> set[str]:
         """Return the components that were heard here recently, which has yet to be stored."""
         return self._tracker.changed_since(self._shared_since()).keys() | self.pending
+
+    def lead(self) -> None:
+        """Tell of judgements once they are safe, as this replica judges from now on."""
+        self._leading = True
+
+    def follow(self) -> None:
+        """Tell of nothing more, as another replica judges from now on."""
+        self._leading = False
+        self.withdraw_alarms()
 
     def withdraw_alarms(self) -> None:
         """Drop the alarms that are not committed yet: another replica judges now."""
@@ -190,6 +200,21 @@ class Ledger:
                 self._tell(safe)
             await deferLater(self._clock, 0)
         self._committing = None
+
+    def _tell(self, judgements: Sequence[Judgement]) -> None:
+        """Log judgements that are safe, a line for each kind, and pass them on.
+
+        A replica that has ceased to lead since tells nothing: the next leader finds them stored.
+        """
+        if not self._leading:
+            return
+        components: dict[Transition, list[str]] = {}
+        for judgement in judgements:
+            components.setdefault(judgement.transition, []).append(judgement.component)
+        for transition, xnames in components.items():
+            self._log.info("{said}: {xnames}", said=transition.message, xnames=" ".join(xnames))
+        for tell in self._tellers:
+            tell(judgements)
 
     def _commit_failed(self, failure: Failure) -> None:
         """Go on with the next judgements after an unexpected error."""

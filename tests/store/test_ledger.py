@@ -39,9 +39,10 @@ class FaultTests(SynchronousTestCase):
             Tracker(),
             MemoryStore(),
             LiveParams(Params(kv_url="mem:")),
-            tell,
+            [tell],
             lambda: 0.125,
         )
+        ledger.lead()
         ledger.begin()
         first, second = (Judgement(name, Transition.STARTED, "t") for name in ("x0", "x1"))
         ledger.add([first])
@@ -116,7 +117,7 @@ class SharedTests(SynchronousTestCase):
             self.tracker,
             self.store,
             LiveParams(Params(kv_url="mem:", **params)),
-            lambda judgements: None,
+            [],
             lambda: 0.125,
         )
         self.ledger.begin()
