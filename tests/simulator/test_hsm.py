@@ -3,75 +3,14 @@
 from typing import Any
 
 import orjson
-import treq
 from treq.client import HTTPClient
-from treq.testing import StubTreq
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, ResponseFailed, ResponseNeverReceived
 from twisted.web.server import Site
 
 from hbtd.simulator.behaviour import Behaviour
-from hbtd.simulator.fake_hsm import ComponentState, FakeHSM, Update
-
-BASE = "http://hsm.example/hsm/v1"
-
-
-def bulk(*names: str, state: Any = "Ready", flag: Any = "OK", message: str = "hello") -> bytes:
-    """Encode a bulk update as hbtd sends it."""
-    return orjson.dumps(
-        {
-            "ComponentIDs": names,
-            "State": state,
-            "Flag": flag,
-            "ExtendedInfo": {"ID": "", "Message": message, "Flag": ""},
-        }
-    )
-
-
-class MemoryTestCase(SynchronousTestCase):
-    """Provides a fake HSM, its clock, and a client connected to it in memory."""
-
-    def setUp(self):
-        self.clock = Clock()
-        self.clock.advance(1000)
-        self.told: list[Update] = []
-        self.hsm = FakeHSM(self.clock, on_update=self.told.append)
-        self.client: Any = StubTreq(self.hsm.resource())
-
-    def update(self, body: bytes, base: str = BASE) -> Any:
-        """Send a bulk update."""
-        return self.client.patch(
-            f"{base}/State/Components/BulkStateData",
-            data=body,
-            headers={"User-Agent": "tester", "Content-Type": "application/json"},
-        )
-
-    def advance(self, seconds: float) -> None:
-        """Advance the clock and deliver answers."""
-        self.clock.advance(seconds)
-        self.client.flush()
-
-    def status(self, answer: Deferred[Any]) -> Any:
-        """Return the status of an answer, which must have come."""
-        return self.successResultOf(answer).code
-
-    def problem(self, answer: Deferred[Any]) -> tuple[int, str]:
-        """Return status and detail of an answer, which must be a problem document."""
-        response = self.successResultOf(answer)
-        self.assertEqual(
-            response.headers.getRawHeaders("content-type"), ["application/problem+json"]
-        )
-        problem = self.successResultOf(treq.json_content(response))
-        self.assertEqual(problem["status"], response.code)
-        return response.code, problem["detail"]
-
-    def get(self, url: str) -> Any:
-        """Return the JSON of a URL, which must answer 200."""
-        response = self.successResultOf(self.client.get(url))
-        self.assertEqual(response.code, 200)
-        return self.successResultOf(treq.json_content(response))
+from hbtd.simulator.fake_hsm import ComponentState, FakeHSM
+from tests.support.fake_hsm_memory import BASE, MemoryTestCase, bulk
 
 
 class UpdateTests(MemoryTestCase):
@@ -273,95 +212,6 @@ class FaultTests(MemoryTestCase):
         """The readiness probe can hang, too."""
         self.hsm.behaviour = Behaviour(hang=True, hang_ready=True)
         self.assertNoResult(self.client.get(f"{BASE}/service/ready"))
-
-
-class ControlTests(MemoryTestCase):
-    """The fake is controlled over HTTP."""
-
-    CONTROL = "http://hsm.example/control"
-
-    def change(self, body: bytes) -> Any:
-        """Change the behaviour."""
-        return self.client.patch(f"{self.CONTROL}/behaviour", data=body)
-
-    def test_behaviour(self):
-        """The behaviour can be read, and changed field by field."""
-        before = self.get(f"{self.CONTROL}/behaviour")
-        self.assertEqual(before["cost_ms"], 0)
-        changes = {
-            "ready": False,
-            "fail_status": 502,
-            "refuse": ["x1", "x0"],
-            "cost_ms": 1,
-            "cost_ms_by_state": {"Ready": 0.5},
-        }
-        self.assertEqual(self.status(self.change(orjson.dumps(changes))), 200)
-        self.assertEqual(
-            self.get(f"{self.CONTROL}/behaviour"), {**before, **changes, "refuse": ["x0", "x1"]}
-        )
-        self.assertEqual(self.status(self.change(b'{"fail_status":null}')), 200)
-        self.assertIsNone(self.hsm.behaviour.fail_status)
-        self.assertFalse(self.hsm.behaviour.ready)
-
-    def test_round_trip(self):
-        """The behaviour as read can be sent back."""
-        text = Behaviour(refuse={"x0"}, fail_status=418).as_json()
-        self.assertEqual(Behaviour().merged(orjson.loads(text)).as_json(), text)
-
-    def test_behaviour_refused(self):
-        """A change with an invalid field is refused, naming the field, and changes nothing."""
-        for field, value in (
-            ("colour", "red"),
-            ("ready", 1),
-            ("hang", None),
-            ("hang_ready", "yes"),
-            ("reset", []),
-            ("garbage", 0),
-            ("fail_status", True),
-            ("fail_status", 100),
-            ("fail_status", "500"),
-            ("refuse", "x0"),
-            ("refuse", [7]),
-            ("cost_ms", -1),
-            ("cost_ms", True),
-            ("cost_ms", "1"),
-            ("cost_ms_by_state", 1),
-            ("cost_ms_by_state", {"Ready": "fast"}),
-        ):
-            answer = self.change(orjson.dumps({"cost_ms_by_state": {}, "hang": True, field: value}))
-            status, detail = self.problem(answer)
-            self.assertEqual(status, 400)
-            self.assertTrue(detail.startswith(f"{field}: "), detail)
-        self.assertEqual(self.hsm.behaviour, Behaviour())
-
-    def test_behaviour_not_json(self):
-        """A change must be a JSON object."""
-        for body in (b"", b"[]", b"{"):
-            self.assertEqual(self.problem(self.change(body))[0], 400)
-
-    def test_updates(self):
-        """Updates are listed in order, from any index on."""
-        for number in range(3):
-            self.update(bulk(f"x0c0s0b0n{number}"))
-        listed = self.get(f"{self.CONTROL}/updates")
-        self.assertEqual([each["index"] for each in listed], [0, 1, 2])
-        self.assertEqual(listed[2]["names"], ["x0c0s0b0n2"])
-        self.assertEqual(listed[2]["body"], bulk("x0c0s0b0n2").decode())
-        self.assertEqual(listed[2]["status"], 204)
-        self.assertEqual(self.get(f"{self.CONTROL}/updates?since=2"), listed[2:])
-        self.assertEqual(self.get(f"{self.CONTROL}/updates?since=9"), [])
-
-    def test_updates_refused(self):
-        """The index to start from must be a number."""
-        for since in ("-1", "x", ""):
-            answer = self.client.get(f"{self.CONTROL}/updates?since={since}")
-            self.assertEqual(self.problem(answer)[0], 400)
-
-    def test_clear(self):
-        """Updates and table can be cleared."""
-        self.update(bulk("x0c0s0b0n0"))
-        self.assertEqual(self.status(self.client.delete(f"{self.CONTROL}/updates")), 204)
-        self.assertEqual((self.hsm.updates, self.hsm.components), ([], {}))
 
 
 class SocketTests(TestCase):
