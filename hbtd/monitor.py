@@ -135,8 +135,8 @@ class Monitor:
         self.leading = True
         self._ledger.lead()
         self._tracker.sort_queues()
-        undelivered, standing = await self._store.undelivered(), await self._store.standing()
-        due = [*self._uncommitted_deaths(standing), *self._returns(standing, started)]
+        undelivered, stored = await self._store.undelivered(), await self._store.judgements()
+        due = [*self._uncommitted_deaths(stored), *self._returns(stored, started)]
         # Newer judgements must not be sent before those that are resumed.
         self._notifier.resume(undelivered, {judgement.component for judgement in due})
         self._publisher.tell(undelivered)
@@ -151,9 +151,9 @@ class Monitor:
         self._notifier.drop_all()
         self._publisher.drop_all()
 
-    def _uncommitted_deaths(self, standing: Iterable[Judgement]) -> list[Judgement]:
+    def _uncommitted_deaths(self, stored: Iterable[Judgement]) -> list[Judgement]:
         """Judge dead components again whose death is not in the store: etcd has lost its data."""
-        latest = {each.component: each for each in standing}
+        latest = {each.component: each for each in stored}
         deaths: list[Judgement] = []
         for xname in self._tracker.dead_components():
             judgement = latest.get(xname)
@@ -162,11 +162,11 @@ class Monitor:
                 deaths.append(Judgement(xname, Transition.DIED, timestamp))
         return deaths
 
-    def _returns(self, standing: Iterable[Judgement], started: Iterable[str]) -> list[Judgement]:
+    def _returns(self, stored: Iterable[Judgement], started: Iterable[str]) -> list[Judgement]:
         """Judge healthy components whose latest judgement is an alarm, or that have none."""
         at = self._observed.now()
         latest = dict.fromkeys(started, Transition.DIED)
-        latest.update((each.component, each.transition) for each in standing)
+        latest.update((each.component, each.transition) for each in stored)
         returns: list[Judgement] = []
         for xname, transition in latest.items():
             record = self._tracker.record(xname, at)

@@ -310,7 +310,7 @@ class HbtdService(Service):
         await gatherResults([self.notifier.stopService(), self.publisher.stopService()])
 
     async def _start_monitor(self) -> None:
-        await self.replica.wait_until_up(_ETCD_PATIENCE)
+        await self.replica.wait_until_synchronized(_ETCD_PATIENCE)
         await self.monitor.start()
 
     async def _stop_accepting(self) -> None:

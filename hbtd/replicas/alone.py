@@ -17,7 +17,7 @@ class Alone(Service):
         super().startService()
         self._leadership.hold()
 
-    async def wait_until_up(self, within: float) -> None:
+    async def wait_until_synchronized(self, within: float) -> None:
         """Return at once: there are no other replicas to hear of."""
 
     def stopService(self) -> Deferred[None]:

@@ -78,7 +78,7 @@ class Replica(Service):
             self._applier,
             name,
             jitter,
-            self._came_up,
+            self._became_synchronized,
             self._lead_if_caught_up,
         )
         self._election = Election(
@@ -90,7 +90,7 @@ class Replica(Service):
         self._reviewing = PeriodicService(
             clock, _REVIEW, self._review, "the review of the replica's role", now=False
         )
-        self._first_up: Deferred[None] = Deferred()
+        self._first_synchronized: Deferred[None] = Deferred()
 
     def startService(self) -> None:
         """Read what the others have written, and run for leader."""
@@ -99,9 +99,9 @@ class Replica(Service):
         self._election.startService()
         self._reviewing.startService()
 
-    async def wait_until_up(self, within: float) -> None:
+    async def wait_until_synchronized(self, within: float) -> None:
         """Wait until etcd's changes arrive for the first time, for `within` seconds at most."""
-        waiting = self._first_up.addTimeout(within, self._clock)
+        waiting = self._first_synchronized.addTimeout(within, self._clock)
         await waiting.addErrback(lambda failure: failure.trap(TimeoutError))
 
     def stopService(self) -> Deferred[None]:
@@ -131,9 +131,9 @@ class Replica(Service):
                 # The last judgements of this replica may not be in etcd.
                 self.sync.reload()
 
-    def _came_up(self) -> None:
-        if not self._first_up.called:
-            self._first_up.callback(None)
+    def _became_synchronized(self) -> None:
+        if not self._first_synchronized.called:
+            self._first_synchronized.callback(None)
         self._review_now()
 
     def _review_now(self) -> None:
@@ -143,11 +143,11 @@ class Replica(Service):
 
     async def _review(self) -> None:
         """Lead if this replica should and can; as the leader, remove requests that are granted."""
-        if self.sync.up:
+        if self.sync.synchronized:
             self._shared_params.write()
         if self._monitor.leading:
             await self._remove_requests()
-        elif self._lock_key is not None and self.sync.up:
+        elif self._lock_key is not None and self.sync.synchronized:
             if self._lead_from is None:
                 with suppress(EtcdUnavailable, EtcdRefused):
                     # Whatever the last leader wrote has an earlier revision.
@@ -156,7 +156,7 @@ class Replica(Service):
 
     def _lead_if_caught_up(self) -> None:
         lock_key = self._lock_key
-        if lock_key is None or not self._leadership.held() or not self.sync.up:
+        if lock_key is None or not self._leadership.held() or not self.sync.synchronized:
             return
         if self._lead_from is None or self.sync.revision < self._lead_from:
             return

@@ -36,7 +36,7 @@ _CHECK = 0.25
 _RETRY = (0.4, 1.0)
 """The shortest and the longest pause, in seconds, before the next attempt when etcd fails."""
 
-_LONG_GAP = 30.0
+_LONG_OUTAGE = 30.0
 """Seconds after which reading everything anew is quicker than catching up on changes."""
 
 
@@ -63,13 +63,13 @@ class Sync(Service):
         applier: Applier,
         name: str,
         jitter: Callable[[], float],
-        came_up: Callable[[], None],
+        became_synchronized: Callable[[], None],
         progressed: Callable[[], None],
     ) -> None:
         """Make the synchronization of the replica that people know by `name`.
 
         `elapsed` returns seconds of a clock that runs even while this process does not, `jitter` a
-        random number from 0 to 1. `came_up` is called each time it comes up, `progressed` after
+        random number from 0 to 1. `became_synchronized` is called each time it comes up, `progressed` after
         changes were applied.
         """
         self._client = client
@@ -80,7 +80,7 @@ class Sync(Service):
         self._applier = applier
         self._moment = applier.moment
         self._name = name
-        self._came_up = came_up
+        self._became_synchronized = became_synchronized
         self._progressed = progressed
         self._number = str(applier.number).encode()
         self._backoff = Backoff(*_RETRY, jitter)
@@ -88,9 +88,9 @@ class Sync(Service):
         self._revision = 0  # up to which changes are applied; 0: everything has to be read
         self._newest = 0  # the newest revision that was ever seen
         self._barrier = 0  # the revision to be applied before it is up; 0: not known yet
-        self._up = False
-        self._was_up = False
-        self._gap = False
+        self._synchronized = False
+        self._was_synchronized = False
+        self._was_deaf = False
         self._heard = self._moment()
         self._watch: Watch | None = None
         self._broken: Exception | None = None
@@ -103,9 +103,9 @@ class Sync(Service):
         )
 
     @property
-    def up(self) -> bool:
+    def synchronized(self) -> bool:
         """Whether everything in etcd has arrived, except for what is on its way."""
-        return self._up and self._elapsed() - self._heard.elapsed < SILENCE
+        return self._synchronized and self._elapsed() - self._heard.elapsed < SILENCE
 
     @property
     def revision(self) -> int:
@@ -147,7 +147,7 @@ class Sync(Service):
         while self.running:
             try:
                 await self._join()
-                if self._revision == 0 or self._elapsed() - self._heard.elapsed > _LONG_GAP:
+                if self._revision == 0 or self._elapsed() - self._heard.elapsed > _LONG_OUTAGE:
                     await self._load()
                 await self._watch_changes()
             except Compacted:
@@ -211,11 +211,11 @@ class Sync(Service):
                 elif (record := self._store.mirror.read_record(item.key, item.value)) is not None:
                     records.append(record)
             revision = page.revision
-        if self._was_up and (not known or revision < self._newest):
+        if self._was_synchronized and (not known or revision < self._newest):
             self._log.error("etcd has lost its data; this replica writes what it knows again.")
             self._applier.merge(records, others)
         else:
-            self._applier.load(records, others, first=not self._was_up)
+            self._applier.load(records, others, first=not self._was_synchronized)
         self._revision = self._newest = revision
 
     async def _watch_changes(self) -> None:
@@ -238,8 +238,8 @@ class Sync(Service):
         finally:
             self._watch = None
             await self._presence.stopService()
-            if self._up:
-                self._go_down()
+            if self._synchronized:
+                self._lose_synchronization()
 
     def _break(self, error: Exception | None) -> None:
         """End the present watch, for a reason."""
@@ -248,27 +248,27 @@ class Sync(Service):
             self._watch.ended.cancel()
 
     def _apply(self, events: list[Event], revision: int) -> None:
-        if self._up and not self.up:
+        if self._synchronized and not self.synchronized:
             # This process did not run. Other replicas may have counted it as gone: find out first.
             raise EtcdUnavailable("was not listened to for a while")
         self._heard = self._moment()
         for event in events:
             self._applier.apply(event)
         self._revision = self._newest = revision
-        self._come_up_if_current()
+        self._synchronized_if_current()
         self._progressed()
 
-    def _come_up_if_current(self) -> None:
-        if self._up or not 0 < self._barrier <= self._revision:
+    def _synchronized_if_current(self) -> None:
+        if self._synchronized or not 0 < self._barrier <= self._revision:
             return
-        self._up = self._was_up = True
+        self._synchronized = self._was_synchronized = True
         self._backoff.reset()
         self._store.in_sync()
-        self._came_up()
+        self._became_synchronized()
 
-    def _go_down(self) -> None:
-        self._up = False
-        self._gap = True
+    def _lose_synchronization(self) -> None:
+        self._synchronized = False
+        self._was_deaf = True
         self._deaf_since(self._heard)
 
     def _deaf_since(self, moment: Moment) -> None:
@@ -290,7 +290,7 @@ class Sync(Service):
                     self.reload()
                     return
                 self._barrier = self._barrier or revision
-                self._come_up_if_current()
+                self._synchronized_if_current()
             if applier.number not in applier.alive:
                 # Another client has deleted the life key.
                 await self._client.put(LIFE + self._number, ALIVE, self._lease)
@@ -303,14 +303,14 @@ class Sync(Service):
 
     def _check(self) -> None:
         """Let the observed clock count only while all other living replicas are heard."""
-        if self._up and not self.up:
+        if self._synchronized and not self.synchronized:
             self._deaf_since(self._heard)
-        if not self.up:
+        if not self.synchronized:
             return
         now = self._moment()
         longest_silent = min(self._applier.present.values(), default=now)
         if now.elapsed - longest_silent.elapsed >= SILENCE:
             self._deaf_since(longest_silent)
         else:
-            self._observed.hear(patiently=self._gap)
-            self._gap = False
+            self._observed.hear(patiently=self._was_deaf)
+            self._was_deaf = False

@@ -100,7 +100,7 @@ class EtcdStore:
         stored = self.mirror.judgements()
         return succeed([each.judgement for each in stored if not each.delivered])
 
-    def standing(self) -> Deferred[list[Judgement]]:
+    def judgements(self) -> Deferred[list[Judgement]]:
         """Return all judgements."""
         return succeed([each.judgement for each in self.mirror.judgements()])
 

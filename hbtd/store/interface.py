@@ -74,7 +74,7 @@ class IStore(Interface):
     def undelivered() -> Deferred[list[Judgement]]:
         """Return the judgements that HSM has not acknowledged, in the order of their commit."""
 
-    def standing() -> Deferred[list[Judgement]]:
+    def judgements() -> Deferred[list[Judgement]]:
         """Return all judgements, in the order of their commit."""
 
     def usable() -> bool:

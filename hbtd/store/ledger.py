@@ -99,8 +99,8 @@ class Ledger:
         params = self._params.current
         if params.clear_on_gap:
             await self._store.clear_records()
-        records, standing = await self._store.records(), await self._store.standing()
-        dead = (j.component for j in standing if j.transition is Transition.DIED)
+        records, stored = await self._store.records(), await self._store.judgements()
+        dead = (j.component for j in stored if j.transition is Transition.DIED)
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
         if records:
             self._log.info("{count} components are known from before.", count=len(records))

@@ -23,7 +23,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
-        self._standing: dict[str, Judgement] = {}
+        self._judgements: dict[str, Judgement] = {}
         self._undelivered: dict[str, Judgement] = {}
         self._open = False
 
@@ -43,9 +43,9 @@ class MemoryStore:
         """Keep judgements as not delivered, and records."""
         for judgement in judgements:
             # Taken out first, so that it goes to the end: the order is that of the commits.
-            self._standing.pop(judgement.component, None)
+            self._judgements.pop(judgement.component, None)
             self._undelivered.pop(judgement.component, None)
-            self._standing[judgement.component] = judgement
+            self._judgements[judgement.component] = judgement
             self._undelivered[judgement.component] = judgement
             if judgement.transition is Transition.DIED:
                 self._records.pop(judgement.component, None)
@@ -71,12 +71,12 @@ class MemoryStore:
             if self._undelivered.get(judgement.component) == judgement:
                 del self._undelivered[judgement.component]
                 if not judgement.transition.alarming:
-                    del self._standing[judgement.component]
+                    del self._judgements[judgement.component]
         return succeed(None)
 
     def forget(self, xname: str) -> Deferred[None]:
         """Drop the judgement and the record of a component."""
-        self._standing.pop(xname, None)
+        self._judgements.pop(xname, None)
         self._undelivered.pop(xname, None)
         self._records.pop(xname, None)
         return succeed(None)
@@ -85,9 +85,9 @@ class MemoryStore:
         """Return the judgements that HSM has not acknowledged."""
         return succeed(list(self._undelivered.values()))
 
-    def standing(self) -> Deferred[list[Judgement]]:
+    def judgements(self) -> Deferred[list[Judgement]]:
         """Return all judgements."""
-        return succeed(list(self._standing.values()))
+        return succeed(list(self._judgements.values()))
 
     def usable(self) -> bool:
         """Return whether it is open."""

@@ -187,7 +187,7 @@ class SqliteStore:
         """Return the judgements that HSM has not acknowledged."""
         return self._judgements("WHERE NOT delivered")
 
-    def standing(self) -> Deferred[list[Judgement]]:
+    def judgements(self) -> Deferred[list[Judgement]]:
         """Return all judgements."""
         return self._judgements("")
 

@@ -38,7 +38,7 @@ class LeadershipTests(SynchronousTestCase):
         alone = Alone(self.leadership)
         self.assertFalse(self.leadership.held())
         alone.startService()
-        self.successResultOf(Deferred.fromCoroutine(alone.wait_until_up(5.0)))
+        self.successResultOf(Deferred.fromCoroutine(alone.wait_until_synchronized(5.0)))
         self.clock.advance(1e9)
         self.assertTrue(self.leadership.held())
         self.successResultOf(alone.stopService())

@@ -35,7 +35,7 @@ def observed(hbtd: Hbtd) -> Any:
 
 def joined_anew(lease: int, hbtd: Hbtd) -> bool:
     """Return whether a replica is up with another lease than this one."""
-    return sync(hbtd).up and sync(hbtd)._lease not in (0, lease)
+    return sync(hbtd).synchronized and sync(hbtd)._lease not in (0, lease)
 
 
 class PresenceTests(ReplicasTestCase):
@@ -215,13 +215,13 @@ class LostTests(OwnReplicasTestCase):
         await deferToThread(etcd.freeze)
         began = reactor.seconds()
         before = observed(one).now()
-        await until(lambda: not sync(one).up, within=SILENCE + 1)
+        await until(lambda: not sync(one).synchronized, within=SILENCE + 1)
         await until(lambda: observed(one)._deaf, within=1)
         counted = observed(one).now() - before
         self.assertLess(counted, SILENCE + 0.5)
         await deferLater(reactor, 3)
         await deferToThread(etcd.thaw)
-        await until(lambda: sync(one).up, within=10)
+        await until(lambda: sync(one).synchronized, within=10)
         back = reactor.seconds()
         self.assertGreater(back - began, 5.5)
         self.assertEqual(self.told(A), [STARTED])

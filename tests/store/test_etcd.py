@@ -115,7 +115,7 @@ class SharingTests(EtcdTestCase):
         self.assertIs(await self.follower.commit(judgements, records), False)
         self.assertEqual(sorted(await self.stored()), [REQUEST + b"x1", b"x1", b"x2", b"x5"])
         self.assertEqual((await self.stored())[REQUEST + b"x1"], b"started")
-        self.assertEqual(await self.follower.standing(), [])
+        self.assertEqual(await self.follower.judgements(), [])
         together = [len(each) for each in self.counted.txns]
         self.assertEqual(together, [4])
 
@@ -140,7 +140,7 @@ class SharingTests(EtcdTestCase):
             with self.assertRaises(NotLeading):
                 await attempt()
         self.assertEqual(await self.stored(), before)
-        self.assertEqual(await store.standing(), [judgement("x1", WARNED)])
+        self.assertEqual(await store.judgements(), [judgement("x1", WARNED)])
         self.assertTrue(store.usable())
 
     async def test_overtaken_by_another_leader(self):
@@ -181,7 +181,7 @@ class SharingTests(EtcdTestCase):
         self.assertEqual(list(await self.stored()), [JUDGEMENT + b"x1", REQUEST + b"x1"])
         await self.leader.forget("x1")
         self.assertEqual(await self.stored(), {})
-        self.assertEqual(await self.leader.standing(), [])
+        self.assertEqual(await self.leader.judgements(), [])
 
     async def test_remove_requests(self):
         """Requests are removed, except for one that was written since."""
@@ -245,7 +245,7 @@ class SharingTests(EtcdTestCase):
             await self.leader.open()
         self.assertEqual(self.leader.mirror.skipped_count, 5)
         self.assertEqual(len(lines(events, "warn")), 3)
-        self.assertEqual(await self.leader.standing(), [])
+        self.assertEqual(await self.leader.judgements(), [])
 
     async def test_closed(self):
         """A closed store refuses calls."""

@@ -171,12 +171,12 @@ class FileTests(SqliteFixture, TestCase):
                 store.commit([judgement("x1")]),
                 store.forget("x1"),
                 store.records(),
-                store.standing(),
+                store.judgements(),
             ]
             for call in calls:
                 await self.assertFailure(call, StoreUnusable)
             self.assertFalse(store.usable())
-        self.assertEqual(list(await (await self.opened()).standing()), [])
+        self.assertEqual(list(await (await self.opened()).judgements()), [])
 
     async def test_opened_again(self) -> None:
         """A store that was closed can be opened again."""
@@ -346,7 +346,7 @@ class RefusedTests(SqliteFixture, TestCase):
             try:
                 await store.open()
                 await store.records()
-                await store.standing()
+                await store.judgements()
                 await store.checkpoint([record("x1")])
                 await store.close()
             except StoreDamaged:

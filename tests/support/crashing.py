@@ -86,7 +86,7 @@ class DiskStore(MemoryStore):
         self._observed = observed
         self._began = disk.now - observed()
         self._records = disk.records
-        self._standing = disk.standing
+        self._judgements = disk.standing
         self._undelivered = disk.undelivered
         self.trouble = False
         self._writing = False

@@ -137,4 +137,4 @@ class MonitorTestCase(HSMTestCase):
 
     def standing(self) -> list[Judgement]:
         """Return the judgements in the store."""
-        return self.successResultOf(self.store.standing())
+        return self.successResultOf(self.store.judgements())

@@ -36,7 +36,7 @@ class Replicas(TestCase):
         hbtd = self.launch(**params)
         replica = hbtd.service.replica
         assert isinstance(replica, Replica)
-        await until(lambda: replica.sync.up and hbtd.service.monitor.running)
+        await until(lambda: replica.sync.synchronized and hbtd.service.monitor.running)
         return hbtd
 
     def launch(self, **params: Any) -> Hbtd:

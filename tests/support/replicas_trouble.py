@@ -17,7 +17,7 @@ def about_the_store(events: list[LogEvent]) -> list[str]:
 
 def in_touch(hbtd: Hbtd) -> bool:
     """Return whether a replica gets the others' heartbeats."""
-    return isinstance(hbtd.service.replica, Replica) and hbtd.service.replica.sync.up
+    return isinstance(hbtd.service.replica, Replica) and hbtd.service.replica.sync.synchronized
 
 
 class TroubleTestCase(OwnReplicasTestCase):

@@ -94,7 +94,7 @@ class StoreFixture(_Base):
     async def assertKept(self, store: Any, undelivered: Any, standing: Any) -> None:
         """Check all judgements that a store keeps, and their order."""
         self.assertEqual(list(await store.undelivered()), list(undelivered))
-        self.assertEqual(list(await store.standing()), list(standing))
+        self.assertEqual(list(await store.judgements()), list(standing))
 
     async def assertRecords(self, store: Any, expected: Any) -> None:
         """Check all records that a store keeps, in any order, with their ages up to `grain`."""
@@ -139,7 +139,7 @@ class StoreContract(StoreFixture):
         all_kinds = [judgement(f"x{i}", kind, f"t{i}") for i, kind in enumerate(Transition)]
         await store.commit(all_kinds)
         await self.assertKept(store, all_kinds, all_kinds)
-        for kept in await store.standing():
+        for kept in await store.judgements():
             self.assertIsInstance(kept, Judgement)
             self.assertIsInstance(kept.transition, Transition)
 
@@ -301,7 +301,7 @@ class StoreContract(StoreFixture):
         store = await self.opened()
         for seed in range(5):
             rng, model = random.Random(seed), Model()
-            for name in {each.component for each in await store.standing()} | {"x4"}:
+            for name in {each.component for each in await store.judgements()} | {"x4"}:
                 await store.forget(name)
             await store.clear_records()
             for step in range(60):
