@@ -18,7 +18,7 @@ LOCK   := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --
           --generate-hashes --no-emit-index-url $(LOCKFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock run demo demo-picture test test-real test-faults fuzz audit check format docs bench bench-quick dist clean
+.PHONY: help venv lock run demo demo-picture test coverage test-real test-faults fuzz audit check format docs bench bench-quick dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,7 +45,7 @@ lock:  ## write requirements/*.txt anew from setup.cfg; newer versions: LOCKFLAG
 
 run: $(STAMP)  ## serve https://localhost:28500, with nothing else needed; HBTD_* can say more
 	@mkdir -p var
-	HBTD_NOSM=$${HBTD_NOSM:-yes} HBTD_USE_TELEMETRY=$${HBTD_USE_TELEMETRY:-no} \
+	exec env HBTD_NOSM=$${HBTD_NOSM:-yes} HBTD_USE_TELEMETRY=$${HBTD_USE_TELEMETRY:-no} \
 	    HBTD_KV_URL=$${HBTD_KV_URL:-sqlite:var/hbtd.sqlite} $(BIN)/hbtd
 
 demo: $(STAMP)  ## hbtd, a fake HSM and a small fleet of nodes in one terminal; ends by itself
@@ -60,6 +60,13 @@ test: TRIALFLAGS ?= -j4
 test: T ?= tests
 test: $(STAMP)  ## run the tests on two cores, or T=tests.hsm alone
 	$(TRIAL) $(TRIALFLAGS) $(T)
+
+coverage: TRIALFLAGS ?= -j4
+coverage: $(STAMP)  ## run the tests with coverage, subprocesses included; fails under 95 %
+	@$(BIN)/coverage erase
+	$(TRIAL:%/trial=%/coverage) run -m twisted.trial $(TRIALFLAGS) tests
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 test-real: $(STAMP)  ## run the tests that take an Apache Kafka (Java and Maven)
 	$(TRIAL) $(TRIALFLAGS) tests.real.kafka
@@ -101,4 +108,4 @@ dist: $(STAMP)  ## build the wheel and the source archive
 	$(BIN)/python -m build
 
 clean:  ## remove what make has made
-	rm -rf $(VENV) build dist var *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist var *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache .import_linter_cache .coverage*

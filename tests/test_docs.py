@@ -67,6 +67,24 @@ class OptionsTests(SynchronousTestCase):
         return (CHECKOUT / "docs" / name).read_text()
 
 
+class RoutesTests(APITestCase):
+    """The routes are described."""
+
+    def test_protocol(self) -> None:
+        """docs/protocol.md has every path of the API with its methods, and no other."""
+        text = (CHECKOUT / "docs" / "protocol.md").read_text()
+        section = text.partition("\n#### Addresses\n")[2].partition("\n#### ")[0]
+        described: dict[str, set[str]] = {}
+        for paths, methods in re.findall(r"^\| (`/[^|]*) \| ([^|]*) \|", section, re.MULTILINE):
+            for path in re.findall(r"`([^`]*)`", paths):
+                described[path] = set(methods.split(", "))
+        served: dict[str, set[str]] = {}
+        for route in self.service.routes.api:
+            path = route.path.replace("<", "{").replace(">", "}")
+            served.setdefault(path, set()).add(route.method)
+        self.assertEqual(described, served)
+
+
 class LinesTests(SynchronousTestCase):
     """The sources of documents are readable, and so are their diffs."""
 
