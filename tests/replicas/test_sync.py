@@ -116,7 +116,7 @@ class SlowPresenceTests(SynchronousTestCase):
             nobody,
             nobody,
         )
-        one._up = True
+        one._synchronized = True
 
         def go_on(seconds: float, period: int) -> None:
             for tick in range(round(seconds / TICK)):
