@@ -8,7 +8,7 @@ from hbtd.config.command_line import CommandLine
 
 
 def main() -> None:
-    """Run hbtd until it is stopped; exit with status 2 when an option can't be used."""
+    """Run hbtd until it is stopped; exit with status 2 if an option can't be used."""
     options = CommandLine(environ)
     # --help may be piped into a command that stops reading; a server ignores this signal.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)

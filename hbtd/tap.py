@@ -9,17 +9,17 @@ from hbtd.runtime.reactor import install
 
 
 class Options(CommandLine):
-    """The options of hbtd, in the form that twistd expects: without arguments."""
+    """The options of hbtd, as a class that twistd can instantiate without arguments."""
 
     def __init__(self) -> None:
         super().__init__(environ)
 
 
 def makeService(options: Options) -> IService:
-    """Return the service.
+    """Return the service of this process.
 
-    It logs to the standard error stream, unless twistd is told to log elsewhere or runs in the
-    background.
+    The service logs to the standard error stream, unless twistd's options name another log or put
+    twistd in the background.
     """
     install()
     # Imported after the reactor is installed: Klein imports the reactor.

@@ -2,7 +2,7 @@
 
 There are two roles. A node sends heartbeats of its own component, and has it forgotten when it
 goes away. An operator changes parameters, and has any component forgotten. Both lanes of the server
-ask the same `Gate`; what it refuses, it refuses with an exception of `hbtd.access.refusals`.
+ask the same `Gate`, which refuses by raising an exception of `hbtd.access.refusals`.
 """
 
 from collections.abc import Callable
@@ -22,33 +22,33 @@ _SCHEME = b"bearer "
 
 
 class Credentials(NamedTuple):
-    """Everything in a request, and in its connection, that may show who has sent it."""
+    """Everything in a request, and about its connection, that may prove who has sent it."""
 
     peer: Peer
     """The other end of the connection."""
     authorization: bytes | None = None
     """The value of the `Authorization` header; `None` unless there is exactly one."""
     relayed: bool = False
-    """Whether a proxy or a web page has caused the request, so that the address proves nothing."""
+    """Whether a proxy or web page has caused the request; the peer's address is then no proof."""
 
 
 class Caller(NamedTuple):
     """An authenticated sender of requests, and what it may do."""
 
     components: frozenset[str] = frozenset()
-    """The components that it is, in normal form."""
+    """The components that the caller has proved to be, in normal form."""
     any_component: bool = False
-    """Whether it may send heartbeats of every component."""
+    """Whether the caller may send heartbeats of every component."""
     operator: bool = False
-    """Whether it is an operator; only known if that was asked."""
+    """Whether the caller has proved to be an operator; `False` also if that was not checked."""
 
     def check_beat(self, xname: str) -> None:
-        """Raise `Forbidden` unless it may send heartbeats of a component, named in normal form."""
+        """Raise `Forbidden` unless the caller may send heartbeats of `xname`, in normal form."""
         if not self.any_component and xname not in self.components:
             raise Forbidden("Only heartbeats of one's own component are taken")
 
     def check_forget(self, xname: str) -> None:
-        """Raise `Forbidden` unless it may have a component, named in normal form, forgotten."""
+        """Raise `Forbidden` unless the caller may have `xname`, in normal form, forgotten."""
         if not self.operator and xname not in self.components:
             raise Forbidden("Only operators may have another component forgotten")
 
@@ -64,13 +64,13 @@ class Authentication(NamedTuple):
 
     caller: Caller
     expires: float
-    """When the first of the credentials expires, in seconds since the epoch."""
+    """When the first of the credentials expires, in seconds since the epoch; `inf` if none does."""
     keys: object
-    """The keys that tokens were verified with; when they change, it no longer holds."""
+    """The keys that JWTs were verified with; the result no longer holds once they have changed."""
 
 
 class Gate:
-    """Authenticate nodes and operators by the rules that the parameters set."""
+    """Authenticates nodes and operators by the rules in the parameters."""
 
     def __init__(
         self,
@@ -80,9 +80,10 @@ class Gate:
         operator_tokens: TokenFile | None = None,
         node_tokens: JWTVerifier | None = None,
     ) -> None:
-        """Apply these rules; `now` returns the seconds since the epoch.
+        """Make a gate that applies the rules `operators` and `nodes`.
 
-        `operator_tokens` and `node_tokens` must be there if the rules name a token file or a JWKS.
+        `now` returns the seconds since the epoch. `operator_tokens` must be given if the rules name
+        a token file, and `node_tokens` if they name a JWKS.
         """
         self._operators = operators
         self._nodes = nodes
@@ -94,18 +95,18 @@ class Gate:
 
     @property
     def nodes_open(self) -> bool:
-        """Whether every caller may send heartbeats, so that nothing needs to be asked."""
+        """Whether every caller may send heartbeats, so that no credentials are needed."""
         return self._nodes.anyone
 
     def node(self, credentials: Credentials) -> Caller:
-        """Authenticate the sender of a heartbeat; raise `Unauthenticated` or `KeysUnavailable`."""
+        """Return the sender of a heartbeat; raise exceptions as `authenticate` does."""
         return self.authenticate(credentials).caller
 
     def authenticate(self, credentials: Credentials) -> Authentication:
-        """Authenticate the sender of heartbeats for a while.
+        """Authenticate the sender of heartbeats on a connection, for several requests.
 
-        Raise `Unauthenticated` without valid credentials, `KeysUnavailable` if they can't be
-        verified yet.
+        Raise `Unauthenticated` if there are no valid credentials, and `KeysUnavailable` if the only
+        ones are a JWT that can't be verified, because no keys have been fetched yet.
         """
         verifier = self._node_tokens
         keys = None if verifier is None else verifier.keys
@@ -140,13 +141,20 @@ class Gate:
         return Authentication(Caller(frozenset(components), any_component), expires, keys)
 
     def still_holds(self, authentication: Authentication) -> bool:
-        """Return whether an earlier authentication holds: nothing has expired, no key changed."""
+        """Return whether an authentication still holds.
+
+        It does until one of the credentials has expired, or the keys of JWTs have changed.
+        """
         return self._now() < authentication.expires and (
             self._node_tokens is None or authentication.keys is self._node_tokens.keys
         )
 
     def operator(self, credentials: Credentials) -> Caller:
-        """Authenticate an operator; raise `Unauthenticated` or `Forbidden`."""
+        """Return the caller if it is an operator.
+
+        Raise `Forbidden` if the caller has proved to be somebody else, or if operators are known by
+        their address only, and `Unauthenticated` otherwise.
+        """
         if self._is_operator(credentials):
             return OPERATOR
         if not self._operator_challenges:
@@ -156,9 +164,10 @@ class Gate:
         raise Unauthenticated("An operator's credentials are needed", self._operator_challenges)
 
     def node_or_operator(self, credentials: Credentials) -> Caller:
-        """Authenticate a caller that wants a component forgotten.
+        """Return the caller that wants a component forgotten: an operator, or else a node.
 
-        Raise `Unauthenticated`, `KeysUnavailable`, or `Forbidden` if only operators may do so.
+        Raise exceptions as `node` does; or as `operator` does if nodes send no credentials, so that
+        only operators may have components forgotten.
         """
         if self._is_operator(credentials):
             return OPERATOR
@@ -186,7 +195,7 @@ class Gate:
             return False
 
     def _is_authenticated(self, credentials: Credentials) -> bool:
-        """Return whether a caller has shown who it is, even if that gives it no rights."""
+        """Return whether a caller has proved who it is, even if that gives it no rights."""
         if self._certificate(credentials.peer) is not None:
             return True
         if self._node_tokens is None or credentials.authorization is None:
@@ -198,7 +207,10 @@ class Gate:
         return True
 
     def _certificate(self, peer: Peer) -> ClientCertificate | None:
-        """Return a peer's certificate unless it has expired, which a connection may outlast."""
+        """Return a peer's certificate, `None` if it has none or the certificate has expired.
+
+        A connection may outlast the certificate that was presented on it.
+        """
         certificate = peer.certificate
         return certificate if certificate and self._now() < certificate.expires else None
 
@@ -218,8 +230,9 @@ class Session:
     def may_beat(self, authorization: bytes | None, xname: str) -> bool:
         """Return whether a request on this connection may send a heartbeat of a component.
 
-        `authorization` is the value of the request's header, `xname` the component in normal form.
-        Callers that may send heartbeats of every component get `True` for any other text as well.
+        `authorization` is the value of the request's `Authorization` header, `xname` the component
+        in normal form. If the client may send heartbeats of every component, the result is `True`
+        for any other text as well.
         """
         current = self._authentication
         if (
@@ -228,7 +241,7 @@ class Session:
             or not self._gate.still_holds(current)
         ):
             try:
-                # Not before there is a request: only then is the handshake complete.
+                # Not before a request has arrived: the TLS handshake is complete then.
                 peer = self._peers.of(self._transport)
                 current = self._gate.authenticate(Credentials(peer, authorization))
             except Refused:
@@ -243,7 +256,10 @@ def _challenges(bearer: bool, certificate: bool) -> tuple[str, ...]:
 
 
 def _token(authorization: bytes) -> bytes:
-    """Return the bearer token in an `Authorization` header (RFC 6750); raise `InvalidToken`."""
+    """Return the bearer token in the value of an `Authorization` header (RFC 6750).
+
+    Raise `InvalidToken` if the value has no bearer token.
+    """
     if authorization[: len(_SCHEME)].lower() != _SCHEME:
         raise InvalidToken("there is no bearer token")
     return authorization[len(_SCHEME) :].strip()

@@ -1,4 +1,4 @@
-"""The keys that nodes' tokens are verified with: a JWKS (RFC 7517) in a file or at a URL."""
+"""The keys that nodes' JWTs are verified with: a JWKS (RFC 7517) in a file or at a URL."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -22,25 +22,25 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.runtime.watched_files import WatchedFiles
 
 REFRESH = 300.0
-"""Seconds after which keys are fetched again."""
+"""Seconds from a successful fetch of the keys to the next one."""
 
 MIN_REFRESH = 60.0
-"""The least seconds between two fetches, however many tokens name unknown keys."""
+"""The fewest seconds from a fetch to one that a token with an unknown key causes."""
 
 FIRST_RETRY, LONGEST_RETRY = 5.0, 10.0
-"""Seconds from a failed fetch to the next one; up to half of the first is added at random."""
+"""The shortest and longest pause after a failed fetch, in seconds; see `Backoff`."""
 
 _PERIOD = 1.0
 """Seconds between two checks whether a fetch is due."""
 
 _TIMEOUT = 10.0
-"""Seconds that a fetch may take in all."""
+"""Seconds that a whole fetch may take."""
 
 _LARGEST = 256 * 1024
 """The most bytes in a JWKS."""
 
 _MOST_KEYS = 100
-"""The most keys in a JWKS: a token that names none is tried with each of them."""
+"""The most keys in a JWKS: a token that names no key is verified with each of them in turn."""
 
 _SMALLEST_RSA = 2048
 """The fewest bits of an RSA key."""
@@ -55,22 +55,22 @@ _ALGORITHMS: dict[tuple[str, str], tuple[str, ...]] = {
     ("OKP", "Ed25519"): ("EdDSA",),
     ("OKP", "Ed448"): ("EdDSA",),
 }
-"""The algorithms accepted for each type of key and curve; none that share a secret."""
+"""The accepted algorithms by type of key and curve; none of them uses a shared secret."""
 
 
 class JWKSUnusable(Exception):
-    """A JWKS that can't be used; the message says why, without any key."""
+    """A JWKS that can't be used; the message says why, and contains no key."""
 
 
 class Key(NamedTuple):
-    """A public key that tokens are verified with."""
+    """A public key that JWTs are verified with."""
 
     kid: str | None
-    """The key ID (RFC 7517 4.5), if it has one."""
+    """The key ID (RFC 7517 4.5); `None` if the key has no ID."""
     public: Any
     """The key, as PyJWT accepts it."""
     algorithms: Sequence[str]
-    """The names of the algorithms that it may be used with."""
+    """The names of the algorithms that the key may be used with."""
 
 
 Keys = Sequence[Key]
@@ -81,17 +81,17 @@ class KeySource(Protocol):
 
     @property
     def keys(self) -> Keys | None:
-        """The current keys, the same object until they change; `None` before the first ones."""
+        """The current keys, the same object until they change; `None` until there are any."""
 
     def request_refresh(self) -> None:
-        """Look for new keys soon: a token names one that is not among the current ones."""
+        """Look for new keys soon, as a token names a key that is not among the current ones."""
 
 
 def parse_jwks(content: bytes) -> Keys:
     """Return the usable keys of a JWKS; raise `JWKSUnusable` if there are none.
 
-    Private and secret keys, keys for other uses than verifying signatures, keys of unknown types
-    and weak ones are skipped.
+    Private and secret keys, keys for uses other than verifying signatures, keys of unknown types,
+    and weak keys are skipped.
     """
     try:
         document = orjson.loads(content)
@@ -109,7 +109,7 @@ def parse_jwks(content: bytes) -> Keys:
 
 
 def _key(entry: object) -> Key | None:
-    """Return the key that an entry of a JWKS describes, `None` if it is skipped."""
+    """Return the key that an entry of a JWKS describes, `None` if the entry is to be skipped."""
     if not isinstance(entry, dict) or "d" in entry:
         return None
     kind, curve = entry.get("kty"), entry.get("crv", "")
@@ -140,18 +140,18 @@ class FileKeys:
     """Keys in a file, which is read again when it changes."""
 
     def __init__(self, path: str) -> None:
-        """Read the file; raise `JWKSUnusable`."""
+        """Read the keys in a file; raise `JWKSUnusable` if it can't be read, or has none."""
         self.watched: WatchedFiles[Keys] = WatchedFiles(
-            "The keys of nodes' tokens", [path], lambda: _read(path), JWKSUnusable
+            "The keys that verify nodes' JWTs", [path], lambda: _read(path), JWKSUnusable
         )
 
     @property
     def keys(self) -> Keys:
-        """The keys in the file when it could last be used."""
+        """The keys that the file held when it could last be used."""
         return self.watched.current
 
     def request_refresh(self) -> None:
-        """Read the file at once if it has changed."""
+        """See `KeySource.request_refresh`. If the file has changed, it is read at once."""
         self.watched.reload_if_changed()
 
 
@@ -172,7 +172,7 @@ def _read(path: str) -> Keys:
 class FetchedKeys(MultiService):
     """Keys at a URL, which are fetched every five minutes.
 
-    While fetching fails, the last keys stay in use, and it is retried with growing pauses.
+    After a failed fetch the last keys stay in use, and fetches are retried after growing pauses.
     """
 
     _log = Logger()
@@ -180,7 +180,10 @@ class FetchedKeys(MultiService):
     def __init__(
         self, url: str, http: HTTPClient, clock: IReactorTime, jitter: Callable[[], float]
     ) -> None:
-        """Prepare to fetch from `url`; `jitter` returns random numbers as `Backoff` takes them."""
+        """Make a source of keys, which fetches them from `url` once it is started.
+
+        `jitter` returns a random number from 0 to 1, for the pauses between retries.
+        """
         super().__init__()
         self._url = url
         self._http = http
@@ -192,20 +195,23 @@ class FetchedKeys(MultiService):
         self._retries = Backoff(FIRST_RETRY, LONGEST_RETRY, jitter)
         self._outage = Outage(self._log_failure, self._log_success)
         self.addService(
-            PeriodicService(clock, _PERIOD, self._refresh, "the fetching of nodes' keys")
+            PeriodicService(clock, _PERIOD, self._refresh, "the fetch of the keys for nodes' JWTs")
         )
 
     @property
     def keys(self) -> Keys | None:
-        """The keys that were fetched last, the same object until they change; `None` at first."""
+        """See `KeySource.keys`."""
         return self._keys
 
     def request_refresh(self) -> None:
-        """Fetch soon, but no sooner than a minute after the last fetch."""
+        """See `KeySource.request_refresh`. Fetches are a minute apart at least."""
         self._due = min(self._due, self._last_fetch + MIN_REFRESH)
 
     def stopService(self) -> Deferred[Any]:
-        """Stop fetching, and cancel a fetch in progress; the Deferred fires when it has ended."""
+        """Stop fetching, and cancel a fetch in progress.
+
+        Return a Deferred that fires when that fetch has ended.
+        """
         stopped: Deferred[Any] = super().stopService()
         if self._fetching is not None:
             self._fetching.cancel()
@@ -219,7 +225,7 @@ class FetchedKeys(MultiService):
         self._fetching = bounded(self._clock, _TIMEOUT, self._fetch())
         try:
             keys = await self._fetching
-        except Exception as error:  # noqa: BLE001  # whatever it is, the next fetch may succeed
+        except Exception as error:  # noqa: BLE001  # the next fetch may succeed all the same
             if self.running:
                 self._due = self._clock.seconds() + self._retries.next()
                 self._outage.fail(_describe(error))
@@ -230,7 +236,7 @@ class FetchedKeys(MultiService):
         if self._keys is None and self._outage.reason is None:
             self._log_success()
         self._outage.recover()
-        if _identities(keys) != _identities(self._keys or ()):
+        if _identity(keys) != _identity(self._keys or ()):
             self._keys = keys
 
     async def _fetch(self) -> Keys:
@@ -247,25 +253,30 @@ class FetchedKeys(MultiService):
 
     def _log_failure(self, reason: str) -> None:
         self._log.error(
-            "The keys of nodes' tokens can't be fetched from {url}, and {so}: {error}",
+            "The keys that verify nodes' JWTs can't be fetched from {url};"
+            " hbtd will retry, and {so}: {error}",
             url=self._url,
-            so="the old ones stay" if self._keys is not None else "no token can be checked yet",
+            so=(
+                "meanwhile the old ones stay in use"
+                if self._keys is not None
+                else "until then no JWT can be verified"
+            ),
             error=reason,
         )
 
     def _log_success(self) -> None:
-        self._log.info("The keys of nodes' tokens were fetched.")
+        self._log.info("Fetched the keys that verify nodes' JWTs.")
 
 
 def _describe(error: Exception) -> str:
-    """Return why a fetch failed, for people to read."""
+    """Return why a fetch failed, in words for a log line."""
     found = root_cause(error)
     if isinstance(found, JWKSUnusable | DeadlineExceeded):
         return str(found)
     return describe_failure(found, "--jwt_ca")
 
 
-def _identities(keys: Keys) -> list[tuple[object, ...]]:
-    """Return values that are equal for equal sets of keys."""
+def _identity(keys: Keys) -> list[tuple[object, ...]]:
+    """Return a value that compares equal for the same keys in the same order."""
     der, info = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     return [(key.kid, key.public.public_bytes(der, info), *key.algorithms) for key in keys]

@@ -1,4 +1,4 @@
-"""Nodes' bearer tokens: JWTs (RFC 7519), verified once and remembered until they expire."""
+"""Nodes' bearer tokens: JWTs (RFC 7519), which are verified once; results are remembered."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -19,34 +19,34 @@ from hbtd.access.jwks import Key, Keys, KeySource
 from hbtd.access.peers import parse_spiffe_id
 
 LEEWAY = 10
-"""Seconds by which this clock and the issuer's may differ."""
+"""Seconds by which hbtd's wall clock and that of the tokens' issuer may differ."""
 
 _LONGEST = 8192
 """The most bytes in a token."""
 
 _MOST_REMEMBERED = 100_000
-"""The most tokens that are remembered: several for each node of the largest machine."""
+"""The most tokens whose results are remembered: several for each node of the largest machine."""
 
 
 class InvalidToken(Exception):
-    """A token that proves nothing; the message says why, without any secret."""
+    """A token that proves nothing; the message says why, and contains no secret."""
 
 
 class NoKeys(Exception):
-    """A token can't be verified, as there are no keys yet."""
+    """The lack of keys to verify tokens with, as none have been fetched yet."""
 
 
 class Subject(NamedTuple):
-    """The subject of a valid token, as far as heartbeats are concerned."""
+    """The rights that the subject of a valid token gives to its sender."""
 
     component: str | None = None
-    """The component that it is, in normal form."""
+    """The component that the subject names, in normal form; `None` if it names none."""
     any_component: bool = False
-    """Whether it may send heartbeats of every component."""
+    """Whether the sender may send heartbeats of every component."""
 
 
 class VerifiedToken(NamedTuple):
-    """The result of verifying a token."""
+    """What a valid token proves about its sender, and for how long."""
 
     subject: Subject
     expires: float
@@ -54,7 +54,7 @@ class VerifiedToken(NamedTuple):
 
 
 class JWTVerifier:
-    """Verify nodes' tokens, and remember the results by the tokens' digests."""
+    """Verifies nodes' tokens, and remembers the results by the tokens' digests."""
 
     def __init__(
         self,
@@ -65,10 +65,10 @@ class JWTVerifier:
         require_xname: bool,
         remember: int = _MOST_REMEMBERED,
     ) -> None:
-        """Accept tokens for `audience` that are signed with a key of `source`.
+        """Make a verifier of tokens for `audience` that are signed with a key of `source`.
 
         `now` returns the seconds since the epoch. With `require_xname`, a token whose subject names
-        no component allows nothing. At most `remember` results are kept, the latest ones.
+        no component gives no rights. At most `remember` results are kept, the latest ones.
         """
         self._remember = remember
         self._source = source
@@ -81,11 +81,15 @@ class JWTVerifier:
 
     @property
     def keys(self) -> Keys | None:
-        """The current keys, the same object until they change; `None` before the first ones."""
+        """The current keys, the same object until they change; `None` until there are any."""
         return self._source.keys
 
     def verify(self, token: bytes) -> VerifiedToken:
-        """Return what a token proves; raise `InvalidToken`, or `NoKeys` before there are any."""
+        """Return what a token proves.
+
+        Raise `InvalidToken` if the token is not valid, and `NoKeys` if no keys have been fetched
+        yet.
+        """
         keys = self._source.keys
         if keys is not self._keys:
             self._remembered.clear()
@@ -119,7 +123,10 @@ class JWTVerifier:
         return VerifiedToken(subject, expires)
 
     def _claims(self, token: bytes, algorithm: object, kid: object) -> dict[str, object]:
-        """Return the claims of a token once one of the candidate keys verifies it."""
+        """Return the claims of a token, verified with the key that has signed it.
+
+        Raise `InvalidToken` or `PyJWTError` if no such key is found, or if a claim is not valid.
+        """
         failure: PyJWTError = InvalidSignatureError()
         for key in self._candidates(algorithm, kid):
             try:
@@ -138,7 +145,11 @@ class JWTVerifier:
         raise failure
 
     def _candidates(self, algorithm: object, kid: object) -> list[Key]:
-        """Return the keys that may have signed a token with this algorithm and key ID, if any."""
+        """Return the keys that may have signed a token with this algorithm and this key ID.
+
+        Ask for new keys if none has that ID. Raise `InvalidToken` if there still is none, and
+        `InvalidAlgorithmError` if none of the keys may be used with the algorithm.
+        """
         for _ in range(2):
             keys = self._source.keys or ()
             named = [key for key in keys if None in (kid, key.kid) or key.kid == kid]
@@ -154,7 +165,7 @@ class JWTVerifier:
 
 
 def _subject(claim: object) -> Subject:
-    """Interpret the `sub` claim of a valid token."""
+    """Return the rights that the `sub` claim of a valid token gives to its sender."""
     spiffe_id = parse_spiffe_id(claim) if isinstance(claim, str) else None
     if spiffe_id is None:
         return Subject()
@@ -162,7 +173,7 @@ def _subject(claim: object) -> Subject:
 
 
 def _describe(error: Exception) -> str:
-    """Return why a token is not valid, without any part of the token."""
+    """Return why a token is not valid, in words that contain no part of the token."""
     for kind, why in (
         (ExpiredSignatureError, "the token has expired"),
         (ImmatureSignatureError, "the token is not valid yet"),

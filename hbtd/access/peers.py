@@ -1,4 +1,4 @@
-"""Peers: what a connection itself tells about its other end, by address and certificate."""
+"""Peers: what a connection proves about its other end, by address and client certificate."""
 
 import re
 from ipaddress import IPv6Address, ip_address
@@ -22,18 +22,21 @@ _UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""What cryptography raises for certificates that OpenSSL has accepted all the same."""
+"""The exceptions that cryptography raises for certificates which OpenSSL has accepted."""
 
 
 class SpiffeID(NamedTuple):
     """The SPIFFE ID of a heartbeat agent."""
 
     component: str | None
-    """The component whose heartbeats it may send, in normal form; `None` for every component."""
+    """The component whose heartbeats the agent may send, in normal form; `None` if it is any."""
 
 
 def parse_spiffe_id(text: str) -> SpiffeID | None:
-    """Parse `spiffe://<domain>/<type>[/<xname>]/workload/heartbeat`; `None` for anything else."""
+    """Parse `spiffe://<domain>/<type>[/<xname>]/workload/heartbeat`.
+
+    Return `None` for any other text.
+    """
     match = _HEARTBEAT_ID.fullmatch(text)
     if match is None:
         return None
@@ -49,20 +52,20 @@ class ClientCertificate(NamedTuple):
     common_name: str | None
     """The common name; `None` unless there is exactly one."""
     components: frozenset[str]
-    """The components whose heartbeats its owner may send, in normal form."""
+    """The components whose heartbeats the certificate's owner may send, in normal form."""
     expires: float
-    """When it expires, in seconds since the epoch: the connection may outlast it."""
+    """When the certificate expires, in seconds since the epoch: a connection may outlast it."""
 
 
 class Peer(NamedTuple):
     """The other end of a connection."""
 
     host: str
-    """The address, for people to read."""
+    """The host as log lines name it: see `host_of`."""
     local: bool = False
-    """Whether it is on this host: at a loopback address or a Unix socket."""
+    """Whether the peer is on this host: at a loopback address or a Unix socket."""
     certificate: ClientCertificate | None = None
-    """The certificate that it has presented, if any."""
+    """The certificate that the peer has presented; `None` if it has presented none."""
 
 
 class Peers:
@@ -72,7 +75,7 @@ class Peers:
         self._known: WeakKeyDictionary[Any, Peer] = WeakKeyDictionary()
 
     def of(self, transport: Any) -> Peer:
-        """Return the peer of a transport, once a request has arrived on it."""
+        """Return the peer of a transport on which a request has arrived."""
         peer = self._known.get(transport)
         if peer is None:
             peer = self._known[transport] = identify_peer(transport)
@@ -89,14 +92,14 @@ def identify_peer(transport: Any) -> Peer:
 
 
 def host_of(where: Any) -> str:
-    """Return the host of an `IAddress`, for people to read."""
+    """Return the host of an `IAddress` as log lines name it, such as `a Unix socket`."""
     if isinstance(where, address.UNIXAddress):
         return "a Unix socket"
     return _unmapped(str(getattr(where, "host", where)))
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a text is a loopback address, also as an IPv4-mapped IPv6 address."""
+    """Return whether a text is a loopback address: of IPv4, IPv6, or IPv4 mapped to IPv6."""
     try:
         return ip_address(_unmapped(host)).is_loopback
     except ValueError:
@@ -104,7 +107,10 @@ def is_loopback(host: str) -> bool:
 
 
 def _unmapped(host: str) -> str:
-    """Return an IPv4-mapped IPv6 address, as dual-stack sockets give it, as an IPv4 address."""
+    """Return an IPv4-mapped IPv6 address, which dual-stack sockets report, as an IPv4 address.
+
+    Return any other text unchanged.
+    """
     try:
         found = ip_address(host)
     except ValueError:
@@ -116,7 +122,7 @@ def _unmapped(host: str) -> str:
 def read_certificate(presented: crypto.X509) -> ClientCertificate:
     """Return the contents of a verified certificate, as far as they can be read.
 
-    Without a readable expiry date it counts as expired.
+    A certificate without a readable expiry date counts as expired.
     """
     expires = 0.0
     try:
@@ -140,7 +146,8 @@ def _components(certificate: x509.Certificate, common_name: str | None) -> froze
     found |= {parse(name.partition(".")[0]) for name in names.get_values_for_type(x509.DNSName)}
     for uri in names.get_values_for_type(x509.UniformResourceIdentifier):
         spiffe_id = parse_spiffe_id(uri)
-        # An ID without a component, which stands for all, is ignored: too much for a certificate.
+        # An ID without a component, which stands for every component, is ignored: no certificate
+        # gives so many rights.
         if spiffe_id is not None:
             found.add(spiffe_id.component)
     return frozenset(component for component in found if component is not None)

@@ -1,4 +1,4 @@
-"""Refusals: why requests are refused, and how that is counted and logged."""
+"""Refusals: why requests are refused, and how refusals are counted and logged."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ _QUIET = 60.0
 """Seconds between two log lines about one peer."""
 
 _PERIOD = 5.0
-"""Seconds between two checks for peers that a line is due about."""
+"""Seconds between two checks whether log lines are due."""
 
 _MOST_PEERS = 200
-"""Peers that are counted separately; all others are counted together."""
+"""The most peers whose refusals are logged separately; those of all others share a line."""
 
 _OTHERS = "others"
 
@@ -25,11 +25,11 @@ class Refused(Exception):
     """A request that is refused; the message tells its sender why."""
 
     reason = ""
-    """The reason as refusals are counted by it, the label of a metric."""
+    """The reason by which refusals are counted: a label of the metric `hbtd_refused`."""
 
 
 class Unauthenticated(Refused):
-    """A request without credentials, or with credentials that don't prove anything."""
+    """A request without credentials, or with credentials that prove nothing."""
 
     reason = "unauthenticated"
 
@@ -52,7 +52,7 @@ class KeysUnavailable(Refused):
 
 
 class NoRoom(Refused):
-    """A heartbeat of a new component when as many are tracked as may be."""
+    """A heartbeat of a new component while as many components are tracked as allowed."""
 
     reason = "full"
 
@@ -62,7 +62,7 @@ REASONS = tuple(each.reason for each in (Unauthenticated, Forbidden, KeysUnavail
 
 
 class _PeerRefusals:
-    """What has been refused to one peer and not been logged yet."""
+    """The refusals to one peer that have not been logged yet."""
 
     def __init__(self, logged_at: float) -> None:
         self.logged_at = logged_at
@@ -70,12 +70,12 @@ class _PeerRefusals:
 
 
 class Refusals(MultiService):
-    """Count refusals, and log them: the first of each peer at once, then one line a minute."""
+    """Counts refusals and logs them: the first of each peer at once, then one line a minute."""
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, reasons: Iterable[str]) -> None:
-        """Count from zero for each of `reasons`."""
+        """Make a count, at zero, for each of `reasons`."""
         super().__init__()
         self._clock = clock
         self._peers: dict[str, _PeerRefusals] = {}
@@ -86,13 +86,17 @@ class Refusals(MultiService):
         )
 
     def note(self, host: str, reason: str, detail: str) -> None:
-        """Count a refusal to `host` and log it, now with its `detail` or later with others."""
+        """Count a refusal to `host`; log it now, with its `detail`, or later with others."""
         self.counts[reason] += 1
         peer = self._peers.get(host)
         if peer is None:
             if len(self._peers) < _MOST_PEERS:
                 self._peers[host] = _PeerRefusals(self._clock.seconds())
-                self._log.warn("Refused {host}: {detail}", host=host, detail=detail)
+                self._log.warn(
+                    "Refused a request or connection from {host}: {detail}",
+                    host=host,
+                    detail=detail,
+                )
                 return
             # A client that comes from many addresses must not be able to fill the log.
             peer = self._peers.setdefault(_OTHERS, _PeerRefusals(self._clock.seconds()))
@@ -108,7 +112,7 @@ class Refusals(MultiService):
                 del self._peers[host]
                 continue
             self._log.warn(
-                "Refused {host} {count} times more: {reasons}",
+                "Refused {count} more requests or connections from {host}: {reasons}",
                 count=peer.reasons.total(),
                 host=host,
                 reasons=", ".join(f"{n} {reason}" for reason, n in peer.reasons.items()),

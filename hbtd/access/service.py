@@ -26,7 +26,7 @@ from hbtd.runtime.watched_files import FileWatcher, WatchedFiles
 
 
 class AccessUnusable(Exception):
-    """An option about access can't be used; the message names it and says why."""
+    """An access option that can't be used; the message names the option and says why."""
 
 
 class Access(MultiService):
@@ -42,11 +42,12 @@ class Access(MultiService):
         reasons: tuple[str, ...],
         jitter: Callable[[], float],
     ) -> None:
-        """Read all files that the parameters name; raise `AccessUnusable`.
+        """Make the parts, and read all files that the parameters name.
 
-        `reactor` is Twisted's, `served` the certificate of hbtd's own TLS if it has one, `reasons`
-        are those for which others than the gate refuse requests, and `jitter` returns random
-        numbers as `Backoff` takes them.
+        `reactor` is Twisted's, `served` the certificate of hbtd's own TLS, `None` without TLS.
+        `reasons` are those for which parts other than the gate refuse requests, and `jitter`
+        returns a random number from 0 to 1, for `Backoff`. Raise `AccessUnusable` if a file can't
+        be used.
         """
         super().__init__()
         self._params = params
@@ -73,11 +74,13 @@ class Access(MultiService):
         self.addService(self._watcher)
 
     def startService(self) -> None:
-        """Log who may do what, and begin to look for changed files."""
+        """Log the rules of access and their risks, and start to watch files for changes."""
         params = self._params
-        self._log.info("{who}", who=summary(params.operator_rules, params.node_rules))
+        self._log.info(
+            "Rules of access: {who}", who=summary(params.operator_rules, params.node_rules)
+        )
         for sentence in advice(params):
-            self._log.warn("{sentence}", sentence=sentence)
+            self._log.warn("Risky setting: {sentence}", sentence=sentence)
         super().startService()
 
     def session(self, transport: Any) -> Session:
@@ -85,9 +88,10 @@ class Access(MultiService):
         return Session(self.gate, self.peers, transport)
 
     def reload(self) -> None:
-        """Read all files again.
+        """Read all files again, changed or not.
 
-        Of a file that can't be used the old contents stay; of one with tokens, nothing does.
+        If a file can't be used, its old contents stay in force. But if it is the file of operators'
+        tokens, no token is valid.
         """
         self._log.info("Reading the files of certificates, keys and tokens again.")
         self._watcher.reload()
@@ -129,7 +133,10 @@ class Access(MultiService):
 
 @contextmanager
 def _naming(option: str) -> Iterator[None]:
-    """Turn the errors of a file or a TLS setting into `AccessUnusable`, which names the option."""
+    """Return a context manager that turns errors about files in its block into `AccessUnusable`.
+
+    The message names the option.
+    """
     try:
         yield
     except (TLSUnusable, TokensUnusable, JWKSUnusable) as error:

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from hbtd.runtime.watched_files import WatchedFiles
 
 _SHORTEST = 16
-"""The least number of bytes in a token; a shorter one is no secret, or half written."""
+"""The fewest bytes in a token; a shorter token can be guessed, or is half written."""
 
 _LARGEST_FILE = 64 * 1024
 """The most bytes in a token file: each token is compared with the one that a request presents."""
@@ -22,10 +22,10 @@ class TokensUnusable(Exception):
 
 
 class TokenFile:
-    """The tokens in a file, read again when it changes."""
+    """The tokens in a file, which is read again when it changes."""
 
     def __init__(self, path: str) -> None:
-        """Read the file; raise `TokensUnusable`."""
+        """Read the tokens in a file; raise `TokensUnusable` as `read_tokens` does."""
         self.watched: WatchedFiles[Sequence[bytes]] = WatchedFiles(
             "The operators' tokens", [path], lambda: read_tokens(path), TokensUnusable, instead=()
         )
@@ -33,7 +33,7 @@ class TokenFile:
     def contains(self, token: bytes) -> bool:
         """Return whether a token is in the file, in a time that does not depend on the token.
 
-        A file that has changed is read again first. While it can't be used it contains none.
+        If the file has changed, it is read again first. While it can't be used, return `False`.
         """
         self.watched.reload_if_changed()
         found = False
@@ -45,8 +45,8 @@ class TokenFile:
 def read_tokens(path: str) -> list[bytes]:
     """Return the tokens in a file, one on each line; empty lines and `#` comments are skipped.
 
-    Raise `TokensUnusable` when the file can't be read, is too large, has a line that is no token,
-    or has no token at all. A warning is logged when every user of this host may read or write it.
+    Raise `TokensUnusable` if the file can't be read, is too large, has a line that is no token,
+    or has no token at all. Log a warning if every user of this host may read or write it.
     """
     try:
         with open(path, "rb") as file:
@@ -57,7 +57,9 @@ def read_tokens(path: str) -> list[bytes]:
     if len(content) > _LARGEST_FILE:
         raise TokensUnusable(f"{path} has more than {_LARGEST_FILE} bytes")
     if mode & 0o007:
-        _log.warn("{path} contains secrets and is accessible to every user here.", path=path)
+        _log.warn(
+            "{path} contains secrets and is accessible to every user of this host.", path=path
+        )
     tokens = []
     for number, line in enumerate(content.splitlines(), 1):
         token = line.strip()

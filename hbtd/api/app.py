@@ -1,4 +1,4 @@
-"""The API as one resource: the routes of all modules under both prefixes, and the error answers."""
+"""The API as one resource: the routes of all modules under both prefixes, and error answers."""
 
 from collections.abc import Callable, Iterable
 
@@ -28,10 +28,10 @@ _log = Logger()
 def make_resource(
     authorization: Authorization, routes: Iterable[Route], root_routes: Iterable[Route] = ()
 ) -> KleinResource:
-    """Return a resource that serves `routes` below each prefix, and `root_routes` as they are.
+    """Return a resource that serves `routes` below each prefix, and `root_routes` without any.
 
-    `authorization` is asked before a handler is called. All errors, of handlers and of the router,
-    are answered with problem documents (RFC 7807).
+    `authorization` authenticates the caller before a handler is called. All errors, of handlers and
+    of the router, are answered with problem documents (RFC 7807).
     """
     app = Klein()
     # Paths are taken literally: no slash is added or removed on the way to a route.
@@ -92,7 +92,11 @@ def _answer_problem(request: IRequest, failure: Failure) -> bytes | Deferred[byt
 
 
 def _answer_http_exception(request: IRequest, failure: Failure) -> bytes | Deferred[bytes]:
-    """Answer an error of the router: with a redirect if a slash at the end is the only fault."""
+    """Answer a request for which the router has no route.
+
+    The answer is a redirect if the path is wrong only in that it ends in slashes, 405 if only the
+    method is wrong, and 404 otherwise.
+    """
     error = failure.value
     if isinstance(error, MethodNotAllowed):
         return _answer(request, method_not_allowed(error.valid_methods or ()))
@@ -108,9 +112,9 @@ def _not_found(request: IRequest) -> bytes | Deferred[bytes]:
 
 
 def _known_without_slash(request: IRequest) -> bool:
-    """Return whether the path is a route once the slashes at its end are removed.
+    """Return whether the requested path ends in slashes and is that of a route without them.
 
-    Only such paths are redirected: from others, a client could be sent anywhere.
+    Only such paths are redirected, so that no path can be made up that redirects to another site.
     """
     if not request.uri.partition(b"?")[0].endswith(b"/"):
         return False
@@ -125,7 +129,7 @@ def _known_without_slash(request: IRequest) -> bool:
 
 def _answer_unexpected(request: IRequest, failure: Failure) -> bytes | Deferred[bytes]:
     _log.failure(
-        "Answering {method!r} {path!r} failed.",
+        "Answering {method!r} {path!r} failed because of a bug in hbtd; it was answered with 500.",
         failure,
         method=request.method.decode("ascii", "replace"),
         path=_path(request),
@@ -134,10 +138,10 @@ def _answer_unexpected(request: IRequest, failure: Failure) -> bytes | Deferred[
 
 
 class _Resource(KleinResource):
-    """The resource of the API; it answers what must not reach Klein's router itself."""
+    """The resource of the API; it also answers the requests that must not reach Klein's router."""
 
     def render(self, request: Request) -> object:  # type: ignore[override]  # all are server.Request
-        """Answer a request; return what twisted.web expects of a resource."""
+        """Answer a request; return what twisted.web expects from `IResource.render`."""
         assert isinstance(request, LimitedRequest)
         request.setHeader("Server", "hbtd")
         assert isinstance(request.site, LimitedSite)

@@ -19,11 +19,11 @@ _RELAYED = (
     b"x-real-ip",
     b"origin",
 )
-"""Headers of requests that somebody else has caused: through a proxy, or by a web page."""
+"""Headers of requests that a proxy has forwarded, or that a web page has caused."""
 
 
 class Authorization:
-    """Checks who may make a request, for the one place where handlers are called."""
+    """Authenticates the sender of each request before its handler is called."""
 
     def __init__(self, gate: Gate, peers: Peers, refusals: Refusals) -> None:
         self._gate = gate
@@ -31,9 +31,10 @@ class Authorization:
         self._refusals = refusals
 
     def authorize(self, request: Request, role: Role) -> Caller:
-        """Return the authenticated caller of a route that `role` may call; raise `Refused`.
+        """Return the sender of a request for a route that `role` may call.
 
-        Where the role concerns a component, that is still to be compared with the caller.
+        Raise `Refused` unless the request's credentials prove that its sender has the role. If the
+        role concerns a component, the handler still has to check that component with the caller.
         """
         if role is Role.ANYONE:
             return Caller()
@@ -49,7 +50,7 @@ class Authorization:
         return self._gate.operator(credentials)
 
     def problem(self, request: Request, refused: Refused) -> Problem:
-        """Count and log a refused request; return the problem to answer it with."""
+        """Count and log a refused request; return the problem to answer with."""
         detail = str(refused)
         self._refusals.note(self._peers.of(_transport(request)).host, refused.reason, detail)
         if isinstance(refused, Unauthenticated):
@@ -74,5 +75,8 @@ def _authorization(request: Request) -> bytes | None:
 
 
 def _relayed(request: Request) -> bool:
-    """Return whether a proxy or a web page has caused a request, so that its peer proves little."""
+    """Return whether a proxy has forwarded a request or a web page has caused it.
+
+    The peer of such a request proves little about who has made it.
+    """
     return any(request.requestHeaders.hasHeader(name) for name in _RELAYED)

@@ -2,14 +2,14 @@
 
 Klein on twisted.web takes a hundred microseconds for a request. Nearly all requests are heartbeats
 that look alike, and for these the fast lane does the same in a few microseconds: it finds the end
-of the request, reads the body and calls the monitor. It only recognizes. All bytes of any request
+of the request, reads the body and calls the monitor. It refuses nothing: all bytes of any request
 that is not a plain and successful heartbeat are left to the ordinary lane (`hbtd.api.app`), the one
 place that knows what is wrong with a request and how to answer it.
 
 The fast lane takes less than HTTP and the ordinary lane allow: `POST`, a path of a heartbeat route
 without any percent encoding, HTTP/1.1, a `Content-Length`, and no header field that changes the
-meaning of the request. Heads are parsed by llhttp, which is strict; twisted.web must not refuse
-anything that is taken here (tests/api/test_lanes.py compares the two).
+meaning of the request. Heads are parsed by llhttp, which is strict. The fast lane must not take a
+request that twisted.web would refuse (tests/api/test_lanes.py compares the two).
 """
 
 import re
@@ -29,19 +29,20 @@ from hbtd.server.limits import MAX_FIELDS, MAX_HEARTBEAT_BODY
 from hbtd.tracker.tracker import TrackerFull
 
 MayBeat = Callable[[bytes | None, str], bool]
-"""Returns whether a request with this `Authorization` may send a heartbeat of a component.
+"""A function that returns whether a request may send a heartbeat of a component.
 
-The component is named in normal form, or by any other text. If not, the ordinary lane refuses.
+Its arguments are the value of the `Authorization` header, `None` without one, and the component, in
+normal form or as any other text. If it returns `False`, the ordinary lane refuses the heartbeat.
 """
 
 MayBeatFor = Callable[[Any], MayBeat]
-"""Returns the `MayBeat` for the connection of a transport."""
+"""A function that returns the `MayBeat` for the connection of a transport."""
 
 _LONGEST_HEAD: Final = 8 * 1024
-"""The most bytes in a head that is parsed here; the ordinary lane takes `max_header_bytes`."""
+"""The most bytes in a head for the fast lane; the ordinary lane takes `max_header_bytes`."""
 
 _AT_ONCE: Final = 32
-"""The most heartbeats of one connection that are taken before it is others' turn."""
+"""The most heartbeats that are taken from one connection before other connections are served."""
 
 _MOST_HEADS: Final = 20_000
 """The most heads that are remembered: one for each node of a large machine."""
@@ -50,7 +51,7 @@ _LONGEST_REMEMBERED: Final = 512
 """The most bytes in a head that is remembered for all connections."""
 
 _LONGEST_SECRET: Final = 4096
-"""The most bytes in a head with credentials, which only its own connection remembers."""
+"""The most bytes in a head with credentials, which is remembered for its own connection only."""
 
 _BEGINNINGS: Final = tuple(f"POST {prefix}/heartbeat".encode() for prefix in PREFIXES)
 _TARGET: Final = re.compile(
@@ -60,7 +61,7 @@ _REQUEST_LINE: Final = re.compile(rb"POST [!-~]+ HTTP/1\.1\r\n")
 # Fields that change the meaning of a request, or how it must be answered.
 _UNUSUAL: Final = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer"))
 
-# Looking the member up in its class takes ten times as long.
+# Looking up `Verdict.DRY` each time takes ten times as long.
 _DRY: Final = Verdict.DRY
 
 
@@ -69,7 +70,7 @@ class _Unusual(Exception):
 
 
 class _Head:
-    """The parsed head of a heartbeat; llhttp calls the `on_` methods while it parses one."""
+    """The parsed head of a heartbeat; llhttp calls the `on_` methods while it parses the head."""
 
     __slots__ = ("authorization", "complete", "fields", "last", "length", "target", "xname")
 
@@ -78,14 +79,14 @@ class _Head:
         self.fields = 0
         """The number of header fields."""
         self.length = -1
-        """The bytes in the body; -1 without a `Content-Length`."""
+        """The number of bytes in the body; -1 without a `Content-Length`."""
         self.last: bool | None = None
-        """Whether the connection is closed after the answer; `None` without a `Connection`."""
+        """Whether to close the connection after the answer; `None` without a `Connection` field."""
         self.authorization: bytes | None = None
         self.xname: str | None = None
-        """The component that the path names, in normal form."""
+        """The component that the path names, in normal form; `None` if it names none."""
         self.complete = False
-        """Whether all of the head has been parsed."""
+        """Whether the whole head has been parsed."""
 
     def on_url(self, url: bytes) -> None:
         self.target += url
@@ -94,7 +95,7 @@ class _Head:
         self.fields += 1
         name = name.lower()
         if name == b"content-length":
-            # llhttp refuses a second one. It keeps blanks at the end.
+            # llhttp refuses a second `Content-Length`. It keeps blanks at the end of values.
             value = value.rstrip(b" \t")
             if len(value) > 9 or not value.isdigit():
                 raise _Unusual
@@ -122,7 +123,7 @@ class Sender:
 
     def __init__(self, may_beat: MayBeat | None) -> None:
         self.may_beat = may_beat
-        """Checks the permission to send a heartbeat; `None` if nothing needs to be checked."""
+        """Checks the permission to send a heartbeat; `None` if every client has it."""
         # The last head with credentials: a node sends the same one with every heartbeat.
         self.raw = b""
         self.head: _Head | None = None
@@ -134,7 +135,7 @@ class Sender:
 
 
 class FastLane:
-    """Takes plain heartbeats for the monitor; a `hbtd.server.lane.Lane`."""
+    """Takes plain heartbeats off connections, for the monitor; a `hbtd.server.lane.Lane`."""
 
     def __init__(
         self,
@@ -143,31 +144,28 @@ class FastLane:
         may_beat_for: MayBeatFor | None = None,
         header_bytes: int = _LONGEST_HEAD,
     ) -> None:
-        """`wall_clock` returns the seconds since the epoch, for the answers' `Date`.
+        """Make a fast lane that passes heartbeats to `monitor`.
 
-        Heartbeats without the permission that `may_beat_for` checks, if it is given, are left to
-        the ordinary lane, as are heads of more than `header_bytes`.
+        `wall_clock` returns the seconds since the epoch, for the `Date` of answers. Heartbeats that
+        `may_beat_for`, if given, does not permit are left to the ordinary lane, and so are requests
+        with a head of more than `header_bytes`.
         """
         self._longest_head = min(header_bytes, _LONGEST_HEAD)
         self._monitor = monitor
         self._wall_clock = wall_clock
         self._may_beat_for = may_beat_for
-        # The answers, made anew in each second.
+        # The answers without and with `Connection: close`; made again in each second, for `Date`.
         self._dated = -1
         self._answer = self._last_answer = b""
-        # All senders of one kind send the same head, byte for byte.
+        # Parsed heads by their bytes: a node sends the same head with every heartbeat.
         self._heads: dict[bytes, _Head] = {}
 
     def sender(self, transport: Any) -> Sender:
-        """Return what is to be remembered about a new connection."""
+        """See `Lane.sender`."""
         return Sender(None if self._may_beat_for is None else self._may_beat_for(transport))
 
     def take(self, data: bytes, sender: Sender) -> Taken:
-        """Take the heartbeats that `data` begins with; return how many, and how far they reach.
-
-        Each of them must be answered with an empty 200, in order. `sender` is what `sender()`
-        returned for their connection.
-        """
+        """See `Lane.take`. Each heartbeat taken must be answered with an empty 200, in order."""
         count = end = 0
         size = len(data)
         heads, may_beat = self._heads, sender.may_beat
@@ -201,10 +199,7 @@ class FastLane:
         return Taken(count, end, _DRY)
 
     def answers(self, count: int, *, last: bool = False) -> bytes:
-        """Return the answers to `count` heartbeats, the same bytes as from the ordinary lane.
-
-        With `last`, they announce that the connection is closed after them.
-        """
+        """See `Lane.answers`. The answers are the same bytes as those of the ordinary lane."""
         now = int(self._wall_clock())
         if now != self._dated:
             self._dated = now
@@ -218,7 +213,7 @@ class FastLane:
         return self._answer if count == 1 else self._answer * count
 
     def _beginning(self, data: bytes) -> Verdict:
-        """Return `BEGINNING` if an incomplete head may be that of a heartbeat, else `OTHER`."""
+        """Return `BEGINNING` if an incomplete head may become that of a heartbeat, else `OTHER`."""
         if len(data) <= self._longest_head:
             if data.startswith(_BEGINNINGS):
                 return Verdict.BEGINNING if _parse(data) else Verdict.OTHER
@@ -227,7 +222,10 @@ class FastLane:
         return Verdict.OTHER
 
     def _read_head(self, data: bytes) -> _Head | None:
-        """Parse and perhaps remember a head; return `None` for one that is not taken here."""
+        """Parse a head, and remember it if it is short and has no credentials.
+
+        Return `None` if the request is one for the ordinary lane.
+        """
         head = _parse(data) if len(data) <= self._longest_head else None
         if head is None or not head.complete or not 0 <= head.length <= MAX_HEARTBEAT_BODY:
             return None
@@ -238,7 +236,7 @@ class FastLane:
             head.xname = xnames.parse(target[1].decode("ascii"))
             if head.xname is None:
                 return None
-        # Neither secrets are remembered for all connections, nor heads unlikely to recur.
+        # Not remembered for all connections: secrets, and long heads, which are unlikely to recur.
         if len(data) <= _LONGEST_REMEMBERED and head.authorization is None:
             if len(self._heads) >= _MOST_HEADS:
                 self._heads.clear()
@@ -246,7 +244,10 @@ class FastLane:
         return head
 
     def _take_one(self, head: _Head, body: bytes, may_beat: MayBeat | None) -> bool:
-        """Take one heartbeat; return whether it was a good one. If not, nothing has happened."""
+        """Pass one heartbeat to the monitor and return `True`.
+
+        Return `False`, without any effect, if the heartbeat is one for the ordinary lane.
+        """
         try:
             heartbeat = orjson.loads(body)
         except ValueError:
@@ -281,8 +282,11 @@ class FastLane:
 
 
 def _parse(data: bytes) -> _Head | None:
-    """Parse a head, or the beginning of one, with llhttp; return `None` if it is not taken here."""
-    # llhttp accepts request lines that are written in other ways.
+    """Parse a head, or the beginning of one, with llhttp.
+
+    Return `None` if the request is one for the ordinary lane.
+    """
+    # llhttp also accepts request lines in other forms.
     if b"\r\n" in data and not _REQUEST_LINE.match(data):
         return None
     head = _Head()

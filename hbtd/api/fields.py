@@ -23,8 +23,8 @@ _get_named: Final[Callable[[Any], Sequence[Any]]] = itemgetter(*NAMED_FIELDS)
 def read_all(heartbeat: object) -> tuple[str, str, str] | None:
     """Return the component, the status and the timestamp in a decoded body.
 
-    Return `None` if it is no object, if one of `ALL_FIELDS` is not a string or is empty, or if the
-    NID is no integer. The component may be any text.
+    Return `None` if the body is no object, if one of `ALL_FIELDS` is not a string or is empty, or
+    if the NID is no integer. The component is returned as it was sent, even if it is no xname.
     """
     try:
         values = _get_all(heartbeat)
@@ -47,7 +47,7 @@ def read_all(heartbeat: object) -> tuple[str, str, str] | None:
 def read_named(heartbeat: object) -> tuple[str, str] | None:
     """Return the status and the timestamp in a decoded body.
 
-    Return `None` if it is no object, or if one of them is not a string or is empty.
+    Return `None` if the body is no object, or if one of the two is not a string or is empty.
     """
     try:
         values = _get_named(heartbeat)
@@ -60,9 +60,9 @@ def read_named(heartbeat: object) -> tuple[str, str] | None:
 
 
 def find_fault(heartbeat: object, names: Sequence[str]) -> str:
-    """Return what is wrong with a decoded body from which these fields could not be read.
+    """Return what is wrong with a decoded body, from which the fields `names` could not be read.
 
-    Of several faults it is the one that comes first in docs/protocol.md.
+    Of several faults, return the one that comes first in docs/protocol.md.
     """
     if not isinstance(heartbeat, dict):
         return "Invalid JSON data type"
@@ -78,7 +78,7 @@ def find_fault(heartbeat: object, names: Sequence[str]) -> str:
 
 
 def _pick(heartbeat: object, names: Sequence[str]) -> Sequence[object]:
-    """Return the values of some fields, whatever the case of their names; `None` if missing."""
+    """Return the values of some fields, matched case-insensitively; `None` for a missing one."""
     return pick(heartbeat, names) if isinstance(heartbeat, dict) else [None] * len(names)
 
 

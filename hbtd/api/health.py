@@ -14,17 +14,17 @@ from hbtd.server.replies import JSON, Reply, json_reply
 
 
 class HealthSources(NamedTuple):
-    """Functions that return the health of hbtd and of its peers; the texts are for people."""
+    """Functions that return the state of the store, Kafka and HSM; texts are for operators."""
 
     store_ready: Callable[[], bool]
-    """Whether the store can be used, and so whether hbtd is ready."""
+    """Returns whether the store can be used, and so whether hbtd is ready."""
     store: Callable[[], str]
     bus: Callable[[], str]
     hsm: Callable[[], str]
 
 
 class Health:
-    """The handlers for orchestrators, for Prometheus and for people."""
+    """The handlers of probes, health, metrics and the OpenAPI document."""
 
     def __init__(self, sources: HealthSources, registry: CollectorRegistry) -> None:
         self._sources = sources
@@ -46,17 +46,20 @@ class Health:
         return (Route("GET", "/metrics", Role.ANYONE, self.metrics),)
 
     def liveness(self, request: Request) -> Reply:
-        """Answer that the process is alive."""
+        """Answer 204: the process is alive."""
         return Reply(204)
 
     def readiness(self, request: Request) -> Reply:
-        """Answer whether the store can be used, without which hbtd can't do its work."""
+        """Answer 204 if the store can be used; raise `Problem` 503 otherwise.
+
+        Without its store, hbtd can't do its work.
+        """
         if not self._sources.store_ready():
             raise Problem(503, self._sources.store())
         return Reply(204)
 
     def health(self, request: Request) -> Reply:
-        """Return texts for people about the store, Kafka and HSM."""
+        """Return texts about the state of the store, Kafka and HSM, for operators to read."""
         return json_reply(
             {
                 "KvStore": self._sources.store(),

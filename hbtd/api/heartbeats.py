@@ -1,4 +1,4 @@
-"""Handlers for heartbeats, and for components that are going away."""
+"""Handlers that take heartbeats, and that forget components."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,11 @@ from hbtd.tracker.tracker import TrackerFull
 
 
 class Heartbeats:
-    """The handlers of `/heartbeat`."""
+    """The handlers of `/heartbeat`.
+
+    They raise `Problem` if the body or the component's name is invalid, and `Refused` if the caller
+    may not do what it asks for, or if there is no room for another component.
+    """
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
@@ -50,14 +54,18 @@ class Heartbeats:
         return self._beat(caller, _parse_xname(xname), timestamp, status)
 
     def delete(self, request: Request, caller: Caller, xname: str) -> Reply:
-        """Forget the component that the path names, without any alarm about its silence."""
+        """Forget the component that the path names, so that its silence is not judged."""
         component = _parse_xname(xname)
         caller.check_forget(component)
         self._monitor.forget(component)
         return Reply(204)
 
     def _beat(self, caller: Caller, xname: str, timestamp: str, status: str) -> Reply:
-        """Take a valid heartbeat, if the caller may send it and there is room for the component."""
+        """Take a valid heartbeat of `xname`, which is in normal form.
+
+        Raise `Forbidden` if the caller may not send it, and `NoRoom` if it is of a new component
+        while as many are tracked as allowed.
+        """
         caller.check_beat(xname)
         try:
             self._monitor.beat(xname, timestamp, status)
@@ -67,7 +75,10 @@ class Heartbeats:
 
 
 def _decode(request: Request) -> object:
-    """Return the decoded body of a heartbeat, `None` if it is not JSON; raise `Problem` 413."""
+    """Return the decoded body of a heartbeat, `None` if it is not JSON.
+
+    Raise `Problem` 413 if the body is too large.
+    """
     try:
         return read_json(request, MAX_HEARTBEAT_BODY)
     except ValueError:
@@ -75,7 +86,7 @@ def _decode(request: Request) -> object:
 
 
 def _parse_xname(name: str) -> str:
-    """Return a component's name in normal form; raise `Problem` if it is no xname."""
+    """Return a component's name in normal form; raise `Problem` 400 if the name is no xname."""
     xname = xnames.parse(name)
     if xname is None:
         raise Problem(400, INVALID_NAME)

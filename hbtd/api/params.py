@@ -29,7 +29,11 @@ class Parameters:
         return json_reply(self._params.current.rendered())
 
     def patch(self, request: Request) -> Reply:
-        """Change some parameters, or none if one can't be; return all."""
+        """Make the requested changes of parameters; return all parameters.
+
+        Raise `Problem` 400, and change nothing, if the body is no JSON object or if one of the
+        changes can't be made.
+        """
         try:
             changes = read_json(request)
         except ValueError:

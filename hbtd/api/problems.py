@@ -1,16 +1,16 @@
-"""The prefixes of the API's routes, and the names of routes in problem documents."""
+"""The prefixes of the API's routes, and the `instance` of problem documents."""
 
 from hbtd.formats.xnames import normalise
 
 PREFIXES = ("/hmi/v1", "/v1")
-"""Every route exists below both; problem documents name the first."""
+"""The prefixes below which every route of the API exists; problem documents use the first."""
 
 
 def instance(path: str) -> str:
     """Return the `instance` of a problem (docs/protocol.md, "Errors") for a requested path.
 
-    It is the path of the route below the first prefix, without the name of a component; only
-    `hbstate` keeps the name, in normal form. Other paths are returned as they are.
+    The result is the path of the route below the first prefix, without the name of a component;
+    only `hbstate` keeps the name, in normal form. Other paths are returned as they are.
     """
     for prefix in PREFIXES:
         if path.startswith(prefix + "/"):

@@ -1,4 +1,4 @@
-"""Routes: what a module with handlers gives to the one that serves them."""
+"""Routes: what each module of handlers passes to `hbtd.api.app`, which serves them."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -17,20 +17,21 @@ class Role(Enum):
 
     @property
     def concerns_component(self) -> bool:
-        """Whether what a caller may do depends on the component that the request names.
+        """Whether the permission to call a route depends on the component that the request names.
 
-        The handler of such a route has one more keyword argument, `caller`. Once it knows the
-        component, it must call the `check_` method of that `Caller`.
+        The handler of such a route has one more keyword argument, `caller`. Once the handler knows
+        the component, it must call a `check_` method of that `Caller`.
         """
         return self in (Role.NODE, Role.NODE_OR_OPERATOR)
 
 
 class Route(NamedTuple):
-    """A method and a path, who may call them, and the handler.
+    """A method and a path, the role that may call them, and the handler.
 
-    The handler is called with the request and, as keyword arguments, the variables in the path; and
-    with the `caller` if the role concerns a component. It returns the reply. What it raises is
-    answered with a problem document: a `Problem` and a `Refused` as they say, all else with 500.
+    The handler is called with the request and, as keyword arguments, the variables in the path and,
+    if the role concerns a component, the `caller`. The handler returns the reply. Its exceptions
+    are answered with problem documents: a `Problem` or a `Refused` with its own status, any other
+    exception with 500.
     """
 
     method: str

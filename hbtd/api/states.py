@@ -30,9 +30,10 @@ class States:
         )
 
     def many(self, request: Request) -> Reply:
-        """Return for each name in the body, in order, whether it is heartbeating.
+        """Return for each component that the body names, in order, whether it is heartbeating.
 
-        Names come back exactly as they were sent: HSM's discovery matches on them.
+        Names are returned exactly as they were sent: HSM's discovery compares them. Raise `Problem`
+        400 if the body is no query, and 413 if there are too many names.
         """
         try:
             names = _names(read_json(request))
@@ -44,14 +45,17 @@ class States:
         )
 
     def one(self, request: Request, xname: str) -> Reply:
-        """Return whether the component in the path is heartbeating."""
+        """Return whether the component that the path names is heartbeating."""
         name = normalise(xname)
         (beating,) = self._monitor.heartbeating([name])
         return json_reply(_state(name, beating))
 
 
 def _names(query: object) -> list[str]:
-    """Return the names in a query; raise `ValueError` if it is none, `Problem` 413 if too many."""
+    """Return the names in the decoded body of a query.
+
+    Raise `ValueError` if the body is no query, and `Problem` 413 if there are too many names.
+    """
     if not isinstance(query, dict):
         raise ValueError("not an object")
     (names,) = pick(query, ["XNames"])

@@ -1,4 +1,4 @@
-"""What keeps hbtd from starting, as one line for an operator."""
+"""The error that keeps hbtd from starting, as one line for an operator."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,12 +7,15 @@ from hbtd.net.tls import TLSUnusable
 
 
 class StartupError(Exception):
-    """hbtd can't start; the message says why, in one line."""
+    """The reason why hbtd can't start, as a message of one line."""
 
 
 @contextmanager
 def naming(option: str, value: str) -> Iterator[None]:
-    """Raise exceptions of the block as a `StartupError` that names an option and its value."""
+    """Return a context manager that turns an exception in its block into a `StartupError`.
+
+    The message names the option and, unless the exception is `TLSUnusable`, its value.
+    """
     try:
         yield
     except TLSUnusable as error:

@@ -1,4 +1,4 @@
-"""How etcd is reached, as the parameters say."""
+"""The client of etcd, made according to the parameters."""
 
 from typing import Any
 
@@ -14,16 +14,17 @@ _TIMEOUT = 3.0
 """The timeout of a call, in seconds."""
 
 _CONNECTIONS = 8
-"""Connections that are kept open: for writes, watches, the lock, lease renewals and reads."""
+"""The most connections kept open: for writes, watches, the lock, lease renewals and reads."""
 
 
 def connect_etcd(params: Params, reactor: Any, user_agent: str) -> tuple[EtcdClient, BoundedPool]:
-    """Return a client of the etcd that `kv_url` names, and the pool of its connections, to close.
+    """Return a client of the etcd that `kv_url` names, and the pool of its connections.
 
-    Raise `TLSUnusable` when a file of `kv_ca`, `kv_cert` or `kv_key` can't be used.
+    The caller has to close the pool. Raise `TLSUnusable` if a file of `kv_ca`, `kv_cert` or
+    `kv_key` can't be used.
     """
     pool = BoundedPool(reactor)
-    # A request that is sent again may have been carried out already.
+    # Not automatically: etcd may have carried out the request already.
     pool.retryAutomatically = False
     pool.maxPersistentPerHost = _CONNECTIONS
     identity = load_identity(params.kv_cert, params.kv_key) if params.kv_cert else None

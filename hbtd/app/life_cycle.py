@@ -13,26 +13,27 @@ Step = Callable[[], Awaitable[object] | None]
 
 
 class LifeCycle:
-    """A stack of the parts that were started.
+    """A stack of the parts that have been started.
 
-    A part may use those below it, which are started before it and stopped after it. Stopping takes
-    any of these in its stride: a start that failed or was cancelled half-way, a part that raises an
-    exception when it is stopped, and one that does not stop at all.
+    A part may use those below it, which are started before it and stopped after it. Stopping
+    tolerates a start that failed or was cancelled half-way, a part that raises an exception when it
+    is stopped, and a part that does not stop at all.
     """
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, patience: Callable[[], float]) -> None:
-        """`patience` returns the seconds of `clock` that each part has to stop."""
+        """Make an empty stack; `patience` returns the seconds of `clock` a part has to stop."""
         self._clock = clock
         self._patience = patience
         self._stops: list[tuple[str, Step]] = []
         self._stopping = False
 
     async def start(self, name: str, start: Step, stop: Step) -> None:
-        """Start a part that will be stopped by `stop`, also when starting it fails.
+        """Start a part by calling `start`; `stop` will stop it, even if starting it fails.
 
-        Raise what `start` raises, and `CancelledError` when the other parts are being stopped.
+        `name` names the part in log lines. Pass on any exception that `start` raises; raise
+        `CancelledError` if the other parts are being stopped already.
         """
         if self._stopping:
             raise CancelledError
@@ -40,11 +41,11 @@ class LifeCycle:
         await _done(start())
 
     def add(self, name: str, stop: Step) -> None:
-        """Put a part on the stack that has been started already, or is about to be."""
+        """Add a part that has been started already, or is about to be; `stop` will stop it."""
         self._stops.append((name, stop))
 
     async def stop(self) -> None:
-        """Stop all parts, the last one first. Failures are logged, and the next part follows."""
+        """Stop all parts, the last one first; log failures, and continue with the next part."""
         self._stopping = True
         while self._stops:
             name, stop = self._stops.pop()
@@ -52,7 +53,7 @@ class LifeCycle:
                 await bounded(self._clock, self._patience(), _stopped(stop))
             except DeadlineExceeded as late:
                 self._log.error(
-                    "Stopping {name} takes more than {seconds:g} s; it is abandoned.",
+                    "Stopping {name} takes more than {seconds:g} s; hbtd no longer waits for it.",
                     name=name,
                     seconds=late.seconds,
                 )

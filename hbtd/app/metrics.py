@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: they are read from the parts when requested, so they cost nothing."""
+"""Metrics for Prometheus; their values are read from the parts only when they are requested."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -16,7 +16,7 @@ from hbtd.tracker.tracker import Tracker
 
 
 class Metrics(Collector):
-    """hbtd's own metrics."""
+    """The metrics of heartbeats, judgements, neighbours and refusals."""
 
     def __init__(
         self,

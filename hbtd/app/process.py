@@ -16,13 +16,13 @@ from hbtd.config.params import Params
 from hbtd.runtime.logs import error_stream, escaped, observer
 
 _MOST_FILES = 1_048_576
-"""The number of open files to ask for where it is unlimited: the default of Linux."""
+"""The open-file limit to ask for if any may be set: Linux' own default for the highest one."""
 
 _log = Logger()
 
 
 def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -> HbtdService:
-    """Return the service of this process; exit with status 2 when an option can't be used.
+    """Return the service of this process; exit with status 2 if an option can't be used.
 
     With `own_log`, the log is written to the standard error stream, as `log_format` says; without,
     twistd writes it.
@@ -42,13 +42,13 @@ def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -
 
 
 class _Process(HbtdService):
-    """The service of a process, which it ends with a status."""
+    """The service of a process, whose signals it handles and whose exit status it sets."""
 
     def privilegedStartService(self) -> None:
         try:
             super().privilegedStartService()
         except StartupError as error:
-            _log.critical("hbtd {error}", error=str(error))
+            _log.critical("hbtd could not start: {error}", error=str(error))
             raise SystemExit(1) from None
 
     def startService(self) -> None:
@@ -57,8 +57,7 @@ class _Process(HbtdService):
 
     async def _start(self) -> None:
         await super()._start()
-        # Modules and stored components will stay; the garbage collector need not visit a million
-        # objects again and again.
+        # Modules and stored components will stay: spares the garbage collector a million objects.
         gc.collect()
         gc.freeze()
 
@@ -68,11 +67,11 @@ class _Process(HbtdService):
         super()._start_failed(failure)
 
     def _run(self) -> None:
-        """Install the signal handlers, and start.
+        """Install the signal handlers, and start the service.
 
         SIGTERM and SIGINT stop the service in order, and the exit status is 0; a second one kills
-        the process. (twistd would let the process die of the first one, too, once it has stopped.)
-        On SIGHUP certificates, keys and tokens are read again.
+        the process. (twistd's own handlers would have the first one kill the process, too, once the
+        service has stopped.) On SIGHUP certificates, keys and tokens are read again.
         """
 
         def end(number: int, frame: object) -> None:

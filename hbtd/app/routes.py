@@ -18,9 +18,9 @@ class Routes(NamedTuple):
     """The routes that hbtd serves."""
 
     api: Sequence[Route]
-    """Those under each of the API's prefixes."""
+    """The routes under each of the API's prefixes."""
     root: Sequence[Route]
-    """Those without a prefix."""
+    """The routes without a prefix."""
 
 
 def make_routes(

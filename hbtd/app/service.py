@@ -51,10 +51,10 @@ from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
 _OTHER_FILES = 128
-"""Open files that are kept for everything but clients' connections."""
+"""Open files that are reserved for everything but clients' connections."""
 
 _ETCD_PATIENCE = 5.0
-"""Seconds for which the start waits for etcd; then heartbeats are taken into memory alone."""
+"""Seconds to wait for etcd at start; after them, heartbeats are kept in memory only."""
 
 _STOP_PATIENCE = 10.0
 """Seconds beyond `sm_timeout` that each part has to stop."""
@@ -75,10 +75,10 @@ class HbtdService(Service):
         log_observer: ILogObserver | None = None,
         connect_kafka: KafkaFactory = Kafka,
     ) -> None:
-        """Build the parts; raise `StartupError` when a file or an endpoint can't be used.
+        """Build the parts; raise `StartupError` if a file or an endpoint can't be used.
 
-        `reactor` provides `IReactorCore`, `IReactorTime` and `IReactorTCP`. `log_observer` replaces
-        that of twistd, unless it is `None`.
+        `reactor` provides `IReactorCore`, `IReactorTime` and `IReactorTCP`. `log_observer`, unless
+        it is `None`, replaces that of twistd. `connect_kafka` makes a client of Kafka.
         """
         self._reactor = reactor
         self._log_observer = log_observer
@@ -116,7 +116,7 @@ class HbtdService(Service):
 
         registry = self._make_registry(observed)
         self.routes = self._make_routes(registry)
-        """What is served, to which callers, and by which handlers."""
+        """The routes: what is served, to which callers, and by which handlers."""
         self._site = self._make_site()
         self._connections = ConnectionFactory(self._site, self._make_fast_lane(), reactor)
         registry.register(ConnectionMetrics(self._connections))
@@ -203,11 +203,11 @@ class HbtdService(Service):
         return FastLane(self.monitor, time.time, may_beat_for, params.max_header_bytes)
 
     def _note_refusal(self, address: Any, reason: str, detail: str) -> None:
-        """Count and log what was refused to the client at an `IAddress`."""
+        """Count and log a refusal to the client at an `IAddress`."""
         self.access.refusals.note(host_of(address), reason, detail)
 
     def _may_beat_for(self, transport: Any) -> MayBeat:
-        """Return the check of which components' heartbeats a client may send."""
+        """Return the check whether a client may send heartbeats of a component."""
         return self.access.session(transport).may_beat
 
     def _patience(self) -> float:
@@ -220,11 +220,14 @@ class HbtdService(Service):
         return self._listening.port
 
     def reload(self) -> None:
-        """Read certificates, keys and tokens again; those that can't be used stay as they are."""
+        """Read the files of certificates, keys and tokens again; see `Access.reload`."""
         self.access.reload()
 
     def fit_connections(self, files: int) -> None:
-        """Limit the connections to what the limit of open files allows, and log when it does."""
+        """Lower the limit of connections to what the open-file limit `files` allows.
+
+        Log a warning if that was necessary.
+        """
         most = max(files - _OTHER_FILES, 1)
         if not self._connections.fit(most):
             _log.warn(
@@ -235,13 +238,13 @@ class HbtdService(Service):
             )
 
     def setServiceParent(self, parent: Any) -> None:
-        """Join an application, which then logs through the log observer of hbtd, if it has one."""
+        """Join an application, and make it log through hbtd's log observer, if there is one."""
         super().setServiceParent(parent)
         if self._log_observer is not None:
             parent.setComponent(ILogObserver, self._log_observer)
 
     def privilegedStartService(self) -> None:
-        """Bind the port; raise `StartupError` when that is not possible.
+        """Bind the port; raise `StartupError` if that is not possible.
 
         Connections are accepted later, once the state of the store is known.
         """
@@ -250,17 +253,17 @@ class HbtdService(Service):
         self._listening.bind()
 
     def startService(self) -> None:
-        """Start the parts. When one fails, the reactor is stopped."""
+        """Start the parts; if one fails to start, stop the reactor."""
         if self.port is None:
             self.privilegedStartService()
         super().startService()
         self._starting = Deferred.fromCoroutine(self._start()).addErrback(self._start_failed)
 
     async def _start(self) -> None:
-        """Start part after part; each may use those before it, also while it stops."""
+        """Start part after part; each may use the parts before it, even while it stops."""
         start = self._life_cycle.start
         await start("the log of libraries", self._library_log.start, self._library_log.stop)
-        await start("connections to others", lambda: None, self._close_pools)
+        await start("connections to neighbours", lambda: None, self._close_pools)
         await start("the store", self._open_store, self.store.close)
         await start("the replica", self.replica.startService, self.replica.stopService)
         await start("the notifier and the publisher", self._start_telling, self._stop_telling)
@@ -271,35 +274,37 @@ class HbtdService(Service):
 
     def _start_failed(self, failure: Failure) -> None:
         if not self.running:
-            return  # stopped before it had started
+            return  # stopped before all parts had started
         if failure.check(StoreDamaged, StoreUnusable):
-            _log.critical("hbtd can't use its store: {error}", error=failure.getErrorMessage())
+            _log.critical(
+                "hbtd can't use its store, and stops: {error}", error=failure.getErrorMessage()
+            )
         else:
-            _log.failure("hbtd could not start.", failure)
+            _log.failure("hbtd could not start because of an unexpected error, and stops.", failure)
         self._reactor.stop()
 
     def stopService(self) -> Deferred[None]:
-        """Stop the parts, the last one first; the Deferred fires when all have stopped.
+        """Stop the parts, the last one first; return a Deferred that fires when all have stopped.
 
         Connections are no longer accepted, the requests in hand are finished, judgements are
-        committed, then sent to HSM and published on Kafka, and the other replicas take over. Of
-        these, committing and sending take up to `sm_timeout` seconds each.
+        committed, then sent to HSM and published on Kafka, and another replica takes the lead.
+        Committing takes up to `sm_timeout` seconds, and so does sending.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        _log.info("hbtd is ending.")
+        _log.info("hbtd is stopping.")
         self._starting.cancel()
         await self._life_cycle.stop()
-        _log.info("hbtd has ended.")
+        _log.info("hbtd has stopped.")
 
     async def _close_pools(self) -> None:
         for pool in self._pools:
             await pool.closeCachedConnections()
 
     async def _open_store(self) -> None:
-        if not self.store.shared:  # the replica loads a shared one, whenever etcd is reachable
+        if not self.store.shared:  # the replica opens a shared one, as soon as etcd is reachable
             await self.store.open()
 
     def _start_telling(self) -> None:

@@ -1,4 +1,4 @@
-"""Which store keeps hbtd's state, as `kv_url` says."""
+"""The choice of the store, by `kv_url`."""
 
 import time
 from typing import Any
@@ -13,9 +13,9 @@ from hbtd.tracker.observed import ObservedClock
 def make_store(
     kv_url: str, reactor: Any, observed: ObservedClock, etcd: EtcdClient | None
 ) -> MemoryStore | SqliteStore | EtcdStore:
-    """Return the store that a valid `kv_url` names; it still has to be opened.
+    """Return the store that a valid `kv_url` names; the caller has to open it.
 
-    `etcd` is the client for a URL of etcd's, and `None` for any other.
+    `etcd` is the client if `kv_url` is a URL of etcd, and `None` otherwise.
     """
     if etcd is not None:
         return EtcdStore(etcd, time.time)

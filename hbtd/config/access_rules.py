@@ -1,6 +1,6 @@
 """The rules of access: how clients prove that they are operators or nodes.
 
-They are the values of the options `operator_access` and `node_access` (docs/security.md).
+The rules are the values of the options `operator_access` and `node_access` (docs/security.md).
 """
 
 import re
@@ -13,31 +13,31 @@ _NODE_SPLIT = re.compile(r"\+(?=(?:any|cert)(?:\+|$)|jwt:)")
 
 
 class OperatorRules(NamedTuple):
-    """The clients that are operators; it suffices to meet one of the rules."""
+    """Rules that decide which clients are operators: those that meet at least one of them."""
 
     anyone: bool = False
     """Every client is an operator."""
     loopback: bool = False
     """Clients on this host are operators."""
     token_path: str = ""
-    """The file of operators' bearer tokens, or an empty text."""
+    """Clients that send a bearer token in this file are operators; empty if there is no file."""
     names: frozenset[str] = frozenset()
-    """The common names in operators' client certificates."""
+    """Clients whose certificate has one of these common names are operators."""
 
 
 class NodeRules(NamedTuple):
-    """The credentials of nodes; those that one of the rules asks for suffice."""
+    """Rules that decide which credentials nodes need: those that meet one of the rules suffice."""
 
     anyone: bool = False
     """No credentials are needed."""
     certificates: bool = False
-    """A client certificate that names the component."""
+    """A client certificate that names the component suffices."""
     jwks: str = ""
-    """The path or URL of the JWKS that has the keys of nodes' JWTs, or an empty text."""
+    """A JWT signed with a key of the JWKS at this path or URL suffices; empty if there is none."""
 
     @property
     def jwks_url(self) -> str:
-        """The URL of the JWKS; empty if there is none, or if it is a file."""
+        """The URL of the JWKS; empty if there is no JWKS, or if it is a file."""
         return self.jwks if is_url(self.jwks) else ""
 
 
@@ -50,7 +50,7 @@ def is_url(text: str) -> bool:
 def parse_operator_access(text: str) -> OperatorRules:
     """Parse `loopback`, `token:PATH`, `cert:NAME[,NAME...]` and `any`, separated by `+`.
 
-    Raise `ValueError` for anything else, and for two rules of one kind.
+    Raise `ValueError` if the text contains anything else, or two rules of one kind.
     """
     rules = OperatorRules()
     for kind, value in _parts(_OPERATOR_SPLIT, text, ("token", "cert")):
@@ -73,7 +73,7 @@ def parse_operator_access(text: str) -> OperatorRules:
 def parse_node_access(text: str) -> NodeRules:
     """Parse `any`, `cert` and `jwt:JWKS`, separated by `+`.
 
-    Raise `ValueError` for anything else, and for two rules of one kind.
+    Raise `ValueError` if the text contains anything else, or two rules of one kind.
     """
     rules = NodeRules()
     for kind, value in _parts(_NODE_SPLIT, text, ("jwt",)):
@@ -103,9 +103,10 @@ def _can_be_fetched(url: str) -> bool:
 
 
 def _parts(split: re.Pattern[str], text: str, valued: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Split a text into the kinds of its rules, each with its value; raise `ValueError`.
+    """Split the text of some rules into pairs of a rule's kind and its value.
 
-    The kinds in `valued` must have a value, the others must not.
+    Raise `ValueError` if a kind in `valued` has no value, if another kind has one, if two rules are
+    of one kind, or if the text can't be encoded.
     """
     text.encode("utf-8")  # raises ValueError for bytes that the system could not decode
     parts = []

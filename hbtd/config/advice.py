@@ -5,7 +5,7 @@ from hbtd.config.params import Params
 
 
 def advice(params: Params) -> list[str]:
-    """Return a warning for every risk that the parameters take; none for the defaults."""
+    """Return a list of warnings, one for each risky parameter; it is empty for the defaults."""
     operators, nodes = params.operator_rules, params.node_rules
     kind = params.endpoint_kind
     plain = kind != "ssl" if kind else not params.tls
@@ -14,7 +14,7 @@ def advice(params: Params) -> list[str]:
     if operators.anyone:
         warnings.append(
             "--operator_access=any: every client that can reach hbtd is an operator."
-            " Only a gateway should be able to."
+            " Only a gateway should be able to reach hbtd."
         )
     elif operators.loopback and plain:
         warnings.append(
@@ -25,7 +25,7 @@ def advice(params: Params) -> list[str]:
     if overheard and (operators.token_path or nodes.jwks):
         warnings.append("Without TLS of hbtd's own, tokens can be read on the network.")
     if nodes.jwks_url.lower().startswith("http:"):
-        warnings.append("The keys of nodes' tokens are fetched by http: they can be forged.")
+        warnings.append("The keys that verify nodes' JWTs are fetched by http: they can be forged.")
     for name in ("sm_ca", "kv_ca", "jwt_ca"):
         if getattr(params, name) == "insecure":
             warnings.append(f"--{name}=insecure: the server's certificate is not checked.")

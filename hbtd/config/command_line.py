@@ -26,15 +26,15 @@ _TEXT_COLUMN = 22
 
 
 def _without_password(text: str) -> str:
-    """Return a text without the password that a URL in it may have."""
+    """Return a text with the password of a URL in it, if there is one, replaced by dots."""
     return re.sub("(//[^/@:]*):.*@", r"\1:...@", text)
 
 
 class HbtdOptions(Options):
     """The options of hbtd, as Twisted parses them.
 
-    After `parseOptions`, the attribute `params` holds the parameters. What can't be used raises
-    `UsageError`, with a message of one line.
+    `parseOptions` sets the attribute `params` to the parameters. It raises `UsageError`, with a
+    message of one line, if an option can't be used.
     """
 
     synopsis = "Usage: hbtd [options]"
@@ -53,7 +53,7 @@ class HbtdOptions(Options):
         self.params = Params()
 
     def getUsage(self, width: int | None = None) -> str:
-        """Return the text of `--help`, by default as wide as `COLUMNS` says, or 80 characters."""
+        """Return the text of `--help`, by default `COLUMNS` characters wide, or else 80."""
         columns = self._environ.get("COLUMNS", "")
         width = width or (int(columns) if columns.isdecimal() else 80)
         lines = textwrap.wrap(self.longdesc, width)
@@ -74,16 +74,22 @@ class HbtdOptions(Options):
         raise SystemExit(0)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Parse arguments, by default those of the process."""
+        """Parse arguments, by default those of the process, and set `params`.
+
+        Raise `UsageError` if an argument or an environment variable can't be used.
+        """
         super().parseOptions(_normalised(sys.argv[1:] if options is None else options))
 
     def parseArgs(self, *args: str) -> None:
-        """Refuse arguments that are not options."""
+        """Raise `UsageError` if there is an argument that is not an option."""
         if args:
             raise UsageError(f"{args[0]!r} is not an option")
 
     def postOptions(self) -> None:
-        """Set `params` from the options and the environment, and check their combinations."""
+        """Set `params` from the options and the environment.
+
+        Raise `UsageError` if a value, or a combination of options, can't be used.
+        """
         given: dict[str, Any] = {}
         for parameter in PARAMETERS:
             name, text = f"--{parameter.name}", self[parameter.name]
@@ -114,7 +120,10 @@ class HbtdOptions(Options):
         self.params = params
 
     def _etcd_url(self) -> str:
-        """Return the URL of the etcd at `ETCD_HOST` and `ETCD_PORT`, set by Kubernetes charts."""
+        """Return the URL of the etcd at `ETCD_HOST` and `ETCD_PORT`, which Kubernetes charts set.
+
+        Raise `UsageError` if they are not set to a host and a port.
+        """
         host, port = self._environ.get("ETCD_HOST"), self._environ.get("ETCD_PORT")
         if not host or not port:
             raise UsageError(
@@ -153,7 +162,7 @@ def _check_access(params: Params) -> None:
 
 
 def _described(option: str, text: str, width: int) -> list[str]:
-    """Return the lines of `--help` about an option: its name, and beside it or below a text."""
+    """Return the lines of `--help` about an option: its name, with `text` beside it or below."""
     name = f"  {option}"
     indent = " " * _TEXT_COLUMN
     wrapped = textwrap.wrap(
@@ -169,10 +178,10 @@ def _described(option: str, text: str, width: int) -> list[str]:
 
 
 class CommandLine(HbtdOptions):
-    """The options for a terminal: print an error as one line and exit with status 2."""
+    """The options of a command in a terminal; an error is printed, and ends it with status 2."""
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Parse arguments, or print why they can't be used and exit."""
+        """Parse arguments, or print why they can't be used, in one line, and exit with status 2."""
         try:
             super().parseOptions(options)
         except UsageError as error:
@@ -181,7 +190,7 @@ class CommandLine(HbtdOptions):
 
 
 def _normalised(arguments: Sequence[str]) -> list[str]:
-    """Return arguments in the spelling that Twisted knows: `--name=value` or `--name value`."""
+    """Return arguments in a spelling that Twisted accepts: `--name=value` or `--name value`."""
     valued = {f"--{parameter.name}" for parameter in PARAMETERS}
     flags = {f"--{parameter.name}" for parameter in PARAMETERS if parameter.flag}
     normalised: list[str] = []

@@ -1,4 +1,4 @@
-"""The parameters while hbtd runs: how they change, and who is told."""
+"""The parameters while hbtd runs: how they change, and which listeners are called then."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,8 +19,8 @@ def patched(params: Params, changes: Mapping[str, object]) -> Params:
     """Return `params` with the changes of a `PATCH /params` (docs/protocol.md, Parameters).
 
     `changes` is the request's JSON object. Names match case-insensitively, unknown names are
-    ignored, and empty texts and nulls change nothing. Raise `ParamsRefused`, with every reason,
-    if any change can't be made; then none is.
+    ignored, and empty texts and nulls change nothing. Raise `ParamsRefused`, with every reason, if
+    one of the changes can't be made.
     """
     values = pick(changes, [parameter.wire for parameter in PARAMETERS])
     asked = list(zip(PARAMETERS, values, strict=True))
@@ -52,7 +52,7 @@ def patched(params: Params, changes: Mapping[str, object]) -> Params:
 
 
 def adopted(params: Params, values: Mapping[str, object]) -> Params:
-    """Return `params` with another replica's values, by their names in JSON.
+    """Return `params` with the `values` of another replica, which are given by their names in JSON.
 
     Values that can't be used, and those of fixed parameters, are ignored.
     """
@@ -67,7 +67,7 @@ def adopted(params: Params, values: Mapping[str, object]) -> Params:
 
 
 class LiveParams:
-    """The current parameters, and the listeners that are told when they change."""
+    """The current parameters, and the listeners that are called when they change."""
 
     _log = Logger()
 
@@ -85,15 +85,15 @@ class LiveParams:
         self._listeners.append(listener)
 
     def patch(self, changes: Mapping[str, object]) -> Params:
-        """Make the changes of a `PATCH /params`, tell the listeners, and return the new parameters.
+        """Make the changes of a `PATCH /params`, call the listeners, and return the parameters.
 
-        Raise `ParamsRefused` as `patched` does.
+        Raise `ParamsRefused` as `patched` does, and change nothing then.
         """
         self._replace(patched(self._current, changes))
         return self._current
 
     def adopt(self, values: Mapping[str, object]) -> None:
-        """Take over another replica's values as `adopted` does, and tell the listeners."""
+        """Adopt another replica's values as `adopted` does, and call the listeners."""
         self._replace(adopted(self._current, values))
 
     def _replace(self, new: Params) -> None:

@@ -1,4 +1,4 @@
-"""Generates what docs/options.md and the manual page docs/hbtd.8 say of the options.
+"""Generates what docs/options.md and the manual page docs/hbtd.8 say about the options.
 
 `make docs`, or `python -m hbtd.config.option_docs FILE...`, replaces the generated part of each
 file, between its two marker lines; the rest of a file is written by hand.
@@ -46,7 +46,7 @@ def options_manual() -> str:
 
 
 def updated(path: Path) -> str:
-    """Return the text that a file should have: with its generated part as it would be now.
+    """Return the text of a file with its generated part brought up to date.
 
     Files are Markdown if their name ends in `.md`, and roff otherwise. Raise `ValueError` if a
     marker line is missing.
@@ -60,12 +60,12 @@ def updated(path: Path) -> str:
     _, found_end, after = rest.partition(end)
     if not found_begin or not found_end:
         raise ValueError(f"{path} lacks a line {(end if found_begin else begin).rstrip()}")
-    gap = "\n" if path.suffix == ".md" else ""  # Markdown takes a blank line around a comment
-    return f"{before}{begin}{gap}{generate()}{gap}{end}{after}"
+    blank = "\n" if path.suffix == ".md" else ""  # Markdown takes a blank line around a comment
+    return f"{before}{begin}{blank}{generate()}{blank}{end}{after}"
 
 
 def main(paths: Sequence[str]) -> None:
-    """Bring files up to date."""
+    """Bring the generated part of each file up to date."""
     for path in map(Path, paths):
         path.write_text(updated(path), "utf-8")
 

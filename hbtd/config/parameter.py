@@ -7,7 +7,7 @@ from hbtd.config.value_types import ValueType
 
 
 class Group(Enum):
-    """The headings under which documents list options, in their order."""
+    """The groups of options, in the order of documents; the values are their headings."""
 
     TRACKING = "Tracking"
     HSM = "Hardware State Manager"
@@ -27,22 +27,22 @@ class Parameter(NamedTuple):
     group: Group
     value_type: ValueType
     help: str
-    """One sentence or two for `--help`. Here and in `details`, code stands between backticks."""
+    """One or two sentences for `--help`. Backticks enclose code, here and in `details`."""
     details: str
     """What docs/options.md and the manual page say in addition, or an empty text."""
     fixed: bool
-    """Whether it can't be changed while hbtd runs."""
+    """Whether the parameter can't be changed while hbtd runs."""
     flag: bool
     """Whether the option may stand without a value, which means yes."""
 
     @property
     def wire(self) -> str:
-        """The name in JSON: `warntime` is `Warntime`."""
+        """The parameter's name in JSON, such as `Warntime` for `warntime`."""
         return self.name.capitalize()
 
     @property
     def environment(self) -> str:
-        """The environment variable that sets it: `warntime` is `HBTD_WARNTIME`."""
+        """The environment variable that sets the parameter, such as `HBTD_WARNTIME`."""
         return f"HBTD_{self.name.upper()}"
 
     @property

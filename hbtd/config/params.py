@@ -48,7 +48,7 @@ def _param(
     fixed: bool = False,
     flag: bool = False,
 ) -> Any:
-    """Define a parameter; the arguments are attributes of `Parameter`."""
+    """Return a field of `Params` that defines a parameter by attributes of `Parameter`."""
     return field(
         default=default,
         metadata={
@@ -350,13 +350,13 @@ class Params:
 
     @property
     def endpoint_kind(self) -> str:
-        """The kind of the endpoint in `listen`, such as `tcp`; empty if there is none."""
-        # Twisted ignores case and backslashes in it.
+        """The kind of the endpoint in `listen`, such as `tcp`; empty if `listen` is."""
+        # Twisted ignores case and backslashes in the kind.
         return self.listen.replace("\\", "").partition(":")[0].lower()
 
     @property
     def telemetry_address(self) -> TelemetryAddress | None:
-        """The Kafka broker and topic; `None` if nothing is to be published."""
+        """The Kafka broker and topic to publish to; `None` if nothing is to be published."""
         if not self.use_telemetry or not self.telemetry_host:
             return None
         return parse_telemetry_host(self.telemetry_host)

@@ -24,11 +24,11 @@ class ValueType(NamedTuple):
     """How the values of a parameter are parsed, rendered and refused."""
 
     parse: Callable[[str], Any]
-    """Return the value that a text stands for; raise `ValueError` if it can't be used."""
+    """Returns the value that a text stands for; raises `ValueError` if the text can't be used."""
     allowed: str
     """The values that can be used, in words that follow 'must be'."""
     render: Callable[[Any], str] = str
-    """Return a value as a text, as `GET /params` shows it."""
+    """Returns a value as the text that `GET /params` shows."""
     refusal: str = "with illegal value"
     """The words in which `PATCH /params` refuses a value."""
 

@@ -1,1 +1,1 @@
-"""What everything else runs on: the reactor, periodic tasks, logs and watched files."""
+"""What all other packages run on: the reactor, periodic tasks, logs, and watched files."""

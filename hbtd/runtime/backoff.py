@@ -5,31 +5,31 @@ from collections.abc import Callable
 from twisted.application.internet import backoffPolicy
 
 _FACTOR = 1.5
-"""By how much each pause is longer than the one before."""
+"""The factor by which each pause is longer than the one before."""
 
 
 class Backoff:
-    """The pauses between one attempt and the next, on Twisted's `backoffPolicy`.
+    """The growing pauses between attempts that fail, by Twisted's `backoffPolicy`.
 
-    They grow from `first` to `longest` seconds, to each of which up to half of `first` is added
-    at random: replicas that lost the same etcd at the same moment don't come back in step.
+    Pauses grow from `first` to `longest` seconds, and up to half of `first` is added to each at
+    random, so that replicas which have lost etcd at the same moment don't retry in step.
     """
 
     def __init__(self, first: float, longest: float, jitter: Callable[[], float]) -> None:
-        """`jitter` returns a random number from 0 to 1, as `random.random` does."""
+        """Make pauses, with the shortest next; `jitter` returns a random number from 0 to 1."""
         self._policy = backoffPolicy(first, longest, _FACTOR, lambda: jitter() * first / 2)
         self._failures = 0
 
     @property
     def failures(self) -> int:
-        """How many pauses there have been since the last success."""
+        """The number of failures since the last success."""
         return self._failures
 
     def next(self) -> float:
-        """Return for how many seconds to wait after another failure."""
+        """Return the seconds to wait after another failure."""
         failures, self._failures = self._failures, self._failures + 1
         return self._policy(failures)
 
     def reset(self) -> None:
-        """Begin anew with short pauses: an attempt has succeeded."""
+        """Return to the shortest pause. Call this after an attempt has succeeded."""
         self._failures = 0

@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class DeadlineExceeded(Exception):
-    """Work was not done in time; the message says within how many seconds it should have been."""
+    """The failure of work that was not done in time; the message states the limit in seconds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"not done within {seconds:g} s")
@@ -24,9 +24,9 @@ def bounded(
     """Run a coroutine for at most `seconds` of `clock`; return a Deferred of its result.
 
     The Deferred fails with `DeadlineExceeded` when time is up, with `CancelledError` when it is
-    cancelled, and otherwise with what the coroutine raises. In the first two cases the coroutine
-    is cancelled, and it doesn't matter what it makes of that: HTTP libraries wrap the
-    `CancelledError` in exceptions of their own, and a coroutine that goes on all the same is not
+    cancelled, and otherwise with the exception that the coroutine raises. In the first two cases
+    the coroutine is cancelled, and its own outcome is ignored: HTTP libraries wrap the
+    `CancelledError` in exceptions of their own, and a coroutine that continues all the same is not
     waited for. So neither case can be mistaken for a failure of the work.
     """
     given_up: Exception | None = None

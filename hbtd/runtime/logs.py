@@ -42,8 +42,8 @@ def observer(
     """Return an observer that writes the log to a stream.
 
     `log_format` is `text` or `json`; `debug()` returns the current debug level. If `environ` has
-    `JOURNAL_STREAM`, text lines are for journald: they carry its priorities and no time, which it
-    records itself.
+    `JOURNAL_STREAM`, text lines are written for journald: with its priorities, and without a time,
+    which journald records itself.
     """
     if log_format == "json":
         line = json_line
@@ -59,7 +59,7 @@ def observer(
 
 
 def _wanted(event: LogEvent, debug: int) -> bool:
-    """Return whether an event is logged at a debug level (docs/options.md, `--debug`)."""
+    """Return whether an event is to be logged when `--debug` is `debug`; see docs/options.md."""
     level = event.get("log_level", LogLevel.info)
     if str(event.get("log_namespace", "")).partition(".")[0] == "hbtd":
         least = LogLevel.info if debug == 0 else LogLevel.debug
@@ -93,7 +93,7 @@ def journal_line(event: LogEvent) -> str:
 def json_line(event: LogEvent) -> str:
     """Return an event as a line with a JSON object.
 
-    Its fields are `time`, `level`, `origin`, `message` and, if there is one, `traceback`.
+    The object's fields are `time`, `level`, `origin`, `message` and, if there is one, `traceback`.
     """
     line = {
         "time": _time(event),
@@ -141,8 +141,8 @@ def _traceback(event: LogEvent) -> str:
 class LibraryLog(logging.Handler):
     """Logs what a library logs through `logging`, as debug messages of hbtd's log.
 
-    Libraries repeat warnings for as long as a server is unreachable; hbtd itself logs once that it
-    is, and once that it is back.
+    Libraries repeat warnings for as long as a server is unreachable; hbtd itself logs one line when
+    the server becomes unreachable, and one when it can be reached again.
     """
 
     def __init__(self, library: str) -> None:
@@ -159,14 +159,14 @@ class LibraryLog(logging.Handler):
             self.handleError(record)
 
     def start(self) -> None:
-        """Take the library's messages, which other handlers get no more."""
+        """Receive the library's messages, which other handlers no longer receive."""
         self._before = (self._logger.propagate, self._logger.level)
         self._logger.addHandler(self)
         self._logger.propagate = False
         self._logger.setLevel(logging.INFO)
 
     def stop(self) -> None:
-        """Restore the library's logger."""
+        """Restore the library's logger to its state before `start`."""
         self._logger.removeHandler(self)
         self._logger.propagate, level = self._before
         self._logger.setLevel(level)

@@ -1,38 +1,38 @@
-"""Outages: trouble that is reported once when it begins, and once when it is over."""
+"""Outages, each of which is reported once when it begins and once when it is over."""
 
 from collections.abc import Callable
 
 
 class Outage:
-    """Whether something can be used, and since when not.
+    """The state of a service or store that may fail: whether it is out of use, and why.
 
-    However often it fails in between, `began` and `ended` are called in turn: whoever reads the
-    log learns that there is trouble and that it is over, and no more.
+    `began` and `ended` are called in turn, however many failures there are in between, so that the
+    log has one line when an outage begins and one when it is over.
     """
 
     def __init__(self, began: Callable[[str], None], ended: Callable[[], None]) -> None:
-        """Report to `began`, with the reason, and to `ended`."""
+        """Begin without an outage; `began` is called with the reason of one, `ended` after it."""
         self._began = began
         self._ended = ended
         self._reason: str | None = None
 
     @property
     def reason(self) -> str | None:
-        """What failed last, `None` while nothing does."""
+        """The reason of the last failure; `None` while there is no outage."""
         return self._reason
 
     def fail(self, reason: str) -> None:
-        """Note a failure; the first one is reported."""
+        """Note a failure; call `began` with its reason unless there is an outage already."""
         before, self._reason = self._reason, reason
         if before is None:
             self._began(reason)
 
     def recover(self) -> None:
-        """Note that it works; that is reported if it had failed."""
+        """Note a success; call `ended` if there was an outage."""
         before, self._reason = self._reason, None
         if before is not None:
             self._ended()
 
     def reset(self) -> None:
-        """Forget what was: there is another one now, of which nothing is known."""
+        """Forget an outage without calling `ended`, as from now on another server is used."""
         self._reason = None

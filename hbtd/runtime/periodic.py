@@ -14,11 +14,11 @@ Work = Callable[[], Coroutine[Deferred[Any], Any, None] | None]
 
 
 class PeriodicService(Service):
-    """Run some work every few seconds, on a `LoopingCall`.
+    """Runs some work every few seconds, with a `LoopingCall`.
 
-    Unlike a bare `LoopingCall`, it survives exceptions: they are logged, and the work runs again
-    when its time comes. Runs never overlap: a run that outlasts the interval delays the next one.
-    It can be started again after it was stopped.
+    Unlike a bare `LoopingCall`, the service survives exceptions: they are logged, and the work runs
+    again after the interval. Runs never overlap: a run that outlasts the interval delays the next
+    one. The service can be started again after it was stopped.
     """
 
     _log = Logger()
@@ -26,10 +26,10 @@ class PeriodicService(Service):
     def __init__(
         self, clock: IReactorTime, interval: float, work: Work, name: str, *, now: bool = True
     ) -> None:
-        """Prepare to run `work` every `interval` seconds of `clock`.
+        """Make a service that runs `work` every `interval` seconds of `clock`.
 
-        With `now` the first run comes at the start, otherwise one interval later. `name` says in
-        the log what it is, as in "the sweep".
+        With `now` the first run begins when the service is started, otherwise one interval later.
+        `name` names the work in log lines, as in "the sweep".
         """
         self._clock = clock
         self._interval = interval
@@ -46,7 +46,7 @@ class PeriodicService(Service):
 
     @interval.setter
     def interval(self, seconds: float) -> None:
-        """Set another interval; unless a run is in hand, the next one comes that long from now."""
+        """Set another interval, after which the next run begins unless one is in progress."""
         self._interval = seconds
         if self._loop.running:
             if self._loop.call is None:
@@ -56,15 +56,15 @@ class PeriodicService(Service):
                 self._start(now=False)
 
     def startService(self) -> None:
-        """Start running, once a run that was in hand when this was stopped has finished."""
+        """Start the runs, once a run that was in progress when the service stopped has finished."""
         if not self.running:
             super().startService()
             self._finished.addCallback(lambda _: self._start(now=self._now))
 
     def stopService(self) -> Deferred[None]:
-        """Stop running.
+        """Stop the runs.
 
-        The Deferred fires once the run in hand, which is not cancelled, has finished.
+        Return a Deferred that fires once a run in progress, which is not cancelled, has finished.
         """
         super().stopService()
         if self._loop.running:
@@ -75,7 +75,7 @@ class PeriodicService(Service):
 
     def _start(self, *, now: bool) -> None:
         if self.running and not self._loop.running:
-            # A loop of its own each time: the last one may have been stopped within its run.
+            # A new loop each time: the last one may have been stopped during its run.
             self._loop = LoopingCall(self._survive)
             self._loop.clock = self._clock
             self._finished = self._loop.start(self._interval, now=now)
@@ -85,7 +85,7 @@ class PeriodicService(Service):
             going_on = self._work()
             if going_on is not None:
                 await going_on
-        except Exception:  # noqa: BLE001  # nobody else could be told, and there is a next run
+        except Exception:  # noqa: BLE001  # no caller could handle it, and there is a next run
             self._log.failure(
                 "Periodic task {name} failed; next run in {interval} s.",
                 name=self._name,

@@ -20,10 +20,10 @@ class MonotonicReactor(EPollReactor):
     seconds = staticmethod(time.monotonic)
 
     def doPoll(self, timeout: float | None) -> None:
-        """Wait at most `timeout` seconds for events, without a limit if it is `None`; handle them.
+        """Wait up to `timeout` seconds for events, or indefinitely if it is `None`; handle them.
 
-        Unlike Twisted's method, this one sets up no log context around each event: hbtd doesn't
-        read it, and it costs as much as a tenth of a heartbeat.
+        Unlike Twisted's method, this one sets up no log context for each event: hbtd does not use
+        it, and it would take up to a tenth of the time needed for a heartbeat.
         """
         selectables: dict[int, Any] = self._selectables
         try:
@@ -41,7 +41,7 @@ class MonotonicReactor(EPollReactor):
 def elapsed_seconds() -> float:
     """Return seconds of a clock that never goes back, and goes on while the host is suspended.
 
-    It measures what expires elsewhere, such as a lease in etcd.
+    Such a clock measures what expires elsewhere, such as a lease in etcd.
     """
     return time.clock_gettime(_CLOCK)
 

@@ -18,10 +18,11 @@ _Signature = list[tuple[int, ...] | None]
 
 
 class WatchedFiles(Generic[_T]):
-    """The content of some files, loaded as a whole, and again whenever one of them changes.
+    """The content of some files, loaded as a whole, and loaded again after one of them has changed.
 
-    Content that can't be loaded does not replace what is there. Half-written files look like that,
-    too, so an error is logged only if the files are the same at the next check.
+    If the files can't be used, the content stays as it was, unless another is given for this case.
+    Half-written files can't be used either, so an error is logged only if the files are unchanged
+    at the next check.
     """
 
     _log = Logger()
@@ -35,11 +36,12 @@ class WatchedFiles(Generic[_T]):
         *,
         instead: _T | None = None,
     ) -> None:
-        """Load the files for the first time; whatever `load` raises is passed on.
+        """Load the files for the first time, and pass on any exception that `load` raises.
 
-        `what` names the files in the log, in the plural and at the beginning of a sentence.
-        `unusable` is the exception by which `load` says that they can't be used. With `instead`,
-        that is the content while they can't; otherwise the content stays what it was.
+        `what` names the files in log lines, in the plural and at the beginning of a sentence.
+        `load` returns the content, or raises `unusable` if the files can't be used. Then `instead`,
+        if given, is the content until they can be used again; otherwise the content stays as it
+        was.
         """
         self._what = what
         self._paths = paths
@@ -48,29 +50,29 @@ class WatchedFiles(Generic[_T]):
         self._instead = instead
         self._seen = self._signature()
         self.current = load()
-        """The content that is in force."""
+        """The content in force."""
         self._unreported: Exception | None = None
         self._listeners: list[Callable[[], None]] = []
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener()` after every time that the files were loaded again."""
+        """Call `listener()` each time that the files have been loaded again."""
         self._listeners.append(listener)
 
     def reload(self) -> None:
-        """Load the files again, changed or not; log at once what is wrong with them."""
+        """Load the files again, changed or not; if they can't be used, log that at once."""
         self._reload(self._signature())
         self._report()
 
     def reload_if_changed(self) -> None:
-        """Load the files again if they have changed; what is wrong is logged by `check`."""
+        """Load the files again if they have changed; `check` logs if they can't be used."""
         signature = self._signature()
         if signature != self._seen:
             self._reload(signature)
 
     def check(self) -> None:
-        """Do a periodic check: `reload_if_changed`, and log an error of the check before.
+        """Load the files again if they have changed, and log an error of the check before.
 
-        The error is logged once, and only if the files have not changed since.
+        An error is logged once, and only if the files have not changed since it was found.
         """
         before = self._unreported
         self.reload_if_changed()
@@ -84,7 +86,9 @@ class WatchedFiles(Generic[_T]):
             loaded = self._load()
         except Exception as error:  # noqa: BLE001  # the other watched files must be checked, too
             if not isinstance(error, self._unusable):
-                self._log.failure("{what} could not be read.", what=self._what)
+                self._log.failure(
+                    "{what} could not be read because of a bug in hbtd.", what=self._what
+                )
             self._unreported = error
             if self._instead is not None:
                 self.current = self._instead
@@ -98,14 +102,18 @@ class WatchedFiles(Generic[_T]):
         error, self._unreported = self._unreported, None
         if error is not None:
             self._log.error(
-                "{what} can't be used as they are now, and {so}: {error}",
+                "{what} can't be used as they are now; {so}: {error}",
                 what=self._what,
-                so="the old ones stay" if self._instead is None else "there are none",
+                so=(
+                    "the old ones stay in force"
+                    if self._instead is None
+                    else "until they are corrected there are none"
+                ),
                 error=str(error),
             )
 
     def _signature(self) -> _Signature:
-        """Return what differs after a file was written, replaced, or made readable."""
+        """Return a value that changes when a file is written, replaced, or made readable."""
         return [_stat(path) for path in self._paths]
 
 
@@ -125,7 +133,7 @@ class FileWatcher(PeriodicService):
         self._files = list(files)
 
     def reload(self) -> None:
-        """Load all files again, changed or not."""
+        """Load all files again, changed or not; see `WatchedFiles.reload`."""
         for files in self._files:
             files.reload()
 

@@ -231,8 +231,10 @@ class RefusalsTests(SynchronousTestCase):
     def test_a_line_a_minute(self) -> None:
         """The first refusal is logged at once, the others in one line a minute; all are counted."""
         lines = self.lines(600, lambda: self.refusals.note("10.0.0.1", "forbidden", "No."))
-        self.assertEqual(lines[0], (1.0, "Refused 10.0.0.1: No."))
-        self.assertIn("Refused 10.0.0.1 59 times more: 59 forbidden", lines[1][1])
+        self.assertEqual(lines[0], (1.0, "Refused a request or connection from 10.0.0.1: No."))
+        self.assertIn(
+            "Refused 59 more requests or connections from 10.0.0.1: 59 forbidden", lines[1][1]
+        )
         times = [time for time, _ in lines]
         self.assertGreaterEqual(min(b - a for a, b in pairwise(times)), 59)
         self.assertEqual(len(lines), 11)
@@ -257,5 +259,7 @@ class RefusalsTests(SynchronousTestCase):
         self.assertEqual(len(lines), 200)
         lines = self.lines(6, storm)
         self.assertEqual(len(lines), 201)
-        self.assertRegex(lines[-1][1], r"Refused others \d+ times more: \d+ forbidden")
+        self.assertRegex(
+            lines[-1][1], r"Refused \d+ more requests or connections from others: \d+ forbidden"
+        )
         self.assertEqual(self.refusals.counts["forbidden"], 65_000)

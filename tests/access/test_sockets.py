@@ -207,7 +207,7 @@ class TokenTests(SocketsTestCase):
         listening = reactor.listenSSL(0, Site(page), options, interface="127.0.0.1")
         self.addCleanup(listening.stopListening)
         url = f"https://localhost:{listening.getHost().port}/keys"
-        said = "were fetched" if trusted else "can't be fetched.*: TLS fails, see --jwt_ca: "
+        said = "Fetched the keys" if trusted else "can't be fetched.*: TLS fails, see --jwt_ca: "
         with capturedLogs() as events:
             hbtd = self.start(node_access=f"jwt:{url}", jwt_ca=str(cert) if trusted else "system")
             await until(lambda: any(re.search(said, eventAsText(event)) for event in events))

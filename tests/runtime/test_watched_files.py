@@ -76,7 +76,7 @@ class WatchedFilesTests(SynchronousTestCase):
         self.path.write_text("wrong")
         self.assertEqual(self.errors(PERIOD), [])
         (line,) = self.errors(*[PERIOD] * 5)
-        self.assertIn("the old ones stay: 'wrong' is no number", line)
+        self.assertIn("the old ones stay in force: 'wrong' is no number", line)
         self.assertEqual(self.files.current, 1)
 
     def test_wrong_anew(self) -> None:

@@ -124,7 +124,7 @@ class ConnectionsTests(LimitsTestCase):
         (event,) = events
         self.assertEqual(
             eventAsText(event, includeTimestamp=False, includeSystem=False),
-            "Refused 10.0.0.2: There are 1 connections already",
+            "Refused a request or connection from 10.0.0.2: There are 1 connections already",
         )
 
 
