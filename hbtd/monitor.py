@@ -1,4 +1,4 @@
-"""The monitor: drives the tracker, and passes its judgements on."""
+"""The monitor: feeds the tracker with heartbeats and sweeps, and passes its judgements on."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -20,14 +20,14 @@ from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 
 _BATCH = 500
-"""Judgements made before other work of the reactor gets its turn: these take few milliseconds."""
+"""The most judgements made before the reactor can do other work: a few milliseconds' worth."""
 
 
 class Monitor:
-    """Takes heartbeats, sweeps for silent components, and has HSM and Kafka told of judgements.
+    """Takes heartbeats, sweeps for silent components, and passes judgements on to HSM and Kafka.
 
-    Judgements go to the ledger first, and to the notifier and the publisher once they are safe in
-    the store. Of replicas only the leader judges; a follower tracks what the others write.
+    Judgements go to the ledger first, and to the notifier and the publisher once they are
+    committed. Among replicas, only the leader judges; a follower tracks what the others write.
     """
 
     _log = Logger()
@@ -43,7 +43,10 @@ class Monitor:
         params: LiveParams,
         jitter: Callable[[], float],
     ) -> None:
-        """`jitter` returns a random number from 0 to 1, as `random.random` does."""
+        """Make a monitor that has not been started, and its ledger.
+
+        `jitter` returns a random number from 0 to 1, as `random.random` does.
+        """
         self._clock = clock
         self._observed = observed
         self._tracker = tracker
@@ -58,19 +61,21 @@ class Monitor:
             clock, params.current.interval, self._sweep, "the sweep", now=False
         )
         self.running = False
-        """Whether it was started, and not stopped since."""
+        """Whether the monitor was started, and not stopped since."""
         self.leading = False
         """Whether this replica is the one that judges."""
         self.judged = Counter(dict.fromkeys(Transition, 0))
-        """The number of judgements of each kind."""
+        """The number of judgements of each transition since the start."""
         self.sweep_seconds = 0.0
-        """The duration of the last sweep, in seconds; other work in between is included."""
+        """The duration of the last sweep in seconds, including other work in between."""
         params.on_change(self._params_changed)
 
     async def start(self) -> None:
-        """Load what the store has, and begin to count observed time and to judge.
+        """Restore the tracker from the store, and begin to count observed time and to judge.
 
-        With a shared store, the replica loads it and decides which one judges.
+        If the store is shared, this does neither restore nor judge: `hbtd.replicas` calls `load`,
+        and `become_leader` once this replica leads. Raise `StoreUnusable` if a store that is not
+        shared can't be read.
         """
         self.running = True
         if not self._store.shared:
@@ -82,20 +87,20 @@ class Monitor:
         self._ledger.begin()
 
     def stop_observing(self) -> None:
-        """Stop to judge silence and to count time: components may not be heard any more."""
+        """Stop to sweep and to count observed time, since heartbeats may no longer arrive."""
         self._sweeping.stopService()
         self._ticking.stopService()
 
     async def stop(self) -> None:
-        """Commit and pass on all judgements; a failing store gets `sm_timeout` seconds for it."""
+        """Stop, and commit and pass on the remaining judgements; see `Ledger.close`."""
         self.running = False
         self.stop_observing()
         await self._ledger.close()
 
     def beat(self, xname: str, timestamp: str, status: str) -> None:
-        """Take a heartbeat of a component; `xname` is valid and in normal form.
+        """Take a heartbeat of a component, whose `xname` must be valid and in normal form.
 
-        Raise `TrackerFull` for a new component when there is no room for it.
+        Raise `TrackerFull` if the component is not tracked and no more can be.
         """
         judgement = self._tracker.beat(xname, self._observed.now(), timestamp, status)
         if judgement is not None:
@@ -104,33 +109,36 @@ class Monitor:
     def beat_again(self, xname: str, timestamp: str, status: str) -> bool:
         """Take a heartbeat if `xname`, which need not be valid, is a healthy component.
 
-        Return whether it is; if not, nothing has changed. Nearly all heartbeats are such, and are
-        spared the check of the name.
+        Return whether it is; if not, nothing has changed. Nearly all heartbeats are taken in this
+        way, which does not need to check the name.
         """
         return self._tracker.beat_again(xname, self._observed.now(), timestamp, status)
 
     def forget(self, xname: str) -> None:
-        """Stop tracking a component, and withdraw alarms about it that were not sent."""
+        """Stop tracking a component, and withdraw unsent alarms about that component."""
         if self._tracker.forget(xname):
-            self._log.info("{xname} is going away and is forgotten.", xname=xname)
+            self._log.info(
+                "{xname} is no longer tracked: a request said that it is going away.", xname=xname
+            )
         self._ledger.forget(xname)
         self._notifier.withdraw(xname)
 
     def heartbeating(self, xnames: Iterable[str]) -> list[bool]:
-        """Return for each component whether it was heard less than `errtime` seconds ago."""
+        """Return, for each of `xnames`, whether it was heard less than `errtime` seconds ago."""
         at, errtime = self._observed.now(), self._params.current.errtime
         return [self._tracker.heartbeating(xname, at, errtime) for xname in xnames]
 
     def store_ready(self) -> bool:
-        """Return whether the store can be used, or could a moment ago."""
+        """Return whether the store can be used, or could a few seconds ago; see `Ledger.ready`."""
         return self._ledger.ready()
 
     # Leading and following
 
     async def become_leader(self, started: Iterable[str] = ()) -> None:
-        """Judge from now on, and finish what the last leader, or the last process, has begun.
+        """Judge from now on, and send the judgements that the previous leader or process did not.
 
-        `started` are components whose first heartbeat a follower took; those that live are judged.
+        `started` are components whose first heartbeat a follower took: those that are healthy are
+        judged to have started. Raise `StoreUnusable` if the store can't be read.
         """
         self.leading = True
         self._ledger.lead()
@@ -144,7 +152,7 @@ class Monitor:
         self._sweeping.startService()
 
     def become_follower(self) -> None:
-        """Leave judging, and what was not sent yet, to another replica."""
+        """Stop judging, and drop unsent updates and messages: the new leader sends them."""
         self.leading = False
         self._sweeping.stopService()
         self._ledger.follow()
@@ -152,7 +160,10 @@ class Monitor:
         self._publisher.drop_all()
 
     def _uncommitted_deaths(self, stored: Iterable[Judgement]) -> list[Judgement]:
-        """Judge dead components again whose death is not in the store: etcd has lost its data."""
+        """Return deaths for the dead components that the store does not have as dead.
+
+        There are such components after etcd has lost its data. `stored` are the stored judgements.
+        """
         latest = {each.component: each for each in stored}
         deaths: list[Judgement] = []
         for xname in self._tracker.dead_components():
@@ -163,7 +174,11 @@ class Monitor:
         return deaths
 
     def _returns(self, stored: Iterable[Judgement], started: Iterable[str]) -> list[Judgement]:
-        """Judge healthy components whose latest judgement is an alarm, or that have none."""
+        """Return new judgements that healthy components have started or restarted.
+
+        They are about the components whose judgement in `stored` is an alarm, and about those of
+        `started` that have none in `stored`.
+        """
         at = self._observed.now()
         latest = dict.fromkeys(started, Transition.DIED)
         latest.update((each.component, each.transition) for each in stored)
@@ -180,9 +195,10 @@ class Monitor:
     # What other replicas write
 
     def load(self, records: Iterable[Record], dead: Iterable[str]) -> None:
-        """Replace what is known by what is stored, except for heartbeats that are not stored yet.
+        """Replace the contents of the tracker, except for heartbeats that are not stored yet.
 
-        `dead` are the components whose latest stored judgement is that they died.
+        `records` are all stored records, `dead` the components whose stored judgement is that they
+        died.
         """
         params = self._params.current
         self._ledger.withdraw_alarms()
@@ -190,12 +206,12 @@ class Monitor:
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
 
     def add_missing(self, records: Iterable[Record]) -> None:
-        """Track the components of records that are not known yet."""
+        """Track the components of those records whose components are not tracked yet."""
         params = self._params.current
         self._tracker.restore(records, (), self._observed.now(), params.warntime, params.errtime)
 
     def apply_heartbeat(self, record: Record) -> None:
-        """Apply a heartbeat that another replica took; the leader judges it."""
+        """Apply a heartbeat that another replica took; commit its judgement if this one leads."""
         judgement = self._tracker.apply_beat(
             record.component, self._observed.now(), record.timestamp, record.status
         )
@@ -203,7 +219,7 @@ class Monitor:
             self._commit([judgement])
 
     def apply_warning(self, record: Record) -> None:
-        """Apply a warning by the leader, unless the component was heard here since."""
+        """Apply a warning that the leader judged, unless the component was heard here since."""
         known = record.component in self._tracker
         if (self.leading and known) or self._ledger.has_unstored(record.component):
             return
@@ -211,21 +227,21 @@ class Monitor:
         self._tracker.apply_warning(record, self._observed.now(), params.warntime, params.errtime)
 
     def apply_death(self, xname: str) -> None:
-        """Apply a death that the leader has judged, unless the component was heard here since."""
+        """Apply a death that the leader judged, unless the component was heard here since."""
         if not self._ledger.has_unstored(xname):
             self._tracker.apply_death(xname)
 
     def apply_removal(self, xname: str) -> None:
-        """Stop tracking a component whose record was removed, unless it was heard here since."""
+        """Stop tracking a component whose record was deleted, unless it was heard here since."""
         if self.is_stored(xname):
             self._tracker.forget(xname)
             self._notifier.withdraw(xname)
 
     def apply_forget(self, xname: str) -> None:
-        """Forget a component that another replica was asked to forget; the leader does so for all.
+        """Forget a component that another replica was asked to forget.
 
-        This counts for more than a heartbeat here that is not stored yet, which came before. If the
-        component is back already, its next heartbeat tells.
+        The leader deletes its judgement and record from the store, too. A heartbeat that was taken
+        here and is not stored yet is dropped: if the component is back, its next heartbeat says so.
         """
         if self.leading:
             self.forget(xname)
@@ -233,28 +249,28 @@ class Monitor:
             self._tracker.forget(xname)
 
     def judge_started(self, xname: str) -> None:
-        """As the leader, judge a component that started here before this replica led."""
+        """If this replica leads, judge a component that started here just before it led."""
         if self.leading:
             self._commit(self._returns([], [xname]))
 
     def store_all(self) -> None:
-        """Have the records of all living components stored anew."""
+        """Mark the records of all living components as changed, so that the ledger stores them."""
         self._tracker.mark_all_changed(self._observed.ticked_at)
 
     def is_stored(self, xname: str) -> bool:
-        """Return whether a component lives and its last heartbeat here is in the store."""
+        """Return whether a component lives and has no recent heartbeat that is not stored yet."""
         living = self._tracker.record(xname, self._observed.now()) is not None
         return living and not self._ledger.has_unstored(xname)
 
     def all_committed(self, xnames: Iterable[str]) -> list[str]:
-        """Return those of some components whose judgements are all committed."""
+        """Return those of `xnames` that have no judgement waiting to be committed."""
         pending = self._ledger.pending
         return [xname for xname in xnames if xname not in pending]
 
-    # The work itself
+    # Periodic work and commits
 
     def _advise(self, params: Params) -> None:
-        """Warn of times that are allowed but hardly meant."""
+        """Log a warning if `warntime` is so long that components die without being warned about."""
         if params.warntime >= params.errtime:
             self._log.warn(
                 "No component will be warned about before it is declared dead: warntime is"
@@ -274,7 +290,7 @@ class Monitor:
         self._tracker.tick(self._observed.ticked_at)
 
     async def _sweep(self) -> None:
-        """Judge all overdue components, in batches between which other work gets its turn."""
+        """Judge all overdue components, in batches between which the reactor can do other work."""
         began = self._clock.seconds()
         while self.running and self.leading:
             params = self._params.current
@@ -288,7 +304,7 @@ class Monitor:
         self.sweep_seconds = self._clock.seconds() - began
 
     def _commit(self, judgements: Sequence[Judgement]) -> None:
-        """Have judgements committed and told; a follower's store turns them into requests."""
+        """Give judgements to the ledger; the store of a follower turns them into requests."""
         if self.leading:
             self.judged.update(judgement.transition for judgement in judgements)
         self._ledger.add(judgements)

@@ -1,4 +1,4 @@
-"""The calls of etcd that hbtd needs."""
+"""The client of etcd, with the calls that hbtd needs."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -27,19 +27,19 @@ from hbtd.etcd.messages import (
 from hbtd.etcd.watch import Watch
 
 MAX_OPERATIONS = 128
-"""Operations, and likewise compares, in a transaction: etcd's default limit."""
+"""The most operations, and the most compares, in a transaction: etcd's default limit."""
 
 PAGE = 2000
-"""Keys that are read at a time by default."""
+"""The number of keys that are read in one call, unless the caller sets another limit."""
 
 
 class EtcdClient:
     """A client of one etcd cluster. Keys and values are bytes, times are seconds.
 
-    Every call fails with `EtcdUnavailable` when etcd can't be reached or is in trouble. The call
-    may have been carried out all the same, so only what may be done twice should be retried; a
-    retried transaction may find that its compares fail because of its own first attempt. Every
-    call fails with `EtcdRefused` when etcd refuses it, and with `CancelledError` when it is
+    Every call fails with `EtcdUnavailable` if etcd can't be reached or is in trouble. etcd may have
+    carried it out all the same, so only a call that may take effect twice should be retried; a
+    retried transaction may find that its compares fail because of its own first attempt. Every call
+    fails with `EtcdRefused` if etcd refuses it, and with `CancelledError` if its Deferred is
     cancelled.
     """
 
@@ -51,24 +51,25 @@ class EtcdClient:
         timeout: float,
         user_agent: str,
     ) -> None:
-        """Make a client of these endpoints, which are all of one cluster.
+        """Make a client of one cluster, with these endpoints.
 
-        They are base URLs such as `https://etcd-0:2379`, without `/v3`; `http` decides which
-        certificates it trusts. A call takes at most `timeout` seconds of `clock`, the answer's body
-        included. `Gateway` describes how calls move from one endpoint to the next.
+        The endpoints are base URLs such as `https://etcd-0:2379`, without `/v3`. `http` decides
+        which certificates are trusted. A call takes at most `timeout` seconds of `clock`, including
+        the time to read the answer. `Gateway` describes how calls move from one endpoint to the
+        next.
         """
         self._gateway = Gateway(http, clock, endpoints, timeout, user_agent)
         self._clock = clock
 
     def put(self, key: bytes, value: bytes, lease: int = 0) -> Deferred[int]:
-        """Set a key, on a lease unless that is 0; return the revision of the change.
+        """Set a key, and attach it to a lease unless `lease` is 0; return the change's revision.
 
-        The Deferred fails with `EtcdRefused` of code `NOT_FOUND` when there is no such lease.
+        The Deferred fails with `EtcdRefused` of code `NOT_FOUND` if there is no such lease.
         """
         return self._gateway.call("/kv/put", put_message(key, value, lease), revision_of)
 
     def get(self, key: bytes) -> Deferred[KeyValue | None]:
-        """Return a key with its value, `None` if it does not exist."""
+        """Return a key with its value, or `None` if the key does not exist."""
 
         def read(answer: Any) -> KeyValue | None:
             revision_of(answer)
@@ -80,14 +81,14 @@ class EtcdClient:
     def range(
         self, start: bytes, end: bytes, *, limit: int = PAGE, revision: int = 0
     ) -> Deferred[Page]:
-        """Return at most `limit` keys from `start` up to but excluding `end`, in their order.
+        """Return the first `limit` keys from `start` up to but excluding `end`, in sorted order.
 
-        They are read as of `revision`, 0 for the present one. The Deferred fails with `Compacted`
-        when etcd no longer has that revision.
+        The keys are as of `revision`, or as of now if that is 0. The Deferred fails with
+        `Compacted` if etcd no longer has that revision.
         """
 
         def read(answer: Any) -> Page:
-            # The header has the present revision, whichever was asked for.
+            # The revision in the header is the present one, even if an older one was asked for.
             present = revision_of(answer)
             more = bool(answer.get("more", False))
             return Page(read_key_values(answer), revision or present, more)
@@ -98,11 +99,11 @@ class EtcdClient:
     async def pages(
         self, start: bytes, end: bytes, *, size: int = PAGE, revision: int = 0
     ) -> AsyncIterator[Page]:
-        """Yield all keys from `start` up to but excluding `end`, in pages of one revision.
+        """Yield all keys from `start` up to but excluding `end`, in pages of up to `size` keys.
 
-        That is `revision` or, for 0, the present one; each page has it. A range without keys has
-        one empty page. Raise what `range` fails with, `Compacted` also when etcd is compacted
-        between two pages.
+        All pages are as of `revision`, or as of the first call if that is 0. If there are no keys,
+        one empty page is yielded. Raise the exceptions of `range`; `Compacted` also if etcd is
+        compacted between two pages.
         """
         more = True
         while more:
@@ -115,10 +116,11 @@ class EtcdClient:
     def txn(
         self, compares: Sequence[Compare], operations: Sequence[Operation]
     ) -> Deferred[TxnResult]:
-        """Carry out all of `operations` if all compares hold, otherwise none.
+        """Carry out all of `operations` if all of `compares` hold, otherwise none of them.
 
-        They take effect together, in one revision. etcd refuses to change a key twice. Raise
-        `ValueError` when there are more than `MAX_OPERATIONS` operations or compares.
+        The operations take effect together, in one revision. The Deferred fails with `EtcdRefused`
+        if two of them change the same key. Raise `ValueError` if there are more than
+        `MAX_OPERATIONS` operations or compares.
         """
         if max(len(compares), len(operations)) > MAX_OPERATIONS:
             raise ValueError(f"more than {MAX_OPERATIONS} operations in a transaction")
@@ -129,13 +131,13 @@ class EtcdClient:
         return self._gateway.call("/kv/txn", message, read_txn)
 
     def grant(self, ttl: int) -> Deferred[int]:
-        """Make a lease of `ttl` seconds, which etcd may prolong; return its number."""
+        """Make a lease of at least `ttl` seconds (etcd may choose more); return its number."""
         return self._gateway.call(
             "/lease/grant", {"TTL": str(ttl)}, lambda answer: int(answer["ID"])
         )
 
     def renew(self, lease: int) -> Deferred[int]:
-        """Renew a lease; return its TTL in seconds, 0 if it has ended."""
+        """Renew a lease; return its TTL in seconds, or 0 if the lease has ended."""
         return self._gateway.call(
             "/lease/keepalive",
             {"ID": str(lease)},
@@ -150,24 +152,24 @@ class EtcdClient:
                 raise
 
     def revoke(self, lease: int) -> Deferred[None]:
-        """End a lease and delete the keys on it; a lease that has ended already is no error."""
+        """End a lease, and delete the keys attached to it; do nothing if it has ended already."""
         return Deferred.fromCoroutine(self._revoke(lease))
 
     def lock(self, name: bytes, lease: int, wait: float) -> Deferred[bytes]:
         """Acquire a lock, waiting up to `wait` seconds; return the key that stands for holding it.
 
-        The lock is held for as long as the lease lasts: the caller renews that, beginning before
-        this call, and revokes it to release the lock. `Compare.exists` of the key fences a
-        transaction: it depends on the lock being held.
+        The lock is held for as long as the lease lasts: the caller renews the lease, beginning
+        before this call, and revokes it to release the lock. A transaction with `Compare.exists` of
+        the returned key is fenced: it takes effect only while the lock is held.
 
-        A lease can be used for one call only. Unless the lock is acquired, the lease is revoked, so
-        that nothing is left behind whatever etcd made of the call, and the Deferred fails: with
-        `LockTimeout` after `wait` seconds; with `EtcdRefused` when the lease ends meanwhile, which
-        etcd may say only once the lock is free; with `EtcdUnavailable`; or with `CancelledError`.
-        If revoking it fails, too, the lease has to expire.
+        A lease can be used for one call only. If the lock is not acquired, the lease is revoked, so
+        that nothing is left behind in etcd, and the Deferred fails: with `LockTimeout` after `wait`
+        seconds; with `EtcdRefused` if the lease has ended, which etcd may report only once the lock
+        is free; with `EtcdUnavailable` or `CancelledError` as every call does. If the revocation
+        fails as well, the lease lasts until it expires.
 
-        When the connection breaks unnoticed, this client may hold the lock without knowing, and
-        keep others from it; `wait` limits that time, too.
+        If the connection breaks unnoticed, this client may hold the lock without knowing, and keep
+        others from acquiring it, for at most `wait` seconds.
         """
         return Deferred.fromCoroutine(self._lock(name, lease, wait))
 
@@ -178,9 +180,9 @@ class EtcdClient:
                 "/lock/lock", message, lambda answer: decode_bytes(answer["key"]), wait
             )
         except Exception as error:
-            # Deleting the key is not enough: etcd may create it later, and keeps it if the lock is
-            # free. Nor can the lease be used for another attempt, whose key would be the same: etcd
-            # deletes it when it notices, perhaps late, that this call has been given up.
+            # To delete the key is not enough: etcd may create the key later, and keeps it if the
+            # lock is free. Nor can the lease be used for another attempt, which would have the same
+            # key: etcd deletes the key when it notices, perhaps late, that this call was abandoned.
             await self._revoke(lease)
             if isinstance(error, EtcdUnavailable) and error.timed_out:
                 raise LockTimeout(f"the lock was not had within {wait} s") from error
@@ -195,7 +197,7 @@ class EtcdClient:
         silence: float,
         on_progress: Callable[[int], None] = lambda revision: None,
     ) -> Watch:
-        """Watch the changes of ranges of keys, beginning with a revision; see `Watch`."""
+        """Start to watch the changes of ranges of keys, from a revision on; see `Watch`."""
         return Watch(
             self._gateway,
             self._clock,

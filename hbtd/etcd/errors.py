@@ -1,4 +1,4 @@
-"""The errors of etcd calls, and how etcd reports them."""
+"""The exceptions of etcd calls, and how they are read from etcd's answers."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ CANCELLED = 1
 UNKNOWN = 2
 DEADLINE_EXCEEDED = 4
 NOT_FOUND = 5
-"""The code of `EtcdRefused` when a lease does not exist, or no longer does."""
+"""The code of `EtcdRefused` if a lease does not exist, or has ended."""
 RESOURCE_EXHAUSTED = 8
-"""The code of `EtcdRefused` when etcd's database is full."""
+"""The code of `EtcdRefused` if etcd's database is full."""
 ABORTED = 10
 INTERNAL = 13
 UNAVAILABLE = 14
 
-# These codes are about the condition that etcd is in, not about the request.
+# Codes that are caused by the condition of etcd, not by the request.
 _NOT_ABOUT_THE_REQUEST = frozenset({CANCELLED, DEADLINE_EXCEEDED, ABORTED, INTERNAL, UNAVAILABLE})
 
-# etcd's lock service reports every error as UNKNOWN; with these words, it is a refusal.
+# etcd's lock service reports every error as UNKNOWN; an error with any of these words is a refusal.
 _REFUSALS_WITHOUT_CODE = (
     "lease not found",
     "session is expired",
@@ -25,14 +25,14 @@ _REFUSALS_WITHOUT_CODE = (
 )
 
 _MAX_LENGTH = 200
-"""Characters of a foreign text, from etcd or whatever answers in its place, that are quoted."""
+"""The most characters that are quoted of a text from etcd, or from a server in its place."""
 
 
 class EtcdUnavailable(Exception):
-    """A call failed, or no answer arrived; the message says why, in one line.
+    """A call failed, or no answer to it arrived; the message says why, in one line.
 
-    Whether `timed_out` or not, etcd may have carried it out all the same. A retry may help; it goes
-    to the next endpoint.
+    etcd may have carried out the call all the same. A retry may help; it goes to the next endpoint.
+    `timed_out` says whether the call failed because no answer arrived in time.
     """
 
     def __init__(self, reason: str, *, timed_out: bool = False) -> None:
@@ -41,9 +41,9 @@ class EtcdUnavailable(Exception):
 
 
 class EtcdRefused(Exception):
-    """etcd refused a request, which had no effect; the same request will be refused again.
+    """etcd refused a request, which had no effect; a retry would be refused, too.
 
-    `code` is the gRPC status code, `message` etcd's own text.
+    `code` is the gRPC status code, `message` the text from etcd.
     """
 
     def __init__(self, code: int, message: str) -> None:
@@ -53,9 +53,9 @@ class EtcdRefused(Exception):
 
 
 class Compacted(Exception):
-    """A revision is older than the history that etcd keeps: the caller has to read anew.
+    """A revision is older than the history that etcd keeps: the caller has to read the keys again.
 
-    `compact_revision` is the oldest revision that etcd still has, 0 if etcd did not say.
+    `compact_revision` is the oldest revision that etcd still has, or 0 if etcd did not say.
     """
 
     def __init__(self, compact_revision: int) -> None:
@@ -64,20 +64,20 @@ class Compacted(Exception):
 
 
 class LockTimeout(Exception):
-    """The lock was held by others for as long as the caller was prepared to wait."""
+    """The lock was held by others for as long as the caller was to wait for it."""
 
 
 def one_line(text: str) -> str:
-    """Return a foreign text shortened and on one line, fit for the log."""
+    """Return a text from outside hbtd, shortened and on one line, for use in a log message."""
     return " ".join(text.split())[:_MAX_LENGTH]
 
 
 def error_in(answer: Any) -> EtcdUnavailable | EtcdRefused | Compacted | None:
-    """Return the error that a JSON answer of the gateway reports, `None` if it reports none.
+    """Return the error that a JSON answer of the gateway reports, or `None` if there is none.
 
-    A request is answered with `{"error": "text", "code": 8, "message": "text"}`, from etcd 3.6 on
-    without `error`. A stream ends with `{"error": {"grpc_code": 8, "message": "text", ...}}`, from
-    etcd 3.6 on with `code` in place of `grpc_code`.
+    An error of a request is `{"error": "text", "code": 8, "message": "text"}`, from etcd 3.6 on
+    without `error`. An error in a stream is `{"error": {"grpc_code": 8, "message": "text", ...}}`,
+    from etcd 3.6 on with `code` in place of `grpc_code`.
     """
     if not isinstance(answer, dict):
         return None

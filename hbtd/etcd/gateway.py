@@ -1,4 +1,4 @@
-"""Requests to etcd's JSON gateway: bounded in time and size, and spread over endpoints."""
+"""Requests to etcd's JSON gateway, limited in time and size, to one of several endpoints."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -19,42 +19,42 @@ from hbtd.runtime.deadline import DeadlineExceeded, bounded
 _T = TypeVar("_T")
 
 MAX_ANSWER = 64 * 1024 * 1024
-"""Bytes that an answer may have."""
+"""The most bytes that an answer may have."""
 
 NOT_ETCD = (ValueError, LookupError, TypeError, AttributeError)
-"""What the functions that read an answer raise when it is not an answer of etcd's."""
+"""The exceptions that functions which read an answer raise if the answer is not etcd's."""
 
-# When these are raised, no byte of the request was sent: it can safely go to another endpoint.
+# If one of these is raised, nothing was sent: the request can safely go to another endpoint.
 _NOT_SENT = (ConnectError, DNSLookupError)
 
 _PREFIX = "/v3"
 
 _TLS_OPTIONS = "--kv_ca and --kv_cert"
-"""The options that may be wrong when TLS fails: trusted CAs, and the client certificate."""
+"""The options of hbtd that may be wrong if TLS fails: trusted CAs, and client certificate."""
 
 
 class Opened(NamedTuple):
-    """A stream that etcd has begun to send."""
+    """A stream that etcd has begun to send, and the endpoint that sends it."""
 
     response: IResponse
     endpoint: int
-    """The number of the endpoint that sends it, as `Gateway.unavailable` takes it."""
+    """The number of the endpoint that sends the stream, for use with `Gateway.unavailable`."""
 
 
 class _Attempt:
-    """One call; `endpoint` is the number of the endpoint that was tried last."""
+    """The state of one call: the number of the endpoint that was tried last."""
 
     endpoint = 0
 
 
 class Gateway:
-    """The gateways of a cluster, one of which gets all requests until it fails.
+    """Sends requests to a cluster, to one of its endpoints until that endpoint fails.
 
     A request that can't be sent goes to the next endpoint at once. A request that fails later may
-    have been carried out, so it is not repeated, but those after it go to the next endpoint.
+    have been carried out, so it is not repeated, but later requests go to the next endpoint.
 
-    An endpoint that ignores connection attempts uses up the time of the call, unless the
-    `connectTimeout` of the HTTP client's agent is shorter than that.
+    An endpoint that does not respond to connection attempts uses up all the time of a call, unless
+    the `connectTimeout` of the HTTP client's agent is shorter.
 
     A call that is cancelled fails with `CancelledError`, and its connection is closed.
     """
@@ -89,21 +89,22 @@ class Gateway:
         read: Callable[[Any], _T],
         timeout: float | None = None,
     ) -> Deferred[_T]:
-        """Make a request; return what `read` makes of the JSON in its answer.
+        """Make a request; return the result of `read`, called with the JSON of the answer.
 
-        All of it takes at most `timeout` seconds, by default those given to `__init__`. The
-        Deferred fails with `EtcdUnavailable`, also when `read` raises one of `NOT_ETCD`, with
-        `EtcdRefused` or with `Compacted`.
+        The call takes at most `timeout` seconds, by default those given to `__init__`. The Deferred
+        fails with `EtcdUnavailable` if etcd fails or `read` raises one of `NOT_ETCD`, with
+        `EtcdRefused` if etcd refuses the request, and with `Compacted` if etcd no longer has the
+        revision that was asked for.
         """
         attempt = _Attempt()
         call = self._call(attempt, path, orjson.dumps(message), read)
         return self._bounded(call, attempt, self._timeout if timeout is None else timeout)
 
     def open(self, path: str, messages: Sequence[Message], timeout: float) -> Deferred[Opened]:
-        """Open a stream with these messages, after which it takes no others.
+        """Open a stream with a request of these messages; no more can be sent later.
 
-        The Deferred fires when the response's head has arrived and its body can be read. It fails
-        as that of `call` does, after `timeout` seconds at the latest.
+        The Deferred fires once the response's head has arrived and its body can be read. It fails
+        with the same exceptions as that of `call`, after `timeout` seconds at the latest.
         """
         attempt = _Attempt()
         body = b"".join(orjson.dumps(each) for each in messages)
@@ -112,7 +113,7 @@ class Gateway:
     def unavailable(
         self, endpoint: int, reason: str, *, timed_out: bool = False
     ) -> EtcdUnavailable:
-        """Send later requests to another endpoint than this; return the error with the reason."""
+        """Return an error with this reason, and send later requests to the next endpoint."""
         self._pass_over(endpoint)
         return EtcdUnavailable(f"{self._endpoints[endpoint]} {reason}", timed_out=timed_out)
 
@@ -123,7 +124,7 @@ class Gateway:
         content = await _content(response)
         try:
             answer = orjson.loads(content)
-            # The only message of a stream, such as the renewal of a lease, is wrapped.
+            # A stream of one message, such as the answer to a renewal, has it in "result".
             failure = error_in(answer) if "error" in answer else None
             if failure is None:
                 return read(answer)
@@ -164,14 +165,14 @@ class Gateway:
         raise AssertionError("there are no endpoints")
 
     def _pass_over(self, endpoint: int) -> None:
-        # Unless another call has failed there and moved on already.
+        # Otherwise another call has failed there and has passed over it already.
         if self._preferred == endpoint:
             self._preferred = (endpoint + 1) % len(self._endpoints)
 
     def _bounded(
         self, call: Coroutine[Deferred[Any], Any, _T], attempt: _Attempt, timeout: float
     ) -> Deferred[_T]:
-        """Run a call for at most `timeout` seconds, and translate its errors."""
+        """Run a call for at most `timeout` seconds; turn its errors into those of `call`."""
 
         def failed(failure: Failure) -> NoReturn:
             error = failure.value
@@ -186,7 +187,7 @@ class Gateway:
 
 
 async def _content(response: IResponse) -> bytes:
-    """Return the body of a response; raise `EtcdUnavailable` when it is too large."""
+    """Return the body of a response; raise `EtcdUnavailable` if the body is too large."""
     try:
         return await read_body(response, MAX_ANSWER)
     except ResponseTooLarge as error:
@@ -198,7 +199,7 @@ def _begin(content: bytes) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return a text about why a request failed, which follows the name of an endpoint."""
+    """Return why a request failed, as a text that continues the name of an endpoint."""
     error = root_cause(error)
     if isinstance(error, EtcdUnavailable):
         return str(error)

@@ -14,18 +14,18 @@ Message = dict[str, Any]
 
 
 class KeyValue(NamedTuple):
-    """A key with its value, and the revisions that created it and last changed it."""
+    """A key with its value, and the revisions in which it was created and last changed."""
 
     key: bytes
     value: bytes
     create_revision: int
     mod_revision: int
     lease: int
-    """The lease on which the key is, 0 for none: the key is deleted when it ends."""
+    """The lease that the key is attached to, or 0: when the lease ends, the key is deleted."""
 
 
 class Event(NamedTuple):
-    """A change of a key: `value` is its new value, `None` if it was deleted."""
+    """A change of a key: `value` is the new value, or `None` if the key was deleted."""
 
     key: bytes
     value: bytes | None
@@ -34,7 +34,7 @@ class Event(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some of the keys of a range in their order, as of `revision`."""
+    """Some of the keys of a range, in sorted order, as of `revision`."""
 
     items: list[KeyValue]
     revision: int
@@ -49,15 +49,12 @@ class TxnResult(NamedTuple):
     """Whether all compares held, so that the operations were carried out."""
 
     revision: int
-    """The store's revision afterwards, which is the `mod_revision` of the keys that were put."""
+    """etcd's revision afterwards: the `mod_revision` of the keys that the transaction put."""
 
 
 @dataclass(frozen=True)
 class Compare:
-    """A condition of a transaction; its class methods make the kinds there are.
-
-    The revisions of a key that does not exist are 0.
-    """
+    """A condition of a transaction, made by one of the class methods."""
 
     message: Message
 
@@ -68,7 +65,10 @@ class Compare:
 
     @classmethod
     def mod_revision(cls, key: bytes, revision: int) -> "Compare":
-        """Return the condition that the key was last changed at this revision."""
+        """Return the condition that the key was last changed in this revision.
+
+        The revision 0 stands for a key that does not exist.
+        """
         return cls._of(key, "MOD", "EQUAL", {"mod_revision": str(revision)})
 
     @classmethod
@@ -78,7 +78,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Put:
-    """The operation that sets a key, on a lease unless that is 0."""
+    """The operation that sets a key, and attaches it to a lease unless `lease` is 0."""
 
     key: bytes
     value: bytes
@@ -86,20 +86,20 @@ class Put:
 
     @property
     def message(self) -> Message:
-        """The operation as a transaction has it."""
+        """The operation as JSON, for use in a transaction."""
         return {"request_put": put_message(self.key, self.value, self.lease)}
 
 
 @dataclass(frozen=True)
 class Delete:
-    """The operation that deletes a key, or, with `end`, the keys up to but excluding that."""
+    """The operation that deletes a key or, with `end`, all keys from `key` up to before `end`."""
 
     key: bytes
     end: bytes = b""
 
     @property
     def message(self) -> Message:
-        """The operation as a transaction has it."""
+        """The operation as JSON, for use in a transaction."""
         return {"request_delete_range": range_message(self.key, self.end)}
 
 
@@ -112,19 +112,23 @@ def encode_bytes(data: bytes) -> str:
 
 
 def decode_bytes(text: str) -> bytes:
-    """Return the bytes that base64 stands for; raise `ValueError` or `TypeError`."""
+    """Return the bytes that a base64 text stands for.
+
+    Raise `ValueError` if it is not base64, and `TypeError` if it is not a text.
+    """
     return a2b_base64(text)
 
 
 def put_message(key: bytes, value: bytes, lease: int) -> Message:
-    """Return the message that sets a key."""
+    """Return the message that sets a key, and attaches it to a lease unless `lease` is 0."""
     return {"key": encode_bytes(key), "value": encode_bytes(value), "lease": str(lease)}
 
 
 def range_message(key: bytes, end: bytes, limit: int = 0, revision: int = 0) -> Message:
-    """Return the message that reads or deletes a range.
+    """Return the message that reads or deletes the keys from `key` up to but excluding `end`.
 
-    An empty `end` stands for the one key; 0 for no limit, or the present revision.
+    If `end` is empty, the message is about `key` alone. `limit` 0 stands for no limit, `revision` 0
+    for the present revision.
     """
     message: Message = {"key": encode_bytes(key)}
     if end:
@@ -136,20 +140,20 @@ def range_message(key: bytes, end: bytes, limit: int = 0, revision: int = 0) -> 
     return message
 
 
-# The functions below read answers, in which etcd leaves out whatever is zero, empty or false. They
-# raise ValueError, LookupError, TypeError or AttributeError for what is no answer of etcd's.
+# The functions below read answers, in which etcd leaves out fields that are zero, empty or false.
+# They raise ValueError, LookupError, TypeError or AttributeError if the answer is not etcd's.
 
 
 def revision_of(message: Mapping[str, Any]) -> int:
-    """Return the store's revision, which is in an answer's header; 0 if the header has none.
+    """Return etcd's revision from the header of an answer, or 0 if the header contains none.
 
-    All of etcd's answers have a header, so an answer without one is not etcd's: `LookupError`.
+    Raise `LookupError` if the answer has no header: all answers of etcd have one.
     """
     return int(message["header"].get("revision", 0))
 
 
 def read_key_value(message: Mapping[str, Any]) -> KeyValue:
-    """Return a key with its value."""
+    """Return the key and value in a message."""
     return KeyValue(
         decode_bytes(message["key"]),
         decode_bytes(message.get("value", "")),
@@ -160,12 +164,12 @@ def read_key_value(message: Mapping[str, Any]) -> KeyValue:
 
 
 def read_key_values(message: Mapping[str, Any]) -> list[KeyValue]:
-    """Return the keys in the answer to a range."""
+    """Return the keys, with their values, in the answer to a range request."""
     return [read_key_value(each) for each in message.get("kvs", ())]
 
 
 def read_event(message: Mapping[str, Any]) -> Event:
-    """Return a change of a key."""
+    """Return the change of a key in a message of a watch."""
     changed = message["kv"]
     deleted = message.get("type", "PUT") == "DELETE"
     return Event(
@@ -177,5 +181,5 @@ def read_event(message: Mapping[str, Any]) -> Event:
 
 
 def read_txn(message: Mapping[str, Any]) -> TxnResult:
-    """Return the outcome of a transaction."""
+    """Return the outcome of a transaction from its answer."""
     return TxnResult(bool(message.get("succeeded", False)), revision_of(message))

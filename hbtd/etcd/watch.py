@@ -1,4 +1,4 @@
-"""Watches: the changes of ranges of keys, as etcd reports them."""
+"""Watches, in which etcd reports the changes of ranges of keys."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,19 +16,19 @@ from hbtd.etcd.gateway import NOT_ETCD, Gateway, describe
 from hbtd.etcd.messages import Event, Message, encode_bytes, read_event, revision_of
 
 MAX_MESSAGE = 16 * 1024 * 1024
-"""Bytes that a message from etcd may have.
+"""The most bytes that a message from etcd may have.
 
-etcd splits messages that are larger than its limit for requests, 1.5 MiB by default, before base64
-and JSON enlarge them.
+etcd splits messages that are larger than its limit for requests, by default 1.5 MiB; base64 and
+JSON make them longer after that.
 """
 
 
 class Watch:
-    """Reports all changes of ranges of keys in their order, from `start_revision` on.
+    """Reports all changes of ranges of keys, from a revision on.
 
-    A range is a pair of keys, the first included and the second excluded; an empty second one
-    stands for the first key alone. Only changes of the same range are in order: watch one range
-    around several to have all their changes in order.
+    A range is a pair of keys and includes the first but not the second; if the second key is empty,
+    the range is the first key alone. Changes are in order only within a range: to have the changes
+    of several ranges in order, watch one range that contains them all.
     """
 
     def __init__(
@@ -42,16 +42,19 @@ class Watch:
         silence: float,
         on_progress: Callable[[int], None] = lambda revision: None,
     ) -> None:
-        """Begin to watch; raise `ValueError` without ranges or with a revision below 1.
+        """Start to watch `ranges` from `start_revision` on.
 
-        `on_events(events, revision)` is called with changes of one range, after which there are no
-        more changes of this range at `revision` or before. That is the revision of the last event
-        or, when etcd has split a large transaction, the one before it. `on_progress(revision)` is
-        called when etcd says the same of all ranges without a change, by default every ten minutes.
-        Neither is called once `ended` has fired, which also fails with what they raise.
+        `on_events(events, revision)` is called with changes of one range; later calls have no
+        changes of that range up to and including `revision`, which is that of the last event or, if
+        etcd has split a large transaction, the one before it. `on_progress(revision)` is called
+        when etcd reports, without a change, that all ranges are complete up to `revision`; it does
+        so every ten minutes by default. Neither function is called once `ended` has failed; if one
+        raises an exception, `ended` fails with it.
 
         The watch counts as broken after `silence` seconds of `clock` without a message. etcd sends
-        nothing while nothing changes: the caller has to change something in time.
+        nothing while nothing changes, so the caller has to change a key in time.
+
+        Raise `ValueError` if there are no ranges, or if `start_revision` is below 1.
         """
         if start_revision < 1 or not ranges:
             raise ValueError("a watch takes ranges, and a revision to start from")
@@ -66,12 +69,13 @@ class Watch:
             for number, (start, end) in enumerate(ranges, 1)
         ]
         self.ended: Deferred[None] = Deferred.fromCoroutine(self._run(gateway, creates))
-        """The end of the watch: a Deferred that never fires with a result.
+        """The end of the watch: a Deferred that only ever fails.
 
-        It fails with `Compacted` when etcd no longer has `start_revision`: the caller has to read
-        anew. It fails with `EtcdUnavailable` when the connection breaks or is silent for too long:
-        the caller can watch again from `revision + 1`. It fails with `EtcdRefused` when etcd
-        refuses the watch. Cancelling it ends the watch and closes the connection.
+        It fails with `Compacted` if etcd no longer has `start_revision`: the caller has to read
+        the keys again. It fails with `EtcdUnavailable` if the connection breaks or is silent for
+        too long: the caller can watch again from `revision + 1`. It fails with `EtcdRefused` if
+        etcd refuses the watch. If the caller cancels it, the watch ends and its connection is
+        closed.
         """
 
     @property
@@ -89,7 +93,7 @@ class Watch:
             raise gateway.unavailable(endpoint, str(error), timed_out=error.timed_out) from error
 
     def _received(self, line: bytes) -> None:
-        """Handle a message; an exception ends the watch."""
+        """Handle a message from etcd; if this raises an exception, the watch ends with that."""
         try:
             message = orjson.loads(line)
             failure: Exception | None = error_in(message)
@@ -107,7 +111,7 @@ class Watch:
         if number not in self._complete or result.get("created"):
             return
         if events:
-            # Not the header's revision, which can be later than that of events still to come.
+            # The revision in the header can be later than that of events still to come.
             complete = events[-1].mod_revision - bool(result.get("fragment"))
             self._complete[number] = max(complete, self._complete[number])
             self._on_events(events, complete)
@@ -132,7 +136,7 @@ def _create(number: int, start: bytes, end: bytes, revision: int) -> Message:
 
 
 def _cancellation(result: Any) -> Exception | None:
-    """Return the reason for which etcd has ended the watch of a range, `None` if it has not."""
+    """Return the reason why etcd has cancelled the watch on a range, or `None` if it has not."""
     if not result.get("canceled"):
         return None
     compacted = int(result.get("compact_revision", 0))
@@ -142,13 +146,13 @@ def _cancellation(result: Any) -> Exception | None:
 
 
 class _Stream(Protocol):
-    """Splits a stream into messages, one a line; the last one may lack the end of its line."""
+    """Splits a stream into messages, one per line; the last line may have no line end."""
 
     def __init__(
         self, clock: IReactorTime, silence: float, received: Callable[[bytes], None]
     ) -> None:
         self.ended: Deferred[None] = Deferred(lambda _: self._close())
-        """A Deferred that fails when the stream ends, or with what `received` raises."""
+        """A Deferred that fails when the stream ends, or with an exception of `received`."""
         self._received = received
         self._pending = bytearray()
         self._silence = silence

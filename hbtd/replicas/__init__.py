@@ -1,7 +1,7 @@
-"""Several replicas that act as one, by way of etcd.
+"""Replicas: several hbtd processes that share an etcd and act as one.
 
-`replica.Replica` is the whole of it. `sync` reads what is in etcd and watches its changes, and
-`applier` applies them; `election` decides which replica leads, which `leadership` tells everything
-that one replica alone may do; `shared_params` keeps the parameters of all the same. An hbtd with a
-store of its own has `alone.Alone` instead.
+`replica.Replica` joins the other modules together. `sync` reads etcd and watches it for changes,
+which `applier` applies to this replica; `election` decides which replica leads, and `leadership`
+holds the outcome; `shared_params` keeps the parameters of all replicas the same. An hbtd that does
+not share its store uses `alone.Alone` instead.
 """

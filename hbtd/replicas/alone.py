@@ -1,4 +1,4 @@
-"""The only replica: an hbtd whose store is its own, so that it leads all the time."""
+"""The only replica: an hbtd that does not share its store, and so leads all the time."""
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -7,21 +7,22 @@ from hbtd.replicas.leadership import Leadership
 
 
 class Alone(Service):
-    """What `hbtd.replicas.replica.Replica` is where several share a store."""
+    """The role of an hbtd that does not share its store; see `hbtd.replicas.replica.Replica`."""
 
     def __init__(self, leadership: Leadership) -> None:
+        """Make the role of the only replica, which will hold `leadership`."""
         self._leadership = leadership
 
     def startService(self) -> None:
-        """Take the leadership."""
+        """Begin to lead."""
         super().startService()
         self._leadership.hold()
 
     async def wait_until_synchronized(self, within: float) -> None:
-        """Return at once: there are no other replicas to hear of."""
+        """Return at once, since there are no other replicas to be synchronized with."""
 
     def stopService(self) -> Deferred[None]:
-        """Give up the leadership."""
+        """Stop leading; the Deferred has fired already."""
         super().stopService()
         self._leadership.release()
         return succeed(None)

@@ -1,4 +1,4 @@
-"""What other replicas write to etcd, applied to this one."""
+"""Application of the changes that other replicas write to etcd."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -29,16 +29,16 @@ class Moment(NamedTuple):
     """A moment on two clocks, in seconds of each."""
 
     elapsed: float
-    """On a clock that runs even while this process does not."""
+    """Seconds of a clock that also advances while the process does not run."""
     observed: float
-    """On the observed clock."""
+    """Seconds of the observed clock."""
 
 
 class Applier:
-    """Applies the keys of etcd to the monitor, the parameters and the store's mirror.
+    """Applies keys of etcd, and their changes, to the monitor, the parameters and the mirror.
 
-    Changes that this replica has written are known already. They are recognized by its presence
-    key, which comes first in each of its transactions, and skipped.
+    Changes that this replica has written are known already and skipped. The presence key shows
+    which ones these are: a replica writes its presence key first in each of its transactions.
     """
 
     _log = Logger()
@@ -53,7 +53,10 @@ class Applier:
         moment: Callable[[], Moment],
         before_load: Callable[[], None],
     ) -> None:
-        """Make the applier of the replica of this number."""
+        """Make the applier of the replica with this number.
+
+        `moment` and `before_load` are as the attributes of these names.
+        """
         self.number = number
         """The number of this replica."""
         self._store = store
@@ -63,39 +66,45 @@ class Applier:
         self.moment = moment
         """A function that returns the present moment."""
         self.before_load = before_load
-        """A function to be called before everything is read anew."""
-        # The revision of the last transaction by any replica, and the number of that.
+        """A function to be called before all of etcd is read again."""
+        # The revision of the last transaction of any replica, and the number of that replica.
         self._writer = (0, 0)
         self.present: dict[int, Moment] = {}
-        """When each replica that lives, this one included, was last seen to write."""
+        """When each living replica, including this one, was last seen to write, by its number."""
         self.alive: set[int] = set()
-        """The replicas that have a life key, those of the original hbtd included."""
+        """The numbers of the replicas that have a life key, including original hbtds."""
         self.locks: set[bytes] = set()
-        """The keys of the replicas that hold the lock or wait for it."""
+        """The keys that stand for holding the lock or waiting for it."""
 
     def load(self, records: Sequence[Record], others: Sequence[KeyValue], *, first: bool) -> None:
-        """Replace what is known by what etcd has: the records, and all `others` of its keys.
+        """Replace the contents of this replica by those of etcd, after all of etcd was read.
 
-        When this is the `first` time, this replica adopts the parameters of the other replicas or,
-        if there are none, publishes its own and obeys `clear_on_gap`.
+        `records` are the records in etcd, `others` all other keys. If this is the `first` time,
+        this replica adopts the parameters of the other replicas; if no other replica lives, it
+        publishes its own parameters and obeys `clear_on_gap`.
         """
         self._store.mirror.clear()
         params = self._apply_all(others)
         alone = not self.alive - {self.number}
         if first and (alone or params is None):
-            # Before those in etcd are applied, which would overwrite them.
+            # This comes before the parameters in etcd are applied, which would overwrite them.
             self._shared_params.publish_all()
         if params is not None:
             self._shared_params.apply(params.value, params.mod_revision)
         if first and alone and self._params.current.clear_on_gap:
             records = []
             self._store.clear_records().addErrback(
-                lambda failure: self._log.failure("Stored heartbeats could not be cleared", failure)
+                lambda failure: self._log.failure(
+                    "clear_on_gap is set, but the stored records could not be deleted.", failure
+                )
             )
         self._monitor.load(records, self._store.mirror.dead())
 
     def merge(self, records: Sequence[Record], others: Sequence[KeyValue]) -> None:
-        """Write what is known to an etcd that has lost its data, and apply what it has by now."""
+        """Write the contents of this replica back to an etcd that has lost its data.
+
+        Then apply what is in etcd already: `records`, and all `others` of its keys.
+        """
         self._monitor.store_all()
         params = self._apply_all(others)
         self._shared_params.restore()
@@ -104,9 +113,10 @@ class Applier:
         self._monitor.add_missing(records)
 
     def _apply_all(self, others: Sequence[KeyValue]) -> KeyValue | None:
-        """Apply all keys that are not records, except for the parameters, which are returned.
+        """Apply all keys other than those of records and parameters; return the parameters' key.
 
-        What was known of replicas and of revisions is dropped, since both may have begun anew.
+        Return `None` if there is no such key. The known replicas and revisions are dropped first,
+        since both may be new.
         """
         self._shared_params.reset()
         self.present.clear()
@@ -121,7 +131,7 @@ class Applier:
         return params
 
     def apply(self, event: Event) -> None:
-        """Apply a change of a key."""
+        """Apply a change of a key that the watch reports."""
         key, value, revision, lease = event
         if _is_foreign(key, value, lease):
             return
@@ -130,7 +140,8 @@ class Applier:
         if self._writer == (revision, self.number):
             self._apply_presence(key, value)
             if key.startswith(REQUEST):
-                # This replica may have to grant it itself if it becomes the leader, or just has.
+                # This replica has to grant its own request if it has just become the leader, or
+                # if it does so later.
                 self._store.mirror.apply(key, value, revision)
                 if value == STARTED:
                     self._monitor.judge_started(key[len(REQUEST) :].decode("utf-8", "replace"))
@@ -158,7 +169,10 @@ class Applier:
     def _apply_other(
         self, key: bytes, value: bytes | None, revision: int
     ) -> StoredJudgement | None:
-        """Apply a change of a key that is not a record; return the judgement if it is one."""
+        """Apply a change of a key that is not that of a record.
+
+        Return the judgement if the key now holds one, `None` otherwise.
+        """
         self._apply_presence(key, value)
         if key.startswith(LOCK):
             (self.locks.discard if value is None else self.locks.add)(key)
@@ -167,7 +181,7 @@ class Applier:
         return self._store.mirror.apply(key, value, revision)
 
     def _apply_presence(self, key: bytes, value: bytes | None) -> None:
-        """Apply a change of a presence key or of a life key; ignore others."""
+        """Apply a change of a presence key or of a life key; ignore other keys."""
         if key.startswith(PRESENCE):
             number = _number(key, PRESENCE)
             if value is None:
@@ -183,10 +197,10 @@ class Applier:
 
 
 def _is_foreign(key: bytes, value: bytes | None, lease: int) -> bool:
-    """Return whether a key must be ignored, since no replica can have written it.
+    """Return whether a key is to be ignored, because no replica can have written it.
 
-    A presence key without a lease would stay forever, and a request about something that is not a
-    component would never be granted.
+    A presence key without a lease would never be deleted, and a request about something that is not
+    a component would never be granted.
     """
     if key.startswith(PRESENCE):
         return value is not None and not lease
@@ -194,6 +208,6 @@ def _is_foreign(key: bytes, value: bytes | None, lease: int) -> bool:
 
 
 def _number(key: bytes, prefix: bytes) -> int:
-    """Return the number of a replica in a key, 0 if there is none."""
+    """Return the number of a replica that follows `prefix` in a key, or 0 if there is none."""
     digits = key[len(prefix) :]
     return int(digits) if digits.isdigit() and len(digits) < 20 else 0

@@ -16,45 +16,46 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.etcd_format import LOCK
 
 LEASE = 10
-"""The TTL of a lease, in seconds."""
+"""The TTL of a replica's leases, in seconds."""
 
 MARGIN = 1.0
-"""Seconds before the lease may expire at which leadership ends."""
+"""Seconds by which the leadership ends before the lease may expire."""
 
 _RENEWAL = 2.0
 """Seconds between two renewals of the lease."""
 
 _CHECK = 0.25
-"""Seconds between two checks of whether the lease may have expired."""
+"""Seconds between two checks whether the lease may have expired."""
 
 _RETRY = (0.75, 1.5)
-"""The shortest and the longest pause, in seconds, before the next attempt when etcd fails."""
+"""The shortest and the longest pause, in seconds, before the next attempt after etcd failed."""
 
 _REVOCATION = 2.0
-"""Seconds that the revocation of the lease, which releases the lock, may take."""
+"""The most seconds to wait for the revocation of the lease, which releases the lock."""
 
 
 class _Term:
-    """A lease, and until when it is sure to last."""
+    """A lease, and until when the lease is certain to last."""
 
     def __init__(self, lease: int, valid_until: float) -> None:
         self.lease = lease
         self.valid_until = valid_until
-        """When it may expire, less a margin, in seconds of `elapsed`."""
+        """When the lease may expire, less `MARGIN`, in seconds of `elapsed`."""
         self.over: Deferred[None] = Deferred()
-        """Fires when the lease has expired, or may have."""
+        """A Deferred that fires once the lease may have expired, or `end` was called."""
 
     def end(self) -> None:
-        """Let the term be over."""
+        """End the term: let `over` fire, unless it has."""
         if not self.over.called:
             self.over.callback(None)
 
 
 class Election(Service):
-    """Runs for leader all the time, and reports when this replica is elected and when no longer.
+    """Tries all the time to make this replica the leader, and reports when it is and no longer is.
 
-    A lease counts from before etcd was asked to grant or renew it, on a clock that runs even while
-    this process does not. So the leadership ends before another replica can be elected.
+    The time of a lease is counted from before etcd is asked to grant or to renew the lease, on a
+    clock that also advances while the process does not run. So the leadership ends before another
+    replica can be elected.
     """
 
     _log = Logger()
@@ -69,11 +70,11 @@ class Election(Service):
         elected: Callable[[bytes], None],
         deposed: Callable[[], None],
     ) -> None:
-        """Give the `leadership` to this replica when it is elected, and take it away again.
+        """Make the election of this replica, which grants and withdraws `leadership`.
 
-        `elapsed` returns the seconds of the leadership's clock, `jitter` a random number from 0
-        to 1. `elected` is called with the key that stands for holding the lock, `deposed` when
-        the leadership has ended, for whatever reason.
+        `elapsed` returns the seconds of the clock of `leadership`; `jitter` returns a random number
+        from 0 to 1. `elected` is called when this replica has been elected, with the key that
+        stands for holding the lock; `deposed` is called when its leadership has ended.
         """
         self._client = client
         self._clock = clock
@@ -87,12 +88,15 @@ class Election(Service):
         self._running_for_leader: Deferred[None] = succeed(None)
 
     def startService(self) -> None:
-        """Run for leader."""
+        """Start trying to become the leader."""
         super().startService()
         self._running_for_leader = Deferred.fromCoroutine(self._run())
 
     def stopService(self) -> Deferred[None]:
-        """Release the lock, if this replica holds it, so that another can be elected at once."""
+        """Release the lock, if this replica holds it, so that another can be elected at once.
+
+        The Deferred fires once etcd has released the lock, or did not do so in time.
+        """
         super().stopService()
         stopped = self._running_for_leader
         stopped.addErrback(lambda failure: failure.trap(CancelledError))
@@ -100,7 +104,7 @@ class Election(Service):
         return stopped
 
     def resign(self) -> None:
-        """End the present term, and run again."""
+        """Give up the lock, if this replica holds it, and try to become the leader again."""
         if self._term is not None:
             self._term.end()
 
@@ -111,15 +115,20 @@ class Election(Service):
             except LockTimeout:
                 continue  # another replica leads; try again, with another lease
             except (EtcdUnavailable, EtcdRefused) as error:
-                self._log.debug("Can't run for leader: {error}", error=str(error))
+                self._log.debug("Can't run for leader now; trying again: {error}", error=str(error))
             except CancelledError:
                 raise
             except Exception:  # noqa: BLE001  # otherwise no replica would lead in the end
-                self._log.failure("Running for leader failed; it is tried again.")
+                self._log.failure(
+                    "Running for leader failed because of a bug in hbtd; this replica tries again."
+                )
             await deferLater(self._clock, self._backoff.next())
 
     async def _serve_term(self) -> None:
-        """Obtain a lease, wait for the lock, and keep both for as long as possible."""
+        """Get a lease, wait for the lock, and keep both for as long as possible.
+
+        Raise the exceptions of `EtcdClient.lock` if the lock is not acquired.
+        """
         asked_at = self._elapsed()
         lease = await self._client.grant(LEASE)
         term = self._term = _Term(lease, asked_at + LEASE - MARGIN)
@@ -148,7 +157,7 @@ class Election(Service):
                 await self._revoke(lease)
 
     async def _lead(self, term: _Term, key: bytes) -> None:
-        """Hold the leadership until the term is over."""
+        """Hold the leadership, with the lock that `key` stands for, until the term is over."""
         self._leading = True
         self._leadership.hold(term.valid_until)
         try:
@@ -176,7 +185,7 @@ class Election(Service):
             term.end()
 
     async def _revoke(self, lease: int) -> None:
-        """Release the lock now, rather than when the lease expires."""
+        """Revoke the lease, so that the lock is released now and not when the lease expires."""
         revoking = self._client.revoke(lease).addTimeout(_REVOCATION, self._clock)
         revoking.addErrback(
             lambda failure: failure.trap(EtcdUnavailable, EtcdRefused, TimeoutError)

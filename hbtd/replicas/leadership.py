@@ -1,29 +1,32 @@
-"""Leadership: whether this replica is the one that may judge and tell HSM."""
+"""Leadership: whether this replica is the one that may judge and send updates to HSM."""
 
 import math
 from collections.abc import Callable
 
 
 class Leadership:
-    """Whether this replica leads, at this very moment.
+    """The state of this replica: it leads until a certain moment, or not at all.
 
-    The election gives it, for as long as its lease is sure to last, and takes it away. Whatever
-    must not happen twice asks `held` right before it acts.
+    The election grants the leadership for as long as the lease is certain to last, and withdraws
+    it. Code that must not run on two replicas checks `held` immediately before it acts.
     """
 
     def __init__(self, elapsed: Callable[[], float]) -> None:
-        """`elapsed` returns seconds of a clock that runs even while this process does not."""
+        """Make a state in which this replica does not lead.
+
+        `elapsed` returns the seconds of a clock that also advances while the process does not run.
+        """
         self._elapsed = elapsed
         self._until = -math.inf
 
     def held(self) -> bool:
-        """Return whether this replica leads."""
+        """Return whether this replica leads at this moment."""
         return self._elapsed() < self._until
 
     def hold(self, until: float = math.inf) -> None:
-        """Lead until this moment, in seconds of `elapsed`."""
+        """Let this replica lead until a moment, in seconds of `elapsed`; by default without end."""
         self._until = until
 
     def release(self) -> None:
-        """Lead no longer."""
+        """Let this replica lead no longer."""
         self._until = -math.inf

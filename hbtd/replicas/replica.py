@@ -1,4 +1,4 @@
-"""One replica of several that share a store in etcd, of which one judges."""
+"""One of the replicas that share a store in etcd; only the leader among them judges."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,13 +25,13 @@ from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.observed import ObservedClock
 
 _REVIEW = 1.0
-"""Seconds between two reviews of whether to lead, and of the requests to the leader."""
+"""Seconds between two reviews of the role of this replica and of the requests to the leader."""
 
 
 class Replica(Service):
-    """Makes the monitor the leader while the lock is held and etcd's changes arrive.
+    """Lets the monitor judge while this replica holds the lock and is synchronized, else follow.
 
-    `hbtd.replicas.alone.Alone` is in its place where the store is not shared.
+    If the store is not shared, `hbtd.replicas.alone.Alone` is used instead.
     """
 
     _log = Logger()
@@ -49,10 +49,11 @@ class Replica(Service):
         name: str,
         jitter: Callable[[], float],
     ) -> None:
-        """Join the replicas that share `store`, under a `name` for people.
+        """Make the replica of this process, with a random number.
 
-        `elapsed` returns seconds of a clock that runs even while this process does not, `jitter` a
-        random number from 0 to 1.
+        `name` is the value of its presence key in etcd, by which operators can tell replicas apart.
+        `elapsed` returns the seconds of a clock that also advances while the process does not run;
+        `jitter` returns a random number from 0 to 1.
         """
         self._clock = clock
         self._leadership = leadership
@@ -93,26 +94,29 @@ class Replica(Service):
         self._first_synchronized: Deferred[None] = Deferred()
 
     def startService(self) -> None:
-        """Read what the others have written, and run for leader."""
+        """Start to synchronize with the other replicas, and to run for leader."""
         super().startService()
         self.sync.startService()
         self._election.startService()
         self._reviewing.startService()
 
     async def wait_until_synchronized(self, within: float) -> None:
-        """Wait until etcd's changes arrive for the first time, for `within` seconds at most."""
+        """Wait until this replica is synchronized for the first time, or `within` seconds pass."""
         waiting = self._first_synchronized.addTimeout(within, self._clock)
         await waiting.addErrback(lambda failure: failure.trap(TimeoutError))
 
     def stopService(self) -> Deferred[None]:
-        """Leave everything to the other replicas, at once."""
+        """Stop; release the lock, so that another replica can lead at once.
+
+        The Deferred fires when that is done. A leader first removes the granted requests.
+        """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         self._reviewing.stopService()
         if self._monitor.leading:
-            # Otherwise the next leader would do all of it once more.
+            # Otherwise the next leader would grant these requests once more.
             await self._remove_requests()
             await self._store.flush()
         await self._election.stopService()
@@ -138,11 +142,16 @@ class Replica(Service):
 
     def _review_now(self) -> None:
         Deferred.fromCoroutine(self._review()).addErrback(
-            lambda failure: self._log.failure("Reviewing the replica's role failed.", failure)
+            lambda failure: self._log.failure(
+                "The review of this replica's role failed; it is repeated every second.", failure
+            )
         )
 
     async def _review(self) -> None:
-        """Lead if this replica should and can; as the leader, remove requests that are granted."""
+        """Begin to lead if this replica is elected and synchronized; remove granted requests.
+
+        Only a leader removes requests. Unwritten parameters are written as well.
+        """
         if self.sync.synchronized:
             self._shared_params.write()
         if self._monitor.leading:
@@ -150,7 +159,7 @@ class Replica(Service):
         elif self._lock_key is not None and self.sync.synchronized:
             if self._lead_from is None:
                 with suppress(EtcdUnavailable, EtcdRefused):
-                    # Whatever the last leader wrote has an earlier revision.
+                    # All writes of the previous leader have earlier revisions.
                     self._lead_from = await self._store.touch()
             self._lead_if_caught_up()
 
@@ -161,7 +170,9 @@ class Replica(Service):
         if self._lead_from is None or self.sync.revision < self._lead_from:
             return
         if lock_key not in self._applier.locks:
-            self._log.error("The lock by which this replica led was deleted by another client.")
+            self._log.error(
+                "Another client has deleted this replica's lock in etcd; it runs for leader again."
+            )
             self._election.resign()
         elif not self._monitor.leading:
             self._lead(lock_key)
@@ -172,7 +183,9 @@ class Replica(Service):
         requests = list(self._store.mirror.requests.items())
         started = [xname for xname, request in requests if request.kind != FORGET]
         Deferred.fromCoroutine(self._monitor.become_leader(started)).addErrback(
-            lambda failure: self._log.failure("Beginning to lead failed.", failure)
+            lambda failure: self._log.failure(
+                "This replica holds the lock but could not begin to lead; restart it.", failure
+            )
         )
         for xname, request in requests:
             if request.kind == FORGET and not self._monitor.is_stored(xname):
@@ -185,9 +198,10 @@ class Replica(Service):
             self._monitor.become_follower()
 
     async def _remove_requests(self) -> None:
-        """Remove the requests to the leader that are granted."""
+        """Delete from etcd the requests to the leader that have been granted."""
         requests = self._store.mirror.requests.items()
-        # To forget a component removes its record: one with a record is back, and stays.
+        # A forgotten component has no record: one that has a record was heard again since, so it
+        # is not forgotten.
         granted = [x for x, each in requests if each.kind != FORGET or self._monitor.is_stored(x)]
         granted = self._monitor.all_committed(granted)
         if granted:

@@ -1,4 +1,4 @@
-"""The parameters that all replicas share."""
+"""Parameters that have the same values on all replicas."""
 
 from typing import Any
 
@@ -18,9 +18,10 @@ from hbtd.store.etcd_format import PARAMS, read_params
 class SharedParams:
     """Writes changes of the parameters to etcd, and adopts the changes that other replicas write.
 
-    A change takes effect here at once, and is written on top of those by others: of two changes of
-    one parameter, the one that is written last takes effect everywhere. If etcd loses its data,
-    each replica writes again those changes that were made through it and are still in effect.
+    A change that is made through this replica takes effect here at once, and is then written to
+    etcd. Of two changes of one parameter, the one that is written last takes effect on all
+    replicas. If etcd loses its data, each replica writes again the changes that were made through
+    it and are still in effect.
     """
 
     _log = Logger()
@@ -29,9 +30,9 @@ class SharedParams:
         self._client = client
         self._store = store
         self._params = params
-        # Changes made here that are not in etcd yet: texts by the names on the wire.
+        # Changes made here that are not in etcd yet: values as text, by the names on the wire.
         self._unwritten: dict[str, str] = {}
-        # Changes made here, and not replaced by another replica since.
+        # Changes made here that no other replica has replaced since.
         self._ours: dict[str, str] = {}
         # Whether all other parameters have to be written, too, unless another replica has done so.
         self._restoring = False
@@ -42,24 +43,25 @@ class SharedParams:
         params.on_change(self._changed)
 
     def reset(self) -> None:
-        """Forget the revision of the parameters in etcd, which is about to be read anew."""
+        """Forget the revision of the parameters in etcd, since all of etcd has been read again."""
         self._revision = 0
 
     def publish_all(self) -> None:
-        """Make the parameters of this replica those of all: it is the first one."""
+        """Mark all parameters of this replica to be written to etcd: no other replica lives."""
         rendered = self._params.current.rendered()
         self._unwritten = {p.wire: rendered[p.wire] for p in PARAMETERS if not p.fixed}
 
     def restore(self) -> None:
-        """Write the parameters again: etcd has lost its data.
+        """Mark the parameters to be written to etcd again, since etcd has lost its data.
 
-        Those that another replica writes take precedence: its changes may not have arrived here.
+        Apart from the changes made here, parameters that another replica has written to etcd by
+        then take precedence: this replica may not have received them before the loss.
         """
         self._unwritten.update(self._ours)
         self._restoring = True
 
     def apply(self, value: bytes | None, revision: int) -> None:
-        """Adopt the parameters in etcd, of this revision; `value` is `None` without any."""
+        """Adopt the parameters in etcd if `revision` is new; `value` is `None` without any."""
         if revision <= self._revision:
             return
         self._revision = revision if value is not None else 0
@@ -71,11 +73,15 @@ class SharedParams:
             self._adopt({**stored, **self._unwritten})
 
     def write(self) -> None:
-        """Write the changes that are not in etcd yet; called when it can be reached."""
+        """Start to write changes that are not in etcd yet; called while etcd can be reached."""
         if (self._unwritten or self._restoring) and not self._writing:
             self._writing = True
             Deferred.fromCoroutine(self._write()).addErrback(
-                lambda failure: self._log.failure("Sharing parameters failed.", failure)
+                lambda failure: self._log.failure(
+                    "Parameters could not be shared with the other replicas because of a bug in"
+                    " hbtd; this replica tries again.",
+                    failure,
+                )
             )
 
     async def _write(self) -> None:
@@ -98,10 +104,13 @@ class SharedParams:
                     if self._unwritten.get(wire) == text:
                         del self._unwritten[wire]
                 if overtaken:
-                    # The change that another replica has written on top has arrived first.
+                    # A later change by another replica has arrived before the answer to this one.
                     self._adopt({**self._stored, **self._unwritten})
         except (EtcdUnavailable, EtcdRefused) as error:
-            self._log.debug("Parameters can't be shared now: {error}", error=str(error))
+            self._log.debug(
+                "Parameters can't be shared with the other replicas now; trying again: {error}",
+                error=str(error),
+            )
         finally:
             self._writing = False
 

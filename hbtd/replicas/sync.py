@@ -1,4 +1,4 @@
-"""Synchronization with the other replicas: reading etcd, watching it, and writing the presence."""
+"""Synchronization with the other replicas: reads etcd, watches it, and writes signs of life."""
 
 from collections.abc import Callable
 
@@ -22,33 +22,34 @@ from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.records import Record
 
 SILENCE = 3.0
-"""Seconds without a message from etcd, or from a living replica, that make this replica deaf."""
+"""Seconds without a message from etcd, or from a living replica, after which hbtd is deaf."""
 
 _PRESENCE = 1.0
-"""Seconds between two writes of the presence key, be it with another write or alone."""
+"""Seconds between two writes of the presence key, with another write or alone."""
 
 _RENEWAL = 2.0
-"""Seconds between two renewals of the lease while etcd is read."""
+"""Seconds between two renewals of the lease while all of etcd is read."""
 
 _CHECK = 0.25
-"""Seconds between two checks for silence."""
+"""Seconds between two checks for silent replicas."""
 
 _RETRY = (0.4, 1.0)
-"""The shortest and the longest pause, in seconds, before the next attempt when etcd fails."""
+"""The shortest and the longest pause, in seconds, before the next attempt after etcd failed."""
 
 _LONG_OUTAGE = 30.0
-"""Seconds after which reading everything anew is quicker than catching up on changes."""
+"""Seconds without changes, after which to read all of etcd is quicker than to catch up."""
 
 
 class Sync(Service):
-    """Keeps this replica in sync with the others.
+    """Keeps this replica synchronized with the others.
 
-    It reads everything in etcd, then watches the changes. When the watch breaks, it resumes where
-    that ended, or reads everything anew. It is *up* once a write of its own, made after the watch
-    began, has come back: then everything older has, too.
+    First, all keys in etcd are read; then etcd is watched for changes. If the watch breaks, another
+    watch begins where that one ended, or all keys are read again. This replica is *synchronized*
+    once the watch has reported a write that this replica made after the watch began: all older
+    changes have been reported, too.
 
-    While it is not up, or while another living replica writes no presence, heartbeats that other
-    replicas take may not arrive, so the observed clock does not count.
+    While this replica is not synchronized, or while the sign of life of a living replica is late,
+    heartbeats that other replicas take may not arrive here, so the observed clock stands still.
     """
 
     _log = Logger()
@@ -66,11 +67,12 @@ class Sync(Service):
         became_synchronized: Callable[[], None],
         progressed: Callable[[], None],
     ) -> None:
-        """Make the synchronization of the replica that people know by `name`.
+        """Make the part that synchronizes this replica with the others.
 
-        `elapsed` returns seconds of a clock that runs even while this process does not, `jitter` a
-        random number from 0 to 1. `became_synchronized` is called each time it comes up, `progressed` after
-        changes were applied.
+        `name` is the value of this replica's presence key. `elapsed` returns the seconds of a clock
+        that also advances while the process does not run; `jitter` returns a random number from 0
+        to 1. `became_synchronized` is called each time this replica has become synchronized,
+        `progressed` each time changes have been applied.
         """
         self._client = client
         self._clock = clock
@@ -85,9 +87,9 @@ class Sync(Service):
         self._number = str(applier.number).encode()
         self._backoff = Backoff(*_RETRY, jitter)
         self._lease = 0
-        self._revision = 0  # up to which changes are applied; 0: everything has to be read
-        self._newest = 0  # the newest revision that was ever seen
-        self._barrier = 0  # the revision to be applied before it is up; 0: not known yet
+        self._revision = 0  # up to which changes are applied; 0: all keys have to be read
+        self._newest = 0  # the newest revision that was seen
+        self._barrier = 0  # synchronized once this revision is applied; 0: not known yet
         self._synchronized = False
         self._was_synchronized = False
         self._was_deaf = False
@@ -104,16 +106,19 @@ class Sync(Service):
 
     @property
     def synchronized(self) -> bool:
-        """Whether everything in etcd has arrived, except for what is on its way."""
+        """Whether changes in etcd reach this replica, apart from those of the last moments."""
         return self._synchronized and self._elapsed() - self._heard.elapsed < SILENCE
 
     @property
     def revision(self) -> int:
-        """The revision up to which etcd's changes are applied."""
+        """The revision of etcd up to which changes are applied, or 0 if all has to be read."""
         return self._revision
 
     def startService(self) -> None:
-        """Begin to read and to watch; the observed clock stands still until this is up."""
+        """Start to read and to watch etcd.
+
+        The observed clock stands still until this replica is synchronized.
+        """
         super().startService()
         self._heard = self._moment()
         self._observed.deafen(0.0)
@@ -121,7 +126,10 @@ class Sync(Service):
         self._work = Deferred.fromCoroutine(self._run())
 
     def stopService(self) -> Deferred[None]:
-        """Stop, and revoke the lease, so that no other replica waits for this one's presence."""
+        """Stop, and revoke the lease, so that other replicas don't count this one as living.
+
+        The Deferred fires when that is done or has failed.
+        """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
@@ -135,11 +143,12 @@ class Sync(Service):
                 await self._client.revoke(self._lease)
             except (EtcdUnavailable, EtcdRefused) as error:
                 self._log.debug(
-                    "This replica's lease could not be revoked: {error}", error=str(error)
+                    "This replica's lease could not be revoked; it has to expire: {error}",
+                    error=str(error),
                 )
 
     def reload(self) -> None:
-        """Read everything anew, since what this replica knows differs from what etcd has."""
+        """Read all of etcd again, because its contents differ from those of this replica."""
         self._revision = 0
         self._break(None)
 
@@ -160,13 +169,19 @@ class Sync(Service):
             except CancelledError:
                 if not self.running:
                     raise
-            except Exception:  # noqa: BLE001  # without another attempt it would be deaf for good
-                self._log.failure("Synchronization with etcd failed; all is read anew.")
+            except Exception:  # noqa: BLE001  # otherwise this replica would stay deaf
+                self._log.failure(
+                    "Synchronization with etcd failed because of a bug in hbtd; this replica reads"
+                    " all of etcd again."
+                )
                 self._revision = 0
                 await deferLater(self._clock, self._backoff.next())
 
     async def _join(self) -> None:
-        """Renew the lease, or get one, with the life key on it."""
+        """Renew the lease or, if there is none, get a lease and attach the life key to it.
+
+        Raise `EtcdUnavailable` or `EtcdRefused` if etcd fails.
+        """
         if self._lease and await self._client.renew(self._lease):
             return
         self._lease = await self._client.grant(LEASE)
@@ -175,7 +190,10 @@ class Sync(Service):
         self._store.writer.set_presence(presence)
 
     async def _load(self) -> None:
-        """Read everything in etcd, while no write of this replica is on its way there."""
+        """Read all of etcd while this replica writes nothing, and apply it; write the health key.
+
+        Raise the exceptions of `EtcdClient.pages` if etcd fails.
+        """
         self._applier.before_load()
         renewing = PeriodicService(
             self._clock, _RENEWAL, self._renew_lease, "the renewal of the lease", now=False
@@ -189,14 +207,16 @@ class Sync(Service):
         self._heard = self._moment()
 
     async def _renew_lease(self) -> None:
-        """Count as alive, though silent, while reading takes long.
+        """Renew the lease, so that other replicas count this one as living while it reads etcd.
 
-        The other replicas then wait for this one, instead of judging the components it hears.
+        They then stop their observed clocks, and do not judge the components that this one hears.
         """
         try:
             await self._client.renew(self._lease)
         except (EtcdUnavailable, EtcdRefused) as error:
-            self._log.debug("This replica's lease could not be renewed: {error}", error=str(error))
+            self._log.debug(
+                "This replica's lease could not be renewed; trying again: {error}", error=str(error)
+            )
 
     async def _read_all(self) -> None:
         known = await self._client.get(HEALTH[0]) is not None
@@ -204,7 +224,7 @@ class Sync(Service):
         others: list[KeyValue] = []
         revision = 0
         async for page in self._client.pages(*EVERYTHING):
-            # Parsed page by page, since each record takes several microseconds.
+            # Parsed page by page, since that takes several microseconds for each record.
             for item in page.items:
                 if not is_record(item.key):
                     others.append(item)
@@ -212,17 +232,17 @@ class Sync(Service):
                     records.append(record)
             revision = page.revision
         if self._was_synchronized and (not known or revision < self._newest):
-            self._log.error("etcd has lost its data; this replica writes what it knows again.")
+            self._log.error("etcd has lost its data; this replica is writing its own copy back.")
             self._applier.merge(records, others)
         else:
             self._applier.load(records, others, first=not self._was_synchronized)
         self._revision = self._newest = revision
 
     async def _watch_changes(self) -> None:
-        """Apply changes until the watch breaks; raise the reason."""
+        """Watch etcd and apply changes until the watch breaks; raise the exception behind that."""
         self._barrier = 0
         self._broken = None
-        # Allow for the time until the first write of the presence comes back.
+        # Allow for the time until the watch reports the first write of the presence key.
         soonest = self._elapsed() - SILENCE / 2
         self._heard = self._heard._replace(elapsed=max(self._heard.elapsed, soonest))
         self._watch = self._client.watch(
@@ -242,14 +262,15 @@ class Sync(Service):
                 self._lose_synchronization()
 
     def _break(self, error: Exception | None) -> None:
-        """End the present watch, for a reason."""
+        """End the present watch, with the exception that `_watch_changes` is to raise, if any."""
         self._broken = error
         if self._watch is not None:
             self._watch.ended.cancel()
 
     def _apply(self, events: list[Event], revision: int) -> None:
         if self._synchronized and not self.synchronized:
-            # This process did not run. Other replicas may have counted it as gone: find out first.
+            # This process did not run, and other replicas may have judged as if it was gone. Begin
+            # again to find out.
             raise EtcdUnavailable("was not listened to for a while")
         self._heard = self._moment()
         for event in events:
@@ -272,21 +293,24 @@ class Sync(Service):
         self._deaf_since(self._heard)
 
     def _deaf_since(self, moment: Moment) -> None:
-        """Stop the observed clock, as of that moment, until all replicas are heard again."""
-        # By observed time: seconds that were not counted don't have to be made up for.
+        """Stop the observed clock, as if at that moment, until all replicas are heard again."""
+        # In observed time, since a standstill makes up only for seconds that were counted.
         self._observed.deafen(self._observed.now() - moment.observed)
 
     async def _write_presence(self) -> None:
-        """Write the presence key, unless another write has just done so, and renew the lease."""
+        """Write the presence key, unless it has just been written, and renew the lease.
+
+        If etcd fails, or the lease has ended, end the watch. A deleted life key is written again.
+        """
         applier = self._applier
         seen = applier.present.get(applier.number)
         try:
-            # The last write came back a moment after it was made, so less than a period ago.
+            # `seen` is when the watch reported the last write, a moment after it was made.
             if not (self._barrier and seen and self._elapsed() - seen.elapsed < _PRESENCE / 2):
                 before = self._revision
                 revision = await self._store.touch()
                 if revision <= before:
-                    # etcd has lost its data and counts anew.
+                    # etcd has lost its data: its revisions begin again.
                     self.reload()
                     return
                 self._barrier = self._barrier or revision
@@ -302,7 +326,7 @@ class Sync(Service):
             self._break(error)
 
     def _check(self) -> None:
-        """Let the observed clock count only while all other living replicas are heard."""
+        """Let the observed clock run only while etcd and all living replicas are heard."""
         if self._synchronized and not self.synchronized:
             self._deaf_since(self._heard)
         if not self.synchronized:

@@ -1,1 +1,1 @@
-"""Stores for judgements and records: one interface, a module for each kind, and the ledger."""
+"""Stores of judgements and records: their interface, a module for each store, and the ledger."""

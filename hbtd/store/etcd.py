@@ -33,12 +33,12 @@ _T = TypeVar("_T")
 class EtcdStore:
     """Keeps records and judgements in etcd; see `IStore`.
 
-    Any replica writes records, since these are facts. Only the leader writes judgements, in fenced
-    transactions. Another replica writes a *request* to the leader instead, for which the leader
-    watches.
+    Every replica writes records, since these are facts. Only the leader writes judgements, in
+    fenced transactions. A follower writes a *request* to the leader instead; the leader watches
+    etcd for requests.
 
-    Calls are carried out one after the other. Judgements and requests are also held in memory, by
-    `mirror`, which a replica keeps current with what other replicas write.
+    Calls are carried out one after the other. Judgements and requests are also held in memory, in
+    `mirror`; the replica updates the mirror with the changes that other replicas write.
     """
 
     durable = True
@@ -46,7 +46,10 @@ class EtcdStore:
     gather = 0.5
 
     def __init__(self, client: EtcdClient, wall: Callable[[], float]) -> None:
-        """`wall` returns the Unix time in seconds, in which times are stored."""
+        """Make the store in the etcd of `client`.
+
+        `wall` returns the Unix time in seconds, in which times are stored.
+        """
         self._client = client
         self._wall = wall
         self._turn = DeferredLock()
@@ -54,14 +57,17 @@ class EtcdStore:
         self._trouble: str | None = "Not initialized"
         self._out_of_sync: str | None = None
         self.mirror = EtcdMirror(wall)
-        """The judgements and requests that are in etcd."""
+        """A copy of the judgements and requests that are in etcd."""
         self.writer = EtcdWriter(client, self.mirror)
-        """The transactions of this replica."""
+        """The writer of this replica's transactions."""
 
     # The condition of the store
 
     def open(self) -> Deferred[None]:
-        """Read judgements and requests, and write the key by which etcd's health is checked."""
+        """See `IStore.open`: judgements and requests are read into `mirror`.
+
+        The key by which the health of etcd is checked is written as well.
+        """
         return self._noting(self._open())
 
     async def _open(self) -> None:
@@ -72,7 +78,7 @@ class EtcdStore:
         await self._client.put(*HEALTH)
 
     def close(self) -> Deferred[None]:
-        """Refuse further calls; the Deferred fires once those before are done."""
+        """See `IStore.close`; further calls fail with `StoreUnusable`."""
         self._closed = True
         return self._turn.run(lambda: None)
 
@@ -81,31 +87,31 @@ class EtcdStore:
         return not self._closed and self._trouble is None and self._out_of_sync is None
 
     def health(self) -> str:
-        """Return a sentence about the condition of etcd."""
+        """Return why the store can't be used or, if it can, the text that the original hbtd has."""
         trouble = "Closed" if self._closed else self._trouble
         return self._out_of_sync or trouble or "Initialization key present: HBTD_OK"
 
     def out_of_sync(self, reason: str) -> None:
-        """Note that changes in etcd don't reach this replica: the store can't be used."""
+        """Make the store unusable: changes in etcd don't reach this replica, for this reason."""
         self._out_of_sync = reason
 
     def in_sync(self) -> None:
-        """Note that changes in etcd reach this replica, so that etcd works as well."""
+        """Make the store usable again: changes in etcd reach this replica, so etcd works."""
         self._out_of_sync = self._trouble = None
 
-    # What etcd holds
+    # Reading
 
     def undelivered(self) -> Deferred[list[Judgement]]:
-        """Return the judgements that HSM has yet to acknowledge."""
+        """See `IStore.undelivered`; they are those in `mirror`."""
         stored = self.mirror.judgements()
         return succeed([each.judgement for each in stored if not each.delivered])
 
     def judgements(self) -> Deferred[list[Judgement]]:
-        """Return all judgements."""
+        """See `IStore.judgements`; they are those in `mirror`."""
         return succeed([each.judgement for each in self.mirror.judgements()])
 
     def records(self) -> Deferred[list[Record]]:
-        """Return all records, with their ages by the wall clock."""
+        """See `IStore.records`; the ages are by the wall clock."""
 
         async def work() -> list[Record]:
             found: list[Record] = []
@@ -117,16 +123,16 @@ class EtcdStore:
 
         return self._noting(self._in_turn(work))
 
-    # What is written to etcd
+    # Writing
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """Keep judgements as not delivered, and records; those of a component in one transaction.
+        """See `IStore.commit`; the transactions of a leader are fenced.
 
-        A replica that does not lead writes the records, and requests to judge the components that
-        started. It need not request anything for one that is back after a warning: the leader sees
-        that from the record.
+        A follower writes the records, and requests that the leader judge the components that
+        started; the result is `False`. No request is needed for a component that restarted: the
+        leader sees that from the record.
         """
 
         async def work() -> bool:
@@ -141,7 +147,7 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def _judge(self, judgements: Sequence[Judgement], records: Sequence[Record]) -> list[Step]:
-        """Return the steps of a leader's commit."""
+        """Return the steps by which a leader commits judgements and records."""
         wall = self._wall()
         remaining = {record.component: record for record in records}
         died = {each.component for each in judgements if each.transition is Transition.DIED}
@@ -161,12 +167,12 @@ class EtcdStore:
     def _request_judgements(
         self, judgements: Sequence[Judgement], records: Sequence[Record]
     ) -> list[Step]:
-        """Return the steps of another replica's commit."""
+        """Return the steps by which a follower writes records, and requests, not judgements."""
         wall = self._wall()
         remaining = {record.component: record for record in records}
         for xname, judgement in latest(judgements):
             if judgement.transition.alarming:
-                # Made while this replica led: its record would spread it.
+                # Judged while this replica led: the record would pass the alarm on to others.
                 remaining.pop(xname, None)
         steps = [
             _request(xname, STARTED, put_of(remaining.pop(xname), wall))
@@ -176,7 +182,7 @@ class EtcdStore:
         return steps + [Step([put_of(record, wall)]) for record in remaining.values()]
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Keep records."""
+        """See `IStore.checkpoint`."""
 
         async def work() -> None:
             wall = self._wall()
@@ -186,7 +192,7 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
-        """Note that HSM has acknowledged these judgements; fails with `NotLeading`, too."""
+        """See `IStore.delivered`; fails with `NotLeading` if this replica does not lead."""
 
         async def work() -> None:
             steps: dict[str, Step] = {}
@@ -205,7 +211,7 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Drop a component, or, where another replica leads, its record, and request the rest."""
+        """See `IStore.forget`; a follower deletes the record and requests the rest."""
 
         async def work() -> None:
             record = Delete(xname.encode())
@@ -213,17 +219,20 @@ class EtcdStore:
                 await self.writer.write([_request(xname, FORGET, record)])
                 return
             judgement = Delete(key_of(JUDGEMENT, xname))
-            # The request reaches the replicas that have yet to write an earlier heartbeat.
+            # This request tells replicas not to write an earlier heartbeat that they still hold.
             request = Put(key_of(REQUEST, xname), FORGET)
             step = Step([record, judgement, request], dropped=xname, request=(xname, FORGET))
             revision = await self.writer.write([step], fenced=True)
-            # A request that another replica has written since then stays.
+            # A request that another replica has written since then is not deleted.
             await self.writer.remove({xname: LeaderRequest(FORGET, revision)})
 
         return self._noting(self._in_turn(work))
 
     def remove_requests(self, xnames: Sequence[str]) -> Deferred[None]:
-        """Delete the requests about these components; those written since then stay."""
+        """Delete the known requests about these components, but none that has replaced them since.
+
+        The Deferred fails with `StoreUnusable` if etcd fails.
+        """
 
         async def work() -> None:
             known = self.mirror.requests
@@ -236,7 +245,7 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def clear_records(self) -> Deferred[None]:
-        """Drop all records."""
+        """See `IStore.clear_records`."""
 
         async def work() -> None:
             await self.writer.write([Step([Delete(*each) for each in RECORDS])])
@@ -244,33 +253,40 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     async def touch(self) -> int:
-        """Write the presence key alone; return the revision of that.
+        """Write only the presence key; return the revision of that change.
 
-        Raise `EtcdUnavailable` or `EtcdRefused`.
+        Raise `EtcdUnavailable` or `EtcdRefused` as the methods of `EtcdClient` do, and
+        `StoreUnusable` if the store is closed.
         """
         return await self._in_turn(lambda: self.writer.write([Step([])]))
 
     # The order of calls
 
     async def flush(self) -> None:
-        """Wait until all calls before this one have succeeded or failed."""
+        """Wait until all earlier calls have succeeded or failed."""
         await self._turn.run(lambda: None)
 
     async def exclusively(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Await a coroutine while nothing is being written; return its result."""
+        """Run `work` while no other call is carried out; return the result of `work`.
+
+        Raise `StoreUnusable` if the store is closed, and the exceptions of `work`.
+        """
         return await self._in_turn(work)
 
     async def _in_turn(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Await a coroutine when all calls before are done."""
+        """Run `work` after all earlier calls; return the result of `work`.
+
+        Raise `StoreUnusable` if the store is closed, and the exceptions of `work`.
+        """
         if self._closed:
             raise StoreUnusable("Closed")
         done: _T = await self._turn.run(lambda: Deferred.fromCoroutine(work()))
         return done
 
     def _noting(self, work: Coroutine[Any, Any, _T]) -> Deferred[_T]:
-        """Run a coroutine and note whether etcd does as it is asked.
+        """Run a coroutine, and note whether etcd carries out its calls.
 
-        Errors of etcd become `StoreUnusable`.
+        The Deferred fires with the coroutine's result. Errors of etcd become `StoreUnusable`.
         """
 
         async def noting() -> _T:
@@ -292,5 +308,5 @@ class EtcdStore:
 
 
 def _request(xname: str, kind: bytes, operation: Operation) -> Step:
-    """Return the step of an operation and a request to the leader about the same component."""
+    """Return the step of an operation and of a request to the leader about the same component."""
     return Step([operation, Put(key_of(REQUEST, xname), kind)], request=(xname, kind))

@@ -1,4 +1,4 @@
-"""What hbtd keeps in etcd, byte for byte.
+"""The keys and values that hbtd writes to etcd, byte for byte.
 
 The original hbtd reads and writes some of these keys and values, too (docs/protocol.md, "etcd"):
 the records of components, `params`, the health key and the replicas' life keys. The keys under
@@ -25,34 +25,36 @@ RECORDS = (
 )
 """The ranges of the components' records, each under its xname.
 
-The first one has all components that sit in a cabinet; the original hbtd judges only those.
+The first range has all components that sit in a cabinet; the original hbtd judges only those.
 """
 
 EVERYTHING = (b"all", b"xz")
-"""The range of the records and of all keys below except the health key."""
+"""The range that contains the records and all keys named below, except the health key."""
 
 PARAMS = b"params"
 HEALTH = (b"HBTD_HEALTH_KEY", b"HBTD_OK")
 LOCK = b"hbtd_dist_lock"
 LIFE = b"hbtd_lifekey-"
-"""The prefix of a replica's life key; its number follows."""
+"""The prefix of a replica's life key; the number of the replica follows."""
 ALIVE = b"1"
 
 JUDGEMENT = b"hbtd/judgement/"
-"""The prefix of the key of a component's latest judgement; its xname follows."""
+"""The prefix of the key of a component's latest judgement; the xname follows."""
 REQUEST = b"hbtd/request/"
-"""The prefix of the key of a request to the leader; the xname of a component follows."""
+"""The prefix of the key of a request to the leader; the xname of the component follows."""
 PRESENCE = b"hbtd/replica/"
-"""The prefix of the key with which a replica begins each of its transactions; its number follows.
+"""The prefix of a replica's presence key, its sign of life; the number of the replica follows.
+
+Each transaction of the replica begins with a write of this key.
 """
 
 STARTED = b"started"
-"""The request to judge that a component has started."""
+"""The value of a request to judge that a component has started."""
 FORGET = b"forget"
-"""The request to forget a component."""
+"""The value of a request to forget a component."""
 
 _END_OF_NUMBERS = 2**53
-"""Numbers of judgements are below this."""
+"""All numbers of judgements are below this limit, so that they are exact in JSON."""
 
 _FIELDS = (
     "Component",
@@ -64,21 +66,21 @@ _FIELDS = (
 
 
 class InvalidValue(Exception):
-    """A value is not of the kind that its key demands; the message says why."""
+    """A value in etcd does not have the form that its key demands; the message says why."""
 
 
 class StoredJudgement(NamedTuple):
-    """A judgement with what etcd has about it."""
+    """A judgement as it is stored in etcd."""
 
     judgement: Judgement
     number: int
-    """Its place in the order of commits."""
+    """A number that grows with each commit: judgements are put in order by it."""
     delivered: bool
-    """Whether HSM has acknowledged it."""
+    """Whether HSM has acknowledged the judgement."""
 
 
 def record_value(record: Record, wall: float) -> bytes:
-    """Return the value of a record; `wall` is the Unix time in seconds."""
+    """Return the value that stores a record; `wall` is the present Unix time in seconds."""
     heard = max(0, floor(wall - record.age))
     values = (
         record.component,
@@ -91,10 +93,12 @@ def record_value(record: Record, wall: float) -> bytes:
 
 
 def read_record(key: bytes, value: bytes, wall: float) -> Record:
-    """Return the record in a value; raise `InvalidValue`.
+    """Return the record that is stored in a key's value.
 
-    Its age is the difference of two wall clocks, the writer's and `wall`. A missing field counts as
-    empty, a missing time as now; unknown fields are ignored.
+    The age of the record is the difference between `wall`, the present Unix time in seconds, and
+    the time that the writer's wall clock showed. A missing field counts as empty, a missing time as
+    now; unknown fields are ignored. Raise `InvalidValue` if the key or the value is not that of a
+    record.
     """
     xname = _component(key)
     stored = _object(value)
@@ -114,7 +118,7 @@ def read_record(key: bytes, value: bytes, wall: float) -> Record:
 
 
 def judgement_value(stored: StoredJudgement) -> bytes:
-    """Return the value of a judgement."""
+    """Return the value that stores a judgement."""
     (_, transition, timestamp), number, delivered = stored
     return orjson.dumps(
         {
@@ -127,14 +131,17 @@ def judgement_value(stored: StoredJudgement) -> bytes:
 
 
 def read_judgement(key: bytes, value: bytes) -> StoredJudgement:
-    """Return the judgement in a value; raise `InvalidValue`."""
+    """Return the judgement that is stored in a key's value.
+
+    Raise `InvalidValue` if the key or the value is not that of a judgement.
+    """
     xname = _component(key[len(JUDGEMENT) :])
     stored = _object(value)
     transition = Transition.__members__.get(str(stored.get("Transition")))
     timestamp, number = stored.get("Timestamp"), stored.get("Number")
     if transition is None or not isinstance(timestamp, str):
         raise InvalidValue("it is no judgement: its Transition or Timestamp is invalid")
-    # Later numbers are counted from this one and have to be exact in JSON.
+    # The numbers of later judgements follow this one, and have to be exact in JSON.
     if type(number) is not int or not 0 <= number < _END_OF_NUMBERS:
         raise InvalidValue("it is no judgement: its Number is missing or out of range")
     delivered = bool(stored.get("Delivered"))
@@ -142,9 +149,9 @@ def read_judgement(key: bytes, value: bytes) -> StoredJudgement:
 
 
 def read_params(value: bytes) -> dict[str, Any]:
-    """Return the parameters in a value, of which any may be missing or invalid.
+    """Return the parameters in a value, by their names on the wire.
 
-    Raise `InvalidValue` unless it is a JSON object.
+    Any parameter may be missing or invalid. Raise `InvalidValue` if the value is not a JSON object.
     """
     return _object(value)
 

@@ -1,4 +1,4 @@
-"""A copy in memory of what etcd holds about judgements."""
+"""A copy, in memory, of the judgements and of the requests to the leader that are in etcd."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -20,49 +20,49 @@ from hbtd.tracker.transitions import Judgement, Transition
 _T = TypeVar("_T")
 
 _MAX_REPORTED = 1000
-"""Keys with invalid values that are remembered, so that each is logged once."""
+"""The most keys with invalid values that are remembered, so that each is logged only once."""
 
 
 class LeaderRequest(NamedTuple):
     """A request to the leader that is in etcd."""
 
     kind: bytes
-    """`STARTED` or `FORGET`; whatever else a replica has written counts as `STARTED`."""
+    """`STARTED` or `FORGET`; any other value in etcd counts as `STARTED`."""
 
     revision: int
-    """The revision at which it was written."""
+    """etcd's revision in which the request was written."""
 
 
 class EtcdMirror:
     """The judgements and the requests to the leader that are in etcd.
 
-    It is told of changes in two ways: `wrote` by the writer of this replica, `apply` by whoever
-    watches etcd. It also reads values, and counts and logs those that are invalid.
+    The writer of this replica calls `wrote` after each of its changes; changes that the watch
+    reports go to `apply`. The mirror also reads values, and counts and logs the invalid ones.
     """
 
     _log = Logger()
 
     def __init__(self, wall: Callable[[], float]) -> None:
-        """`wall` returns the Unix time in seconds, by which the ages of records are reckoned."""
+        """Make an empty mirror; `wall` returns the Unix time in seconds, to reckon ages by."""
         self._wall = wall
         self._judgements: dict[str, StoredJudgement] = {}
         self._last_number = 0
         self._reported: set[bytes] = set()
         self.requests: dict[str, LeaderRequest] = {}
-        """The requests to the leader, by component."""
+        """The requests to the leader, by the xname of the component."""
         self.skipped_count = 0
         """The number of invalid values that were read and skipped."""
 
     def clear(self) -> None:
-        """Forget all judgements and requests: etcd is about to be read anew."""
+        """Drop all judgements and requests from memory: all of etcd is about to be read again."""
         self._judgements.clear()
         self.requests.clear()
 
     def apply(self, key: bytes, value: bytes | None, revision: int) -> StoredJudgement | None:
-        """Apply a change of a key; `value` is `None` when it was deleted.
+        """Apply a change of a key in etcd; `value` is `None` if the key was deleted.
 
-        Return the judgement if the key holds one, `None` otherwise. Only the keys of judgements
-        and requests have an effect.
+        Return the judgement if the key now holds one, `None` otherwise. Keys other than those of
+        judgements and requests are ignored.
         """
         if key.startswith(JUDGEMENT):
             stored = self.read(read_judgement, key, value) if value is not None else None
@@ -81,7 +81,7 @@ class EtcdMirror:
         return None
 
     def wrote(self, step: Step, revision: int) -> None:
-        """Apply a step that this replica has written, in a transaction of this revision."""
+        """Apply a step that this replica has written, in the transaction of this revision."""
         if step.judgement is not None:
             self._keep(step.judgement)
         if step.dropped is not None:
@@ -89,18 +89,18 @@ class EtcdMirror:
         if step.request is not None:
             xname, kind = step.request
             known = self.requests.get(xname)
-            # The watch may have brought a later request before etcd answered.
+            # The watch may have reported a later request before etcd answered this one.
             if known is None or known.revision < revision:
                 self.requests[xname] = LeaderRequest(kind, revision)
 
     def removed(self, requests: dict[str, LeaderRequest]) -> None:
-        """Note that these requests are no longer in etcd; later ones of their components are."""
+        """Drop these requests, which are no longer in etcd, but no later ones in their place."""
         for xname, request in requests.items():
             if self.requests.get(xname) == request:
                 del self.requests[xname]
 
     def read(self, reader: Callable[[bytes, bytes], _T], key: bytes, value: bytes) -> _T | None:
-        """Return what `reader` makes of a key and its value, `None` if the value is invalid.
+        """Return the result of `reader(key, value)`, or `None` if it raises `InvalidValue`.
 
         Invalid values are counted, and logged once for each key.
         """
@@ -118,25 +118,25 @@ class EtcdMirror:
             return None
 
     def read_record(self, key: bytes, value: bytes) -> Record | None:
-        """Return the record in a value, `None` if it is invalid; see `read`."""
+        """Return the record in a key's value, or `None` if the value is invalid; see `read`."""
         return self.read(lambda key, value: read_record(key, value, self._wall()), key, value)
 
     def judgement(self, xname: str) -> StoredJudgement | None:
-        """Return the latest judgement of a component, `None` if there is none."""
+        """Return the stored judgement of a component, or `None` if it has none."""
         return self._judgements.get(xname)
 
     def judgements(self) -> list[StoredJudgement]:
-        """Return all judgements in the order of their commit."""
+        """Return all judgements, in the order of their commits."""
         return sorted(self._judgements.values(), key=lambda stored: stored.number)
 
     def dead(self) -> list[str]:
-        """Return the components whose latest judgement is that they died."""
+        """Return the components whose stored judgement is that they died."""
         judgements: list[Judgement] = [stored.judgement for stored in self._judgements.values()]
         return [each.component for each in judgements if each.transition is Transition.DIED]
 
     @property
     def next_number(self) -> int:
-        """The number that the next judgement gets: higher than that of any before it."""
+        """The number for the next judgement: one more than the highest number so far."""
         return self._last_number + 1
 
     def _keep(self, stored: StoredJudgement) -> None:

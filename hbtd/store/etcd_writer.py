@@ -1,4 +1,4 @@
-"""Transactions of a replica: attributed by its presence key, fenced by the key of the lock."""
+"""The transactions of a replica: marked by its presence key, and fenced by the key of the lock."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,11 +11,12 @@ from hbtd.store.interface import NotLeading
 
 
 class EtcdWriter:
-    """Writes steps to etcd in as few transactions as it allows, and to the mirror thereafter.
+    """Writes steps to etcd, in as few transactions as etcd's limits allow, and then to the mirror.
 
-    Every transaction begins with a write of this replica's presence key, by which those who watch
-    etcd know whose transaction it is. *Fenced* transactions depend on the key that stands for
-    holding the lock: they have no effect unless this replica leads at that moment.
+    Every transaction begins with a write of this replica's presence key: from that, the replicas
+    that watch etcd know which of them has made the transaction. *Fenced* transactions depend on the
+    key that stands for holding the lock: they have no effect unless this replica leads when etcd
+    carries them out.
     """
 
     def __init__(self, client: EtcdClient, mirror: EtcdMirror) -> None:
@@ -24,21 +25,21 @@ class EtcdWriter:
         self._lock_key: bytes | None = None
         self._presence: Put | None = None
         self.transactions = 0
-        """The number of transactions that wrote steps."""
+        """The number of transactions in which steps were written."""
         self.bytes_written = 0
-        """The number of bytes of keys and values in these."""
+        """The number of bytes of keys and values in these transactions."""
 
     @property
     def leading(self) -> bool:
-        """Whether this replica leads, as far as it knows; only fenced transactions are sure."""
+        """Whether this replica leads, as far as it knows; only a fenced transaction makes sure."""
         return self._lock_key is not None
 
     def lock_gained(self, lock_key: bytes) -> None:
-        """Fence transactions by this key from now on."""
+        """Fence transactions with this key from now on: it stands for this replica's lock."""
         self._lock_key = lock_key
 
     def lock_lost(self) -> None:
-        """Write no more fenced transactions."""
+        """Refuse to write fenced transactions from now on: this replica no longer leads."""
         self._lock_key = None
 
     def set_presence(self, presence: Put) -> None:
@@ -46,11 +47,11 @@ class EtcdWriter:
         self._presence = presence
 
     async def write(self, steps: Sequence[Step], *, fenced: bool = False) -> int:
-        """Write steps; return the revision of the last transaction, 0 without steps.
+        """Write steps; return the revision of the last transaction, or 0 if there are no steps.
 
-        No step is divided between transactions. Raise `NotLeading` if they are to be fenced and
-        another replica leads, and what `EtcdClient.txn` fails with; some steps may have been
-        written then.
+        No step is divided between transactions. Raise `NotLeading` if the transactions are to be
+        `fenced` and this replica does not lead, and the exceptions of `EtcdClient.txn` if etcd
+        fails. Some of the steps may have been written all the same.
         """
         revision = 0
         compares: list[Compare] = []
@@ -71,9 +72,11 @@ class EtcdWriter:
         return revision
 
     async def remove(self, requests: dict[str, LeaderRequest]) -> bool:
-        """Delete requests to the leader if all are as they were; return whether they were.
+        """Delete requests to the leader from etcd; return whether they were deleted.
 
-        A single request that is not has been replaced by a later one, which is left alone.
+        If any of them has been replaced or deleted since, none is deleted. If `requests` has only
+        one, and that has changed, only the mirror drops it. Raise the exceptions of
+        `EtcdClient.txn` if etcd fails.
         """
         keys = [key_of(REQUEST, xname) for xname in requests]
         revisions = [request.revision for request in requests.values()]

@@ -1,4 +1,4 @@
-"""The interface of all stores."""
+"""The interface that all stores implement, and the exceptions that they raise."""
 
 from collections.abc import Sequence
 
@@ -14,71 +14,87 @@ class StoreUnusable(Exception):
 
 
 class NotLeading(StoreUnusable):
-    """Only the leader may do this, and this replica does not lead, or no longer."""
+    """A call that only the leader may make failed: this replica does not lead, or no longer."""
 
 
 class IStore(Interface):
-    """A store for what has to survive a crash: judgements, and the records of living components.
+    """A store of what has to survive a crash: judgements, and the records of living components.
 
     A judgement is committed before it is sent, and marked as delivered once HSM has acknowledged
-    it: after a crash, the next process can send those that are missing. Only the latest judgement
-    of each component is kept. Alarms (`WARNED`, `DIED`) are kept for as long as they are true, the
-    others until they are delivered.
+    it: after a crash, the next process sends the judgements that are not marked. Only the latest
+    judgement of each component is kept: an alarm (`WARNED`, `DIED`) until the next judgement
+    replaces it, any other judgement until it is delivered.
 
-    Calls are carried out in their order; a caller need not wait for one to make the next. All
-    stores pass the tests in `tests/support/store_contract.py` and `store_records_contract.py`.
+    Calls are carried out in the order in which they are made; a caller need not wait for one to
+    finish before making the next. All stores pass the tests in
+    `tests/support/store_contract.py` and `store_records_contract.py`.
     """
 
-    durable = Attribute("Whether its contents outlive the process (`bool`).")
-    shared = Attribute("Whether several replicas use it, one of which judges (`bool`).")
-    gather = Attribute("Seconds between two checkpoints (`float`).")
+    durable = Attribute("Whether the contents of the store outlive the process (`bool`).")
+    shared = Attribute("Whether several replicas use the store, one of which judges (`bool`).")
+    gather = Attribute("Seconds between two calls of `checkpoint` by the ledger (`float`).")
 
     def open() -> Deferred[None]:
-        """Make the store ready for use; the Deferred may fail with `StoreUnusable`."""
+        """Make the store ready for use.
+
+        The Deferred fails with an exception, such as `StoreUnusable`, if that is not possible.
+        """
 
     def close() -> Deferred[None]:
-        """Release the store; what was committed stays."""
+        """Release the store once earlier calls are done; its contents stay."""
 
     def commit(judgements: Sequence[Judgement], records: Sequence[Record] = ()) -> Deferred[bool]:
-        """Keep judgements, as not delivered, and records; both replace those of their components.
+        """Store judgements, as not delivered, and records.
 
-        The judgement and the record of a component are committed together or not at all. The record
-        of a component that died is dropped, unless a new one is given.
+        They replace the stored judgements and records of the same components. The judgement and the
+        record of a component are committed together or not at all. The record of a component that
+        died is deleted, unless `records` has a new one.
 
-        The Deferred fires once everything is safe, with whether the judgements are to be sent; they
-        are not if judging is left to another replica. It fails with `StoreUnusable` if anything
-        could not be committed.
+        The Deferred fires once all of them are safe: with `True` if the judgements are to be sent,
+        with `False` if another replica judges instead. It fails with `StoreUnusable` if any could
+        not be committed.
         """
 
     def checkpoint(records: Sequence[Record]) -> Deferred[None]:
-        """Keep records, which replace those of their components; fails with `StoreUnusable`."""
+        """Store records, which replace those of the same components.
+
+        The Deferred fails with `StoreUnusable` if any could not be stored.
+        """
 
     def records() -> Deferred[list[Record]]:
-        """Return all records, with their ages in seconds.
+        """Return all stored records, with the ages of their heartbeats in seconds.
 
-        The ages are as of now if the store goes by the wall clock, otherwise as of the last write.
+        The ages are as of now if the store uses the wall clock, otherwise as of the last write. The
+        Deferred fails with `StoreUnusable` if the records can't be read.
         """
 
     def clear_records() -> Deferred[None]:
-        """Drop all records, and keep the judgements."""
+        """Delete all records, but no judgements.
+
+        The Deferred fails with `StoreUnusable` if that is not possible.
+        """
 
     def delivered(judgements: Sequence[Judgement]) -> Deferred[None]:
-        """Mark judgements as acknowledged by HSM.
+        """Mark judgements as delivered, that is, acknowledged by HSM.
 
-        A judgement that is no longer the latest of its component is ignored.
+        A judgement that is no longer the latest of its component is ignored. The Deferred fails
+        with `StoreUnusable` if any could not be marked.
         """
 
     def forget(xname: str) -> Deferred[None]:
-        """Drop the judgement and the record of a component."""
+        """Delete the judgement and the record of a component.
+
+        The Deferred fails with `StoreUnusable` if that is not possible.
+        """
 
     def undelivered() -> Deferred[list[Judgement]]:
-        """Return the judgements that HSM has not acknowledged, in the order of their commit."""
+        """Return the judgements that are not marked as delivered, in the order of their commits."""
 
     def judgements() -> Deferred[list[Judgement]]:
-        """Return all judgements, in the order of their commit."""
+        """Return all stored judgements, one per component, in the order of their commits."""
 
     def usable() -> bool:
         """Return whether the store can be used now."""
 
     def health() -> str:
-        """Return a sentence for people about the condition of the store."""
+        """Return a text for operators and health checks about the condition of the store."""

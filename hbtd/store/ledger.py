@@ -1,4 +1,4 @@
-"""The ledger: commits judgements before anything acts on them, and stores records."""
+"""The ledger: commits judgements before HSM and Kafka are told of them, and stores records."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -19,7 +19,7 @@ from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 
 _GATHER = 0.1
-"""Seconds for which judgements are gathered, so that a boot storm becomes a few PATCHes."""
+"""Seconds for which judgements are gathered before a commit, to keep the updates to HSM few."""
 
 _RETRY = (0.75, 1.5)
 """The shortest and the longest pause, in seconds, before a failed commit is tried again."""
@@ -28,30 +28,31 @@ _PATIENCE = 5.0
 """Seconds for which a store may fail before hbtd reports that it is not ready."""
 
 _SHARED_WITHIN = 10.0
-"""Seconds within which a heartbeat has to be stored for other replicas; later it is dropped."""
+"""Seconds within which a heartbeat has to be stored for other replicas; after that it is not."""
 
 _BATCH = 500
-"""Judgements passed on, or records written, before other work of the reactor gets its turn.
+"""The most judgements that are committed, or records that are stored, in one call of the store.
 
-A batch takes a few milliseconds; in a store that replicas share it is four transactions.
+Between two such batches the reactor can do other work. A batch takes a few milliseconds; in etcd it
+takes about four transactions.
 """
 
 _RECORDS_PER_SECOND = 3000
-"""Records that are written in a second, unless more have to be.
+"""The number of records that are to be stored in a second, on average.
 
-Components that send more heartbeats than this allows are written less often, but often enough not
-to seem silent to other replicas. This leaves the processor to heartbeats: writing a record costs
-as much as a heartbeat, and several times that in etcd.
+If more components are heard than this, their records are stored less often, but often enough that
+the components do not seem silent to other replicas. That leaves time for heartbeats: to store a
+record takes as much processor time as a heartbeat, and in etcd several times as much.
 """
 
 
 class Ledger:
-    """Commits judgements and passes them on once they are safe, in the order in which they come.
+    """Commits judgements in the order in which they are added, and then passes them on.
 
-    If the store is durable, the ledger also stores the records of the components that were heard:
-    every `gather` seconds of the store, or less often where `_RECORDS_PER_SECOND` demands it. While
-    a component has a judgement to be committed, its record is stored together with that: the store
-    never has one without the other.
+    If the store is durable, the ledger also stores the records of the components that were heard,
+    in checkpoints: `IStore.gather` seconds apart, or more if `_RECORDS_PER_SECOND` demands it.
+    While a component has a judgement to be committed, its record is stored only together with the
+    judgement, so that the store never has one without the other.
     """
 
     _log = Logger()
@@ -66,7 +67,11 @@ class Ledger:
         tellers: Sequence[Callable[[Sequence[Judgement]], None]],
         jitter: Callable[[], float],
     ) -> None:
-        """`tellers` are called with judgements that are safe; `jitter` returns from 0 to 1."""
+        """Make the ledger of a tracker and a store.
+
+        `tellers` are called with the judgements of each commit, if this replica leads. `jitter`
+        returns a random number from 0 to 1.
+        """
         self._clock = clock
         self._observed = observed
         self._tracker = tracker
@@ -75,10 +80,11 @@ class Ledger:
         self._tellers = tellers
         self._leading = False
         self._waiting: list[Judgement] = []
-        # The judgements that are being committed.
+        # The judgements that are being committed now.
         self._in_hand: list[Judgement] = []
         self._committing: Deferred[None] | None = None
-        # Components that were forgotten while being committed: the store has to forget them after.
+        # Components that were forgotten while a judgement about them was being committed: the store
+        # has to forget them after that.
         self._forgotten_in_hand: set[str] = set()
         # Components that the store still has to forget.
         self._forgotten: set[str] = set()
@@ -92,9 +98,9 @@ class Ledger:
         self._usable_at = -_PATIENCE
 
     async def open(self) -> None:
-        """Restore the tracker from the store; with `clear_on_gap`, drop the stored records first.
+        """Restore the tracker from the store; with `clear_on_gap`, delete the stored records first.
 
-        Raise `StoreUnusable`.
+        Raise `StoreUnusable` if the store can't be read or written.
         """
         params = self._params.current
         if params.clear_on_gap:
@@ -103,10 +109,10 @@ class Ledger:
         dead = (j.component for j in stored if j.transition is Transition.DIED)
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
         if records:
-            self._log.info("{count} components are known from before.", count=len(records))
+            self._log.info("Restored {count} components from the store.", count=len(records))
 
     def begin(self) -> None:
-        """Begin to commit judgements, those added before included, and to store records."""
+        """Begin to commit judgements, including those added before, and to store records."""
         self._open = True
         self.ready()
         self.add([])
@@ -119,37 +125,40 @@ class Ledger:
         return {judgement.component for judgement in (*self._in_hand, *self._waiting)}
 
     def has_unstored(self, xname: str) -> bool:
-        """Return whether a component was heard here recently, and that has yet to be stored."""
+        """Return whether a recent heartbeat of a component, taken here, is not stored yet."""
         at = self._tracker.changed_at(xname)
         return at is not None and (at >= self._shared_since() or xname in self.pending)
 
     def unstored(self) -> set[str]:
-        """Return the components that were heard here recently, which has yet to be stored."""
+        """Return the components of which a recent heartbeat, taken here, is not stored yet."""
         return self._tracker.changed_since(self._shared_since()).keys() | self.pending
 
     def lead(self) -> None:
-        """Tell of judgements once they are safe, as this replica judges from now on."""
+        """Pass judgements on after each commit from now on: this replica has become the leader."""
         self._leading = True
 
     def follow(self) -> None:
-        """Tell of nothing more, as another replica judges from now on."""
+        """Pass on no more judgements, and drop alarms: this replica has become a follower."""
         self._leading = False
         self.withdraw_alarms()
 
     def withdraw_alarms(self) -> None:
-        """Drop the alarms that are not committed yet: another replica judges now."""
+        """Drop the alarms that are not committed yet, so that another replica judges them."""
         self._waiting = [each for each in self._waiting if not each.transition.alarming]
         self._in_hand = [each for each in self._in_hand if not each.transition.alarming]
 
     async def close(self) -> None:
-        """Commit and store what is left; a failing store gets `sm_timeout` seconds for that."""
+        """Commit the remaining judgements and store the remaining records, within `sm_timeout`.
+
+        If the store fails for that long, log an error and leave the rest uncommitted.
+        """
         timeout = self._params.current.sm_timeout
         finished = Deferred.fromCoroutine(self._finish())
         await finished.addTimeout(timeout, self._clock).addErrback(self._cut_short)
 
     async def _finish(self) -> None:
         checkpointing = self._checkpoints.running
-        # A checkpoint in hand ends at its next pause; nothing has to wait for that.
+        # A checkpoint that is under way ends at its next pause; no need to wait for that.
         self._checkpoints.stopService()
         if self._committing is not None:
             await self._committing
@@ -158,23 +167,23 @@ class Ledger:
             await self._checkpoint(0.0)
 
     def ready(self) -> bool:
-        """Return whether the store can be used, or could within the last seconds.
+        """Return whether the store can be used, or could within the last `_PATIENCE` seconds.
 
-        It knows that from calls in these seconds, of which every checkpoint makes one.
+        The ledger finds out in calls of this method; each checkpoint makes one.
         """
         if self._store.usable():
             self._usable_at = self._clock.seconds()
         return self._clock.seconds() - self._usable_at < _PATIENCE
 
     def add(self, judgements: Sequence[Judgement]) -> None:
-        """Commit judgements and pass them on, together with others that are added about now."""
+        """Commit judgements and pass them on, together with others that are added within 0.1 s."""
         self._waiting.extend(judgements)
         if self._waiting and self._committing is None and self._open:
             committing = Deferred.fromCoroutine(self._commit_all())
             self._committing = committing.addErrback(self._commit_failed)
 
     def forget(self, xname: str) -> None:
-        """Drop what is stored about a component, and the alarms about it that are not committed."""
+        """Make the store forget a component, and drop uncommitted alarms about that component."""
         self._waiting = _without_alarm(self._waiting, xname)
         if any(each.component == xname for each in self._in_hand):
             self._in_hand = _without_alarm(self._in_hand, xname)
@@ -183,7 +192,7 @@ class Ledger:
         Deferred.fromCoroutine(self._drop(xname))
 
     async def _commit_all(self) -> None:
-        """Commit and pass on judgements until none are left."""
+        """Commit judgements, batch by batch, and pass them on, until none are left."""
         await deferLater(self._clock, _GATHER)
         while self._waiting:
             self._in_hand = self._waiting[:_BATCH]
@@ -202,9 +211,10 @@ class Ledger:
         self._committing = None
 
     def _tell(self, judgements: Sequence[Judgement]) -> None:
-        """Log judgements that are safe, a line for each kind, and pass them on.
+        """Log committed judgements, one line for each transition, and pass them on to the tellers.
 
-        A replica that has ceased to lead since tells nothing: the next leader finds them stored.
+        Do nothing if this replica has ceased to lead: the next leader finds the judgements in the
+        store.
         """
         if not self._leading:
             return
@@ -217,17 +227,22 @@ class Ledger:
             tell(judgements)
 
     def _commit_failed(self, failure: Failure) -> None:
-        """Go on with the next judgements after an unexpected error."""
+        """Log an unexpected error, and go on with the next judgements."""
         if failure.check(CancelledError):
             failure.raiseException()
-        self._log.failure("Passing on judgements failed.", failure)
+        self._log.failure(
+            "Passing on judgements failed because of a bug in hbtd; HSM and Kafka may not be told"
+            " of some.",
+            failure,
+        )
         self._committing = None
         self.add([])
 
     async def _commit(self, judgements: Sequence[Judgement]) -> bool | None:
-        """Commit judgements with their records; return whether they are to be passed on.
+        """Commit judgements together with the records of their components.
 
-        They are not where another replica judges instead. Return `None` if the commit failed.
+        Return `True` if the judgements are to be passed on, `False` if another replica judges
+        instead, and `None` if the commit failed.
         """
         try:
             ours = await self._store.commit(judgements, self._records_of(judgements))
@@ -241,7 +256,7 @@ class Ledger:
         return ours
 
     async def _drop(self, xname: str) -> None:
-        """Let the store forget a component; if that fails, the next checkpoint tries again."""
+        """Make the store forget a component; if that fails, the next checkpoint tries again."""
         try:
             await self._store.forget(xname)
         except CancelledError:
@@ -254,21 +269,21 @@ class Ledger:
     async def _checkpoint(self, within: float) -> None:
         """Store the records of the components that were heard since the last checkpoint.
 
-        The batches are spread over `within` seconds: the store's thread and the reactor may have to
-        share a processor.
+        The batches are spread over `within` seconds, since the store's thread and the reactor may
+        have to share a processor. If the store fails, the records remain to be stored.
         """
         if not self.ready():
             self._failed(StoreUnusable(self._store.health()))
-        # The records of those that have come back are overwritten, which serves as well.
+        # A component that is tracked again need not be forgotten: its record is overwritten.
         self._forgotten = {xname for xname in self._forgotten if xname not in self._tracker}
         for xname in list(self._forgotten):
             await self._drop(xname)
         began = self._clock.seconds()
         if began < self._next_checkpoint:
             return
-        # Older heartbeats are not shared: other replicas may have judged since.
+        # Older heartbeats are not stored for other replicas, which may have judged since.
         waiting = self._tracker.drop_changes_before(self._shared_since(), keep=self.pending)
-        # An empty batch is written, too: the store in a file notes the observed time with it.
+        # An empty batch is written, too: the store in a file saves the observed time with it.
         for start in range(0, max(len(waiting), 1), _BATCH):
             if start and within:
                 due = began + within * start / len(waiting)
@@ -277,12 +292,15 @@ class Ledger:
                     return
             if not await self._checkpoint_batch(waiting[start : start + _BATCH]):
                 return
-        # To other replicas a component whose record is late seems silent.
+        # A component whose record is late seems silent to other replicas.
         longest = self._params.current.warntime / 3
         self._next_checkpoint = began + min(len(waiting) / _RECORDS_PER_SECOND, longest)
 
     async def _checkpoint_batch(self, xnames: Sequence[str]) -> bool:
-        """Store the records of components without pending judgements; return whether it worked."""
+        """Store the records of those components that have no pending judgement.
+
+        Return whether the store has stored them; if not, they remain to be stored.
+        """
         pending = self.pending
         settled = (xname for xname in xnames if xname not in pending)
         taken = self._tracker.take_changed(settled, self._shared_since())
@@ -299,16 +317,16 @@ class Ledger:
         return True
 
     def _shared_since(self) -> float:
-        """Return the time since which heartbeats are shared, by the clock of `ticked_at`."""
+        """Return the time, by `ObservedClock.ticked_at`, before which heartbeats are not stored."""
         if not self._store.shared:
             return 0.0
         return self._observed.ticked_at - min(self._params.current.warntime, _SHARED_WITHIN)
 
     def _records_of(self, judgements: Sequence[Judgement]) -> list[Record]:
-        """Return the records that are committed with judgements.
+        """Return the records that are to be committed with these judgements.
 
-        They agree with the last judgement of each component in these. Judgements made since are
-        committed later, with the record as it is then.
+        Each record agrees with the last of the judgements about its component. A judgement made
+        since is committed later, with the record as it is then.
         """
         if not self._store.durable:
             return []
@@ -318,7 +336,7 @@ class Ledger:
         for xname, (_, transition, timestamp) in last.items():
             if transition is Transition.DIED or xname not in self._tracker:
                 continue
-            # One without a record here has died since, which is committed later.
+            # A component without a record has died since; its death is committed later.
             record = found.get(xname) or Record(xname, 0.0, timestamp, "", False)
             records.append(record._replace(warned=transition is Transition.WARNED))
         return records
@@ -329,39 +347,44 @@ class Ledger:
         return [record for record in found if record is not None]
 
     def _failed(self, error: Exception) -> None:
-        """Note that the store has failed."""
+        """Note that the store has failed; the first failure of an outage is logged."""
         if isinstance(error, NotLeading):
             return  # this replica is about to follow, or to lead again
         if not isinstance(error, StoreUnusable) and self._outage.reason is None:
-            self._log.failure("The store has failed unexpectedly.", Failure(error))
+            self._log.failure(
+                "The store has failed unexpectedly; hbtd tries again.", Failure(error)
+            )
         self._outage.fail(str(error))
 
     def _worked(self) -> None:
-        """Note that the store has done something."""
+        """Note that a call of the store has succeeded; the end of an outage is logged."""
         if self._store.usable():
             self._outage.recover()
 
     def _outage_began(self, reason: str) -> None:
         self._log.warn(
-            "The store can't be used, judgements wait and HSM is not told of them: {error}",
+            "The store can't be used; until it recovers, judgements are held back and HSM is not"
+            " updated: {error}",
             error=reason,
         )
 
     def _outage_ended(self) -> None:
-        self._log.info("The store can be used again.")
+        self._log.info("The store can be used again; judgements are committed and passed on.")
 
     def _cut_short(self, failure: Failure) -> None:
         failure.trap(TimeoutError)
         self._log.error(
-            "The store did not commit {count} judgements in time; HSM was not told of them.",
+            "hbtd stops although {count} judgements could not be committed to the store; HSM was"
+            " not told of them.",
             count=len(self._in_hand) + len(self._waiting),
         )
 
 
 def _without_repeats(safe: Iterable[Judgement], then: Iterable[Judgement]) -> list[Judgement]:
-    """Return the judgements of `then` that differ from the latest one of their component.
+    """Return the judgements of `then` without those that repeat the last one of their component.
 
-    They repeat it when a replica becomes the leader while its request to the leader is pending.
+    Judgements are repeated when a replica becomes the leader while its own request to the leader is
+    pending. `safe` are the judgements before those of `then`.
     """
     last = {judgement.component: judgement.transition for judgement in safe}
     kept: list[Judgement] = []
@@ -373,5 +396,5 @@ def _without_repeats(safe: Iterable[Judgement], then: Iterable[Judgement]) -> li
 
 
 def _without_alarm(judgements: Iterable[Judgement], xname: str) -> list[Judgement]:
-    """Return the judgements except the alarms about a component."""
+    """Return the judgements without the alarms about this component."""
     return [j for j in judgements if j.component != xname or not j.transition.alarming]

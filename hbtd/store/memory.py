@@ -1,4 +1,4 @@
-"""The store `mem:`, which lasts as long as the process."""
+"""The store `mem:`, whose contents are lost when the process ends."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from hbtd.tracker.transitions import Judgement, Transition
 class MemoryStore:
     """Keeps judgements and records in dicts; see `IStore`.
 
-    It is not durable: the ledger does not copy into it the records that the tracker has anyway.
+    This store is not durable, so the ledger writes no records to it; the tracker has them anyway.
     """
 
     durable = False
@@ -28,21 +28,21 @@ class MemoryStore:
         self._open = False
 
     def open(self) -> Deferred[None]:
-        """Become usable."""
+        """See `IStore.open`; the Deferred has fired already and never fails."""
         self._open = True
         return succeed(None)
 
     def close(self) -> Deferred[None]:
-        """Stop being usable; what was committed is there when it is opened again."""
+        """See `IStore.close`; the contents are still there if the store is opened again."""
         self._open = False
         return succeed(None)
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """Keep judgements as not delivered, and records."""
+        """See `IStore.commit`; the result is always `True`."""
         for judgement in judgements:
-            # Taken out first, so that it goes to the end: the order is that of the commits.
+            # Deleting the key first moves it to the end: the dicts are in the order of commits.
             self._judgements.pop(judgement.component, None)
             self._undelivered.pop(judgement.component, None)
             self._judgements[judgement.component] = judgement
@@ -52,21 +52,21 @@ class MemoryStore:
         return self.checkpoint(records).addCallback(lambda _: True)
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Keep records."""
+        """See `IStore.checkpoint`."""
         self._records.update((record.component, record) for record in records)
         return succeed(None)
 
     def records(self) -> Deferred[list[Record]]:
-        """Return all records."""
+        """See `IStore.records`; the ages are those that were given when the records were stored."""
         return succeed(list(self._records.values()))
 
     def clear_records(self) -> Deferred[None]:
-        """Drop all records."""
+        """See `IStore.clear_records`."""
         self._records.clear()
         return succeed(None)
 
     def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
-        """Mark judgements as acknowledged by HSM."""
+        """See `IStore.delivered`."""
         for judgement in judgements:
             if self._undelivered.get(judgement.component) == judgement:
                 del self._undelivered[judgement.component]
@@ -75,24 +75,24 @@ class MemoryStore:
         return succeed(None)
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Drop the judgement and the record of a component."""
+        """See `IStore.forget`."""
         self._judgements.pop(xname, None)
         self._undelivered.pop(xname, None)
         self._records.pop(xname, None)
         return succeed(None)
 
     def undelivered(self) -> Deferred[list[Judgement]]:
-        """Return the judgements that HSM has not acknowledged."""
+        """See `IStore.undelivered`."""
         return succeed(list(self._undelivered.values()))
 
     def judgements(self) -> Deferred[list[Judgement]]:
-        """Return all judgements."""
+        """See `IStore.judgements`."""
         return succeed(list(self._judgements.values()))
 
     def usable(self) -> bool:
-        """Return whether it is open."""
+        """Return whether the store is open."""
         return self._open
 
     def health(self) -> str:
-        """Return whether it is open, in the words that clients of the original hbtd look for."""
+        """Return a text that says whether the store is open, as the original hbtd words it."""
         return "Initialization key present: HBTD_OK" if self._open else "Not initialized"

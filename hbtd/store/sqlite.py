@@ -1,4 +1,4 @@
-"""The store `sqlite:PATH`, for a single hbtd on a service host."""
+"""The store `sqlite:PATH`, a file that one hbtd process uses."""
 
 import os
 import sqlite3
@@ -23,8 +23,8 @@ _T = TypeVar("_T")
 _APPLICATION: Final = 0x68627464  # "hbtd"
 _VERSION: Final = 1
 
-# Times are on a clock of the file's own: the observed seconds of all processes that wrote to it,
-# one after the other. A change of the wall clock makes no component older.
+# Times in the file are on a clock of its own: the observed seconds of all processes that have used
+# it, added up. So a step of the wall clock makes no component's heartbeat seem older.
 _SCHEMA: Final = (
     "CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), now REAL NOT NULL)",
     "INSERT INTO clock VALUES (1, 0.0)",
@@ -42,10 +42,10 @@ _SCHEMA: Final = (
 
 
 _ROWS_PER_STATEMENT = 100
-"""Records that are written by one statement.
+"""The number of records that one SQL statement writes.
 
-Between two statements the thread and the reactor compete for the interpreter's lock, which slows
-the reactor down: one statement per record would cost too much.
+Between two statements the store's thread and the reactor compete for the interpreter's lock, which
+slows the reactor down: one statement per record would cost too much.
 """
 
 _REPLACE = (
@@ -55,15 +55,15 @@ _REPLACE_MANY = _REPLACE + ", (?, ?, ?, ?, ?)" * (_ROWS_PER_STATEMENT - 1)
 
 
 class StoreDamaged(Exception):
-    """A file can't be used, now or later; the message says why. It was left unchanged."""
+    """A store's file can't be used, now or later; the message says why. It was left unchanged."""
 
 
 @implementer(IStore)
 class SqliteStore:
     """Keeps judgements and records in an SQLite file; see `IStore`.
 
-    Calls are carried out in one thread, and what they write is safe on the disk when their Deferred
-    fires. The file is locked while it is open: processes can't share it.
+    Calls are carried out in one thread. When the Deferred of a call fires, its changes are safe on
+    the disk. The file is locked while it is open, so that no two processes can use it.
     """
 
     durable = True
@@ -71,7 +71,10 @@ class SqliteStore:
     gather = 1.0
 
     def __init__(self, path: str, reactor: Any, observed: Callable[[], float]) -> None:
-        """`reactor` provides `IReactorThreads`, `observed` returns the seconds of hbtd's clock."""
+        """Make the store in the file `path`.
+
+        `reactor` provides `IReactorThreads`; `observed` returns the observed time in seconds.
+        """
         self._path = path
         self._reactor = reactor
         self._observed = observed
@@ -80,7 +83,11 @@ class SqliteStore:
         self._trouble: str | None = "Not initialized"
 
     def open(self) -> Deferred[None]:
-        """Open the file, or create it; the Deferred may fail with `StoreDamaged`."""
+        """Open the file, or create it if there is none.
+
+        The Deferred fails with `StoreDamaged` if the file can't be created, is in use, is damaged,
+        or belongs to another program or to a newer hbtd.
+        """
         self._trouble = "Not initialized"
         self._pool = ConnectionPool(
             "sqlite3",
@@ -109,19 +116,19 @@ class SqliteStore:
         return opened.addCallbacks(loaded, self._not_opened)
 
     def close(self) -> Deferred[None]:
-        """Close the file once all calls before are done."""
+        """Close the file once all earlier calls are done."""
         self._trouble = "Closed"
         pool, self._pool = self._pool, None
         if pool is None:
             return succeed(None)
-        # The only thread comes to this after all calls before.
+        # The pool's only thread comes to this after all earlier calls.
         done: Deferred[None] = deferToThreadPool(self._reactor, pool.threadpool, lambda: None)
         return done.addBoth(lambda _: pool.close())
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """Keep judgements as not delivered, and records, in one transaction."""
+        """See `IStore.commit`; all is written in one transaction, and the result is `True`."""
 
         def work(cursor: Any, now: float) -> None:
             # In this order: a component may be in the list more than once.
@@ -138,11 +145,11 @@ class SqliteStore:
         return self._write(work).addCallback(lambda _: True)
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Keep records, and the time of the file's clock."""
+        """See `IStore.checkpoint`; the time of the file's clock is stored, too."""
         return self._write(lambda cursor, now: _write(cursor, now, records))
 
     def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
-        """Mark judgements as acknowledged by HSM."""
+        """See `IStore.delivered`."""
 
         def work(cursor: Any, now: float) -> None:
             these = [(j.component, j.transition.name, j.timestamp) for j in judgements]
@@ -159,7 +166,7 @@ class SqliteStore:
         return self._write(work)
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Drop the judgement and the record of a component."""
+        """See `IStore.forget`."""
 
         def work(cursor: Any, now: float) -> None:
             for table in ("record", "judgement"):
@@ -168,11 +175,11 @@ class SqliteStore:
         return self._write(work)
 
     def clear_records(self) -> Deferred[None]:
-        """Drop all records."""
+        """See `IStore.clear_records`."""
         return self._write(lambda cursor, now: cursor.execute("DELETE FROM record"))
 
     def records(self) -> Deferred[list[Record]]:
-        """Return all records."""
+        """See `IStore.records`; the ages are as of the last write."""
 
         def work(cursor: Any) -> list[Record]:
             cursor.execute(
@@ -184,19 +191,19 @@ class SqliteStore:
         return self._noting(self._run(work))
 
     def undelivered(self) -> Deferred[list[Judgement]]:
-        """Return the judgements that HSM has not acknowledged."""
+        """See `IStore.undelivered`."""
         return self._judgements("WHERE NOT delivered")
 
     def judgements(self) -> Deferred[list[Judgement]]:
-        """Return all judgements."""
+        """See `IStore.judgements`."""
         return self._judgements("")
 
     def usable(self) -> bool:
-        """Return whether it is open and the last call succeeded."""
+        """Return whether the file is open and the last call succeeded."""
         return self._trouble is None
 
     def health(self) -> str:
-        """Return a sentence about the condition of the store."""
+        """Return why the store can't be used or, if it can, the text that the original hbtd has."""
         return self._trouble or "Initialization key present: HBTD_OK"
 
     def _judgements(self, where: str) -> Deferred[list[Judgement]]:
@@ -209,14 +216,18 @@ class SqliteStore:
         return self._noting(self._run(work))
 
     def _run(self, work: Callable[[Any], _T]) -> Deferred[_T]:
-        """Call a function with a cursor, in the thread and in a transaction; return its result."""
+        """Call `work` with a cursor, in the store's thread and in a transaction.
+
+        The Deferred fires with the result of `work`, or fails with the exception that it raises. It
+        fails with `StoreUnusable` if the store is not open.
+        """
         if self._pool is None:
             return fail(StoreUnusable(self.health()))
         done: Deferred[_T] = self._pool.runInteraction(work)
         return done
 
     def _write(self, work: Callable[[Any, float], object]) -> Deferred[None]:
-        """Call a function in a transaction that also stores the time of the file's clock."""
+        """Call `work` with a cursor and the file's time, which the transaction stores as well."""
         now = self._clock_offset + self._observed()
 
         def interaction(cursor: Any) -> None:
@@ -226,7 +237,7 @@ class SqliteStore:
         return self._noting(self._run(interaction))
 
     def _noting(self, deferred: Deferred[_T]) -> Deferred[_T]:
-        """Note whether a call succeeds; translate its errors into `StoreUnusable`."""
+        """Note whether a call succeeds, and turn its SQLite errors into `StoreUnusable`."""
 
         def done(result: _T) -> _T:
             if self._trouble != "Closed":
@@ -253,7 +264,7 @@ class SqliteStore:
 
 
 def _set_up(connection: Any) -> None:
-    """Set the safest mode on a new connection; the file is not changed by that."""
+    """Set the safest modes on a new connection, which does not change the file."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA synchronous = FULL")
 
@@ -261,14 +272,15 @@ def _set_up(connection: Any) -> None:
 def _check_unopened(path: str) -> bool:
     """Check a file without changing it; return whether that was possible.
 
-    Raise `StoreDamaged` for a file that is not hbtd's or not sound. An ordinary connection changes
-    the file: when it is closed, it applies the log that a killed process has left behind.
+    Raise `StoreDamaged` if the file is damaged, or belongs to another program or a newer hbtd. An
+    ordinary connection would change the file: when it is closed, it applies the write-ahead log
+    that a killed process has left behind.
     """
     if not os.path.isfile(path):
         return False
-    # To read a log SQLite needs a lock and files beside it; without a log it needs neither.
+    # To read a write-ahead log SQLite needs a lock and further files; without one it needs neither.
     how = "mode=ro" if os.path.exists(f"{path}-wal") else "immutable=1"
-    # What takes writing, such as rolling back an unfinished write, is left to the pool.
+    # If a check needs to write, such as to roll back an unfinished write, it is left to the pool.
     with (
         suppress(sqlite3.OperationalError),
         closing(sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=0.0)) as connection,
@@ -279,9 +291,10 @@ def _check_unopened(path: str) -> bool:
 
 
 def _check(connection: Any, *, sound: bool) -> bool:
-    """Check that a file is hbtd's and, unless it is known to be, `sound`; return if it has tables.
+    """Check that a file belongs to this or an older hbtd; return whether the file has tables.
 
-    Raise `StoreDamaged` if it is not.
+    Unless the file is known to be `sound`, check also that it is not damaged. Raise `StoreDamaged`
+    if a check fails.
     """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -303,10 +316,13 @@ def _check(connection: Any, *, sound: bool) -> bool:
 
 
 def _prepare(cursor: Any, sound: bool) -> float:
-    """Check the file, or create its tables; return the time of its clock in seconds."""
+    """Check the file, and create its tables if it has none; return its clock's time in seconds.
+
+    Raise `StoreDamaged` if the check fails; `sound` is as for `_check`.
+    """
     written = _check(cursor, sound=sound)
     cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("BEGIN IMMEDIATE")  # takes the lock, and keeps it
+    cursor.execute("BEGIN IMMEDIATE")  # locks the file for as long as it is open
     if not written:
         for statement in _SCHEMA:
             cursor.execute(statement)

@@ -1,5 +1,5 @@
-"""The rules: what state each component is in, and which transitions heartbeats and silence make.
+"""The rules: what state each component is in, and which transitions follow from heartbeats.
 
-Pure Python, without I/O, clock or Twisted. Functions that depend on time take it as an argument, in
-seconds of the observed clock (`hbtd.tracker.observed`).
+This package has no I/O and does not use Twisted. Functions that depend on time take it as an
+argument, in seconds of the observed clock (`hbtd.tracker.observed`).
 """

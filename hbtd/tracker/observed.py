@@ -3,34 +3,35 @@
 from collections.abc import Callable
 
 TICK = 0.1
-"""Seconds between two calls of `tick`, which the owner of the clock makes."""
+"""Seconds between two calls of `ObservedClock.tick`, which the owner of the clock makes."""
 
 _LATE = 0.5
-"""The longest time between two ticks, in seconds, in which hbtd counts as having heard."""
+"""Seconds between two ticks, beyond which hbtd counts as having been deaf."""
 
 
 class ObservedClock:
-    """Monotonic time, less the periods in which hbtd was deaf, and a standstill after each.
+    """Monotonic time, without the stretches in which hbtd was deaf and the standstills after them.
 
-    A component's silence counts only while hbtd could have heard it, that is while the reactor
-    runs: in each of its rounds every connection gets its turn. `tick` is called from these rounds,
-    every `TICK` seconds. When it comes late, because the process was stopped or a round took long,
-    the gap is not counted, except for one tick. After the gap the clock stands still for as long
-    again, but no longer than `patience()`: a node whose heartbeat ran into the gap has to time out
-    and to connect again before it can be heard, and must not be judged before that::
+    A component's silence counts only while hbtd could have heard the component, that is while the
+    reactor runs: in each round of the reactor every connection is read. `tick` is
+    called from the reactor every `TICK` seconds. If a tick is late, because the process was stopped
+    or a round took long, hbtd was deaf: the time since the previous tick is not counted, except for
+    `TICK`. Then follows a standstill, as long as the deaf stretch but no longer than `patience()`:
+    a node that sent a heartbeat in the deaf stretch has to time out and to connect again before it
+    can be heard, and must not be judged before that::
 
         ticks      |||||||||                |||||||||||||||||||||||||||||||||||
-                   hears   | gap, deaf      | standstill     | hears
+                   hears   | deaf           | standstill     | hears
         observed   0 ... 5 | 5 (+ one tick) | 5              | 5 ... 8
 
-    `docs/design.md` draws this to scale, and what `deafen` and `hear` do.
+    `docs/design.md` has the same drawing to scale, and another for `deafen` and `hear`.
     """
 
     def __init__(self, monotonic: Callable[[], float], patience: Callable[[], float]) -> None:
-        """Begin at zero.
+        """Make a clock that starts at zero.
 
-        `monotonic` returns seconds that never decrease, `patience` the longest standstill after a
-        gap, in seconds.
+        `monotonic` returns seconds that never decrease; `patience` returns the longest standstill
+        after a deaf stretch, in seconds.
         """
         self._monotonic = monotonic
         self._patience = patience
@@ -41,10 +42,10 @@ class ObservedClock:
         self._deaf = False
         self._deaf_for = 0.0
         self.deaf_seconds = 0.0
-        """The seconds in which hbtd was deaf; standstills are not included."""
+        """The seconds for which hbtd was deaf in all, without standstills."""
 
     def tick(self) -> None:
-        """Count the time since the last tick, unless hbtd was deaf in it."""
+        """Add the time since the last tick, unless hbtd was deaf or a standstill lasts."""
         ticked_at = self._monotonic()
         elapsed = ticked_at - self.ticked_at
         self.ticked_at = ticked_at
@@ -52,9 +53,9 @@ class ObservedClock:
             self._deaf_for += elapsed
             self.deaf_seconds += elapsed
         elif elapsed > _LATE:
-            gap = elapsed - TICK
-            self.deaf_seconds += gap
-            self._standstill = max(self._standstill, min(gap, self._patience()))
+            deaf = elapsed - TICK
+            self.deaf_seconds += deaf
+            self._standstill = max(self._standstill, min(deaf, self._patience()))
             self._observed += TICK
         else:
             held = min(elapsed, self._standstill)
@@ -64,9 +65,9 @@ class ObservedClock:
     def deafen(self, unheard: float) -> None:
         """Stop the clock until `hear`: heartbeats that other replicas take don't arrive here.
 
-        `unheard` is for how many observed seconds that has been so already. These have been
-        counted, and the clock never goes back: instead it stands still for as long after `hear`. If
-        it stands still now, the longer of the two standstills remains, as both periods end now.
+        `unheard` is the observed time, in seconds, for which they have not arrived already. The
+        clock has counted that time and never goes back; instead it stands still for as long after
+        `hear`. If the clock is in a standstill already, the longer of the two is kept.
         """
         if not self._deaf:
             self.tick()
@@ -74,7 +75,11 @@ class ObservedClock:
             self._standstill = max(self._standstill, unheard)
 
     def hear(self, *, patiently: bool) -> None:
-        """Let the clock run again; `patiently`: after a standstill, as after a gap."""
+        """Let the clock run again after `deafen`.
+
+        With `patiently`, a standstill comes first, as long as the deaf stretch but no longer than
+        `patience()`.
+        """
         if self._deaf:
             self.tick()
             self._deaf = False
@@ -86,7 +91,7 @@ class ObservedClock:
     def now(self) -> float:
         """Return the observed seconds since this clock was made.
 
-        Between two ticks no more is counted than the next tick is certain to count.
+        Between two ticks the clock advances no further than the next tick is certain to take it.
         """
         if self._deaf:
             return self._observed

@@ -1,10 +1,10 @@
-"""Records: what a store keeps of a living component."""
+"""Records: the data that a store keeps about a living component."""
 
 from typing import NamedTuple
 
 
 class Record(NamedTuple):
-    """The last heartbeat of a component, as it is stored."""
+    """The stored data of a component: its last heartbeat, and whether it has been warned about."""
 
     component: str
     """The xname."""
@@ -15,15 +15,15 @@ class Record(NamedTuple):
     status: str
     """The status in the heartbeat, verbatim."""
     warned: bool
-    """Whether the component has been warned about since."""
+    """Whether the component has been warned about since that heartbeat."""
 
 
 def age_after_restart(record: Record, warntime: float, errtime: float) -> float:
-    """Return the age of a component's heartbeat after hbtd was restarted, in observed seconds.
+    """Return how old a stored heartbeat counts as after a restart of hbtd, in observed seconds.
 
-    It is the stored age, but limited so that no component is judged before it has had `warntime`
-    seconds to be heard again. So a restart by itself causes no warning, and a component that died
-    meanwhile is declared dead no later than `errtime` seconds after the restart.
+    The stored age is reduced, if need be, so that every component has `warntime` seconds to be
+    heard again before it is judged. So a restart by itself causes no warning, and a component that
+    has fallen silent meanwhile is declared dead at most `errtime` seconds after the restart.
     """
     longest = max(errtime - warntime, 0.0) if record.warned else 0.0
     return min(max(record.age, 0.0), longest)

@@ -8,15 +8,15 @@ from hbtd.tracker.records import Record, age_after_restart
 from hbtd.tracker.transitions import Judgement, Transition
 
 _LONGEST_TEXT = 256
-"""Characters that are kept of a heartbeat's timestamp and status."""
+"""The most characters that are kept of a heartbeat's timestamp, and of its status."""
 
 
 class TrackerFull(Exception):
-    """A heartbeat of a new component can't be taken: as many as allowed are tracked already."""
+    """A heartbeat of a new component can't be taken: no more components may be tracked."""
 
 
 class Component:
-    """The last heartbeat of a component that is not dead."""
+    """A component that is not dead: its last heartbeat."""
 
     __slots__ = ("last_heard", "status", "timestamp")
 
@@ -30,13 +30,14 @@ class Component:
 
 
 class Tracker:
-    """Tracks components through started, warned, restarted and died.
+    """Tracks which components are healthy, warned or dead, and makes judgements.
 
-    Living components are in two queues, the healthy and the warned ones, in the order of their last
-    heartbeats: a heartbeat moves its component to the end, so that overdue components are in front.
-    A heartbeat therefore takes the same time however many components there are, a sweep takes time
-    only for what it changes, and nothing is rebuilt when `warntime` or `errtime` change. (A plain
-    dict is no such queue: finding its first key gets slow once many were removed in front.)
+    Living components are in two queues, one of the healthy and one of the warned, in the order of
+    their last heartbeats: a heartbeat moves its component to the end, so that overdue components
+    are in front. Therefore a heartbeat takes the same time however many components there are, a
+    sweep takes time only for the components that it judges, and nothing is rebuilt when `warntime`
+    or `errtime` change. (A plain dict does not work as such a queue: to find its first key becomes
+    slow once many keys in front have been removed.)
 
     Times (`at`) are observed seconds (`hbtd.tracker.observed`), and must not decrease from one call
     to the next.
@@ -45,28 +46,30 @@ class Tracker:
     def __init__(self, *, note_changes: bool = False, most: int = sys.maxsize) -> None:
         """Make an empty tracker.
 
-        With `note_changes`, it notes which components were heard, so that their records can be
-        stored. Heartbeats are taken of at most `most` components, the dead included; restoring
-        more than that is allowed.
+        With `note_changes`, the tracker notes which components were heard, so that their records
+        can be stored. It takes heartbeats of at most `most` components, including dead ones, but
+        restores more than that.
         """
         self._note_changes = note_changes
         self._most = most
-        # The components whose records are to be stored, and the time of their last heartbeat here.
+        # The components whose records are to be stored, with the times of their last heartbeats
+        # here, by `ObservedClock.ticked_at`.
         self._changed: dict[str, float] = {}
         self._ticked_at = 0.0
         self._healthy: OrderedDict[str, Component] = OrderedDict()
         self._warned: OrderedDict[str, Component] = OrderedDict()
         self._dead: set[str] = set()
-        # A status is one of a few words, sent a million times: one copy of each is kept.
+        # A status is one of few words, and each is sent very often: only one copy of each is kept.
         self._statuses: dict[str, str] = {}
         self.beats = 0
         """The number of heartbeats taken."""
 
     def beat(self, xname: str, at: float, timestamp: str, status: str) -> Judgement | None:
-        """Take a heartbeat; return the judgement if it starts or restarts its component.
+        """Take a heartbeat; return the judgement if the component has started or restarted.
 
-        `xname` must be valid and in normal form. Texts are cut off after 256 characters, which is
-        more than any real one has. Raise `TrackerFull` when there is no room for a new component.
+        `xname` must be valid and in normal form. `timestamp` and `status` are cut off after 256
+        characters; real ones are shorter. Raise `TrackerFull` if the component is not tracked and
+        no more can be.
         """
         if self.beat_again(xname, at, timestamp, status):
             return None
@@ -78,7 +81,7 @@ class Tracker:
         return self.apply_beat(xname, at, timestamp, status)
 
     def apply_beat(self, xname: str, at: float, timestamp: str, status: str) -> Judgement | None:
-        """Apply a heartbeat that another replica took, and stores; otherwise like `beat`."""
+        """Apply a heartbeat that another replica took and has stored; otherwise like `beat`."""
         component = self._healthy.get(xname)
         if component is not None:
             self._renew(xname, component, at, timestamp, status)
@@ -95,8 +98,8 @@ class Tracker:
     def beat_again(self, xname: str, at: float, timestamp: str, status: str) -> bool:
         """Take a heartbeat if `xname`, which may be any text, is a healthy component.
 
-        Return whether it is; if not, nothing has changed. A name that is found needs no check: it
-        is valid and in normal form.
+        Return whether it is; if not, nothing has changed. The name of a healthy component needs no
+        check, since it is valid and in normal form.
         """
         component = self._healthy.get(xname)
         if component is None:
@@ -110,9 +113,10 @@ class Tracker:
     def sweep(self, at: float, warntime: float, errtime: float, limit: int) -> list[Judgement]:
         """Judge at most `limit` components that have been silent for too long.
 
-        Those silent for `errtime` seconds or more have died; those silent for `warntime` or more
-        are warned about, once. The longest silent come first. Fewer than `limit` judgements mean
-        that no component is overdue any more.
+        Components that have been silent for `errtime` seconds or more have died; those that have
+        been silent for `warntime` seconds or more are warned about, once. The components that have
+        been silent longest are judged first. If fewer than `limit` judgements are returned, no
+        other component is overdue.
         """
         judgements: list[Judgement] = []
         while self._warned and len(judgements) < limit:
@@ -152,7 +156,7 @@ class Tracker:
         return known
 
     def record(self, xname: str, at: float) -> Record | None:
-        """Return the record of a component, `None` if it does not live."""
+        """Return the record of a component, or `None` if the component is dead or not tracked."""
         warned = xname in self._warned
         component = self._warned.get(xname) if warned else self._healthy.get(xname)
         if component is None:
@@ -161,7 +165,7 @@ class Tracker:
         return Record(xname, age, component.timestamp, component.status, warned)
 
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
-        """Apply a warning that another replica judged, and that `record` is about."""
+        """Apply a warning that another replica judged; `record` is that of the component."""
         component = self._healthy.pop(record.component, None)
         if component is not None:
             self._warned[record.component] = component
@@ -183,7 +187,10 @@ class Tracker:
         warntime: float,
         errtime: float,
     ) -> None:
-        """Track the components of `records` and the `dead` ones, unless they already are."""
+        """Track the components of `records`, and those of `dead` as dead, unless already tracked.
+
+        The ages of the records are reduced by `age_after_restart`.
+        """
         for record in records:
             if record.component not in self:
                 self._revive(record, at, warntime, errtime)
@@ -200,30 +207,30 @@ class Tracker:
         self._changed = {xname: at for xname, at in self._changed.items() if xname in kept}
 
     def tick(self, at: float) -> None:
-        """Set the time of changes from now on, in seconds of the clock below the observed one."""
+        """Set the time with which changes are noted from now on, `ObservedClock.ticked_at`."""
         self._ticked_at = at
 
     def changed_at(self, xname: str) -> float | None:
-        """Return the time of a component's last change; `None` without one to be stored."""
+        """Return the time of a component's last change, or `None` if no change is to be stored."""
         return self._changed.get(xname)
 
     def changed_since(self, since: float, also: Collection[str] = ()) -> dict[str, float]:
-        """Return the components that changed at `since` or later, with the times of that.
+        """Return the components that changed at `since` or later, with the times of the changes.
 
         A change is a heartbeat taken here (`beat`, `beat_again`) whose record is still to be
-        stored. Those of `also` are returned whenever they changed.
+        stored. Components of `also` are returned even if they changed before `since`.
         """
         return {x: at for x, at in self._changed.items() if at >= since or x in also}
 
     def drop_changes_before(self, since: float, keep: Collection[str] = ()) -> list[str]:
-        """Drop the changes before `since`, but those of `keep`; return the components that stay."""
+        """Drop changes before `since`, except those of `keep`; return the other components."""
         self._changed = self.changed_since(since, keep)
         return list(self._changed)
 
     def take_changed(self, xnames: Iterable[str], since: float) -> dict[str, float]:
-        """Remove and return those of `xnames` that changed at `since` or later, with the times.
+        """Take out the changes of `xnames` at `since` or later; return the components with times.
 
-        The caller stores their records; if that fails, it puts the changes back.
+        The caller stores the records of these components or, if that fails, calls `put_back`.
         """
         taken = {x: at for x in xnames if (at := self._changed.get(x)) is not None and at >= since}
         for xname in taken:
@@ -231,28 +238,31 @@ class Tracker:
         return taken
 
     def put_back(self, changes: Mapping[str, float]) -> None:
-        """Add changes that were taken but not stored, except where there is a later one."""
+        """Add changes that were taken out but could not be stored, unless there is a later one."""
         for xname, at in changes.items():
             self._changed.setdefault(xname, at)
 
     def mark_all_changed(self, at: float) -> None:
-        """Note a change of every living component, at this time."""
+        """Note a change at the time `at` for every living component, so that all are stored again.
+
+        `at` is that of `ObservedClock.ticked_at`.
+        """
         self._changed = dict.fromkeys(self.living(), at)
 
     def sort_queues(self) -> None:
-        """Sort the queues: what other replicas write is not applied in the order of heartbeats."""
+        """Sort the queues by last heartbeat, since records are not applied in that order."""
         for queue in (self._healthy, self._warned):
             in_order = sorted(queue.items(), key=lambda item: item[1].last_heard)
             queue.clear()
             queue.update(in_order)
 
     def living(self) -> Iterator[str]:
-        """Return all components that live, including those warned about."""
+        """Yield all components that live, including those warned about."""
         yield from self._healthy
         yield from self._warned
 
     def dead_components(self) -> Iterator[str]:
-        """Return all components that have died and are not back."""
+        """Yield all components that have died and were not heard since."""
         yield from self._dead
 
     def __contains__(self, xname: str) -> bool:
@@ -265,12 +275,12 @@ class Tracker:
 
     @property
     def warned(self) -> int:
-        """The number of components warned about that are neither back nor dead."""
+        """The number of components that were warned about, and neither heard nor dead since."""
         return len(self._warned)
 
     @property
     def dead(self) -> int:
-        """The number of components that have died and are not back."""
+        """The number of components that have died and were not heard since."""
         return len(self._dead)
 
     @property

@@ -1,13 +1,13 @@
-"""Transitions of a component, and the words for them in HSM and Kafka."""
+"""Transitions of a component, judgements, and the words for them in HSM and Kafka."""
 
 from enum import Enum
 from typing import NamedTuple
 
 
 class Transition(Enum):
-    """A change of a component's state, with the words that HSM and Kafka are told.
+    """A change of a component's state, with the words that are sent to HSM and Kafka.
 
-    The words are part of the wire contract (docs/protocol.md, "What the states mean").
+    The words are part of the protocol (docs/protocol.md, "What the states mean").
     """
 
     STARTED = ("Ready", "OK", "Heartbeat started", "Heartbeat started.")
@@ -27,22 +27,22 @@ class Transition(Enum):
 
     def __init__(self, state: str, flag: str, message: str, info: str) -> None:
         self.state = state
-        """The `State` in HSM."""
+        """The `State` in an update to HSM."""
         self.flag = flag
-        """The `Flag` in HSM."""
+        """The `Flag` in an update to HSM."""
         self.message = message
-        """The `Message` in the `ExtendedInfo` of an update of HSM."""
+        """The `Message` in the `ExtendedInfo` of an update to HSM."""
         self.info = info
         """The `Info` in a message on Kafka."""
 
     @property
     def alarming(self) -> bool:
-        """Whether this is about silence, not about a heartbeat."""
+        """Whether the transition is an alarm: caused by silence, not by a heartbeat."""
         return self in (Transition.WARNED, Transition.DIED)
 
 
 class Judgement(NamedTuple):
-    """A transition of a component, as it is committed, sent to HSM and published."""
+    """The statement that a component has made a transition, as it is committed and sent."""
 
     component: str
     """The xname."""
