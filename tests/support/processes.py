@@ -77,6 +77,8 @@ def spawn(
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(CHECKOUT),
         "PYTHONUNBUFFERED": "1",
+        # `make coverage` measures it too.
+        **{name: os.environ[name] for name in os.environ if name.startswith("COVERAGE_")},
         **(environ or {}),
     }
     reactor.spawnProcess(
