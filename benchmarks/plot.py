@@ -3,7 +3,14 @@
 from html import escape
 from typing import Final
 
-_COLOURS: Final = {"Klein": "#b0b7c3", "fast lane": "#2f6fb0", "nginx": "#6aa84f"}
+_SERVERS: Final = {
+    "Klein": ("hbtd, Klein", "#b0b7c3"),
+    "hbtd": ("hbtd, fast lane", "#2f6fb0"),
+    "bare loop": ("bare loop", "#e0a030"),
+    "nginx": ("nginx, 200", "#6aa84f"),
+}
+"""The label and the colour of each server, in the order of the bars."""
+
 _LEFT, _WIDTH, _BAR, _GAP, _TOP = 270, 460, 16, 18, 40
 
 
@@ -15,22 +22,21 @@ def svg(rates: dict[str, dict[str, float]]) -> str:
     for case, servers in rates.items():
         middle = y + len(servers) * _BAR / 2 + 4
         parts.append(_text(_LEFT - 10, middle, case, "end"))
-        for name in (each for each in _COLOURS if each in servers):
+        for name in (each for each in _SERVERS if each in servers):
             rate = servers[name]
             width = rate / most * _WIDTH
             parts.append(
                 f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR - 2}"'
-                f' fill="{_COLOURS[name]}"/>'
+                f' fill="{_SERVERS[name][1]}"/>'
             )
             parts.append(_text(_LEFT + width + 6, y + 11, f"{rate:,.0f}"))
             y += _BAR
         y += _GAP
     x = float(_LEFT)
-    for name, colour in _COLOURS.items():
-        label = {"Klein": "hbtd, Klein", "fast lane": "hbtd, fast lane"}.get(name, "nginx, 200")
+    for label, colour in _SERVERS.values():
         parts.append(f'<rect x="{x}" y="12" width="12" height="12" fill="{colour}"/>')
         parts.append(_text(x + 18, 22, label))
-        x += 140
+        x += 130
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + 80}" height="{y}"'
         ' font-family="sans-serif" font-size="12" role="img">\n'

@@ -53,8 +53,32 @@ def fake_hsm(*options: str) -> Iterator[str]:
 
 
 @contextmanager
+def bare_loop(*identity: str) -> Iterator[str]:
+    """Run the loop of `benchmarks.bare` on the server core; yield its URL.
+
+    With the paths of a certificate and its key as `identity`, it serves over TLS.
+    """
+    command = [sys.executable, "-m", "benchmarks.bare", *identity]
+    with _serving(on_core(SERVER_CORE, command), r"serves (\S+)") as (url, _):
+        yield url
+
+
+def nginx_versions() -> str:
+    """Return the versions of nginx and of its OpenSSL."""
+    said = subprocess.run(["nginx", "-V"], capture_output=True, text=True, check=True).stderr
+    found = re.search(r"nginx/(\S+)", said)
+    # The library that runs, where it is not the one that nginx was built with.
+    libraries = re.findall(r"\bOpenSSL [\d.]+", said)
+    assert found
+    return ", ".join([found[1], *libraries[-1:]])
+
+
+@contextmanager
 def nginx(certificate: str, key: str) -> Iterator[tuple[str, str]]:
-    """Run nginx as one process on the server core, which answers 200; yield plain and TLS URLs."""
+    """Run nginx as one process on the server core, which answers 200; yield plain and TLS URLs.
+
+    It speaks the versions of TLS that hbtd speaks, and as hbtd resumes no sessions.
+    """
     with TemporaryDirectory() as directory:
         plain, tls = _free_port(), _free_port()
         temporary = "".join(
@@ -69,6 +93,7 @@ def nginx(certificate: str, key: str) -> Iterator[tuple[str, str]]:
             f" server {{ listen 127.0.0.1:{plain} backlog=1024;"
             f" listen 127.0.0.1:{tls} ssl backlog=1024;"
             f" ssl_certificate {certificate}; ssl_certificate_key {key};"
+            " ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache off; ssl_session_tickets off;"
             " location / { return 200; } } }"
         )
         command = on_core(SERVER_CORE, ["nginx", "-e", "stderr", "-c", str(config)])

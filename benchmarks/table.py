@@ -2,9 +2,10 @@
 
 import os
 import platform
-import ssl
 from importlib.metadata import version
 from typing import NamedTuple
+
+from OpenSSL import SSL
 
 
 class Row(NamedTuple):
@@ -16,11 +17,15 @@ class Row(NamedTuple):
 
 
 def machine() -> list[Row]:
-    """Return rows about the machine, Python, and the packages in use."""
+    """Return rows about the machine, Python, and the packages in use.
+
+    The OpenSSL is pyOpenSSL's, which serves TLS, not that of Python's `ssl`.
+    """
+    openssl = SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode("ascii")
     packages = ("Twisted", "klein", "treq", "pyOpenSSL", "kafka-python", "orjson")
     return [
         Row("machine", f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}"),
-        Row("Python", f"{platform.python_version()}, {ssl.OPENSSL_VERSION}"),
+        Row("Python", f"{platform.python_version()}, {openssl}"),
         Row("packages", ", ".join(f"{name} {version(name)}" for name in packages)),
     ]
 
