@@ -137,6 +137,18 @@ def _answer_unexpected(request: IRequest, failure: Failure) -> bytes | Deferred[
     return _answer(request, Problem(500, "Unexpected error; hbtd's log says more"))
 
 
+def _is_misspelt(path: bytes) -> bool:
+    """Return whether a path spells the name of a route with percent-encoding.
+
+    A gateway's rules would then have been applied to another path. Components may be encoded.
+    """
+    if b"%" not in path:
+        return False
+    segments = path.split(b"/")
+    fixed = 4 if segments[1] == b"hmi" else 3  # /hmi/v1/ROUTE/NAME or /v1/ROUTE/NAME
+    return any(b"%" in segment for segment in segments[:fixed])
+
+
 class _Resource(KleinResource):
     """The resource of the API; it also answers the requests that must not reach Klein's router."""
 
@@ -161,5 +173,9 @@ class _Resource(KleinResource):
         if slashes or request.path.startswith(b"//"):
             # The router would decode %2F to a slash and merge two in a row. A gateway's rules would
             # then have been applied to another path, and a redirect could name another host.
+            return _not_found(request)
+        if request.fault is not None:
+            return _answer(request, Problem(400, request.fault))
+        if _is_misspelt(request.path):
             return _not_found(request)
         return super().render(request)

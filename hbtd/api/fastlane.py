@@ -72,12 +72,23 @@ class _Unusual(Exception):
 class _Head:
     """The parsed head of a heartbeat; llhttp calls the `on_` methods while it parses the head."""
 
-    __slots__ = ("authorization", "complete", "fields", "last", "length", "target", "xname")
+    __slots__ = (
+        "authorization",
+        "complete",
+        "fields",
+        "hosts",
+        "last",
+        "length",
+        "target",
+        "xname",
+    )
 
     def __init__(self) -> None:
         self.target = b""
         self.fields = 0
         """The number of header fields."""
+        self.hosts = 0
+        """The number of `Host` fields."""
         self.length = -1
         """The number of bytes in the body; -1 without a `Content-Length`."""
         self.last: bool | None = None
@@ -109,6 +120,8 @@ class _Head:
             if self.authorization is not None:
                 raise _Unusual
             self.authorization = value
+        elif name == b"host":
+            self.hosts += 1
         elif name in _UNUSUAL:
             raise _Unusual
 
@@ -178,25 +191,25 @@ class FastLane:
                 if body == 3:
                     verdict = self._beginning(data[end:])
                     # Looking again after each byte would take quadratic time.
-                    return Taken(count, end, verdict, 2 * (size - end))
+                    return count, end, verdict, 2 * (size - end)
                 raw = data[end:body]
                 head = heads.get(raw) or self._read_head(raw)
             if head is None:
-                return Taken(count, end, Verdict.OTHER)
+                return count, end, Verdict.OTHER, 0
             stop = body + head.length
             if stop > size:
-                return Taken(count, end, Verdict.ARRIVING, stop - end)
+                return count, end, Verdict.ARRIVING, stop - end
             if count == _AT_ONCE:
-                return Taken(count, end, Verdict.TURN)
+                return count, end, Verdict.TURN, 0
             if not self._take_one(head, data[body:stop], may_beat):
-                return Taken(count, end, Verdict.OTHER)
+                return count, end, Verdict.OTHER, 0
             if head.authorization is not None and head is not sender.head:
                 sender.remember(data[end:body], head)
             count += 1
             end = stop
             if head.last:
-                return Taken(count, end, Verdict.LAST)
-        return Taken(count, end, _DRY)
+                return count, end, Verdict.LAST, 0
+        return count, end, _DRY, 0
 
     def answers(self, count: int, *, last: bool = False) -> bytes:
         """See `Lane.answers`. The answers are the same bytes as those of the ordinary lane."""
@@ -227,7 +240,9 @@ class FastLane:
         Return `None` if the request is one for the ordinary lane.
         """
         head = _parse(data) if len(data) <= self._longest_head else None
-        if head is None or not head.complete or not 0 <= head.length <= MAX_HEARTBEAT_BODY:
+        if head is None or not head.complete or head.hosts != 1:
+            return None
+        if not 0 <= head.length <= MAX_HEARTBEAT_BODY:
             return None
         target = _TARGET.fullmatch(head.target)
         if target is None:

@@ -1,14 +1,14 @@
-"""The port: where hbtd listens, with which certificate, and how it stops listening."""
+"""The ports: where hbtd listens, with which certificate, and how it stops listening."""
 
 import os
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,26 +18,30 @@ from hbtd.config.params import Params
 from hbtd.net.served_certificate import ServedCertificate, serve_files, serve_identity
 from hbtd.net.tls import ephemeral_identity
 from hbtd.server.factory import ConnectionFactory
-from hbtd.server.write_through import TLSFactory
-
-_BACKLOG = 1024
-"""Connections that may wait to be accepted: a whole cabinet boots at once."""
+from hbtd.server.listening import (
+    TransportUnusable,
+    endpoint_from_string,
+    endpoint_of_address,
+    set_transport,
+)
 
 _DRAIN = 2.0
 """Seconds that requests in hand have to be finished when hbtd stops."""
 
+_POLL = 0.02
+"""Seconds between two looks at whether they are."""
+
 _log = Logger()
 
 
-def make_endpoint(params: Params, reactor: Any) -> IStreamServerEndpoint:
-    """Return the endpoint to listen on; raise `StartupError` when `listen` can't be used."""
+def make_endpoints(params: Params, reactor: Any) -> list[IStreamServerEndpoint]:
+    """Return the endpoints to listen on; raise `StartupError` when `listen` can't be used."""
     if params.listen:
         with naming("--listen", params.listen):
-            endpoint: IStreamServerEndpoint = serverFromString(reactor, params.listen)
-            return endpoint
-    if socket.has_dualstack_ipv6():
-        return TCP6ServerEndpoint(reactor, params.port, _BACKLOG, "::")
-    return TCP4ServerEndpoint(reactor, params.port, _BACKLOG)
+            return [endpoint_from_string(reactor, params.listen)]
+    everywhere = "::" if socket.has_dualstack_ipv6() else ""
+    addresses = params.addresses or [everywhere]
+    return [endpoint_of_address(reactor, params.port, each) for each in addresses]
 
 
 def make_certificate(params: Params) -> ServedCertificate | None:
@@ -45,7 +49,7 @@ def make_certificate(params: Params) -> ServedCertificate | None:
 
     Raise `StartupError` when one of its files can't be used.
     """
-    if params.listen or not params.tls:
+    if not params.serves_tls:
         return None
     if params.tls_cert:
         with naming("--tls_cert, --tls_key, --tls_client_ca", params.tls_cert):
@@ -61,69 +65,84 @@ def make_certificate(params: Params) -> ServedCertificate | None:
 
 
 class Listening:
-    """The listening port, and the connections that clients make to it."""
+    """The listening ports, and the connections that clients make to them."""
 
     def __init__(
         self,
         params: Params,
         reactor: Any,
-        endpoint: IStreamServerEndpoint,
+        endpoints: Sequence[IStreamServerEndpoint],
         certificate: ServedCertificate | None,
         connections: ConnectionFactory,
     ) -> None:
-        """Prepare to listen on `endpoint`, with TLS if there is a certificate."""
+        """Prepare to listen on `endpoints`, with TLS if there is a certificate."""
         self._option = f"--listen={params.listen!r}"
-        self._endpoint = endpoint
+        self._endpoints = endpoints
+        self._certificate = certificate
         self._connections = connections
         self._reactor = reactor
-        self._factory: IProtocolFactory = connections
-        if certificate is not None:
-            self._factory = TLSFactory(certificate, False, connections, clock=reactor)
-        self.port: Any = None
-        """The listening port (`IListeningPort`), while it is bound."""
+        self._ports: list[Any] = []
+
+    @property
+    def port(self) -> Any:
+        """The first listening port (`IListeningPort`) while it is bound, `None` otherwise."""
+        return self._ports[0] if self._ports else None
 
     def bind(self) -> None:
-        """Bind the port, and let clients wait; raise `StartupError` when that is not possible."""
-        outcome: list[Any] = []
-        self._endpoint.listen(self._factory).addBoth(outcome.append)
-        if not outcome:
-            raise StartupError(f"{self._option} does not bind at once")
-        (port,) = outcome
-        if isinstance(port, Failure):
-            raise StartupError(f"can't listen: {_reason(port)}") from port.value
-        self.port = port
-        if isinstance(port, FileDescriptor):
-            port.stopReading()
+        """Bind the ports, and let clients wait; raise `StartupError` when that is not possible."""
+        for endpoint in self._endpoints:
+            outcome: list[Any] = []
+            endpoint.listen(self._connections).addBoth(outcome.append)
+            if not outcome:
+                raise StartupError(f"{self._option} does not bind at once")
+            (port,) = outcome
+            if isinstance(port, Failure):
+                raise StartupError(f"can't listen: {_reason(port)}") from port.value
+            self._ports.append(port)
+            try:
+                set_transport(port, self._certificate)
+            except TransportUnusable as error:
+                raise StartupError(f"{self._option}: {error}") from error
+            if isinstance(port, FileDescriptor):
+                port.stopReading()
 
     def accept(self) -> None:
         """Accept connections."""
-        if isinstance(self.port, FileDescriptor):
-            self.port.startReading()
+        for port in self._ports:
+            if isinstance(port, FileDescriptor):
+                port.startReading()
 
     async def close(self) -> None:
         """Stop listening, let the requests in hand be finished, and close all connections.
 
-        This takes two seconds at most. Without a bound port nothing happens.
+        Clients get two seconds to read their answers and to hang up; then they are cut off. Without
+        a bound port nothing happens.
         """
-        port, self.port = self.port, None
-        if port is None:
+        ports, self._ports = self._ports, []
+        if not ports:
             return
-        self._connections.site.close_after_answers()
-        stopped = port.stopListening()
-        if stopped is not None:
-            await stopped
+        self._connections.drain()
+        for port in ports:
+            stopped = port.stopListening()
+            if stopped is not None:
+                await stopped
         deadline = self._reactor.seconds() + _DRAIN
         while self._connections.busy and self._reactor.seconds() < deadline:
-            await deferLater(self._reactor, 0.02)
+            await deferLater(self._reactor, _POLL)
         self._connections.close()
+        while len(self._connections) and self._reactor.seconds() < deadline:
+            await deferLater(self._reactor, _POLL)
+        self._connections.abort()
 
     @property
     def url(self) -> str:
-        """Where the bound port can be reached, for people."""
-        address = self.port.getHost()
+        """Where the bound ports can be reached, for people."""
+        return ", ".join(self._url(port.getHost()) for port in self._ports)
+
+    def _url(self, address: Any) -> str:
         if isinstance(address, IPv4Address | IPv6Address):
             host = f"[{address.host}]" if ":" in address.host else address.host
-            scheme = "https" if isinstance(self._factory, TLSFactory) else "http"
+            scheme = "https" if self._connections.tls else "http"
             return f"{scheme}://{host}:{address.port}"
         if isinstance(address, UNIXAddress) and address.name is not None:
             return "unix:" + os.fsdecode(address.name)

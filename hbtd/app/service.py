@@ -22,7 +22,7 @@ from hbtd.app.errors import StartupError, naming
 from hbtd.app.etcd import connect_etcd
 from hbtd.app.hsm import connect_hsm
 from hbtd.app.life_cycle import LifeCycle
-from hbtd.app.listening import Listening, make_certificate, make_endpoint
+from hbtd.app.listening import Listening, make_certificate, make_endpoints
 from hbtd.app.metrics import ConnectionMetrics, EtcdMetrics, Metrics, make_registry
 from hbtd.app.routes import Routes, make_routes
 from hbtd.app.stores import make_store
@@ -93,7 +93,7 @@ class HbtdService(Service):
         observed = ObservedClock(elapsed_seconds, lambda: self.params.current.warntime)
         etcd = self._connect_etcd()
         hsm = self._connect_hsm(leadership)
-        endpoint = make_endpoint(params, reactor)
+        endpoints = make_endpoints(params, reactor)
         certificate = make_certificate(params)
         self.access = self._make_access(certificate)
         self.store = make_store(params.kv_url, reactor, observed, etcd)
@@ -118,12 +118,14 @@ class HbtdService(Service):
         self.routes = self._make_routes(registry)
         """The routes: what is served, to which callers, and by which handlers."""
         self._site = self._make_site()
-        self._connections = ConnectionFactory(self._site, self._make_fast_lane(), reactor)
+        self._connections = ConnectionFactory(
+            self._site, self._make_fast_lane(), reactor, tls=certificate is not None
+        )
         registry.register(ConnectionMetrics(self._connections))
         if certificate is not None:
             # Clients whose certificates the old authorities have signed must present them again.
             certificate.on_new_authorities(self._connections.close_vouched_for)
-        self._listening = Listening(params, reactor, endpoint, certificate, self._connections)
+        self._listening = Listening(params, reactor, endpoints, certificate, self._connections)
 
     def _connect_etcd(self) -> EtcdClient | None:
         params = self.params.current

@@ -8,7 +8,7 @@ def advice(params: Params) -> list[str]:
     """Return a list of warnings, one for each risky parameter; it is empty for the defaults."""
     operators, nodes = params.operator_rules, params.node_rules
     kind = params.endpoint_kind
-    plain = kind != "ssl" if kind else not params.tls
+    plain = not params.serves_tls
     overheard = plain and kind != "unix"
     warnings = []
     if operators.anyone:

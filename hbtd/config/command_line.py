@@ -113,9 +113,7 @@ class HbtdOptions(Options):
             raise UsageError("--kv_cert and --kv_key must be given together")
         if bool(params.tls_cert) != bool(params.tls_key):
             raise UsageError("--tls_cert and --tls_key must be given together")
-        if (params.listen or not params.tls) and (params.tls_cert or params.tls_client_ca):
-            instead = "--listen" if params.listen else "--tls=no"
-            raise UsageError(f"{instead} excludes --tls_cert, --tls_key and --tls_client_ca")
+        _check_serving(params)
         _check_access(params)
         self.params = params
 
@@ -137,6 +135,29 @@ class HbtdOptions(Options):
                 f"ETCD_HOST={host!r}, ETCD_PORT={port!r} can't be used: they must be a host and a"
                 f" port, as --{_KV_URL} is empty"
             ) from None
+
+
+def _check_serving(params: Params) -> None:
+    """Raise `UsageError` if hbtd can't serve as these parameters say together."""
+    if not params.tls and (params.tls_cert or params.tls_client_ca):
+        raise UsageError("--tls=no excludes --tls_cert, --tls_key and --tls_client_ca")
+    if params.listen and params.address:
+        raise UsageError("--listen and --address exclude each other: an endpoint has its address")
+    if params.listen and params.tls_client_ca and not params.tls_cert:
+        raise UsageError("--tls_client_ca takes --tls_cert, as --listen is plain HTTP without it")
+    kind = params.endpoint_kind
+    if kind in ("ssl", "tls"):
+        raise UsageError(
+            f"--listen={params.listen!r} can't be used: write --listen=tcp:PORT, and --tls_cert and"
+            " --tls_key"
+        )
+    if kind == "haproxy" and params.tls_cert:
+        raise UsageError(
+            "--listen=haproxy:... excludes --tls_cert: the PROXY protocol comes before TLS, which"
+            " the proxy has to terminate"
+        )
+    if kind and kind not in ("tcp", "tcp4", "tcp6", "unix", "systemd") and params.tls_cert:
+        raise UsageError(f"--tls_cert can't be used with a {kind} endpoint; tcp, unix, systemd can")
 
 
 def _check_access(params: Params) -> None:

@@ -16,6 +16,7 @@ from hbtd.config.access_rules import (
 )
 from hbtd.config.parameter import Group, Parameter
 from hbtd.config.value_types import (
+    ADDRESSES,
     BASE_URL,
     BODY_BYTES,
     HEADER_BYTES,
@@ -213,9 +214,18 @@ class Params:
         Group.SERVING,
         TEXT,
         "",
-        "Twisted endpoint to serve on, instead of `--port` and TLS.",
-        "For example `tcp:28500:interface=10.0.0.5`, `unix:/run/hbtd/hbtd.sock:mode=660` or "
-        "`systemd:domain=INET:index=0`.",
+        "Twisted endpoint to serve on instead of `--port`: TLS with `--tls_cert`, else plain HTTP.",
+        "For example `unix:/run/hbtd/hbtd.sock` (by default with `mode=660`), "
+        "`systemd:domain=INET:index=0`, or `haproxy:tcp:28500` for plain HTTP behind the PROXY "
+        "protocol.",
+        fixed=True,
+    )
+    address: str = _param(
+        Group.SERVING,
+        ADDRESSES,
+        "",
+        "IP addresses to listen on, separated by commas, instead of all.",
+        "For example `10.0.0.5,::1`, each with `--port`.",
         fixed=True,
     )
     fast_lane: bool = _param(
@@ -353,6 +363,16 @@ class Params:
         """The kind of the endpoint in `listen`, such as `tcp`; empty if `listen` is."""
         # Twisted ignores case and backslashes in the kind.
         return self.listen.replace("\\", "").partition(":")[0].lower()
+
+    @property
+    def serves_tls(self) -> bool:
+        """Whether hbtd itself serves TLS: always with a certificate, else on a port of its own."""
+        return self.tls and (not self.listen or bool(self.tls_cert))
+
+    @property
+    def addresses(self) -> list[str]:
+        """The IP addresses to listen on; none: all."""
+        return self.address.split(",") if self.address else []
 
     @property
     def telemetry_address(self) -> TelemetryAddress | None:

@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -115,6 +116,12 @@ def _kv_url(text: str) -> str:
     return ",".join(urls)
 
 
+def _addresses(text: str) -> str:
+    if not text:
+        return ""
+    return ",".join(str(ip_address(each.strip().strip("[]"))) for each in text.split(","))
+
+
 def _log_format(text: str) -> str:
     if text not in ("text", "json"):
         raise ValueError("no such format")
@@ -143,6 +150,7 @@ PORT = ValueType(_integer(0, 65535), "a port number from 0 (any free one) to 655
 HEADER_BYTES = ValueType(_integer(1024, 2**20), f"a number of bytes from 1024 to {2**20}")
 BODY_BYTES = ValueType(_integer(2**16, 2**30), f"a number of bytes from {2**16} to {2**30}")
 SWITCH = ValueType(_switch, "yes, no, true, false, on, off, 1 or 0", _render_switch)
+ADDRESSES = ValueType(_addresses, "IP addresses, separated by commas")
 LOG_FORMAT = ValueType(_log_format, "text or json")
 TELEMETRY_HOST = ValueType(
     _telemetry_host,

@@ -7,12 +7,17 @@ from typing import Any
 
 from cryptography.x509 import Certificate
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOProtocol
-from zope.interface import implementer
 
-from hbtd.net.tls import Identity, TLSUnusable, load_authorities, load_identity, server_options
+from hbtd.net.tls import (
+    Identity,
+    TLSUnusable,
+    load_authorities,
+    load_identity,
+    read_record_by_record,
+    server_context,
+)
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.runtime.watched_files import WatchedFiles
 
@@ -23,7 +28,6 @@ _PERIOD = 600.0
 """Seconds between two checks of the expiry."""
 
 
-@implementer(IOpenSSLServerConnectionCreator)
 class ServedCertificate:
     """Makes server connections with the current certificate.
 
@@ -68,13 +72,16 @@ class ServedCertificate:
 
         authorities.on_change(compare)
 
-    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Return a new server connection."""
-        return SSL.Connection(self._context, None)
+    def accept(self, socket: Any) -> SSL.Connection:
+        """Return a TLS connection on a client's socket, of which the handshake is yet to come."""
+        connection = SSL.Connection(self._context, socket)
+        connection.set_accept_state()
+        read_record_by_record(connection)
+        return connection
 
     def _make_context(self) -> None:
         authorities = self._authorities.current if self._authorities is not None else ()
-        self._context = server_options(self.identity, authorities).getContext()
+        self._context = server_context(self.identity, authorities)
 
 
 def serve_files(cert_path: str, key_path: str, client_ca_path: str = "") -> ServedCertificate:

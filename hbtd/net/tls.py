@@ -14,7 +14,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL, crypto
 from twisted.internet.abstract import isIPAddress
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLContextFactory,
+)
 from twisted.internet.ssl import (
     AcceptableCiphers,
     Certificate,
@@ -28,11 +31,15 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
+from hbtd.net.handshakes import verify_certificate
+
 _EPHEMERAL_LIFETIME = timedelta(days=825)
 """Validity of a certificate made at start: longer than any process should run."""
 
 _CIPHERS = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
 """The cipher suites of TLS 1.2: forward secret and authenticated, as all of TLS 1.3 are."""
+
+_HTTP = b"http/1.1"
 
 _SigningKey = (
     rsa.RSAPrivateKey
@@ -103,7 +110,7 @@ def load_identity(cert_path: str, key_path: str) -> Identity:
                 f"certificate {number + 1} in {cert_path} has issued none of those before it"
             )
     try:
-        server_options(identity)
+        server_context(identity)
     except SSL.Error as error:
         raise TLSUnusable(f"OpenSSL won't serve the certificate in {cert_path}: {error}") from error
     return identity
@@ -145,22 +152,20 @@ def load_authorities(path: str) -> list[x509.Certificate]:
     return authorities
 
 
-def server_options(
-    identity: Identity, authorities: Sequence[x509.Certificate] = ()
-) -> CertificateOptions:
-    """Return options for serving TLS 1.2 and 1.3, with forward secrecy.
+def server_context(identity: Identity, authorities: Sequence[x509.Certificate] = ()) -> SSL.Context:
+    """Return the context of server connections: TLS 1.2 or newer, with forward secrecy.
 
-    With `authorities`, clients may present a certificate; one that none of these signed is refused.
+    With `authorities`, clients may present certificates; a certificate that none of them has signed
+    ends the handshake. Raise `OpenSSL.SSL.Error` if OpenSSL rejects the identity.
     """
-    options = CertificateOptions(
-        raiseMinimumTo=TLSVersion.TLSv1_2,
-        acceptableCiphers=_CIPHERS,
-        acceptableProtocols=[b"http/1.1"],
-        **identity.arguments(),
-    )
-    options.getContext()  # raises if OpenSSL rejects the identity
+    context = CertificateOptions(
+        raiseMinimumTo=TLSVersion.TLSv1_2, acceptableCiphers=_CIPHERS, **identity.arguments()
+    ).getContext()
+    context.set_alpn_select_callback(_select_protocol)
+    # A request says how long it is, so a client that ends the stream without a close_notify has
+    # not been cut short: it may still read its answer.
+    context.set_options(SSL.OP_IGNORE_UNEXPECTED_EOF | SSL.OP_NO_RENEGOTIATION)
     if authorities:
-        context = options.getContext()
         trusted = context.get_cert_store()
         assert trusted is not None
         for authority in authorities:
@@ -168,8 +173,46 @@ def server_options(
         context.set_client_ca_list(
             [crypto.X509.from_cryptography(a).get_subject() for a in authorities]
         )
-        context.set_verify(SSL.VERIFY_PEER, lambda _conn, _cert, _errno, _depth, ok: bool(ok))
-    return options
+        context.set_verify(SSL.VERIFY_PEER, verify_certificate)
+    return context
+
+
+def read_record_by_record(connection: SSL.Connection) -> None:
+    """Make a connection on a socket come back after each record that carries no data.
+
+    pyOpenSSL makes OpenSSL go on until there are data, for connections in memory, to which nobody
+    would say that there is more. A client that floods one with KeyUpdates would then keep it in a
+    single call for as long as it likes, and everybody else waiting.
+    """
+    # There is no public way: the context's mode is overridden for each connection.
+    SSL._lib.SSL_clear_mode(connection._ssl, SSL._lib.SSL_MODE_AUTO_RETRY)  # type: ignore[attr-defined]
+
+
+def forget_errors() -> None:
+    """Empty OpenSSL's queue of errors, of which there is one for all connections.
+
+    When a socket fails, pyOpenSSL raises `SysCallError` and leaves in it what OpenSSL says about
+    that. The next connection that has to wait for something would be taken to have failed.
+    """
+    SSL._lib.ERR_clear_error()  # type: ignore[attr-defined]  # there is no public way
+
+
+@implementer(IOpenSSLContextFactory)
+class ServerOptions:
+    """What Twisted's own TLS needs to serve with a `server_context`."""
+
+    def __init__(self, identity: Identity, authorities: Sequence[x509.Certificate] = ()) -> None:
+        """Take the arguments of `server_context`, and raise what that does."""
+        self._context = server_context(identity, authorities)
+
+    def getContext(self) -> SSL.Context:
+        """Return the context."""
+        return self._context
+
+
+def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
+    """Return the protocol that is spoken over TLS (RFC 7301): HTTP/1.1, if it is offered."""
+    return _HTTP if _HTTP in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 def client_policy(trust: str, identity: Identity | None = None) -> IPolicyForHTTPS:

@@ -2,10 +2,14 @@
 
 import sys
 import time
+from select import EPOLLIN
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
+from twisted.logger import Logger
+
+_log = Logger()
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -22,8 +26,9 @@ class MonotonicReactor(EPollReactor):
     def doPoll(self, timeout: float | None) -> None:
         """Wait up to `timeout` seconds for events, or indefinitely if it is `None`; handle them.
 
-        Unlike Twisted's method, this one sets up no log context for each event: hbtd does not use
-        it, and it would take up to a tenth of the time needed for a heartbeat.
+        Unlike Twisted's method, this one sets up no log context for each event, which hbtd does not
+        use, and it handles the most frequent event, that a socket is readable, without a further
+        call. Both together save a sixth of the time needed for a heartbeat.
         """
         selectables: dict[int, Any] = self._selectables
         try:
@@ -32,7 +37,17 @@ class MonotonicReactor(EPollReactor):
             return
         for number, event in events:
             selectable = selectables.get(number)
-            if selectable is not None:
+            if selectable is None:
+                continue
+            if event == EPOLLIN:
+                try:
+                    why = selectable.doRead()
+                except Exception as error:  # noqa: BLE001  # as Twisted does
+                    _log.failure("Reading failed; what was read from is closed.")
+                    why = error
+                if why:
+                    self._disconnectSelectable(selectable, why, True)
+            else:
                 self._doReadOrWrite(selectable, number, event)
 
     doIteration = doPoll

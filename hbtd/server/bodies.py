@@ -1,4 +1,4 @@
-"""Requests' bodies: read, capped and decoded in this one place."""
+"""Bodies of requests: received within limits, and decoded."""
 
 from io import BytesIO
 from typing import Any
@@ -7,18 +7,18 @@ import orjson
 from twisted.web.server import Request
 
 from hbtd.server.limits import MAX_HEARTBEAT_BODY, Room
-from hbtd.server.problems import PROBLEM_JSON, Problem, problem_reply
+from hbtd.server.problems import Problem, encode_problem
 
 _DISCARDED = 4
-"""How many times the largest body we still take in, so as to answer 413 politely."""
+"""How many times the size of the largest body is still received, so that a 413 can be read."""
 
 
 class CappedRequest(Request):
     """A request whose body never takes more than `most` bytes of memory.
 
-    What goes beyond is thrown away as it arrives, so that the client gets to read its 413 instead
-    of a reset connection; a client that goes on and on gets it at once, and is cut off. A body
-    larger than a heartbeat for which there is no room is treated likewise, and gets a 503.
+    A larger body is discarded as it arrives, so that its client can read the 413 instead of seeing
+    its connection reset; a client that does not stop gets the 413 at once, and is cut off. So is a
+    body larger than a heartbeat's for which there is no room, with a 503.
     """
 
     # twisted.web's own default claims text/html for answers without a body.
@@ -28,13 +28,13 @@ class CappedRequest(Request):
     content: BytesIO
 
     most: int
-    """Bytes that the body may have."""
+    """The largest size of the body, in bytes."""
 
     room: Room
-    """What it shares with other large ones."""
+    """The memory that it shares with other large bodies."""
 
     received = 0
-    """Bytes of the body so far, kept or not."""
+    """Bytes of the body that have arrived, kept or not."""
 
     crowded = False
     """Whether there was no room for the body."""
@@ -43,13 +43,13 @@ class CappedRequest(Request):
 
     @property
     def oversize(self) -> bool:
-        """Whether the body was larger than any may be."""
+        """Whether the body is larger than `most`."""
         return self.received > self.most
 
     def hold(self, count: int) -> bool:
-        """Take so many bytes of room until the request is done with; tells whether they were there.
+        """Reserve `count` bytes of the room until the request has ended.
 
-        What is no larger than a heartbeat takes none.
+        Return whether there were as many. What is no larger than a heartbeat needs no room.
         """
         if count <= MAX_HEARTBEAT_BODY:
             return True
@@ -59,16 +59,16 @@ class CappedRequest(Request):
         return True
 
     def let_go(self) -> None:
-        """Give back what is held."""
+        """Release the bytes that are reserved."""
         held, self._held = self._held, 0
         self.room.give_back(held)
 
     def gotLength(self, length: int | None) -> None:
-        """Make room for the body; twisted.web would put large ones into files."""
+        """Prepare for the body; twisted.web would keep a large one in a file."""
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Take in a piece of the body."""
+        """Receive a piece of the body."""
         before = self.received
         self.received += len(data)
         discarded = _DISCARDED * self.most
@@ -80,14 +80,15 @@ class CappedRequest(Request):
             self.content = BytesIO()
             self.let_go()
         elif before <= discarded:
-            self.channel.transport.write(_cut_off(self.most))
+            # By hand, for the request is not even complete.
+            self.channel.transport.write(encode_problem(too_large(self.most)))
             self.channel.loseConnection()
         elif self.received > 2 * discarded:
-            # It was told, and goes on; over TLS, losing a connection means waiting for the peer.
+            # It has been told, and does not stop; over TLS, closing waits for the client.
             self.channel.transport.abortConnection()
 
     def _hold_body(self) -> bool:
-        """Have room for what has been received so far; tells whether there is."""
+        """Reserve room for what has arrived; return whether there was enough."""
         if not self._held:
             return self.hold(self.received)
         more = self.received - self._held
@@ -97,11 +98,11 @@ class CappedRequest(Request):
         return True
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Go on to answering.
+        """Answer the request, which is complete.
 
-        twisted.web would first parse form fields out of the body; we have none, and a heartbeat
-        with curl's default content type is JSON all the same. A target in absolute form (RFC 9112
-        3.2.2) means the same as its path.
+        twisted.web would parse form fields first, but a heartbeat with the content type that curl
+        sends by default is JSON all the same. A target in absolute form (RFC 9112 3.2.2) means the
+        same as its path.
         """
         target, mark, query = path.partition(b"?")
         if not target.startswith(b"/"):
@@ -114,17 +115,15 @@ class CappedRequest(Request):
         self.process()
 
     def getRequestHostname(self) -> bytes:
-        """Name the host that was asked for: always the same.
-
-        Nothing of ours depends on it, and the router would choke on a malformed one.
-        """
+        """Return a constant: nothing depends on the host, and the router fails on a bad one."""
         return b"hbtd"
 
 
 def read_json(request: Request, limit: int | None = None) -> Any:
-    """Decode a request's body, which may have `limit` bytes, or as many as any.
+    """Return the decoded JSON of a request's body.
 
-    Raises `Problem` 413 when it is larger, `ValueError` when it is not JSON.
+    Raise `Problem` 413 when it has more than `limit` bytes, if a limit is given, and `ValueError`
+    when it is not JSON.
     """
     assert request.content is not None
     body = request.content.read(-1 if limit is None else limit + 1)
@@ -133,23 +132,12 @@ def read_json(request: Request, limit: int | None = None) -> Any:
     return orjson.loads(body)
 
 
-def _cut_off(most: int) -> bytes:
-    """Write the answer to a body without end by hand, for its request is not even complete."""
-    reply = problem_reply(too_large(most), "/")
-    return (
-        b"HTTP/1.1 413 Request Entity Too Large\r\n"
-        b"Connection: close\r\n"
-        b"Content-Type: %s\r\n"
-        b"Content-Length: %d\r\n\r\n%s" % (PROBLEM_JSON.encode(), len(reply.body), reply.body)
-    )
-
-
 def crowded() -> Problem:
-    """Say that there is no memory for another large body."""
+    """Return the problem of a body for which there is no memory."""
     detail = "Too many large requests at once"
     return Problem(503, detail, headers=(("Retry-After", "10"),))
 
 
 def too_large(limit: int) -> Problem:
-    """Say that a body is over its limit."""
+    """Return the problem of a body that is larger than its limit, in bytes."""
     return Problem(413, f"Request body is larger than {limit} bytes")

@@ -1,17 +1,12 @@
-"""A connection: in one of two lanes, for as long as its limits and hbtd itself allow.
+"""The protocol of a client's connection, which is in one of two lanes and in one state.
 
-It begins in the fast lane (`hbtd.api.fastlane`). What is not for that one is handed on, unread, to
-an ordinary HTTP channel of twisted.web with Klein behind it; when that has answered one request it
-gives back the bytes that it has not read, and the connection is in the fast lane again. So
-gateways, which pool connections and mix requests on them, get the best of both.
-
-Its limits are the same in either lane: how long it may be silent or not read, and how long a
-request may take to arrive. What concerns all connections together, their turns and the time
-included, is in `hbtd.server.factory`.
+It begins in the fast lane. A request that is not for that lane is handed on, unread, to an
+ordinary HTTP channel of twisted.web; when that has answered one request it gives back the bytes
+that it has not read, and the connection is in the fast lane again. So gateways, which pool
+connections and mix requests on them, get the best of both.
 """
 
-from math import inf
-from typing import Any
+from typing import Any, Final
 from typing import Protocol as Interface
 
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ITCPTransport
@@ -21,41 +16,41 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from hbtd.server.lane import Lane, Verdict
-from hbtd.server.limits import SLOW, UNREAD, Limits
+from hbtd.server.lane import Lane, Taken, Verdict
+from hbtd.server.limits import SLOW, TLS, UNREAD, Limits
 from hbtd.server.scheduler import Scheduler
 from hbtd.server.site import LimitedSite, StrictChannel
-from hbtd.server.write_through import EagerWriter
+from hbtd.server.states import State
+
+# Enumerations' members are slow to look up, and these are needed for each heartbeat.
+_IDLE: Final = State.IDLE
+_DRY: Final = Verdict.DRY
 
 
 class Owner(Interface):
-    """What a connection needs of whoever looks after all of them."""
+    """The interface of the factory that a connection belongs to."""
 
     site: LimitedSite
     lane: Lane | None
     limits: Limits
     scheduler: Scheduler
     idle_closed: int
-    idle_deadline: float
-    request_deadline: float
-    farewell_deadline: float
+    now: float
+    """Seconds, in ticks; none pass while the process is stopped."""
 
     def add(self, connection: "Connection") -> None:
-        """Look after a connection."""
+        """Add a connection that has been made."""
 
     def discard(self, connection: "Connection") -> None:
-        """Look after a connection no longer."""
-
-    def give_turn(self, connection: "Connection") -> None:
-        """Have a connection go on in one of the reactor's next rounds."""
+        """Remove a connection that has been lost."""
 
 
 @implementer(IPushProducer, IHandshakeListener)
 class Connection(Protocol):
-    """A client's connection, in whichever lane.
+    """A client's connection, in either lane.
 
-    Of what has arrived only that is kept which can't be answered yet: the beginning of a heartbeat,
-    or what has to wait for its turn.
+    Received data are kept only while they can't be answered: the beginning of a request, or
+    requests that wait for their turn.
     """
 
     _log = Logger()
@@ -63,48 +58,150 @@ class Connection(Protocol):
     factory: Owner
     transport: Any
 
-    def __init__(self, factory: Owner, host: str | None = None) -> None:
+    def __init__(self, factory: Owner, host: str | None = None, *, tls: bool = False) -> None:
+        """Make a connection from the IP address `host`, `None` for one on a Unix socket.
+
+        With `tls`, its first state is that of a handshake.
+        """
         self.factory = factory
         self.host = host
-        """Where it comes from, if from an address."""
-        self.deadline = factory.idle_deadline
-        """When it is closed, in the factory's time."""
-        self.handshaken = False
-        """Whether TLS is spoken on it, and it is known with whom."""
+        """The client's IP address, `None` on a Unix socket."""
+        self.state = State.HANDSHAKE if tls else _IDLE
+        self.since = factory.now
+        """The factory's time at which the connection entered its state."""
+        # Requests are offered to the lane, if there is one; the sender is what it remembers.
+        self._lane = None if factory.site.closing else factory.lane
+        self._sender: Any = None
+        # What has arrived and waits for a turn, or for the client to read.
         self._unread = b""
-        # The beginning of a heartbeat, and how much there has to be for a second look at it.
+        # The beginning of a request, and how many bytes it takes to look at it again.
         self._begun: bytearray | None = None
         self._need = 0
         self._in_head = False
-        # What the fast lane remembers of it.
-        self._sender: Any = None
-        # Whether a request has begun to arrive, or has arrived and is being answered.
-        self._arriving = self._answering = False
-        # What reads it while it is not in the fast lane, and whether it is reading just now.
+        # What reads it while it is not in the fast lane, and whether that is reading just now.
         self._channel: _Channel | None = None
         self._feeding = False
-        # Whether it waits for its turn; for the client to read; for nothing any more.
-        self._waiting = self._full = self._over = False
+        # Whether the client has finished sending.
+        self._input_ended = False
 
     @property
     def busy(self) -> bool:
-        """Whether something has arrived that is not answered."""
-        return self._arriving or self._answering or bool(self._unread)
+        """Whether a request has arrived, in part at least, and has not been answered."""
+        if self.state is State.STALLED:
+            return bool(self._unread) or self._begun is not None
+        return _IDLE < self.state < State.CLOSING
+
+    # What the transport tells
 
     def connectionMade(self) -> None:
-        """Begin."""
+        """Register with the transport and the factory."""
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
-        self._writer = EagerWriter(self.transport)
         self.transport.registerProducer(self, True)
         self.factory.add(self)
 
     def handshakeCompleted(self) -> None:
-        """Take note of the end of a TLS handshake."""
-        self.handshaken = True
+        """Start to read requests, as the TLS handshake is complete."""
+        self._enter(_IDLE)
+
+    def handshakeFailed(self, detail: str) -> None:
+        """Count and log that the TLS handshake has failed, and wait for the client to hang up."""
+        self._note(TLS, f"The TLS handshake failed: {detail}")
+        self._enter(State.CLOSING)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take in what the client sends."""
+        """Process data that the client has sent: nearly always a single heartbeat."""
+        lane = self._lane
+        if self.state is not _IDLE or lane is None or self._channel is not None:
+            self._take(data)
+            return
+        if self._sender is None:
+            self._sender = lane.sender(self.transport)
+        try:
+            taken = lane.take(data, self._sender)
+            if taken[2] is _DRY:
+                self.since = self.factory.now
+                self.transport.write(lane.answers(taken[0]))
+                return
+        except Exception:  # noqa: BLE001  # the others go on
+            self._fail()
+        else:
+            self._go(data, taken)
+
+    def inputEnded(self) -> bool:
+        """Handle the end of the client's data; return whether requests are still to be answered."""
+        self._input_ended = True
+        return State.QUEUED <= self.state <= State.STALLED
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Release everything, as the connection is lost."""
+        self._enter(State.CLOSED)
+        self._sender = None  # it may know the transport, which knows this
+        self.factory.discard(self)
+        channel, self._channel = self._channel, None  # which knows this
+        if channel is not None:
+            channel.connectionLost(reason)
+
+    def pauseProducing(self) -> None:
+        """Stop processing requests until the client has read its answers."""
+        self.client_behind()
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Process requests again, as the client has read its answers."""
+        self.client_caught_up()
+        if self.state is not State.QUEUED:
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Do nothing: `connectionLost` follows."""
+
+    # What the factory and the scheduler tell
+
+    def close(self) -> None:
+        """Close the connection, after what has been written to it."""
+        if self.state is State.HANDSHAKE:
+            self._abort()
+        elif self.state < State.CLOSING:
+            self._enter(State.CLOSING)
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def leave_fast_lane(self) -> None:
+        """Leave all further requests to the site."""
+        self._lane = None
+
+    def time_out(self) -> None:
+        """Close the connection because its state has lasted too long; abort it if it isn't read."""
+        state, limits = self.state, self.factory.limits
+        if state is State.CLOSING:
+            self._abort()
+        elif state in (State.STALLED, State.BLOCKED):
+            self._note(UNREAD, f"No answer was read for {limits.idle_timeout:g} s")
+            self._abort()
+        elif state is State.HANDSHAKE:
+            self._note(TLS, f"The TLS handshake took more than {limits.request_timeout:g} s")
+            self._abort()
+        elif state is State.ARRIVING:
+            self._note(SLOW, f"A request was not there within {limits.request_timeout:g} s")
+            self.close()
+        else:
+            self.factory.idle_closed += 1
+            self.close()
+
+    def take_turn(self) -> None:
+        """Process the data that have waited for a turn."""
+        if self.state is not State.QUEUED:
+            return
+        data, self._unread = self._unread, b""
+        self._go(data)
+        if self.state in (_IDLE, State.ARRIVING, State.ANSWERING):
+            self.transport.resumeProducing()
+
+    # Reading
+
+    def _take(self, data: bytes) -> None:
+        """Process or keep data that the client has sent, in any state."""
         if self._begun is not None:
             begun = self._begun
             begun += data
@@ -115,151 +212,83 @@ class Connection(Protocol):
         if self._unread:
             data = self._unread + data
             self._unread = b""
-        if self._over:
-            return
-        if self._waiting or self._held:
+        if self.state in (State.QUEUED, State.STALLED):
             self._unread = data
-            return
-        self._go(data)
+        elif self.state < State.CLOSING:
+            self._go(data)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Come to the end."""
-        self._over = True
-        self._unread, self._begun = b"", None
-        self._sender = None  # it knows the transport, which knows us
-        self.factory.discard(self)
-        if self._channel is not None:
-            self._channel.connectionLost(reason)
-
-    def close(self) -> None:
-        """Close it, after what has been written."""
-        if self._over:
-            return
-        self.farewell()
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-
-    def time_out(self) -> None:
-        """Close it; by force if it was closed before and is still there, or does not read."""
-        factory = self.factory
-        if self._over:
-            self._abort()
-        elif self._full:
-            self._note(UNREAD, f"No answer was read for {factory.limits.idle_timeout:g} s")
-            self._abort()
-        else:
-            if self._arriving:
-                seconds = factory.limits.request_timeout
-                self._note(SLOW, f"A request was not there within {seconds:g} s")
-            else:
-                factory.idle_closed += 1
+    def _go(self, data: bytes, taken: Taken | None = None) -> None:
+        """Process data; an unexpected exception ends this connection alone."""
+        try:
+            self._answer(data, taken)
+        except Exception:  # noqa: BLE001  # the others go on
+            self._fail()
+        if self._input_ended and self.state in (_IDLE, State.ARRIVING):
             self.close()
 
-    def _note(self, reason: str, detail: str) -> None:
-        self.factory.site.note(self.transport.getPeer(), reason, detail)
+    def _fail(self) -> None:
+        self._log.failure("Reading a request failed; its connection is closed.")
+        self._abort()
 
-    def _abort(self) -> None:
-        self.deadline = inf
-        self.transport.abortConnection()
+    def _answer(self, data: bytes, taken: Taken | None = None) -> None:
+        """Answer the requests in `data`, in either lane, and keep the rest.
 
-    def go_on(self) -> None:
-        """Have the turn that it was waiting for."""
-        self._waiting = False
-        if self._over or self._held:
-            return
-        data, self._unread = self._unread, b""
-        self._go(data)
-        if not (self._waiting or self._full or self._over):
-            self.transport.resumeProducing()
-
-    @property
-    def _held(self) -> bool:
-        """Whether what arrives has to wait for the client to read its answers."""
-        # An answer in hand that is written as it is read is the channel's affair.
-        return self._full and not self._answering
-
-    def pauseProducing(self) -> None:
-        """Answer nothing more until the client has read its answers."""
-        self.client_behind()
-        self.transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """Go on."""
-        self.client_caught_up()
-        if self._waiting:
-            return
-        if self._unread:
-            self._wait(self._unread)
-        else:
-            self.transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """Need do nothing: the connection is being lost."""
-
-    def _go(self, data: bytes) -> None:
-        """Answer what can be answered; a fault of ours in that costs but this connection."""
-        try:
-            self._answer(data)
-        except Exception:  # noqa: BLE001  # the others go on
-            self._log.failure("Reading a request failed; its connection is closed.")
-            self._over = True
-            self._abort()
-
-    def _answer(self, data: bytes) -> None:
-        """Answer what can be answered, in whichever lane, and keep the rest."""
-        factory = self.factory
-        lane = factory.lane
-        while data and not self._over:
-            if self._held:
+        `taken` is the result of the fast lane, if `data` were offered to it already.
+        """
+        while data and self.state < State.CLOSING:
+            if self.state is State.STALLED:
                 self._unread = data
                 return
-            if self._channel is None and lane is not None and not factory.site.closing:
+            lane = self._lane
+            if self._channel is None and lane is not None:
                 if self._sender is None:
                     self._sender = lane.sender(self.transport)
-                count, end, verdict, need = lane.take(data, self._sender)
-                if count:
-                    self._arriving = False
-                    self.deadline = factory.idle_deadline
-                    if verdict is Verdict.LAST:
-                        self._writer.write(lane.answers(count, last=True))
-                        self.close()
-                        return
-                    self._writer.write(lane.answers(count))
-                if verdict is Verdict.DRY:
+                data = self._conclude(data, taken or lane.take(data, self._sender), lane)
+                taken = None
+                if not data:
                     return
-                data = data[end:]
-                if verdict in (Verdict.ARRIVING, Verdict.BEGINNING):
-                    self._begun, self._need = bytearray(data), need
-                    self._in_head = verdict is Verdict.BEGINNING
-                    self._note_arriving()
-                    return
-                if self._full:
-                    continue
-                if verdict is Verdict.TURN:
-                    self._wait(data)
-                    return
-            # What comes behind a request in hand is but kept by the channel.
-            if not (self._answering or factory.scheduler.enter()):
+            # What comes behind a request in hand is only kept by the channel.
+            if self.state < State.ANSWERING and not self.factory.scheduler.enter():
                 self._wait(data)
                 return
             data = self._hand_on(data)
 
+    def _conclude(self, data: bytes, taken: Taken, lane: Lane) -> bytes:
+        """Answer what the fast lane has taken; return the data that the ordinary lane gets now."""
+        count, end, verdict, need = taken
+        if count:
+            self._enter(_IDLE)
+            self.transport.write(lane.answers(count, last=verdict is Verdict.LAST))
+        if verdict is Verdict.LAST:
+            self.close()
+            return b""
+        rest = data[end:]
+        if verdict in (Verdict.ARRIVING, Verdict.BEGINNING):
+            self._begun, self._need = bytearray(rest), need
+            self._in_head = verdict is Verdict.BEGINNING
+            self._note_arriving()
+        elif self.state is State.STALLED:
+            self._unread = rest
+        elif verdict is Verdict.TURN:
+            self._wait(rest)
+        else:
+            return rest
+        return b""
+
     def _wait(self, data: bytes) -> None:
-        """Look at what there is, which is not read on, when it is our turn."""
+        """Keep data until this connection's turn, and read no more until then."""
         self._unread = data
-        self._waiting = True
+        self._enter(State.QUEUED)
         self.transport.pauseProducing()
-        self.factory.give_turn(self)
+        self.factory.scheduler.wait(self)
 
     def _note_arriving(self) -> None:
-        if not (self._arriving or self._answering):
-            self._arriving = True
-            self.deadline = self.factory.request_deadline
+        if self.state < State.ANSWERING:
+            self._enter(State.ARRIVING)
 
     def _hand_on(self, data: bytes) -> bytes:
-        """Have an ordinary channel read; gives what it has left unread."""
+        """Hand data to the ordinary channel; return those that it has left unread."""
         if self._channel is None:
-            self._writer.unsure()
             self.transport.unregisterProducer()
             self._channel = _Channel(self, self.factory.site)
             self._channel.makeConnection(self.transport)
@@ -272,22 +301,20 @@ class Connection(Protocol):
         unread, self._unread = self._unread, b""
         return unread
 
-    # What its channel tells:
+    # What the channel tells
 
     def request_arrived(self) -> None:
-        """Take note that a request is complete; answering it may take its time."""
-        self._arriving, self._answering = False, True
-        self.deadline = inf
+        """Enter the state of answering, as a request is complete."""
+        if self.state < State.CLOSING:
+            self._enter(State.ANSWERING)
 
     def request_answered(self, unread: bytes) -> None:
-        """Go on after a request, with the bytes that came behind it."""
-        self._answering = False
-        if self._over:
+        """Process the data that followed a request, which has been answered."""
+        if self.state >= State.CLOSING:
             return
-        self.deadline = self.factory.idle_deadline
-        assert self._channel is not None
+        self._enter(State.STALLED if self.state is State.BLOCKED else _IDLE)
         # While the client has yet to read its answers, the channel sees to that.
-        if self.factory.lane is not None and not self._full:
+        if self._lane is not None and self.state is _IDLE:
             self._channel = None
             self.transport.unregisterProducer()
             self.transport.registerProducer(self, True)
@@ -297,47 +324,57 @@ class Connection(Protocol):
             self._go(unread)
 
     def client_behind(self) -> None:
-        """Take note that the client has to read before there can be more for it."""
-        self._full = True
-        if not self._over:
-            self.deadline = self.factory.idle_deadline
+        """Enter a state of waiting until the client reads its answers."""
+        if self.state is State.ANSWERING:
+            self._enter(State.BLOCKED)
+        elif self.state < State.ANSWERING:
+            self._enter(State.STALLED)
 
     def client_caught_up(self) -> None:
-        """Take note that the client has read."""
-        self._full = False
-        if self._over:
-            return
-        if self._answering:
-            self.deadline = inf
-        elif self._arriving:
-            self.deadline = self.factory.request_deadline
-        else:
-            self.deadline = self.factory.idle_deadline
-
-    def channel_caught_up(self) -> None:
-        """Take note that the client has read, and go on with what has waited for that."""
-        self.client_caught_up()
-        if self._waiting:
-            self.transport.pauseProducing()  # the channel has resumed it
-        elif self._unread and not (self._answering or self._over):
-            self._wait(self._unread)
+        """Leave the state of waiting for the client, and queue the data that waited meanwhile."""
+        if self.state is State.BLOCKED:
+            self._enter(State.ANSWERING)
+        elif self.state is State.STALLED:
+            if self._unread:
+                self._wait(self._unread)
+            else:
+                self._enter(_IDLE if self._begun is None else State.ARRIVING)
+                if self._input_ended:
+                    self.close()
+        elif self.state is _IDLE:
+            self._enter(_IDLE)  # the client has been reading, which is not to be idle
 
     def farewell(self) -> None:
-        """Take note that this is the end: it is up to the client to read and to hang up."""
-        self._over = True
-        self._arriving = False
-        self._unread, self._begun = b"", None
-        self.deadline = self.factory.farewell_deadline
+        """Enter the closing state: the channel closes the connection."""
+        self._enter(State.CLOSING)
+
+    def _enter(self, state: State) -> None:
+        """Change the state, and the time since when it lasts.
+
+        The time that a request takes to arrive includes the time that it waits for a turn.
+        """
+        before, self.state = self.state, state
+        if not (_IDLE < before < State.ANSWERING and _IDLE < state < State.ANSWERING):
+            self.since = self.factory.now
+        if state >= State.CLOSING:
+            self._unread, self._begun = b"", None
+
+    def _note(self, reason: str, detail: str) -> None:
+        self.factory.site.note(self.transport.getPeer(), reason, detail)
+
+    def _abort(self) -> None:
+        self._enter(State.CLOSED)
+        self.transport.abortConnection()
 
 
 class _Channel(StrictChannel):
-    """An ordinary HTTP channel, which gives back what comes behind a request."""
+    """An HTTP channel for one request, which returns the data that follow the request."""
 
     def __init__(self, connection: Connection, site: LimitedSite) -> None:
         super().__init__()
         self.factory = self.site = site
         self.requestFactory = site.requestFactory
-        self.timeOut = None  # the connection's affair
+        self.timeOut = None  # the connection sees to that
         self._connection = connection
 
     def allContentReceived(self) -> None:
@@ -354,6 +391,13 @@ class _Channel(StrictChannel):
         self._connection.farewell()
         super().loseConnection()
 
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        # A body that has begun to arrive is read by what knows this.
+        self.transport = None
+        del self._networkProducer
+        del self._connection
+
     def pauseProducing(self) -> None:
         self._connection.client_behind()
         super().pauseProducing()
@@ -362,4 +406,6 @@ class _Channel(StrictChannel):
 
     def resumeProducing(self) -> None:
         super().resumeProducing()
-        self._connection.channel_caught_up()
+        self._connection.client_caught_up()
+        if self._connection.state is State.QUEUED:
+            self.transport.pauseProducing()  # type: ignore[union-attr]  # resumed just now

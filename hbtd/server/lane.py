@@ -1,43 +1,41 @@
-"""What a lane is: it takes requests of one kind off the front of what a connection has sent."""
+"""The interface of a lane, which answers requests of one kind faster than the site does."""
 
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 
 class Verdict(Enum):
     """Why no more requests were taken."""
 
-    DRY = "all that was there is taken"
-    BEGINNING = "what is left is the beginning of the head of what may be a request"
-    ARRIVING = "what is left is the beginning of what may be a request, with all of its head"
-    TURN = "it is the others' turn"
+    DRY = "all bytes are taken"
+    BEGINNING = "the rest is the beginning of the head of what may be a request"
+    ARRIVING = "the rest is the beginning of what may be a request, with all of its head"
+    TURN = "it is the turn of other connections"
     LAST = "the last request asked for the connection to be closed"
-    OTHER = "what comes next is not for this lane"
+    OTHER = "the next request is not for this lane"
 
 
-class Taken(NamedTuple):
-    """What has been taken off the front of a connection's bytes."""
+Taken = tuple[int, int, Verdict, int]
+"""The result of `Lane.take`: count, size, verdict and need.
 
-    beats: int
-    """How many requests."""
-    end: int
-    """How many bytes they are."""
-    verdict: Verdict
-    need: int = 0
-    """How many bytes there have to be after these until it is worth asking again."""
+`count` requests were taken, which are the first `size` bytes of the data; `verdict` says why no
+more were. If the rest is an incomplete request, the lane is to be asked again when there are `need`
+bytes of it; otherwise `need` is 0. A plain tuple, because one is made for every heartbeat.
+"""
 
 
 class Lane(Protocol):
-    """Takes plain requests off a connection; all others are left to the site."""
+    """Answers the simple requests of connections, and leaves all others to the site."""
 
     def sender(self, transport: Any) -> Any:
-        """Return what the lane is to remember of a connection."""
+        """Return a new object for what the lane remembers about the connection of a transport."""
 
     def take(self, data: bytes, sender: Any) -> Taken:
-        """Take the requests that `data` begins with; return how many, and how far they reach.
+        """Process the requests at the beginning of `data`, and return the result.
 
-        `sender` is what `sender()` returned for the connection that the bytes came on.
+        `data` are the unanswered bytes of a connection, and `sender` is what `sender()` returned
+        for that connection. The answers are written by the caller; see `answers`.
         """
 
     def answers(self, count: int, *, last: bool = False) -> bytes:
-        """Return the answers to `count` requests; after the `last` the connection is closed."""
+        """Return the bytes of `count` answers; with `last`, the last one announces the closing."""

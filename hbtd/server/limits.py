@@ -1,4 +1,4 @@
-"""What clients may take of hbtd: connections, bytes and time, and how refusals are counted."""
+"""Limits of what clients may use: connections, memory and time; the reasons of refusals."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 from hbtd.config.params import Params
 
 MAX_FIELDS = 100
-"""Fields that a request's head may have; twisted.web would take 500, which cost memory each."""
+"""Header fields that a request may have; twisted.web allows 500, each of which takes memory."""
 
 MAX_HEARTBEAT_BODY = 64 * 1024
-"""Bytes that a heartbeat's body may have."""
+"""Largest body of a heartbeat, in bytes."""
 
 _LARGE_AT_ONCE = 64
-"""Bodies of the largest size, of requests and of answers, that may be in memory at once."""
+"""Bodies of the largest size, of requests and of answers, that fit into memory at once."""
 
 CONNECTIONS = "connections"
 PEER_CONNECTIONS = "peer_connections"
@@ -21,38 +21,39 @@ UNREAD = "unread"
 LARGE_HEAD = "large_head"
 LARGE_BODY = "large_body"
 MEMORY = "memory"
+TLS = "tls"
 
-REASONS = (CONNECTIONS, PEER_CONNECTIONS, SLOW, UNREAD, LARGE_HEAD, LARGE_BODY, MEMORY)
-"""Why clients are refused something for the sake of the others, in the words that are counted."""
+REASONS = (CONNECTIONS, PEER_CONNECTIONS, SLOW, UNREAD, LARGE_HEAD, LARGE_BODY, MEMORY, TLS)
+"""Reasons for which the server refuses connections and requests, as the metric names them."""
 
 Note = Callable[[Any, str, str], None]
-"""Hears of a refusal: the client's `IAddress`, one of the reasons, and what it is about."""
+"""Counts and logs a refusal: the client's `IAddress`, one of `REASONS`, and a sentence."""
 
 
 class Limits(NamedTuple):
-    """How much there is for clients."""
+    """How much clients may use."""
 
     connections: int
     """Connections that may be open at once."""
     connections_per_peer: int
-    """How many of them may be of one address; 0: all."""
+    """Connections of one address that may be open at once; 0: no limit."""
     header_bytes: int
-    """Bytes that a request's head may have."""
+    """Largest head of a request, in bytes."""
     body_bytes: int
-    """Bytes that a request's body may have."""
+    """Largest body of a request, in bytes."""
     request_timeout: float
-    """Seconds that a request may take from its first byte to its last."""
+    """Seconds that a request may take to arrive, and a TLS handshake to complete."""
     idle_timeout: float
-    """Seconds after which a connection on which nothing happens is closed."""
+    """Seconds after which a connection is closed on which nothing happens, or nothing is read."""
 
     @property
     def large_bytes(self) -> int:
-        """Bytes that all large bodies, of requests and of answers, may have at once."""
+        """Bytes that all large bodies, of requests and of answers, may have together."""
         return _LARGE_AT_ONCE * self.body_bytes
 
 
 def limits_of(params: Params) -> Limits:
-    """Give the limits that parameters set."""
+    """Return the limits that parameters set."""
     return Limits(
         connections=params.max_connections,
         connections_per_peer=params.max_connections_per_peer,
@@ -64,21 +65,21 @@ def limits_of(params: Params) -> Limits:
 
 
 class Room:
-    """The memory that large bodies share."""
+    """A budget of memory, in bytes, that large bodies of requests and answers share."""
 
     def __init__(self, size: int) -> None:
-        """`size` is in bytes."""
+        """Make a budget of `size` bytes."""
         self._size = size
         self.taken = 0
-        """Bytes that are in use."""
+        """Bytes that are reserved."""
 
     def take(self, count: int) -> bool:
-        """Take so many bytes; tells whether they were there."""
+        """Reserve `count` bytes; return whether there were as many."""
         if self.taken + count > self._size:
             return False
         self.taken += count
         return True
 
     def give_back(self, count: int) -> None:
-        """Give back bytes that were taken."""
+        """Release `count` bytes that were reserved."""
         self.taken -= count

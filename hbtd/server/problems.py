@@ -1,9 +1,10 @@
-"""Errors as the API tells them: RFC 7807 problem+json, made in this one place."""
+"""Problems: errors as RFC 7807 problem documents."""
 
 from collections.abc import Iterable
 from urllib.parse import quote
 
 import orjson
+from twisted.web.http import RESPONSES
 
 from hbtd.server.replies import Reply
 
@@ -48,3 +49,18 @@ def problem_reply(problem: Problem, instance: str) -> Reply:
     }
     allow = (("Allow", ", ".join(problem.allow)),) if problem.allow else ()
     return Reply(problem.status, orjson.dumps(body), PROBLEM_JSON, (*allow, *problem.headers))
+
+
+def encode_problem(problem: Problem, instance: str = "/") -> bytes:
+    """Return a whole answer, for what goes wrong before there is a request to answer."""
+    reply = problem_reply(problem, instance)
+    return (
+        b"HTTP/1.1 %d %b\r\nConnection: close\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"
+        % (
+            problem.status,
+            RESPONSES[problem.status],
+            PROBLEM_JSON.encode(),
+            len(reply.body),
+            reply.body,
+        )
+    )

@@ -1,4 +1,4 @@
-"""What handlers give back, and the one place that writes it to a request."""
+"""Replies: what handlers return, and how it is written."""
 
 from typing import Any, NamedTuple
 
@@ -11,11 +11,11 @@ from zope.interface import implementer
 JSON = "application/json"
 
 _SMALL = 16 * 1024
-"""Bytes that are written without asking whether the client reads them."""
+"""Bytes that are written at once, whether the client reads them or not."""
 
 
 class Reply(NamedTuple):
-    """An answer: status, body, what the body is, and further headers."""
+    """An answer: status, body, its content type, and further header fields."""
 
     status: int
     body: bytes = b""
@@ -24,15 +24,16 @@ class Reply(NamedTuple):
 
 
 def json_reply(value: object, status: int = 200) -> Reply:
-    """Answer with a JSON document."""
+    """Return a reply with a JSON document."""
     return Reply(status, orjson.dumps(value), JSON)
 
 
 def write(request: IRequest, reply: Reply) -> bytes | Deferred[bytes]:
-    """Answer a request; gives what Klein has to write yet, or fires when that is to be done.
+    """Answer a request, all but its body; return the body, for Klein to write.
 
-    A large body waits for the client to read it: requests that are pipelined behind it are not
-    answered into memory.
+    A large body is written here, as fast as the client reads it, so that requests which are
+    pipelined behind it are not answered into memory: then the Deferred fires with nothing left to
+    write, once all is written.
     """
     request.setResponseCode(reply.status)
     if reply.content_type is not None:
@@ -49,7 +50,7 @@ def write(request: IRequest, reply: Reply) -> bytes | Deferred[bytes]:
 
 @implementer(IPushProducer)
 class _Body:
-    """Writes a body as fast as its client reads it."""
+    """Writes a body as fast as the client reads it."""
 
     def __init__(self, request: Any, body: bytes) -> None:
         self.written: Deferred[bytes] = Deferred(lambda _: self.stopProducing())

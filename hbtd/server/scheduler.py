@@ -1,42 +1,77 @@
-"""Scheduler: the ordinary lane shares the reactor with whatever else has to be done."""
+"""The scheduler of the ordinary lane, which bounds the work of one iteration of the reactor.
+
+hbtd does not count silence while it can't receive heartbeats (docs/design.md), and it can't while
+an iteration of the reactor takes long. So no client may make one long: requests for which there is
+no time left wait for a later iteration, in the order in which their connections began to wait.
+"""
+
+from collections import deque
+from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
 _MOST = 200
-"""Requests that are looked at in one round of the reactor; the others wait for the next."""
+"""Requests that are begun in one iteration of the reactor at most."""
 
 _SECONDS = 0.02
-"""Seconds of a round after which no further request is looked at, however few there were.
+"""Seconds of an iteration after which no further request is begun."""
 
-hbtd counts no silence while it can't hear (docs/design.md); so nobody may keep it from hearing.
-"""
+_TURNS = 32
+"""Waiting connections that get their turn in one iteration at most."""
+
+
+class Waiting(Protocol):
+    """A connection that waits for its turn."""
+
+    def take_turn(self) -> None:
+        """Process what has arrived."""
 
 
 class Scheduler:
-    """Lets requests be looked at for as long as a round of the reactor may take."""
+    """Decides when requests may be begun, for all connections of a factory."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._began: float | None = None
         self._left = _MOST
+        self._waiting: deque[Waiting] = deque()
+        self._giving_turns = False
 
     @property
     def over(self) -> bool:
-        """Whether nothing more may be looked at in this round."""
+        """Whether no more requests may be begun in this iteration."""
         if self._began is None:
             return False
         return self._left <= 0 or self._clock.seconds() - self._began >= _SECONDS
 
     def enter(self) -> bool:
-        """Ask whether a request, or the next piece of one, may be looked at in this round."""
+        """Return whether a request, or the next piece of one, may be processed now; count it."""
         if self._began is None:
             self._began, self._left = self._clock.seconds(), _MOST
-            self._clock.callLater(0, self.begin)
+            self._clock.callLater(0, self._begin_round)
         if self.over:
             return False
         self._left -= 1
         return True
 
-    def begin(self) -> None:
-        """Begin another round."""
+    def wait(self, waiting: Waiting) -> None:
+        """Give a connection its turn in one of the next iterations."""
+        self._waiting.append(waiting)
+        self._see_to_turns()
+
+    def _begin_round(self) -> None:
         self._began = None
+
+    def _see_to_turns(self) -> None:
+        if self._waiting and not self._giving_turns:
+            self._giving_turns = True
+            self._clock.callLater(0, self._give_turns)
+
+    def _give_turns(self) -> None:
+        self._giving_turns = False
+        self._begin_round()  # for waiting connections first: others could use up every iteration
+        for _ in range(min(_TURNS, len(self._waiting))):
+            if self.over:
+                break
+            self._waiting.popleft().take_turn()
+        self._see_to_turns()

@@ -1,9 +1,10 @@
 """The HTTP server below the API: requests, channels and the site, with their limits.
 
-twisted.web reads and writes HTTP; what is here refuses what it would read in another way than
-other servers, and bounds what a client may take. What is served is a resource from elsewhere.
+twisted.web reads and writes HTTP. The classes here refuse what it reads differently than other
+servers do, and limit what a client may use. What is served is a resource from elsewhere.
 """
 
+import re
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -17,12 +18,14 @@ from hbtd.server.bodies import CappedRequest, crowded
 from hbtd.server.limits import LARGE_HEAD, MAX_FIELDS, MEMORY, Limits, Note, Room
 from hbtd.server.problems import Problem
 
+_BROKEN_ENCODING = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
 _LONGEST_LENGTH = 18
 """Digits that a `Content-Length` may have."""
 
 
 class LimitedRequest(CappedRequest):
-    """A request that its site knows about while it is open."""
+    """A request within the limits of its site, which lists it while it is open."""
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
@@ -33,33 +36,46 @@ class LimitedRequest(CappedRequest):
         self.most = site.limits.body_bytes
         self.room = site.room
 
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with the head, in a sentence, `None` if nothing is."""
+        hosts = len(self.requestHeaders.getRawHeaders(b"host") or ())
+        # RFC 9112 3.2: only HTTP/1.0 may leave it out, and nobody may name two.
+        if hosts > 1 or (not hosts and self.clientproto != b"HTTP/1.0"):
+            return "Exactly one Host field is needed"
+        if _BROKEN_ENCODING.search(self.path):
+            return "The path has a broken percent-encoding"
+        return None
+
     def note(self, reason: str, detail: str) -> None:
-        """Take note that this request is refused something."""
+        """Count and log that something was refused to the client of this request."""
         self._note(self.channel.transport.getPeer(), reason, detail)
 
     def no_room(self) -> Problem:
-        """Make the problem of a request that takes more memory than there is, and count it."""
+        """Return the problem of a request for which there is no memory, and count it."""
         problem = crowded()
         self.note(MEMORY, problem.detail)
         return problem
 
     def finish(self) -> None:
-        """Send off the answer."""
+        """Finish the answer."""
         self._open_requests.discard(self)
         self.let_go()
         super().finish()
+        self.transport = None  # a request is in a cycle with Klein's, which is collected later
 
     def connectionLost(self, reason: Failure) -> None:
-        """Note that nobody waits for the answer any more."""
+        """Release what is held, as the answer is no longer needed."""
         self._open_requests.discard(self)
         self.let_go()
         super().connectionLost(reason)
+        self.transport = None
 
 
 class StrictChannel(HTTPChannel):
-    """An HTTP channel that refuses what twisted.web reads in one way and others in another.
+    """An HTTP channel that refuses what twisted.web and other servers read differently.
 
-    These are lines that are folded, which RFC 9112 5.2 has us refuse or mend, and a transfer coding
+    These are lines that are folded (RFC 9112 5.2), a CR or LF within a line, and a transfer coding
     that has not existed since 1999. It also says so when a head, or a length, is too large.
     """
 
@@ -67,28 +83,53 @@ class StrictChannel(HTTPChannel):
 
     maxHeaders = MAX_FIELDS
     _head_size = 0
+    _ending = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what the client sends; refuse at once a line that ends with a bare LF.
+
+        twisted.web would wait for the CR until the request is too large or too slow (RFC 9112 2.2).
+        """
+        within = self._busyReceiving  # a call from within another, which goes on afterwards
+        super().dataReceived(data)
+        if within or self.paused or self._ending:
+            return
+        if self.line_mode and b"\n" in self._buffer:
+            self._refuse()
+
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        """Return whether the connection lasts after an answer (RFC 9112 9.3)."""
+        fields = request.requestHeaders.getRawHeaders(b"connection") or []
+        options = {option.strip(b" \t").lower() for option in b",".join(fields).split(b",")}
+        if b"close" in options:
+            request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+            return False
+        if version == b"HTTP/1.0" and b"keep-alive" in options:
+            request.responseHeaders.setRawHeaders(b"Connection", [b"keep-alive"])
+            return True
+        return version == b"HTTP/1.1"
 
     def connectionMade(self) -> None:
-        """Begin."""
-        # That of a line, and of what may be the beginning of one. A head is counted below.
+        """Set the limits of lines and heads."""
+        # Of a line, and of what may be the beginning of one; heads are counted in lineReceived.
         self.MAX_LENGTH = self.totalHeadersSize = self.site.limits.header_bytes
         super().connectionMade()
 
     def lineReceived(self, line: bytes) -> None:
-        """Take in a line of a head."""
+        """Receive a line of a head."""
         self._head_size += len(line)
         if self._head_size > self.totalHeadersSize:
             self._refuse_head()
-        elif line.startswith((b" ", b"\t")):
+        elif line.startswith((b" ", b"\t")) or b"\n" in line or b"\r" in line:
             self._refuse()
         else:
             super().lineReceived(line)
 
     def headerReceived(self, line: bytes) -> bool:
-        """Take in a field; tells whether it may be there."""
+        """Receive a header field; return whether it is allowed."""
         name, _, value = line.lower().partition(b":")
         value = value.strip(b" \t")
-        # Python reads no number of more than some thousand digits, and twisted.web is surprised.
+        # twisted.web fails on numbers with more digits than Python parses.
         endless = name == b"content-length" and len(value) > _LONGEST_LENGTH
         if endless or (name == b"transfer-encoding" and value != b"chunked"):
             self._refuse()
@@ -96,13 +137,19 @@ class StrictChannel(HTTPChannel):
         return bool(super().headerReceived(line))
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Refuse a line without end."""
+        """Refuse a line that is too long."""
         self._refuse_head()
 
     def allHeadersReceived(self) -> None:
-        """Take in that a head is complete."""
+        """Process a complete head."""
         self._head_size = 0
         super().allHeadersReceived()
+
+    def loseConnection(self) -> None:
+        """Close the connection, after what has been written."""
+        if not self._ending:
+            self._ending = True
+            super().loseConnection()
 
     def _refuse_head(self) -> None:
         assert self.transport is not None
@@ -116,7 +163,7 @@ class StrictChannel(HTTPChannel):
 
 
 class LimitedSite(Site):
-    """The HTTP side of the API: limits, and an orderly end."""
+    """Serves a resource within limits, and ends in good order."""
 
     protocol = StrictChannel  # type: ignore[assignment]  # twisted.web wraps its own for HTTP/2
     noisy = False
@@ -125,12 +172,12 @@ class LimitedSite(Site):
     def __init__(
         self, resource: IResource, reactor: IReactorTime, limits: Limits, note: Note
     ) -> None:
-        """`note` hears of clients that meet the `limits`."""
+        """Call `note` for every client that exceeds one of the `limits`."""
         super().__init__(resource, requestFactory=LimitedRequest, reactor=reactor, timeout=None)
         self.limits = limits
         self.note = note
         self.room = Room(limits.large_bytes)
-        """The memory for bodies that are larger than a heartbeat's."""
+        """Memory for bodies that are larger than a heartbeat's."""
         self.open_requests: set[Request] = set()
         """Requests that have begun to arrive and are not answered."""
         self.closing = False

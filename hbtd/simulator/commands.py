@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.web.server import Site
 
-from hbtd.net.tls import ephemeral_identity, server_options
+from hbtd.net.tls import ServerOptions, ephemeral_identity
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fake_hsm import FakeHSM, Update
@@ -40,7 +40,7 @@ async def run_hsm(reactor: Any, options: HSMOptions, out: TextIO) -> None:
     site = Site(hsm.resource(), reactor=reactor)
     port: IListeningPort
     if options["tls"]:
-        certificate = server_options(ephemeral_identity())
+        certificate = ServerOptions(ephemeral_identity())
         port = reactor.listenSSL(options["port"], site, certificate, interface=host)
     else:
         port = reactor.listenTCP(options["port"], site, interface=host)

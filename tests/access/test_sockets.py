@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
 from twisted.web.server import Site
 
-from hbtd.net.tls import Identity, client_policy, load_identity, server_options
+from hbtd.net.tls import Identity, ServerOptions, client_policy, load_identity
 from tests.support.certificates import make_identity, write_identity
 from tests.support.issuer import KEYS, Issuer, JWKSPage, bearer
 from tests.support.running import NODE, Hbtd, heartbeat, reactor, start_hbtd, until
@@ -203,7 +203,7 @@ class TokenTests(SocketsTestCase):
         issuer = Issuer("RS256")
         page = JWKSPage(issuer.jwks())
         cert, key = write_identity(make_identity("localhost"), self.folder / "spire")
-        options: Any = server_options(load_identity(str(cert), str(key)))
+        options: Any = ServerOptions(load_identity(str(cert), str(key)))
         listening = reactor.listenSSL(0, Site(page), options, interface="127.0.0.1")
         self.addCleanup(listening.stopListening)
         url = f"https://localhost:{listening.getHost().port}/keys"

@@ -163,12 +163,19 @@ class WritingTests(DetoursTestCase):
             "https://127.0.0.1/hmi/v1/heartbeat?x=y",
             "/v1/heartbeat?Authorization=x",
             f"/v1/heartbeat/{XNAME}?",
-            "/v1/%68eartbeat",
-            "/v1/heartbea%74",
         ):
             request = encode_request("POST", target, HEARTBEAT)
             self.assertEqual(self.statuses(self.connect(), request), [401], target)
-        for target in ("/v1//heartbeat", "//v1/heartbeat", "/v1/./heartbeat", "/v1/x/../heartbeat"):
+        for target in (
+            "/v1//heartbeat",
+            "//v1/heartbeat",
+            "/v1/./heartbeat",
+            "/v1/x/../heartbeat",
+            "/v1/%68eartbeat",
+            "/v1/heartbea%74",
+            "/%76%31/heartbeat",
+            "/hmi/v%31/heartbeat",
+        ):
             request = encode_request("POST", target, HEARTBEAT)
             self.assertEqual(self.statuses(self.connect(), request), [404], target)
         self.assertEqual(service.tracker.beats, 0)

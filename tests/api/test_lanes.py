@@ -1,99 +1,35 @@
 """Both lanes answer alike: the same bytes go to each, and to twisted.web by itself.
 
-`HBTD_FUZZ_EXAMPLES` sets the number of generated streams, in hundreds, different ones in each run.
-Without it there are few, and always the same.
+`HBTD_FUZZ_EXAMPLES` sets the number of generated streams (`tests.support.http_streams`).
 """
 
-import os
-import re
 from itertools import pairwise
 from typing import Any
 
 import orjson
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from hbtd.api.fastlane import FastLane, Sender
+from hbtd.api.fastlane import Sender
 from hbtd.app.service import HbtdService
+from hbtd.net.served_certificate import serve_identity
 from hbtd.server.factory import ConnectionFactory
+from tests.support.certificates import make_identity
 from tests.support.http_memory import (
     BEAT,
     HEARTBEAT,
     XNAME,
-    APITestCase,
-    Connection,
     chunked,
     encode_request,
     head,
     parse_responses,
-    start_in_memory,
 )
-
-EXAMPLES = int(os.environ.get("HBTD_FUZZ_EXAMPLES", "0"))
-
-_DATE = re.compile(rb"\r\nDate: [ -~]{29}\r\n")
+from tests.support.http_streams import EXTENT, requests
+from tests.support.lanes import LanesTestCase, start_over, state, without_dates
+from tests.support.socket_pairs import Pair, PlainClient, SocketReactor, TLSClient
 
 BODY = orjson.dumps(HEARTBEAT)
 NAMED = encode_request("POST", f"/v1/heartbeat/{XNAME}", HEARTBEAT)
-
-
-class LanesTestCase(APITestCase):
-    """A test with three services: the fast lane, the ordinary one, and twisted.web by itself."""
-
-    def setUp(self):
-        """Start all three."""
-        first, second, third = (start_in_memory(self) for _ in range(3))
-        self.lane: FastLane = _listener(first).lane
-        self.lanes: list[tuple[HbtdService, Any]] = [
-            (first[0], _listener(first)),
-            (second[0], ConnectionFactory(_listener(second).site, None, second[1])),
-            (third[0], _listener(third).site),
-        ]
-
-    def converse(self, factory, pieces):
-        """Send pieces; return the answers without dates, and whether the server hung up."""
-        connection = Connection(factory)
-        connection.send(*pieces)
-        answers = _DATE.sub(b"\r\nDate: then\r\n", connection.received())
-        closed = connection.closed
-        connection.hang_up()
-        return answers, closed
-
-    def assert_same(self, *pieces):
-        """Check that all services have the same answers, and the same state after them.
-
-        Return the answers, and whether the connection was closed.
-        """
-        outcomes = [self.converse(factory, pieces) for _, factory in self.lanes]
-        self.assertEqual(outcomes[0], outcomes[1], pieces)
-        self.assertEqual(outcomes[1], outcomes[2], pieces)
-        states = [_state(service) for service, _ in self.lanes]
-        self.assertEqual(states[0], states[1], pieces)
-        self.assertEqual(states[1], states[2], pieces)
-        self.assertEqual(self.flushLoggedErrors(), [])
-        return outcomes[0]
-
-
-def _listener(started: tuple[HbtdService, Any]) -> Any:
-    """Return the factory of a service in memory."""
-    return started[1].tcpServers[0][1]
-
-
-def _state(service):
-    """Return everything that requests may change, except for times."""
-    tracker = service.tracker
-    healthy = [(name, each.timestamp, each.status) for name, each in tracker._healthy.items()]
-    judged = dict(service.monitor.judged)
-    return healthy, tracker.beats, tracker.warned, tracker.dead, judged, service.params.current
-
-
-def _start_over(service):
-    """Undo earlier examples, so that each one is independent of the others."""
-    tracker = service.tracker
-    for name in list(tracker._healthy):
-        tracker.forget(name)
-    tracker.beats = 0
-    service.monitor.judged.clear()
 
 
 def _with(*fields: str, body: bytes = BODY, first: str = "POST /v1/heartbeat") -> bytes:
@@ -113,7 +49,6 @@ PLAIN = {
     "blanks around values": _with(f"Content-Length: \t{len(BODY)} \t", "X: \t "),
     "leading zeros": _with(f"Content-Length: 000{len(BODY)}"),
     "a token": _with(_LENGTH, "Authorization: Bearer abc"),
-    "no host": BEAT.replace(b"Host: hbtd.example\r\n", b""),
     "odd case of keys": encode_request(
         "POST", "/v1/heartbeat", {key.upper(): value for key, value in HEARTBEAT.items()}
     ),
@@ -166,6 +101,13 @@ SMUGGLING = {
 """Requests that a proxy in front of hbtd might interpret in another way."""
 
 OTHERS = {
+    "no host": BEAT.replace(b"Host: hbtd.example\r\n", b""),
+    "two hosts": BEAT.replace(b"Host:", b"Host: a\r\nHost:"),
+    "HTTP/1.0 that is kept": BEAT.replace(b"1.1\r\n", b"1.0\r\nConnection: keep-alive\r\n"),
+    "bare LF": BEAT.replace(b"\r\n", b"\n"),
+    "one bare LF": BEAT.replace(b"\r\nHost", b"\nHost"),
+    "encoded route": BEAT.replace(b"/heartbeat", b"/%68eartbeat"),
+    "broken encoding": NAMED.replace(b"/x1", b"/%x1"),
     "HTTP/1.0": BEAT.replace(b"1.1", b"1.0", 1),
     "HTTP/1.0 kept": BEAT.replace(b"1.1", b"1.0", 1).replace(
         b"Host:", b"Connection: keep-alive\r\nH:"
@@ -212,7 +154,7 @@ class SamenessTests(LanesTestCase):
     def test_plain(self):
         """The fast lane takes plain heartbeats, and answers like the ordinary one."""
         for name, request in PLAIN.items():
-            self.assertEqual(self.lane.take(request, Sender(None)).beats, 1, name)
+            self.assertEqual(self.lane.take(request, Sender(None))[0], 1, name)
             for service, _ in self.lanes[1:]:
                 service.monitor.beat(XNAME, str(HEARTBEAT["Timestamp"]), str(HEARTBEAT["Status"]))
             answers, _ = self.assert_same(request)
@@ -221,7 +163,7 @@ class SamenessTests(LanesTestCase):
     def test_smuggling(self):
         """Ambiguous requests are refused in the same way, whole and in pieces."""
         for name, request in SMUGGLING.items():
-            self.assertEqual(self.lane.take(request, Sender(None)).beats, 0, name)
+            self.assertEqual(self.lane.take(request, Sender(None))[0], 0, name)
             answers, _ = self.assert_same(request, BEAT)
             self.assertRegex(answers, rb"\A(HTTP/1.1 40[0-9] |\Z)", name)
             self.assert_same(request + BEAT + BEAT)
@@ -231,7 +173,7 @@ class SamenessTests(LanesTestCase):
         """Unusual requests are answered alike, also between heartbeats."""
         for name, request in OTHERS.items():
             if name != "empty lines between":
-                self.assertEqual(self.lane.take(request, Sender(None)).beats, 0, name)
+                self.assertEqual(self.lane.take(request, Sender(None))[0], 0, name)
             self.assert_same(request)
             self.assert_same(BEAT + request + BEAT)
             self.assert_same(BEAT, request, NAMED)
@@ -259,125 +201,73 @@ class SamenessTests(LanesTestCase):
         self.assertTrue(closed)
 
 
-_NAMES = st.sampled_from(
-    [XNAME, "x0", "X00C1S2b3N4", " x1c0s0b0n1 ", "x1000c0s0b0n0v0", "nobody", "", "x" * 300, "é"]
-)
-_TEXTS = st.one_of(
-    st.sampled_from(["OK", "83", "0x53", "-1", "٣", "1_0", "0", "00", "08", "9" * 19, "", "é\0"]),
-    st.text(max_size=5),
-)
-_VALUES: st.SearchStrategy[object] = st.one_of(
-    _TEXTS, st.sampled_from([None, 1, 1.5, True, [], {}, ["x"], "s" * 300])
-)
-_KEYS = st.sampled_from(["Component", "Hostname", "NID", "Status", "Timestamp"])
-
-
-@st.composite
-def _bodies(draw):
-    """Draw the body of a heartbeat: valid, odd or broken."""
-    kind = draw(st.integers(0, 9))
-    heartbeat: dict[str, object] = {**HEARTBEAT, "Component": draw(_NAMES)}
-    if kind >= 4:
-        heartbeat = {**HEARTBEAT, "Component": XNAME}
-    elif kind >= 1:
-        for key in draw(st.lists(_KEYS, max_size=2)):
-            change = draw(st.sampled_from(["value", "value", "drop", "case", "twice"]))
-            value = heartbeat.pop(key, "x")
-            if change == "value":
-                heartbeat[key] = draw(_VALUES)
-            elif change == "case":
-                heartbeat[draw(st.sampled_from([key.upper(), key.lower(), key.swapcase()]))] = value
-            elif change == "twice":
-                heartbeat.update({key.lower(): value, key: draw(_VALUES)})
-    body = orjson.dumps(heartbeat)
-    if kind == 0:
-        body = draw(
-            st.sampled_from(
-                [
-                    *(body[:-1], b"[" + body + b"]", b"", b"null", b'"x"', b"\xef\xbb\xbf" + body),
-                    *(b" \r\n" + body + b"\n", body + b"x", b'{"a":' * 2000),
-                    body.replace(b"e", b"\xff"),
-                ]
-            )
-        )
-    return body
-
-
-_FIELDS = st.sampled_from(
-    [
-        *("Content-Type: application/json", "User-Agent: x", "Accept: */*", "Cookie: a=b; =; c"),
-        *("Connection: close", "connection: keep-alive", "Connection: Close ", "Connection: x"),
-        *("Connection: keep-alive, close", "Connection: close, te", "CONNECTION:\tclose\t"),
-        *("Transfer-Encoding: chunked", "Transfer-Encoding: identity", "transfer-encoding: x"),
-        *("Content-Length: 0", "Content-Length: 7", "Content-Length: x", "content-length:"),
-        *("Expect: 100-continue", "Expect: x", "Authorization: Bearer x", "authorization:"),
-        *(
-            "X-Forwarded-For: 1.2.3.4",
-            "Host: other",
-            "X: é",
-            "X: a\tb",
-            "X:",
-            "a-b_c!#$%&'*+.^`|~: 1",
-        ),
-        *("Upgrade: h2c", "TE: trailers", "Trailer: x", "Content-Encoding: gzip", "X: y\r\n z"),
-        *("X : y", "X", ": y", "X: y\nZ: z", "X: y\rZ: z", "X: \x01", "X: \x7f", "\tX: y", "é: x"),
-    ]
-)
-_FIRSTS = st.sampled_from(
-    ["POST /hmi/v1/heartbeat", "POST /v1/heartbeat", f"POST /v1/heartbeat/{XNAME}"] * 6
-    + [
-        *("POST /v1/heartbeat/X00c1", "POST /hmi/v1/heartbeat/nobody", "POST /v1/heartbeat/"),
-        *("POST http://h/v1/heartbeat", "POST /v1/heartbeat?x=1", "POST /v1/heartbeat/%781"),
-        *("POST /v1//heartbeat", "post /v1/heartbeat", "PUT /v1/heartbeat", "POST  /v1/heartbeat"),
-        *("GET /v1/liveness", f"GET /v1/hbstate/{XNAME}", "GET /v1/params", "POST /v1/hbstates"),
-        *(f"DELETE /v1/heartbeat/{XNAME}", "GET /nope", "HEAD /v1/params", "POST /v1/heartbeats"),
-        *("POST /v1/heartbeat/x1\xb1", "POST *", "POST /v1/heartbeat#x", "POST /v1/heartbeat/x1/"),
-    ]
-)
-
-
-@st.composite
-def _requests(draw):
-    """Draw a request: mostly a heartbeat, mostly a valid one."""
-    body = draw(_bodies())
-    fields = ["Host: h"]
-    if draw(st.integers(0, 9)):
-        fields.append(f"Content-Length: {len(body)}")
-    elif draw(st.booleans()):
-        fields.append("Transfer-Encoding: chunked")
-        body = chunked(body, 50)
-    if draw(st.integers(0, 2)) == 0:
-        for field in draw(st.lists(_FIELDS, max_size=3)):
-            fields.insert(draw(st.integers(0, len(fields))), field)
-    version = draw(st.sampled_from(["1.1"] * 20 + ["1.0", "1.2", "1.1 ", "2"]))
-    lines = [f"{draw(_FIRSTS)} HTTP/{version}", *fields, "", ""]
-    data = "\r\n".join(lines).encode("utf-8") + body
-    if not draw(st.integers(0, 15)):
-        start = draw(st.integers(0, len(data)))
-        end = start + draw(st.sampled_from([0, 0, 1, 2, 5]))
-        data = data[:start] + draw(st.one_of(_TOKENS, st.binary(max_size=3))) + data[end:]
-    return data
-
-
-_TOKENS = st.sampled_from(
-    [b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\x00", b"\xff", b" ", b"\t", b":", b"0", b"\r\n "]
-)
-
-
 class RandomTests(LanesTestCase):
     """Requests that Hypothesis generates."""
 
-    @settings(
-        max_examples=EXAMPLES * 100 or 400,
-        deadline=None,
-        derandomize=not EXAMPLES,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
-    @given(st.lists(_requests(), min_size=1, max_size=4), st.lists(st.integers(0, 900), max_size=4))
+    @EXTENT
+    @given(st.lists(requests(), min_size=1, max_size=4), st.lists(st.integers(0, 900), max_size=4))
     def test_same(self, requests, cuts):
         """Any stream, however it is split, has the same answers and effects."""
         for service, _ in self.lanes:
-            _start_over(service)
+            start_over(service)
         data = b"".join(requests)
         bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
         self.assert_same(*(data[a:b] for a, b in pairwise(bounds) if a < b))
+
+
+class SocketTests(LanesTestCase):
+    """The same on real sockets, in the clear and over TLS."""
+
+    def setUp(self):
+        """Make factories for sockets, which serve what the services in memory serve."""
+        super().setUp()
+        self.sockets = SocketReactor()
+        served = serve_identity(make_identity("hbtd.example"))
+        (fast, one), (slow, two), _ = self.lanes
+        self.ends: list[tuple[HbtdService, Any, Any]] = []
+        for certificate in (None, served):
+            tls = certificate is not None
+            for service, site, lane in ((fast, one.site, one.lane), (slow, two.site, None)):
+                factory = ConnectionFactory(site, lane, self.sockets, tls=tls)
+                self.ends.append((service, factory, certificate))
+
+    def converse_on(self, factory, certificate, pieces, segments):
+        """Send pieces, each in a record, joined and cut into segments; return as `converse`."""
+        client = PlainClient if certificate is None else TLSClient
+        pair = Pair(self.sockets, factory, client, certificate)
+        pair.settle()
+        if certificate is None:
+            stream = b"".join(pieces)
+        else:
+            for piece in pieces:
+                pair.client.tls.sendall(piece)
+            stream = pair.client.records()
+        for size in [*segments, len(stream)]:
+            if stream and not (pair.client.ended or pair.client.reset):
+                pair.client.transmit(stream[:size])
+                pair.settle()
+                stream = stream[size:]
+        self.assertIsNone(getattr(pair.client, "error", None))
+        answers = without_dates(pair.client.received)
+        closed = pair.client.ended or pair.client.reset
+        pair.close()
+        return answers, closed
+
+    @EXTENT
+    @given(
+        st.lists(requests(), min_size=1, max_size=4),
+        st.lists(st.integers(0, 900), max_size=4),
+        st.lists(st.integers(1, 500), max_size=5),
+    )
+    def test_same(self, requests, cuts, segments):
+        """Records and segments make no difference, in either lane."""
+        data = b"".join(requests)
+        bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+        pieces = [data[a:b] for a, b in pairwise(bounds) if a < b]
+        outcomes = []
+        for service, factory, certificate in self.ends:
+            start_over(service)
+            outcome = self.converse_on(factory, certificate, pieces, segments)
+            outcomes.append((outcome, state(service)))
+        self.assertEqual(outcomes, outcomes[:1] * 4, pieces)
+        self.assertEqual(self.flushLoggedErrors(), [])

@@ -19,6 +19,7 @@ MODULES = [
         "api.test_http",
         "api.test_params",
         "api.test_states",
+        "api.test_strictness",
         "fuzz.test_fuzz",
         "server.test_limits",
         "server.test_scheduler",

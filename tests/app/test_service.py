@@ -8,7 +8,6 @@ from treq.client import HTTPClient
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
-from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -20,12 +19,19 @@ from twisted.web.server import Site
 from hbtd.app.errors import StartupError
 from hbtd.app.service import HbtdService
 from hbtd.config.command_line import HbtdOptions
-from hbtd.net.tls import client_policy, server_options
+from hbtd.net.tls import ServerOptions, client_policy
 from hbtd.simulator.fake_hsm import FakeHSM
 from hbtd.store.interface import StoreUnusable
 from tests.support.certificates import make_identity, write_identity
 from tests.support.hsm_memory import lines
-from tests.support.http_memory import HEARTBEAT, PATHS, ROUTES, Connection, loopback_request
+from tests.support.http_memory import (
+    HEARTBEAT,
+    PATHS,
+    ROUTES,
+    Connection,
+    MemoryReactor,
+    loopback_request,
+)
 from tests.support.running import NODE, WebClient, heartbeat, start_hsm, until
 
 MEMORY = ("--kv_url=mem:", "--use_telemetry=no")
@@ -43,7 +49,7 @@ class MemoryTests(SynchronousTestCase):
 
     def start(self, *arguments: str) -> HbtdService:
         """Start the service."""
-        self.reactor = MemoryReactorClock()
+        self.reactor = MemoryReactor()
         service = build(self.reactor, *arguments)
         service.startService()
         return service
@@ -103,7 +109,7 @@ class MemoryTests(SynchronousTestCase):
 
     def test_stop_order(self):
         """The port closes first, then judgements are passed on, and the store closes at the end."""
-        self.reactor = MemoryReactorClock()
+        self.reactor = MemoryReactor()
         service = build(self.reactor, "--nosm")
         order: list[str] = []
 
@@ -140,7 +146,7 @@ class MemoryTests(SynchronousTestCase):
 
     def test_start_fails(self):
         """When a part can't be started the reactor is stopped, and then what has started stops."""
-        self.reactor = MemoryReactorClock()
+        self.reactor = MemoryReactor()
         service = build(self.reactor, "--nosm")
         self.patch(service.store, "open", lambda: fail(StoreUnusable("disk full")))
         with capturedLogs() as events:
@@ -239,7 +245,6 @@ class StartupTests(SynchronousTestCase):
             "tcp:http-or-so",
             "tcp:0:color=red",
             f"unix:{missing}/socket",
-            f"ssl:0:privateKey={missing}",
             "systemd:domain=INET:index=0",
         ):
             try:
@@ -326,7 +331,7 @@ class SocketTests(TestCase):
         identity = make_identity("localhost")
         bundle, _ = write_identity(identity, Path(self.mktemp()).resolve())
         hsm = FakeHSM(reactor)
-        served: Any = TLSMemoryBIOFactory(server_options(identity), False, Site(hsm.resource()))
+        served: Any = TLSMemoryBIOFactory(ServerOptions(identity), False, Site(hsm.resource()))
         port: Any = reactor.listenTCP(0, served, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         url = f"--sm_url=https://localhost:{port.getHost().port}/hsm/v2"

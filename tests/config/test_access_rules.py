@@ -195,8 +195,9 @@ class AdviceTests(SynchronousTestCase):
         ):
             (sentence,) = advice(Params(**options))
             self.assertIn(word, sentence)
-        for listen in ("unix:/run/hbtd.sock", "ssl:443"):
-            self.assertEqual(advice(Params(listen=listen, operator_access="token:x")), [])
+        for options in ({"listen": "unix:/run/hbtd.sock"}, {"listen": "tcp:443", "tls_cert": "c"}):
+            params = Params(operator_access="token:x", **options)  # type: ignore[arg-type]
+            self.assertEqual(advice(params), [])
 
     def test_summary(self) -> None:
         """One line sums up who is an operator, and what credentials nodes need."""

@@ -44,6 +44,7 @@ SAMPLES: dict[str, dict[str, object]] = {
     "kv_cert": {"cert.pem": "cert.pem"},
     "kv_key": {"key.pem": "key.pem"},
     "listen": {"tcp:80:interface=::1": "tcp:80:interface=::1"},
+    "address": {"10.0.0.5,[::1]": "10.0.0.5,::1"},
     "fast_lane": {"no": False},
     "log_format": {"json": "json"},
     "clear_on_gap": {"1": True, "yes": True},
@@ -191,7 +192,7 @@ class SpellingTests(OptionsTestCase):
 
     def test_value_with_equals(self):
         """A value may contain equals signs and blanks."""
-        listen = "ssl:443:privateKey=a b.pem:certKey=c=d.pem"
+        listen = "unix:/run/a b=c.sock:mode=600"
         self.assertEqual(self.params(MEMORY, f"--listen={listen}").listen, listen)
         self.assertEqual(self.params(MEMORY, "--listen", listen).listen, listen)
 
@@ -420,6 +421,50 @@ class CommandLineTests(SynchronousTestCase):
         """`--version` prints the version and exits with 0."""
         status, out, err = self.run_with("--version")
         self.assertEqual((status, out, err), (0, f"hbtd {__version__}\n", ""))
+
+
+class ServingTests(OptionsTestCase):
+    """What is served where."""
+
+    TLS = ("--tls_cert=cert.pem", "--tls_key=key.pem")
+
+    def test_tls(self):
+        """TLS is served on a port, and with a certificate on an endpoint."""
+        for options, tls in (
+            ((), True),
+            (("--tls=no",), False),
+            (("--listen=tcp:80",), False),
+            (("--address=127.0.0.1",), True),
+            *(((f"--listen={kind}:x", *self.TLS), True) for kind in ("tcp", "unix", "systemd")),
+        ):
+            self.assertEqual(self.params(MEMORY, *options).serves_tls, tls, options)
+
+    def test_addresses(self):
+        """Addresses are a list, none for all."""
+        self.assertEqual(self.params(MEMORY).addresses, [])
+        given = self.params(MEMORY, "--address=10.0.0.5, [fe80::1]")
+        self.assertEqual(given.addresses, ["10.0.0.5", "fe80::1"])
+        for bad in ("localhost", "10.0.0.5,", "10.0.0", "10.0.0.5:80"):
+            self.assertIn("--address", self.refusal(MEMORY, f"--address={bad}"))
+
+    def test_excluded(self):
+        """What can't be served together is refused, and the message names the options."""
+        for options, named in (
+            (("--tls=no", *self.TLS), ("--tls=no", "--tls_cert")),
+            (("--listen=tcp:80", "--address=::1"), ("--listen", "--address")),
+            (("--listen=tcp:80", "--tls_client_ca=ca.pem"), ("--tls_client_ca", "--tls_cert")),
+            (("--listen=haproxy:tcp:80", "--operator_access=any", *self.TLS), ("haproxy",)),
+            (("--listen=onion:80", *self.TLS), ("--tls_cert", "onion")),
+        ):
+            said = self.refusal(MEMORY, *options)
+            for name in named:
+                self.assertIn(name, said)
+
+    def test_ssl(self):
+        """Twisted's own TLS endpoints, which break clients that send ALPN, are refused."""
+        for kind in ("ssl", "SSL", "s\\sl", "tls"):
+            said = self.refusal(MEMORY, f"--listen={kind}:443:privateKey=a.pem")
+            self.assertIn("--listen=tcp:PORT, and --tls_cert and --tls_key", said)
 
 
 class AccessTests(OptionsTestCase):

@@ -45,7 +45,7 @@ class GeneratedTests(SynchronousTestCase):
         """Both documents have the details of an option, which `--help` leaves out."""
         (listen,) = (p for p in PARAMETERS if p.name == "listen")
         self.assertIn(listen.details, options_markdown())
-        self.assertIn("\\fBunix:/run/hbtd/hbtd.sock:mode=660\\fR", options_manual())
+        self.assertIn("\\fBunix:/run/hbtd/hbtd.sock\\fR", options_manual())
 
     def test_roff(self) -> None:
         """No line of the manual page's text is taken for a request, nor has it Markdown."""

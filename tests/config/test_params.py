@@ -75,6 +75,7 @@ class RenderingTests(SynchronousTestCase):
                 ("Kv_cert", ""),
                 ("Kv_key", ""),
                 ("Listen", ""),
+                ("Address", ""),
                 ("Fast_lane", "1"),
                 ("Log_format", "text"),
                 ("Clear_on_gap", "0"),

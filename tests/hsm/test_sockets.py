@@ -8,7 +8,6 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock, deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -19,7 +18,7 @@ from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.hsm.client import HSMClient, HSMUnavailable
 from hbtd.net.http_client import BoundedPool
-from hbtd.net.tls import client_policy, server_options
+from hbtd.net.tls import ServerOptions, client_policy
 from tests.support.certificates import make_identity, write_identity
 from tests.support.hsm_memory import DIED, STARTED, USER_AGENT
 from tests.support.running import until
@@ -81,7 +80,7 @@ class SocketTestCase(TestCase):
                 connection.transport.abortConnection()
         await until(lambda: all(connection.gone for connection in self.connections))
 
-    def serve(self, tls: CertificateOptions | None = None, **how: object) -> None:
+    def serve(self, tls: ServerOptions | None = None, **how: object) -> None:
         """Start the server, and make a client for it."""
 
         def build() -> RawServer:
@@ -198,7 +197,7 @@ class TrustTests(SocketTestCase):
         """Certificates are verified as `sm_ca` says: by the system, by a bundle or not at all."""
         identity = make_identity("localhost")
         bundle, _ = write_identity(identity, Path(self.mktemp()).resolve())
-        self.serve(server_options(identity), answer=self.OK)
+        self.serve(ServerOptions(identity), answer=self.OK)
         for trust in ("insecure", str(bundle)):
             self.trust(trust)
             await self.client.update(STARTED, NAMES)
@@ -212,7 +211,7 @@ class TrustTests(SocketTestCase):
         """A certificate of another host is trusted only with `insecure`."""
         identity = make_identity("other.example")
         bundle, _ = write_identity(identity, Path(self.mktemp()).resolve())
-        self.serve(server_options(identity), answer=self.OK)
+        self.serve(ServerOptions(identity), answer=self.OK)
         self.trust(str(bundle))
         await self.unavailable(self.client.update(STARTED, NAMES))
         self.trust("insecure")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from http.client import HTTPSConnection
 from pathlib import Path
+from socket import socket
 from threading import Event
 from typing import Any
 
@@ -60,11 +61,13 @@ class FilesTests(SynchronousTestCase):
         self.watch = FileWatcher(self.clock, self.served.watched)
         self.watch.startService()
         self.addCleanup(self.watch.stopService)
+        self.socket = socket()
+        self.addCleanup(self.socket.close)
 
     def assert_serves(self, identity: Identity) -> None:
         """Check that new connections get this certificate."""
         self.assertEqual(self.served.identity.chain, identity.chain)
-        connection = self.served.serverConnectionForTLS(None)  # type: ignore[arg-type]  # not used
+        connection = self.served.accept(self.socket)
         shown = connection.get_certificate()
         assert shown is not None
         self.assertEqual(shown.to_cryptography(), identity.chain[0])
@@ -176,7 +179,7 @@ class FilesTests(SynchronousTestCase):
 
     def asked_for(self, served: ServedCertificate) -> str:
         """Return the name of the one authority whose certificates clients may present."""
-        connection = served.serverConnectionForTLS(None)  # type: ignore[arg-type]  # not used
+        connection = served.accept(self.socket)
         (authority,) = connection.get_client_ca_list()
         return str(authority.CN)
 

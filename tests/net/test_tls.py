@@ -24,11 +24,11 @@ from twisted.web.server import Site
 
 from hbtd.net.tls import (
     Identity,
+    ServerOptions,
     client_policy,
     ephemeral_identity,
     load_authorities,
     load_identity,
-    server_options,
 )
 from tests.support.certificates import issue, make_identity, rsa_key, write_identity
 
@@ -86,7 +86,7 @@ class HandshakeTestCase(TestCase):
         """Start the server."""
         factory = site or Factory.forProtocol(Greeter)
         authorities = load_authorities(client_ca_path) if client_ca_path else ()
-        options = server_options(identity, authorities)
+        options = ServerOptions(identity, authorities)
         served: Any = TLSMemoryBIOFactory(options, False, factory)
         served.noisy = False
         port: Any = reactor.listenTCP(0, served, interface="127.0.0.1")

@@ -18,7 +18,7 @@ from hbtd.net.tls import (
     client_policy,
     load_authorities,
     load_identity,
-    server_options,
+    server_context,
 )
 from tests.support.certificates import issue, make_identity, rsa_key, write_identity
 
@@ -40,7 +40,7 @@ class UnusableTests(SynchronousTestCase):
     def unusable(self, cert: str, key: str, culprit: str) -> str:
         """Check that a certificate and key are rejected in one line with the culprit's path."""
         with self.assertRaises(TLSUnusable) as raised:
-            server_options(load_identity(cert, key)).getContext()
+            server_context(load_identity(cert, key))
         said = str(raised.exception)
         self.assertIn(culprit, said)
         self.assertEqual(len(said.splitlines()), 1)

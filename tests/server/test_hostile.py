@@ -105,7 +105,7 @@ class PiecesTests(APITestCase):
 
     def test_crumbs(self) -> None:
         """Of bodies that cost much to read, a round has a few pieces; all are read in the end."""
-        head = b"POST /v1/hbstates HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        head = b"POST /v1/hbstates HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
         connections = [self.connect() for _ in range(300)]
         for connection in connections:
             connection._protocol.dataReceived(head)
@@ -126,7 +126,7 @@ class PiecesTests(APITestCase):
             self.assertEqual(len(parse_responses(connection.received())), 200)
             while self.factory.scheduler.enter():
                 pass
-            self.factory._give_turns()
+            self.factory.scheduler._give_turns()
 
     def test_refusals(self) -> None:
         """Requests that are refused as soon as they are seen take turns like all others."""

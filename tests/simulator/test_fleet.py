@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.server import Site
 
 from hbtd.formats import xnames
-from hbtd.net.tls import Identity, server_options
+from hbtd.net.tls import Identity, ServerOptions
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fleet import MOST_NODES, Fleet, node_names
 from hbtd.simulator.statistics import Latency, Statistics
@@ -334,7 +334,7 @@ class SocketTests(TestCase):
 
     def serve_tls(self, identity: Identity) -> str:
         """Listen with TLS; return the URL."""
-        options = server_options(identity)
+        options = ServerOptions(identity)
         port = self.reactor.listenSSL(0, self.site, options, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         return f"https://localhost:{port.getHost().port}"

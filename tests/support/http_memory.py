@@ -231,7 +231,13 @@ def loopback_request(
 
 
 class MemoryReactor(MemoryReactorClock):
-    """A reactor in memory, with `callFromThread` of the real one."""
+    """A reactor in memory, with `callFromThread` of the real one, and ports with factories."""
+
+    def listenTCP(self, *args: Any, **kw: Any) -> Any:
+        """Listen on nothing."""
+        port: Any = super().listenTCP(*args, **kw)
+        _, port.factory, *_ = self.tcpServers[-1]
+        return port
 
     callFromThread = staticmethod(reactor.callFromThread)  # type: ignore[attr-defined]  # it has it
 

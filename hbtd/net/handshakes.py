@@ -1,0 +1,49 @@
+"""TLS handshakes that fail: why they did, in words for an operator."""
+
+from typing import Any
+
+from OpenSSL import SSL
+
+# The numbers are OpenSSL's (X509_V_ERR_*), of what is wrong with a client's certificate.
+_CERTIFICATES = {
+    9: "the client's certificate is not valid yet",
+    10: "the client's certificate has expired",
+    18: "the client's certificate is self-signed",
+    19: "the client's certificate is from an unknown authority",
+    20: "the client's certificate is from an unknown authority",
+    21: "the client's certificate is from an unknown authority",
+    26: "the client's certificate is not for this purpose",
+}
+
+_REASONS = {
+    "unsupported protocol": "the client offers no TLS version that is served",
+    "no shared cipher": "the client offers no cipher suite that is served",
+    "http request": "plain HTTP was sent to the TLS port",
+    "wrong version number": "what was sent is no TLS",
+    "packet length too long": "what was sent is no TLS",
+}
+
+
+def verify_certificate(
+    connection: SSL.Connection, certificate: Any, error: int, depth: int, ok: int
+) -> bool:
+    """Return whether OpenSSL found a client's certificate to be in order.
+
+    The callback of a `Context`; what was wrong is kept for `describe_handshake_failure`.
+    """
+    if not ok:
+        connection.set_app_data(error)
+    return bool(ok)
+
+
+def describe_handshake_failure(error: SSL.Error, connection: SSL.Connection) -> str:
+    """Return why a handshake failed, in words that follow a colon."""
+    # [(library, function, reason), ...], the cause first.
+    reasons = error.args[0] if error.args else []
+    reason = str(reasons[0][2]) if reasons else "no reason given"
+    if reason == "certificate verify failed":
+        number = connection.get_app_data()
+        return _CERTIFICATES.get(number, f"the client's certificate is refused, error {number}")
+    if " alert " in reason:
+        return f"the client ended the handshake: {reason.partition(' alert ')[2]}"
+    return _REASONS.get(reason, reason)

@@ -1,0 +1,83 @@
+"""Listening: endpoints for hbtd, and which transports the connections that they accept get."""
+
+import re
+from typing import Any
+
+from twisted.internet import tcp, unix
+from twisted.internet.endpoints import (
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    serverFromString,
+)
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+
+from hbtd.net.served_certificate import ServedCertificate
+from hbtd.server.factory import ConnectionFactory
+from hbtd.server.proxied import proxied
+from hbtd.server.tls_transport import TLSTransport, UnixTLSTransport
+from hbtd.server.transport import TCPTransport, UnixTransport
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted: a whole cabinet boots at once."""
+
+_DEFAULTS = {
+    "tcp": (f"backlog={BACKLOG}",),
+    "tcp4": (f"backlog={BACKLOG}",),
+    "tcp6": (f"backlog={BACKLOG}",),
+    "unix": (f"backlog={BACKLOG}", "mode=660"),
+}
+"""Arguments of endpoints that are not left to Twisted."""
+
+
+class TransportUnusable(Exception):
+    """A port that TLS can't be served on; the message says why."""
+
+
+def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoint:
+    """Return the endpoint that a string describes, as `serverFromString` does.
+
+    It has a backlog for a cabinet that boots, a Unix socket is for its owner and group, and
+    `haproxy:` accepts whatever the PROXY protocol allows. What is given explicitly counts. Raise
+    what `serverFromString` raises.
+    """
+    beginning, _, rest = description.partition(":")
+    kind = beginning.replace("\\", "").lower()  # Twisted ignores both
+    if kind == "haproxy":
+        return proxied(endpoint_from_string(reactor, rest))
+    for argument in _DEFAULTS.get(kind, ()):
+        name = argument.partition("=")[0]
+        if not re.search(rf"(?<!\\):{name}=", description):
+            description += f":{argument}"
+    endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    return endpoint
+
+
+def endpoint_of_address(reactor: Any, port: int, address: str) -> IStreamServerEndpoint:
+    """Return the endpoint of a port on an IP address."""
+    kind = TCP6ServerEndpoint if ":" in address else TCP4ServerEndpoint
+    return kind(reactor, port, BACKLOG, address)
+
+
+def set_transport(port: IListeningPort, served: ServedCertificate | None) -> None:
+    """Make a port, which nobody has connected to yet, serve with the transports of hbtd.
+
+    With a certificate they are TLS transports. Raise `TransportUnusable` for a port on which TLS
+    is to be served and can't be. One whose connections do not come to a `ConnectionFactory`
+    directly keeps its own transports.
+    """
+    known = isinstance(getattr(port, "factory", None), ConnectionFactory)
+    if served is not None and not known:
+        raise TransportUnusable(f"TLS can't be served on {type(port).__name__}")
+    if not known:
+        return
+    listening: Any = port
+    local = isinstance(port, unix.Port)
+    if served is None:
+        listening.transport = UnixTransport if local else TCPTransport
+        return
+    transport = UnixTLSTransport if local else TLSTransport
+
+    def accept(socket: Any, *args: Any) -> tcp.Server:
+        return transport(served.accept(socket), socket, *args)
+
+    listening.transport = accept

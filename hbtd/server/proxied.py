@@ -1,0 +1,60 @@
+"""The PROXY protocol in front of HTTP, as HAProxy and others speak it.
+
+Twisted implements it, but reads less than its specification allows: a proxy that does not know its
+client says `PROXY UNKNOWN` with nothing behind it, and a header may come in pieces.
+"""
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.protocols.haproxy import proxyEndpoint
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from zope.interface import implementer
+
+_LONGEST = 107
+"""Bytes of the longest header of version 1, CR and LF included."""
+
+_SHORTEST = 16
+"""Bytes by which version 2 is recognized."""
+
+_UNKNOWN = b"PROXY UNKNOWN"
+
+
+def proxied(endpoint: IStreamServerEndpoint) -> IStreamServerEndpoint:
+    """Return an endpoint whose clients are introduced by a proxy."""
+    found: IStreamServerEndpoint = proxyEndpoint(_WholeHeaders(endpoint))
+    return found
+
+
+@implementer(IStreamServerEndpoint)
+class _WholeHeaders:
+    """An endpoint whose connections begin with a header that Twisted reads."""
+
+    def __init__(self, endpoint: IStreamServerEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        wrapping: Any = WrappingFactory(protocolFactory)
+        wrapping.noisy = False
+        wrapping.protocol = _Header
+        return self._endpoint.listen(wrapping)
+
+
+class _Header(ProtocolWrapper):
+    """Hands on the header as a whole, then whatever follows it."""
+
+    _begun: bytes | None = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._begun is not None:
+            data = self._begun + data
+            text = b"PROXY".startswith(data[:5])
+            whole = b"\r\n" in data if text else len(data) >= _SHORTEST
+            if not whole and len(data) < _LONGEST:
+                self._begun = data
+                return
+            self._begun = None
+            if data.startswith(_UNKNOWN + b"\r\n"):
+                data = data.replace(_UNKNOWN, _UNKNOWN + b" ", 1)
+        super().dataReceived(data)

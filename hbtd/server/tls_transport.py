@@ -1,0 +1,277 @@
+"""Server transports with TLS on the socket itself, over TCP and Unix sockets.
+
+OpenSSL reads and writes the socket, where Twisted's TLS copies everything through two buffers in
+memory.
+"""
+
+import re
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from OpenSSL import SSL, crypto
+from twisted.internet import main, tcp, unix
+from twisted.internet.interfaces import ISSLTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from hbtd.net.handshakes import describe_handshake_failure
+from hbtd.net.tls import forget_errors
+from hbtd.server.problems import Problem, encode_problem
+from hbtd.server.transport import DISCARD, READ_SIZE, WriteThrough
+
+_METHOD = 16
+"""Bytes that are peeked at to distinguish plain HTTP from TLS."""
+
+_PLAIN_HTTP = encode_problem(Problem(400, "Plain HTTP was sent to a port that speaks HTTPS"))
+# As much of a method as has arrived; no TLS record begins with a letter.
+_REQUEST_LINE = re.compile(rb"[A-Z]{1,15}( |$)")
+
+
+class _OverTLS(WriteThrough):
+    """TLS on a socket of either kind.
+
+    OpenSSL may have to write in order to read (a renegotiation, the answer to a KeyUpdate), and
+    to read in order to write. What it waits for is watched, and the call is made again then.
+    """
+
+    _errors = SSL.Error
+    _forget_errors = staticmethod(forget_errors)
+
+    def __init__(self, tls: SSL.Connection, sock: socket.socket, *args: Any) -> None:
+        """Make a transport with a `tls` connection on the socket `sock`; `args` are Twisted's."""
+        super().__init__(sock, *args)
+        self._tls = tls
+        self._receive, self._send = tls.recv, tls.send
+        # Nothing can be written until the handshake is complete.
+        self._blocked = True
+        # What is done when the socket is readable, if that is not to read records.
+        self._step: Callable[[_OverTLS], Any] | None = _OverTLS._begin_handshake
+        self._read_waits_for_writing = False
+
+    # Reading
+
+    def doRead(self) -> Any:
+        """Read at most one record, and pass its data to the protocol."""
+        if self._step is not None:
+            return self._step(self)
+        while True:
+            try:
+                data = self._receive(READ_SIZE)
+            except SSL.WantReadError:
+                return None
+            except SSL.WantWriteError:
+                return self._read_when_writable()
+            except SSL.ZeroReturnError:
+                return main.CONNECTION_DONE
+            except SSL.SysCallError:
+                forget_errors()
+                return main.CONNECTION_LOST
+            except SSL.Error:
+                return self._broken()
+            self.protocol.dataReceived(data)
+            # What is left of a record is in OpenSSL's memory, of which no event will tell.
+            if len(data) < READ_SIZE or not self._reading or not self._tls.pending():
+                return None
+
+    def _begin_handshake(self) -> Any:
+        """Begin the handshake, or answer a client that sends plain HTTP."""
+        try:
+            beginning = self.socket.recv(_METHOD, socket.MSG_PEEK)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not beginning:
+            return main.CONNECTION_DONE  # somebody looked whether the port is open
+        if _REQUEST_LINE.match(beginning):
+            with suppress(OSError):
+                self.socket.send(_PLAIN_HTTP)
+            return self._fail("plain HTTP was sent to the TLS port")
+        self._step = _OverTLS._shake_hands
+        return self._shake_hands()
+
+    def _shake_hands(self) -> Any:
+        try:
+            self._tls.do_handshake()
+        except SSL.WantReadError:
+            return None
+        except SSL.WantWriteError:
+            return self._read_when_writable()
+        except (SSL.SysCallError, SSL.ZeroReturnError):
+            forget_errors()
+            return self._fail("the client hung up")
+        except SSL.Error as failed:
+            return self._fail(describe_handshake_failure(failed, self._tls))
+        self._step = None
+        self._blocked = False
+        if self._tempDataLen or self._writeDisconnecting:
+            self.startWriting()
+        self.protocol.handshakeCompleted()
+        return None
+
+    def _fail(self, detail: str) -> Any:
+        self.protocol.handshakeFailed(detail)
+        return self._end_output()
+
+    def _broken(self) -> Any:
+        """Close the connection after invalid TLS, so that the client can read the alert."""
+        self.protocol.close()
+        return None if self.disconnecting else main.CONNECTION_LOST
+
+    def _read_when_writable(self) -> None:
+        # Until then there may be something to read all the time, which can't be.
+        self._read_waits_for_writing = True
+        self.reactor.removeReader(self)
+        self.startWriting()
+
+    _reading = False
+    """Whether reading is not paused."""
+
+    def startReading(self) -> None:
+        """Wait until the socket is readable."""
+        self._reading = True
+        super().startReading()
+
+    def stopReading(self) -> None:
+        """Stop reading, except what OpenSSL has to read before it can write."""
+        self._reading = False
+        if self._step is not _OverTLS._write_again:
+            super().stopReading()
+
+    def resumeProducing(self) -> None:
+        """Resume reading, with the rest of a record that OpenSSL holds, if there is one."""
+        super().resumeProducing()
+        if self._reading and self._tls.pending():
+            reactor: Any = self.reactor
+            reactor.callLater(0, self._read_rest)
+
+    def _read_rest(self) -> None:
+        if self._reading and self._step is None:
+            why = self._read_without_event()
+            if why:
+                self.connectionLost(Failure(why))
+
+    def _read_without_event(self) -> Any:
+        """Read without an event of the reactor; return the reason if the connection is lost."""
+        why = self.doRead()
+        if why is not main.CONNECTION_DONE:
+            return why
+        self.stopReading()
+        self.readConnectionLost(Failure(why))
+        return None
+
+    # Writing
+
+    def doWrite(self) -> Any:
+        """Continue what has waited until the socket is writable."""
+        if self._read_waits_for_writing:
+            self._read_waits_for_writing = False
+            if self._reading:
+                self.reactor.addReader(self)
+                why = self._read_without_event()
+                if why or self._read_waits_for_writing or self._aborting or self.disconnected:
+                    return why
+        if self._step in _HANDSHAKE:
+            if self.disconnecting:
+                return main.CONNECTION_DONE
+            self.reactor.removeWriter(self)  # it goes on when the handshake is complete
+            return None
+        return super().doWrite()
+
+    def writeSomeData(self, data: bytes) -> Any:
+        """Encrypt and send data; return how many bytes, or the reason if the connection is lost."""
+        if not data:
+            return 0
+        try:
+            return self._tls.send(data)
+        except SSL.WantWriteError:
+            return 0
+        except SSL.WantReadError:
+            # A message has arrived in part. Until the rest of it has, the socket is writable all
+            # the time, to no avail; and it is read even if nothing else may be.
+            self._step = _OverTLS._write_again
+            self.reactor.removeWriter(self)
+            self.reactor.addReader(self)
+            return 0
+        except SSL.Error:
+            forget_errors()
+            return main.CONNECTION_LOST
+
+    def _write_again(self) -> Any:
+        """Repeat the write that had to wait for received data."""
+        self._step = None
+        self.startWriting()
+        if self._reading:
+            return self.doRead()
+        self.reactor.removeReader(self)
+        return None
+
+    # Ending
+
+    def _postLoseConnection(self) -> Any:
+        """Send a close_notify, and wait until the client hangs up."""
+        try:
+            self._tls.shutdown()
+        except SSL.WantWriteError:
+            self.startWriting()
+            return None
+        except SSL.Error:
+            forget_errors()  # the client sees the end of the stream all the same
+        return self._end_output()
+
+    def _closeWriteConnection(self) -> None:
+        self._say_end()
+        super()._closeWriteConnection()
+
+    def _say_end(self) -> None:
+        if self._step not in _SILENT:
+            with suppress(SSL.Error):
+                self._tls.shutdown()
+            forget_errors()
+
+    def _end_output(self) -> Any:
+        self._step = _OverTLS._discard
+        self._read_waits_for_writing = False
+        return super()._end_output()
+
+    def _discard(self) -> Any:
+        try:
+            data = self.socket.recv(DISCARD)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        return None if data else main.CONNECTION_DONE
+
+    def abortConnection(self) -> None:
+        """Abort the connection."""
+        self._step = None
+        super().abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close the socket, and tell the protocol."""
+        self._step = None
+        super().connectionLost(reason)
+
+    # ISSLTransport
+
+    def getPeerCertificate(self) -> crypto.X509 | None:
+        """Return the certificate that the client has presented, if any."""
+        return self._tls.get_peer_certificate()
+
+
+_HANDSHAKE = (_OverTLS._begin_handshake, _OverTLS._shake_hands)
+_SILENT = (*_HANDSHAKE, _OverTLS._discard)
+"""The steps in which nothing can be sent over TLS: before it is negotiated, and after its end."""
+
+
+@implementer(ISSLTransport)
+class TLSTransport(_OverTLS, tcp.Server):
+    """A client's TLS connection over TCP."""
+
+
+@implementer(ISSLTransport)
+class UnixTLSTransport(_OverTLS, unix.Server):
+    """A client's TLS connection on a Unix socket."""

@@ -1,0 +1,155 @@
+"""Server transports over TCP and Unix sockets; those with TLS are in `tls_transport`.
+
+Twisted's transports serve many protocols; these serve one, with fewer calls from a readable socket
+to the protocol and back. They differ from Twisted's in two ways:
+
+- An answer goes to the socket as it is written, if nothing waits before it. Twisted's wait until
+  the reactor finds, in its next round, that the socket takes it: two changes of what it watches,
+  and one more event.
+- A client that has finished sending still gets its answers, and one that has not is not cut off
+  before it has read the last of them (RFC 9112 9.6).
+
+All else, buffers and back pressure included, is Twisted's: `tcp.Server` is their base.
+"""
+
+import socket
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet import main, tcp, unix
+from twisted.python.failure import Failure
+
+READ_SIZE = 8192
+"""Bytes per read; pyOpenSSL allocates as many each time."""
+
+DISCARD = 65536
+"""Bytes per read of data that are discarded, after the output has ended."""
+
+
+class ServerProtocol(Protocol):
+    """The interface of the protocol on these transports, beyond Twisted's `IProtocol`."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Process received data."""
+
+    def inputEnded(self) -> bool:
+        """Handle the end of the client's data; return whether answers are still to be written."""
+
+    def handshakeCompleted(self) -> None:
+        """Handle the completion of the TLS handshake."""
+
+    def handshakeFailed(self, detail: str) -> None:
+        """Handle the failure of the TLS handshake; `detail` is the reason, for the log."""
+
+    def close(self) -> None:
+        """Close the connection, after what has been written."""
+
+
+if TYPE_CHECKING:
+    _Transport = tcp.Server
+else:
+    # Mixed into one of Twisted's two: that of TCP and that of Unix sockets.
+    _Transport = object
+
+
+class WriteThrough(_Transport):
+    """The base of these transports, mixed into those of Twisted."""
+
+    protocol: Any
+
+    _blocked = False
+    """Whether Twisted's buffer is written to: it is not empty, or the output has ended."""
+
+    _errors: type[Exception] = OSError
+    """The exceptions by which `_send` reports that nothing was sent."""
+
+    _send: Callable[[bytes], int]
+
+    @staticmethod
+    def _forget_errors() -> None:
+        """Clean up after an error has been raised."""
+
+    def __init__(self, sock: socket.socket, *args: Any) -> None:
+        """Make a transport on a client's socket; `args` are those of Twisted's transports."""
+        self._receive, self._send = sock.recv, sock.send
+        super().__init__(sock, *args)
+
+    def doRead(self) -> Any:
+        """Read once, and pass the data to the protocol."""
+        try:
+            data = self._receive(READ_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not data:
+            return main.CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        """Close the connection when the client's last requests are answered."""
+        if self.protocol.inputEnded():
+            return
+        if self._blocked and not self._writeDisconnected:
+            self.loseConnection()
+        else:
+            self._say_end()
+            self.connectionLost(reason)
+
+    def _say_end(self) -> None:
+        """Announce the end of the output in the protocol on the socket, if that has a way to."""
+
+    def write(self, data: bytes) -> None:
+        """Write to the socket at once if Twisted's buffer is empty, otherwise to the buffer."""
+        if self._blocked:
+            super().write(data)
+            return
+        try:
+            sent = self._send(data)
+        except self._errors:
+            self._forget_errors()
+            sent = 0  # Twisted tries again, and finds out what it is
+        if sent != len(data):
+            super().write(data[sent:])
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        """Write pieces of data as one."""
+        self.write(b"".join(iovec))
+
+    def startWriting(self) -> None:
+        """Wait until the socket is writable."""
+        self._blocked = True
+        super().startWriting()
+
+    def stopWriting(self) -> None:
+        """Stop waiting until the socket is writable."""
+        # After the end nothing may be sent: the socket's number may be another connection's.
+        self._blocked = bool(self.disconnected or self._aborting or self._writeDisconnected)
+        super().stopWriting()
+
+    def _postLoseConnection(self) -> Any:
+        """End the output, all of which is written, and wait until the client hangs up.
+
+        If the socket were closed with data unread, the last answer could be lost.
+        """
+        return self._end_output()
+
+    def _end_output(self) -> Any:
+        """Close the writing side, and discard further data until the client closes its side."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return main.CONNECTION_LOST
+        self._writeDisconnected = True
+        self.stopWriting()
+        self.startReading()
+        return None
+
+
+class TCPTransport(WriteThrough, tcp.Server):
+    """A client's TCP connection."""
+
+
+class UnixTransport(WriteThrough, unix.Server):
+    """A client's connection on a Unix socket."""

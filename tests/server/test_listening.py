@@ -1,0 +1,213 @@
+"""Endpoints, and the transports of what they accept, on real sockets."""
+
+import os
+import socket
+import stat
+from typing import Any
+
+from twisted.internet import reactor, unix
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+from twisted.web.resource import Resource
+
+from hbtd.config.params import Params
+from hbtd.net.served_certificate import serve_identity
+from hbtd.server.factory import ConnectionFactory
+from hbtd.server.limits import limits_of
+from hbtd.server.listening import (
+    BACKLOG,
+    TransportUnusable,
+    endpoint_from_string,
+    endpoint_of_address,
+    set_transport,
+)
+from hbtd.server.site import LimitedSite
+from hbtd.server.tls_transport import TLSTransport, UnixTLSTransport
+from hbtd.server.transport import TCPTransport, UnixTransport
+from tests.support.certificates import make_identity
+from tests.support.http_memory import head, parse_responses
+from tests.support.running import start_hbtd, until
+
+
+class Peer(Protocol):
+    """Sends the address of its peer, as a service would see it, and what it received."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Send both."""
+        assert self.transport is not None
+        host = getattr(self.transport.getPeer(), "host", None)
+        self.transport.write(f"{host} ".encode() + data)
+
+
+class ListeningTestCase(TestCase):
+    """Listens on real ports."""
+
+    timeout = 30
+
+    def make_factory(self) -> ConnectionFactory:
+        """Make a factory, which serves nothing."""
+        limits = limits_of(Params())
+        site = LimitedSite(Resource(), Clock(), limits, lambda *_: None)
+        return ConnectionFactory(site, None, Clock())
+
+    async def listen(self, description: str, factory: Any) -> Any:
+        """Listen on an endpoint that a string describes."""
+        port: Any = await endpoint_from_string(reactor, description).listen(factory)
+        self.addCleanup(port.stopListening)
+        return port
+
+
+class EndpointTests(ListeningTestCase):
+    """What is not left to Twisted."""
+
+    async def test_backlog(self) -> None:
+        """A cabinet may wait to be accepted, unless another backlog is given."""
+        for description, backlog in (
+            ("tcp:0:interface=127.0.0.1", BACKLOG),
+            ("tcp:0:interface=127.0.0.1:backlog=7", 7),
+            (f"unix:{self.mktemp()}", BACKLOG),
+        ):
+            port = await self.listen(description, self.make_factory())
+            self.assertEqual(port.backlog, backlog)
+        endpoint: Any = endpoint_of_address(reactor, 0, "127.0.0.1")
+        port = await endpoint.listen(self.make_factory())
+        self.addCleanup(port.stopListening)
+        self.assertEqual((port.backlog, port.getHost().host), (BACKLOG, "127.0.0.1"))
+
+    async def test_mode(self) -> None:
+        """A Unix socket is for its owner and group, unless another mode is given."""
+        for suffix, mode in (("", 0o660), (":mode=600", 0o600)):
+            path = self.mktemp() + mode.__format__("o")
+            await self.listen(f"unix:{path}{suffix}", self.make_factory())
+            self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), mode)
+
+    async def test_transports(self) -> None:
+        """Connections get hbtd's transports, with TLS where there is a certificate."""
+        served = serve_identity(make_identity("localhost"))
+        for description, certificate, kind in (
+            ("tcp:0:interface=127.0.0.1", None, TCPTransport),
+            ("tcp:0:interface=127.0.0.1", served, TLSTransport),
+            (f"unix:{self.mktemp()}a", None, UnixTransport),
+            (f"unix:{self.mktemp()}b", served, UnixTLSTransport),
+        ):
+            factory = self.make_factory()
+            port = await self.listen(description, factory)
+            set_transport(port, certificate)
+            client = socket.socket(port.addressFamily)
+            self.addCleanup(client.close)
+            address = port.getHost()
+            local = isinstance(port, unix.Port)
+            client.connect(address.name if local else (address.host, address.port))
+            await until(lambda: len(factory))  # noqa: B023
+            (connection,) = factory._connections
+            self.assertIs(type(connection.transport), kind)
+            factory.abort()
+            await until(lambda: not len(factory))  # noqa: B023
+
+    async def test_not_on_others(self) -> None:
+        """TLS is refused where it could not be served; without it others serve as they do."""
+        factory = Factory.forProtocol(Peer)
+        port = await self.listen("tcp:0:interface=127.0.0.1", factory)
+        set_transport(port, None)
+        with self.assertRaises(TransportUnusable):
+            set_transport(port, serve_identity(make_identity("localhost")))
+
+
+class ProxyTests(ListeningTestCase):
+    """The PROXY protocol."""
+
+    V2 = b"\r\n\r\n\x00\r\nQUIT\n"
+
+    async def heard(self, *pieces: bytes) -> bytes:
+        """Send some pieces to a proxied endpoint; return what comes back until it is closed."""
+        factory = Factory.forProtocol(Peer)
+        port = await self.listen("haproxy:tcp:0:interface=127.0.0.1", factory)
+        with socket.create_connection(("127.0.0.1", port.getHost().port)) as client:
+            client.setblocking(False)
+            for piece in pieces:
+                client.sendall(piece)
+                await self.round()
+            client.shutdown(socket.SHUT_WR)
+            received, ended = b"", False
+
+            def receive() -> bool:
+                nonlocal received, ended
+                try:
+                    data = client.recv(65536)
+                except BlockingIOError:
+                    return ended
+                received, ended = received + data, not data
+                return ended
+
+            await until(receive)
+        return received
+
+    async def round(self) -> None:
+        """Let the reactor go round."""
+        going: Deferred[None] = Deferred()
+        reactor.callLater(0.01, going.callback, None)
+        await going
+
+    async def test_headers(self) -> None:
+        """Clients are who the proxy says they are; of one that it does not know, it is itself."""
+        ipv4 = b"\x21\x11\x00\x0c\x0a\x00\x00\x07\x0a\x00\x00\x01\x00\x50\x00\x51"
+        for header, host in (
+            (b"PROXY TCP4 10.0.0.7 10.0.0.1 80 81\r\n", b"10.0.0.7"),
+            (b"PROXY TCP6 fe80::7 fe80::1 80 81\r\n", b"fe80::7"),
+            (b"PROXY UNKNOWN\r\n", b"127.0.0.1"),
+            (b"PROXY UNKNOWN ffff:f fff:f 65 66\r\n", b"127.0.0.1"),
+            (self.V2 + ipv4, b"10.0.0.7"),
+            (self.V2 + b"\x20\x00\x00\x00", b"127.0.0.1"),
+        ):
+            self.assertEqual(await self.heard(header + b"hello"), host + b" hello", header)
+
+    async def test_pieces(self) -> None:
+        """A header may come in pieces."""
+        header = b"PROXY UNKNOWN\r\n"
+        for cut in (1, 5, 6, 14):
+            heard = await self.heard(header[:cut], header[cut:], b"hello")
+            self.assertEqual(heard, b"127.0.0.1 hello", cut)
+
+    async def test_none(self) -> None:
+        """Without a header nothing is answered."""
+        for data in (b"GET / HTTP/1.1\r\n\r\n" * 10, b"PROXY" + b"x" * 200, b"PROXY HTTP\r\n\r\n"):
+            self.assertEqual(await self.heard(data), b"")
+
+
+class ServiceTests(TestCase):
+    """The whole service on other endpoints than its port."""
+
+    timeout = 60
+
+    async def test_addresses(self) -> None:
+        """It listens on each address that is given, over TLS."""
+        hbtd = start_hbtd(self, tls=True, address="127.0.0.1,127.0.0.2", port=0)
+        ports = hbtd.service._listening._ports
+        self.assertEqual([p.getHost().host for p in ports], ["127.0.0.1", "127.0.0.2"])
+        self.assertRegex(
+            hbtd.service._listening.url, r"^https://127\.0\.0\.1:\d+, https://127\.0\.0\.2:\d+$"
+        )
+
+    async def test_proxied(self) -> None:
+        """Behind a proxy requests of both lanes are answered."""
+        hbtd = start_hbtd(
+            self, tls=False, listen="haproxy:tcp:0:interface=127.0.0.1", operator_access="any"
+        )
+        port = hbtd.service.port.getHost().port
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.setblocking(False)
+            client.sendall(b"PROXY UNKNOWN\r\n" + head("GET /v1/liveness") * 2)
+            received = b""
+
+            def receive() -> bool:
+                nonlocal received
+                try:
+                    received += client.recv(65536)
+                except BlockingIOError:
+                    pass
+                return received.count(b"\r\n\r\n") == 2
+
+            await until(receive)
+        self.assertEqual([each.status for each in parse_responses(received)], [204, 204])

@@ -1,0 +1,351 @@
+"""Server transports, plain and TLS, on real sockets."""
+
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from OpenSSL import SSL
+from twisted.internet.interfaces import ISSLTransport, ITCPTransport
+from zope.interface.verify import verifyObject
+
+from hbtd.net.served_certificate import serve_identity
+from hbtd.net.tls import Identity
+from hbtd.server.states import State
+from tests.support.certificates import make_identity, write_identity
+from tests.support.http_memory import BEAT, XNAME, encode_request, head, parse_responses
+from tests.support.socket_pairs import Pair, PlainClient, TLSClient
+from tests.support.transports import DOCUMENT, GET, IDENTITY, TransportTestCase, client_context
+
+
+class PlainTests(TransportTestCase):
+    """What holds for every transport; here for plain TCP."""
+
+    def test_interfaces(self) -> None:
+        """A transport provides Twisted's interface."""
+        verifyObject(ISSLTransport if self.tls else ITCPTransport, self.pair().transport)
+
+    def test_both_lanes(self) -> None:
+        """Requests of both lanes are answered, in order."""
+        pair = self.pair()
+        pair.client.send(BEAT + GET + BEAT)
+        pair.settle()
+        self.assertEqual(self.statuses(pair), [200, 204, 200])
+        self.assertEqual(self.service.tracker.beats, 2)
+
+    def test_written_at_once(self) -> None:
+        """An answer is on its way before the reactor's round ends."""
+        pair = self.pair()
+        pair.client.send(BEAT)
+        pair.transport.doRead()
+        pair.client.pump()
+        self.assertEqual(self.statuses(pair), [200])
+        self.assertEqual(self.sockets.getWriters(), [])
+
+    def test_finished_sending(self) -> None:
+        """A client that finishes after its requests is answered, and the connection ends."""
+        for requests in ([BEAT], [GET], [BEAT, GET, BEAT], [GET] * 300, [DOCUMENT] * 20):
+            pair = self.pair()
+            pair.client.send(b"".join(requests))
+            pair.client.finish()
+            pair.settle()
+            self.assertEqual(len(self.statuses(pair)), len(requests))
+            self.assertTrue(pair.client.ended)
+            self.assertEqual(pair.protocol.state, State.CLOSED)
+        self.assertEqual(len(self.factory), 0)
+
+    def test_finished_early(self) -> None:
+        """One that finishes within a request gets no answer, and the connection ends."""
+        for request in (BEAT[:100], GET[:20], encode_request("POST", "/v1/hbstates", b"{}")[:-1]):
+            pair = self.pair()
+            pair.client.send(request)
+            pair.settle()
+            pair.client.finish()
+            pair.settle()
+            self.assertEqual((pair.client.received, pair.client.ended), (b"", True))
+        self.assertEqual(len(self.factory), 0)
+
+    def test_large_answer(self) -> None:
+        """A large answer is written as fast as it is read, and what is behind it answered after."""
+        names = {"XNames": [XNAME] * 20_000}
+        pair = self.pair(send_buffer=4096)
+        pair.client.send(encode_request("POST", "/v1/hbstates", {"XNames": [XNAME]}))
+        body = encode_request("POST", "/v1/hbstates", names)
+        while body:
+            pair.client.send(body[:16_000])
+            body = body[16_000:]
+            pair.settle(reading=False)
+        pair.client.send(BEAT)
+        pair.settle(reading=False)
+        self.assertEqual(self.service.tracker.beats, 0)
+        self.assertEqual(pair.protocol.state, State.BLOCKED)
+        pair.settle()
+        self.assertEqual(self.statuses(pair), [200, 200, 200])
+        self.assertEqual(self.service.tracker.beats, 1)
+
+    def test_never_reads(self) -> None:
+        """Of a client that never reads no more is read than its answers fit, and it is cut off."""
+        pair = self.pair(send_buffer=4096)
+        sent = 0
+        try:
+            while sent < 2**24:
+                pair.client.send(BEAT * 20)
+                sent += len(BEAT) * 20
+                pair.settle(reading=False)
+        except BlockingIOError:
+            pass
+        self.assertLess(sent, 2**23)
+        self.sockets.pump([1.0] * 63)
+        pair.settle(reading=False)
+        self.assertEqual(pair.protocol.state, State.CLOSED)
+        self.assertEqual(self.refused("unread"), 1)
+
+    def test_last_answer(self) -> None:
+        """The answer to a request that asks for the end of the connection arrives whole."""
+        for request in (BEAT, DOCUMENT):
+            pair = self.pair()
+            pair.client.send(request.replace(b"Host:", b"Connection: close\r\nHost:") + BEAT * 10)
+            pair.settle()
+            self.assertEqual(self.statuses(pair), [200])
+            self.assertTrue(pair.client.ended)
+
+    def test_reset(self) -> None:
+        """A connection that the client cuts off is forgotten."""
+        pair = self.pair()
+        pair.client.send(BEAT[:50])
+        pair.settle()
+        pair.client.close()
+        pair.settle(reading=False)
+        self.assertEqual(len(self.factory), 0)
+
+    def test_aborted(self) -> None:
+        """A connection that the server cuts off is over at once."""
+        pair = self.pair()
+        pair.transport.abortConnection()
+        pair.settle()
+        self.assertEqual((pair.client.ended, len(self.factory)), (True, 0))
+
+    def test_idle(self) -> None:
+        """A connection on which nothing happens is closed, and one that beats is not."""
+        idle, beating = self.pair(), self.pair()
+        for _ in range(7):
+            beating.client.send(BEAT)
+            beating.settle()
+            self.sockets.pump([1.0] * 10)
+        idle.settle()
+        self.assertEqual((idle.client.ended, beating.client.ended), (True, False))
+        self.assertEqual(self.factory.idle_closed, 1)
+
+    def test_slow(self) -> None:
+        """A request has to arrive in time, however its pieces come."""
+        pair = self.pair()
+        for byte in encode_request("POST", "/v1/hbstates", b"{}" + b" " * 100)[:20]:
+            pair.client.send(bytes([byte]))
+            pair.settle()
+            self.sockets.advance(1.0)
+        self.sockets.pump([1.0] * 2)
+        pair.settle()
+        self.assertTrue(pair.client.ended)
+        self.assertEqual(self.refused("slow"), 1)
+
+
+class TLSTests(PlainTests):
+    """The same over TLS."""
+
+    tls = True
+
+    def test_closing(self) -> None:
+        """The end of the connection is said by TLS, and the client may take its time to hang up."""
+        pair = self.pair()
+        pair.protocol.close()
+        pair.settle()
+        self.assertTrue(pair.client.notified and pair.client.ended)
+        self.assertEqual(pair.protocol.state, State.CLOSING)
+        pair.client.send(BEAT)  # is discarded
+        pair.settle()
+        self.assertEqual(self.service.tracker.beats, 0)
+        pair.client.finish()
+        pair.settle()
+        self.assertEqual(len(self.factory), 0)
+
+    def test_never_hangs_up(self) -> None:
+        """A client that does not hang up is cut off."""
+        pair = self.pair()
+        pair.protocol.close()
+        pair.settle()
+        self.sockets.pump([1.0] * 16)
+        pair.settle()
+        self.assertEqual(len(self.factory), 0)
+
+    def test_finished_without_notice(self) -> None:
+        """The end of the stream is the end of the client's sending, also without TLS's own."""
+        for request in (BEAT, GET):
+            pair = self.pair()
+            pair.client.send(request)
+            PlainClient.finish(pair.client)
+            pair.settle()
+            self.assertEqual(len(self.statuses(pair)), 1)
+        self.assertEqual(len(self.factory), 0)
+
+    def test_paused_within_a_record(self) -> None:
+        """What OpenSSL holds of a record is read on when reading goes on, without an event."""
+        pair = self.pair()
+        pair.client.send(BEAT * 60)  # one record, and more than is read at once
+        pair.transport.doRead()
+        self.assertEqual(pair.protocol.state, State.QUEUED)
+        self.assertGreater(pair.transport._tls.pending(), 0)
+        pair.settle()
+        self.assertEqual(self.statuses(pair), [200] * 60)
+
+    def test_plain_http(self) -> None:
+        """Plain HTTP is answered with a 400 that says what is wrong, and counted."""
+        for request in (BEAT, GET, head("DELETE /v1/x"), head("PROPFIND /")):
+            pair = self.pair(PlainClient)
+            pair.client.send(request)
+            pair.settle()
+            (answer,) = parse_responses(pair.client.received)
+            self.assertEqual(answer.status, 400)
+            self.assertIn("HTTPS", answer.json()["detail"])
+            self.assertTrue(pair.client.ended)
+            pair.client.finish()
+            pair.settle()
+        self.assertEqual((self.refused("tls"), len(self.factory)), (4, 0))
+        self.assertEqual(self.service.tracker.beats, 0)
+
+    def test_garbage(self) -> None:
+        """What is neither TLS nor HTTP ends the connection, and is counted."""
+        for garbage in (
+            b"\x00" * 100,
+            b"\x16\x03\x01\xff\xff" + b"x" * 100,
+            b"get /" * 20,
+            b"\x80\x2e\x01",
+        ):
+            pair = self.pair(PlainClient)
+            pair.client.send(garbage)
+            pair.client.finish()
+            pair.settle()
+            self.assertTrue(pair.client.ended or pair.client.reset)
+        self.assertEqual(len(self.factory), 0)
+        self.assertGreaterEqual(self.refused("tls"), 2)
+
+    def test_half_a_handshake(self) -> None:
+        """A handshake that stops half-way is cut off when a request would be, and counted."""
+        pair = self.pair(PlainClient)
+        client = SSL.Connection(client_context(), None)
+        client.set_connect_state()
+        with self.assertRaises(SSL.WantReadError):
+            client.do_handshake()
+        hello = client.bio_read(SIZE := 65536)
+        pair.client.send(hello[: len(hello) // 2])
+        pair.settle()
+        self.assertEqual(pair.protocol.state, State.HANDSHAKE)
+        self.sockets.pump([1.0] * 22)
+        pair.settle()
+        self.assertEqual((len(self.factory), self.refused("tls")), (0, 1))
+        self.assertLess(len(hello), SIZE)
+
+    def test_no_common_version(self) -> None:
+        """A client of an older TLS is told so, and counted."""
+        context = client_context(versions=(SSL.TLS1_1_VERSION, SSL.TLS1_1_VERSION))
+        context.set_cipher_list(b"ALL:@SECLEVEL=0")
+        pair = self.pair(lambda sock: TLSClient(sock, context))
+        self.assertIsNotNone(pair.client.error)
+        self.assertEqual(self.refused("tls"), 1)
+
+    def test_alpn(self) -> None:
+        """HTTP/1.1 is what is agreed on, also with a client that would rather speak HTTP/2."""
+        context = client_context()
+        context.set_alpn_protos([b"h2", b"http/1.1"])
+        pair = self.pair(lambda sock: TLSClient(sock, context))
+        self.assertEqual(pair.client.tls.get_alpn_proto_negotiated(), b"http/1.1")
+        pair.client.send(BEAT)
+        pair.settle()
+        self.assertEqual(self.statuses(pair), [200])
+
+    def test_versions(self) -> None:
+        """TLS 1.2 and 1.3 are spoken."""
+        for version in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+            context = client_context(versions=(version, version))
+            pair = self.pair(lambda sock, context=context: TLSClient(sock, context))
+            pair.client.send(BEAT + GET)
+            pair.settle()
+            self.assertEqual(self.statuses(pair), [200, 204])
+
+    def test_renegotiation(self) -> None:
+        """A client that wants to renegotiate TLS 1.2 is refused, and the connection goes on."""
+        context = client_context(versions=(SSL.TLS1_2_VERSION, SSL.TLS1_2_VERSION))
+        pair = self.pair(lambda sock: TLSClient(sock, context))
+        pair.client.tls.renegotiate()
+        try:
+            pair.client.tls.do_handshake()
+        except SSL.Error:
+            pass
+        pair.client.flush()
+        pair.settle()
+        self.assertEqual(pair.client.tls.total_renegotiations(), 1)
+        self.assertEqual(self.service.tracker.beats, 0)
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(st.integers(1, 400), max_size=30), st.lists(st.integers(1, 600), max_size=30))
+    def test_split_records(self, cuts: list[int], pieces: list[int]) -> None:
+        """However requests are divided into records, and these into segments, all are answered."""
+        pair = self.pair()
+        data = (BEAT * 3 + GET) * 5
+        for size in [*cuts, len(data)]:
+            if data:
+                pair.client.tls.sendall(data[:size])
+                data = data[size:]
+        records = pair.client.records()
+        for size in [*pieces, len(records)]:
+            if records:
+                pair.client.socket.sendall(records[:size])
+                pair.settle()
+                records = records[size:]
+        pair.settle()
+        self.assertEqual(self.statuses(pair), [200, 200, 200, 204] * 5)
+
+
+class ClientCertificateTests(TransportTestCase):
+    """Clients that present certificates."""
+
+    tls = True
+
+    def setUp(self) -> None:
+        """Trust one authority."""
+        super().setUp()
+        self.authority = make_identity("authority")
+        cert, _ = write_identity(self.authority, Path(self.mktemp()))
+        self.served = serve_identity(IDENTITY, str(cert))
+        self.notes: list[Any] = []
+        self.factory.site.note = lambda *note: self.notes.append(note)
+
+    def present(self, identity: Identity | None) -> Pair:
+        """Connect with a certificate, and send a heartbeat."""
+        pair = self.pair(lambda sock: TLSClient(sock, client_context(identity)))
+        if pair.client.error is None and not pair.client.ended:
+            pair.client.send(BEAT)
+        pair.settle()
+        return pair
+
+    def test_presented(self) -> None:
+        """What a client has presented can be asked for, once the handshake is complete."""
+        identity = make_identity("x0c0s0b0n0", self.authority)
+        pair = self.present(identity)
+        self.assertEqual(self.statuses(pair), [200])
+        found = pair.transport.getPeerCertificate()
+        self.assertEqual(found.to_cryptography(), identity.chain[0])
+        self.assertIsNone(self.present(None).transport.getPeerCertificate())
+
+    def test_refused(self) -> None:
+        """A certificate that is no good ends the handshake, and it is noted why."""
+        for identity, words in (
+            (make_identity("n", self.authority, days=-1.0), "has expired"),
+            (make_identity("n", make_identity("somebody")), "from an unknown authority"),
+            (make_identity("n", self.authority, begins=0.5), "not valid yet"),
+        ):
+            pair = self.present(identity)
+            self.assertEqual(self.statuses(pair), [])
+            address, reason, detail = self.notes[-1]
+            self.assertEqual((address, reason), (pair.transport.getPeer(), "tls"))
+            self.assertIn(words, detail)
+        self.assertEqual(len(self.notes), 3)
