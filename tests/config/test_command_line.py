@@ -328,7 +328,7 @@ class RefusalTests(OptionsTestCase):
             self.assertIn("--tls_cert", words)
             self.assertIn("--tls_key", words)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.sampled_from(sorted(SAMPLES)), st.text())
     def test_any_value(self, name, value):
         """Any value of any option is accepted, or refused in a single printable line."""

@@ -235,7 +235,7 @@ class PatchTests(ParamsTestCase):
             for word in ("2", "y", "n", "yes ", "00", "enable"):
                 self.refusal({wire: word})
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.dictionaries(st.sampled_from(sorted(SAMPLES)), st.booleans(), min_size=1))
     def test_any_mixture(self, good):
         """Any set of changes is made, or refused with a reason for each bad value."""
@@ -248,7 +248,7 @@ class PatchTests(ParamsTestCase):
             after = patched(Params(), changes).rendered()
             self.assertEqual(after, {**Params().rendered(), **shown})
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.dictionaries(st.sampled_from(sorted(BY_WIRE)), st.text()))
     def test_any_texts(self, changes):
         """Any texts are refused, or leave parameters that can be used."""

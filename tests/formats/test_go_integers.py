@@ -134,7 +134,7 @@ class SyntaxTests(SynchronousTestCase):
         ]:
             self.assertIsNone(parsed(text), repr(text))
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(literals())
     def test_any_literal(self, literal):
         """A number is parsed in any base, case and grouping."""
@@ -148,7 +148,7 @@ class SyntaxTests(SynchronousTestCase):
                 text = "".join(characters)
                 self.assertEqual(parsed(text), go_value(text), repr(text))
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.text())
     def test_any_text(self, text):
         """Any text is parsed or rejected as Go does it."""

@@ -29,7 +29,7 @@ def pick_one(source: dict[str, object], name: str) -> object:
 class PickTests(SynchronousTestCase):
     """Which values `pick` returns."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(spellings())
     def test_any_case(self, spelling):
         """A field among others is found in any case."""

@@ -58,7 +58,7 @@ class TypeTests(SynchronousTestCase):
                 seen.append(inner)
                 inner = parents[inner]
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(st.data())
     def test_whatever_a_pattern_allows(self, data):
         """A name that matches the pattern of a type is of that type, also in normal form."""
@@ -204,20 +204,20 @@ class NormalFormTests(SynchronousTestCase):
         for name in ("x0000c8", " x10000 ", "X1C0W00", "x 1"):
             self.assertIsNone(parse(name))
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(spellings())
     def test_one_component(self, spelling):
         """Careless spellings of a name are the same component."""
         xname, written = spelling
         self.assertEqual(parse(written), xname)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.one_of(st.text(), st.text(" \t0019axXcC._\u0661", max_size=12)))
     def test_as_hsm_does(self, text):
         """Any text is normalised as HSM does it."""
         self.assertEqual(normalise(text), as_hsm_does(text))
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.one_of(st.text(), st.text(" \t0019axXcC._", max_size=12)))
     def test_normal_form_is_final(self, text):
         """Normalising a normal form changes nothing."""

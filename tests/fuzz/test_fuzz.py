@@ -241,10 +241,9 @@ class RandomTests(APITestCase):
 
     @settings(
         max_examples=EXAMPLES * 20 or 500,
-        deadline=None,
         derandomize=not EXAMPLES,
         # Each lane has a class with this test; examples leave no state behind.
-        suppress_health_check=[HealthCheck.differing_executors],
+        suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
     )
     @given(
         st.one_of(_damaged(), st.binary(max_size=300)), st.lists(st.integers(0, 600), max_size=3)

@@ -92,7 +92,7 @@ class BatchSizeTests(SynchronousTestCase):
         self.batches.answered(100, 0.0, 2.5)
         self.assertGreater(self.batches.size, 100)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(
         st.lists(
             st.tuples(st.booleans(), st.integers(1, 5000), st.floats(0.001, 60.0)), max_size=40

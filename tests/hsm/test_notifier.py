@@ -317,7 +317,7 @@ _BEHAVIOUR = st.fixed_dictionaries(
 class EverythingTests(HSMTestCase):
     """Whatever happens, HSM finally has the state of every component."""
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=150, suppress_health_check=list(HealthCheck))
     @given(
         st.lists(st.one_of(_TELL, _TELL, _TIME, _BEHAVIOUR, _WITHDRAW, _NOSM), max_size=30),
         st.integers(0, 3),

@@ -1,6 +1,6 @@
 """The outbox: which judgements wait to be sent to HSM, and in which order."""
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
@@ -100,8 +100,6 @@ class OutboxTests(SynchronousTestCase):
             settings=settings(
                 max_examples=100,
                 stateful_step_count=30,
-                deadline=None,
-                suppress_health_check=[HealthCheck.too_slow],
             ),
         )
 

@@ -155,7 +155,7 @@ class EscapingTests(SynchronousTestCase):
             lines = journal_line(event(log_failure=failure(f"oops{end}<2>x"))).splitlines()
             self.assertEqual([x for x in lines[1:] if not x.startswith("<6>    ")], [])
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.text())
     def test_any_text(self, text):
         """Any message becomes one line of text without control characters."""
@@ -163,7 +163,7 @@ class EscapingTests(SynchronousTestCase):
             self.assertEqual(line.splitlines(), [line[:-1]])
             self.assertNotIn("Cc", {unicodedata.category(c) for c in line[:-1]})
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.text())
     def test_any_json(self, text):
         """Any message becomes one line of JSON that contains it."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -103,7 +103,7 @@ class StoryTests(SynchronousTestCase):
         elif what == "hsm":
             world.hsm.behaviour.ready = argument
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=150)
     @given(st.lists(step, max_size=25))
     def test_any_story(self, story):
         """In the end HSM knows the truth, and got no alarm about a healthy component."""

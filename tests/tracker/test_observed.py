@@ -111,7 +111,7 @@ class StandstillTests(ClockTestCase):
 class PropertyTests(ClockTestCase):
     """What holds however time passes."""
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.lists(st.floats(0.0, LATE - 0.01), max_size=50))
     def test_without_stalls(self, pauses):
         """Without gaps it is the monotonic clock."""
@@ -120,7 +120,7 @@ class PropertyTests(ClockTestCase):
             self.read_after(pause)
         self.assertClose(self.clock.now(), self.time - 1000.0)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(
         st.lists(st.one_of(st.floats(0.0, 1.0), st.floats(0.0, 1e6)), max_size=50),
         st.floats(0.0, 60.0),
@@ -135,7 +135,7 @@ class PropertyTests(ClockTestCase):
             self.assertLessEqual(now - before, min(pause, LATE) + EPSILON)
             before = now
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.floats(LATE + 0.1, 1e6), st.floats(0.0, 60.0), st.integers(0, 200))
     def test_gap_ages_by_a_tick(self, stall, patience, ticks):
         """A gap adds one tick to a silence, and a standstill before the silence goes on."""
@@ -148,7 +148,7 @@ class PropertyTests(ClockTestCase):
         expected = 1.0 + TICK + max(0.0, ticks * TICK - grace)
         self.assertClose(self.clock.now(), expected)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.lists(st.floats(LATE + 0.1, 100.0), min_size=1, max_size=30))
     def test_nothing_but_stalls(self, stalls):
         """A process that is stopped again and again ages every component by a tick each time."""

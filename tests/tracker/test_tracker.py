@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
@@ -242,12 +242,10 @@ class ModelTests(SynchronousTestCase):
             settings=settings(
                 max_examples=150,
                 stateful_step_count=40,
-                deadline=None,
-                suppress_health_check=[HealthCheck.too_slow],
             ),
         )
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(
         st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 8)), max_size=30),
         st.integers(1, 20),
