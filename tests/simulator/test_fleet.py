@@ -349,7 +349,8 @@ class SocketTests(TestCase):
         fleet = self.run_fleet(self.serve())
         await self.recorder.when(60)
         self.assertEqual(set(self.recorder.names()), set(node_names(20)))
-        self.assertEqual(fleet.statistics.failed, 0)
+        # On a busy machine an answer may take longer than the period; then a heartbeat is left out.
+        self.assertLessEqual(set(fleet.statistics.failures), {"last one unanswered"})
 
     async def test_tls_unverified(self):
         """By default any certificate is trusted."""
