@@ -26,8 +26,8 @@ class LifeOfANodeTests(TestCase):
             self,
             nosm=False,
             sm_url=running.url,
-            warntime=4,
-            errtime=8,
+            warntime=2,
+            errtime=4,
             interval=1,
             use_telemetry=True,
             telemetry_host=f"{broker.address}:hbtd-life",
@@ -41,12 +41,12 @@ class LifeOfANodeTests(TestCase):
         await self._told(hsm, 1, due=began, late=0.5)
         beaten = reactor.seconds()
         await hbtd.beat(timestamp="second")
-        await self._told(hsm, 2, due=beaten + 4, late=1.5)
+        await self._told(hsm, 2, due=beaten + 2, late=1.5)
         beaten = reactor.seconds()
         await hbtd.beat(timestamp="third")
         await self._told(hsm, 3, due=beaten, late=0.5)
-        await self._told(hsm, 4, due=beaten + 4, late=1.5)
-        await self._told(hsm, 5, due=beaten + 8, late=1.5)
+        await self._told(hsm, 4, due=beaten + 2, late=1.5)
+        await self._told(hsm, 5, due=beaten + 4, late=1.5)
         beaten = reactor.seconds()
         await hbtd.beat(timestamp="fourth")
         await self._told(hsm, 6, due=beaten, late=0.5)
@@ -129,8 +129,8 @@ class TroubleWithHSMTests(TestCase):
             sm_url=running.url,
             sm_timeout=1,
             sm_retries=1,
-            warntime=2,
-            errtime=3,
+            warntime=1,
+            errtime=2,
             interval=1,
         )
         hsm, notifier = running.hsm, hbtd.service.notifier
@@ -142,7 +142,7 @@ class TroubleWithHSMTests(TestCase):
             for name, value in trouble.items():
                 setattr(hsm.behaviour, name, value)
             # All components send heartbeats, and one in three goes on to do so.
-            for turn in range(4):
+            for turn in range(3):
                 await self._beat(hbtd, nodes[:: 1 if turn == 0 else 3])
                 await deferLater(reactor, 0.5)
             for name in trouble:

@@ -1,9 +1,9 @@
 """How replicas reach etcd: by the environment, and over https."""
 
 import signal
-from functools import partial
 from pathlib import Path
 
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 
 from tests.support.certificates import make_identity, write_identity
@@ -13,7 +13,6 @@ from tests.support.replicas_running import (
     A,
     OwnReplicasTestCase,
     ReplicasTestCase,
-    Spawned,
     until_true,
 )
 from tests.support.running import until
@@ -41,11 +40,6 @@ class EnvironmentTests(ReplicasTestCase):
 class CertificateTests(OwnReplicasTestCase):
     """An etcd that demands a client certificate."""
 
-    @staticmethod
-    def complains(replica: Spawned) -> bool:
-        """Return whether a replica has logged that its store is unusable."""
-        return "store can't be used" in replica.process.said
-
     async def test_certificates(self):
         """With the right files it works; with none or wrong ones a single line says so."""
         folder = Path(self.mktemp()).absolute()
@@ -66,19 +60,25 @@ class CertificateTests(OwnReplicasTestCase):
         self.assertIn(A, await deferToThread(etcd.etcdctl, "get", A))
         right.process.signal(signal.SIGTERM)
         await right.process.ended
-        for options in (
-            (f"--kv_ca={ca}",),
-            (f"--kv_ca={ca}", f"--kv_cert={wrong}", f"--kv_key={wrong_key}"),
-            (f"--kv_ca={other_ca}", f"--kv_cert={ours}", f"--kv_key={our_key}"),
-        ):
-            replica = await self.spawned(*options)
-            self.assertEqual(await replica.beat(A), 200)
-            self.assertEqual((await replica.get("readiness"))[0], 503)
-            await until(partial(self.complains, replica))
-            replica.process.signal(signal.SIGTERM)
-            await replica.process.ended
-            said = replica.process.said
-            self.assertNotIn("Traceback", said)
-            warnings = [line for line in said.splitlines() if " warn " in line and "etcd" in line]
-            self.assertEqual(len(warnings), 1, said)
-            self.assertRegex(warnings[0].lower(), "certificate|tls|ssl|unknown")
+        await gatherResults(
+            Deferred.fromCoroutine(self.complain(*options))
+            for options in (
+                (f"--kv_ca={ca}",),
+                (f"--kv_ca={ca}", f"--kv_cert={wrong}", f"--kv_key={wrong_key}"),
+                (f"--kv_ca={other_ca}", f"--kv_cert={ours}", f"--kv_key={our_key}"),
+            )
+        )
+
+    async def complain(self, *options: str) -> None:
+        """Assert that a replica with these options is not ready, and says why in one line."""
+        replica = await self.spawned("--sm_timeout=1", *options)
+        self.assertEqual(await replica.beat(A), 200)
+        self.assertEqual((await replica.get("readiness"))[0], 503)
+        await until(lambda: "store can't be used" in replica.process.said)
+        replica.process.signal(signal.SIGTERM)
+        await replica.process.ended
+        said = replica.process.said
+        self.assertNotIn("Traceback", said)
+        warnings = [line for line in said.splitlines() if " warn " in line and "etcd" in line]
+        self.assertEqual(len(warnings), 1, said)
+        self.assertRegex(warnings[0].lower(), "certificate|tls|ssl|unknown")

@@ -124,7 +124,10 @@ class TroubleTests(OwnEtcdTestCase):
     """With an etcd that becomes unreachable."""
 
     async def test_away(self):
-        """Without etcd, the leadership lasts as long as the lease is sure to, and no longer."""
+        """Without etcd, the leadership lasts as long as the lease is sure to, and no longer.
+
+        It leads again once etcd is back and the old lease has expired.
+        """
         etcd = await self.start()
         one = Candidate(self.connect(etcd.address, timeout=1.0))
         one.election.startService()
@@ -139,5 +142,7 @@ class TroubleTests(OwnEtcdTestCase):
         await until(lambda: not one.held, within=0.5)
         await until(lambda: one.lost == 1, within=2)
         await deferToThread(etcd.start)
+        # Which would happen by itself, but only ten seconds from now.
+        await self.connect(etcd.address).revoke(term.lease)
         await until(lambda: one.held, within=20)
         self.assertEqual(one.lost, 1)

@@ -297,9 +297,12 @@ class WorkTests(ReplicasTestCase):
     async def test_in_no_cabinet(self):
         """Replicas also share heartbeats of components outside of cabinets."""
         leader, follower = await self.replicas(2, **HASTY)
-        for name in ("all", "d1w2", "p3", "s0", "sms5"):
+        names = ("all", "d1w2", "p3", "s0", "sms5")
+        for name in names:
             await follower.beat(name)
+        for name in names:
             await until(partial(beats, leader, name))
+        for name in names:
             await self.is_told(name, STARTED, WARNED, DIED)
             await until(partial(is_silent, follower, name))
 

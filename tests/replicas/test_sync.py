@@ -54,7 +54,7 @@ class PresenceTests(ReplicasTestCase):
         self.assertGreater(reactor.seconds() - began, SILENCE - 0.2)
         told = list(self.told(A))
         standing = observed(one).now()
-        await deferLater(reactor, 2.0)
+        await deferLater(reactor, 1.2)  # a sweep later
         self.assertEqual(observed(one).now(), standing)
         self.assertEqual(self.told(A), told)
         await self.client.revoke(lease)
@@ -209,7 +209,7 @@ class LostTests(OwnReplicasTestCase):
         """An etcd that hangs is noticed, and the time since its last message does not count."""
         etcd = await self.start()
         self.begin(etcd.address)
-        (one,) = await self.replicas(1, warntime=4, errtime=6)
+        (one,) = await self.replicas(1, warntime=4, errtime=8)
         await one.beat(A)
         await self.is_told(A, STARTED)
         await deferToThread(etcd.freeze)
@@ -219,15 +219,15 @@ class LostTests(OwnReplicasTestCase):
         await until(lambda: observed(one)._deaf, within=1)
         counted = observed(one).now() - before
         self.assertLess(counted, SILENCE + 0.5)
-        await deferLater(reactor, 3)
+        await deferLater(reactor, 1)
         await deferToThread(etcd.thaw)
         await until(lambda: sync(one).synchronized, within=10)
         back = reactor.seconds()
-        self.assertGreater(back - began, 5.5)
+        self.assertGreater(back - began, 4, "A was not silent for long enough")
         self.assertEqual(self.told(A), [STARTED])
         await until(lambda: observed(one).now() > before + counted, within=10)
         self.assertGreater(reactor.seconds() - back, counted - 0.5)
-        await self.is_told(A, STARTED, WARNED, DIED, within=30)
+        await self.is_told(A, STARTED, WARNED, within=30)
 
     async def test_lease_gone(self):
         """A replica whose lease has ended gets a new one, and no component is warned about."""

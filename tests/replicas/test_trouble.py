@@ -6,7 +6,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, capturedLogs
 
 from hbtd.replicas.replica import Replica
-from hbtd.store.etcd_format import EVERYTHING, LIFE, PRESENCE
+from hbtd.store.etcd_format import EVERYTHING, HEALTH, LIFE, PARAMS, PRESENCE
 from tests.support.etcd_server import EtcdCluster, EtcdServer
 from tests.support.hsm_memory import DIED, STARTED, WARNED, lines
 from tests.support.replicas_running import A, B, until_all, until_true
@@ -28,7 +28,7 @@ class OutageTests(TroubleTestCase):
         self.addCleanup(deferToThread, etcd.close)
         self.begin(etcd.address)
         with capturedLogs() as events:
-            hbtd = self.launch()
+            hbtd = self.launch(warntime=1, errtime=2)
             self.assertEqual(await hbtd.beat(A), 200)
             self.assertEqual(await self.readiness(hbtd), 503)
             status, health = await hbtd.client.request("GET", f"{hbtd.url}/hmi/v1/health")
@@ -76,7 +76,7 @@ class CompactedTests(TroubleTestCase):
 
 
 class DeletedTests(TroubleTestCase):
-    """Other clients delete hbtd's keys."""
+    """hbtd's keys are deleted by other clients, or lost."""
 
     async def test_lock(self):
         """A leader whose lock was deleted runs again, and judging goes on."""
@@ -109,6 +109,31 @@ class DeletedTests(TroubleTestCase):
 
         await until_true(back, within=10)
 
+    async def test_everything(self):
+        """An etcd that has lost its data is given the records and parameters again."""
+        etcd = await self.start()
+        self.begin(etcd.address)
+        (hbtd,) = await self.replicas(1, warntime=20, errtime=40)
+        await hbtd.beat(A)
+        await self.is_told(A, STARTED)
+        await hbtd.patch(Sm_retries="7")
+        client = self.connect(etcd.address)
+        with capturedLogs() as events:
+            await deferToThread(etcd.close)
+            await deferToThread(etcd.start)
+
+            async def back() -> object:
+                record, health, params = [
+                    await client.get(key) for key in (A.encode(), HEALTH[0], PARAMS)
+                ]
+                return record and health and params and b'"Sm_retries":"7"' in params.value
+
+            await until_true(back, within=20)
+            await self.recovered(hbtd)
+        lost = [line for line in about_the_store(list(events)) if "has lost its data" in line]
+        self.assertEqual(len(lost), 1)
+        self.assertEqual(self.told(A), [STARTED])
+
 
 class ClusterTests(TroubleTestCase):
     """The loss of a member of etcd."""
@@ -119,13 +144,13 @@ class ClusterTests(TroubleTestCase):
         self.addCleanup(deferToThread, cluster.close)
         await deferToThread(cluster.start)
         self.begin(",".join(cluster.addresses))
-        replicas = await self.replicas(2, errtime=5)
+        replicas = await self.replicas(2)
         await self.beat(replicas, [A], 0.7)
         await self.is_told(A, STARTED)
-        for number in (0, 1):
-            await deferToThread(cluster.members[number].kill)
-            await self.beat(replicas, [A], 2)
-            await deferToThread(cluster.members[number].start)
+        await deferToThread(cluster.members[0].kill)
+        await self.beat(replicas, [A], 2)
+        await deferToThread(cluster.members[0].start)
+        await deferToThread(cluster.members[1].kill)
         began = reactor.seconds()
         self.assertEqual(await replicas[1].beat(B), 200)
         while len(self.told(B)) < 3:
