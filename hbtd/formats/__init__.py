@@ -1,1 +1,1 @@
-"""Formats of the wire: xnames, and integers and JSON fields as Go reads them."""
+"""Wire formats: xnames, and integers and JSON fields as Go reads them."""

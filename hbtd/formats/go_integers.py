@@ -19,15 +19,15 @@ _SYNTAX = re.compile(
 )
 _BASES = {"hex": 16, "bin": 2, "oct": 8, "dec": 10}
 
-# 64 binary digits, each after an underscore, with a prefix and a sign: a longer text can only be in
-# range if it is padded with zeros, and no known client does that.
+# 64 binary digits, each after an underscore, with a prefix and a sign. A longer text can be in
+# range only if it is padded with zeros, and no known client does that.
 _LONGEST = 131
 
 
 def parse_integer(text: str, *, bits: int, signed: bool) -> int:
-    """Return the integer that a text denotes.
+    """Return the integer that a text in Go's base-0 syntax denotes.
 
-    Raise `ValueError` if the text does not have the syntax above, or if the integer does not fit in
+    Raise `ValueError` if the text does not have this syntax, or if the integer does not fit in
     `bits` bits. An unsigned integer must not have a sign, not even `+`, as for Go's `ParseUint`.
     """
     match = _SYNTAX.fullmatch(text) if len(text) <= _LONGEST else None

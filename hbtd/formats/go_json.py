@@ -1,12 +1,13 @@
-"""Fields of JSON objects, found in any case, as the original hbtd finds them."""
+"""Fields of JSON objects, looked up without regard to case, as in the original hbtd."""
 
 from collections.abc import Mapping, Sequence
 
 
 def pick(source: Mapping[str, object], names: Sequence[str]) -> list[object]:
-    """Return the values of some keys, in their order; `None` for those that are missing.
+    """Return the values of the keys `names`, in this order, with `None` for each missing key.
 
-    Case does not matter. A key in exactly this case wins; otherwise the last one in any case does.
+    Keys match in upper and lower case. If several match, one that is exactly equal takes
+    precedence; if none is, the last one does.
     """
     folded: dict[str, object] | None = None
     values = []

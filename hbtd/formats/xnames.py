@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 
 class ComponentType(NamedTuple):
-    """A type of component: its name, the type that contains it, an example, and a pattern."""
+    """A type of component: its name, the containing type, and an example and regex of xnames."""
 
     name: str
     parent: str | None
@@ -210,12 +210,12 @@ COMPONENT_TYPES: Final = (
 )
 """All types of components, each with the pattern of its xnames in normal form."""
 
-# The name of the group that matches is that of the type.
+# The group that matches has the name of the type.
 _VALID: Final = re.compile("|".join(f"(?P<{t.name}>{t.pattern})" for t in COMPONENT_TYPES))
 _LEADING_ZEROS: Final = re.compile("(?<![0-9])0+(?=[0-9])")
 
-# The longest names have seven letters and as many numbers. Longer texts are rejected unread, as
-# numbers have no bound in the patterns.
+# The longest names have seven letters and as many numbers. Texts above this length are rejected
+# without matching them, because the patterns do not limit the digits of most numbers.
 _LONGEST: Final = 255
 
 
@@ -228,12 +228,12 @@ def normalise(name: str) -> str:
 
 
 def component_type(xname: str) -> str | None:
-    """Return the type of a name in normal form, such as `Node`; `None` if it is invalid."""
+    """Return the type of a name in normal form, such as `Node`, or `None` if it is no xname."""
     match = _VALID.fullmatch(xname) if len(xname) <= _LONGEST else None
     return match.lastgroup if match else None
 
 
 def parse(name: str) -> str | None:
-    """Return the normal form of a name, `None` if that is not a valid xname."""
+    """Return the normal form of a name, or `None` if the name is not a valid xname."""
     xname = normalise(name)
     return xname if component_type(xname) else None

@@ -1,28 +1,32 @@
-"""The number of components that one PATCH names."""
+"""The batch size: the number of components that one update to HSM names."""
 
 _FIRST = 100
+"""The batch size before HSM's speed is known."""
+
 _MOST = 5000
+"""The largest batch size."""
 
 _SLOW = 50
-"""Smaller batches than this don't help against an HSM that is slow whatever their size."""
+"""The smallest batch size that slow responses lead to: an HSM still slow is slow at any size."""
 
 
 class BatchSize:
-    """Learns from response times how many components HSM accepts in a given time.
+    """The number of components to put into a batch, learned from HSM's response times.
 
-    HSM's speed sets the size, not the number of waiting components: HSM completes a PATCH even
-    when the client has timed out, and then does the same work again for the retry.
+    The size follows HSM's speed, not the number of components in the outbox, so that updates don't
+    time out. HSM completes an update even when its client has timed out, and then does the same
+    work again for the retry.
     """
 
     def __init__(self) -> None:
         self.size = _FIRST
-        """How many components to put into the next batch."""
+        """The number of components to put into the next batch, at most."""
 
     def answered(self, count: int, took: float, target: float) -> None:
-        """Note that HSM took `took` seconds for a batch of `count` that should take `target`.
+        """Adapt the size to a batch of `count` components that HSM answered in `took` seconds.
 
-        The size grows by at most half, and only after a full batch. It shrinks at once, but not
-        below `_SLOW`: only timeouts make it smaller than that.
+        `target` is the number of seconds that a batch should take. The size grows by at most half,
+        and only after a full batch. It shrinks at once, but only timeouts reduce it below `_SLOW`.
         """
         fitting = int(count * target / took) if took > 0 else _MOST
         if took > target:
@@ -31,5 +35,8 @@ class BatchSize:
             self.size = max(self.size, min(self.size * 3 // 2 + 1, fitting, _MOST))
 
     def timed_out(self, count: int) -> None:
-        """Note that HSM did not answer a batch of `count` components in time."""
+        """Reduce the size after HSM did not answer a batch of `count` components in time.
+
+        The new size is half of the old one, or half of `count` if that is less.
+        """
         self.size = max(1, min(self.size, count) // 2)

@@ -19,16 +19,16 @@ _T = TypeVar("_T")
 
 _SUCCESS = frozenset({200, 202, 204})
 
-# Statuses below 500 that say nothing about the components named: hbtd may not speak to HSM, or
-# used a wrong address, or sends too much.
+# Statuses below 500 that say nothing about the components in an update: hbtd lacks a permission,
+# uses a wrong address, or sends too much.
 _NOT_ABOUT_COMPONENTS = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 426, 429})
 
 _MAX_BODY = 64 * 1024
-"""Bytes of a response body that are read; HSM's own are far smaller."""
+"""The most bytes that a response body may have; those of HSM have far fewer."""
 
 
 class HSMUnavailable(Exception):
-    """HSM did not do what was requested, for a reason unrelated to its content.
+    """A request to HSM failed, for a reason unrelated to the content of the request.
 
     `timed_out` is true if HSM did not answer within `sm_timeout`. `in_doubt` is true if HSM may
     have carried out the request nevertheless, or may do so later.
@@ -41,13 +41,13 @@ class HSMUnavailable(Exception):
 
 
 class HSMRejected(Exception):
-    """HSM rejected an update because of its content; the message has the status and the reason."""
+    """HSM rejected the content of an update; the message has the HTTP status and HSM's reason."""
 
 
 class HSMClient:
-    """A client of HSM, over a treq client.
+    """A client of HSM's REST API, on the treq client `http`.
 
-    Each call uses the current parameters' `sm_url` and takes at most `sm_timeout` seconds of
+    Each request goes to the HSM at the parameter `sm_url` and may take `sm_timeout` seconds of
     `clock`, including the response body.
     """
 
@@ -60,10 +60,11 @@ class HSMClient:
         self._user_agent = user_agent
 
     def update(self, transition: Transition, components: Sequence[str]) -> Deferred[None]:
-        """Send HSM an update: these components have made this transition.
+        """Send HSM an update: `components` have made `transition` (docs/protocol.md, "HSM").
 
-        The Deferred fails with `HSMRejected` or `HSMUnavailable`, with the latter also when it is
-        cancelled. The request is specified in docs/protocol.md, "HSM".
+        The Deferred fires when HSM has acknowledged the update. It fails with `HSMRejected` if HSM
+        rejects the content, and with `HSMUnavailable` after any other error and when it is
+        cancelled.
         """
         body = orjson.dumps(
             {
@@ -76,7 +77,7 @@ class HSMClient:
         return Deferred.fromCoroutine(self._bounded(self._update(body)))
 
     def ready(self) -> Deferred[None]:
-        """Ask whether HSM is ready; the Deferred fails with `HSMUnavailable` if it is not."""
+        """Return a Deferred that fires if HSM is ready, and fails with `HSMUnavailable` if not."""
         return Deferred.fromCoroutine(self._bounded(self._ready()))
 
     async def _update(self, body: bytes) -> None:
@@ -93,7 +94,7 @@ class HSMClient:
             raise HSMUnavailable(f"HSM is not ready: {status} {said}")
 
     async def _request(self, method: str, path: str, body: bytes | None) -> tuple[int, str]:
-        """Make a request; return the status and the first 200 bytes of the response as text."""
+        """Make a request; return the HTTP status and the first 200 bytes of the body, as text."""
         headers: dict[str | bytes, str | bytes] = {"User-Agent": self._user_agent}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -104,13 +105,16 @@ class HSMClient:
             data=body,
             allow_redirects=False,
             unbuffered=True,
-            reactor=self._clock,  # type: ignore[arg-type]  # it needs less than it declares
+            reactor=self._clock,  # type: ignore[arg-type]  # treq needs less than it declares
         )
         content = await read_body(response, _MAX_BODY)
         return response.code, content[:200].decode("utf-8", "replace")
 
     async def _bounded(self, request: Coroutine[Deferred[Any], Any, _T]) -> _T:
-        """Run a request for at most `sm_timeout` seconds; raise only this module's errors."""
+        """Return the result of a request, which may take `sm_timeout` seconds.
+
+        Pass on `HSMRejected` and `HSMUnavailable`; raise `HSMUnavailable` for all other errors.
+        """
         timeout = self._params.current.sm_timeout
         try:
             return await bounded(self._clock, timeout, request)
@@ -122,13 +126,13 @@ class HSMClient:
         except CancelledError as error:
             raise HSMUnavailable("HSM's answer was not waited for", in_doubt=True) from error
         except Exception as error:
-            # A request that found no connection can't have reached HSM.
+            # Without a connection, the request can't have reached HSM.
             in_doubt = not isinstance(error, ConnectError)
             raise HSMUnavailable(_describe(error), in_doubt=in_doubt) from error
 
 
 def _describe(error: Exception) -> str:
-    """Return in one sentence why a request failed."""
+    """Return one sentence that says why a request to HSM failed."""
     cause = root_cause(error)
     if isinstance(cause, ResponseTooLarge):
         return f"HSM's answer has {cause}"

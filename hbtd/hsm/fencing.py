@@ -1,4 +1,4 @@
-"""Fencing: a replica that has lost the leadership sends HSM nothing more."""
+"""Fencing: a replica that no longer leads sends HSM no further updates."""
 
 from collections.abc import Callable
 
@@ -15,11 +15,11 @@ class Fenced(Exception):
 
 @implementer(IAgent)
 class FencedAgent:
-    """An agent that asks for permission just before it sends the body of a request.
+    """An agent that sends the body of a request only if `may_send` returns true at that moment.
 
-    Connecting comes between making a request and sending it, and may take long: the network may be
-    down, or this process stopped or suspended. If `may_send` returns false by then, the server gets
-    no body, hence no complete request. Requests without a body are always sent.
+    Before it sends a request, an agent connects, which can take long: the network may be down, or
+    this process stopped or suspended. If another replica may lead by then, the server receives no
+    body, and so no complete request. Requests without a body are always sent.
     """
 
     def __init__(self, agent: IAgent, may_send: Callable[[], bool]) -> None:
@@ -35,7 +35,8 @@ class FencedAgent:
     ) -> Deferred[IResponse]:
         """Make a request with the wrapped agent.
 
-        If it may not be sent, the Deferred fails with `RequestGenerationFailed` around `Fenced`.
+        If `may_send` returns false when the body is to be sent, the Deferred fails with
+        `RequestGenerationFailed`, with `Fenced` among its `reasons`.
         """
         if bodyProducer is not None:
             bodyProducer = _FencedBody(bodyProducer, self._may_send)
@@ -44,7 +45,7 @@ class FencedAgent:
 
 @implementer(IBodyProducer)
 class _FencedBody:
-    """A body producer that fails instead of producing if it may not send any more."""
+    """A body producer whose `startProducing` fails with `Fenced` if `may_send` returns false."""
 
     def __init__(self, body: IBodyProducer, may_send: Callable[[], bool]) -> None:
         self._body = body

@@ -1,4 +1,4 @@
-"""The notifier: decides what HSM is sent, and when."""
+"""The notifier: decides which updates HSM is sent, and when."""
 
 from collections.abc import Callable, Container, Sequence
 
@@ -25,27 +25,27 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 10.0
-"""Seconds before the first retry of an update, and before the later ones at most."""
+"""Seconds before the first retry of an update, and at most before later retries."""
 
 _DOUBT = 3
-"""How many times `sm_timeout` HSM may go on with an update after it was abandoned."""
+"""The time for which HSM may continue an abandoned update, as a multiple of `sm_timeout`."""
 
 _LOOK_BACK = 5.0
-"""Seconds between two looks at what was abandoned or set aside."""
+"""Seconds between two looks for abandoned or rejected updates that are to be sent again."""
 
 _RECONSIDER = 300.0
-"""Seconds after which updates that HSM rejected are tried again, without a new judgement."""
+"""Seconds after which rejected updates are sent again, even without a new judgement."""
 
 
 class Notifier(Service):
     """Sends HSM the latest judgement on each component, until HSM has acknowledged it.
 
-    One loop sends one PATCH at a time, so that nothing older follows something newer. While HSM is
-    not ready, or `nosm` is set, judgements wait in the outbox, the latest of each component. A
-    batch that fails for reasons other than its content is retried up to `sm_retries` times, after
-    growing pauses, and then waits for HSM to be ready. When HSM rejects a batch, `Quarantine` finds
-    the components to blame. These are set aside, without delaying others, and tried again after a
-    new judgement, after an outage of HSM, and every five minutes.
+    Only one PATCH is sent at a time, so that no older judgement follows a newer one. While HSM is
+    not ready, or `nosm` is set, judgements wait in the outbox. A batch that fails for reasons other
+    than its content is retried up to `sm_retries` times, after growing pauses; then it waits until
+    a probe finds HSM ready. When HSM rejects a batch, `Quarantine` finds the components to blame.
+    These are set aside, so that they don't delay others, and sent again after a new judgement,
+    after an outage of HSM, and every five minutes.
     """
 
     _log = Logger()
@@ -61,9 +61,9 @@ class Notifier(Service):
     ) -> None:
         """Make a notifier; it sends nothing until it is started.
 
-        `delivered` is called with the judgements that HSM has acknowledged; it may fail with
-        `StoreUnusable`. `jitter` returns a random number from 0 to 1. `may_send` returns whether
-        this replica, and no other, may send updates to HSM.
+        `delivered` is called with judgements that HSM has acknowledged; the Deferred that it
+        returns may fail with `StoreUnusable`. `jitter` returns a random number from 0 to 1.
+        `may_send` returns whether this replica, and no other, may send updates to HSM.
         """
         self._clock = clock
         self._client = client
@@ -76,7 +76,7 @@ class Notifier(Service):
         self._readiness = Readiness(clock, client, params, self._hsm_became_ready, self._suspend)
         self._outbox = Outbox()
         self._quarantine = Quarantine(self._outbox)
-        self._batch_sizes = {kind: BatchSize() for kind in Transition}
+        self._batch_sizes = {each: BatchSize() for each in Transition}
         self._in_doubt = InDoubt()
         self._looking_back = PeriodicService(
             clock, _LOOK_BACK, self._look_back, "the notifier's look back", now=False
@@ -84,75 +84,84 @@ class Notifier(Service):
         self._reconsidered_at = clock.seconds()
         self._wakeup = Wakeup(clock)
         self._call: Deferred[None] | None = None
-        # Whether the notifier itself ended the call: then its failure says nothing about HSM.
+        # Whether the notifier itself cancelled the call, whose failure then says nothing about HSM.
         self._call_abandoned = False
         self._drained: Deferred[None] | None = None
         self.delivered_count = 0
-        """How many judgements HSM has acknowledged."""
+        """The number of judgements that HSM has acknowledged."""
         self.rejected_count = 0
-        """How many times a component was set aside because HSM rejected its update."""
+        """The number of times that a component was set aside because HSM rejected its update."""
         self.failed_count = 0
-        """How many PATCHes failed for reasons other than their content."""
+        """The number of PATCHes that failed for reasons other than their content."""
         params.on_change(self._params_changed)
 
     @property
     def pending_count(self) -> int:
-        """How many components have a judgement that HSM has yet to acknowledge."""
+        """The number of components in the outbox, whose judgement HSM has yet to acknowledge."""
         return len(self._outbox)
 
     @property
     def set_aside_count(self) -> int:
-        """How many components are set aside because HSM rejects their updates."""
+        """The number of components that are set aside because HSM rejects their updates."""
         return len(self._quarantine.set_aside)
 
     @property
     def hsm_ready(self) -> bool:
-        """Whether HSM was ready when last asked, and has accepted updates since."""
+        """Whether HSM was ready at the last probe, and sending has not been suspended since."""
         return self._readiness.ready
 
     def health(self) -> str:
-        """Return the state of HSM, for people (docs/protocol.md, "Probes and health")."""
+        """Return a text about the state of HSM (docs/protocol.md, "Probes and health")."""
         if not self._readiness.ready:
             return "Not ready"
         reason = self._outage.reason
         return f"Ready, but can't be told of changes: {reason}" if reason else "Ready"
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
-        """Send these to HSM as soon as possible; each replaces an earlier one on its component."""
+        """Send judgements to HSM as soon as possible.
+
+        Each replaces an earlier judgement on the same component that has not been sent.
+        """
         for judgement in judgements:
             self._outbox.put(judgement)
         self._wakeup.notify()
 
     def resume(self, judgements: Sequence[Judgement], superseded: Container[str] = ()) -> None:
-        """Send these, which another replica may just be sending, too.
+        """Send judgements that another replica may be sending at this moment, too.
 
-        Judgements on `superseded` components are not sent, as newer ones follow.
+        Those on the components in `superseded` are not sent, because newer ones follow.
         """
         self._in_doubt.abandoned(judgements, self._doubt_ends())
         self.tell([each for each in judgements if each.component not in superseded])
 
     def drop_all(self) -> None:
-        """Discard what waits, and abandon the update in flight."""
+        """Empty the outbox, and abandon the update in flight."""
         self._outbox = Outbox()
         self._quarantine = Quarantine(self._outbox)
         self._in_doubt = InDoubt()
         self._abandon_call()
 
     def withdraw(self, xname: str) -> None:
-        """Send no warning or death of this component, unless it has been sent already."""
+        """Remove the judgement that a component was warned or died from the outbox, if it is there.
+
+        An update in flight is not stopped. Earlier rejections of the component are forgotten.
+        """
         self._outbox.withdraw_alarm(xname)
         self._quarantine.forget(xname)
         self._wakeup.notify()
 
     def startService(self) -> None:
-        """Start to probe HSM and to send what waits."""
+        """Start probing HSM and sending the updates in the outbox."""
         super().startService()
         self._readiness.startService()
         self._looking_back.startService()
         Deferred.fromCoroutine(self._run())
 
     def stopService(self) -> Deferred[None]:
-        """Send what waits, for at most `sm_timeout` seconds, and stop."""
+        """Send the updates in the outbox, for at most `sm_timeout` seconds, and stop.
+
+        The Deferred fires when the notifier has stopped.
+        """
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -165,7 +174,7 @@ class Notifier(Service):
         await self._readiness.stopService()
 
     async def _drain(self, timeout: float) -> None:
-        """Wait for the outbox to be empty, for at most `timeout` seconds."""
+        """Wait until the outbox is empty, for at most `timeout` seconds."""
         self._log.info(
             "Waiting up to {timeout} s for HSM to be notified of {count} components.",
             timeout=timeout,
@@ -178,13 +187,15 @@ class Notifier(Service):
             self._log.warn("HSM was not notified of {count} components.", count=len(self._outbox))
 
     async def _run(self) -> None:
-        """Send batch after batch while the service runs."""
+        """Send one batch after another while the service runs."""
         while self.running:
             try:
                 batch = self._next_batch()
                 await (self._send(batch) if batch else self._wait_for_work())
             except Exception:  # noqa: BLE001  # a bug must not end the loop
-                self._log.failure("Notifying HSM failed because of a bug in hbtd.")
+                self._log.failure(
+                    "Notifying HSM failed because of a bug in hbtd, which tries again."
+                )
                 await self._pause(_FIRST_PAUSE)
 
     async def _wait_for_work(self) -> None:
@@ -200,7 +211,10 @@ class Notifier(Service):
             await self._wakeup.pause(seconds)
 
     def _next_batch(self) -> list[Judgement]:
-        """Return what to send now; empty if nothing waits or may be sent."""
+        """Return the batch to send now; it is empty if none can or may be sent.
+
+        Suspects that are all that is left to send are set aside.
+        """
         if not self._readiness.ready or self._params.current.nosm or not self._may_send():
             return []
         batch = self._quarantine.next_batch(self._batch_sizes)
@@ -209,7 +223,7 @@ class Notifier(Service):
         return batch
 
     async def _send(self, batch: list[Judgement]) -> None:
-        """Send a batch, and handle HSM's response."""
+        """Send a batch to HSM, and handle the response or its absence."""
         transition = batch[0].transition
         batch_size = self._batch_sizes[transition]
         began = self._clock.seconds()
@@ -245,13 +259,13 @@ class Notifier(Service):
             self._call = None
 
     def _abandon_call(self) -> None:
-        """End the update in flight, if there is one."""
+        """Cancel the update in flight, if there is one."""
         if self._call is not None:
             self._call_abandoned = True
             self._call.cancel()
 
     def _doubt_ends(self) -> float:
-        """Return until when, on the clock, HSM may go on with an update abandoned now."""
+        """Return until when HSM may continue an update abandoned now, in seconds of the clock."""
         return self._clock.seconds() + _DOUBT * self._params.current.sm_timeout
 
     def _acknowledged(self, batch: list[Judgement]) -> None:
@@ -267,8 +281,8 @@ class Notifier(Service):
     def _log_unmarked(self, failure: Failure) -> None:
         failure.trap(StoreUnusable)
         self._log.warn(
-            "HSM's acknowledgement could not be stored; after a restart the update is sent again:"
-            " {error}",
+            "HSM's acknowledgement could not be stored; after a restart the update will be sent"
+            " again: {error}",
             error=failure.getErrorMessage(),
         )
 
@@ -277,8 +291,8 @@ class Notifier(Service):
         self.rejected_count += len(culprits)
         for judgement, said in culprits:
             self._log.error(
-                "HSM rejects the update of {component} to {state}/{flag}; it is set aside:"
-                " {said!r}",
+                "HSM rejects the update of {component} to {state}/{flag}; the component is set"
+                " aside and retried alone: {said!r}",
                 component=judgement.component,
                 state=judgement.transition.state,
                 flag=judgement.transition.flag,
@@ -286,23 +300,27 @@ class Notifier(Service):
             )
 
     async def _failed(self, error: HSMUnavailable) -> None:
-        """Pause before the next retry, or suspend sending when there have been `sm_retries`."""
+        """Pause before the next retry of an update; suspend sending after `sm_retries` of them."""
         self.failed_count += 1
         if self._backoff.failures >= self._params.current.sm_retries:
             self._suspend(str(error))
             return
         delay = self._backoff.next()
-        self._log.debug("{error}; trying again in {delay:.2f} s.", error=str(error), delay=delay)
+        self._log.debug(
+            "An update to HSM failed and is retried in {delay:.2f} s: {error}",
+            error=str(error),
+            delay=delay,
+        )
         await self._pause(delay)
 
     def _suspend(self, reason: str) -> None:
-        """Send nothing until the next probe finds HSM ready."""
+        """Send no updates until a probe finds HSM ready; `reason` says in the log why."""
         self._backoff.reset()
         self._readiness.mark_unready()
         self._outage.fail(reason)
 
     def _recovered(self) -> None:
-        """Note that HSM accepts updates."""
+        """Note that HSM accepts updates; log the first time, and the end of an outage."""
         if not self._seen_ready and self._outage.reason is None:
             self._log.info("HSM at {url} is ready.", url=self._params.current.sm_url)
         self._seen_ready = True
@@ -310,17 +328,17 @@ class Notifier(Service):
 
     def _log_outage(self, reason: str) -> None:
         self._log.warn(
-            "HSM at {url} does not take updates now, they wait: {reason}",
+            "HSM at {url} accepts no updates; they wait until it does: {reason}",
             url=self._params.current.sm_url,
             reason=reason,
         )
 
     def _log_recovery(self) -> None:
-        self._log.info("HSM at {url} takes updates again.", url=self._params.current.sm_url)
+        self._log.info("HSM at {url} accepts updates again.", url=self._params.current.sm_url)
 
     def _hsm_became_ready(self) -> None:
         if not self._outbox:
-            self._recovered()  # otherwise the next update shows whether it has
+            self._recovered()  # otherwise the next update shows whether HSM has recovered
         self._backoff.reset()
         self._reconsider()
 
@@ -330,7 +348,7 @@ class Notifier(Service):
         self._wakeup.notify()
 
     def _look_back(self) -> None:
-        """Send again what an abandoned update may have undone, and what was set aside long ago."""
+        """Send updates again that an abandoned one may have undone, and those rejected long ago."""
         now = self._clock.seconds()
         for judgement in self._in_doubt.settled(now):
             self._outbox.put_back(judgement)
@@ -340,8 +358,8 @@ class Notifier(Service):
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if new.sm_url != old.sm_url:
-            # The new HSM must be sent what the old one is being sent now.
-            self._batch_sizes = {kind: BatchSize() for kind in Transition}
+            # The update in flight to the old HSM must be sent to the new one.
+            self._batch_sizes = {each: BatchSize() for each in Transition}
             self._seen_ready = False
             self._outage.reset()
             self._abandon_call()

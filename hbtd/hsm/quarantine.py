@@ -1,4 +1,4 @@
-"""Quarantine: finds the components because of which HSM rejects updates, and sets them aside."""
+"""The quarantine: finds the components because of which HSM rejects updates; sets them aside."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from hbtd.hsm.outbox import Outbox
 from hbtd.tracker.transitions import Judgement, Transition
 
 IN_A_ROW = 32
-"""Rejections in a row, or suspects, beyond which the components can't be to blame.
+"""The number of rejections in a row, or of suspects, above which HSM itself is to blame.
 
-Halving a batch to find one culprit never takes so many without a success in between.
+Finding one culprit by halving a batch never takes that many rejections without a success.
 """
 
 
@@ -26,17 +26,17 @@ class Culprit(NamedTuple):
 class Quarantine:
     """Chooses batches from an outbox so that rejections lead to the culprits.
 
-    A rejected batch is halved until what is rejected is a single component. That one becomes a
-    suspect and is held back until HSM accepts something else; then it is sent again, alone. A
-    component rejected alone twice, with a success in between, is a culprit. So an HSM that rejects
-    everything makes no culprits. Culprits are set aside; a new judgement on one is sent alone.
+    A rejected batch is halved until HSM rejects a single component. This component becomes a
+    suspect: it is held back until HSM accepts another batch, then sent again, alone. A component
+    that is rejected alone twice, with a success in between, is a culprit; so there are no culprits
+    while HSM rejects everything. Culprits are set aside; a new judgement on one is sent alone.
     """
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._halves: deque[list[Judgement]] = deque()
         self._suspects: dict[str, Culprit] = {}
-        # For components rejected alone: the number of successes until then.
+        # For each component rejected alone: the number of batches accepted before that.
         self._rejected_alone: dict[str, int] = {}
         self._successes = 0
         self._in_a_row = 0
@@ -44,16 +44,17 @@ class Quarantine:
         """The last rejected judgement on each culprit, by xname."""
 
     def next_batch(self, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
-        """Return the next batch, all of one transition; empty if only suspects wait.
+        """Return the next batch; it is empty if the outbox has no judgements but those on suspects.
 
-        Halves of rejected batches come first.
+        Halves of rejected batches come first. All judgements of a batch have the same transition,
+        whose entry in `sizes` limits their number.
         """
         while self._halves:
             batch = [judgement for judgement in self._halves.popleft() if judgement in self._outbox]
             if batch:
                 return batch
         for _ in Transition:
-            waiting = iter(self._outbox.next_kind())
+            waiting = iter(self._outbox.next_group())
             first = next((each for each in waiting if not self._suspected(each)), None)
             if first is None:
                 continue
@@ -68,7 +69,7 @@ class Quarantine:
         return []
 
     def accepted(self, batch: list[Judgement]) -> None:
-        """Note that HSM accepted a batch: suspects get another try."""
+        """Note that HSM has accepted a batch; suspects are sent again next, each alone."""
         self._in_a_row = 0
         self._successes += 1
         for judgement in batch:
@@ -77,7 +78,10 @@ class Quarantine:
         self._suspects.clear()
 
     def rejected(self, batch: list[Judgement], said: str) -> list[Culprit]:
-        """Note that HSM rejected a batch; return the culprit that this proves, if any."""
+        """Note that HSM has rejected a batch, for the reason `said`.
+
+        Return a list of the new culprit that this reveals, or an empty list.
+        """
         if len(batch) > 1:
             self._in_a_row += 1
             half = len(batch) // 2
@@ -94,11 +98,11 @@ class Quarantine:
 
     @property
     def rejects_everything(self) -> bool:
-        """Whether HSM has rejected so much in a row that the components can't be to blame."""
+        """Whether there were so many rejections in a row that components can't be to blame."""
         return self._in_a_row > IN_A_ROW or len(self._suspects) > IN_A_ROW
 
     def acquit(self) -> None:
-        """Clear all suspicion; the former suspects are sent last."""
+        """Clear all suspects, because HSM rejects everything, and move them to the outbox's end."""
         for suspect in self._suspects.values():
             if suspect.judgement in self._outbox:
                 self._outbox.put(suspect.judgement)
@@ -107,17 +111,20 @@ class Quarantine:
         self._in_a_row = 0
 
     def convict(self) -> list[Culprit]:
-        """Set the suspects aside, as nothing else waits to be sent; return the new culprits."""
+        """Set all suspects aside, and return the new culprits.
+
+        Call this when only suspects are left to send: no other success can clear them.
+        """
         suspects, self._suspects = self._suspects, {}
         return self._set_aside(list(suspects.values()))
 
     def reconsider(self) -> None:
-        """Put what was set aside back into the outbox, to be tried again."""
+        """Put the judgements that were set aside back into the outbox, to be sent again."""
         for judgement in self.set_aside.values():
             self._outbox.put_back(judgement)
 
     def forget(self, xname: str) -> None:
-        """Forget all rejections of a component."""
+        """Forget all rejections of a component, which is then no longer set aside."""
         self._rejected_alone.pop(xname, None)
         self.set_aside.pop(xname, None)
 
@@ -126,7 +133,7 @@ class Quarantine:
         return suspect is not None and suspect.judgement is judgement
 
     def _set_aside(self, culprits: list[Culprit]) -> list[Culprit]:
-        """Take culprits out of the outbox; return those that were not set aside before."""
+        """Move culprits from the outbox to `set_aside`; return those that are new there."""
         waiting = [culprit for culprit in culprits if culprit.judgement in self._outbox]
         new = [each for each in waiting if each.judgement.component not in self.set_aside]
         for culprit in waiting:

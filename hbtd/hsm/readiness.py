@@ -19,8 +19,8 @@ INTERVAL = 5.0
 class Readiness(Service):
     """Asks HSM every few seconds whether it is ready, and remembers the answer.
 
-    The probe follows the parameters: after a change of `sm_url`, HSM counts as not ready until the
-    new one has answered; with `nosm`, HSM is not asked and never ready.
+    After a change of `sm_url`, HSM counts as not ready until the new one has answered. While `nosm`
+    is set, HSM is not asked and counts as not ready.
     """
 
     _log = Logger()
@@ -33,9 +33,10 @@ class Readiness(Service):
         became_ready: Callable[[], None],
         not_ready: Callable[[str], None],
     ) -> None:
-        """Call `became_ready` when HSM is ready and was not before.
+        """Make a probe that is not started yet.
 
-        Call `not_ready`, with the reason, after each probe that finds HSM not ready.
+        `became_ready` is called after each probe that finds HSM ready when it was not before;
+        `not_ready` is called, with the reason, after each probe that finds HSM not ready.
         """
         self._client = client
         self._params = params
@@ -52,16 +53,16 @@ class Readiness(Service):
         return self._ready
 
     def mark_unready(self) -> None:
-        """Count HSM as not ready until the next probe finds that it is."""
+        """Count HSM as not ready until a probe finds it ready."""
         self._ready = False
 
     def startService(self) -> None:
-        """Start probing, at once."""
+        """Start probing HSM, at once; do nothing while `nosm` is set."""
         super().startService()
         self._start_probe()
 
     def stopService(self) -> Deferred[None]:
-        """Stop probing; a probe in progress is cancelled."""
+        """Stop probing HSM and cancel a probe in progress; the Deferred fires when that is done."""
         super().stopService()
         return self._stop_probe()
 
@@ -86,7 +87,7 @@ class Readiness(Service):
         except HSMUnavailable as error:
             reason = str(error)
         if question is not self._question:
-            return  # Cancelled: this says nothing about HSM.
+            return  # The probe was cancelled, which says nothing about HSM.
         self._question = None
         if reason is not None:
             self._ready = False

@@ -1,1 +1,1 @@
-"""TLS, the served certificate, and the parts of a bounded HTTP client."""
+"""TLS, the served certificate, and parts of an HTTP client that limits responses."""

@@ -1,10 +1,10 @@
-"""TLS handshakes that fail: why they did, in words for an operator."""
+"""Failed TLS handshakes: the reasons, in words for an operator."""
 
 from typing import Any
 
 from OpenSSL import SSL
 
-# The numbers are OpenSSL's (X509_V_ERR_*), of what is wrong with a client's certificate.
+# By OpenSSL's number (X509_V_ERR_*) for what is wrong with a client's certificate.
 _CERTIFICATES = {
     9: "the client's certificate is not valid yet",
     10: "the client's certificate has expired",
@@ -29,7 +29,8 @@ def verify_certificate(
 ) -> bool:
     """Return whether OpenSSL found a client's certificate to be in order.
 
-    The callback of a `Context`; what was wrong is kept for `describe_handshake_failure`.
+    This is a callback for `Context.set_verify`. If the certificate is not in order, the callback
+    keeps OpenSSL's error number with the connection, for `describe_handshake_failure`.
     """
     if not ok:
         connection.set_app_data(error)
@@ -37,7 +38,7 @@ def verify_certificate(
 
 
 def describe_handshake_failure(error: SSL.Error, connection: SSL.Connection) -> str:
-    """Return why a handshake failed, in words that follow a colon."""
+    """Return the reason why a handshake failed, as a phrase that can follow a colon."""
     # [(library, function, reason), ...], the cause first.
     reasons = error.args[0] if error.args else []
     reason = str(reasons[0][2]) if reasons else "no reason given"

@@ -1,6 +1,6 @@
 """Outgoing HTTP: responses of bounded size, and descriptions of failed requests.
 
-HSM, etcd and the issuer of JSON Web Tokens are reached over treq, with an `Agent` of these parts.
+Requests to HSM, etcd and the issuer of JWTs go through treq, with an agent made of these parts.
 """
 
 import re
@@ -27,7 +27,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 _MAX_HEAD = 64 * 1024
-"""Bytes that the status line and headers of a response may have together."""
+"""The most bytes that the head of a response, its status line and headers, may have."""
 
 # As twisted.web parses it: a line may end without a carriage return.
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
@@ -36,21 +36,21 @@ _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 
 
 class URI(URL):
-    """A URL that is a URI already, as validated parameters are.
+    """A URL that needs no encoding, because validated parameters are URIs already.
 
-    hyperlink would try to encode an IPv6 address as a host name.
+    The base class would try to encode an IPv6 address as if it were a host name.
     """
 
     def to_uri(self) -> "URI":
-        """Return this URI itself."""
+        """Return this URI unchanged."""
         return self
 
 
 @implementer(IAgent)
 class PlainAgent:
-    """An agent that neither requests compressed responses nor decompresses any.
+    """An agent that does not ask for compressed responses and keeps treq from decompressing any.
 
-    treq does both, and decompresses without a limit.
+    treq would ask for them, and would decompress without a limit to the size.
     """
 
     def __init__(self, agent: IAgent) -> None:
@@ -63,7 +63,10 @@ class PlainAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        """Make a request; a response that is compressed nevertheless stays compressed."""
+        """Make a request with the wrapped agent.
+
+        The body of a response that is compressed nevertheless stays compressed.
+        """
         plain = Headers() if headers is None else headers.copy()
         plain.removeHeader(b"accept-encoding")
         return self._agent.request(method, uri, plain, bodyProducer).addCallback(_without_encoding)
@@ -75,24 +78,24 @@ def _without_encoding(response: IResponse) -> IResponse:
 
 
 class ResponseTooLarge(Exception):
-    """A response is larger than allowed; the message says how much is."""
+    """A response is larger than allowed; the message names the limit."""
 
 
 class BoundedPool(HTTPConnectionPool):
-    """A connection pool that limits the head of a response, which twisted.web does not.
+    """A connection pool that limits the size of a response's head, which twisted.web does not.
 
-    A larger head ends its connection, and the request fails with `ResponseTooLarge`, wrapped in
-    exceptions of twisted.web (see `root_cause`).
+    If a head is larger, its connection is aborted and the request fails with `ResponseTooLarge`,
+    wrapped in exceptions of twisted.web (see `root_cause`).
     """
 
     def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
-        """Return a Deferred of a connection, a new one to the endpoint if none is idle."""
+        """Return a Deferred of an idle connection or, if there is none, a new one to `endpoint`."""
         return super().getConnection(key, _BoundedEndpoint(endpoint))
 
 
 @implementer(IStreamClientEndpoint)
 class _BoundedEndpoint:
-    """An endpoint whose connections limit the heads of responses."""
+    """An endpoint whose connections limit the size of a response's head."""
 
     def __init__(self, endpoint: IStreamClientEndpoint) -> None:
         self._endpoint = endpoint
@@ -106,7 +109,10 @@ class _BoundedEndpoint:
 
 
 class _BoundedHeads(ProtocolWrapper):
-    """Counts the bytes between a request and the empty line that ends the head of its response."""
+    """A protocol that aborts its connection when the head of a response is too large.
+
+    The head is all that is received after a request, up to the first empty line.
+    """
 
     _in_head = False
     _received = 0
@@ -144,10 +150,10 @@ class _BoundedHeads(ProtocolWrapper):
 
 
 def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
-    """Return a Deferred of a response's body; cancelling it closes the connection.
+    """Return a Deferred of the body of a response.
 
     The Deferred fails with `ResponseTooLarge` if the body has more than `limit` bytes, and with the
-    connection's error if that is lost.
+    connection's error if the connection is lost. Cancelling the Deferred closes the connection.
     """
     body = _Body(limit)
     response.deliverBody(body)
@@ -155,7 +161,7 @@ def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return the error that made a request fail, without the exceptions twisted.web wraps it in."""
+    """Return the error that made a request fail, without twisted.web's exceptions around it."""
     while isinstance(error, _WRAPPERS) and error.reasons:
         error = error.reasons[0].value
     return error
@@ -164,7 +170,7 @@ def root_cause(error: BaseException) -> BaseException:
 def describe_failure(error: BaseException, options: str) -> str:
     """Describe in one phrase why a request failed.
 
-    If TLS is the reason, the phrase names `options`, the ones to check.
+    `options` names hbtd's options to check if TLS fails; the phrase then contains them.
     """
     error = root_cause(error)
     if isinstance(error, SSL.Error):
@@ -175,7 +181,7 @@ def describe_failure(error: BaseException, options: str) -> str:
 
 
 class _Body(Protocol):
-    """Collects the body of a response."""
+    """A protocol that collects the body of a response; `whole` fires with it."""
 
     def __init__(self, limit: int) -> None:
         self.whole: Deferred[bytes] = Deferred(lambda _: self._close())

@@ -22,7 +22,7 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.runtime.watched_files import WatchedFiles
 
 NOTICES = (30, 7, 1, 0)
-"""Days before a certificate expires at which that is logged; 0: it has expired."""
+"""How many days before the served certificate expires a line is logged; 0: when it has."""
 
 _PERIOD = 600.0
 """Seconds between two checks of the expiry."""
@@ -85,10 +85,10 @@ class ServedCertificate:
 
 
 def serve_files(cert_path: str, key_path: str, client_ca_path: str = "") -> ServedCertificate:
-    """Serve with a certificate and its key from PEM files; raise `TLSUnusable`.
+    """Return a served certificate that is read from PEM files, and again when they change.
 
-    With a PEM bundle of authorities, clients may present certificates that these have signed. All
-    files may change.
+    With the path of a PEM bundle of authorities, clients may present certificates that one of these
+    has issued. Raise `TLSUnusable` if a file can't be used.
     """
     identity = WatchedFiles(
         "The certificate and key",
@@ -100,9 +100,10 @@ def serve_files(cert_path: str, key_path: str, client_ca_path: str = "") -> Serv
 
 
 def serve_identity(identity: Identity, client_ca_path: str = "") -> ServedCertificate:
-    """Serve with a certificate that does not change; raise `TLSUnusable`.
+    """Return a served certificate that does not change.
 
-    The PEM bundle of authorities, if given, may change.
+    With the path of a PEM bundle of authorities, clients may present certificates that one of these
+    has issued; the bundle is read again when it changes. Raise `TLSUnusable` if it can't be used.
     """
     return ServedCertificate(identity, _watched_authorities(client_ca_path))
 
@@ -115,7 +116,7 @@ def _watched_authorities(path: str) -> WatchedFiles[list[Certificate]] | None:
 
 
 def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None:
-    """Return which of `NOTICES` is due, `None` if none is; `last` is the last one given."""
+    """Return the member of `NOTICES` that is due, if any; `last` is the one logged last."""
     left = expires - now
     due = min((days for days in NOTICES if left <= timedelta(days=days)), default=None)
     return due if due is not None and (last is None or due < last) else None
@@ -129,7 +130,10 @@ class ExpiryNotices(PeriodicService):
     def __init__(
         self, clock: IReactorTime, served: ServedCertificate, now: Callable[[], datetime]
     ) -> None:
-        """Check every ten minutes of `clock`; `now` returns the time of day, with its zone."""
+        """Make a check of the served certificate that runs every ten minutes of `clock`.
+
+        `now` returns the current date and time, with a time zone.
+        """
         super().__init__(clock, _PERIOD, self._check, "the check of the certificate's expiry")
         self._served = served
         self._utcnow = now
@@ -146,12 +150,12 @@ class ExpiryNotices(PeriodicService):
         self._last = due
         if due == 0:
             self._log.error(
-                "The certificate expired on {expires}; clients no longer trust hbtd.",
+                "hbtd's certificate expired on {expires}; clients no longer trust hbtd. Renew it.",
                 expires=expires.isoformat(),
             )
         else:
             self._log.warn(
-                "The certificate expires in {days} days or less, on {expires}.",
+                "hbtd's certificate expires on {expires}, in at most {days} days.",
                 days=max(1, math.ceil((expires - now) / timedelta(days=1))),
                 expires=expires.isoformat(),
             )

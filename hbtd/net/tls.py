@@ -34,10 +34,10 @@ from zope.interface import implementer
 from hbtd.net.handshakes import verify_certificate
 
 _EPHEMERAL_LIFETIME = timedelta(days=825)
-"""Validity of a certificate made at start: longer than any process should run."""
+"""How long a self-signed certificate is valid: longer than any process should run."""
 
 _CIPHERS = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
-"""The cipher suites of TLS 1.2: forward secret and authenticated, as all of TLS 1.3 are."""
+"""The cipher suites for TLS 1.2: forward secret and authenticated, like all those of TLS 1.3."""
 
 _HTTP = b"http/1.1"
 
@@ -54,7 +54,7 @@ class TLSUnusable(Exception):
 
 
 class Identity:
-    """A certificate chain with its private key."""
+    """A certificate chain, and the private key of its first certificate."""
 
     def __init__(self, chain: list[x509.Certificate], key: _SigningKey) -> None:
         self.chain = chain
@@ -62,26 +62,27 @@ class Identity:
 
     @property
     def fingerprint(self) -> str:
-        """The certificate's SHA-256 fingerprint, as openssl writes it."""
+        """The SHA-256 fingerprint of the first certificate, in the form that openssl prints."""
         return self.chain[0].fingerprint(hashes.SHA256()).hex(":").upper()
 
     @property
     def expires(self) -> datetime:
-        """When the first certificate of the chain to expire does so."""
+        """The earliest time, in UTC, at which a certificate of the chain expires."""
         return min(each.not_valid_after_utc for each in self.chain)
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments with which `CertificateOptions` presents this identity."""
+        """Return the arguments that make Twisted's `CertificateOptions` present this identity."""
         own, *others = self.chain
         return {"privateKey": self.key, "certificate": own, "extraCertChain": others}
 
 
 def load_identity(cert_path: str, key_path: str) -> Identity:
-    """Read a PEM chain, beginning with the certificate to present, and its unencrypted PEM key.
+    """Read an identity from a PEM chain, the certificate to present first, and a PEM key.
 
-    Raise `TLSUnusable` if a file can't be read or lacks the expected content, if the key is not
-    that of the certificate, if a certificate has expired or is not valid yet, or if one of the
-    chain has issued none of those before it.
+    Raise `TLSUnusable` if a file can't be read or does not contain what it should, if the key is
+    encrypted or does not belong to the certificate, if a certificate has expired or is not valid
+    yet, if a certificate in the chain did not issue any of those before it, or if OpenSSL does not
+    accept the chain and key.
     """
     chain = _load_certificates(cert_path)
     try:
@@ -117,7 +118,7 @@ def load_identity(cert_path: str, key_path: str) -> Identity:
 
 
 def ephemeral_identity() -> Identity:
-    """Make a self-signed certificate for this host, for the lifetime of the process."""
+    """Return a new self-signed certificate for this host, and its key, for this process only."""
     key = ec.generate_private_key(ec.SECP256R1())
     host = socket.gethostname()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
@@ -141,7 +142,11 @@ def ephemeral_identity() -> Identity:
 
 
 def load_authorities(path: str) -> list[x509.Certificate]:
-    """Read a PEM bundle of authorities; raise `TLSUnusable`."""
+    """Return the certificates of a PEM bundle of authorities.
+
+    Raise `TLSUnusable` if the file can't be read, has no usable certificates, or has one that
+    OpenSSL does not accept as an authority.
+    """
     authorities = _load_certificates(path)
     trusted = crypto.X509Store()
     try:
@@ -178,35 +183,35 @@ def server_context(identity: Identity, authorities: Sequence[x509.Certificate] =
 
 
 def read_record_by_record(connection: SSL.Connection) -> None:
-    """Make a connection on a socket come back after each record that carries no data.
+    """Make reading from a connection on a socket return after each TLS record without data.
 
-    pyOpenSSL makes OpenSSL go on until there are data, for connections in memory, to which nobody
-    would say that there is more. A client that floods one with KeyUpdates would then keep it in a
-    single call for as long as it likes, and everybody else waiting.
+    pyOpenSSL makes OpenSSL read on until there are data, which connections in memory need. A client
+    that floods a connection on a socket with KeyUpdates could then prolong a single call at will,
+    while all other clients wait.
     """
-    # There is no public way: the context's mode is overridden for each connection.
+    # pyOpenSSL has no public way to override the context's mode for one connection.
     SSL._lib.SSL_clear_mode(connection._ssl, SSL._lib.SSL_MODE_AUTO_RETRY)  # type: ignore[attr-defined]
 
 
 def forget_errors() -> None:
-    """Empty OpenSSL's queue of errors, of which there is one for all connections.
+    """Empty OpenSSL's queue of errors, which all connections share. Call this after `SysCallError`.
 
-    When a socket fails, pyOpenSSL raises `SysCallError` and leaves in it what OpenSSL says about
-    that. The next connection that has to wait for something would be taken to have failed.
+    When a socket fails, pyOpenSSL raises `SysCallError`, but leaves OpenSSL's errors in the queue.
+    The next connection that has to wait for its socket would be taken to have failed.
     """
     SSL._lib.ERR_clear_error()  # type: ignore[attr-defined]  # there is no public way
 
 
 @implementer(IOpenSSLContextFactory)
 class ServerOptions:
-    """What Twisted's own TLS needs to serve with a `server_context`."""
+    """Provides a `server_context` to Twisted's own TLS."""
 
     def __init__(self, identity: Identity, authorities: Sequence[x509.Certificate] = ()) -> None:
-        """Take the arguments of `server_context`, and raise what that does."""
+        """Make the context; arguments and exceptions are those of `server_context`."""
         self._context = server_context(identity, authorities)
 
     def getContext(self) -> SSL.Context:
-        """Return the context."""
+        """Return the context for a new connection, which is the same for all."""
         return self._context
 
 
@@ -216,7 +221,7 @@ def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
 
 
 def client_policy(trust: str, identity: Identity | None = None) -> IPolicyForHTTPS:
-    """Return the policy by which https servers are trusted.
+    """Return the policy that decides which https servers are trusted.
 
     `trust` is `system` for the authorities of the operating system, `insecure` for no verification
     at all, or the path of a PEM bundle of authorities. `identity` is presented to servers that ask
@@ -233,7 +238,7 @@ def client_policy(trust: str, identity: Identity | None = None) -> IPolicyForHTT
 
 
 def _presenting(identity: Identity | None) -> dict[str, Any]:
-    """Return the arguments of options for a client, which presents an identity if it has one."""
+    """Return arguments of `CertificateOptions` for a client that presents `identity`, if any."""
     return {
         "raiseMinimumTo": TLSVersion.TLSv1_2,
         **(identity.arguments() if identity is not None else {}),
@@ -242,15 +247,18 @@ def _presenting(identity: Identity | None) -> dict[str, Any]:
 
 @implementer(IPolicyForHTTPS)
 class TrustAuthorities:
-    """Trusts servers whose certificate names their host and was signed by given authorities."""
+    """Trusts servers whose certificate names their host and was issued by a given authority."""
 
     def __init__(self, root: Any, identity: Identity | None = None) -> None:
-        """`root` is an argument `trustRoot` of Twisted's `optionsForClientTLS`."""
+        """Make a policy that trusts `root`, a `trustRoot` of Twisted's `optionsForClientTLS`.
+
+        `identity` is presented to servers that ask for a certificate.
+        """
         self._root = root
         self._identity = identity
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
-        """Return the creator of connections to a host."""
+        """Return a creator of TLS connections to `hostname`."""
         return optionsForClientTLS(
             hostname.decode("ascii"),
             trustRoot=self._root,
@@ -267,13 +275,13 @@ class TrustAnybody:
         self._hostname: bytes | None = None
 
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
-        """Return the creator of connections to a host."""
+        """Return a creator of TLS connections to `hostname`."""
         creator = TrustAnybody()
         creator._context, creator._hostname = self._context, hostname
         return creator
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Return a new client connection."""
+        """Return a new TLS connection of a client."""
         connection = SSL.Connection(self._context, None)
         if self._hostname and not isIPAddress(self._hostname.decode("ascii")):
             connection.set_tlsext_host_name(self._hostname)

@@ -1,5 +1,5 @@
-"""What surrounds hbtd, simulated on real sockets: a Hardware State Manager and a fleet of nodes.
+"""The simulator of hbtd's surroundings, on real sockets: a fake HSM and a fleet of nodes.
 
-Tests, benchmarks and the demonstration use it; `python -m hbtd.simulator` runs it from a shell.
-The service itself imports nothing from here.
+Tests, benchmarks and the demonstration use the simulator; `python -m hbtd.simulator` runs it from a
+shell. The service hbtd imports nothing from this package.
 """

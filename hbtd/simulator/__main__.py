@@ -30,7 +30,7 @@ _COMMANDS: Final[Mapping[str, Callable[..., Coroutine[Deferred[Any], Any, None]]
 async def _run(reactor: Any, options: SimulatorOptions) -> None:
     command = options.subCommand
     assert command is not None
-    # The reactor handles signals only once it runs, and the first line printed may provoke one.
+    # The first line printed may provoke a signal, which the reactor handles only once it runs.
     await deferLater(reactor, 0)
     try:
         await _COMMANDS[command](reactor, options.subOptions, sys.stdout)
@@ -40,10 +40,10 @@ async def _run(reactor: Any, options: SimulatorOptions) -> None:
 
 
 def main(argv: Sequence[str], err: TextIO) -> None:
-    """Run the command that `argv` names, without the program's own name.
+    """Run the simulator with these arguments, which don't include the program's name.
 
-    Errors and the log go to `err`. Raise `SystemExit` when the command has ended: with status 2,
-    after one line, if the arguments can't be used.
+    Errors and the log are written to `err`. Raise `SystemExit` when the command has ended: with
+    status 2 if the arguments can't be used, and with status 1 if a port can't be listened on.
     """
     options = SimulatorOptions()
     try:

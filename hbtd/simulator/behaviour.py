@@ -10,23 +10,23 @@ import orjson
 
 @dataclass
 class Behaviour:
-    """What the fake HSM does with the next request. The fields may be changed at any time.
+    """How the fake HSM treats requests. The fields may be changed at any time.
 
-    When several apply to one PATCH, the order of precedence is `reset`, `garbage`, `hang`,
-    `fail_status`. None of these four applies the update.
+    If several faults are set, the order of precedence is `reset`, `garbage`, `hang`, `fail_status`.
+    With any of these four, updates are not applied.
     """
 
     ready: bool = True
-    """Whether the readiness probe gets 200 or 503."""
+    """Whether the readiness probe is answered with 200; otherwise with 503."""
 
     fail_status: int | None = None
-    """An HTTP status that every PATCH is answered with, `None` for the usual answers."""
+    """The HTTP status with which every PATCH is answered, or `None` for the usual answers."""
 
     hang: bool = False
-    """Whether PATCHes get no answer, not even once this is cleared."""
+    """Whether PATCHes received now are never answered, even after this has been set to false."""
 
     hang_ready: bool = False
-    """Whether `hang` applies to the readiness probe, too."""
+    """Whether `hang`, if set, applies to the readiness probe, too."""
 
     reset: bool = False
     """Whether the TCP connection of every PATCH is aborted."""
@@ -38,10 +38,10 @@ class Behaviour:
     """Components whose updates are rejected: a PATCH that names one, in any spelling, gets 400."""
 
     cost_ms: float = 0.0
-    """Milliseconds of work for each component of a PATCH."""
+    """The simulated duration of a PATCH, in milliseconds for each of its components."""
 
     cost_ms_by_state: dict[str, float] = field(default_factory=dict)
-    """The same by target state, such as `{"Standby": 2.0}`; overrides `cost_ms`."""
+    """The duration for some target states, such as `{"Standby": 2.0}`, instead of `cost_ms`."""
 
     def merged(self, changes: Mapping[str, object]) -> "Behaviour":
         """Return a copy with some fields replaced by decoded JSON values.
@@ -66,7 +66,7 @@ class Behaviour:
         return orjson.dumps({**values, "refuse": sorted(self.refuse)})
 
     def cost(self, state: str, count: int) -> float:
-        """Return the seconds of work that setting `count` components to a state takes."""
+        """Return the simulated seconds that setting `count` components to a state takes."""
         return self.cost_ms_by_state.get(state, self.cost_ms) * count / 1000
 
 

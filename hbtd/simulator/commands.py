@@ -16,14 +16,14 @@ from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.simulator.options import Event, FleetOptions, HSMOptions
 
 _PROGRESS_INTERVAL: Final = 5.0
-"""Seconds between two lines of progress."""
+"""Seconds between two lines about a fleet's progress."""
 
 _NAMES_SHOWN: Final = 4
-"""The number of components that a line names."""
+"""The most components that a line about an update names."""
 
 
 def describe_update(update: Update) -> str:
-    """Describe an applied update in one line, with the local time."""
+    """Return a line that describes an applied update, beginning with the local time."""
     when = datetime.fromtimestamp(update.applied or update.received)
     shown = " ".join(update.names[:_NAMES_SHOWN])
     more = " ..." if len(update.names) > _NAMES_SHOWN else ""
@@ -32,7 +32,10 @@ def describe_update(update: Update) -> str:
 
 
 async def run_hsm(reactor: Any, options: HSMOptions, out: TextIO) -> None:
-    """Serve a fake HSM until the reactor stops. Raise `CannotListenError` if it can't listen."""
+    """Serve a fake HSM until the reactor stops, and print a line for each update to `out`.
+
+    Raise `CannotListenError` if the port can't be listened on.
+    """
     host = options["host"]
     hsm = FakeHSM(reactor, on_update=lambda update: _print(out, describe_update(update)))
     hsm.behaviour.cost_ms = options["cost_ms"]
@@ -57,7 +60,10 @@ async def run_hsm(reactor: Any, options: HSMOptions, out: TextIO) -> None:
 
 
 async def run_fleet(reactor: Any, options: FleetOptions, out: TextIO) -> None:
-    """Run a fleet for as long as the options say, or until the reactor stops."""
+    """Run a fleet for as long as the options say, or until the reactor stops.
+
+    Print its progress and a summary to `out`.
+    """
     random = Random(options["seed"])  # noqa: S311
     url, count = options["url"], options["nodes"]
     fleet = Fleet(
@@ -101,7 +107,7 @@ async def run_fleet(reactor: Any, options: FleetOptions, out: TextIO) -> None:
 
 
 class _End:
-    """The end of a command; a reactor that is stopped waits until the command has ended."""
+    """Ends a command when the reactor shuts down, and delays the shutdown until it has ended."""
 
     def __init__(self, reactor: Any) -> None:
         self._come: Deferred[None] = Deferred()
@@ -109,16 +115,16 @@ class _End:
         reactor.addSystemEventTrigger("before", "shutdown", self._shutdown)
 
     def come(self) -> None:
-        """Make `wait` fire, if it has not fired yet."""
+        """Ask the command to end: fire the Deferred of `wait`, if it has not fired yet."""
         if not self._come.called:
             self._come.callback(None)
 
     def wait(self) -> Deferred[None]:
-        """Return a Deferred that fires when the command is to end."""
+        """Return a Deferred that fires when the command must end."""
         return self._come
 
     def done(self) -> None:
-        """Let the reactor stop; the command has ended."""
+        """Let the reactor shut down, because the command has ended."""
         self._done.callback(None)
 
     def _shutdown(self) -> Deferred[None]:
@@ -145,7 +151,7 @@ def _progress(fleet: Fleet, seconds: float) -> str:
 
 
 def summary(fleet: Fleet, seconds: float) -> str:
-    """Return a summary, in a few lines, of what a fleet did in `seconds`."""
+    """Return a few lines that count the heartbeats of a fleet that has run for `seconds`."""
     statistics = fleet.statistics
     latency = statistics.latency()
     lines = [
@@ -160,5 +166,5 @@ def summary(fleet: Fleet, seconds: float) -> str:
 
 
 def _print(out: TextIO, text: str) -> None:
-    # Flushed, for readers at the other end of a pipe.
+    # Flushed at once, for readers at the other end of a pipe.
     print(text, file=out, flush=True)

@@ -26,14 +26,14 @@ _WARNTIME: Final = 4
 """Seconds of silence before a warning; a node is declared dead after twice as many."""
 
 _START_TIMEOUT: Final = 20.0
-"""Seconds that hbtd has to start."""
+"""Seconds within which hbtd must start."""
 
 _NAMES_SHOWN: Final = 2
-"""The number of components that a line about an update names."""
+"""The most components that a line about an update names."""
 
 
 class Transcript:
-    """Lines of the demonstration, in columns: seconds since its start, speaker, and text."""
+    """The printed lines of the demonstration: seconds since its start, speaker, and text."""
 
     def __init__(self, clock: IReactorTime, out: TextIO) -> None:
         self._clock = clock
@@ -41,12 +41,12 @@ class Transcript:
         self._began = clock.seconds()
 
     def say(self, speaker: str, text: str) -> None:
-        """Print a line."""
+        """Print a line, with the time at which it is printed."""
         seconds = self._clock.seconds() - self._began
         print(f"{seconds:5.1f} s  {speaker:<5}  {text}", file=self._out, flush=True)
 
     def update(self, update: Update) -> None:
-        """Print a line about an update that HSM has applied."""
+        """Print a line about an update that the fake HSM has applied."""
         names = " ".join(update.names[:_NAMES_SHOWN])
         more = len(update.names) - _NAMES_SHOWN
         shown = f"{names} +{more}" if more > 0 else names
@@ -59,9 +59,9 @@ class Transcript:
 async def run_demo(
     reactor: Any, options: DemoOptions, out: TextIO, *, warntime: int = _WARNTIME
 ) -> None:
-    """Play the whole story, which takes 4.5 times `warntime` seconds, by default 18.
+    """Run the demonstration, which takes about 4.5 times `warntime` seconds, and print it to `out`.
 
-    Raise `RuntimeError` or `TimeoutError` if hbtd does not start.
+    Raise `RuntimeError` if hbtd ends before it serves, and `TimeoutError` if it takes too long.
     """
     transcript = Transcript(reactor, out)
     say = transcript.say
@@ -75,7 +75,7 @@ async def run_demo(
     hbtd = _Hbtd()
     arguments = _arguments(warntime, f"http://127.0.0.1:{port.getHost().port}/hsm/v1")
     reactor.spawnProcess(hbtd, sys.executable, arguments, env=os.environ)
-    # An interrupt ends hbtd as well.
+    # A signal that interrupts the demonstration ends hbtd as well.
     reactor.addSystemEventTrigger("before", "shutdown", hbtd.end)
     try:
         url = await hbtd.url.addTimeout(_START_TIMEOUT, reactor)
@@ -91,7 +91,7 @@ async def run_demo(
 
 
 async def _play(reactor: Any, url: str, period: float, transcript: Transcript) -> None:
-    """Let a fleet boot, some nodes lose power and others hang; bring all of them back."""
+    """Run a fleet whose nodes boot; then some lose power, others hang, and all come back."""
     say = transcript.say
     fleet = Fleet(
         reactor,
@@ -106,7 +106,7 @@ async def _play(reactor: Any, url: str, period: float, transcript: Transcript) -
     fleet.startService()
 
     async def until(periods: float) -> None:
-        """Wait until so many periods after the start."""
+        """Wait until `periods` periods have passed since the start of the fleet."""
         await deferLater(reactor, max(0.0, began + periods * period - reactor.seconds()))
 
     await until(4)
@@ -129,7 +129,7 @@ async def _play(reactor: Any, url: str, period: float, transcript: Transcript) -
 
 
 def _arguments(warntime: int, sm_url: str) -> list[str]:
-    """Return the command line of hbtd."""
+    """Return the command line that starts hbtd."""
     return [
         *(sys.executable, "-m", "hbtd", "--kv_url=mem:", "--port=0", "--use_telemetry=no"),
         *(f"--warntime={warntime}", f"--errtime={2 * warntime}", "--interval=1"),
@@ -138,13 +138,13 @@ def _arguments(warntime: int, sm_url: str) -> list[str]:
 
 
 class _Hbtd(ProcessProtocol):
-    """hbtd as a process of its own."""
+    """The process of hbtd."""
 
     transport: IProcessTransport
 
     def __init__(self) -> None:
         self.url: Deferred[str] = Deferred()
-        """Fires with the base URL when hbtd serves; fails with `RuntimeError` if it ends before."""
+        """Fires with the base URL when hbtd serves; fails with `RuntimeError` if hbtd ends."""
 
         self._waiting: list[Deferred[int]] = []
         self._status: int | None = None
@@ -165,7 +165,7 @@ class _Hbtd(ProcessProtocol):
             waiting.callback(self._status)
 
     def end(self) -> Deferred[int]:
-        """Send SIGTERM; the Deferred fires with the exit status when hbtd has ended."""
+        """Send hbtd SIGTERM; the Deferred fires with the exit status when hbtd has ended."""
         if self._status is not None:
             return succeed(self._status)
         self.transport.signalProcess("TERM")

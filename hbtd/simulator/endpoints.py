@@ -1,4 +1,4 @@
-"""Client endpoints for URLs: where a fleet sends its heartbeats."""
+"""Client endpoints for the URLs to which fleets send heartbeats."""
 
 from urllib.parse import SplitResult, urlsplit
 
@@ -9,7 +9,7 @@ from hbtd.net.tls import client_policy
 
 
 def split_url(url: str) -> SplitResult:
-    """Parse a base URL; raise `ValueError` unless it is an http or https URL with a host."""
+    """Return a base URL's parts. Raise `ValueError` unless it is http or https, with a host."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("not an http or https URL with a host")
@@ -22,7 +22,7 @@ def client_endpoint(
     """Return an endpoint that connects to a URL's host, over TLS if the scheme is https.
 
     `trust` is `insecure`, `system` or the path of a PEM bundle, as in `hbtd.net.tls.client_policy`.
-    Raise `ValueError` if the URL can't be used, `TLSUnusable` if the bundle can't.
+    Raise `ValueError` if the URL can't be used, and `TLSUnusable` if the bundle can't.
     """
     parts = split_url(url)
     host = parts.hostname

@@ -1,8 +1,8 @@
 """A fake Hardware State Manager: a table of component states with a REST API.
 
-It has the part of the API that hbtd uses, and the real one's drawbacks: it applies updates one
-after another, each component takes time, an update goes on after its client has disconnected, and
-one invalid name makes it reject the whole update.
+The fake has the part of the API that hbtd uses, and the drawbacks of the real HSM: updates are
+applied one after another, each component takes time, an update continues after its client has
+disconnected, and one invalid name leads to the rejection of the whole update.
 """
 
 from collections import deque
@@ -35,7 +35,7 @@ _GARBAGE: Final = b"\x00\x07this is no HTTP response\r\n\r\n"
 
 @dataclass
 class ComponentState:
-    """A component's row in the table."""
+    """A component's row in the table, which later updates replace."""
 
     state: str
     flag: str
@@ -46,7 +46,7 @@ class ComponentState:
 class Update:
     """A bulk PATCH that was received, and its outcome.
 
-    All times are seconds of the fake's clock. Fields that can't be read from the body are empty.
+    All times are seconds of the fake HSM's clock. Fields that the body does not contain are empty.
     """
 
     body: bytes
@@ -66,17 +66,17 @@ class Update:
     message: str = ""
 
     applied: float | None = None
-    """When it was applied to the table; `None` if it has not been."""
+    """When the update was applied to the table, or `None` if it has not been."""
 
     answered: float | None = None
-    """When it was answered; `None` if it has not been, or the client had disconnected by then."""
+    """When the PATCH was answered, or `None` if it was not, or its client had disconnected."""
 
     status: int | None = None
-    """The HTTP status of the answer; `None` in the same cases."""
+    """The HTTP status of the answer, or `None` if `answered` is `None`."""
 
 
 class _Problem(Exception):
-    """A request that is answered with a problem document of this HTTP status."""
+    """A request must be refused, with a problem document of this HTTP status and detail."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -88,10 +88,11 @@ class FakeHSM:
     """A Hardware State Manager's table, and the Klein application that serves it.
 
     The API is served under any base path: `/hsm/v1`, `/hsm/v2`, `/hsm/smd/v1`. Every valid xname
-    is a known component. `/control` shows and changes the fake itself.
+    is a known component. Requests below `/control` show and change the fake's behaviour, and list
+    and clear the updates.
 
-    All delays are on `clock`. `on_update`, if given, is called with each `Update` that has just
-    been applied.
+    All delays are measured by `clock`. `on_update`, if given, is called with each `Update` that has
+    just been applied.
     """
 
     _app = Klein()
@@ -106,7 +107,7 @@ class FakeHSM:
         """All bulk PATCHes received since the last `clear`, in order."""
 
         self.behaviour = Behaviour()
-        """The present behaviour; `PATCH /control/behaviour` replaces the object."""
+        """The current behaviour; `PATCH /control/behaviour` replaces the object."""
 
         self._clock = clock
         self._on_update = on_update
@@ -119,12 +120,12 @@ class FakeHSM:
         return resource
 
     def clear(self) -> None:
-        """Forget all updates and the table; updates that wait are still applied."""
+        """Empty `updates` and `components`; updates that wait to be applied still are."""
         self.updates.clear()
         self.components.clear()
 
     def stop(self) -> None:
-        """Drop all updates that wait to be applied, without an answer, and cancel the timer."""
+        """Drop all updates that have not been applied yet, without answering them."""
         self._queue.clear()
         if self._working is not None:
             self._working.cancel()
@@ -134,7 +135,7 @@ class FakeHSM:
     # Deferred of its answer.
 
     def _work(self) -> None:
-        """Apply queued updates until one of them takes time or the queue is empty."""
+        """Apply queued updates, until the queue is empty or an update has a simulated duration."""
         while self._queue and self._working is None:
             update, answer, request = self._queue.popleft()
             cost = self.behaviour.cost(_STATES[update.state.lower()], len(update.names))
@@ -179,7 +180,7 @@ class FakeHSM:
         )
         self.updates.append(update)
         objection = _read_update(update)
-        # Klein cancels it when the client disconnects.
+        # Klein cancels this Deferred when the client disconnects.
         answer: Deferred[bytes] = Deferred()
         behaviour = self.behaviour
         if behaviour.reset:
@@ -290,7 +291,7 @@ class FakeHSM:
 
 
 def _read_update(update: Update) -> str | None:
-    """Fill in an update from its body; return the reason to reject it, or `None`."""
+    """Fill in an update's fields from its body; return the reason to reject it, or `None`."""
     document = _json_object(update.body)
     if document is None:
         return "error decoding JSON: not an object"
@@ -317,7 +318,7 @@ def _read_update(update: Update) -> str | None:
 
 
 def _rejection(update: Update, behaviour: Behaviour) -> str | None:
-    """Return the reason to reject an update whose components are in `refuse`, or `None`."""
+    """Return the reason to reject an update that names a component in `refuse`, or `None`."""
     refused = {xnames.normalise(name) for name in behaviour.refuse}
     hit = next((name for name in update.names if xnames.normalise(name) in refused), None)
     return None if hit is None else f"The fake HSM was told to refuse '{hit}'"
@@ -333,7 +334,7 @@ def _component(name: str, state: ComponentState) -> dict[str, str | None]:
 
 
 def _transport(request: Request) -> Any:
-    """Return the transport below HTTP: of TCP, of TLS, or in memory."""
+    """Return the transport of a request's connection: TCP, TLS, or in memory."""
     return request.channel.transport
 
 

@@ -22,7 +22,7 @@ _LAST_CABINET: Final = 9999
 _CABINET: Final = (8, 8, 2, 4)
 
 MOST_NODES: Final = (_LAST_CABINET - _FIRST_CABINET + 1) * math.prod(_CABINET)
-"""The number of nodes that can be named."""
+"""The number of different names that nodes can have, and so of nodes in a fleet."""
 
 
 def node_names(count: int) -> list[str]:
@@ -40,17 +40,19 @@ def node_names(count: int) -> list[str]:
 
 @dataclass(slots=True, eq=False)
 class _Node:
+    """A node of a fleet: its xname, its number, and its schedule."""
+
     name: str
     number: int
 
     phase: float = 0.0
-    """When its next heartbeat is due, before jitter."""
+    """When the node's next heartbeat is due, before jitter, in seconds of the fleet's clock."""
 
     timer: IDelayedCall | None = None
-    """The timer of its next heartbeat; it runs while the node has power, also while frozen."""
+    """The timer of the next heartbeat; it runs while the node has power, even if frozen."""
 
     pending: Beat | None = None
-    """Its heartbeat that has not been sent or answered yet."""
+    """The node's heartbeat that has not been sent or answered yet, if any."""
 
 
 class Fleet(Service):
@@ -58,12 +60,13 @@ class Fleet(Service):
 
     Each node sends a heartbeat every `period` seconds, plus or minus `jitter`, a fraction of the
     period below 1; the first ones are spread over one period. While a node's heartbeat has no
-    answer, the node's next ones are not sent but count as failed. Heartbeats are never repeated.
+    answer, the node's next heartbeats count as failed and are not sent. None is sent twice.
 
     `clock` also dates the heartbeats, so its seconds must be Unix time, as those of Twisted's
     reactors are. `endpoint` connects to the host of `url`, the base URL of hbtd's API;
     `client_endpoint` makes one. All random numbers are drawn from `random`. `on_answer`, if given,
     is called with a node's name and the seconds from when its heartbeat was due to its 2xx answer.
+    The constructor raises `ValueError` if a number is out of range or `url` can't be used.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class Fleet(Service):
         if not (period > 0 and 0 <= jitter < 1 and connections > 0 and timeout > 0):
             raise ValueError("period, jitter, connections or timeout out of range")
         self.beating: set[str] = set(names)
-        """Names of the nodes that send heartbeats, or will once started; read-only."""
+        """Names of the nodes that send heartbeats, or will when the fleet is started; read-only."""
 
         self.killed: set[str] = set()
         """Names of the nodes without power; read-only."""
@@ -92,7 +95,7 @@ class Fleet(Service):
         """Names of the nodes that hang; read-only."""
 
         self.statistics = Statistics()
-        """Outcomes of the heartbeats so far."""
+        """Counts and latencies of the heartbeats so far."""
 
         self._clock = clock
         self._random = random
@@ -115,7 +118,7 @@ class Fleet(Service):
         ]
 
     def startService(self) -> None:
-        """Connect, and start all nodes that have power; do nothing if they run already."""
+        """Connect, and start all nodes that have power; do nothing if the fleet runs already."""
         if self.running:
             return
         super().startService()
@@ -123,7 +126,7 @@ class Fleet(Service):
             link.startService()
         now = self._clock.seconds()
         for node in self._nodes.values():
-            # Drawn for every node, so that killed ones don't change the others' schedules.
+            # Drawn for every node, so that killed nodes don't change the schedules of others.
             node.phase = now + self._random.random() * self._period
             if node.name not in self.killed:
                 node.timer = self._clock.callLater(node.phase - now, self._due, node)
@@ -140,10 +143,10 @@ class Fleet(Service):
         return closed.addCallback(lambda _: None)
 
     def kill(self, names: Iterable[str]) -> None:
-        """Power nodes off, also frozen ones. Raise `KeyError` if any is unknown.
+        """Power nodes off, including frozen ones. Raise `KeyError` if a name is unknown.
 
-        Their heartbeats that have not been sent are dropped. Those that have been can't be
-        withdrawn from a shared connection and are counted as usual.
+        Their heartbeats that have not been sent are dropped. Heartbeats already sent can't be
+        withdrawn from a shared connection, and are counted as usual.
         """
         for node in self._find(names):
             self._switch_off(node)
@@ -152,9 +155,9 @@ class Fleet(Service):
             self.killed.add(node.name)
 
     def freeze(self, names: Iterable[str]) -> None:
-        """Hang nodes; killed ones stay killed. Raise `KeyError` if any is unknown.
+        """Make nodes hang; killed nodes stay killed. Raise `KeyError` if a name is unknown.
 
-        A frozen node starts no further heartbeat; one that waits to be sent is sent.
+        A frozen node makes no further heartbeats; a heartbeat that waits to be sent is still sent.
         """
         for node in self._find(names):
             if node.name in self.beating:
@@ -162,10 +165,10 @@ class Fleet(Service):
                 self.frozen.add(node.name)
 
     def revive(self, names: Iterable[str]) -> None:
-        """Bring silent nodes back. Raise `KeyError` if any is unknown.
+        """Bring killed and frozen nodes back. Raise `KeyError` if a name is unknown.
 
-        A frozen node resumes its old schedule. A killed one boots: it sends a heartbeat at once,
-        and one every period from now on.
+        A frozen node resumes its old schedule. A killed node boots: it sends a heartbeat at once,
+        and another one every period from now on.
         """
         for node in self._find(names):
             if node.name in self.frozen:
@@ -179,7 +182,10 @@ class Fleet(Service):
                     self._due(node)
 
     def pick(self, share: float, among: Collection[str] | None = None) -> list[str]:
-        """Return a random share, from 0 to 1, of `among`, by default of the nodes in `beating`."""
+        """Return the names of a random share of the nodes `among`, by default of `beating`.
+
+        Raise `ValueError` unless `share` is from 0 to 1.
+        """
         if not 0 <= share <= 1:
             raise ValueError("must be a share from 0 to 1")
         # The order of a set differs from run to run.
@@ -198,7 +204,7 @@ class Fleet(Service):
             node.pending = None
 
     def _due(self, node: _Node) -> None:
-        """Send a node's heartbeat, unless it is frozen, and schedule the next one."""
+        """Send a node's heartbeat, unless the node is frozen, and schedule the next one."""
         now = self._clock.seconds()
         # Heartbeats that are overdue after a stall are skipped, not sent all at once.
         node.phase += self._period * max(1, math.floor((now - node.phase) / self._period) + 1)
@@ -236,6 +242,6 @@ class Fleet(Service):
 
     def _settle(self, beat: Beat) -> None:
         node = self._nodes[beat.node]
-        # A node that was killed and has booted since may have sent another one.
+        # A node that was killed and has booted since may have sent another heartbeat.
         if node.pending is beat:
             node.pending = None

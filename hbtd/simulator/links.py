@@ -1,7 +1,7 @@
 """The connections that a fleet's nodes share: a small, fast HTTP/1.1 client.
 
-treq and twisted.web's agent spend several times what hbtd spends on a heartbeat, so that a fleet
-built on them would measure itself.
+treq and twisted.web's agent need several times as long for a heartbeat as hbtd does, so that
+benchmarks with a fleet built on them would measure the fleet.
 """
 
 from collections import deque
@@ -29,53 +29,56 @@ from zope.interface import implementer
 from hbtd.runtime.backoff import Backoff
 
 _CLOSE_TIMEOUT: Final = 1.0
-"""Seconds that the peer has to close a connection before it is aborted."""
+"""Seconds for which the peer may leave a connection open that is being closed."""
 
 _FIRST_RETRY: Final = 0.2
-"""Seconds until the second attempt to connect."""
+"""Seconds between the first and the second attempt to connect."""
 
 _LONGEST_RETRY: Final = 1.0
-"""Seconds between attempts at most: nodes must not seem silent when hbtd is back."""
+"""The most seconds between attempts, so that nodes don't seem silent after hbtd has returned."""
 
 
 @dataclass(slots=True, eq=False)
 class Beat:
-    """A heartbeat that is to be sent."""
+    """A heartbeat to send."""
 
     node: str
-    """The name of the node that it comes from."""
+    """The xname of the node that sends the heartbeat."""
 
     request: bytes
     """The whole HTTP request."""
 
     due: float
-    """When it was due, in seconds of the fleet's clock."""
+    """When the heartbeat was due, in seconds of the fleet's clock."""
 
     withdrawn: bool = False
-    """Whether it is to be dropped if it has not been sent; no outcome is reported."""
+    """Whether the heartbeat is to be dropped, without an outcome, if it has not been sent."""
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Callbacks of a link for its heartbeats, except withdrawn ones and those of a stopped link."""
+    """Callbacks by which a link reports what has become of heartbeats.
+
+    None is called for heartbeats that are dropped: withdrawn ones, and those of a stopped link.
+    """
 
     sent: Callable[[Beat], None]
-    """Called with a heartbeat that was written to a connection."""
+    """Called with each heartbeat that was written to a connection."""
 
     answered: Callable[[Beat], None]
-    """Called with one that got a 2xx answer."""
+    """Called with each heartbeat that got a 2xx answer."""
 
     failed: Callable[[Beat, str], None]
-    """Called with one that failed, and the reason."""
+    """Called with each heartbeat that failed, and the reason."""
 
 
 class Link(Service):
     """A connection that is made again when it is lost, with one heartbeat in flight at a time.
 
-    A heartbeat is never sent twice. One that is due while there is no connection waits for the
-    next attempt to connect, and fails if that does. The connection is aborted when a heartbeat has
-    no answer within `timeout` seconds of `clock`. `jitter` returns random numbers from 0 to 1,
-    which spread the attempts of several links.
+    A heartbeat is never sent twice. A heartbeat that is due while there is no connection waits for
+    the next attempt to connect, and fails if the attempt fails. The connection is aborted when a
+    heartbeat has no answer within `timeout` seconds of `clock`. `jitter` returns random numbers
+    from 0 to 1, which spread the attempts of several links.
     """
 
     def __init__(
@@ -103,7 +106,7 @@ class Link(Service):
         )
 
     def startService(self) -> None:
-        """Start connecting."""
+        """Connect, and connect again whenever the connection is lost."""
         super().startService()
         self._client.startService()
 
@@ -116,7 +119,7 @@ class Link(Service):
         return self._client.stopService()
 
     def send(self, beat: Beat) -> None:
-        """Queue a heartbeat, which is sent at once if none is in flight."""
+        """Queue a heartbeat, which is sent at once if the connection is idle."""
         self._waiting.append(beat)
         self._next()
 
@@ -147,7 +150,7 @@ class Link(Service):
     # Events of the connection
 
     def connected(self, connection: "_Connection") -> None:
-        """Use a connection that has been made."""
+        """Use a new connection, and send it the first waiting heartbeat."""
         self._connection = connection
         self._next()
 
@@ -161,7 +164,7 @@ class Link(Service):
             self._outcomes.failed(beat, f"status {status}")
 
     def idle(self) -> None:
-        """Send the next heartbeat on the connection."""
+        """Send the next waiting heartbeat, if any, on the connection, which is idle."""
         self._next()
 
     def closing(self) -> None:
@@ -169,7 +172,7 @@ class Link(Service):
         self._connection = None
 
     def lost(self, beat: Beat | None, reason: str) -> None:
-        """Report the heartbeat that was in flight on a lost connection as failed."""
+        """Report `beat`, in flight on a connection that was lost, as failed for `reason`."""
         self._connection = None
         if not self.running:
             return
@@ -181,7 +184,7 @@ class Link(Service):
 
 @implementer(IStreamClientEndpoint)
 class _ObservedEndpoint:
-    """Wraps an endpoint to report attempts and failures, which ClientService does not."""
+    """An endpoint that reports attempts to connect and their failures: ClientService does not."""
 
     def __init__(
         self,
@@ -214,7 +217,7 @@ class _ConnectionFactory(Factory):
 
 
 class _Connection(Protocol):
-    """The HTTP/1.1 protocol: a request, its answer, then the next request."""
+    """The HTTP/1.1 protocol of a link: a request, its answer, then the next request."""
 
     def __init__(self, link: Link, clock: IReactorTime, timeout: float) -> None:
         self.beat: Beat | None = None
@@ -225,14 +228,14 @@ class _Connection(Protocol):
         self._timeout = timeout
         self._parser = HttpResponseParser(self)
         self._timer: IDelayedCall | None = None
-        # Statuses, and whether the connection may be reused. They are kept until the parser, which
-        # must not be entered again, returns.
+        # The status of each answer, and whether the connection may be reused. Answers are handled
+        # when the parser has returned, because its callbacks must not call it again.
         self._answers: list[tuple[int, bool]] = []
-        # Why this side closed the connection, if it did.
+        # Why this side aborted the connection, if it did.
         self._reason: str | None = None
 
     def _expect(self, within: float | None) -> None:
-        """Abort unless called again `within` so many seconds, or ever if that is `None`."""
+        """Abort the connection in `within` seconds unless called again; never if that is `None`."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if within is None else self._clock.callLater(within, self._timed_out)
@@ -245,14 +248,14 @@ class _Connection(Protocol):
         self._link.connected(self)
 
     def send(self, beat: Beat) -> None:
-        """Send a heartbeat. None may be in flight."""
+        """Send a heartbeat. No other one may be in flight."""
         self.beat = beat
         self._expect(self._timeout)
         assert self.transport is not None
         self.transport.write(beat.request)
 
     def expect_close(self) -> None:
-        """Abort unless the connection, which is being closed, is closed in time."""
+        """Abort the connection, which is being closed, unless the peer closes it in time."""
         self._expect(_CLOSE_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
@@ -266,7 +269,7 @@ class _Connection(Protocol):
             self._answered(status, reusable)
 
     def on_message_complete(self) -> None:
-        """Keep a complete answer; called by httptools while it parses."""
+        """Keep a complete answer until parsing is done; httptools calls this while it parses."""
         self._answers.append((self._parser.get_status_code(), self._parser.should_keep_alive()))
 
     def _answered(self, status: int, reusable: bool) -> None:

@@ -13,21 +13,21 @@ from hbtd.simulator.fleet import MOST_NODES
 
 
 class Event(NamedTuple):
-    """An event that happens to a share of a fleet, some seconds after its start."""
+    """A change to a share of a fleet's nodes, `second` seconds after the fleet's start."""
 
     what: str
     """`kill`, `freeze` or `revive`."""
 
     share: float
-    """From 0 to 1."""
+    """The share of the nodes, from 0 to 1."""
 
     second: float
 
 
 def number(option: str, low: float, high: float = math.inf) -> Callable[[str], float]:
-    """Return a function that reads numbers from `low` to `high`.
+    """Return a function that converts texts to numbers from `low` to `high`.
 
-    It raises `usage.UsageError`, naming the option, for anything else.
+    The function raises `usage.UsageError`, which names `option`, for any other text.
     """
 
     def read(text: str) -> float:
@@ -45,9 +45,9 @@ def number(option: str, low: float, high: float = math.inf) -> Callable[[str], f
 
 
 def integer(option: str, low: int, high: int) -> Callable[[str], int]:
-    """Return a function that reads integers from `low` to `high`.
+    """Return a function that converts texts to integers from `low` to `high`.
 
-    It raises `usage.UsageError`, naming the option, for anything else.
+    The function raises `usage.UsageError`, which names `option`, for any other text.
     """
 
     def read(text: str) -> int:
@@ -87,7 +87,7 @@ class _Options(usage.Options):
     synopsis = ""
 
     def getSynopsis(self) -> str:
-        """Return the synopsis without the parent command's, which Twisted would put before it."""
+        """Return the synopsis, without the parent command's before it as Twisted would."""
         return self.synopsis
 
     def opt_version(self) -> None:
@@ -139,7 +139,7 @@ class HSMOptions(_Options):
     optFlags: ClassVar = [["tls", None, "Serve HTTPS with a self-signed certificate."]]
 
     def costs_by_state(self) -> dict[str, float]:
-        """Return the milliseconds by state, for states with a cost of their own."""
+        """Return milliseconds per component, by target state, where `cost_ms` does not apply."""
         costs = {"Ready": self["ready_cost_ms"], "Standby": self["standby_cost_ms"]}
         return {state: cost for state, cost in costs.items() if cost is not None}
 

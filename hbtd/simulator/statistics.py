@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from typing import Final, NamedTuple
 
-# Enough for a steady 99th percentile, few enough to sort for every line of progress.
+# Enough latencies for a steady 99th percentile, few enough to sort for each line of progress.
 _KEPT: Final = 20_000
 
 
@@ -16,7 +16,7 @@ class Latency(NamedTuple):
 
 
 class Statistics:
-    """Counters, which only increase, and the latencies of the most recent answers."""
+    """Counts of heartbeats, which only increase, and latencies of the most recent answers."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -45,7 +45,7 @@ class Statistics:
     def latency(self) -> Latency:
         """Return percentiles of the latest 20,000 answers and the maximum of all answers.
 
-        All are zero while nothing has been answered.
+        All are zero before the first answer.
         """
         ordered = sorted(self._recent)
         if not ordered:

@@ -1,1 +1,1 @@
-"""Telemetry: publishes every transition on Kafka."""
+"""Telemetry: publishes every transition to Kafka."""

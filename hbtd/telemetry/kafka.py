@@ -1,4 +1,4 @@
-"""A Kafka producer on kafka-python, with workarounds for faults of its version 3.0."""
+"""A Kafka producer on kafka-python, with workarounds for bugs in version 3.0."""
 
 import socket
 import time
@@ -13,11 +13,11 @@ from hbtd.config.value_types import TelemetryAddress
 
 _SETTINGS = {
     "client_id": "hbtd",
-    # How long the constructor, and a request for a topic's partitions, may block.
+    # For how long the constructor, and a request for a topic's partitions, may block.
     "bootstrap_timeout_ms": 5_000,
     "max_block_ms": 1_000,
     # Messages are kept, and retried in order, for as long as Kafka is unavailable: once a batch of
-    # an idempotent producer has expired, kafka-python 3 sends nothing any more.
+    # an idempotent producer has expired, kafka-python 3 sends no further messages.
     "delivery_timeout_ms": 2**31 - 1,
     "request_timeout_ms": 10_000,
     "reconnect_backoff_max_ms": 1_000,
@@ -28,23 +28,23 @@ _SETTINGS = {
 }
 
 _HOT_LOOPS = 20
-"""Polls in a row that may return at once before the next one sleeps."""
+"""The number of polls in a row that may return at once; the following ones sleep."""
 
 _PAUSE = 0.01
-"""Seconds for which it sleeps."""
+"""Seconds for which such a poll sleeps; also the shortest wait before connecting."""
 
 
 class _TidySocket(KafkaNetSocket):  # type: ignore[misc]  # kafka-python is not typed
     """A socket of kafka-python that is closed when connecting fails.
 
-    Version 3.0.12 leaves it open until it is garbage collected: one file descriptor for each
-    attempt while Kafka is unavailable.
+    kafka-python 3.0.12 leaves it open until it is garbage collected. While Kafka is unavailable,
+    that would cost one file descriptor for each attempt to connect.
     """
 
     SCHEMES = ("tidy",)
 
     async def sock_connect(self, net: Any, sock: socket.socket, *rest: Any, **more: Any) -> Any:
-        """Connect a socket; close it if that fails."""
+        """Connect a socket; close the socket if that fails."""
         try:
             return await super().sock_connect(net, sock, *rest, **more)
         except BaseException:
@@ -55,9 +55,9 @@ class _TidySocket(KafkaNetSocket):  # type: ignore[misc]  # kafka-python is not 
 class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is not typed
     """A network client of kafka-python that does not busy-wait while Kafka is unavailable.
 
-    When messages wait and no broker is connected, version 3.0.12 polls without a pause, because it
-    mistakes seconds for milliseconds. That takes a whole core, and the interpreter's lock, which
-    the reactor needs.
+    When messages wait and no broker is connected, kafka-python 3.0.12 polls without a pause,
+    because it mistakes seconds for milliseconds. This uses up a whole core, and holds the
+    interpreter's lock, which the reactor needs.
     """
 
     _hot = 0
@@ -67,7 +67,7 @@ class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is n
         return max(float(super().connection_delay(node_id)) * 1000, 1000 * _PAUSE)
 
     def poll(self, timeout_ms: float | None = None, future: Any = None) -> Any:
-        """Do pending work; sleep for a moment after many polls that had none."""
+        """Do pending work; sleep for a moment if many polls in a row had nothing to do."""
         began = time.monotonic()
         result = super().poll(timeout_ms=timeout_ms, future=future)
         if self.in_flight_request_count() or time.monotonic() - began > _PAUSE / 10:
@@ -80,10 +80,10 @@ class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is n
 
 
 class Kafka:
-    """A producer for one topic. Its methods block, and are for one thread only."""
+    """A producer for one topic. Its methods block; all must be called in the same thread."""
 
     def __init__(self, address: TelemetryAddress, **settings: Any) -> None:
-        """Connect; raise `KafkaError` if that takes more than a few seconds.
+        """Connect to Kafka. Raise `KafkaError` if that fails, or takes more than a few seconds.
 
         `settings` are further settings of `kafka.KafkaProducer`; the producer is idempotent.
         """
@@ -112,20 +112,20 @@ class Kafka:
 
     @property
     def connected(self) -> bool:
-        """Whether any broker is connected; that a broker hangs shows only after a while."""
+        """Whether any broker is connected. A broker that hangs counts as connected for a while."""
         client = self._client
         return client is not None and any(
             client.connected(broker.node_id) for broker in client.cluster.brokers()
         )
 
     def send(self, key: bytes, value: bytes) -> Any:
-        """Send a message; return kafka-python's future of its acknowledgement."""
+        """Send a message; return the kafka-python future of its acknowledgement by Kafka."""
         return self._producer.send(self._topic, value=value, key=key)
 
     def abandon(self) -> None:
-        """Disconnect at once: what has not been acknowledged fails."""
-        # `close` would wait for what can't be sent, then raise and leave the producer running: it
-        # would send its messages later than its successor sends newer ones.
+        """Disconnect at once; messages that Kafka has not acknowledged fail."""
+        # `close` would wait for messages that can't be sent, then raise an exception and leave the
+        # producer running, so that it could send them after newer messages of the next producer.
         self._producer._sender.force_close()
         self._producer._sender.join(1.0)
         self._producer.close(timeout=0)

@@ -1,4 +1,4 @@
-"""The messages on Kafka (docs/protocol.md, "Kafka")."""
+"""The messages that hbtd sends to Kafka (docs/protocol.md, "Kafka")."""
 
 import orjson
 
@@ -6,12 +6,12 @@ from hbtd.tracker.transitions import Judgement
 
 
 def key(judgement: Judgement) -> bytes:
-    """Return a message's key: the xname, so that a component's messages stay in order."""
+    """Return the key of a judgement's message: the xname, which keeps each component's in order."""
     return judgement.component.encode("ascii")
 
 
 def value(judgement: Judgement) -> bytes:
-    """Return a message's value: UTF-8 JSON."""
+    """Return the value of a judgement's message: a JSON object, in UTF-8."""
     transition = judgement.transition
     return orjson.dumps(
         {

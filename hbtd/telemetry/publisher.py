@@ -1,4 +1,4 @@
-"""The Kafka publisher: a queue that never blocks, and a thread that may."""
+"""The Kafka publisher: a queue, and a thread that sends its messages to Kafka."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,36 +24,36 @@ from hbtd.telemetry.kafka import Kafka
 from hbtd.tracker.transitions import Judgement
 
 MAX_WAITING = 100_000
-"""Messages that wait for Kafka; when there are more, the oldest are dropped."""
+"""The most messages that wait for Kafka; when there are more, the oldest are dropped."""
 
 _BATCH = 500
-"""Messages in a batch; the next batch is sent when all of this one are acknowledged."""
+"""The most messages in a batch; all are acknowledged before the next batch is sent."""
 
 _PATIENCE = 5.0
 """Seconds without an acknowledgement after which Kafka counts as unavailable."""
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 2.0
-"""Seconds before the first attempt at another producer, and before the later ones at most."""
+"""Seconds before the first new attempt to connect, and at most before later attempts."""
 
 _POLL = 0.25
-"""Seconds after which the thread notices at the latest that it is to stop."""
+"""Seconds after which a waiting thread checks whether it must stop."""
 
 _IDLE_CHECK = 1.0
 """Seconds between two checks of the connection while there is nothing to publish."""
 
 
 KafkaFactory = Callable[[TelemetryAddress], Kafka]
-"""Connects to Kafka. Blocks, and raises `KafkaError` if that fails."""
+"""A function that connects to Kafka. It blocks, and raises `KafkaError` if it fails."""
 
 
 class Publisher(Service):
-    """Publishes judgements on Kafka, in order, each at least once (docs/protocol.md, "Kafka").
+    """Publishes judgements to Kafka, in order, each at least once (docs/protocol.md, "Kafka").
 
-    `tell` only appends to a queue. A thread of its own, the only one that uses Kafka, sends the
-    queue in batches. While Kafka is unavailable, messages wait in memory; when there are too many,
-    the oldest are dropped and counted. Changes of `Use_telemetry` and `Telemetry_host` take effect
-    at once.
+    `tell` only appends to a queue. The publisher's thread, the only one that uses Kafka, sends
+    the queued messages in batches. While Kafka is unavailable, messages wait in memory; when there
+    are too many, the oldest are dropped and counted. Changes of `Use_telemetry` and
+    `Telemetry_host` take effect at once.
     """
 
     _log = Logger()
@@ -65,17 +65,17 @@ class Publisher(Service):
         connect: KafkaFactory,
         jitter: Callable[[], float],
     ) -> None:
-        """Make a publisher; it connects when it is started.
+        """Make a publisher, which connects to Kafka when it is started.
 
         `reactor` provides `IReactorFromThreads` and `IReactorTime`. `connect` and `jitter`, which
-        returns a random number from 0 to 1, are called in the thread.
+        returns a random number from 0 to 1, are called in the publisher's thread.
         """
         self._reactor = reactor
         self._params = params
         self._connect = connect
         self._thread: Thread | None = None
         self._thread_ended: Deferred[None] = Deferred()
-        # The thread's own.
+        # Used only in the thread.
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, jitter)
         # Guards all of the following, and wakes the thread when something has changed.
         self._changed = Condition()
@@ -88,24 +88,24 @@ class Publisher(Service):
         self.connected = False
         """Whether Kafka accepts messages."""
         self.published_count = 0
-        """How many messages Kafka has acknowledged."""
+        """The number of messages that Kafka has acknowledged."""
         self.dropped_count = 0
-        """How many messages were dropped: too many waited, or Kafka was switched off."""
+        """The number of messages dropped because too many waited, or Kafka was switched off."""
         params.on_change(self._params_changed)
 
     @property
     def pending_count(self) -> int:
-        """How many messages Kafka has yet to acknowledge."""
+        """The number of messages that Kafka has yet to acknowledge."""
         return len(self._waiting) + len(self._batch)
 
     def health(self) -> str:
-        """Return the state of Kafka, for people (docs/protocol.md, "Probes and health")."""
+        """Return a text about the state of Kafka (docs/protocol.md, "Probes and health")."""
         if self.connected:
             return "Connected and OPEN"
         return "Connected and CLOSED" if self._was_connected else "Not Connected"
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
-        """Queue these for publication; never blocks. Without a Kafka, do nothing."""
+        """Queue judgements for publication, without blocking; do nothing if Kafka is not used."""
         with self._changed:
             if self._address is None:
                 return
@@ -116,17 +116,20 @@ class Publisher(Service):
             self._changed.notify()
 
     def drop_all(self) -> None:
-        """Discard what waits, except the batch that Kafka has been given already."""
+        """Discard all waiting messages, except the batch that has been handed to Kafka."""
         with self._changed:
             self._waiting.clear()
 
     def startService(self) -> None:
-        """Connect, if the parameters name a Kafka."""
+        """Start publishing, if the parameters name a Kafka."""
         super().startService()
         self._use(self._params.current.telemetry_address)
 
     def stopService(self) -> Deferred[None]:
-        """Publish what waits, for at most `sm_timeout` seconds, and stop."""
+        """Publish the waiting messages, for at most `sm_timeout` seconds, and stop.
+
+        The Deferred fires when the thread has ended, or after that time.
+        """
         super().stopService()
         if self._thread is None:
             return succeed(None)
@@ -134,24 +137,29 @@ class Publisher(Service):
         with self._changed:
             self._stop_at = monotonic() + timeout
             self._changed.notify()
-        # The thread may be in a call that blocks for longer; then it ends with the process.
+        # The thread may be in a call that blocks for longer; then the thread ends with the process.
         ended = self._thread_ended.addTimeout(timeout, self._reactor).addErrback(_ignore_timeout)
         return ended.addCallback(lambda _: self._log_unpublished())
 
     def _log_unpublished(self) -> None:
         if self.pending_count:
-            self._log.warn("{count} messages were not published.", count=self.pending_count)
+            self._log.warn(
+                "{count} messages were not published to Kafka.", count=self.pending_count
+            )
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if self.running and self._address != new.telemetry_address:
             self._use(new.telemetry_address)
 
     def _use(self, address: TelemetryAddress | None) -> None:
-        """Publish to this address from now on, including what waits; `None` for nowhere."""
+        """Publish to `address` from now on, including the messages that wait.
+
+        If it is `None`, drop these and publish nothing.
+        """
         if address is None:
             given = bool(self._params.current.telemetry_host)
             self._log.info(
-                "Nothing is published: {why}.",
+                "No messages are published to Kafka: {why}.",
                 why="use_telemetry is off" if given else "no telemetry_host is given",
             )
         with self._changed:
@@ -172,7 +180,7 @@ class Publisher(Service):
             self._reactor.callFromThread(self._thread_ended.callback, None)
 
     def _publish(self) -> None:
-        """Keep a producer for the current address, and feed it, until it is time to stop."""
+        """Connect, again after each failure, and send messages, until the thread must stop."""
         while True:
             with self._changed:
                 address = self._address
@@ -196,13 +204,16 @@ class Publisher(Service):
             self._pause(address)
 
     def _must_stop(self, address: TelemetryAddress | None) -> bool:
-        """Return whether it is time to stop. Call with the lock held."""
+        """Return whether the thread must stop now. Call this with the lock `_changed` held."""
         if self._stop_at is None:
             return False
         return address is None or not self.pending_count or monotonic() >= self._stop_at
 
     def _pause(self, address: TelemetryAddress) -> None:
-        """Pause before the next attempt, shorter when the address changes or the service stops."""
+        """Wait before the next attempt to connect.
+
+        The wait ends early if the address changes or the service stops.
+        """
         with self._changed:
             stop_at = self._stop_at
             self._changed.wait_for(
@@ -213,7 +224,10 @@ class Publisher(Service):
                 self._backoff.reset()
 
     def _feed(self, kafka: Kafka, address: TelemetryAddress) -> None:
-        """Give Kafka batch after batch; return when the address changes or it is time to stop."""
+        """Send Kafka one batch after another, until the address changes or the thread must stop.
+
+        Raise the error of the first message that failed.
+        """
         self._note_success(address)
         while True:
             with self._changed:
@@ -233,8 +247,8 @@ class Publisher(Service):
             try:
                 self._await_acknowledgements(futures, kafka, address)
             finally:
-                # Within a partition, nothing succeeds after something that failed: what is sent
-                # again keeps its order.
+                # Within a partition, no message succeeds after one that failed: messages that are
+                # sent again keep their order.
                 left = [
                     each
                     for each, future in zip(self._batch, futures, strict=True)
@@ -249,7 +263,7 @@ class Publisher(Service):
     ) -> None:
         """Wait for Kafka to acknowledge messages; raise the error of the first that failed.
 
-        Return early when the address changes or it is time to stop.
+        Return early if the address changes or the thread must stop.
         """
         began = monotonic()
         for future in futures:
@@ -274,7 +288,7 @@ class Publisher(Service):
             self._note_failure(address, KafkaError("the connection is lost"))
 
     def _note_success(self, address: TelemetryAddress) -> None:
-        """Note that the Kafka at `address` accepts messages, if it is still the one to use."""
+        """Note that Kafka accepts messages, unless `address` is no longer the current address."""
         with self._changed:
             if self._address == address:
                 is_first = not self._was_connected and self._outage.reason is None
@@ -284,7 +298,7 @@ class Publisher(Service):
                     self._log_connection()
 
     def _note_failure(self, address: TelemetryAddress, error: Exception) -> None:
-        """Note that the Kafka at `address` failed, if it is still the one to use."""
+        """Note that Kafka failed, unless `address` is no longer the current address."""
         with self._changed:
             if self._address == address:
                 self.connected = False
@@ -292,17 +306,17 @@ class Publisher(Service):
 
     def _log_connection(self) -> None:
         if self._address is not None:
-            self._log.info("Kafka at {host}:{port} takes messages.", **self._address._asdict())
+            self._log.info("Kafka at {host}:{port} accepts messages.", **self._address._asdict())
 
     def _log_outage(self, reason: str) -> None:
         if self._address is not None:
             self._log.warn(
-                "Kafka at {host}:{port} takes no messages now, they wait: {error}",
+                "Kafka at {host}:{port} accepts no messages; they wait until it does: {error}",
                 error=reason,
                 **self._address._asdict(),
             )
 
 
 def _ignore_timeout(failure: Failure) -> None:
-    """Turn a timeout into a success."""
+    """Turn a timeout into a success; other failures are passed on."""
     failure.trap(TimeoutError)

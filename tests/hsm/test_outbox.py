@@ -62,12 +62,12 @@ class OutboxMachine(RuleBasedStateMachine):
             self.drop(xname)
 
     @rule()
-    def next_kind(self):
-        """Check that the next kind is complete, and oldest first."""
-        taken = list(self.outbox.next_kind())
+    def next_group(self):
+        """Check that the next group is complete, and oldest first."""
+        taken = list(self.outbox.next_group())
         if self.waiting:
-            (kind,) = {old.transition for old in taken}
-            assert taken == [old for old in self.waiting if old.transition is kind]
+            (transition,) = {old.transition for old in taken}
+            assert taken == [old for old in self.waiting if old.transition is transition]
         else:
             assert taken == []
 
@@ -105,7 +105,7 @@ class OutboxTests(SynchronousTestCase):
 
     def test_empty(self):
         """An empty outbox has no next kind."""
-        self.assertEqual(list(self.outbox.next_kind()), [])
+        self.assertEqual(list(self.outbox.next_group()), [])
         self.assertEqual(len(self.outbox), 0)
         self.assertFalse(self.outbox)
 
@@ -117,7 +117,7 @@ class OutboxTests(SynchronousTestCase):
         self.assertEqual(first, latest)
         self.assertNotIn(first, self.outbox)
         self.assertIn(latest, self.outbox)
-        self.assertEqual(list(self.outbox.next_kind()), [other, latest])
+        self.assertEqual(list(self.outbox.next_group()), [other, latest])
 
     def test_equal_is_not_the_same(self):
         """Discarding a judgement leaves a later, equal one."""
@@ -150,7 +150,7 @@ class OutboxTests(SynchronousTestCase):
             self.outbox = Outbox()
             for number, kind in enumerate(kinds):
                 self.put(kind, f"x{number}a", f"x{number}b")
-            seen = [next(iter(self.outbox.next_kind())).transition for _ in range(12)]
+            seen = [next(iter(self.outbox.next_group())).transition for _ in range(12)]
             for i in range(12 - len(kinds)):
                 self.assertEqual(set(seen[i : i + len(kinds)]), set(kinds))
 
@@ -158,7 +158,7 @@ class OutboxTests(SynchronousTestCase):
         """A kind that was empty gets its turn as one of the next two."""
         self.put(DIED, *NAMES)
         for _ in range(5):
-            self.outbox.next_kind()
+            self.outbox.next_group()
         self.put(STARTED, "x9")
-        seen = [next(iter(self.outbox.next_kind())).transition for _ in range(2)]
+        seen = [next(iter(self.outbox.next_group())).transition for _ in range(2)]
         self.assertIn(STARTED, seen)

@@ -224,13 +224,15 @@ class NoticeTests(SynchronousTestCase):
         notices.startService()
         self.addCleanup(notices.stopService)
         date = served.identity.expires.isoformat()
-        expected = f"The certificate expires in {{}} days or less, on {date}."
+        expected = f"hbtd's certificate expires on {date}, in at most {{}} days."
         self.assertEqual(lines(0.9), [])
         self.assertEqual(lines(1), [expected.format(30)])
         self.assertEqual(lines(28), [expected.format(7)])
         self.assertEqual(lines(1), [expected.format(1)])
         (line,) = lines(3)
-        self.assertEqual(line, f"The certificate expired on {date}; clients no longer trust hbtd.")
+        self.assertEqual(
+            line, f"hbtd's certificate expired on {date}; clients no longer trust hbtd. Renew it."
+        )
         write_identity(make_identity("localhost", days=40), folder)
         served.watched[0].reload_if_changed()
         self.assertEqual(len(lines(7)), 3)

@@ -50,7 +50,7 @@ class RealKafkaTestCase(TestCase):
             [*HBTD, *options, f"--telemetry_host={self.kafka.address}:{self.topic}"],
         )
         nodes = Nodes(WebClient(self), await process.url)
-        await until(lambda: "takes messages" in process.said)
+        await until(lambda: "accepts messages" in process.said)
         return process, nodes
 
     @property
@@ -146,7 +146,7 @@ class TroubleTests(RealKafkaTestCase):
         await until(lambda: turn >= 4)
         await deferToThread(leave)
         await deferLater(reactor, away)
-        self.assertEqual(changes(process), ["takes", "takes no"])
+        self.assertEqual(changes(process), ["accepts", "accepts no"])
         await deferToThread(back)
         await until(lambda: len(changes(process)) == 3, within=20)
         returned = turn
@@ -166,7 +166,7 @@ class TroubleTests(RealKafkaTestCase):
                 [message(name.decode(), *each)[1] for each in zip(times, life, strict=False)],
             )
             self.assertEqual(times, sorted(times, key=int))
-        self.assertEqual(changes(process), ["takes", "takes no", "takes"])
+        self.assertEqual(changes(process), ["accepts", "accepts no", "accepts"])
         self.assertLess(nodes.longest, 1.0, "Kafka delayed a heartbeat")
         self.assertNotIn("Traceback", process.said)
 
@@ -199,7 +199,7 @@ class TroubleTests(RealKafkaTestCase):
 
 def changes(process: HbtdProcess) -> list[str]:
     """Return the changes of Kafka's availability that hbtd has logged."""
-    return re.findall(r"Kafka at \S+ (takes(?: no)?) messages", process.said)
+    return re.findall(r"Kafka at \S+ (accepts(?: no)?) messages", process.said)
 
 
 def judged(metrics: Mapping[str, float]) -> float:

@@ -102,7 +102,7 @@ class PublisherTestCase(TestCase):
 
     def takes(self, broker: MockBroker | None = None) -> str:
         """Return what is logged when a broker accepts messages."""
-        return f"Kafka at {(broker or self.broker).address} takes messages."
+        return f"Kafka at {(broker or self.broker).address} accepts messages."
 
     def assert_said(self, *lines: str) -> None:
         """Check that the lines logged so far begin with these."""
@@ -114,7 +114,7 @@ class PublisherTestCase(TestCase):
     @property
     def gone(self) -> str:
         """What is logged when the broker does not accept messages."""
-        return f"Kafka at {self.broker.address} takes no messages now, they wait: "
+        return f"Kafka at {self.broker.address} accepts no messages; they wait until it does: "
 
 
 class PublishTests(PublisherTestCase):
@@ -273,7 +273,7 @@ class ParametersTests(PublisherTestCase):
         await until(lambda: self.said)
         params.patch({"Telemetry_host": f"{DEAD}:{TOPIC}"})
         await until(lambda: len(self.said) > 1, within=1)
-        self.assert_said(self.gone, f"Kafka at {DEAD} takes no messages now")
+        self.assert_said(self.gone, f"Kafka at {DEAD} accepts no messages")
         self.assertEqual(publisher.health(), "Not Connected")
 
     async def test_switched_off_and_on(self):
@@ -291,7 +291,7 @@ class ParametersTests(PublisherTestCase):
         self.tell(publisher, numbered(range(200, 300)))
         found = await self.published(publisher)
         self.assertEqual(by_key(contents(found)), numbered_messages(range(200, 300)))
-        self.assert_said("Nothing is published", self.takes())
+        self.assert_said("No messages are published to Kafka", self.takes())
 
     async def test_switched_off_while_connecting(self):
         """A connection completed after Use_telemetry was switched off has no effect."""
@@ -313,7 +313,7 @@ class ParametersTests(PublisherTestCase):
         proceed.set()
         await until(parted.is_set)
         self.assertEqual(publisher.health(), "Not Connected")
-        self.assert_said("Nothing is published")
+        self.assert_said("No messages are published to Kafka")
 
 
 class StopTests(PublisherTestCase):
@@ -376,7 +376,7 @@ class StopTests(PublisherTestCase):
         await deferToThread(self.broker.delay, 60)
         self.tell(publisher, numbered(range(1000)))
         self.assertLess(await self.stop(publisher), 2.5)
-        self.assert_said(self.takes(), "1000 messages were not published.")
+        self.assert_said(self.takes(), "1000 messages were not published to Kafka.")
 
     async def test_refused(self):
         """While stopping, a Kafka that fails at once is retried a few times only."""
@@ -391,7 +391,7 @@ class StopTests(PublisherTestCase):
         await until(lambda: self.said)
         await self.stop(publisher)
         self.assertLess(len(attempts), 10)
-        self.assert_said(self.gone, "10 messages were not published.")
+        self.assert_said(self.gone, "10 messages were not published to Kafka.")
 
     async def test_process(self):
         """A process with messages for a Kafka that is down serves requests, and stops in time."""
