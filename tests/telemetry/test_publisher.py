@@ -59,9 +59,9 @@ class PublisherTestCase(TestCase):
     async def tearDown(self) -> None:  # type: ignore[override]  # trial waits for it
         await gatherResults(publisher.stopService() for publisher in self.publishers)
         await until(lambda: not publisher_threads())
-        # Kafka's client blocks for a second and more where it does.
-        self.assertLess(self.pulse.longest_gap, 0.5, "the reactor was blocked")
-        self.assertLess(self.longest_tell, 0.2, "tell was blocked")
+        # Where Kafka's client blocks, it does for a second and more; a busy machine, for less.
+        self.assertLess(self.pulse.longest_gap, 0.9, "the reactor was blocked")
+        self.assertLess(self.longest_tell, 0.9, "tell was blocked")
 
     def make_broker(self, partitions: int = 4) -> MockBroker:
         """Start a broker with a topic, until the test ends."""
