@@ -219,11 +219,13 @@ def _wrk(
     )
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)", done.stdout)
     if failed:
-        raise RuntimeError(f"some heartbeats failed: {failed[0]}")
+        raise RuntimeError(f"some heartbeats to {url} failed: {failed[0]}")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
     p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", done.stdout)
     assert rate
     assert p99
+    if not float(rate[1]):
+        raise RuntimeError(f"{url} has answered nothing in {seconds} s")
     return Sample(float(rate[1]), float(p99[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]])
 
 
@@ -250,7 +252,7 @@ def _fresh(url: str, seconds: int) -> Sample:
     p99 = re.search(r"99%+ in ([\d.]+) secs", done.stdout)
     statuses = re.findall(r"\[(\d+)\]\t\d+ responses", done.stdout)
     if not rate or not p99 or statuses != ["200"] or "Error distribution" in done.stdout:
-        raise RuntimeError(f"some heartbeats failed: {done.stdout}")
+        raise RuntimeError(f"some heartbeats to {url} failed: {done.stdout}")
     return Sample(float(rate[1]), float(p99[1]) * 1000)
 
 
