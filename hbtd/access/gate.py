@@ -164,10 +164,10 @@ class Gate:
         raise Unauthenticated("An operator's credentials are needed", self._operator_challenges)
 
     def node_or_operator(self, credentials: Credentials) -> Caller:
-        """Return the caller that wants a component forgotten: an operator, or else a node.
+        """Authenticate a request to forget a component; return its sender: an operator, or a node.
 
-        Raise exceptions as `node` does; or as `operator` does if nodes send no credentials, so that
-        only operators may have components forgotten.
+        Raise the exceptions of `node`. If nodes need no credentials, only operators may have
+        components forgotten: then raise those of `operator`.
         """
         if self._is_operator(credentials):
             return OPERATOR

@@ -143,7 +143,7 @@ class Replica(Service):
     def _review_now(self) -> None:
         Deferred.fromCoroutine(self._review()).addErrback(
             lambda failure: self._log.failure(
-                "The review of this replica's role failed; it is repeated every second.", failure
+                "Checking whether this replica leads failed; next check in 1 s.", failure
             )
         )
 

@@ -43,7 +43,7 @@ class SharedParams:
         params.on_change(self._changed)
 
     def reset(self) -> None:
-        """Forget the revision of the parameters in etcd, since all of etcd has been read again."""
+        """Forget which revision of the parameters was last seen, as all of etcd is read anew."""
         self._revision = 0
 
     def publish_all(self) -> None:

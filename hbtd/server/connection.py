@@ -159,7 +159,7 @@ class Connection(Protocol):
     # What the factory and the scheduler tell
 
     def close(self) -> None:
-        """Close the connection, after what has been written to it."""
+        """Close the connection once everything written to it has been sent."""
         if self.state is State.HANDSHAKE:
             self._abort()
         elif self.state < State.CLOSING:
@@ -172,7 +172,10 @@ class Connection(Protocol):
         self._lane = None
 
     def time_out(self) -> None:
-        """Close the connection because its state has lasted too long; abort it if it isn't read."""
+        """Close the connection, whose state has lasted too long.
+
+        Abort it if it was being closed already, or if its client does not read.
+        """
         state, limits = self.state, self.factory.limits
         if state is State.CLOSING:
             self._abort()

@@ -55,7 +55,7 @@ class Scheduler:
         return True
 
     def wait(self, waiting: Waiting) -> None:
-        """Give a connection its turn in one of the next iterations."""
+        """Queue a connection; it gets its turn in one of the next iterations of the reactor."""
         self._waiting.append(waiting)
         self._see_to_turns()
 

@@ -42,7 +42,7 @@ class ServerProtocol(Protocol):
         """Handle the failure of the TLS handshake; `detail` is the reason, for the log."""
 
     def close(self) -> None:
-        """Close the connection, after what has been written."""
+        """Close the connection once everything written to it has been sent."""
 
 
 if TYPE_CHECKING:
