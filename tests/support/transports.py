@@ -8,7 +8,7 @@ from hbtd.net.served_certificate import serve_identity
 from hbtd.net.tls import Identity
 from hbtd.server.factory import ConnectionFactory
 from tests.support.certificates import make_identity
-from tests.support.http_memory import APITestCase, head, parse_responses
+from tests.support.http_memory import XNAME, APITestCase, encode_request, head, parse_responses
 from tests.support.socket_pairs import Pair, PlainClient, SocketReactor, TLSClient
 
 GET = head("GET /v1/liveness")
@@ -28,6 +28,25 @@ def client_context(
         context.set_min_proto_version(versions[0])
         context.set_max_proto_version(versions[1])
     return context
+
+
+LARGE = encode_request("POST", "/v1/hbstates", {"XNames": [XNAME] * 1000})
+"""A request with an answer that is larger than a small socket takes at once."""
+
+
+class Once:
+    """Raises an exception when it is called first, and calls something from then on."""
+
+    def __init__(self, error: Exception, function: Any) -> None:
+        self._error: Exception | None = error
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        """Call it, or raise."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return self._function(*args)
 
 
 class TransportTestCase(APITestCase):
