@@ -349,10 +349,10 @@ class EverythingTests(HSMTestCase):
             self.check()
         self.change(nosm=0)
         self.hsm.behaviour = type(self.hsm.behaviour)(ready=False, refuse=refused)
-        self.advance(60)
+        self.advance(30)
         self.check()
         self.hsm.behaviour.ready = True
-        self.advance(60)
+        self.advance(30)
         self.check()
         self.assertEqual(self.notifier.pending_count, 0)
         last = {each.component: each.transition for each in self.acknowledged}

@@ -256,7 +256,7 @@ class RejectionTests(StartedTestCase):
             self.advance(1)
             self.assertLessEqual(len(self.hsm.updates), 33)
             self.assertFalse(self.notifier.hsm_ready)
-            self.advance(180)
+            self.advance(320)  # beyond the time after which culprits get another try
             loud = lines(events, "error")
             self.assertLessEqual(len(loud), 40)
         self.assertLessEqual(self.notifier.set_aside_count, 40)

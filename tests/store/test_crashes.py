@@ -19,17 +19,21 @@ TIMES = {"warntime": 3, "errtime": 6, "interval": 1}
 class EveryPointTests(SynchronousTestCase):
     """One story, with a kill before and after each write of the store."""
 
+    def world(self) -> World:
+        """Make a world for the story."""
+        return World({A: 0.9, B: 1.3}, warntime=2, errtime=4, interval=1)
+
     def story(self, world: World) -> None:
         """Let B start, be warned about, come back, die and start again, while A is healthy."""
         steps: tuple[tuple[Callable[..., None], str, float], ...] = (
-            (world.start, A, 2.3),
-            (world.start, B, 2.5),
-            (world.silence, B, 5.0),
-            (world.start, B, 3.0),
-            (world.silence, B, 9.5),
-            (world.start, B, 2.5),
-            (world.forget, B, 2.0),
-            (world.start, B, 2.0),
+            (world.start, A, 1.3),
+            (world.start, B, 1.6),
+            (world.silence, B, 3.2),
+            (world.start, B, 1.6),
+            (world.silence, B, 6.2),
+            (world.start, B, 1.6),
+            (world.forget, B, 1.6),
+            (world.start, B, 1.6),
         )
         for step, name, seconds in steps:
             step(name)
@@ -43,11 +47,11 @@ class EveryPointTests(SynchronousTestCase):
     def settle(self, world: World) -> None:
         """Restart hbtd, and leave it the time to judge everything."""
         world.restart(1.0)
-        world.advance(12)
+        world.advance(9)
 
     def writes(self) -> int:
         """Return the number of writes in the story."""
-        world = World(PERIODS, **TIMES)
+        world = self.world()
         world.up()
         self.story(world)
         self.settle(world)
@@ -56,10 +60,11 @@ class EveryPointTests(SynchronousTestCase):
 
     def test_every_point(self):
         """Wherever the story is cut, HSM ends up with the truth, and A is never warned about."""
+        writes = self.writes()
         for ending in ("beats", "silent"):
             for crash_after in (False, True):
-                for number in range(self.writes()):
-                    world = World(PERIODS, **TIMES)
+                for number in range(writes):
+                    world = self.world()
                     process = world.up()
                     process.store.crash_in = number
                     process.store.crash_after = crash_after

@@ -191,6 +191,16 @@ class SharedTests(SynchronousTestCase):
             self.beat([], 2.0)
             self.assertEqual(self.written(), {"x1"})
 
+    def test_old_heartbeats_in_a_slow_store(self) -> None:
+        """Heartbeats that become too old while others are stored are not stored."""
+        self.start(warntime=30, errtime=60)
+        self.store.seconds = 6.0
+        names = node_names(1500)
+        self.beat(names, 0.5)
+        self.beat([], 20.0)
+        # Three batches: the last one could begin after twelve seconds.
+        self.assertEqual(self.written(), set(names[:1000]))
+
     def test_old_heartbeats_alone(self) -> None:
         """In a store that is not shared, heartbeats are stored however late."""
         self.store.shared = False
