@@ -172,7 +172,9 @@ def _connect(url: str, way: str, folder: Path, name: str) -> ssl.SSLSocket:
     context.verify_mode = ssl.CERT_NONE
     if way == "cert":
         context.load_cert_chain(folder / f"{name}.pem")
-    plain = socket.create_connection(("127.0.0.1", urlsplit(url).port))
+    port = urlsplit(url).port
+    assert port is not None
+    plain = socket.create_connection(("127.0.0.1", port))
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return context.wrap_socket(plain)
 
