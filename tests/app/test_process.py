@@ -1,5 +1,6 @@
 """hbtd as a process: how it is started and stopped, and how it fails to start."""
 
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -78,7 +79,14 @@ class StartTests(TestCase):
     async def test_wheel(self) -> None:
         """Installed from a wheel, outside of the checkout, the command and the plugin serve."""
         there = Path(self.mktemp()).resolve()
-        await self._python("-m", "build", "--wheel", "--no-isolation", "--outdir", there, CHECKOUT)
+        there.mkdir(parents=True)
+        # The build directory of the checkout may have modules that were deleted since.
+        settings = there / "build.cfg"
+        settings.write_text(f"[build]\nbuild_base = {there / 'build'}\n")
+        await self._python(
+            *("-m", "build", "--wheel", "--no-isolation", "--outdir", there, CHECKOUT),
+            DIST_EXTRA_CONFIG=str(settings),
+        )
         (wheel,) = there.glob("hbtd-*.whl")
         packages, elsewhere = there / "packages", there / "elsewhere"
         elsewhere.mkdir()
@@ -86,6 +94,7 @@ class StartTests(TestCase):
         environ = {"PYTHONPATH": str(packages)}
         await self.serves(["-m", "hbtd", *MEMORY], environ, elsewhere)
         await self.serves(_twistd("hbtd", *MEMORY), environ, elsewhere)
+        self.assertEqual(_modules(packages), _modules(CHECKOUT))
         self.assertTrue((packages / "hbtd" / "api" / "openapi.json").exists())
         self.assertTrue((packages / "bin" / "hbtd").exists())
 
@@ -103,9 +112,11 @@ class StartTests(TestCase):
         cert, key = write_identity(make_identity("localhost"), Path(self.mktemp()).resolve())
         await self.serves(["-m", "hbtd", *MEMORY, f"--tls_cert={cert}", f"--tls_key={key}"])
 
-    async def _python(self, *arguments: object) -> None:
+    async def _python(self, *arguments: object, **environ: str) -> None:
         out, err, status = await getProcessOutputAndValue(
-            sys.executable, [str(argument) for argument in arguments], env=None
+            sys.executable,
+            [str(argument) for argument in arguments],
+            env={**os.environ, **environ},
         )
         self.assertEqual(status, 0, (out + err).decode())
 
@@ -246,6 +257,11 @@ class FreezeTests(TestCase):
         await until(lambda: f"declared dead: {names[0]}\n" in process.said)
         self.assertEqual(process.said.count("might be dead"), 1)
         self.assertEqual(process.said.count("declared dead"), 1)
+
+
+def _modules(folder: Path) -> set[Path]:
+    """Return the modules of hbtd below a folder."""
+    return {path.relative_to(folder) for path in (folder / "hbtd").rglob("*.py")}
 
 
 def _twistd(*arguments: str) -> list[str]:
