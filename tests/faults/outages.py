@@ -111,7 +111,7 @@ class OutageTests(TroubleTestCase):
         link._client = SlowReader(link._client, LEASE + 10)
         link.reload()
         await self.beat([slow], [A], LEASE + 16)
-        self.assertTrue(link.up)
+        self.assertTrue(link.synchronized)
         self.assertEqual(self.told(A), [STARTED])
 
 
