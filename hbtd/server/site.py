@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
@@ -57,6 +58,11 @@ class LimitedRequest(CappedRequest):
         self.note(MEMORY, problem.detail)
         return problem
 
+    def write(self, data: bytes) -> None:
+        """Write a piece of the answer, with the head before the first."""
+        super().write(data)
+        self.channel.write_head()
+
     def finish(self) -> None:
         """Finish the answer."""
         self._open_requests.discard(self)
@@ -84,6 +90,8 @@ class StrictChannel(HTTPChannel):
     maxHeaders = MAX_FIELDS
     _head_size = 0
     _ending = False
+    _head = b""
+    """The head of an answer, which is written together with the beginning of the body."""
 
     def dataReceived(self, data: bytes) -> None:
         """Take what the client sends; refuse at once a line that ends with a bare LF.
@@ -144,6 +152,27 @@ class StrictChannel(HTTPChannel):
         """Process a complete head."""
         self._head_size = 0
         super().allHeadersReceived()
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Keep the head of an answer until `write` or `write_head` is called.
+
+        Two writes would be two segments, or TLS records, and a system call more.
+        """
+        lines = [b"%b %b %b" % (version, code, reason)]
+        for name, values in headers.getAllRawHeaders():
+            lines += [b"%b: %b" % (name, value) for value in values]
+        self._head = b"\r\n".join((*lines, b"", b""))
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of a body, and the head if it has yet to be written."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        super().write(data)
+
+    def write_head(self) -> None:
+        """Write the head if it has yet to be written, because the answer has no body."""
+        if self._head:
+            self.write(b"")
 
     def loseConnection(self) -> None:
         """Close the connection, after what has been written."""

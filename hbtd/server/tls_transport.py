@@ -19,7 +19,7 @@ from zope.interface import implementer
 from hbtd.net.handshakes import describe_handshake_failure
 from hbtd.net.tls import forget_errors
 from hbtd.server.problems import Problem, encode_problem
-from hbtd.server.transport import DISCARD, READ_SIZE, WriteThrough
+from hbtd.server.transport import DISCARD, READ_SIZE, OverTCP, WriteThrough
 
 _METHOD = 16
 """Bytes that are peeked at to distinguish plain HTTP from TLS."""
@@ -268,7 +268,7 @@ _SILENT = (*_HANDSHAKE, _OverTLS._discard)
 
 
 @implementer(ISSLTransport)
-class TLSTransport(_OverTLS, tcp.Server):
+class TLSTransport(_OverTLS, OverTCP, tcp.Server):
     """A client's TLS connection over TCP."""
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import main, tcp, unix
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.python.failure import Failure
 
 READ_SIZE = 8192
@@ -147,7 +148,26 @@ class WriteThrough(_Transport):
         return None
 
 
-class TCPTransport(WriteThrough, tcp.Server):
+class OverTCP(WriteThrough):
+    """The base of the transports over TCP, which ask the socket once for what does not change."""
+
+    _host: IPv4Address | IPv6Address | None = None
+    _no_delay: bool | None = None
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        """Return the address that the client connected to."""
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Set whether data are sent at once, without waiting for more."""
+        if enabled is not self._no_delay:
+            self._no_delay = enabled
+            super().setTcpNoDelay(enabled)
+
+
+class TCPTransport(OverTCP, tcp.Server):
     """A client's TCP connection."""
 
 

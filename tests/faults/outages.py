@@ -30,6 +30,7 @@ class OutageTests(TroubleTestCase):
         await self.beat(replicas, [A, B], 0.7)
         await self.is_told(A, STARTED)
         await self.is_told(B, STARTED)
+        await self.all_acknowledged()
         with capturedLogs() as events:
             await deferToThread(etcd.stop)
             # C starts, D starts and dies, B dies.
@@ -152,6 +153,7 @@ class QuotaTests(TroubleTestCase):
         await self.beat([leader, follower], [A, B], 0.7)
         await self.is_told(A, STARTED)
         await self.is_told(B, STARTED)
+        await self.all_acknowledged()
         with capturedLogs() as events:
             await self.fill(etcd)
             await self.beat([leader, follower], [A, C], ERRTIME + 3)

@@ -42,6 +42,19 @@ class PlainTests(TransportTestCase):
         self.assertEqual(self.statuses(pair), [200])
         self.assertEqual(self.sockets.getWriters(), [])
 
+    def test_one_write(self) -> None:
+        """The head of an answer is sent together with its body, also if there is none."""
+        for request in (head("GET /v1/params"), GET):
+            pair = self.pair()
+            pair.settle()  # with TLS, it begins with a handshake
+            sent: list[int] = []
+            send = pair.transport._send
+            pair.transport._send = lambda data, send=send, sent=sent: sent.append(1) or send(data)
+            pair.client.send(request)
+            pair.settle()
+            self.assertEqual(self.statuses(pair), [204 if request is GET else 200])
+            self.assertEqual(len(sent), 1)
+
     def test_finished_sending(self) -> None:
         """A client that finishes after its requests is answered, and the connection ends."""
         for requests in ([BEAT], [GET], [BEAT, GET, BEAT], [GET] * 300, [DOCUMENT] * 20):

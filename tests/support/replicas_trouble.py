@@ -4,6 +4,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import LogEvent
 
 from hbtd.replicas.replica import Replica
+from hbtd.store.etcd_format import JUDGEMENT
 from tests.support.hsm_memory import DIED, STARTED, WARNED, lines
 from tests.support.replicas_running import OwnReplicasTestCase, until_all, until_true
 from tests.support.running import Hbtd, reactor, until
@@ -47,6 +48,15 @@ class TroubleTestCase(OwnReplicasTestCase):
         await until_true(well, within=20)
         await until_all(replicas, in_touch, within=20)
         await until(lambda: any(each.service.monitor.leading for each in replicas), within=25)
+
+    async def all_acknowledged(self) -> None:
+        """Wait until etcd has no judgement that HSM has yet to acknowledge, nor an alarm."""
+        client = self.connect(self.kv_url)
+
+        async def none() -> bool:
+            return not (await client.range(JUDGEMENT, JUDGEMENT + b"z")).items
+
+        await until_true(none)
 
     async def starts_and_dies(self, name: str, hbtd: Hbtd) -> None:
         """Assert that HSM gets the start and the death of an unknown component."""
