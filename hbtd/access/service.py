@@ -77,7 +77,7 @@ class Access(MultiService):
         """Log the rules of access and their risks, and start to watch files for changes."""
         params = self._params
         self._log.info(
-            "Rules of access: {who}", who=summary(params.operator_rules, params.node_rules)
+            "Access rules in force: {who}", who=summary(params.operator_rules, params.node_rules)
         )
         for sentence in advice(params):
             self._log.warn("Risky setting: {sentence}", sentence=sentence)

@@ -112,9 +112,9 @@ def _not_found(request: IRequest) -> bytes | Deferred[bytes]:
 
 
 def _known_without_slash(request: IRequest) -> bool:
-    """Return whether the requested path ends in slashes and is that of a route without them.
+    """Return whether the requested path ends in slashes, and would match a route without them.
 
-    Only such paths are redirected, so that no path can be made up that redirects to another site.
+    Only such paths are redirected, so that no made-up path can redirect a client to another site.
     """
     if not request.uri.partition(b"?")[0].endswith(b"/"):
         return False

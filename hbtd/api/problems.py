@@ -9,8 +9,9 @@ PREFIXES = ("/hmi/v1", "/v1")
 def instance(path: str) -> str:
     """Return the `instance` of a problem (docs/protocol.md, "Errors") for a requested path.
 
-    The result is the path of the route below the first prefix, without the name of a component;
-    only `hbstate` keeps the name, in normal form. Other paths are returned as they are.
+    The result is the route's path with the first of the prefixes, whichever was requested. The
+    name of a component is left out, except after `hbstate`, where it is kept in normal form. A path
+    below no prefix is returned unchanged.
     """
     for prefix in PREFIXES:
         if path.startswith(prefix + "/"):

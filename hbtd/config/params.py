@@ -366,7 +366,10 @@ class Params:
 
     @property
     def serves_tls(self) -> bool:
-        """Whether hbtd itself serves TLS: always with a certificate, else on a port of its own."""
+        """Whether hbtd itself serves TLS: `tls` is on, and `listen` is empty or `tls_cert` is set.
+
+        With `listen` alone, a proxy in front of hbtd is expected to serve TLS.
+        """
         return self.tls and (not self.listen or bool(self.tls_cert))
 
     @property

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 
 def pick(source: Mapping[str, object], names: Sequence[str]) -> list[object]:
-    """Return the values of the keys `names`, in this order, with `None` for each missing key.
+    """Return an object's values for the keys `names`, in that order; `None` for a missing key.
 
-    Keys match in upper and lower case. If several match, one that is exactly equal takes
-    precedence; if none is, the last one does.
+    Case does not matter: `xname` matches `XName`. If several keys match, an exact match takes
+    precedence; otherwise the last one does.
     """
     folded: dict[str, object] | None = None
     values = []

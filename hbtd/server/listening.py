@@ -34,11 +34,11 @@ class TransportUnusable(Exception):
 
 
 def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoint:
-    """Return the endpoint that a string describes, as `serverFromString` does.
+    """Return the endpoint that a string describes, like Twisted's `serverFromString`.
 
-    It has a backlog for a cabinet that boots, a Unix socket is for its owner and group, and
-    `haproxy:` accepts whatever the PROXY protocol allows. What is given explicitly counts. Raise
-    what `serverFromString` raises.
+    Only the defaults differ: the backlog is large enough for a whole cabinet that boots at once,
+    and a Unix socket is accessible to its owner and group alone. `haproxy:` accepts everything that
+    the PROXY protocol allows. Raise what `serverFromString` raises.
     """
     beginning, _, rest = description.partition(":")
     kind = beginning.replace("\\", "").lower()  # Twisted ignores both

@@ -118,7 +118,7 @@ class StrictChannel(HTTPChannel):
         return version == b"HTTP/1.1"
 
     def connectionMade(self) -> None:
-        """Set the limits of lines and heads."""
+        """Set the maximum lengths of a line and of a request's head, and begin as usual."""
         # Of a line, and of what may be the beginning of one; heads are counted in lineReceived.
         self.MAX_LENGTH = self.totalHeadersSize = self.site.limits.header_bytes
         super().connectionMade()

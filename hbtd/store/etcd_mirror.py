@@ -24,7 +24,7 @@ _MAX_REPORTED = 1000
 
 
 class LeaderRequest(NamedTuple):
-    """A request to the leader that is in etcd."""
+    """A request that a follower has stored in etcd for the leader."""
 
     kind: bytes
     """`STARTED` or `FORGET`; any other value in etcd counts as `STARTED`."""

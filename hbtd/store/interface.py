@@ -14,7 +14,7 @@ class StoreUnusable(Exception):
 
 
 class NotLeading(StoreUnusable):
-    """A call that only the leader may make failed: this replica does not lead, or no longer."""
+    """Raised by calls that only the leader may make, when this replica is not the leader."""
 
 
 class IStore(Interface):

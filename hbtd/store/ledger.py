@@ -317,7 +317,10 @@ class Ledger:
         return True
 
     def _shared_since(self) -> float:
-        """Return the time, by `ObservedClock.ticked_at`, before which heartbeats are not stored."""
+        """Return since when heartbeats are written to the store, by `ObservedClock.ticked_at`.
+
+        Earlier ones are left out of a store that replicas share: others may have judged since.
+        """
         if not self._store.shared:
             return 0.0
         return self._observed.ticked_at - min(self._params.current.warntime, _SHARED_WITHIN)
