@@ -1,7 +1,7 @@
 """The monitor: feeds the tracker with heartbeats and sweeps, and passes its judgements on."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -42,10 +42,12 @@ class Monitor:
         publisher: Publisher,
         params: LiveParams,
         jitter: Callable[[], float],
+        waiting: Callable[[], Container[str | None]] = tuple,
     ) -> None:
         """Make a monitor that has not been started, and its ledger.
 
-        `jitter` returns a random number from 0 to 1, as `random.random` does.
+        `jitter` returns a random number from 0 to 1, as `random.random` does; `waiting` returns the
+        IP addresses of clients that have been kept waiting, whose components are judged later.
         """
         self._clock = clock
         self._observed = observed
@@ -54,6 +56,7 @@ class Monitor:
         self._notifier = notifier
         self._publisher = publisher
         self._params = params
+        self._waiting = waiting
         tellers = (notifier.tell, publisher.tell)
         self._ledger = Ledger(clock, observed, tracker, store, params, tellers, jitter)
         self._ticking = PeriodicService(clock, TICK, self._tick, "the observed clock")
@@ -97,22 +100,25 @@ class Monitor:
         self.stop_observing()
         await self._ledger.close()
 
-    def beat(self, xname: str, timestamp: str, status: str) -> None:
+    def beat(self, xname: str, timestamp: str, status: str, source: str | None = None) -> None:
         """Take a heartbeat of a component, whose `xname` must be valid and in normal form.
 
-        Raise `TrackerFull` if the component is not tracked and no more can be.
+        `source` is the sender's IP address, `None` on a Unix socket. Raise `TrackerFull` if the
+        component is not tracked and no more can be.
         """
-        judgement = self._tracker.beat(xname, self._observed.now(), timestamp, status)
+        judgement = self._tracker.beat(xname, self._observed.now(), timestamp, status, source)
         if judgement is not None:
             self._commit([judgement])
 
-    def beat_again(self, xname: str, timestamp: str, status: str) -> bool:
+    def beat_again(
+        self, xname: str, timestamp: str, status: str, source: str | None = None
+    ) -> bool:
         """Take a heartbeat if `xname`, which need not be valid, is a healthy component.
 
         Return whether it is; if not, nothing has changed. Nearly all heartbeats are taken in this
         way, which does not need to check the name.
         """
-        return self._tracker.beat_again(xname, self._observed.now(), timestamp, status)
+        return self._tracker.beat_again(xname, self._observed.now(), timestamp, status, source)
 
     def forget(self, xname: str) -> None:
         """Stop tracking a component, and withdraw unsent alarms about that component."""
@@ -292,15 +298,19 @@ class Monitor:
     async def _sweep(self) -> None:
         """Judge all overdue components, in batches between which the reactor can do other work."""
         began = self._clock.seconds()
-        while self.running and self.leading:
+        more = True
+        while more:
+            # Whatever arrived before this moment is read in between, and counts.
+            at = self._observed.now()
+            await deferLater(self._clock, 0)
+            if not (self.running and self.leading):
+                return
             params = self._params.current
             judgements = self._tracker.sweep(
-                self._observed.now(), params.warntime, params.errtime, _BATCH
+                at, params.warntime, params.errtime, _BATCH, self._waiting()
             )
             self._commit(judgements)
-            if len(judgements) < _BATCH:
-                break
-            await deferLater(self._clock, 0)
+            more = len(judgements) == _BATCH
         self.sweep_seconds = self._clock.seconds() - began
 
     def _commit(self, judgements: Sequence[Judgement]) -> None:

@@ -20,7 +20,7 @@ from hbtd.server.bodies import too_large
 from hbtd.server.limits import LARGE_BODY
 from hbtd.server.problems import Problem, method_not_allowed, problem_reply
 from hbtd.server.replies import Reply, write
-from hbtd.server.site import LimitedRequest, LimitedSite
+from hbtd.server.site import LimitedRequest
 
 _log = Logger()
 
@@ -156,8 +156,7 @@ class _Resource(KleinResource):
         """Answer a request; return what twisted.web expects from `IResource.render`."""
         assert isinstance(request, LimitedRequest)
         request.setHeader("Server", "hbtd")
-        assert isinstance(request.site, LimitedSite)
-        if request.site.closing:
+        if request.last:
             request.setHeader("Connection", "close")
             request.channel.persistent = False
         if request.oversize:

@@ -132,9 +132,11 @@ class _Head:
 class Sender:
     """What the fast lane remembers about a connection."""
 
-    __slots__ = ("head", "may_beat", "raw")
+    __slots__ = ("head", "host", "may_beat", "raw")
 
-    def __init__(self, may_beat: MayBeat | None) -> None:
+    def __init__(self, may_beat: MayBeat | None, host: str | None) -> None:
+        self.host = host
+        """The client's IP address; `None` on a Unix socket."""
         self.may_beat = may_beat
         """Checks the permission to send a heartbeat; `None` if every client has it."""
         # The last head with credentials: a node sends the same one with every heartbeat.
@@ -173,9 +175,10 @@ class FastLane:
         # Parsed heads by their bytes: a node sends the same head with every heartbeat.
         self._heads: dict[bytes, _Head] = {}
 
-    def sender(self, transport: Any) -> Sender:
+    def sender(self, transport: Any, host: str | None) -> Sender:
         """See `Lane.sender`."""
-        return Sender(None if self._may_beat_for is None else self._may_beat_for(transport))
+        may_beat = None if self._may_beat_for is None else self._may_beat_for(transport)
+        return Sender(may_beat, host)
 
     def take(self, data: bytes, sender: Sender) -> Taken:
         """See `Lane.take`. Each heartbeat taken must be answered with an empty 200, in order."""
@@ -201,7 +204,7 @@ class FastLane:
                 return count, end, Verdict.ARRIVING, stop - end
             if count == _AT_ONCE:
                 return count, end, Verdict.TURN, 0
-            if not self._take_one(head, data[body:stop], may_beat):
+            if not self._take_one(head, data[body:stop], may_beat, sender.host):
                 return count, end, Verdict.OTHER, 0
             if head.authorization is not None and head is not sender.head:
                 sender.remember(data[end:body], head)
@@ -258,7 +261,9 @@ class FastLane:
             self._heads[data] = head
         return head
 
-    def _take_one(self, head: _Head, body: bytes, may_beat: MayBeat | None) -> bool:
+    def _take_one(
+        self, head: _Head, body: bytes, may_beat: MayBeat | None, host: str | None
+    ) -> bool:
         """Pass one heartbeat to the monitor and return `True`.
 
         Return `False`, without any effect, if the heartbeat is one for the ordinary lane.
@@ -284,13 +289,13 @@ class FastLane:
             xname = xname or xnames.parse(component)
             if xname in (None, component) or not may_beat(head.authorization, xname):
                 return False
-        if self._monitor.beat_again(component, timestamp, status):
+        if self._monitor.beat_again(component, timestamp, status, host):
             return True
         xname = xname or xnames.parse(component)
         if xname is None:
             return False
         try:
-            self._monitor.beat(xname, timestamp, status)
+            self._monitor.beat(xname, timestamp, status, host)
         except TrackerFull:
             return False
         return True

@@ -14,6 +14,7 @@ from hbtd.server.bodies import read_json
 from hbtd.server.limits import MAX_HEARTBEAT_BODY
 from hbtd.server.problems import Problem
 from hbtd.server.replies import Reply
+from hbtd.server.site import LimitedRequest
 from hbtd.tracker.tracker import TrackerFull
 
 
@@ -42,7 +43,7 @@ class Heartbeats:
         if values is None:
             raise Problem(400, find_fault(heartbeat, ALL_FIELDS))
         component, status, timestamp = values
-        return self._beat(caller, _parse_xname(component), timestamp, status)
+        return self._beat(request, caller, _parse_xname(component), timestamp, status)
 
     def post_named(self, request: Request, caller: Caller, xname: str) -> Reply:
         """Take a heartbeat of the component that the path names."""
@@ -51,7 +52,7 @@ class Heartbeats:
         if values is None:
             raise Problem(400, find_fault(heartbeat, NAMED_FIELDS))
         status, timestamp = values
-        return self._beat(caller, _parse_xname(xname), timestamp, status)
+        return self._beat(request, caller, _parse_xname(xname), timestamp, status)
 
     def delete(self, request: Request, caller: Caller, xname: str) -> Reply:
         """Forget the component that the path names, so that its silence is not judged."""
@@ -60,17 +61,21 @@ class Heartbeats:
         self._monitor.forget(component)
         return Reply(204)
 
-    def _beat(self, caller: Caller, xname: str, timestamp: str, status: str) -> Reply:
+    def _beat(
+        self, request: Request, caller: Caller, xname: str, timestamp: str, status: str
+    ) -> Reply:
         """Take a valid heartbeat of `xname`, which is in normal form.
 
         Raise `Forbidden` if the caller may not send it, and `NoRoom` if it is of a new component
         while as many are tracked as allowed.
         """
         caller.check_beat(xname)
+        assert isinstance(request, LimitedRequest)
         try:
-            self._monitor.beat(xname, timestamp, status)
+            self._monitor.beat(xname, timestamp, status, request.source)
         except TrackerFull:
             raise NoRoom("No room for another component") from None
+        request.heartbeat_taken()
         return Reply(200)
 
 

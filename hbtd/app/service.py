@@ -41,6 +41,7 @@ from hbtd.runtime.logs import LibraryLog
 from hbtd.runtime.reactor import elapsed_seconds
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.limits import REASONS, limits_of
+from hbtd.server.scheduler import Scheduler
 from hbtd.server.site import LimitedSite
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.interface import StoreUnusable
@@ -90,7 +91,12 @@ class HbtdService(Service):
 
         self.params = LiveParams(params)
         leadership = Leadership(elapsed_seconds)
-        observed = ObservedClock(elapsed_seconds, lambda: self.params.current.warntime)
+        observed = ObservedClock(
+            elapsed_seconds,
+            lambda: self.params.current.warntime,
+            time.thread_time,
+            lambda: self.params.current.errtime,
+        )
         etcd = self._connect_etcd()
         hsm = self._connect_hsm(leadership)
         endpoints = make_endpoints(params, reactor)
@@ -102,6 +108,7 @@ class HbtdService(Service):
             reactor, hsm, self.params, self.store.delivered, random.random, leadership.held
         )
         self.publisher = Publisher(reactor, self.params, connect_kafka, random.random)
+        scheduler = Scheduler(reactor, lambda: self.params.current.errtime)
         self.monitor = Monitor(
             reactor,
             observed,
@@ -111,6 +118,7 @@ class HbtdService(Service):
             self.publisher,
             self.params,
             random.random,
+            scheduler.waiting_long,
         )
         self.replica = self._make_replica(etcd, leadership, observed)
 
@@ -119,7 +127,12 @@ class HbtdService(Service):
         """The routes: what is served, to which callers, and by which handlers."""
         self._site = self._make_site()
         self._connections = ConnectionFactory(
-            self._site, self._make_fast_lane(), reactor, tls=certificate is not None
+            self._site,
+            self._make_fast_lane(),
+            reactor,
+            scheduler,
+            random.random,
+            tls=certificate is not None,
         )
         registry.register(ConnectionMetrics(self._connections))
         if certificate is not None:

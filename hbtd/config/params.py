@@ -17,6 +17,7 @@ from hbtd.config.access_rules import (
 from hbtd.config.parameter import Group, Parameter
 from hbtd.config.value_types import (
     ADDRESSES,
+    AGE_SECONDS,
     BASE_URL,
     BODY_BYTES,
     HEADER_BYTES,
@@ -336,15 +337,25 @@ class Params:
         Group.LIMITS,
         TIMEOUT_SECONDS,
         20,
-        "Seconds within which a request must have arrived.",
+        "Seconds within which a request must have arrived, the first on a connection with its TLS"
+        " handshake.",
         fixed=True,
     )
     idle_timeout: int = _param(
         Group.LIMITS,
         TIMEOUT_SECONDS,
-        60,
-        "Seconds after which a connection is closed if nothing happens on it, or its answers are "
-        "not read.",
+        3900,
+        "Seconds after which a connection is closed if nothing happens on it.",
+        "Gateways keep connections for up to an hour. Answers must be read within 60 s.",
+        fixed=True,
+    )
+    max_connection_age: int = _param(
+        Group.LIMITS,
+        AGE_SECONDS,
+        43_200,
+        "Seconds after which a connection is closed at its next answer, or a little earlier; 0: no"
+        " limit.",
+        "So clients spread again over replicas that have come back.",
         fixed=True,
     )
 

@@ -6,6 +6,7 @@ that it has not read, and the connection is in the fast lane again. So gateways,
 connections and mix requests on them, get the best of both.
 """
 
+from math import inf
 from typing import Any, Final
 from typing import Protocol as Interface
 
@@ -17,13 +18,14 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from hbtd.server.lane import Lane, Taken, Verdict
-from hbtd.server.limits import SLOW, TLS, UNREAD, Limits
+from hbtd.server.limits import CONNECTIONS, SLOW, TLS, UNREAD, Limits
 from hbtd.server.scheduler import Scheduler
 from hbtd.server.site import LimitedSite, StrictChannel
 from hbtd.server.states import State
 
 # Enumerations' members are slow to look up, and these are needed for each heartbeat.
 _IDLE: Final = State.IDLE
+_RESTING: Final = (State.NEW, State.IDLE)
 _DRY: Final = Verdict.DRY
 
 
@@ -38,11 +40,18 @@ class Owner(Interface):
     now: float
     """Seconds, in ticks; none pass while the process is stopped."""
 
+    @property
+    def proven_since(self) -> float:
+        """The time after which a heartbeat must have been taken on a connection that is proven."""
+
     def add(self, connection: "Connection") -> None:
         """Add a connection that has been made."""
 
     def discard(self, connection: "Connection") -> None:
         """Remove a connection that has been lost."""
+
+    def renew(self, connection: "Connection") -> None:
+        """Note that a request was answered on a connection."""
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -58,17 +67,34 @@ class Connection(Protocol):
     factory: Owner
     transport: Any
 
-    def __init__(self, factory: Owner, host: str | None = None, *, tls: bool = False) -> None:
+    def __init__(
+        self,
+        factory: Owner,
+        host: str | None = None,
+        retires: float = inf,
+        *,
+        tls: bool = False,
+    ) -> None:
         """Make a connection from the IP address `host`, `None` for one on a Unix socket.
 
-        With `tls`, its first state is that of a handshake.
+        It is to be retired when the factory's time is `retires`. With `tls`, its first state is
+        that of a handshake.
         """
         self.factory = factory
         self.host = host
         """The client's IP address, `None` on a Unix socket."""
-        self.state = State.HANDSHAKE if tls else _IDLE
+        self.state = State.HANDSHAKE if tls else State.NEW
+        self.retires = retires
+        """The factory's time at which the connection is to be retired."""
+        self.retired = False
+        """Whether the connection is closed after its next answer."""
+        self._made = factory.now
+        # Whether a request has been answered with success.
+        self._accepted = False
         self.since = factory.now
         """The factory's time at which the connection entered its state."""
+        self.heard = -inf
+        """The factory's time at which the last heartbeat was taken on the connection."""
         # Requests are offered to the lane, if there is one; the sender is what it remembers.
         self._lane = None if factory.site.closing else factory.lane
         self._sender: Any = None
@@ -91,6 +117,11 @@ class Connection(Protocol):
             return bool(self._unread) or self._begun is not None
         return _IDLE < self.state < State.CLOSING
 
+    @property
+    def proven(self) -> bool:
+        """Whether a heartbeat was taken on the connection in the last `Errtime`."""
+        return self.heard > self.factory.proven_since
+
     # What the transport tells
 
     def connectionMade(self) -> None:
@@ -102,7 +133,15 @@ class Connection(Protocol):
 
     def handshakeCompleted(self) -> None:
         """Start to read requests, as the TLS handshake is complete."""
-        self._enter(_IDLE)
+        self._enter(State.NEW)
+
+    def handshakeMayGoOn(self) -> bool:
+        """Return whether a step of the handshake may be done now, or wait for a turn."""
+        if self.factory.scheduler.enter():
+            return True
+        self.transport.pauseProducing()
+        self.factory.scheduler.wait(self)
+        return False
 
     def handshakeFailed(self, detail: str) -> None:
         """Count and log that the TLS handshake has failed, and wait for the client to hang up."""
@@ -116,11 +155,11 @@ class Connection(Protocol):
             self._take(data)
             return
         if self._sender is None:
-            self._sender = lane.sender(self.transport)
+            self._sender = lane.sender(self.transport, self.host)
         try:
             taken = lane.take(data, self._sender)
             if taken[2] is _DRY:
-                self.since = self.factory.now
+                self.since = self.heard = self.factory.now
                 self.transport.write(lane.answers(taken[0]))
                 return
         except Exception:  # noqa: BLE001  # the others go on
@@ -167,6 +206,20 @@ class Connection(Protocol):
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
+    def retire(self) -> None:
+        """Close the connection after its next answer, as it is old enough."""
+        self.retires, self.retired = inf, True
+        self.leave_fast_lane()
+        if self._channel is not None:
+            self._channel.ending = True
+
+    def make_room(self) -> None:
+        """Abort the connection at once, so that there is room for another."""
+        self._note(CONNECTIONS, "A connection without heartbeats was closed to make room")
+        self._enter(State.CLOSED)
+        transport = self.transport
+        getattr(transport, "abortNow", transport.abortConnection)()
+
     def leave_fast_lane(self) -> None:
         """Leave all further requests to the site."""
         self._lane = None
@@ -180,7 +233,7 @@ class Connection(Protocol):
         if state is State.CLOSING:
             self._abort()
         elif state in (State.STALLED, State.BLOCKED):
-            self._note(UNREAD, f"No answer was read for {limits.idle_timeout:g} s")
+            self._note(UNREAD, f"No answer was read for {limits.unread_timeout:g} s")
             self._abort()
         elif state is State.HANDSHAKE:
             self._note(TLS, f"The TLS handshake took more than {limits.request_timeout:g} s")
@@ -193,12 +246,15 @@ class Connection(Protocol):
             self.close()
 
     def take_turn(self) -> None:
-        """Process the data that have waited for a turn."""
+        """Process the data, or continue the handshake, that have waited for a turn."""
+        if self.state is State.HANDSHAKE:
+            self.transport.resumeProducing()
+            self.transport.continueHandshake()
         if self.state is not State.QUEUED:
             return
         data, self._unread = self._unread, b""
         self._go(data)
-        if self.state in (_IDLE, State.ARRIVING, State.ANSWERING):
+        if self.state in (*_RESTING, State.ARRIVING, State.ANSWERING):
             self.transport.resumeProducing()
 
     # Reading
@@ -226,7 +282,7 @@ class Connection(Protocol):
             self._answer(data, taken)
         except Exception:  # noqa: BLE001  # the others go on
             self._fail()
-        if self._input_ended and self.state in (_IDLE, State.ARRIVING):
+        if self._input_ended and self.state in (*_RESTING, State.ARRIVING):
             self.close()
 
     def _fail(self) -> None:
@@ -245,7 +301,7 @@ class Connection(Protocol):
             lane = self._lane
             if self._channel is None and lane is not None:
                 if self._sender is None:
-                    self._sender = lane.sender(self.transport)
+                    self._sender = lane.sender(self.transport, self.host)
                 data = self._conclude(data, taken or lane.take(data, self._sender), lane)
                 taken = None
                 if not data:
@@ -260,6 +316,8 @@ class Connection(Protocol):
         """Answer what the fast lane has taken; return the data that the ordinary lane gets now."""
         count, end, verdict, need = taken
         if count:
+            self.heard = self.factory.now
+            self._accepted = True
             self._enter(_IDLE)
             self.transport.write(lane.answers(count, last=verdict is Verdict.LAST))
         if verdict is Verdict.LAST:
@@ -311,13 +369,18 @@ class Connection(Protocol):
         if self.state < State.CLOSING:
             self._enter(State.ANSWERING)
 
-    def request_answered(self, unread: bytes) -> None:
-        """Process the data that followed a request, which has been answered."""
+    def request_answered(self, unread: bytes, *, accepted: bool) -> None:
+        """Process the data that followed a request, which has been answered.
+
+        `accepted` says whether the answer was no error.
+        """
+        self._accepted |= accepted
         if self.state >= State.CLOSING:
             return
-        self._enter(State.STALLED if self.state is State.BLOCKED else _IDLE)
+        self.factory.renew(self)
+        self._enter(State.STALLED if self.state is State.BLOCKED else self._rest)
         # While the client has yet to read its answers, the channel sees to that.
-        if self._lane is not None and self.state is _IDLE:
+        if self._lane is not None and self.state in _RESTING:
             self._channel = None
             self.transport.unregisterProducer()
             self.transport.registerProducer(self, True)
@@ -341,7 +404,7 @@ class Connection(Protocol):
             if self._unread:
                 self._wait(self._unread)
             else:
-                self._enter(_IDLE if self._begun is None else State.ARRIVING)
+                self._enter(self._rest if self._begun is None else State.ARRIVING)
                 if self._input_ended:
                     self.close()
         elif self.state is _IDLE:
@@ -351,14 +414,20 @@ class Connection(Protocol):
         """Enter the closing state: the channel closes the connection."""
         self._enter(State.CLOSING)
 
+    @property
+    def _rest(self) -> State:
+        """The state while no request is in hand."""
+        return _IDLE if self._accepted else State.NEW
+
     def _enter(self, state: State) -> None:
         """Change the state, and the time since when it lasts.
 
-        The time that a request takes to arrive includes the time that it waits for a turn.
+        The time that a request takes to arrive includes the time that it waits for a turn. A
+        connection is new since it was made, whatever was refused on it.
         """
         before, self.state = self.state, state
         if not (_IDLE < before < State.ANSWERING and _IDLE < state < State.ANSWERING):
-            self.since = self.factory.now
+            self.since = self._made if state is State.NEW else self.factory.now
         if state >= State.CLOSING:
             self._unread, self._begun = b"", None
 
@@ -378,7 +447,12 @@ class _Channel(StrictChannel):
         self.factory = self.site = site
         self.requestFactory = site.requestFactory
         self.timeOut = None  # the connection sees to that
+        self.source = connection.host
+        self.ending = connection.retired
         self._connection = connection
+
+    def heartbeat_taken(self) -> None:
+        self._connection.heard = self._connection.factory.now
 
     def allContentReceived(self) -> None:
         self._connection.request_arrived()
@@ -388,7 +462,8 @@ class _Channel(StrictChannel):
         self.paused = True  # or it would go on with what it has
         super().requestDone(request)
         self.paused = False
-        self._connection.request_answered(self.clearLineBuffer())
+        accepted = request.code < 400
+        self._connection.request_answered(self.clearLineBuffer(), accepted=accepted)
 
     def loseConnection(self) -> None:
         self._connection.farewell()

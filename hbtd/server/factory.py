@@ -4,6 +4,8 @@ Each connection is a `hbtd.server.connection.Connection`, which reads and answer
 """
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from sys import intern
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -16,6 +18,10 @@ from hbtd.server.limits import CONNECTIONS, PEER_CONNECTIONS
 from hbtd.server.scheduler import Scheduler
 from hbtd.server.site import LimitedSite
 from hbtd.server.states import TICK, State, lifetimes
+from hbtd.server.strangers import Strangers
+
+_AGE_JITTER = 0.2
+"""The share by which a connection may be closed before it reaches the greatest age."""
 
 
 class ConnectionFactory(ServerFactory):
@@ -24,13 +30,21 @@ class ConnectionFactory(ServerFactory):
     noisy = False
 
     def __init__(
-        self, site: LimitedSite, lane: Lane | None, clock: IReactorTime, *, tls: bool = False
+        self,
+        site: LimitedSite,
+        lane: Lane | None,
+        clock: IReactorTime,
+        scheduler: Scheduler | None = None,
+        jitter: Callable[[], float] = lambda: 0.5,
+        *,
+        tls: bool = False,
     ) -> None:
         """Make a factory whose connections are served by a site, within the limits of the site.
 
         Requests are offered to the `lane` first, if there is one. With `tls`, connections begin in
         the state of a handshake, and their transports report its end. `clock` measures the time
-        that connections may last.
+        that connections may last. `scheduler` gives connections their turns; by default it is a new
+        one. `jitter` returns a random number from 0 to 1, by which their ages differ.
         """
         self.site = site
         self.lane = lane
@@ -39,11 +53,14 @@ class ConnectionFactory(ServerFactory):
         self.limits = site.limits
         self.idle_closed = 0
         """The number of connections that were closed because they were idle."""
-        self.scheduler = Scheduler(clock)
+        self.scheduler = scheduler or Scheduler(clock)
         """Decides which connection's requests the site processes next."""
         self.now = 0.0
         """Seconds since the first connection, in ticks; none pass while the process is stopped."""
-        self._connections: set[Connection] = set()
+        self._jitter = jitter
+        # All open connections: those on which a heartbeat was taken lately, and the others.
+        self._proven: set[Connection] = set()
+        self._strangers: Strangers[Connection] = Strangers()
         # How many of them are of one address, those without one left out.
         self._of_host: Counter[str] = Counter()
         self._lifetimes = lifetimes(self.limits)
@@ -53,49 +70,91 @@ class ConnectionFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Return a new connection, or one that is closed at once if the limits are reached."""
-        limits = self.limits
         host: str | None = getattr(addr, "host", None)
-        if len(self._connections) >= limits.connections:
-            detail = f"There are {limits.connections} connections already"
-            self.site.note(addr, CONNECTIONS, detail)
+        if host is not None:
+            host = intern(host)  # components remember it
+        refusal = self._refusal(host)
+        if refusal is not None:
+            self.site.note(addr, *refusal)
+            self.scheduler.turned_away(host)
             return _OneTooMany()
+        age = self.limits.connection_age * (1 - _AGE_JITTER * self._jitter())
+        return Connection(self, host, self.now + age, tls=self.tls)
+
+    def _refusal(self, host: str | None) -> tuple[str, str] | None:
+        """Make room for a connection from an IP address, by closing another if there are too many.
+
+        Return why that is not possible: one of `REASONS`, and a sentence.
+        """
+        limits = self.limits
         # Those on a Unix socket have no address: the file says who may use it.
         if host is not None and 0 < limits.connections_per_peer <= self._of_host[host]:
-            detail = f"There are {limits.connections_per_peer} connections of this address already"
-            self.site.note(addr, PEER_CONNECTIONS, detail)
-            return _OneTooMany()
-        return Connection(self, host, tls=self.tls)
+            if self._close_one(lambda: self._strangers.first_of(host)):
+                return None
+            most = limits.connections_per_peer
+            return PEER_CONNECTIONS, f"There are {most} connections of this address already"
+        if len(self) < limits.connections or self._close_one(self._strangers.first_of_largest):
+            return None
+        return CONNECTIONS, f"There are {limits.connections} connections already"
+
+    def _close_one(self, candidate: Callable[[], Connection | None]) -> bool:
+        """Close the first candidate that is not proven; return whether there was one."""
+        while (connection := candidate()) is not None:
+            if self._strangers.discard(connection.host, connection) and connection.proven:
+                self._proven.add(connection)
+                continue
+            self._count(connection.host, -1)
+            connection.make_room()
+            return True
+        return False
+
+    @property
+    def proven_since(self) -> float:
+        """The time after which a heartbeat must have been taken on a connection that is proven."""
+        return self.now - self.scheduler.errtime()
 
     def fit(self, most: int) -> bool:
-        """Lower the limit of connections to `most`; return whether it was that low already."""
-        if most >= self.limits.connections:
+        """Lower the limit of connections to `most`; return whether it was that low already.
+
+        The limit of those of one address is lowered in proportion.
+        """
+        limits = self.limits
+        if most >= limits.connections:
             return True
-        self.limits = self.limits._replace(connections=most)
+        of_peer = limits.connections_per_peer
+        if of_peer:
+            of_peer = max(of_peer * most // limits.connections, 1)
+        self.limits = limits._replace(connections=most, connections_per_peer=of_peer)
         return False
 
     def __len__(self) -> int:
         """Return the number of open connections."""
-        return len(self._connections)
+        return len(self._proven) + len(self._strangers)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """Yield the open connections."""
+        yield from self._proven
+        yield from self._strangers
 
     @property
     def busy(self) -> bool:
         """Whether any request has begun to arrive and has not been answered."""
-        return any(connection.busy for connection in self._connections)
+        return any(connection.busy for connection in self)
 
     def drain(self) -> None:
         """Close every connection after its next answer, from now on."""
         self.site.closing = True
-        for connection in self._connections:
+        for connection in self:
             connection.leave_fast_lane()
 
     def close(self) -> None:
         """Close all connections, after what has been written to them."""
-        for connection in list(self._connections):
+        for connection in list(self):
             connection.close()
 
     def abort(self) -> None:
         """Abort all connections."""
-        for connection in list(self._connections):
+        for connection in list(self):
             connection.transport.abortConnection()
 
     def close_vouched_for(self) -> None:
@@ -104,36 +163,54 @@ class ConnectionFactory(ServerFactory):
         This is for new authorities of client certificates: a handshake that has begun is decided
         by the old ones.
         """
-        for connection in list(self._connections):
+        for connection in list(self):
             presented = getattr(connection.transport, "getPeerCertificate", lambda: None)()
             if presented is not None or connection.state is State.HANDSHAKE:
                 connection.close()
 
     def add(self, connection: Connection) -> None:
         """Add a connection that has been made."""
-        self._connections.add(connection)
-        if connection.host is not None:
-            self._of_host[connection.host] += 1
+        self._strangers.add(connection.host, connection)
+        self._count(connection.host, 1)
         if not self._ticking.running:
             self._ticking.startService()
 
     def discard(self, connection: Connection) -> None:
         """Remove a connection that has been lost."""
-        self._connections.discard(connection)
-        host = connection.host
+        if connection in self._proven:
+            self._proven.remove(connection)
+        elif not self._strangers.discard(connection.host, connection):
+            return  # it was closed to make room
+        self._count(connection.host, -1)
+        if not len(self) and self._ticking.running:
+            self._ticking.stopService()
+
+    def renew(self, connection: Connection) -> None:
+        """Note that a request was answered on a connection, which is not idle."""
+        if self._strangers.discard(connection.host, connection):
+            self._strangers.add(connection.host, connection)
+
+    def _count(self, host: str | None, change: int) -> None:
         if host is not None:
-            self._of_host[host] -= 1
+            self._of_host[host] += change
             if not self._of_host[host]:
                 del self._of_host[host]
-        if not self._connections and self._ticking.running:
-            self._ticking.stopService()
 
     def _tick(self) -> None:
         now = self.now = self.now + TICK
         # The latest time at which a connection may have come into each of the states.
         latest = [now - seconds for seconds in self._lifetimes]
-        for each in [each for each in self._connections if each.since <= latest[each.state]]:
+        for each in [each for each in self if each.since <= latest[each.state]]:
             each.time_out()
+        for each in [each for each in self if each.retires <= now]:
+            each.retire()
+        since = self.proven_since
+        for each in [each for each in self._strangers if each.heard > since]:
+            self._strangers.discard(each.host, each)
+            self._proven.add(each)
+        for each in [each for each in self._proven if each.heard <= since]:
+            self._proven.remove(each)
+            self._strangers.add(each.host, each)
 
 
 class _OneTooMany(Protocol):

@@ -27,8 +27,11 @@ bytes of it; otherwise `need` is 0. A plain tuple, because one is made for every
 class Lane(Protocol):
     """Answers the simple requests of connections, and leaves all others to the site."""
 
-    def sender(self, transport: Any) -> Any:
-        """Return a new object for what the lane remembers about the connection of a transport."""
+    def sender(self, transport: Any, host: str | None) -> Any:
+        """Return a new object for what the lane remembers about the connection of a transport.
+
+        `host` is the client's IP address, `None` on a Unix socket.
+        """
 
     def take(self, data: bytes, sender: Any) -> Taken:
         """Process the requests at the beginning of `data`, and return the result.

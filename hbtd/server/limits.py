@@ -1,6 +1,7 @@
 """Limits of what clients may use: connections, memory and time; the reasons of refusals."""
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, NamedTuple
 
 from hbtd.config.params import Params
@@ -10,6 +11,9 @@ MAX_FIELDS = 100
 
 MAX_HEARTBEAT_BODY = 64 * 1024
 """Largest body of a heartbeat, in bytes."""
+
+_UNREAD = 60
+"""Seconds that a client may leave an answer unread."""
 
 _LARGE_AT_ONCE = 64
 """Bodies of the largest size, of requests and of answers, that fit into memory at once."""
@@ -42,9 +46,16 @@ class Limits(NamedTuple):
     body_bytes: int
     """Largest body of a request, in bytes."""
     request_timeout: float
-    """Seconds that a request may take to arrive, and a TLS handshake to complete."""
+    """Seconds for a request to arrive, a TLS handshake to complete, and a first success."""
     idle_timeout: float
-    """Seconds after which a connection is closed on which nothing happens, or nothing is read."""
+    """Seconds after which a connection is closed on which nothing happens."""
+    connection_age: float = inf
+    """Seconds after which a connection is closed at its next answer, at the latest."""
+
+    @property
+    def unread_timeout(self) -> float:
+        """Seconds after which a connection is closed whose client does not read its answers."""
+        return min(self.idle_timeout, _UNREAD)
 
     @property
     def large_bytes(self) -> int:
@@ -61,6 +72,7 @@ def limits_of(params: Params) -> Limits:
         body_bytes=params.max_body_bytes,
         request_timeout=params.request_timeout,
         idle_timeout=params.idle_timeout,
+        connection_age=params.max_connection_age or inf,
     )
 
 

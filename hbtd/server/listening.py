@@ -1,6 +1,14 @@
 """Listening: endpoints for hbtd, and which transports the connections that they accept get."""
 
 import re
+from socket import (
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+)
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -56,6 +64,18 @@ def endpoint_of_address(reactor: Any, port: int, address: str) -> IStreamServerE
     """Return the endpoint of a port on an IP address."""
     kind = TCP6ServerEndpoint if ":" in address else TCP4ServerEndpoint
     return kind(reactor, port, BACKLOG, address)
+
+
+def keep_alive(port: IListeningPort) -> None:
+    """Make the connections of a TCP port end when their clients are gone without a word.
+
+    Linux hands these options of the listening socket on to each connection.
+    """
+    if isinstance(port, tcp.Port):
+        options = {TCP_KEEPIDLE: 60, TCP_KEEPINTVL: 30, TCP_KEEPCNT: 4}
+        port.socket.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+        for option, value in options.items():
+            port.socket.setsockopt(IPPROTO_TCP, option, value)
 
 
 def set_transport(port: IListeningPort, served: ServedCertificate | None) -> None:

@@ -1,54 +1,82 @@
-"""The scheduler of the ordinary lane, which bounds the work of one iteration of the reactor.
+"""The scheduler, which bounds the work that clients cause in one iteration of the reactor.
 
 hbtd does not count silence while it can't receive heartbeats (docs/design.md), and it can't while
-an iteration of the reactor takes long. So no client may make one long: requests for which there is
-no time left wait for a later iteration, in the order in which their connections began to wait.
+an iteration of the reactor takes long. So no client may make one long: what takes more than the few
+microseconds of a heartbeat, a step of a TLS handshake or a request of the ordinary lane, needs a
+turn. There are 200 turns in an iteration, or as many as 20 ms allow. Connections that get none wait
+for a later iteration, and get their turns in the order of a `FairQueue`.
+
+At first half of the time is for connections that are *proven*: a heartbeat was taken on them not
+long ago. So whatever strangers do, from however many addresses, those keep half of the time.
 """
 
-from collections import deque
+from collections import OrderedDict
+from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from hbtd.server.fair_queue import FairQueue
+
 _MOST = 200
-"""Requests that are begun in one iteration of the reactor at most."""
+"""Turns in one iteration of the reactor at most."""
 
 _SECONDS = 0.02
-"""Seconds of an iteration after which no further request is begun."""
+"""Seconds of an iteration after which nothing more is begun."""
 
-_TURNS = 32
-"""Waiting connections that get their turn in one iteration at most."""
+_PROVEN_FIRST = 0.5
+"""The share of an iteration that proven connections have before all others."""
+
+_LONG = 0.5
+"""Seconds for which an address may wait before its components are no longer judged."""
+
+
+_MOST_TURNED_AWAY = 10_000
+"""The most addresses of connections turned away that are remembered."""
 
 
 class Waiting(Protocol):
     """A connection that waits for its turn."""
+
+    host: str | None
+
+    @property
+    def proven(self) -> bool:
+        """Whether a heartbeat was taken on the connection not long ago."""
 
     def take_turn(self) -> None:
         """Process what has arrived."""
 
 
 class Scheduler:
-    """Decides when requests may be begun, for all connections of a factory."""
+    """Decides when work may be begun, for all connections of a factory."""
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, errtime: Callable[[], float] = lambda: inf) -> None:
+        """Make a scheduler with no connections yet.
+
+        `errtime` returns the seconds for which a heartbeat proves a connection, and for which the
+        address of a connection that was turned away counts as waiting.
+        """
+        self.errtime = errtime
+        """Returns the seconds for which a heartbeat proves a connection."""
         self._clock = clock
+        self._turned_away: OrderedDict[str | None, float] = OrderedDict()
         self._began: float | None = None
         self._left = _MOST
-        self._waiting: deque[Waiting] = deque()
+        self._proven: FairQueue[Waiting] = FairQueue()
+        self._strangers: FairQueue[Waiting] = FairQueue()
         self._giving_turns = False
 
     @property
     def over(self) -> bool:
-        """Whether no more requests may be begun in this iteration."""
-        if self._began is None:
-            return False
-        return self._left <= 0 or self._clock.seconds() - self._began >= _SECONDS
+        """Whether nothing more may be begun in this iteration."""
+        return self._used(1)
 
     def enter(self) -> bool:
-        """Return whether a request, or the next piece of one, may be processed now; count it."""
+        """Return whether a step of work may be done now; count it."""
         if self._began is None:
-            self._began, self._left = self._clock.seconds(), _MOST
-            self._clock.callLater(0, self._begin_round)
+            self._begin()
         if self.over:
             return False
         self._left -= 1
@@ -56,22 +84,68 @@ class Scheduler:
 
     def wait(self, waiting: Waiting) -> None:
         """Queue a connection; it gets its turn in one of the next iterations of the reactor."""
-        self._waiting.append(waiting)
+        queue = self._proven if waiting.proven else self._strangers
+        queue.append(waiting.host, waiting, self._clock.seconds())
         self._see_to_turns()
 
-    def _begin_round(self) -> None:
+    def turned_away(self, host: str | None) -> None:
+        """Note that a connection from an IP address was refused, as there are too many."""
+        self._turned_away.pop(host, None)
+        self._turned_away[host] = self._clock.seconds()
+        if len(self._turned_away) > _MOST_TURNED_AWAY:
+            self._turned_away.popitem(last=False)
+
+    def waiting_long(self) -> set[str | None]:
+        """Return the IP addresses whose heartbeats may wait to be read.
+
+        A connection of each has waited for more than half a second, or was turned away not long
+        ago.
+        """
+        now = self._clock.seconds()
+        while self._turned_away:
+            host, at = next(iter(self._turned_away.items()))
+            if now - at < self.errtime():
+                break
+            del self._turned_away[host]
+        waiting = set(self._turned_away)
+        for queue in (self._proven, self._strangers):
+            waiting.update(queue.waiting_since(now - _LONG))
+        return waiting
+
+    def _used(self, share: float) -> bool:
+        """Return whether a share of the iteration's turns has been taken."""
+        return self._began is not None and (
+            self._left <= _MOST * (1 - share)
+            or self._clock.seconds() - self._began >= _SECONDS * share
+        )
+
+    def _begin(self) -> None:
+        self._began, self._left = self._clock.seconds(), _MOST
+        self._clock.callLater(0, self._end)
+
+    def _end(self) -> None:
         self._began = None
 
     def _see_to_turns(self) -> None:
-        if self._waiting and not self._giving_turns:
+        if not self._giving_turns and (self._proven or self._strangers):
             self._giving_turns = True
             self._clock.callLater(0, self._give_turns)
 
     def _give_turns(self) -> None:
+        # Those that wait come before what arrives in this iteration, or they would wait forever.
         self._giving_turns = False
-        self._begin_round()  # for waiting connections first: others could use up every iteration
-        for _ in range(min(_TURNS, len(self._waiting))):
-            if self.over:
-                break
-            self._waiting.popleft().take_turn()
+        self._begin()
+        # Those that come back to a queue in their turn wait for the next iteration.
+        proven, strangers = len(self._proven), len(self._strangers)
+        proven -= self._give(self._proven, proven, _PROVEN_FIRST)
+        self._give(self._strangers, strangers, 1)
+        self._give(self._proven, proven, 1)
         self._see_to_turns()
+
+    def _give(self, queue: FairQueue[Waiting], most: int, share: float) -> int:
+        """Give at most `most` turns, within a share of the iteration; return how many."""
+        given = 0
+        while given < most and not self._used(share):
+            queue.pop().take_turn()
+            given += 1
+        return given

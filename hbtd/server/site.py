@@ -48,6 +48,21 @@ class LimitedRequest(CappedRequest):
             return "The path has a broken percent-encoding"
         return None
 
+    @property
+    def source(self) -> str | None:
+        """The client's IP address; `None` if it is not known, as on a Unix socket."""
+        source: str | None = self.channel.source
+        return source
+
+    @property
+    def last(self) -> bool:
+        """Whether the connection is closed after the answer to this request."""
+        return bool(self.channel.ending or self.channel.site.closing)
+
+    def heartbeat_taken(self) -> None:
+        """Note that this request was a heartbeat, and was taken."""
+        self.channel.heartbeat_taken()
+
     def note(self, reason: str, detail: str) -> None:
         """Count and log that something was refused to the client of this request."""
         self._note(self.channel.transport.getPeer(), reason, detail)
@@ -88,6 +103,10 @@ class StrictChannel(HTTPChannel):
     site: "LimitedSite"
 
     maxHeaders = MAX_FIELDS
+    source: str | None = None
+    """The client's IP address; `None` if it is not known."""
+    ending = False
+    """Whether the connection is closed after the next answer, whatever the client asks for."""
     _head_size = 0
     _ending = False
     _head = b""
@@ -104,6 +123,9 @@ class StrictChannel(HTTPChannel):
             return
         if self.line_mode and b"\n" in self._buffer:
             self._refuse()
+
+    def heartbeat_taken(self) -> None:
+        """Do nothing; for channels of connections, to which a heartbeat matters."""
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         """Return whether the connection lasts after an answer (RFC 9112 9.3)."""

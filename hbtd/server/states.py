@@ -17,21 +17,23 @@ class State(IntEnum):
 
     HANDSHAKE = 0
     """The TLS handshake goes on."""
-    IDLE = 1
+    NEW = 1
+    """No request has been answered with success, and none is in hand."""
+    IDLE = 2
     """No request is in hand."""
-    ARRIVING = 2
+    ARRIVING = 3
     """A request has begun to arrive."""
-    QUEUED = 3
+    QUEUED = 4
     """Received bytes wait for a turn (`hbtd.server.scheduler`)."""
-    ANSWERING = 4
+    ANSWERING = 5
     """The ordinary lane processes a request."""
-    BLOCKED = 5
+    BLOCKED = 6
     """The ordinary lane writes an answer, and waits until the client reads it."""
-    STALLED = 6
+    STALLED = 7
     """No further request is processed until the client has read the previous answers."""
-    CLOSING = 7
+    CLOSING = 8
     """The last answer has been written; the client has to read it and to hang up."""
-    CLOSED = 8
+    CLOSED = 9
     """The connection has ended."""
 
 
@@ -39,10 +41,11 @@ def lifetimes(limits: Limits) -> list[float]:
     """Return the seconds that a connection may be in each state, in order; `inf`: no limit."""
     seconds = {
         State.HANDSHAKE: limits.request_timeout + TICK,
+        State.NEW: limits.request_timeout + TICK,
         State.IDLE: limits.idle_timeout + TICK,
         State.ARRIVING: limits.request_timeout + TICK,
-        State.BLOCKED: limits.idle_timeout + TICK,
-        State.STALLED: limits.idle_timeout + TICK,
+        State.BLOCKED: limits.unread_timeout + TICK,
+        State.STALLED: limits.unread_timeout + TICK,
         State.CLOSING: _FAREWELL,
     }
     return [seconds.get(state, inf) for state in State]

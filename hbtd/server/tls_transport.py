@@ -5,6 +5,7 @@ memory.
 """
 
 import re
+import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -75,8 +76,22 @@ class _OverTLS(WriteThrough):
             if len(data) < READ_SIZE or not self._reading or not self._tls.pending():
                 return None
 
+    def continueHandshake(self) -> None:
+        """Continue a handshake that had to wait, unless its client has hung up meanwhile."""
+        why = main.CONNECTION_LOST if self._hung_up() else self._read_without_event()
+        if why:
+            self.connectionLost(Failure(why))
+
+    def _hung_up(self) -> bool:
+        # Data that it sent before would be read first.
+        poll = select.poll()
+        poll.register(self.socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
     def _begin_handshake(self) -> Any:
         """Begin the handshake, or answer a client that sends plain HTTP."""
+        if not self.protocol.handshakeMayGoOn():
+            return None
         try:
             beginning = self.socket.recv(_METHOD, socket.MSG_PEEK)
         except BlockingIOError:
@@ -90,9 +105,12 @@ class _OverTLS(WriteThrough):
                 self.socket.send(_PLAIN_HTTP)
             return self._fail("plain HTTP was sent to the TLS port")
         self._step = _OverTLS._shake_hands
-        return self._shake_hands()
+        return self._do_handshake()
 
     def _shake_hands(self) -> Any:
+        return self._do_handshake() if self.protocol.handshakeMayGoOn() else None
+
+    def _do_handshake(self) -> Any:
         try:
             self._tls.do_handshake()
         except SSL.WantReadError:

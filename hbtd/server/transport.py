@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import main, tcp, unix
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
 READ_SIZE = 8192
@@ -35,6 +36,12 @@ class ServerProtocol(Protocol):
 
     def inputEnded(self) -> bool:
         """Handle the end of the client's data; return whether answers are still to be written."""
+
+    def handshakeMayGoOn(self) -> bool:
+        """Return whether to do a step of the TLS handshake now.
+
+        If not, the protocol pauses the transport, and calls `continueHandshake` later.
+        """
 
     def handshakeCompleted(self) -> None:
         """Handle the completion of the TLS handshake."""
@@ -117,6 +124,14 @@ class WriteThrough(_Transport):
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Write pieces of data as one."""
         self.write(b"".join(iovec))
+
+    def abortNow(self) -> None:
+        """Abort the connection, and close the socket before this call returns.
+
+        With `abortConnection` it would stay open until the reactor's next iteration.
+        """
+        if not self.disconnected:
+            self.connectionLost(Failure(ConnectionAborted()))
 
     def startWriting(self) -> None:
         """Wait until the socket is writable."""

@@ -1,9 +1,13 @@
 """The observed clock: time that passes only while hbtd can hear components."""
 
 from collections.abc import Callable
+from math import inf
 
 TICK = 0.1
 """Seconds between two calls of `ObservedClock.tick`, which the owner of the clock makes."""
+
+_BUSY_WITHIN = 10
+"""In how many times `most_busy` at most that many seconds are left out."""
 
 _LATE = 0.5
 """Seconds between two ticks, beyond which hbtd counts as having been deaf."""
@@ -27,14 +31,27 @@ class ObservedClock:
     `docs/design.md` has the same drawing to scale, and another for `deafen` and `hear`.
     """
 
-    def __init__(self, monotonic: Callable[[], float], patience: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        patience: Callable[[], float],
+        busy: Callable[[], float] = lambda: 0.0,
+        most_busy: Callable[[], float] = lambda: inf,
+    ) -> None:
         """Make a clock that starts at zero.
 
         `monotonic` returns seconds that never decrease; `patience` returns the longest standstill
-        after a deaf stretch, in seconds.
+        after a deaf stretch, in seconds. `busy` returns the seconds for which this thread has used
+        a processor; `most_busy` how many seconds are not counted because of that, of ten times as
+        many.
         """
         self._monotonic = monotonic
         self._patience = patience
+        self._busy = busy
+        self._most_busy = most_busy
+        self._busy_until = busy()
+        # Seconds that may be left out because this thread was busy, at the time of that.
+        self._allowance, self._allowed_at = inf, 0.0
         self.ticked_at = monotonic()
         """The time of the last tick, in seconds of `monotonic`."""
         self._observed = 0.0
@@ -46,21 +63,35 @@ class ObservedClock:
 
     def tick(self) -> None:
         """Add the time since the last tick, unless hbtd was deaf or a standstill lasts."""
-        ticked_at = self._monotonic()
-        elapsed = ticked_at - self.ticked_at
-        self.ticked_at = ticked_at
+        ticked_at, busy_until = self._monotonic(), self._busy()
+        elapsed, busy = ticked_at - self.ticked_at, busy_until - self._busy_until
+        self.ticked_at, self._busy_until = ticked_at, busy_until
         if self._deaf:
             self._deaf_for += elapsed
             self.deaf_seconds += elapsed
         elif elapsed > _LATE:
             deaf = elapsed - TICK
             self.deaf_seconds += deaf
-            self._standstill = max(self._standstill, min(deaf, self._patience()))
-            self._observed += TICK
+            standstill = max(min(deaf, self._patience()) - self._standstill, 0.0)
+            counted = self._beyond_allowance((deaf + standstill) * min(busy / elapsed, 1.0))
+            self._standstill += max(standstill - counted, 0.0)
+            self._observed += TICK + max(counted - standstill, 0.0)
         else:
             held = min(elapsed, self._standstill)
             self._standstill -= held
             self._observed += elapsed - held
+
+    def _beyond_allowance(self, own: float) -> float:
+        """Return how many of `own` seconds count, although hbtd was deaf or in a standstill.
+
+        They are those of hbtd's own making: at most `most_busy` of them are left out, of ten times
+        as many, or whoever keeps hbtd busy could put off every judgement.
+        """
+        most, now = self._most_busy(), self.ticked_at
+        allowance = min(self._allowance + (now - self._allowed_at) / _BUSY_WITHIN, most)
+        left_out = min(own, allowance)
+        self._allowance, self._allowed_at = allowance - left_out, now
+        return own - left_out
 
     def deafen(self, unheard: float) -> None:
         """Stop the clock until `hear`: heartbeats that other replicas take don't arrive here.

@@ -2,7 +2,7 @@
 
 import sys
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 
 from hbtd.tracker.records import Record, age_after_restart
 from hbtd.tracker.transitions import Judgement, Transition
@@ -18,15 +18,19 @@ class TrackerFull(Exception):
 class Component:
     """A component that is not dead: its last heartbeat."""
 
-    __slots__ = ("last_heard", "status", "timestamp")
+    __slots__ = ("last_heard", "source", "status", "timestamp")
 
-    def __init__(self, last_heard: float, timestamp: str, status: str) -> None:
+    def __init__(
+        self, last_heard: float, timestamp: str, status: str, source: str | None = None
+    ) -> None:
         self.last_heard = last_heard
         """The time of the last heartbeat, in observed seconds."""
         self.timestamp = timestamp
         """The timestamp in the heartbeat, verbatim."""
         self.status = status
         """The status in the heartbeat, verbatim."""
+        self.source = source
+        """The IP address that sent the heartbeat; `None` if it is not known."""
 
 
 class Tracker:
@@ -64,27 +68,31 @@ class Tracker:
         self.beats = 0
         """The number of heartbeats taken."""
 
-    def beat(self, xname: str, at: float, timestamp: str, status: str) -> Judgement | None:
+    def beat(
+        self, xname: str, at: float, timestamp: str, status: str, source: str | None = None
+    ) -> Judgement | None:
         """Take a heartbeat; return the judgement if the component has started or restarted.
 
         `xname` must be valid and in normal form. `timestamp` and `status` are cut off after 256
-        characters; real ones are shorter. Raise `TrackerFull` if the component is not tracked and
-        no more can be.
+        characters; real ones are shorter. `source` is the sender's IP address, if known. Raise
+        `TrackerFull` if the component is not tracked and no more can be.
         """
-        if self.beat_again(xname, at, timestamp, status):
+        if self.beat_again(xname, at, timestamp, status, source):
             return None
         if self._full and xname not in self:
             raise TrackerFull
         self.beats += 1
         if self._note_changes:
             self._changed[xname] = self._ticked_at
-        return self.apply_beat(xname, at, timestamp, status)
+        return self.apply_beat(xname, at, timestamp, status, source)
 
-    def apply_beat(self, xname: str, at: float, timestamp: str, status: str) -> Judgement | None:
+    def apply_beat(
+        self, xname: str, at: float, timestamp: str, status: str, source: str | None = None
+    ) -> Judgement | None:
         """Apply a heartbeat that another replica took and has stored; otherwise like `beat`."""
         component = self._healthy.get(xname)
         if component is not None:
-            self._renew(xname, component, at, timestamp, status)
+            self._renew(xname, component, at, timestamp, status, source)
             return None
         timestamp, status = timestamp[:_LONGEST_TEXT], status[:_LONGEST_TEXT]
         if self._warned.pop(xname, None) is not None:
@@ -92,10 +100,12 @@ class Tracker:
         else:
             self._dead.discard(xname)
             transition = Transition.STARTED
-        self._healthy[xname] = Component(at, timestamp, self._shared(status))
+        self._healthy[xname] = Component(at, timestamp, self._shared(status), source)
         return Judgement(xname, transition, timestamp)
 
-    def beat_again(self, xname: str, at: float, timestamp: str, status: str) -> bool:
+    def beat_again(
+        self, xname: str, at: float, timestamp: str, status: str, source: str | None = None
+    ) -> bool:
         """Take a heartbeat if `xname`, which may be any text, is a healthy component.
 
         Return whether it is; if not, nothing has changed. The name of a healthy component needs no
@@ -107,37 +117,41 @@ class Tracker:
         self.beats += 1
         if self._note_changes:
             self._changed[xname] = self._ticked_at
-        self._renew(xname, component, at, timestamp, status)
+        self._renew(xname, component, at, timestamp, status, source)
         return True
 
-    def sweep(self, at: float, warntime: float, errtime: float, limit: int) -> list[Judgement]:
+    def sweep(
+        self,
+        at: float,
+        warntime: float,
+        errtime: float,
+        limit: int,
+        waiting: Container[str | None] = (),
+    ) -> list[Judgement]:
         """Judge at most `limit` components that have been silent for too long.
 
         Components that have been silent for `errtime` seconds or more have died; those that have
         been silent for `warntime` seconds or more are warned about, once. The components that have
         been silent longest are judged first. If fewer than `limit` judgements are returned, no
         other component is overdue.
+
+        What a component sends may not have been read yet if its last heartbeat came from an IP
+        address in `waiting`: then it is judged `errtime` seconds later.
         """
         judgements: list[Judgement] = []
-        while self._warned and len(judgements) < limit:
-            xname, component = next(iter(self._warned.items()))
-            if at - component.last_heard < errtime:
-                break
+        for xname, component, _ in _overdue(self._warned, at, errtime, errtime, waiting, limit):
             del self._warned[xname]
             self._bury(xname)
             judgements.append(Judgement(xname, Transition.DIED, component.timestamp))
-        while self._healthy and len(judgements) < limit:
-            xname, component = next(iter(self._healthy.items()))
-            silent = at - component.last_heard
+        first, left = min(warntime, errtime), limit - len(judgements)
+        for xname, component, silent in _overdue(self._healthy, at, first, errtime, waiting, left):
+            del self._healthy[xname]
             if silent >= errtime:
                 self._bury(xname)
                 transition = Transition.DIED
-            elif silent >= warntime:
+            else:
                 self._warned[xname] = component
                 transition = Transition.WARNED
-            else:
-                break
-            del self._healthy[xname]
             judgements.append(Judgement(xname, transition, component.timestamp))
         return judgements
 
@@ -288,7 +302,13 @@ class Tracker:
         return len(self._healthy) + len(self._warned) + len(self._dead) >= self._most
 
     def _renew(
-        self, xname: str, component: Component, at: float, timestamp: str, status: str
+        self,
+        xname: str,
+        component: Component,
+        at: float,
+        timestamp: str,
+        status: str,
+        source: str | None,
     ) -> None:
         if len(timestamp) > _LONGEST_TEXT:
             timestamp = timestamp[:_LONGEST_TEXT]
@@ -296,6 +316,7 @@ class Tracker:
             status = status[:_LONGEST_TEXT]
         component.last_heard = at
         component.timestamp = timestamp
+        component.source = source
         if component.status != status:
             component.status = self._shared(status)
         self._healthy.move_to_end(xname)
@@ -316,3 +337,29 @@ class Tracker:
         if len(self._statuses) < 1000:
             return self._statuses.setdefault(status, status)
         return self._statuses.get(status, status)
+
+
+def _overdue(
+    queue: OrderedDict[str, Component],
+    at: float,
+    limit: float,
+    patience: float,
+    waiting: Container[str | None],
+    most: int,
+) -> list[tuple[str, Component, float]]:
+    """Return at most `most` components of a queue that have been silent for `limit` seconds.
+
+    With each comes how long that is. Of those whose last heartbeat came from an IP address in
+    `waiting`, `patience` seconds are taken off.
+    """
+    overdue: list[tuple[str, Component, float]] = []
+    for xname, component in queue.items():
+        silent = at - component.last_heard
+        if silent < limit or len(overdue) >= most:
+            break
+        if component.source in waiting:
+            silent -= patience
+            if silent < limit:
+                continue
+        overdue.append((xname, component, silent))
+    return overdue

@@ -154,7 +154,7 @@ class SamenessTests(LanesTestCase):
     def test_plain(self):
         """The fast lane takes plain heartbeats, and answers like the ordinary one."""
         for name, request in PLAIN.items():
-            self.assertEqual(self.lane.take(request, Sender(None))[0], 1, name)
+            self.assertEqual(self.lane.take(request, Sender(None, None))[0], 1, name)
             for service, _ in self.lanes[1:]:
                 service.monitor.beat(XNAME, str(HEARTBEAT["Timestamp"]), str(HEARTBEAT["Status"]))
             answers, _ = self.assert_same(request)
@@ -163,7 +163,7 @@ class SamenessTests(LanesTestCase):
     def test_smuggling(self):
         """Ambiguous requests are refused in the same way, whole and in pieces."""
         for name, request in SMUGGLING.items():
-            self.assertEqual(self.lane.take(request, Sender(None))[0], 0, name)
+            self.assertEqual(self.lane.take(request, Sender(None, None))[0], 0, name)
             answers, _ = self.assert_same(request, BEAT)
             self.assertRegex(answers, rb"\A(HTTP/1.1 40[0-9] |\Z)", name)
             self.assert_same(request + BEAT + BEAT)
@@ -173,7 +173,7 @@ class SamenessTests(LanesTestCase):
         """Unusual requests are answered alike, also between heartbeats."""
         for name, request in OTHERS.items():
             if name != "empty lines between":
-                self.assertEqual(self.lane.take(request, Sender(None))[0], 0, name)
+                self.assertEqual(self.lane.take(request, Sender(None, None))[0], 0, name)
             self.assert_same(request)
             self.assert_same(BEAT + request + BEAT)
             self.assert_same(BEAT, request, NAMED)

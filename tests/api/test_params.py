@@ -52,7 +52,8 @@ OURS = {
     "Max_header_bytes": "16384",
     "Max_body_bytes": "4194304",
     "Request_timeout": "20",
-    "Idle_timeout": "60",
+    "Idle_timeout": "3900",
+    "Max_connection_age": "43200",
 }
 """The parameters of all other options."""
 

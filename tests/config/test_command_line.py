@@ -68,6 +68,7 @@ SAMPLES: dict[str, dict[str, object]] = {
     "max_body_bytes": {"65536": 65536, "0x100000": 2**20},
     "request_timeout": {"5": 5},
     "idle_timeout": {"300": 300},
+    "max_connection_age": {"0": 0, "2592000": 2592000},
 }
 # For every option that refuses some values, such values.
 BAD = {
@@ -105,6 +106,7 @@ BAD = {
     "max_body_bytes": ["", "0", "65535", "1073741825"],
     "request_timeout": ["", "0", "86401", "1.5"],
     "idle_timeout": ["", "0", "86401", "never"],
+    "max_connection_age": ["", "-1", "2592001", "never"],
 }
 # Options that an option needs.
 PARTNERS = {

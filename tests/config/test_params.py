@@ -90,7 +90,8 @@ class RenderingTests(SynchronousTestCase):
                 ("Max_header_bytes", "16384"),
                 ("Max_body_bytes", "4194304"),
                 ("Request_timeout", "20"),
-                ("Idle_timeout", "60"),
+                ("Idle_timeout", "3900"),
+                ("Max_connection_age", "43200"),
             ],
         )
 

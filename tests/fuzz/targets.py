@@ -58,7 +58,7 @@ def heads() -> tuple[Target, Sequence[bytes]]:
 
     def target(data: bytes) -> None:
         before = service.tracker.beats
-        beats, end, verdict, _ = lane.take(data, lane.sender(None))
+        beats, end, verdict, _ = lane.take(data, lane.sender(None, None))
         assert service.tracker.beats - before == beats
         assert 0 <= end <= len(data)
         assert (end == 0) == (beats == 0)

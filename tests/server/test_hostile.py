@@ -1,6 +1,7 @@
 """Clients that send what nobody means, to see what it costs the others."""
 
 from collections import Counter
+from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -98,6 +99,102 @@ class RoundsTests(SynchronousTestCase):
             self.assertTrue(rounds.over)
             self.assertFalse(rounds.enter())
             clock.advance(0)
+
+
+class Patient:
+    """A connection that waits for its turn, and takes it."""
+
+    def __init__(self, rounds: Scheduler, host: str | None, taken: list[Any], **known: Any) -> None:
+        self.host, self.proven = host, known.get("proven", False)
+        self._rounds, self._taken, self._again = rounds, taken, known.get("again", 0)
+
+    def take_turn(self) -> None:
+        """Take it, and queue again if more is to be done."""
+        if not self._rounds.enter():
+            self._rounds.wait(self)
+            return
+        self._taken.append(self)
+        if self._again:
+            self._again -= 1
+            self._rounds.wait(self)
+
+
+class TurnsTests(SynchronousTestCase):
+    """Who gets the turns of a round."""
+
+    def setUp(self) -> None:
+        """Make a scheduler."""
+        self.clock = Clock()
+        self.rounds = Scheduler(self.clock, lambda: 10.0)
+        self.taken: list[Any] = []
+
+    def wait(self, host: str | None, **known: Any) -> Patient:
+        """Queue a connection."""
+        waiting = Patient(self.rounds, host, self.taken, **known)
+        self.rounds.wait(waiting)
+        return waiting
+
+    def test_proven_have_half(self) -> None:
+        """A gateway that beats keeps half of the turns, however many addresses others have."""
+        for number in range(1000):
+            self.wait(f"10.0.{number % 250}.1", again=1000)
+        for _ in range(200):
+            self.wait("10.1.0.1", proven=True, again=1000)
+        for _ in range(3):
+            self.taken.clear()
+            self.rounds._give_turns()
+            self.assertEqual(sum(each.proven for each in self.taken), 100)
+            self.assertEqual(len(self.taken), 200)
+
+    def test_rest(self) -> None:
+        """What one kind leaves is for the other."""
+        for proven in (True, False):
+            self.taken.clear()
+            for _ in range(300):
+                self.wait("10.0.0.1", proven=proven)
+            self.clock.advance(0)
+            self.assertEqual(len(self.taken), 300)
+
+    def test_long_turns(self) -> None:
+        """While turns take long, a round has few, and everybody gets one in the end."""
+
+        class Long(Patient):
+            def take_turn(self) -> None:
+                super().take_turn()
+                clock.rightNow += 0.006
+
+        clock = self.clock
+        for number in range(20):
+            self.rounds.wait(Long(self.rounds, f"10.0.0.{number}", self.taken))
+        rounds = 0
+        while len(self.taken) < 20:
+            before = len(self.taken)
+            self.rounds._give_turns()
+            self.assertTrue(1 <= len(self.taken) - before <= 5)
+            rounds += 1
+        self.assertLess(rounds, 8)
+
+    def test_waiting(self) -> None:
+        """An address waits if a connection of it has had no turn for half a second."""
+        self.rounds.enter()
+        self.wait("10.0.0.1")
+        self.wait("10.0.0.2", proven=True)
+        self.clock.rightNow += 0.4
+        self.assertEqual(self.rounds.waiting_long(), set())
+        self.wait("10.0.0.3")
+        self.clock.rightNow += 0.2
+        self.assertEqual(self.rounds.waiting_long(), {"10.0.0.1", "10.0.0.2"})
+        self.clock.advance(0)
+        self.assertEqual(self.rounds.waiting_long(), set())
+
+    def test_turned_away(self) -> None:
+        """So many addresses that were turned away are remembered, the last ones."""
+        for number in range(10_010):
+            self.rounds.turned_away(f"10.0.{number // 250}.{number % 250}")
+        waiting = self.rounds.waiting_long()
+        self.assertEqual(len(waiting), 10_000)
+        self.assertNotIn("10.0.0.9", waiting)
+        self.assertIn("10.0.0.10", waiting)
 
 
 class PiecesTests(APITestCase):

@@ -51,10 +51,18 @@ class LimitsTestCase(APITestCase):
 class ConnectionsTests(LimitsTestCase):
     """So many connections may be open."""
 
+    def node_from(self, host: str) -> Connection | None:
+        """Connect from an IPv4 address, and send a heartbeat; gives `None` if that fails."""
+        connection = self.connect_from(host)
+        if connection is not None:
+            connection.send(BEAT)
+            self.assertEqual(len(parse_responses(connection.received())), 1)
+        return connection
+
     def test_in_all(self) -> None:
-        """One more is closed at once and counted; one that ends makes room for another."""
+        """One too many is closed at once and counted; one that ends makes room for another."""
         self.begin(max_connections=3)
-        first, *others = [self.connect_from(f"10.0.0.{i}") for i in range(3)]
+        first, *others = [self.node_from(f"10.0.0.{i}") for i in range(3)]
         assert first
         self.assertNotIn(None, others)
         self.assertIsNone(self.connect_from("10.0.0.9"))
@@ -62,15 +70,61 @@ class ConnectionsTests(LimitsTestCase):
         first.hang_up()
         self.assertEqual(self.refused("connections"), 2)
         self.assertEqual(self.metric("connections"), 3)
-        again = self.connect_from("10.0.0.9")
-        assert again
-        again.send(BEAT)
-        self.assertEqual(len(parse_responses(again.received())), 1)
+        self.assertIsNotNone(self.node_from("10.0.0.9"))
+
+    def test_full_house(self) -> None:
+        """A new one is let in; of the address with most, the one idle for longest is closed."""
+        self.begin(max_connections=6)
+        node = self.node_from("10.0.0.1")
+        visitor = self.connect_from("10.0.0.2")
+        idle = [self.connect_from("10.0.0.3") for _ in range(4)]
+        assert node
+        assert visitor
+        assert idle[0]
+        assert idle[1]
+        idle[0].send(GET)  # is not idle any more
+        with capturedLogs() as events:
+            newcomer = self.node_from("10.0.0.4")
+        assert newcomer
+        self.assertEqual([each.closed for each in (node, visitor, newcomer)], [False] * 3)
+        self.assertEqual([each and each.closed for each in idle], [False, True, False, False])
+        self.assertIn("closed to make room", eventAsText(events[0]))
+        self.assertIn("10.0.0.3", eventAsText(events[0]))
+        # Those that beat are never closed for others.
+        for number in range(4):
+            self.assertIsNotNone(self.node_from(f"10.0.1.{number}"))
+        self.assertIsNone(self.connect_from("10.0.2.1"))
+        self.assertFalse(node.closed)
+
+    def test_silent_node(self) -> None:
+        """A node that has been silent for `Errtime` counts as a stranger, until it beats again."""
+        self.begin(max_connections=2, errtime=10)
+        first, second = self.node_from("10.0.0.1"), self.node_from("10.0.0.2")
+        assert first
+        assert second
+        self.reactor.pump([1.0] * 8)
+        second.send(BEAT)
+        self.assertIsNone(self.connect_from("10.0.0.3"))
+        self.reactor.pump([1.0] * 4)
+        self.assertIsNotNone(self.node_from("10.0.0.3"))
+        self.assertEqual((first.closed, second.closed), (True, False))
+
+    def test_turned_away(self) -> None:
+        """The address of a connection that is turned away counts as waiting, for `Errtime`."""
+        self.begin(max_connections=1, errtime=10)
+        self.node_from("10.0.0.1")
+        self.assertIsNone(self.connect_from("10.0.0.2"))
+        waiting = self.factory.scheduler.waiting_long
+        self.assertEqual(waiting(), {"10.0.0.2"})
+        self.reactor.pump([1.0] * 9)
+        self.assertEqual(waiting(), {"10.0.0.2"})
+        self.reactor.pump([1.0] * 2)
+        self.assertEqual(waiting(), set())
 
     def test_of_one_address(self) -> None:
         """Of one address there may be fewer, and others do not notice."""
         self.begin(max_connections_per_peer=2)
-        first, second = self.connect_from("10.0.0.1"), self.connect_from("10.0.0.1")
+        first, second = self.node_from("10.0.0.1"), self.node_from("10.0.0.1")
         assert first
         assert second
         self.assertIsNone(self.connect_from("10.0.0.1"))
@@ -78,7 +132,11 @@ class ConnectionsTests(LimitsTestCase):
         self.assertIsNotNone(self.connect_at(IPv6Address("TCP", "::1", 40000)))
         self.assertEqual(self.refused("peer_connections"), 1)
         first.hang_up()
-        self.assertIsNotNone(self.connect_from("10.0.0.1"))
+        third = self.connect_from("10.0.0.1")
+        assert third
+        # One that does not beat makes room for the next of its address.
+        self.assertIsNotNone(self.node_from("10.0.0.1"))
+        self.assertEqual((second.closed, third.closed), (False, True))
         self.assertIsNone(self.connect_from("10.0.0.1"))
 
     def test_no_address(self) -> None:
@@ -90,7 +148,7 @@ class ConnectionsTests(LimitsTestCase):
     def test_no_limit(self) -> None:
         """Without a limit for one address there is only that for all."""
         self.begin(max_connections_per_peer=0, max_connections=50)
-        found = [self.connect_from("10.0.0.1") for _ in range(60)]
+        found = [self.node_from("10.0.0.1") for _ in range(60)]
         self.assertEqual(found.count(None), 10)
 
     def test_addresses_are_forgotten(self) -> None:
@@ -110,13 +168,20 @@ class ConnectionsTests(LimitsTestCase):
         with capturedLogs() as events:
             self.service.fit_connections(130)
         self.assertIn("Limited to 2 connections", eventAsText(events[0]))
-        found = [self.connect_from("10.0.0.1") for _ in range(3)]
+        found = [self.node_from(f"10.0.0.{number}") for number in range(3)]
         self.assertEqual(found.count(None), 1)
+
+    def test_open_files_of_one_address(self) -> None:
+        """Where fewer files may be open, one address has fewer connections, in proportion."""
+        self.begin(max_connections=1000, max_connections_per_peer=400)
+        self.service.fit_connections(128 + 25)
+        found = [self.node_from("10.0.0.1") for _ in range(50)]
+        self.assertEqual(found.count(None), 40)
 
     def test_said_once(self) -> None:
         """Whoever tries again and again gets one line in the log."""
         self.begin(max_connections=1)
-        kept = self.connect_from("10.0.0.1")
+        kept = self.node_from("10.0.0.1")
         assert kept
         with capturedLogs() as events:
             for _ in range(1000):
@@ -304,7 +369,7 @@ class UnreadTests(LimitsTestCase):
         (answer,) = parse_responses(received)
         self.assertEqual(len(answer.json()["HBStates"]), 100_000)
         self.assertFalse(self.transport.aborted or self.connection.closed)
-        self.pass_time(62)
+        self.pass_time(self.factory.limits.idle_timeout + 2)
         self.assertTrue(self.connection.closed)
 
     def test_memory(self) -> None:
@@ -338,6 +403,7 @@ class TimesTests(LimitsTestCase):
         self.begin(request_timeout=5, idle_timeout=7)
         slow, idle = self.connect(), self.connect()
         slow.send(BEAT[:20])
+        idle.send(BEAT)
         self.reactor.pump([1.0] * 4)
         self.assertFalse(slow.closed or idle.closed)
         self.reactor.pump([1.0] * 2)

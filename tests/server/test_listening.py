@@ -101,7 +101,7 @@ class EndpointTests(ListeningTestCase):
             local = isinstance(port, unix.Port)
             client.connect(address.name if local else (address.host, address.port))
             await until(lambda: len(factory))  # noqa: B023
-            (connection,) = factory._connections
+            (connection,) = factory
             self.assertIs(type(connection.transport), kind)
             factory.abort()
             await until(lambda: not len(factory))  # noqa: B023

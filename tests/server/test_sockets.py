@@ -90,14 +90,17 @@ class LimitTests(TestCase):
         port = urlsplit(hbtd.url).port
         assert port
 
-        async def connect(says: bytes) -> Client:
-            endpoint = HostnameEndpoint(reactor, "localhost", port)
+        async def connect(says: bytes, *, tls: bool) -> Client:
+            endpoint: Any = HostnameEndpoint(reactor, "localhost", port)
+            if tls:
+                creator = TrustAnybody().creatorForNetloc(b"localhost", port)
+                endpoint = wrapClientTLS(creator, endpoint)
             client: Client = await connectProtocol(endpoint, Client(says))
             return client
 
-        first = await connect(b"")
-        await until(lambda: len(hbtd.service._connections))
-        second = await connect(BEAT)
+        first = await connect(BEAT, tls=True)
+        await until(lambda: first.heard)
+        second = await connect(BEAT, tls=False)
         await until(lambda: second.ended)
         self.assertEqual((second.heard, first.ended), (b"", False))
         self.assertEqual(hbtd.service.access.refusals.counts["connections"], 1)

@@ -1,5 +1,7 @@
 """Who says nothing, or says it slowly, is not waited for."""
 
+from typing import Any
+
 from twisted.internet.testing import StringTransport
 
 from hbtd.config.params import Params
@@ -7,21 +9,27 @@ from tests.support.http_memory import (
     BEAT,
     APITestCase,
     Connection,
+    Response,
     chunked,
     encode_request,
     head,
     parse_responses,
 )
 
-IDLE_TIMEOUT, REQUEST_TIMEOUT = Params().idle_timeout, Params().request_timeout
+IDLE_TIMEOUT, REQUEST_TIMEOUT = 100, Params().request_timeout
 
 GET = head("GET /v1/params")
+WRONG = encode_request("POST", "/v1/hbstates", b"x")
 CHUNKED = head("POST /v1/heartbeat", "Transfer-Encoding: chunked") + chunked(b"x" * 500, 50)
 LARGE = encode_request("POST", "/v1/hbstates", b"x" * 500)
 
 
 class TimeoutTests(APITestCase):
     """Connections' time."""
+
+    def begin(self, **options: Any) -> None:
+        """Start a service with a short idle timeout."""
+        super().begin(**{"idle_timeout": IDLE_TIMEOUT, **options})
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, a second at a time."""
@@ -36,18 +44,41 @@ class TimeoutTests(APITestCase):
 
     def test_idle(self) -> None:
         """A connection on which nothing happens is closed, whatever happened before."""
-        for data in (b"", BEAT, GET, BEAT + GET + BEAT, GET + BEAT + GET, b"\r\n" + BEAT):
+        for data in (BEAT, GET, BEAT + GET + BEAT, GET + BEAT + GET, b"\r\n" + BEAT, WRONG + BEAT):
             connection = self.connect()
             connection.send(data)
             self.assert_closed_after(connection, IDLE_TIMEOUT)
+
+    def test_new(self) -> None:
+        """A connection on which nothing was achieved is closed soon, whatever was tried."""
+        for data in (b"", WRONG, WRONG + WRONG):
+            connection = self.connect()
+            connection.send(data)
+            self.pass_time(REQUEST_TIMEOUT / 2)
+            connection.send(data)
+            self.assert_closed_after(connection, REQUEST_TIMEOUT / 2)
+
+    def test_age(self) -> None:
+        """A connection of a certain age is closed with its next answer, which says so."""
+        self.begin(max_connection_age=1000, idle_timeout=IDLE_TIMEOUT)
+        for request in (BEAT, GET):
+            connection = self.connect()
+            answers: list[Response] = []
+            while not connection.closed:
+                connection.send(request)
+                answers += parse_responses(connection.received())
+                self.pass_time(10)
+            self.assertTrue(79 <= len(answers) <= 102, len(answers))
+            said = [each.headers.get("connection") for each in answers]
+            self.assertEqual(said, [None] * (len(answers) - 1) + ["close"])
 
     def test_not_idle(self) -> None:
         """A connection on which something happens now and then is kept."""
         for data in (BEAT, GET):
             connection = self.connect()
             for _ in range(10):
-                self.pass_time(IDLE_TIMEOUT - 2)
                 connection.send(data)
+                self.pass_time(IDLE_TIMEOUT - 2)
             self.assertEqual(len(parse_responses(connection.received())), 10)
             self.assertFalse(connection.closed)
 

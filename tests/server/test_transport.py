@@ -210,6 +210,41 @@ class TLSTests(PlainTests):
         pair.settle()
         self.assertEqual(self.statuses(pair), [200] * 60)
 
+    def test_handshakes_take_turns(self) -> None:
+        """While there are no turns left in a round, handshakes wait for one; heartbeats do not."""
+        node = self.pair()
+        enter = self.factory.scheduler.enter
+        while enter():
+            pass
+        pair = Pair(self.sockets, self.factory, TLSClient, self.served)
+        self.addCleanup(pair.close)
+        pair.client.pump()
+        pair.transport.doRead()
+        self.assertEqual(pair.protocol.state, State.HANDSHAKE)
+        self.assertEqual(len(self.factory.scheduler._strangers), 1)
+        self.assertNotIn(pair.transport, self.sockets.getReaders())
+        self.assertFalse(pair.client.shaken_hands)
+        node.client.send(BEAT)
+        node.transport.doRead()
+        node.client.pump()
+        self.assertEqual(self.statuses(node), [200])
+        pair.settle()
+        self.assertTrue(pair.client.shaken_hands)
+
+    def test_gone_before_the_handshake(self) -> None:
+        """A client that hangs up while its handshake waits for a turn costs no handshake."""
+        enter = self.factory.scheduler.enter
+        while enter():
+            pass
+        pair = Pair(self.sockets, self.factory, TLSClient, self.served)
+        self.addCleanup(pair.close)
+        pair.client.pump()
+        pair.transport.doRead()
+        PlainClient.finish(pair.client)
+        pair.transport._tls.do_handshake = None  # which would fail
+        pair.settle()
+        self.assertEqual(len(self.factory), 0)
+
     def test_plain_http(self) -> None:
         """Plain HTTP is answered with a 400 that says what is wrong, and counted."""
         for request in (BEAT, GET, head("DELETE /v1/x"), head("PROPFIND /")):

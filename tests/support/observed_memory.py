@@ -1,5 +1,7 @@
 """An observed clock, with the time below it in the hands of a test."""
 
+from math import inf
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.tracker.observed import TICK, ObservedClock
@@ -17,17 +19,25 @@ class ClockTestCase(SynchronousTestCase):
     def setUp(self):
         self.begin()
 
-    def begin(self, patience: float = PATIENCE) -> None:
+    def begin(self, patience: float = PATIENCE, most_busy: float = inf) -> None:
         """Replace the clock by a new one."""
         self.time = 1000.0
+        self.busy = 0.0
         self.patience = patience
-        self.clock = ObservedClock(lambda: self.time, lambda: self.patience)
+        self.clock = ObservedClock(
+            lambda: self.time, lambda: self.patience, lambda: self.busy, lambda: most_busy
+        )
 
     def read_after(self, seconds: float) -> float:
         """Tick `seconds` after the last tick, and return the observed time."""
         self.time += seconds
         self.clock.tick()
         return self.clock.now()
+
+    def work(self, seconds: float) -> float:
+        """Use the processor for `seconds`, tick, and return the observed time."""
+        self.busy += seconds
+        return self.read_after(seconds)
 
     def listen(self, seconds: float) -> float:
         """Let `seconds` pass, with ticks in time, and return the observed time."""

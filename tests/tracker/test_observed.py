@@ -10,6 +10,56 @@ LATE = 0.5
 """The longest time between two ticks, in seconds, that is no gap."""
 
 
+class BusyTests(ClockTestCase):
+    """Deafness of hbtd's own making is left out for a bounded time."""
+
+    def test_bounded(self):
+        """Of a long time of work, `most_busy` seconds are left out, and no standstill follows."""
+        self.begin(most_busy=30.0)
+        self.assertClose(self.work(100.0 + TICK), TICK + 70.0 + PATIENCE - PATIENCE)
+        self.assertClose(self.listen(1.0), TICK + 71.0)
+
+    def test_short(self):
+        """Less than `most_busy` is left out, with the standstill that follows."""
+        self.begin(most_busy=30.0)
+        self.assertClose(self.work(4.0 + TICK), TICK)
+        self.assertClose(self.listen(4.0), TICK)
+        self.assertClose(self.listen(1.0), TICK + 1.0)
+
+    def test_again_and_again(self):
+        """With one late tick after the other, at most a tenth of the time is left out for good."""
+        self.begin(most_busy=12.0)
+        for _ in range(1000):
+            self.work(0.6)
+        self.assertTrue(600 - 12 - 60 - 1 <= self.clock.now() <= 600, self.clock.now())
+
+    def test_comes_back(self):
+        """What was left out may be left out again ten times as much later."""
+        self.begin(most_busy=10.0)
+        self.work(100.0)
+        before = self.listen(100.0)
+        self.assertClose(self.work(5.0 + TICK), before + TICK)
+        self.assertClose(self.listen(5.0), before + TICK)
+
+    def test_others_busy(self):
+        """Time for which others had the processor, or hbtd was stopped, is left out without end."""
+        self.begin(most_busy=1.0)
+        self.busy += 0.5
+        self.assertClose(self.read_after(1000.0 + TICK), TICK)
+
+    @given(st.lists(st.tuples(st.floats(0.0, 20.0), st.floats(0.0, 1.0)), max_size=40))
+    def test_never_more(self, rounds):
+        """Work never makes the clock run faster than time, nor slower than the bound allows."""
+        self.begin(most_busy=5.0)
+        total = 0.0
+        for seconds, share in rounds:
+            before = self.clock.now()
+            self.busy += seconds * share
+            self.assertTrue(before <= self.read_after(seconds) <= before + seconds + EPSILON)
+            total += seconds
+        self.assertTrue(self.clock.now() <= total + EPSILON)
+
+
 class StandstillTests(ClockTestCase):
     """What one gap between ticks does."""
 

@@ -23,6 +23,7 @@ class Known(NamedTuple):
     turn: int
     timestamp: str
     state: str
+    source: str | None
 
 
 class Model:
@@ -32,22 +33,24 @@ class Model:
         self.components: dict[str, Known] = {}
         self.turn = 0
 
-    def beat(self, xname: str, at: int, timestamp: str) -> Judgement | None:
+    def beat(self, xname: str, at: int, timestamp: str, source: str | None) -> Judgement | None:
         """Take a heartbeat."""
         known = self.components.get(xname)
         self.turn += 1
-        self.components[xname] = Known(at, self.turn, timestamp, "healthy")
+        self.components[xname] = Known(at, self.turn, timestamp, "healthy", source)
         if known is None or known.state == "dead":
             return Judgement(xname, STARTED, timestamp)
         if known.state == "warned":
             return Judgement(xname, RESTARTED, timestamp)
         return None
 
-    def sweep(self, at: int, warntime: int, errtime: int, limit: int) -> list[Judgement]:
+    def sweep(
+        self, at: int, warntime: int, errtime: int, limit: int, waiting: set[str | None]
+    ) -> list[Judgement]:
         """Judge all components, the longest silent first."""
         judgements: list[Judgement] = []
         for xname, known in sorted(self.components.items(), key=lambda item: item[1].turn):
-            silent = at - known.heard
+            silent = at - known.heard - (errtime if known.source in waiting else 0)
             if known.state == "dead" or len(judgements) == limit:
                 continue
             if silent >= errtime:
@@ -83,24 +86,32 @@ class TrackerMachine(RuleBasedStateMachine):
         """Let time pass."""
         self.at += seconds
 
-    @rule(xname=st.sampled_from(NAMES), status=st.sampled_from(["up", "down"]))
-    def beat(self, xname, status):
+    @rule(
+        xname=st.sampled_from(NAMES),
+        status=st.sampled_from(["up", "down"]),
+        source=st.sampled_from([None, "a", "b"]),
+    )
+    def beat(self, xname, status, source):
         """Send a heartbeat."""
         self.beats += 1
-        judgement = self.tracker.beat(xname, self.at, f"t{self.beats}", status)
-        assert judgement == self.model.beat(xname, self.at, f"t{self.beats}")
+        judgement = self.tracker.beat(xname, self.at, f"t{self.beats}", status, source)
+        assert judgement == self.model.beat(xname, self.at, f"t{self.beats}", source)
         self.warned_since_beat.discard(xname)
 
-    @rule(limit=st.sampled_from([1, 2, 3, NO_LIMIT]))
-    def sweep(self, limit):
-        """Sweep, perhaps not to the end."""
-        judgements = self.tracker.sweep(self.at, self.warntime, self.errtime, limit)
-        assert judgements == self.model.sweep(self.at, self.warntime, self.errtime, limit)
+    @rule(
+        limit=st.sampled_from([1, 2, 3, NO_LIMIT]),
+        waiting=st.sampled_from([set(), {"a"}, {"a", "b"}, {None}]),
+    )
+    def sweep(self, limit, waiting):
+        """Sweep, perhaps not to the end, while some addresses are waiting."""
+        times = self.at, self.warntime, self.errtime, limit, waiting
+        judgements = self.tracker.sweep(*times)
+        assert judgements == self.model.sweep(*times)
         for xname, transition, _ in judgements:
             silent = self.at - self.model.components[xname].heard
             if transition is WARNED:
                 assert xname not in self.warned_since_beat
-                assert self.warntime <= silent < self.errtime
+                assert self.warntime <= silent < 2 * self.errtime
                 self.warned_since_beat.add(xname)
             else:
                 assert transition is DIED

@@ -1,0 +1,79 @@
+"""Connections on which no heartbeat was taken lately: the first to be closed in a full house."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from hbtd.server.fair_queue import network_of
+
+T = TypeVar("T")
+
+
+class Strangers(Generic[T]):
+    """Connections in the order in which they were added, by address and by network.
+
+    A network is what `network_of` returns. Every method takes the same time however many
+    connections and networks there are.
+    """
+
+    def __init__(self) -> None:
+        """Make an empty collection."""
+        # Of each address, and of each network that is not a single address.
+        self._groups: defaultdict[str | None, dict[T, None]] = defaultdict(dict)
+        # The networks by the number of their connections, and the largest number.
+        self._by_size: defaultdict[int, dict[str | None, None]] = defaultdict(dict)
+        self._largest = 0
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[T]:
+        for networks in self._by_size.values():
+            for network in networks:
+                yield from self._groups[network]
+
+    def add(self, host: str | None, connection: T) -> None:
+        """Add a connection from the IP address `host`, `None` for one on a Unix socket."""
+        network = network_of(host)
+        for name in {host, network}:
+            self._groups[name][connection] = None
+        self._length += 1
+        self._resized(network, -1)
+
+    def discard(self, host: str | None, connection: T) -> bool:
+        """Remove a connection; return whether it was there."""
+        network = network_of(host)
+        if connection not in self._groups.get(network, ()):
+            return False
+        for name in {host, network}:
+            del self._groups[name][connection]
+        self._length -= 1
+        self._resized(network, 1)
+        for name in {host, network}:
+            if not self._groups[name]:
+                del self._groups[name]
+        return True
+
+    def first_of(self, host: str | None) -> T | None:
+        """Return the connection of an address that was added first, `None` if there is none."""
+        return next(iter(self._groups.get(host, ())), None)
+
+    def first_of_largest(self) -> T | None:
+        """Return the first connection of the network that has most; `None` if there is none."""
+        if not self._length:
+            return None
+        return self.first_of(next(iter(self._by_size[self._largest])))
+
+    def _resized(self, network: str | None, change_back: int) -> None:
+        """Note that the number of a network's connections has changed by the opposite."""
+        after = len(self._groups[network])
+        before = after + change_back
+        if before:
+            del self._by_size[before][network]
+            if not self._by_size[before]:
+                del self._by_size[before]
+        if after:
+            self._by_size[after][network] = None
+        if after > self._largest or (before == self._largest and before not in self._by_size):
+            self._largest = after
