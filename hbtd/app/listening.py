@@ -22,7 +22,7 @@ from hbtd.server.listening import (
     TransportUnusable,
     endpoint_from_string,
     endpoint_of_address,
-    keep_alive,
+    set_options,
     set_transport,
 )
 
@@ -104,7 +104,7 @@ class Listening:
                 set_transport(port, self._certificate)
             except TransportUnusable as error:
                 raise StartupError(f"{self._option}: {error}") from error
-            keep_alive(port)
+            set_options(port)
             if isinstance(port, FileDescriptor):
                 port.stopReading()
 

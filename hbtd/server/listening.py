@@ -8,6 +8,7 @@ from socket import (
     TCP_KEEPCNT,
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
+    TCP_NODELAY,
 )
 from typing import Any
 
@@ -66,13 +67,13 @@ def endpoint_of_address(reactor: Any, port: int, address: str) -> IStreamServerE
     return kind(reactor, port, BACKLOG, address)
 
 
-def keep_alive(port: IListeningPort) -> None:
-    """Make the connections of a TCP port end when their clients are gone without a word.
+def set_options(port: IListeningPort) -> None:
+    """Set the options of a TCP port's socket, which Linux hands on to each connection.
 
-    Linux hands these options of the listening socket on to each connection.
+    Answers are sent without delay, and a connection ends when its client is gone without a word.
     """
     if isinstance(port, tcp.Port):
-        options = {TCP_KEEPIDLE: 60, TCP_KEEPINTVL: 30, TCP_KEEPCNT: 4}
+        options = {TCP_NODELAY: 1, TCP_KEEPIDLE: 60, TCP_KEEPINTVL: 30, TCP_KEEPCNT: 4}
         port.socket.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
         for option, value in options.items():
             port.socket.setsockopt(IPPROTO_TCP, option, value)

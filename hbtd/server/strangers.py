@@ -36,8 +36,9 @@ class Strangers(Generic[T]):
     def add(self, host: str | None, connection: T) -> None:
         """Add a connection from the IP address `host`, `None` for one on a Unix socket."""
         network = network_of(host)
-        for name in {host, network}:
-            self._groups[name][connection] = None
+        self._groups[network][connection] = None
+        if host != network:
+            self._groups[host][connection] = None
         self._length += 1
         self._resized(network, -1)
 
@@ -46,13 +47,11 @@ class Strangers(Generic[T]):
         network = network_of(host)
         if connection not in self._groups.get(network, ()):
             return False
-        for name in {host, network}:
-            del self._groups[name][connection]
+        self._remove(network, connection)
+        if host != network:
+            self._remove(host, connection)
         self._length -= 1
         self._resized(network, 1)
-        for name in {host, network}:
-            if not self._groups[name]:
-                del self._groups[name]
         return True
 
     def first_of(self, host: str | None) -> T | None:
@@ -65,9 +64,15 @@ class Strangers(Generic[T]):
             return None
         return self.first_of(next(iter(self._by_size[self._largest])))
 
+    def _remove(self, name: str | None, connection: T) -> None:
+        group = self._groups[name]
+        del group[connection]
+        if not group:
+            del self._groups[name]
+
     def _resized(self, network: str | None, change_back: int) -> None:
         """Note that the number of a network's connections has changed by the opposite."""
-        after = len(self._groups[network])
+        after = len(self._groups.get(network, ()))
         before = after + change_back
         if before:
             del self._by_size[before][network]

@@ -167,7 +167,7 @@ class OverTCP(WriteThrough):
     """The base of the transports over TCP, which ask the socket once for what does not change."""
 
     _host: IPv4Address | IPv6Address | None = None
-    _no_delay: bool | None = None
+    _no_delay = True  # of the listening socket (`hbtd.server.listening.set_options`)
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """Return the address that the client connected to."""
