@@ -1,7 +1,7 @@
 """The monitor: feeds the tracker with heartbeats and sweeps, and passes its judgements on."""
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -16,7 +16,7 @@ from hbtd.store.ledger import Ledger
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import TICK, ObservedClock
 from hbtd.tracker.records import Record
-from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.tracker import Tracker, Unheard
 from hbtd.tracker.transitions import Judgement, Transition
 
 _BATCH = 500
@@ -42,12 +42,12 @@ class Monitor:
         publisher: Publisher,
         params: LiveParams,
         jitter: Callable[[], float],
-        waiting: Callable[[], Container[str | None]] = tuple,
+        unheard: Callable[[], Unheard] = Unheard,
     ) -> None:
         """Make a monitor that has not been started, and its ledger.
 
-        `jitter` returns a random number from 0 to 1, as `random.random` does; `waiting` returns the
-        IP addresses of clients that have been kept waiting, whose components are judged later.
+        `jitter` returns a random number from 0 to 1, as `random.random` does; `unheard` returns
+        which components are judged later, as their clients have been kept waiting.
         """
         self._clock = clock
         self._observed = observed
@@ -56,7 +56,7 @@ class Monitor:
         self._notifier = notifier
         self._publisher = publisher
         self._params = params
-        self._waiting = waiting
+        self._unheard = unheard
         tellers = (notifier.tell, publisher.tell)
         self._ledger = Ledger(clock, observed, tracker, store, params, tellers, jitter)
         self._ticking = PeriodicService(clock, TICK, self._tick, "the observed clock")
@@ -100,25 +100,40 @@ class Monitor:
         self.stop_observing()
         await self._ledger.close()
 
-    def beat(self, xname: str, timestamp: str, status: str, source: str | None = None) -> None:
+    def beat(
+        self,
+        xname: str,
+        timestamp: str,
+        status: str,
+        source: str | None = None,
+        fresh: bool = False,
+    ) -> None:
         """Take a heartbeat of a component, whose `xname` must be valid and in normal form.
 
-        `source` is the sender's IP address, `None` on a Unix socket. Raise `TrackerFull` if the
-        component is not tracked and no more can be.
+        `source` is the sender's IP address, `None` on a Unix socket; `fresh` says whether this is
+        the first heartbeat on its connection. Raise `TrackerFull` if the component is not tracked
+        and no more can be.
         """
-        judgement = self._tracker.beat(xname, self._observed.now(), timestamp, status, source)
+        at = self._observed.now()
+        judgement = self._tracker.beat(xname, at, timestamp, status, source, fresh)
         if judgement is not None:
             self._commit([judgement])
 
     def beat_again(
-        self, xname: str, timestamp: str, status: str, source: str | None = None
+        self,
+        xname: str,
+        timestamp: str,
+        status: str,
+        source: str | None = None,
+        fresh: bool = False,
     ) -> bool:
         """Take a heartbeat if `xname`, which need not be valid, is a healthy component.
 
         Return whether it is; if not, nothing has changed. Nearly all heartbeats are taken in this
         way, which does not need to check the name.
         """
-        return self._tracker.beat_again(xname, self._observed.now(), timestamp, status, source)
+        at = self._observed.now()
+        return self._tracker.beat_again(xname, at, timestamp, status, source, fresh)
 
     def forget(self, xname: str) -> None:
         """Stop tracking a component, and withdraw unsent alarms about that component."""
@@ -307,7 +322,7 @@ class Monitor:
                 return
             params = self._params.current
             judgements = self._tracker.sweep(
-                at, params.warntime, params.errtime, _BATCH, self._waiting()
+                at, params.warntime, params.errtime, _BATCH, self._unheard()
             )
             self._commit(judgements)
             more = len(judgements) == _BATCH

@@ -91,6 +91,15 @@ class SweepTests(MonitorTestCase):
         self.advance(30)
         self.assertEqual(self.tracker.swept_at, [7, 14, 21, 28])
 
+    def test_arrived_before(self):
+        """What arrives before the reactor has looked at the sockets once more still counts."""
+        self.start(warntime=10, errtime=30, interval=5)
+        self.beat(A)
+        # A sweep is due at 10 s; the heartbeat is read in the same round of the reactor.
+        self.clock.callLater(10.0, lambda: self.clock.callLater(0, self.beat, A))
+        self.advance(12)
+        self.assertEqual(self.told(A), [STARTED])
+
     def test_interval_changes(self):
         """A new interval counts from the moment of the change."""
         self.start(interval=1000)

@@ -132,11 +132,13 @@ class _Head:
 class Sender:
     """What the fast lane remembers about a connection."""
 
-    __slots__ = ("head", "host", "may_beat", "raw")
+    __slots__ = ("fresh", "head", "host", "may_beat", "raw")
 
     def __init__(self, may_beat: MayBeat | None, host: str | None) -> None:
         self.host = host
         """The client's IP address; `None` on a Unix socket."""
+        self.fresh = True
+        """Whether no heartbeat has been taken from the connection."""
         self.may_beat = may_beat
         """Checks the permission to send a heartbeat; `None` if every client has it."""
         # The last head with credentials: a node sends the same one with every heartbeat.
@@ -184,7 +186,7 @@ class FastLane:
         """See `Lane.take`. Each heartbeat taken must be answered with an empty 200, in order."""
         count = end = 0
         size = len(data)
-        heads, may_beat = self._heads, sender.may_beat
+        heads = self._heads
         while end < size:
             if sender.raw and data.startswith(sender.raw, end):
                 head: _Head | None = sender.head
@@ -204,8 +206,9 @@ class FastLane:
                 return count, end, Verdict.ARRIVING, stop - end
             if count == _AT_ONCE:
                 return count, end, Verdict.TURN, 0
-            if not self._take_one(head, data[body:stop], may_beat, sender.host):
+            if not self._take_one(head, data[body:stop], sender):
                 return count, end, Verdict.OTHER, 0
+            sender.fresh = False
             if head.authorization is not None and head is not sender.head:
                 sender.remember(data[end:body], head)
             count += 1
@@ -261,9 +264,7 @@ class FastLane:
             self._heads[data] = head
         return head
 
-    def _take_one(
-        self, head: _Head, body: bytes, may_beat: MayBeat | None, host: str | None
-    ) -> bool:
+    def _take_one(self, head: _Head, body: bytes, sender: Sender) -> bool:
         """Pass one heartbeat to the monitor and return `True`.
 
         Return `False`, without any effect, if the heartbeat is one for the ordinary lane.
@@ -285,17 +286,18 @@ class FastLane:
             component = xname
             status, timestamp = values
         # Nearly all senders write names in normal form: these don't need to be parsed.
+        may_beat = sender.may_beat
         if may_beat is not None and not may_beat(head.authorization, component):
             xname = xname or xnames.parse(component)
             if xname in (None, component) or not may_beat(head.authorization, xname):
                 return False
-        if self._monitor.beat_again(component, timestamp, status, host):
+        if self._monitor.beat_again(component, timestamp, status, sender.host, sender.fresh):
             return True
         xname = xname or xnames.parse(component)
         if xname is None:
             return False
         try:
-            self._monitor.beat(xname, timestamp, status, host)
+            self._monitor.beat(xname, timestamp, status, sender.host, sender.fresh)
         except TrackerFull:
             return False
         return True

@@ -21,6 +21,8 @@ class HealthSources(NamedTuple):
     store: Callable[[], str]
     bus: Callable[[], str]
     hsm: Callable[[], str]
+    overload: Callable[[], str | None] = lambda: None
+    """Returns what is to be said about an overload of hbtd itself, `None` if there is none."""
 
 
 class Health:
@@ -59,14 +61,17 @@ class Health:
         return Reply(204)
 
     def health(self, request: Request) -> Reply:
-        """Return texts about the state of the store, Kafka and HSM, for operators to read."""
-        return json_reply(
-            {
-                "KvStore": self._sources.store(),
-                "MsgBus": self._sources.bus(),
-                "HsmStatus": self._sources.hsm(),
-            }
-        )
+        """Return texts about the state of the store, Kafka and HSM, for operators to read.
+
+        During an overload of hbtd itself there is one about that, too.
+        """
+        texts = {
+            "KvStore": self._sources.store(),
+            "MsgBus": self._sources.bus(),
+            "HsmStatus": self._sources.hsm(),
+        }
+        overload = self._sources.overload()
+        return json_reply(texts if overload is None else {**texts, "Overload": overload})
 
     def metrics(self, request: Request) -> Reply:
         """Return the metrics in Prometheus' text format."""

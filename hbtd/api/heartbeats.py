@@ -72,7 +72,7 @@ class Heartbeats:
         caller.check_beat(xname)
         assert isinstance(request, LimitedRequest)
         try:
-            self._monitor.beat(xname, timestamp, status, request.source)
+            self._monitor.beat(xname, timestamp, status, request.source, request.fresh)
         except TrackerFull:
             raise NoRoom("No room for another component") from None
         request.heartbeat_taken()

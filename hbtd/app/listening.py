@@ -25,6 +25,7 @@ from hbtd.server.listening import (
     set_options,
     set_transport,
 )
+from hbtd.server.overload import AcceptQueue, accept_queue
 
 _DRAIN = 2.0
 """Seconds that requests in hand have to be finished when hbtd stops."""
@@ -88,6 +89,11 @@ class Listening:
     def port(self) -> Any:
         """The first listening port (`IListeningPort`) while it is bound, `None` otherwise."""
         return self._ports[0] if self._ports else None
+
+    def accept_queues(self) -> list[AcceptQueue]:
+        """Return the accept queues of the TCP ports that are bound."""
+        queues = [accept_queue(port) for port in self._ports]
+        return [queue for queue in queues if queue is not None]
 
     def bind(self) -> None:
         """Bind the ports, and let clients wait; raise `StartupError` when that is not possible."""

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
 from hbtd.server.factory import ConnectionFactory
+from hbtd.server.overload import Overload
 from hbtd.store.etcd import EtcdStore
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
@@ -113,8 +114,9 @@ class Metrics(Collector):
 class ConnectionMetrics(Collector):
     """The metrics of clients' connections."""
 
-    def __init__(self, connections: ConnectionFactory) -> None:
+    def __init__(self, connections: ConnectionFactory, overload: Overload) -> None:
         self._connections = connections
+        self._overload = overload
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics with their present values."""
@@ -122,6 +124,18 @@ class ConnectionMetrics(Collector):
         yield _gauge("connections", "Open connections of clients.", len(connections))
         yield _counter(
             "idle_closed", "Connections closed after a timeout.", connections.idle_closed
+        )
+        overload = self._overload
+        yield _gauge(
+            "overloaded", "Whether clients wait before they are heard.", overload.overloaded
+        )
+        yield _gauge(
+            "accept_queue", "Connections that wait to be accepted.", overload.longest_queue
+        )
+        yield _gauge(
+            "longest_wait_seconds",
+            "Seconds for which a connection has waited for its turn.",
+            overload.longest_wait,
         )
 
 

@@ -41,6 +41,7 @@ from hbtd.runtime.logs import LibraryLog
 from hbtd.runtime.reactor import elapsed_seconds
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.limits import REASONS, limits_of
+from hbtd.server.overload import Overload
 from hbtd.server.scheduler import Scheduler
 from hbtd.server.site import LimitedSite
 from hbtd.store.etcd import EtcdStore
@@ -49,7 +50,7 @@ from hbtd.store.sqlite import StoreDamaged
 from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.publisher import KafkaFactory, Publisher
 from hbtd.tracker.observed import ObservedClock
-from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.tracker import Tracker, Unheard
 
 _OTHER_FILES = 128
 """Open files that are reserved for everything but clients' connections."""
@@ -109,6 +110,9 @@ class HbtdService(Service):
         )
         self.publisher = Publisher(reactor, self.params, connect_kafka, random.random)
         scheduler = Scheduler(reactor, lambda: self.params.current.errtime)
+        self._overload = Overload(
+            reactor, time.time, lambda: self._listening.accept_queues(), scheduler
+        )
         self.monitor = Monitor(
             reactor,
             observed,
@@ -118,7 +122,7 @@ class HbtdService(Service):
             self.publisher,
             self.params,
             random.random,
-            scheduler.waiting_long,
+            lambda: Unheard(scheduler.waiting_long(), self._overload.queue_full),
         )
         self.replica = self._make_replica(etcd, leadership, observed)
 
@@ -134,7 +138,7 @@ class HbtdService(Service):
             random.random,
             tls=certificate is not None,
         )
-        registry.register(ConnectionMetrics(self._connections))
+        registry.register(ConnectionMetrics(self._connections, self._overload))
         if certificate is not None:
             # Clients whose certificates the old authorities have signed must present them again.
             certificate.on_new_authorities(self._connections.close_vouched_for)
@@ -199,7 +203,11 @@ class HbtdService(Service):
 
     def _make_routes(self, registry: CollectorRegistry) -> Routes:
         sources = HealthSources(
-            self.monitor.store_ready, self.store.health, self.publisher.health, self.notifier.health
+            self.monitor.store_ready,
+            self.store.health,
+            self.publisher.health,
+            self.notifier.health,
+            self._overload.health,
         )
         return make_routes(self.monitor, self.params, sources, registry)
 
@@ -284,6 +292,8 @@ class HbtdService(Service):
         await start("the notifier and the publisher", self._start_telling, self._stop_telling)
         await start("access control", self.access.startService, self.access.stopService)
         await start("the monitor", self._start_monitor, self.monitor.stop)
+        overload = self._overload
+        await start("the watch for overload", overload.startService, overload.stopService)
         await start("the listener", self._listening.accept, self._stop_accepting)
         _log.info("hbtd {version} serves {url}", version=__version__, url=self._listening.url)
 

@@ -451,6 +451,10 @@ class _Channel(StrictChannel):
         self.ending = connection.retired
         self._connection = connection
 
+    @property
+    def fresh(self) -> bool:  # type: ignore[override]  # it changes
+        return self._connection.heard < 0
+
     def heartbeat_taken(self) -> None:
         self._connection.heard = self._connection.factory.now
 

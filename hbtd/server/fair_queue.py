@@ -79,6 +79,13 @@ class FairQueue(Generic[T]):
             self._networks[network] = hosts
         return item
 
+    def longest_since(self) -> float | None:
+        """Return the time at which the oldest item was added; `None` if the queue is empty."""
+        return min(
+            (entries[0].since for hosts in self._networks.values() for entries in hosts.values()),
+            default=None,
+        )
+
     def waiting_since(self, before: float) -> Iterator[str | None]:
         """Yield the addresses of which an item was added before the time `before`."""
         for hosts in self._networks.values():

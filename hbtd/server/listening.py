@@ -72,7 +72,7 @@ def set_options(port: IListeningPort) -> None:
 
     Answers are sent without delay, and a connection ends when its client is gone without a word.
     """
-    if isinstance(port, tcp.Port):
+    if isinstance(port, tcp.Port) and not isinstance(port, unix.Port):
         options = {TCP_NODELAY: 1, TCP_KEEPIDLE: 60, TCP_KEEPINTVL: 30, TCP_KEEPCNT: 4}
         port.socket.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
         for option, value in options.items():

@@ -95,6 +95,11 @@ class Scheduler:
         if len(self._turned_away) > _MOST_TURNED_AWAY:
             self._turned_away.popitem(last=False)
 
+    def longest_wait(self) -> float:
+        """Return the seconds for which a connection has waited for its turn, at most."""
+        since = [queue.longest_since() for queue in (self._proven, self._strangers)]
+        return max((self._clock.seconds() - at for at in since if at is not None), default=0.0)
+
     def waiting_long(self) -> set[str | None]:
         """Return the IP addresses whose heartbeats may wait to be read.
 

@@ -59,6 +59,12 @@ class LimitedRequest(CappedRequest):
         """Whether the connection is closed after the answer to this request."""
         return bool(self.channel.ending or self.channel.site.closing)
 
+    @property
+    def fresh(self) -> bool:
+        """Whether no heartbeat was taken from the connection before."""
+        fresh: bool = self.channel.fresh
+        return fresh
+
     def heartbeat_taken(self) -> None:
         """Note that this request was a heartbeat, and was taken."""
         self.channel.heartbeat_taken()
@@ -105,6 +111,8 @@ class StrictChannel(HTTPChannel):
     maxHeaders = MAX_FIELDS
     source: str | None = None
     """The client's IP address; `None` if it is not known."""
+    fresh = False
+    """Whether no heartbeat was taken from the connection before."""
     ending = False
     """Whether the connection is closed after the next answer, whatever the client asks for."""
     _head_size = 0

@@ -3,6 +3,8 @@
 import sys
 from collections import OrderedDict
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from math import inf
+from typing import NamedTuple
 
 from hbtd.tracker.records import Record, age_after_restart
 from hbtd.tracker.transitions import Judgement, Transition
@@ -18,10 +20,15 @@ class TrackerFull(Exception):
 class Component:
     """A component that is not dead: its last heartbeat."""
 
-    __slots__ = ("last_heard", "source", "status", "timestamp")
+    __slots__ = ("fresh", "last_heard", "source", "status", "timestamp")
 
     def __init__(
-        self, last_heard: float, timestamp: str, status: str, source: str | None = None
+        self,
+        last_heard: float,
+        timestamp: str,
+        status: str,
+        source: str | None = None,
+        fresh: bool = False,
     ) -> None:
         self.last_heard = last_heard
         """The time of the last heartbeat, in observed seconds."""
@@ -31,6 +38,20 @@ class Component:
         """The status in the heartbeat, verbatim."""
         self.source = source
         """The IP address that sent the heartbeat; `None` if it is not known."""
+        self.fresh = fresh
+        """Whether the heartbeat was the first on its connection."""
+
+
+class Unheard(NamedTuple):
+    """Which components may have sent heartbeats that have not been read yet."""
+
+    sources: Container[str | None] = ()
+    """Those whose last heartbeat came from one of these IP addresses."""
+    fresh: bool = False
+    """Whether also those whose last heartbeat was the first on its connection."""
+
+
+_HEARD = Unheard()
 
 
 class Tracker:
@@ -69,30 +90,43 @@ class Tracker:
         """The number of heartbeats taken."""
 
     def beat(
-        self, xname: str, at: float, timestamp: str, status: str, source: str | None = None
+        self,
+        xname: str,
+        at: float,
+        timestamp: str,
+        status: str,
+        source: str | None = None,
+        fresh: bool = False,
     ) -> Judgement | None:
         """Take a heartbeat; return the judgement if the component has started or restarted.
 
         `xname` must be valid and in normal form. `timestamp` and `status` are cut off after 256
-        characters; real ones are shorter. `source` is the sender's IP address, if known. Raise
-        `TrackerFull` if the component is not tracked and no more can be.
+        characters; real ones are shorter. `source` is the sender's IP address, if known; `fresh`
+        says whether this is the first heartbeat on its connection. Raise `TrackerFull` if the
+        component is not tracked and no more can be.
         """
-        if self.beat_again(xname, at, timestamp, status, source):
+        if self.beat_again(xname, at, timestamp, status, source, fresh):
             return None
         if self._full and xname not in self:
             raise TrackerFull
         self.beats += 1
         if self._note_changes:
             self._changed[xname] = self._ticked_at
-        return self.apply_beat(xname, at, timestamp, status, source)
+        return self.apply_beat(xname, at, timestamp, status, source, fresh)
 
     def apply_beat(
-        self, xname: str, at: float, timestamp: str, status: str, source: str | None = None
+        self,
+        xname: str,
+        at: float,
+        timestamp: str,
+        status: str,
+        source: str | None = None,
+        fresh: bool = False,
     ) -> Judgement | None:
         """Apply a heartbeat that another replica took and has stored; otherwise like `beat`."""
         component = self._healthy.get(xname)
         if component is not None:
-            self._renew(xname, component, at, timestamp, status, source)
+            self._renew(xname, component, at, timestamp, status, source, fresh)
             return None
         timestamp, status = timestamp[:_LONGEST_TEXT], status[:_LONGEST_TEXT]
         if self._warned.pop(xname, None) is not None:
@@ -100,11 +134,17 @@ class Tracker:
         else:
             self._dead.discard(xname)
             transition = Transition.STARTED
-        self._healthy[xname] = Component(at, timestamp, self._shared(status), source)
+        self._healthy[xname] = Component(at, timestamp, self._shared(status), source, fresh)
         return Judgement(xname, transition, timestamp)
 
     def beat_again(
-        self, xname: str, at: float, timestamp: str, status: str, source: str | None = None
+        self,
+        xname: str,
+        at: float,
+        timestamp: str,
+        status: str,
+        source: str | None = None,
+        fresh: bool = False,
     ) -> bool:
         """Take a heartbeat if `xname`, which may be any text, is a healthy component.
 
@@ -117,7 +157,7 @@ class Tracker:
         self.beats += 1
         if self._note_changes:
             self._changed[xname] = self._ticked_at
-        self._renew(xname, component, at, timestamp, status, source)
+        self._renew(xname, component, at, timestamp, status, source, fresh)
         return True
 
     def sweep(
@@ -126,7 +166,7 @@ class Tracker:
         warntime: float,
         errtime: float,
         limit: int,
-        waiting: Container[str | None] = (),
+        unheard: Unheard = _HEARD,
     ) -> list[Judgement]:
         """Judge at most `limit` components that have been silent for too long.
 
@@ -135,16 +175,17 @@ class Tracker:
         been silent longest are judged first. If fewer than `limit` judgements are returned, no
         other component is overdue.
 
-        What a component sends may not have been read yet if its last heartbeat came from an IP
-        address in `waiting`: then it is judged `errtime` seconds later.
+        Components that are `unheard` are judged `errtime` seconds later.
         """
         judgements: list[Judgement] = []
-        for xname, component, _ in _overdue(self._warned, at, errtime, errtime, waiting, limit):
+        for xname, component, _ in _overdue(self._warned, at, errtime, errtime, unheard, limit):
             del self._warned[xname]
             self._bury(xname)
             judgements.append(Judgement(xname, Transition.DIED, component.timestamp))
         first, left = min(warntime, errtime), limit - len(judgements)
-        for xname, component, silent in _overdue(self._healthy, at, first, errtime, waiting, left):
+        latest = next((each.last_heard for each in reversed(self._warned.values())), -inf)
+        out_of_order = False
+        for xname, component, silent in _overdue(self._healthy, at, first, errtime, unheard, left):
             del self._healthy[xname]
             if silent >= errtime:
                 self._bury(xname)
@@ -152,7 +193,11 @@ class Tracker:
             else:
                 self._warned[xname] = component
                 transition = Transition.WARNED
+                # One that was unheard before is warned about after others that were heard later.
+                out_of_order |= component.last_heard < latest
             judgements.append(Judgement(xname, transition, component.timestamp))
+        if out_of_order:
+            _sort(self._warned)
         return judgements
 
     def heartbeating(self, xname: str, at: float, errtime: float) -> bool:
@@ -265,10 +310,8 @@ class Tracker:
 
     def sort_queues(self) -> None:
         """Sort the queues by last heartbeat, since records are not applied in that order."""
-        for queue in (self._healthy, self._warned):
-            in_order = sorted(queue.items(), key=lambda item: item[1].last_heard)
-            queue.clear()
-            queue.update(in_order)
+        _sort(self._healthy)
+        _sort(self._warned)
 
     def living(self) -> Iterator[str]:
         """Yield all components that live, including those warned about."""
@@ -309,6 +352,7 @@ class Tracker:
         timestamp: str,
         status: str,
         source: str | None,
+        fresh: bool,
     ) -> None:
         if len(timestamp) > _LONGEST_TEXT:
             timestamp = timestamp[:_LONGEST_TEXT]
@@ -317,6 +361,7 @@ class Tracker:
         component.last_heard = at
         component.timestamp = timestamp
         component.source = source
+        component.fresh = fresh
         if component.status != status:
             component.status = self._shared(status)
         self._healthy.move_to_end(xname)
@@ -339,25 +384,31 @@ class Tracker:
         return self._statuses.get(status, status)
 
 
+def _sort(queue: OrderedDict[str, Component]) -> None:
+    """Put the components of a queue in the order of their last heartbeats."""
+    in_order = sorted(queue.items(), key=lambda item: item[1].last_heard)
+    queue.clear()
+    queue.update(in_order)
+
+
 def _overdue(
     queue: OrderedDict[str, Component],
     at: float,
     limit: float,
     patience: float,
-    waiting: Container[str | None],
+    unheard: Unheard,
     most: int,
 ) -> list[tuple[str, Component, float]]:
     """Return at most `most` components of a queue that have been silent for `limit` seconds.
 
-    With each comes how long that is. Of those whose last heartbeat came from an IP address in
-    `waiting`, `patience` seconds are taken off.
+    With each comes how long that is, less `patience` seconds for those that are `unheard`.
     """
     overdue: list[tuple[str, Component, float]] = []
     for xname, component in queue.items():
         silent = at - component.last_heard
         if silent < limit or len(overdue) >= most:
             break
-        if component.source in waiting:
+        if component.source in unheard.sources or (unheard.fresh and component.fresh):
             silent -= patience
             if silent < limit:
                 continue

@@ -30,7 +30,7 @@ from hbtd.server.factory import ConnectionFactory
 from hbtd.server.limits import limits_of
 from hbtd.server.site import LimitedSite
 from hbtd.tracker.observed import ObservedClock
-from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.tracker import Tracker, Unheard
 
 PREFIXES = ("/hmi/v1", "/v1")
 JSON = "application/json"
@@ -334,6 +334,7 @@ class TimedAPITestCase(APITestCase):
         super().setUp()
         service, clock = self.service, self.reactor.seconds
         self.tracker = Tracker()
+        self.unheard = Unheard()
         observed = ObservedClock(clock, lambda: service.params.current.warntime)
         self.monitor = Monitor(
             self.reactor,
@@ -344,6 +345,7 @@ class TimedAPITestCase(APITestCase):
             service.publisher,
             service.params,
             lambda: 0.125,
+            lambda: self.unheard,
         )
         Deferred.fromCoroutine(self.monitor.start())
         self.addCleanup(self._stop_monitor)

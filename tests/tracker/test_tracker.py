@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.tracker.records import Record
-from hbtd.tracker.tracker import Tracker, TrackerFull
+from hbtd.tracker.tracker import Tracker, TrackerFull, Unheard
 from hbtd.tracker.transitions import Judgement, Transition
 
 STARTED, WARNED, RESTARTED, DIED = Transition
@@ -19,11 +19,12 @@ NO_LIMIT = 1_000_000
 class Known(NamedTuple):
     """What the model knows of a component."""
 
-    heard: int
+    heard: float
     turn: int
     timestamp: str
     state: str
     source: str | None
+    fresh: bool
 
 
 class Model:
@@ -33,11 +34,13 @@ class Model:
         self.components: dict[str, Known] = {}
         self.turn = 0
 
-    def beat(self, xname: str, at: int, timestamp: str, source: str | None) -> Judgement | None:
+    def beat(
+        self, xname: str, at: float, timestamp: str, source: str | None, fresh: bool
+    ) -> Judgement | None:
         """Take a heartbeat."""
         known = self.components.get(xname)
         self.turn += 1
-        self.components[xname] = Known(at, self.turn, timestamp, "healthy", source)
+        self.components[xname] = Known(at, self.turn, timestamp, "healthy", source, fresh)
         if known is None or known.state == "dead":
             return Judgement(xname, STARTED, timestamp)
         if known.state == "warned":
@@ -45,12 +48,19 @@ class Model:
         return None
 
     def sweep(
-        self, at: int, warntime: int, errtime: int, limit: int, waiting: set[str | None]
+        self,
+        at: float,
+        warntime: int,
+        errtime: int,
+        limit: int,
+        waiting: set[str | None],
+        *,
+        fresh: bool,
     ) -> list[Judgement]:
         """Judge all components, the longest silent first."""
         judgements: list[Judgement] = []
-        for xname, known in sorted(self.components.items(), key=lambda item: item[1].turn):
-            silent = at - known.heard - (errtime if known.source in waiting else 0)
+        for xname, known in sorted(self.components.items(), key=_order):
+            silent = at - known.heard - self._patience(known, errtime, waiting, fresh=fresh)
             if known.state == "dead" or len(judgements) == limit:
                 continue
             if silent >= errtime:
@@ -63,9 +73,20 @@ class Model:
             judgements.append(Judgement(xname, transition, known.timestamp))
         return judgements
 
+    def _patience(
+        self, known: Known, errtime: int, waiting: set[str | None], *, fresh: bool
+    ) -> int:
+        return errtime if known.source in waiting or (fresh and known.fresh) else 0
+
     def count(self, state: str) -> int:
         """Count the components in a state."""
         return sum(known.state == state for known in self.components.values())
+
+
+def _order(item: tuple[str, Known]) -> tuple[bool, int]:
+    """Return by what components are put in order: those warned about first."""
+    _, known = item
+    return known.state != "warned", known.turn
 
 
 class TrackerMachine(RuleBasedStateMachine):
@@ -75,7 +96,7 @@ class TrackerMachine(RuleBasedStateMachine):
         super().__init__()
         self.tracker = Tracker()
         self.model = Model()
-        self.at = 0
+        self.at = 0.0
         self.beats = 0
         self.warntime = 3
         self.errtime = 6
@@ -90,23 +111,26 @@ class TrackerMachine(RuleBasedStateMachine):
         xname=st.sampled_from(NAMES),
         status=st.sampled_from(["up", "down"]),
         source=st.sampled_from([None, "a", "b"]),
+        fresh=st.booleans(),
     )
-    def beat(self, xname, status, source):
+    def beat(self, xname, status, source, fresh):
         """Send a heartbeat."""
         self.beats += 1
-        judgement = self.tracker.beat(xname, self.at, f"t{self.beats}", status, source)
-        assert judgement == self.model.beat(xname, self.at, f"t{self.beats}", source)
+        self.at += 2**-20  # no two at once: the order would be open
+        judgement = self.tracker.beat(xname, self.at, f"t{self.beats}", status, source, fresh)
+        assert judgement == self.model.beat(xname, self.at, f"t{self.beats}", source, fresh)
         self.warned_since_beat.discard(xname)
 
     @rule(
         limit=st.sampled_from([1, 2, 3, NO_LIMIT]),
         waiting=st.sampled_from([set(), {"a"}, {"a", "b"}, {None}]),
+        fresh=st.booleans(),
     )
-    def sweep(self, limit, waiting):
+    def sweep(self, limit, waiting, fresh):
         """Sweep, perhaps not to the end, while some addresses are waiting."""
-        times = self.at, self.warntime, self.errtime, limit, waiting
-        judgements = self.tracker.sweep(*times)
-        assert judgements == self.model.sweep(*times)
+        times = self.at, self.warntime, self.errtime, limit
+        judgements = self.tracker.sweep(*times, Unheard(waiting, fresh))
+        assert judgements == self.model.sweep(*times, waiting, fresh=fresh)
         for xname, transition, _ in judgements:
             silent = self.at - self.model.components[xname].heard
             if transition is WARNED:

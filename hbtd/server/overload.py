@@ -1,0 +1,134 @@
+"""Overload: more clients connect than hbtd can serve, so that they wait before it hears them."""
+
+import socket
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
+from struct import Struct
+from typing import Any, NamedTuple
+
+from twisted.internet import tcp, unix
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from hbtd.runtime.outage import Outage
+from hbtd.runtime.periodic import PeriodicService
+from hbtd.server.scheduler import Scheduler
+
+_INTERVAL = 0.25
+"""Seconds between two looks."""
+
+_OVER = 5.0
+"""Seconds without a sign of overload after which it is over."""
+
+_LONG = 0.5
+"""Seconds for which a connection may wait for its turn."""
+
+_TCP_INFO = Struct("=8x6I")
+"""The beginning of Linux's `struct tcp_info`; the last two numbers tell of a listening socket."""
+
+
+class AcceptQueue(NamedTuple):
+    """The connections that wait to be accepted on a listening socket."""
+
+    length: int
+    """How many there are."""
+    most: int
+    """How many there may be; the kernel drops what comes beyond, and clients try again later."""
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may wait."""
+        return self.length >= self.most
+
+
+def accept_queue(port: Any) -> AcceptQueue | None:
+    """Return the accept queue of a listening port; `None` if it is no TCP port."""
+    # One of a Unix socket is a kind of TCP port to Twisted.
+    if not isinstance(port, tcp.Port) or isinstance(port, unix.Port) or not port.connected:
+        return None
+    info = port.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    *_, length, most = _TCP_INFO.unpack(info)
+    return AcceptQueue(length, most)
+
+
+class Overload(PeriodicService):
+    """Watches how long clients wait before they are heard, and reports an overload.
+
+    There is one if an accept queue is full, or a connection has waited for its turn for more than
+    half a second; it is over when neither was so for five seconds.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall_clock: Callable[[], float],
+        queues: Callable[[], Iterable[AcceptQueue]],
+        scheduler: Scheduler,
+    ) -> None:
+        """Make a watch of accept `queues`, and of the connections that `scheduler` lets wait.
+
+        `wall_clock` returns the seconds since the epoch.
+        """
+        super().__init__(clock, _INTERVAL, self._look, "watching for overload")
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._queues = queues
+        self._scheduler = scheduler
+        self._outage = Outage(self._began, self._ended)
+        self._since = 0.0
+        self._last_sign = 0.0
+        self._last_full: float | None = None
+        self.longest_queue = 0
+        """The number of connections that waited to be accepted, at the last look."""
+        self.longest_wait = 0.0
+        """Seconds for which a connection had waited for its turn, at the last look."""
+
+    @property
+    def queue_full(self) -> bool:
+        """Whether an accept queue was full in the last seconds, so that clients could not connect.
+
+        Nodes that connect for each heartbeat may have tried in vain.
+        """
+        return self._last_full is not None and self._clock.seconds() - self._last_full < _OVER
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether there is an overload."""
+        return self._outage.reason is not None
+
+    def health(self) -> str | None:
+        """Return a text about the overload, for operators; `None` if there is none."""
+        if self._outage.reason is None:
+            return None
+        since = datetime.fromtimestamp(self._since, timezone.utc).isoformat(timespec="seconds")
+        return f"Overloaded since {since}: {self._outage.reason}"
+
+    def _look(self) -> None:
+        now = self._clock.seconds()
+        queues = list(self._queues())
+        self.longest_queue = max((queue.length for queue in queues), default=0)
+        self.longest_wait = self._scheduler.longest_wait()
+        full = next((queue for queue in queues if queue.full), None)
+        if full is not None:
+            self._last_full = self._last_sign = now
+            self._outage.fail(f"{full.length} connections wait to be accepted, no more may")
+        elif self.longest_wait > _LONG:
+            self._last_sign = now
+            self._outage.fail(f"a connection has waited for its turn for {self.longest_wait:.1f} s")
+        elif now - self._last_sign >= _OVER:
+            self._outage.recover()
+
+    def _began(self, reason: str) -> None:
+        self._since = self._wall_clock()
+        self._log.warn(
+            "Overloaded: {reason}. Components whose heartbeats may wait are judged later.",
+            reason=reason,
+        )
+
+    def _ended(self) -> None:
+        self._log.info(
+            "No longer overloaded, after {seconds:.0f} s.",
+            seconds=max(self._wall_clock() - self._since, 0.0),
+        )
