@@ -93,11 +93,11 @@ class SweepTests(MonitorTestCase):
 
     def test_arrived_before(self):
         """What arrives before the reactor has looked at the sockets once more still counts."""
-        self.start(warntime=10, errtime=30, interval=5)
+        self.start(warntime=10, errtime=30, interval=7)
         self.beat(A)
-        # A sweep is due at 10 s; the heartbeat is read in the same round of the reactor.
-        self.clock.callLater(10.0, lambda: self.clock.callLater(0, self.beat, A))
-        self.advance(12)
+        # A sweep is due at 14 s; the heartbeat is read in the same round of the reactor.
+        self.clock.callLater(14.0, self.beat, A)
+        self.advance(16)
         self.assertEqual(self.told(A), [STARTED])
 
     def test_interval_changes(self):
