@@ -23,6 +23,14 @@ class MonotonicReactor(EPollReactor):
 
     seconds = staticmethod(time.monotonic)
 
+    iterations = 0
+    """The number of iterations begun."""
+
+    def runUntilCurrent(self) -> None:
+        """Begin an iteration: run the calls that are due."""
+        self.iterations += 1
+        super().runUntilCurrent()
+
     def doPoll(self, timeout: float | None) -> None:
         """Wait up to `timeout` seconds for events, or indefinitely if it is `None`; handle them.
 

@@ -13,7 +13,7 @@ long ago. So whatever strangers do, from however many addresses, those keep half
 from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -49,20 +49,44 @@ class Waiting(Protocol):
         """Process what has arrived."""
 
 
+class _Iterations:
+    """Counts the iterations of a reactor that does not do so itself."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._count = 0
+        self._in_one = False
+
+    @property
+    def iterations(self) -> int:
+        """The number of iterations in which this was asked for, at least."""
+        if not self._in_one:
+            self._in_one = True
+            self._clock.callLater(0, self._end)
+        return self._count
+
+    def _end(self) -> None:
+        self._in_one = False
+        self._count += 1
+
+
 class Scheduler:
     """Decides when work may be begun, for all connections of a factory."""
 
-    def __init__(self, clock: IReactorTime, errtime: Callable[[], float] = lambda: inf) -> None:
+    def __init__(self, clock: Any, errtime: Callable[[], float] = lambda: inf) -> None:
         """Make a scheduler with no connections yet.
 
-        `errtime` returns the seconds for which a heartbeat proves a connection, and for which the
-        address of a connection that was turned away counts as waiting.
+        `clock` is a `MonotonicReactor`, or another `IReactorTime`. `errtime` returns the seconds
+        for which a heartbeat proves a connection, and for which the address of a connection that
+        was turned away counts as waiting.
         """
         self.errtime = errtime
         """Returns the seconds for which a heartbeat proves a connection."""
-        self._clock = clock
+        self._clock: IReactorTime = clock
+        self._reactor = clock if hasattr(clock, "iterations") else _Iterations(clock)
         self._turned_away: OrderedDict[str | None, float] = OrderedDict()
-        self._began: float | None = None
+        self._began = 0.0
+        self._iteration = -1
         self._left = _MOST
         self._proven: FairQueue[Waiting] = FairQueue()
         self._strangers: FairQueue[Waiting] = FairQueue()
@@ -75,7 +99,7 @@ class Scheduler:
 
     def enter(self) -> bool:
         """Return whether a step of work may be done now; count it."""
-        if self._began is None:
+        if self._iteration != self._reactor.iterations:
             self._begin()
         if self.over:
             return False
@@ -119,17 +143,14 @@ class Scheduler:
 
     def _used(self, share: float) -> bool:
         """Return whether a share of the iteration's turns has been taken."""
-        return self._began is not None and (
+        return self._iteration == self._reactor.iterations and (
             self._left <= _MOST * (1 - share)
             or self._clock.seconds() - self._began >= _SECONDS * share
         )
 
     def _begin(self) -> None:
+        self._iteration = self._reactor.iterations
         self._began, self._left = self._clock.seconds(), _MOST
-        self._clock.callLater(0, self._end)
-
-    def _end(self) -> None:
-        self._began = None
 
     def _see_to_turns(self) -> None:
         if not self._giving_turns and (self._proven or self._strangers):
