@@ -71,24 +71,21 @@ class Connection(Protocol):
         self,
         factory: Owner,
         host: str | None = None,
-        retires: float = inf,
         *,
         tls: bool = False,
     ) -> None:
         """Make a connection from the IP address `host`, `None` for one on a Unix socket.
 
-        It is to be retired when the factory's time is `retires`. With `tls`, its first state is
-        that of a handshake.
+        With `tls`, its first state is that of a handshake.
         """
         self.factory = factory
         self.host = host
         """The client's IP address, `None` on a Unix socket."""
         self.state = State.HANDSHAKE if tls else State.NEW
-        self.retires = retires
-        """The factory's time at which the connection is to be retired."""
         self.retired = False
         """Whether the connection is closed after its next answer."""
-        self._made = factory.now
+        self.made = factory.now
+        """The factory's time at which the connection was made."""
         # Whether a request has been answered with success.
         self._accepted = False
         self.since = factory.now
@@ -208,7 +205,7 @@ class Connection(Protocol):
 
     def retire(self) -> None:
         """Close the connection after its next answer, as it is old enough."""
-        self.retires, self.retired = inf, True
+        self.retired = True
         self.leave_fast_lane()
         if self._channel is not None:
             self._channel.ending = True
@@ -427,7 +424,7 @@ class Connection(Protocol):
         """
         before, self.state = self.state, state
         if not (_IDLE < before < State.ANSWERING and _IDLE < state < State.ANSWERING):
-            self.since = self._made if state is State.NEW else self.factory.now
+            self.since = self.made if state is State.NEW else self.factory.now
         if state >= State.CLOSING:
             self._unread, self._begun = b"", None
 

@@ -24,6 +24,10 @@ _AGE_JITTER = 0.2
 """The share by which a connection may be closed before it reaches the greatest age."""
 
 
+_OF_PEER = 0.75
+"""The share of the connections that one address may have, where open files are few."""
+
+
 class ConnectionFactory(ServerFactory):
     """The factory to listen with: makes connections, and keeps track of those that are open."""
 
@@ -59,7 +63,7 @@ class ConnectionFactory(ServerFactory):
         """Seconds since the first connection, in ticks; none pass while the process is stopped."""
         self._jitter = jitter
         # All open connections: those on which a heartbeat was taken lately, and the others.
-        self._proven: set[Connection] = set()
+        self._proven: dict[Connection, None] = {}
         self._strangers: Strangers[Connection] = Strangers()
         # How many of them are of one address, those without one left out.
         self._of_host: Counter[str] = Counter()
@@ -78,8 +82,7 @@ class ConnectionFactory(ServerFactory):
             self.site.note(addr, *refusal)
             self.scheduler.turned_away(host)
             return _OneTooMany()
-        age = self.limits.connection_age * (1 - _AGE_JITTER * self._jitter())
-        return Connection(self, host, self.now + age, tls=self.tls)
+        return Connection(self, host, tls=self.tls)
 
     def _refusal(self, host: str | None) -> tuple[str, str] | None:
         """Make room for a connection from an IP address, by closing another if there are too many.
@@ -101,7 +104,7 @@ class ConnectionFactory(ServerFactory):
         """Close the first candidate that is not proven; return whether there was one."""
         while (connection := candidate()) is not None:
             if self._strangers.discard(connection.host, connection) and connection.proven:
-                self._proven.add(connection)
+                self._proven[connection] = None
                 continue
             self._count(connection.host, -1)
             connection.make_room()
@@ -116,14 +119,14 @@ class ConnectionFactory(ServerFactory):
     def fit(self, most: int) -> bool:
         """Lower the limit of connections to `most`; return whether it was that low already.
 
-        The limit of those of one address is lowered in proportion.
+        One address may have three quarters of that at most, so that there is room for others.
         """
         limits = self.limits
         if most >= limits.connections:
             return True
         of_peer = limits.connections_per_peer
         if of_peer:
-            of_peer = max(of_peer * most // limits.connections, 1)
+            of_peer = max(min(of_peer, int(most * _OF_PEER)), 1)
         self.limits = limits._replace(connections=most, connections_per_peer=of_peer)
         return False
 
@@ -178,7 +181,7 @@ class ConnectionFactory(ServerFactory):
     def discard(self, connection: Connection) -> None:
         """Remove a connection that has been lost."""
         if connection in self._proven:
-            self._proven.remove(connection)
+            del self._proven[connection]
         elif not self._strangers.discard(connection.host, connection):
             return  # it was closed to make room
         self._count(connection.host, -1)
@@ -202,15 +205,24 @@ class ConnectionFactory(ServerFactory):
         latest = [now - seconds for seconds in self._lifetimes]
         for each in [each for each in self if each.since <= latest[each.state]]:
             each.time_out()
-        for each in [each for each in self if each.retires <= now]:
-            each.retire()
+        self._retire_some()
         since = self.proven_since
         for each in [each for each in self._strangers if each.heard > since]:
             self._strangers.discard(each.host, each)
-            self._proven.add(each)
+            self._proven[each] = None
         for each in [each for each in self._proven if each.heard <= since]:
-            self._proven.remove(each)
+            del self._proven[each]
             self._strangers.add(each.host, each)
+
+    def _retire_some(self) -> None:
+        """Retire connections that are old enough, not all of them at once."""
+        age = self.limits.connection_age
+        old = self.now - age * (1 - _AGE_JITTER)
+        for each in [each for each in self if each.made <= old and not each.retired]:
+            # With this probability in each tick, each moment until its greatest age is as likely.
+            left = each.made + age - self.now
+            if self._jitter() * left <= TICK:
+                each.retire()
 
 
 class _OneTooMany(Protocol):

@@ -172,11 +172,14 @@ class ConnectionsTests(LimitsTestCase):
         self.assertEqual(found.count(None), 1)
 
     def test_open_files_of_one_address(self) -> None:
-        """Where fewer files may be open, one address has fewer connections, in proportion."""
+        """Where few files may be open, one address leaves a quarter of connections to others."""
         self.begin(max_connections=1000, max_connections_per_peer=400)
-        self.service.fit_connections(128 + 25)
+        self.service.fit_connections(128 + 700)
+        self.assertEqual(self.factory.limits.connections_per_peer, 400)
+        self.service.fit_connections(128 + 20)
         found = [self.node_from("10.0.0.1") for _ in range(50)]
-        self.assertEqual(found.count(None), 40)
+        self.assertEqual(found.count(None), 35)
+        self.assertIsNotNone(self.node_from("10.0.0.2"))
 
     def test_said_once(self) -> None:
         """Whoever tries again and again gets one line in the log."""
