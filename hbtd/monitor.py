@@ -231,10 +231,13 @@ class Monitor:
         params = self._params.current
         self._tracker.restore(records, (), self._observed.now(), params.warntime, params.errtime)
 
-    def apply_heartbeat(self, record: Record) -> None:
-        """Apply a heartbeat that another replica took; commit its judgement if this one leads."""
+    def apply_heartbeat(self, record: Record, source: str | None = None) -> None:
+        """Apply a heartbeat that another replica took; commit its judgement if this one leads.
+
+        `source` stands for that replica: see `Unheard.sources`.
+        """
         judgement = self._tracker.apply_beat(
-            record.component, self._observed.now(), record.timestamp, record.status
+            record.component, self._observed.now(), record.timestamp, record.status, source
         )
         if judgement is not None and self.leading:
             self._commit([judgement])

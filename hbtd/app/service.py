@@ -109,9 +109,9 @@ class HbtdService(Service):
             reactor, hsm, self.params, self.store.delivered, random.random, leadership.held
         )
         self.publisher = Publisher(reactor, self.params, connect_kafka, random.random)
-        scheduler = Scheduler(reactor, lambda: self.params.current.errtime)
+        self._scheduler = Scheduler(reactor, lambda: self.params.current.errtime)
         self._overload = Overload(
-            reactor, time.time, lambda: self._listening.accept_queues(), scheduler
+            reactor, time.time, lambda: self._listening.accept_queues(), self._scheduler
         )
         self.monitor = Monitor(
             reactor,
@@ -122,7 +122,7 @@ class HbtdService(Service):
             self.publisher,
             self.params,
             random.random,
-            lambda: Unheard(scheduler.waiting_long(), self._overload.queue_full),
+            self._unheard,
         )
         self.replica = self._make_replica(etcd, leadership, observed)
 
@@ -134,7 +134,7 @@ class HbtdService(Service):
             self._site,
             self._make_fast_lane(),
             reactor,
-            scheduler,
+            self._scheduler,
             random.random,
             tls=certificate is not None,
         )
@@ -143,6 +143,11 @@ class HbtdService(Service):
             # Clients whose certificates the old authorities have signed must present them again.
             certificate.on_new_authorities(self._connections.close_vouched_for)
         self._listening = Listening(params, reactor, endpoints, certificate, self._connections)
+
+    def _unheard(self) -> Unheard:
+        """Return which components may have sent heartbeats that have not been read."""
+        sources = self._scheduler.waiting_long() | self.replica.unheard
+        return Unheard(sources, self._overload.queue_full)
 
     def _connect_etcd(self) -> EtcdClient | None:
         params = self.params.current
@@ -183,6 +188,7 @@ class HbtdService(Service):
             self.params,
             f"{socket.gethostname()}:{self.params.current.port}",
             random.random,
+            self._overload.waiting,
         )
 
     def _make_registry(self, observed: ObservedClock) -> CollectorRegistry:

@@ -13,6 +13,11 @@ class Alone(Service):
         """Make the role of the only replica, which will hold `leadership`."""
         self._leadership = leadership
 
+    @property
+    def unheard(self) -> set[str]:
+        """An empty set, since there are no other replicas."""
+        return set()
+
     def startService(self) -> None:
         """Begin to lead."""
         super().startService()

@@ -1,6 +1,7 @@
 """Application of the changes that other replicas write to etcd."""
 
 from collections.abc import Callable, Sequence
+from sys import intern
 from typing import NamedTuple
 
 from twisted.logger import Logger
@@ -18,6 +19,7 @@ from hbtd.store.etcd_format import (
     PRESENCE,
     REQUEST,
     STARTED,
+    WAITING,
     StoredJudgement,
     is_record,
 )
@@ -71,6 +73,8 @@ class Applier:
         self._writer = (0, 0)
         self.present: dict[int, Moment] = {}
         """When each living replica, including this one, was last seen to write, by its number."""
+        self.waiting: set[int] = set()
+        """The numbers of the replicas whose clients wait before they are heard."""
         self.alive: set[int] = set()
         """The numbers of the replicas that have a life key, including original hbtds."""
         self.locks: set[bytes] = set()
@@ -120,6 +124,7 @@ class Applier:
         """
         self._shared_params.reset()
         self.present.clear()
+        self.waiting.clear()
         self.alive.clear()
         self.locks.clear()
         params: KeyValue | None = None
@@ -146,7 +151,7 @@ class Applier:
                 if value == STARTED:
                     self._monitor.judge_started(key[len(REQUEST) :].decode("utf-8", "replace"))
         elif is_record(key):
-            self._apply_record(key, value)
+            self._apply_record(key, value, self._writer[1] if self._writer[0] == revision else 0)
         else:
             stored = self._apply_other(key, value, revision)
             if stored is not None and stored.judgement.transition is Transition.DIED:
@@ -154,7 +159,7 @@ class Applier:
             if key.startswith(REQUEST) and value == FORGET:
                 self._monitor.apply_forget(key[len(REQUEST) :].decode("utf-8", "replace"))
 
-    def _apply_record(self, key: bytes, value: bytes | None) -> None:
+    def _apply_record(self, key: bytes, value: bytes | None, writer: int) -> None:
         if value is None:
             self._monitor.apply_removal(key.decode("utf-8", "replace"))
             return
@@ -164,7 +169,7 @@ class Applier:
         if record.warned:
             self._monitor.apply_warning(record)
         else:
-            self._monitor.apply_heartbeat(record)
+            self._monitor.apply_heartbeat(record, source_of(writer))
 
     def _apply_other(
         self, key: bytes, value: bytes | None, revision: int
@@ -188,12 +193,19 @@ class Applier:
                 self.present.pop(number, None)
             else:
                 self.present[number] = self.moment()
+            waits = value is not None and value.endswith(WAITING)
+            (self.waiting.add if waits else self.waiting.discard)(number)
         elif key.startswith(LIFE):
             number = _number(key, LIFE)
             if value is None:
                 self.alive.discard(number)
             else:
                 self.alive.add(number)
+
+
+def source_of(number: int) -> str:
+    """Return what stands for the replica of a number as the source of a component's heartbeat."""
+    return intern(f"replica {number}")
 
 
 def _is_foreign(key: bytes, value: bytes | None, lease: int) -> bool:

@@ -13,7 +13,7 @@ from hbtd.config.live_params import LiveParams
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
 from hbtd.monitor import Monitor
-from hbtd.replicas.applier import Applier, Moment
+from hbtd.replicas.applier import Applier, Moment, source_of
 from hbtd.replicas.election import Election
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.shared_params import SharedParams
@@ -48,12 +48,14 @@ class Replica(Service):
         params: LiveParams,
         name: str,
         jitter: Callable[[], float],
+        waiting: Callable[[], bool],
     ) -> None:
         """Make the replica of this process, with a random number.
 
         `name` is the value of its presence key in etcd, by which operators can tell replicas apart.
         `elapsed` returns the seconds of a clock that also advances while the process does not run;
-        `jitter` returns a random number from 0 to 1.
+        `jitter` returns a random number from 0 to 1; `waiting` returns whether clients of this
+        replica wait before they are heard.
         """
         self._clock = clock
         self._leadership = leadership
@@ -79,6 +81,7 @@ class Replica(Service):
             self._applier,
             name,
             jitter,
+            waiting,
             self._became_synchronized,
             self._lead_if_caught_up,
         )
@@ -92,6 +95,12 @@ class Replica(Service):
             clock, _REVIEW, self._review, "the review of the replica's role", now=False
         )
         self._first_synchronized: Deferred[None] = Deferred()
+
+    @property
+    def unheard(self) -> set[str]:
+        """What stands, as the source of heartbeats, for other replicas whose clients wait."""
+        applier = self._applier
+        return {source_of(number) for number in applier.waiting if number != applier.number}
 
     def startService(self) -> None:
         """Start to synchronize with the other replicas, and to run for leader."""

@@ -17,7 +17,7 @@ from hbtd.replicas.election import LEASE
 from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.etcd import EtcdStore
-from hbtd.store.etcd_format import ALIVE, EVERYTHING, HEALTH, LIFE, PRESENCE, is_record
+from hbtd.store.etcd_format import ALIVE, EVERYTHING, HEALTH, LIFE, PRESENCE, WAITING, is_record
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.records import Record
 
@@ -64,6 +64,7 @@ class Sync(Service):
         applier: Applier,
         name: str,
         jitter: Callable[[], float],
+        waiting: Callable[[], bool],
         became_synchronized: Callable[[], None],
         progressed: Callable[[], None],
     ) -> None:
@@ -71,8 +72,9 @@ class Sync(Service):
 
         `name` is the value of this replica's presence key. `elapsed` returns the seconds of a clock
         that also advances while the process does not run; `jitter` returns a random number from 0
-        to 1. `became_synchronized` is called each time this replica has become synchronized,
-        `progressed` each time changes have been applied.
+        to 1; `waiting` returns whether clients wait before they are heard. `became_synchronized` is
+        called each time this replica has become synchronized, `progressed` each time changes have
+        been applied.
         """
         self._client = client
         self._clock = clock
@@ -82,6 +84,7 @@ class Sync(Service):
         self._applier = applier
         self._moment = applier.moment
         self._name = name
+        self._waiting = waiting
         self._became_synchronized = became_synchronized
         self._progressed = progressed
         self._number = str(applier.number).encode()
@@ -186,8 +189,7 @@ class Sync(Service):
             return
         self._lease = await self._client.grant(LEASE)
         await self._client.put(LIFE + self._number, ALIVE, self._lease)
-        presence = Put(PRESENCE + self._number, self._name.encode(), self._lease)
-        self._store.writer.set_presence(presence)
+        self._set_presence()
 
     async def _load(self) -> None:
         """Read all of etcd while this replica writes nothing, and apply it; write the health key.
@@ -297,12 +299,18 @@ class Sync(Service):
         # In observed time, since a standstill makes up only for seconds that were counted.
         self._observed.deafen(self._observed.now() - moment.observed)
 
+    def _set_presence(self) -> None:
+        """Set what this replica's presence key says from now on: its name, and whether any wait."""
+        value = self._name.encode() + (WAITING if self._waiting() else b"")
+        self._store.writer.set_presence(Put(PRESENCE + self._number, value, self._lease))
+
     async def _write_presence(self) -> None:
         """Write the presence key, unless it has just been written, and renew the lease.
 
         If etcd fails, or the lease has ended, end the watch. A deleted life key is written again.
         """
         applier = self._applier
+        self._set_presence()
         seen = applier.present.get(applier.number)
         try:
             # `seen` is when the watch reported the last write, a moment after it was made.

@@ -98,6 +98,10 @@ class Overload(PeriodicService):
         """Whether there is an overload."""
         return self._outage.reason is not None
 
+    def waiting(self) -> bool:
+        """Return whether clients wait, or waited in the last seconds, before they are heard."""
+        return self.queue_full or bool(self._scheduler.waiting_long())
+
     def health(self) -> str | None:
         """Return a text about the overload, for operators; `None` if there is none."""
         if self._outage.reason is None:

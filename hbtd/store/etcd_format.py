@@ -53,6 +53,9 @@ STARTED = b"started"
 FORGET = b"forget"
 """The value of a request to forget a component."""
 
+WAITING = b" waiting"
+"""The end of a presence key's value while clients of the replica wait before they are heard."""
+
 _END_OF_NUMBERS = 2**53
 """All numbers of judgements are below this limit, so that they are exact in JSON."""
 

@@ -37,7 +37,7 @@ class Component:
         self.status = status
         """The status in the heartbeat, verbatim."""
         self.source = source
-        """The IP address that sent the heartbeat; `None` if it is not known."""
+        """The IP address that sent the heartbeat, or the replica that took it, if known."""
         self.fresh = fresh
         """Whether the heartbeat was the first on its connection."""
 
@@ -46,7 +46,7 @@ class Unheard(NamedTuple):
     """Which components may have sent heartbeats that have not been read yet."""
 
     sources: Container[str | None] = ()
-    """Those whose last heartbeat came from one of these IP addresses."""
+    """Those whose last heartbeat came from one of these IP addresses, or replicas."""
     fresh: bool = False
     """Whether also those whose last heartbeat was the first on its connection."""
 

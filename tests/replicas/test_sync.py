@@ -18,7 +18,14 @@ from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import LIFE, PRESENCE
 from hbtd.tracker.observed import TICK, ObservedClock
 from tests.support.hsm_memory import DIED, STARTED, WARNED
-from tests.support.replicas_running import A, OwnReplicasTestCase, ReplicasTestCase, until_all
+from tests.support.replicas_running import (
+    ERRTIME,
+    A,
+    B,
+    OwnReplicasTestCase,
+    ReplicasTestCase,
+    until_all,
+)
 from tests.support.running import Hbtd, reactor, until
 
 
@@ -93,6 +100,26 @@ class SlowPresence:
         self.present: dict[int, Moment] = {}
 
 
+class WaitingTests(ReplicasTestCase):
+    """Clients of a follower have to wait before they are heard."""
+
+    async def test_follower(self):
+        """The leader judges those that last beat there later, all others as ever."""
+        leader, follower = await self.replicas(2)
+        self.assertEqual(await leader.beat(A), 200)
+        self.assertEqual(await follower.beat(B), 200)
+        await self.is_told(A, STARTED)
+        await self.is_told(B, STARTED)
+        follower.service._scheduler.turned_away("10.9.9.9")
+        await until(lambda: leader.service.replica.unheard)
+        self.assertEqual(follower.service.replica.unheard, set())
+        await self.is_told(A, STARTED, WARNED)
+        await until(lambda: not leader.service.replica.unheard, ERRTIME + 3)
+        self.assertEqual(self.told(B), [STARTED])
+        await self.is_told(B, STARTED, DIED)
+        await self.is_told(A, STARTED, WARNED, DIED)
+
+
 class SlowPresenceTests(SynchronousTestCase):
     """Presence that is late again and again."""
 
@@ -113,6 +140,7 @@ class SlowPresenceTests(SynchronousTestCase):
             applier,
             "one",
             lambda: 0.125,
+            bool,
             nobody,
             nobody,
         )
@@ -168,6 +196,7 @@ class RetryTests(SynchronousTestCase):
             applier,
             "one",
             lambda: 1.0,
+            bool,
             nothing,
             nothing,
         )
