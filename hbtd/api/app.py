@@ -1,6 +1,7 @@
 """The API as one resource: the routes of all modules under both prefixes, and error answers."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from klein import Klein
 from klein.interfaces import IKleinRequest
@@ -65,12 +66,19 @@ def _endpoint(route: Route, authorization: Authorization) -> Callable[..., bytes
                 reply = route.handler(request, **variables)
         except Refused as refused:
             raise authorization.problem(request, refused) from None
-        assert isinstance(request, LimitedRequest)
-        if not request.hold(len(reply.body)):
-            raise request.no_room()
-        return write(request, reply)
+        if isinstance(reply, Reply):
+            return _write(request, reply)
+        return Deferred.fromCoroutine(reply).addCallback(partial(_write, request))
 
     return endpoint
+
+
+def _write(request: Request, reply: Reply) -> bytes | Deferred[bytes]:
+    """Write a handler's reply; raise `Problem` 503 if there is no memory for its body."""
+    assert isinstance(request, LimitedRequest)
+    if not request.hold(len(reply.body)):
+        raise request.no_room()
+    return write(request, reply)
 
 
 def _path(request: IRequest) -> str:

@@ -1,8 +1,10 @@
 """Routes: what each module of handlers passes to `hbtd.api.app`, which serves them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
 
 from hbtd.server.replies import Reply
 
@@ -29,13 +31,14 @@ class Route(NamedTuple):
     """A method and a path, the role that may call them, and the handler.
 
     The handler is called with the request and, as keyword arguments, the variables in the path and,
-    if the role concerns a component, the `caller`. The handler returns the reply. Its exceptions
-    are answered with problem documents: a `Problem` or a `Refused` with its own status, any other
-    exception with 500.
+    if the role concerns a component, the `caller`. It returns the reply, or a coroutine that does
+    if it takes more than a moment (`LimitedRequest.turn`). Its exceptions are answered with problem
+    documents: a `Problem` or a `Refused` with its own status, any other exception with 500. A
+    coroutine may not raise `Refused`.
     """
 
     method: str
     path: str
     """The path below the API's prefixes, in the syntax of werkzeug's rules."""
     role: Role
-    handler: Callable[..., Reply]
+    handler: Callable[..., Reply | Coroutine[Deferred[Any], Any, Reply]]

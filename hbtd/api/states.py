@@ -1,7 +1,10 @@
 """Handlers for asking which components are heartbeating."""
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
+import orjson
+from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
 from hbtd.api.routes import Role, Route
@@ -10,10 +13,14 @@ from hbtd.formats.xnames import normalise
 from hbtd.monitor import Monitor
 from hbtd.server.bodies import read_json
 from hbtd.server.problems import Problem
-from hbtd.server.replies import Reply, json_reply
+from hbtd.server.replies import JSON, Reply, json_reply
+from hbtd.server.site import LimitedRequest
 
 _MOST_NAMES = 200_000
 """The most names in one query: more would block the reactor for too long."""
+
+_AT_ONCE = 2000
+"""Names that are looked up before others have their turn: a few milliseconds' worth."""
 
 
 class States:
@@ -29,7 +36,7 @@ class States:
             Route("GET", "/hbstate/<xname>", Role.ANYONE, self.one),
         )
 
-    def many(self, request: Request) -> Reply:
+    def many(self, request: Request) -> Reply | Coroutine[Deferred[Any], Any, Reply]:
         """Return for each component that the body names, in order, whether it is heartbeating.
 
         Names are returned exactly as they were sent: HSM's discovery compares them. Raise `Problem`
@@ -39,10 +46,23 @@ class States:
             names = _names(read_json(request))
         except ValueError:
             raise Problem(400, "Error unmarshalling inbound request") from None
+        if len(names) <= _AT_ONCE:
+            return json_reply({"HBStates": self._states(names)})
+        assert isinstance(request, LimitedRequest)
+        return self._in_turns(request, names)
+
+    async def _in_turns(self, request: LimitedRequest, names: list[str]) -> Reply:
+        """Return the reply to a query of many names; others have their turns in between."""
+        pieces: list[bytes] = []
+        for start in range(0, len(names), _AT_ONCE):
+            await request.turn()
+            states = orjson.dumps(self._states(names[start : start + _AT_ONCE]))
+            pieces.append(states[1:-1])  # without the brackets of the list
+        return Reply(200, b'{"HBStates":[%b]}' % b",".join(pieces), JSON)
+
+    def _states(self, names: list[str]) -> list[dict[str, object]]:
         beating = self._monitor.heartbeating(normalise(name) for name in names)
-        return json_reply(
-            {"HBStates": [_state(*each) for each in zip(names, beating, strict=True)]}
-        )
+        return [_state(*each) for each in zip(names, beating, strict=True)]
 
     def one(self, request: Request, xname: str) -> Reply:
         """Return whether the component that the path names is heartbeating."""

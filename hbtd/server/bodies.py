@@ -33,6 +33,9 @@ class CappedRequest(Request):
     room: Room
     """The memory that it shares with other large bodies."""
 
+    source: str | None = None
+    """The client's IP address; `None` if it is not known, as on a Unix socket."""
+
     received = 0
     """Bytes of the body that have arrived, kept or not."""
 
@@ -53,7 +56,7 @@ class CappedRequest(Request):
         """
         if count <= MAX_HEARTBEAT_BODY:
             return True
-        if not self.room.take(count):
+        if not self.room.take(count, self.source):
             return False
         self._held += count
         return True
@@ -61,7 +64,7 @@ class CappedRequest(Request):
     def let_go(self) -> None:
         """Release the bytes that are reserved."""
         held, self._held = self._held, 0
-        self.room.give_back(held)
+        self.room.give_back(held, self.source)
 
     def gotLength(self, length: int | None) -> None:
         """Prepare for the body; twisted.web would keep a large one in a file."""
@@ -92,7 +95,7 @@ class CappedRequest(Request):
         if not self._held:
             return self.hold(self.received)
         more = self.received - self._held
-        if not self.room.take(more):
+        if not self.room.take(more, self.source):
             return False
         self._held += more
         return True

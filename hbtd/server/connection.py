@@ -10,6 +10,7 @@ from math import inf
 from typing import Any, Final
 from typing import Protocol as Interface
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -447,6 +448,10 @@ class _Channel(StrictChannel):
         self.source = connection.host
         self.ending = connection.retired
         self._connection = connection
+
+    def turn(self) -> Deferred[None]:
+        connection = self._connection
+        return connection.factory.scheduler.turn(connection.host, proven=connection.proven)
 
     @property
     def fresh(self) -> bool:  # type: ignore[override]  # it changes

@@ -1,5 +1,6 @@
 """Limits of what clients may use: connections, memory and time; the reasons of refusals."""
 
+from collections import Counter
 from collections.abc import Callable
 from math import inf
 from typing import Any, NamedTuple
@@ -77,21 +78,33 @@ def limits_of(params: Params) -> Limits:
 
 
 class Room:
-    """A budget of memory, in bytes, that large bodies of requests and answers share."""
+    """A budget of memory, in bytes, that large bodies of requests and answers share.
+
+    An address may take at most half of what the others leave, so that there is some for each.
+    """
 
     def __init__(self, size: int) -> None:
         """Make a budget of `size` bytes."""
         self._size = size
+        self._of_host: Counter[str | None] = Counter()
         self.taken = 0
         """Bytes that are reserved."""
 
-    def take(self, count: int) -> bool:
-        """Reserve `count` bytes; return whether there were as many."""
-        if self.taken + count > self._size:
+    def take(self, count: int, host: str | None) -> bool:
+        """Reserve `count` bytes for an IP address; return whether there were as many.
+
+        `host` is `None` for clients without an address.
+        """
+        own = self._of_host[host]
+        if 2 * (own + count) > self._size - (self.taken - own):
             return False
+        self._of_host[host] += count
         self.taken += count
         return True
 
-    def give_back(self, count: int) -> None:
-        """Release `count` bytes that were reserved."""
+    def give_back(self, count: int, host: str | None) -> None:
+        """Release `count` bytes that were reserved for an IP address."""
         self.taken -= count
+        self._of_host[host] -= count
+        if self._of_host[host] <= 0:
+            del self._of_host[host]

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from hbtd.server.fair_queue import FairQueue
@@ -47,6 +48,19 @@ class Waiting(Protocol):
 
     def take_turn(self) -> None:
         """Process what has arrived."""
+
+
+class _Turn:
+    """A turn that is waited for with a Deferred, which may be cancelled."""
+
+    def __init__(self, host: str | None, proven: bool) -> None:
+        self.host = host
+        self.proven = proven
+        self.given: Deferred[None] = Deferred()
+
+    def take_turn(self) -> None:
+        if not self.given.called:
+            self.given.callback(None)
 
 
 class _Iterations:
@@ -118,6 +132,15 @@ class Scheduler:
         self._turned_away[host] = self._clock.seconds()
         if len(self._turned_away) > _MOST_TURNED_AWAY:
             self._turned_away.popitem(last=False)
+
+    def turn(self, host: str | None, *, proven: bool) -> Deferred[None]:
+        """Return a Deferred that fires when it is the turn of more work for a client.
+
+        `host` is the client's IP address; `proven` says whether it is that of a proven connection.
+        """
+        turn = _Turn(host, proven)
+        self.wait(turn)
+        return turn.given
 
     def longest_wait(self) -> float:
         """Return the seconds for which a connection has waited for its turn, at most."""

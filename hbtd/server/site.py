@@ -7,7 +7,9 @@ servers do, and limit what a client may use. What is served is a resource from e
 import re
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http import HTTPChannel
@@ -36,6 +38,7 @@ class LimitedRequest(CappedRequest):
         self._note: Note = site.note
         self.most = site.limits.body_bytes
         self.room = site.room
+        self.source = self.channel.source
 
     @property
     def fault(self) -> str | None:
@@ -49,12 +52,6 @@ class LimitedRequest(CappedRequest):
         return None
 
     @property
-    def source(self) -> str | None:
-        """The client's IP address; `None` if it is not known, as on a Unix socket."""
-        source: str | None = self.channel.source
-        return source
-
-    @property
     def last(self) -> bool:
         """Whether the connection is closed after the answer to this request."""
         return bool(self.channel.ending or self.channel.site.closing)
@@ -64,6 +61,11 @@ class LimitedRequest(CappedRequest):
         """Whether no heartbeat was taken from the connection before."""
         fresh: bool = self.channel.fresh
         return fresh
+
+    def turn(self) -> Deferred[None]:
+        """Return a Deferred that fires when more may be done for this request, as others wait."""
+        turn: Deferred[None] = self.channel.turn()
+        return turn
 
     def heartbeat_taken(self) -> None:
         """Note that this request was a heartbeat, and was taken."""
@@ -131,6 +133,10 @@ class StrictChannel(HTTPChannel):
             return
         if self.line_mode and b"\n" in self._buffer:
             self._refuse()
+
+    def turn(self) -> Deferred[None]:
+        """Return a Deferred that fires in the reactor's next iteration."""
+        return deferLater(self.site.reactor, 0)
 
     def heartbeat_taken(self) -> None:
         """Do nothing; for channels of connections, to which a heartbeat matters."""

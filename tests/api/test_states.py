@@ -12,6 +12,8 @@ from tests.support.http_memory import (
     XNAME,
     APITestCase,
     TimedAPITestCase,
+    encode_request,
+    parse_responses,
 )
 from tests.support.invalid_inputs import NOT_NAMES, NOT_OBJECTS
 
@@ -36,6 +38,29 @@ class ManyTests(APITestCase):
         for state in answer["HBStates"]:
             self.assertEqual(list(state), ["XName", "Heartbeating"])
         return [(state["XName"], state["Heartbeating"]) for state in answer["HBStates"]]
+
+    def test_in_turns(self):
+        """A query of many names does not keep others waiting, and is answered like a short one."""
+        names = [XNAME, *(f"x{number}" for number in range(9999))]
+        asker, other = self.connect(), self.connect()
+        asker._protocol.dataReceived(encode_request("POST", MANY, {"XNames": names}))
+        self.assertEqual(asker.received(), b"")
+        other._protocol.dataReceived(encode_request("GET", "/v1/liveness"))
+        self.assertEqual(parse_responses(other.received())[0].status, 204)
+        asker.send(b"")
+        (answer,) = parse_responses(asker.received())
+        expected = [{"XName": name, "Heartbeating": name == XNAME} for name in names]
+        self.assertEqual(answer.body, orjson.dumps({"HBStates": expected}))
+
+    def test_gone_meanwhile(self):
+        """A client that hangs up before the answer leaves no error."""
+        asker = self.connect()
+        query = encode_request("POST", MANY, {"XNames": [XNAME] * 10_000})
+        asker._protocol.dataReceived(query)
+        asker.hang_up()
+        self.reactor.advance(0)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assertEqual(self.factory.site.room.taken, 0)
 
     def test_exact_bytes(self):
         """The answer is compact JSON with its keys in order, under both prefixes."""

@@ -245,11 +245,11 @@ class SizesTests(LimitsTestCase):
         self.assertEqual((answer.status, self.refused("large_body")), (413, 2))
 
     def test_bodies_together(self) -> None:
-        """Large bodies that arrive at once have so much memory, and heartbeats are none of them."""
+        """Large bodies of one address have half of the memory at most; heartbeats need none."""
         size = 2**17
         self.begin(max_body_bytes=size)
         start = head("POST /v1/hbstates", f"Content-Length: {size}") + b" " * (size - 1)
-        holding = [self.connect() for _ in range(64)]
+        holding = [self.connect() for _ in range(32)]
         for connection in holding:
             connection.send(start)
         answer = self.request("POST", "/v1/hbstates", b'{"XNames":[]}'.ljust(size))
@@ -257,6 +257,10 @@ class SizesTests(LimitsTestCase):
         self.assert_problem(answer, 503, detail, "/hmi/v1/hbstates")
         self.assertEqual(answer.headers["retry-after"], "10")
         self.assertEqual(self.refused("memory"), 1)
+        other = self.connect_from("10.0.0.9")
+        assert other
+        other.send(encode_request("POST", "/v1/hbstates", b'{"XNames":[]}'.ljust(size)))
+        self.assertEqual(parse_responses(other.received())[0].status, 200)
         for request in (("POST", "/v1/heartbeat", HEARTBEAT), ("GET", "/v1/params", b"")):
             self.assertEqual(self.request(*request).status, 200)
         self.assertEqual(self.request("POST", "/v1/hbstates", b"{}".ljust(KIB64)).status, 200)
@@ -391,7 +395,7 @@ class UnreadTests(LimitsTestCase):
     def test_no_memory(self) -> None:
         """An answer that there is no memory for is not given; others are."""
         room = self.factory.site.room
-        self.assertTrue(room.take(self.factory.limits.large_bytes - 2**20))
+        self.assertTrue(room.take((self.factory.limits.large_bytes - 2**20) // 2, "127.0.0.1"))
         body = {"XNames": [XNAME] * 100_000}
         answer = self.request("POST", "/v1/hbstates", body)
         self.assert_problem(answer, 503, "Too many large requests at once", "/hmi/v1/hbstates")
