@@ -3,7 +3,7 @@
 Each connection is a `hbtd.server.connection.Connection`, which reads and answers requests.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from sys import intern
 from typing import Any
@@ -26,6 +26,10 @@ _AGE_JITTER = 0.2
 
 _OF_PEER = 0.75
 """The share of the connections that one address may have, where open files are few."""
+
+
+_CLOSED_AT_ONCE = 100
+"""The most connections closed in one iteration of the reactor: a few milliseconds' worth."""
 
 
 class ConnectionFactory(ServerFactory):
@@ -68,6 +72,7 @@ class ConnectionFactory(ServerFactory):
         # How many of them are of one address, those without one left out.
         self._of_host: Counter[str] = Counter()
         self._lifetimes = lifetimes(self.limits)
+        self._overdue: deque[Connection] = deque()
         self._ticking = PeriodicService(
             clock, TICK, self._tick, "closing idle connections", now=False
         )
@@ -200,11 +205,10 @@ class ConnectionFactory(ServerFactory):
                 del self._of_host[host]
 
     def _tick(self) -> None:
-        now = self.now = self.now + TICK
-        # The latest time at which a connection may have come into each of the states.
-        latest = [now - seconds for seconds in self._lifetimes]
-        for each in [each for each in self if each.since <= latest[each.state]]:
-            each.time_out()
+        self.now += TICK
+        if not self._overdue:
+            self._overdue.extend(each for each in self if self._is_overdue(each))
+            self._close_overdue()
         self._retire_some()
         since = self.proven_since
         for each in [each for each in self._strangers if each.heard > since]:
@@ -213,6 +217,18 @@ class ConnectionFactory(ServerFactory):
         for each in [each for each in self._proven if each.heard <= since]:
             del self._proven[each]
             self._strangers.add(each.host, each)
+
+    def _is_overdue(self, connection: Connection) -> bool:
+        return connection.since <= self.now - self._lifetimes[connection.state]
+
+    def _close_overdue(self) -> None:
+        """Close connections that have been in their state for too long, so many at a time."""
+        for _ in range(min(_CLOSED_AT_ONCE, len(self._overdue))):
+            connection = self._overdue.popleft()
+            if self._is_overdue(connection):
+                connection.time_out()
+        if self._overdue:
+            self.reactor.callLater(0, self._close_overdue)
 
     def _retire_some(self) -> None:
         """Retire connections that are old enough, not all of them at once."""

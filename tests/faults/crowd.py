@@ -138,7 +138,7 @@ class CrowdTests(TestCase):
         for reason in ("slow", "full", "large_head", "large_body"):
             self.assertGreater(refused.get(reason, 0), 0, reason)
         crowd = json.loads(out)
-        self.assertEqual(crowd["idle"], IDLE)
+        self.assertGreaterEqual(crowd["idle"], IDLE)  # they come back after they were closed
         self.assertGreaterEqual(refused["slow"], SLOW)
 
 

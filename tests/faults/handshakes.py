@@ -78,7 +78,7 @@ class HandshakesTests(TestCase):
             took = reactor.seconds() - start
             left = await self.files_at_most(files)
             print(f"      {kind}: {took:.1f} s, then {self.memory():.1f} MiB, {left} files")
-            self.assertEqual(left, files, kind)
+            self.assertLessEqual(left, files, kind)
         while len(times) < 3 and reactor.seconds() < stopped + 3 * ERRTIME:
             await deferLater(reactor, 0.1)
         metrics = await numbers(WebClient(self), url)
