@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from hbtd.app.service import HbtdService
 from tests.support.access_memory import (
     CREDENTIALS,
@@ -20,7 +23,7 @@ from tests.support.http_memory import (
     head,
     parse_responses,
 )
-from tests.support.issuer import bearer
+from tests.support.issuer import Issuer, bearer
 
 OWN = bearer(ISSUER.token(XNAME))
 OTHERS = bearer(ISSUER.token(NEIGHBOUR))
@@ -126,6 +129,34 @@ class ConnectionTests(DetoursTestCase):
         self.assertEqual(self.statuses(connection, beat(XNAME, OWN) * 2), [200, 200])
         service.access.gate._node_tokens._source.watched.current = ()  # type: ignore[union-attr]  # with JWTs
         self.assertEqual(self.statuses(connection, beat(XNAME, OWN) * 2), [401, 401])
+
+    def test_signatures(self) -> None:
+        """The signature of a token is checked once, good or bad, however many requests have it."""
+        checked: list[bytes] = []
+        decode = jwt.decode
+
+        def counting(token: Any, *args: Any, **kw: Any) -> Any:
+            checked.append(token)
+            return decode(token, *args, **kw)
+
+        self.patch(jwt, "decode", counting)
+        self.jwt()
+        change, path = {"Warntime": "11"}, f"/v1/heartbeat/{XNAME}"
+        forged = bearer(
+            Issuer("ES256", "one", ec.generate_private_key(ec.SECP256R1())).token(XNAME)
+        )
+        late = bearer(ISSUER.token(XNAME, exp=1))
+        for number, (headers, statuses) in enumerate(
+            ((forged, [401, 401, 401]), (late, [401, 401, 401]), (OTHERS, [403, 403, 403])), 1
+        ):
+            for _ in range(3):
+                stream = (
+                    beat(XNAME, headers)
+                    + encode_request("PATCH", "/v1/params", change, headers)
+                    + encode_request("DELETE", path, b"", headers)
+                )
+                self.assertEqual(self.statuses(self.connect(), stream), statuses)
+            self.assertEqual(len(checked), number)
 
     def test_certificates(self) -> None:
         """A certificate allows heartbeats of the component it names, for every request."""

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -105,9 +106,9 @@ def tokens() -> tuple[Target, Sequence[bytes]]:
     from tests.support.issuer import Issuer
 
     issuer = Issuer()
-    source: Any = SimpleNamespace(keys=parse_jwks(issuer.jwks()), missed=lambda: None)
+    source: Any = SimpleNamespace(keys=parse_jwks(issuer.jwks()), request_refresh=lambda: None)
     good = issuer.token("x0c0s0b0n0").encode()
-    verifier = JWTVerifier(source, "system-compute", float, require_xname=False)
+    verifier = JWTVerifier(source, "system-compute", time.time, float, require_xname=False)
 
     def target(data: bytes) -> None:
         with suppress(JWKSUnusable):
