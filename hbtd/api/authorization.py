@@ -1,12 +1,20 @@
 """Authorization: asks the gate who has sent a request, and turns refusals into problems."""
 
+from math import ceil
 from typing import Any
 
 from twisted.web.server import Request
 
 from hbtd.access.gate import ANY_NODE, Caller, Credentials, Gate
 from hbtd.access.peers import Peers
-from hbtd.access.refusals import KeysUnavailable, NoRoom, Refusals, Refused, Unauthenticated
+from hbtd.access.refusals import (
+    KeysUnavailable,
+    NoRoom,
+    Refusals,
+    Refused,
+    TooSoon,
+    Unauthenticated,
+)
 from hbtd.api.routes import Role
 from hbtd.server.problems import Problem
 
@@ -60,6 +68,8 @@ class Authorization:
             return Problem(503, detail, headers=(("Retry-After", "10"),))
         if isinstance(refused, NoRoom):
             return Problem(503, detail, headers=(("Retry-After", "60"),))
+        if isinstance(refused, TooSoon):
+            return Problem(429, detail, headers=(("Retry-After", str(ceil(refused.seconds))),))
         return Problem(403, detail)
 
 

@@ -262,6 +262,7 @@ class DeleteTests(APITestCase):
             self.assertEqual((response.status, response.body), (204, b""))
             self.assertEqual(set(response.headers), {"server", "date"})
             self.assertNotIn(XNAME, self.service.tracker)
+            self.reactor.advance(30)
 
     def test_untracked(self):
         """A component that is not tracked may be deleted, also twice."""
@@ -300,6 +301,35 @@ class LifeTests(TimedAPITestCase):
         self.assertEqual((judged[Transition.WARNED], judged[Transition.DIED]), (1, 1))
         self.request("POST", INSTANCE, HEARTBEAT)
         self.assertEqual(judged[Transition.STARTED], 3)
+
+    def test_goodbye_again(self):
+        """A component is forgotten once in Errtime, as it is now, and is tracked until then."""
+        path = f"{INSTANCE}/{XNAME}"
+        self.request("POST", INSTANCE, HEARTBEAT)
+        self.assertEqual(self.request("DELETE", path).status, 204)
+        self.assertEqual(self.request("DELETE", path).status, 204)
+        for _ in range(3):
+            self.request("POST", INSTANCE, HEARTBEAT)
+            response = self.request("DELETE", path)
+            detail = "A component is forgotten once in Errtime seconds only"
+            self.assert_problem(response, 429, detail, INSTANCE)
+            self.assertEqual(response.headers["retry-after"], "30")
+        self.assertEqual(self.monitor.judged[Transition.STARTED], 2)
+        self.pass_time(4.5)
+        self.assertEqual(self.request("DELETE", path).headers["retry-after"], "26")
+        self.request("PATCH", "/v1/params", {"Errtime": "5"})
+        self.assertEqual(self.request("DELETE", path).headers["retry-after"], "1")
+        self.pass_time(0.5)
+        self.assertEqual(self.request("DELETE", path).status, 204)
+        self.request("POST", INSTANCE, HEARTBEAT)
+        self.assertEqual(self.request("DELETE", path).headers["retry-after"], "5")
+
+    def test_goodbyes_of_others(self):
+        """A component is forgotten although others were just now."""
+        for number in range(3):
+            name = f"x0c0s0b0n{number}"
+            self.request("POST", INSTANCE, {**HEARTBEAT, "Component": name})
+            self.assertEqual(self.request("DELETE", f"{INSTANCE}/{name}").status, 204)
 
     def test_refused_heartbeats_are_silence(self):
         """A refused heartbeat does not count as one."""
