@@ -129,7 +129,7 @@ class PeersTests(SynchronousTestCase):
             transport = StringTransport(peerAddress=IPv6Address("TCP", host, 1))
             self.assertEqual(Peers().of(transport), Peer(known))
         transport = StringTransport(peerAddress=UNIXAddress(None))
-        self.assertEqual(Peers().of(transport), Peer("a Unix socket", True))
+        self.assertEqual(Peers().of(transport), Peer("a Unix socket", True, unix=True))
 
 
 class TokenTests(SynchronousTestCase):

@@ -250,6 +250,34 @@ class NamedPostTests(APITestCase):
         self.assertIn(XNAME, self.service.tracker)
 
 
+class WebPageTests(APITestCase):
+    """Heartbeats that a browser sends for a web page."""
+
+    def test_refused(self):
+        """A heartbeat that a web page has sent, or another site, is refused under every route."""
+        before = self.state()
+        for path in (INSTANCE, f"/v1/heartbeat/{XNAME}"):
+            for headers in (
+                {"Origin": "https://evil.example"},
+                {"oRIGIN": "null"},
+                {"Origin": ""},
+                {"Sec-Fetch-Site": "cross-site"},
+                {"sec-fetch-site": " Cross-Site "},
+                {"Sec-Fetch-Site": "none\r\nSec-Fetch-Site: cross-site"},
+            ):
+                response = self.request("POST", path, HEARTBEAT, headers)
+                self.assert_problem(
+                    response, 403, "Heartbeats from web pages are not taken", INSTANCE
+                )
+        self.assertEqual(self.state(), before)
+
+    def test_taken(self):
+        """Other values of the browsers' header are no reason to refuse a heartbeat."""
+        for value in ("none", "same-origin", "cross-site-not"):
+            response = self.request("POST", INSTANCE, HEARTBEAT, {"Sec-Fetch-Site": value})
+            self.assertEqual(response.status, 200)
+
+
 class DeleteTests(APITestCase):
     """`DELETE /heartbeat/{xname}`."""
 

@@ -122,8 +122,9 @@ def tokens() -> tuple[Target, Sequence[bytes]]:
 
 
 def peers() -> tuple[Target, Sequence[bytes]]:
-    """Fuzz SPIFFE IDs, addresses, and the access options."""
+    """Fuzz SPIFFE IDs, addresses, hosts, and the access options."""
     from hbtd.access.peers import is_loopback, parse_spiffe_id
+    from hbtd.api.own_host import names_own_host
     from hbtd.config.access_rules import parse_node_access, parse_operator_access
     from hbtd.formats.xnames import parse
 
@@ -132,13 +133,22 @@ def peers() -> tuple[Target, Sequence[bytes]]:
         found = parse_spiffe_id(text)
         assert found is None or found.component is None or parse(found.component)
         assert not is_loopback(text) or text.startswith(("127.", "::"))
+        if names_own_host(text, frozenset()):
+            assert text.lower().startswith(("localhost", "127.", "["))
         for read in (parse_node_access, parse_operator_access):
             with suppress(ValueError):
                 read(text)
 
     return target, (
         b"spiffe://site.example/compute/x0c0s0b0n0/workload/heartbeat",
-        *(b"127.0.0.1", b"::ffff:127.0.0.1", b"cert+jwt:/a", b"loopback+token:/a+cert:b,c"),
+        *(
+            b"127.0.0.1",
+            b"::ffff:127.0.0.1",
+            b"[::1]:28500",
+            b"localhost.:1",
+            b"cert+jwt:/a",
+            b"loopback+token:/a+cert:b,c",
+        ),
     )
 
 
