@@ -20,16 +20,26 @@ from hbtd.api.own_host import names_own_host
 from hbtd.api.routes import Role
 from hbtd.server.problems import Problem
 
-_RELAYED = (
-    b"forwarded",
-    b"via",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-proto",
-    b"x-real-ip",
-    b"origin",
+_RELAYED = frozenset(
+    (
+        b"cf-connecting-ip",
+        b"forwarded",
+        b"origin",
+        b"true-client-ip",
+        b"via",
+        b"x-client-ip",
+        b"x-forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+    )
 )
-"""Headers of requests that a proxy has forwarded, or that a web page has caused."""
+"""Headers of requests that a proxy has forwarded, or that a web page has caused, in lower case."""
+
+_RELAYED_PREFIXES = (b"x-envoy-", b"x-original-")
+"""The beginnings of further such headers."""
 
 
 class Authorization:
@@ -118,4 +128,5 @@ def _relayed(request: Request) -> bool:
 
     The peer of such a request proves little about who has made it.
     """
-    return any(request.requestHeaders.hasHeader(name) for name in _RELAYED)
+    names = [name.lower() for name, _ in request.requestHeaders.getAllRawHeaders()]
+    return any(name in _RELAYED or name.startswith(_RELAYED_PREFIXES) for name in names)
