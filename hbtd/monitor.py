@@ -14,6 +14,7 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore
 from hbtd.store.ledger import Ledger
 from hbtd.telemetry.publisher import Publisher
+from hbtd.tracker.forgotten import Forgotten
 from hbtd.tracker.observed import TICK, ObservedClock
 from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker, Unheard
@@ -57,6 +58,7 @@ class Monitor:
         self._publisher = publisher
         self._params = params
         self._unheard = unheard
+        self._forgotten = Forgotten()
         tellers = (notifier.tell, publisher.tell)
         self._ledger = Ledger(clock, observed, tracker, store, params, tellers, jitter)
         self._ticking = PeriodicService(clock, TICK, self._tick, "the observed clock")
@@ -135,9 +137,20 @@ class Monitor:
         at = self._observed.now()
         return self._tracker.beat_again(xname, at, timestamp, status, source, fresh)
 
+    def forget_on_request(self, xname: str) -> None:
+        """Forget a component as `forget` does, but a tracked one only once in `errtime` seconds.
+
+        Raise `ForgottenLately`, without any effect, if that was less than `errtime` seconds ago. A
+        node that has itself forgotten and starts again, in turn, would otherwise cause transitions,
+        updates of HSM and log lines without bound.
+        """
+        if xname in self._tracker:
+            self._forgotten.check(xname, self._clock.seconds(), self._params.current.errtime)
+        self.forget(xname)
+
     def forget(self, xname: str) -> None:
         """Stop tracking a component, and withdraw unsent alarms about that component."""
-        if self._tracker.forget(xname):
+        if self._stop_tracking(xname):
             self._log.info(
                 "{xname} is no longer tracked: a request said that it is going away.", xname=xname
             )
@@ -270,7 +283,7 @@ class Monitor:
         if self.leading:
             self.forget(xname)
         else:
-            self._tracker.forget(xname)
+            self._stop_tracking(xname)
 
     def judge_started(self, xname: str) -> None:
         """If this replica leads, judge a component that started here just before it led."""
@@ -302,6 +315,16 @@ class Monitor:
                 warntime=params.warntime,
                 errtime=params.errtime,
             )
+
+    def _stop_tracking(self, xname: str) -> bool:
+        """Stop tracking a component as requested here or elsewhere; return whether it was tracked.
+
+        What other replicas were asked counts for `forget_on_request`, too.
+        """
+        tracked = self._tracker.forget(xname)
+        if tracked:
+            self._forgotten.note(xname, self._clock.seconds(), self._params.current.errtime)
+        return tracked
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if (new.warntime, new.errtime) != (old.warntime, old.errtime):

@@ -4,6 +4,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
 from hbtd.store.interface import StoreUnusable
+from hbtd.tracker.forgotten import ForgottenLately
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Transition
 from tests.support.hsm_memory import DIED, RESTARTED, STARTED, WARNED, judge, lines, nodes
@@ -187,6 +188,38 @@ class ForgetTests(MonitorTestCase):
         self.beat(A)
         self.advance(1)
         self.assertEqual(self.told(A), [STARTED, WARNED, STARTED])
+
+    def test_once_in_errtime(self):
+        """A request to forget a component again too soon has no effect, while it is tracked."""
+        self.start()
+        self.beat(A, B)
+        self.monitor.forget_on_request(A)
+        self.monitor.forget_on_request(A)
+        self.beat(A)
+        error = self.assertRaises(ForgottenLately, self.monitor.forget_on_request, A)
+        self.assertEqual(error.seconds, self.params.current.errtime)
+        self.assertIn(A, self.tracker)
+        self.monitor.forget_on_request(B)
+        self.advance(1)
+        self.assertEqual(self.told(A), [STARTED])
+        self.advance(self.params.current.errtime - 1)
+        self.monitor.forget_on_request(A)
+        self.assertNotIn(A, self.tracker)
+
+    def test_once_on_all_replicas(self):
+        """What another replica was asked to forget counts, whoever leads."""
+        self.start()
+        for leading in (True, False):
+            if not leading:
+                self.monitor.become_follower()
+                self.advance(self.params.current.errtime)
+            self.beat(A)
+            self.monitor.apply_forget(A)
+            self.monitor.forget_on_request(A)
+            self.beat(A)
+            self.assertRaises(ForgottenLately, self.monitor.forget_on_request, A)
+            self.monitor.apply_forget(A)
+            self.assertNotIn(A, self.tracker)
 
     def test_unknown(self):
         """Forgetting an unknown component does nothing."""

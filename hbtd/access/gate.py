@@ -20,6 +20,8 @@ CERTIFICATE = 'Certificate realm="hbtd"'
 
 _SCHEME = b"bearer "
 
+_MISDIRECTED = "Operators on hbtd's own host must name it in the Host header, as localhost"
+
 
 class Credentials(NamedTuple):
     """Everything in a request, and about its connection, that may prove who has sent it."""
@@ -30,6 +32,11 @@ class Credentials(NamedTuple):
     """The value of the `Authorization` header; `None` unless there is exactly one."""
     relayed: bool = False
     """Whether a proxy or web page has caused the request; the peer's address is then no proof."""
+    misdirected: bool = False
+    """Whether the request is addressed to another host; the peer's address is then no proof.
+
+    A web page whose name has come to resolve to this host sends such requests (DNS rebinding).
+    """
 
 
 class Caller(NamedTuple):
@@ -152,11 +159,14 @@ class Gate:
     def operator(self, credentials: Credentials) -> Caller:
         """Return the caller if it is an operator.
 
-        Raise `Forbidden` if the caller has proved to be somebody else, or if operators are known by
-        their address only, and `Unauthenticated` otherwise.
+        Raise `Forbidden` if the caller has proved to be somebody else, if operators are known by
+        their address only, or if the address would do but the request is misdirected. Raise
+        `Unauthenticated` otherwise.
         """
         if self._is_operator(credentials):
             return OPERATOR
+        if self._is_here(credentials):
+            raise Forbidden(_MISDIRECTED)
         if not self._operator_challenges:
             raise Forbidden("Only operators, who are on hbtd's own host, may do this")
         if self._is_authenticated(credentials):
@@ -177,14 +187,16 @@ class Gate:
         try:
             return self.node(credentials)
         except Unauthenticated as error:
+            if self._is_here(credentials):
+                raise Forbidden(_MISDIRECTED) from None
             challenges = dict.fromkeys((*error.challenges, *self._operator_challenges))
             raise Unauthenticated(str(error), tuple(challenges)) from None
 
     def _is_operator(self, credentials: Credentials) -> bool:
-        rules, peer = self._operators, credentials.peer
-        if rules.anyone or (rules.loopback and peer.local and not credentials.relayed):
+        rules = self._operators
+        if rules.anyone or (self._is_here(credentials) and not credentials.misdirected):
             return True
-        certificate = self._certificate(peer)
+        certificate = self._certificate(credentials.peer)
         if certificate is not None and certificate.common_name in rules.names:
             return True
         if self._operator_tokens is None or credentials.authorization is None:
@@ -193,6 +205,10 @@ class Gate:
             return self._operator_tokens.contains(_token(credentials.authorization))
         except InvalidToken:
             return False
+
+    def _is_here(self, credentials: Credentials) -> bool:
+        """Return whether the caller's address makes it an operator, if it has named this host."""
+        return self._operators.loopback and credentials.peer.local and not credentials.relayed
 
     def _is_authenticated(self, credentials: Credentials) -> bool:
         """Return whether a caller has proved who it is, even if that gives it no rights."""

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from hashlib import sha256
-from typing import NamedTuple
+from math import inf
+from typing import Any, NamedTuple
 
 import jwt
 from jwt.exceptions import (
-    ExpiredSignatureError,
-    ImmatureSignatureError,
     InvalidAlgorithmError,
     InvalidAudienceError,
     InvalidSignatureError,
@@ -25,11 +24,21 @@ _LONGEST = 8192
 """The most bytes in a token."""
 
 _MOST_REMEMBERED = 100_000
-"""The most tokens whose results are remembered: several for each node of the largest machine."""
+"""The most verified tokens that are remembered: several for each node of the largest machine."""
+
+_MOST_REFUSED = 10_000
+"""The most invalid tokens that are remembered: a few megabytes' worth."""
+
+_REFUSED_SECONDS = 60.0
+"""Seconds for which an invalid token is remembered."""
 
 
 class InvalidToken(Exception):
     """A token that proves nothing; the message says why, and contains no secret."""
+
+
+class UnknownKey(InvalidToken):
+    """A token that is signed with a key which is not among the current ones, but may be soon."""
 
 
 class NoKeys(Exception):
@@ -46,38 +55,62 @@ class Subject(NamedTuple):
 
 
 class VerifiedToken(NamedTuple):
-    """What a valid token proves about its sender, and for how long."""
+    """What a token with a good signature proves about its sender, and when."""
 
     subject: Subject
+    begins: float
+    """When the token begins to be valid, the leeway included, in seconds since the epoch."""
     expires: float
     """When the token expires, the leeway included, in seconds since the epoch."""
 
 
+class _Refusal(NamedTuple):
+    """The result for a token that is invalid, however much time passes."""
+
+    why: str
+    until: float
+    """When the result is to be forgotten, in seconds of the clock that measures durations."""
+
+
 class JWTVerifier:
-    """Verifies nodes' tokens, and remembers the results by the tokens' digests."""
+    """Verifies nodes' tokens, and remembers the results by the tokens' digests.
+
+    To check a signature takes far longer than to take a heartbeat. Up to three parts ask about the
+    token of one request, and a stranger may send an invalid one any number of times. So invalid
+    tokens are remembered, too, for a minute. What is remembered does not depend on the time of day:
+    whether a token has expired, or is not valid yet, is checked each time.
+    """
 
     def __init__(
         self,
         source: KeySource,
         audience: str,
         now: Callable[[], float],
+        seconds: Callable[[], float],
         *,
         require_xname: bool,
         remember: int = _MOST_REMEMBERED,
+        remember_refused: int = _MOST_REFUSED,
     ) -> None:
         """Make a verifier of tokens for `audience` that are signed with a key of `source`.
 
-        `now` returns the seconds since the epoch. With `require_xname`, a token whose subject names
-        no component gives no rights. At most `remember` results are kept, the latest ones.
+        `now` returns the seconds since the epoch, and `seconds` those of a clock that is never set.
+        With `require_xname`, a token whose subject names no component gives no rights. At most
+        `remember` verified tokens are remembered, the latest ones, and at most `remember_refused`
+        invalid ones.
         """
         self._remember = remember
+        self._remember_refused = remember_refused
         self._source = source
         self._audience = audience
         self._now = now
+        self._seconds = seconds
         self._require_xname = require_xname
         self._keys = source.keys
-        # By digest, so that no token is kept in memory.
+        # By digest, so that no token is kept in memory. Apart from each other, so that no number of
+        # invalid tokens makes hbtd verify the valid ones again.
         self._remembered: dict[bytes, VerifiedToken] = {}
+        self._refused: dict[bytes, _Refusal] = {}
 
     @property
     def keys(self) -> Keys | None:
@@ -93,20 +126,42 @@ class JWTVerifier:
         keys = self._source.keys
         if keys is not self._keys:
             self._remembered.clear()
+            self._refused.clear()
             self._keys = keys
         digest = sha256(token).digest()
-        verified = self._remembered.get(digest)
-        if verified is None:
-            verified = self._verify(token)
-            if len(self._remembered) >= self._remember:
-                del self._remembered[next(iter(self._remembered))]
-            self._remembered[digest] = verified
-        if self._now() >= verified.expires:
-            self._remembered.pop(digest, None)
+        verified = self._remembered.get(digest) or self._verify_new(token, digest)
+        now = self._now()
+        if now >= verified.expires:
             raise InvalidToken("the token has expired")
+        if now < verified.begins:
+            raise InvalidToken("the token is not valid yet")
+        return verified
+
+    def _verify_new(self, token: bytes, digest: bytes) -> VerifiedToken:
+        """Verify a token that is not known to be valid, and remember the result.
+
+        Raise `InvalidToken` for a token that is known to be invalid.
+        """
+        seconds = self._seconds()
+        refusal = self._refused.get(digest)
+        if refusal is not None and seconds < refusal.until:
+            raise InvalidToken(refusal.why)
+        try:
+            verified = self._verify(token)
+        except UnknownKey:
+            raise  # new keys are on their way, and no signature was checked
+        except InvalidToken as error:
+            if len(self._refused) >= self._remember_refused:
+                self._refused.clear()
+            self._refused[digest] = _Refusal(str(error), seconds + _REFUSED_SECONDS)
+            raise
+        if len(self._remembered) >= self._remember:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[digest] = verified
         return verified
 
     def _verify(self, token: bytes) -> VerifiedToken:
+        """Verify everything in a token but its times; raise exceptions as `verify` does."""
         if self._source.keys is None:
             raise NoKeys
         if len(token) > _LONGEST:
@@ -114,29 +169,35 @@ class JWTVerifier:
         try:
             header = jwt.get_unverified_header(token)
             claims = self._claims(token, header.get("alg"), header.get("kid"))
-            expires = float(str(claims["exp"])) + LEEWAY
+            expires = int(claims["exp"]) + LEEWAY
+            begins = [int(claims[name]) - LEEWAY for name in ("nbf", "iat") if name in claims]
         except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise InvalidToken(_describe(error)) from None
         subject = _subject(claims["sub"])
         if self._require_xname and subject.component is None:
             subject = Subject()
-        return VerifiedToken(subject, expires)
+        return VerifiedToken(subject, max(begins, default=-inf), expires)
 
-    def _claims(self, token: bytes, algorithm: object, kid: object) -> dict[str, object]:
-        """Return the claims of a token, verified with the key that has signed it.
+    def _claims(self, token: bytes, algorithm: object, kid: object) -> dict[str, Any]:
+        """Return the claims of a token, verified with the key that has signed it, except its times.
 
-        Raise `InvalidToken` or `PyJWTError` if no such key is found, or if a claim is not valid.
+        Raise `UnknownKey` or `PyJWTError` if no such key is found, or if a claim is not valid.
         """
         failure: PyJWTError = InvalidSignatureError()
         for key in self._candidates(algorithm, kid):
             try:
-                claims: dict[str, object] = jwt.decode(
+                claims: dict[str, Any] = jwt.decode(
                     token,
                     key.public,
                     algorithms=list(key.algorithms),
                     audience=self._audience,
-                    leeway=LEEWAY,
-                    options={"require": ["exp", "aud", "sub"]},
+                    options={
+                        "require": ["exp", "aud", "sub"],
+                        # `verify` checks the times.
+                        "verify_exp": False,
+                        "verify_nbf": False,
+                        "verify_iat": False,
+                    },
                 )
             except InvalidSignatureError as error:
                 failure = error
@@ -147,7 +208,7 @@ class JWTVerifier:
     def _candidates(self, algorithm: object, kid: object) -> list[Key]:
         """Return the keys that may have signed a token with this algorithm and this key ID.
 
-        Ask for new keys if none has that ID. Raise `InvalidToken` if there still is none, and
+        Ask for new keys if none has that ID. Raise `UnknownKey` if there still is none, and
         `InvalidAlgorithmError` if none of the keys may be used with the algorithm.
         """
         for _ in range(2):
@@ -157,7 +218,7 @@ class JWTVerifier:
                 break
             self._source.request_refresh()  # a file is read at once
         else:
-            raise InvalidToken("the token's key is not known")
+            raise UnknownKey("the token's key is not known")
         found = [key for key in named if algorithm in key.algorithms]
         if not found:
             raise InvalidAlgorithmError
@@ -175,8 +236,6 @@ def _subject(claim: object) -> Subject:
 def _describe(error: Exception) -> str:
     """Return why a token is not valid, in words that contain no part of the token."""
     for kind, why in (
-        (ExpiredSignatureError, "the token has expired"),
-        (ImmatureSignatureError, "the token is not valid yet"),
         (InvalidAudienceError, "the token is for another audience"),
         (InvalidAlgorithmError, "the token is signed in a way that its key does not allow"),
         (InvalidSignatureError, "the token's signature is wrong"),

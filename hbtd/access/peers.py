@@ -66,6 +66,8 @@ class Peer(NamedTuple):
     """Whether the peer is on this host: at a loopback address or a Unix socket."""
     certificate: ClientCertificate | None = None
     """The certificate that the peer has presented; `None` if it has presented none."""
+    unix: bool = False
+    """Whether the peer is at a Unix socket, which no web page can reach."""
 
 
 class Peers:
@@ -86,9 +88,10 @@ def identify_peer(transport: Any) -> Peer:
     """Return the peer of a transport whose TLS handshake, if it needs one, is complete."""
     where = transport.getPeer()
     host = host_of(where)
-    local = isinstance(where, address.UNIXAddress) or is_loopback(host)
+    unix = isinstance(where, address.UNIXAddress)
     certificate = getattr(transport, "getPeerCertificate", lambda: None)()
-    return Peer(host, local, None if certificate is None else read_certificate(certificate))
+    shown = None if certificate is None else read_certificate(certificate)
+    return Peer(host, unix or is_loopback(host), shown, unix)
 
 
 def host_of(where: Any) -> str:

@@ -57,7 +57,20 @@ class NoRoom(Refused):
     reason = "full"
 
 
-REASONS = tuple(each.reason for each in (Unauthenticated, Forbidden, KeysUnavailable, NoRoom))
+class TooSoon(Refused):
+    """A request that its sender may make, but not as often."""
+
+    reason = "too_soon"
+
+    def __init__(self, detail: str, seconds: float) -> None:
+        super().__init__(detail)
+        self.seconds = seconds
+        """The time after which the request may be made again, in seconds."""
+
+
+REASONS = tuple(
+    each.reason for each in (Unauthenticated, Forbidden, KeysUnavailable, NoRoom, TooSoon)
+)
 """The reasons of all exceptions above."""
 
 

@@ -113,6 +113,7 @@ class Access(MultiService):
             self._make_keys(rules.jwks, rules.jwks_url),
             params.jwt_audience,
             time.time,
+            self._reactor.seconds,
             require_xname=params.jwt_require_xname,
         )
 

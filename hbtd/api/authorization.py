@@ -1,53 +1,88 @@
 """Authorization: asks the gate who has sent a request, and turns refusals into problems."""
 
+from math import ceil
 from typing import Any
 
 from twisted.web.server import Request
 
 from hbtd.access.gate import ANY_NODE, Caller, Credentials, Gate
-from hbtd.access.peers import Peers
-from hbtd.access.refusals import KeysUnavailable, NoRoom, Refusals, Refused, Unauthenticated
+from hbtd.access.peers import Peer, Peers
+from hbtd.access.refusals import (
+    Forbidden,
+    KeysUnavailable,
+    NoRoom,
+    Refusals,
+    Refused,
+    TooSoon,
+    Unauthenticated,
+)
+from hbtd.api.own_host import names_own_host
 from hbtd.api.routes import Role
 from hbtd.server.problems import Problem
 
-_RELAYED = (
-    b"forwarded",
-    b"via",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-proto",
-    b"x-real-ip",
-    b"origin",
+_RELAYED = frozenset(
+    (
+        b"cf-connecting-ip",
+        b"forwarded",
+        b"origin",
+        b"true-client-ip",
+        b"via",
+        b"x-client-ip",
+        b"x-forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+    )
 )
-"""Headers of requests that a proxy has forwarded, or that a web page has caused."""
+"""Headers of requests that a proxy has forwarded, or that a web page has caused, in lower case."""
+
+_RELAYED_PREFIXES = (b"x-envoy-", b"x-original-")
+"""The beginnings of further such headers."""
 
 
 class Authorization:
     """Authenticates the sender of each request before its handler is called."""
 
-    def __init__(self, gate: Gate, peers: Peers, refusals: Refusals) -> None:
+    def __init__(
+        self, gate: Gate, peers: Peers, refusals: Refusals, own_names: frozenset[str]
+    ) -> None:
+        """Make a part that asks `gate`; `own_names` are those of this host, in lower case."""
         self._gate = gate
         self._peers = peers
         self._refusals = refusals
+        self._own_names = own_names
 
     def authorize(self, request: Request, role: Role) -> Caller:
         """Return the sender of a request for a route that `role` may call.
 
         Raise `Refused` unless the request's credentials prove that its sender has the role. If the
         role concerns a component, the handler still has to check that component with the caller.
+
+        Heartbeats from web pages are refused whatever their credentials are: browsers don't ask
+        before they send such simple requests to other hosts, and may add a client certificate.
         """
         if role is Role.ANYONE:
             return Caller()
+        if role is Role.NODE and _from_web_page(request):
+            raise Forbidden("Heartbeats from web pages are not taken")
         if role is Role.NODE and self._gate.nodes_open:
             return ANY_NODE
-        credentials = Credentials(
-            self._peers.of(_transport(request)), _authorization(request), _relayed(request)
-        )
+        peer, authorization = self._peers.of(_transport(request)), _authorization(request)
         if role is Role.NODE:
-            return self._gate.node(credentials)
+            return self._gate.node(Credentials(peer, authorization))
+        credentials = Credentials(
+            peer, authorization, _relayed(request), self._misdirected(request, peer)
+        )
         if role is Role.NODE_OR_OPERATOR:
             return self._gate.node_or_operator(credentials)
         return self._gate.operator(credentials)
+
+    def _misdirected(self, request: Request, peer: Peer) -> bool:
+        """Return whether a request names another host, or none, and may be that of a web page."""
+        (host,) = request.requestHeaders.getRawHeaders(b"host") or [b""]
+        return not peer.unix and not names_own_host(host.decode("latin-1"), self._own_names)
 
     def problem(self, request: Request, refused: Refused) -> Problem:
         """Count and log a refused request; return the problem to answer with."""
@@ -60,6 +95,8 @@ class Authorization:
             return Problem(503, detail, headers=(("Retry-After", "10"),))
         if isinstance(refused, NoRoom):
             return Problem(503, detail, headers=(("Retry-After", "60"),))
+        if isinstance(refused, TooSoon):
+            return Problem(429, detail, headers=(("Retry-After", str(ceil(refused.seconds))),))
         return Problem(403, detail)
 
 
@@ -74,9 +111,22 @@ def _authorization(request: Request) -> bytes | None:
     return values[0] if len(values) == 1 else None
 
 
+def _from_web_page(request: Request) -> bool:
+    """Return whether a web page has caused a POST.
+
+    Browsers say so by `Origin`, and newer ones by `Sec-Fetch-Site` as well.
+    """
+    headers = request.requestHeaders
+    sites = headers.getRawHeaders(b"sec-fetch-site") or ()
+    return headers.hasHeader(b"origin") or any(
+        site.strip().lower() == b"cross-site" for site in sites
+    )
+
+
 def _relayed(request: Request) -> bool:
     """Return whether a proxy has forwarded a request or a web page has caused it.
 
     The peer of such a request proves little about who has made it.
     """
-    return any(request.requestHeaders.hasHeader(name) for name in _RELAYED)
+    names = [name.lower() for name, _ in request.requestHeaders.getAllRawHeaders()]
+    return any(name in _RELAYED or name.startswith(_RELAYED_PREFIXES) for name in names)

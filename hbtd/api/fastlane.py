@@ -8,8 +8,9 @@ place that knows what is wrong with a request and how to answer it.
 
 The fast lane takes less than HTTP and the ordinary lane allow: `POST`, a path of a heartbeat route
 without any percent encoding, HTTP/1.1, a `Content-Length`, and no header field that changes the
-meaning of the request. Heads are parsed by llhttp, which is strict. The fast lane must not take a
-request that twisted.web would refuse (tests/api/test_lanes.py compares the two).
+meaning of the request or shows that a browser has sent it. Heads are parsed by llhttp, which is
+strict. The fast lane must not take a request that twisted.web would refuse (tests/api/test_lanes.py
+compares the two).
 """
 
 import re
@@ -58,8 +59,18 @@ _TARGET: Final = re.compile(
     b"(?:%b)/heartbeat(?:/([0-9A-Za-z]{1,64}))?" % b"|".join(prefix.encode() for prefix in PREFIXES)
 )
 _REQUEST_LINE: Final = re.compile(rb"POST [!-~]+ HTTP/1\.1\r\n")
-# Fields that change the meaning of a request, or how it must be answered.
-_UNUSUAL: Final = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer"))
+# Fields that change the meaning of a request, or how it must be answered, and those of browsers.
+_UNUSUAL: Final = frozenset(
+    (
+        b"transfer-encoding",
+        b"expect",
+        b"upgrade",
+        b"te",
+        b"trailer",
+        b"origin",
+        b"sec-fetch-site",
+    )
+)
 
 # Looking up `Verdict.DRY` each time takes ten times as long.
 _DRY: Final = Verdict.DRY

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from twisted.web.server import Request
 
 from hbtd.access.gate import Caller
-from hbtd.access.refusals import NoRoom
+from hbtd.access.refusals import NoRoom, TooSoon
 from hbtd.api.fields import ALL_FIELDS, INVALID_NAME, NAMED_FIELDS, find_fault, read_all, read_named
 from hbtd.api.routes import Role, Route
 from hbtd.formats import xnames
@@ -15,6 +15,7 @@ from hbtd.server.limits import MAX_HEARTBEAT_BODY
 from hbtd.server.problems import Problem
 from hbtd.server.replies import Reply
 from hbtd.server.site import LimitedRequest
+from hbtd.tracker.forgotten import ForgottenLately
 from hbtd.tracker.tracker import TrackerFull
 
 
@@ -22,7 +23,7 @@ class Heartbeats:
     """The handlers of `/heartbeat`.
 
     They raise `Problem` if the body or the component's name is invalid, and `Refused` if the caller
-    may not do what it asks for, or if there is no room for another component.
+    may not do what it asks for, or not yet, or if there is no room for another component.
     """
 
     def __init__(self, monitor: Monitor) -> None:
@@ -58,7 +59,11 @@ class Heartbeats:
         """Forget the component that the path names, so that its silence is not judged."""
         component = _parse_xname(xname)
         caller.check_forget(component)
-        self._monitor.forget(component)
+        try:
+            self._monitor.forget_on_request(component)
+        except ForgottenLately as error:
+            detail = "A component is forgotten once in Errtime seconds only"
+            raise TooSoon(detail, error.seconds) from None
         return Reply(204)
 
     def _beat(

@@ -18,6 +18,7 @@ from hbtd.api.app import make_resource
 from hbtd.api.authorization import Authorization
 from hbtd.api.fastlane import FastLane, MayBeat
 from hbtd.api.health import HealthSources
+from hbtd.api.own_host import read_own_names
 from hbtd.app.errors import StartupError, naming
 from hbtd.app.etcd import connect_etcd
 from hbtd.app.hsm import connect_hsm
@@ -219,7 +220,8 @@ class HbtdService(Service):
 
     def _make_site(self) -> LimitedSite:
         access = self.access
-        authorization = Authorization(access.gate, access.peers, access.refusals)
+        own_names = read_own_names(socket.gethostname())
+        authorization = Authorization(access.gate, access.peers, access.refusals, own_names)
         resource = make_resource(authorization, self.routes.api, self.routes.root)
         limits = limits_of(self.params.current)
         return LimitedSite(resource, self._reactor, limits, self._note_refusal)

@@ -82,7 +82,7 @@ class NoKeysTests(SynchronousTestCase):
     def test_other_credentials(self) -> None:
         """A token can't be verified; a certificate authenticates without it."""
         source: Any = SimpleNamespace(keys=None)
-        verifier = JWTVerifier(source, "system-compute", float, require_xname=False)
+        verifier = JWTVerifier(source, "system-compute", float, float, require_xname=False)
         rules = OperatorRules(loopback=True), NodeRules(False, True, "x")
         gate = Gate(*rules, float, node_tokens=verifier)
         certificate = ClientCertificate("n", frozenset({NODE}), 100.0)
@@ -129,7 +129,7 @@ class PeersTests(SynchronousTestCase):
             transport = StringTransport(peerAddress=IPv6Address("TCP", host, 1))
             self.assertEqual(Peers().of(transport), Peer(known))
         transport = StringTransport(peerAddress=UNIXAddress(None))
-        self.assertEqual(Peers().of(transport), Peer("a Unix socket", True))
+        self.assertEqual(Peers().of(transport), Peer("a Unix socket", True, unix=True))
 
 
 class TokenTests(SynchronousTestCase):

@@ -106,7 +106,7 @@ class FileTests(SynchronousTestCase):
         """A new key in the file is used at once, and half a file changes nothing."""
         path = Path(self.mktemp()).resolve()
         keys = FileKeys(ISSUER.publish(path))
-        verifier = JWTVerifier(keys, AUDIENCE, time.time, require_xname=False)
+        verifier = JWTVerifier(keys, AUDIENCE, time.time, float, require_xname=False)
         second = Issuer("RS256", "two")
         token = second.token(NODE).encode()
         self.assertRaises(InvalidToken, verifier.verify, token)

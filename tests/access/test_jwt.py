@@ -53,7 +53,11 @@ class VerifierTestCase(SynchronousTestCase):
         """Return a verifier on the test's clock."""
         given = {"require_xname": False, **options}
         return JWTVerifier(
-            self.source, AUDIENCE, lambda: self.began + self.clock.seconds(), **given
+            self.source,
+            AUDIENCE,
+            lambda: self.began + self.clock.seconds(),
+            self.clock.seconds,
+            **given,
         )
 
     def verify(self, token: str) -> Subject:
@@ -147,7 +151,7 @@ class TokenTests(VerifierTestCase):
     def test_garbage(self, token: bytes) -> None:
         """Any bytes that are no token are invalid, without another exception."""
         source = FixedKeys(ISSUER.jwks())
-        verifier = JWTVerifier(source, AUDIENCE, time.time, require_xname=False)
+        verifier = JWTVerifier(source, AUDIENCE, time.time, float, require_xname=False)
         self.assertRaises(InvalidToken, verifier.verify, token)
 
     @given(
@@ -165,7 +169,7 @@ class TokenTests(VerifierTestCase):
         head = encode_part({"alg": "ES256", "kid": "one", name: value})
         token = f"{head}.{ISSUER.token(NODE).split('.')[1]}.AAAA"
         source = FixedKeys(ISSUER.jwks())
-        verifier = JWTVerifier(source, AUDIENCE, time.time, require_xname=False)
+        verifier = JWTVerifier(source, AUDIENCE, time.time, float, require_xname=False)
         self.assertRaises(InvalidToken, verifier.verify, token.encode())
 
 
@@ -193,20 +197,74 @@ class RememberedTests(VerifierTestCase):
             self.verify(token)
             self.assertEqual(self.source.keys.searches, checked)
 
-    def test_wrong_ones(self) -> None:
-        """Invalid tokens are not remembered."""
+    def test_invalid(self) -> None:
+        """An invalid token is verified once a minute, whatever the wall clock shows."""
         forged = Issuer("ES256", "one", _fresh()).token(NODE)
         for _ in range(3):
-            self.refusal(forged)
-        self.verify(ISSUER.token(NODE))
+            self.assertIn("signature", self.refusal(forged))
+        self.began += 3600
+        self.clock.advance(59.5)
+        self.assertIn("signature", self.refusal(forged))
+        self.assertEqual(self.source.keys.searches, 1)
+        self.clock.advance(0.5)
+        self.assertIn("signature", self.refusal(forged))
+        self.assertEqual(self.source.keys.searches, 2)
+
+    def test_times(self) -> None:
+        """A signature is checked once, but whether the time is right each time."""
+        now = int(self.began)
+        early = ISSUER.token(NODE, nbf=now + 100, exp=now + 200)
+        issued_early = ISSUER.token(NODE, iat=now + 100)
+        late = ISSUER.token(NODE, iat=now - 400, exp=now - 100)
+        for _ in range(3):
+            self.assertIn("yet", self.refusal(early))
+            self.assertIn("yet", self.refusal(issued_early))
+            self.assertIn("expired", self.refusal(late))
+        self.clock.advance(101 - LEEWAY)
+        self.assertEqual(self.verify(early), Subject(NODE))
+        self.assertEqual(self.verify(issued_early), Subject(NODE))
+        self.clock.advance(100 + 2 * LEEWAY)
+        for _ in range(3):
+            self.assertIn("expired", self.refusal(early))
+        self.began -= 400
+        self.assertEqual(self.verify(late), Subject(NODE))
+        self.assertEqual(self.source.keys.searches, 3)
+
+    def test_invalid_bounded(self) -> None:
+        """A limited number of invalid tokens is remembered, and they displace no valid one."""
+        self.verifier = self.make(remember=1, remember_refused=3)
+        stranger = Issuer("ES256", "one", _fresh())
+        forged = [stranger.token(f"x0c0s0b0n{number}") for number in range(4)]
+        valid = ISSUER.token(NODE)
+        self.verify(valid)
+        for token in (*forged, forged[3]):
+            self.refusal(token)
+        self.assertEqual(self.source.keys.searches, 5)
+        self.assertLessEqual(len(self.verifier._refused), 3)
+        self.verify(valid)
+        self.assertEqual(self.source.keys.searches, 5)
+        self.refusal(forged[0])
+        self.assertEqual(self.source.keys.searches, 6)
+
+    def test_no_secrets(self) -> None:
+        """Of a token only a digest is kept, valid or not."""
+        forged = Issuer("ES256", "one", _fresh()).token(NODE)
         self.refusal(forged)
+        valid = ISSUER.token(NODE)
+        self.verify(valid)
+        kept = repr((self.verifier._remembered, self.verifier._refused))
+        for part in (*forged.split("."), *valid.split(".")):
+            self.assertNotIn(part, kept)
 
     def test_new_keys(self) -> None:
-        """When the keys change, results of the old ones are dropped."""
-        token = ISSUER.token(NODE)
-        self.verify(token)
-        self.source.keys = parse_jwks(Issuer("RS256").jwks())
-        self.refusal(token)
+        """When the keys change, results of the old ones are dropped, good and bad."""
+        other = Issuer("RS256", "one")
+        valid, invalid = ISSUER.token(NODE), other.token(NODE)
+        self.verify(valid)
+        self.refusal(invalid)
+        self.source.keys = parse_jwks(other.jwks())
+        self.refusal(valid)
+        self.assertEqual(self.verify(invalid), Subject(NODE))
 
     def test_no_keys(self) -> None:
         """Before there are keys, verifying fails with `NoKeys`."""
@@ -218,9 +276,13 @@ class RememberedTests(VerifierTestCase):
         self.assertEqual(self.verifier.verify(token).subject, Subject(NODE))
 
     def test_unknown_key(self) -> None:
-        """A token of an unknown key requests new keys."""
-        self.assertIn("not known", self.refusal(Issuer("ES256", "two").token(NODE)))
-        self.assertGreater(self.source.requests, 0)
+        """A token of an unknown key requests new keys each time."""
+        token = Issuer("ES256", "two").token(NODE)
+        self.assertIn("not known", self.refusal(token))
+        before = self.source.requests
+        self.assertGreater(before, 0)
+        self.refusal(token)
+        self.assertGreater(self.source.requests, before)
 
 
 def _fresh() -> Any:

@@ -46,7 +46,9 @@ on this host, by IPv6         200   401   401   401   401
 on this host, mapped          200   401   401   401   401
 on this host, by a socket     200   401   401   401   401
 through a proxy here          200   401   401   401   401
-through a browser here        200   401   401   401   401
+through a browser here        403   403   403   403   403
+by another name here          200   401   401   401   401
+by another name, by a socket  200   401   401   401   401
 claims to be here             200   401   401   401   401
 operator's token              200   401   401   401   401
 other token                   200   401   401   401   401
@@ -75,6 +77,8 @@ on this host, mapped          200       401    401   200   200
 on this host, by a socket     200       401    401   200   200
 through a proxy here          403       401    401   200   401
 through a browser here        403       401    401   200   401
+by another name here          403       401    401   200   403
+by another name, by a socket  200       401    401   200   200
 claims to be here             403       401    401   200   401
 operator's token              403       200    401   200   200
 other token                   403       401    401   200   401
@@ -148,6 +152,10 @@ class TableTests(AccessTestCase):
                     status = int(patch) if patch != "jwt" else 401
                 elif beat == "200" and name != "anybody's JWT":
                     status = 204
+                elif name == "by another name here":
+                    status = int(patch)
+                elif name == "through a browser here":
+                    status = 401
                 else:
                     status = 401 if beat == "401" else 403
                 path = f"/hmi/v1/heartbeat/{XNAME}"

@@ -1,11 +1,16 @@
 """Nothing bypasses the gate: neither earlier requests on the connection nor odd spelling."""
 
+from socket import gethostname
 from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from hbtd.app.service import HbtdService
 from tests.support.access_memory import (
     CREDENTIALS,
     ISSUER,
+    LOCAL,
     NEIGHBOUR,
     TOKEN,
     AccessTestCase,
@@ -20,7 +25,7 @@ from tests.support.http_memory import (
     head,
     parse_responses,
 )
-from tests.support.issuer import bearer
+from tests.support.issuer import Issuer, bearer
 
 OWN = bearer(ISSUER.token(XNAME))
 OTHERS = bearer(ISSUER.token(NEIGHBOUR))
@@ -127,6 +132,34 @@ class ConnectionTests(DetoursTestCase):
         service.access.gate._node_tokens._source.watched.current = ()  # type: ignore[union-attr]  # with JWTs
         self.assertEqual(self.statuses(connection, beat(XNAME, OWN) * 2), [401, 401])
 
+    def test_signatures(self) -> None:
+        """The signature of a token is checked once, good or bad, however many requests have it."""
+        checked: list[bytes] = []
+        decode = jwt.decode
+
+        def counting(token: Any, *args: Any, **kw: Any) -> Any:
+            checked.append(token)
+            return decode(token, *args, **kw)
+
+        self.patch(jwt, "decode", counting)
+        self.jwt()
+        change, path = {"Warntime": "11"}, f"/v1/heartbeat/{XNAME}"
+        forged = bearer(
+            Issuer("ES256", "one", ec.generate_private_key(ec.SECP256R1())).token(XNAME)
+        )
+        late = bearer(ISSUER.token(XNAME, exp=1))
+        for number, (headers, statuses) in enumerate(
+            ((forged, [401, 401, 401]), (late, [401, 401, 401]), (OTHERS, [403, 403, 403])), 1
+        ):
+            for _ in range(3):
+                stream = (
+                    beat(XNAME, headers)
+                    + encode_request("PATCH", "/v1/params", change, headers)
+                    + encode_request("DELETE", path, b"", headers)
+                )
+                self.assertEqual(self.statuses(self.connect(), stream), statuses)
+            self.assertEqual(len(checked), number)
+
     def test_certificates(self) -> None:
         """A certificate allows heartbeats of the component it names, for every request."""
         self.start(node_access="cert", operator_access="cert:ops")
@@ -213,10 +246,79 @@ class WritingTests(DetoursTestCase):
         self.assertEqual(self.statuses(self.connect(), chunked), [401])
 
     def test_relayed(self) -> None:
-        """Headers that proxies add count in any case and at any place."""
+        """Headers that proxies add count in any case and at any place, and no others do."""
         self.start(operator_access="loopback")
         here = CREDENTIALS["on this host"]
         change = {"Warntime": "12"}
-        for name in ("forwarded", "VIA", "x-forwarded-FOR", "X-Real-IP", "oRIGIN"):
+        relaying = (
+            *("forwarded", "VIA", "oRIGIN", "X-Real-IP", "X-Client-IP", "TRUE-client-ip"),
+            *("X-Forwarded", "x-forwarded-FOR", "X-Forwarded-Host", "X-Forwarded-Proto"),
+            *("x-forwarded-PORT", "CF-Connecting-IP", "X-Envoy-External-Address", "x-envoy-x"),
+            *("X-ORIGINAL-URI", "X-Original-Forwarded-For"),
+        )
+        for name in (*relaying, "X-Envoy", "X-Original", "Not-Via", "X-Request-ID"):
+            status = 403 if name in relaying else 200
             request = encode_request("PATCH", "/v1/params", change, {"X": "y", name: ""})
-            self.assertEqual(self.statuses(self.connect(here), request), [403], name)
+            self.assertEqual(self.statuses(self.connect(here), request), [status], name)
+
+
+class HostTests(DetoursTestCase):
+    """Operators on this host, and what their requests name as their host."""
+
+    def patch_from(self, credential: Credential, host: str) -> int:
+        """Change a parameter; return the status of the answer."""
+        headers = {**credential.headers, "Host": host}
+        request = encode_request("PATCH", "/v1/params", {"Warntime": "12"}, headers)
+        (status,) = self.statuses(self.connect(credential), request)
+        return status
+
+    def test_loopback(self) -> None:
+        """An operator by a loopback address names this host; anything else is refused, and said."""
+        service = self.start(operator_access="loopback")
+        for name in ("on this host", "on this host, by IPv6", "on this host, mapped"):
+            here = CREDENTIALS[name]
+            for host in ("localhost", "LocalHost.:28500", "127.0.0.1:1", "[::1]", gethostname()):
+                self.assertEqual(self.patch_from(here, host), 200, host)
+            for host in ("evil.example", "192.0.2.9:28500", "localhost.evil.example", ""):
+                self.assertEqual(self.patch_from(here, host), 403, host)
+        elsewhere = CREDENTIALS["by another name here"]
+        for method, path in (("PATCH", "/v1/params"), ("DELETE", f"/v1/heartbeat/{XNAME}")):
+            answer = self.speak(service, elsewhere, method, path, {"Warntime": "13"})
+            self.assertIn("must name it in the Host header", answer.json()["detail"])
+        old = encode_request("PATCH", "/v1/params", {"Warntime": "14"})
+        odd = old.replace(b"localhost", b"\xff")
+        self.assertEqual(self.statuses(self.connect(here), odd), [403])
+        old = old.replace(b"Host: localhost\r\n", b"").replace(b"HTTP/1.1", b"HTTP/1.0")
+        self.assertEqual(self.statuses(self.connect(here), old), [403])
+        self.assertEqual(service.params.current.warntime, 12)
+
+    def test_other_proofs(self) -> None:
+        """Whatever the host is called, a socket, a token and a certificate prove an operator."""
+        self.start(operator_access="loopback+token:{folder}/tokens+cert:ops")
+        ops = CREDENTIALS["operator's certificate"]
+        for credential in (
+            CREDENTIALS["on this host, by a socket"],
+            CREDENTIALS["operator's token"],
+            CREDENTIALS["operator's token"]._replace(address=LOCAL),
+            ops,
+            ops._replace(address=LOCAL),
+        ):
+            self.assertEqual(self.patch_from(credential, "hbtd.site.example"), 200)
+
+    def test_nodes(self) -> None:
+        """A node on this host is forgotten by itself, whatever it calls its host."""
+        service = self.start(operator_access="loopback", node_access="cert")
+        own = CREDENTIALS["own certificate"]._replace(
+            address=LOCAL, headers={"Host": "hbtd.site.example"}
+        )
+        for name, status in ((XNAME, 204), (NEIGHBOUR, 403)):
+            got = self.outcome(service, own, "DELETE", f"/v1/heartbeat/{name}")
+            self.assertEqual(got, status)
+
+    def test_reading(self) -> None:
+        """What needs no operator needs no certain host."""
+        service = self.start()
+        elsewhere = CREDENTIALS["by another name here"]
+        self.assertEqual(self.outcome(service, elsewhere, "GET", "/v1/params"), 200)
+        got = self.outcome(service, elsewhere, "POST", "/v1/heartbeat", HEARTBEAT)
+        self.assertEqual(got, 200)

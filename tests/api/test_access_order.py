@@ -1,5 +1,8 @@
 """The order in which credentials and requests are checked, and the limit on components."""
 
+from twisted.logger import capturedLogs, eventAsText
+
+from hbtd.tracker.transitions import Transition
 from tests.support.access_memory import CREDENTIALS, TOKEN, AccessTestCase, Credential
 from tests.support.http_memory import HEARTBEAT, XNAME
 from tests.support.issuer import bearer
@@ -66,6 +69,43 @@ class OrderTests(AccessTestCase):
         self.assertEqual(patch(CREDENTIALS["operator's token"]), 401)
         (self.folder / "tokens").unlink()
         self.assertEqual(patch(fresh), 401)
+
+
+class ForgettingTests(AccessTestCase):
+    """The limit on how often a component is forgotten."""
+
+    def test_node(self) -> None:
+        """A node that goes and comes in turn is refused, which is counted and logged once."""
+        service = self.start(node_access="cert")
+        own, operator = CREDENTIALS["own certificate"], CREDENTIALS["on this host"]
+        path = f"/v1/heartbeat/{XNAME}"
+
+        def refused() -> str:
+            metrics = self.speak(service, operator, "GET", "/metrics").body.decode()
+            return metrics.partition('hbtd_refused_total{reason="too_soon"} ')[2].split("\n")[0]
+
+        self.assertEqual(refused(), "0.0")
+        with capturedLogs() as events:
+            for number in range(10):
+                self.assertEqual(self.outcome(service, own, "POST", path, HEARTBEAT), 200)
+                status = 429 if number else 204
+                self.assertEqual(self.outcome(service, own, "DELETE", path), status)
+        self.assertEqual(self.outcome(service, operator, "DELETE", path), 429)
+        self.assertEqual(service.monitor.judged[Transition.STARTED], 2)
+        said = [eventAsText(each) for each in events if "Refused" in (each["log_format"] or "")]
+        self.assertEqual(len(said), 1, said)
+        self.assertIn("192.0.2.1: A component is forgotten once", said[0])
+        self.assertEqual(refused(), "10.0")
+
+    def test_others_first(self) -> None:
+        """Who may not have a component forgotten is not told when it was."""
+        service = self.start(node_access="cert")
+        path = f"/v1/heartbeat/{XNAME}"
+        own = CREDENTIALS["own certificate"]
+        for method in ("POST", "DELETE", "POST"):
+            self.outcome(service, own, method, path, HEARTBEAT)
+        neighbour = CREDENTIALS["neighbour's certificate"]
+        self.assertEqual(self.outcome(service, neighbour, "DELETE", path), 403)
 
 
 class RoomTests(AccessTestCase):

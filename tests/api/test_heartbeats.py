@@ -250,6 +250,34 @@ class NamedPostTests(APITestCase):
         self.assertIn(XNAME, self.service.tracker)
 
 
+class WebPageTests(APITestCase):
+    """Heartbeats that a browser sends for a web page."""
+
+    def test_refused(self):
+        """A heartbeat that a web page has sent, or another site, is refused under every route."""
+        before = self.state()
+        for path in (INSTANCE, f"/v1/heartbeat/{XNAME}"):
+            for headers in (
+                {"Origin": "https://evil.example"},
+                {"oRIGIN": "null"},
+                {"Origin": ""},
+                {"Sec-Fetch-Site": "cross-site"},
+                {"sec-fetch-site": " Cross-Site "},
+                {"Sec-Fetch-Site": "none\r\nSec-Fetch-Site: cross-site"},
+            ):
+                response = self.request("POST", path, HEARTBEAT, headers)
+                self.assert_problem(
+                    response, 403, "Heartbeats from web pages are not taken", INSTANCE
+                )
+        self.assertEqual(self.state(), before)
+
+    def test_taken(self):
+        """Other values of the browsers' header are no reason to refuse a heartbeat."""
+        for value in ("none", "same-origin", "cross-site-not"):
+            response = self.request("POST", INSTANCE, HEARTBEAT, {"Sec-Fetch-Site": value})
+            self.assertEqual(response.status, 200)
+
+
 class DeleteTests(APITestCase):
     """`DELETE /heartbeat/{xname}`."""
 
@@ -262,6 +290,7 @@ class DeleteTests(APITestCase):
             self.assertEqual((response.status, response.body), (204, b""))
             self.assertEqual(set(response.headers), {"server", "date"})
             self.assertNotIn(XNAME, self.service.tracker)
+            self.reactor.advance(30)
 
     def test_untracked(self):
         """A component that is not tracked may be deleted, also twice."""
@@ -300,6 +329,35 @@ class LifeTests(TimedAPITestCase):
         self.assertEqual((judged[Transition.WARNED], judged[Transition.DIED]), (1, 1))
         self.request("POST", INSTANCE, HEARTBEAT)
         self.assertEqual(judged[Transition.STARTED], 3)
+
+    def test_goodbye_again(self):
+        """A component is forgotten once in Errtime, as it is now, and is tracked until then."""
+        path = f"{INSTANCE}/{XNAME}"
+        self.request("POST", INSTANCE, HEARTBEAT)
+        self.assertEqual(self.request("DELETE", path).status, 204)
+        self.assertEqual(self.request("DELETE", path).status, 204)
+        for _ in range(3):
+            self.request("POST", INSTANCE, HEARTBEAT)
+            response = self.request("DELETE", path)
+            detail = "A component is forgotten once in Errtime seconds only"
+            self.assert_problem(response, 429, detail, INSTANCE)
+            self.assertEqual(response.headers["retry-after"], "30")
+        self.assertEqual(self.monitor.judged[Transition.STARTED], 2)
+        self.pass_time(4.5)
+        self.assertEqual(self.request("DELETE", path).headers["retry-after"], "26")
+        self.request("PATCH", "/v1/params", {"Errtime": "5"})
+        self.assertEqual(self.request("DELETE", path).headers["retry-after"], "1")
+        self.pass_time(0.5)
+        self.assertEqual(self.request("DELETE", path).status, 204)
+        self.request("POST", INSTANCE, HEARTBEAT)
+        self.assertEqual(self.request("DELETE", path).headers["retry-after"], "5")
+
+    def test_goodbyes_of_others(self):
+        """A component is forgotten although others were just now."""
+        for number in range(3):
+            name = f"x0c0s0b0n{number}"
+            self.request("POST", INSTANCE, {**HEARTBEAT, "Component": name})
+            self.assertEqual(self.request("DELETE", f"{INSTANCE}/{name}").status, 204)
 
     def test_refused_heartbeats_are_silence(self):
         """A refused heartbeat does not count as one."""

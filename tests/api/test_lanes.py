@@ -101,7 +101,7 @@ SMUGGLING = {
 """Requests that a proxy in front of hbtd might interpret in another way."""
 
 OTHERS = {
-    "no host": BEAT.replace(b"Host: hbtd.example\r\n", b""),
+    "no host": BEAT.replace(b"Host: localhost\r\n", b""),
     "two hosts": BEAT.replace(b"Host:", b"Host: a\r\nHost:"),
     "HTTP/1.0 that is kept": BEAT.replace(b"1.1\r\n", b"1.0\r\nConnection: keep-alive\r\n"),
     "bare LF": BEAT.replace(b"\r\n", b"\n"),
@@ -134,6 +134,10 @@ OTHERS = {
     "too many fields": _with(_LENGTH, *(f"X{i}: {i}" for i in range(100))),
     "long fields": _with(_LENGTH, "X: " + "x" * 10_000),
     "too long fields": _with(_LENGTH, "X: " + "x" * 17_000),
+    "a web page": _with(_LENGTH, "Origin: https://evil.example"),
+    "a web page of no site": _with(_LENGTH, "oRIGIN:null"),
+    "another site": _with(_LENGTH, "Sec-Fetch-Site: cross-site"),
+    "the same site": _with(_LENGTH, "Sec-Fetch-Site: same-origin"),
     "too large": encode_request("POST", "/v1/heartbeat", {**HEARTBEAT, "Hostname": "h" * 65_500}),
     "a preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "TLS": bytes.fromhex("16030100f4010000f00303"),

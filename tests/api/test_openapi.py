@@ -18,6 +18,8 @@ from tests.support.issuer import Issuer, bearer
 
 DOCUMENT = orjson.loads(files("hbtd.api").joinpath("openapi.json").read_bytes())
 
+OTHER = "x0c0s0b0n0"
+
 VERBS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
@@ -176,6 +178,7 @@ class AnswerTests(APITestCase):
         tokens.write_text("a-token-of-operators")
         tokens.chmod(0o600)
         neighbour = bearer(Issuer().token("x1000c0s0b0n1"))
+        operator = bearer("a-token-of-operators")
         for name, (method, path, body), headers in (
             ("Unauthenticated", beat, {}),
             ("NotOwn", beat, neighbour),
@@ -183,13 +186,16 @@ class AnswerTests(APITestCase):
             ("OperatorUnknown", patch, {}),
             ("NotOperator", patch, neighbour),
             ("NotYours", ("DELETE", f"/hmi/v1/heartbeat/{XNAME}", b""), neighbour),
+            ("ForgottenLately", ("DELETE", f"/hmi/v1/heartbeat/{OTHER}", b""), operator),
         ):
             self.begin(
                 node_access=f"jwt:{jwks}",
                 operator_access=f"token:{tokens}",
                 max_components=1,
             )
-            self.service.tracker.beat("x0c0s0b0n0", 0, "t", "up")
+            self.service.tracker.beat(OTHER, 0, "t", "up")
+            self.service.monitor.forget_on_request(OTHER)
+            self.service.tracker.beat(OTHER, 0, "t", "up")
             answer = self.request(method, path, body, headers)
             documented = shown[name]
             content = documented["content"]["application/problem+json"]

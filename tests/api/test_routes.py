@@ -36,7 +36,7 @@ class RoleTests(SynchronousTestCase):
         """Call a route of this role."""
         route = Route("GET", "/try/<name>", role, handler or self.handle)
         access = self.access
-        authorization = Authorization(access.gate, access.peers, access.refusals)
+        authorization = Authorization(access.gate, access.peers, access.refusals, frozenset())
         resource = make_resource(authorization, [route])
         site = LimitedSite(resource, Clock(), limits_of(self.params), lambda *refusal: None)
         transport = Transport(CREDENTIALS[credentials])

@@ -81,6 +81,8 @@ class MemoryTests(SynchronousTestCase):
                     body = HEARTBEAT
                 response = loopback_request(factory, method, path, body if method != "GET" else b"")
                 self.assertIn(response.status, (200, 204), (method, path, response.body))
+                if method == "DELETE":
+                    self.reactor.advance(service.params.current.errtime)
         self.successResultOf(self.stop(service, 1))
 
     def test_parts(self):

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -105,9 +106,9 @@ def tokens() -> tuple[Target, Sequence[bytes]]:
     from tests.support.issuer import Issuer
 
     issuer = Issuer()
-    source: Any = SimpleNamespace(keys=parse_jwks(issuer.jwks()), missed=lambda: None)
+    source: Any = SimpleNamespace(keys=parse_jwks(issuer.jwks()), request_refresh=lambda: None)
     good = issuer.token("x0c0s0b0n0").encode()
-    verifier = JWTVerifier(source, "system-compute", float, require_xname=False)
+    verifier = JWTVerifier(source, "system-compute", time.time, float, require_xname=False)
 
     def target(data: bytes) -> None:
         with suppress(JWKSUnusable):
@@ -121,8 +122,9 @@ def tokens() -> tuple[Target, Sequence[bytes]]:
 
 
 def peers() -> tuple[Target, Sequence[bytes]]:
-    """Fuzz SPIFFE IDs, addresses, and the access options."""
+    """Fuzz SPIFFE IDs, addresses, hosts, and the access options."""
     from hbtd.access.peers import is_loopback, parse_spiffe_id
+    from hbtd.api.own_host import names_own_host
     from hbtd.config.access_rules import parse_node_access, parse_operator_access
     from hbtd.formats.xnames import parse
 
@@ -131,13 +133,22 @@ def peers() -> tuple[Target, Sequence[bytes]]:
         found = parse_spiffe_id(text)
         assert found is None or found.component is None or parse(found.component)
         assert not is_loopback(text) or text.startswith(("127.", "::"))
+        if names_own_host(text, frozenset()):
+            assert text.lower().startswith(("localhost", "127.", "["))
         for read in (parse_node_access, parse_operator_access):
             with suppress(ValueError):
                 read(text)
 
     return target, (
         b"spiffe://site.example/compute/x0c0s0b0n0/workload/heartbeat",
-        *(b"127.0.0.1", b"::ffff:127.0.0.1", b"cert+jwt:/a", b"loopback+token:/a+cert:b,c"),
+        *(
+            b"127.0.0.1",
+            b"::ffff:127.0.0.1",
+            b"[::1]:28500",
+            b"localhost.:1",
+            b"cert+jwt:/a",
+            b"loopback+token:/a+cert:b,c",
+        ),
     )
 
 

@@ -49,6 +49,8 @@ CREDENTIALS = {
     "on this host, by a socket": Credential(UNIXAddress(None)),
     "through a proxy here": Credential(LOCAL, {"X-Forwarded-For": "192.0.2.7"}),
     "through a browser here": Credential(LOCAL, {"Origin": "https://evil.example"}),
+    "by another name here": Credential(LOCAL, {"Host": "evil.example:28500"}),
+    "by another name, by a socket": Credential(UNIXAddress(None), {"Host": "evil.example"}),
     "claims to be here": Credential(REMOTE, {"X-Forwarded-For": "127.0.0.1"}),
     "operator's token": Credential(headers=bearer(TOKEN)),
     "other token": Credential(headers=bearer(TOKEN + "x")),

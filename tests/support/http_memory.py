@@ -70,7 +70,7 @@ def make_site(routes: Sequence[Route], clock: IReactorTime) -> LimitedSite:
     """Return a site that serves `routes`, with default parameters; refusals are not counted."""
     params = Params()
     access = Access(params, clock, None, (), lambda: 0.0)
-    authorization = Authorization(access.gate, access.peers, access.refusals)
+    authorization = Authorization(access.gate, access.peers, access.refusals, frozenset())
     return LimitedSite(
         make_resource(authorization, routes),
         clock,
@@ -135,7 +135,7 @@ def encode_request(
 ) -> bytes:
     """Return a request as bytes; a body that is not bytes is encoded as JSON."""
     content = body if isinstance(body, bytes) else orjson.dumps(body)
-    fields = {"Host": "hbtd.example", **(headers or {})}
+    fields = {"Host": "localhost", **(headers or {})}
     if content or method in ("POST", "PATCH"):
         fields.setdefault("Content-Length", str(len(content)))
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
@@ -144,7 +144,7 @@ def encode_request(
 
 def head(first: str, *fields: str) -> bytes:
     """Return the head of a request; `first` is the method and the target."""
-    return "\r\n".join((f"{first} HTTP/1.1", "Host: h", *fields, "", "")).encode()
+    return "\r\n".join((f"{first} HTTP/1.1", "Host: localhost", *fields, "", "")).encode()
 
 
 def chunked(body: bytes, size: int = 1000) -> bytes:

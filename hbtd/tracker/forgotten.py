@@ -1,0 +1,40 @@
+"""Which components were forgotten lately: a rule against forgetting one again and again."""
+
+from collections import OrderedDict
+
+
+class ForgottenLately(Exception):
+    """A component can't be forgotten yet, since it was forgotten a short time ago."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"It can be forgotten in {seconds} s.")
+        self.seconds = seconds
+        """The time until the component can be forgotten again, in seconds; more than 0."""
+
+
+class Forgotten:
+    """The components that were forgotten within a period, with the times.
+
+    Times (`at`) and periods are in seconds. Times must not decrease from one call to the next; the
+    period, which is more than 0, may be another one in each.
+    """
+
+    def __init__(self) -> None:
+        # In the order of the times.
+        self._times: OrderedDict[str, float] = OrderedDict()
+
+    def check(self, xname: str, at: float, period: float) -> None:
+        """Raise `ForgottenLately` if a component was forgotten less than `period` seconds ago."""
+        since = self._times.get(xname)
+        if since is not None and at - since < period:
+            raise ForgottenLately(since + period - at)
+
+    def note(self, xname: str, at: float, period: float) -> None:
+        """Note that a component is forgotten; drop the components for which `period` is over."""
+        self._times[xname] = at
+        self._times.move_to_end(xname)
+        while at - next(iter(self._times.values())) >= period:
+            self._times.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._times)
