@@ -10,15 +10,15 @@ from hbtd.server.limits import MAX_HEARTBEAT_BODY, Room
 from hbtd.server.problems import Problem, encode_problem
 
 _DISCARDED = 4
-"""How many times the size of the largest body is still received, so that a 413 can be read."""
+"""A body that is too large is received, and discarded, up to so many times the largest size."""
 
 
 class CappedRequest(Request):
     """A request whose body never takes more than `most` bytes of memory.
 
     A larger body is discarded as it arrives, so that its client can read the 413 instead of seeing
-    its connection reset; a client that does not stop gets the 413 at once, and is cut off. So is a
-    body larger than a heartbeat's for which there is no room, with a 503.
+    its connection reset. A client that sends far more gets the 413 before it has finished, and its
+    connection is aborted. If there is no memory for a body, the same happens with a 503.
     """
 
     # twisted.web's own default claims text/html for answers without a body.
@@ -31,7 +31,7 @@ class CappedRequest(Request):
     """The largest size of the body, in bytes."""
 
     room: Room
-    """The memory that it shares with other large bodies."""
+    """The budget of memory that this body shares with other large ones."""
 
     source: str | None = None
     """The client's IP address; `None` if it is not known, as on a Unix socket."""
@@ -40,7 +40,7 @@ class CappedRequest(Request):
     """Bytes of the body that have arrived, kept or not."""
 
     crowded = False
-    """Whether there was no room for the body."""
+    """Whether the body was discarded because `room` had too little memory left."""
 
     _held = 0
 
@@ -50,9 +50,9 @@ class CappedRequest(Request):
         return self.received > self.most
 
     def hold(self, count: int) -> bool:
-        """Reserve `count` bytes of the room until the request has ended.
+        """Reserve `count` bytes of `room` until the request has ended; return whether that worked.
 
-        Return whether there were as many. What is no larger than a heartbeat needs no room.
+        Nothing is reserved for bodies that are no larger than a heartbeat's.
         """
         if count <= MAX_HEARTBEAT_BODY:
             return True
@@ -62,16 +62,16 @@ class CappedRequest(Request):
         return True
 
     def let_go(self) -> None:
-        """Release the bytes that are reserved."""
+        """Release all bytes that `hold` has reserved."""
         held, self._held = self._held, 0
         self.room.give_back(held, self.source)
 
     def gotLength(self, length: int | None) -> None:
-        """Prepare for the body; twisted.web would keep a large one in a file."""
+        """Prepare to keep the body in memory; twisted.web would keep a large one in a file."""
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Receive a piece of the body."""
+        """Receive a piece of the body, and keep or discard it."""
         before = self.received
         self.received += len(data)
         discarded = _DISCARDED * self.most
@@ -91,7 +91,7 @@ class CappedRequest(Request):
             self.channel.transport.abortConnection()
 
     def _hold_body(self) -> bool:
-        """Reserve room for what has arrived; return whether there was enough."""
+        """Reserve memory for all that has arrived of the body; return whether there was enough."""
         if not self._held:
             return self.hold(self.received)
         more = self.received - self._held
@@ -101,7 +101,7 @@ class CappedRequest(Request):
         return True
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Answer the request, which is complete.
+        """Process the request, which has arrived completely.
 
         twisted.web would parse form fields first, but a heartbeat with the content type that curl
         sends by default is JSON all the same. A target in absolute form (RFC 9112 3.2.2) means the
@@ -118,7 +118,7 @@ class CappedRequest(Request):
         self.process()
 
     def getRequestHostname(self) -> bytes:
-        """Return a constant: nothing depends on the host, and the router fails on a bad one."""
+        """Return a constant host name, since nothing depends on it and the router rejects some."""
         return b"hbtd"
 
 
@@ -136,11 +136,11 @@ def read_json(request: Request, limit: int | None = None) -> Any:
 
 
 def crowded() -> Problem:
-    """Return the problem of a body for which there is no memory."""
+    """Return the problem, a 503, for a body for which there is no memory."""
     detail = "Too many large requests at once"
     return Problem(503, detail, headers=(("Retry-After", "10"),))
 
 
 def too_large(limit: int) -> Problem:
-    """Return the problem of a body that is larger than its limit, in bytes."""
+    """Return the problem, a 413, for a body of more than `limit` bytes."""
     return Problem(413, f"Request body is larger than {limit} bytes")

@@ -39,11 +39,11 @@ class Owner(Interface):
     scheduler: Scheduler
     idle_closed: int
     now: float
-    """Seconds, in ticks; none pass while the process is stopped."""
+    """Seconds that have passed, counted in ticks; none are counted while the process is stopped."""
 
     @property
     def proven_since(self) -> float:
-        """The time after which a heartbeat must have been taken on a connection that is proven."""
+        """Connections on which a heartbeat was taken after this time, as in `now`, are proven."""
 
     def add(self, connection: "Connection") -> None:
         """Add a connection that has been made."""
@@ -84,7 +84,7 @@ class Connection(Protocol):
         """The client's IP address, `None` on a Unix socket."""
         self.state = State.HANDSHAKE if tls else State.NEW
         self.retired = False
-        """Whether the connection is closed after its next answer."""
+        """Whether the next answer on the connection will be the last, because of its age."""
         self.made = factory.now
         """The factory's time at which the connection was made."""
         # Whether a request has been answered with success.
@@ -134,7 +134,7 @@ class Connection(Protocol):
         self._enter(State.NEW)
 
     def handshakeMayGoOn(self) -> bool:
-        """Return whether a step of the handshake may be done now, or wait for a turn."""
+        """Return whether a step of the handshake may be done now; if not, queue for a turn."""
         if self.factory.scheduler.enter():
             return True
         self.transport.pauseProducing()
@@ -205,7 +205,7 @@ class Connection(Protocol):
             self.transport.loseConnection()
 
     def retire(self) -> None:
-        """Close the connection after its next answer, as it is old enough."""
+        """Have the connection closed after its next answer, because of its age."""
         self.retired = True
         self.leave_fast_lane()
         if self._channel is not None:
@@ -219,13 +219,13 @@ class Connection(Protocol):
         getattr(transport, "abortNow", transport.abortConnection)()
 
     def leave_fast_lane(self) -> None:
-        """Leave all further requests to the site."""
+        """Leave all further requests to the ordinary lane."""
         self._lane = None
 
     def time_out(self) -> None:
-        """Close the connection, whose state has lasted too long.
+        """Close the connection, because it has been in its state for too long.
 
-        Abort it if it was being closed already, or if its client does not read.
+        If it is being closed already, or if the client does not read its answers, abort it.
         """
         state, limits = self.state, self.factory.limits
         if state is State.CLOSING:
@@ -244,7 +244,7 @@ class Connection(Protocol):
             self.close()
 
     def take_turn(self) -> None:
-        """Process the data, or continue the handshake, that have waited for a turn."""
+        """Continue the handshake, or process the data, that had to wait for this turn."""
         if self.state is State.HANDSHAKE:
             self.transport.resumeProducing()
             self.transport.continueHandshake()
@@ -258,7 +258,7 @@ class Connection(Protocol):
     # Reading
 
     def _take(self, data: bytes) -> None:
-        """Process or keep data that the client has sent, in any state."""
+        """Process data that the client has sent or, depending on the state, keep them for later."""
         if self._begun is not None:
             begun = self._begun
             begun += data
@@ -275,7 +275,7 @@ class Connection(Protocol):
             self._go(data)
 
     def _go(self, data: bytes, taken: Taken | None = None) -> None:
-        """Process data; an unexpected exception ends this connection alone."""
+        """Process data; if that raises an unexpected exception, abort this connection."""
         try:
             self._answer(data, taken)
         except Exception:  # noqa: BLE001  # the others go on
@@ -290,7 +290,7 @@ class Connection(Protocol):
     def _answer(self, data: bytes, taken: Taken | None = None) -> None:
         """Answer the requests in `data`, in either lane, and keep the rest.
 
-        `taken` is the result of the fast lane, if `data` were offered to it already.
+        `taken` is the result of `Lane.take` if the fast lane has looked at `data` already.
         """
         while data and self.state < State.CLOSING:
             if self.state is State.STALLED:
@@ -311,7 +311,7 @@ class Connection(Protocol):
             data = self._hand_on(data)
 
     def _conclude(self, data: bytes, taken: Taken, lane: Lane) -> bytes:
-        """Answer what the fast lane has taken; return the data that the ordinary lane gets now."""
+        """Answer the heartbeats that the fast lane took; return the data for the other lane."""
         count, end, verdict, need = taken
         if count:
             self.heard = self.factory.now
@@ -346,7 +346,7 @@ class Connection(Protocol):
             self._enter(State.ARRIVING)
 
     def _hand_on(self, data: bytes) -> bytes:
-        """Hand data to the ordinary channel; return those that it has left unread."""
+        """Pass data to an ordinary HTTP channel; return the data that it has not read."""
         if self._channel is None:
             self.transport.unregisterProducer()
             self._channel = _Channel(self, self.factory.site)
@@ -363,14 +363,14 @@ class Connection(Protocol):
     # What the channel tells
 
     def request_arrived(self) -> None:
-        """Enter the state of answering, as a request is complete."""
+        """Enter the state `ANSWERING`, as a request has arrived completely."""
         if self.state < State.CLOSING:
             self._enter(State.ANSWERING)
 
     def request_answered(self, unread: bytes, *, accepted: bool) -> None:
         """Process the data that followed a request, which has been answered.
 
-        `accepted` says whether the answer was no error.
+        `accepted` says whether the status of the answer was below 400.
         """
         self._accepted |= accepted
         if self.state >= State.CLOSING:
@@ -388,14 +388,14 @@ class Connection(Protocol):
             self._go(unread)
 
     def client_behind(self) -> None:
-        """Enter a state of waiting until the client reads its answers."""
+        """Enter the state, `BLOCKED` or `STALLED`, of waiting until the client reads answers."""
         if self.state is State.ANSWERING:
             self._enter(State.BLOCKED)
         elif self.state < State.ANSWERING:
             self._enter(State.STALLED)
 
     def client_caught_up(self) -> None:
-        """Leave the state of waiting for the client, and queue the data that waited meanwhile."""
+        """Leave the state of waiting for the client; data that arrived meanwhile get a turn."""
         if self.state is State.BLOCKED:
             self._enter(State.ANSWERING)
         elif self.state is State.STALLED:
@@ -409,19 +409,19 @@ class Connection(Protocol):
             self._enter(_IDLE)  # the client has been reading, which is not to be idle
 
     def farewell(self) -> None:
-        """Enter the closing state: the channel closes the connection."""
+        """Enter the state `CLOSING`, as the HTTP channel has begun to close the connection."""
         self._enter(State.CLOSING)
 
     @property
     def _rest(self) -> State:
-        """The state while no request is in hand."""
+        """The state to enter when no request is in hand: `NEW` or `IDLE`."""
         return _IDLE if self._accepted else State.NEW
 
     def _enter(self, state: State) -> None:
-        """Change the state, and the time since when it lasts.
+        """Enter a state, and set `since` accordingly.
 
-        The time that a request takes to arrive includes the time that it waits for a turn. A
-        connection is new since it was made, whatever was refused on it.
+        `since` does not change while a request arrives or waits for a turn, so that both together
+        are limited. In the state `NEW` it is always the time at which the connection was made.
         """
         before, self.state = self.state, state
         if not (_IDLE < before < State.ANSWERING and _IDLE < state < State.ANSWERING):
@@ -438,7 +438,7 @@ class Connection(Protocol):
 
 
 class _Channel(StrictChannel):
-    """An HTTP channel for one request, which returns the data that follow the request."""
+    """An HTTP channel that reads one request, and gives back the data behind that request."""
 
     def __init__(self, connection: Connection, site: LimitedSite) -> None:
         super().__init__()

@@ -21,11 +21,11 @@ from hbtd.server.states import TICK, State, lifetimes
 from hbtd.server.strangers import Strangers
 
 _AGE_JITTER = 0.2
-"""The share by which a connection may be closed before it reaches the greatest age."""
+"""Connections are retired at ages that differ by this share of the greatest one."""
 
 
 _OF_PEER = 0.75
-"""The share of the connections that one address may have, where open files are few."""
+"""The share of all connections that one address may have if the open-file limit is low."""
 
 
 _CLOSED_AT_ONCE = 100
@@ -33,7 +33,7 @@ _CLOSED_AT_ONCE = 100
 
 
 class ConnectionFactory(ServerFactory):
-    """The factory to listen with: makes connections, and keeps track of those that are open."""
+    """The factory of listening ports: it makes connections, and keeps track of the open ones."""
 
     noisy = False
 
@@ -62,9 +62,9 @@ class ConnectionFactory(ServerFactory):
         self.idle_closed = 0
         """The number of connections that were closed because they were idle."""
         self.scheduler = scheduler or Scheduler(clock)
-        """Decides which connection's requests the site processes next."""
+        """Decides whose handshake or ordinary request is processed next."""
         self.now = 0.0
-        """Seconds since the first connection, in ticks; none pass while the process is stopped."""
+        """Seconds with any connections, in ticks; those while the process is stopped don't count."""
         self._jitter = jitter
         # All open connections: those on which a heartbeat was taken lately, and the others.
         self._proven: dict[Connection, None] = {}
@@ -78,7 +78,7 @@ class ConnectionFactory(ServerFactory):
         )
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Return a new connection, or one that is closed at once if the limits are reached."""
+        """Return the protocol of a new connection; if there are too many, one that aborts it."""
         host: str | None = getattr(addr, "host", None)
         if host is not None:
             host = intern(host)  # components remember it
@@ -90,9 +90,9 @@ class ConnectionFactory(ServerFactory):
         return Connection(self, host, tls=self.tls)
 
     def _refusal(self, host: str | None) -> tuple[str, str] | None:
-        """Make room for a connection from an IP address, by closing another if there are too many.
+        """Close a connection if a new one, from an IP address, would be one too many.
 
-        Return why that is not possible: one of `REASONS`, and a sentence.
+        If none can be closed, return why the new one is refused: one of `REASONS`, and a sentence.
         """
         limits = self.limits
         # Those on a Unix socket have no address: the file says who may use it.
@@ -106,7 +106,10 @@ class ConnectionFactory(ServerFactory):
         return CONNECTIONS, f"There are {limits.connections} connections already"
 
     def _close_one(self, candidate: Callable[[], Connection | None]) -> bool:
-        """Close the first candidate that is not proven; return whether there was one."""
+        """Close a connection that is not proven; return whether there was one.
+
+        `candidate` returns the one to be closed next; `None` if no more can be.
+        """
         while (connection := candidate()) is not None:
             if self._strangers.discard(connection.host, connection) and connection.proven:
                 self._proven[connection] = None
@@ -118,7 +121,7 @@ class ConnectionFactory(ServerFactory):
 
     @property
     def proven_since(self) -> float:
-        """The time after which a heartbeat must have been taken on a connection that is proven."""
+        """Connections on which a heartbeat was taken after this time, as in `now`, are proven."""
         return self.now - self.scheduler.errtime()
 
     def fit(self, most: int) -> bool:
@@ -166,10 +169,10 @@ class ConnectionFactory(ServerFactory):
             connection.transport.abortConnection()
 
     def close_vouched_for(self) -> None:
-        """Close the TLS connections whose clients have presented a certificate, or still may.
+        """Close the TLS connections whose clients have presented a certificate.
 
-        This is for new authorities of client certificates: a handshake that has begun is decided
-        by the old ones.
+        Call this when the authorities of client certificates have changed. Connections in the
+        handshake are closed, too: the old authorities would decide about their certificates.
         """
         for connection in list(self):
             presented = getattr(connection.transport, "getPeerCertificate", lambda: None)()
@@ -194,7 +197,7 @@ class ConnectionFactory(ServerFactory):
             self._ticking.stopService()
 
     def renew(self, connection: Connection) -> None:
-        """Note that a request was answered on a connection, which is not idle."""
+        """Note that a connection is not idle: a request was answered on it."""
         if self._strangers.discard(connection.host, connection):
             self._strangers.add(connection.host, connection)
 
@@ -222,7 +225,7 @@ class ConnectionFactory(ServerFactory):
         return connection.since <= self.now - self._lifetimes[connection.state]
 
     def _close_overdue(self) -> None:
-        """Close connections that have been in their state for too long, so many at a time."""
+        """Close at most `_CLOSED_AT_ONCE` overdue connections now, and the others later."""
         for _ in range(min(_CLOSED_AT_ONCE, len(self._overdue))):
             connection = self._overdue.popleft()
             if self._is_overdue(connection):
@@ -231,7 +234,7 @@ class ConnectionFactory(ServerFactory):
             self.reactor.callLater(0, self._close_overdue)
 
     def _retire_some(self) -> None:
-        """Retire connections that are old enough, not all of them at once."""
+        """Retire some of the connections that are near the greatest age, chosen at random."""
         age = self.limits.connection_age
         old = self.now - age * (1 - _AGE_JITTER)
         for each in [each for each in self if each.made <= old and not each.retired]:

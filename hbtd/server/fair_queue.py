@@ -1,4 +1,4 @@
-"""A queue from which clients are taken in turn, whoever asks most."""
+"""A queue that serves clients in turn, so that those with most requests get no more than others."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 _SITE_BITS = 64
-"""Bits of an IPv6 address that name a site; its owner has all addresses that begin with them."""
+"""Leading bits of IPv6 addresses that one site shares."""
 
 
 @lru_cache(maxsize=4096)
@@ -32,17 +32,18 @@ def network_of(host: str | None) -> str | None:
 
 
 class _Entry(NamedTuple, Generic[T]):
-    """An item in the queue."""
+    """An item in the queue, and the time at which it was added."""
 
     since: float
     item: T
 
 
 class FairQueue(Generic[T]):
-    """A queue that gives networks equal shares, in each network addresses, and keeps their order.
+    """A queue from which networks get turns one after the other, each for one item.
 
-    Items of one address are taken in the order in which they were added. A network is an IPv4
-    address or the /64 of an IPv6 address: whoever has one address of a /64 has all of them.
+    In each network its addresses take turns, and the items of one address are taken in the order in
+    which they were added. A network is an IPv4 address or the /64 of an IPv6 address: whoever has
+    one address of a /64 has all of them.
     """
 
     def __init__(self) -> None:
@@ -58,7 +59,7 @@ class FairQueue(Generic[T]):
     def append(self, host: str | None, item: T, now: float) -> None:
         """Add an item of a client at the IP address `host`, `None` for one on a Unix socket.
 
-        `now` is the time, in seconds of any clock, since when the item waits.
+        `now` is the present time, in seconds of any one clock: the item waits since then.
         """
         hosts = self._networks.setdefault(network_of(host), OrderedDict())
         hosts.setdefault(host, deque()).append(_Entry(now, item))
@@ -87,7 +88,7 @@ class FairQueue(Generic[T]):
         )
 
     def waiting_since(self, before: float) -> Iterator[str | None]:
-        """Yield the addresses of which an item was added before the time `before`."""
+        """Yield the addresses whose oldest item was added before the time `before`."""
         for hosts in self._networks.values():
             for host, entries in hosts.items():
                 if entries[0].since < before:

@@ -1,11 +1,11 @@
-"""The interface of a lane, which answers requests of one kind faster than the site does."""
+"""The interface of a fast lane, which answers requests of one kind faster than a site does."""
 
 from enum import Enum
 from typing import Any, Protocol
 
 
 class Verdict(Enum):
-    """Why no more requests were taken."""
+    """Why `Lane.take` has taken no more requests."""
 
     DRY = "all bytes are taken"
     BEGINNING = "the rest is the beginning of the head of what may be a request"

@@ -17,7 +17,7 @@ _UNREAD = 60
 """Seconds that a client may leave an answer unread."""
 
 _LARGE_AT_ONCE = 64
-"""Bodies of the largest size, of requests and of answers, that fit into memory at once."""
+"""The number of bodies of the largest size for which there is memory at once."""
 
 CONNECTIONS = "connections"
 PEER_CONNECTIONS = "peer_connections"
@@ -47,11 +47,11 @@ class Limits(NamedTuple):
     body_bytes: int
     """Largest body of a request, in bytes."""
     request_timeout: float
-    """Seconds for a request to arrive, a TLS handshake to complete, and a first success."""
+    """Seconds in which a request must arrive, and the first with success on a new connection."""
     idle_timeout: float
-    """Seconds after which a connection is closed on which nothing happens."""
+    """Seconds without a request after which a connection is closed."""
     connection_age: float = inf
-    """Seconds after which a connection is closed at its next answer, at the latest."""
+    """The greatest age of a connection, in seconds: it is closed after its next answer then."""
 
     @property
     def unread_timeout(self) -> float:
@@ -60,12 +60,12 @@ class Limits(NamedTuple):
 
     @property
     def large_bytes(self) -> int:
-        """Bytes that all large bodies, of requests and of answers, may have together."""
+        """Bytes of memory for all large bodies together, those of requests and those of answers."""
         return _LARGE_AT_ONCE * self.body_bytes
 
 
 def limits_of(params: Params) -> Limits:
-    """Return the limits that parameters set."""
+    """Return the limits that the parameters define."""
     return Limits(
         connections=params.max_connections,
         connections_per_peer=params.max_connections_per_peer,
@@ -80,7 +80,8 @@ def limits_of(params: Params) -> Limits:
 class Room:
     """A budget of memory, in bytes, that large bodies of requests and answers share.
 
-    An address may take at most half of what the others leave, so that there is some for each.
+    An IP address gets at most half of what the other addresses have left, so that there is always
+    some for others.
     """
 
     def __init__(self, size: int) -> None:
@@ -91,7 +92,7 @@ class Room:
         """Bytes that are reserved."""
 
     def take(self, count: int, host: str | None) -> bool:
-        """Reserve `count` bytes for an IP address; return whether there were as many.
+        """Reserve `count` bytes for an IP address; return whether it may have them.
 
         `host` is `None` for clients without an address.
         """

@@ -27,7 +27,7 @@ from hbtd.server.tls_transport import TLSTransport, UnixTLSTransport
 from hbtd.server.transport import TCPTransport, UnixTransport
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted: a whole cabinet boots at once."""
+"""Connections that may wait to be accepted; enough for a cabinet whose nodes boot at once."""
 
 _DEFAULTS = {
     "tcp": (f"backlog={BACKLOG}",),
@@ -35,7 +35,7 @@ _DEFAULTS = {
     "tcp6": (f"backlog={BACKLOG}",),
     "unix": (f"backlog={BACKLOG}", "mode=660"),
 }
-"""Arguments of endpoints that are not left to Twisted."""
+"""Arguments of endpoint strings, by kind of endpoint, whose defaults differ from Twisted's."""
 
 
 class TransportUnusable(Exception):
@@ -70,7 +70,8 @@ def endpoint_of_address(reactor: Any, port: int, address: str) -> IStreamServerE
 def set_options(port: IListeningPort) -> None:
     """Set the options of a TCP port's socket, which Linux hands on to each connection.
 
-    Answers are sent without delay, and a connection ends when its client is gone without a word.
+    With these options answers are sent without delay (TCP_NODELAY), and a connection ends if its
+    client vanishes without closing it (keepalive).
     """
     if isinstance(port, tcp.Port) and not isinstance(port, unix.Port):
         options = {TCP_NODELAY: 1, TCP_KEEPIDLE: 60, TCP_KEEPINTVL: 30, TCP_KEEPCNT: 4}
@@ -80,11 +81,11 @@ def set_options(port: IListeningPort) -> None:
 
 
 def set_transport(port: IListeningPort, served: ServedCertificate | None) -> None:
-    """Make a port, which nobody has connected to yet, serve with the transports of hbtd.
+    """Make a port, to which nobody has connected yet, use the transports of `hbtd.server`.
 
-    With a certificate they are TLS transports. Raise `TransportUnusable` for a port on which TLS
-    is to be served and can't be. One whose connections do not come to a `ConnectionFactory`
-    directly keeps its own transports.
+    If a certificate is served, they are TLS transports. A port with another factory than a
+    `ConnectionFactory`, such as that of `haproxy:`, keeps Twisted's transports; if a certificate is
+    to be served there, raise `TransportUnusable`.
     """
     known = isinstance(getattr(port, "factory", None), ConnectionFactory)
     if served is not None and not known:

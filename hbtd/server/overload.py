@@ -15,7 +15,7 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.server.scheduler import Scheduler
 
 _INTERVAL = 0.25
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 _OVER = 5.0
 """Seconds without a sign of overload after which it is over."""
@@ -24,20 +24,20 @@ _LONG = 0.5
 """Seconds for which a connection may wait for its turn."""
 
 _TCP_INFO = Struct("=8x6I")
-"""The beginning of Linux's `struct tcp_info`; the last two numbers tell of a listening socket."""
+"""The beginning of Linux's `struct tcp_info`: of a listening socket, the last is the backlog."""
 
 
 class AcceptQueue(NamedTuple):
     """The connections that wait to be accepted on a listening socket."""
 
     length: int
-    """How many there are."""
+    """The number of connections that wait."""
     most: int
-    """How many there may be; the kernel drops what comes beyond, and clients try again later."""
+    """The most that may wait (the backlog); the kernel drops others, whose clients try again."""
 
     @property
     def full(self) -> bool:
-        """Whether no more may wait."""
+        """Whether the queue has its greatest length."""
         return self.length >= self.most
 
 
@@ -52,10 +52,10 @@ def accept_queue(port: Any) -> AcceptQueue | None:
 
 
 class Overload(PeriodicService):
-    """Watches how long clients wait before they are heard, and reports an overload.
+    """Checks how long clients wait before they are heard, and reports an overload of hbtd.
 
-    There is one if an accept queue is full, or a connection has waited for its turn for more than
-    half a second; it is over when neither was so for five seconds.
+    An overload begins when an accept queue is full, or when a connection has waited for its turn
+    for more than half a second. It is over when neither was the case for five seconds.
     """
 
     _log = Logger()
@@ -67,7 +67,7 @@ class Overload(PeriodicService):
         queues: Callable[[], Iterable[AcceptQueue]],
         scheduler: Scheduler,
     ) -> None:
-        """Make a watch of accept `queues`, and of the connections that `scheduler` lets wait.
+        """Make the check of the accept `queues`, and of connections that wait in `scheduler`.
 
         `wall_clock` returns the seconds since the epoch.
         """
@@ -81,15 +81,15 @@ class Overload(PeriodicService):
         self._last_sign = 0.0
         self._last_full: float | None = None
         self.longest_queue = 0
-        """The number of connections that waited to be accepted, at the last look."""
+        """The number of connections that waited to be accepted at the last check."""
         self.longest_wait = 0.0
-        """Seconds for which a connection had waited for its turn, at the last look."""
+        """The longest wait of a connection for its turn, in seconds, at the last check."""
 
     @property
     def queue_full(self) -> bool:
-        """Whether an accept queue was full in the last seconds, so that clients could not connect.
+        """Whether an accept queue was full in the last five seconds.
 
-        Nodes that connect for each heartbeat may have tried in vain.
+        Then nodes that make a connection for each heartbeat may have failed to connect.
         """
         return self._last_full is not None and self._clock.seconds() - self._last_full < _OVER
 
@@ -99,11 +99,11 @@ class Overload(PeriodicService):
         return self._outage.reason is not None
 
     def waiting(self) -> bool:
-        """Return whether clients wait, or waited in the last seconds, before they are heard."""
+        """Return whether clients have to wait before they are heard, or had to seconds ago."""
         return self.queue_full or bool(self._scheduler.waiting_long())
 
     def health(self) -> str | None:
-        """Return a text about the overload, for operators; `None` if there is none."""
+        """Return a text for operators about the present overload; `None` if there is none."""
         if self._outage.reason is None:
             return None
         since = datetime.fromtimestamp(self._since, timezone.utc).isoformat(timespec="seconds")

@@ -16,20 +16,20 @@ _LONGEST = 107
 """Bytes of the longest header of version 1, CR and LF included."""
 
 _SHORTEST = 16
-"""Bytes by which version 2 is recognized."""
+"""Bytes that a header of version 2 has at least."""
 
 _UNKNOWN = b"PROXY UNKNOWN"
 
 
 def proxied(endpoint: IStreamServerEndpoint) -> IStreamServerEndpoint:
-    """Return an endpoint whose clients are introduced by a proxy."""
+    """Return an endpoint for connections that begin with a header of the PROXY protocol."""
     found: IStreamServerEndpoint = proxyEndpoint(_WholeHeaders(endpoint))
     return found
 
 
 @implementer(IStreamServerEndpoint)
 class _WholeHeaders:
-    """An endpoint whose connections begin with a header that Twisted reads."""
+    """An endpoint that passes on the PROXY header of each connection in one piece."""
 
     def __init__(self, endpoint: IStreamServerEndpoint) -> None:
         self._endpoint = endpoint
@@ -42,7 +42,7 @@ class _WholeHeaders:
 
 
 class _Header(ProtocolWrapper):
-    """Hands on the header as a whole, then whatever follows it."""
+    """Collects the PROXY header and passes it on as a whole, then whatever follows."""
 
     _begun: bytes | None = b""
 

@@ -11,7 +11,7 @@ from zope.interface import implementer
 JSON = "application/json"
 
 _SMALL = 16 * 1024
-"""Bytes that are written at once, whether the client reads them or not."""
+"""The most bytes of a body that are written without waiting until the client reads."""
 
 
 class Reply(NamedTuple):
@@ -29,11 +29,11 @@ def json_reply(value: object, status: int = 200) -> Reply:
 
 
 def write(request: IRequest, reply: Reply) -> bytes | Deferred[bytes]:
-    """Answer a request, all but its body; return the body, for Klein to write.
+    """Set the status and headers of a reply on a request; return its body, for Klein to write.
 
-    A large body is written here, as fast as the client reads it, so that requests which are
-    pipelined behind it are not answered into memory: then the Deferred fires with nothing left to
-    write, once all is written.
+    A large body is written by this function instead, as fast as the client reads it. Then return a
+    Deferred that fires with an empty body when all is written, so that requests behind this one are
+    not answered before.
     """
     request.setResponseCode(reply.status)
     if reply.content_type is not None:

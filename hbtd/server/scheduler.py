@@ -6,8 +6,9 @@ microseconds of a heartbeat, a step of a TLS handshake or a request of the ordin
 turn. There are 200 turns in an iteration, or as many as 20 ms allow. Connections that get none wait
 for a later iteration, and get their turns in the order of a `FairQueue`.
 
-At first half of the time is for connections that are *proven*: a heartbeat was taken on them not
-long ago. So whatever strangers do, from however many addresses, those keep half of the time.
+Connections on which a heartbeat was taken not long ago are *proven*. The first half of the turns in
+each iteration is theirs, if they need it. So they keep half of the time, whatever strangers do from
+however many addresses.
 """
 
 from collections import OrderedDict
@@ -21,20 +22,20 @@ from twisted.internet.interfaces import IReactorTime
 from hbtd.server.fair_queue import FairQueue
 
 _MOST = 200
-"""Turns in one iteration of the reactor at most."""
+"""The most turns in one iteration of the reactor."""
 
 _SECONDS = 0.02
-"""Seconds of an iteration after which nothing more is begun."""
+"""Seconds after the first turn of an iteration after which there are no more."""
 
 _PROVEN_FIRST = 0.5
-"""The share of an iteration that proven connections have before all others."""
+"""The share of the turns in an iteration that proven connections get before all others."""
 
 _LONG = 0.5
 """Seconds for which an address may wait before its components are no longer judged."""
 
 
 _MOST_TURNED_AWAY = 10_000
-"""The most addresses of connections turned away that are remembered."""
+"""The most addresses that are remembered because a connection of theirs was turned away."""
 
 
 class Waiting(Protocol):
@@ -47,7 +48,7 @@ class Waiting(Protocol):
         """Whether a heartbeat was taken on the connection not long ago."""
 
     def take_turn(self) -> None:
-        """Process what has arrived."""
+        """Do the next step of the work for this connection."""
 
 
 class _Turn:
@@ -73,7 +74,7 @@ class _Iterations:
 
     @property
     def iterations(self) -> int:
-        """The number of iterations in which this was asked for, at least."""
+        """The number of iterations; those in which it is not read are not counted."""
         if not self._in_one:
             self._in_one = True
             self._clock.callLater(0, self._end)
@@ -95,7 +96,7 @@ class Scheduler:
         was turned away counts as waiting.
         """
         self.errtime = errtime
-        """Returns the seconds for which a heartbeat proves a connection."""
+        """Returns the seconds after a heartbeat for which its connection is proven."""
         self._clock: IReactorTime = clock
         self._reactor = clock if hasattr(clock, "iterations") else _Iterations(clock)
         self._turned_away: OrderedDict[str | None, float] = OrderedDict()
@@ -108,11 +109,11 @@ class Scheduler:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more may be begun in this iteration."""
+        """Whether there are no more turns in this iteration."""
         return self._used(1)
 
     def enter(self) -> bool:
-        """Return whether a step of work may be done now; count it."""
+        """Return whether a turn may be taken now; if so, count it."""
         if self._iteration != self._reactor.iterations:
             self._begin()
         if self.over:
@@ -134,7 +135,7 @@ class Scheduler:
             self._turned_away.popitem(last=False)
 
     def turn(self, host: str | None, *, proven: bool) -> Deferred[None]:
-        """Return a Deferred that fires when it is the turn of more work for a client.
+        """Return a Deferred that fires when a client gets its next turn.
 
         `host` is the client's IP address; `proven` says whether it is that of a proven connection.
         """
@@ -143,12 +144,12 @@ class Scheduler:
         return turn.given
 
     def longest_wait(self) -> float:
-        """Return the seconds for which a connection has waited for its turn, at most."""
+        """Return the longest time, in seconds, for which a connection has waited for its turn."""
         since = [queue.longest_since() for queue in (self._proven, self._strangers)]
         return max((self._clock.seconds() - at for at in since if at is not None), default=0.0)
 
     def waiting_long(self) -> set[str | None]:
-        """Return the IP addresses whose heartbeats may wait to be read.
+        """Return the IP addresses from which heartbeats may wait to be read.
 
         A connection of each has waited for more than half a second, or was turned away not long
         ago.
@@ -165,7 +166,7 @@ class Scheduler:
         return waiting
 
     def _used(self, share: float) -> bool:
-        """Return whether a share of the iteration's turns has been taken."""
+        """Return whether a share, from 0 to 1, of the turns in this iteration has been used up."""
         return self._iteration == self._reactor.iterations and (
             self._left <= _MOST * (1 - share)
             or self._clock.seconds() - self._began >= _SECONDS * share
@@ -192,7 +193,7 @@ class Scheduler:
         self._see_to_turns()
 
     def _give(self, queue: FairQueue[Waiting], most: int, share: float) -> int:
-        """Give at most `most` turns, within a share of the iteration; return how many."""
+        """Give at most `most` connections a turn, until a share is used up; return how many."""
         given = 0
         while given < most and not self._used(share):
             queue.pop().take_turn()

@@ -1,7 +1,7 @@
 """The HTTP server below the API: requests, channels and the site, with their limits.
 
-twisted.web reads and writes HTTP. The classes here refuse what it reads differently than other
-servers do, and limit what a client may use. What is served is a resource from elsewhere.
+twisted.web reads and writes HTTP. The classes here refuse what it would read in another way than
+other servers do, and limit what a client may use. The resource that is served is passed in.
 """
 
 import re
@@ -24,7 +24,7 @@ from hbtd.server.problems import Problem
 _BROKEN_ENCODING = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 _LONGEST_LENGTH = 18
-"""Digits that a `Content-Length` may have."""
+"""The most digits that a `Content-Length` may have."""
 
 
 class LimitedRequest(CappedRequest):
@@ -58,12 +58,15 @@ class LimitedRequest(CappedRequest):
 
     @property
     def fresh(self) -> bool:
-        """Whether no heartbeat was taken from the connection before."""
+        """Whether no heartbeat has been taken on the connection so far."""
         fresh: bool = self.channel.fresh
         return fresh
 
     def turn(self) -> Deferred[None]:
-        """Return a Deferred that fires when more may be done for this request, as others wait."""
+        """Return a Deferred that fires when it is the turn of this request again.
+
+        Work that takes long waits for it after each step, so that others have their turns.
+        """
         turn: Deferred[None] = self.channel.turn()
         return turn
 
@@ -76,7 +79,7 @@ class LimitedRequest(CappedRequest):
         self._note(self.channel.transport.getPeer(), reason, detail)
 
     def no_room(self) -> Problem:
-        """Return the problem of a request for which there is no memory, and count it."""
+        """Count and log that there is no memory for a request; return the problem for that."""
         problem = crowded()
         self.note(MEMORY, problem.detail)
         return problem
@@ -104,8 +107,8 @@ class LimitedRequest(CappedRequest):
 class StrictChannel(HTTPChannel):
     """An HTTP channel that refuses what twisted.web and other servers read differently.
 
-    These are lines that are folded (RFC 9112 5.2), a CR or LF within a line, and a transfer coding
-    that has not existed since 1999. It also says so when a head, or a length, is too large.
+    These are lines that are folded (RFC 9112 5.2), a CR or LF within a line, and transfer codings
+    other than `chunked`. A head that is too large is answered with 431.
     """
 
     site: "LimitedSite"
@@ -139,7 +142,7 @@ class StrictChannel(HTTPChannel):
         return deferLater(self.site.reactor, 0)
 
     def heartbeat_taken(self) -> None:
-        """Do nothing; for channels of connections, to which a heartbeat matters."""
+        """Do nothing. Subclasses note that a heartbeat has been taken on the connection."""
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
         """Return whether the connection lasts after an answer (RFC 9112 9.3)."""
@@ -185,7 +188,7 @@ class StrictChannel(HTTPChannel):
         self._refuse_head()
 
     def allHeadersReceived(self) -> None:
-        """Process a complete head."""
+        """Process the head of a request, which is complete."""
         self._head_size = 0
         super().allHeadersReceived()
 
@@ -228,7 +231,7 @@ class StrictChannel(HTTPChannel):
 
 
 class LimitedSite(Site):
-    """Serves a resource within limits, and ends in good order."""
+    """Serves a resource within limits; can close connections after the answers in progress."""
 
     protocol = StrictChannel  # type: ignore[assignment]  # twisted.web wraps its own for HTTP/2
     noisy = False
@@ -237,7 +240,7 @@ class LimitedSite(Site):
     def __init__(
         self, resource: IResource, reactor: IReactorTime, limits: Limits, note: Note
     ) -> None:
-        """Call `note` for every client that exceeds one of the `limits`."""
+        """Make a site; `note` is called for every client that exceeds one of the `limits`."""
         super().__init__(resource, requestFactory=LimitedRequest, reactor=reactor, timeout=None)
         self.limits = limits
         self.note = note

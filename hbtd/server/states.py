@@ -13,14 +13,14 @@ TICK = 1.0
 
 
 class State(IntEnum):
-    """What a connection is doing; how long it may do so depends on the state alone."""
+    """The state of a connection. How long a connection may be in it depends on nothing else."""
 
     HANDSHAKE = 0
-    """The TLS handshake goes on."""
+    """The TLS handshake is not complete."""
     NEW = 1
-    """No request has been answered with success, and none is in hand."""
+    """No request is in hand, and none has been answered with a status below 400 so far."""
     IDLE = 2
-    """No request is in hand."""
+    """No request is in hand, but one has been answered with a status below 400 before."""
     ARRIVING = 3
     """A request has begun to arrive."""
     QUEUED = 4
@@ -38,7 +38,7 @@ class State(IntEnum):
 
 
 def lifetimes(limits: Limits) -> list[float]:
-    """Return the seconds that a connection may be in each state, in order; `inf`: no limit."""
+    """Return the most seconds in each state, in the order of the states; `inf` is no limit."""
     seconds = {
         State.HANDSHAKE: limits.request_timeout + TICK,
         State.NEW: limits.request_timeout + TICK,

@@ -1,4 +1,4 @@
-"""Connections on which no heartbeat was taken lately: the first to be closed in a full house."""
+"""Connections without recent heartbeats, one of which is closed when there are too many."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ T = TypeVar("T")
 class Strangers(Generic[T]):
     """Connections in the order in which they were added, by address and by network.
 
-    A network is what `network_of` returns. Every method takes the same time however many
-    connections and networks there are.
+    A network is what `network_of` returns. The time that a method takes does not grow with the
+    number of connections and networks, except for iteration.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,10 @@ class Strangers(Generic[T]):
             del self._groups[name]
 
     def _resized(self, network: str | None, change_back: int) -> None:
-        """Note that the number of a network's connections has changed by the opposite."""
+        """Update the order of the networks by size, as a network has one connection more or less.
+
+        `change_back` is what to add to the present number to get the one before.
+        """
         after = len(self._groups.get(network, ()))
         before = after + change_back
         if before:

@@ -23,7 +23,7 @@ from hbtd.server.problems import Problem, encode_problem
 from hbtd.server.transport import DISCARD, READ_SIZE, OverTCP, WriteThrough
 
 _METHOD = 16
-"""Bytes that are peeked at to distinguish plain HTTP from TLS."""
+"""The number of bytes that are peeked at, to tell plain HTTP from TLS."""
 
 _PLAIN_HTTP = encode_problem(Problem(400, "Plain HTTP was sent to a port that speaks HTTPS"))
 # As much of a method as has arrived; no TLS record begins with a letter.
@@ -33,8 +33,9 @@ _REQUEST_LINE = re.compile(rb"[A-Z]{1,15}( |$)")
 class _OverTLS(WriteThrough):
     """TLS on a socket of either kind.
 
-    OpenSSL may have to write in order to read (a renegotiation, the answer to a KeyUpdate), and
-    to read in order to write. What it waits for is watched, and the call is made again then.
+    OpenSSL may have to write before it can read (a renegotiation, the answer to a KeyUpdate), and
+    to read before it can write. Then the reactor watches for what OpenSSL waits for, and the call
+    is repeated.
     """
 
     _errors = SSL.Error
@@ -145,7 +146,7 @@ class _OverTLS(WriteThrough):
         self.startWriting()
 
     _reading = False
-    """Whether reading is not paused."""
+    """Whether the protocol wants to receive data: reading is not paused."""
 
     def startReading(self) -> None:
         """Wait until the socket is readable."""
@@ -183,7 +184,7 @@ class _OverTLS(WriteThrough):
     # Writing
 
     def doWrite(self) -> Any:
-        """Continue what has waited until the socket is writable."""
+        """Continue to read or write what had to wait until the socket was writable."""
         if self._read_waits_for_writing:
             self._read_waits_for_writing = False
             if self._reading:

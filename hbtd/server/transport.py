@@ -6,8 +6,8 @@ to the protocol and back. They differ from Twisted's in two ways:
 - An answer goes to the socket as it is written, if nothing waits before it. Twisted's wait until
   the reactor finds, in its next round, that the socket takes it: two changes of what it watches,
   and one more event.
-- A client that has finished sending still gets its answers, and one that has not is not cut off
-  before it has read the last of them (RFC 9112 9.6).
+- A client that has closed its side still gets the answers to its requests; the connection of one
+  that has not is closed only after it has read the last answer (RFC 9112 9.6).
 
 All else, buffers and back pressure included, is Twisted's: `tcp.Server` is their base.
 """
@@ -22,10 +22,10 @@ from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
 READ_SIZE = 8192
-"""Bytes per read; pyOpenSSL allocates as many each time."""
+"""The most bytes per read; pyOpenSSL allocates a buffer of this size each time."""
 
 DISCARD = 65536
-"""Bytes per read of data that are discarded, after the output has ended."""
+"""The most bytes per read of data that are discarded, as the output has ended."""
 
 
 class ServerProtocol(Protocol):
@@ -66,7 +66,7 @@ class WriteThrough(_Transport):
     protocol: Any
 
     _blocked = False
-    """Whether Twisted's buffer is written to: it is not empty, or the output has ended."""
+    """Whether data go to Twisted's buffer: it is not empty, or the output has ended."""
 
     _errors: type[Exception] = OSError
     """The exceptions by which `_send` reports that nothing was sent."""
@@ -75,7 +75,7 @@ class WriteThrough(_Transport):
 
     @staticmethod
     def _forget_errors() -> None:
-        """Clean up after an error has been raised."""
+        """Discard what the library on the socket has stored about an error that was raised."""
 
     def __init__(self, sock: socket.socket, *args: Any) -> None:
         """Make a transport on a client's socket; `args` are those of Twisted's transports."""
@@ -96,7 +96,7 @@ class WriteThrough(_Transport):
         return None
 
     def readConnectionLost(self, reason: Failure) -> None:
-        """Close the connection when the client's last requests are answered."""
+        """Close the connection once all requests are answered, as the client has closed its side."""
         if self.protocol.inputEnded():
             return
         if self._blocked and not self._writeDisconnected:
@@ -106,7 +106,7 @@ class WriteThrough(_Transport):
             self.connectionLost(reason)
 
     def _say_end(self) -> None:
-        """Announce the end of the output in the protocol on the socket, if that has a way to."""
+        """Tell the client that the output ends, if the protocol on the socket (TLS) can."""
 
     def write(self, data: bytes) -> None:
         """Write to the socket at once if Twisted's buffer is empty, otherwise to the buffer."""
@@ -164,7 +164,7 @@ class WriteThrough(_Transport):
 
 
 class OverTCP(WriteThrough):
-    """The base of the transports over TCP, which ask the socket once for what does not change."""
+    """The base of the transports over TCP; they keep what they have asked the socket once."""
 
     _host: IPv4Address | IPv6Address | None = None
     _no_delay = True  # of the listening socket (`hbtd.server.listening.set_options`)
