@@ -64,7 +64,7 @@ class ConnectionFactory(ServerFactory):
         self.scheduler = scheduler or Scheduler(clock)
         """Decides whose handshake or ordinary request is processed next."""
         self.now = 0.0
-        """Seconds with any connections, in ticks; those while the process is stopped don't count."""
+        """Seconds with any connections, in ticks; none pass while the process is stopped."""
         self._jitter = jitter
         # All open connections: those on which a heartbeat was taken lately, and the others.
         self._proven: dict[Connection, None] = {}

@@ -96,7 +96,7 @@ class WriteThrough(_Transport):
         return None
 
     def readConnectionLost(self, reason: Failure) -> None:
-        """Close the connection once all requests are answered, as the client has closed its side."""
+        """Close the connection once all requests are answered: the client has closed its side."""
         if self.protocol.inputEnded():
             return
         if self._blocked and not self._writeDisconnected:
