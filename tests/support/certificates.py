@@ -50,9 +50,9 @@ def make_identity(
 
 
 @functools.cache
-def rsa_key() -> rsa.RSAPrivateKey:
-    """Return an RSA key, always the same, as they are slow to make."""
-    return rsa.generate_private_key(65537, 2048)
+def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
+    """Return an RSA key, always the same of a size, as they are slow to make."""
+    return rsa.generate_private_key(65537, bits)
 
 
 def issue(
