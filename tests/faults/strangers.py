@@ -1,6 +1,7 @@
 """hbtd attacked by strangers without credentials, while nodes beat, and some of them die.
 
-`HBTD_STRANGERS_SECONDS` sets how long each attack lasts. A line of a table is printed for each.
+`HBTD_STRANGERS_SECONDS` sets how long each attack lasts, and `HBTD_STRANGERS_HELLOS` by what the
+rates of ClientHellos are multiplied. A line of a table is printed for each attack.
 """
 
 import json
@@ -47,7 +48,8 @@ WAIT = 10.0
 
 KEPT_ADDRESS, FRESH_ADDRESS, PROBE_ADDRESS, OTHER_ADDRESS = (f"127.0.0.{n}" for n in range(1, 5))
 
-LARGE_RATE, SMALL_RATE = 400_000, 130_000
+HELLOS = float(os.environ.get("HBTD_STRANGERS_HELLOS", "1"))
+LARGE_RATE, SMALL_RATE = 400_000 * HELLOS, 130_000 * HELLOS
 """Bytes of ClientHellos a second, for certificates with RSA keys of 2,048 and of 4,096 bits."""
 FEW_CONNECTIONS = 600
 FEW_FILES = 1024
