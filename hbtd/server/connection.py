@@ -26,6 +26,7 @@ from hbtd.server.states import State
 
 # Enumerations' members are slow to look up, and these are needed for each heartbeat.
 _IDLE: Final = State.IDLE
+_WAITING: Final = (State.WAITING, State.QUEUED)
 _RESTING: Final = (State.NEW, State.IDLE)
 _DRY: Final = Verdict.DRY
 
@@ -136,7 +137,9 @@ class Connection(Protocol):
     def handshakeMayGoOn(self) -> bool:
         """Return whether a step of the handshake may be done now; if not, queue for a turn."""
         if self.factory.scheduler.enter():
+            self._enter(State.HANDSHAKE)
             return True
+        self._enter(State.WAITING)
         self.transport.pauseProducing()
         self.factory.scheduler.wait(self)
         return False
@@ -197,7 +200,7 @@ class Connection(Protocol):
 
     def close(self) -> None:
         """Close the connection once everything written to it has been sent."""
-        if self.state is State.HANDSHAKE:
+        if self.state <= State.WAITING:
             self._abort()
         elif self.state < State.CLOSING:
             self._enter(State.CLOSING)
@@ -233,7 +236,7 @@ class Connection(Protocol):
         elif state in (State.STALLED, State.BLOCKED):
             self._note(UNREAD, f"No answer was read for {limits.unread_timeout:g} s")
             self._abort()
-        elif state is State.HANDSHAKE:
+        elif state <= State.WAITING:
             self._note(TLS, f"The TLS handshake took more than {limits.request_timeout:g} s")
             self._abort()
         elif state is State.ARRIVING:
@@ -245,7 +248,7 @@ class Connection(Protocol):
 
     def take_turn(self) -> None:
         """Continue the handshake, or process the data, that had to wait for this turn."""
-        if self.state is State.HANDSHAKE:
+        if self.state is State.WAITING:
             self.transport.resumeProducing()
             self.transport.continueHandshake()
         if self.state is not State.QUEUED:
@@ -421,11 +424,16 @@ class Connection(Protocol):
         """Enter a state, and set `since` accordingly.
 
         `since` does not change while a request arrives or waits for a turn, so that both together
-        are limited. In the state `NEW` it is always the time at which the connection was made.
+        are limited. Until the first success it is always the time at which the connection was made.
+
+        If the connection ends while it waits for a turn, its client may have had a heartbeat to
+        send, which was not heard.
         """
         before, self.state = self.state, state
+        if state >= State.CLOSING and before in _WAITING and self.since < self.factory.now:
+            self.factory.scheduler.not_heard(self.host)
         if not (_IDLE < before < State.ANSWERING and _IDLE < state < State.ANSWERING):
-            self.since = self.made if state is State.NEW else self.factory.now
+            self.since = self.made if state <= State.NEW else self.factory.now
         if state >= State.CLOSING:
             self._unread, self._begun = b"", None
 

@@ -85,7 +85,7 @@ class ConnectionFactory(ServerFactory):
         refusal = self._refusal(host)
         if refusal is not None:
             self.site.note(addr, *refusal)
-            self.scheduler.turned_away(host)
+            self.scheduler.not_heard(host)
             return _OneTooMany()
         return Connection(self, host, tls=self.tls)
 
@@ -176,7 +176,7 @@ class ConnectionFactory(ServerFactory):
         """
         for connection in list(self):
             presented = getattr(connection.transport, "getPeerCertificate", lambda: None)()
-            if presented is not None or connection.state is State.HANDSHAKE:
+            if presented is not None or connection.state <= State.WAITING:
                 connection.close()
 
     def add(self, connection: Connection) -> None:

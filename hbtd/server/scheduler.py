@@ -34,8 +34,8 @@ _LONG = 0.5
 """Seconds for which an address may wait before its components are no longer judged."""
 
 
-_MOST_TURNED_AWAY = 10_000
-"""The most addresses that are remembered because a connection of theirs was turned away."""
+_MOST_NOT_HEARD = 10_000
+"""The most addresses of clients that were not heard that are remembered."""
 
 
 class Waiting(Protocol):
@@ -92,14 +92,14 @@ class Scheduler:
         """Make a scheduler with no connections yet.
 
         `clock` is a `MonotonicReactor`, or another `IReactorTime`. `errtime` returns the seconds
-        for which a heartbeat proves a connection, and for which the address of a connection that
-        was turned away counts as waiting.
+        for which a heartbeat proves a connection, and for which the address of a client that was
+        not heard counts as waiting.
         """
         self.errtime = errtime
         """Returns the seconds after a heartbeat for which its connection is proven."""
         self._clock: IReactorTime = clock
         self._reactor = clock if hasattr(clock, "iterations") else _Iterations(clock)
-        self._turned_away: OrderedDict[str | None, float] = OrderedDict()
+        self._not_heard: OrderedDict[str | None, float] = OrderedDict()
         self._began = 0.0
         self._iteration = -1
         self._left = _MOST
@@ -127,12 +127,12 @@ class Scheduler:
         queue.append(waiting.host, waiting, self._clock.seconds())
         self._see_to_turns()
 
-    def turned_away(self, host: str | None) -> None:
-        """Note that a connection from an IP address was refused, as there are too many."""
-        self._turned_away.pop(host, None)
-        self._turned_away[host] = self._clock.seconds()
-        if len(self._turned_away) > _MOST_TURNED_AWAY:
-            self._turned_away.popitem(last=False)
+    def not_heard(self, host: str | None) -> None:
+        """Note that a client at an IP address was refused, or gave up while it waited."""
+        self._not_heard.pop(host, None)
+        self._not_heard[host] = self._clock.seconds()
+        if len(self._not_heard) > _MOST_NOT_HEARD:
+            self._not_heard.popitem(last=False)
 
     def turn(self, host: str | None, *, proven: bool) -> Deferred[None]:
         """Return a Deferred that fires when a client gets its next turn.
@@ -151,16 +151,15 @@ class Scheduler:
     def waiting_long(self) -> set[str | None]:
         """Return the IP addresses from which heartbeats may wait to be read.
 
-        A connection of each has waited for more than half a second, or was turned away not long
-        ago.
+        A connection of each has waited for more than half a second, or was not heard not long ago.
         """
         now = self._clock.seconds()
-        while self._turned_away:
-            host, at = next(iter(self._turned_away.items()))
+        while self._not_heard:
+            host, at = next(iter(self._not_heard.items()))
             if now - at < self.errtime():
                 break
-            del self._turned_away[host]
-        waiting = set(self._turned_away)
+            del self._not_heard[host]
+        waiting = set(self._not_heard)
         for queue in (self._proven, self._strangers):
             waiting.update(queue.waiting_since(now - _LONG))
         return waiting

@@ -17,23 +17,25 @@ class State(IntEnum):
 
     HANDSHAKE = 0
     """The TLS handshake is not complete."""
-    NEW = 1
+    WAITING = 1
+    """The TLS handshake waits for a turn (`hbtd.server.scheduler`)."""
+    NEW = 2
     """No request is in hand, and none has been answered with a status below 400 so far."""
-    IDLE = 2
+    IDLE = 3
     """No request is in hand, but one has been answered with a status below 400 before."""
-    ARRIVING = 3
+    ARRIVING = 4
     """A request has begun to arrive."""
-    QUEUED = 4
+    QUEUED = 5
     """Received bytes wait for a turn (`hbtd.server.scheduler`)."""
-    ANSWERING = 5
+    ANSWERING = 6
     """The ordinary lane processes a request."""
-    BLOCKED = 6
+    BLOCKED = 7
     """The ordinary lane writes an answer, and waits until the client reads it."""
-    STALLED = 7
+    STALLED = 8
     """No further request is processed until the client has read the previous answers."""
-    CLOSING = 8
+    CLOSING = 9
     """The last answer has been written; the client has to read it and to hang up."""
-    CLOSED = 9
+    CLOSED = 10
     """The connection has ended."""
 
 
@@ -41,6 +43,7 @@ def lifetimes(limits: Limits) -> list[float]:
     """Return the most seconds in each state, in the order of the states; `inf` is no limit."""
     seconds = {
         State.HANDSHAKE: limits.request_timeout + TICK,
+        State.WAITING: limits.request_timeout + TICK,
         State.NEW: limits.request_timeout + TICK,
         State.IDLE: limits.idle_timeout + TICK,
         State.ARRIVING: limits.request_timeout + TICK,

@@ -115,6 +115,10 @@ class _OverTLS(WriteThrough):
         try:
             self._tls.do_handshake()
         except SSL.WantReadError:
+            if self._replied:
+                # The signature is made, and what is left takes little: it would be a waste if the
+                # client gave up while this waits for another turn.
+                self._step = _OverTLS._do_handshake
             return None
         except SSL.WantWriteError:
             return self._read_when_writable()
@@ -138,6 +142,11 @@ class _OverTLS(WriteThrough):
         """Close the connection after invalid TLS, so that the client can read the alert."""
         self.protocol.close()
         return None if self.disconnecting else main.CONNECTION_LOST
+
+    @property
+    def _replied(self) -> bool:
+        """Whether OpenSSL has answered the client's first message, after any retry request."""
+        return any(self._tls.server_random() or b"")
 
     def _read_when_writable(self) -> None:
         # Until then there may be something to read all the time, which can't be.
@@ -281,7 +290,7 @@ class _OverTLS(WriteThrough):
         return self._tls.get_peer_certificate()
 
 
-_HANDSHAKE = (_OverTLS._begin_handshake, _OverTLS._shake_hands)
+_HANDSHAKE = (_OverTLS._begin_handshake, _OverTLS._shake_hands, _OverTLS._do_handshake)
 _SILENT = (*_HANDSHAKE, _OverTLS._discard)
 """The steps in which nothing can be sent over TLS: before it is negotiated, and after its end."""
 

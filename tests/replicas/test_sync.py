@@ -110,7 +110,7 @@ class WaitingTests(ReplicasTestCase):
         self.assertEqual(await follower.beat(B), 200)
         await self.is_told(A, STARTED)
         await self.is_told(B, STARTED)
-        follower.service._scheduler.turned_away("10.9.9.9")
+        follower.service._scheduler.not_heard("10.9.9.9")
         await until(lambda: leader.service.replica.unheard)
         self.assertEqual(follower.service.replica.unheard, set())
         await self.is_told(A, STARTED, WARNED)

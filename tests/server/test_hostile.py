@@ -187,10 +187,10 @@ class TurnsTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.rounds.waiting_long(), set())
 
-    def test_turned_away(self) -> None:
+    def test_not_heard(self) -> None:
         """So many addresses that were turned away are remembered, the last ones."""
         for number in range(10_010):
-            self.rounds.turned_away(f"10.0.{number // 250}.{number % 250}")
+            self.rounds.not_heard(f"10.0.{number // 250}.{number % 250}")
         waiting = self.rounds.waiting_long()
         self.assertEqual(len(waiting), 10_000)
         self.assertNotIn("10.0.0.9", waiting)

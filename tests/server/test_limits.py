@@ -109,7 +109,7 @@ class ConnectionsTests(LimitsTestCase):
         self.assertIsNotNone(self.node_from("10.0.0.3"))
         self.assertEqual((first.closed, second.closed), (True, False))
 
-    def test_turned_away(self) -> None:
+    def test_not_heard(self) -> None:
         """The address of a connection that is turned away counts as waiting, for `Errtime`."""
         self.begin(max_connections=1, errtime=10)
         self.node_from("10.0.0.1")

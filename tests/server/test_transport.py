@@ -1,5 +1,6 @@
 """Server transports, plain and TLS, on real sockets."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,7 @@ class TLSTests(PlainTests):
         self.addCleanup(pair.close)
         pair.client.pump()
         pair.transport.doRead()
-        self.assertEqual(pair.protocol.state, State.HANDSHAKE)
+        self.assertEqual(pair.protocol.state, State.WAITING)
         self.assertEqual(len(self.factory.scheduler._strangers), 1)
         self.assertNotIn(pair.transport, self.sockets.getReaders())
         self.assertFalse(pair.client.shaken_hands)
@@ -230,6 +231,33 @@ class TLSTests(PlainTests):
         self.assertEqual(self.statuses(node), [200])
         pair.settle()
         self.assertTrue(pair.client.shaken_hands)
+
+    def test_one_turn_for_a_handshake(self) -> None:
+        """Once the signature is made, the rest of a handshake needs no turn; not sooner."""
+        enter = self.factory.scheduler.enter
+        for cut in (0, 50):
+            pair = Pair(self.sockets, self.factory, TLSClient, self.served)
+            self.addCleanup(pair.close)
+            with contextlib.suppress(SSL.WantReadError):
+                pair.client.tls.do_handshake()
+            hello = pair.client.records()
+            if cut:
+                pair.client.transmit(hello[:cut])
+                pair.transport.doRead()
+            self.assertEqual(pair.protocol.state, State.HANDSHAKE)
+            while enter():
+                pass
+            pair.client.transmit(hello[cut:])
+            pair.transport.doRead()
+            self.assertEqual(pair.protocol.state, State.WAITING)
+            self.sockets.advance(0)
+            while enter():
+                pass
+            pair.client.pump()
+            self.assertTrue(pair.client.shaken_hands)
+            pair.transport.doRead()
+            self.assertEqual(pair.protocol.state, State.NEW)
+            self.sockets.advance(0)
 
     def test_gone_before_the_handshake(self) -> None:
         """A client that hangs up while its handshake waits for a turn costs no handshake."""
@@ -242,8 +270,11 @@ class TLSTests(PlainTests):
         pair.transport.doRead()
         PlainClient.finish(pair.client)
         pair.transport._tls.do_handshake = None  # which would fail
+        self.factory.now += 1
         pair.settle()
         self.assertEqual(len(self.factory), 0)
+        # It may have had a heartbeat to send.
+        self.assertEqual(self.factory.scheduler.waiting_long(), {None})
 
     def test_plain_http(self) -> None:
         """Plain HTTP is answered with a 400 that says what is wrong, and counted."""
