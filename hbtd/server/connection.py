@@ -246,6 +246,15 @@ class Connection(Protocol):
             self.factory.idle_closed += 1
             self.close()
 
+    def give_up(self) -> None:
+        """Abort the connection if its handshake has yet to begin.
+
+        Otherwise, with more clients than can be served, each would be served just before it gives
+        up, and none in time.
+        """
+        if self.state is State.WAITING:
+            self._abort()
+
     def take_turn(self) -> None:
         """Continue the handshake, or process the data, that had to wait for this turn."""
         if self.state is State.WAITING:

@@ -65,20 +65,23 @@ class FairQueue(Generic[T]):
         hosts.setdefault(host, deque()).append(_Entry(now, item))
         self._length += 1
 
-    def pop(self) -> T:
-        """Remove and return the item whose turn it is; raise `IndexError` if the queue is empty."""
+    def pop(self) -> tuple[T, float]:
+        """Remove the item whose turn it is; return it, and the time at which it was added.
+
+        Raise `IndexError` if the queue is empty.
+        """
         if not self._length:
             raise IndexError("the queue is empty")
         self._length -= 1
         network, hosts = self._networks.popitem(last=False)
         host, entries = hosts.popitem(last=False)
-        item = entries.popleft().item
+        entry = entries.popleft()
         # Both go to the end, so that the others are taken first.
         if entries:
             hosts[host] = entries
         if hosts:
             self._networks[network] = hosts
-        return item
+        return entry.item, entry.since
 
     def longest_since(self) -> float | None:
         """Return the time at which the oldest item was added; `None` if the queue is empty."""

@@ -38,6 +38,10 @@ _MOST_NOT_HEARD = 10_000
 """The most addresses of clients that were not heard that are remembered."""
 
 
+_TOO_LONG = 1.5
+"""Seconds of waiting for a turn after which a client is likely to give up soon."""
+
+
 class Waiting(Protocol):
     """A connection that waits for its turn."""
 
@@ -47,8 +51,11 @@ class Waiting(Protocol):
     def proven(self) -> bool:
         """Whether a heartbeat was taken on the connection not long ago."""
 
+    def give_up(self) -> None:
+        """Drop work of which most would be lost, as the client may give up before it is done."""
+
     def take_turn(self) -> None:
-        """Do the next step of the work for this connection."""
+        """Do the next step of the work for this connection, if there is any left."""
 
 
 class _Turn:
@@ -58,6 +65,9 @@ class _Turn:
         self.host = host
         self.proven = proven
         self.given: Deferred[None] = Deferred()
+
+    def give_up(self) -> None:
+        pass
 
     def take_turn(self) -> None:
         if not self.given.called:
@@ -195,6 +205,9 @@ class Scheduler:
         """Give at most `most` connections a turn, until a share is used up; return how many."""
         given = 0
         while given < most and not self._used(share):
-            queue.pop().take_turn()
+            waiting, since = queue.pop()
+            if self._clock.seconds() - since > _TOO_LONG:
+                waiting.give_up()
+            waiting.take_turn()
             given += 1
         return given

@@ -43,7 +43,7 @@ class FairQueueTests(SynchronousTestCase):
             (None, "u1"),
         ):
             queue.append(host, item, 0.0)
-        taken = [queue.pop() for _ in range(len(queue))]
+        taken = [queue.pop()[0] for _ in range(len(queue))]
         self.assertEqual(taken, ["a1", "b1", "u1", "a2", "c1", "a3", "b2"])
         self.assertRaises(IndexError, queue.pop)
 
@@ -58,7 +58,8 @@ class FairQueueTests(SynchronousTestCase):
             waiting = {network_of(host) for host, _ in set(enumerate_hosts(asked)) - set(taken)}
             turns: list[str | None] = []
             for _ in waiting:
-                item = queue.pop()
+                item, since = queue.pop()
+                self.assertEqual(since, item[1])
                 taken.append(item)
                 turns.append(network_of(item[0]))
             self.assertEqual(len(set(turns)), len(waiting))

@@ -108,6 +108,9 @@ class Patient:
         self.host, self.proven = host, known.get("proven", False)
         self._rounds, self._taken, self._again = rounds, taken, known.get("again", 0)
 
+    def give_up(self) -> None:
+        """Do nothing."""
+
     def take_turn(self) -> None:
         """Take it, and queue again if more is to be done."""
         if not self._rounds.enter():

@@ -19,6 +19,9 @@ class Silent:
     host: str | None = "10.0.0.1"
     proven = False
 
+    def give_up(self) -> None:
+        """Do nothing."""
+
     def take_turn(self) -> None:
         """Do nothing."""
 

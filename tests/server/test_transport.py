@@ -259,6 +259,22 @@ class TLSTests(PlainTests):
             self.assertEqual(pair.protocol.state, State.NEW)
             self.sockets.advance(0)
 
+    def test_waited_too_long(self) -> None:
+        """A handshake that has waited for so long that its client may give up is not begun."""
+        enter = self.factory.scheduler.enter
+        while enter():
+            pass
+        pair = Pair(self.sockets, self.factory, TLSClient, self.served)
+        self.addCleanup(pair.close)
+        pair.client.pump()
+        pair.transport.doRead()
+        self.factory.now += 2
+        self.sockets.rightNow += 2
+        pair.transport._tls.do_handshake = None  # which would fail
+        pair.settle()
+        self.assertEqual((len(self.factory), pair.client.shaken_hands), (0, False))
+        self.assertEqual(self.factory.scheduler.waiting_long(), {None})
+
     def test_gone_before_the_handshake(self) -> None:
         """A client that hangs up while its handshake waits for a turn costs no handshake."""
         enter = self.factory.scheduler.enter
