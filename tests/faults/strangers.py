@@ -46,7 +46,10 @@ PROBE_PERIOD = 0.25
 WAIT = 10.0
 """Seconds after an attack in which deaths that are late may still be told."""
 
-KEPT_ADDRESS, FRESH_ADDRESS, PROBE_ADDRESS, OTHER_ADDRESS = (f"127.0.0.{n}" for n in range(1, 5))
+KEPT_ADDRESS, PROBE_ADDRESS, OTHER_ADDRESS = (f"127.0.0.{n}" for n in range(1, 4))
+FRESH_ADDRESSES = [f"127.0.4.{n}" for n in range(1, NODES + 1)]
+"""Nodes that connect anew for each heartbeat have an address each, as on a network of nodes."""
+
 
 HELLOS = float(os.environ.get("HBTD_STRANGERS_HELLOS", "1"))
 LARGE_RATE, SMALL_RATE = 400_000 * HELLOS, 130_000 * HELLOS
@@ -429,7 +432,7 @@ class StrangersTests(TestCase):
                 head = b"\r\nAuthorization: Bearer %b\r\n" % issuer.token(name).encode()
                 request = request.replace(b"\r\n", head, 1)
             kept = number % 2 == 0
-            endpoint = endpoint_from(url, KEPT_ADDRESS if kept else FRESH_ADDRESS)
+            endpoint = endpoint_from(url, KEPT_ADDRESS if kept else FRESH_ADDRESSES[number])
             fleet[name] = Asker(endpoint, request, period=PERIOD, kept=kept)
         return fleet
 
