@@ -48,6 +48,15 @@ class RoutingTests(APITestCase):
                 response = self.request(method, f"{path}?x=1")
                 self.assert_problem(response, 404, "No such path", path)
 
+    def test_table(self):
+        """The table of routes that the tests go through has all that the service serves."""
+        served: dict[str, set[str]] = {}
+        for route in self.service.routes.api:
+            path = route.path.replace("<xname>", XNAME)
+            also = {"HEAD"} if route.method == "GET" else set()
+            served.setdefault(path, set()).update({route.method} | also)
+        self.assertEqual({path: sorted(methods) for path, methods in served.items()}, ROUTES)
+
     def test_slashes_in_a_row(self):
         """A path with several slashes in a row is unknown, whatever the method."""
         for path, method in product(("/v1//params", "//v1/params", "/hmi//v1/params"), METHODS):

@@ -87,6 +87,8 @@ class Limits(NamedTuple):
 STRANGERS = Limits()
 UPLOADERS = Limits(memory=450)
 """The large bodies that hbtd keeps may have 256 MiB, and do not come in one piece."""
+OWN_ERRTIME = 24
+"""Seconds by which nodes that had to wait are judged later; an attack is shorter than that."""
 OWN = Limits(*(math.inf for _ in Limits._fields))._replace(false=0)
 """An overload makes everything slow, and nothing of it untrue."""
 
@@ -302,7 +304,7 @@ class StrangersTests(TestCase):
                 *("nodes", f"--count={OWN_NODES}", f"--skip={NODES}"),
                 *("--first=127.0.3.1", f"--sources={OWN_NODES}", *options),
             ),
-            self.rsa_certificate(OWN_BITS),
+            (*self.rsa_certificate(OWN_BITS), f"--errtime={OWN_ERRTIME}"),
             limits=OWN,
         )
 
