@@ -455,7 +455,10 @@ class ServingTests(OptionsTestCase):
             (("--tls=no", *self.TLS), ("--tls=no", "--tls_cert")),
             (("--listen=tcp:80", "--address=::1"), ("--listen", "--address")),
             (("--listen=tcp:80", "--tls_client_ca=ca.pem"), ("--tls_client_ca", "--tls_cert")),
-            (("--listen=haproxy:tcp:80", "--operator_access=any", *self.TLS), ("haproxy",)),
+            (
+                ("--listen=haproxy:tcp:80", "--operator_access=any", *self.TLS),
+                ("--listen=haproxy", "--tls_cert", "the PROXY protocol comes before TLS"),
+            ),
             (("--listen=onion:80", *self.TLS), ("--tls_cert", "onion")),
         ):
             said = self.refusal(MEMORY, *options)

@@ -100,6 +100,32 @@ class RoundsTests(SynchronousTestCase):
             self.assertFalse(rounds.enter())
             clock.advance(0)
 
+    def test_order(self) -> None:
+        """Turns come in the order of waiting; who waits again does so behind all others."""
+        clock = Clock()
+        rounds = Scheduler(clock)
+        turns: list[int] = []
+
+        class Busy:
+            host: str | None = "10.0.0.1"
+            proven = False
+
+            def __init__(self, number: int) -> None:
+                self.number = number
+
+            def give_up(self) -> None:
+                pass
+
+            def take_turn(self) -> None:
+                turns.append(self.number)
+                if turns.count(self.number) < 3:
+                    rounds.wait(self)
+
+        for number in range(100):
+            rounds.wait(Busy(number))
+        clock.advance(0)
+        self.assertEqual(turns, [*range(100)] * 3)
+
 
 class Patient:
     """A connection that waits for its turn, and takes it."""

@@ -379,6 +379,18 @@ class UnreadTests(LimitsTestCase):
         self.pass_time(self.factory.limits.idle_timeout + 2)
         self.assertTrue(self.connection.closed)
 
+    def test_finished_sending(self) -> None:
+        """Who has finished sending, and reads now and then, gets all of it before the end."""
+        for request, count in ((DOCUMENT, 50), (GET, 500), (BEAT, 2000)):
+            self.setUp()
+            self.connection.send(request * count)
+            self.assertTrue(self.connection.finish())
+            pieces = []
+            while piece := self.read_some():
+                pieces.append(piece)
+            self.assertEqual(len(parse_responses(b"".join(pieces))), count)
+            self.assertTrue(self.connection.closed)
+
     def test_memory(self) -> None:
         """A large answer takes of the memory for large bodies until it was written."""
         self.ask_much()
@@ -419,3 +431,15 @@ class TimesTests(LimitsTestCase):
         self.reactor.pump([1.0] * 2)
         self.assertTrue(idle.closed)
         self.assertEqual((self.refused("slow"), self.metric("idle_closed_total")), (1, 1))
+
+
+class ReasonsTests(LimitsTestCase):
+    """Why something is refused."""
+
+    def test_counted_from_the_start(self) -> None:
+        """Each reason is counted from zero, so that its first refusal is an increase."""
+        for reason in (
+            *("connections", "peer_connections", "slow", "unread"),
+            *("large_head", "large_body", "memory", "tls"),
+        ):
+            self.assertEqual(self.refused(reason), 0, reason)

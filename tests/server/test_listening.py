@@ -3,17 +3,34 @@
 import os
 import socket
 import stat
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor, unix
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    UNIXClientEndpoint,
+    _SystemdParser,
+    connectProtocol,
+    wrapClientTLS,
+)
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
+from zope.interface.verify import verifyObject
 
 from hbtd.config.params import Params
 from hbtd.net.served_certificate import serve_identity
+from hbtd.net.tls import TrustAnybody
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.limits import limits_of
 from hbtd.server.listening import (
@@ -26,7 +43,7 @@ from hbtd.server.listening import (
 from hbtd.server.site import LimitedSite
 from hbtd.server.tls_transport import TLSTransport, UnixTLSTransport
 from hbtd.server.transport import TCPTransport, UnixTransport
-from tests.support.certificates import make_identity
+from tests.support.certificates import make_identity, write_identity
 from tests.support.http_memory import head, parse_responses
 from tests.support.running import start_hbtd, until
 
@@ -39,6 +56,21 @@ class Peer(Protocol):
         assert self.transport is not None
         host = getattr(self.transport.getPeer(), "host", None)
         self.transport.write(f"{host} ".encode() + data)
+
+
+class Caller(Protocol):
+    """Sends a request, and keeps what it receives."""
+
+    received = b""
+
+    def connectionMade(self) -> None:
+        """Send the request."""
+        assert self.transport is not None
+        self.transport.write(head("GET /v1/liveness"))
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep it."""
+        self.received += data
 
 
 class ListeningTestCase(TestCase):
@@ -106,6 +138,41 @@ class EndpointTests(ListeningTestCase):
             factory.abort()
             await until(lambda: not len(factory))  # noqa: B023
 
+    async def test_asked_once(self) -> None:
+        """A TCP socket sends at once, and is asked once for its address and told once to."""
+        for certificate in (None, serve_identity(make_identity("localhost"))):
+            factory = self.make_factory()
+            port = await self.listen("tcp:0:interface=127.0.0.1", factory)
+            set_transport(port, certificate)
+            client = socket.create_connection(("127.0.0.1", port.getHost().port))
+            self.addCleanup(client.close)
+            await until(lambda: len(factory))  # noqa: B023
+            (connection,) = factory
+            transport = connection.transport
+            option = (socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            self.assertEqual(transport.getHost(), port.getHost())
+            self.assertIs(transport.getHost(), transport.getHost())
+            self.assertTrue(transport.socket.getsockopt(*option))
+            transport.socket.setsockopt(*option, 0)
+            transport.setTcpNoDelay(True)  # as it is already, for all that it knows
+            self.assertFalse(transport.socket.getsockopt(*option))
+            transport.setTcpNoDelay(False)
+            transport.setTcpNoDelay(True)
+            self.assertTrue(transport.socket.getsockopt(*option))
+            factory.abort()
+            await until(lambda: not len(factory))  # noqa: B023
+
+    def test_interfaces(self) -> None:
+        """Transports and protocols say which of Twisted's interfaces they provide."""
+        for kind in (TCPTransport, UnixTransport):
+            self.assertTrue(ITCPTransport.implementedBy(kind))
+            self.assertFalse(ISSLTransport.implementedBy(kind))
+        for over_tls in (TLSTransport, UnixTLSTransport):
+            self.assertTrue(ISSLTransport.implementedBy(over_tls))
+        connection = self.make_factory().buildProtocol(None)
+        verifyObject(IHandshakeListener, connection)
+        verifyObject(IPushProducer, connection)
+
     async def test_not_on_others(self) -> None:
         """TLS is refused where it could not be served; without it others serve as they do."""
         factory = Factory.forProtocol(Peer)
@@ -169,6 +236,15 @@ class ProxyTests(ListeningTestCase):
             heard = await self.heard(header[:cut], header[cut:], b"hello")
             self.assertEqual(heard, b"127.0.0.1 hello", cut)
 
+    async def test_defaults(self) -> None:
+        """What is behind the header has hbtd's defaults, not Twisted's."""
+        port = await self.listen("haproxy:tcp:0:interface=127.0.0.1", self.make_factory())
+        self.assertEqual(port.backlog, BACKLOG)
+        path = self.mktemp()
+        port = await self.listen(f"haproxy:unix:{path}", self.make_factory())
+        self.assertEqual(port.backlog, BACKLOG)
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o660)
+
     async def test_none(self) -> None:
         """Without a header nothing is answered."""
         for data in (b"GET / HTTP/1.1\r\n\r\n" * 10, b"PROXY" + b"x" * 200, b"PROXY HTTP\r\n\r\n"):
@@ -188,6 +264,34 @@ class ServiceTests(TestCase):
         self.assertRegex(
             hbtd.service._listening.url, r"^https://127\.0\.0\.1:\d+, https://127\.0\.0\.2:\d+$"
         )
+
+    async def test_tls(self) -> None:
+        """With a certificate it serves TLS on TCP, Unix and systemd's sockets."""
+        cert, key = write_identity(make_identity("localhost"), Path(self.mktemp()))
+        inherited = socket.create_server(("127.0.0.1", 0))
+        # hbtd's from now on, which closes it.
+        self.patch(_SystemdParser, "_sddaemon", ListenFDs([inherited.detach()]))
+        for listen in (
+            "tcp:0:interface=127.0.0.1",
+            f"unix:{self.mktemp()}",
+            "systemd:domain=INET:index=0",
+        ):
+            hbtd = start_hbtd(self, listen=listen, tls_cert=str(cert), tls_key=str(key))
+            address = hbtd.service.port.getHost()
+            endpoint: Any = (
+                UNIXClientEndpoint(reactor, address.name)
+                if listen.startswith("unix:")
+                else TCP4ClientEndpoint(reactor, address.host, address.port)
+            )
+            creator = TrustAnybody().creatorForNetloc(b"localhost", 0)
+            caller = Caller()
+            await connectProtocol(wrapClientTLS(creator, endpoint), caller)
+            await until(lambda: caller.received.endswith(b"\r\n\r\n"))  # noqa: B023
+            (answer,) = parse_responses(caller.received)
+            self.assertEqual(answer.status, 204, listen)
+            assert caller.transport is not None
+            caller.transport.loseConnection()
+            await hbtd.service.stopService()
 
     async def test_proxied(self) -> None:
         """Behind a proxy requests of both lanes are answered."""

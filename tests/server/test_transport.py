@@ -1,6 +1,7 @@
 """Server transports, plain and TLS, on real sockets."""
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ from hbtd.server.states import State
 from tests.support.certificates import make_identity, write_identity
 from tests.support.http_memory import BEAT, XNAME, encode_request, head, parse_responses
 from tests.support.socket_pairs import Pair, PlainClient, TLSClient
-from tests.support.transports import DOCUMENT, GET, IDENTITY, TransportTestCase, client_context
+from tests.support.transports import (
+    DOCUMENT,
+    GET,
+    IDENTITY,
+    LARGE,
+    TransportTestCase,
+    client_context,
+)
 
 
 class PlainTests(TransportTestCase):
@@ -43,6 +51,42 @@ class PlainTests(TransportTestCase):
         self.assertEqual(self.statuses(pair), [200])
         self.assertEqual(self.sockets.getWriters(), [])
 
+    def test_calls(self) -> None:
+        """A heartbeat is received, taken and answered with one call each, and no event more."""
+        pair = self.pair()
+        pair.client.send(BEAT)  # the first one changes the connection's state
+        pair.settle()
+        lane = self.factory.lane
+        calls: list[tuple[str, list[str]]] = []
+
+        def noting(name: str, function: Any) -> Any:
+            def noted(*args: Any) -> Any:
+                way: list[str] = []
+                frame: Any = sys._getframe(1)
+                while frame.f_code is not self.test_calls.__code__:
+                    way.insert(0, frame.f_code.co_name)
+                    frame = frame.f_back
+                calls.append((name, way))
+                return function(*args)
+
+            return noted
+
+        self.patch(lane, "take", noting("take", lane.take))
+        pair.transport._receive = noting("receive", pair.transport._receive)
+        pair.transport._send = noting("send", pair.transport._send)
+        pair.client.send(BEAT)
+        pair.transport.doRead()
+        self.assertEqual(
+            calls,
+            [
+                ("receive", ["doRead"]),
+                ("take", ["doRead", "dataReceived"]),
+                ("send", ["doRead", "dataReceived", "write"]),
+            ],
+        )
+        self.assertEqual(self.sockets.getReaders(), [pair.transport])
+        self.assertEqual(self.sockets.getWriters(), [])
+
     def test_one_write(self) -> None:
         """The head of an answer is sent together with its body, also if there is none."""
         for request in (head("GET /v1/params"), GET):
@@ -67,6 +111,18 @@ class PlainTests(TransportTestCase):
             self.assertTrue(pair.client.ended)
             self.assertEqual(pair.protocol.state, State.CLOSED)
         self.assertEqual(len(self.factory), 0)
+
+    def test_finished_before_reading(self) -> None:
+        """A client that finishes before it reads gets what was written, and the end after it."""
+        pair = self.pair(send_buffer=4096)
+        pair.client.send(LARGE)
+        pair.settle(reading=False)
+        self.assertEqual(pair.protocol.state, State.IDLE)
+        pair.client.finish()
+        pair.settle(reading=False)
+        pair.settle()
+        self.assertEqual(self.statuses(pair), [200])
+        self.assertEqual((pair.client.ended, len(self.factory)), (True, 0))
 
     def test_finished_early(self) -> None:
         """One that finishes within a request gets no answer, and the connection ends."""
@@ -353,6 +409,16 @@ class TLSTests(PlainTests):
         context.set_alpn_protos([b"h2", b"http/1.1"])
         pair = self.pair(lambda sock: TLSClient(sock, context))
         self.assertEqual(pair.client.tls.get_alpn_proto_negotiated(), b"http/1.1")
+        pair.client.send(BEAT)
+        pair.settle()
+        self.assertEqual(self.statuses(pair), [200])
+
+    def test_alpn_of_others(self) -> None:
+        """A client that offers other protocols alone is promised none of them, and answered."""
+        context = client_context()
+        context.set_alpn_protos([b"h2", b"spdy/3"])
+        pair = self.pair(lambda sock: TLSClient(sock, context))
+        self.assertEqual(pair.client.tls.get_alpn_proto_negotiated(), b"")
         pair.client.send(BEAT)
         pair.settle()
         self.assertEqual(self.statuses(pair), [200])

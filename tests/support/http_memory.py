@@ -205,6 +205,12 @@ class Connection:
         self.transport.clear()
         return data
 
+    def finish(self) -> bool:
+        """Finish sending; return whether the server has yet to answer something."""
+        unanswered: bool = self._protocol.inputEnded()
+        self._go_round()
+        return unanswered
+
     def hang_up(self) -> None:
         """Close the connection."""
         if not self._over:

@@ -94,7 +94,8 @@ def start_hbtd(test: TestCase, **params: Any) -> Hbtd:
     service.startService()
     assert service.port is not None
     scheme = "https" if service.params.current.tls else "http"
-    url = f"{scheme}://localhost:{service.port.getHost().port}"
+    # A Unix socket has no port.
+    url = f"{scheme}://localhost:{getattr(service.port.getHost(), 'port', '')}"
 
     def stop() -> Deferred[None] | None:
         return service.stopService() if service.running else None
