@@ -22,7 +22,6 @@ from hbtd.server.listening import (
     TransportUnusable,
     endpoint_from_string,
     endpoint_of_address,
-    set_options,
     set_transport,
 )
 from hbtd.server.overload import AcceptQueue, accept_queue
@@ -110,7 +109,6 @@ class Listening:
                 set_transport(port, self._certificate)
             except TransportUnusable as error:
                 raise StartupError(f"{self._option}: {error}") from error
-            set_options(port)
             if isinstance(port, FileDescriptor):
                 port.stopReading()
 

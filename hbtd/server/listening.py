@@ -67,7 +67,7 @@ def endpoint_of_address(reactor: Any, port: int, address: str) -> IStreamServerE
     return kind(reactor, port, BACKLOG, address)
 
 
-def set_options(port: IListeningPort) -> None:
+def _set_options(port: IListeningPort) -> None:
     """Set the options of a TCP port's socket, which Linux hands on to each connection.
 
     With these options answers are sent without delay (TCP_NODELAY), and a connection ends if its
@@ -87,6 +87,7 @@ def set_transport(port: IListeningPort, served: ServedCertificate | None) -> Non
     `ConnectionFactory`, such as that of `haproxy:`, keeps Twisted's transports; if a certificate is
     to be served there, raise `TransportUnusable`.
     """
+    _set_options(port)
     known = isinstance(getattr(port, "factory", None), ConnectionFactory)
     if served is not None and not known:
         raise TransportUnusable(f"TLS can't be served on {type(port).__name__}")

@@ -167,7 +167,7 @@ class OverTCP(WriteThrough):
     """The base of the transports over TCP; they keep what they have asked the socket once."""
 
     _host: IPv4Address | IPv6Address | None = None
-    _no_delay = True  # of the listening socket (`hbtd.server.listening.set_options`)
+    _no_delay = True  # of the listening socket (`hbtd.server.listening`)
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """Return the address that the client connected to."""
