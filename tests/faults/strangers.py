@@ -64,6 +64,12 @@ OWN_BITS = 6144
 OWN_LAG = 1000
 """Milliseconds by which these may be late, so that a warning is hbtd's and not their fault."""
 
+MOST_STARVED, MOST_LAG = 0.25, 0.3
+"""The most of the time that hbtd may wait for a core, and seconds that this process may be late.
+
+Beyond that, latencies do not say much of hbtd, but of what else the machine does.
+"""
+
 PROBE = b"GET /hmi/v1/liveness HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
@@ -85,6 +91,8 @@ class Limits(NamedTuple):
 
 
 STRANGERS = Limits()
+CROWD = Limits(probe=1.0)
+"""A burst from 200 addresses is served in turn with a probe, which has to wait for most of it."""
 UPLOADERS = Limits(memory=450)
 """The large bodies that hbtd keeps may have 256 MiB, and do not come in one piece."""
 OWN_ERRTIME = 24
@@ -273,6 +281,7 @@ class StrangersTests(TestCase):
             "ClientHellos of 200, RSA-2048",
             ("hellos", f"--rate={LARGE_RATE}", "--first=127.0.2.1", "--sources=200"),
             self.rsa_certificate(2048),
+            limits=CROWD,
         )
 
     async def test_f_hellos_of_many_rsa_4096(self) -> None:
@@ -281,6 +290,7 @@ class StrangersTests(TestCase):
             "ClientHellos of 200, RSA-4096",
             ("hellos", f"--rate={SMALL_RATE}", "--first=127.0.2.1", "--sources=200"),
             self.rsa_certificate(4096),
+            limits=CROWD,
         )
 
     async def test_g_patient_nodes(self) -> None:
@@ -400,6 +410,9 @@ class StrangersTests(TestCase):
         print(f"\n{self.rows[-1]}")
         if "nodes" in seen and seen["lag"] > OWN_LAG:
             raise SkipTest(f"the nodes were {seen['lag']} ms late: this machine does too much else")
+        if figures.starved > MOST_STARVED or figures.lag > MOST_LAG:
+            print("      (the machine did so much else that only false warnings are counted)")
+            limits = OWN
         self.assertEqual(figures.exceeded(limits), [])
 
     async def hbtd(
