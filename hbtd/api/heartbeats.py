@@ -20,8 +20,8 @@ from hbtd.tracker.tracker import TrackerFull
 class Heartbeats:
     """The handlers of `/heartbeat`.
 
-    They raise `Problem` if the body or the component's name is invalid, and `Refused` if the caller
-    may not do what it asks for, or if there is no room for another component.
+    They raise `Problem` if the body or the component's name is invalid, `Forbidden` if the caller
+    lacks the permission, and `NoRoom` if too many components are tracked to add another one.
     """
 
     def __init__(self, monitor: Monitor) -> None:
@@ -63,8 +63,8 @@ class Heartbeats:
     def _beat(self, caller: Caller, xname: str, timestamp: str, status: str) -> Reply:
         """Take a valid heartbeat of `xname`, which is in normal form.
 
-        Raise `Forbidden` if the caller may not send it, and `NoRoom` if it is of a new component
-        while as many are tracked as allowed.
+        Raise `Forbidden` if the caller may not send this heartbeat, and `NoRoom` if the component
+        is not tracked yet and the maximum number of components is reached.
         """
         caller.check_beat(xname)
         try:

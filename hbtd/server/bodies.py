@@ -10,15 +10,16 @@ from hbtd.server.limits import MAX_HEARTBEAT_BODY, Room
 from hbtd.server.problems import Problem, encode_problem
 
 _DISCARDED = 4
-"""How many times the size of the largest body is still received, so that a 413 can be read."""
+"""A body larger than `most` is received, and discarded, up to this many times `most`."""
 
 
 class CappedRequest(Request):
     """A request whose body never takes more than `most` bytes of memory.
 
-    A larger body is discarded as it arrives, so that its client can read the 413 instead of seeing
-    its connection reset; a client that does not stop gets the 413 at once, and is cut off. So is a
-    body larger than a heartbeat's for which there is no room, with a 503.
+    A larger body is received to its end but discarded, so that the client can read the 413 instead
+    of seeing its connection reset. A client that sends more than `_DISCARDED` times `most` gets the
+    413 at once, and its connection is closed. A body for which `room` has too little memory left is
+    discarded as well, and answered with 503; bodies no larger than a heartbeat's need no room.
     """
 
     # twisted.web's own default claims text/html for answers without a body.
@@ -31,13 +32,13 @@ class CappedRequest(Request):
     """The largest size of the body, in bytes."""
 
     room: Room
-    """The memory that it shares with other large bodies."""
+    """The budget of memory that all large bodies share."""
 
     received = 0
     """Bytes of the body that have arrived, kept or not."""
 
     crowded = False
-    """Whether there was no room for the body."""
+    """Whether the body is discarded because `room` had too little memory left for it."""
 
     _held = 0
 
@@ -47,9 +48,10 @@ class CappedRequest(Request):
         return self.received > self.most
 
     def hold(self, count: int) -> bool:
-        """Reserve `count` bytes of the room until the request has ended.
+        """Reserve `count` bytes of `room` until the request has ended.
 
-        Return whether there were as many. What is no larger than a heartbeat needs no room.
+        Return whether there was enough room. If `count` is not above `MAX_HEARTBEAT_BODY`, return
+        `True` and reserve nothing.
         """
         if count <= MAX_HEARTBEAT_BODY:
             return True
@@ -59,16 +61,16 @@ class CappedRequest(Request):
         return True
 
     def let_go(self) -> None:
-        """Release the bytes that are reserved."""
+        """Give back all bytes of `room` that this request has reserved."""
         held, self._held = self._held, 0
         self.room.give_back(held)
 
     def gotLength(self, length: int | None) -> None:
-        """Prepare for the body; twisted.web would keep a large one in a file."""
+        """Make the buffer for the body in memory; twisted.web would use a file for a large one."""
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Receive a piece of the body."""
+        """Store or discard a piece of the body that has arrived."""
         before = self.received
         self.received += len(data)
         discarded = _DISCARDED * self.most
@@ -88,7 +90,7 @@ class CappedRequest(Request):
             self.channel.transport.abortConnection()
 
     def _hold_body(self) -> bool:
-        """Reserve room for what has arrived; return whether there was enough."""
+        """Reserve room for the bytes that have arrived so far; return whether there was enough."""
         if not self._held:
             return self.hold(self.received)
         more = self.received - self._held
@@ -98,11 +100,10 @@ class CappedRequest(Request):
         return True
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Answer the request, which is complete.
+        """Process a request that has arrived completely.
 
-        twisted.web would parse form fields first, but a heartbeat with the content type that curl
-        sends by default is JSON all the same. A target in absolute form (RFC 9112 3.2.2) means the
-        same as its path.
+        Unlike twisted.web, never parse the body as a form: curl labels a heartbeat's JSON as a form
+        by default. Of a target in absolute form (RFC 9112 3.2.2), use the path and the query.
         """
         target, mark, query = path.partition(b"?")
         if not target.startswith(b"/"):
@@ -133,11 +134,11 @@ def read_json(request: Request, limit: int | None = None) -> Any:
 
 
 def crowded() -> Problem:
-    """Return the problem of a body for which there is no memory."""
+    """Return the `Problem` 503 for a body that there is not enough memory for."""
     detail = "Too many large requests at once"
     return Problem(503, detail, headers=(("Retry-After", "10"),))
 
 
 def too_large(limit: int) -> Problem:
-    """Return the problem of a body that is larger than its limit, in bytes."""
+    """Return the `Problem` 413 for a body of more than `limit` bytes."""
     return Problem(413, f"Request body is larger than {limit} bytes")

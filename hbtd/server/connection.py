@@ -1,9 +1,9 @@
-"""The protocol of a client's connection, which is in one of two lanes and in one state.
+"""The protocol of a client's connection, which moves between the fast and the ordinary lane.
 
-It begins in the fast lane. A request that is not for that lane is handed on, unread, to an
-ordinary HTTP channel of twisted.web; when that has answered one request it gives back the bytes
-that it has not read, and the connection is in the fast lane again. So gateways, which pool
-connections and mix requests on them, get the best of both.
+A connection begins in the fast lane. A request that this lane does not take is passed, unread, to
+an HTTP channel of twisted.web. The channel answers that one request and returns the bytes behind
+it, and the connection is back in the fast lane. So heartbeats are fast even on the connections of
+gateways, which send all kinds of requests on each.
 """
 
 from typing import Any, Final
@@ -36,7 +36,7 @@ class Owner(Interface):
     scheduler: Scheduler
     idle_closed: int
     now: float
-    """Seconds, in ticks; none pass while the process is stopped."""
+    """Seconds in steps of `TICK`, counted while there are connections and the process runs."""
 
     def add(self, connection: "Connection") -> None:
         """Add a connection that has been made."""
@@ -47,10 +47,10 @@ class Owner(Interface):
 
 @implementer(IPushProducer, IHandshakeListener)
 class Connection(Protocol):
-    """A client's connection, in either lane.
+    """The protocol of one client's connection, in whichever lane its requests are processed.
 
-    Received data are kept only while they can't be answered: the beginning of a request, or
-    requests that wait for their turn.
+    Received data are kept only as long as they can't be processed: the beginning of a request, and
+    requests that wait for their turn or until the client reads previous answers.
     """
 
     _log = Logger()
@@ -59,16 +59,16 @@ class Connection(Protocol):
     transport: Any
 
     def __init__(self, factory: Owner, host: str | None = None, *, tls: bool = False) -> None:
-        """Make a connection from the IP address `host`, `None` for one on a Unix socket.
+        """Make a connection from the IP address `host`, or from `None` if it is on a Unix socket.
 
-        With `tls`, its first state is that of a handshake.
+        With `tls`, the first state is `HANDSHAKE`, otherwise `IDLE`.
         """
         self.factory = factory
         self.host = host
         """The client's IP address, `None` on a Unix socket."""
         self.state = State.HANDSHAKE if tls else _IDLE
         self.since = factory.now
-        """The factory's time at which the connection entered its state."""
+        """The factory's `now` from which the time in the current state is counted."""
         # Requests are offered to the lane, if there is one; the sender is what it remembers.
         self._lane = None if factory.site.closing else factory.lane
         self._sender: Any = None
@@ -86,7 +86,7 @@ class Connection(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request has arrived, in part at least, and has not been answered."""
+        """Whether a request has arrived, completely or in part, and has yet to be answered."""
         if self.state is State.STALLED:
             return bool(self._unread) or self._begun is not None
         return _IDLE < self.state < State.CLOSING
@@ -94,14 +94,14 @@ class Connection(Protocol):
     # What the transport tells
 
     def connectionMade(self) -> None:
-        """Register with the transport and the factory."""
+        """Register as the transport's producer and as an open connection of the factory."""
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
         self.factory.add(self)
 
     def handshakeCompleted(self) -> None:
-        """Start to read requests, as the TLS handshake is complete."""
+        """Become `IDLE`: the TLS handshake is complete, and requests may follow."""
         self._enter(_IDLE)
 
     def handshakeFailed(self, detail: str) -> None:
@@ -134,7 +134,7 @@ class Connection(Protocol):
         return State.QUEUED <= self.state <= State.STALLED
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Release everything, as the connection is lost."""
+        """Leave the factory, and release what the lost connection holds."""
         self._enter(State.CLOSED)
         self._sender = None  # it may know the transport, which knows this
         self.factory.discard(self)
@@ -159,7 +159,7 @@ class Connection(Protocol):
     # What the factory and the scheduler tell
 
     def close(self) -> None:
-        """Close the connection once everything written to it has been sent."""
+        """Close the connection once all written data are sent; abort it during a TLS handshake."""
         if self.state is State.HANDSHAKE:
             self._abort()
         elif self.state < State.CLOSING:
@@ -168,13 +168,14 @@ class Connection(Protocol):
             self.transport.loseConnection()
 
     def leave_fast_lane(self) -> None:
-        """Leave all further requests to the site."""
+        """Process all further requests of this connection in the ordinary lane."""
         self._lane = None
 
     def time_out(self) -> None:
-        """Close the connection, whose state has lasted too long.
+        """End the connection, because it has been in its state for too long.
 
-        Abort it if it was being closed already, or if its client does not read.
+        Close it if it is idle, or if a request is slow to arrive. Abort it if the handshake is
+        slow, if the client does not read its answers, or if it is being closed already.
         """
         state, limits = self.state, self.factory.limits
         if state is State.CLOSING:
@@ -204,7 +205,7 @@ class Connection(Protocol):
     # Reading
 
     def _take(self, data: bytes) -> None:
-        """Process or keep data that the client has sent, in any state."""
+        """Process received data, or keep them if the state does not allow processing."""
         if self._begun is not None:
             begun = self._begun
             begun += data
@@ -221,7 +222,7 @@ class Connection(Protocol):
             self._go(data)
 
     def _go(self, data: bytes, taken: Taken | None = None) -> None:
-        """Process data; an unexpected exception ends this connection alone."""
+        """Process data; if that raises an exception, log it and abort this connection only."""
         try:
             self._answer(data, taken)
         except Exception:  # noqa: BLE001  # the others go on
@@ -234,9 +235,9 @@ class Connection(Protocol):
         self._abort()
 
     def _answer(self, data: bytes, taken: Taken | None = None) -> None:
-        """Answer the requests in `data`, in either lane, and keep the rest.
+        """Process the requests in `data`, each in its lane, and keep what can't be processed yet.
 
-        `taken` is the result of the fast lane, if `data` were offered to it already.
+        `taken` is the result of the fast lane's `take`, if that was called for `data` already.
         """
         while data and self.state < State.CLOSING:
             if self.state is State.STALLED:
@@ -257,7 +258,7 @@ class Connection(Protocol):
             data = self._hand_on(data)
 
     def _conclude(self, data: bytes, taken: Taken, lane: Lane) -> bytes:
-        """Answer what the fast lane has taken; return the data that the ordinary lane gets now."""
+        """Answer what the fast lane has taken; return the data that go to the ordinary lane now."""
         count, end, verdict, need = taken
         if count:
             self._enter(_IDLE)
@@ -290,7 +291,7 @@ class Connection(Protocol):
             self._enter(State.ARRIVING)
 
     def _hand_on(self, data: bytes) -> bytes:
-        """Hand data to the ordinary channel; return those that it has left unread."""
+        """Pass data to the ordinary lane's channel; return what follows an answered request."""
         if self._channel is None:
             self.transport.unregisterProducer()
             self._channel = _Channel(self, self.factory.site)
@@ -307,12 +308,12 @@ class Connection(Protocol):
     # What the channel tells
 
     def request_arrived(self) -> None:
-        """Enter the state of answering, as a request is complete."""
+        """Enter `ANSWERING`: the channel has received a complete request."""
         if self.state < State.CLOSING:
             self._enter(State.ANSWERING)
 
     def request_answered(self, unread: bytes) -> None:
-        """Process the data that followed a request, which has been answered."""
+        """Process the data behind the request that has just been answered."""
         if self.state >= State.CLOSING:
             return
         self._enter(State.STALLED if self.state is State.BLOCKED else _IDLE)
@@ -327,14 +328,14 @@ class Connection(Protocol):
             self._go(unread)
 
     def client_behind(self) -> None:
-        """Enter a state of waiting until the client reads its answers."""
+        """Enter `BLOCKED` or `STALLED`, because the client is slow to read its answers."""
         if self.state is State.ANSWERING:
             self._enter(State.BLOCKED)
         elif self.state < State.ANSWERING:
             self._enter(State.STALLED)
 
     def client_caught_up(self) -> None:
-        """Leave the state of waiting for the client, and queue the data that waited meanwhile."""
+        """Leave `BLOCKED` or `STALLED`, as the client has read; queue data that were kept."""
         if self.state is State.BLOCKED:
             self._enter(State.ANSWERING)
         elif self.state is State.STALLED:
@@ -348,13 +349,14 @@ class Connection(Protocol):
             self._enter(_IDLE)  # the client has been reading, which is not to be idle
 
     def farewell(self) -> None:
-        """Enter the closing state: the channel closes the connection."""
+        """Enter `CLOSING`: the channel is about to close the connection."""
         self._enter(State.CLOSING)
 
     def _enter(self, state: State) -> None:
-        """Change the state, and the time since when it lasts.
+        """Change the state, and set `since` to now.
 
-        The time that a request takes to arrive includes the time that it waits for a turn.
+        `ARRIVING` and `QUEUED` share one `since`: the time that a request takes to arrive includes
+        the time that it waits for a turn.
         """
         before, self.state = self.state, state
         if not (_IDLE < before < State.ANSWERING and _IDLE < state < State.ANSWERING):
@@ -371,7 +373,7 @@ class Connection(Protocol):
 
 
 class _Channel(StrictChannel):
-    """An HTTP channel for one request, which returns the data that follow the request."""
+    """An HTTP channel that answers one request, and gives the data behind it to the connection."""
 
     def __init__(self, connection: Connection, site: LimitedSite) -> None:
         super().__init__()

@@ -26,11 +26,11 @@ class ConnectionFactory(ServerFactory):
     def __init__(
         self, site: LimitedSite, lane: Lane | None, clock: IReactorTime, *, tls: bool = False
     ) -> None:
-        """Make a factory whose connections are served by a site, within the limits of the site.
+        """Make a factory whose connections are served by `site`, within the limits of the site.
 
-        Requests are offered to the `lane` first, if there is one. With `tls`, connections begin in
-        the state of a handshake, and their transports report its end. `clock` measures the time
-        that connections may last.
+        If `lane` is given, it is asked first to take each request. With `tls`, connections begin in
+        the state `HANDSHAKE`, and their transports must report its end. `clock` measures how long
+        connections may stay in a state.
         """
         self.site = site
         self.lane = lane
@@ -40,9 +40,9 @@ class ConnectionFactory(ServerFactory):
         self.idle_closed = 0
         """The number of connections that were closed because they were idle."""
         self.scheduler = Scheduler(clock)
-        """Decides which connection's requests the site processes next."""
+        """Decides when the ordinary lane processes the requests of each connection."""
         self.now = 0.0
-        """Seconds since the first connection, in ticks; none pass while the process is stopped."""
+        """Seconds in steps of `TICK`, counted while there are connections and the process runs."""
         self._connections: set[Connection] = set()
         # How many of them are of one address, those without one left out.
         self._of_host: Counter[str] = Counter()
@@ -67,7 +67,7 @@ class ConnectionFactory(ServerFactory):
         return Connection(self, host, tls=self.tls)
 
     def fit(self, most: int) -> bool:
-        """Lower the limit of connections to `most`; return whether it was that low already."""
+        """Lower the limit of connections to `most`; return `False` if it was higher before."""
         if most >= self.limits.connections:
             return True
         self.limits = self.limits._replace(connections=most)
@@ -89,7 +89,7 @@ class ConnectionFactory(ServerFactory):
             connection.leave_fast_lane()
 
     def close(self) -> None:
-        """Close all connections, after what has been written to them."""
+        """Close all connections once the data written to them have been sent."""
         for connection in list(self._connections):
             connection.close()
 
@@ -99,10 +99,10 @@ class ConnectionFactory(ServerFactory):
             connection.transport.abortConnection()
 
     def close_vouched_for(self) -> None:
-        """Close the TLS connections whose clients have presented a certificate, or still may.
+        """Close the TLS connections with a client certificate, and those still in the handshake.
 
-        This is for new authorities of client certificates: a handshake that has begun is decided
-        by the old ones.
+        Call this when the authorities of client certificates have changed: a handshake in progress
+        would still be decided by the old authorities.
         """
         for connection in list(self._connections):
             presented = getattr(connection.transport, "getPeerCertificate", lambda: None)()

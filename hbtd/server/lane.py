@@ -1,11 +1,11 @@
-"""The interface of a lane, which answers requests of one kind faster than the site does."""
+"""The interface of a fast lane, which takes requests of one kind before the site gets them."""
 
 from enum import Enum
 from typing import Any, Protocol
 
 
 class Verdict(Enum):
-    """Why no more requests were taken."""
+    """The reason why `Lane.take` took no more requests from the data."""
 
     DRY = "all bytes are taken"
     BEGINNING = "the rest is the beginning of the head of what may be a request"
@@ -16,26 +16,27 @@ class Verdict(Enum):
 
 
 Taken = tuple[int, int, Verdict, int]
-"""The result of `Lane.take`: count, size, verdict and need.
+"""The result of `Lane.take`: the tuple `(count, size, verdict, need)`.
 
-`count` requests were taken, which are the first `size` bytes of the data; `verdict` says why no
-more were. If the rest is an incomplete request, the lane is to be asked again when there are `need`
-bytes of it; otherwise `need` is 0. A plain tuple, because one is made for every heartbeat.
+`count` requests were taken, which are the first `size` bytes of the data. `verdict` says why no
+more were taken. If the rest of the data is an incomplete request, `take` is to be called again when
+the rest has `need` bytes; otherwise `need` is 0. The type is a plain tuple, because one is made for
+every heartbeat.
 """
 
 
 class Lane(Protocol):
-    """Answers the simple requests of connections, and leaves all others to the site."""
+    """The interface of an object that takes simple requests, and leaves all others to the site."""
 
     def sender(self, transport: Any) -> Any:
-        """Return a new object for what the lane remembers about the connection of a transport."""
+        """Return a new object for what the lane remembers about the connection of `transport`."""
 
     def take(self, data: bytes, sender: Any) -> Taken:
-        """Process the requests at the beginning of `data`, and return the result.
+        """Process the requests at the beginning of `data`, and return what was taken.
 
         `data` are the unanswered bytes of a connection, and `sender` is what `sender()` returned
-        for that connection. The answers are written by the caller; see `answers`.
+        for that connection. The caller writes the answers, which `answers` returns.
         """
 
     def answers(self, count: int, *, last: bool = False) -> bytes:
-        """Return the bytes of `count` answers; with `last`, the last one announces the closing."""
+        """Return `count` answers as bytes; with `last`, the final one has `Connection: close`."""

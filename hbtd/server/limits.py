@@ -1,4 +1,4 @@
-"""Limits of what clients may use: connections, memory and time; the reasons of refusals."""
+"""The limits of what clients may use (connections, memory, time), and reasons of refusals."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 from hbtd.config.params import Params
 
 MAX_FIELDS = 100
-"""Header fields that a request may have; twisted.web allows 500, each of which takes memory."""
+"""The most header fields in a request; each takes memory, and twisted.web would allow 500."""
 
 MAX_HEARTBEAT_BODY = 64 * 1024
 """Largest body of a heartbeat, in bytes."""
 
 _LARGE_AT_ONCE = 64
-"""Bodies of the largest size, of requests and of answers, that fit into memory at once."""
+"""How many bodies of the largest size, of requests and answers, may be in memory at once."""
 
 CONNECTIONS = "connections"
 PEER_CONNECTIONS = "peer_connections"
@@ -24,10 +24,13 @@ MEMORY = "memory"
 TLS = "tls"
 
 REASONS = (CONNECTIONS, PEER_CONNECTIONS, SLOW, UNREAD, LARGE_HEAD, LARGE_BODY, MEMORY, TLS)
-"""Reasons for which the server refuses connections and requests, as the metric names them."""
+"""The reasons for which the server refuses, as labels of the metric `hbtd_refused`."""
 
 Note = Callable[[Any, str, str], None]
-"""Counts and logs a refusal: the client's `IAddress`, one of `REASONS`, and a sentence."""
+"""A function that counts and logs a refusal.
+
+Its arguments are the client's `IAddress`, one of `REASONS`, and a sentence with the details.
+"""
 
 
 class Limits(NamedTuple):
@@ -36,7 +39,7 @@ class Limits(NamedTuple):
     connections: int
     """Connections that may be open at once."""
     connections_per_peer: int
-    """Connections of one address that may be open at once; 0: no limit."""
+    """The most connections from one IP address that may be open at once; 0: no limit."""
     header_bytes: int
     """Largest head of a request, in bytes."""
     body_bytes: int
@@ -44,7 +47,7 @@ class Limits(NamedTuple):
     request_timeout: float
     """Seconds that a request may take to arrive, and a TLS handshake to complete."""
     idle_timeout: float
-    """Seconds after which a connection is closed on which nothing happens, or nothing is read."""
+    """Seconds that a connection may be idle, or that a client may take to read an answer."""
 
     @property
     def large_bytes(self) -> int:
@@ -53,7 +56,7 @@ class Limits(NamedTuple):
 
 
 def limits_of(params: Params) -> Limits:
-    """Return the limits that parameters set."""
+    """Return the limits that hbtd's parameters set."""
     return Limits(
         connections=params.max_connections,
         connections_per_peer=params.max_connections_per_peer,
@@ -74,7 +77,7 @@ class Room:
         """Bytes that are reserved."""
 
     def take(self, count: int) -> bool:
-        """Reserve `count` bytes; return whether there were as many."""
+        """Reserve `count` bytes and return `True`, or return `False` if fewer are free."""
         if self.taken + count > self._size:
             return False
         self.taken += count

@@ -1,4 +1,4 @@
-"""Listening: endpoints for hbtd, and which transports the connections that they accept get."""
+"""Listening: the server endpoints of hbtd, and the transports of accepted connections."""
 
 import re
 from typing import Any
@@ -18,7 +18,7 @@ from hbtd.server.tls_transport import TLSTransport, UnixTLSTransport
 from hbtd.server.transport import TCPTransport, UnixTransport
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted: a whole cabinet boots at once."""
+"""The length of the queue of connections to accept: a whole cabinet may boot at once."""
 
 _DEFAULTS = {
     "tcp": (f"backlog={BACKLOG}",),
@@ -26,19 +26,19 @@ _DEFAULTS = {
     "tcp6": (f"backlog={BACKLOG}",),
     "unix": (f"backlog={BACKLOG}", "mode=660"),
 }
-"""Arguments of endpoints that are not left to Twisted."""
+"""hbtd's own defaults for the arguments of endpoints, by the kind of endpoint."""
 
 
 class TransportUnusable(Exception):
-    """A port that TLS can't be served on; the message says why."""
+    """TLS can't be served on a listening port; the message names the type of the port."""
 
 
 def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoint:
-    """Return the endpoint that a string describes, like Twisted's `serverFromString`.
+    """Return the endpoint that a string describes, as Twisted's `serverFromString` does.
 
-    Only the defaults differ: the backlog is large enough for a whole cabinet that boots at once,
-    and a Unix socket is accessible to its owner and group alone. `haproxy:` accepts everything that
-    the PROXY protocol allows. Raise what `serverFromString` raises.
+    The defaults differ: the backlog is `BACKLOG`, and a Unix socket is accessible to its owner and
+    group only. `haproxy:` also accepts headers that Twisted does not (`hbtd.server.proxied`). The
+    exceptions are those of `serverFromString`.
     """
     beginning, _, rest = description.partition(":")
     kind = beginning.replace("\\", "").lower()  # Twisted ignores both
@@ -59,11 +59,11 @@ def endpoint_of_address(reactor: Any, port: int, address: str) -> IStreamServerE
 
 
 def set_transport(port: IListeningPort, served: ServedCertificate | None) -> None:
-    """Make a port, which nobody has connected to yet, serve with the transports of hbtd.
+    """Make a listening port, before its first connection, use hbtd's own transports.
 
-    With a certificate they are TLS transports. Raise `TransportUnusable` for a port on which TLS
-    is to be served and can't be. One whose connections do not come to a `ConnectionFactory`
-    directly keeps its own transports.
+    If `served` is given, these are TLS transports with that certificate. A port whose factory is
+    not a `ConnectionFactory` but, for example, a wrapper can't use them: it keeps Twisted's
+    transports if `served` is `None`, and otherwise `TransportUnusable` is raised.
     """
     known = isinstance(getattr(port, "factory", None), ConnectionFactory)
     if served is not None and not known:

@@ -12,7 +12,7 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class Problem(Exception):
-    """What a client did wrong: an HTTP status and a sentence that says it."""
+    """An error that is answered with a problem document: an HTTP status and a sentence."""
 
     def __init__(
         self,
@@ -25,20 +25,20 @@ class Problem(Exception):
         self.status = status
         self.detail = detail
         self.allow = tuple(sorted(allow))
-        """The methods that would do, if that is what was wrong."""
+        """The methods that the path allows, for the `Allow` header of a 405; else empty."""
         self.headers = headers
         """Further headers of the answer."""
 
 
 def method_not_allowed(allow: Iterable[str]) -> Problem:
-    """Say that a path exists, but not for this method."""
+    """Return the `Problem` 405 for a path that allows only the methods `allow`."""
     methods = sorted(set(allow) - {"HEAD"})
     plural = "s" if len(methods) > 1 else ""
     return Problem(405, f"Only {' and '.join(methods)} operation{plural} supported", allow)
 
 
 def problem_reply(problem: Problem, instance: str) -> Reply:
-    """Put a problem into an answer."""
+    """Return the reply with the document of `problem`, in which `instance` is a field."""
     body = {
         "type": "about:blank",
         "title": "Internal Server Error" if problem.status >= 500 else "Invalid Request",
@@ -52,7 +52,7 @@ def problem_reply(problem: Problem, instance: str) -> Reply:
 
 
 def encode_problem(problem: Problem, instance: str = "/") -> bytes:
-    """Return a whole answer, for what goes wrong before there is a request to answer."""
+    """Return a whole HTTP response, for errors that are found before there is a request object."""
     reply = problem_reply(problem, instance)
     return (
         b"HTTP/1.1 %d %b\r\nConnection: close\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"

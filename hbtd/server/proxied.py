@@ -1,7 +1,8 @@
-"""The PROXY protocol in front of HTTP, as HAProxy and others speak it.
+"""The PROXY protocol of HAProxy: a header in front of HTTP that names the proxy's client.
 
-Twisted implements it, but reads less than its specification allows: a proxy that does not know its
-client says `PROXY UNKNOWN` with nothing behind it, and a header may come in pieces.
+Twisted implements the protocol, but fails on two things that the specification allows: a header
+that arrives in pieces, and `PROXY UNKNOWN` without addresses, from a proxy that does not know its
+client.
 """
 
 from typing import Any
@@ -13,23 +14,23 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
 _LONGEST = 107
-"""Bytes of the longest header of version 1, CR and LF included."""
+"""The most bytes in a header of version 1, including CR and LF."""
 
 _SHORTEST = 16
-"""Bytes by which version 2 is recognized."""
+"""The number of bytes that Twisted must get at once to recognize a header of version 2."""
 
 _UNKNOWN = b"PROXY UNKNOWN"
 
 
 def proxied(endpoint: IStreamServerEndpoint) -> IStreamServerEndpoint:
-    """Return an endpoint whose clients are introduced by a proxy."""
+    """Return an endpoint that takes the clients' addresses from headers of the PROXY protocol."""
     found: IStreamServerEndpoint = proxyEndpoint(_WholeHeaders(endpoint))
     return found
 
 
 @implementer(IStreamServerEndpoint)
 class _WholeHeaders:
-    """An endpoint whose connections begin with a header that Twisted reads."""
+    """An endpoint whose connections pass through `_Header` before Twisted reads PROXY headers."""
 
     def __init__(self, endpoint: IStreamServerEndpoint) -> None:
         self._endpoint = endpoint
@@ -42,7 +43,7 @@ class _WholeHeaders:
 
 
 class _Header(ProtocolWrapper):
-    """Hands on the header as a whole, then whatever follows it."""
+    """Keeps the beginning of a PROXY header until Twisted can read it, then passes on all data."""
 
     _begun: bytes | None = b""
 

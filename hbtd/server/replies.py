@@ -1,4 +1,4 @@
-"""Replies: what handlers return, and how it is written."""
+"""Replies: what handlers return, and how replies are written to the client."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from zope.interface import implementer
 JSON = "application/json"
 
 _SMALL = 16 * 1024
-"""Bytes that are written at once, whether the client reads them or not."""
+"""The most bytes of a body in one write; a larger body is written as the client reads it."""
 
 
 class Reply(NamedTuple):
@@ -29,11 +29,11 @@ def json_reply(value: object, status: int = 200) -> Reply:
 
 
 def write(request: IRequest, reply: Reply) -> bytes | Deferred[bytes]:
-    """Answer a request, all but its body; return the body, for Klein to write.
+    """Set the status and header fields of an answer; return the body for Klein to write.
 
-    A large body is written here, as fast as the client reads it, so that requests which are
-    pipelined behind it are not answered into memory: then the Deferred fires with nothing left to
-    write, once all is written.
+    A large body is written here instead, as fast as the client reads it, and the result is a
+    Deferred that fires with `b""` once all is written. Until then, pipelined requests behind this
+    one are not answered, so their answers do not pile up in memory.
     """
     request.setResponseCode(reply.status)
     if reply.content_type is not None:
@@ -50,7 +50,7 @@ def write(request: IRequest, reply: Reply) -> bytes | Deferred[bytes]:
 
 @implementer(IPushProducer)
 class _Body:
-    """Writes a body as fast as the client reads it."""
+    """Writes a body as fast as the client reads it; `written` fires with `b""` at the end."""
 
     def __init__(self, request: Any, body: bytes) -> None:
         self.written: Deferred[bytes] = Deferred(lambda _: self.stopProducing())

@@ -1,8 +1,9 @@
 """The scheduler of the ordinary lane, which bounds the work of one iteration of the reactor.
 
-hbtd does not count silence while it can't receive heartbeats (docs/design.md), and it can't while
-an iteration of the reactor takes long. So no client may make one long: requests for which there is
-no time left wait for a later iteration, in the order in which their connections began to wait.
+During a long iteration of the reactor hbtd is deaf: it can't receive heartbeats, and does not count
+silence (docs/design.md). So clients must not be able to make an iteration long. Requests for which
+there is no time left wait for a later iteration, in the order in which their connections began to
+wait.
 """
 
 from collections import deque
@@ -11,24 +12,24 @@ from typing import Protocol
 from twisted.internet.interfaces import IReactorTime
 
 _MOST = 200
-"""Requests that are begun in one iteration of the reactor at most."""
+"""The most requests, or pieces of requests, that are processed in one iteration."""
 
 _SECONDS = 0.02
-"""Seconds of an iteration after which no further request is begun."""
+"""Seconds from the first request of an iteration until no further request is begun."""
 
 _TURNS = 32
-"""Waiting connections that get their turn in one iteration at most."""
+"""The most waiting connections that get their turn in one iteration."""
 
 
 class Waiting(Protocol):
     """A connection that waits for its turn."""
 
     def take_turn(self) -> None:
-        """Process what has arrived."""
+        """Process the data that have arrived."""
 
 
 class Scheduler:
-    """Decides when requests may be begun, for all connections of a factory."""
+    """Decides when the requests of a factory's connections enter the ordinary lane."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -45,7 +46,7 @@ class Scheduler:
         return self._left <= 0 or self._clock.seconds() - self._began >= _SECONDS
 
     def enter(self) -> bool:
-        """Return whether a request, or the next piece of one, may be processed now; count it."""
+        """Return whether a request, or its next piece, may be processed now; if so, count it."""
         if self._began is None:
             self._began, self._left = self._clock.seconds(), _MOST
             self._clock.callLater(0, self._begin_round)

@@ -13,12 +13,12 @@ TICK = 1.0
 
 
 class State(IntEnum):
-    """What a connection is doing; how long it may do so depends on the state alone."""
+    """What a connection is doing; `lifetimes` returns the time limit of each state."""
 
     HANDSHAKE = 0
-    """The TLS handshake goes on."""
+    """The TLS handshake is in progress."""
     IDLE = 1
-    """No request is in hand."""
+    """No request is arriving, waiting or being answered."""
     ARRIVING = 2
     """A request has begun to arrive."""
     QUEUED = 3
@@ -26,17 +26,17 @@ class State(IntEnum):
     ANSWERING = 4
     """The ordinary lane processes a request."""
     BLOCKED = 5
-    """The ordinary lane writes an answer, and waits until the client reads it."""
+    """The ordinary lane is writing an answer, and waits for the client to read what is written."""
     STALLED = 6
     """No further request is processed until the client has read the previous answers."""
     CLOSING = 7
-    """The last answer has been written; the client has to read it and to hang up."""
+    """hbtd writes no more; the client has to read what was written, and to hang up."""
     CLOSED = 8
     """The connection has ended."""
 
 
 def lifetimes(limits: Limits) -> list[float]:
-    """Return the seconds that a connection may be in each state, in order; `inf`: no limit."""
+    """Return the most seconds in each state, in the order of `State`; `inf` means no limit."""
     seconds = {
         State.HANDSHAKE: limits.request_timeout + TICK,
         State.IDLE: limits.idle_timeout + TICK,

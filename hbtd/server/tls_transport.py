@@ -1,7 +1,7 @@
 """Server transports with TLS on the socket itself, over TCP and Unix sockets.
 
-OpenSSL reads and writes the socket, where Twisted's TLS copies everything through two buffers in
-memory.
+OpenSSL reads and writes the socket itself. Twisted's own TLS would copy all data through two
+buffers in memory.
 """
 
 import re
@@ -22,7 +22,7 @@ from hbtd.server.problems import Problem, encode_problem
 from hbtd.server.transport import DISCARD, READ_SIZE, OverTCP, WriteThrough
 
 _METHOD = 16
-"""Bytes that are peeked at to distinguish plain HTTP from TLS."""
+"""How many of a client's first bytes are looked at to tell plain HTTP from TLS."""
 
 _PLAIN_HTTP = encode_problem(Problem(400, "Plain HTTP was sent to a port that speaks HTTPS"))
 # As much of a method as has arrived; no TLS record begins with a letter.
@@ -30,17 +30,18 @@ _REQUEST_LINE = re.compile(rb"[A-Z]{1,15}( |$)")
 
 
 class _OverTLS(WriteThrough):
-    """TLS on a socket of either kind.
+    """A mixin for transports that speak TLS, over TCP or on a Unix socket.
 
-    OpenSSL may have to write in order to read (a renegotiation, the answer to a KeyUpdate), and
-    to read in order to write. What it waits for is watched, and the call is made again then.
+    OpenSSL may have to write before it can read, for instance to answer a KeyUpdate, and to read
+    before it can write. Then the transport waits for the event that OpenSSL needs, and repeats the
+    call.
     """
 
     _errors = SSL.Error
     _forget_errors = staticmethod(forget_errors)
 
     def __init__(self, tls: SSL.Connection, sock: socket.socket, *args: Any) -> None:
-        """Make a transport with a `tls` connection on the socket `sock`; `args` are Twisted's."""
+        """Make a transport with `tls` on the socket `sock`; `args` are for Twisted's transport."""
         super().__init__(sock, *args)
         self._tls = tls
         self._receive, self._send = tls.recv, tls.send
@@ -53,7 +54,7 @@ class _OverTLS(WriteThrough):
     # Reading
 
     def doRead(self) -> Any:
-        """Read at most one record, and pass its data to the protocol."""
+        """Read at most one TLS record and pass its data to the protocol, or do `_step` instead."""
         if self._step is not None:
             return self._step(self)
         while True:
@@ -76,7 +77,7 @@ class _OverTLS(WriteThrough):
                 return None
 
     def _begin_handshake(self) -> Any:
-        """Begin the handshake, or answer a client that sends plain HTTP."""
+        """Begin the handshake, or refuse with 400 a client that sends plain HTTP."""
         try:
             beginning = self.socket.recv(_METHOD, socket.MSG_PEEK)
         except BlockingIOError:
@@ -127,7 +128,7 @@ class _OverTLS(WriteThrough):
         self.startWriting()
 
     _reading = False
-    """Whether reading is not paused."""
+    """Whether the protocol wants data: reading has been started, and is not paused."""
 
     def startReading(self) -> None:
         """Wait until the socket is readable."""
@@ -141,7 +142,7 @@ class _OverTLS(WriteThrough):
             super().stopReading()
 
     def resumeProducing(self) -> None:
-        """Resume reading, with the rest of a record that OpenSSL holds, if there is one."""
+        """Resume reading, beginning with data that OpenSSL has decrypted already, if any."""
         super().resumeProducing()
         if self._reading and self._tls.pending():
             reactor: Any = self.reactor
@@ -154,7 +155,7 @@ class _OverTLS(WriteThrough):
                 self.connectionLost(Failure(why))
 
     def _read_without_event(self) -> Any:
-        """Read without an event of the reactor; return the reason if the connection is lost."""
+        """Read without an event of the reactor; return why the connection is lost, or `None`."""
         why = self.doRead()
         if why is not main.CONNECTION_DONE:
             return why
@@ -165,7 +166,7 @@ class _OverTLS(WriteThrough):
     # Writing
 
     def doWrite(self) -> Any:
-        """Continue what has waited until the socket is writable."""
+        """Repeat a read that had to wait until the socket is writable, and send buffered data."""
         if self._read_waits_for_writing:
             self._read_waits_for_writing = False
             if self._reading:
@@ -200,7 +201,7 @@ class _OverTLS(WriteThrough):
             return main.CONNECTION_LOST
 
     def _write_again(self) -> Any:
-        """Repeat the write that had to wait for received data."""
+        """Schedule again a write for which OpenSSL must read first: the socket is readable now."""
         self._step = None
         self.startWriting()
         if self._reading:
@@ -251,7 +252,7 @@ class _OverTLS(WriteThrough):
         super().abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Close the socket, and tell the protocol."""
+        """Close the socket, and call `connectionLost` of the protocol."""
         self._step = None
         super().connectionLost(reason)
 
@@ -264,7 +265,7 @@ class _OverTLS(WriteThrough):
 
 _HANDSHAKE = (_OverTLS._begin_handshake, _OverTLS._shake_hands)
 _SILENT = (*_HANDSHAKE, _OverTLS._discard)
-"""The steps in which nothing can be sent over TLS: before it is negotiated, and after its end."""
+"""The steps in which no close_notify can be sent: during the handshake, and after the output."""
 
 
 @implementer(ISSLTransport)

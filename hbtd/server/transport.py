@@ -1,15 +1,15 @@
 """Server transports over TCP and Unix sockets; those with TLS are in `tls_transport`.
 
-Twisted's transports serve many protocols; these serve one, with fewer calls from a readable socket
-to the protocol and back. They differ from Twisted's in two ways:
+These transports serve only `ServerProtocol`, and make fewer calls than Twisted's between a readable
+socket and the protocol. They differ from Twisted's in two more ways:
 
-- An answer goes to the socket as it is written, if nothing waits before it. Twisted's wait until
-  the reactor finds, in its next round, that the socket takes it: two changes of what it watches,
-  and one more event.
-- A client that has finished sending still gets its answers, and one that has not is not cut off
-  before it has read the last of them (RFC 9112 9.6).
+- `write` sends data at once, unless earlier data are still waiting. Twisted's transports wait for
+  the next iteration of the reactor, in which the socket is reported as writable.
+- A client that has ended its side of the connection still gets its answers. When hbtd ends its
+  side, the client can read the last answer before the socket is closed (RFC 9112 9.6).
 
-All else, buffers and back pressure included, is Twisted's: `tcp.Server` is their base.
+All else, such as buffers and back pressure, is inherited from Twisted's `tcp.Server` and
+`unix.Server`.
 """
 
 import socket
@@ -21,20 +21,23 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.python.failure import Failure
 
 READ_SIZE = 8192
-"""Bytes per read; pyOpenSSL allocates as many each time."""
+"""The most bytes per read; pyOpenSSL allocates a buffer of this size for each read."""
 
 DISCARD = 65536
-"""Bytes per read of data that are discarded, after the output has ended."""
+"""The most bytes per read after hbtd has ended its output, when input is discarded."""
 
 
 class ServerProtocol(Protocol):
-    """The interface of the protocol on these transports, beyond Twisted's `IProtocol`."""
+    """What these transports call on their protocol, in addition to Twisted's `IProtocol`."""
 
     def dataReceived(self, data: bytes) -> None:
         """Process received data."""
 
     def inputEnded(self) -> bool:
-        """Handle the end of the client's data; return whether answers are still to be written."""
+        """Handle the end of the client's data; return whether answers are still to be written.
+
+        If so, the protocol must close the connection after these.
+        """
 
     def handshakeCompleted(self) -> None:
         """Handle the completion of the TLS handshake."""
@@ -54,21 +57,21 @@ else:
 
 
 class WriteThrough(_Transport):
-    """The base of these transports, mixed into those of Twisted."""
+    """A mixin for Twisted's server transports that sends data as soon as they are written."""
 
     protocol: Any
 
     _blocked = False
-    """Whether Twisted's buffer is written to: it is not empty, or the output has ended."""
+    """Whether `write` must use Twisted's buffer: it holds data, or nothing can be sent now."""
 
     _errors: type[Exception] = OSError
-    """The exceptions by which `_send` reports that nothing was sent."""
+    """The exceptions that `_send` raises if it has sent nothing."""
 
     _send: Callable[[bytes], int]
 
     @staticmethod
     def _forget_errors() -> None:
-        """Clean up after an error has been raised."""
+        """Clean up after `_send` has raised one of `_errors`; only TLS needs this."""
 
     def __init__(self, sock: socket.socket, *args: Any) -> None:
         """Make a transport on a client's socket; `args` are those of Twisted's transports."""
@@ -89,7 +92,7 @@ class WriteThrough(_Transport):
         return None
 
     def readConnectionLost(self, reason: Failure) -> None:
-        """Close the connection when the client's last requests are answered."""
+        """Handle the end of the client's data: close the connection if no answer is due."""
         if self.protocol.inputEnded():
             return
         if self._blocked and not self._writeDisconnected:
@@ -99,10 +102,10 @@ class WriteThrough(_Transport):
             self.connectionLost(reason)
 
     def _say_end(self) -> None:
-        """Announce the end of the output in the protocol on the socket, if that has a way to."""
+        """Send the message that ends the output: a close_notify with TLS, otherwise nothing."""
 
     def write(self, data: bytes) -> None:
-        """Write to the socket at once if Twisted's buffer is empty, otherwise to the buffer."""
+        """Send data at once if Twisted's buffer is empty; put what is not sent into the buffer."""
         if self._blocked:
             super().write(data)
             return
@@ -115,24 +118,24 @@ class WriteThrough(_Transport):
             super().write(data[sent:])
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Write pieces of data as one."""
+        """Join pieces of data, and write them at once."""
         self.write(b"".join(iovec))
 
     def startWriting(self) -> None:
-        """Wait until the socket is writable."""
+        """Have buffered data sent when the socket is writable."""
         self._blocked = True
         super().startWriting()
 
     def stopWriting(self) -> None:
-        """Stop waiting until the socket is writable."""
+        """Stop waiting for the socket to be writable: no buffered data are left."""
         # After the end nothing may be sent: the socket's number may be another connection's.
         self._blocked = bool(self.disconnected or self._aborting or self._writeDisconnected)
         super().stopWriting()
 
     def _postLoseConnection(self) -> Any:
-        """End the output, all of which is written, and wait until the client hangs up.
+        """End the output after all data have been sent, and wait until the client hangs up.
 
-        If the socket were closed with data unread, the last answer could be lost.
+        If the socket were closed while received data are unread, the last answer could be lost.
         """
         return self._end_output()
 
@@ -149,7 +152,7 @@ class WriteThrough(_Transport):
 
 
 class OverTCP(WriteThrough):
-    """The base of the transports over TCP, which ask the socket once for what does not change."""
+    """A mixin for TCP transports that remembers the local address and the `TCP_NODELAY` option."""
 
     _host: IPv4Address | IPv6Address | None = None
     _no_delay: bool | None = None
@@ -161,7 +164,7 @@ class OverTCP(WriteThrough):
         return self._host
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """Set whether data are sent at once, without waiting for more."""
+        """Set the socket's `TCP_NODELAY` option, unless it has that value already."""
         if enabled is not self._no_delay:
             self._no_delay = enabled
             super().setTcpNoDelay(enabled)
