@@ -146,9 +146,10 @@ def _answer_unexpected(request: IRequest, failure: Failure) -> bytes | Deferred[
 
 
 def _is_misspelt(path: bytes) -> bool:
-    """Return whether a path spells the name of a route with percent-encoding.
+    """Return whether the prefix or the route's name in a path contains percent-encoding.
 
-    A gateway's rules would then have been applied to another path. Components may be encoded.
+    Such paths are not served, because a gateway in front of hbtd might have applied the rules of
+    another path. The name of a component may be encoded.
     """
     if b"%" not in path:
         return False
@@ -158,7 +159,7 @@ def _is_misspelt(path: bytes) -> bool:
 
 
 class _Resource(KleinResource):
-    """The resource of the API; it also answers the requests that must not reach Klein's router."""
+    """The resource of the API, which itself refuses requests that must not reach Klein's router."""
 
     def render(self, request: Request) -> object:  # type: ignore[override]  # all are server.Request
         """Answer a request; return what twisted.web expects from `IResource.render`."""

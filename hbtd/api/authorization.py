@@ -1,4 +1,4 @@
-"""Authorization: asks the gate who has sent a request, and turns refusals into problems."""
+"""Authorization: the gate checks the sender of a request; refusals become problems."""
 
 from math import ceil
 from typing import Any
@@ -55,7 +55,7 @@ class Authorization:
         self._own_names = own_names
 
     def authorize(self, request: Request, role: Role) -> Caller:
-        """Return the sender of a request for a route that `role` may call.
+        """Return the `Caller` who has sent a request to a route that needs `role`.
 
         Raise `Refused` unless the request's credentials prove that its sender has the role. If the
         role concerns a component, the handler still has to check that component with the caller.

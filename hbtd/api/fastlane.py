@@ -32,15 +32,16 @@ from hbtd.tracker.tracker import TrackerFull
 MayBeat = Callable[[bytes | None, str], bool]
 """A function that returns whether a request may send a heartbeat of a component.
 
-Its arguments are the value of the `Authorization` header, `None` without one, and the component, in
-normal form or as any other text. If it returns `False`, the ordinary lane refuses the heartbeat.
+Its arguments are the value of the `Authorization` header, or `None` without one, and the name of
+the component, which may be any string, not only an xname in normal form. Heartbeats that the
+function does not permit are left to the ordinary lane.
 """
 
 MayBeatFor = Callable[[Any], MayBeat]
 """A function that returns the `MayBeat` for the connection of a transport."""
 
 _LONGEST_HEAD: Final = 8 * 1024
-"""The most bytes in a head for the fast lane; the ordinary lane takes `max_header_bytes`."""
+"""The most bytes in a head that the fast lane takes."""
 
 _AT_ONCE: Final = 32
 """The most heartbeats that are taken from one connection before other connections are served."""
@@ -49,10 +50,10 @@ _MOST_HEADS: Final = 20_000
 """The most heads that are remembered: one for each node of a large machine."""
 
 _LONGEST_REMEMBERED: Final = 512
-"""The most bytes in a head that is remembered for all connections."""
+"""The most bytes in a head without credentials that is remembered, for all connections."""
 
 _LONGEST_SECRET: Final = 4096
-"""The most bytes in a head with credentials, which is remembered for its own connection only."""
+"""The most bytes in a head with credentials that is remembered, for its own connection."""
 
 _BEGINNINGS: Final = tuple(f"POST {prefix}/heartbeat".encode() for prefix in PREFIXES)
 _TARGET: Final = re.compile(
@@ -77,7 +78,7 @@ _DRY: Final = Verdict.DRY
 
 
 class _Unusual(Exception):
-    """A head that the fast lane does not take."""
+    """The exception that ends the parsing of a head which the fast lane does not take."""
 
 
 class _Head:
@@ -151,7 +152,7 @@ class Sender:
         self.fresh = True
         """Whether no heartbeat has been taken from the connection."""
         self.may_beat = may_beat
-        """Checks the permission to send a heartbeat; `None` if every client has it."""
+        """The check of permission to send a heartbeat; `None` if every client may send them."""
         # The last head with credentials: a node sends the same one with every heartbeat.
         self.raw = b""
         self.head: _Head | None = None
@@ -163,7 +164,7 @@ class Sender:
 
 
 class FastLane:
-    """Takes plain heartbeats off connections, for the monitor; a `hbtd.server.lane.Lane`."""
+    """A `hbtd.server.lane.Lane` that takes plain heartbeats and passes them to the monitor."""
 
     def __init__(
         self,
@@ -194,7 +195,7 @@ class FastLane:
         return Sender(may_beat, host)
 
     def take(self, data: bytes, sender: Sender) -> Taken:
-        """See `Lane.take`. Each heartbeat taken must be answered with an empty 200, in order."""
+        """Pass the heartbeats at the beginning of `data` to the monitor; see `Lane.take`."""
         count = end = 0
         size = len(data)
         heads = self._heads
@@ -229,7 +230,7 @@ class FastLane:
         return count, end, _DRY, 0
 
     def answers(self, count: int, *, last: bool = False) -> bytes:
-        """See `Lane.answers`. The answers are the same bytes as those of the ordinary lane."""
+        """Return `count` empty 200 answers, the same bytes as the ordinary lane's."""
         now = int(self._wall_clock())
         if now != self._dated:
             self._dated = now

@@ -14,7 +14,7 @@ from hbtd.server.replies import JSON, Reply, json_reply
 
 
 class HealthSources(NamedTuple):
-    """Functions that return the state of the store, Kafka and HSM; texts are for operators."""
+    """Functions that return whether the store is ready, and texts on the store, Kafka and HSM."""
 
     store_ready: Callable[[], bool]
     """Returns whether the store can be used, and so whether hbtd is ready."""

@@ -71,8 +71,8 @@ class Heartbeats:
     ) -> Reply:
         """Take a valid heartbeat of `xname`, which is in normal form.
 
-        Raise `Forbidden` if the caller may not send it, and `NoRoom` if it is of a new component
-        while as many are tracked as allowed.
+        Raise `Forbidden` if the caller may not send this heartbeat, and `NoRoom` if the component
+        is not tracked yet and the maximum number of components is reached.
         """
         caller.check_beat(xname)
         assert isinstance(request, LimitedRequest)

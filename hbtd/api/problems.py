@@ -9,9 +9,9 @@ PREFIXES = ("/hmi/v1", "/v1")
 def instance(path: str) -> str:
     """Return the `instance` of a problem (docs/protocol.md, "Errors") for a requested path.
 
-    The result is the route's path with the first of the prefixes, whichever was requested. The
+    The result always begins with the first of `PREFIXES`, also if the other one was requested. The
     name of a component is left out, except after `hbstate`, where it is kept in normal form. A path
-    below no prefix is returned unchanged.
+    without a prefix is returned unchanged.
     """
     for prefix in PREFIXES:
         if path.startswith(prefix + "/"):

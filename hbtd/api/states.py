@@ -39,8 +39,9 @@ class States:
     def many(self, request: Request) -> Reply | Coroutine[Deferred[Any], Any, Reply]:
         """Return for each component that the body names, in order, whether it is heartbeating.
 
-        Names are returned exactly as they were sent: HSM's discovery compares them. Raise `Problem`
-        400 if the body is no query, and 413 if there are too many names.
+        Names are returned exactly as they were sent, because HSM's discovery compares strings.
+        Raise `Problem` 400 if the body is no object or its `XNames` no list of strings, and 413 if
+        there are too many names.
         """
         try:
             names = _names(read_json(request))
@@ -72,9 +73,10 @@ class States:
 
 
 def _names(query: object) -> list[str]:
-    """Return the names in the decoded body of a query.
+    """Return the names of components in a decoded body, from its field `XNames`.
 
-    Raise `ValueError` if the body is no query, and `Problem` 413 if there are too many names.
+    Without this field, return no names. Raise `ValueError` if the body is no object or the field is
+    no list of strings, and `Problem` 413 if there are too many names.
     """
     if not isinstance(query, dict):
         raise ValueError("not an object")

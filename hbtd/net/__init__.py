@@ -1,1 +1,1 @@
-"""TLS, the served certificate, and parts of an HTTP client that limits responses."""
+"""TLS, the served certificate, and an HTTP client that limits the size of responses."""

@@ -1,4 +1,4 @@
-"""Failed TLS handshakes: the reasons, in words for an operator."""
+"""Descriptions, for operators, of why a TLS handshake has failed."""
 
 from typing import Any
 
@@ -27,10 +27,10 @@ _REASONS = {
 def verify_certificate(
     connection: SSL.Connection, certificate: Any, error: int, depth: int, ok: int
 ) -> bool:
-    """Return whether OpenSSL found a client's certificate to be in order.
+    """Return whether OpenSSL accepts a client's certificate: a callback for `Context.set_verify`.
 
-    This is a callback for `Context.set_verify`. If the certificate is not in order, the callback
-    keeps OpenSSL's error number with the connection, for `describe_handshake_failure`.
+    If OpenSSL does not, its error number is stored in the connection, for
+    `describe_handshake_failure`.
     """
     if not ok:
         connection.set_app_data(error)

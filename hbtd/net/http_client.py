@@ -27,7 +27,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 _MAX_HEAD = 64 * 1024
-"""The most bytes that the head of a response, its status line and headers, may have."""
+"""The most bytes in the head of a response, which is its status line and header fields."""
 
 # As twisted.web parses it: a line may end without a carriage return.
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
@@ -36,7 +36,7 @@ _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 
 
 class URI(URL):
-    """A URL that needs no encoding, because validated parameters are URIs already.
+    """A URL that is used as it is, without another encoding; validated parameters need none.
 
     The base class would try to encode an IPv6 address as if it were a host name.
     """
@@ -65,7 +65,7 @@ class PlainAgent:
     ) -> Deferred[IResponse]:
         """Make a request with the wrapped agent.
 
-        The body of a response that is compressed nevertheless stays compressed.
+        If the server compresses the response all the same, its body stays compressed.
         """
         plain = Headers() if headers is None else headers.copy()
         plain.removeHeader(b"accept-encoding")
@@ -168,9 +168,9 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def describe_failure(error: BaseException, options: str) -> str:
-    """Describe in one phrase why a request failed.
+    """Return a phrase that says why a request failed.
 
-    `options` names hbtd's options to check if TLS fails; the phrase then contains them.
+    If TLS has failed, the phrase contains `options`: the names of hbtd's options to check.
     """
     error = root_cause(error)
     if isinstance(error, SSL.Error):

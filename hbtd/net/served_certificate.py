@@ -22,16 +22,16 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.runtime.watched_files import WatchedFiles
 
 NOTICES = (30, 7, 1, 0)
-"""How many days before the served certificate expires a line is logged; 0: when it has."""
+"""Days before the expiry of the served certificate at which a line is logged; 0: after it."""
 
 _PERIOD = 600.0
 """Seconds between two checks of the expiry."""
 
 
 class ServedCertificate:
-    """Makes server connections with the current certificate.
+    """The certificate that hbtd presents on new TLS connections, which `accept` makes.
 
-    When that changes, existing connections keep the one they began with.
+    When the certificate changes, existing connections keep the one that they began with.
     """
 
     def __init__(
@@ -39,20 +39,20 @@ class ServedCertificate:
         identity: Identity | WatchedFiles[Identity],
         authorities: WatchedFiles[list[Certificate]] | None = None,
     ) -> None:
-        """With `authorities`, clients may present certificates that these have signed."""
+        """Serve with `identity`; clients may present certificates signed by `authorities`."""
         self._identity = identity
         self._authorities = authorities
         self.watched: list[WatchedFiles[Any]] = [
             each for each in (identity, authorities) if isinstance(each, WatchedFiles)
         ]
-        """The files that the certificate and the authorities are read from, if any."""
+        """The watched files, if any, that the certificate and the authorities are read from."""
         self._make_context()
         for each in self.watched:
             each.on_change(self._make_context)
 
     @property
     def identity(self) -> Identity:
-        """The certificate of new connections."""
+        """The certificate chain and the key that new connections are served with."""
         return (
             self._identity.current if isinstance(self._identity, WatchedFiles) else self._identity
         )
@@ -73,7 +73,7 @@ class ServedCertificate:
         authorities.on_change(compare)
 
     def accept(self, socket: Any) -> SSL.Connection:
-        """Return a TLS connection on a client's socket, of which the handshake is yet to come."""
+        """Return a TLS connection on a client's socket, before its handshake."""
         connection = SSL.Connection(self._context, socket)
         connection.set_accept_state()
         read_record_by_record(connection)
@@ -85,10 +85,10 @@ class ServedCertificate:
 
 
 def serve_files(cert_path: str, key_path: str, client_ca_path: str = "") -> ServedCertificate:
-    """Return a served certificate that is read from PEM files, and again when they change.
+    """Return a served certificate from PEM files, which are read again when they change.
 
-    With the path of a PEM bundle of authorities, clients may present certificates that one of these
-    has issued. Raise `TLSUnusable` if a file can't be used.
+    `client_ca_path`, if given, is the path of a PEM bundle of authorities: clients may then present
+    certificates that one of these has issued. Raise `TLSUnusable` if a file can't be used.
     """
     identity = WatchedFiles(
         "The certificate and key",
@@ -102,8 +102,9 @@ def serve_files(cert_path: str, key_path: str, client_ca_path: str = "") -> Serv
 def serve_identity(identity: Identity, client_ca_path: str = "") -> ServedCertificate:
     """Return a served certificate that does not change.
 
-    With the path of a PEM bundle of authorities, clients may present certificates that one of these
-    has issued; the bundle is read again when it changes. Raise `TLSUnusable` if it can't be used.
+    `client_ca_path`, if given, is the path of a PEM bundle of authorities: clients may then present
+    certificates that one of these has issued. The bundle is read again when it changes. Raise
+    `TLSUnusable` if the bundle can't be used.
     """
     return ServedCertificate(identity, _watched_authorities(client_ca_path))
 
@@ -116,7 +117,7 @@ def _watched_authorities(path: str) -> WatchedFiles[list[Certificate]] | None:
 
 
 def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None:
-    """Return the member of `NOTICES` that is due, if any; `last` is the one logged last."""
+    """Return which of `NOTICES` is due, or `None` if none is; `last` is the one logged last."""
     left = expires - now
     due = min((days for days in NOTICES if left <= timedelta(days=days)), default=None)
     return due if due is not None and (last is None or due < last) else None

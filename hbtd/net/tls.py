@@ -183,11 +183,10 @@ def server_context(identity: Identity, authorities: Sequence[x509.Certificate] =
 
 
 def read_record_by_record(connection: SSL.Connection) -> None:
-    """Make reading from a connection on a socket return after each TLS record without data.
+    """Make each read from a TLS connection on a socket return after one record, even without data.
 
-    pyOpenSSL makes OpenSSL read on until there are data, which connections in memory need. A client
-    that floods a connection on a socket with KeyUpdates could then prolong a single call at will,
-    while all other clients wait.
+    By default, pyOpenSSL lets OpenSSL go on until a record with data has arrived. A client could
+    then make a single call last as long as it sends KeyUpdates, while all other clients wait.
     """
     # pyOpenSSL has no public way to override the context's mode for one connection.
     SSL._lib.SSL_clear_mode(connection._ssl, SSL._lib.SSL_MODE_AUTO_RETRY)  # type: ignore[attr-defined]
@@ -204,7 +203,7 @@ def forget_errors() -> None:
 
 @implementer(IOpenSSLContextFactory)
 class ServerOptions:
-    """Provides a `server_context` to Twisted's own TLS."""
+    """A context factory by which Twisted's own TLS uses a `server_context`."""
 
     def __init__(self, identity: Identity, authorities: Sequence[x509.Certificate] = ()) -> None:
         """Make the context; arguments and exceptions are those of `server_context`."""

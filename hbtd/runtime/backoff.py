@@ -1,4 +1,4 @@
-"""Pauses between retries: they grow, and differ from one process to the next."""
+"""Pauses between retries, which grow and are in part random."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ class Backoff:
     """
 
     def __init__(self, first: float, longest: float, jitter: Callable[[], float]) -> None:
-        """Make pauses, with the shortest next; `jitter` returns a random number from 0 to 1."""
+        """Start with the shortest pause; `jitter` must return a random number from 0 to 1."""
         self._policy = backoffPolicy(first, longest, _FACTOR, lambda: jitter() * first / 2)
         self._failures = 0
 

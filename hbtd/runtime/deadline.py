@@ -23,11 +23,11 @@ def bounded(
 ) -> Deferred[_T]:
     """Run a coroutine for at most `seconds` of `clock`; return a Deferred of its result.
 
-    The Deferred fails with `DeadlineExceeded` when time is up, with `CancelledError` when it is
-    cancelled, and otherwise with the exception that the coroutine raises. In the first two cases
-    the coroutine is cancelled, and its own outcome is ignored: HTTP libraries wrap the
-    `CancelledError` in exceptions of their own, and a coroutine that continues all the same is not
-    waited for. So neither case can be mistaken for a failure of the work.
+    The Deferred fails with `DeadlineExceeded` when time is up, with `CancelledError` when the
+    Deferred is cancelled, and otherwise with the exception that the coroutine raises. In the first
+    two cases the coroutine is cancelled, and its result or exception is ignored, because HTTP
+    libraries wrap the `CancelledError` in exceptions of their own. A coroutine that continues after
+    it was cancelled is not waited for.
     """
     given_up: Exception | None = None
 

@@ -1,4 +1,4 @@
-"""Logging: which events are logged, and the lines that they become.
+"""Logging: which events are logged, and how they are formatted.
 
 hbtd logs with `twisted.logger`. Control characters are escaped, so that text from outside can't
 forge a line.
@@ -59,7 +59,7 @@ def observer(
 
 
 def _wanted(event: LogEvent, debug: int) -> bool:
-    """Return whether an event is to be logged when `--debug` is `debug`; see docs/options.md."""
+    """Return whether to log an event if the option `--debug` is `debug`; see docs/options.md."""
     level = event.get("log_level", LogLevel.info)
     if str(event.get("log_namespace", "")).partition(".")[0] == "hbtd":
         least = LogLevel.info if debug == 0 else LogLevel.debug
@@ -139,7 +139,7 @@ def _traceback(event: LogEvent) -> str:
 
 
 class LibraryLog(logging.Handler):
-    """Logs what a library logs through `logging`, as debug messages of hbtd's log.
+    """A handler for `logging` that writes a library's messages to hbtd's log at debug level.
 
     Libraries repeat warnings for as long as a server is unreachable; hbtd itself logs one line when
     the server becomes unreachable, and one when it can be reached again.
@@ -159,7 +159,7 @@ class LibraryLog(logging.Handler):
             self.handleError(record)
 
     def start(self) -> None:
-        """Receive the library's messages, which other handlers no longer receive."""
+        """Begin to receive the library's messages, and keep them from all parent handlers."""
         self._before = (self._logger.propagate, self._logger.level)
         self._logger.addHandler(self)
         self._logger.propagate = False

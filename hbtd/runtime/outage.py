@@ -6,12 +6,12 @@ from collections.abc import Callable
 class Outage:
     """The state of a service or store that may fail: whether it is out of use, and why.
 
-    `began` and `ended` are called in turn, however many failures there are in between, so that the
-    log has one line when an outage begins and one when it is over.
+    `began` is called at the first failure and `ended` at the first success after it, however many
+    failures there are in between. So the log has one line for the beginning and one for the end.
     """
 
     def __init__(self, began: Callable[[str], None], ended: Callable[[], None]) -> None:
-        """Begin without an outage; `began` is called with the reason of one, `ended` after it."""
+        """Begin without an outage; `began` gets the reason as its argument, `ended` gets none."""
         self._began = began
         self._ended = ended
         self._reason: str | None = None
@@ -34,5 +34,5 @@ class Outage:
             self._ended()
 
     def reset(self) -> None:
-        """Forget an outage without calling `ended`, as from now on another server is used."""
+        """End an outage without calling `ended`. Call this when another server is used now."""
         self._reason = None

@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 Work = Callable[[], Coroutine[Deferred[Any], Any, None] | None]
-"""A function, or a coroutine function, without arguments."""
+"""The work of a `PeriodicService`: a function or coroutine function without arguments."""
 
 
 class PeriodicService(Service):
@@ -46,7 +46,7 @@ class PeriodicService(Service):
 
     @interval.setter
     def interval(self, seconds: float) -> None:
-        """Set another interval, after which the next run begins unless one is in progress."""
+        """Change the interval. Unless a run is in progress, the next begins that long from now."""
         self._interval = seconds
         if self._loop.running:
             if self._loop.call is None:

@@ -62,9 +62,9 @@ class MonotonicReactor(EPollReactor):
 
 
 def elapsed_seconds() -> float:
-    """Return seconds of a clock that never goes back, and goes on while the host is suspended.
+    """Return the seconds of a monotonic clock that also runs while the host is suspended.
 
-    Such a clock measures what expires elsewhere, such as a lease in etcd.
+    Such a clock is needed for what expires on other hosts, such as a lease in etcd.
     """
     return time.clock_gettime(_CLOCK)
 

@@ -1,14 +1,14 @@
-"""Wakeups, by which a loop waits until there is work, and pauses after failures."""
+"""A wakeup: lets a loop wait until there is work, and pause after failures."""
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 
 class Wakeup:
-    """The means by which one loop waits, and by which other code ends its wait.
+    """An object on which one loop waits until other code wakes the loop.
 
-    A notification while the loop does not wait is lost. So a loop that finds nothing to do must
-    call `wait` at once, without awaiting anything else in between.
+    A call of `notify` or `interrupt` while the loop does not wait has no effect. So a loop that
+    finds nothing to do must call `wait` at once, without awaiting anything else in between.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -18,7 +18,7 @@ class Wakeup:
         self._pausing = False
 
     async def wait(self) -> None:
-        """Wait for `notify` or `interrupt`."""
+        """Wait until `notify` or `interrupt` is called."""
         self._waiting = Deferred()
         await self._waiting
 
@@ -34,12 +34,12 @@ class Wakeup:
                 alarm.cancel()
 
     def notify(self) -> None:
-        """End a `wait`, as there may be work, but not a `pause`."""
+        """Wake the loop from `wait`, because there may be work. A `pause` goes on."""
         if not self._pausing:
             self.interrupt()
 
     def interrupt(self) -> None:
-        """End a `wait` or a `pause`."""
+        """Wake the loop from `wait` or `pause`."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.callback(None)

@@ -18,11 +18,11 @@ _Signature = list[tuple[int, ...] | None]
 
 
 class WatchedFiles(Generic[_T]):
-    """The content of some files, loaded as a whole, and loaded again after one of them has changed.
+    """The content of some files: all are loaded again when one of them has changed.
 
-    If the files can't be used, the content stays as it was, unless another is given for this case.
-    Half-written files can't be used either, so an error is logged only if the files are unchanged
-    at the next check.
+    If the changed files can't be used, the content stays as it was, or becomes `instead`, if that
+    was given. The files may be incomplete because they are being written, so an error is logged
+    only if they are unchanged at the next check.
     """
 
     _log = Logger()
@@ -50,7 +50,7 @@ class WatchedFiles(Generic[_T]):
         self._instead = instead
         self._seen = self._signature()
         self.current = load()
-        """The content in force."""
+        """The current content."""
         self._unreported: Exception | None = None
         self._listeners: list[Callable[[], None]] = []
 
@@ -64,15 +64,15 @@ class WatchedFiles(Generic[_T]):
         self._report()
 
     def reload_if_changed(self) -> None:
-        """Load the files again if they have changed; `check` logs if they can't be used."""
+        """Load the files again if they have changed; leave it to `check` to log an error."""
         signature = self._signature()
         if signature != self._seen:
             self._reload(signature)
 
     def check(self) -> None:
-        """Load the files again if they have changed, and log an error of the check before.
+        """Load the files again if they have changed; otherwise log the last error in loading them.
 
-        An error is logged once, and only if the files have not changed since it was found.
+        So an error is logged once, and only if the files have not changed since.
         """
         before = self._unreported
         self.reload_if_changed()

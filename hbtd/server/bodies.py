@@ -103,9 +103,8 @@ class CappedRequest(Request):
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Process the request, which has arrived completely.
 
-        twisted.web would parse form fields first, but a heartbeat with the content type that curl
-        sends by default is JSON all the same. A target in absolute form (RFC 9112 3.2.2) means the
-        same as its path.
+        Unlike twisted.web, never parse the body as a form: curl labels a heartbeat's JSON as a form
+        by default. Of a target in absolute form (RFC 9112 3.2.2), use the path and the query.
         """
         target, mark, query = path.partition(b"?")
         if not target.startswith(b"/"):

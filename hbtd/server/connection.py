@@ -1,9 +1,9 @@
-"""The protocol of a client's connection, which is in one of two lanes and in one state.
+"""The protocol of a client's connection, which moves between the fast and the ordinary lane.
 
-It begins in the fast lane. A request that is not for that lane is handed on, unread, to an
-ordinary HTTP channel of twisted.web; when that has answered one request it gives back the bytes
-that it has not read, and the connection is in the fast lane again. So gateways, which pool
-connections and mix requests on them, get the best of both.
+A connection begins in the fast lane. A request that this lane does not take is passed, unread, to
+an HTTP channel of twisted.web. The channel answers that one request and returns the bytes behind
+it, and the connection is back in the fast lane. So heartbeats are fast even on the connections of
+gateways, which send all kinds of requests on each.
 """
 
 from math import inf
@@ -58,10 +58,10 @@ class Owner(Interface):
 
 @implementer(IPushProducer, IHandshakeListener)
 class Connection(Protocol):
-    """A client's connection, in either lane.
+    """The protocol of one client's connection, in whichever lane its requests are processed.
 
-    Received data are kept only while they can't be answered: the beginning of a request, or
-    requests that wait for their turn.
+    Received data are kept only as long as they can't be processed: the beginning of a request, and
+    requests that wait for their turn or until the client reads previous answers.
     """
 
     _log = Logger()
@@ -78,7 +78,7 @@ class Connection(Protocol):
     ) -> None:
         """Make a connection from the IP address `host`, `None` for one on a Unix socket.
 
-        With `tls`, its first state is that of a handshake.
+        With `tls`, the first state is `HANDSHAKE`, otherwise `IDLE`.
         """
         self.factory = factory
         self.host = host
@@ -111,7 +111,7 @@ class Connection(Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request has arrived, in part at least, and has not been answered."""
+        """Whether a request has arrived, completely or in part, and has yet to be answered."""
         if self.state is State.STALLED:
             return bool(self._unread) or self._begun is not None
         return _IDLE < self.state < State.CLOSING
@@ -124,7 +124,7 @@ class Connection(Protocol):
     # What the transport tells
 
     def connectionMade(self) -> None:
-        """Register with the transport and the factory."""
+        """Register as the transport's producer and as an open connection of the factory."""
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
@@ -174,7 +174,7 @@ class Connection(Protocol):
         return State.QUEUED <= self.state <= State.STALLED
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Release everything, as the connection is lost."""
+        """Leave the factory, and release what the lost connection holds."""
         self._enter(State.CLOSED)
         self._sender = None  # it may know the transport, which knows this
         self.factory.discard(self)
@@ -300,7 +300,7 @@ class Connection(Protocol):
         self._abort()
 
     def _answer(self, data: bytes, taken: Taken | None = None) -> None:
-        """Answer the requests in `data`, in either lane, and keep the rest.
+        """Process the requests in `data`, each in its lane, and keep what can't be processed yet.
 
         `taken` is the result of `Lane.take` if the fast lane has looked at `data` already.
         """

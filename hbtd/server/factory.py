@@ -47,7 +47,7 @@ class ConnectionFactory(ServerFactory):
         *,
         tls: bool = False,
     ) -> None:
-        """Make a factory whose connections are served by a site, within the limits of the site.
+        """Make a factory whose connections are served by `site`, within the limits of the site.
 
         Requests are offered to the `lane` first, if there is one. With `tls`, connections begin in
         the state of a handshake, and their transports report its end. `clock` measures the time

@@ -16,16 +16,17 @@ class Verdict(Enum):
 
 
 Taken = tuple[int, int, Verdict, int]
-"""The result of `Lane.take`: count, size, verdict and need.
+"""The result of `Lane.take`: the tuple `(count, size, verdict, need)`.
 
-`count` requests were taken, which are the first `size` bytes of the data; `verdict` says why no
-more were. If the rest is an incomplete request, the lane is to be asked again when there are `need`
-bytes of it; otherwise `need` is 0. A plain tuple, because one is made for every heartbeat.
+`count` requests were taken, which are the first `size` bytes of the data. `verdict` says why no
+more were taken. If the rest of the data is an incomplete request, `take` is to be called again when
+the rest has `need` bytes; otherwise `need` is 0. The type is a plain tuple, because one is made for
+every heartbeat.
 """
 
 
 class Lane(Protocol):
-    """Answers the simple requests of connections, and leaves all others to the site."""
+    """The interface of an object that takes simple requests, and leaves all others to the site."""
 
     def sender(self, transport: Any, host: str | None) -> Any:
         """Return a new object for what the lane remembers about the connection of a transport.
@@ -34,11 +35,11 @@ class Lane(Protocol):
         """
 
     def take(self, data: bytes, sender: Any) -> Taken:
-        """Process the requests at the beginning of `data`, and return the result.
+        """Process the requests at the beginning of `data`, and return what was taken.
 
         `data` are the unanswered bytes of a connection, and `sender` is what `sender()` returned
-        for that connection. The answers are written by the caller; see `answers`.
+        for that connection. The caller writes the answers, which `answers` returns.
         """
 
     def answers(self, count: int, *, last: bool = False) -> bytes:
-        """Return the bytes of `count` answers; with `last`, the last one announces the closing."""
+        """Return `count` answers as bytes; with `last`, the final one has `Connection: close`."""

@@ -1,4 +1,4 @@
-"""Limits of what clients may use: connections, memory and time; the reasons of refusals."""
+"""The limits of what clients may use (connections, memory, time), and reasons of refusals."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from hbtd.config.params import Params
 
 MAX_FIELDS = 100
-"""Header fields that a request may have; twisted.web allows 500, each of which takes memory."""
+"""The most header fields in a request; each takes memory, and twisted.web would allow 500."""
 
 MAX_HEARTBEAT_BODY = 64 * 1024
 """Largest body of a heartbeat, in bytes."""
@@ -29,10 +29,13 @@ MEMORY = "memory"
 TLS = "tls"
 
 REASONS = (CONNECTIONS, PEER_CONNECTIONS, SLOW, UNREAD, LARGE_HEAD, LARGE_BODY, MEMORY, TLS)
-"""Reasons for which the server refuses connections and requests, as the metric names them."""
+"""The reasons for which the server refuses, as labels of the metric `hbtd_refused`."""
 
 Note = Callable[[Any, str, str], None]
-"""Counts and logs a refusal: the client's `IAddress`, one of `REASONS`, and a sentence."""
+"""A function that counts and logs a refusal.
+
+Its arguments are the client's `IAddress`, one of `REASONS`, and a sentence with the details.
+"""
 
 
 class Limits(NamedTuple):
@@ -41,7 +44,7 @@ class Limits(NamedTuple):
     connections: int
     """Connections that may be open at once."""
     connections_per_peer: int
-    """Connections of one address that may be open at once; 0: no limit."""
+    """The most connections from one IP address that may be open at once; 0: no limit."""
     header_bytes: int
     """Largest head of a request, in bytes."""
     body_bytes: int

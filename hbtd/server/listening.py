@@ -1,4 +1,4 @@
-"""Listening: endpoints for hbtd, and which transports the connections that they accept get."""
+"""Listening: the server endpoints of hbtd, and the transports of accepted connections."""
 
 import re
 from socket import (
@@ -39,15 +39,15 @@ _DEFAULTS = {
 
 
 class TransportUnusable(Exception):
-    """A port that TLS can't be served on; the message says why."""
+    """TLS can't be served on a listening port; the message names the type of the port."""
 
 
 def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoint:
-    """Return the endpoint that a string describes, like Twisted's `serverFromString`.
+    """Return the endpoint that a string describes, as Twisted's `serverFromString` does.
 
-    Only the defaults differ: the backlog is large enough for a whole cabinet that boots at once,
-    and a Unix socket is accessible to its owner and group alone. `haproxy:` accepts everything that
-    the PROXY protocol allows. Raise what `serverFromString` raises.
+    The defaults differ: the backlog is `BACKLOG`, and a Unix socket is accessible to its owner and
+    group only. `haproxy:` also accepts headers that Twisted does not (`hbtd.server.proxied`). The
+    exceptions are those of `serverFromString`.
     """
     beginning, _, rest = description.partition(":")
     kind = beginning.replace("\\", "").lower()  # Twisted ignores both

@@ -1,7 +1,8 @@
-"""The PROXY protocol in front of HTTP, as HAProxy and others speak it.
+"""The PROXY protocol of HAProxy: a header in front of HTTP that names the proxy's client.
 
-Twisted implements it, but reads less than its specification allows: a proxy that does not know its
-client says `PROXY UNKNOWN` with nothing behind it, and a header may come in pieces.
+Twisted implements the protocol, but fails on two things that the specification allows: a header
+that arrives in pieces, and `PROXY UNKNOWN` without addresses, from a proxy that does not know its
+client.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
 _LONGEST = 107
-"""Bytes of the longest header of version 1, CR and LF included."""
+"""The most bytes in a header of version 1, including CR and LF."""
 
 _SHORTEST = 16
 """Bytes that a header of version 2 has at least."""

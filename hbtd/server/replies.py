@@ -1,4 +1,4 @@
-"""Replies: what handlers return, and how it is written."""
+"""Replies: what handlers return, and how replies are written to the client."""
 
 from typing import Any, NamedTuple
 
@@ -50,7 +50,7 @@ def write(request: IRequest, reply: Reply) -> bytes | Deferred[bytes]:
 
 @implementer(IPushProducer)
 class _Body:
-    """Writes a body as fast as the client reads it."""
+    """Writes a body as fast as the client reads it; `written` fires with `b""` at the end."""
 
     def __init__(self, request: Any, body: bytes) -> None:
         self.written: Deferred[bytes] = Deferred(lambda _: self.stopProducing())

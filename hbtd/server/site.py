@@ -28,7 +28,7 @@ _LONGEST_LENGTH = 18
 
 
 class LimitedRequest(CappedRequest):
-    """A request within the limits of its site, which lists it while it is open."""
+    """A request within the limits of its site, which lists it in `open_requests` until it ends."""
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
@@ -42,7 +42,7 @@ class LimitedRequest(CappedRequest):
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with the head, in a sentence, `None` if nothing is."""
+        """A sentence that says what is wrong with the head; `None` if nothing is."""
         hosts = len(self.requestHeaders.getRawHeaders(b"host") or ())
         # RFC 9112 3.2: only HTTP/1.0 may leave it out, and nobody may name two.
         if hosts > 1 or (not hosts and self.clientproto != b"HTTP/1.0"):
@@ -85,7 +85,7 @@ class LimitedRequest(CappedRequest):
         return problem
 
     def write(self, data: bytes) -> None:
-        """Write a piece of the answer, with the head before the first."""
+        """Write a piece of the body; write the head before the first piece."""
         super().write(data)
         self.channel.write_head()
 
@@ -97,7 +97,7 @@ class LimitedRequest(CappedRequest):
         self.transport = None  # a request is in a cycle with Klein's, which is collected later
 
     def connectionLost(self, reason: Failure) -> None:
-        """Release what is held, as the answer is no longer needed."""
+        """Give back reserved memory, because the connection is lost and no answer is needed."""
         self._open_requests.discard(self)
         self.let_go()
         super().connectionLost(reason)
@@ -105,7 +105,7 @@ class LimitedRequest(CappedRequest):
 
 
 class StrictChannel(HTTPChannel):
-    """An HTTP channel that refuses what twisted.web and other servers read differently.
+    """An HTTP channel that refuses requests which other servers may read differently.
 
     These are lines that are folded (RFC 9112 5.2), a CR or LF within a line, and transfer codings
     other than `chunked`. A head that is too large is answered with 431.
@@ -123,12 +123,12 @@ class StrictChannel(HTTPChannel):
     _head_size = 0
     _ending = False
     _head = b""
-    """The head of an answer, which is written together with the beginning of the body."""
+    """The head of an answer, kept to be written together with the beginning of the body."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what the client sends; refuse at once a line that ends with a bare LF.
+        """Process received data; refuse at once a line that ends with LF instead of CR LF.
 
-        twisted.web would wait for the CR until the request is too large or too slow (RFC 9112 2.2).
+        twisted.web would wait for CR LF until the request is too large or too slow (RFC 9112 2.2).
         """
         within = self._busyReceiving  # a call from within another, which goes on afterwards
         super().dataReceived(data)
@@ -145,7 +145,7 @@ class StrictChannel(HTTPChannel):
         """Do nothing. Subclasses note that a heartbeat has been taken on the connection."""
 
     def checkPersistence(self, request: Request, version: bytes) -> bool:
-        """Return whether the connection lasts after an answer (RFC 9112 9.3)."""
+        """Return whether the connection stays open after the answer to `request` (RFC 9112 9.3)."""
         fields = request.requestHeaders.getRawHeaders(b"connection") or []
         options = {option.strip(b" \t").lower() for option in b",".join(fields).split(b",")}
         if b"close" in options:
@@ -157,13 +157,13 @@ class StrictChannel(HTTPChannel):
         return version == b"HTTP/1.1"
 
     def connectionMade(self) -> None:
-        """Set the maximum lengths of a line and of a request's head, and begin as usual."""
+        """Set the most bytes in a line and in a request's head, and begin to read requests."""
         # Of a line, and of what may be the beginning of one; heads are counted in lineReceived.
         self.MAX_LENGTH = self.totalHeadersSize = self.site.limits.header_bytes
         super().connectionMade()
 
     def lineReceived(self, line: bytes) -> None:
-        """Receive a line of a head."""
+        """Process a line of a request's head, or refuse the request."""
         self._head_size += len(line)
         if self._head_size > self.totalHeadersSize:
             self._refuse_head()
@@ -173,7 +173,7 @@ class StrictChannel(HTTPChannel):
             super().lineReceived(line)
 
     def headerReceived(self, line: bytes) -> bool:
-        """Receive a header field; return whether it is allowed."""
+        """Process a header field; return whether it was accepted."""
         name, _, value = line.lower().partition(b":")
         value = value.strip(b" \t")
         # twisted.web fails on numbers with more digits than Python parses.
@@ -195,7 +195,8 @@ class StrictChannel(HTTPChannel):
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Keep the head of an answer until `write` or `write_head` is called.
 
-        Two writes would be two segments, or TLS records, and a system call more.
+        So head and body are written at once: two writes would take one more system call, and one
+        more TCP segment or TLS record.
         """
         lines = [b"%b %b %b" % (version, code, reason)]
         for name, values in headers.getAllRawHeaders():
@@ -203,18 +204,18 @@ class StrictChannel(HTTPChannel):
         self._head = b"\r\n".join((*lines, b"", b""))
 
     def write(self, data: bytes) -> None:
-        """Write a piece of a body, and the head if it has yet to be written."""
+        """Write a piece of a body, preceded by the head if that has not been written."""
         if self._head:
             data, self._head = self._head + data, b""
         super().write(data)
 
     def write_head(self) -> None:
-        """Write the head if it has yet to be written, because the answer has no body."""
+        """Write the head if it has not been written, as in an answer without a body."""
         if self._head:
             self.write(b"")
 
     def loseConnection(self) -> None:
-        """Close the connection, after what has been written."""
+        """Close the connection once the data written to it have been sent."""
         if not self._ending:
             self._ending = True
             super().loseConnection()
@@ -247,13 +248,13 @@ class LimitedSite(Site):
         self.room = Room(limits.large_bytes)
         """Memory for bodies that are larger than a heartbeat's."""
         self.open_requests: set[Request] = set()
-        """Requests that have begun to arrive and are not answered."""
+        """Requests in the ordinary lane that have begun to arrive and are not answered yet."""
         self.closing = False
-        """Whether every connection is closed after the answer that it waits for."""
+        """Whether hbtd is stopping, so that each connection is closed after its next answer."""
 
     def close_after_answers(self) -> None:
-        """Close every connection after the answer that it waits for; for when hbtd stops."""
+        """Close every connection after its next answer. Call this when hbtd stops."""
         self.closing = True
 
     def log(self, request: http.Request) -> None:
-        """Keep no access log: it would be nothing but heartbeats."""
+        """Do nothing: an access log would contain nearly nothing but heartbeats."""

@@ -1,7 +1,7 @@
 """Server transports with TLS on the socket itself, over TCP and Unix sockets.
 
-OpenSSL reads and writes the socket, where Twisted's TLS copies everything through two buffers in
-memory.
+OpenSSL reads and writes the socket itself. Twisted's own TLS would copy all data through two
+buffers in memory.
 """
 
 import re
@@ -31,7 +31,7 @@ _REQUEST_LINE = re.compile(rb"[A-Z]{1,15}( |$)")
 
 
 class _OverTLS(WriteThrough):
-    """TLS on a socket of either kind.
+    """A mixin for transports that speak TLS, over TCP or on a Unix socket.
 
     OpenSSL may have to write before it can read (a renegotiation, the answer to a KeyUpdate), and
     to read before it can write. Then the reactor watches for what OpenSSL waits for, and the call
@@ -42,7 +42,7 @@ class _OverTLS(WriteThrough):
     _forget_errors = staticmethod(forget_errors)
 
     def __init__(self, tls: SSL.Connection, sock: socket.socket, *args: Any) -> None:
-        """Make a transport with a `tls` connection on the socket `sock`; `args` are Twisted's."""
+        """Make a transport with `tls` on the socket `sock`; `args` are for Twisted's transport."""
         super().__init__(sock, *args)
         self._tls = tls
         self._receive, self._send = tls.recv, tls.send
@@ -55,7 +55,7 @@ class _OverTLS(WriteThrough):
     # Reading
 
     def doRead(self) -> Any:
-        """Read at most one record, and pass its data to the protocol."""
+        """Read at most one TLS record and pass its data to the protocol, or do `_step` instead."""
         if self._step is not None:
             return self._step(self)
         while True:
@@ -169,7 +169,7 @@ class _OverTLS(WriteThrough):
             super().stopReading()
 
     def resumeProducing(self) -> None:
-        """Resume reading, with the rest of a record that OpenSSL holds, if there is one."""
+        """Resume reading, beginning with data that OpenSSL has decrypted already, if any."""
         super().resumeProducing()
         if self._reading and self._tls.pending():
             reactor: Any = self.reactor
@@ -182,7 +182,7 @@ class _OverTLS(WriteThrough):
                 self.connectionLost(Failure(why))
 
     def _read_without_event(self) -> Any:
-        """Read without an event of the reactor; return the reason if the connection is lost."""
+        """Read without an event of the reactor; return why the connection is lost, or `None`."""
         why = self.doRead()
         if why is not main.CONNECTION_DONE:
             return why
@@ -228,7 +228,7 @@ class _OverTLS(WriteThrough):
             return main.CONNECTION_LOST
 
     def _write_again(self) -> Any:
-        """Repeat the write that had to wait for received data."""
+        """Schedule again a write for which OpenSSL must read first: the socket is readable now."""
         self._step = None
         self.startWriting()
         if self._reading:
@@ -279,7 +279,7 @@ class _OverTLS(WriteThrough):
         super().abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Close the socket, and tell the protocol."""
+        """Close the socket, and call `connectionLost` of the protocol."""
         self._step = None
         super().connectionLost(reason)
 
@@ -292,7 +292,7 @@ class _OverTLS(WriteThrough):
 
 _HANDSHAKE = (_OverTLS._begin_handshake, _OverTLS._shake_hands, _OverTLS._do_handshake)
 _SILENT = (*_HANDSHAKE, _OverTLS._discard)
-"""The steps in which nothing can be sent over TLS: before it is negotiated, and after its end."""
+"""The steps in which no close_notify can be sent: during the handshake, and after the output."""
 
 
 @implementer(ISSLTransport)

@@ -1,7 +1,7 @@
 """Server transports over TCP and Unix sockets; those with TLS are in `tls_transport`.
 
-Twisted's transports serve many protocols; these serve one, with fewer calls from a readable socket
-to the protocol and back. They differ from Twisted's in two ways:
+These transports serve only `ServerProtocol`, and make fewer calls than Twisted's between a readable
+socket and the protocol. They differ from Twisted's in two more ways:
 
 - An answer goes to the socket as it is written, if nothing waits before it. Twisted's wait until
   the reactor finds, in its next round, that the socket takes it: two changes of what it watches,
@@ -9,7 +9,8 @@ to the protocol and back. They differ from Twisted's in two ways:
 - A client that has closed its side still gets the answers to its requests; the connection of one
   that has not is closed only after it has read the last answer (RFC 9112 9.6).
 
-All else, buffers and back pressure included, is Twisted's: `tcp.Server` is their base.
+All else, such as buffers and back pressure, is inherited from Twisted's `tcp.Server` and
+`unix.Server`.
 """
 
 import socket
@@ -29,13 +30,16 @@ DISCARD = 65536
 
 
 class ServerProtocol(Protocol):
-    """The interface of the protocol on these transports, beyond Twisted's `IProtocol`."""
+    """What these transports call on their protocol, in addition to Twisted's `IProtocol`."""
 
     def dataReceived(self, data: bytes) -> None:
         """Process received data."""
 
     def inputEnded(self) -> bool:
-        """Handle the end of the client's data; return whether answers are still to be written."""
+        """Handle the end of the client's data; return whether answers are still to be written.
+
+        If so, the protocol must close the connection after these.
+        """
 
     def handshakeMayGoOn(self) -> bool:
         """Return whether to do a step of the TLS handshake now.
@@ -61,7 +65,7 @@ else:
 
 
 class WriteThrough(_Transport):
-    """The base of these transports, mixed into those of Twisted."""
+    """A mixin for Twisted's server transports that sends data as soon as they are written."""
 
     protocol: Any
 
@@ -69,7 +73,7 @@ class WriteThrough(_Transport):
     """Whether data go to Twisted's buffer: it is not empty, or the output has ended."""
 
     _errors: type[Exception] = OSError
-    """The exceptions by which `_send` reports that nothing was sent."""
+    """The exceptions that `_send` raises if it has sent nothing."""
 
     _send: Callable[[bytes], int]
 
@@ -109,7 +113,7 @@ class WriteThrough(_Transport):
         """Tell the client that the output ends, if the protocol on the socket (TLS) can."""
 
     def write(self, data: bytes) -> None:
-        """Write to the socket at once if Twisted's buffer is empty, otherwise to the buffer."""
+        """Send data at once if Twisted's buffer is empty; put what is not sent into the buffer."""
         if self._blocked:
             super().write(data)
             return
@@ -122,7 +126,7 @@ class WriteThrough(_Transport):
             super().write(data[sent:])
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Write pieces of data as one."""
+        """Join pieces of data, and write them at once."""
         self.write(b"".join(iovec))
 
     def abortNow(self) -> None:
@@ -134,20 +138,20 @@ class WriteThrough(_Transport):
             self.connectionLost(Failure(ConnectionAborted()))
 
     def startWriting(self) -> None:
-        """Wait until the socket is writable."""
+        """Have buffered data sent when the socket is writable."""
         self._blocked = True
         super().startWriting()
 
     def stopWriting(self) -> None:
-        """Stop waiting until the socket is writable."""
+        """Stop waiting for the socket to be writable: no buffered data are left."""
         # After the end nothing may be sent: the socket's number may be another connection's.
         self._blocked = bool(self.disconnected or self._aborting or self._writeDisconnected)
         super().stopWriting()
 
     def _postLoseConnection(self) -> Any:
-        """End the output, all of which is written, and wait until the client hangs up.
+        """End the output after all data have been sent, and wait until the client hangs up.
 
-        If the socket were closed with data unread, the last answer could be lost.
+        If the socket were closed while received data are unread, the last answer could be lost.
         """
         return self._end_output()
 
@@ -176,7 +180,7 @@ class OverTCP(WriteThrough):
         return self._host
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """Set whether data are sent at once, without waiting for more."""
+        """Set the socket's `TCP_NODELAY` option, unless it has that value already."""
         if enabled is not self._no_delay:
             self._no_delay = enabled
             super().setTcpNoDelay(enabled)
