@@ -29,9 +29,10 @@ _REVIEW = 1.0
 
 
 class Replica(Service):
-    """Lets the monitor judge while this replica holds the lock and is synchronized, else follow.
+    """Makes the monitor judge while this replica holds the lock and is synchronized.
 
-    If the store is not shared, `hbtd.replicas.alone.Alone` is used instead.
+    At all other times the monitor follows. If the store is not shared, `hbtd.replicas.alone.Alone`
+    is used instead.
     """
 
     _log = Logger()
@@ -51,9 +52,9 @@ class Replica(Service):
     ) -> None:
         """Make the replica of this process, with a random number.
 
-        `name` is the value of its presence key in etcd, by which operators can tell replicas apart.
-        `elapsed` returns the seconds of a clock that also advances while the process does not run;
-        `jitter` returns a random number from 0 to 1.
+        `name` is the value of this replica's presence key in etcd, by which operators can tell
+        replicas apart. `elapsed` returns the seconds of a clock that also advances while the
+        process does not run; `jitter` returns a random number from 0 to 1.
         """
         self._clock = clock
         self._leadership = leadership
@@ -94,7 +95,7 @@ class Replica(Service):
         self._first_synchronized: Deferred[None] = Deferred()
 
     def startService(self) -> None:
-        """Start to synchronize with the other replicas, and to run for leader."""
+        """Start to synchronize with the other replicas, and to try to become the leader."""
         super().startService()
         self.sync.startService()
         self._election.startService()
@@ -108,7 +109,8 @@ class Replica(Service):
     def stopService(self) -> Deferred[None]:
         """Stop; release the lock, so that another replica can lead at once.
 
-        The Deferred fires when that is done. A leader first removes the granted requests.
+        The Deferred fires when that is done. Before that, a leader deletes from etcd the requests
+        that it has granted.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
@@ -148,9 +150,11 @@ class Replica(Service):
         )
 
     async def _review(self) -> None:
-        """Begin to lead if this replica is elected and synchronized; remove granted requests.
+        """Do the periodic work that depends on the role of this replica.
 
-        Only a leader removes requests. Unwritten parameters are written as well.
+        If it leads, delete from etcd the requests that it has granted. If it does not, but is
+        elected and synchronized, begin to lead. Leader or not, while it is synchronized write
+        changed parameters to etcd.
         """
         if self.sync.synchronized:
             self._shared_params.write()
