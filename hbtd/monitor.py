@@ -78,9 +78,9 @@ class Monitor:
     async def start(self) -> None:
         """Restore the tracker from the store, and begin to count observed time and to judge.
 
-        If the store is shared, this does neither restore nor judge: `hbtd.replicas` calls `load`,
-        and `become_leader` once this replica leads. Raise `StoreUnusable` if a store that is not
-        shared can't be read.
+        With a shared store, the tracker is not restored and judging does not begin: `hbtd.replicas`
+        calls `load`, and `become_leader` once this replica leads. Raise `StoreUnusable` if a store
+        that is not shared can't be read.
         """
         self.running = True
         if not self._store.shared:
@@ -92,7 +92,7 @@ class Monitor:
         self._ledger.begin()
 
     def stop_observing(self) -> None:
-        """Stop to sweep and to count observed time, since heartbeats may no longer arrive."""
+        """Stop sweeping and counting observed time, since heartbeats may no longer arrive."""
         self._sweeping.stopService()
         self._ticking.stopService()
 
@@ -169,7 +169,7 @@ class Monitor:
     # Leading and following
 
     async def become_leader(self, started: Iterable[str] = ()) -> None:
-        """Judge from now on, and send the judgements that the previous leader or process did not.
+        """Begin to judge; also send what the previous leader or process has left undelivered.
 
         `started` are components whose first heartbeat a follower took: those that are healthy are
         judged to have started. Raise `StoreUnusable` if the store can't be read.
@@ -194,9 +194,9 @@ class Monitor:
         self._publisher.drop_all()
 
     def _uncommitted_deaths(self, stored: Iterable[Judgement]) -> list[Judgement]:
-        """Return deaths for the dead components that the store does not have as dead.
+        """Return new judgements that components died, for the dead ones that have none in `stored`.
 
-        There are such components after etcd has lost its data. `stored` are the stored judgements.
+        `stored` are the stored judgements; deaths are missing there after etcd has lost its data.
         """
         latest = {each.component: each for each in stored}
         deaths: list[Judgement] = []
@@ -210,8 +210,8 @@ class Monitor:
     def _returns(self, stored: Iterable[Judgement], started: Iterable[str]) -> list[Judgement]:
         """Return new judgements that healthy components have started or restarted.
 
-        They are about the components whose judgement in `stored` is an alarm, and about those of
-        `started` that have none in `stored`.
+        They are about the healthy components whose judgement in `stored` says that they were warned
+        or died, and about those of `started` that have no judgement in `stored`.
         """
         at = self._observed.now()
         latest = dict.fromkeys(started, Transition.DIED)
@@ -277,8 +277,9 @@ class Monitor:
     def apply_forget(self, xname: str) -> None:
         """Forget a component that another replica was asked to forget.
 
-        The leader deletes its judgement and record from the store, too. A heartbeat that was taken
-        here and is not stored yet is dropped: if the component is back, its next heartbeat says so.
+        If this replica leads, it also deletes the component's judgement and record from the store.
+        A heartbeat that was taken here and is not stored yet is dropped; if the component is still
+        alive, its next heartbeat makes hbtd track it again.
         """
         if self.leading:
             self.forget(xname)
@@ -286,7 +287,10 @@ class Monitor:
             self._stop_tracking(xname)
 
     def judge_started(self, xname: str) -> None:
-        """If this replica leads, judge a component that started here just before it led."""
+        """If this replica leads, grant its own request to judge that a component has started.
+
+        This replica wrote the request while it was still a follower.
+        """
         if self.leading:
             self._commit(self._returns([], [xname]))
 
@@ -295,7 +299,7 @@ class Monitor:
         self._tracker.mark_all_changed(self._observed.ticked_at)
 
     def is_stored(self, xname: str) -> bool:
-        """Return whether a component lives and has no recent heartbeat that is not stored yet."""
+        """Return whether a component lives and no heartbeat of it is still to be stored here."""
         living = self._tracker.record(xname, self._observed.now()) is not None
         return living and not self._ledger.has_unstored(xname)
 

@@ -37,9 +37,9 @@ class EtcdClient:
     """A client of one etcd cluster. Keys and values are bytes, times are seconds.
 
     Every call fails with `EtcdUnavailable` if etcd can't be reached or is in trouble. etcd may have
-    carried it out all the same, so only a call that may take effect twice should be retried; a
-    retried transaction may find that its compares fail because of its own first attempt. Every call
-    fails with `EtcdRefused` if etcd refuses it, and with `CancelledError` if its Deferred is
+    carried out the call all the same, so a call should be retried only if it can safely take effect
+    twice; the compares of a retried transaction may fail because its first attempt succeeded. Every
+    call fails with `EtcdRefused` if etcd refuses it, and with `CancelledError` if its Deferred is
     cancelled.
     """
 

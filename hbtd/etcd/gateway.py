@@ -22,7 +22,7 @@ MAX_ANSWER = 64 * 1024 * 1024
 """The most bytes that an answer may have."""
 
 NOT_ETCD = (ValueError, LookupError, TypeError, AttributeError)
-"""The exceptions that functions which read an answer raise if the answer is not etcd's."""
+"""The exceptions that are raised by reading an answer that does not come from etcd."""
 
 # If one of these is raised, nothing was sent: the request can safely go to another endpoint.
 _NOT_SENT = (ConnectError, DNSLookupError)
@@ -199,7 +199,7 @@ def _begin(content: bytes) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return why a request failed, as a text that continues the name of an endpoint."""
+    """Return why a request failed, as a text to follow an endpoint: "can't be reached: ..."."""
     error = root_cause(error)
     if isinstance(error, EtcdUnavailable):
         return str(error)

@@ -44,12 +44,14 @@ class Watch:
     ) -> None:
         """Start to watch `ranges` from `start_revision` on.
 
-        `on_events(events, revision)` is called with changes of one range; later calls have no
-        changes of that range up to and including `revision`, which is that of the last event or, if
-        etcd has split a large transaction, the one before it. `on_progress(revision)` is called
-        when etcd reports, without a change, that all ranges are complete up to `revision`; it does
-        so every ten minutes by default. Neither function is called once `ended` has failed; if one
-        raises an exception, `ended` fails with it.
+        `on_events(events, revision)` is called with changes of one range. All changes of that range
+        up to and including `revision` have then been reported. This is the revision of the last
+        event or, if etcd has split a large transaction and its rest follows, the revision before.
+
+        `on_progress(revision)` is called when etcd reports, without a change, that all changes of
+        all ranges up to `revision` have been reported; by default etcd does so every ten minutes.
+        Neither function is called once `ended` has failed; if one raises an exception, `ended`
+        fails with it.
 
         The watch counts as broken after `silence` seconds of `clock` without a message. etcd sends
         nothing while nothing changes, so the caller has to change a key in time.
@@ -93,7 +95,7 @@ class Watch:
             raise gateway.unavailable(endpoint, str(error), timed_out=error.timed_out) from error
 
     def _received(self, line: bytes) -> None:
-        """Handle a message from etcd; if this raises an exception, the watch ends with that."""
+        """Read a message from etcd, and report its changes; an exception here ends the watch."""
         try:
             message = orjson.loads(line)
             failure: Exception | None = error_in(message)

@@ -7,7 +7,10 @@ _MOST = 5000
 """The largest batch size."""
 
 _SLOW = 50
-"""The smallest batch size that slow responses lead to: an HSM still slow is slow at any size."""
+"""The smallest batch size that slow responses lead to; only timeouts lead to smaller ones.
+
+An HSM that is slow even with such small batches would be slow at any size.
+"""
 
 
 class BatchSize:
@@ -23,7 +26,7 @@ class BatchSize:
         """The number of components to put into the next batch, at most."""
 
     def answered(self, count: int, took: float, target: float) -> None:
-        """Adapt the size to a batch of `count` components that HSM answered in `took` seconds.
+        """Adapt the size after HSM answered a batch of `count` components in `took` seconds.
 
         `target` is the number of seconds that a batch should take. The size grows by at most half,
         and only after a full batch. It shrinks at once, but only timeouts reduce it below `_SLOW`.

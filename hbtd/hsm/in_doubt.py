@@ -10,7 +10,7 @@ class _Doubt(NamedTuple):
     """A component that HSM may still change because of an abandoned update."""
 
     until: float
-    """When HSM must have finished the abandoned update."""
+    """The time when HSM must have finished the abandoned update, in seconds of the clock."""
 
     abandoned: Judgement
     """The component's judgement in that update."""
@@ -20,7 +20,7 @@ class _Doubt(NamedTuple):
 
 
 class InDoubt:
-    """Components that abandoned updates may still change, and judgements sent on them since.
+    """Remembers which components abandoned updates may still change, and what was sent since.
 
     HSM continues an update whose client has timed out, concurrently with later updates, so the
     abandoned update may be the last to take effect. Later judgements on its components are
@@ -33,13 +33,14 @@ class InDoubt:
     def abandoned(self, batch: Iterable[Judgement], until: float) -> None:
         """Note that a batch was abandoned, but may still take effect.
 
-        `until` is when HSM must have finished it, in seconds of the clock that `settled` is given.
+        `until` is the time when HSM must have finished the update, in seconds of the clock from
+        which `settled` is given `now`.
         """
         for judgement in batch:
             self._in_doubt[judgement.component] = _Doubt(until, judgement, None)
 
     def acknowledged(self, batch: Iterable[Judgement]) -> None:
-        """Note that HSM has acknowledged a batch, which an abandoned one may yet undo."""
+        """Note that HSM has acknowledged a batch, whose effect an abandoned update may yet undo."""
         if not self._in_doubt:
             return
         for judgement in batch:
@@ -52,7 +53,7 @@ class InDoubt:
                 self._in_doubt[judgement.component] = doubt._replace(sent_since=judgement)
 
     def settled(self, now: float) -> list[Judgement]:
-        """Remove the updates that HSM must have finished; return the judgements to send again."""
+        """Drop updates HSM must have finished by `now`; return the judgements to send again."""
         over = [xname for xname, doubt in self._in_doubt.items() if doubt.until <= now]
         sent = [self._in_doubt.pop(xname).sent_since for xname in over]
         return [judgement for judgement in sent if judgement is not None]

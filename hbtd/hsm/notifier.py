@@ -25,7 +25,7 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 10.0
-"""Seconds before the first retry of an update, and at most before later retries."""
+"""The longest pause before a retry of an update, in seconds; the first is `_FIRST_PAUSE`."""
 
 _DOUBT = 3
 """The time for which HSM may continue an abandoned update, as a multiple of `sm_timeout`."""
@@ -120,16 +120,18 @@ class Notifier(Service):
     def tell(self, judgements: Sequence[Judgement]) -> None:
         """Send judgements to HSM as soon as possible.
 
-        Each replaces an earlier judgement on the same component that has not been sent.
+        Each replaces an earlier judgement on the same component that is still in the outbox.
         """
         for judgement in judgements:
             self._outbox.put(judgement)
         self._wakeup.notify()
 
     def resume(self, judgements: Sequence[Judgement], superseded: Container[str] = ()) -> None:
-        """Send judgements that another replica may be sending at this moment, too.
+        """Send judgements that the previous leader or process has not marked as delivered.
 
-        Those on the components in `superseded` are not sent, because newer ones follow.
+        HSM may have been sent an update with them, and may still be carrying it out, so they are
+        treated like those of an abandoned update (see `InDoubt`). Judgements on components in
+        `superseded` are not sent, because newer ones follow.
         """
         self._in_doubt.abandoned(judgements, self._doubt_ends())
         self.tell([each for each in judgements if each.component not in superseded])
@@ -142,7 +144,7 @@ class Notifier(Service):
         self._abandon_call()
 
     def withdraw(self, xname: str) -> None:
-        """Remove the judgement that a component was warned or died from the outbox, if it is there.
+        """Remove the judgement on a component from the outbox if its transition is warned or died.
 
         An update in flight is not stopped. Earlier rejections of the component are forgotten.
         """
@@ -213,7 +215,7 @@ class Notifier(Service):
     def _next_batch(self) -> list[Judgement]:
         """Return the batch to send now; it is empty if none can or may be sent.
 
-        Suspects that are all that is left to send are set aside.
+        If only suspects of the quarantine are left to send, they are set aside.
         """
         if not self._readiness.ready or self._params.current.nosm or not self._may_send():
             return []
@@ -265,7 +267,10 @@ class Notifier(Service):
             self._call.cancel()
 
     def _doubt_ends(self) -> float:
-        """Return until when HSM may continue an update abandoned now, in seconds of the clock."""
+        """Return the time by which HSM must have finished an update that is abandoned now.
+
+        The time is in seconds of the notifier's clock.
+        """
         return self._clock.seconds() + _DOUBT * self._params.current.sm_timeout
 
     def _acknowledged(self, batch: list[Judgement]) -> None:
@@ -300,7 +305,10 @@ class Notifier(Service):
             )
 
     async def _failed(self, error: HSMUnavailable) -> None:
-        """Pause before the next retry of an update; suspend sending after `sm_retries` of them."""
+        """Pause before the next retry of a failed update.
+
+        After `sm_retries` retries, suspend sending instead.
+        """
         self.failed_count += 1
         if self._backoff.failures >= self._params.current.sm_retries:
             self._suspend(str(error))
@@ -314,13 +322,13 @@ class Notifier(Service):
         await self._pause(delay)
 
     def _suspend(self, reason: str) -> None:
-        """Send no updates until a probe finds HSM ready; `reason` says in the log why."""
+        """Send no updates until a probe finds HSM ready; `reason` is for the log and `health`."""
         self._backoff.reset()
         self._readiness.mark_unready()
         self._outage.fail(reason)
 
     def _recovered(self) -> None:
-        """Note that HSM accepts updates; log the first time, and the end of an outage."""
+        """Note that HSM works; log this the first time, and at the end of an outage."""
         if not self._seen_ready and self._outage.reason is None:
             self._log.info("HSM at {url} is ready.", url=self._params.current.sm_url)
         self._seen_ready = True
@@ -348,7 +356,7 @@ class Notifier(Service):
         self._wakeup.notify()
 
     def _look_back(self) -> None:
-        """Send updates again that an abandoned one may have undone, and those rejected long ago."""
+        """Send again what an abandoned update may have undone, and what HSM rejected long ago."""
         now = self._clock.seconds()
         for judgement in self._in_doubt.settled(now):
             self._outbox.put_back(judgement)

@@ -113,7 +113,8 @@ class Quarantine:
     def convict(self) -> list[Culprit]:
         """Set all suspects aside, and return the new culprits.
 
-        Call this when only suspects are left to send: no other success can clear them.
+        Call this when only suspects are left to send: there is no other batch that HSM could
+        accept, which suspects wait for.
         """
         suspects, self._suspects = self._suspects, {}
         return self._set_aside(list(suspects.values()))

@@ -10,7 +10,7 @@ class Alone(Service):
     """The role of an hbtd that does not share its store; see `hbtd.replicas.replica.Replica`."""
 
     def __init__(self, leadership: Leadership) -> None:
-        """Make the role of the only replica, which will hold `leadership`."""
+        """Make the role, which holds `leadership` while the service runs."""
         self._leadership = leadership
 
     @property

@@ -1,4 +1,4 @@
-"""Application of the changes that other replicas write to etcd."""
+"""Applies to this replica what other replicas write to etcd."""
 
 from collections.abc import Callable, Sequence
 from sys import intern
@@ -28,7 +28,7 @@ from hbtd.tracker.transitions import Transition
 
 
 class Moment(NamedTuple):
-    """A moment on two clocks, in seconds of each."""
+    """The times that two clocks show at one moment."""
 
     elapsed: float
     """Seconds of a clock that also advances while the process does not run."""
@@ -39,8 +39,8 @@ class Moment(NamedTuple):
 class Applier:
     """Applies keys of etcd, and their changes, to the monitor, the parameters and the mirror.
 
-    Changes that this replica has written are known already and skipped. The presence key shows
-    which ones these are: a replica writes its presence key first in each of its transactions.
+    Changes that this replica has written itself are known already and skipped. They are recognized
+    by the presence key: a replica writes its presence key first in each of its transactions.
     """
 
     _log = Logger()
@@ -57,7 +57,7 @@ class Applier:
     ) -> None:
         """Make the applier of the replica with this number.
 
-        `moment` and `before_load` are as the attributes of these names.
+        `moment` and `before_load` become the attributes of these names.
         """
         self.number = number
         """The number of this replica."""
@@ -78,10 +78,10 @@ class Applier:
         self.alive: set[int] = set()
         """The numbers of the replicas that have a life key, including original hbtds."""
         self.locks: set[bytes] = set()
-        """The keys that stand for holding the lock or waiting for it."""
+        """The keys in etcd that stand for holding the lock, or for waiting for it."""
 
     def load(self, records: Sequence[Record], others: Sequence[KeyValue], *, first: bool) -> None:
-        """Replace the contents of this replica by those of etcd, after all of etcd was read.
+        """Replace the data of this replica by that of etcd, after all of etcd was read.
 
         `records` are the records in etcd, `others` all other keys. If this is the `first` time,
         this replica adopts the parameters of the other replicas; if no other replica lives, it
@@ -105,9 +105,9 @@ class Applier:
         self._monitor.load(records, self._store.mirror.dead())
 
     def merge(self, records: Sequence[Record], others: Sequence[KeyValue]) -> None:
-        """Write the contents of this replica back to an etcd that has lost its data.
+        """Write the data of this replica back to an etcd that has lost its data.
 
-        Then apply what is in etcd already: `records`, and all `others` of its keys.
+        Also apply what is in etcd already: `records`, and all other keys, `others`.
         """
         self._monitor.store_all()
         params = self._apply_all(others)
@@ -117,10 +117,10 @@ class Applier:
         self._monitor.add_missing(records)
 
     def _apply_all(self, others: Sequence[KeyValue]) -> KeyValue | None:
-        """Apply all keys other than those of records and parameters; return the parameters' key.
+        """Apply all keys other than those of records and parameters.
 
-        Return `None` if there is no such key. The known replicas and revisions are dropped first,
-        since both may be new.
+        Return the key of the parameters with its value, or `None` if there is no such key. First
+        forget what may be outdated: the known replicas and locks, and the parameters' revision.
         """
         self._shared_params.reset()
         self.present.clear()

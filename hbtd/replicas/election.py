@@ -51,7 +51,7 @@ class _Term:
 
 
 class Election(Service):
-    """Tries all the time to make this replica the leader, and reports when it is and no longer is.
+    """Keeps trying to make this replica the leader; reports when its leadership begins and ends.
 
     The time of a lease is counted from before etcd is asked to grant or to renew the lease, on a
     clock that also advances while the process does not run. So the leadership ends before another

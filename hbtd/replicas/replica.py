@@ -29,9 +29,10 @@ _REVIEW = 1.0
 
 
 class Replica(Service):
-    """Lets the monitor judge while this replica holds the lock and is synchronized, else follow.
+    """Makes the monitor judge while this replica holds the lock and is synchronized.
 
-    If the store is not shared, `hbtd.replicas.alone.Alone` is used instead.
+    At all other times the monitor follows. If the store is not shared, `hbtd.replicas.alone.Alone`
+    is used instead.
     """
 
     _log = Logger()
@@ -103,7 +104,7 @@ class Replica(Service):
         return {source_of(number) for number in applier.waiting if number != applier.number}
 
     def startService(self) -> None:
-        """Start to synchronize with the other replicas, and to run for leader."""
+        """Start to synchronize with the other replicas, and to try to become the leader."""
         super().startService()
         self.sync.startService()
         self._election.startService()
@@ -117,7 +118,8 @@ class Replica(Service):
     def stopService(self) -> Deferred[None]:
         """Stop; release the lock, so that another replica can lead at once.
 
-        The Deferred fires when that is done. A leader first removes the granted requests.
+        The Deferred fires when that is done. Before that, a leader deletes from etcd the requests
+        that it has granted.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
@@ -157,9 +159,11 @@ class Replica(Service):
         )
 
     async def _review(self) -> None:
-        """Begin to lead if this replica is elected and synchronized; remove granted requests.
+        """Do the periodic work that depends on the role of this replica.
 
-        Only a leader removes requests. Unwritten parameters are written as well.
+        If it leads, delete from etcd the requests that it has granted. If it does not, but is
+        elected and synchronized, begin to lead. Leader or not, while it is synchronized write
+        changed parameters to etcd.
         """
         if self.sync.synchronized:
             self._shared_params.write()

@@ -43,25 +43,29 @@ class SharedParams:
         params.on_change(self._changed)
 
     def reset(self) -> None:
-        """Forget which revision of the parameters was last seen, as all of etcd is read anew."""
+        """Forget the last seen revision of the parameters, so that `apply` adopts any revision."""
         self._revision = 0
 
     def publish_all(self) -> None:
-        """Mark all parameters of this replica to be written to etcd: no other replica lives."""
+        """Mark this replica's values of all changeable parameters to be written to etcd.
+
+        Called at the start, if no other replica lives or etcd has no parameters.
+        """
         rendered = self._params.current.rendered()
         self._unwritten = {p.wire: rendered[p.wire] for p in PARAMETERS if not p.fixed}
 
     def restore(self) -> None:
         """Mark the parameters to be written to etcd again, since etcd has lost its data.
 
-        Apart from the changes made here, parameters that another replica has written to etcd by
-        then take precedence: this replica may not have received them before the loss.
+        If another replica writes its parameters first, this replica adopts those, since they may
+        include changes that had not arrived here. Only the changes that were made through this
+        replica and are still in effect are then written.
         """
         self._unwritten.update(self._ours)
         self._restoring = True
 
     def apply(self, value: bytes | None, revision: int) -> None:
-        """Adopt the parameters in etcd if `revision` is new; `value` is `None` without any."""
+        """Adopt the parameters in etcd if `revision` is new; `value` is `None` if etcd has none."""
         if revision <= self._revision:
             return
         self._revision = revision if value is not None else 0
@@ -73,7 +77,10 @@ class SharedParams:
             self._adopt({**stored, **self._unwritten})
 
     def write(self) -> None:
-        """Start to write changes that are not in etcd yet; called while etcd can be reached."""
+        """Start to write to etcd the changes that are not there yet.
+
+        If etcd fails, the next call of this method tries again.
+        """
         if (self._unwritten or self._restoring) and not self._writing:
             self._writing = True
             Deferred.fromCoroutine(self._write()).addErrback(

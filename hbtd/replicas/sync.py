@@ -25,7 +25,7 @@ SILENCE = 3.0
 """Seconds without a message from etcd, or from a living replica, after which hbtd is deaf."""
 
 _PRESENCE = 1.0
-"""Seconds between two writes of the presence key, with another write or alone."""
+"""Seconds between two writes of the presence key, alone or together with other keys."""
 
 _RENEWAL = 2.0
 """Seconds between two renewals of the lease while all of etcd is read."""
@@ -37,7 +37,7 @@ _RETRY = (0.4, 1.0)
 """The shortest and the longest pause, in seconds, before the next attempt after etcd failed."""
 
 _LONG_OUTAGE = 30.0
-"""Seconds without changes, after which to read all of etcd is quicker than to catch up."""
+"""Seconds without news from etcd after which all keys are read again, not only the changes."""
 
 
 class Sync(Service):
@@ -68,7 +68,7 @@ class Sync(Service):
         became_synchronized: Callable[[], None],
         progressed: Callable[[], None],
     ) -> None:
-        """Make the part that synchronizes this replica with the others.
+        """Make the service that synchronizes this replica with the others; it is not started yet.
 
         `name` is the value of this replica's presence key. `elapsed` returns the seconds of a clock
         that also advances while the process does not run; `jitter` returns a random number from 0
@@ -109,7 +109,10 @@ class Sync(Service):
 
     @property
     def synchronized(self) -> bool:
-        """Whether changes in etcd reach this replica, apart from those of the last moments."""
+        """Whether this replica is synchronized, and the watch has reported something recently.
+
+        Recently means within the last `SILENCE` seconds.
+        """
         return self._synchronized and self._elapsed() - self._heard.elapsed < SILENCE
 
     @property
@@ -192,7 +195,7 @@ class Sync(Service):
         self._set_presence()
 
     async def _load(self) -> None:
-        """Read all of etcd while this replica writes nothing, and apply it; write the health key.
+        """Read and apply all keys in etcd while this replica writes nothing; write the health key.
 
         Raise the exceptions of `EtcdClient.pages` if etcd fails.
         """
@@ -241,7 +244,7 @@ class Sync(Service):
         self._revision = self._newest = revision
 
     async def _watch_changes(self) -> None:
-        """Watch etcd and apply changes until the watch breaks; raise the exception behind that."""
+        """Watch etcd and apply changes until the watch breaks; raise what ended it."""
         self._barrier = 0
         self._broken = None
         # Allow for the time until the watch reports the first write of the presence key.
@@ -264,7 +267,7 @@ class Sync(Service):
                 self._lose_synchronization()
 
     def _break(self, error: Exception | None) -> None:
-        """End the present watch, with the exception that `_watch_changes` is to raise, if any."""
+        """End the watch: `_watch_changes` raises `error`, or `CancelledError` if that is `None`."""
         self._broken = error
         if self._watch is not None:
             self._watch.ended.cancel()
@@ -295,7 +298,10 @@ class Sync(Service):
         self._deaf_since(self._heard)
 
     def _deaf_since(self, moment: Moment) -> None:
-        """Stop the observed clock, as if at that moment, until all replicas are heard again."""
+        """Stop the observed clock until `_check` finds that all replicas are heard again.
+
+        A standstill then makes up for the seconds that the clock has counted since `moment`.
+        """
         # In observed time, since a standstill makes up only for seconds that were counted.
         self._observed.deafen(self._observed.now() - moment.observed)
 

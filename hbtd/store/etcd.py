@@ -33,9 +33,9 @@ _T = TypeVar("_T")
 class EtcdStore:
     """Keeps records and judgements in etcd; see `IStore`.
 
-    Every replica writes records, since these are facts. Only the leader writes judgements, in
-    fenced transactions. A follower writes a *request* to the leader instead; the leader watches
-    etcd for requests.
+    Every replica writes the records of the components that it hears. Only the leader writes
+    judgements, in fenced transactions. A follower writes a *request* to the leader instead; the
+    leader watches etcd for requests.
 
     Calls are carried out one after the other. Judgements and requests are also held in memory, in
     `mirror`; the replica updates the mirror with the changes that other replicas write.
@@ -46,9 +46,9 @@ class EtcdStore:
     gather = 0.5
 
     def __init__(self, client: EtcdClient, wall: Callable[[], float]) -> None:
-        """Make the store in the etcd of `client`.
+        """Make a store in the etcd that `client` talks to.
 
-        `wall` returns the Unix time in seconds, in which times are stored.
+        `wall` returns the present Unix time in seconds; times in stored records are by this clock.
         """
         self._client = client
         self._wall = wall
@@ -59,14 +59,14 @@ class EtcdStore:
         self.mirror = EtcdMirror(wall)
         """A copy of the judgements and requests that are in etcd."""
         self.writer = EtcdWriter(client, self.mirror)
-        """The writer of this replica's transactions."""
+        """The `EtcdWriter` that makes all writing transactions of this store."""
 
     # The condition of the store
 
     def open(self) -> Deferred[None]:
-        """See `IStore.open`: judgements and requests are read into `mirror`.
+        """See `IStore.open`; judgements and requests to the leader are read into `mirror`.
 
-        The key by which the health of etcd is checked is written as well.
+        The health key (docs/protocol.md, "etcd") is written as well.
         """
         return self._noting(self._open())
 
@@ -87,31 +87,37 @@ class EtcdStore:
         return not self._closed and self._trouble is None and self._out_of_sync is None
 
     def health(self) -> str:
-        """Return why the store can't be used or, if it can, the text that the original hbtd has."""
+        """Return why the store can't be used, or the original hbtd's text for a store that can."""
         trouble = "Closed" if self._closed else self._trouble
         return self._out_of_sync or trouble or "Initialization key present: HBTD_OK"
 
     def out_of_sync(self, reason: str) -> None:
-        """Make the store unusable: changes in etcd don't reach this replica, for this reason."""
+        """Make the store unusable until `in_sync`: changes in etcd don't reach this replica.
+
+        `reason` is the text that `health` returns meanwhile.
+        """
         self._out_of_sync = reason
 
     def in_sync(self) -> None:
-        """Make the store usable again: changes in etcd reach this replica, so etcd works."""
+        """Make the store usable again, since changes in etcd reach this replica.
+
+        Earlier errors of etcd no longer count.
+        """
         self._out_of_sync = self._trouble = None
 
     # Reading
 
     def undelivered(self) -> Deferred[list[Judgement]]:
-        """See `IStore.undelivered`; they are those in `mirror`."""
+        """See `IStore.undelivered`; the judgements are taken from `mirror`."""
         stored = self.mirror.judgements()
         return succeed([each.judgement for each in stored if not each.delivered])
 
     def judgements(self) -> Deferred[list[Judgement]]:
-        """See `IStore.judgements`; they are those in `mirror`."""
+        """See `IStore.judgements`; the judgements are taken from `mirror`."""
         return succeed([each.judgement for each in self.mirror.judgements()])
 
     def records(self) -> Deferred[list[Record]]:
-        """See `IStore.records`; the ages are by the wall clock."""
+        """See `IStore.records`; the ages are as of now, by the wall clock."""
 
         async def work() -> list[Record]:
             found: list[Record] = []
@@ -130,9 +136,9 @@ class EtcdStore:
     ) -> Deferred[bool]:
         """See `IStore.commit`; the transactions of a leader are fenced.
 
-        A follower writes the records, and requests that the leader judge the components that
-        started; the result is `False`. No request is needed for a component that restarted: the
-        leader sees that from the record.
+        A follower writes the records and, for each component that started, a request to the leader
+        to judge that; the result is `False`. For a component that restarted no request is needed:
+        the leader sees that from the record.
         """
 
         async def work() -> bool:
@@ -167,7 +173,10 @@ class EtcdStore:
     def _request_judgements(
         self, judgements: Sequence[Judgement], records: Sequence[Record]
     ) -> list[Step]:
-        """Return the steps by which a follower writes records, and requests, not judgements."""
+        """Return the steps by which a follower writes records.
+
+        In place of judgements, the steps write requests to the leader.
+        """
         wall = self._wall()
         remaining = {record.component: record for record in records}
         for xname, judgement in latest(judgements):
@@ -211,7 +220,10 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def forget(self, xname: str) -> Deferred[None]:
-        """See `IStore.forget`; a follower deletes the record and requests the rest."""
+        """See `IStore.forget`; a follower leaves a part of the work to the leader.
+
+        The follower deletes the record, and requests the leader to forget the component.
+        """
 
         async def work() -> None:
             record = Delete(xname.encode())
@@ -229,9 +241,10 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def remove_requests(self, xnames: Sequence[str]) -> Deferred[None]:
-        """Delete the known requests about these components, but none that has replaced them since.
+        """Delete from etcd those requests to the leader about these components that `mirror` has.
 
-        The Deferred fails with `StoreUnusable` if etcd fails.
+        If a newer request has replaced one of them in etcd, the newer one stays. The Deferred fails
+        with `StoreUnusable` if etcd fails.
         """
 
         async def work() -> None:
@@ -284,7 +297,7 @@ class EtcdStore:
         return done
 
     def _noting(self, work: Coroutine[Any, Any, _T]) -> Deferred[_T]:
-        """Run a coroutine, and note whether etcd carries out its calls.
+        """Run a coroutine, and note for `usable` and `health` whether etcd has failed.
 
         The Deferred fires with the coroutine's result. Errors of etcd become `StoreUnusable`.
         """
@@ -308,5 +321,8 @@ class EtcdStore:
 
 
 def _request(xname: str, kind: bytes, operation: Operation) -> Step:
-    """Return the step of an operation and of a request to the leader about the same component."""
+    """Return a step: `operation`, and the write of a request of this `kind` to the leader.
+
+    Both are about the component `xname`.
+    """
     return Step([operation, Put(key_of(REQUEST, xname), kind)], request=(xname, kind))

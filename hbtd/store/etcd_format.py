@@ -23,9 +23,9 @@ RECORDS = (
     (b"s0", b"s:"),
     (b"sms0", b"sms:"),
 )
-"""The ranges of the components' records, each under its xname.
+"""The ranges of keys that hold records: the key of a record is the xname of its component.
 
-The first range has all components that sit in a cabinet; the original hbtd judges only those.
+The first range is that of the components in a cabinet; the original hbtd judges only those.
 """
 
 EVERYTHING = (b"all", b"xz")
@@ -35,7 +35,10 @@ PARAMS = b"params"
 HEALTH = (b"HBTD_HEALTH_KEY", b"HBTD_OK")
 LOCK = b"hbtd_dist_lock"
 LIFE = b"hbtd_lifekey-"
-"""The prefix of a replica's life key; the number of the replica follows."""
+"""The prefix of a replica's life key; the number of the replica follows.
+
+The life key exists for as long as the replica's lease.
+"""
 ALIVE = b"1"
 
 JUDGEMENT = b"hbtd/judgement/"
@@ -57,7 +60,7 @@ WAITING = b" waiting"
 """The end of a presence key's value while clients of the replica wait before they are heard."""
 
 _END_OF_NUMBERS = 2**53
-"""All numbers of judgements are below this limit, so that they are exact in JSON."""
+"""The limit below which the numbers of judgements stay, so that JSON holds them exactly."""
 
 _FIELDS = (
     "Component",
@@ -77,7 +80,7 @@ class StoredJudgement(NamedTuple):
 
     judgement: Judgement
     number: int
-    """A number that grows with each commit: judgements are put in order by it."""
+    """The judgement's place in the order of commits: later ones have higher numbers."""
     delivered: bool
     """Whether HSM has acknowledged the judgement."""
 
@@ -99,9 +102,9 @@ def read_record(key: bytes, value: bytes, wall: float) -> Record:
     """Return the record that is stored in a key's value.
 
     The age of the record is the difference between `wall`, the present Unix time in seconds, and
-    the time that the writer's wall clock showed. A missing field counts as empty, a missing time as
-    now; unknown fields are ignored. Raise `InvalidValue` if the key or the value is not that of a
-    record.
+    the stored time of the heartbeat, by the wall clock of the replica that wrote the record. A
+    missing field counts as empty, a missing time as now; unknown fields are ignored. Raise
+    `InvalidValue` if the key or the value is not that of a record.
     """
     xname = _component(key)
     stored = _object(value)

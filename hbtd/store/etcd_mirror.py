@@ -20,7 +20,10 @@ from hbtd.tracker.transitions import Judgement, Transition
 _T = TypeVar("_T")
 
 _MAX_REPORTED = 1000
-"""The most keys with invalid values that are remembered, so that each is logged only once."""
+"""The most keys whose invalid values are logged.
+
+Each of these keys is remembered, so that it is logged only once.
+"""
 
 
 class LeaderRequest(NamedTuple):
@@ -43,7 +46,10 @@ class EtcdMirror:
     _log = Logger()
 
     def __init__(self, wall: Callable[[], float]) -> None:
-        """Make an empty mirror; `wall` returns the Unix time in seconds, to reckon ages by."""
+        """Make an empty mirror.
+
+        `wall` returns the present Unix time in seconds; the ages of records are computed from it.
+        """
         self._wall = wall
         self._judgements: dict[str, StoredJudgement] = {}
         self._last_number = 0
@@ -54,7 +60,7 @@ class EtcdMirror:
         """The number of invalid values that were read and skipped."""
 
     def clear(self) -> None:
-        """Drop all judgements and requests from memory: all of etcd is about to be read again."""
+        """Empty the mirror, before all judgements and requests are read from etcd again."""
         self._judgements.clear()
         self.requests.clear()
 
@@ -81,7 +87,7 @@ class EtcdMirror:
         return None
 
     def wrote(self, step: Step, revision: int) -> None:
-        """Apply a step that this replica has written, in the transaction of this revision."""
+        """Apply a step that this replica has written to etcd, in a transaction of this revision."""
         if step.judgement is not None:
             self._keep(step.judgement)
         if step.dropped is not None:
@@ -94,7 +100,7 @@ class EtcdMirror:
                 self.requests[xname] = LeaderRequest(kind, revision)
 
     def removed(self, requests: dict[str, LeaderRequest]) -> None:
-        """Drop these requests, which are no longer in etcd, but no later ones in their place."""
+        """Drop requests that are no longer in etcd; later ones about the same components stay."""
         for xname, request in requests.items():
             if self.requests.get(xname) == request:
                 del self.requests[xname]

@@ -18,15 +18,15 @@ _MAX_BYTES = 512 * 1024
 
 @dataclass
 class Step:
-    """Operations that must be in one transaction, and the changes of the mirror that follow."""
+    """Operations that must be in one transaction, and what they change in the mirror."""
 
     operations: list[Operation]
     judgement: StoredJudgement | None = None
-    """The judgement that the operations write."""
+    """The judgement that the operations write, if any."""
     dropped: str | None = None
-    """The component whose judgement the operations delete."""
+    """The xname of the component whose judgement the operations delete, if any."""
     request: tuple[str, bytes] | None = None
-    """The component and the kind of the request to the leader that the operations write."""
+    """The xname and the kind of the request to the leader that the operations write, if any."""
 
 
 def key_of(prefix: bytes, xname: str) -> bytes:
@@ -45,7 +45,10 @@ def size_of(operation: Operation) -> int:
 
 
 def latest(judgements: Iterable[Judgement]) -> Iterable[tuple[str, Judgement]]:
-    """Return pairs of an xname and its last judgement, in the order of those judgements."""
+    """Return the last judgement of each component, as pairs of the xname and the judgement.
+
+    The pairs are in the order in which their judgements are given.
+    """
     last: dict[str, Judgement] = {}
     for judgement in judgements:
         last.pop(judgement.component, None)
@@ -60,7 +63,10 @@ def batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
 
 
 def transactions(steps: Iterable[Step]) -> Iterator[list[Step]]:
-    """Yield batches of steps, each of which fits into a transaction with one more operation."""
+    """Yield the steps in batches, each small enough for one transaction.
+
+    Each batch leaves room for one more operation, the write of the presence key.
+    """
     batch: list[Step] = []
     operations, size = 1, 0
     for step in steps:

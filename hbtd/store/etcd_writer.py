@@ -1,4 +1,4 @@
-"""The transactions of a replica: marked by its presence key, and fenced by the key of the lock."""
+"""The transactions by which a replica writes to etcd, some of them fenced."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,9 +13,9 @@ from hbtd.store.interface import NotLeading
 class EtcdWriter:
     """Writes steps to etcd, in as few transactions as etcd's limits allow, and then to the mirror.
 
-    Every transaction begins with a write of this replica's presence key: from that, the replicas
-    that watch etcd know which of them has made the transaction. *Fenced* transactions depend on the
-    key that stands for holding the lock: they have no effect unless this replica leads when etcd
+    Every transaction begins with a write of this replica's presence key, which shows the replicas
+    that watch etcd who has made the transaction. *Fenced* transactions depend on the key that
+    stands for holding the lock: they have no effect unless this replica holds the lock when etcd
     carries them out.
     """
 
@@ -31,11 +31,14 @@ class EtcdWriter:
 
     @property
     def leading(self) -> bool:
-        """Whether this replica leads, as far as it knows; only a fenced transaction makes sure."""
+        """Whether this replica leads, as far as it knows.
+
+        Only a fenced transaction finds out for certain.
+        """
         return self._lock_key is not None
 
     def lock_gained(self, lock_key: bytes) -> None:
-        """Fence transactions with this key from now on: it stands for this replica's lock."""
+        """Allow fenced transactions: this replica holds the lock, for which `lock_key` stands."""
         self._lock_key = lock_key
 
     def lock_lost(self) -> None:
@@ -43,7 +46,7 @@ class EtcdWriter:
         self._lock_key = None
 
     def set_presence(self, presence: Put) -> None:
-        """Begin every transaction with this write of the replica's presence key."""
+        """Begin every transaction with `presence`, the write of this replica's presence key."""
         self._presence = presence
 
     async def write(self, steps: Sequence[Step], *, fenced: bool = False) -> int:
@@ -74,9 +77,10 @@ class EtcdWriter:
     async def remove(self, requests: dict[str, LeaderRequest]) -> bool:
         """Delete requests to the leader from etcd; return whether they were deleted.
 
-        If any of them has been replaced or deleted since, none is deleted. If `requests` has only
-        one, and that has changed, only the mirror drops it. Raise the exceptions of
-        `EtcdClient.txn` if etcd fails.
+        If any of them is no longer in etcd, because it has been replaced or deleted, none is
+        deleted. The mirror drops deleted requests. If `requests` has only one, and that is no
+        longer in etcd, the mirror drops it, too. Raise the exceptions of `EtcdClient.txn` if etcd
+        fails.
         """
         keys = [key_of(REQUEST, xname) for xname in requests]
         revisions = [request.revision for request in requests.values()]

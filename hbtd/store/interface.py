@@ -44,15 +44,15 @@ class IStore(Interface):
         """Release the store once earlier calls are done; its contents stay."""
 
     def commit(judgements: Sequence[Judgement], records: Sequence[Record] = ()) -> Deferred[bool]:
-        """Store judgements, as not delivered, and records.
+        """Store records, and judgements, which are marked as not delivered.
 
-        They replace the stored judgements and records of the same components. The judgement and the
+        Stored judgements and records of the same components are replaced. The judgement and the
         record of a component are committed together or not at all. The record of a component that
         died is deleted, unless `records` has a new one.
 
-        The Deferred fires once all of them are safe: with `True` if the judgements are to be sent,
-        with `False` if another replica judges instead. It fails with `StoreUnusable` if any could
-        not be committed.
+        The Deferred fires once everything is stored safely: with `True` if the caller is to send
+        the judgements, with `False` if another replica judges instead. It fails with
+        `StoreUnusable` if anything could not be committed.
         """
 
     def checkpoint(records: Sequence[Record]) -> Deferred[None]:
@@ -64,8 +64,8 @@ class IStore(Interface):
     def records() -> Deferred[list[Record]]:
         """Return all stored records, with the ages of their heartbeats in seconds.
 
-        The ages are as of now if the store uses the wall clock, otherwise as of the last write. The
-        Deferred fails with `StoreUnusable` if the records can't be read.
+        The ages are as of now if the store uses the wall clock, otherwise as of the last write to
+        the store. The Deferred fails with `StoreUnusable` if the records can't be read.
         """
 
     def clear_records() -> Deferred[None]:

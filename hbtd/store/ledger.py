@@ -28,7 +28,7 @@ _PATIENCE = 5.0
 """Seconds for which a store may fail before hbtd reports that it is not ready."""
 
 _SHARED_WITHIN = 10.0
-"""Seconds within which a heartbeat has to be stored for other replicas; after that it is not."""
+"""The age in seconds above which a heartbeat is not written to a store that replicas share."""
 
 _BATCH = 500
 """The most judgements that are committed, or records that are stored, in one call of the store.
@@ -125,12 +125,12 @@ class Ledger:
         return {judgement.component for judgement in (*self._in_hand, *self._waiting)}
 
     def has_unstored(self, xname: str) -> bool:
-        """Return whether a recent heartbeat of a component, taken here, is not stored yet."""
+        """Return whether this replica took a heartbeat of the component and has yet to store it."""
         at = self._tracker.changed_at(xname)
         return at is not None and (at >= self._shared_since() or xname in self.pending)
 
     def unstored(self) -> set[str]:
-        """Return the components of which a recent heartbeat, taken here, is not stored yet."""
+        """Return the components of which this replica has a heartbeat or judgement yet to store."""
         return self._tracker.changed_since(self._shared_since()).keys() | self.pending
 
     def lead(self) -> None:
@@ -138,12 +138,15 @@ class Ledger:
         self._leading = True
 
     def follow(self) -> None:
-        """Pass on no more judgements, and drop alarms: this replica has become a follower."""
+        """Pass on no more judgements: this replica has become a follower.
+
+        Also drop the uncommitted alarms, as `withdraw_alarms` does.
+        """
         self._leading = False
         self.withdraw_alarms()
 
     def withdraw_alarms(self) -> None:
-        """Drop the alarms that are not committed yet, so that another replica judges them."""
+        """Drop the uncommitted alarms (warned, died), so that another replica judges instead."""
         self._waiting = [each for each in self._waiting if not each.transition.alarming]
         self._in_hand = [each for each in self._in_hand if not each.transition.alarming]
 
@@ -169,7 +172,7 @@ class Ledger:
     def ready(self) -> bool:
         """Return whether the store can be used, or could within the last `_PATIENCE` seconds.
 
-        The ledger finds out in calls of this method; each checkpoint makes one.
+        Only calls of this method check the store; each checkpoint makes such a call.
         """
         if self._store.usable():
             self._usable_at = self._clock.seconds()
@@ -183,7 +186,10 @@ class Ledger:
             self._committing = committing.addErrback(self._commit_failed)
 
     def forget(self, xname: str) -> None:
-        """Make the store forget a component, and drop uncommitted alarms about that component."""
+        """Make the store forget a component, and drop uncommitted alarms about that component.
+
+        Alarms are the judgements that the component was warned or died.
+        """
         self._waiting = _without_alarm(self._waiting, xname)
         if any(each.component == xname for each in self._in_hand):
             self._in_hand = _without_alarm(self._in_hand, xname)
@@ -227,7 +233,7 @@ class Ledger:
             tell(judgements)
 
     def _commit_failed(self, failure: Failure) -> None:
-        """Log an unexpected error, and go on with the next judgements."""
+        """Log an unexpected error of `_commit_all`, and commit the judgements that still wait."""
         if failure.check(CancelledError):
             failure.raiseException()
         self._log.failure(
@@ -297,9 +303,9 @@ class Ledger:
         self._next_checkpoint = began + min(len(waiting) / _RECORDS_PER_SECOND, longest)
 
     async def _checkpoint_batch(self, xnames: Sequence[str]) -> bool:
-        """Store the records of those components that have no pending judgement.
+        """Store the records of those components that have no uncommitted judgement.
 
-        Return whether the store has stored them; if not, they remain to be stored.
+        Return whether that succeeded; if not, the next checkpoint tries again.
         """
         pending = self.pending
         settled = (xname for xname in xnames if xname not in pending)
@@ -317,9 +323,10 @@ class Ledger:
         return True
 
     def _shared_since(self) -> float:
-        """Return since when heartbeats are written to the store, by `ObservedClock.ticked_at`.
+        """Return the time before which heartbeats are not stored, by `ObservedClock.ticked_at`.
 
-        Earlier ones are left out of a store that replicas share: others may have judged since.
+        If replicas share the store, others may have judged the component since such an early
+        heartbeat. In a store that is not shared all heartbeats are stored: the result is 0.
         """
         if not self._store.shared:
             return 0.0
@@ -328,8 +335,8 @@ class Ledger:
     def _records_of(self, judgements: Sequence[Judgement]) -> list[Record]:
         """Return the records that are to be committed with these judgements.
 
-        Each record agrees with the last of the judgements about its component. A judgement made
-        since is committed later, with the record as it is then.
+        Each record agrees with the last of `judgements` about its component, even if the tracker
+        has judged the component again since: that judgement is committed later, with a new record.
         """
         if not self._store.durable:
             return []
@@ -384,10 +391,10 @@ class Ledger:
 
 
 def _without_repeats(safe: Iterable[Judgement], then: Iterable[Judgement]) -> list[Judgement]:
-    """Return the judgements of `then` without those that repeat the last one of their component.
+    """Return `then` without judgements that repeat the one before on the same component.
 
-    Judgements are repeated when a replica becomes the leader while its own request to the leader is
-    pending. `safe` are the judgements before those of `then`.
+    To repeat is to state the same transition. That happens when a replica becomes the leader while
+    its own request to the leader is pending. `safe` are the judgements before those of `then`.
     """
     last = {judgement.component: judgement.transition for judgement in safe}
     kept: list[Judgement] = []
@@ -399,5 +406,5 @@ def _without_repeats(safe: Iterable[Judgement], then: Iterable[Judgement]) -> li
 
 
 def _without_alarm(judgements: Iterable[Judgement], xname: str) -> list[Judgement]:
-    """Return the judgements without the alarms about this component."""
+    """Return the judgements without the alarms (warned, died) about this component."""
     return [j for j in judgements if j.component != xname or not j.transition.alarming]

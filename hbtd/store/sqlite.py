@@ -64,6 +64,9 @@ class SqliteStore:
 
     Calls are carried out in one thread. When the Deferred of a call fires, its changes are safe on
     the disk. The file is locked while it is open, so that no two processes can use it.
+
+    The file has a clock of its own: the observed seconds of all processes that have used the file,
+    added up. Each write stores the time of this clock.
     """
 
     durable = True
@@ -145,7 +148,7 @@ class SqliteStore:
         return self._write(work).addCallback(lambda _: True)
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """See `IStore.checkpoint`; the time of the file's clock is stored, too."""
+        """See `IStore.checkpoint`; the time of the file's clock is stored even without records."""
         return self._write(lambda cursor, now: _write(cursor, now, records))
 
     def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
@@ -179,7 +182,7 @@ class SqliteStore:
         return self._write(lambda cursor, now: cursor.execute("DELETE FROM record"))
 
     def records(self) -> Deferred[list[Record]]:
-        """See `IStore.records`; the ages are as of the last write."""
+        """See `IStore.records`; the ages are as of the last write to the file."""
 
         def work(cursor: Any) -> list[Record]:
             cursor.execute(
@@ -203,7 +206,7 @@ class SqliteStore:
         return self._trouble is None
 
     def health(self) -> str:
-        """Return why the store can't be used or, if it can, the text that the original hbtd has."""
+        """Return why the store can't be used, or the original hbtd's text for a store that can."""
         return self._trouble or "Initialization key present: HBTD_OK"
 
     def _judgements(self, where: str) -> Deferred[list[Judgement]]:
@@ -227,7 +230,10 @@ class SqliteStore:
         return done
 
     def _write(self, work: Callable[[Any, float], object]) -> Deferred[None]:
-        """Call `work` with a cursor and the file's time, which the transaction stores as well."""
+        """Call `work` with a cursor and the time of the file's clock, in seconds.
+
+        The transaction in which `work` runs also stores that time.
+        """
         now = self._clock_offset + self._observed()
 
         def interaction(cursor: Any) -> None:
@@ -237,7 +243,10 @@ class SqliteStore:
         return self._noting(self._run(interaction))
 
     def _noting(self, deferred: Deferred[_T]) -> Deferred[_T]:
-        """Note whether a call succeeds, and turn its SQLite errors into `StoreUnusable`."""
+        """Note for `usable` and `health` whether a call succeeds.
+
+        SQLite errors become `StoreUnusable`.
+        """
 
         def done(result: _T) -> _T:
             if self._trouble != "Closed":
@@ -264,7 +273,7 @@ class SqliteStore:
 
 
 def _set_up(connection: Any) -> None:
-    """Set the safest modes on a new connection, which does not change the file."""
+    """Set exclusive locking and full synchronization on a new connection; don't change the file."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA synchronous = FULL")
 
@@ -316,9 +325,10 @@ def _check(connection: Any, *, sound: bool) -> bool:
 
 
 def _prepare(cursor: Any, sound: bool) -> float:
-    """Check the file, and create its tables if it has none; return its clock's time in seconds.
+    """Check the file, create its tables if it has none, and lock it.
 
-    Raise `StoreDamaged` if the check fails; `sound` is as for `_check`.
+    Return the time of the file's clock, in seconds. Raise `StoreDamaged` if the check fails;
+    `sound` is as for `_check`.
     """
     written = _check(cursor, sound=sound)
     cursor.execute("PRAGMA journal_mode = WAL")

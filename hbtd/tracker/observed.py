@@ -59,7 +59,7 @@ class ObservedClock:
         self._deaf = False
         self._deaf_for = 0.0
         self.deaf_seconds = 0.0
-        """The seconds for which hbtd was deaf in all, without standstills."""
+        """The total number of seconds for which hbtd has been deaf, without standstills."""
 
     def tick(self) -> None:
         """Add the time since the last tick, unless hbtd was deaf or a standstill lasts."""
@@ -96,9 +96,10 @@ class ObservedClock:
     def deafen(self, unheard: float) -> None:
         """Stop the clock until `hear`: heartbeats that other replicas take don't arrive here.
 
-        `unheard` is the observed time, in seconds, for which they have not arrived already. The
-        clock has counted that time and never goes back; instead it stands still for as long after
-        `hear`. If the clock is in a standstill already, the longer of the two is kept.
+        `unheard` is the number of seconds that the clock has counted although such heartbeats did
+        not arrive. The clock never goes back; instead, `hear` is followed by a standstill of that
+        length, or by the rest of the present standstill if that is longer. If the clock is stopped
+        already, nothing changes.
         """
         if not self._deaf:
             self.tick()
@@ -122,7 +123,7 @@ class ObservedClock:
     def now(self) -> float:
         """Return the observed seconds since this clock was made.
 
-        Between two ticks the clock advances no further than the next tick is certain to take it.
+        Between two ticks the result grows by at most `TICK`, since a late tick adds no more.
         """
         if self._deaf:
             return self._observed

@@ -18,7 +18,7 @@ class TrackerFull(Exception):
 
 
 class Component:
-    """A component that is not dead: its last heartbeat."""
+    """The last heartbeat of a component that is not dead."""
 
     __slots__ = ("fresh", "last_heard", "source", "status", "timestamp")
 
@@ -31,7 +31,7 @@ class Component:
         fresh: bool = False,
     ) -> None:
         self.last_heard = last_heard
-        """The time of the last heartbeat, in observed seconds."""
+        """The observed time of the heartbeat, in seconds."""
         self.timestamp = timestamp
         """The timestamp in the heartbeat, verbatim."""
         self.status = status
@@ -266,28 +266,35 @@ class Tracker:
         self._changed = {xname: at for xname, at in self._changed.items() if xname in kept}
 
     def tick(self, at: float) -> None:
-        """Set the time with which changes are noted from now on, `ObservedClock.ticked_at`."""
+        """Set the time with which later heartbeats are noted as changes (see `changed_since`).
+
+        `at` is that of `ObservedClock.ticked_at`, not an observed time.
+        """
         self._ticked_at = at
 
     def changed_at(self, xname: str) -> float | None:
-        """Return the time of a component's last change, or `None` if no change is to be stored."""
+        """Return the time of a component's change, or `None` without one; see `changed_since`."""
         return self._changed.get(xname)
 
     def changed_since(self, since: float, also: Collection[str] = ()) -> dict[str, float]:
         """Return the components that changed at `since` or later, with the times of the changes.
 
         A change is a heartbeat taken here (`beat`, `beat_again`) whose record is still to be
-        stored. Components of `also` are returned even if they changed before `since`.
+        stored; its time is the last that `tick` had set. Components of `also` are returned even if
+        they changed before `since`.
         """
         return {x: at for x, at in self._changed.items() if at >= since or x in also}
 
     def drop_changes_before(self, since: float, keep: Collection[str] = ()) -> list[str]:
-        """Drop changes before `since`, except those of `keep`; return the other components."""
+        """Drop the changes before `since`, except those of the components in `keep`.
+
+        Return the components whose changes remain.
+        """
         self._changed = self.changed_since(since, keep)
         return list(self._changed)
 
     def take_changed(self, xnames: Iterable[str], since: float) -> dict[str, float]:
-        """Take out the changes of `xnames` at `since` or later; return the components with times.
+        """Remove the changes of `xnames` at `since` or later; return their times by component.
 
         The caller stores the records of these components or, if that fails, calls `put_back`.
         """
@@ -297,7 +304,10 @@ class Tracker:
         return taken
 
     def put_back(self, changes: Mapping[str, float]) -> None:
-        """Add changes that were taken out but could not be stored, unless there is a later one."""
+        """Note changes again that `take_changed` returned and that could not be stored.
+
+        Components that have changed again since keep their later times.
+        """
         for xname, at in changes.items():
             self._changed.setdefault(xname, at)
 
