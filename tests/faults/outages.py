@@ -47,7 +47,8 @@ class OutageTests(TroubleTestCase):
         for name in (B, D):
             # There is no warning if the lock was acquired late.
             self.assertEqual([each for each in self.told(name) if each != WARNED], [STARTED, DIED])
-        self.assertEqual((self.told(A), self.told(C)), ([STARTED], [STARTED]))
+        self.assertEqual(self.told(A), [STARTED])
+        self.assertEqual(set(self.told(C)), {STARTED})  # perhaps twice: see QuotaTests
         await self.recovered(*replicas)
         self.assertEqual(len(about_the_store(list(events))), 2, about_the_store(list(events)))
 
@@ -175,5 +176,9 @@ class QuotaTests(TroubleTestCase):
             while DIED not in self.told(B):
                 await self.beat([leader, follower], [A, C], 0.3)
                 self.assertLess(reactor.seconds() - back, 30)
-        self.assertEqual((self.told(A), self.told(C)), ([STARTED], [STARTED]))
+        self.assertEqual(self.told(A), [STARTED])
+        # Both have heard C. If another one leads just after the outage, it may grant the follower's
+        # request although HSM knows: a start may be told twice, but nothing else.
+        self.assertEqual(set(self.told(C)), {STARTED})
+        self.assertLessEqual(len(self.told(C)), 2)
         await self.recovered(leader, follower)
