@@ -147,8 +147,12 @@ class HbtdService(Service):
 
     def _unheard(self) -> Unheard:
         """Return which components may have sent heartbeats that have not been read."""
-        sources = self._scheduler.waiting_long() | self.replica.unheard
-        return Unheard(sources, self._overload.queue_full)
+        sources: set[str | None] = {*self._scheduler.waiting_long(), *self.replica.unheard}
+        fresh = self._overload.queue_full
+        if sources or fresh:
+            # Those not heard since hbtd started, or took the lead, may be the ones that wait.
+            sources.add(None)
+        return Unheard(sources, fresh)
 
     def _connect_etcd(self) -> EtcdClient | None:
         params = self.params.current

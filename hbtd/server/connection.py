@@ -217,6 +217,9 @@ class Connection(Protocol):
     def make_room(self) -> None:
         """Abort the connection at once, so that there is room for another."""
         self._note(CONNECTIONS, "A connection without heartbeats was closed to make room")
+        if self.state < State.CLOSING:
+            # Perhaps it is a node's, which was about to send a heartbeat.
+            self.factory.scheduler.not_heard(self.host)
         self._enter(State.CLOSED)
         transport = self.transport
         getattr(transport, "abortNow", transport.abortConnection)()

@@ -235,6 +235,8 @@ class ConnectionFactory(ServerFactory):
 
     def _retire_some(self) -> None:
         """Retire some of the connections that are near the greatest age, chosen at random."""
+        if len(self) >= self.limits.connections or self.scheduler.waiting_long():
+            return  # they could not connect again
         age = self.limits.connection_age
         old = self.now - age * (1 - _AGE_JITTER)
         for each in [each for each in self if each.made <= old and not each.retired]:

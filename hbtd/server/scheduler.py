@@ -18,8 +18,11 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
-from hbtd.server.fair_queue import FairQueue
+from hbtd.server.fair_queue import FairQueue, network_of
+
+_log = Logger()
 
 _MOST = 200
 """The most turns in one iteration of the reactor."""
@@ -35,7 +38,10 @@ _LONG = 0.5
 
 
 _MOST_NOT_HEARD = 10_000
-"""The most addresses of clients that were not heard that are remembered."""
+"""The most addresses of a network that are remembered because their clients were not heard."""
+
+_MOST_NETWORKS = 50_000
+"""The most networks of which addresses are remembered for that."""
 
 
 _TOO_LONG = 1.5
@@ -109,7 +115,9 @@ class Scheduler:
         """Returns the seconds after a heartbeat for which its connection is proven."""
         self._clock: IReactorTime = clock
         self._reactor = clock if hasattr(clock, "iterations") else _Iterations(clock)
-        self._not_heard: OrderedDict[str | None, float] = OrderedDict()
+        # When clients were refused, or gave up, by network and address: whoever has many addresses
+        # can't displace those of others.
+        self._not_heard: OrderedDict[str | None, OrderedDict[str | None, float]] = OrderedDict()
         self._began = 0.0
         self._iteration = -1
         self._left = _MOST
@@ -139,9 +147,14 @@ class Scheduler:
 
     def not_heard(self, host: str | None) -> None:
         """Note that a client at an IP address was refused, or gave up while it waited."""
-        self._not_heard.pop(host, None)
-        self._not_heard[host] = self._clock.seconds()
-        if len(self._not_heard) > _MOST_NOT_HEARD:
+        network = network_of(host)
+        hosts = self._not_heard.setdefault(network, OrderedDict())
+        self._not_heard.move_to_end(network)
+        hosts[host] = self._clock.seconds()
+        hosts.move_to_end(host)
+        if len(hosts) > _MOST_NOT_HEARD:
+            hosts.popitem(last=False)
+        if len(self._not_heard) > _MOST_NETWORKS:
             self._not_heard.popitem(last=False)
 
     def turn(self, host: str | None, *, proven: bool) -> Deferred[None]:
@@ -164,12 +177,13 @@ class Scheduler:
         A connection of each has waited for more than half a second, or was not heard not long ago.
         """
         now = self._clock.seconds()
-        while self._not_heard:
-            host, at = next(iter(self._not_heard.items()))
-            if now - at < self.errtime():
-                break
-            del self._not_heard[host]
-        waiting = set(self._not_heard)
+        since = now - self.errtime()
+        for network, hosts in list(self._not_heard.items()):
+            while hosts and next(iter(hosts.values())) <= since:
+                hosts.popitem(last=False)
+            if not hosts:
+                del self._not_heard[network]
+        waiting = {host for hosts in self._not_heard.values() for host in hosts}
         for queue in (self._proven, self._strangers):
             waiting.update(queue.waiting_since(now - _LONG))
         return waiting
@@ -206,8 +220,11 @@ class Scheduler:
         given = 0
         while given < most and not self._used(share):
             waiting, since = queue.pop()
-            if self._clock.seconds() - since > _TOO_LONG:
-                waiting.give_up()
-            waiting.take_turn()
             given += 1
+            try:
+                if self._clock.seconds() - since > _TOO_LONG:
+                    waiting.give_up()
+                waiting.take_turn()
+            except Exception:  # noqa: BLE001  # the others go on
+                _log.failure("A turn of a connection failed; others get theirs.")
         return given

@@ -116,8 +116,8 @@ class _OverTLS(WriteThrough):
             self._tls.do_handshake()
         except SSL.WantReadError:
             if self._replied:
-                # The signature is made, and what is left takes little: it would be a waste if the
-                # client gave up while this waits for another turn.
+                # The signature is made, and what is left takes a tenth of that: it would be a waste
+                # if the client gave up while this waits for another turn.
                 self._step = _OverTLS._do_handshake
             return None
         except SSL.WantWriteError:
@@ -145,8 +145,13 @@ class _OverTLS(WriteThrough):
 
     @property
     def _replied(self) -> bool:
-        """Whether OpenSSL has answered the client's first message, after any retry request."""
-        return any(self._tls.server_random() or b"")
+        """Whether OpenSSL has done most of the work of a handshake, as it has sent its ServerHello.
+
+        With TLS 1.2 the key exchange is yet to come, on a curve that the client has chosen.
+        """
+        return self._tls.get_protocol_version() == SSL.TLS1_3_VERSION and any(
+            self._tls.server_random() or b""
+        )
 
     def _read_when_writable(self) -> None:
         # Until then there may be something to read all the time, which can't be.

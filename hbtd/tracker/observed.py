@@ -88,7 +88,9 @@ class ObservedClock:
         as many, or whoever keeps hbtd busy could put off every judgement.
         """
         most, now = self._most_busy(), self.ticked_at
-        allowance = min(self._allowance + (now - self._allowed_at) / _BUSY_WITHIN, most)
+        # Half of it may be left out at once, and half of it in the time that follows.
+        regained = (now - self._allowed_at) / _BUSY_WITHIN / 2
+        allowance = min(self._allowance + regained, most / 2)
         left_out = min(own, allowance)
         self._allowance, self._allowed_at = allowance - left_out, now
         return own - left_out

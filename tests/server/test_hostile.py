@@ -217,13 +217,31 @@ class TurnsTests(SynchronousTestCase):
         self.assertEqual(self.rounds.waiting_long(), set())
 
     def test_not_heard(self) -> None:
-        """So many addresses that were turned away are remembered, the last ones."""
+        """Of a network so many addresses that were not heard are remembered, the last ones."""
+        self.rounds.not_heard("10.0.0.1")
         for number in range(10_010):
-            self.rounds.not_heard(f"10.0.{number // 250}.{number % 250}")
+            self.rounds.not_heard(f"2001:db8::{number:x}")
         waiting = self.rounds.waiting_long()
-        self.assertEqual(len(waiting), 10_000)
-        self.assertNotIn("10.0.0.9", waiting)
-        self.assertIn("10.0.0.10", waiting)
+        self.assertEqual(len(waiting), 10_001)
+        self.assertNotIn("2001:db8::9", waiting)
+        self.assertIn("2001:db8::a", waiting)
+        # Whoever has many addresses displaces none of others.
+        self.assertIn("10.0.0.1", waiting)
+        self.clock.rightNow += 10
+        self.assertEqual((self.rounds.waiting_long(), len(self.rounds._not_heard)), (set(), 0))
+
+    def test_failure(self) -> None:
+        """A turn that fails costs nobody else his turn."""
+
+        class Failing(Patient):
+            def take_turn(self) -> None:
+                raise ValueError("in a test")
+
+        self.rounds.wait(Failing(self.rounds, "10.0.0.1", self.taken))
+        other = self.wait("10.0.0.2")
+        self.clock.advance(0)
+        self.assertEqual(self.taken, [other])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
 
 class PiecesTests(APITestCase):

@@ -90,6 +90,8 @@ class ConnectionsTests(LimitsTestCase):
         self.assertEqual([each and each.closed for each in idle], [False, True, False, False])
         self.assertIn("closed to make room", eventAsText(events[0]))
         self.assertIn("10.0.0.3", eventAsText(events[0]))
+        # It may have been a node's, about to beat.
+        self.assertEqual(self.factory.scheduler.waiting_long(), {"10.0.0.3"})
         # Those that beat are never closed for others.
         for number in range(4):
             self.assertIsNotNone(self.node_from(f"10.0.1.{number}"))

@@ -82,6 +82,15 @@ class TimeoutTests(APITestCase):
             self.assertEqual(len(parse_responses(connection.received())), 10)
             self.assertFalse(connection.closed)
 
+    def test_age_in_a_full_house(self) -> None:
+        """No connection is closed for its age while its client could not connect again."""
+        self.begin(max_connection_age=100, idle_timeout=IDLE_TIMEOUT, max_connections=1)
+        connection = self.connect()
+        for _ in range(30):
+            connection.send(BEAT)
+            self.pass_time(10)
+        self.assertFalse(connection.closed)
+
     def test_half_a_request(self) -> None:
         """A request that has begun has to come to its end soon."""
         for request in (BEAT, GET, CHUNKED, LARGE):

@@ -289,7 +289,7 @@ class TLSTests(PlainTests):
         self.assertTrue(pair.client.shaken_hands)
 
     def test_one_turn_for_a_handshake(self) -> None:
-        """Once the signature is made, the rest of a handshake needs no turn; not sooner."""
+        """Once the signature is made, the rest of a TLS 1.3 handshake needs no turn; not sooner."""
         enter = self.factory.scheduler.enter
         for cut in (0, 50):
             pair = Pair(self.sockets, self.factory, TLSClient, self.served)

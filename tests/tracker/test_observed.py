@@ -14,32 +14,32 @@ class BusyTests(ClockTestCase):
     """Deafness of hbtd's own making is left out for a bounded time."""
 
     def test_bounded(self):
-        """Of a long time of work, `most_busy` seconds are left out, and no standstill follows."""
-        self.begin(most_busy=30.0)
-        self.assertClose(self.work(100.0 + TICK), TICK + 70.0 + PATIENCE - PATIENCE)
+        """Of a long time of work, half of `most_busy` is left out, and no standstill follows."""
+        self.begin(most_busy=60.0)
+        self.assertClose(self.work(100.0 + TICK), TICK + 70.0)
         self.assertClose(self.listen(1.0), TICK + 71.0)
 
     def test_short(self):
-        """Less than `most_busy` is left out, with the standstill that follows."""
+        """Less than that is left out, with the standstill that follows."""
         self.begin(most_busy=30.0)
         self.assertClose(self.work(4.0 + TICK), TICK)
         self.assertClose(self.listen(4.0), TICK)
         self.assertClose(self.listen(1.0), TICK + 1.0)
 
     def test_again_and_again(self):
-        """With one late tick after the other, at most a tenth of the time is left out for good."""
+        """In ten times `most_busy`, no more than `most_busy` is left out, however busy hbtd is."""
         self.begin(most_busy=12.0)
-        for _ in range(1000):
+        for _ in range(200):
             self.work(0.6)
-        self.assertTrue(600 - 12 - 60 - 1 <= self.clock.now() <= 600, self.clock.now())
+        self.assertTrue(120 - 12 - 1 <= self.clock.now() <= 120, self.clock.now())
 
     def test_comes_back(self):
         """What was left out may be left out again ten times as much later."""
-        self.begin(most_busy=10.0)
+        self.begin(most_busy=20.0)
         self.work(100.0)
         before = self.listen(100.0)
-        self.assertClose(self.work(5.0 + TICK), before + TICK)
-        self.assertClose(self.listen(5.0), before + TICK)
+        self.assertClose(self.work(2.4 + TICK), before + TICK)
+        self.assertClose(self.listen(2.4), before + TICK)
 
     def test_others_busy(self):
         """Time for which others had the processor, or hbtd was stopped, is left out without end."""
