@@ -51,7 +51,9 @@ class MonotonicReactor(EPollReactor):
                 try:
                     why = selectable.doRead()
                 except Exception as error:  # noqa: BLE001  # as Twisted does
-                    _log.failure("Reading failed; what was read from is closed.")
+                    _log.failure(
+                        "Reading from a connection or file failed unexpectedly; hbtd closes it."
+                    )
                     why = error
                 if why:
                     self._disconnectSelectable(selectable, why, True)

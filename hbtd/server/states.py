@@ -13,7 +13,7 @@ TICK = 1.0
 
 
 class State(IntEnum):
-    """The state of a connection. How long a connection may be in it depends on nothing else."""
+    """The state of a connection, which alone determines how long the connection may stay in it."""
 
     HANDSHAKE = 0
     """The TLS handshake is not complete."""

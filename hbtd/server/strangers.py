@@ -55,11 +55,11 @@ class Strangers(Generic[T]):
         return True
 
     def first_of(self, host: str | None) -> T | None:
-        """Return the connection of an address that was added first, `None` if there is none."""
+        """Return the earliest connection from this IP address, or `None` if there is none."""
         return next(iter(self._groups.get(host, ())), None)
 
     def first_of_largest(self) -> T | None:
-        """Return the first connection of the network that has most; `None` if there is none."""
+        """Return the earliest connection of the network that has most, `None` without any."""
         if not self._length:
             return None
         return self.first_of(next(iter(self._by_size[self._largest])))
