@@ -51,9 +51,7 @@ class MonotonicReactor(EPollReactor):
                 try:
                     why = selectable.doRead()
                 except Exception as error:  # noqa: BLE001  # as Twisted does
-                    _log.failure(
-                        "Reading from a connection or file failed unexpectedly; hbtd closes it."
-                    )
+                    _log.failure("Reading a connection or file failed unexpectedly; it is closed.")
                     why = error
                 if why:
                     self._disconnectSelectable(selectable, why, True)
