@@ -6,6 +6,7 @@ from typing import Any
 from hbtd.api.fastlane import FastLane
 from hbtd.app.service import HbtdService
 from hbtd.server.factory import ConnectionFactory
+from hbtd.tracker.forgotten import Forgotten
 from tests.support.http_memory import APITestCase, Connection, start_in_memory
 
 _DATE = re.compile(rb"\r\nDate: [ -~]{29}\r\n")
@@ -36,6 +37,7 @@ def start_over(service):
         tracker.forget(name)
     tracker.beats = 0
     service.monitor.judged.clear()
+    service.monitor._forgotten = Forgotten()
 
 
 class LanesTestCase(APITestCase):
