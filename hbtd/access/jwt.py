@@ -1,4 +1,4 @@
-"""Nodes' bearer tokens: JWTs (RFC 7519), which are verified once; results are remembered."""
+"""Verification of nodes' bearer tokens, which are JWTs (RFC 7519), with remembered results."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -33,20 +33,20 @@ class InvalidToken(Exception):
 
 
 class NoKeys(Exception):
-    """The lack of keys to verify tokens with, as none have been fetched yet."""
+    """Raised when no token can be verified, because no keys have been fetched yet."""
 
 
 class Subject(NamedTuple):
-    """The rights that the subject of a valid token gives to its sender."""
+    """The rights that the `sub` claim of a valid token gives to the sender of the token."""
 
     component: str | None = None
-    """The component that the subject names, in normal form; `None` if it names none."""
+    """The component that the claim names, in normal form; `None` if it names none."""
     any_component: bool = False
     """Whether the sender may send heartbeats of every component."""
 
 
 class VerifiedToken(NamedTuple):
-    """What a valid token proves about its sender, and for how long."""
+    """The result of verifying a token: the rights that it gives, and when it expires."""
 
     subject: Subject
     expires: float
@@ -68,7 +68,7 @@ class JWTVerifier:
         """Make a verifier of tokens for `audience` that are signed with a key of `source`.
 
         `now` returns the seconds since the epoch. With `require_xname`, a token whose subject names
-        no component gives no rights. At most `remember` results are kept, the latest ones.
+        no component gives no rights. The results for the last `remember` tokens are kept.
         """
         self._remember = remember
         self._source = source
@@ -81,11 +81,11 @@ class JWTVerifier:
 
     @property
     def keys(self) -> Keys | None:
-        """The current keys, the same object until they change; `None` until there are any."""
+        """The current keys, a new object after each change; `None` until the first are loaded."""
         return self._source.keys
 
     def verify(self, token: bytes) -> VerifiedToken:
-        """Return what a token proves.
+        """Verify a token, unless its result is remembered, and return the result.
 
         Raise `InvalidToken` if the token is not valid, and `NoKeys` if no keys have been fetched
         yet.
@@ -145,10 +145,11 @@ class JWTVerifier:
         raise failure
 
     def _candidates(self, algorithm: object, kid: object) -> list[Key]:
-        """Return the keys that may have signed a token with this algorithm and this key ID.
+        """Return the keys to try on a token whose header has this algorithm and this key ID.
 
-        Ask for new keys if none has that ID. Raise `InvalidToken` if there still is none, and
-        `InvalidAlgorithmError` if none of the keys may be used with the algorithm.
+        If no key matches the ID, request a refresh of the keys and look once more. Raise
+        `InvalidToken` if again no key matches the ID, and `InvalidAlgorithmError` if no key that
+        matches may be used with the algorithm. A key or a token without an ID matches every ID.
         """
         for _ in range(2):
             keys = self._source.keys or ()
