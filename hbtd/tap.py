@@ -16,7 +16,7 @@ class Options(CommandLine):
 
 
 def makeService(options: Options) -> IService:
-    """Return the service of this process.
+    """Return hbtd's service for this process, as twistd expects of a plugin.
 
     The service logs to the standard error stream, unless twistd's options name another log or put
     twistd in the background.

@@ -61,7 +61,7 @@ class Caller(NamedTuple):
 
 
 ANY_NODE = Caller(any_component=True)
-"""The caller when nodes need no credentials."""
+"""The caller that stands for every client when nodes need no credentials."""
 
 OPERATOR = Caller(operator=True)
 
@@ -71,9 +71,9 @@ class Authentication(NamedTuple):
 
     caller: Caller
     expires: float
-    """When the first of the credentials expires, in seconds since the epoch; `inf` if none does."""
+    """The earliest expiry of the credentials, in seconds since the epoch; `inf` if none expires."""
     keys: object
-    """The keys that JWTs were verified with; the result no longer holds once they have changed."""
+    """The keys for JWTs when this result was made; it no longer holds once they have changed."""
 
 
 class Gate:
@@ -110,10 +110,10 @@ class Gate:
         return self.authenticate(credentials).caller
 
     def authenticate(self, credentials: Credentials) -> Authentication:
-        """Authenticate the sender of heartbeats on a connection, for several requests.
+        """Authenticate the sender of a heartbeat; the result can be used for further requests.
 
-        Raise `Unauthenticated` if there are no valid credentials, and `KeysUnavailable` if the only
-        ones are a JWT that can't be verified, because no keys have been fetched yet.
+        Raise `Unauthenticated` if there are no valid credentials, and `KeysUnavailable` if there is
+        only a JWT, which can't be verified because no keys have been fetched yet.
         """
         verifier = self._node_tokens
         keys = None if verifier is None else verifier.keys
@@ -148,16 +148,16 @@ class Gate:
         return Authentication(Caller(frozenset(components), any_component), expires, keys)
 
     def still_holds(self, authentication: Authentication) -> bool:
-        """Return whether an authentication still holds.
+        """Return whether the result of an earlier `authenticate` may still be used.
 
-        It does until one of the credentials has expired, or the keys of JWTs have changed.
+        It may until one of the credentials expires, or the keys that verify JWTs change.
         """
         return self._now() < authentication.expires and (
             self._node_tokens is None or authentication.keys is self._node_tokens.keys
         )
 
     def operator(self, credentials: Credentials) -> Caller:
-        """Return the caller if it is an operator.
+        """Return the sender of a request if it is an operator; raise an exception otherwise.
 
         Raise `Forbidden` if the caller has proved to be somebody else, if operators are known by
         their address only, or if the address would do but the request is misdirected. Raise
@@ -174,10 +174,11 @@ class Gate:
         raise Unauthenticated("An operator's credentials are needed", self._operator_challenges)
 
     def node_or_operator(self, credentials: Credentials) -> Caller:
-        """Authenticate a request to forget a component; return its sender: an operator, or a node.
+        """Return the sender of a request to forget a component, which is an operator or a node.
 
-        Raise the exceptions of `node`. If nodes need no credentials, only operators may have
-        components forgotten: then raise those of `operator`.
+        Raise exceptions as `node` does if the sender is neither. But if nodes need no credentials,
+        no node can be told from another, and only operators may have components forgotten: then
+        raise exceptions as `operator` does.
         """
         if self._is_operator(credentials):
             return OPERATOR
@@ -211,7 +212,7 @@ class Gate:
         return self._operators.loopback and credentials.peer.local and not credentials.relayed
 
     def _is_authenticated(self, credentials: Credentials) -> bool:
-        """Return whether a caller has proved who it is, even if that gives it no rights."""
+        """Return whether any valid certificate or JWT is presented, even one without rights."""
         if self._certificate(credentials.peer) is not None:
             return True
         if self._node_tokens is None or credentials.authorization is None:
@@ -246,9 +247,9 @@ class Session:
     def may_beat(self, authorization: bytes | None, xname: str) -> bool:
         """Return whether a request on this connection may send a heartbeat of a component.
 
-        `authorization` is the value of the request's `Authorization` header, `xname` the component
-        in normal form. If the client may send heartbeats of every component, the result is `True`
-        for any other text as well.
+        `authorization` is the value of the request's `Authorization` header, and `xname` the
+        component's name in normal form. The name is not validated: for a client that may send
+        heartbeats of every component, the result is `True` whatever the name is.
         """
         current = self._authentication
         if (

@@ -25,13 +25,13 @@ REFRESH = 300.0
 """Seconds from a successful fetch of the keys to the next one."""
 
 MIN_REFRESH = 60.0
-"""The fewest seconds from a fetch to one that a token with an unknown key causes."""
+"""Seconds that must have passed since a fetch before `request_refresh` can cause another."""
 
 FIRST_RETRY, LONGEST_RETRY = 5.0, 10.0
 """The shortest and longest pause after a failed fetch, in seconds; see `Backoff`."""
 
 _PERIOD = 1.0
-"""Seconds between two checks whether a fetch is due."""
+"""Seconds between two checks of whether a fetch is due."""
 
 _TIMEOUT = 10.0
 """Seconds that a whole fetch may take."""
@@ -40,7 +40,7 @@ _LARGEST = 256 * 1024
 """The most bytes in a JWKS."""
 
 _MOST_KEYS = 100
-"""The most keys in a JWKS: a token that names no key is verified with each of them in turn."""
+"""The most keys in a JWKS; limited because a token without a key ID may be tried with each."""
 
 _SMALLEST_RSA = 2048
 """The fewest bits of an RSA key."""
@@ -55,7 +55,7 @@ _ALGORITHMS: dict[tuple[str, str], tuple[str, ...]] = {
     ("OKP", "Ed25519"): ("EdDSA",),
     ("OKP", "Ed448"): ("EdDSA",),
 }
-"""The accepted algorithms by type of key and curve; none of them uses a shared secret."""
+"""The accepted signature algorithms by `kty` and `crv` of a key; none uses a shared secret."""
 
 
 class JWKSUnusable(Exception):
@@ -81,10 +81,10 @@ class KeySource(Protocol):
 
     @property
     def keys(self) -> Keys | None:
-        """The current keys, the same object until they change; `None` until there are any."""
+        """The current keys, a new object after each change; `None` until the first are loaded."""
 
     def request_refresh(self) -> None:
-        """Look for new keys soon, as a token names a key that is not among the current ones."""
+        """Ask for the keys to be loaded again soon, because a token names a key that is unknown."""
 
 
 def parse_jwks(content: bytes) -> Keys:
@@ -109,7 +109,7 @@ def parse_jwks(content: bytes) -> Keys:
 
 
 def _key(entry: object) -> Key | None:
-    """Return the key that an entry of a JWKS describes, `None` if the entry is to be skipped."""
+    """Return the key that an entry of a JWKS describes, or `None` if `parse_jwks` must skip it."""
     if not isinstance(entry, dict) or "d" in entry:
         return None
     kind, curve = entry.get("kty"), entry.get("crv", "")
@@ -147,11 +147,11 @@ class FileKeys:
 
     @property
     def keys(self) -> Keys:
-        """The keys that the file held when it could last be used."""
+        """The keys from the last time that the file was read and could be used."""
         return self.watched.current
 
     def request_refresh(self) -> None:
-        """See `KeySource.request_refresh`. If the file has changed, it is read at once."""
+        """Read the file again, before returning, if it has changed."""
         self.watched.reload_if_changed()
 
 
@@ -204,7 +204,7 @@ class FetchedKeys(MultiService):
         return self._keys
 
     def request_refresh(self) -> None:
-        """See `KeySource.request_refresh`. Fetches are a minute apart at least."""
+        """Make a fetch due at once, or when a minute has passed since the last one began."""
         self._due = min(self._due, self._last_fetch + MIN_REFRESH)
 
     def stopService(self) -> Deferred[Any]:
@@ -277,6 +277,6 @@ def _describe(error: Exception) -> str:
 
 
 def _identity(keys: Keys) -> list[tuple[object, ...]]:
-    """Return a value that compares equal for the same keys in the same order."""
+    """Return a value that is equal for two lists with the same keys in the same order."""
     der, info = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     return [(key.kid, key.public.public_bytes(der, info), *key.algorithms) for key in keys]

@@ -1,4 +1,4 @@
-"""Nodes' bearer tokens: JWTs (RFC 7519), which are verified once; results are remembered."""
+"""Verification of nodes' bearer tokens, which are JWTs (RFC 7519), with remembered results."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -42,14 +42,14 @@ class UnknownKey(InvalidToken):
 
 
 class NoKeys(Exception):
-    """The lack of keys to verify tokens with, as none have been fetched yet."""
+    """Raised when no token can be verified, because no keys have been fetched yet."""
 
 
 class Subject(NamedTuple):
-    """The rights that the subject of a valid token gives to its sender."""
+    """The rights that the `sub` claim of a valid token gives to the sender of the token."""
 
     component: str | None = None
-    """The component that the subject names, in normal form; `None` if it names none."""
+    """The component that the claim names, in normal form; `None` if it names none."""
     any_component: bool = False
     """Whether the sender may send heartbeats of every component."""
 
@@ -114,11 +114,11 @@ class JWTVerifier:
 
     @property
     def keys(self) -> Keys | None:
-        """The current keys, the same object until they change; `None` until there are any."""
+        """The current keys, a new object after each change; `None` until the first are loaded."""
         return self._source.keys
 
     def verify(self, token: bytes) -> VerifiedToken:
-        """Return what a token proves.
+        """Verify a token, unless its result is remembered, and return the result.
 
         Raise `InvalidToken` if the token is not valid, and `NoKeys` if no keys have been fetched
         yet.
@@ -206,7 +206,7 @@ class JWTVerifier:
         raise failure
 
     def _candidates(self, algorithm: object, kid: object) -> list[Key]:
-        """Return the keys that may have signed a token with this algorithm and this key ID.
+        """Return the keys to try on a token whose header has this algorithm and this key ID.
 
         Ask for new keys if none has that ID. Raise `UnknownKey` if there still is none, and
         `InvalidAlgorithmError` if none of the keys may be used with the algorithm.

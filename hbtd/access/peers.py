@@ -22,18 +22,18 @@ _UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""The exceptions that cryptography raises for certificates which OpenSSL has accepted."""
+"""Exceptions that cryptography may raise for a certificate, although OpenSSL accepts it."""
 
 
 class SpiffeID(NamedTuple):
     """The SPIFFE ID of a heartbeat agent."""
 
     component: str | None
-    """The component whose heartbeats the agent may send, in normal form; `None` if it is any."""
+    """The component whose heartbeats the agent may send, in normal form; `None` means every one."""
 
 
 def parse_spiffe_id(text: str) -> SpiffeID | None:
-    """Parse `spiffe://<domain>/<type>[/<xname>]/workload/heartbeat`.
+    """Parse a SPIFFE ID: `spiffe://<domain>/<type>[/<xname>]/workload/heartbeat`.
 
     Return `None` for any other text.
     """
@@ -61,7 +61,7 @@ class Peer(NamedTuple):
     """The other end of a connection."""
 
     host: str
-    """The host as log lines name it: see `host_of`."""
+    """The peer's IP address or `a Unix socket`, as log lines name it; see `host_of`."""
     local: bool = False
     """Whether the peer is on this host: at a loopback address or a Unix socket."""
     certificate: ClientCertificate | None = None

@@ -13,7 +13,7 @@ _QUIET = 60.0
 """Seconds between two log lines about one peer."""
 
 _PERIOD = 5.0
-"""Seconds between two checks whether log lines are due."""
+"""Seconds between two checks of whether log lines are due."""
 
 _MOST_PEERS = 200
 """The most peers whose refusals are logged separately; those of all others share a line."""
@@ -25,7 +25,7 @@ class Refused(Exception):
     """A request that is refused; the message tells its sender why."""
 
     reason = ""
-    """The reason by which refusals are counted: a label of the metric `hbtd_refused`."""
+    """The word under which the refusal is counted: a label value of the metric `hbtd_refused`."""
 
 
 class Unauthenticated(Refused):
@@ -52,7 +52,7 @@ class KeysUnavailable(Refused):
 
 
 class NoRoom(Refused):
-    """A heartbeat of a new component while as many components are tracked as allowed."""
+    """Raised for a heartbeat of a new component if the limit of tracked components is reached."""
 
     reason = "full"
 
@@ -88,7 +88,7 @@ class Refusals(MultiService):
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, reasons: Iterable[str]) -> None:
-        """Make a count, at zero, for each of `reasons`."""
+        """Set the count of each of `reasons` to zero; `clock` times the log lines."""
         super().__init__()
         self._clock = clock
         self._peers: dict[str, _PeerRefusals] = {}
@@ -99,7 +99,7 @@ class Refusals(MultiService):
         )
 
     def note(self, host: str, reason: str, detail: str) -> None:
-        """Count a refusal to `host`; log it now, with its `detail`, or later with others."""
+        """Count a refusal to `host`; log `detail` if it is the first, else log a summary later."""
         self.counts[reason] += 1
         peer = self._peers.get(host)
         if peer is None:
@@ -116,7 +116,7 @@ class Refusals(MultiService):
         peer.reasons[reason] += 1
 
     def _report(self) -> None:
-        """Log the refusals of each peer whose last line is a minute old; drop peers without any."""
+        """Log each peer's new refusals, at most once a minute; drop peers that have none."""
         now = self._clock.seconds()
         for host, peer in list(self._peers.items()):
             if now - peer.logged_at < _QUIET:

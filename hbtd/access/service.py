@@ -44,8 +44,8 @@ class Access(MultiService):
     ) -> None:
         """Make the parts, and read all files that the parameters name.
 
-        `reactor` is Twisted's, `served` the certificate of hbtd's own TLS, `None` without TLS.
-        `reasons` are those for which parts other than the gate refuse requests, and `jitter`
+        `served` is the certificate that hbtd serves, or `None` if it serves no TLS. `reasons` are
+        the reasons for refusals by other parts than the gate, which are also counted. `jitter`
         returns a random number from 0 to 1, for `Backoff`. Raise `AccessUnusable` if a file can't
         be used.
         """
@@ -66,15 +66,15 @@ class Access(MultiService):
             self._make_operator_tokens(),
             self._make_node_tokens(),
         )
-        """Decides who may do what."""
+        """The gate, which decides who may do what."""
         self.refusals = Refusals(reactor, (*REASONS, *reasons))
-        """Counts and logs refused requests."""
+        """The counter of refused requests and connections, which also logs them."""
         self.addService(self.refusals)
         self._watcher = FileWatcher(reactor, self._files)
         self.addService(self._watcher)
 
     def startService(self) -> None:
-        """Log the rules of access and their risks, and start to watch files for changes."""
+        """Log the rules of access, warn of risky settings, and start to watch files for changes."""
         params = self._params
         self._log.info(
             "Access rules in force: {who}", who=summary(params.operator_rules, params.node_rules)
@@ -84,14 +84,14 @@ class Access(MultiService):
         super().startService()
 
     def session(self, transport: Any) -> Session:
-        """Return a new session for the connection of a transport."""
+        """Return a new session, which authenticates heartbeats on the connection of a transport."""
         return Session(self.gate, self.peers, transport)
 
     def reload(self) -> None:
         """Read all files again, changed or not.
 
-        If a file can't be used, its old contents stay in force. But if it is the file of operators'
-        tokens, no token is valid.
+        If a file can't be used, its old contents stay in force. The exception is the file of
+        operators' tokens: while it can't be used, no token in it is valid.
         """
         self._log.info("Reading the files of certificates, keys and tokens again.")
         self._watcher.reload()

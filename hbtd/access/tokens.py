@@ -9,10 +9,10 @@ from twisted.logger import Logger
 from hbtd.runtime.watched_files import WatchedFiles
 
 _SHORTEST = 16
-"""The fewest bytes in a token; a shorter token can be guessed, or is half written."""
+"""The fewest bytes in a token. A shorter one could be guessed, or is not fully written yet."""
 
 _LARGEST_FILE = 64 * 1024
-"""The most bytes in a token file: each token is compared with the one that a request presents."""
+"""The most bytes in a token file; limited because requests are checked against each token."""
 
 _log = Logger()
 
@@ -33,7 +33,8 @@ class TokenFile:
     def contains(self, token: bytes) -> bool:
         """Return whether a token is in the file, in a time that does not depend on the token.
 
-        If the file has changed, it is read again first. While it can't be used, return `False`.
+        If the file has changed, it is read again first. While the file can't be used, return
+        `False`.
         """
         self.watched.reload_if_changed()
         found = False

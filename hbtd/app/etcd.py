@@ -11,7 +11,7 @@ from hbtd.net.http_client import BoundedPool, PlainAgent
 from hbtd.net.tls import client_policy, load_identity
 
 _TIMEOUT = 3.0
-"""The timeout of a call, in seconds."""
+"""The timeout of a call to etcd, in seconds."""
 
 _CONNECTIONS = 8
 """The most connections kept open: for writes, watches, the lock, lease renewals and reads."""

@@ -16,10 +16,10 @@ from hbtd.net.tls import client_policy
 def connect_hsm(
     params: LiveParams, reactor: Any, user_agent: str, may_tell: Callable[[], bool]
 ) -> tuple[HSMClient, BoundedPool]:
-    """Return a client of HSM, and the pool of its connections.
+    """Return a client of HSM, and its connection pool.
 
-    The caller has to close the pool. An update is sent only if `may_tell` returns true immediately
-    before. Raise `TLSUnusable` if the file of `sm_ca` can't be used.
+    The caller has to close the pool. `may_tell` is called immediately before each update, which is
+    sent only if the result is true. Raise `TLSUnusable` if the file of `sm_ca` can't be used.
     """
     pool = BoundedPool(reactor)
     agent = PlainAgent(Agent(reactor, client_policy(params.current.sm_ca), pool=pool))

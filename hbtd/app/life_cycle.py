@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
 
 Step = Callable[[], Awaitable[object] | None]
-"""A function that starts or stops a part, at once or once the returned awaitable is done."""
+"""A function that starts or stops a part; if it returns an awaitable, this is awaited."""
 
 
 class LifeCycle:
@@ -23,17 +23,18 @@ class LifeCycle:
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, patience: Callable[[], float]) -> None:
-        """Make an empty stack; `patience` returns the seconds of `clock` a part has to stop."""
+        """Make an empty stack; `patience` returns how many seconds `stop` waits for each part."""
         self._clock = clock
         self._patience = patience
         self._stops: list[tuple[str, Step]] = []
         self._stopping = False
 
     async def start(self, name: str, start: Step, stop: Step) -> None:
-        """Start a part by calling `start`; `stop` will stop it, even if starting it fails.
+        """Push a part on the stack and start it by calling `start`.
 
-        `name` names the part in log lines. Pass on any exception that `start` raises; raise
-        `CancelledError` if the other parts are being stopped already.
+        The method `stop` will call the function `stop`, even if `start` fails. `name` names the
+        part in log lines. Pass on any exception that `start` raises. Raise `CancelledError`, and
+        start nothing, if the parts are already being stopped.
         """
         if self._stopping:
             raise CancelledError
@@ -41,7 +42,7 @@ class LifeCycle:
         await _done(start())
 
     def add(self, name: str, stop: Step) -> None:
-        """Add a part that has been started already, or is about to be; `stop` will stop it."""
+        """Push a part that the caller starts; the method `stop` will call the function `stop`."""
         self._stops.append((name, stop))
 
     async def stop(self) -> None:

@@ -27,10 +27,10 @@ from hbtd.server.listening import (
 from hbtd.server.overload import AcceptQueue, accept_queue
 
 _DRAIN = 2.0
-"""Seconds that requests in hand have to be finished when hbtd stops."""
+"""Seconds after which connections that are still open are aborted when hbtd stops."""
 
 _POLL = 0.02
-"""Seconds between two looks at whether they are."""
+"""Seconds between two checks, when hbtd stops, of whether connections are still in use."""
 
 _log = Logger()
 
@@ -95,7 +95,7 @@ class Listening:
         return [queue for queue in queues if queue is not None]
 
     def bind(self) -> None:
-        """Bind the ports, and let clients wait; raise `StartupError` when that is not possible."""
+        """Bind the ports without accepting connections yet; raise `StartupError` if that fails."""
         for endpoint in self._endpoints:
             outcome: list[Any] = []
             endpoint.listen(self._connections).addBoth(outcome.append)
@@ -113,16 +113,16 @@ class Listening:
                 port.stopReading()
 
     def accept(self) -> None:
-        """Accept connections."""
+        """Begin to accept connections on the bound ports."""
         for port in self._ports:
             if isinstance(port, FileDescriptor):
                 port.startReading()
 
     async def close(self) -> None:
-        """Stop listening, let the requests in hand be finished, and close all connections.
+        """Stop listening, wait until the requests in progress are answered, and close connections.
 
-        Clients get two seconds to read their answers and to hang up; then they are cut off. Without
-        a bound port nothing happens.
+        Two seconds after the ports are closed, connections that are still open are aborted. If no
+        port is bound, do nothing.
         """
         ports, self._ports = self._ports, []
         if not ports:
@@ -142,7 +142,7 @@ class Listening:
 
     @property
     def url(self) -> str:
-        """Where the bound ports can be reached, for people."""
+        """The addresses of the bound ports, as URLs for log lines, separated by commas."""
         return ", ".join(self._url(port.getHost()) for port in self._ports)
 
     def _url(self, address: Any) -> str:

@@ -163,7 +163,7 @@ class EtcdMetrics(Collector):
 
 
 def make_registry(*collectors: Collector) -> CollectorRegistry:
-    """Return a registry with `collectors` and the metrics of the process."""
+    """Return a registry with `collectors` and the standard metrics of a Python process."""
     made = CollectorRegistry()
     for collector in collectors:
         made.register(collector)

@@ -16,16 +16,16 @@ from hbtd.config.params import Params
 from hbtd.runtime.logs import error_stream, escaped, observer
 
 _MOST_FILES = 1_048_576
-"""The open-file limit to ask for if any may be set: Linux' own default for the highest one."""
+"""The open-file limit that is set if the hard limit is infinite: Linux's default `fs.nr_open`."""
 
 _log = Logger()
 
 
 def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -> HbtdService:
-    """Return the service of this process; exit with status 2 if an option can't be used.
+    """Return hbtd's service for this process; exit with status 2 if an option can't be used.
 
-    With `own_log`, the log is written to the standard error stream, as `log_format` says; without,
-    twistd writes it.
+    If `own_log` is true, hbtd writes its log to the standard error stream, in the format of the
+    parameter `log_format`. Otherwise twistd writes the log.
     """
     service: HbtdService
     log_observer = None
@@ -42,7 +42,7 @@ def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -
 
 
 class _Process(HbtdService):
-    """The service of a process, whose signals it handles and whose exit status it sets."""
+    """hbtd's service, which also handles the process's signals and sets its exit status."""
 
     def privilegedStartService(self) -> None:
         try:
@@ -69,9 +69,10 @@ class _Process(HbtdService):
     def _run(self) -> None:
         """Install the signal handlers, and start the service.
 
-        SIGTERM and SIGINT stop the service in order, and the exit status is 0; a second one kills
-        the process. (twistd's own handlers would have the first one kill the process, too, once the
-        service has stopped.) On SIGHUP certificates, keys and tokens are read again.
+        The first SIGTERM or SIGINT stops the service in order, with exit status 0. The second kills
+        the process. SIGHUP makes hbtd read the files of certificates, keys and tokens again.
+        twistd's handlers are not used, because once the service has stopped they kill the process
+        with the first signal.
         """
 
         def end(number: int, frame: object) -> None:
@@ -92,9 +93,9 @@ class _Process(HbtdService):
 
 
 def _raise_open_files() -> int:
-    """Raise the limit of open files as far as allowed, since each connection is one.
+    """Raise the soft limit of open files to the hard limit, or `_MOST_FILES` if that is infinite.
 
-    Return the limit, which may be `RLIM_INFINITY`.
+    Each connection is an open file. Return the new soft limit, which may be `RLIM_INFINITY`.
     """
     before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if most == resource.RLIM_INFINITY else most

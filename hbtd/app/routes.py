@@ -18,9 +18,9 @@ class Routes(NamedTuple):
     """The routes that hbtd serves."""
 
     api: Sequence[Route]
-    """The routes under each of the API's prefixes."""
+    """The routes that are served under each path prefix of the API."""
     root: Sequence[Route]
-    """The routes without a prefix."""
+    """The routes that are served at the root, without a path prefix."""
 
 
 def make_routes(

@@ -57,10 +57,10 @@ _OTHER_FILES = 128
 """Open files that are reserved for everything but clients' connections."""
 
 _ETCD_PATIENCE = 5.0
-"""Seconds to wait for etcd at start; after them, heartbeats are kept in memory only."""
+"""Seconds to wait for etcd at start; then hbtd serves without it, with heartbeats in memory."""
 
 _STOP_PATIENCE = 10.0
-"""Seconds beyond `sm_timeout` that each part has to stop."""
+"""Seconds that each part has to stop, in addition to the parameter `sm_timeout`."""
 
 _log = Logger()
 
@@ -81,7 +81,7 @@ class HbtdService(Service):
         """Build the parts; raise `StartupError` if a file or an endpoint can't be used.
 
         `reactor` provides `IReactorCore`, `IReactorTime` and `IReactorTCP`. `log_observer`, unless
-        it is `None`, replaces that of twistd. `connect_kafka` makes a client of Kafka.
+        it is `None`, replaces twistd's log observer. `connect_kafka` makes a client of Kafka.
         """
         self._reactor = reactor
         self._log_observer = log_observer
@@ -129,7 +129,7 @@ class HbtdService(Service):
 
         registry = self._make_registry(observed)
         self.routes = self._make_routes(registry)
-        """The routes: what is served, to which callers, and by which handlers."""
+        """All routes of the API, with the callers who may use them, and the handlers."""
         self._site = self._make_site()
         self._connections = ConnectionFactory(
             self._site,
@@ -238,11 +238,11 @@ class HbtdService(Service):
         return FastLane(self.monitor, time.time, may_beat_for, params.max_header_bytes)
 
     def _note_refusal(self, address: Any, reason: str, detail: str) -> None:
-        """Count and log a refusal to the client at an `IAddress`."""
+        """Count and log the refusal of a request or connection of the client at an `IAddress`."""
         self.access.refusals.note(host_of(address), reason, detail)
 
     def _may_beat_for(self, transport: Any) -> MayBeat:
-        """Return the check whether a client may send heartbeats of a component."""
+        """Return the function that decides which heartbeats may be sent on a connection."""
         return self.access.session(transport).may_beat
 
     def _patience(self) -> float:
@@ -261,7 +261,7 @@ class HbtdService(Service):
     def fit_connections(self, files: int) -> None:
         """Lower the limit of connections to what the open-file limit `files` allows.
 
-        Log a warning if that was necessary.
+        Log a warning if this changes the limit of connections.
         """
         most = max(files - _OTHER_FILES, 1)
         if not self._connections.fit(most):
@@ -273,7 +273,7 @@ class HbtdService(Service):
             )
 
     def setServiceParent(self, parent: Any) -> None:
-        """Join an application, and make it log through hbtd's log observer, if there is one."""
+        """Join the application `parent`, and make it log through hbtd's log observer, if any."""
         super().setServiceParent(parent)
         if self._log_observer is not None:
             parent.setComponent(ILogObserver, self._log_observer)
@@ -281,7 +281,7 @@ class HbtdService(Service):
     def privilegedStartService(self) -> None:
         """Bind the port; raise `StartupError` if that is not possible.
 
-        Connections are accepted later, once the state of the store is known.
+        Connections are accepted later, when all other parts have been started.
         """
         super().privilegedStartService()
         self._life_cycle.add("the port", self._listening.close)
@@ -295,7 +295,7 @@ class HbtdService(Service):
         self._starting = Deferred.fromCoroutine(self._start()).addErrback(self._start_failed)
 
     async def _start(self) -> None:
-        """Start part after part; each may use the parts before it, even while it stops."""
+        """Start the parts one after another; each may use those before it until it has stopped."""
         start = self._life_cycle.start
         await start("the log of libraries", self._library_log.start, self._library_log.stop)
         await start("connections to neighbours", lambda: None, self._close_pools)
@@ -323,9 +323,9 @@ class HbtdService(Service):
     def stopService(self) -> Deferred[None]:
         """Stop the parts, the last one first; return a Deferred that fires when all have stopped.
 
-        Connections are no longer accepted, the requests in hand are finished, judgements are
-        committed, then sent to HSM and published on Kafka, and another replica takes the lead.
-        Committing takes up to `sm_timeout` seconds, and so does sending.
+        In this order: the port is closed, and requests in progress are answered; judgements are
+        committed; they are sent to HSM and published on Kafka; this replica gives up the lead.
+        Committing takes at most `sm_timeout` seconds, and so does sending.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())

@@ -15,7 +15,7 @@ def make_store(
 ) -> MemoryStore | SqliteStore | EtcdStore:
     """Return the store that a valid `kv_url` names; the caller has to open it.
 
-    `etcd` is the client if `kv_url` is a URL of etcd, and `None` otherwise.
+    `etcd` is the client of etcd; it is `None` if and only if `kv_url` names another store.
     """
     if etcd is not None:
         return EtcdStore(etcd, time.time)

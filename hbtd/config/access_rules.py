@@ -13,31 +13,31 @@ _NODE_SPLIT = re.compile(r"\+(?=(?:any|cert)(?:\+|$)|jwt:)")
 
 
 class OperatorRules(NamedTuple):
-    """Rules that decide which clients are operators: those that meet at least one of them."""
+    """The rules of `operator_access`: a client that meets at least one of them is an operator."""
 
     anyone: bool = False
-    """Every client is an operator."""
+    """Whether every client is an operator."""
     loopback: bool = False
-    """Clients on this host are operators."""
+    """Whether clients on this host are operators."""
     token_path: str = ""
-    """Clients that send a bearer token in this file are operators; empty if there is no file."""
+    """The path of the file with the bearer tokens of operators; empty if there is none."""
     names: frozenset[str] = frozenset()
-    """Clients whose certificate has one of these common names are operators."""
+    """The common names that make the owner of a client certificate an operator."""
 
 
 class NodeRules(NamedTuple):
-    """Rules that decide which credentials nodes need: those that meet one of the rules suffice."""
+    """The rules of `node_access`: credentials that meet at least one of them are sufficient."""
 
     anyone: bool = False
-    """No credentials are needed."""
+    """Whether nodes need no credentials."""
     certificates: bool = False
-    """A client certificate that names the component suffices."""
+    """Whether a client certificate that names the component is accepted."""
     jwks: str = ""
-    """A JWT signed with a key of the JWKS at this path or URL suffices; empty if there is none."""
+    """The path or URL of the JWKS that verifies nodes' JWTs; empty if JWTs are not accepted."""
 
     @property
     def jwks_url(self) -> str:
-        """The URL of the JWKS; empty if there is no JWKS, or if it is a file."""
+        """The URL of the JWKS; empty if the JWKS is in a file, or if there is none."""
         return self.jwks if is_url(self.jwks) else ""
 
 
@@ -48,7 +48,7 @@ def is_url(text: str) -> bool:
 
 
 def parse_operator_access(text: str) -> OperatorRules:
-    """Parse `loopback`, `token:PATH`, `cert:NAME[,NAME...]` and `any`, separated by `+`.
+    """Parse rules `loopback`, `token:PATH`, `cert:NAME[,NAME...]` and `any`, separated by `+`.
 
     Raise `ValueError` if the text contains anything else, or two rules of one kind.
     """
@@ -71,7 +71,7 @@ def parse_operator_access(text: str) -> OperatorRules:
 
 
 def parse_node_access(text: str) -> NodeRules:
-    """Parse `any`, `cert` and `jwt:JWKS`, separated by `+`.
+    """Parse rules `any`, `cert` and `jwt:JWKS`, separated by `+`.
 
     Raise `ValueError` if the text contains anything else, or two rules of one kind.
     """
@@ -103,10 +103,11 @@ def _can_be_fetched(url: str) -> bool:
 
 
 def _parts(split: re.Pattern[str], text: str, valued: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Split the text of some rules into pairs of a rule's kind and its value.
+    """Split rules such as `loopback+token:PATH` into pairs of kind and value.
 
-    Raise `ValueError` if a kind in `valued` has no value, if another kind has one, if two rules are
-    of one kind, or if the text can't be encoded.
+    `split` matches the plus signs between rules, and `valued` has the kinds that take a value. The
+    value is empty for other kinds. Raise `ValueError` if a value is missing or superfluous, if two
+    rules are of the same kind, or if the text can't be encoded in UTF-8.
     """
     text.encode("utf-8")  # raises ValueError for bytes that the system could not decode
     parts = []

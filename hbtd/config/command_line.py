@@ -22,11 +22,11 @@ from hbtd.runtime.logs import escaped
 _KV_URL = "kv_url"
 
 _TEXT_COLUMN = 22
-"""The column of `--help` in which the texts begin."""
+"""The column of `--help`, counted from 0, in which the descriptions of options begin."""
 
 
 def _without_password(text: str) -> str:
-    """Return a text with the password of a URL in it, if there is one, replaced by dots."""
+    """Return a text; if it contains a URL with a password, the password is replaced by dots."""
     return re.sub("(//[^/@:]*):.*@", r"\1:...@", text)
 
 
@@ -53,7 +53,10 @@ class HbtdOptions(Options):
         self.params = Params()
 
     def getUsage(self, width: int | None = None) -> str:
-        """Return the text of `--help`, by default `COLUMNS` characters wide, or else 80."""
+        """Return the text of `--help`, `width` columns wide.
+
+        The default is the environment variable `COLUMNS`, or 80 if that is not a number.
+        """
         columns = self._environ.get("COLUMNS", "")
         width = width or (int(columns) if columns.isdecimal() else 80)
         lines = textwrap.wrap(self.longdesc, width)
@@ -118,9 +121,9 @@ class HbtdOptions(Options):
         self.params = params
 
     def _etcd_url(self) -> str:
-        """Return the URL of the etcd at `ETCD_HOST` and `ETCD_PORT`, which Kubernetes charts set.
+        """Return the URL of etcd from the environment variables `ETCD_HOST` and `ETCD_PORT`.
 
-        Raise `UsageError` if they are not set to a host and a port.
+        Raise `UsageError` if they are not set to a host and a port. Kubernetes charts set them.
         """
         host, port = self._environ.get("ETCD_HOST"), self._environ.get("ETCD_PORT")
         if not host or not port:
@@ -138,7 +141,7 @@ class HbtdOptions(Options):
 
 
 def _check_serving(params: Params) -> None:
-    """Raise `UsageError` if hbtd can't serve as these parameters say together."""
+    """Raise `UsageError` if parameters about listening and TLS contradict each other."""
     if not params.tls and (params.tls_cert or params.tls_client_ca):
         raise UsageError("--tls=no excludes --tls_cert, --tls_key and --tls_client_ca")
     if params.listen and params.address:
@@ -161,7 +164,7 @@ def _check_serving(params: Params) -> None:
 
 
 def _check_access(params: Params) -> None:
-    """Raise `UsageError` if the rules of access can't work with the other parameters."""
+    """Raise `UsageError` if the rules of access contradict parameters about listening and TLS."""
     asking = [
         name
         for name, asks in (
@@ -199,7 +202,7 @@ def _described(option: str, text: str, width: int) -> list[str]:
 
 
 class CommandLine(HbtdOptions):
-    """The options of a command in a terminal; an error is printed, and ends it with status 2."""
+    """The options of hbtd; instead of raising `UsageError`, parsing prints it and exits."""
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse arguments, or print why they can't be used, in one line, and exit with status 2."""
@@ -211,7 +214,7 @@ class CommandLine(HbtdOptions):
 
 
 def _normalised(arguments: Sequence[str]) -> list[str]:
-    """Return arguments in a spelling that Twisted accepts: `--name=value` or `--name value`."""
+    """Return arguments with `-name` spelled `--name`, and a flag without value `--name=yes`."""
     valued = {f"--{parameter.name}" for parameter in PARAMETERS}
     flags = {f"--{parameter.name}" for parameter in PARAMETERS if parameter.flag}
     normalised: list[str] = []

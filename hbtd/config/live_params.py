@@ -52,9 +52,10 @@ def patched(params: Params, changes: Mapping[str, object]) -> Params:
 
 
 def adopted(params: Params, values: Mapping[str, object]) -> Params:
-    """Return `params` with the `values` of another replica, which are given by their names in JSON.
+    """Return `params` with the values of another replica.
 
-    Values that can't be used, and those of fixed parameters, are ignored.
+    `values` maps names in JSON to texts. Values that can't be used, and those of parameters that
+    can't be changed while hbtd runs, are ignored.
     """
     wanted: dict[str, Any] = {}
     changeable = [parameter for parameter in PARAMETERS if not parameter.fixed]
@@ -87,7 +88,7 @@ class LiveParams:
     def patch(self, changes: Mapping[str, object]) -> Params:
         """Make the changes of a `PATCH /params`, call the listeners, and return the parameters.
 
-        Raise `ParamsRefused` as `patched` does, and change nothing then.
+        If a change can't be made, raise `ParamsRefused` as `patched` does, and change nothing.
         """
         self._replace(patched(self._current, changes))
         return self._current

@@ -7,7 +7,7 @@ from hbtd.config.value_types import ValueType
 
 
 class Group(Enum):
-    """The groups of options, in the order of documents; the values are their headings."""
+    """The groups of options, in the order of the documents; each value is the group's heading."""
 
     TRACKING = "Tracking"
     HSM = "Hardware State Manager"
@@ -29,11 +29,11 @@ class Parameter(NamedTuple):
     help: str
     """One or two sentences for `--help`. Backticks enclose code, here and in `details`."""
     details: str
-    """What docs/options.md and the manual page say in addition, or an empty text."""
+    """Text that follows `help` in docs/options.md and the manual page; may be empty."""
     fixed: bool
     """Whether the parameter can't be changed while hbtd runs."""
     flag: bool
-    """Whether the option may stand without a value, which means yes."""
+    """Whether the option may stand without a value; it then has the value `yes`."""
 
     @property
     def wire(self) -> str:

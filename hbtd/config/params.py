@@ -50,7 +50,7 @@ def _param(
     fixed: bool = False,
     flag: bool = False,
 ) -> Any:
-    """Return a field of `Params` that defines a parameter by attributes of `Parameter`."""
+    """Return a dataclass field for `Params`, whose metadata has attributes of a `Parameter`."""
     return field(
         default=default,
         metadata={
@@ -371,7 +371,7 @@ class Params:
 
     @property
     def endpoint_kind(self) -> str:
-        """The kind of the endpoint in `listen`, such as `tcp`; empty if `listen` is."""
+        """The type of the endpoint in `listen`, such as `tcp`; empty if `listen` is empty."""
         # Twisted ignores case and backslashes in the kind.
         return self.listen.replace("\\", "").partition(":")[0].lower()
 
@@ -385,7 +385,7 @@ class Params:
 
     @property
     def addresses(self) -> list[str]:
-        """The IP addresses to listen on; none: all."""
+        """The IP addresses to listen on; an empty list means all addresses of the host."""
         return self.address.split(",") if self.address else []
 
     @property

@@ -18,20 +18,20 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # what Kafka allows
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
 SWITCH_WORDS = _TRUE | _FALSE
-"""The values of a switch, in lower case; any case is accepted."""
+"""The words for yes and no as values of options, in lower case; any case is accepted."""
 
 
 class ValueType(NamedTuple):
     """How the values of a parameter are parsed, rendered and refused."""
 
     parse: Callable[[str], Any]
-    """Returns the value that a text stands for; raises `ValueError` if the text can't be used."""
+    """A function from a text to the value; it raises `ValueError` if the text can't be used."""
     allowed: str
-    """The values that can be used, in words that follow 'must be'."""
+    """A description of the valid values, which error messages put after "must be"."""
     render: Callable[[Any], str] = str
-    """Returns a value as the text that `GET /params` shows."""
+    """A function from a value to the text that `GET /params` shows."""
     refusal: str = "with illegal value"
-    """The words in which `PATCH /params` refuses a value."""
+    """The words between name and value in the message by which `PATCH /params` refuses a value."""
 
 
 class TelemetryAddress(NamedTuple):

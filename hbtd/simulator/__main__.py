@@ -40,10 +40,10 @@ async def _run(reactor: Any, options: SimulatorOptions) -> None:
 
 
 def main(argv: Sequence[str], err: TextIO) -> None:
-    """Run the simulator with these arguments, which don't include the program's name.
+    """Run the simulator with the arguments `argv`, which don't include the program's name.
 
-    Errors and the log are written to `err`. Raise `SystemExit` when the command has ended: with
-    status 2 if the arguments can't be used, and with status 1 if a port can't be listened on.
+    Errors in the arguments, and the log, are written to `err`. Always end by raising `SystemExit`,
+    with status 2 if the arguments can't be used, and 1 if a port can't be bound.
     """
     options = SimulatorOptions()
     try:

@@ -23,10 +23,10 @@ class Behaviour:
     """The HTTP status with which every PATCH is answered, or `None` for the usual answers."""
 
     hang: bool = False
-    """Whether PATCHes received now are never answered, even after this has been set to false."""
+    """Whether PATCHes that arrive while this is true are never answered, not even afterwards."""
 
     hang_ready: bool = False
-    """Whether `hang`, if set, applies to the readiness probe, too."""
+    """Whether readiness probes, too, are never answered while `hang` is true."""
 
     reset: bool = False
     """Whether the TCP connection of every PATCH is aborted."""
@@ -35,16 +35,16 @@ class Behaviour:
     """Whether every PATCH is answered with bytes that are not HTTP, and the connection closed."""
 
     refuse: set[str] = field(default_factory=set)
-    """Components whose updates are rejected: a PATCH that names one, in any spelling, gets 400."""
+    """Names of components, in any spelling; a PATCH with one of them is answered with 400."""
 
     cost_ms: float = 0.0
-    """The simulated duration of a PATCH, in milliseconds for each of its components."""
+    """The simulated duration of a PATCH, in milliseconds per component in the PATCH."""
 
     cost_ms_by_state: dict[str, float] = field(default_factory=dict)
-    """The duration for some target states, such as `{"Standby": 2.0}`, instead of `cost_ms`."""
+    """Values that replace `cost_ms` for PATCHes to certain states, such as `{"Standby": 2.0}`."""
 
     def merged(self, changes: Mapping[str, object]) -> "Behaviour":
-        """Return a copy with some fields replaced by decoded JSON values.
+        """Return a copy in which `changes`, decoded from JSON, replace some fields.
 
         Raise `ValueError`, whose text names the field, if a field is unknown or its value has the
         wrong type or is out of range.

@@ -34,7 +34,7 @@ def describe_update(update: Update) -> str:
 async def run_hsm(reactor: Any, options: HSMOptions, out: TextIO) -> None:
     """Serve a fake HSM until the reactor stops, and print a line for each update to `out`.
 
-    Raise `CannotListenError` if the port can't be listened on.
+    Raise `CannotListenError` if the port can't be bound.
     """
     host = options["host"]
     hsm = FakeHSM(reactor, on_update=lambda update: _print(out, describe_update(update)))
@@ -107,7 +107,7 @@ async def run_fleet(reactor: Any, options: FleetOptions, out: TextIO) -> None:
 
 
 class _End:
-    """Ends a command when the reactor shuts down, and delays the shutdown until it has ended."""
+    """Signals a command to end, and delays the reactor's shutdown until the command has ended."""
 
     def __init__(self, reactor: Any) -> None:
         self._come: Deferred[None] = Deferred()
@@ -124,7 +124,7 @@ class _End:
         return self._come
 
     def done(self) -> None:
-        """Let the reactor shut down, because the command has ended."""
+        """Report that the command has ended, so that the reactor may shut down."""
         self._done.callback(None)
 
     def _shutdown(self) -> Deferred[None]:
@@ -151,7 +151,10 @@ def _progress(fleet: Fleet, seconds: float) -> str:
 
 
 def summary(fleet: Fleet, seconds: float) -> str:
-    """Return a few lines that count the heartbeats of a fleet that has run for `seconds`."""
+    """Return the counts and latencies of a fleet's heartbeats, as lines of text.
+
+    `seconds` is the time for which the fleet has run.
+    """
     statistics = fleet.statistics
     latency = statistics.latency()
     lines = [

@@ -1,4 +1,4 @@
-"""The demonstration: hbtd, a fake HSM and a small fleet, and the messages between them."""
+"""The demonstration: runs hbtd with a fake HSM and a small fleet, and prints what happens."""
 
 import os
 import re
@@ -23,7 +23,7 @@ from hbtd.simulator.options import DemoOptions
 _NODES: Final = 40
 
 _WARNTIME: Final = 4
-"""Seconds of silence before a warning; a node is declared dead after twice as many."""
+"""hbtd's `Warntime` in the demonstration, in seconds; `Errtime` is twice as long."""
 
 _START_TIMEOUT: Final = 20.0
 """Seconds within which hbtd must start."""
@@ -33,7 +33,7 @@ _NAMES_SHOWN: Final = 2
 
 
 class Transcript:
-    """The printed lines of the demonstration: seconds since its start, speaker, and text."""
+    """Prints the lines of the demonstration: seconds since its start, speaker, and text."""
 
     def __init__(self, clock: IReactorTime, out: TextIO) -> None:
         self._clock = clock
@@ -41,7 +41,7 @@ class Transcript:
         self._began = clock.seconds()
 
     def say(self, speaker: str, text: str) -> None:
-        """Print a line, with the time at which it is printed."""
+        """Print a line: the seconds since the start, the speaker, and the text."""
         seconds = self._clock.seconds() - self._began
         print(f"{seconds:5.1f} s  {speaker:<5}  {text}", file=self._out, flush=True)
 
@@ -61,7 +61,8 @@ async def run_demo(
 ) -> None:
     """Run the demonstration, which takes about 4.5 times `warntime` seconds, and print it to `out`.
 
-    Raise `RuntimeError` if hbtd ends before it serves, and `TimeoutError` if it takes too long.
+    Raise `RuntimeError` if hbtd ends before it serves, and `TimeoutError` if it does not serve
+    within 20 seconds.
     """
     transcript = Transcript(reactor, out)
     say = transcript.say
@@ -106,7 +107,7 @@ async def _play(reactor: Any, url: str, period: float, transcript: Transcript) -
     fleet.startService()
 
     async def until(periods: float) -> None:
-        """Wait until `periods` periods have passed since the start of the fleet."""
+        """Wait until `periods` heartbeat periods have passed since the start of the fleet."""
         await deferLater(reactor, max(0.0, began + periods * period - reactor.seconds()))
 
     await until(4)
@@ -129,7 +130,7 @@ async def _play(reactor: Any, url: str, period: float, transcript: Transcript) -
 
 
 def _arguments(warntime: int, sm_url: str) -> list[str]:
-    """Return the command line that starts hbtd."""
+    """Return the command line that starts hbtd with this `Warntime` and this URL of HSM."""
     return [
         *(sys.executable, "-m", "hbtd", "--kv_url=mem:", "--port=0", "--use_telemetry=no"),
         *(f"--warntime={warntime}", f"--errtime={2 * warntime}", "--interval=1"),
@@ -138,13 +139,13 @@ def _arguments(warntime: int, sm_url: str) -> list[str]:
 
 
 class _Hbtd(ProcessProtocol):
-    """The process of hbtd."""
+    """The child process in which hbtd runs."""
 
     transport: IProcessTransport
 
     def __init__(self) -> None:
         self.url: Deferred[str] = Deferred()
-        """Fires with the base URL when hbtd serves; fails with `RuntimeError` if hbtd ends."""
+        """A Deferred of hbtd's base URL, once it serves; fails with `RuntimeError` if hbtd ends."""
 
         self._waiting: list[Deferred[int]] = []
         self._status: int | None = None
@@ -165,7 +166,7 @@ class _Hbtd(ProcessProtocol):
             waiting.callback(self._status)
 
     def end(self) -> Deferred[int]:
-        """Send hbtd SIGTERM; the Deferred fires with the exit status when hbtd has ended."""
+        """Send hbtd SIGTERM; return a Deferred that fires with its exit status when it ends."""
         if self._status is not None:
             return succeed(self._status)
         self.transport.signalProcess("TERM")

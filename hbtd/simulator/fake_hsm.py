@@ -46,7 +46,7 @@ class ComponentState:
 class Update:
     """A bulk PATCH that was received, and its outcome.
 
-    All times are seconds of the fake HSM's clock. Fields that the body does not contain are empty.
+    All times are seconds of the fake HSM's clock. A field whose value the body lacks is empty.
     """
 
     body: bytes
@@ -69,14 +69,14 @@ class Update:
     """When the update was applied to the table, or `None` if it has not been."""
 
     answered: float | None = None
-    """When the PATCH was answered, or `None` if it was not, or its client had disconnected."""
+    """When the PATCH was answered; `None` if it was not, as when the client disconnected first."""
 
     status: int | None = None
     """The HTTP status of the answer, or `None` if `answered` is `None`."""
 
 
 class _Problem(Exception):
-    """A request must be refused, with a problem document of this HTTP status and detail."""
+    """Raised to refuse a request with a problem document that has this status and detail."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -101,7 +101,7 @@ class FakeHSM:
         self, clock: IReactorTime, on_update: Callable[[Update], None] | None = None
     ) -> None:
         self.components: dict[str, ComponentState] = {}
-        """The rows of the table by normalised xname."""
+        """The rows of the table by xname in normal form."""
 
         self.updates: list[Update] = []
         """All bulk PATCHes received since the last `clear`, in order."""
@@ -120,7 +120,7 @@ class FakeHSM:
         return resource
 
     def clear(self) -> None:
-        """Empty `updates` and `components`; updates that wait to be applied still are."""
+        """Empty `updates` and `components`; updates in the queue will still be applied."""
         self.updates.clear()
         self.components.clear()
 
@@ -135,7 +135,7 @@ class FakeHSM:
     # Deferred of its answer.
 
     def _work(self) -> None:
-        """Apply queued updates, until the queue is empty or an update has a simulated duration."""
+        """Apply queued updates, in order; pause at each for its simulated duration, by a timer."""
         while self._queue and self._working is None:
             update, answer, request = self._queue.popleft()
             cost = self.behaviour.cost(_STATES[update.state.lower()], len(update.names))
@@ -291,7 +291,7 @@ class FakeHSM:
 
 
 def _read_update(update: Update) -> str | None:
-    """Fill in an update's fields from its body; return the reason to reject it, or `None`."""
+    """Set an update's fields from its body; return why it is invalid, or `None` if it is valid."""
     document = _json_object(update.body)
     if document is None:
         return "error decoding JSON: not an object"
@@ -318,7 +318,7 @@ def _read_update(update: Update) -> str | None:
 
 
 def _rejection(update: Update, behaviour: Behaviour) -> str | None:
-    """Return the reason to reject an update that names a component in `refuse`, or `None`."""
+    """Return why to reject an update if it names a component in `refuse`, else `None`."""
     refused = {xnames.normalise(name) for name in behaviour.refuse}
     hit = next((name for name in update.names if xnames.normalise(name) in refused), None)
     return None if hit is None else f"The fake HSM was told to refuse '{hit}'"

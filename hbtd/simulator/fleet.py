@@ -22,7 +22,7 @@ _LAST_CABINET: Final = 9999
 _CABINET: Final = (8, 8, 2, 4)
 
 MOST_NODES: Final = (_LAST_CABINET - _FIRST_CABINET + 1) * math.prod(_CABINET)
-"""The number of different names that nodes can have, and so of nodes in a fleet."""
+"""The most nodes in a fleet: the number of names that `node_names` can make."""
 
 
 def node_names(count: int) -> list[str]:
@@ -46,21 +46,22 @@ class _Node:
     number: int
 
     phase: float = 0.0
-    """When the node's next heartbeat is due, before jitter, in seconds of the fleet's clock."""
+    """When the next heartbeat is due, without jitter, in seconds of the fleet's clock."""
 
     timer: IDelayedCall | None = None
     """The timer of the next heartbeat; it runs while the node has power, even if frozen."""
 
     pending: Beat | None = None
-    """The node's heartbeat that has not been sent or answered yet, if any."""
+    """The node's heartbeat that waits to be sent or to be answered, if any."""
 
 
 class Fleet(Service):
     """Nodes that POST heartbeats to hbtd, on independent schedules, over a few shared connections.
 
-    Each node sends a heartbeat every `period` seconds, plus or minus `jitter`, a fraction of the
-    period below 1; the first ones are spread over one period. While a node's heartbeat has no
-    answer, the node's next heartbeats count as failed and are not sent. None is sent twice.
+    Each node sends a heartbeat every `period` seconds. The time of each deviates at random by up
+    to `jitter`, a fraction of the period below 1. The nodes' first heartbeats are spread over one
+    period. While a heartbeat has no answer, the same node's next heartbeats are not sent and count
+    as failed. No heartbeat is sent twice.
 
     `clock` also dates the heartbeats, so its seconds must be Unix time, as those of Twisted's
     reactors are. `endpoint` connects to the host of `url`, the base URL of hbtd's API;
@@ -86,13 +87,13 @@ class Fleet(Service):
         if not (period > 0 and 0 <= jitter < 1 and connections > 0 and timeout > 0):
             raise ValueError("period, jitter, connections or timeout out of range")
         self.beating: set[str] = set(names)
-        """Names of the nodes that send heartbeats, or will when the fleet is started; read-only."""
+        """Names of the nodes that are neither killed nor frozen; read-only."""
 
         self.killed: set[str] = set()
-        """Names of the nodes without power; read-only."""
+        """Names of the nodes that `kill` has powered off; read-only."""
 
         self.frozen: set[str] = set()
-        """Names of the nodes that hang; read-only."""
+        """Names of the nodes that `freeze` has made hang; read-only."""
 
         self.statistics = Statistics()
         """Counts and latencies of the heartbeats so far."""
@@ -134,7 +135,7 @@ class Fleet(Service):
     def stopService(self) -> Deferred[None]:
         """Stop all nodes and disconnect; the Deferred fires once all connections are closed.
 
-        Heartbeats without an answer are dropped and their outcomes not counted.
+        Heartbeats that have no answer yet are dropped, and count neither as answered nor as failed.
         """
         super().stopService()
         for node in self._nodes.values():
@@ -157,7 +158,7 @@ class Fleet(Service):
     def freeze(self, names: Iterable[str]) -> None:
         """Make nodes hang; killed nodes stay killed. Raise `KeyError` if a name is unknown.
 
-        A frozen node makes no further heartbeats; a heartbeat that waits to be sent is still sent.
+        A frozen node makes no new heartbeats, but one that already waits is still sent.
         """
         for node in self._find(names):
             if node.name in self.beating:
@@ -182,7 +183,7 @@ class Fleet(Service):
                     self._due(node)
 
     def pick(self, share: float, among: Collection[str] | None = None) -> list[str]:
-        """Return the names of a random share of the nodes `among`, by default of `beating`.
+        """Return names chosen at random: the fraction `share` of `among`, by default of `beating`.
 
         Raise `ValueError` unless `share` is from 0 to 1.
         """

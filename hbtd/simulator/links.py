@@ -1,7 +1,7 @@
 """The connections that a fleet's nodes share: a small, fast HTTP/1.1 client.
 
-treq and twisted.web's agent need several times as long for a heartbeat as hbtd does, so that
-benchmarks with a fleet built on them would measure the fleet.
+treq and twisted.web's agent are not used: they need several times as long for a heartbeat as hbtd,
+so a benchmark of hbtd would measure the speed of the fleet.
 """
 
 from collections import deque
@@ -29,13 +29,16 @@ from zope.interface import implementer
 from hbtd.runtime.backoff import Backoff
 
 _CLOSE_TIMEOUT: Final = 1.0
-"""Seconds for which the peer may leave a connection open that is being closed."""
+"""Seconds after which a connection being closed is aborted if the peer has not closed it."""
 
 _FIRST_RETRY: Final = 0.2
-"""Seconds between the first and the second attempt to connect."""
+"""The first pause between attempts to connect, in seconds; see `Backoff`."""
 
 _LONGEST_RETRY: Final = 1.0
-"""The most seconds between attempts, so that nodes don't seem silent after hbtd has returned."""
+"""The longest pause between attempts to connect, in seconds; see `Backoff`.
+
+It is short, so that nodes are soon heard when hbtd is reachable again.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,14 +55,15 @@ class Beat:
     """When the heartbeat was due, in seconds of the fleet's clock."""
 
     withdrawn: bool = False
-    """Whether the heartbeat is to be dropped, without an outcome, if it has not been sent."""
+    """Whether to drop the heartbeat, without reporting an outcome, if it is not sent yet."""
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Callbacks by which a link reports what has become of heartbeats.
+    """Callbacks by which a link reports the outcomes of heartbeats.
 
-    None is called for heartbeats that are dropped: withdrawn ones, and those of a stopped link.
+    No outcome is reported for heartbeats that are withdrawn before they are sent, nor for those
+    that have no answer when the link is stopped.
     """
 
     sent: Callable[[Beat], None]
@@ -75,10 +79,10 @@ class Outcomes:
 class Link(Service):
     """A connection that is made again when it is lost, with one heartbeat in flight at a time.
 
-    A heartbeat is never sent twice. A heartbeat that is due while there is no connection waits for
-    the next attempt to connect, and fails if the attempt fails. The connection is aborted when a
-    heartbeat has no answer within `timeout` seconds of `clock`. `jitter` returns random numbers
-    from 0 to 1, which spread the attempts of several links.
+    A heartbeat is never sent twice. While there is no connection, heartbeats wait for the result of
+    the next attempt to connect, and fail if the attempt fails. The connection is aborted when a
+    heartbeat has no answer within `timeout` seconds of `clock`. `jitter` returns a random number
+    from 0 to 1, so that several links don't try to connect at the same moments.
     """
 
     def __init__(
@@ -150,12 +154,12 @@ class Link(Service):
     # Events of the connection
 
     def connected(self, connection: "_Connection") -> None:
-        """Use a new connection, and send it the first waiting heartbeat."""
+        """Use a new connection, and send the first waiting heartbeat on it."""
         self._connection = connection
         self._next()
 
     def answered(self, beat: Beat, status: int) -> None:
-        """Report the outcome of a heartbeat that was answered."""
+        """Report a heartbeat as answered if its HTTP status is 2xx, and as failed otherwise."""
         self._failing = False
         self._backoff.reset()
         if 200 <= status < 300:
@@ -164,7 +168,7 @@ class Link(Service):
             self._outcomes.failed(beat, f"status {status}")
 
     def idle(self) -> None:
-        """Send the next waiting heartbeat, if any, on the connection, which is idle."""
+        """Send the next waiting heartbeat, if any: the connection has become idle."""
         self._next()
 
     def closing(self) -> None:
@@ -172,7 +176,7 @@ class Link(Service):
         self._connection = None
 
     def lost(self, beat: Beat | None, reason: str) -> None:
-        """Report `beat`, in flight on a connection that was lost, as failed for `reason`."""
+        """Handle a lost connection: report `beat`, if one was in flight, as failed for `reason`."""
         self._connection = None
         if not self.running:
             return
@@ -184,7 +188,7 @@ class Link(Service):
 
 @implementer(IStreamClientEndpoint)
 class _ObservedEndpoint:
-    """An endpoint that reports attempts to connect and their failures: ClientService does not."""
+    """A wrapper of an endpoint; it calls back at each attempt to connect and at each failure."""
 
     def __init__(
         self,
@@ -217,7 +221,7 @@ class _ConnectionFactory(Factory):
 
 
 class _Connection(Protocol):
-    """The HTTP/1.1 protocol of a link: a request, its answer, then the next request."""
+    """The HTTP/1.1 client protocol of a link, without pipelining: one request at a time."""
 
     def __init__(self, link: Link, clock: IReactorTime, timeout: float) -> None:
         self.beat: Beat | None = None
@@ -235,7 +239,7 @@ class _Connection(Protocol):
         self._reason: str | None = None
 
     def _expect(self, within: float | None) -> None:
-        """Abort the connection in `within` seconds unless called again; never if that is `None`."""
+        """Set the timer that aborts the connection in `within` seconds; for `None`, cancel it."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if within is None else self._clock.callLater(within, self._timed_out)
@@ -255,7 +259,7 @@ class _Connection(Protocol):
         self.transport.write(beat.request)
 
     def expect_close(self) -> None:
-        """Abort the connection, which is being closed, unless the peer closes it in time."""
+        """Start a timer that aborts the connection unless the peer closes it within a second."""
         self._expect(_CLOSE_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:

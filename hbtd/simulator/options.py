@@ -16,10 +16,10 @@ class Event(NamedTuple):
     """A change to a share of a fleet's nodes, `second` seconds after the fleet's start."""
 
     what: str
-    """`kill`, `freeze` or `revive`."""
+    """The change: `kill`, `freeze` or `revive`."""
 
     share: float
-    """The share of the nodes, from 0 to 1."""
+    """The fraction of the nodes that is changed, from 0 to 1."""
 
     second: float
 
@@ -87,7 +87,7 @@ class _Options(usage.Options):
     synopsis = ""
 
     def getSynopsis(self) -> str:
-        """Return the synopsis, without the parent command's before it as Twisted would."""
+        """Return only this command's synopsis; Twisted would put the parent command's before it."""
         return self.synopsis
 
     def opt_version(self) -> None:
@@ -139,7 +139,7 @@ class HSMOptions(_Options):
     optFlags: ClassVar = [["tls", None, "Serve HTTPS with a self-signed certificate."]]
 
     def costs_by_state(self) -> dict[str, float]:
-        """Return milliseconds per component, by target state, where `cost_ms` does not apply."""
+        """Return the `Behaviour.cost_ms_by_state` that the options set."""
         costs = {"Ready": self["ready_cost_ms"], "Standby": self["standby_cost_ms"]}
         return {state: cost for state, cost in costs.items() if cost is not None}
 
@@ -204,7 +204,7 @@ class FleetOptions(_Options):
         self.events.append(_event("revive", value))
 
     def postOptions(self) -> None:
-        """Check the certificates to trust; raise `usage.UsageError` if they can't be used."""
+        """Raise `usage.UsageError` if the certificates in the option `ca` can't be used."""
         try:
             client_policy(self["ca"])
         except TLSUnusable as error:
@@ -214,13 +214,13 @@ class FleetOptions(_Options):
 
 
 class DemoOptions(_Options):
-    """Options of the command `demo`, which has none."""
+    """Options of the command `demo`: only `--help` and `--version`."""
 
     synopsis = "Usage: python -m hbtd.simulator demo"
 
 
 class SimulatorOptions(_Options):
-    """Options of `python -m hbtd.simulator`: the command to run."""
+    """Options of `python -m hbtd.simulator`, whose subcommands are `hsm`, `fleet` and `demo`."""
 
     synopsis = "Usage: python -m hbtd.simulator COMMAND [options]"
     subCommands: ClassVar[list[list[Any]]] = [

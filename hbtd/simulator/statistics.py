@@ -8,7 +8,7 @@ _KEPT: Final = 20_000
 
 
 class Latency(NamedTuple):
-    """Seconds until heartbeats were answered: median, 99th percentile and maximum."""
+    """Seconds from when heartbeats were due to their answers: median, 99th percentile, maximum."""
 
     p50: float
     p99: float
@@ -16,7 +16,7 @@ class Latency(NamedTuple):
 
 
 class Statistics:
-    """Counts of heartbeats, which only increase, and latencies of the most recent answers."""
+    """Counts of a fleet's heartbeats since it was made, and latencies of the answers."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -26,7 +26,7 @@ class Statistics:
         """The number of heartbeats with a 2xx answer."""
 
         self.failures: Counter[str] = Counter()
-        """Failed heartbeats by reason: `status 400`, `timeout`, `connection lost`, ..."""
+        """Counts of failed heartbeats by reason: `status 400`, `timeout`, `connection lost`, ..."""
 
         self._recent: deque[float] = deque(maxlen=_KEPT)
         self._longest = 0.0

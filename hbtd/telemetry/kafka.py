@@ -28,10 +28,10 @@ _SETTINGS = {
 }
 
 _HOT_LOOPS = 20
-"""The number of polls in a row that may return at once; the following ones sleep."""
+"""The most successive polls without anything to do; after each further one, `poll` sleeps."""
 
 _PAUSE = 0.01
-"""Seconds for which such a poll sleeps; also the shortest wait before connecting."""
+"""Seconds for which an idle `poll` sleeps; also the shortest wait before connecting to a broker."""
 
 
 class _TidySocket(KafkaNetSocket):  # type: ignore[misc]  # kafka-python is not typed
@@ -63,7 +63,7 @@ class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is n
     _hot = 0
 
     def connection_delay(self, node_id: int) -> float:
-        """Return how many milliseconds to wait before connecting to a node."""
+        """Return how many milliseconds to wait before connecting to the broker `node_id`."""
         return max(float(super().connection_delay(node_id)) * 1000, 1000 * _PAUSE)
 
     def poll(self, timeout_ms: float | None = None, future: Any = None) -> Any:

@@ -6,7 +6,7 @@ from hbtd.tracker.transitions import Judgement
 
 
 def key(judgement: Judgement) -> bytes:
-    """Return the key of a judgement's message: the xname, which keeps each component's in order."""
+    """Return the message key of a judgement: the xname, so a component's messages stay in order."""
     return judgement.component.encode("ascii")
 
 

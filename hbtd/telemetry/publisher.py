@@ -1,4 +1,4 @@
-"""The Kafka publisher: a queue, and a thread that sends its messages to Kafka."""
+"""The Kafka publisher: a queue of judgements, and a thread that sends them to Kafka."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -34,13 +34,13 @@ _PATIENCE = 5.0
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 2.0
-"""Seconds before the first new attempt to connect, and at most before later attempts."""
+"""The longest pause between attempts to connect, in seconds; the first is `_FIRST_PAUSE`."""
 
 _POLL = 0.25
-"""Seconds after which a waiting thread checks whether it must stop."""
+"""Seconds between two checks, while the thread waits for Kafka, of whether it must stop."""
 
 _IDLE_CHECK = 1.0
-"""Seconds between two checks of the connection while there is nothing to publish."""
+"""Seconds between two checks of the connection to Kafka while the queue is empty."""
 
 
 KafkaFactory = Callable[[TelemetryAddress], Kafka]
@@ -105,7 +105,7 @@ class Publisher(Service):
         return "Connected and CLOSED" if self._was_connected else "Not Connected"
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
-        """Queue judgements for publication, without blocking; do nothing if Kafka is not used."""
+        """Queue judgements for publication, without blocking; do nothing if publishing is off."""
         with self._changed:
             if self._address is None:
                 return
@@ -121,14 +121,14 @@ class Publisher(Service):
             self._waiting.clear()
 
     def startService(self) -> None:
-        """Start publishing, if the parameters name a Kafka."""
+        """Start publishing if the parameters switch it on and say where Kafka is."""
         super().startService()
         self._use(self._params.current.telemetry_address)
 
     def stopService(self) -> Deferred[None]:
         """Publish the waiting messages, for at most `sm_timeout` seconds, and stop.
 
-        The Deferred fires when the thread has ended, or after that time.
+        The Deferred fires when the thread has ended, or after `sm_timeout` seconds.
         """
         super().stopService()
         if self._thread is None:
@@ -152,9 +152,9 @@ class Publisher(Service):
             self._use(new.telemetry_address)
 
     def _use(self, address: TelemetryAddress | None) -> None:
-        """Publish to `address` from now on, including the messages that wait.
+        """Publish to `address` from now on, including the messages that wait already.
 
-        If it is `None`, drop these and publish nothing.
+        If `address` is `None`, drop the waiting messages and publish nothing.
         """
         if address is None:
             given = bool(self._params.current.telemetry_host)
@@ -318,5 +318,5 @@ class Publisher(Service):
 
 
 def _ignore_timeout(failure: Failure) -> None:
-    """Turn a timeout into a success; other failures are passed on."""
+    """Handle a `TimeoutError` by ignoring it; pass on any other failure."""
     failure.trap(TimeoutError)
