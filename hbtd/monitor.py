@@ -14,10 +14,11 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore
 from hbtd.store.ledger import Ledger
 from hbtd.telemetry.publisher import Publisher
+from hbtd.tracker.components import Unheard
 from hbtd.tracker.forgotten import Forgotten
 from hbtd.tracker.observed import TICK, ObservedClock
 from hbtd.tracker.records import Record
-from hbtd.tracker.tracker import Tracker, Unheard
+from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 
 _BATCH = 500

@@ -50,8 +50,9 @@ from hbtd.store.interface import StoreUnusable
 from hbtd.store.sqlite import StoreDamaged
 from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.publisher import KafkaFactory, Publisher
+from hbtd.tracker.components import Unheard
 from hbtd.tracker.observed import ObservedClock
-from hbtd.tracker.tracker import Tracker, Unheard
+from hbtd.tracker.tracker import Tracker
 
 _OTHER_FILES = 128
 """Open files that are reserved for everything but clients' connections."""

@@ -15,13 +15,13 @@ from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ITCPT
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.server import Request
 from zope.interface import implementer
 
+from hbtd.server.channel import RequestChannel
 from hbtd.server.lane import Lane, Taken, Verdict
 from hbtd.server.limits import CONNECTIONS, SLOW, TLS, UNREAD, Limits
 from hbtd.server.scheduler import Scheduler
-from hbtd.server.site import LimitedSite, StrictChannel
+from hbtd.server.site import LimitedSite
 from hbtd.server.states import State
 
 # Enumerations' members are slow to look up, and these are needed for each heartbeat.
@@ -78,7 +78,7 @@ class Connection(Protocol):
     ) -> None:
         """Make a connection from the IP address `host`, `None` for one on a Unix socket.
 
-        With `tls`, the first state is `HANDSHAKE`, otherwise `IDLE`.
+        With `tls`, the first state is `HANDSHAKE`, otherwise `NEW`.
         """
         self.factory = factory
         self.host = host
@@ -104,7 +104,7 @@ class Connection(Protocol):
         self._need = 0
         self._in_head = False
         # What reads it while it is not in the fast lane, and whether that is reading just now.
-        self._channel: _Channel | None = None
+        self._channel: RequestChannel | None = None
         self._feeding = False
         # Whether the client has finished sending.
         self._input_ended = False
@@ -120,6 +120,16 @@ class Connection(Protocol):
     def proven(self) -> bool:
         """Whether a heartbeat was taken on the connection in the last `Errtime`."""
         return self.heard > self.factory.proven_since
+
+    @property
+    def fresh(self) -> bool:
+        """Whether no heartbeat has been taken on the connection so far."""
+        return self.heard < 0
+
+    @property
+    def queued(self) -> bool:
+        """Whether data that have been received wait for a turn."""
+        return self.state is State.QUEUED
 
     # What the transport tells
 
@@ -364,7 +374,7 @@ class Connection(Protocol):
         """Pass data to an ordinary HTTP channel; return the data that it has not read."""
         if self._channel is None:
             self.transport.unregisterProducer()
-            self._channel = _Channel(self, self.factory.site)
+            self._channel = RequestChannel(self, self.factory.site)
             self._channel.makeConnection(self.transport)
         self._note_arriving()
         self._feeding = True
@@ -375,7 +385,15 @@ class Connection(Protocol):
         unread, self._unread = self._unread, b""
         return unread
 
-    # What the channel tells
+    # What the channel asks and tells
+
+    def turn(self) -> Deferred[None]:
+        """Return a Deferred that fires when it is the connection's turn."""
+        return self.factory.scheduler.turn(self.host, proven=self.proven)
+
+    def heartbeat_taken(self) -> None:
+        """Note that a heartbeat has been taken on the connection."""
+        self.heard = self.factory.now
 
     def request_arrived(self) -> None:
         """Enter the state `ANSWERING`, as a request has arrived completely."""
@@ -455,61 +473,3 @@ class Connection(Protocol):
     def _abort(self) -> None:
         self._enter(State.CLOSED)
         self.transport.abortConnection()
-
-
-class _Channel(StrictChannel):
-    """An HTTP channel that reads one request, and gives back the data behind that request."""
-
-    def __init__(self, connection: Connection, site: LimitedSite) -> None:
-        super().__init__()
-        self.factory = self.site = site
-        self.requestFactory = site.requestFactory
-        self.timeOut = None  # the connection sees to that
-        self.source = connection.host
-        self.ending = connection.retired
-        self._connection = connection
-
-    def turn(self) -> Deferred[None]:
-        connection = self._connection
-        return connection.factory.scheduler.turn(connection.host, proven=connection.proven)
-
-    @property
-    def fresh(self) -> bool:  # type: ignore[override]  # it changes
-        return self._connection.heard < 0
-
-    def heartbeat_taken(self) -> None:
-        self._connection.heard = self._connection.factory.now
-
-    def allContentReceived(self) -> None:
-        self._connection.request_arrived()
-        super().allContentReceived()
-
-    def requestDone(self, request: Request) -> None:
-        self.paused = True  # or it would go on with what it has
-        super().requestDone(request)
-        self.paused = False
-        accepted = request.code < 400
-        self._connection.request_answered(self.clearLineBuffer(), accepted=accepted)
-
-    def loseConnection(self) -> None:
-        self._connection.farewell()
-        super().loseConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(reason)
-        # A body that has begun to arrive is read by what knows this.
-        self.transport = None
-        del self._networkProducer
-        del self._connection
-
-    def pauseProducing(self) -> None:
-        self._connection.client_behind()
-        super().pauseProducing()
-        # While a request is in hand twisted.web takes in more, without bound.
-        self.transport.pauseProducing()  # type: ignore[union-attr]  # it is there
-
-    def resumeProducing(self) -> None:
-        super().resumeProducing()
-        self._connection.client_caught_up()
-        if self._connection.state is State.QUEUED:
-            self.transport.pauseProducing()  # type: ignore[union-attr]  # resumed just now

@@ -2,10 +2,10 @@
 
 import sys
 from collections import OrderedDict
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from math import inf
-from typing import NamedTuple
 
+from hbtd.tracker.components import Component, Unheard, find_overdue, sort_queue
 from hbtd.tracker.records import Record, age_after_restart
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -15,40 +15,6 @@ _LONGEST_TEXT = 256
 
 class TrackerFull(Exception):
     """A heartbeat of a new component can't be taken: no more components may be tracked."""
-
-
-class Component:
-    """The last heartbeat of a component that is not dead."""
-
-    __slots__ = ("fresh", "last_heard", "source", "status", "timestamp")
-
-    def __init__(
-        self,
-        last_heard: float,
-        timestamp: str,
-        status: str,
-        source: str | None = None,
-        fresh: bool = False,
-    ) -> None:
-        self.last_heard = last_heard
-        """The observed time of the heartbeat, in seconds."""
-        self.timestamp = timestamp
-        """The timestamp in the heartbeat, verbatim."""
-        self.status = status
-        """The status in the heartbeat, verbatim."""
-        self.source = source
-        """The IP address that sent the heartbeat, or the replica that took it, if known."""
-        self.fresh = fresh
-        """Whether the heartbeat was the first on its connection."""
-
-
-class Unheard(NamedTuple):
-    """Which components may have sent heartbeats that have not been read yet."""
-
-    sources: Container[str | None] = ()
-    """Those whose last heartbeat came from one of these IP addresses, or replicas."""
-    fresh: bool = False
-    """Whether also those whose last heartbeat was the first on its connection."""
 
 
 _HEARD = Unheard()
@@ -178,14 +144,16 @@ class Tracker:
         Components that are `unheard` are judged `errtime` seconds later.
         """
         judgements: list[Judgement] = []
-        for xname, component, _ in _overdue(self._warned, at, errtime, errtime, unheard, limit):
+        for xname, component, _ in find_overdue(self._warned, at, errtime, errtime, unheard, limit):
             del self._warned[xname]
             self._bury(xname)
             judgements.append(Judgement(xname, Transition.DIED, component.timestamp))
         first, left = min(warntime, errtime), limit - len(judgements)
         latest = next((each.last_heard for each in reversed(self._warned.values())), -inf)
         out_of_order = False
-        for xname, component, silent in _overdue(self._healthy, at, first, errtime, unheard, left):
+        for xname, component, silent in find_overdue(
+            self._healthy, at, first, errtime, unheard, left
+        ):
             del self._healthy[xname]
             if silent >= errtime:
                 self._bury(xname)
@@ -197,7 +165,7 @@ class Tracker:
                 out_of_order |= component.last_heard < latest
             judgements.append(Judgement(xname, transition, component.timestamp))
         if out_of_order:
-            _sort(self._warned)
+            sort_queue(self._warned)
         return judgements
 
     def heartbeating(self, xname: str, at: float, errtime: float) -> bool:
@@ -320,8 +288,8 @@ class Tracker:
 
     def sort_queues(self) -> None:
         """Sort the queues by last heartbeat, since records are not applied in that order."""
-        _sort(self._healthy)
-        _sort(self._warned)
+        sort_queue(self._healthy)
+        sort_queue(self._warned)
 
     def living(self) -> Iterator[str]:
         """Yield all components that live, including those warned about."""
@@ -392,35 +360,3 @@ class Tracker:
         if len(self._statuses) < 1000:
             return self._statuses.setdefault(status, status)
         return self._statuses.get(status, status)
-
-
-def _sort(queue: OrderedDict[str, Component]) -> None:
-    """Put the components of a queue in the order of their last heartbeats."""
-    in_order = sorted(queue.items(), key=lambda item: item[1].last_heard)
-    queue.clear()
-    queue.update(in_order)
-
-
-def _overdue(
-    queue: OrderedDict[str, Component],
-    at: float,
-    limit: float,
-    patience: float,
-    unheard: Unheard,
-    most: int,
-) -> list[tuple[str, Component, float]]:
-    """Return at most `most` components of a queue that have been silent for `limit` seconds.
-
-    With each comes how long that is, less `patience` seconds for those that are `unheard`.
-    """
-    overdue: list[tuple[str, Component, float]] = []
-    for xname, component in queue.items():
-        silent = at - component.last_heard
-        if silent < limit or len(overdue) >= most:
-            break
-        if component.source in unheard.sources or (unheard.fresh and component.fresh):
-            silent -= patience
-            if silent < limit:
-                continue
-        overdue.append((xname, component, silent))
-    return overdue

@@ -4,7 +4,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransport
 
 from hbtd.config.params import Params
-from hbtd.tracker.tracker import Unheard
+from hbtd.tracker.components import Unheard
 from tests.support.http_memory import (
     BEAT,
     XNAME,

@@ -29,8 +29,9 @@ from hbtd.monitor import Monitor
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.limits import limits_of
 from hbtd.server.site import LimitedSite
+from hbtd.tracker.components import Unheard
 from hbtd.tracker.observed import ObservedClock
-from hbtd.tracker.tracker import Tracker, Unheard
+from hbtd.tracker.tracker import Tracker
 
 PREFIXES = ("/hmi/v1", "/v1")
 JSON = "application/json"

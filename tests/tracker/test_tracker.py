@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
+from hbtd.tracker.components import Unheard
 from hbtd.tracker.records import Record
-from hbtd.tracker.tracker import Tracker, TrackerFull, Unheard
+from hbtd.tracker.tracker import Tracker, TrackerFull
 from hbtd.tracker.transitions import Judgement, Transition
 
 STARTED, WARNED, RESTARTED, DIED = Transition

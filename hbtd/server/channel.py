@@ -1,0 +1,250 @@
+"""Channels: they read requests with twisted.web, and write the answers.
+
+They refuse what twisted.web would read in another way than other servers do.
+"""
+
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers
+from twisted.web.server import Request
+
+from hbtd.server.limits import LARGE_HEAD, MAX_FIELDS
+
+_LONGEST_LENGTH = 18
+"""The most digits that a `Content-Length` may have."""
+
+
+class StrictChannel(HTTPChannel):
+    """An HTTP channel that refuses requests which other servers may read differently.
+
+    These are lines that are folded (RFC 9112 5.2), a CR or LF within a line, and transfer codings
+    other than `chunked`. A head that is too large is answered with 431.
+    """
+
+    site: Any
+    """The `LimitedSite` that the channel serves."""
+
+    maxHeaders = MAX_FIELDS
+    source: str | None = None
+    """The client's IP address; `None` if it is not known."""
+    fresh = False
+    """Whether no heartbeat was taken from the connection before."""
+    ending = False
+    """Whether the connection is closed after the next answer, whatever the client asks for."""
+    _head_size = 0
+    _ending = False
+    _head = b""
+    """The head of an answer, kept to be written together with the beginning of the body."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Process received data; refuse at once a line that ends with LF instead of CR LF.
+
+        twisted.web would wait for CR LF until the request is too large or too slow (RFC 9112 2.2).
+        """
+        within = self._busyReceiving  # a call from within another, which goes on afterwards
+        super().dataReceived(data)
+        if within or self.paused or self._ending:
+            return
+        if self.line_mode and b"\n" in self._buffer:
+            self._refuse()
+
+    def turn(self) -> Deferred[None]:
+        """Return a Deferred that fires in the reactor's next iteration."""
+        return deferLater(self.site.reactor, 0)
+
+    def heartbeat_taken(self) -> None:
+        """Do nothing. Subclasses note that a heartbeat has been taken on the connection."""
+
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        """Return whether the connection stays open after the answer to `request` (RFC 9112 9.3)."""
+        fields = request.requestHeaders.getRawHeaders(b"connection") or []
+        options = {option.strip(b" \t").lower() for option in b",".join(fields).split(b",")}
+        if b"close" in options:
+            request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+            return False
+        if version == b"HTTP/1.0" and b"keep-alive" in options:
+            request.responseHeaders.setRawHeaders(b"Connection", [b"keep-alive"])
+            return True
+        return version == b"HTTP/1.1"
+
+    def connectionMade(self) -> None:
+        """Set the most bytes in a line and in a request's head, and begin to read requests."""
+        # Of a line, and of what may be the beginning of one; heads are counted in lineReceived.
+        self.MAX_LENGTH = self.totalHeadersSize = self.site.limits.header_bytes
+        super().connectionMade()
+
+    def lineReceived(self, line: bytes) -> None:
+        """Process a line of a request's head, or refuse the request."""
+        self._head_size += len(line)
+        if self._head_size > self.totalHeadersSize:
+            self._refuse_head()
+        elif line.startswith((b" ", b"\t")) or b"\n" in line or b"\r" in line:
+            self._refuse()
+        else:
+            super().lineReceived(line)
+
+    def headerReceived(self, line: bytes) -> bool:
+        """Process a header field; return whether it was accepted."""
+        name, _, value = line.lower().partition(b":")
+        value = value.strip(b" \t")
+        # twisted.web fails on numbers with more digits than Python parses.
+        endless = name == b"content-length" and len(value) > _LONGEST_LENGTH
+        if endless or (name == b"transfer-encoding" and value != b"chunked"):
+            self._refuse()
+            return False
+        return bool(super().headerReceived(line))
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Refuse a line that is too long."""
+        self._refuse_head()
+
+    def allHeadersReceived(self) -> None:
+        """Process the head of a request, which is complete."""
+        self._head_size = 0
+        super().allHeadersReceived()
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Keep the head of an answer until `write` or `write_head` is called.
+
+        So head and body are written at once: two writes would take one more system call, and one
+        more TCP segment or TLS record.
+        """
+        lines = [b"%b %b %b" % (version, code, reason)]
+        for name, values in headers.getAllRawHeaders():
+            lines += [b"%b: %b" % (name, value) for value in values]
+        self._head = b"\r\n".join((*lines, b"", b""))
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of a body, preceded by the head if that has not been written."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        super().write(data)
+
+    def write_head(self) -> None:
+        """Write the head if it has not been written, as in an answer without a body."""
+        if self._head:
+            self.write(b"")
+
+    def loseConnection(self) -> None:
+        """Close the connection once the data written to it have been sent."""
+        if not self._ending:
+            self._ending = True
+            super().loseConnection()
+
+    def _refuse_head(self) -> None:
+        assert self.transport is not None
+        detail = f"The head of a request is larger than {self.totalHeadersSize} bytes"
+        self.site.note(self.transport.getPeer(), LARGE_HEAD, detail)
+        self._refuse(b"431 Request Header Fields Too Large")
+
+    def _refuse(self, status: bytes = b"400 Bad Request") -> None:
+        self.transport.write(b"HTTP/1.1 %b\r\n\r\n" % status)  # type: ignore[union-attr]  # it is there
+        self.loseConnection()
+
+
+class Conversation(Protocol):
+    """The interface of a connection, as the channel that reads one of its requests uses it."""
+
+    host: str | None
+    retired: bool
+
+    @property
+    def fresh(self) -> bool:
+        """Whether no heartbeat has been taken on the connection so far."""
+
+    @property
+    def queued(self) -> bool:
+        """Whether data that have been received wait for a turn."""
+
+    def turn(self) -> Deferred[None]:
+        """Return a Deferred that fires when it is the connection's turn."""
+
+    def heartbeat_taken(self) -> None:
+        """Note that a heartbeat has been taken on the connection."""
+
+    def request_arrived(self) -> None:
+        """Note that a request has arrived completely."""
+
+    def request_answered(self, unread: bytes, *, accepted: bool) -> None:
+        """Process the data that followed a request, which has been answered."""
+
+    def client_behind(self) -> None:
+        """Note that the client has to read answers before more is written."""
+
+    def client_caught_up(self) -> None:
+        """Note that the client has read its answers."""
+
+    def farewell(self) -> None:
+        """Note that the channel closes the connection."""
+
+
+class RequestChannel(StrictChannel):
+    """A channel that reads one request, and gives back the data behind that request."""
+
+    def __init__(self, connection: Conversation, site: Any) -> None:
+        """Make a channel that reads for `connection`, and serves a `LimitedSite`."""
+        super().__init__()
+        self.factory = self.site = site
+        self.requestFactory = site.requestFactory
+        self.timeOut = None  # the connection sees to that
+        self.source = connection.host
+        self.ending = connection.retired
+        self._connection = connection
+
+    @property
+    def fresh(self) -> bool:  # type: ignore[override]  # it changes
+        """Whether no heartbeat has been taken on the connection so far."""
+        return self._connection.fresh
+
+    def turn(self) -> Deferred[None]:
+        """Return a Deferred that fires when it is the connection's turn."""
+        return self._connection.turn()
+
+    def heartbeat_taken(self) -> None:
+        """Note that a heartbeat has been taken on the connection."""
+        self._connection.heartbeat_taken()
+
+    def allContentReceived(self) -> None:
+        """Process a request that has arrived completely."""
+        self._connection.request_arrived()
+        super().allContentReceived()
+
+    def requestDone(self, request: Request) -> None:
+        """Give back what followed a request, which has been answered."""
+        self.paused = True  # or it would go on with what it has
+        super().requestDone(request)
+        self.paused = False
+        accepted = request.code < 400
+        self._connection.request_answered(self.clearLineBuffer(), accepted=accepted)
+
+    def loseConnection(self) -> None:
+        """Close the connection, after what has been written."""
+        self._connection.farewell()
+        super().loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Release what the lost connection holds."""
+        super().connectionLost(reason)
+        # A body that has begun to arrive is read by what knows this.
+        self.transport = None
+        del self._networkProducer
+        del self._connection
+
+    def pauseProducing(self) -> None:
+        """Stop reading and answering until the client has read its answers."""
+        self._connection.client_behind()
+        super().pauseProducing()
+        # While a request is in hand twisted.web takes in more, without bound.
+        self.transport.pauseProducing()  # type: ignore[union-attr]  # it is there
+
+    def resumeProducing(self) -> None:
+        """Go on, as the client has read its answers."""
+        super().resumeProducing()
+        self._connection.client_caught_up()
+        if self._connection.queued:
+            self.transport.pauseProducing()  # type: ignore[union-attr]  # resumed just now
