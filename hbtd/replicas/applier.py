@@ -37,10 +37,10 @@ class Moment(NamedTuple):
 
 
 class Applier:
-    """Applies keys of etcd, and their changes, to the monitor, the parameters and the mirror.
+    """Brings this replica up to date with etcd: its monitor, its parameters and its mirror of etcd.
 
     Changes that this replica has written itself are known already and skipped. They are recognized
-    by the presence key: a replica writes its presence key first in each of its transactions.
+    by the presence key, its sign of life, with which each transaction of a replica begins.
     """
 
     _log = Logger()

@@ -210,7 +210,9 @@ class ConnectionFactory(ServerFactory):
     def _tick(self) -> None:
         self.now += TICK
         if not self._overdue:
-            self._overdue.extend(each for each in self if self._is_overdue(each))
+            # The latest time at which a connection may have come into each of the states.
+            latest = [self.now - seconds for seconds in self._lifetimes]
+            self._overdue.extend(each for each in self if each.since <= latest[each.state])
             self._close_overdue()
         self._retire_some()
         since = self.proven_since
@@ -221,25 +223,23 @@ class ConnectionFactory(ServerFactory):
             del self._proven[each]
             self._strangers.add(each.host, each)
 
-    def _is_overdue(self, connection: Connection) -> bool:
-        return connection.since <= self.now - self._lifetimes[connection.state]
-
     def _close_overdue(self) -> None:
         """Close at most `_CLOSED_AT_ONCE` overdue connections now, and the others later."""
         for _ in range(min(_CLOSED_AT_ONCE, len(self._overdue))):
             connection = self._overdue.popleft()
-            if self._is_overdue(connection):
+            if connection.since <= self.now - self._lifetimes[connection.state]:
                 connection.time_out()
         if self._overdue:
             self.reactor.callLater(0, self._close_overdue)
 
     def _retire_some(self) -> None:
         """Retire some of the connections that are near the greatest age, chosen at random."""
-        if len(self) >= self.limits.connections or self.scheduler.waiting_long():
-            return  # they could not connect again
         age = self.limits.connection_age
-        old = self.now - age * (1 - _AGE_JITTER)
-        for each in [each for each in self if each.made <= old and not each.retired]:
+        oldest = self.now - age * (1 - _AGE_JITTER)
+        old = [each for each in self if each.made <= oldest and not each.retired]
+        if not old or len(self) >= self.limits.connections or self.scheduler.waiting_long():
+            return  # in the last two cases they could not connect again
+        for each in old:
             # With this probability in each tick, each moment until its greatest age is as likely.
             left = each.made + age - self.now
             if self._jitter() * left <= TICK:

@@ -12,16 +12,13 @@ from twisted.logger import Logger
 
 from hbtd.runtime.outage import Outage
 from hbtd.runtime.periodic import PeriodicService
-from hbtd.server.scheduler import Scheduler
+from hbtd.server.scheduler import LONG_WAIT, Scheduler
 
 _INTERVAL = 0.25
 """Seconds between two checks."""
 
 _OVER = 5.0
 """Seconds without a sign of overload after which it is over."""
-
-_LONG = 0.5
-"""Seconds for which a connection may wait for its turn."""
 
 _TCP_INFO = Struct("=8x6I")
 """The beginning of Linux's `struct tcp_info`: of a listening socket, the last is the backlog."""
@@ -118,7 +115,7 @@ class Overload(PeriodicService):
         if full is not None:
             self._last_full = self._last_sign = now
             self._outage.fail(f"{full.length} connections wait to be accepted, no more may")
-        elif self.longest_wait > _LONG:
+        elif self.longest_wait > LONG_WAIT:
             self._last_sign = now
             self._outage.fail(f"a connection has waited for its turn for {self.longest_wait:.1f} s")
         elif now - self._last_sign >= _OVER:

@@ -11,7 +11,6 @@ each iteration is theirs, if they need it. So they keep half of the time, whatev
 however many addresses.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
@@ -20,7 +19,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hbtd.server.fair_queue import FairQueue, network_of
+from hbtd.server.fair_queue import FairQueue
+from hbtd.server.not_heard import NotHeard
 
 _log = Logger()
 
@@ -33,15 +33,8 @@ _SECONDS = 0.02
 _PROVEN_FIRST = 0.5
 """The share of the turns in an iteration that proven connections get before all others."""
 
-_LONG = 0.5
+LONG_WAIT = 0.5
 """Seconds for which an address may wait before its components are no longer judged."""
-
-
-_MOST_NOT_HEARD = 10_000
-"""The most addresses of a network that are remembered because their clients were not heard."""
-
-_MOST_NETWORKS = 50_000
-"""The most networks of which addresses are remembered for that."""
 
 
 _TOO_LONG = 1.5
@@ -58,7 +51,7 @@ class Waiting(Protocol):
         """Whether a heartbeat was taken on the connection not long ago."""
 
     def give_up(self) -> None:
-        """Drop work of which most would be lost, as the client may give up before it is done."""
+        """Drop the connection if its work would likely be in vain: its client is about to leave."""
 
     def take_turn(self) -> None:
         """Do the next step of the work for this connection, if there is any left."""
@@ -115,9 +108,7 @@ class Scheduler:
         """Returns the seconds after a heartbeat for which its connection is proven."""
         self._clock: IReactorTime = clock
         self._reactor = clock if hasattr(clock, "iterations") else _Iterations(clock)
-        # When clients were refused, or gave up, by network and address: whoever has many addresses
-        # can't displace those of others.
-        self._not_heard: OrderedDict[str | None, OrderedDict[str | None, float]] = OrderedDict()
+        self._not_heard = NotHeard()
         self._began = 0.0
         self._iteration = -1
         self._left = _MOST
@@ -147,15 +138,7 @@ class Scheduler:
 
     def not_heard(self, host: str | None) -> None:
         """Note that a client at an IP address was refused, or gave up while it waited."""
-        network = network_of(host)
-        hosts = self._not_heard.setdefault(network, OrderedDict())
-        self._not_heard.move_to_end(network)
-        hosts[host] = self._clock.seconds()
-        hosts.move_to_end(host)
-        if len(hosts) > _MOST_NOT_HEARD:
-            hosts.popitem(last=False)
-        if len(self._not_heard) > _MOST_NETWORKS:
-            self._not_heard.popitem(last=False)
+        self._not_heard.note(host, self._clock.seconds())
 
     def turn(self, host: str | None, *, proven: bool) -> Deferred[None]:
         """Return a Deferred that fires when a client gets its next turn.
@@ -177,15 +160,9 @@ class Scheduler:
         A connection of each has waited for more than half a second, or was not heard not long ago.
         """
         now = self._clock.seconds()
-        since = now - self.errtime()
-        for network, hosts in list(self._not_heard.items()):
-            while hosts and next(iter(hosts.values())) <= since:
-                hosts.popitem(last=False)
-            if not hosts:
-                del self._not_heard[network]
-        waiting = {host for hosts in self._not_heard.values() for host in hosts}
+        waiting = self._not_heard.since(now - self.errtime())
         for queue in (self._proven, self._strangers):
-            waiting.update(queue.waiting_since(now - _LONG))
+            waiting.update(queue.waiting_since(now - LONG_WAIT))
         return waiting
 
     def _used(self, share: float) -> bool:

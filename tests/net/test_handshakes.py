@@ -1,33 +1,20 @@
 """What an operator reads about handshakes that fail."""
 
-from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL, crypto
 
-from hbtd.net.served_certificate import serve_identity
-from tests.support.certificates import make_identity, write_identity
+from tests.support.certificates import make_identity
 from tests.support.http_memory import head
 from tests.support.socket_pairs import Pair, PlainClient, TLSClient
-from tests.support.transports import IDENTITY, TransportTestCase, client_context
+from tests.support.transports import NotedTestCase, client_context
 
 OLD = (SSL.TLS1_1_VERSION, SSL.TLS1_1_VERSION)
 NOT_SO_OLD = (SSL.TLS1_2_VERSION, SSL.TLS1_2_VERSION)
 
 
-class ReasonsTests(TransportTestCase):
+class ReasonsTests(NotedTestCase):
     """The reason is noted in words, once for each handshake."""
-
-    tls = True
-
-    def setUp(self) -> None:
-        """Trust one authority of client certificates."""
-        super().setUp()
-        self.authority = make_identity("authority")
-        cert, _ = write_identity(self.authority, Path(self.mktemp()))
-        self.served = serve_identity(IDENTITY, str(cert))
-        self.notes: list[Any] = []
-        self.factory.site.note = lambda *note: self.notes.append(note)
 
     def noted(self, pair: Pair) -> str:
         """Return what was noted of a connection, the only one so far."""

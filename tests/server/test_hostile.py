@@ -228,7 +228,9 @@ class TurnsTests(SynchronousTestCase):
         # Whoever has many addresses displaces none of others.
         self.assertIn("10.0.0.1", waiting)
         self.clock.rightNow += 10
-        self.assertEqual((self.rounds.waiting_long(), len(self.rounds._not_heard)), (set(), 0))
+        self.assertEqual(
+            (self.rounds.waiting_long(), len(self.rounds._not_heard._times)), (set(), 0)
+        )
 
     def test_failure(self) -> None:
         """A turn that fails costs nobody else his turn."""

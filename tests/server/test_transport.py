@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -11,17 +10,16 @@ from OpenSSL import SSL
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 from zope.interface.verify import verifyObject
 
-from hbtd.net.served_certificate import serve_identity
 from hbtd.net.tls import Identity
 from hbtd.server.states import State
-from tests.support.certificates import make_identity, write_identity
+from tests.support.certificates import make_identity
 from tests.support.http_memory import BEAT, XNAME, encode_request, head, parse_responses
 from tests.support.socket_pairs import Pair, PlainClient, TLSClient
 from tests.support.transports import (
     DOCUMENT,
     GET,
-    IDENTITY,
     LARGE,
+    NotedTestCase,
     TransportTestCase,
     client_context,
 )
@@ -267,16 +265,20 @@ class TLSTests(PlainTests):
         pair.settle()
         self.assertEqual(self.statuses(pair), [200] * 60)
 
-    def test_handshakes_take_turns(self) -> None:
-        """While there are no turns left in a round, handshakes wait for one; heartbeats do not."""
-        node = self.pair()
-        enter = self.factory.scheduler.enter
-        while enter():
+    def waiting_pair(self) -> Pair:
+        """Connect while there are no turns left, so that the handshake has to wait for one."""
+        while self.factory.scheduler.enter():
             pass
         pair = Pair(self.sockets, self.factory, TLSClient, self.served)
         self.addCleanup(pair.close)
         pair.client.pump()
         pair.transport.doRead()
+        return pair
+
+    def test_handshakes_take_turns(self) -> None:
+        """While there are no turns left in a round, handshakes wait for one; heartbeats do not."""
+        node = self.pair()
+        pair = self.waiting_pair()
         self.assertEqual(pair.protocol.state, State.WAITING)
         self.assertEqual(len(self.factory.scheduler._strangers), 1)
         self.assertNotIn(pair.transport, self.sockets.getReaders())
@@ -317,13 +319,7 @@ class TLSTests(PlainTests):
 
     def test_waited_too_long(self) -> None:
         """A handshake that has waited for so long that its client may give up is not begun."""
-        enter = self.factory.scheduler.enter
-        while enter():
-            pass
-        pair = Pair(self.sockets, self.factory, TLSClient, self.served)
-        self.addCleanup(pair.close)
-        pair.client.pump()
-        pair.transport.doRead()
+        pair = self.waiting_pair()
         self.factory.now += 2
         self.sockets.rightNow += 2
         pair.transport._tls.do_handshake = None  # which would fail
@@ -333,13 +329,7 @@ class TLSTests(PlainTests):
 
     def test_gone_before_the_handshake(self) -> None:
         """A client that hangs up while its handshake waits for a turn costs no handshake."""
-        enter = self.factory.scheduler.enter
-        while enter():
-            pass
-        pair = Pair(self.sockets, self.factory, TLSClient, self.served)
-        self.addCleanup(pair.close)
-        pair.client.pump()
-        pair.transport.doRead()
+        pair = self.waiting_pair()
         PlainClient.finish(pair.client)
         pair.transport._tls.do_handshake = None  # which would fail
         self.factory.now += 1
@@ -464,19 +454,8 @@ class TLSTests(PlainTests):
         self.assertEqual(self.statuses(pair), [200, 200, 200, 204] * 5)
 
 
-class ClientCertificateTests(TransportTestCase):
+class ClientCertificateTests(NotedTestCase):
     """Clients that present certificates."""
-
-    tls = True
-
-    def setUp(self) -> None:
-        """Trust one authority."""
-        super().setUp()
-        self.authority = make_identity("authority")
-        cert, _ = write_identity(self.authority, Path(self.mktemp()))
-        self.served = serve_identity(IDENTITY, str(cert))
-        self.notes: list[Any] = []
-        self.factory.site.note = lambda *note: self.notes.append(note)
 
     def present(self, identity: Identity | None) -> Pair:
         """Connect with a certificate, and send a heartbeat."""

@@ -1,5 +1,6 @@
 """Transports that are driven by hand, with the real service behind them."""
 
+from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL, crypto
@@ -7,7 +8,7 @@ from OpenSSL import SSL, crypto
 from hbtd.net.served_certificate import serve_identity
 from hbtd.net.tls import Identity
 from hbtd.server.factory import ConnectionFactory
-from tests.support.certificates import make_identity
+from tests.support.certificates import make_identity, write_identity
 from tests.support.http_memory import XNAME, APITestCase, encode_request, head, parse_responses
 from tests.support.socket_pairs import Pair, PlainClient, SocketReactor, TLSClient
 
@@ -84,3 +85,18 @@ class TransportTestCase(APITestCase):
     def refused(self, reason: str) -> int:
         """Return how many refusals were counted for a reason."""
         return self.service.access.refusals.counts[reason]
+
+
+class NotedTestCase(TransportTestCase):
+    """TLS with one authority of client certificates; what is refused is noted."""
+
+    tls = True
+
+    def setUp(self) -> None:
+        """Trust the authority."""
+        super().setUp()
+        self.authority = make_identity("authority")
+        cert, _ = write_identity(self.authority, Path(self.mktemp()))
+        self.served = serve_identity(IDENTITY, str(cert))
+        self.notes: list[Any] = []
+        self.factory.site.note = lambda *note: self.notes.append(note)

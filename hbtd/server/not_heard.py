@@ -1,0 +1,43 @@
+"""The memory of clients that may have had a heartbeat to send, but were not heard."""
+
+from collections import OrderedDict
+
+from hbtd.server.fair_queue import network_of
+
+_MOST_OF_NETWORK = 10_000
+"""The most addresses of one network that are remembered."""
+
+_MOST_NETWORKS = 50_000
+"""The most networks of which addresses are remembered."""
+
+
+class NotHeard:
+    """The IP addresses of clients that were refused or gave up, and when that was.
+
+    They are kept by network: a client with many addresses displaces none of other networks.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no addresses."""
+        self._times: OrderedDict[str | None, OrderedDict[str | None, float]] = OrderedDict()
+
+    def note(self, host: str | None, now: float) -> None:
+        """Note that a client at an IP address was not heard; `now` must not decrease."""
+        network = network_of(host)
+        times = self._times.setdefault(network, OrderedDict())
+        self._times.move_to_end(network)
+        times[host] = now
+        times.move_to_end(host)
+        if len(times) > _MOST_OF_NETWORK:
+            times.popitem(last=False)
+        if len(self._times) > _MOST_NETWORKS:
+            self._times.popitem(last=False)
+
+    def since(self, since: float) -> set[str | None]:
+        """Return the addresses noted after the time `since`, and drop all others."""
+        for network, times in list(self._times.items()):
+            while times and next(iter(times.values())) <= since:
+                times.popitem(last=False)
+            if not times:
+                del self._times[network]
+        return {host for times in self._times.values() for host in times}
