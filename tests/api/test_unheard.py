@@ -54,6 +54,17 @@ class UnheardTests(TimedAPITestCase):
             self.pass_time(ERRTIME - WARNTIME)
             self.assertEqual(self.judged(), (0, 0, 1))
 
+    def test_last_address(self) -> None:
+        """Where the last heartbeat came from counts, not where earlier ones did."""
+        for request in (BEAT, ORDINARY):
+            for sources, expected in (({"10.0.0.1"}, (0, 1, 0)), ({"10.0.0.2"}, (1, 0, 0))):
+                self.beat("10.0.0.1", BEAT)
+                self.beat("10.0.0.2", request)
+                self.unheard = Unheard(sources)
+                self.pass_time(WARNTIME + INTERVAL + 1)
+                self.assertEqual(self.judged(), expected, (request, sources))
+                self.tracker.forget(XNAME)
+
     def test_address_waits_no_longer(self) -> None:
         """Once its address does not wait any more, a component is judged at the next sweep."""
         self.beat("10.0.0.1", BEAT)

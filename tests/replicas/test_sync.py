@@ -119,6 +119,14 @@ class WaitingTests(ReplicasTestCase):
         await self.is_told(B, STARTED, DIED)
         await self.is_told(A, STARTED, WARNED, DIED)
 
+    async def test_leader(self):
+        """While clients of the leader wait, those that last beat elsewhere are judged as ever."""
+        leader, follower = await self.replicas(2)
+        self.assertEqual(await follower.beat(B), 200)
+        await self.is_told(B, STARTED)
+        leader.service._scheduler.not_heard("10.9.9.9")
+        await self.is_told(B, STARTED, WARNED, within=ERRTIME - 0.5)
+
 
 class SlowPresenceTests(SynchronousTestCase):
     """Presence that is late again and again."""

@@ -13,6 +13,7 @@ from tests.support.http_memory import (
     XNAME,
     APITestCase,
     Connection,
+    chunked,
     encode_request,
     head,
     parse_responses,
@@ -21,6 +22,10 @@ from tests.support.http_memory import (
 GET = head("GET /v1/params")
 DOCUMENT = head("GET /v1/openapi.json")
 KIB64 = 64 * 1024
+ORDINARY = head("POST /v1/heartbeat", "Transfer-Encoding: chunked") + chunked(
+    BEAT.partition(b"\r\n\r\n")[2]
+)
+"""A heartbeat that is not one for the fast lane."""
 
 
 class LimitsTestCase(APITestCase):
@@ -110,6 +115,18 @@ class ConnectionsTests(LimitsTestCase):
         self.reactor.pump([1.0] * 4)
         self.assertIsNotNone(self.node_from("10.0.0.3"))
         self.assertEqual((first.closed, second.closed), (True, False))
+
+    def test_steady_node(self) -> None:
+        """A connection on which heartbeats are taken in either lane is never closed for others."""
+        self.begin(max_connections=1, errtime=10)
+        for request in (BEAT, ORDINARY):
+            node = self.node_from("10.0.0.1")
+            assert node
+            for _ in range(10):
+                node.send(request)
+                self.reactor.pump([1.0] * 5)
+                self.assertIsNone(self.connect_from("10.0.0.2"))
+            node.hang_up()
 
     def test_not_heard(self) -> None:
         """The address of a connection that is turned away counts as waiting, for `Errtime`."""

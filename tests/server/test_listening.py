@@ -150,6 +150,11 @@ class EndpointTests(ListeningTestCase):
             (connection,) = factory
             transport = connection.transport
             option = (socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for alive, value in (
+                ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
+                ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60),
+            ):
+                self.assertEqual(transport.socket.getsockopt(*alive), value)
             self.assertEqual(transport.getHost(), port.getHost())
             self.assertIs(transport.getHost(), transport.getHost())
             self.assertTrue(transport.socket.getsockopt(*option))

@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from hbtd.server.overload import AcceptQueue, Overload, accept_queue
 from hbtd.server.scheduler import Scheduler
-from tests.support.running import reactor
+from hbtd.tracker.components import Unheard
+from tests.support.running import reactor, start_hbtd, until
 
 
 class Silent:
@@ -108,3 +109,27 @@ class QueueTests(TestCase):
     def test_others(self) -> None:
         """What is no TCP port has no such queue."""
         self.assertEqual(accept_queue(object()), None)
+
+
+class ServiceTests(TestCase):
+    """The whole service, when nobody can connect to it."""
+
+    timeout = 60
+
+    async def test_said(self) -> None:
+        """Health and metrics say so, and those that connect for each heartbeat count as unheard."""
+        hbtd = start_hbtd(self, listen="tcp:0:interface=127.0.0.1:backlog=1", tls=False)
+        port = hbtd.service.port
+        self.assertEqual(hbtd.service._unheard(), Unheard(set(), False))
+        await until(lambda: hbtd.service._overload.running)
+        port.stopReading()
+        for _ in range(2):
+            client = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5)
+            self.addCleanup(client.close)
+        await until(lambda: hbtd.service._overload.overloaded)
+        self.assertEqual(hbtd.service._unheard(), Unheard({None}, True))
+        port.startReading()
+        _, health = await hbtd.client.request("GET", f"{hbtd.url}/hmi/v1/health")
+        self.assertIn("2 connections wait to be accepted", health["Overload"])
+        response = await hbtd.client.treq.get(f"{hbtd.url}/metrics", timeout=20, reactor=reactor)
+        self.assertIn("hbtd_overloaded 1.0", (await response.content()).decode())

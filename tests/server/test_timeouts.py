@@ -82,6 +82,21 @@ class TimeoutTests(APITestCase):
             self.assertEqual(len(parse_responses(connection.received())), 10)
             self.assertFalse(connection.closed)
 
+    def test_ages_differ(self) -> None:
+        """Connections that were made together are not closed together."""
+        self.begin(max_connection_age=1000, idle_timeout=IDLE_TIMEOUT)
+        connections = [self.connect() for _ in range(20)]
+        ages: dict[Connection, int] = {}
+        for age in range(0, 1010, 10):
+            for connection in set(connections) - set(ages):
+                connection.send(BEAT)
+                if connection.closed:
+                    ages[connection] = age
+            self.pass_time(10)
+        self.assertEqual(len(ages), 20)
+        self.assertGreater(len(set(ages.values())), 5)
+        self.assertGreaterEqual(min(ages.values()), 790)
+
     def test_age_in_a_full_house(self) -> None:
         """No connection is closed for its age while its client could not connect again."""
         self.begin(max_connection_age=100, idle_timeout=IDLE_TIMEOUT, max_connections=1)

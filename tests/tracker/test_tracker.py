@@ -353,6 +353,21 @@ class FullTests(SynchronousTestCase):
         self.refused("x11", 1)
 
 
+class UnheardTests(SynchronousTestCase):
+    """Components that are judged later because they may have been unheard."""
+
+    def test_warned_late(self):
+        """One that is warned about after others, which were heard later, dies before them."""
+        tracker = Tracker()
+        tracker.beat("x1", 0.0, "t", "OK", "10.0.0.1")
+        tracker.beat("x2", 1.0, "t", "OK", "10.0.0.2")
+        waiting = Unheard({"10.0.0.1"})
+        self.assertEqual(tracker.sweep(11.0, 10, 30, 9, waiting), [Judgement("x2", WARNED, "t")])
+        self.assertEqual(tracker.sweep(12.0, 10, 30, 9), [Judgement("x1", WARNED, "t")])
+        self.assertEqual(tracker.sweep(30.0, 10, 30, 9), [Judgement("x1", DIED, "t")])
+        self.assertEqual(tracker.sweep(31.0, 10, 30, 9), [Judgement("x2", DIED, "t")])
+
+
 class TransitionTests(SynchronousTestCase):
     """Transitions, and the words for them."""
 
