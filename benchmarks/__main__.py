@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import access, crowds, http, replicas, storm, tracking
+from benchmarks import access, crowds, http, reconnect, replicas, storm, tracking
 from benchmarks.plot import svg
 from benchmarks.table import Row, formatted, machine
 
@@ -39,6 +39,7 @@ def main() -> None:
         ("crowds of connections", lambda: crowds.measure(1_000 if quick else 10_000, 1_000)),
         ("the tracker", lambda: tracking.measure(100_000 if quick else 1_000_000)),
         ("replicas", lambda: replicas.measure(2 if quick else 5, 3 if quick else 5)),
+        ("a restart", lambda: list(reconnect.measure(1_000 if quick else 10_000))),
         ("a storm", lambda: storm.measure(1_000 if quick else 10_000)),
     ]
     parts = [part for part in parts if arguments.only in part[0]]

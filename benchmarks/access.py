@@ -97,13 +97,13 @@ def _sample(url: str, pid: int, way: str, folder: Path, seconds: int) -> Sample:
         assert process.stdout
         if process.stdout.readline() != "ready\n":
             raise RuntimeError(f"no load with {way}")
-        before = _processor_seconds(pid)
+        before = processor_seconds(pid)
         output, _ = process.communicate("go\n")
     answered = int(output)
-    return Sample(answered / seconds, (_processor_seconds(pid) - before) / seconds)
+    return Sample(answered / seconds, (processor_seconds(pid) - before) / seconds)
 
 
-def _processor_seconds(pid: int) -> float:
+def processor_seconds(pid: int) -> float:
     """Return the processor time of a process in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK

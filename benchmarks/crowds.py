@@ -32,7 +32,7 @@ _REQUEST = (
 
 def measure(idle: int, slow: int) -> list[Row]:
     """Measure the given numbers of idle connections and of slow senders."""
-    _allow_many_files()
+    allow_many_files()
     rows = []
     for kind, options, most in (("plain", PLAIN, 1.4), ("TLS", ("--port=0",), 25.6)):
         with hbtd_process(*options, "--nosm") as (url, pid):
@@ -87,7 +87,7 @@ def _crowd(what: str, url: str, count: int) -> Iterator[dict[str, Any]]:
         result.update(json.loads(said))
 
 
-def _allow_many_files() -> None:
+def allow_many_files() -> None:
     """Raise the open-file limit of this process and its children as far as allowed."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

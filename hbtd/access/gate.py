@@ -106,7 +106,7 @@ class Gate:
         return self._nodes.anyone
 
     def node(self, credentials: Credentials) -> Caller:
-        """Return the sender of a heartbeat; raise exceptions as `authenticate` does."""
+        """Return the sender of a heartbeat, as its credentials prove; for exceptions see `authenticate`."""
         return self.authenticate(credentials).caller
 
     def authenticate(self, credentials: Credentials) -> Authentication:

@@ -118,8 +118,9 @@ class JWTVerifier:
         return self._source.keys
 
     def verify(self, token: bytes) -> VerifiedToken:
-        """Verify a token, unless its result is remembered, and return the result.
+        """Return what a JWT proves: its components and its expiry.
 
+        A token is verified once; then its result, also a refusal, is remembered for a while.
         Raise `InvalidToken` if the token is not valid, and `NoKeys` if no keys have been fetched
         yet.
         """
@@ -179,7 +180,7 @@ class JWTVerifier:
         return VerifiedToken(subject, max(begins, default=-inf), expires)
 
     def _claims(self, token: bytes, algorithm: object, kid: object) -> dict[str, Any]:
-        """Return the claims of a token, verified with the key that has signed it, except its times.
+        """Return all claims of a token after a check of its signature and claims, but not of its times.
 
         Raise `UnknownKey` or `PyJWTError` if no such key is found, or if a claim is not valid.
         """

@@ -29,6 +29,9 @@ from hbtd.server.transport import TCPTransport, UnixTransport
 BACKLOG = 1024
 """Connections that may wait to be accepted; enough for a cabinet whose nodes boot at once."""
 
+_ACCEPTED_AT_ONCE = 100
+"""Connections accepted in one iteration of the reactor, a few more at most: a few milliseconds."""
+
 _DEFAULTS = {
     "tcp": (f"backlog={BACKLOG}",),
     "tcp4": (f"backlog={BACKLOG}",),
@@ -95,12 +98,14 @@ def set_transport(port: IListeningPort, served: ServedCertificate | None) -> Non
         return
     listening: Any = port
     local = isinstance(port, unix.Port)
-    if served is None:
-        listening.transport = UnixTransport if local else TCPTransport
-        return
-    transport = UnixTLSTransport if local else TLSTransport
+    plain = UnixTransport if local else TCPTransport
+    encrypted = UnixTLSTransport if local else TLSTransport
 
     def accept(socket: Any, *args: Any) -> tcp.Server:
-        return transport(served.accept(socket), socket, *args)
+        # Twisted accepts 20 connections more at once whenever as many as before were waiting.
+        listening.numberAccepts = min(listening.numberAccepts, _ACCEPTED_AT_ONCE)
+        if served is None:
+            return plain(socket, *args)
+        return encrypted(served.accept(socket), socket, *args)
 
     listening.transport = accept

@@ -18,7 +18,7 @@ class NotHeard:
     """
 
     def __init__(self) -> None:
-        """Begin with no addresses."""
+        """Make a memory without any addresses."""
         self._times: OrderedDict[str | None, OrderedDict[str | None, float]] = OrderedDict()
 
     def note(self, host: str | None, now: float) -> None:

@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,29 @@ class EndpointTests(ListeningTestCase):
         port = await endpoint.listen(self.make_factory())
         self.addCleanup(port.stopListening)
         self.assertEqual((port.backlog, port.getHost().host), (BACKLOG, "127.0.0.1"))
+
+    async def test_accepted_at_once(self) -> None:
+        """However many connections wait, about a hundred of them are accepted in one go."""
+        served = serve_identity(make_identity("localhost"))
+        for certificate in (None, served):
+            factory = self.make_factory()
+            port = await self.listen("tcp:0:interface=127.0.0.1", factory)
+            set_transport(port, certificate)
+            port.stopReading()
+            host = port.getHost()
+            for _ in range(600):
+                client = socket.create_connection((host.host, host.port))
+                self.addCleanup(client.close)
+            accepted = [0]
+            while accepted[-1] < 600:
+                port.doRead()
+                accepted.append(len(factory))
+            most = max(new - old for old, new in pairwise(accepted))
+            self.assertLess(most, 150)
+            self.assertGreater(most, 80)
+            port.startReading()
+            factory.abort()
+            await until(lambda: not len(factory))  # noqa: B023
 
     async def test_mode(self) -> None:
         """A Unix socket is for its owner and group, unless another mode is given."""
