@@ -106,7 +106,10 @@ class Gate:
         return self._nodes.anyone
 
     def node(self, credentials: Credentials) -> Caller:
-        """Return the sender of a heartbeat, as its credentials prove; for exceptions see `authenticate`."""
+        """Return the sender of a heartbeat, as its credentials prove it.
+
+        The exceptions are those of `authenticate`.
+        """
         return self.authenticate(credentials).caller
 
     def authenticate(self, credentials: Credentials) -> Authentication:

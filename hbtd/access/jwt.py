@@ -180,7 +180,7 @@ class JWTVerifier:
         return VerifiedToken(subject, max(begins, default=-inf), expires)
 
     def _claims(self, token: bytes, algorithm: object, kid: object) -> dict[str, Any]:
-        """Return all claims of a token after a check of its signature and claims, but not of its times.
+        """Check the signature and the claims of a token, but not its times; return all claims.
 
         Raise `UnknownKey` or `PyJWTError` if no such key is found, or if a claim is not valid.
         """

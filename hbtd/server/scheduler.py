@@ -150,7 +150,7 @@ class Scheduler:
         return turn.given
 
     def longest_wait(self) -> float:
-        """Return for how many seconds the first of the waiting connections has waited; 0 if none waits."""
+        """Return the seconds for which the connection that now waits longest has waited; 0 if none."""
         since = [queue.longest_since() for queue in (self._proven, self._strangers)]
         return max((self._clock.seconds() - at for at in since if at is not None), default=0.0)
 
@@ -203,5 +203,5 @@ class Scheduler:
                     waiting.give_up()
                 waiting.take_turn()
             except Exception:  # noqa: BLE001  # the others go on
-                _log.failure("A connection could not be processed because of a bug in hbtd; other connections are served.")
+                _log.failure("A bug in hbtd made a connection fail; others are served.")
         return given
