@@ -150,7 +150,7 @@ class Scheduler:
         return turn.given
 
     def longest_wait(self) -> float:
-        """Return the seconds for which the connection that now waits longest has waited; 0 if none."""
+        """Return for how many seconds the connection that waits longest has waited; 0 if none."""
         since = [queue.longest_since() for queue in (self._proven, self._strangers)]
         return max((self._clock.seconds() - at for at in since if at is not None), default=0.0)
 
