@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
 from typing import ClassVar, NamedTuple
 from urllib.parse import urlsplit
 
@@ -73,6 +74,13 @@ Beyond that, latencies do not say much of hbtd, but of what else the machine doe
 PROBE = b"GET /hmi/v1/liveness HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
+HELD = 10_000
+"""Nodes that keep their connections, and rarely beat."""
+HOLDING = (f"--skip={NODES}", "--first=127.0.5.1", "--sources=2", "--rate=1500")
+MOST_OF_HELD = 400
+"""MiB by which hbtd may grow beside these: a table of connections that attackers fill."""
+
+
 class Limits(NamedTuple):
     """What an attack may bring about at most."""
 
@@ -93,6 +101,8 @@ class Limits(NamedTuple):
 STRANGERS = Limits()
 CROWD = Limits(probe=1.0)
 """A burst from 200 addresses is served in turn with a probe, which has to wait for most of it."""
+SLOWED = Limits(probe=2.0)
+"""A handshake and what comes after it take several of the tenths of a second."""
 UPLOADERS = Limits(memory=450)
 """The large bodies that hbtd keeps may have 256 MiB, and do not come in one piece."""
 OWN_ERRTIME = 24
@@ -203,6 +213,11 @@ class Attack(ProcessProtocol):
         else:
             self.ended.errback(AssertionError(self._err.decode()[-2000:]))
 
+    def end(self) -> None:
+        """Have the attackers end now, and say what they have seen."""
+        assert self.transport is not None
+        self.transport.signalProcess("TERM")
+
     def finish(self) -> Deferred[object]:
         """Kill it if it still runs; the Deferred fires when it has ended."""
         if self.transport is not None and self.transport.pid is not None:
@@ -293,6 +308,20 @@ class StrangersTests(TestCase):
             limits=CROWD,
         )
 
+    async def test_f_held(self) -> None:
+        """Thousands of nodes that rarely beat keep their connections in a full house."""
+        await self.attacked(
+            f"silent, {HELD:,} nodes that beat",
+            ("silent", f"--count={HELD}", "--sources=3", "--rate=3000"),
+            (f"--max_connections={HELD + FEW_CONNECTIONS}", "--warntime=10"),
+            held=HELD,
+            limits=STRANGERS._replace(memory=MOST_OF_HELD),
+        )
+
+    async def test_f_starved(self) -> None:
+        """A hbtd that runs for a tenth of the time still tells who dies, and nobody else."""
+        await self.attacked("a tenth of a core", limits=SLOWED, slowed=True)
+
     async def test_g_patient_nodes(self) -> None:
         """Nodes that are more than hbtd can serve, and wait for it, get no false warnings."""
         await self.overloaded("own nodes, patient")
@@ -321,9 +350,11 @@ class StrangersTests(TestCase):
     async def attacked(
         self,
         name: str,
-        attack: Sequence[str],
+        attack: Sequence[str] = (),
         options: Sequence[str] = (),
         *,
+        held: int = 0,
+        slowed: bool = False,
         files: int | None = None,
         issuer: Issuer | None = None,
         others: bytes | None = None,
@@ -331,8 +362,9 @@ class StrangersTests(TestCase):
     ) -> None:
         """Attack hbtd while nodes beat and die; print a row, and fail if a limit is exceeded.
 
-        hbtd may have so many `files` open; nodes have tokens of an `issuer`; and somebody sends the
-        request of `others` twice a second.
+        Some nodes more have their connections `held`. hbtd may be `slowed` down, and have so many
+        `files` open; nodes have tokens of an `issuer`; and somebody sends the request of `others`
+        twice a second. Without an `attack`, nothing but this happens.
         """
         told: dict[tuple[str, str], float] = {}
 
@@ -355,8 +387,16 @@ class StrangersTests(TestCase):
         pid, client = process_id(process), WebClient(self)
         memory = kibibytes(pid, "VmRSS")
         deaf = (await numbers(client, url))["deaf_seconds_total"]
-        attackers = self.attack(url, pid, attack)
-        await attackers.begun
+        if held:
+            holders = self.attack(url, pid, ("held", f"--count={held}", *HOLDING), 3 * SECONDS)
+            await holders.begun
+            memory = kibibytes(pid, "VmRSS")
+        attackers = self.attack(url, pid, attack) if attack else None
+        if attackers is not None:
+            await attackers.begun
+        if slowed:
+            slow = Slowed(pid)
+            self.addCleanup(slow.stop)
         lag = Lag()
         self.addCleanup(lag.stop)
         probes.start()
@@ -368,7 +408,10 @@ class StrangersTests(TestCase):
         dying, killed = list(fleet)[-DYING:], reactor.seconds()
         for each in dying:
             fleet[each].stop()
-        seen = await attackers.ended.addTimeout(SECONDS + 20, reactor)
+        if attackers is not None:
+            seen = await attackers.ended.addTimeout(SECONDS + 20, reactor)
+        else:
+            seen = await deferLater(reactor, SECONDS - DEATH, dict)
         ended = reactor.seconds()
         lag.stop()
         busy, starved = processor_seconds(pid) - busy, starved_seconds(pid) - starved
@@ -381,6 +424,12 @@ class StrangersTests(TestCase):
             (each, DIED.message) in told for each in dying
         ):
             await deferLater(reactor, 0.1)
+        if held:
+            holders.end()
+            nodes = await holders.ended.addTimeout(20, reactor)
+            seen |= {"nodes": held, "held": nodes["connected"], "node lag": nodes["lag"]}
+        if slowed:
+            slow.stop()
         deaf = (await numbers(client, url))["deaf_seconds_total"] - deaf
         await stop_all(askers)
         strangers = node_names(NODES + seen.get("nodes", 0))[NODES:]
@@ -408,12 +457,14 @@ class StrangersTests(TestCase):
             print(f"\n{HEADER}", end="")
         self.rows.append(figures.row(name))
         print(f"\n{self.rows[-1]}")
-        if "nodes" in seen and seen["lag"] > OWN_LAG:
+        if "capacity" in seen and seen["lag"] > OWN_LAG:
             raise SkipTest(f"the nodes were {seen['lag']} ms late: this machine does too much else")
         if figures.starved > MOST_STARVED or figures.lag > MOST_LAG:
             print("      (the machine did so much else that only false warnings are counted)")
             limits = OWN
         self.assertEqual(figures.exceeded(limits), [])
+        if held:
+            self.assertEqual(seen["held"], held, "connections of nodes were closed")
 
     async def hbtd(
         self, hsm: RunningHSM, options: Sequence[str], files: int | None
@@ -451,7 +502,9 @@ class StrangersTests(TestCase):
             fleet[name] = Asker(endpoint, request, period=PERIOD, kept=kept)
         return fleet
 
-    def attack(self, url: str, pid: int, arguments: Sequence[str]) -> Attack:
+    def attack(
+        self, url: str, pid: int, arguments: Sequence[str], seconds: float = SECONDS
+    ) -> Attack:
         """Begin to attack hbtd, which has this URL and is this process."""
         kind, *rest = arguments
         attack = Attack()
@@ -460,12 +513,33 @@ class StrangersTests(TestCase):
             sys.executable,
             [
                 *(sys.executable, "-m", "tests.support.strangers"),
-                *(str(urlsplit(url).port), kind, f"--pid={pid}", f"--seconds={SECONDS}", *rest),
+                *(str(urlsplit(url).port), kind, f"--pid={pid}", f"--seconds={seconds}", *rest),
             ],
             {**os.environ, "PYTHONPATH": str(CHECKOUT)},
         )
         self.addCleanup(attack.finish)
         return attack
+
+
+class Slowed:
+    """A process that is stopped for nine tenths of each tenth of a second."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._looping = LoopingCall(self._run)
+        self._looping.start(0.1)
+
+    def _run(self) -> None:
+        os.kill(self._pid, SIGCONT)
+        self._stopping = reactor.callLater(0.01, os.kill, self._pid, SIGSTOP)
+
+    def stop(self) -> None:
+        """Let it run."""
+        if self._looping.running:
+            self._looping.stop()
+            if self._stopping.active():
+                self._stopping.cancel()
+            os.kill(self._pid, SIGCONT)
 
 
 class Lag:

@@ -1,7 +1,8 @@
 """Strangers who attack hbtd over TLS: `python -m tests.support.strangers PORT KIND ...`.
 
-It prints `begun` once the attack is under way, goes on for `--seconds` from then, and prints what
-it has seen, counted, as JSON. One kind are no strangers: nodes, more of them than hbtd can serve.
+It prints `begun` once the attack is under way, goes on for `--seconds` from then or until SIGTERM,
+and prints what it has seen, counted, as JSON. Two kinds are no strangers: nodes that are more than
+hbtd can serve, and nodes that keep their connections.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 from hbtd.simulator.fleet import node_names
@@ -48,6 +50,9 @@ _PIPELINED = 16
 _PERIOD = 3.0
 """Seconds from one heartbeat of an overloading node to the next."""
 
+_HELD_PERIOD = 6.0
+"""The most seconds between two heartbeats of a node that keeps its connection."""
+
 _PROBING, _PROBING_SECONDS = 16, 2.0
 """Connections at a time, and seconds, by which hbtd's capacity is measured."""
 
@@ -64,6 +69,7 @@ class Strangers(Attackers):
         self._sources = [str(first + number) for number in range(options.sources)]
         self._numbers = count()
         self._context = _trusting()
+        self._names = node_names(options.skip + options.count)[options.skip :]
         self._next = 0.0
         self._unready = set(range(options.count))
         self._ready = asyncio.Event()
@@ -90,12 +96,15 @@ class Strangers(Attackers):
             await asyncio.wait_for(self._ready.wait(), _PREPARATION)
         self._ready.set()
         print("begun", flush=True)
-        await asyncio.sleep(self._options.seconds)
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(SIGTERM, ended.set)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(ended.wait(), self._options.seconds)
         for task in tasks:
             task.cancel()
-        ended, running = await asyncio.wait(tasks, timeout=10)
+        done, running = await asyncio.wait(tasks, timeout=10)
         assert not running, running
-        for task in ended:
+        for task in done:
             with suppress(asyncio.CancelledError):
                 task.result()
         print(json.dumps(self.seen), flush=True)
@@ -183,6 +192,15 @@ class Strangers(Attackers):
             self._tried(number)
         await closed
 
+    async def held(self, stream: Stream, number: int) -> None:
+        """Be a node that beats now and then, and keeps its connection."""
+        request = beat(self._names[number])
+        while True:
+            stream.writer.write(request)
+            await self.answer(stream)
+            self._tried(number)
+            await asyncio.sleep(_HELD_PERIOD * (0.5 + random.random() / 2))
+
     async def metrics(self, stream: Stream, number: int) -> None:
         """Ask for the metrics, and again as soon as they have come, all at the same time."""
         self._tried(number)
@@ -243,10 +261,9 @@ class Strangers(Attackers):
         self.seen.clear()
         self.seen["capacity"] = round(capacity)
         self.seen["nodes"] = wanted
-        names = node_names(options.skip + wanted)[options.skip :]
         return [
             self._node(name, source, _PERIOD)
-            for name, source in zip(names, self._sources, strict=False)
+            for name, source in zip(self._names[:wanted], self._sources, strict=False)
         ]
 
     async def _node(self, name: str, source: str, period: float) -> None:
@@ -335,7 +352,7 @@ def _options(arguments: list[str]) -> Namespace:
     parser = ArgumentParser()
     parser.add_argument("port", type=int)
     parser.add_argument(
-        "kind", choices=("hellos", "silent", "metrics", "uploads", "tokens", "nodes")
+        "kind", choices=("hellos", "silent", "held", "metrics", "uploads", "tokens", "nodes")
     )
     parser.add_argument("--seconds", type=float, default=21.0)
     parser.add_argument("--first", default="127.0.1.1", help="the first of their addresses")
@@ -354,7 +371,7 @@ def _options(arguments: list[str]) -> Namespace:
 
 if __name__ == "__main__":
     _given = _options(sys.argv[1:])
-    if _given.kind != "nodes":
+    if _given.kind not in ("nodes", "held"):
         # On two cores, neither hbtd nor those who measure it are to wait for them.
         os.nice(10)
     _, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
