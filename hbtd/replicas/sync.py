@@ -214,7 +214,8 @@ class Sync(Service):
     async def _renew_lease(self) -> None:
         """Renew the lease, so that other replicas count this one as living while it reads etcd.
 
-        They then stop their observed clocks, and do not judge the components that this one hears.
+        As its sign of life is late meanwhile, they stop their observed clocks, and so do not judge
+        the components that this one hears.
         """
         try:
             await self._client.renew(self._lease)

@@ -51,7 +51,9 @@ class MonotonicReactor(EPollReactor):
                 try:
                     why = selectable.doRead()
                 except Exception as error:  # noqa: BLE001  # as Twisted does
-                    _log.failure("Reading a connection or file failed unexpectedly; it is closed.")
+                    _log.failure(
+                        "A bug in hbtd made reading {what!r} fail; it is closed.", what=selectable
+                    )
                     why = error
                 if why:
                     self._disconnectSelectable(selectable, why, True)

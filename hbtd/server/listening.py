@@ -26,8 +26,11 @@ from hbtd.server.proxied import proxied
 from hbtd.server.tls_transport import TLSTransport, UnixTLSTransport
 from hbtd.server.transport import TCPTransport, UnixTransport
 
-BACKLOG = 1024
-"""Connections that may wait to be accepted; enough for a cabinet whose nodes boot at once."""
+BACKLOG = 4096
+"""Connections that may wait to be accepted: the most that Linux allows unless told otherwise.
+
+Whoever finds the queue full tries again after one second, then two, then four.
+"""
 
 _ACCEPTED_AT_ONCE = 100
 """Connections accepted in one iteration of the reactor, a few more at most: a few milliseconds."""

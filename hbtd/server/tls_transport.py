@@ -233,7 +233,7 @@ class _OverTLS(WriteThrough):
             return main.CONNECTION_LOST
 
     def _write_again(self) -> Any:
-        """Schedule again a write for which OpenSSL must read first: the socket is readable now."""
+        """Retry a write that OpenSSL suspended until it can read: the socket is readable now."""
         self._step = None
         self.startWriting()
         if self._reading:

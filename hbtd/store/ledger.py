@@ -238,7 +238,7 @@ class Ledger:
             failure.raiseException()
         self._log.failure(
             "Passing on judgements failed because of a bug in hbtd; HSM and Kafka may not be told"
-            " of some.",
+            " of some of them.",
             failure,
         )
         self._committing = None

@@ -89,7 +89,7 @@ class Tracker:
         source: str | None = None,
         fresh: bool = False,
     ) -> Judgement | None:
-        """Apply a heartbeat that another replica took and has stored; otherwise like `beat`."""
+        """Apply a heartbeat like `beat`, but one that another replica took and has stored."""
         component = self._healthy.get(xname)
         if component is not None:
             self._renew(xname, component, at, timestamp, status, source, fresh)
@@ -236,7 +236,7 @@ class Tracker:
     def tick(self, at: float) -> None:
         """Set the time with which later heartbeats are noted as changes (see `changed_since`).
 
-        `at` is that of `ObservedClock.ticked_at`, not an observed time.
+        `at` is a value of `ObservedClock.ticked_at`, not an observed time.
         """
         self._ticked_at = at
 
@@ -282,7 +282,7 @@ class Tracker:
     def mark_all_changed(self, at: float) -> None:
         """Note a change at the time `at` for every living component, so that all are stored again.
 
-        `at` is that of `ObservedClock.ticked_at`.
+        `at` is a value of `ObservedClock.ticked_at`.
         """
         self._changed = dict.fromkeys(self.living(), at)
 
