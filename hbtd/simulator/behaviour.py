@@ -1,19 +1,25 @@
 """The behaviour of the fake HSM, and its changes as JSON."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
+
+from hbtd.formats import xnames
+
+FAULTS: Final = ("reset", "garbage", "hang", "page")
+"""The faults of a PATCH that are no HTTP status; see the fields of `Behaviour` of these names."""
 
 
 @dataclass
 class Behaviour:
     """How the fake HSM treats requests. The fields may be changed at any time.
 
-    If several faults are set, the order of precedence is `reset`, `garbage`, `hang`, `fail_status`.
-    With any of these four, updates are not applied.
+    If several faults are set, the order of precedence is `reset`, `garbage`, `hang`, `page`,
+    `fail_status`, then `faulty`, then `database_gone`. With any of these, updates are not applied.
     """
 
     ready: bool = True
@@ -33,6 +39,22 @@ class Behaviour:
 
     garbage: bool = False
     """Whether every PATCH is answered with bytes that are not HTTP, and the connection closed."""
+
+    page: bool = False
+    """Whether every PATCH is answered with 200 and a page of HTML, as a login gateway does."""
+
+    faulty: dict[str, str] = field(default_factory=dict)
+    """What happens to each PATCH that names one of these components, in any spelling.
+
+    A value is one of `FAULTS`, or an HTTP status such as `500`, as text.
+    """
+
+    database_gone: bool = False
+    """Whether HSM's database is gone: PATCHes are answered with 400, as the real HSM does, readings
+    of the table with 500, and readiness probes with 503."""
+
+    retry_after: str = ""
+    """The `Retry-After` header of PATCHes that are answered with an error; none if empty."""
 
     refuse: set[str] = field(default_factory=set)
     """Names of components, in any spelling; a PATCH with one of them is answered with 400."""
@@ -65,6 +87,20 @@ class Behaviour:
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return orjson.dumps({**values, "refuse": sorted(self.refuse)})
 
+    def fault(self, names: Iterable[str]) -> str | None:
+        """Return what a PATCH that names these components meets: one of `FAULTS`, or a status.
+
+        Return `None` if there is no fault; `refuse` and `database_gone` don't count as such.
+        """
+        for fault in FAULTS:
+            if getattr(self, fault):
+                return fault
+        if self.fail_status is not None:
+            return str(self.fail_status)
+        faulty = {xnames.normalise(name): fault for name, fault in self.faulty.items()}
+        faults = (faulty.get(xnames.normalise(name)) for name in names)
+        return next((fault for fault in faults if fault is not None), None)
+
     def cost(self, state: str, count: int) -> float:
         """Return the simulated seconds that setting `count` components to a state takes."""
         return self.cost_ms_by_state.get(state, self.cost_ms) * count / 1000
@@ -83,6 +119,22 @@ def _status(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not 200 <= value <= 599:
         raise ValueError("null or an HTTP status from 200 to 599")
     return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text")
+    return value
+
+
+def _faults_by_name(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError("an object from names to faults")
+    statuses = {str(status.value) for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST}
+    for fault in value.values():
+        if fault not in FAULTS and fault not in statuses:
+            raise ValueError(f"an object from names to one of {', '.join(FAULTS)}, or a status")
+    return dict(value)
 
 
 def _milliseconds(value: object) -> float:
@@ -112,6 +164,10 @@ _READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "hang_ready": _flag,
     "reset": _flag,
     "garbage": _flag,
+    "page": _flag,
+    "faulty": _faults_by_name,
+    "database_gone": _flag,
+    "retry_after": _text,
     "refuse": _names,
     "cost_ms": _milliseconds,
     "cost_ms_by_state": _milliseconds_by_state,

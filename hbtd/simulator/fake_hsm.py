@@ -2,14 +2,15 @@
 
 The fake has the part of the API that hbtd uses, and the drawbacks of the real HSM: updates are
 applied one after another, each component takes time, an update continues after its client has
-disconnected, and one invalid name leads to the rejection of the whole update.
+disconnected, and one invalid name leads to the rejection of the whole update. Its answers to updates
+and probes have the words of a recorded real HSM, whose 400 has two meanings.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from http.client import responses
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import orjson
 from klein import Klein
@@ -31,6 +32,11 @@ _STATES: Final = {
 _FLAGS: Final = {flag.lower(): flag for flag in ("Unknown", "OK", "Warning", "Alert", "Locked")}
 
 _GARBAGE: Final = b"\x00\x07this is no HTTP response\r\n\r\n"
+
+_PAGE: Final = b"<!DOCTYPE html><html><body>Please log in.</body></html>"
+
+_DATABASE_SECONDS: Final = 1.488
+"""For how long the real HSM tries to reach a database that is gone, before it says so."""
 
 
 @dataclass
@@ -139,6 +145,8 @@ class FakeHSM:
         while self._queue and self._working is None:
             update, answer, request = self._queue.popleft()
             cost = self.behaviour.cost(_STATES[update.state.lower()], len(update.names))
+            if self.behaviour.database_gone:
+                cost = _DATABASE_SECONDS
             if cost > 0:
                 self._working = self._clock.callLater(cost, self._worked, update, answer, request)
             else:
@@ -150,6 +158,11 @@ class FakeHSM:
         self._work()
 
     def _apply(self, update: Update, answer: Deferred[bytes], request: Request) -> None:
+        if self.behaviour.database_gone:
+            if not answer.called:
+                self._note_answer(update, 400)
+                answer.errback(_Problem(400, "operation 'Bulk StateData Update' failed"))
+            return
         state = ComponentState(
             _STATES[update.state.lower()], _FLAGS[update.flag.lower()], update.message
         )
@@ -183,51 +196,65 @@ class FakeHSM:
         # Klein cancels this Deferred when the client disconnects.
         answer: Deferred[bytes] = Deferred()
         behaviour = self.behaviour
-        if behaviour.reset:
+        fault = behaviour.fault(update.names)
+        if fault == "reset":
             _transport(request).abortConnection()
-        elif behaviour.garbage:
+        elif fault == "garbage":
             _transport(request).write(_GARBAGE)
             _transport(request).loseConnection()
-        elif behaviour.hang:
-            pass
-        else:
-            status = behaviour.fail_status
-            if status is not None:
-                objection = "The fake HSM was told to fail"
-            else:
-                objection = objection or _rejection(update, behaviour)
+        elif fault == "page":
+            self._note_answer(update, 200)
+            request.setHeader("Content-Type", "text/html; charset=utf-8")
+            answer.callback(_PAGE)
+        elif fault is None:
+            objection = objection or _rejection(update, behaviour)
             if objection is not None:
-                status = status or 400
-                self._note_answer(update, status)
-                raise _Problem(status, objection)
+                self._refuse(update, request, 400, objection)
             self._queue.append((update, answer, request))
             self._work()
+        elif fault != "hang":
+            self._refuse(update, request, int(fault), "The fake HSM was told to fail")
         return answer
+
+    def _refuse(self, update: Update, request: Request, status: int, objection: str) -> NoReturn:
+        """Answer an update with an error."""
+        self._note_answer(update, status)
+        if self.behaviour.retry_after:
+            request.setHeader("Retry-After", self.behaviour.retry_after)
+        raise _Problem(status, objection)
 
     @_app.route("/service/ready", methods=["GET"])
     @_app.route("/<path:base>/service/ready", methods=["GET"])
     def _readiness(self, request: Request, base: str = "") -> bytes | Deferred[bytes]:
         if self.behaviour.hang and self.behaviour.hang_ready:
             return Deferred()
+        if self.behaviour.database_gone:
+            raise _Problem(503, "HSM's database is unhealthy: connect: connection refused")
         if not self.behaviour.ready:
             raise _Problem(503, "HSM is not ready.")
-        return _json(request, {"code": 0, "message": "HSM is ready"})
+        return _json(request, {"code": 0, "message": "HSM is healthy"})
 
     @_app.route("/State/Components", methods=["GET"])
     @_app.route("/<path:base>/State/Components", methods=["GET"])
     def _list_components(self, request: Request, base: str = "") -> bytes:
+        self._need_database()
         listed = [_component(name, state) for name, state in self.components.items()]
         return _json(request, {"Components": listed})
 
     @_app.route("/State/Components/<name>", methods=["GET"])
     @_app.route("/<path:base>/State/Components/<name>", methods=["GET"])
     def _show_component(self, request: Request, name: str, base: str = "") -> bytes:
+        self._need_database()
         xname = xnames.parse(name)
         if xname is None:
             raise _Problem(400, f"Invalid xname '{name}'")
         if xname not in self.components:
             raise _Problem(404, f"No component '{xname}'")
         return _json(request, _component(xname, self.components[xname]))
+
+    def _need_database(self) -> None:
+        if self.behaviour.database_gone:
+            raise _Problem(500, "failed to query DB.")
 
     # Control
 
@@ -305,6 +332,8 @@ def _read_update(update: Update) -> str | None:
     message = extended.get("Message", "") if isinstance(extended, dict) else None
     update.message = message if isinstance(message, str) else ""
 
+    if names == []:
+        return "Missing IDs"
     if not update.names or update.names != names:
         return "ComponentIDs must be a list of one or more names"
     if update.state.lower() not in _STATES:
@@ -313,8 +342,9 @@ def _read_update(update: Update) -> str | None:
         return f"Invalid Flag '{update.flag}'"
     if not isinstance(message, str):
         return "ExtendedInfo must be an object with texts"
-    invalid = next((name for name in update.names if xnames.parse(name) is None), None)
-    return None if invalid is None else f"Invalid xname '{invalid}'"
+    if any(xnames.parse(name) is None for name in update.names):
+        return "invalid xname ID"
+    return None
 
 
 def _rejection(update: Update, behaviour: Behaviour) -> str | None:
