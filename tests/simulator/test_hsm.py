@@ -196,6 +196,28 @@ class FaultTests(MemoryTestCase):
         self.assertEqual(self.hsm.components, {})
         self.assertEqual(self.status(self.update(bulk("x0c0s0b0n0"))), 204)
 
+    def test_faulty(self):
+        """Updates that name certain components, in any spelling, can fail in any way."""
+        self.hsm.behaviour.faulty = {"X0c0s0b0n01": "503", "x0c0s0b0n2": "hang"}
+        self.assertEqual(self.problem(self.update(bulk("x0c0s0b0n0", "x0c0s0b0n1")))[0], 503)
+        self.assertNoResult(self.update(bulk("x0c0s0b0n2")))
+        self.assertEqual(self.hsm.components, {})
+        self.assertEqual(self.status(self.update(bulk("x0c0s0b0n0"))), 204)
+
+    def test_page(self):
+        """An update can be answered with a page for a browser."""
+        self.hsm.behaviour.page = True
+        response = self.successResultOf(self.update(bulk("x0c0s0b0n0")))
+        kind = response.headers.getRawHeaders("content-type")
+        self.assertEqual((response.code, kind), (200, ["text/html; charset=utf-8"]))
+        self.assertEqual(self.hsm.components, {})
+
+    def test_retry_after(self):
+        """Errors can ask to wait."""
+        self.hsm.behaviour = Behaviour(fail_status=503, retry_after="7")
+        response = self.successResultOf(self.update(bulk("x0c0s0b0n0")))
+        self.assertEqual(response.headers.getRawHeaders("retry-after"), ["7"])
+
     def test_hang(self):
         """An update that hangs is never answered or applied, not even once updates work again."""
         self.hsm.behaviour.hang = True
@@ -211,6 +233,58 @@ class FaultTests(MemoryTestCase):
         """The readiness probe can hang, too."""
         self.hsm.behaviour = Behaviour(hang=True, hang_ready=True)
         self.assertNoResult(self.client.get(f"{BASE}/service/ready"))
+
+
+_BAD_NAME = (400, "invalid xname ID")
+
+# What a real HSM (hms-smd 2025-11) answered: state of its database, names, status and detail.
+RECORDED: Any = [
+    (True, ["x1000c0s0b0n0", "x1000c0s0b0n1"], 204, ""),
+    (True, ["x9c0s0b0n0"], 204, ""),
+    (True, ["x1000c0s0b0n0", "not-a-name"], *_BAD_NAME),
+    (True, [], 400, "Missing IDs"),
+    (False, ["x1000c0s0b0n0"], 400, "operation 'Bulk StateData Update' failed"),
+    (False, ["x1000c0s0b0n0", "not-a-name"], *_BAD_NAME),
+]
+
+
+class RecordedTests(MemoryTestCase):
+    """The fake answers as a real HSM was recorded to answer, with its database and without."""
+
+    def test_updates(self):
+        """Updates have the recorded status, type and detail."""
+        for database, names, status, detail in RECORDED:
+            self.hsm.behaviour.database_gone = not database
+            answer = self.update(bulk(*names))
+            self.advance(1.5)
+            if status == 204:
+                self.assertEqual(self.status(answer), 204)
+            else:
+                self.assertEqual(self.problem(answer), (status, detail), names)
+
+    def test_probe(self):
+        """The probe has the recorded answers, and so has the table without a database."""
+        ready = {"code": 0, "message": "HSM is healthy"}
+        self.assertEqual(self.get(f"{BASE}/service/ready"), ready)
+        self.hsm.behaviour.database_gone = True
+        self.assertEqual(
+            self.problem(self.client.get(f"{BASE}/service/ready")),
+            (503, "HSM's database is unhealthy: connect: connection refused"),
+        )
+        for path in ("", "/x0c0s0b0n0"):
+            answer = self.client.get(f"{BASE}/State/Components{path}")
+            self.assertEqual(self.problem(answer), (500, "failed to query DB."))
+
+    def test_time(self):
+        """An update that is given up meanwhile is not applied either, nor noted as answered."""
+        self.hsm.behaviour.database_gone = True
+        given_up = self.update(bulk("x0c0s0b0n0"))
+        given_up.cancel()
+        self.client.flush()
+        self.failureResultOf(given_up)
+        self.advance(1.5)
+        (update,) = self.hsm.updates
+        self.assertEqual((update.status, update.applied, self.hsm.components), (None, None, {}))
 
 
 class SocketTests(TestCase):
