@@ -1,17 +1,21 @@
 """The client of the Hardware State Manager's REST API."""
 
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.http import INTERNAL_SERVER_ERROR
+from twisted.web.http import BAD_GATEWAY, GATEWAY_TIMEOUT, INTERNAL_SERVER_ERROR
+from twisted.web.http_headers import Headers
 
 from hbtd.config.live_params import LiveParams
+from hbtd.hsm.fencing import Fenced
 from hbtd.net.http_client import URI, ResponseTooLarge, describe_failure, read_body, root_cause
+from hbtd.net.retry_after import retry_after
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
 from hbtd.tracker.transitions import Transition
 
@@ -19,29 +23,67 @@ _T = TypeVar("_T")
 
 _SUCCESS = frozenset({200, 202, 204})
 
-# Statuses below 500 that say nothing about the components in an update: hbtd lacks a permission,
-# uses a wrong address, or sends too much.
+# Statuses below 500 that are hardly about the components in an update: hbtd lacks a permission, has
+# a wrong address, or sends too much.
 _NOT_ABOUT_COMPONENTS = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 426, 429})
 
 _MAX_BODY = 64 * 1024
 """The most bytes that a response body may have; those of HSM have far fewer."""
 
 
-class HSMUnavailable(Exception):
-    """A request to HSM failed, for a reason unrelated to the content of the request.
+class UpdateFailed(Exception):
+    """HSM did not accept an update; the message says why.
 
-    `timed_out` is true if HSM did not answer within `sm_timeout`. `in_doubt` is true if HSM may
-    have carried out the request nevertheless, or may do so later.
+    `retry_after` is the number of seconds for which HSM asks not to be sent anything.
     """
 
-    def __init__(self, reason: str, *, timed_out: bool = False, in_doubt: bool = False) -> None:
+    def __init__(self, reason: str, *, retry_after: float = 0.0) -> None:
         super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class HSMUnavailable(UpdateFailed):
+    """A request to HSM failed, for a reason that is not, or may not be, its content.
+
+    `timed_out` is true if HSM did not answer in time. `in_doubt` is true if HSM may have carried
+    out the request nevertheless, or may do so later. `unsent` is true if HSM can't have received
+    the request, so that its content can't be the reason.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        timed_out: bool = False,
+        in_doubt: bool = False,
+        unsent: bool = False,
+        retry_after: float = 0.0,
+    ) -> None:
+        super().__init__(reason, retry_after=retry_after)
         self.timed_out = timed_out
         self.in_doubt = in_doubt
+        self.unsent = unsent
 
 
-class HSMRejected(Exception):
+class HSMRejected(UpdateFailed):
     """HSM rejected the content of an update; the message has the HTTP status and HSM's reason."""
+
+
+class _Answer(NamedTuple):
+    """An HTTP response of HSM, or of a proxy before it."""
+
+    status: int
+    said: str
+    """The first 200 bytes of the body, as text."""
+
+    page: bool
+    """Whether the body is a page for a browser, which HSM never sends."""
+
+    retry_after: float
+
+    def describe(self) -> str:
+        """Return the status and what was said, for a log line."""
+        return f"{self.status} {self.said}" + (" (a page, not HSM's answer)" if self.page else "")
 
 
 class HSMClient:
@@ -52,17 +94,27 @@ class HSMClient:
     """
 
     def __init__(
-        self, http: HTTPClient, clock: IReactorTime, params: LiveParams, user_agent: str
+        self,
+        http: HTTPClient,
+        clock: IReactorTime,
+        params: LiveParams,
+        user_agent: str,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        """Make a client; `wall` returns Unix seconds, for answers that ask to wait until a date."""
         self._http = http
         self._clock = clock
         self._params = params
         self._user_agent = user_agent
+        self._wall = wall
 
-    def update(self, transition: Transition, components: Sequence[str]) -> Deferred[None]:
+    def update(
+        self, transition: Transition, components: Sequence[str], within: float | None = None
+    ) -> Deferred[None]:
         """Send HSM an update: `components` have made `transition` (docs/protocol.md, "HSM").
 
-        The Deferred fires when HSM has acknowledged the update. It fails with `HSMRejected` if HSM
+        The update may take `within` seconds if that is less than `sm_timeout`. The Deferred fires
+        when HSM has acknowledged the update. It fails with `HSMRejected` if HSM
         rejects the content, and with `HSMUnavailable` after any other error and when it is
         cancelled.
         """
@@ -74,27 +126,33 @@ class HSMClient:
                 "ExtendedInfo": {"ID": "", "Message": transition.message, "Flag": ""},
             }
         )
-        return Deferred.fromCoroutine(self._bounded(self._update(body)))
+        return Deferred.fromCoroutine(self._bounded(self._update(body), within))
 
     def ready(self) -> Deferred[None]:
         """Return a Deferred that fires if HSM is ready, and fails with `HSMUnavailable` if not."""
         return Deferred.fromCoroutine(self._bounded(self._ready()))
 
     async def _update(self, body: bytes) -> None:
-        status, said = await self._request("PATCH", "/State/Components/BulkStateData", body)
-        if status in _SUCCESS:
+        answer = await self._request("PATCH", "/State/Components/BulkStateData", body)
+        status = answer.status
+        if status in _SUCCESS and not answer.page:
             return
         if 400 <= status < INTERNAL_SERVER_ERROR and status not in _NOT_ABOUT_COMPONENTS:
-            raise HSMRejected(f"{status} {said}")
-        raise HSMUnavailable(f"HSM answers {status} {said}")
+            raise HSMRejected(answer.describe(), retry_after=answer.retry_after)
+        raise HSMUnavailable(
+            f"HSM answers {answer.describe()}",
+            # A proxy says this whatever HSM behind it may still do.
+            in_doubt=answer.page or status in (BAD_GATEWAY, GATEWAY_TIMEOUT),
+            retry_after=answer.retry_after,
+        )
 
     async def _ready(self) -> None:
-        status, said = await self._request("GET", "/service/ready", None)
-        if status != 200:
-            raise HSMUnavailable(f"HSM is not ready: {status} {said}")
+        answer = await self._request("GET", "/service/ready", None)
+        if answer.status != 200 or answer.page:
+            raise HSMUnavailable(f"HSM is not ready: {answer.describe()}")
 
-    async def _request(self, method: str, path: str, body: bytes | None) -> tuple[int, str]:
-        """Make a request; return the HTTP status and the first 200 bytes of the body, as text."""
+    async def _request(self, method: str, path: str, body: bytes | None) -> _Answer:
+        """Make a request; return its answer."""
         headers: dict[str | bytes, str | bytes] = {"User-Agent": self._user_agent}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -108,27 +166,44 @@ class HSMClient:
             reactor=self._clock,  # type: ignore[arg-type]  # treq needs less than it declares
         )
         content = await read_body(response, _MAX_BODY)
-        return response.code, content[:200].decode("utf-8", "replace")
+        return _Answer(
+            response.code,
+            content[:200].decode("utf-8", "replace"),
+            _is_page(response.headers, content),
+            retry_after(response.headers, self._wall()),
+        )
 
-    async def _bounded(self, request: Coroutine[Deferred[Any], Any, _T]) -> _T:
-        """Return the result of a request, which may take `sm_timeout` seconds.
+    async def _bounded(
+        self, request: Coroutine[Deferred[Any], Any, _T], within: float | None = None
+    ) -> _T:
+        """Return the result of a request, which may take `sm_timeout` seconds, or `within`.
 
         Pass on `HSMRejected` and `HSMUnavailable`; raise `HSMUnavailable` for all other errors.
         """
-        timeout = self._params.current.sm_timeout
+        timeout: float = self._params.current.sm_timeout
+        if within is not None:
+            timeout = min(timeout, within)
         try:
             return await bounded(self._clock, timeout, request)
         except (HSMRejected, HSMUnavailable):
             raise
         except DeadlineExceeded as error:
-            reason = f"HSM did not answer within {timeout} s"
+            reason = f"HSM did not answer within {round(timeout, 1)} s"
             raise HSMUnavailable(reason, timed_out=True, in_doubt=True) from error
         except CancelledError as error:
             raise HSMUnavailable("HSM's answer was not waited for", in_doubt=True) from error
         except Exception as error:
-            # Without a connection, the request can't have reached HSM.
-            in_doubt = not isinstance(error, ConnectError)
-            raise HSMUnavailable(_describe(error), in_doubt=in_doubt) from error
+            unsent = isinstance(root_cause(error), ConnectError | DNSLookupError | Fenced)
+            raise HSMUnavailable(_describe(error), in_doubt=not unsent, unsent=unsent) from error
+
+
+def _is_page(headers: Headers, content: bytes) -> bool:
+    """Return whether the content of an answer is HTML, by its type or its first bytes."""
+    kind = (headers.getRawHeaders(b"content-type") or [b""])[0].lower()
+    begin = content[:200].lstrip().lower()
+    if kind.startswith((b"text/html", b"application/xhtml")):
+        return bool(begin)
+    return begin.startswith((b"<!doctype html", b"<html"))
 
 
 def _describe(error: Exception) -> str:

@@ -27,6 +27,7 @@ class Recorder(Resource):
         super().__init__()
         self.requests: list[tuple[str, str, dict[str, list[str]], bytes]] = []
         self.status = 204
+        self.headers: dict[str, str] = {}
         self.body: bytes | None = b""
         """The response body; with `None` the response never ends."""
 
@@ -42,6 +43,8 @@ class Recorder(Resource):
         request.setResponseCode(self.status)
         if 300 <= self.status < 400:
             request.setHeader("Location", "http://hsm.example/elsewhere")
+        for name, value in self.headers.items():
+            request.setHeader(name, value)
         if self.body is None:
             request.write(b"so far")
             return NOT_DONE_YET
@@ -128,6 +131,55 @@ class StatusTests(RecorderTestCase):
         for self.server.status in (200, 202, 204):
             self.assertIsNone(self.successResultOf(self.client.update(STARTED, NAMES)))
 
+    def test_pages(self):
+        """A page for a browser is no success, whatever its status; HSM never sends one."""
+        page = b"\n<!DOCTYPE HTML><html><body>Please log in</body></html>"
+        for self.server.status in (200, 202):
+            for kind, self.server.body in (
+                ("text/html", page),
+                ("text/html; charset=utf-8", b"Please log in"),
+                ("Text/HTML", b"<p>"),
+                ("application/xhtml+xml", b"<?xml version='1.0'?><html/>"),
+                ("application/json", page),
+                ("application/octet-stream", b"<html><head>"),
+            ):
+                self.server.headers = {"Content-Type": kind}
+                updating = self.client.update(STARTED, NAMES)
+                for call in (updating, self.client.ready()):
+                    error = self.failed(call)
+                    assert isinstance(error, HSMUnavailable), kind
+                    self.assertIn("a page, not HSM's answer", str(error))
+                    self.assertTrue(error.in_doubt or call is not updating)
+
+    def test_no_pages(self):
+        """An empty body, JSON or text is no page."""
+        for kind, self.server.body in (
+            ("text/html", b""),
+            ("text/html", b"\r\n"),
+            ("application/json", b'{"code":0,"message":"<html>"}'),
+            ("text/plain", b"OK"),
+        ):
+            self.server.headers = {"Content-Type": kind}
+            for self.server.status in (200, 202):
+                self.assertIsNone(self.successResultOf(self.client.update(STARTED, NAMES)))
+            self.server.status = 200
+            self.assertIsNone(self.successResultOf(self.client.ready()))
+
+    def test_retry_after(self):
+        """An error has the seconds for which HSM asks not to be sent anything."""
+        for self.server.status in (400, 429, 500, 503):
+            for asked, seconds in ((None, 0), ("7", 7), ("100", 30), ("soon", 0)):
+                self.server.headers = {} if asked is None else {"Retry-After": asked}
+                error = self.failed(self.client.update(STARTED, NAMES))
+                self.assertEqual(error.retry_after, seconds)
+
+    def test_in_doubt(self):
+        """When a proxy gives up, HSM behind it may still carry out the update."""
+        for self.server.status, in_doubt in ((500, False), (502, True), (503, False), (504, True)):
+            error = self.failed(self.client.update(DIED, NAMES))
+            assert isinstance(error, HSMUnavailable)
+            self.assertEqual(error.in_doubt, in_doubt)
+
     def test_rejected(self):
         """A 4xx about the update itself is a rejection, with the status and HSM's reason."""
         self.server.body = b'{"detail":"Invalid xname"}'
@@ -207,6 +259,12 @@ class TimeTests(HSMTestCase):
         self.advance(6.01)
         self.successResultOf(call)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_within(self):
+        """An update may be given less time than `sm_timeout`, but not more."""
+        self.hsm.behaviour.hang = True
+        for within, seconds in ((1.5, 1.5), (60.0, 7)):
+            self.assert_timed_out(self.client.update(STARTED, NAMES, within), seconds)
 
     def test_parameters(self):
         """A call uses the URL and the timeout that are current when it is made."""

@@ -1,0 +1,37 @@
+"""The `Retry-After` header of HTTP answers."""
+
+from email.utils import parsedate_to_datetime
+
+from twisted.web.http_headers import Headers
+
+LONGEST = 30.0
+"""The most seconds that a server can ask for; what it asks for beyond that does not count."""
+
+
+def retry_after(headers: Headers, now: float) -> float:
+    """Return the seconds to wait that the headers of an answer ask for, 0 if none.
+
+    A date counts from the answer's own `Date`, or else from `now`, in Unix seconds. What can't be
+    read asks for nothing.
+    """
+    asked = _first(headers, b"retry-after")
+    if asked.isascii() and asked.isdigit():
+        # Digits beyond these would only be a longer time, and be slow to convert.
+        return min(float(asked[:9]), LONGEST)
+    until = _unix_time(asked)
+    if until is None:
+        return 0.0
+    sent = _unix_time(_first(headers, b"date"))
+    return min(max(0.0, until - (now if sent is None else sent)), LONGEST)
+
+
+def _first(headers: Headers, name: bytes) -> str:
+    values = headers.getRawHeaders(name) or [b""]
+    return values[0].decode("latin-1").strip()
+
+
+def _unix_time(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
