@@ -13,6 +13,13 @@ An HSM that is slow even with such small batches would be slow at any size.
 """
 
 
+_PATIENCE = 4.0
+"""How many times longer than before HSM may take for components under suspicion."""
+
+_LEAST_PATIENCE = 1.0
+"""Seconds that HSM may take for them in any case."""
+
+
 class BatchSize:
     """The number of components to put into a batch, learned from HSM's response times.
 
@@ -24,6 +31,7 @@ class BatchSize:
     def __init__(self) -> None:
         self.size = _FIRST
         """The number of components to put into the next batch, at most."""
+        self._took: tuple[float, int] | None = None
 
     def answered(self, count: int, took: float, target: float) -> None:
         """Adapt the size after HSM answered a batch of `count` components in `took` seconds.
@@ -31,11 +39,23 @@ class BatchSize:
         `target` is the number of seconds that a batch should take. The size grows by at most half,
         and only after a full batch. It shrinks at once, but only timeouts reduce it below `_SLOW`.
         """
+        self._took = took, count
         fitting = int(count * target / took) if took > 0 else _MOST
         if took > target:
             self.size = min(self.size, max(fitting, _SLOW))
         elif count >= self.size:
             self.size = max(self.size, min(self.size * 3 // 2 + 1, fitting, _MOST))
+
+    def patience(self, count: int) -> float | None:
+        """Return the seconds that HSM may take for `count` components that are under suspicion.
+
+        They are a few times what HSM took lately, so that suspects on which HSM hangs are found
+        soon; `None` if it has not answered yet.
+        """
+        if self._took is None:
+            return None
+        took, lately = self._took
+        return _LEAST_PATIENCE + _PATIENCE * took * max(1.0, count / lately)
 
     def timed_out(self, count: int) -> None:
         """Reduce the size after HSM did not answer a batch of `count` components in time.

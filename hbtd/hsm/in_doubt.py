@@ -3,17 +3,17 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from hbtd.tracker.transitions import Judgement
+from hbtd.tracker.transitions import Judgement, Transition
 
 
 class _Doubt(NamedTuple):
-    """A component that HSM may still change because of an abandoned update."""
+    """A component that HSM may still change because of abandoned updates."""
 
     until: float
-    """The time when HSM must have finished the abandoned update, in seconds of the clock."""
+    """The time when HSM must have finished abandoned updates, in seconds of the clock."""
 
-    abandoned: Judgement
-    """The component's judgement in that update."""
+    abandoned: frozenset[Transition]
+    """The component's transitions in those updates."""
 
     sent_since: Judgement | None
     """The last judgement with another transition that HSM has acknowledged since, if any."""
@@ -37,7 +37,10 @@ class InDoubt:
         which `settled` is given `now`.
         """
         for judgement in batch:
-            self._in_doubt[judgement.component] = _Doubt(until, judgement, None)
+            doubt = self._in_doubt.get(judgement.component)
+            before = frozenset() if doubt is None else doubt.abandoned
+            abandoned = before | {judgement.transition}
+            self._in_doubt[judgement.component] = _Doubt(until, abandoned, None)
 
     def acknowledged(self, batch: Iterable[Judgement]) -> None:
         """Note that HSM has acknowledged a batch, whose effect an abandoned update may yet undo."""
@@ -47,7 +50,7 @@ class InDoubt:
             doubt = self._in_doubt.get(judgement.component)
             if doubt is None:
                 continue
-            if judgement.transition is doubt.abandoned.transition:
+            if doubt.abandoned == {judgement.transition}:
                 del self._in_doubt[judgement.component]  # the same update twice has the same result
             else:
                 self._in_doubt[judgement.component] = doubt._replace(sent_since=judgement)

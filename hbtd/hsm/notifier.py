@@ -1,5 +1,6 @@
 """The notifier: decides which updates HSM is sent, and when."""
 
+import time
 from collections.abc import Callable, Container, Sequence
 
 from twisted.application.service import Service
@@ -12,14 +13,14 @@ from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.hsm.batch_size import BatchSize
 from hbtd.hsm.client import HSMClient, HSMRejected, HSMUnavailable
+from hbtd.hsm.condition import Condition
 from hbtd.hsm.in_doubt import InDoubt
+from hbtd.hsm.lane import Lane
 from hbtd.hsm.outbox import Outbox
-from hbtd.hsm.quarantine import Culprit, Quarantine
+from hbtd.hsm.quarantine import Quarantine
 from hbtd.hsm.readiness import Readiness
 from hbtd.runtime.backoff import Backoff
-from hbtd.runtime.outage import Outage
 from hbtd.runtime.periodic import PeriodicService
-from hbtd.runtime.wakeup import Wakeup
 from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -31,21 +32,20 @@ _DOUBT = 3
 """The time for which HSM may continue an abandoned update, as a multiple of `sm_timeout`."""
 
 _LOOK_BACK = 5.0
-"""Seconds between two looks for abandoned or rejected updates that are to be sent again."""
-
-_RECONSIDER = 300.0
-"""Seconds after which rejected updates are sent again, even without a new judgement."""
+"""Seconds between two looks for abandoned updates that are to be sent again."""
 
 
 class Notifier(Service):
     """Sends HSM the latest judgement on each component, until HSM has acknowledged it.
 
-    Only one PATCH is sent at a time, so that no older judgement follows a newer one. While HSM is
-    not ready, or `nosm` is set, judgements wait in the outbox. A batch that fails for reasons other
-    than its content is retried up to `sm_retries` times, after growing pauses; then it waits until
-    a probe finds HSM ready. When HSM rejects a batch, `Quarantine` finds the components to blame.
-    These are set aside, so that they don't delay others, and sent again after a new judgement,
-    after an outage of HSM, and every five minutes.
+    There are two connections, with one PATCH at a time on each, and no component is on both, so
+    that no older judgement follows a newer one. The first one has everything but suspects: the
+    components of updates that failed, in whatever way. `Quarantine` halves these, for the second
+    one, until the components to blame are found and set aside, so that they don't delay others.
+
+    While HSM is not ready, or `nosm` is set, judgements wait in the outbox. When nothing succeeds,
+    HSM is to blame: after `sm_retries` retries with growing pauses, both connections wait until a
+    probe finds HSM ready.
     """
 
     _log = Logger()
@@ -58,51 +58,54 @@ class Notifier(Service):
         delivered: Callable[[Sequence[Judgement]], Deferred[None]],
         jitter: Callable[[], float],
         may_send: Callable[[], bool] = lambda: True,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """Make a notifier; it sends nothing until it is started.
 
         `delivered` is called with judgements that HSM has acknowledged; the Deferred that it
         returns may fail with `StoreUnusable`. `jitter` returns a random number from 0 to 1.
-        `may_send` returns whether this replica, and no other, may send updates to HSM.
+        `may_send` returns whether this replica, and no other, may send updates to HSM. `wall`
+        returns Unix seconds, for texts that say since when something is wrong.
         """
         self._clock = clock
         self._client = client
         self._params = params
         self._delivered = delivered
         self._may_send = may_send
+        self._jitter = jitter
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, jitter)
-        self._outage = Outage(self._log_outage, self._log_recovery)
-        self._seen_ready = False
+        self._condition = Condition(clock, params, wall)
         self._readiness = Readiness(clock, client, params, self._hsm_became_ready, self._suspend)
         self._outbox = Outbox()
-        self._quarantine = Quarantine(self._outbox)
+        self._quarantine = Quarantine(self._outbox, jitter)
         self._batch_sizes = {each: BatchSize() for each in Transition}
         self._in_doubt = InDoubt()
         self._looking_back = PeriodicService(
             clock, _LOOK_BACK, self._look_back, "the notifier's look back", now=False
         )
-        self._reconsidered_at = clock.seconds()
-        self._wakeup = Wakeup(clock)
-        self._call: Deferred[None] | None = None
-        # Whether the notifier itself cancelled the call, whose failure then says nothing about HSM.
-        self._call_abandoned = False
+        self._everybody = Lane(clock)
+        self._suspects = Lane(clock)
+        self._lanes = (self._everybody, self._suspects)
         self._drained: Deferred[None] | None = None
         self.delivered_count = 0
         """The number of judgements that HSM has acknowledged."""
         self.rejected_count = 0
-        """The number of times that a component was set aside because HSM rejected its update."""
+        """The number of times that a component was set aside because its updates failed."""
         self.failed_count = 0
         """The number of PATCHes that failed for reasons other than their content."""
         params.on_change(self._params_changed)
 
     @property
     def pending_count(self) -> int:
-        """The number of components in the outbox, whose judgement HSM has yet to acknowledge."""
-        return len(self._outbox)
+        """The number of components whose judgement HSM has yet to acknowledge.
+
+        Those that are set aside don't count.
+        """
+        return len(self._outbox) - self.set_aside_count
 
     @property
     def set_aside_count(self) -> int:
-        """The number of components that are set aside because HSM rejects their updates."""
+        """The number of components that are set aside because their updates fail."""
         return len(self._quarantine.set_aside)
 
     @property
@@ -112,10 +115,11 @@ class Notifier(Service):
 
     def health(self) -> str:
         """Return a text about the state of HSM (docs/protocol.md, "Probes and health")."""
-        if not self._readiness.ready:
-            return "Not ready"
-        reason = self._outage.reason
-        return f"Ready, but can't be told of changes: {reason}" if reason else "Ready"
+        return self._condition.health(self._readiness.ready, self._quarantine)
+
+    def trouble(self) -> str | None:
+        """Return since when HSM can't be told of all changes, and why; `None` if it can."""
+        return self._condition.trouble(self._quarantine)
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
         """Send judgements to HSM as soon as possible.
@@ -124,7 +128,7 @@ class Notifier(Service):
         """
         for judgement in judgements:
             self._outbox.put(judgement)
-        self._wakeup.notify()
+        self._notify()
 
     def resume(self, judgements: Sequence[Judgement], superseded: Container[str] = ()) -> None:
         """Send judgements that the previous leader or process has not marked as delivered.
@@ -137,27 +141,28 @@ class Notifier(Service):
         self.tell([each for each in judgements if each.component not in superseded])
 
     def drop_all(self) -> None:
-        """Empty the outbox, and abandon the update in flight."""
+        """Empty the outbox, and abandon the updates in flight."""
         self._outbox = Outbox()
-        self._quarantine = Quarantine(self._outbox)
+        self._quarantine = Quarantine(self._outbox, self._jitter)
         self._in_doubt = InDoubt()
-        self._abandon_call()
+        self._abandon_calls()
 
     def withdraw(self, xname: str) -> None:
         """Remove the judgement on a component from the outbox if its transition is warned or died.
 
-        An update in flight is not stopped. Earlier rejections of the component are forgotten.
+        An update in flight is not stopped. Earlier failures of the component are forgotten.
         """
         self._outbox.withdraw_alarm(xname)
         self._quarantine.forget(xname)
-        self._wakeup.notify()
+        self._notify()
 
     def startService(self) -> None:
         """Start probing HSM and sending the updates in the outbox."""
         super().startService()
         self._readiness.startService()
         self._looking_back.startService()
-        Deferred.fromCoroutine(self._run())
+        for lane in self._lanes:
+            lane.run(self._is_running, self._step)
 
     def stopService(self) -> Deferred[None]:
         """Send the updates in the outbox, for at most `sm_timeout` seconds, and stop.
@@ -167,88 +172,97 @@ class Notifier(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        if self._outbox and not self._params.current.nosm:
+        if self.pending_count and not self._params.current.nosm:
             await self._drain(self._params.current.sm_timeout)
         super().stopService()
-        self._abandon_call()
-        self._wakeup.interrupt()
+        self._abandon_calls()
+        self._interrupt()
         await self._looking_back.stopService()
         await self._readiness.stopService()
 
     async def _drain(self, timeout: float) -> None:
-        """Wait until the outbox is empty, for at most `timeout` seconds."""
+        """Wait until HSM was told what waits, for at most `timeout` seconds."""
         self._log.info(
             "Waiting up to {timeout} s for HSM to be notified of {count} components.",
             timeout=timeout,
-            count=len(self._outbox),
+            count=self.pending_count,
         )
         self._drained = Deferred()
         self._drained.addTimeout(timeout, self._clock).addErrback(lambda _: None)
         await self._drained
-        if self._outbox:
-            self._log.warn("HSM was not notified of {count} components.", count=len(self._outbox))
+        if self.pending_count:
+            self._log.warn("HSM was not notified of {count} components.", count=self.pending_count)
 
-    async def _run(self) -> None:
-        """Send one batch after another while the service runs."""
-        while self.running:
-            try:
-                batch = self._next_batch()
-                await (self._send(batch) if batch else self._wait_for_work())
-            except Exception:  # noqa: BLE001  # a bug must not end the loop
-                self._log.failure(
-                    "Notifying HSM failed because of a bug in hbtd, which tries again."
-                )
-                await self._pause(_FIRST_PAUSE)
+    def _is_running(self) -> bool:
+        return bool(self.running)
 
-    async def _wait_for_work(self) -> None:
-        if not self._outbox and self._drained is not None:
+    async def _step(self, lane: Lane) -> None:
+        """Send the next batch on a connection, or wait until there may be one."""
+        batch = self._next_batch(lane) if self._may_use(lane) else []
+        await (self._send(lane, batch) if batch else self._wait_for_work(lane))
+
+    async def _wait_for_work(self, lane: Lane) -> None:
+        if not self.pending_count:
+            self._backoff.reset()
             drained, self._drained = self._drained, None
-            drained.callback(None)
-        self._backoff.reset()
-        if self.running:
-            await self._wakeup.wait()
+            if drained is not None:
+                drained.callback(None)
+        if not self.running:
+            return
+        due = self._quarantine.next_due()
+        if lane is self._everybody or due is None or not self._may_use(lane):
+            await lane.wakeup.wait()
+        else:
+            await lane.wakeup.wait(max(0.0, due - self._clock.seconds()))
 
-    async def _pause(self, seconds: float) -> None:
-        if self.running:
-            await self._wakeup.pause(seconds)
+    def _notify(self) -> None:
+        for lane in self._lanes:
+            lane.wakeup.notify()
 
-    def _next_batch(self) -> list[Judgement]:
-        """Return the batch to send now; it is empty if none can or may be sent.
+    def _interrupt(self) -> None:
+        for lane in self._lanes:
+            lane.wakeup.interrupt()
 
-        If only suspects of the quarantine are left to send, they are set aside.
-        """
+    def _abandon_calls(self) -> None:
+        """Cancel the updates in flight."""
+        for lane in self._lanes:
+            lane.abandon()
+
+    def _may_use(self, lane: Lane) -> bool:
+        """Return whether a batch may be sent on a connection now."""
         if not self._readiness.ready or self._params.current.nosm or not self._may_send():
-            return []
-        batch = self._quarantine.next_batch(self._batch_sizes)
-        if not batch:
-            self._note_culprits(self._quarantine.convict())
-        return batch
+            return False
+        # What has not failed yet comes first, to show whether HSM is to blame.
+        if lane is self._suspects and (self._condition.in_outage or self._quarantine.in_a_row):
+            return not self._outbox.has_free
+        return True
 
-    async def _send(self, batch: list[Judgement]) -> None:
+    def _next_batch(self, lane: Lane) -> list[Judgement]:
+        """Return the batch to send next on a connection; it is empty if there is none."""
+        if lane is self._everybody:
+            return self._quarantine.next_batch(self._batch_sizes)
+        return self._quarantine.next_suspects(self._batch_sizes, self._clock.seconds())
+
+    async def _send(self, lane: Lane, batch: list[Judgement]) -> None:
         """Send a batch to HSM, and handle the response or its absence."""
         transition = batch[0].transition
         batch_size = self._batch_sizes[transition]
         began = self._clock.seconds()
-        self._call_abandoned = False
-        self._call = self._client.update(transition, [each.component for each in batch])
+        within = self._patience(batch) if lane is self._suspects else None
+        pause = 0.0
         try:
-            await self._call
-        except HSMRejected as rejected:
-            self._backoff.reset()
-            self._note_culprits(self._quarantine.rejected(batch, str(rejected)))
-            if self._quarantine.rejects_everything:
-                self._quarantine.acquit()
-                self._suspend(f"it refuses whatever it is told: {rejected}")
-        except HSMUnavailable as error:
-            if error.timed_out:
+            names = [each.component for each in batch]
+            await lane.wait_for(self._client.update(transition, names, within))
+        except (HSMRejected, HSMUnavailable) as error:
+            if isinstance(error, HSMUnavailable) and error.timed_out and lane is self._everybody:
                 batch_size.timed_out(len(batch))
-            if error.in_doubt:
+            if isinstance(error, HSMUnavailable) and error.in_doubt:
                 self._in_doubt.abandoned(batch, self._doubt_ends())
-            if not self._call_abandoned:
-                await self._failed(error)
+            if not lane.abandoned:
+                pause = self._failed(batch, error)
         else:
             took = self._clock.seconds() - began
-            batch_size.answered(len(batch), took, self._params.current.sm_timeout / 4)
+            batch_size.answered(len(batch), took, self._target())
             self._acknowledged(batch)
             self._log.debug(
                 "HSM accepted {count} components as {state}/{flag} in {took:.3f} s.",
@@ -257,14 +271,27 @@ class Notifier(Service):
                 flag=transition.flag,
                 took=took,
             )
-        finally:
-            self._call = None
+        self._notify()
+        if pause and self.running:
+            await lane.wakeup.pause(pause)
 
-    def _abandon_call(self) -> None:
-        """Cancel the update in flight, if there is one."""
-        if self._call is not None:
-            self._call_abandoned = True
-            self._call.cancel()
+    def _target(self) -> float:
+        """Return the seconds that an update should take."""
+        return self._params.current.sm_timeout / 4
+
+    def _patience(self, batch: list[Judgement]) -> float | None:
+        """Return the seconds that an update with suspects may take, `None` for `sm_timeout`.
+
+        HSM may hang on them, so they get less, as long as HSM may be supposed to be quick. It goes
+        on with what is given up, so nothing is given up early when more than that has failed. What
+        is set aside is in no hurry.
+        """
+        if batch[0].component in self._quarantine.set_aside:
+            return None
+        patience = self._batch_sizes[batch[0].transition].patience(len(batch))
+        if patience is not None and self._quarantine.is_evident(batch):
+            return patience
+        return max(patience or 0.0, self._target()) if self._quarantine.in_a_row < 2 else None
 
     def _doubt_ends(self) -> float:
         """Return the time by which HSM must have finished an update that is abandoned now.
@@ -275,10 +302,10 @@ class Notifier(Service):
 
     def _acknowledged(self, batch: list[Judgement]) -> None:
         self._backoff.reset()
-        self._recovered()
+        self._condition.works()
         for judgement in batch:
             self._outbox.discard(judgement)
-        self._quarantine.accepted(batch)
+        self._condition.back(self._quarantine.accepted(batch))
         self._in_doubt.acknowledged(batch)
         self.delivered_count += len(batch)
         self._delivered(batch).addErrback(self._log_unmarked)
@@ -291,84 +318,82 @@ class Notifier(Service):
             error=failure.getErrorMessage(),
         )
 
-    def _note_culprits(self, culprits: Sequence[Culprit]) -> None:
-        """Log and count the components that have been set aside."""
-        self.rejected_count += len(culprits)
-        for judgement, said in culprits:
-            self._log.error(
-                "HSM rejects the update of {component} to {state}/{flag}; the component is set"
-                " aside and retried alone: {said!r}",
-                component=judgement.component,
-                state=judgement.transition.state,
-                flag=judgement.transition.flag,
-                said=said,
-            )
+    def _failed(self, batch: list[Judgement], error: HSMRejected | HSMUnavailable) -> float:
+        """Note that an update has failed; return the seconds to pause on its connection.
 
-    async def _failed(self, error: HSMUnavailable) -> None:
-        """Pause before the next retry of a failed update.
-
-        After `sm_retries` retries, suspend sending instead.
+        If HSM is to blame, suspend sending.
         """
-        self.failed_count += 1
-        if self._backoff.failures >= self._params.current.sm_retries:
-            self._suspend(str(error))
-            return
-        delay = self._backoff.next()
+        pause = again = error.retry_after
+        rejected = isinstance(error, HSMRejected)
+        timed_out = isinstance(error, HSMUnavailable) and error.timed_out
+        unsent = isinstance(error, HSMUnavailable) and error.unsent
+        exhausted = False
+        if not rejected:
+            self.failed_count += 1
+        if unsent or not (rejected or self._quarantine.is_evident(batch)):
+            failures = self._backoff.failures
+            exhausted = self._condition.in_outage or failures >= self._params.current.sm_retries
+            delay = 0.0 if exhausted else self._backoff.next()
+            # The first halves, and what waits, show at once whether HSM is to blame.
+            if unsent or failures or not (timed_out or len(batch) > 1):
+                pause = max(pause, delay)
+            again = max(pause, delay) if timed_out else pause
         self._log.debug(
-            "An update to HSM failed and is retried in {delay:.2f} s: {error}",
+            "An update to HSM failed; the next follows after {pause:.2f} s or more: {error}",
             error=str(error),
-            delay=delay,
+            pause=pause,
         )
-        await self._pause(delay)
+        before = self._quarantine.in_a_row
+        if not unsent:
+            self._blame(batch, error, again)
+        if exhausted:
+            self._suspend(str(error))
+        elif self._quarantine.in_a_row > before and self._quarantine.everything_fails:
+            self._suspend(f"it refuses whatever it is told: {error}")
+        return pause
+
+    def _blame(
+        self, batch: list[Judgement], error: HSMRejected | HSMUnavailable, again: float
+    ) -> None:
+        """Have the components of an update that failed suspected, or set aside.
+
+        They are sent again after `again` seconds.
+        """
+        culprits = self._quarantine.failed(
+            batch,
+            str(error),
+            self._clock.seconds(),
+            pause=again,
+            rejected=isinstance(error, HSMRejected),
+        )
+        self.rejected_count += len(culprits)
+        for culprit in culprits:
+            self._condition.set_aside(culprit)
 
     def _suspend(self, reason: str) -> None:
         """Send no updates until a probe finds HSM ready; `reason` is for the log and `health`."""
         self._backoff.reset()
         self._readiness.mark_unready()
-        self._outage.fail(reason)
-
-    def _recovered(self) -> None:
-        """Note that HSM works; log this the first time, and at the end of an outage."""
-        if not self._seen_ready and self._outage.reason is None:
-            self._log.info("HSM at {url} is ready.", url=self._params.current.sm_url)
-        self._seen_ready = True
-        self._outage.recover()
-
-    def _log_outage(self, reason: str) -> None:
-        self._log.warn(
-            "HSM at {url} accepts no updates; they wait until it does: {reason}",
-            url=self._params.current.sm_url,
-            reason=reason,
-        )
-
-    def _log_recovery(self) -> None:
-        self._log.info("HSM at {url} accepts updates again.", url=self._params.current.sm_url)
+        self._condition.failed(reason)
 
     def _hsm_became_ready(self) -> None:
-        if not self._outbox:
-            self._recovered()  # otherwise the next update shows whether HSM has recovered
+        if not self.pending_count:
+            self._condition.works()  # otherwise the next update shows whether HSM has recovered
         self._backoff.reset()
-        self._reconsider()
-
-    def _reconsider(self) -> None:
-        self._reconsidered_at = self._clock.seconds()
         self._quarantine.reconsider()
-        self._wakeup.notify()
+        self._notify()
 
     def _look_back(self) -> None:
-        """Send again what an abandoned update may have undone, and what HSM rejected long ago."""
-        now = self._clock.seconds()
-        for judgement in self._in_doubt.settled(now):
+        """Send again what an abandoned update may have undone."""
+        for judgement in self._in_doubt.settled(self._clock.seconds()):
             self._outbox.put_back(judgement)
-        if now - self._reconsidered_at >= _RECONSIDER:
-            self._reconsider()
-        self._wakeup.notify()
+        self._notify()
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if new.sm_url != old.sm_url:
-            # The update in flight to the old HSM must be sent to the new one.
+            # Updates in flight to the old HSM must be sent to the new one.
             self._batch_sizes = {each: BatchSize() for each in Transition}
-            self._seen_ready = False
-            self._outage.reset()
-            self._abandon_call()
-        self._wakeup.interrupt()
+            self._condition.reset()
+            self._abandon_calls()
+            self._quarantine.clear()
+        self._interrupt()

@@ -6,12 +6,16 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Outbox:
-    """The latest judgement on each component that has to be sent, grouped by transition."""
+    """The latest judgement on each component that has to be sent, grouped by transition.
+
+    Components that are held are in no group: `Quarantine` says when they are sent.
+    """
 
     def __init__(self) -> None:
         self._latest: dict[str, Judgement] = {}
         # Dicts keep the order: in each, the judgement in front was added first.
         self._groups: dict[Transition, dict[str, Judgement]] = {each: {} for each in Transition}
+        self._held: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._latest)
@@ -20,11 +24,21 @@ class Outbox:
         """Return whether this very object is in the outbox, not an equal or a later judgement."""
         return self._latest.get(judgement.component) is judgement
 
+    @property
+    def has_free(self) -> bool:
+        """Whether there is a judgement on a component that is not held."""
+        return any(self._groups.values())
+
+    def latest(self, xname: str) -> Judgement | None:
+        """Return the judgement on a component, `None` if there is none."""
+        return self._latest.get(xname)
+
     def put(self, judgement: Judgement) -> None:
         """Add a judgement; it replaces an earlier one on the same component."""
         self._remove(judgement.component)
         self._latest[judgement.component] = judgement
-        self._groups[judgement.transition][judgement.component] = judgement
+        if judgement.component not in self._held:
+            self._groups[judgement.transition][judgement.component] = judgement
 
     def put_back(self, judgement: Judgement) -> None:
         """Add an earlier judgement, unless the outbox has one on the same component."""
@@ -42,11 +56,25 @@ class Outbox:
         if judgement is not None and judgement.transition.alarming:
             self._remove(xname)
 
+    def hold(self, xname: str) -> None:
+        """Keep the judgements on a component, now and later, out of the groups until `release`."""
+        judgement = self._latest.get(xname)
+        if judgement is not None:
+            self._groups[judgement.transition].pop(xname, None)
+        self._held.add(xname)
+
+    def release(self, xname: str) -> None:
+        """Stop holding a component; its judgement, if there is one, comes last in its group."""
+        self._held.discard(xname)
+        judgement = self._latest.get(xname)
+        if judgement is not None:
+            self.put(judgement)
+
     def next_group(self) -> Iterable[Judgement]:
-        """Return all judgements of one transition, oldest first; empty if the outbox is empty.
+        """Return all judgements of one transition, oldest first; empty if there is none.
 
         Each call returns another transition, in turn, so that a mass death does not delay
-        components that start.
+        components that start. Components that are held are left out.
         """
         for transition in list(self._groups):
             waiting = self._groups.pop(transition)
@@ -58,4 +86,4 @@ class Outbox:
     def _remove(self, xname: str) -> None:
         judgement = self._latest.pop(xname, None)
         if judgement is not None:
-            del self._groups[judgement.transition][xname]
+            self._groups[judgement.transition].pop(xname, None)

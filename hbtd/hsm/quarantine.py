@@ -1,7 +1,8 @@
-"""The quarantine: finds the components because of which HSM rejects updates; sets them aside."""
+"""The quarantine: finds the components because of which updates to HSM fail; sets them aside."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -10,134 +11,322 @@ from hbtd.hsm.outbox import Outbox
 from hbtd.tracker.transitions import Judgement, Transition
 
 IN_A_ROW = 32
-"""The number of rejections in a row, or of suspects, above which HSM itself is to blame.
+"""After so many failures in a row HSM itself may be to blame, whatever it answers.
 
-Finding one culprit by halving a batch never takes that many rejections without a success.
+Finding one culprit by halving a batch has a success after every second failure at the latest.
 """
+
+_FIRST_RETRY = 5.0
+_LAST_RETRY = 300.0
+"""The longest time until a component that is set aside is tried again, in seconds."""
+
+_JITTER = 0.2
+"""The part by which such a time may be shorter, at random."""
 
 
 class Culprit(NamedTuple):
-    """A judgement that HSM rejected when it was sent alone, with the reason that HSM gave."""
+    """A judgement that failed when it was sent alone, and the reason.
+
+    `since` is the time of the component's first failure, perhaps together with others.
+    """
 
     judgement: Judgement
     said: str
+    since: float
+
+
+@dataclass(eq=False)
+class _Suspect:
+    """A component of an update that failed; the two connections never share one."""
+
+    component: str
+    successes: int
+    """The number of updates that had been accepted when one with this component failed first."""
+
+    since: float
+    """The time of that first failure."""
+
+    rejected: bool = False
+    """Whether HSM has rejected the component when it was sent alone."""
+
+    failure: Culprit | None = None
+    """The last failure of the component when it was sent alone."""
+
+    tries: int = 0
+    """How often it was tried since it was set aside, or since HSM came back."""
+
+    last: float = 0.0
+    due: float = 0.0
+    """The times of the last and the next try, if the component is set aside."""
+
+
+class _Group(NamedTuple):
+    """Suspects that are to be sent together, no earlier than `due`."""
+
+    suspects: Sequence[_Suspect]
+    due: float
 
 
 class Quarantine:
-    """Chooses batches from an outbox so that rejections lead to the culprits.
+    """Divides an outbox among two connections so that failures lead to their culprits.
 
-    A rejected batch is halved until HSM rejects a single component. This component becomes a
-    suspect: it is held back until HSM accepts another batch, then sent again, alone. A component
-    that is rejected alone twice, with a success in between, is a culprit; so there are no culprits
-    while HSM rejects everything. Culprits are set aside; a new judgement on one is sent alone.
+    The components of an update that failed, in whatever way, become suspects, of which the first
+    connection sends nothing more. The second one sends them again, in halves, oldest first, until
+    they are accepted or fail alone. What fails alone although another update was accepted since its
+    first failure is a culprit, and set aside: it is retried alone after 5, 10, 20, ... 300 seconds,
+    and at once when it has a new judgement. While everything fails there are no culprits, but for
+    components that HSM rejects, each alone, while no others wait.
     """
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, jitter: Callable[[], float]) -> None:
+        """Begin without suspects; `jitter` must return a random number from 0 to 1."""
         self._outbox = outbox
-        self._halves: deque[list[Judgement]] = deque()
-        self._suspects: dict[str, Culprit] = {}
-        # For each component rejected alone: the number of batches accepted before that.
-        self._rejected_alone: dict[str, int] = {}
+        self._jitter = jitter
+        self._suspects: dict[str, _Suspect] = {}
+        self._set_aside: dict[str, _Suspect] = {}
+        self._groups: deque[_Group] = deque()
+        self._trying: list[str] = []
         self._successes = 0
-        self._in_a_row = 0
-        self.set_aside: dict[str, Judgement] = {}
-        """The last rejected judgement on each culprit, by xname."""
-
-    def next_batch(self, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
-        """Return the next batch; it is empty if the outbox has no judgements but those on suspects.
-
-        Halves of rejected batches come first. All judgements of a batch have the same transition,
-        whose entry in `sizes` limits their number.
-        """
-        while self._halves:
-            batch = [judgement for judgement in self._halves.popleft() if judgement in self._outbox]
-            if batch:
-                return batch
-        for _ in Transition:
-            waiting = iter(self._outbox.next_group())
-            first = next((each for each in waiting if not self._suspected(each)), None)
-            if first is None:
-                continue
-            if first.component in self.set_aside:
-                return [first]
-            others = (
-                each
-                for each in waiting
-                if not self._suspected(each) and each.component not in self.set_aside
-            )
-            return [first, *islice(others, sizes[first.transition].size - 1)]
-        return []
-
-    def accepted(self, batch: list[Judgement]) -> None:
-        """Note that HSM has accepted a batch; suspects are sent again next, each alone."""
-        self._in_a_row = 0
-        self._successes += 1
-        for judgement in batch:
-            self.forget(judgement.component)
-        self._halves.extend([suspect.judgement] for suspect in self._suspects.values())
-        self._suspects.clear()
-
-    def rejected(self, batch: list[Judgement], said: str) -> list[Culprit]:
-        """Note that HSM has rejected a batch, for the reason `said`.
-
-        Return a list of the new culprit that this reveals, or an empty list.
-        """
-        if len(batch) > 1:
-            self._in_a_row += 1
-            half = len(batch) // 2
-            self._halves.extendleft((batch[half:], batch[:half]))
-            return []
-        culprit = Culprit(batch[0], said)
-        component = culprit.judgement.component
-        before = self._rejected_alone.setdefault(component, self._successes)
-        if component in self.set_aside or before < self._successes:
-            return self._set_aside([culprit])
-        self._in_a_row += 1
-        self._suspects[component] = culprit
-        return []
+        self.in_a_row = 0
+        """The number of updates that failed since one was accepted, without retries of culprits."""
 
     @property
-    def rejects_everything(self) -> bool:
-        """Whether there were so many rejections in a row that components can't be to blame."""
-        return self._in_a_row > IN_A_ROW or len(self._suspects) > IN_A_ROW
+    def set_aside(self) -> Collection[str]:
+        """The components that are set aside."""
+        return self._set_aside.keys()
 
-    def acquit(self) -> None:
-        """Clear all suspects, because HSM rejects everything, and move them to the outbox's end."""
-        for suspect in self._suspects.values():
-            if suspect.judgement in self._outbox:
-                self._outbox.put(suspect.judgement)
-        self._suspects.clear()
-        self._halves.clear()
-        self._in_a_row = 0
+    @property
+    def everything_fails(self) -> bool:
+        """Whether it is time to ask whether HSM is to blame: after each `IN_A_ROW` failures."""
+        return self.in_a_row > 0 and self.in_a_row % IN_A_ROW == 0
 
-    def convict(self) -> list[Culprit]:
-        """Set all suspects aside, and return the new culprits.
+    def is_evident(self, batch: Sequence[Judgement]) -> bool:
+        """Return whether HSM is hardly to blame if a batch fails.
 
-        Call this when only suspects are left to send: there is no other batch that HSM could
-        accept, which suspects wait for.
+        It is not if the component is set aside, or if HSM has accepted others since all components
+        of the batch failed first.
         """
-        suspects, self._suspects = self._suspects, {}
-        return self._set_aside(list(suspects.values()))
+        if batch[0].component in self._set_aside:
+            return True
+        suspects = [self._suspects.get(judgement.component) for judgement in batch]
+        return all(each is not None and each.successes < self._successes for each in suspects)
+
+    def longest_aside(self) -> Culprit | None:
+        """Return the culprit that has been set aside longest, `None` if there is none."""
+        culprits = self._failures(self._set_aside.values())
+        return min(culprits, key=lambda culprit: culprit.since, default=None)
+
+    def next_batch(self, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
+        """Return the next batch for the first connection; it is empty if only suspects wait.
+
+        All judgements of a batch have the same transition, whose entry in `sizes` limits their
+        number.
+        """
+        waiting = iter(self._outbox.next_group())
+        first = next(waiting, None)
+        if first is None:
+            return []
+        return [first, *islice(waiting, sizes[first.transition].size - 1)]
+
+    def next_suspects(self, sizes: Mapping[Transition, BatchSize], now: float) -> list[Judgement]:
+        """Return the next batch for the second connection; it is empty if none is due.
+
+        The outcome of the batch before it should have been reported; otherwise it is sent again.
+        """
+        self._recall()
+        for index, group in enumerate(self._groups):
+            if group.due <= now:
+                del self._groups[index]
+                return self._first_of(group, sizes) or self.next_suspects(sizes, now)
+        due = min(self._set_aside.values(), key=self._due, default=None)
+        if due is None or self._due(due) > now:
+            return []
+        return self._try([due.component])
+
+    def next_due(self) -> float | None:
+        """Return the time at which the next suspects can be sent, `None` if there are none."""
+        times = [group.due for group in self._groups]
+        times.extend(map(self._due, self._set_aside.values()))
+        return min(times, default=None)
+
+    def accepted(self, batch: Sequence[Judgement]) -> list[Culprit]:
+        """Note that HSM has accepted a batch; return those in it that were set aside.
+
+        Remove its judgements from the outbox before.
+        """
+        self._trying = [] if self._is_tried(batch) else self._trying
+        if self.in_a_row >= IN_A_ROW:
+            self._join()
+        self.in_a_row = 0
+        self._successes += 1
+        names = [each.component for each in batch if each.component in self._set_aside]
+        culprits = self._failures(self._set_aside[name] for name in names)
+        for judgement in batch:
+            self._acquit(judgement.component)
+        if culprits:
+            # Something has changed; perhaps the others are accepted now, too.
+            for suspect in self._set_aside.values():
+                suspect.due = 0.0
+        return culprits
+
+    def failed(
+        self,
+        batch: Sequence[Judgement],
+        said: str,
+        now: float,
+        *,
+        pause: float = 0.0,
+        rejected: bool = False,
+    ) -> list[Culprit]:
+        """Note that a batch has failed, for the reason `said`; return the culprits this reveals.
+
+        Its components are sent again `pause` seconds from `now` at the earliest. `rejected` says
+        that HSM has answered that the content is wrong, which is believed of components that fail
+        alone if no others wait: there is nothing to compare them with.
+        """
+        self._trying = [] if self._is_tried(batch) else self._trying
+        suspects = self._suspect(batch, now)
+        if len(batch) > 1:
+            self.in_a_row += 1
+            half = len(suspects) // 2
+            for part in filter(None, (suspects[:half], suspects[half:])):
+                self._groups.append(_Group(part, now + pause))
+            return []
+        if not suspects:
+            return []
+        (suspect,) = suspects
+        known = suspect.component in self._set_aside
+        suspect.failure = Culprit(batch[0], said, suspect.since)
+        suspect.rejected = rejected
+        if known:
+            self._put_aside(suspect, now, pause)
+            return []
+        self.in_a_row += 1
+        if suspect.successes < self._successes:
+            self._put_aside(suspect, now, pause)
+            return [suspect.failure]
+        self._groups.append(_Group(suspects, now + pause))
+        return self._convict(now)
 
     def reconsider(self) -> None:
-        """Put the judgements that were set aside back into the outbox, to be sent again."""
-        for judgement in self.set_aside.values():
-            self._outbox.put_back(judgement)
+        """Try everything that is set aside again, at once, and then after the shortest pauses."""
+        for suspect in self._set_aside.values():
+            suspect.tries, suspect.due = 0, 0.0
 
     def forget(self, xname: str) -> None:
-        """Forget all rejections of a component, which is then no longer set aside."""
-        self._rejected_alone.pop(xname, None)
-        self.set_aside.pop(xname, None)
+        """Forget the failures of a component, which is then no longer set aside."""
+        self._set_aside.pop(xname, None)
+        suspect = self._suspects.get(xname)
+        if suspect is not None and xname in self._trying:
+            # It must not be on the first connection at the same time.
+            self._suspects[xname] = _Suspect(xname, self._successes, suspect.since)
+        else:
+            self._acquit(xname)
 
-    def _suspected(self, judgement: Judgement) -> bool:
-        suspect = self._suspects.get(judgement.component)
-        return suspect is not None and suspect.judgement is judgement
+    def clear(self) -> None:
+        """Forget all failures. No suspects may be in flight."""
+        self._trying = []
+        self._groups.clear()
+        self.in_a_row = 0
+        for xname in list(self._suspects):
+            self._acquit(xname)
 
-    def _set_aside(self, culprits: list[Culprit]) -> list[Culprit]:
-        """Move culprits from the outbox to `set_aside`; return those that are new there."""
-        waiting = [culprit for culprit in culprits if culprit.judgement in self._outbox]
-        new = [each for each in waiting if each.judgement.component not in self.set_aside]
-        for culprit in waiting:
-            self._outbox.discard(culprit.judgement)
-            self.set_aside[culprit.judgement.component] = culprit.judgement
-        return new
+    def _due(self, suspect: _Suspect) -> float:
+        """Return when to retry a component that is set aside.
+
+        With a new judgement it is due since its last try, so it does not overtake the others.
+        """
+        failure, latest = suspect.failure, self._outbox.latest(suspect.component)
+        renewed = failure is None or failure.judgement is not latest
+        return min(suspect.due, suspect.last) if renewed else suspect.due
+
+    def _first_of(self, group: _Group, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
+        """Return a batch of a group's suspects; the others stay a group. Empty if none waits."""
+        waiting = [each for each in group.suspects if self._suspects.get(each.component) is each]
+        latest = [self._outbox.latest(each.component) for each in waiting]
+        transition = next((each.transition for each in latest if each is not None), None)
+        if transition is None:
+            return []
+        names: list[str] = []
+        others: list[_Suspect] = []
+        for suspect, judgement in zip(waiting, latest, strict=True):
+            fits = judgement is not None and judgement.transition is transition
+            if fits and len(names) < sizes[transition].size:
+                names.append(suspect.component)
+            else:
+                others.append(suspect)
+        if others:
+            self._groups.appendleft(_Group(others, group.due))
+        return self._try(names)
+
+    def _try(self, names: list[str]) -> list[Judgement]:
+        self._trying = names
+        latest = [self._outbox.latest(xname) for xname in names]
+        return [judgement for judgement in latest if judgement is not None]
+
+    def _recall(self) -> None:
+        """Put suspects that were tried, but whose outcome was not reported, in front again."""
+        suspects = [self._suspects[each] for each in self._trying if each in self._suspects]
+        again = [each for each in suspects if each.component not in self._set_aside]
+        if again:
+            self._groups.appendleft(_Group(again, 0.0))
+        self._trying = []
+
+    def _is_tried(self, batch: Sequence[Judgement]) -> bool:
+        """Return whether a batch is the one on the second connection."""
+        return batch[0].component in self._trying
+
+    def _suspect(self, batch: Sequence[Judgement], now: float) -> list[_Suspect]:
+        """Return the suspects of a batch that failed, without those that need not be sent."""
+        suspects = []
+        for xname in (judgement.component for judgement in batch):
+            if self._outbox.latest(xname) is None:
+                self._acquit(xname)
+                continue
+            fresh = _Suspect(xname, self._successes, now)
+            suspects.append(self._suspects.setdefault(xname, fresh))
+            self._outbox.hold(xname)
+        return suspects
+
+    def _convict(self, now: float) -> list[Culprit]:
+        """Set all suspects aside if HSM has rejected each alone, and nothing else waits."""
+        if self._outbox.has_free:
+            return []
+        waiting = [
+            each for each in self._suspects.values() if each.component not in self._set_aside
+        ]
+        if len(waiting) > IN_A_ROW or not all(suspect.rejected for suspect in waiting):
+            return []
+        self._groups.clear()
+        for suspect in waiting:
+            self._put_aside(suspect, now, 0.0)
+        return self._failures(waiting)
+
+    def _put_aside(self, suspect: _Suspect, now: float, pause: float) -> None:
+        wait = min(_FIRST_RETRY * 2.0**suspect.tries, _LAST_RETRY)
+        suspect.last = now
+        suspect.due = now + max(pause, wait * (1 - _JITTER * self._jitter()))
+        suspect.tries += 1
+        self._set_aside[suspect.component] = suspect
+
+    @staticmethod
+    def _failures(suspects: Iterable[_Suspect]) -> list[Culprit]:
+        return [each.failure for each in suspects if each.failure is not None]
+
+    def _acquit(self, xname: str) -> None:
+        if self._suspects.pop(xname, None) is not None:
+            self._set_aside.pop(xname, None)
+            self._outbox.release(xname)
+
+    def _join(self) -> None:
+        """Join the groups that have failed only while everything did: HSM was to blame."""
+        groups, self._groups = self._groups, deque()
+        joined: list[_Suspect] = []
+        for group in groups:
+            evident = any(each.successes < self._successes for each in group.suspects)
+            if evident:
+                self._groups.append(group)
+            else:
+                joined.extend(group.suspects)
+        if joined:
+            self._groups.append(_Group(joined, 0.0))

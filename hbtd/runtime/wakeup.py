@@ -17,21 +17,23 @@ class Wakeup:
         self._waiting: Deferred[None] | None = None
         self._pausing = False
 
-    async def wait(self) -> None:
-        """Wait until `notify` or `interrupt` is called."""
+    async def wait(self, at_most: float | None = None) -> None:
+        """Wait until `notify` or `interrupt` is called, or some seconds have passed."""
+        alarm = None if at_most is None else self._clock.callLater(at_most, self.interrupt)
         self._waiting = Deferred()
-        await self._waiting
+        try:
+            await self._waiting
+        finally:
+            if alarm is not None and alarm.active():
+                alarm.cancel()
 
     async def pause(self, seconds: float) -> None:
         """Wait for some seconds, or until `interrupt`; `notify` does not end a pause."""
-        alarm = self._clock.callLater(seconds, self.interrupt)
         self._pausing = True
         try:
-            await self.wait()
+            await self.wait(seconds)
         finally:
             self._pausing = False
-            if alarm.active():
-                alarm.cancel()
 
     def notify(self) -> None:
         """Wake the loop from `wait`, because there may be work. A `pause` goes on."""

@@ -92,6 +92,13 @@ class BatchSizeTests(SynchronousTestCase):
         self.batches.answered(100, 0.0, 2.5)
         self.assertGreater(self.batches.size, 100)
 
+    def test_patience(self):
+        """Suspects get a few times what HSM took lately, for as many components, and a second."""
+        self.assertIsNone(self.batches.patience(1))
+        self.batches.answered(10, 0.5, 2.5)
+        for count, seconds in ((1, 3.0), (10, 3.0), (30, 7.0)):
+            self.assertEqual(self.batches.patience(count), seconds)
+
     @settings(max_examples=200)
     @given(
         st.lists(

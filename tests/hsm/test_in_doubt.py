@@ -80,3 +80,36 @@ class InDoubtTests(StartedTestCase):
         self.tell(STARTED, A)
         self.advance(60)
         self.assertEqual(sum(update.state == "Ready" for update in self.hsm.updates), 1)
+
+    def test_several_abandoned(self) -> None:
+        """Of updates with different transitions that were abandoned, any may be the last."""
+        self.hsm.behaviour.hang = True
+        self.tell(WARNED, A)
+        self.advance(2.1)
+        self.tell(DIED, A)
+        self.advance(4)
+        self.hsm.behaviour.hang = False
+        self.advance(4)
+        self.assertEqual(self.hsm.components[A].state, "Standby")
+        self.hsm.components[A] = ComponentState("Ready", "Warning", "late")
+        self.advance(15)
+        self.assertEqual(self.hsm.components[A].state, "Standby")
+
+    def test_set_aside_meanwhile(self) -> None:
+        """What is sent again is nothing older than what is set aside."""
+        self.abandon(A, B)
+        self.tell(STARTED, A)
+        self.advance(3)
+        self.hsm.behaviour.faulty = {A: "500"}
+        self.tell(WARNED, A)
+        self.tell(WARNED, C)
+        self.advance(3)
+        self.assertEqual(self.notifier.set_aside_count, 1)
+        self.hsm.updates.clear()
+        self.advance(20)
+        self.hsm.behaviour.faulty = {}
+        self.advance(20)
+        since = [update.flag for update in self.hsm.updates if update.names == [A]]
+        self.assertEqual(set(since), {"Warning"})
+        self.assertEqual(self.hsm.components[A].flag, "Warning")
+        self.assertEqual(self.notifier.set_aside_count, 0)

@@ -19,6 +19,7 @@ class OutboxMachine(RuleBasedStateMachine):
         super().__init__()
         self.outbox = Outbox()
         self.waiting: list[Judgement] = []
+        self.held: set[str] = set()
         self.made: list[Judgement] = []
 
     def make(self, xname: str, kind: Transition) -> Judgement:
@@ -61,13 +62,30 @@ class OutboxMachine(RuleBasedStateMachine):
         if any(old.component == xname and old.transition.alarming for old in self.waiting):
             self.drop(xname)
 
+    @rule(xname=st.sampled_from(NAMES))
+    def hold(self, xname):
+        """Hold a component, whether it waits or not."""
+        self.outbox.hold(xname)
+        self.held.add(xname)
+
+    @rule(xname=st.sampled_from(NAMES))
+    def release(self, xname):
+        """Release a component, whether it is held or not; it is last then."""
+        self.outbox.release(xname)
+        self.held.discard(xname)
+        released = [old for old in self.waiting if old.component == xname]
+        self.drop(xname)
+        self.waiting.extend(released)
+
     @rule()
     def next_group(self):
-        """Check that the next group is complete, and oldest first."""
+        """Check that the next group is complete without those held, and oldest first."""
+        free = [old for old in self.waiting if old.component not in self.held]
+        assert self.outbox.has_free == bool(free)
         taken = list(self.outbox.next_group())
-        if self.waiting:
+        if free:
             (transition,) = {old.transition for old in taken}
-            assert taken == [old for old in self.waiting if old.transition is transition]
+            assert taken == [old for old in free if old.transition is transition]
         else:
             assert taken == []
 
@@ -78,6 +96,8 @@ class OutboxMachine(RuleBasedStateMachine):
         present = {id(old) for old in self.waiting}
         for old in self.made:
             assert (old in self.outbox) == (id(old) in present)
+            latest = self.outbox.latest(old.component)
+            assert latest is None or id(latest) in present
 
 
 class OutboxTests(SynchronousTestCase):

@@ -1,7 +1,9 @@
 """Quarantine: which components HSM rejects, and that no others have to wait for them."""
 
 from itertools import pairwise
+from operator import sub
 from random import Random
+from typing import Any
 
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,12 +27,16 @@ from tests.support.hsm_memory import (
 A, B, C, D = nodes(4)
 
 
+SIZES = {each: BatchSize() for each in Transition}
+
+
 class QuarantineTests(SynchronousTestCase):
-    """Which batches are chosen after rejections."""
+    """Which batches are chosen after failures."""
 
     def setUp(self) -> None:
         self.outbox = Outbox()
-        self.quarantine = Quarantine(self.outbox)
+        self.quarantine = Quarantine(self.outbox, lambda: 0.5)
+        self.now = 1000.0
 
     def put(self, transition: Transition, *names: str) -> list[Judgement]:
         """Put judgements into the outbox."""
@@ -40,92 +46,210 @@ class QuarantineTests(SynchronousTestCase):
         return judgements
 
     def batch(self) -> list[str]:
-        """Return the components of the next batch."""
-        batch = self.quarantine.next_batch({each: BatchSize() for each in Transition})
-        return [judgement.component for judgement in batch]
+        """Return the components of the next batch for the first connection."""
+        return [judgement.component for judgement in self.quarantine.next_batch(SIZES)]
 
-    def accept(self, judgements: list[Judgement]) -> None:
-        """Have HSM accept judgements."""
+    def suspects(self) -> list[Judgement]:
+        """Return the next batch for the second connection."""
+        return self.quarantine.next_suspects(SIZES, self.now)
+
+    def failed(self, batch: list[Judgement], **how: Any) -> list[Judgement]:
+        """Have a batch fail; return the culprits."""
+        return [each.judgement for each in self.quarantine.failed(batch, "no", self.now, **how)]
+
+    def accept(self, judgements: list[Judgement]) -> list[Judgement]:
+        """Have HSM accept judgements; return those that had been set aside."""
         for judgement in judgements:
             self.outbox.discard(judgement)
-        self.quarantine.accepted(judgements)
+        return [each.judgement for each in self.quarantine.accepted(judgements)]
 
-    def set_aside(self, name: str) -> None:
-        """Have a component rejected and set aside."""
-        self.quarantine.rejected(self.put(DIED, name), "no")
-        self.assertEqual(len(self.quarantine.convict()), 1)
+    def set_aside(self, name: str) -> Judgement:
+        """Have a component fail alone, while another is accepted, and so set aside."""
+        culprit, other = self.put(DIED, name, "x9c7s7b0n0")
+        self.failed([culprit])
+        self.accept([other])
+        self.assertEqual(self.failed(self.suspects()), [culprit])
+        return culprit
 
-    def test_suspect_does_not_ride_along(self) -> None:
-        """A suspect is not part of the batches of others."""
+    def test_suspects_do_not_ride_along(self) -> None:
+        """Suspects are not part of the batches of others, whatever is judged since."""
         a, b, c = self.put(DIED, A, B, C)
-        self.quarantine.rejected([b], "no")
-        self.assertEqual(self.batch(), [A, C])
-        self.accept([a, c])
-        self.assertEqual(self.batch(), [B])
-
-    def test_only_suspects(self) -> None:
-        """While only suspects wait, there is nothing to send."""
-        self.quarantine.rejected(self.put(DIED, A), "no")
+        self.failed([a, b])
+        self.put(DIED, A)
+        self.assertEqual(self.batch(), [C])
+        self.accept([c])
         self.assertEqual(self.batch(), [])
 
-    def test_culprit_does_not_ride_along(self) -> None:
-        """A new judgement on a culprit is sent alone, whether it waits first or last."""
-        self.set_aside(B)
-        self.put(DIED, A, B, C)
-        self.assertEqual(self.batch(), [A, C])
-        self.put(DIED, A, C)
-        self.assertEqual(self.batch(), [B])
-
-    def test_new_judgement_on_a_suspect(self) -> None:
-        """A new judgement on a suspect is not under suspicion."""
-        _, b = self.put(DIED, A, B)
-        self.quarantine.rejected([b], "no")
-        self.put(DIED, B)
-        self.assertEqual(self.batch(), [A, B])
-
     def test_halves(self) -> None:
-        """A rejected batch is sent again in halves, without what has been replaced since."""
-        batch = self.put(DIED, A, B, C, D)
-        self.assertEqual(self.quarantine.rejected(batch, "no"), [])
-        self.put(STARTED, B)
+        """A batch that failed is sent again in halves, the older ones first."""
+        batch = self.put(DIED, *nodes(5))
+        self.assertEqual(self.failed(batch), [])
+        self.assertEqual(self.suspects(), batch[:2])
+        self.failed(batch[:2])
+        self.assertEqual(self.suspects(), batch[2:])
+        self.accept(batch[2:])
+        self.assertEqual(self.suspects(), batch[:1])
+        self.accept(batch[:1])
+        self.assertEqual(self.suspects(), batch[1:2])
+
+    def test_halves_have_the_newest(self) -> None:
+        """Suspects are sent with their newest judgements, those of one transition at a time."""
+        self.failed(self.put(DIED, A, B, C, D))
+        (b,) = self.put(STARTED, B)
+        (a,) = self.suspects()
+        self.assertEqual((a.component, a.transition), (A, DIED))
+        self.accept([a])
+        self.assertEqual(self.suspects(), [b])
+
+    def test_withdrawn_suspects(self) -> None:
+        """What was withdrawn is not sent; a new judgement on it is under no suspicion."""
+        _, b = self.put(DIED, A, B)
+        self.failed(judge(DIED, A, B))
+        self.outbox.withdraw_alarm(A)
+        self.quarantine.forget(A)
+        self.put(STARTED, A)
         self.assertEqual(self.batch(), [A])
-        self.assertEqual(self.batch(), [C, D])
-        self.assertEqual(self.batch(), [B])
+        self.assertEqual(self.suspects(), [b])
+
+    def test_withdrawn_in_flight(self) -> None:
+        """A component that is withdrawn while it is tried goes back only afterwards."""
+        (a,) = self.put(DIED, A)
+        self.failed([a])
+        self.assertEqual(self.suspects(), [a])
+        self.outbox.withdraw_alarm(A)
+        self.quarantine.forget(A)
+        self.put(STARTED, A)
+        self.assertEqual(self.batch(), [])
+        self.accept([a])
+        self.assertEqual(self.batch(), [A])
 
     def test_culprit(self) -> None:
-        """A component rejected alone twice, with a success in between, is a culprit."""
+        """What fails alone although another was accepted since its first failure is a culprit."""
         a, b = self.put(DIED, A, B)
-        self.assertEqual(self.quarantine.rejected([a], "once"), [])
-        self.assertEqual(self.quarantine.rejected([a], "twice"), [])
+        self.assertEqual(self.failed([a]), [])
+        self.assertEqual(self.failed(self.suspects()), [])
         self.accept([b])
-        self.assertEqual(self.quarantine.rejected([a], "thrice"), [(a, "thrice")])
-        self.assertEqual(self.quarantine.set_aside, {A: a})
-        self.assertNotIn(a, self.outbox)
+        self.assertEqual(self.failed(self.suspects()), [a])
+        self.assertEqual(set(self.quarantine.set_aside), {A})
+        self.assertIn(a, self.outbox)
 
-    def test_culprit_again(self) -> None:
-        """A culprit that is rejected again is set aside at once, and not reported again."""
+    def test_success_before(self) -> None:
+        """A success before the first failure says nothing: HSM may have failed since."""
+        a, b = self.put(DIED, A, B)
+        self.accept([b])
+        for _ in range(10):
+            self.assertEqual(self.failed([a]), [])
+            self.assertEqual(self.suspects(), [a])
+
+    def test_rejected_alone(self) -> None:
+        """What HSM rejects alone is believed to be wrong only if nothing else waits."""
+        a, b = self.put(DIED, A, B)
+        self.assertEqual(self.failed([a], rejected=True), [])
+        self.assertEqual(self.failed([b], rejected=False), [])
+        self.assertEqual(self.failed([b], rejected=True), [a, b])
+
+    def test_pauses(self) -> None:
+        """What is set aside is due after 5, 10, 20, ... 300 s, a little less at random."""
+        culprit = self.set_aside(A)
+        self.assertEqual(self.suspects(), [])
+        due = []
+        for _ in range(9):
+            due.append((self.quarantine.next_due() or 0.0) - self.now)
+            self.now += due[-1] - 0.001
+            self.assertEqual(self.suspects(), [])
+            self.now += 0.002
+            self.assertEqual(self.suspects(), [culprit])
+            self.assertEqual(self.failed([culprit]), [], "reported twice")
+        for wait, whole in zip(due, (5, 10, 20, 40, 80, 160, 300, 300, 300), strict=True):
+            self.assertAlmostEqual(wait, whole * 0.9, delta=0.01)
+
+    def test_new_judgement_on_a_culprit(self) -> None:
+        """A new judgement on a culprit is due at once, but not before others that are due."""
         self.set_aside(A)
-        (again,) = self.put(WARNED, A)
-        self.assertEqual(self.quarantine.rejected([again], "no"), [])
-        self.assertEqual(self.quarantine.set_aside, {A: again})
-        self.assertEqual(len(self.outbox), 0)
+        self.now += 1
+        self.set_aside(B)
+        (b,) = self.put(WARNED, B)
+        self.assertEqual(self.suspects(), [b])
+        self.now += 60
+        self.failed([b])
+        self.put(DIED, B)
+        self.assertEqual([each.component for each in self.suspects()], [A])
 
-    def test_rejects_everything(self) -> None:
-        """After too many rejections in a row everything counts as rejected, until a success."""
-        (first, *others) = self.put(DIED, *nodes(IN_A_ROW + 2))
+    def test_one_is_accepted_again(self) -> None:
+        """When one is accepted that was set aside, the others are due, too."""
+        a, b = self.set_aside(A), self.set_aside(B)
+        self.now += 5
+        self.assertEqual(self.suspects(), [a])
+        self.assertEqual(self.accept([a]), [a])
+        self.assertEqual(self.suspects(), [b])
+
+    def test_reconsider(self) -> None:
+        """When HSM has come back, everything that is set aside is due at once."""
+        culprit = self.set_aside(A)
+        for _ in range(5):
+            self.now += 300
+            self.failed(self.suspects())
+        self.quarantine.reconsider()
+        self.assertEqual(self.suspects(), [culprit])
+        self.failed([culprit])
+        self.assertAlmostEqual((self.quarantine.next_due() or 0.0) - self.now, 4.5)
+
+    def test_asked_to_wait(self) -> None:
+        """Suspects, and what is set aside, are not due before HSM wants to be asked again."""
+        a, b, c = self.put(DIED, A, B, C)
+        self.failed([a, b], pause=20.0)
+        self.accept([c])
+        self.now += 19.9
+        self.assertEqual(self.suspects(), [])
+        self.now += 0.2
+        self.assertEqual(self.suspects(), [a])
+        self.failed([a], pause=30.0)
+        self.accept([b])
+        self.now += 29.9
+        self.assertEqual(self.suspects(), [])
+
+    def test_unreported(self) -> None:
+        """A batch whose outcome is not reported is sent again."""
+        a, b = self.put(DIED, A, B)
+        self.failed([a, b])
+        self.assertEqual(self.suspects(), [a])
+        self.assertEqual(self.suspects(), [a])
+
+    def test_everything_fails(self) -> None:
+        """After every 32 failures in a row it is time to ask whether HSM is to blame."""
+        (first, *others) = self.put(DIED, *nodes(2 * IN_A_ROW + 1))
+        asked = []
         for judgement in others:
-            self.assertFalse(self.quarantine.rejects_everything)
-            self.quarantine.rejected([judgement], "no")
-        self.assertTrue(self.quarantine.rejects_everything)
+            self.failed([judgement])
+            asked.append(self.quarantine.everything_fails)
+        self.assertEqual([i + 1 for i, each in enumerate(asked) if each], [32, 64])
         self.accept([first])
-        self.assertFalse(self.quarantine.rejects_everything)
+        self.assertFalse(self.quarantine.everything_fails)
 
-    def test_acquit(self) -> None:
-        """Former suspects are sent last."""
-        a, *_ = self.put(DIED, A, B, C)
-        self.quarantine.rejected([a], "no")
-        self.quarantine.acquit()
-        self.assertEqual(self.batch(), [B, C, A])
+    def test_joined(self) -> None:
+        """When HSM comes back after that, what failed only meanwhile is sent together again."""
+        old = self.put(DIED, "x9c0s0b0n0", "x9c0s0b0n1")
+        self.failed(old)
+        (first, *others) = self.put(DIED, *nodes(IN_A_ROW + 1))
+        self.accept([first])
+        for judgement in others:
+            self.failed([judgement])
+        (last,) = self.put(DIED, "x9c0s1b0n0")
+        self.accept([last])
+        self.assertEqual(self.suspects(), old[:1])
+        self.accept(old[:1])
+        self.assertEqual(self.suspects(), old[1:])
+        self.accept(old[1:])
+        self.assertEqual(self.suspects(), others)
+
+    def test_clear(self) -> None:
+        """When all failures are forgotten, nothing is held back."""
+        self.set_aside(A)
+        self.failed(self.put(DIED, B, C))
+        self.quarantine.clear()
+        self.assertEqual(self.batch(), [A, B, C])
+        self.assertEqual(self.suspects(), [])
+        self.assertEqual(len(self.quarantine.set_aside), 0)
 
 
 class RejectionTests(StartedTestCase):
@@ -170,11 +294,13 @@ class RejectionTests(StartedTestCase):
             self.assertEqual(len(self.hsm.components), 95)
 
     def test_alone(self):
-        """A single culprit is not tried again while nothing changes."""
+        """A single culprit is tried again after growing pauses."""
         self.reject("x0c0s0b0n0")
         self.tell(STARTED, "x0c0s0b0n0")
         self.advance(200)
-        self.assertEqual(len(self.hsm.updates), 1)
+        times = [update.received - self.hsm.updates[0].received for update in self.hsm.updates]
+        for pause, whole in zip(map(sub, times[1:], times), (5, 10, 20, 40, 80), strict=True):
+            self.assertAlmostEqual(pause, whole * 0.975, delta=0.01)
         self.assertTrue(self.notifier.hsm_ready)
 
     def test_new_judgement(self):
@@ -242,7 +368,8 @@ class RejectionTests(StartedTestCase):
                 self.assertEqual(self.hsm.components[name].flag, "Warning", "delayed")
                 self.advance(0.7)
         self.assertEqual(lines(events, "warn"), [])
-        self.assertEqual(len(self.hsm.updates), 60)
+        others = [update for update in self.hsm.updates if update.names[0] not in culprits]
+        self.assertEqual(len(others), 60)
 
     def test_everything_rejected(self):
         """An HSM that rejects everything makes few culprits, each logged.

@@ -31,6 +31,18 @@ class WakeupTests(SynchronousTestCase):
             end()
             self.successResultOf(waiting)
 
+    def test_wait_at_most(self) -> None:
+        """A wait can have an end, and leaves nothing on the clock when it ends before."""
+        waiting = Deferred.fromCoroutine(self.wakeup.wait(2.0))
+        self.clock.advance(1.9)
+        self.assertNoResult(waiting)
+        self.clock.advance(0.1)
+        self.successResultOf(waiting)
+        waiting = Deferred.fromCoroutine(self.wakeup.wait(2.0))
+        self.wakeup.notify()
+        self.successResultOf(waiting)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_pause(self) -> None:
         """A pause lasts for its time, whatever notifications there are."""
         pausing = self.pause(3.0)

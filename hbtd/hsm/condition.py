@@ -1,0 +1,120 @@
+"""The condition of HSM, as far as hbtd knows it: for health and the log."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from hbtd.config.live_params import LiveParams
+from hbtd.hsm.quarantine import Culprit, Quarantine
+from hbtd.runtime.outage import Outage
+
+
+class Condition:
+    """Remembers whether HSM accepts updates, and says what is wrong and since when.
+
+    An outage of HSM is logged once when it begins and once when it ends, a component that is set
+    aside once, and once when HSM accepts it.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, params: LiveParams, wall: Callable[[], float] = time.time
+    ) -> None:
+        """Begin with an HSM that has not been asked; `wall` returns Unix seconds, for texts."""
+        self._clock = clock
+        self._params = params
+        self._wall = wall
+        self._outage = Outage(self._log_outage, self._log_recovery)
+        self._outage_began = 0.0
+        self._seen_ready = False
+
+    @property
+    def in_outage(self) -> bool:
+        """Whether HSM has failed and has not been seen to work since."""
+        return self._outage.reason is not None
+
+    def failed(self, reason: str) -> None:
+        """Note that HSM can't be used; `reason` is for the log and `health`."""
+        self._outage.fail(reason)
+
+    def works(self) -> None:
+        """Note that HSM works; log this the first time, and at the end of an outage."""
+        if not self._seen_ready and not self.in_outage:
+            self._log.info("HSM at {url} is ready.", url=self._params.current.sm_url)
+        self._seen_ready = True
+        self._outage.recover()
+
+    def reset(self) -> None:
+        """Forget everything, because another HSM is used now."""
+        self._seen_ready = False
+        self._outage.reset()
+
+    def set_aside(self, culprit: Culprit) -> None:
+        """Log that a component has been set aside."""
+        self._log.error(
+            "HSM does not accept the update of {component} to {state}/{flag}; the component is set"
+            " aside, and retried alone after 5 s and growing pauses: {said!r}",
+            component=culprit.judgement.component,
+            state=culprit.judgement.transition.state,
+            flag=culprit.judgement.transition.flag,
+            said=culprit.said,
+        )
+
+    def back(self, culprits: Sequence[Culprit]) -> None:
+        """Log that HSM has accepted components that had been set aside."""
+        for culprit in culprits:
+            self._log.info(
+                "HSM accepts updates of {component} again.", component=culprit.judgement.component
+            )
+
+    def health(self, ready: bool, quarantine: Quarantine) -> str:
+        """Return a text about the state of HSM (docs/protocol.md, "Probes and health")."""
+        if not ready:
+            return "Not ready"
+        if self.in_outage:
+            return f"Ready, but can't be told of changes: {self._outage.reason}"
+        if count := len(quarantine.set_aside):
+            return f"Ready, but does not accept updates of {_components(count)}"
+        return "Ready"
+
+    def trouble(self, quarantine: Quarantine) -> str | None:
+        """Return since when HSM can't be told of all changes, and why; `None` if it can.
+
+        With `nosm`, and before HSM has been asked whether it is ready, there is no trouble.
+        """
+        if self._params.current.nosm:
+            return None
+        if self.in_outage:
+            return f"Since {self._utc(self._outage_began)}: {self._outage.reason}"
+        culprit = quarantine.longest_aside()
+        if culprit is None:
+            return None
+        return (
+            f"Since {self._utc(culprit.since)}: {_components(len(quarantine.set_aside))} set aside,"
+            f" first {culprit.judgement.component}: {culprit.said}"
+        )
+
+    def _utc(self, when: float) -> str:
+        """Return the wall-clock time of a time of the clock."""
+        ago = self._clock.seconds() - when
+        moment = datetime.fromtimestamp(self._wall() - ago, timezone.utc)
+        return moment.isoformat(timespec="seconds")
+
+    def _log_outage(self, reason: str) -> None:
+        self._outage_began = self._clock.seconds()
+        self._log.warn(
+            "HSM at {url} accepts no updates; they wait until it does: {reason}",
+            url=self._params.current.sm_url,
+            reason=reason,
+        )
+
+    def _log_recovery(self) -> None:
+        self._log.info("HSM at {url} accepts updates again.", url=self._params.current.sm_url)
+
+
+def _components(count: int) -> str:
+    return "1 component" if count == 1 else f"{count} components"

@@ -1,0 +1,63 @@
+"""One of the notifier's connections to HSM."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from hbtd.runtime.wakeup import Wakeup
+
+_AFTER_A_BUG = 1.0
+"""Seconds until a lane goes on after an unexpected exception."""
+
+
+class Lane:
+    """Does one thing after another, so that at most one update is in flight on it."""
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self.wakeup = Wakeup(clock)
+        self.abandoned = False
+        """Whether the last update was abandoned; its failure then says nothing about HSM."""
+        self._call: Deferred[None] | None = None
+
+    def run(
+        self,
+        going_on: Callable[[], bool],
+        step: Callable[["Lane"], Coroutine[Deferred[Any], Any, None]],
+    ) -> None:
+        """Do one `step` after another while `going_on` returns true, whatever exceptions occur."""
+        Deferred.fromCoroutine(self._run(going_on, step))
+
+    async def _run(
+        self,
+        going_on: Callable[[], bool],
+        step: Callable[["Lane"], Coroutine[Deferred[Any], Any, None]],
+    ) -> None:
+        while going_on():
+            try:
+                await step(self)
+            except Exception:  # noqa: BLE001  # a bug must not end the loop
+                self._log.failure(
+                    "Notifying HSM failed because of a bug in hbtd, which tries again."
+                )
+                if going_on():
+                    await self.wakeup.pause(_AFTER_A_BUG)
+
+    async def wait_for(self, call: Deferred[None]) -> None:
+        """Wait for the end of an update, which `abandon` cancels."""
+        self.abandoned = False
+        self._call = call
+        try:
+            await call
+        finally:
+            self._call = None
+
+    def abandon(self) -> None:
+        """Cancel the update in flight, if there is one."""
+        if self._call is not None:
+            self.abandoned = True
+            self._call.cancel()

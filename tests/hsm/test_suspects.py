@@ -1,0 +1,296 @@
+"""Suspects: one component because of which updates fail delays no others, however they fail."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from treq.client import HTTPClient
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
+
+from hbtd.hsm.client import HSMClient
+from hbtd.hsm.notifier import Notifier
+from hbtd.simulator.behaviour import Behaviour
+from hbtd.tracker.transitions import Judgement, Transition
+from tests.support.hsm_memory import (
+    DIED,
+    RESTARTED,
+    STARTED,
+    USER_AGENT,
+    WARNED,
+    StartedTestCase,
+    lines,
+    nodes,
+)
+
+A, B, C, D, E, F = nodes(6)
+KINDS = ("400", "401", "404", "429", "500", "502", "503", "hang", "reset", "garbage", "page")
+
+
+class WatchedClient(HSMClient):
+    """A client that refuses to have a component in two updates at once."""
+
+    in_flight: frozenset[str] = frozenset()
+
+    def update(
+        self, transition: Transition, components: Sequence[str], within: float | None = None
+    ) -> Deferred[None]:
+        """Send an update."""
+        names = frozenset(components)
+        assert not names & self.in_flight, "a component is in two updates at once"
+        self.in_flight |= names
+        return super().update(transition, components, within).addBoth(self._landed, names)
+
+    def _landed(self, result: Any, names: frozenset[str]) -> Any:
+        self.in_flight -= names
+        return result
+
+
+class SuspectsTestCase(StartedTestCase):
+    """Holds a notifier that has a watched client."""
+
+    def begin(self, **params: Any) -> None:
+        """Begin with a ready HSM, and note when HSM has heard of each component first."""
+        super().begin(**params)
+        self.notifier.stopService()
+        # StubTreq is not typed as a client.
+        http = cast("HTTPClient", self.stub)
+        client = WatchedClient(http, self.clock, self.params, USER_AGENT)
+        self.notifier = Notifier(
+            self.clock, client, self.params, self._delivered, lambda: 0.5, wall=lambda: 1.8e9
+        )
+        self.notifier.startService()
+        self.advance(1)
+
+    def begin_with(self, fault: str, *names: str, **params: Any) -> None:
+        """Begin with an HSM for which updates with these components fail."""
+        self.begin(**params)
+        self.hsm.behaviour = Behaviour(faulty=dict.fromkeys(names, fault))
+
+    def until_told(self, *names: str, within: float) -> float:
+        """Advance until HSM knows some components; return the seconds that took."""
+        return self.advance_until(lambda: set(names) <= set(self.hsm.components), within)
+
+
+class OneBadComponentTests(SuspectsTestCase):
+    """One component because of which HSM fails, in any way."""
+
+    def test_companions(self):
+        """Those in the same update are told soon after; the one to blame is set aside."""
+        for fault in KINDS:
+            self.begin_with(fault, D)
+            with capturedLogs() as events:
+                self.tell(DIED, A, B, C, D, E, F)
+                timeout = self.params.current.sm_timeout if fault == "hang" else 0
+                self.until_told(A, B, C, E, F, within=timeout + 5)
+                self.advance(3)
+            self.assertEqual(self.notifier.set_aside_count, 1, fault)
+            self.assertEqual(self.notifier.pending_count, 0)
+            self.assertLess(len(self.hsm.updates), 12)
+            self.assertEqual(lines(events, "warn"), [])
+            (error,) = lines(events, "error")
+            self.assertIn(D, error)
+
+    def test_others(self):
+        """Others wait for one `sm_timeout` at most, also while it is tried again."""
+        for fault in KINDS:
+            self.begin_with(fault, D, sm_timeout=4)
+            self.tell(DIED, D)
+            self.advance(0.1)
+            waits = []
+            for index, name in enumerate(nodes(60)[6:]):
+                self.tell(Transition.STARTED, name)
+                waits.append(self.until_told(name, within=10))
+                self.advance(1.1 + index % 5)
+            self.assertLessEqual(max(waits), 4.1, fault)
+            self.assertLess(max(waits[1:]), 0.1, fault)
+
+    def test_only_the_newest(self):
+        """The one that is set aside is told what was judged last, as soon as that works."""
+        self.begin_with("500", A)
+        self.tell(STARTED, A, B)
+        for what in (WARNED, RESTARTED, WARNED, DIED):
+            self.advance(7)
+            self.tell(what, A)
+        self.hsm.behaviour = Behaviour()
+        self.hsm.updates.clear()
+        self.tell(RESTARTED, A)
+        self.advance(1)
+        self.assertEqual(self.sent(), [(RESTARTED, [A])])
+        self.assertEqual(self.notifier.set_aside_count, 0)
+
+    def test_turns_good(self):
+        """What is set aside is told within 300 s of the moment from which it can be."""
+        for fault in ("400", "500", "hang"):
+            for bad_for in (1, 60, 700):
+                self.begin_with(fault, A)
+                self.tell(DIED, A, B, C)
+                self.advance(20 + bad_for)
+                self.assertEqual(self.notifier.set_aside_count, 1)
+                self.hsm.behaviour = Behaviour()
+                with capturedLogs() as events:
+                    took = self.until_told(A, within=311)
+                self.assertLess(took, 1.1 * (20 + bad_for) + 5)
+                self.assertEqual(lines(events, "info"), [f"HSM accepts updates of {A} again."])
+
+    def test_wrong_guess(self):
+        """HSM's database fails for a moment, which HSM answers with 400: that costs seconds."""
+        self.begin()
+        self.hsm.behaviour.database_gone = True
+        self.tell(DIED, A)
+        self.advance(1.6)
+        self.hsm.behaviour.database_gone = False
+        self.assertIn("operation 'Bulk StateData Update' failed", self.notifier.trouble() or "")
+        self.assertNotEqual(self.notifier.health(), "Ready")
+        self.until_told(A, within=5)
+        self.assertEqual((self.notifier.health(), self.notifier.trouble()), ("Ready", None))
+
+
+class EverythingFailsTests(SuspectsTestCase):
+    """If everything fails, HSM is to blame."""
+
+    def test_one_outage(self):
+        """One outage is logged, nobody is set aside, and HSM is not asked too often."""
+        for fault in ({"fail_status": 500}, {"hang": True}, {"reset": True}, {"page": True}):
+            self.begin()
+            self.hsm.behaviour = Behaviour(**fault)
+            with capturedLogs() as events:
+                self.tell(DIED, *nodes(300))
+                self.advance(300)
+            self.assertEqual(len(lines(events, "warn")), 1, lines(events, "warn"))
+            self.assertEqual(lines(events, "error"), [])
+            self.assertEqual(self.notifier.set_aside_count, 0)
+            self.assertLess(len(self.hsm.updates), 70)
+            self.hsm.behaviour = Behaviour()
+            self.hsm.updates.clear()
+            self.until_told(*nodes(300), within=20)
+            self.assertLess(len(self.hsm.updates), 70)
+
+    def test_database_gone(self):
+        """While HSM's database is gone, what waits is not set aside for long."""
+        self.begin()
+        self.hsm.behaviour.database_gone = True
+        self.tell(DIED, *nodes(150))
+        self.advance(600)
+        self.assertFalse(self.notifier.hsm_ready)
+        self.hsm.behaviour.database_gone = False
+        self.until_told(*nodes(150), within=10)
+
+    def test_no_connection(self):
+        """An update that can't have been sent is no reason to suspect its components."""
+        self.begin()
+        self.hsm.behaviour.fail_status = 503
+        self.tell(DIED, A, B)
+        self.hsm.behaviour.fail_status = None
+        self.until_told(A, B, within=6)
+
+    def test_retry_after(self):
+        """HSM is not sent anything while it asks for that, up to 30 s."""
+        for asked, wait in (("20", 20), ("3600", 30), ("Fri, 15 Jan 2100 08:00:12 GMT", 30)):
+            self.begin(sm_retries=0)
+            self.hsm.behaviour = Behaviour(fail_status=503, retry_after=asked)
+            self.tell(DIED, A, B)
+            self.advance(wait - 0.1)
+            self.tell(STARTED, C)
+            self.assertEqual(len(self.hsm.updates), 1, asked)
+            self.hsm.behaviour = Behaviour()
+            self.until_told(A, B, C, within=1)
+
+
+class TroubleTests(SuspectsTestCase):
+    """What health says: why, and since when."""
+
+    def test_outage(self):
+        """An outage has the time of its beginning, and the latest reason."""
+        self.begin()
+        self.assertEqual((self.notifier.health(), self.notifier.trouble()), ("Ready", None))
+        self.hsm.behaviour.database_gone = True
+        self.advance(65)
+        trouble = self.notifier.trouble() or ""
+        self.assertTrue(trouble.startswith("Since 2027-01-15T07:58:"), trouble)
+        self.assertIn("HSM's database is unhealthy: connect: connection refused", trouble)
+        self.assertEqual(self.notifier.health(), "Not ready")
+
+    def test_set_aside(self):
+        """What is set aside is counted; the time is that of the first one's first failure."""
+        self.begin_with("500", A, B)
+        self.tell(DIED, A, C)
+        self.advance(100)
+        self.tell(DIED, B, D)
+        self.advance(20)
+        self.assertEqual(
+            self.notifier.health(), "Ready, but does not accept updates of 2 components"
+        )
+        trouble = self.notifier.trouble() or ""
+        self.assertTrue(trouble.startswith("Since 2027-01-15T07:58:00"), trouble)
+        self.assertIn(f"2 components set aside, first {A}: HSM answers 500", trouble)
+
+    def test_nosm(self):
+        """With `nosm` there is no trouble."""
+        self.begin_with("500", A)
+        self.tell(DIED, A, B)
+        self.change(nosm=1)
+        self.assertEqual((self.notifier.health(), self.notifier.trouble()), ("Not ready", None))
+
+
+_NAMES = nodes(7)
+_BAD = st.dictionaries(st.sampled_from(_NAMES), st.sampled_from(KINDS), max_size=5)
+_TOLD = st.lists(
+    st.tuples(
+        st.sampled_from(Transition),
+        st.lists(st.sampled_from(_NAMES), min_size=1, unique=True),
+        st.sampled_from([0.0, 0.3, 2.5, 9.0]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+class AnyBadComponentsTests(SuspectsTestCase):
+    """Any components, any failures, any order of events."""
+
+    @settings(max_examples=120, suppress_health_check=list(HealthCheck), deadline=None)
+    @given(_BAD, _TOLD, st.integers(0, 3))
+    def test_everybody_is_told(
+        self, bad: dict[str, str], told: list[tuple[Transition, list[str], float]], retries: int
+    ) -> None:
+        """All that can be told is told in bounded time, the rest within 300 s of when it can be."""
+        self.begin(sm_timeout=3, sm_retries=retries)
+        self.hsm.behaviour = Behaviour(faulty=bad)
+        latest: dict[str, Judgement] = {}
+        for what, names, pause in told:
+            self.notifier.tell([Judgement(name, what, "t") for name in names])
+            latest.update({name: Judgement(name, what, "t") for name in names})
+            self.advance(pause)
+        good = {name: each.transition for name, each in latest.items() if name not in bad}
+        # Each failure costs `sm_timeout`, and a probe if nothing succeeds, at most.
+        self.advance(8 * 2 * len(bad) + 6)
+        self.assert_told(good)
+        self.assertLess(len(self.hsm.updates), 20 * (len(bad) + 1) + len(told))
+        event(f"set aside: {self.notifier.set_aside_count}")
+        self.hsm.behaviour = Behaviour()
+        self.advance(300 + 3 * len(bad))
+        self.assert_told({name: each.transition for name, each in latest.items()})
+        self.assertEqual(self.notifier.set_aside_count, 0)
+
+    def assert_told(self, expected: dict[str, Transition]) -> None:
+        """Check what HSM knows of some components."""
+        known = {name: self.hsm.components.get(name) for name in expected}
+        self.assertEqual(
+            {name: state and state.message for name, state in known.items()},
+            {name: what.message for name, what in expected.items()},
+        )
+
+    @settings(max_examples=15, suppress_health_check=list(HealthCheck), deadline=None)
+    @given(st.sets(st.integers(0, 199), max_size=12), st.sampled_from(["400", "500", "reset"]))
+    def test_among_many(self, bad: set[int], fault: str) -> None:
+        """Bad ones among many are found in few tries, at most two for each halving."""
+        everybody = nodes(200)
+        culprits = [everybody[index] for index in bad]
+        self.begin_with(fault, *culprits)
+        self.tell(DIED, *everybody)
+        self.until_told(*set(everybody) - set(culprits), within=60)
+        self.advance(4)
+        self.assertEqual(self.notifier.set_aside_count, len(bad))
+        self.assertLessEqual(len(self.hsm.updates), 2 * 8 * len(bad) + 12)
