@@ -23,6 +23,8 @@ class HealthSources(NamedTuple):
     hsm: Callable[[], str]
     overload: Callable[[], str | None] = lambda: None
     """Returns what is to be said about an overload of hbtd itself, `None` if there is none."""
+    hsm_trouble: Callable[[], str | None] = lambda: None
+    """Returns since when HSM can't be told of all changes and why, `None` if it can."""
 
 
 class Health:
@@ -63,15 +65,16 @@ class Health:
     def health(self, request: Request) -> Reply:
         """Return texts about the state of the store, Kafka and HSM, for operators to read.
 
-        During an overload of hbtd itself there is one about that, too.
+        While HSM can't be told of all changes, another one says since when and why; during an
+        overload of hbtd itself there is one about that, too.
         """
         texts = {
             "KvStore": self._sources.store(),
             "MsgBus": self._sources.bus(),
             "HsmStatus": self._sources.hsm(),
         }
-        overload = self._sources.overload()
-        return json_reply(texts if overload is None else {**texts, "Overload": overload})
+        more = {"HsmTrouble": self._sources.hsm_trouble(), "Overload": self._sources.overload()}
+        return json_reply({**texts, **{key: text for key, text in more.items() if text}})
 
     def metrics(self, request: Request) -> Reply:
         """Return the metrics in Prometheus' text format."""

@@ -75,7 +75,7 @@ class Metrics(Collector):
         )
         yield _gauge(
             "hsm_set_aside",
-            "Components set aside because HSM rejects their updates.",
+            "Components set aside because their updates fail at HSM.",
             notifier.set_aside_count,
         )
         yield _counter(
@@ -83,7 +83,7 @@ class Metrics(Collector):
         )
         yield _counter(
             "hsm_refused",
-            "Times a component was set aside because HSM rejected it.",
+            "Times a component was set aside because its updates failed.",
             notifier.rejected_count,
         )
         yield _counter(

@@ -220,6 +220,7 @@ class HbtdService(Service):
             self.publisher.health,
             self.notifier.health,
             self._overload.health,
+            hsm_trouble=self.notifier.trouble,
         )
         return make_routes(self.monitor, self.params, sources, registry)
 

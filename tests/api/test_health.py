@@ -81,6 +81,15 @@ class HealthTextTests(SynchronousTestCase):
             response = loopback_request(site, "GET", "/v1/health")
             self.assertEqual(response.body, orjson.dumps(said))
 
+    def test_hsm_trouble(self):
+        """Since when HSM can't be told of all changes, and why, is said beside its state."""
+        said: list[str | None] = ["Since 2026-11-26T03:00:00+00:00: refused", None]
+        sources = HealthSources(bool, str, str, str, hsm_trouble=lambda: said[0])
+        site = make_site(Health(sources, CollectorRegistry()).routes(), Clock())
+        health = loopback_request(site, "GET", "/v1/health").json()
+        self.assertEqual(health["HsmTrouble"], said.pop(0))
+        self.assertNotIn("HsmTrouble", loopback_request(site, "GET", "/v1/health").json())
+
 
 class MetricsTests(APITestCase):
     """The metrics that Prometheus reads."""
