@@ -2,8 +2,8 @@
 
 The fake has the part of the API that hbtd uses, and the drawbacks of the real HSM: updates are
 applied one after another, each component takes time, an update continues after its client has
-disconnected, and one invalid name leads to the rejection of the whole update. Its answers to updates
-and probes have the words of a recorded real HSM, whose 400 has two meanings.
+disconnected, and one invalid name leads to the rejection of the whole update. It answers updates
+and probes in the words of a recorded real HSM, whose 400 has two meanings.
 """
 
 from collections import deque
