@@ -6,10 +6,10 @@ from typing import Any, cast
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import capturedLogs
 
-from hbtd.hsm.client import HSMClient
+from hbtd.hsm.client import HSMClient, HSMUnavailable
 from hbtd.hsm.notifier import Notifier
 from hbtd.simulator.behaviour import Behaviour
 from hbtd.tracker.transitions import Judgement, Transition
@@ -32,11 +32,15 @@ class WatchedClient(HSMClient):
     """A client that refuses to have a component in two updates at once."""
 
     in_flight: frozenset[str] = frozenset()
+    refused = False
+    """Whether connections are refused."""
 
     def update(
         self, transition: Transition, components: Sequence[str], within: float | None = None
     ) -> Deferred[None]:
         """Send an update."""
+        if self.refused:
+            return fail(HSMUnavailable("refused", unsent=True))
         names = frozenset(components)
         assert not names & self.in_flight, "a component is in two updates at once"
         self.in_flight |= names
@@ -56,9 +60,9 @@ class SuspectsTestCase(StartedTestCase):
         self.notifier.stopService()
         # StubTreq is not typed as a client.
         http = cast("HTTPClient", self.stub)
-        client = WatchedClient(http, self.clock, self.params, USER_AGENT)
+        self.watched = WatchedClient(http, self.clock, self.params, USER_AGENT)
         self.notifier = Notifier(
-            self.clock, client, self.params, self._delivered, lambda: 0.5, wall=lambda: 1.8e9
+            self.clock, self.watched, self.params, self._delivered, lambda: 0.5, wall=lambda: 1.8e9
         )
         self.notifier.startService()
         self.advance(1)
@@ -179,11 +183,25 @@ class EverythingFailsTests(SuspectsTestCase):
 
     def test_no_connection(self):
         """An update that can't have been sent is no reason to suspect its components."""
-        self.begin()
-        self.hsm.behaviour.fail_status = 503
+        for retries in (0, 3):
+            self.begin(sm_retries=retries)
+            self.watched.refused = True
+            self.tell(DIED, A, B)
+            self.advance(60)
+            self.watched.refused = False
+            self.until_told(A, B, within=10)
+            self.assertEqual(self.sent(), [(DIED, [A, B])])
+
+    def test_one_attempt_at_a_time(self):
+        """In an outage there is one attempt for each probe; what has not failed yet comes first."""
+        self.begin(sm_retries=0, sm_timeout=2)
+        self.hsm.behaviour.hang = True
         self.tell(DIED, A, B)
-        self.hsm.behaviour.fail_status = None
-        self.until_told(A, B, within=6)
+        for name in nodes(22)[2:]:
+            self.tell(STARTED, name)
+            self.advance(5)
+        self.assertLessEqual(len(self.hsm.updates), 22)
+        self.assertEqual({what for what, _ in self.sent()[1:]}, {STARTED})
 
     def test_retry_after(self):
         """HSM is not sent anything while it asks for that, up to 30 s."""
@@ -230,6 +248,8 @@ class TroubleTests(SuspectsTestCase):
         """With `nosm` there is no trouble."""
         self.begin_with("500", A)
         self.tell(DIED, A, B)
+        self.advance(3)
+        self.assertIsNotNone(self.notifier.trouble())
         self.change(nosm=1)
         self.assertEqual((self.notifier.health(), self.notifier.trouble()), ("Not ready", None))
 

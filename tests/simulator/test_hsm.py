@@ -199,7 +199,7 @@ class FaultTests(MemoryTestCase):
     def test_faulty(self):
         """Updates that name certain components, in any spelling, can fail in any way."""
         self.hsm.behaviour.faulty = {"X0c0s0b0n01": "503", "x0c0s0b0n2": "hang"}
-        self.assertEqual(self.problem(self.update(bulk("x0c0s0b0n0", "x0c0s0b0n1")))[0], 503)
+        self.assertEqual(self.problem(self.update(bulk("x0c0s0b0n0", "x00c0s0b0n1")))[0], 503)
         self.assertNoResult(self.update(bulk("x0c0s0b0n2")))
         self.assertEqual(self.hsm.components, {})
         self.assertEqual(self.status(self.update(bulk("x0c0s0b0n0"))), 204)
