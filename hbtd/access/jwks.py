@@ -193,7 +193,7 @@ class FetchedKeys(MultiService):
         self._last_fetch = clock.seconds() - MIN_REFRESH
         self._fetching: Deferred[Keys] | None = None
         self._retries = Backoff(FIRST_RETRY, LONGEST_RETRY, jitter)
-        self._outage = Outage(self._log_failure, self._log_success)
+        self._outage = Outage(self._log_failure, self._log_success, clock.seconds)
         self.addService(
             PeriodicService(clock, _PERIOD, self._refresh, "the fetch of the keys for nodes' JWTs")
         )

@@ -15,8 +15,8 @@ from hbtd.runtime.outage import Outage
 class Condition:
     """Remembers whether HSM accepts updates, and says what is wrong and since when.
 
-    An outage of HSM is logged once when it begins and once when it ends, a component that is set
-    aside once, and once when HSM accepts it.
+    An outage of HSM is logged once when it begins, once for each further cause, and once when it
+    ends; a component that is set aside once, and once when HSM accepts it.
     """
 
     _log = Logger()
@@ -28,7 +28,7 @@ class Condition:
         self._clock = clock
         self._params = params
         self._wall = wall
-        self._outage = Outage(self._log_outage, self._log_recovery)
+        self._outage = Outage(self._note_outage, self._log_recovery, clock.seconds, self._log_outage)
         self._outage_began = 0.0
         self._seen_ready = False
 
@@ -104,8 +104,11 @@ class Condition:
         moment = datetime.fromtimestamp(self._wall() - ago, timezone.utc)
         return moment.isoformat(timespec="seconds")
 
-    def _log_outage(self, reason: str) -> None:
+    def _note_outage(self, reason: str) -> None:
         self._outage_began = self._clock.seconds()
+        self._log_outage(reason)
+
+    def _log_outage(self, reason: str) -> None:
         self._log.warn(
             "HSM at {url} accepts no updates; they wait until it does: {reason}",
             url=self._params.current.sm_url,

@@ -1,31 +1,66 @@
-"""Outages, each of which is reported once when it begins and once when it is over."""
+"""Outages: each is reported when it begins, when its cause changes, and when it is over."""
 
 from collections.abc import Callable
+
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0
+"""The shortest and longest time, in seconds, between two reports of the causes of one outage."""
 
 
 class Outage:
     """The state of a service or store that may fail: whether it is out of use, and why.
 
-    `began` is called at the first failure and `ended` at the first success after it, however many
+    `began` is called at the first failure, and `ended` at the first success after it, however many
     failures there are in between. So the log has one line for the beginning and one for the end.
+
+    If the cause changes meanwhile, `changed` is called with the new one: without that, "connection
+    refused" would be all that is said of a server that has come back with a wrong certificate. It
+    is called once for each cause, or again after ten minutes, when the cause is not the one that
+    was reported last. Each pause between these reports is twice as long as the one before, so
+    causes that alternate, or that all differ, don't fill the log.
     """
 
-    def __init__(self, began: Callable[[str], None], ended: Callable[[], None]) -> None:
-        """Begin without an outage; `began` gets the reason as its argument, `ended` gets none."""
+    def __init__(
+        self,
+        began: Callable[[str], None],
+        ended: Callable[[], None],
+        now: Callable[[], float],
+        changed: Callable[[str], None] | None = None,
+    ) -> None:
+        """Begin without an outage.
+
+        `began` and `changed`, which is `began` if it is not given, get the reason as their
+        argument, `ended` gets none. `now` returns the seconds of a monotonic clock.
+        """
         self._began = began
         self._ended = ended
+        self._now = now
+        self._changed = began if changed is None else changed
         self._reason: str | None = None
+        # The causes that were reported, each with the time, the last one at the end.
+        self._reported: dict[str, float] = {}
+        self._pause = FIRST_PAUSE
 
     @property
     def reason(self) -> str | None:
         """The reason of the last failure; `None` while there is no outage."""
         return self._reason
 
-    def fail(self, reason: str) -> None:
-        """Note a failure; call `began` with its reason unless there is an outage already."""
+    def fail(self, reason: str, cause: str | None = None) -> None:
+        """Note a failure, and report it if it begins an outage or has another cause.
+
+        `cause` tells causes apart if `reason` can't, because it contains figures that vary.
+        """
         before, self._reason = self._reason, reason
+        cause = reason if cause is None else cause
         if before is None:
+            self._reported = {}
+            self._pause = FIRST_PAUSE
+            self._note(cause)
             self._began(reason)
+        elif self._is_due(cause):
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._note(cause)
+            self._changed(reason)
 
     def recover(self) -> None:
         """Note a success; call `ended` if there was an outage."""
@@ -36,3 +71,20 @@ class Outage:
     def reset(self) -> None:
         """End an outage without calling `ended`. Call this when another server is used now."""
         self._reason = None
+
+    def _is_due(self, cause: str) -> bool:
+        """Return whether a cause has to be reported now, in an outage that was reported before."""
+        last, at = next(reversed(self._reported.items()))
+        now = self._now()
+        if cause == last or now - at < self._pause:
+            return False
+        return cause not in self._reported or now - self._reported[cause] >= LONGEST_PAUSE
+
+    def _note(self, cause: str) -> None:
+        now = self._now()
+        self._reported = {
+            each: at
+            for each, at in self._reported.items()
+            if each != cause and now - at < LONGEST_PAUSE
+        }
+        self._reported[cause] = now

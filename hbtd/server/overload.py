@@ -73,7 +73,7 @@ class Overload(PeriodicService):
         self._wall_clock = wall_clock
         self._queues = queues
         self._scheduler = scheduler
-        self._outage = Outage(self._began, self._ended)
+        self._outage = Outage(self._began, self._ended, clock.seconds, self._say)
         self._since = 0.0
         self._last_sign = 0.0
         self._last_full: float | None = None
@@ -114,15 +114,21 @@ class Overload(PeriodicService):
         full = next((queue for queue in queues if queue.full), None)
         if full is not None:
             self._last_full = self._last_sign = now
-            self._outage.fail(f"{full.length} connections wait to be accepted, no more may")
+            self._outage.fail(
+                f"{full.length} connections wait to be accepted, no more may", "queue"
+            )
         elif self.longest_wait > LONG_WAIT:
             self._last_sign = now
-            self._outage.fail(f"a connection has waited for its turn for {self.longest_wait:.1f} s")
+            reason = f"a connection has waited for its turn for {self.longest_wait:.1f} s"
+            self._outage.fail(reason, "turns")
         elif now - self._last_sign >= _OVER:
             self._outage.recover()
 
     def _began(self, reason: str) -> None:
         self._since = self._wall_clock()
+        self._say(reason)
+
+    def _say(self, reason: str) -> None:
         self._log.warn(
             "Overloaded: {reason}. Components whose heartbeats may wait are judged later.",
             reason=reason,

@@ -94,7 +94,7 @@ class Ledger:
         self._next_checkpoint = 0.0
         self._open = False
         self._backoff = Backoff(*_RETRY, jitter)
-        self._outage = Outage(self._outage_began, self._outage_ended)
+        self._outage = Outage(self._outage_began, self._outage_ended, clock.seconds)
         self._usable_at = -_PATIENCE
 
     async def open(self) -> None:

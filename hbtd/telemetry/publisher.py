@@ -83,7 +83,7 @@ class Publisher(Service):
         self._batch: list[Judgement] = []
         self._address: TelemetryAddress | None = None
         self._stop_at: float | None = None
-        self._outage = Outage(self._log_outage, self._log_connection)
+        self._outage = Outage(self._log_outage, self._log_connection, monotonic)
         self._was_connected = False
         self.connected = False
         """Whether Kafka accepts messages."""
