@@ -259,7 +259,7 @@ class TrustAuthorities:
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
         """Return a creator of TLS connections to `hostname`."""
         return optionsForClientTLS(
-            hostname.decode("ascii"),
+            _certified_name(hostname).decode("ascii"),
             trustRoot=self._root,
             extraCertificateOptions=_presenting(self._identity),
         )
@@ -276,7 +276,7 @@ class TrustAnybody:
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
         """Return a creator of TLS connections to `hostname`."""
         creator = TrustAnybody()
-        creator._context, creator._hostname = self._context, hostname
+        creator._context, creator._hostname = self._context, _certified_name(hostname)
         return creator
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
@@ -285,6 +285,15 @@ class TrustAnybody:
         if self._hostname and not isIPAddress(self._hostname.decode("ascii")):
             connection.set_tlsext_host_name(self._hostname)
         return connection
+
+
+def _certified_name(hostname: bytes) -> bytes:
+    """Return a host's name as certificates have it: without the dot that may end it in a URL.
+
+    The dot says that the name is complete (RFC 1034 3.1). Neither SNI (RFC 6066 3) nor a
+    certificate has it; curl leaves it out of both, too, and keeps it in `Host`.
+    """
+    return hostname.removesuffix(b".")
 
 
 def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:

@@ -14,13 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from treq.client import HTTPClient
 from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
+from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from twisted.web.resource import Resource
 from twisted.web.server import Site
+from zope.interface import implementer
 
 from hbtd.net.tls import (
     Identity,
@@ -72,6 +76,32 @@ class Presented(Page):
         shown = request.channel.transport.getPeerCertificate()
         self.names.append(None if shown is None else shown.get_subject().CN)
         return b"hello"
+
+
+class Addressed(Page):
+    """A page that notes how the server is addressed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hosts: list[str | None] = []
+
+    def render(self, request: Any) -> bytes:
+        """Note the `Host`."""
+        self.hosts.append(request.getHeader("host"))
+        return super().render(request)
+
+
+@implementer(IAgentEndpointFactory)
+class Here:
+    """Makes TLS connections to this host, whatever name is in the URL."""
+
+    def __init__(self, policy: IPolicyForHTTPS) -> None:
+        self._policy = policy
+
+    def endpointForURI(self, uri: Any) -> IStreamClientEndpoint:
+        """Return an endpoint on this host that expects the certificate of a URL's host."""
+        here = TCP4ClientEndpoint(reactor, "127.0.0.1", uri.port)
+        return wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), here)
 
 
 class HandshakeTestCase(TestCase):
@@ -300,6 +330,26 @@ class PolicyTests(HandshakeTestCase):
         for identity in (other, stranger):
             alone, _ = self.write(identity, "alone")
             await self.mistrusted(alone)
+
+    async def test_trailing_dot(self) -> None:
+        """A dot that ends a URL's host is in `Host`, but neither in SNI nor in what is verified."""
+        page = Addressed()
+        names: list[str | None] = []
+        served = ServerOptions(self.identity)
+        served.getContext().set_tlsext_servername_callback(
+            lambda connection: names.append((connection.get_servername() or b"").decode())
+        )
+        factory: Any = TLSMemoryBIOFactory(served, False, Site(page))
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.port = port.getHost().port
+        trust, _ = self.write(self.identity, "server")
+        for each in (trust, "insecure"):
+            agent = Agent.usingEndpointFactory(reactor, Here(client_policy(each)))
+            response = await HTTPClient(agent).get(f"https://localhost.:{self.port}/")
+            self.assertEqual(await response.text(), "hello")
+        self.assertEqual(names, ["localhost"] * 2)
+        self.assertEqual(page.hosts, [f"localhost.:{self.port}"] * 2)
 
     async def test_own_certificate(self) -> None:
         """A client certificate is presented with its chain, whatever the policy trusts."""
