@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from treq.client import HTTPClient
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from hbtd.etcd.errors import NOT_FOUND, EtcdRefused, EtcdUnavailable, LockTimeout
@@ -183,7 +183,12 @@ class EtcdClient:
             # To delete the key is not enough: etcd may create the key later, and keeps it if the
             # lock is free. Nor can the lease be used for another attempt, which would have the same
             # key: etcd deletes the key when it notices, perhaps late, that this call was abandoned.
-            await self._revoke(lease)
+            try:
+                await self._revoke(lease)
+            except (EtcdUnavailable, EtcdRefused):
+                if isinstance(error, CancelledError):
+                    raise error from None  # whoever cancels this must not take it for a failure
+                raise
             if isinstance(error, EtcdUnavailable) and error.timed_out:
                 raise LockTimeout(f"the lock was not had within {wait} s") from error
             raise

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -93,6 +93,8 @@ class Ledger:
         )
         self._next_checkpoint = 0.0
         self._open = False
+        # Whether nobody waits any more for the judgements that are not committed yet.
+        self._given_up = False
         self._backoff = Backoff(*_RETRY, jitter)
         self._outage = Outage(self._outage_began, self._outage_ended, clock.seconds)
         self._usable_at = -_PATIENCE
@@ -157,7 +159,19 @@ class Ledger:
         """
         timeout = self._params.current.sm_timeout
         finished = Deferred.fromCoroutine(self._finish())
-        await finished.addTimeout(timeout, self._clock).addErrback(self._cut_short)
+        # A call that is cancelled may fail like any other; it must not be tried again.
+        giving_up = self._clock.callLater(timeout, self._give_up, finished)
+        try:
+            await finished
+        except CancelledError:
+            self._cut_short()
+        finally:
+            if giving_up.active():
+                giving_up.cancel()
+
+    def _give_up(self, finishing: Deferred[None]) -> None:
+        self._given_up = True
+        finishing.cancel()
 
     async def _finish(self) -> None:
         checkpointing = self._checkpoints.running
@@ -205,6 +219,8 @@ class Ledger:
             del self._waiting[:_BATCH]
             judgements = self._in_hand
             while (ours := await self._commit(judgements)) is None:
+                if self._given_up:
+                    raise CancelledError
                 await deferLater(self._clock, self._backoff.next())
                 judgements = self._in_hand
             safe, self._in_hand = self._in_hand, []
@@ -381,8 +397,7 @@ class Ledger:
     def _outage_ended(self) -> None:
         self._log.info("The store can be used again; judgements are committed and passed on.")
 
-    def _cut_short(self, failure: Failure) -> None:
-        failure.trap(TimeoutError)
+    def _cut_short(self) -> None:
         self._log.error(
             "hbtd stops although {count} judgements could not be committed to the store; HSM was"
             " not told of them.",

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock, deferLater
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.config.live_params import LiveParams
@@ -51,6 +52,51 @@ class FaultTests(SynchronousTestCase):
         ledger.add([second])
         clock.advance(1)
         self.assertEqual(told, [second])
+
+
+class Uncancellable(MemoryStore):
+    """A store whose commits never end, and fail like any other call if they are cancelled."""
+
+    durable = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tried = 0
+
+    def commit(
+        self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
+    ) -> Deferred[bool]:
+        """Wait for the cancellation, and fail."""
+        self.tried += 1
+        return Deferred(lambda call: call.errback(StoreUnusable("etcd: no such name")))
+
+
+class CloseTests(SynchronousTestCase):
+    """The end of the ledger."""
+
+    def test_cancelled(self) -> None:
+        """A commit that is given up is not tried again, although it fails like any other."""
+        clock = Clock()
+        store = Uncancellable()
+        ledger = Ledger(
+            clock,
+            ObservedClock(clock.seconds, lambda: 10.0),
+            Tracker(),
+            store,
+            LiveParams(Params(kv_url="mem:", sm_timeout=3)),
+            [],
+            lambda: 0.125,
+        )
+        ledger.begin()
+        ledger.add([Judgement("x0", Transition.STARTED, "t")])
+        clock.advance(1)
+        with capturedLogs() as events:
+            closing = Deferred.fromCoroutine(ledger.close())
+            clock.advance(3)
+        self.successResultOf(closing)
+        self.assertIn("1 judgements could not be committed", str(formatEvent(events[-1])))
+        clock.pump([1] * 60)
+        self.assertEqual(store.tried, 1)
 
 
 class SharedStore(MemoryStore):
