@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from hbtd.net.http_client import URI, describe_failure, read_body, root_cause
+from hbtd.net.http_client import URI, describe_failure, read_body, root_cause, why_not_sent
 from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
 from hbtd.runtime.outage import Outage
@@ -270,6 +270,8 @@ class FetchedKeys(MultiService):
 
 def _describe(error: Exception) -> str:
     """Return why a fetch failed, in words for a log line."""
+    if isinstance(error, DeadlineExceeded) and (unsent := why_not_sent(error)) is not None:
+        return unsent
     found = root_cause(error)
     if isinstance(found, JWKSUnusable | DeadlineExceeded):
         return str(found)

@@ -29,7 +29,8 @@ def connect_etcd(params: Params, reactor: Any, user_agent: str) -> tuple[EtcdCli
     pool.maxPersistentPerHost = _CONNECTIONS
     identity = load_identity(params.kv_cert, params.kv_key) if params.kv_cert else None
     policy = client_policy(params.kv_ca or "system", identity)
-    # An endpoint that does not answer must leave time to connect to the next one.
+    # An endpoint that does not answer must leave time to connect to the next one; but Linux repeats
+    # a lost attempt to connect after a second only.
     agent = Agent(reactor, policy, connectTimeout=_TIMEOUT / 2, pool=pool)
     http = HTTPClient(PlainAgent(agent))
     return EtcdClient(http, reactor, params.kv_url.split(","), _TIMEOUT, user_agent), pool

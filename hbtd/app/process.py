@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from hbtd.app.errors import StartupError
 from hbtd.app.service import HbtdService
 from hbtd.config.params import Params
+from hbtd.net.names import Names
 from hbtd.runtime.logs import error_stream, escaped, observer
 
 _MOST_FILES = 1_048_576
@@ -89,6 +90,8 @@ class _Process(HbtdService):
         files = _raise_open_files()
         if files != resource.RLIM_INFINITY:
             self.fit_connections(files)
+        # The reactor's own resolver would keep the process from ending while no nameserver answers.
+        self._reactor.installNameResolver(Names(self._reactor))
         super().startService()
 
 

@@ -13,7 +13,14 @@ from twisted.web.iweb import IResponse
 
 from hbtd.etcd.errors import Compacted, EtcdRefused, EtcdUnavailable, error_in, one_line
 from hbtd.etcd.messages import Message
-from hbtd.net.http_client import URI, ResponseTooLarge, describe_failure, read_body, root_cause
+from hbtd.net.http_client import (
+    URI,
+    ResponseTooLarge,
+    describe_failure,
+    read_body,
+    root_cause,
+    why_not_sent,
+)
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
 
 _T = TypeVar("_T")
@@ -54,7 +61,8 @@ class Gateway:
     have been carried out, so it is not repeated, but later requests go to the next endpoint.
 
     An endpoint that does not respond to connection attempts uses up all the time of a call, unless
-    the `connectTimeout` of the HTTP client's agent is shorter.
+    the `connectTimeout` of the HTTP client's agent is shorter. So does an endpoint whose name takes
+    long to look up; but the look-up goes on, and a later call has its result (`hbtd.net.names`).
 
     A call that is cancelled fails with `CancelledError`, and its connection is closed.
     """
@@ -180,7 +188,7 @@ class Gateway:
                 raise error
             assert error is not None
             timed_out = isinstance(error, DeadlineExceeded)
-            reason = f"does not answer within {timeout} s" if timed_out else describe(error)
+            reason = describe(error)
             raise self.unavailable(attempt.endpoint, reason, timed_out=timed_out) from error
 
         return bounded(self._clock, timeout, call).addErrback(failed)
@@ -200,6 +208,11 @@ def _begin(content: bytes) -> str:
 
 def describe(error: BaseException) -> str:
     """Return why a request failed, as a text to follow an endpoint: "can't be reached: ..."."""
+    if isinstance(error, DeadlineExceeded):
+        unsent = why_not_sent(error)
+        return (
+            f"can't be reached: {unsent}" if unsent else f"does not answer within {error.seconds} s"
+        )
     error = root_cause(error)
     if isinstance(error, EtcdUnavailable):
         return str(error)

@@ -14,7 +14,14 @@ from twisted.web.http_headers import Headers
 
 from hbtd.config.live_params import LiveParams
 from hbtd.hsm.fencing import Fenced
-from hbtd.net.http_client import URI, ResponseTooLarge, describe_failure, read_body, root_cause
+from hbtd.net.http_client import (
+    URI,
+    ResponseTooLarge,
+    describe_failure,
+    read_body,
+    root_cause,
+    why_not_sent,
+)
 from hbtd.net.retry_after import retry_after
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
 from hbtd.tracker.transitions import Transition
@@ -188,6 +195,8 @@ class HSMClient:
         except (HSMRejected, HSMUnavailable):
             raise
         except DeadlineExceeded as error:
+            if (unsent := why_not_sent(error)) is not None:
+                raise HSMUnavailable(f"HSM can't be reached: {unsent}", unsent=True) from error
             reason = f"HSM did not answer within {round(timeout, 1)} s"
             raise HSMUnavailable(reason, timed_out=True, in_doubt=True) from error
         except CancelledError as error:

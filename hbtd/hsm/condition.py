@@ -28,7 +28,9 @@ class Condition:
         self._clock = clock
         self._params = params
         self._wall = wall
-        self._outage = Outage(self._note_outage, self._log_recovery, clock.seconds, self._log_outage)
+        self._outage = Outage(
+            self._note_outage, self._log_recovery, clock.seconds, self._log_outage
+        )
         self._outage_began = 0.0
         self._seen_ready = False
 

@@ -1,1 +1,1 @@
-"""TLS, the served certificate, and an HTTP client that limits the size of responses."""
+"""TLS, the served certificate, an HTTP client that limits the size of responses, and names."""

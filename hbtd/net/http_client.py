@@ -1,15 +1,21 @@
-"""Outgoing HTTP: responses of bounded size, and descriptions of failed requests.
+"""Outgoing HTTP: bounded responses, fresh connections after trouble, descriptions of failures.
 
 Requests to HSM, etcd and the issuer of JWTs go through treq, with an agent made of these parts.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from hyperlink import URL
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    DNSLookupError,
+)
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
@@ -21,16 +27,24 @@ from twisted.web.client import (
     ResponseDone,
     ResponseFailed,
 )
-from twisted.web.http import PotentialDataLoss
+from twisted.web.http import INTERNAL_SERVER_ERROR, PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
+
+from hbtd.runtime.deadline import DeadlineExceeded
 
 _MAX_HEAD = 64 * 1024
 """The most bytes in the head of a response, which is its status line and header fields."""
 
 # As twisted.web parses it: a line may end without a carriage return.
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
+
+# HTTP/1.1 503 Service Unavailable
+_STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d{3})\b")
+
+# Statuses below 500 by which a server says "not now" or "not here": another one may be better off.
+_NOT_NOW = frozenset({408, 421, 425, 429})
 
 _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 
@@ -48,9 +62,11 @@ class URI(URL):
 
 @implementer(IAgent)
 class PlainAgent:
-    """An agent that does not ask for compressed responses and keeps treq from decompressing any.
+    """An agent that keeps treq from decompressing responses, and from keeping cookies.
 
-    treq would ask for them, and would decompress without a limit to the size.
+    treq would ask for compressed responses, and would decompress them without a limit to the size.
+    It would send every cookie that it was ever given: with a server, or a gateway before it, that
+    sets another cookie with each response, requests would grow until they are refused for good.
     """
 
     def __init__(self, agent: IAgent) -> None:
@@ -69,11 +85,12 @@ class PlainAgent:
         """
         plain = Headers() if headers is None else headers.copy()
         plain.removeHeader(b"accept-encoding")
-        return self._agent.request(method, uri, plain, bodyProducer).addCallback(_without_encoding)
+        return self._agent.request(method, uri, plain, bodyProducer).addCallback(_plain)
 
 
-def _without_encoding(response: IResponse) -> IResponse:
-    response.headers.removeHeader(b"content-encoding")
+def _plain(response: IResponse) -> IResponse:
+    for field in (b"content-encoding", b"set-cookie"):
+        response.headers.removeHeader(field)
     return response
 
 
@@ -81,44 +98,95 @@ class ResponseTooLarge(Exception):
     """A response is larger than allowed; the message names the limit."""
 
 
+class NameNotLookedUp(Exception):
+    """A request was given up while the name of its server was still being looked up."""
+
+
 class BoundedPool(HTTPConnectionPool):
     """A connection pool that limits the size of a response's head, which twisted.web does not.
 
     If a head is larger, its connection is aborted and the request fails with `ResponseTooLarge`,
     wrapped in exceptions of twisted.web (see `root_cause`).
+
+    A connection is not used again after a response with the status 408, 421, 425, 429 or 5xx, and
+    idle connections are closed then. Behind one name there may be several servers, and only a new
+    connection, for which the name is looked up again, can reach another one.
     """
 
     def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
         """Return a Deferred of an idle connection or, if there is none, a new one to `endpoint`."""
-        return super().getConnection(key, _BoundedEndpoint(endpoint))
+        return super().getConnection(key, _BoundedEndpoint(endpoint, self._close_idle))
+
+    def _close_idle(self) -> None:
+        self.closeCachedConnections().addErrback(lambda failure: None)
 
 
 @implementer(IStreamClientEndpoint)
 class _BoundedEndpoint:
     """An endpoint whose connections limit the size of a response's head."""
 
-    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+    def __init__(self, endpoint: IStreamClientEndpoint, on_not_now: Callable[[], None]) -> None:
         self._endpoint = endpoint
+        self._on_not_now = on_not_now
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect, and fail with `NameNotLookedUp` if that is cancelled during the look-up.
+
+        Twisted would fail with `DNSLookupError`, as if there were no such name, and the caller
+        would try another server although nobody waits for it any more.
+        """
         wrapping = WrappingFactory(protocolFactory)
         wrapping.noisy = False
-        wrapping.protocol = _BoundedHeads
+        wrapping.protocol = self._wrap
+        given_up = False
+
+        def give_up(_: object) -> None:
+            nonlocal given_up
+            given_up = True
+            connecting.cancel()
+
+        def settle(result: Any) -> None:
+            if outcome.called:
+                return
+            if not isinstance(result, Failure):
+                outcome.callback(result.wrappedProtocol)
+            elif given_up and result.check(DNSLookupError):
+                outcome.errback(NameNotLookedUp("the name of the server is still looked up"))
+            else:
+                outcome.errback(result)
+
+        outcome: Deferred[IProtocol] = Deferred(give_up)
         connecting: Deferred[Any] = self._endpoint.connect(wrapping)
-        return connecting.addCallback(lambda made: made.wrappedProtocol)
+        connecting.addBoth(settle)
+        return outcome
+
+    def _wrap(self, factory: Any, wrapped: IProtocol) -> "_BoundedHeads":
+        return _BoundedHeads(factory, wrapped, self._on_not_now)
 
 
 class _BoundedHeads(ProtocolWrapper):
     """A protocol that aborts its connection when the head of a response is too large.
 
-    The head is all that is received after a request, up to the first empty line.
+    The head is all that is received after a request, up to the first empty line. If its status says
+    "not now", `on_not_now` is called, and the connection is closed at the end of the response.
     """
 
     _in_head = False
     _received = 0
     _last = b""
+    # The beginning of a status line whose end has yet to arrive; `None` after that.
+    _first: bytes | None = None
 
     transport: Any
+
+    def __init__(
+        self,
+        factory: "WrappingFactory[_BoundedHeads]",
+        wrapped: IProtocol,
+        on_not_now: Callable[[], None],
+    ) -> None:
+        super().__init__(factory, wrapped)
+        self._on_not_now = on_not_now
 
     def write(self, data: bytes) -> None:
         self._expect()
@@ -129,7 +197,7 @@ class _BoundedHeads(ProtocolWrapper):
         super().writeSequence(data)
 
     def _expect(self) -> None:
-        self._in_head, self._received, self._last = True, 0, b""
+        self._in_head, self._received, self._last, self._first = True, 0, b"", b""
 
     def dataReceived(self, data: bytes) -> None:
         if self._in_head:
@@ -141,12 +209,35 @@ class _BoundedHeads(ProtocolWrapper):
                 self.transport.abortConnection()
                 return
             self._last = seen[-2:]
+            data = self._read_status(data)
         super().dataReceived(data)
+
+    def _read_status(self, data: bytes) -> bytes:
+        """Return what to pass on of the received part of a head.
+
+        The client of twisted.web closes a connection at the end of a response whose head says so.
+        """
+        if self._first is None:
+            return data
+        line, end, rest = (self._first + data).partition(b"\n")
+        if not end:
+            self._first = line
+            return b""
+        self._first = None
+        status = _STATUS_LINE.match(line)
+        if status is None or not _says_not_now(int(status[1])):
+            return line + end + rest
+        self._on_not_now()
+        return line + end + b"Connection: close\r\n" + rest
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._in_head and self._received > _MAX_HEAD:
             reason = Failure(ResponseTooLarge(f"a head of more than {_MAX_HEAD} bytes"))
         super().connectionLost(reason)
+
+
+def _says_not_now(status: int) -> bool:
+    return status >= INTERNAL_SERVER_ERROR or status in _NOT_NOW
 
 
 def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
@@ -178,6 +269,19 @@ def describe_failure(error: BaseException, options: str) -> str:
     if isinstance(error, ConnectError | ConnectionClosed | DNSLookupError):
         return str(error)
     return f"{type(error).__name__}: {error}"
+
+
+def why_not_sent(late: DeadlineExceeded) -> str | None:
+    """Return a phrase that says why a request was not even sent within its deadline.
+
+    Return `None` if the request may have been sent.
+    """
+    cause = None if late.__cause__ is None else root_cause(late.__cause__)
+    if isinstance(cause, NameNotLookedUp):
+        return f"its name was not looked up within {late.seconds:g} s: no nameserver has answered"
+    if isinstance(cause, ConnectingCancelledError):
+        return f"no connection was made within {late.seconds:g} s"
+    return None
 
 
 class _Body(Protocol):

@@ -1,12 +1,15 @@
-"""Descriptions of failed requests."""
+"""Connections after trouble, cookies, and descriptions of failed requests."""
 
 from OpenSSL import SSL
+from treq.client import HTTPClient
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError, DNSLookupError
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.client import RequestTransmissionFailed, ResponseNeverReceived
+from twisted.web.client import Agent, RequestTransmissionFailed, ResponseNeverReceived
 
-from hbtd.net.http_client import describe_failure
+from hbtd.net.http_client import BoundedPool, PlainAgent, describe_failure, read_body
+from tests.support.nameservers import Nameservers
+from tests.support.web_servers import WebServers
 
 TLS = SSL.Error([("SSL routines", "", "certificate verify failed")])
 
@@ -30,3 +33,76 @@ class DescribeFailureTests(SynchronousTestCase):
             ):
                 said = describe_failure(wrapped, "--x_ca")
                 self.assertEqual(said[: len(words)], words)
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class ConnectionTests(SynchronousTestCase):
+    """What connections are used for."""
+
+    def setUp(self) -> None:
+        self.servers = Nameservers()
+        self.web = WebServers(self.servers.clock)
+        agent = Agent(self.servers.clock, pool=BoundedPool(self.servers.clock))
+        self.http = HTTPClient(PlainAgent(agent))
+
+    def get(self, *answer: bytes) -> str:
+        """Make a request that is given an answer, in pieces; return how it ended."""
+        asked = self.http.get(
+            "http://192.0.2.1/", allow_redirects=False, unbuffered=True, reactor=self.servers.clock
+        )
+        asked.addCallback(lambda response: read_body(response, 1000))
+        for piece in answer:
+            self.web.answer(piece)
+        said: bytes = self.successResultOf(asked)
+        return said.decode()
+
+    def test_kept(self) -> None:
+        """A connection is used again after an answer that is not about the server's condition."""
+        for status in (200, 204, 302, 400, 401, 403, 404, 409, 413, 422):
+            body = b"" if status == 204 else b"Content-Length: 0\r\n"
+            self.get(b"HTTP/1.1 %d Whatever\r\n%b\r\n" % (status, body))
+        self.assertEqual(len(self.web.transports), 1)
+
+    def test_not_now(self) -> None:
+        """A connection is closed after an answer that says "not now", which is read to its end."""
+        for count, status in enumerate((408, 421, 425, 429, 500, 502, 503, 504, 599), 1):
+            self.get(OK)
+            said = self.get(b"HTTP/1.1 %d Alas\r\nContent-Length: 3\r\n\r\nno" % status, b"!")
+            self.assertEqual(said, "no!")
+            self.assertEqual(len(self.web.transports), count)
+            self.assertFalse(self.web.transports[-1].connected)
+
+    def test_pieces(self) -> None:
+        """How a status line is cut into pieces makes no difference."""
+        whole = b"HTTP/1.1 503 Alas\nContent-Length: 3\n\nno!"
+        for at in range(1, len(whole)):
+            self.assertEqual(self.get(whole[:at], whole[at:]), "no!")
+            self.assertEqual(len(self.web.transports), at)
+
+    def test_idle(self) -> None:
+        """Idle connections, which may lead to the same server, are closed as well."""
+        first, second = (
+            self.http.get("http://192.0.2.1/", reactor=self.servers.clock) for _ in range(2)
+        )
+        self.web.answer(OK, 0)
+        self.web.answer(OK, 1)
+        self.successResultOf(first)
+        self.successResultOf(second)
+        third = self.http.get("http://192.0.2.1/", reactor=self.servers.clock)
+        self.web.answer(b"HTTP/1.1 503 Alas\r\nContent-Length: 0\r\n\r\n", 0)
+        self.successResultOf(third)
+        self.assertFalse(self.web.transports[1].connected)
+        self.get(OK)
+        self.assertEqual(len(self.web.transports), 3)
+
+    def test_no_cookies(self) -> None:
+        """Cookies are not kept, whatever a server or a gateway sets."""
+        for count in range(3):
+            self.get(
+                b"HTTP/1.1 403 Log in\r\nSet-Cookie: session%d=x; Path=/\r\n"
+                b"Content-Length: 0\r\n\r\n" % count
+            )
+        self.get(OK)
+        self.assertNotIn(b"cookie", self.web.transports[0].value().lower())

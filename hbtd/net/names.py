@@ -1,0 +1,185 @@
+"""The look-up of names: shared, remembered, and never waited for when the process ends."""
+
+import socket
+from collections.abc import Callable, Sequence
+from threading import Thread
+from typing import Any, NamedTuple
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHostnameResolver,
+    IHostResolution,
+    IResolutionReceiver,
+)
+from zope.interface import implementer
+
+REMEMBERED = 24 * 3600.0
+"""Seconds for which an answer is used again while no nameserver answers (RFC 8767 5 advises it)."""
+
+PATIENCE = 0.5
+"""Seconds for which an asker waits for a new answer if there is an older one."""
+
+_FAMILIES = {IPv4Address: socket.AF_INET, IPv6Address: socket.AF_INET6}
+
+_SEMANTICS = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
+
+# Errors of a look-up by which a nameserver has said that there is no such name. All others pass.
+_NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+
+Found = list[tuple[int, tuple[Any, ...]]]
+"""The addresses of a name: pairs of an address family, and an address of the socket module."""
+
+
+class _Asked(NamedTuple):
+    """What is looked up: a name, for an address family and a type of socket."""
+
+    name: str
+    family: int
+    kind: int
+
+
+@implementer(IHostResolution)
+class _Asker:
+    """Somebody who waits for the addresses of a name; gets an answer once."""
+
+    def __init__(self, receiver: IResolutionReceiver, name: str, port: int, semantics: str) -> None:
+        self.name = name
+        self._receiver = receiver
+        self._port = port
+        self._semantics = semantics
+        self._answered = False
+        self.alarm: IDelayedCall | None = None
+
+    def cancel(self) -> None:
+        """Expect no answer any more."""
+        self._answered = True
+        self._stop_waiting()
+
+    def answer(self, found: Found) -> None:
+        """Pass the addresses on, unless that was done already."""
+        if self._answered:
+            return
+        self.cancel()
+        for family, (host, _, *more) in found:
+            kind: Any = IPv6Address if family == socket.AF_INET6 else IPv4Address
+            self._receiver.addressResolved(kind(self._semantics, host, self._port, *more))
+        self._receiver.resolutionComplete()
+
+    def _stop_waiting(self) -> None:
+        if self.alarm is not None and self.alarm.active():
+            self.alarm.cancel()
+
+
+@implementer(IHostnameResolver)
+class Names:
+    """A name resolver for a reactor, by `getaddrinfo`, which may block for minutes.
+
+    Each name is looked up by one thread at a time, for all who ask meanwhile, and not in the
+    reactor's threads: while no nameserver answers, look-ups would use up all of those, and those
+    that queue would have to be finished one after another, also before the process can end. The
+    threads here are daemons, for which the process does not wait.
+
+    A look-up goes on when those who asked have given up, because the system's own retries may take
+    longer than their patience: it asks the second nameserver after 5 s. The answer is for whoever
+    asks next. An older answer is used if there is no new one within `PATIENCE` seconds, or if the
+    look-up fails without a nameserver saying that there is no such name.
+
+    A name that is looked up for every new connection is looked up again because a connection was
+    not good enough. So each answer begins with another address than the one before.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        getaddrinfo: Callable[..., Any] = socket.getaddrinfo,
+        start: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
+        """Make a resolver; `reactor` provides `IReactorTime` and `IReactorFromThreads`.
+
+        `start` runs a function in a thread of its own, by default in a daemon thread.
+        """
+        self._reactor = reactor
+        self._getaddrinfo = getaddrinfo
+        self._start = start or _start_daemon
+        self._asking: dict[_Asked, list[_Asker]] = {}
+        self._known: dict[_Asked, tuple[float, Found]] = {}
+        self._turns: dict[_Asked, int] = {}
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        """See `IHostnameResolver.resolveHostName`."""
+        asker = _Asker(resolutionReceiver, hostName, portNumber, transportSemantics)
+        resolutionReceiver.resolutionBegan(asker)
+        families = {_FAMILIES[each] for each in addressTypes or _FAMILIES}
+        family = families.pop() if len(families) == 1 else socket.AF_UNSPEC
+        asked = _Asked(hostName, family, _SEMANTICS[transportSemantics])
+        try:
+            found = self._look_up(asked, socket.AI_NUMERICHOST)
+        except (OSError, ValueError):
+            self._ask(asked, asker)
+        else:
+            asker.answer(found)
+        return asker
+
+    def _ask(self, asked: _Asked, asker: _Asker) -> None:
+        """Have `asker` answered, by the look-up that is going on or by a new one."""
+        if asked in self._asking:
+            self._asking[asked].append(asker)
+        else:
+            try:
+                self._start(lambda: self._look_up_and_tell(asked))
+            except RuntimeError:  # no thread can be made now
+                asker.answer(self._next(asked))
+                return
+            self._asking[asked] = [asker]
+        if self._remembers(asked):
+            asker.alarm = self._reactor.callLater(PATIENCE, lambda: asker.answer(self._next(asked)))
+
+    def _look_up(self, asked: _Asked, flags: int = 0) -> Found:
+        answer = self._getaddrinfo(asked.name, None, asked.family, asked.kind, 0, flags)
+        return [(family, address) for family, _, _, _, address in answer]
+
+    def _look_up_and_tell(self, asked: _Asked) -> None:
+        """Look up a name, in a thread, and hand what was found to the reactor."""
+        found: Found | None
+        try:
+            found = self._look_up(asked)
+        except socket.gaierror as error:
+            found = [] if error.errno in _NO_SUCH_NAME else None
+        except ValueError:  # this can't be a name
+            found = []
+        except Exception:  # noqa: BLE001  # those who ask must get an answer
+            found = None
+        self._reactor.callFromThread(self._looked_up, asked, found)
+
+    def _looked_up(self, asked: _Asked, found: Found | None) -> None:
+        """Note and pass on what was found: `None` if no nameserver has said anything."""
+        if found is not None:
+            self._known[asked] = (self._reactor.seconds(), found)
+        for asker in self._asking.pop(asked):
+            asker.answer(self._next(asked))
+
+    def _remembers(self, asked: _Asked) -> bool:
+        at, found = self._known.get(asked, (0.0, []))
+        return bool(found) and self._reactor.seconds() - at < REMEMBERED
+
+    def _next(self, asked: _Asked) -> Found:
+        """Return the remembered addresses, beginning with another one each time."""
+        if not self._remembers(asked):
+            return []
+        _, found = self._known[asked]
+        turn = self._turns.get(asked, 0) % len(found)
+        self._turns[asked] = turn + 1
+        return found[turn:] + found[:turn]
+
+
+def _start_daemon(work: Callable[[], None]) -> None:
+    Thread(target=work, name="hbtd-names", daemon=True).start()
