@@ -71,11 +71,12 @@ class OutageTests(SynchronousTestCase):
         self.assertEqual(self.said, ["late by 0 s", "refused"])
 
     def test_next_outage(self) -> None:
-        """What was reported in one outage is reported in the next, at once."""
+        """What was reported in one outage is reported in the next, and as soon."""
         for _ in range(2):
-            self.fail_for(1, "refused")
+            self.fail_for(int(FIRST_PAUSE), "refused")
+            self.fail_for(1, "TLS fails")
             self.outage.recover()
-        self.assertEqual(self.said, ["refused", "over"] * 2)
+        self.assertEqual(self.said, ["refused", "TLS fails", "over"] * 2)
 
     def test_reason(self) -> None:
         """The reason is that of the last failure, until it is over."""
