@@ -195,8 +195,8 @@ class HSMClient:
         except (HSMRejected, HSMUnavailable):
             raise
         except DeadlineExceeded as error:
-            if (unsent := why_not_sent(error)) is not None:
-                raise HSMUnavailable(f"HSM can't be reached: {unsent}", unsent=True) from error
+            if (why := why_not_sent(error)) is not None:
+                raise HSMUnavailable(f"HSM can't be reached: {why}", unsent=True) from error
             reason = f"HSM did not answer within {round(timeout, 1)} s"
             raise HSMUnavailable(reason, timed_out=True, in_doubt=True) from error
         except CancelledError as error:

@@ -230,6 +230,21 @@ class TroubleTests(SuspectsTestCase):
         self.assertIn("HSM's database is unhealthy: connect: connection refused", trouble)
         self.assertEqual(self.notifier.health(), "Not ready")
 
+    def test_another_cause(self):
+        """An outage whose cause changes is logged with both, and lasts from its beginning."""
+        self.begin(sm_timeout=3)
+        self.hsm.behaviour.ready = False
+        with capturedLogs() as events:
+            self.advance(20)
+            self.hsm.behaviour.hang = self.hsm.behaviour.hang_ready = True
+            self.advance(20)
+        first, second = lines(events, "warn")
+        self.assertIn("HSM is not ready", first)
+        self.assertIn("HSM did not answer within 3 s", second)
+        # The wall clock stands still at 8:00; the outage began 36 s ago.
+        trouble = "Since 2027-01-15T07:59:24+00:00: HSM did not answer within 3 s"
+        self.assertEqual(self.notifier.trouble(), trouble)
+
     def test_set_aside(self):
         """What is set aside is counted; the time is that of the first one's first failure."""
         self.begin_with("500", A, B)
