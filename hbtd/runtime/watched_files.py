@@ -12,6 +12,12 @@ from hbtd.runtime.periodic import PeriodicService
 PERIOD = 10.0
 """Seconds between two checks of the files."""
 
+_PATIENCE = 6
+"""Checks after which an error is logged although it is not the one of the check before."""
+
+_MOST_REPORTED = 100
+"""The most errors that are remembered as logged."""
+
 _T = TypeVar("_T")
 
 _Signature = list[tuple[int, ...] | None]
@@ -21,8 +27,11 @@ class WatchedFiles(Generic[_T]):
     """The content of some files: all are loaded again when one of them has changed.
 
     If the changed files can't be used, the content stays as it was, or becomes `instead`, if that
-    was given. The files may be incomplete because they are being written, so an error is logged
-    only if they are unchanged at the next check.
+    was given. They are loaded again at each check, changed or not, until they can be used: a
+    certificate becomes valid, and an error in reading passes, without any change of the files.
+
+    The files may be incomplete because they are being written, so an error is logged only if it is
+    the same at the next check, and then once, until the files change or can be used again.
     """
 
     _log = Logger()
@@ -52,6 +61,10 @@ class WatchedFiles(Generic[_T]):
         self.current = load()
         """The current content."""
         self._unreported: Exception | None = None
+        # Why the files could not be used when loaded last, and how often since the last report.
+        self._refusal: str | None = None
+        self._refusals = 0
+        self._reported: set[str] = set()
         self._listeners: list[Callable[[], None]] = []
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -70,13 +83,22 @@ class WatchedFiles(Generic[_T]):
             self._reload(signature)
 
     def check(self) -> None:
-        """Load the files again if they have changed; otherwise log the last error in loading them.
+        """Load the files again if they have changed, or could not be used when last loaded.
 
-        So an error is logged once, and only if the files have not changed since.
+        Log the error, unless it was logged before, if neither it nor the files have changed since
+        the last check.
         """
-        before = self._unreported
-        self.reload_if_changed()
-        if self._unreported is before:
+        before = self._refusal
+        signature = self._signature()
+        changed = signature != self._seen
+        if changed:
+            self._reported.clear()
+        if changed or before is not None:
+            self._reload(signature)
+        if self._unreported is None or str(self._unreported) in self._reported:
+            return
+        lasting = not changed and self._refusal == before
+        if lasting or self._refusals >= _PATIENCE:
             self._report()
 
     def _reload(self, signature: _Signature) -> None:
@@ -85,7 +107,9 @@ class WatchedFiles(Generic[_T]):
         try:
             loaded = self._load()
         except Exception as error:  # noqa: BLE001  # the other watched files must be checked, too
-            if not isinstance(error, self._unusable):
+            self._refusal = str(error)
+            self._refusals += 1
+            if not isinstance(error, self._unusable) and self._refusal not in self._reported:
                 self._log.failure(
                     "{what} could not be read because of a bug in hbtd.", what=self._what
                 )
@@ -93,14 +117,23 @@ class WatchedFiles(Generic[_T]):
             if self._instead is not None:
                 self.current = self._instead
             return
+        self._refusal, self._refusals = None, 0
+        self._reported.clear()
         self.current = loaded
         self._log.info("{what} were read again.", what=self._what)
         for listener in self._listeners:
-            listener()
+            try:
+                listener()
+            except Exception:  # noqa: BLE001  # the others must know, and other files be checked
+                self._log.failure("{what} could not be put to use.", what=self._what)
 
     def _report(self) -> None:
         error, self._unreported = self._unreported, None
         if error is not None:
+            self._refusals = 0
+            if len(self._reported) >= _MOST_REPORTED:
+                self._reported.clear()
+            self._reported.add(str(error))
             self._log.error(
                 "{what} can't be used as they are now; {so}: {error}",
                 what=self._what,

@@ -28,6 +28,9 @@ class WatchedFilesTests(SynchronousTestCase):
     """A file of one number is loaded again when it changes."""
 
     def setUp(self) -> None:
+        self.trouble: Exception = Unusable("can't be read")
+        self.broken = False
+        self.loads = 0
         self.path = Path(self.mktemp())
         self.path.write_text("1")
         self.clock = Clock()
@@ -41,7 +44,10 @@ class WatchedFilesTests(SynchronousTestCase):
         self.addCleanup(self.watcher.stopService)
 
     def load(self) -> int:
-        """Return the number in the file."""
+        """Return the number in the file, or raise `trouble` if it is broken."""
+        self.loads += 1
+        if self.broken:
+            raise self.trouble
         text = self.path.read_text()
         if not text.isdecimal():
             raise Unusable(f"{text!r} is no number")
@@ -94,6 +100,67 @@ class WatchedFilesTests(SynchronousTestCase):
             self.assertEqual(self.errors(PERIOD), [])
         self.assertEqual(self.errors(PERIOD), [])
         self.assertEqual(self.files.current, 22)
+
+    def test_tried_again(self) -> None:
+        """Files that could not be used are loaded again at each check, though they don't change."""
+        for trouble in (Unusable("not valid yet"), Unusable("can't be read: input/output error")):
+            self.trouble, self.broken = trouble, True
+            self.path.write_text(f"{self.files.current}0")
+            (line,) = self.errors(*[PERIOD] * 5)
+            self.assertIn(str(trouble), line)
+            self.broken = False
+            self.assertEqual(self.errors(PERIOD), [])
+            self.assertEqual(str(self.files.current), self.path.read_text())
+
+    def test_tokens_tried_again(self) -> None:
+        """Content that stands in for unusable files is replaced when they can be used again."""
+        self.watch(WatchedFiles("The numbers", [str(self.path)], self.load, Unusable, instead=0))
+        self.path.write_text("22")
+        self.broken = True
+        self.files.reload_if_changed()
+        self.assertEqual(self.files.current, 0)
+        self.broken = False
+        self.files.reload_if_changed()  # which is cheap, and done for every request
+        self.assertEqual(self.files.current, 0)
+        self.clock.advance(PERIOD)
+        self.assertEqual(self.files.current, 22)
+
+    def test_bounded(self) -> None:
+        """Files that can't be used are loaded once at each check, and no more than that."""
+        self.path.write_text("wrong")
+        self.loads = 0
+        self.clock.pump([PERIOD / 10] * 100)
+        self.assertEqual(self.loads, 10)
+
+    def test_another_cause(self) -> None:
+        """Each cause that lasts is logged once, also without a change of the files."""
+        self.path.write_text("22")
+        self.broken = True
+        causes = [Unusable("one"), Unusable("two"), Unusable("one")]
+        lines = []
+        for self.trouble in causes:
+            lines += self.errors(*[PERIOD] * 3)
+        self.assertEqual([line.rpartition(": ")[2] for line in lines], ["one", "two"])
+
+    def test_ever_other_causes(self) -> None:
+        """A cause that is another one at each check is logged, once a minute."""
+        self.path.write_text("22")
+        self.broken = True
+        lines = []
+        for number in range(24):
+            self.trouble = Unusable(f"cause {number}")
+            lines += self.errors(PERIOD)
+        self.assertEqual(len(lines), 4)
+
+    def test_listener(self) -> None:
+        """A listener that fails is logged, and keeps no other from being called."""
+        seen: list[int] = []
+        self.files.on_change(lambda: seen.append(1 // 0))
+        self.files.on_change(lambda: seen.append(self.files.current))
+        self.path.write_text("22")
+        self.clock.advance(PERIOD)
+        self.assertEqual(seen, [22])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_instead(self) -> None:
         """With `instead`, that is the content while the files can't be used."""
