@@ -24,8 +24,11 @@ from hbtd.runtime.watched_files import WatchedFiles
 REFRESH = 300.0
 """Seconds from a successful fetch of the keys to the next one."""
 
-MIN_REFRESH = 60.0
-"""Seconds that must have passed since a fetch before `request_refresh` can cause another."""
+MIN_REFRESH = 5.0
+"""Seconds that must have passed since a fetch before `request_refresh` can cause another.
+
+Short, since nodes with tokens of a new key are refused, and so seem silent, until it is fetched.
+"""
 
 FIRST_RETRY, LONGEST_RETRY = 5.0, 10.0
 """The shortest and longest pause after a failed fetch, in seconds; see `Backoff`."""
@@ -84,7 +87,7 @@ class KeySource(Protocol):
         """The current keys, a new object after each change; `None` until the first are loaded."""
 
     def request_refresh(self) -> None:
-        """Ask for the keys to be loaded again soon, because a token names a key that is unknown."""
+        """Ask for the keys to be loaded again soon, as a token is signed with none of these."""
 
 
 def parse_jwks(content: bytes) -> Keys:
@@ -204,7 +207,7 @@ class FetchedKeys(MultiService):
         return self._keys
 
     def request_refresh(self) -> None:
-        """Make a fetch due at once, or when a minute has passed since the last one began."""
+        """Make a fetch due at once, or when `MIN_REFRESH` has passed since the last one began."""
         self._due = min(self._due, self._last_fetch + MIN_REFRESH)
 
     def stopService(self) -> Deferred[Any]:

@@ -41,6 +41,10 @@ class UnknownKey(InvalidToken):
     """A token that is signed with a key which is not among the current ones, but may be soon."""
 
 
+class WrongKey(InvalidToken):
+    """A token that does not fit the key that it names, which may be about to change."""
+
+
 class NoKeys(Exception):
     """Raised when no token can be verified, because no keys have been fetched yet."""
 
@@ -70,6 +74,8 @@ class _Refusal(NamedTuple):
     why: str
     until: float
     """When the result is to be forgotten, in seconds of the clock that measures durations."""
+    by_key: bool
+    """Whether the result may be another one with other keys."""
 
 
 class JWTVerifier:
@@ -124,11 +130,7 @@ class JWTVerifier:
         Raise `InvalidToken` if the token is not valid, and `NoKeys` if no keys have been fetched
         yet.
         """
-        keys = self._source.keys
-        if keys is not self._keys:
-            self._remembered.clear()
-            self._refused.clear()
-            self._keys = keys
+        self._forget_if_keys_changed()
         digest = sha256(token).digest()
         verified = self._remembered.get(digest) or self._verify_new(token, digest)
         now = self._now()
@@ -138,6 +140,16 @@ class JWTVerifier:
             raise InvalidToken("the token is not valid yet")
         return verified
 
+    def _forget_if_keys_changed(self) -> bool:
+        """Forget all results, and return `True`, if the keys have changed."""
+        keys = self._source.keys
+        if keys is self._keys:
+            return False
+        self._remembered.clear()
+        self._refused.clear()
+        self._keys = keys
+        return True
+
     def _verify_new(self, token: bytes, digest: bytes) -> VerifiedToken:
         """Verify a token that is not known to be valid, and remember the result.
 
@@ -146,16 +158,23 @@ class JWTVerifier:
         seconds = self._seconds()
         refusal = self._refused.get(digest)
         if refusal is not None and seconds < refusal.until:
-            raise InvalidToken(refusal.why)
+            if refusal.by_key:
+                # The keys that were asked for before may have come too early to be the new ones.
+                self._source.request_refresh()
+            if not self._forget_if_keys_changed():
+                raise InvalidToken(refusal.why)
         try:
             verified = self._verify(token)
         except UnknownKey:
             raise  # new keys are on their way, and no signature was checked
         except InvalidToken as error:
+            self._forget_if_keys_changed()  # they may have been read again on the way
             if len(self._refused) >= self._remember_refused:
                 self._refused.clear()
-            self._refused[digest] = _Refusal(str(error), seconds + _REFUSED_SECONDS)
+            until, by_key = seconds + _REFUSED_SECONDS, isinstance(error, WrongKey)
+            self._refused[digest] = _Refusal(str(error), until, by_key)
             raise
+        self._forget_if_keys_changed()
         if len(self._remembered) >= self._remember:
             del self._remembered[next(iter(self._remembered))]
         self._remembered[digest] = verified
@@ -172,6 +191,8 @@ class JWTVerifier:
             claims = self._claims(token, header.get("alg"), header.get("kid"))
             expires = int(claims["exp"]) + LEEWAY
             begins = [int(claims[name]) - LEEWAY for name in ("nbf", "iat") if name in claims]
+        except (InvalidSignatureError, InvalidAlgorithmError) as error:
+            raise WrongKey(_describe(error)) from None
         except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise InvalidToken(_describe(error)) from None
         subject = _subject(claims["sub"])
@@ -180,10 +201,23 @@ class JWTVerifier:
         return VerifiedToken(subject, max(begins, default=-inf), expires)
 
     def _claims(self, token: bytes, algorithm: object, kid: object) -> dict[str, Any]:
-        """Check the signature and the claims of a token, but not its times; return all claims.
+        """Return the claims of a token, verified with the key that has signed it, except its times.
 
-        Raise `UnknownKey` or `PyJWTError` if no such key is found, or if a claim is not valid.
+        If the token does not fit its key, ask for new keys, because the key may have changed under
+        the same ID. Raise `UnknownKey` or `PyJWTError` if no such key is found, or if a claim is
+        not valid.
         """
+        keys = self._source.keys
+        try:
+            return self._decoded(token, algorithm, kid)
+        except (InvalidSignatureError, InvalidAlgorithmError):
+            self._source.request_refresh()
+            if self._source.keys is keys:
+                raise
+        return self._decoded(token, algorithm, kid)  # a file was read at once
+
+    def _decoded(self, token: bytes, algorithm: object, kid: object) -> dict[str, Any]:
+        """Return the claims of a token, verified with a current key; raise as `_claims` does."""
         failure: PyJWTError = InvalidSignatureError()
         for key in self._candidates(algorithm, kid):
             try:

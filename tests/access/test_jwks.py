@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric import rsa as rsa_module
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,6 +117,18 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(verifier.verify(token).subject, Subject(NODE))
         self.assertEqual(verifier.verify(ISSUER.token(NODE).encode()).subject, Subject(NODE))
 
+    def test_same_id(self) -> None:
+        """A new key under the ID of the old one is used at once, of whatever type it is."""
+        path = Path(self.mktemp()).resolve()
+        keys = FileKeys(ISSUER.publish(path))
+        verifier = JWTVerifier(keys, AUDIENCE, time.time, float, require_xname=False)
+        other_key = ec.generate_private_key(ec.SECP256R1())
+        for following in (Issuer("ES256", "one", other_key), Issuer("RS256", "one")):
+            token = following.token(NODE).encode()
+            self.assertRaises(InvalidToken, verifier.verify, token)
+            following.publish(path)
+            self.assertEqual(verifier.verify(token).subject, Subject(NODE))
+
     def test_unusable(self) -> None:
         """A file that is missing, malformed or too large is refused at start."""
         path = Path(self.mktemp()).resolve()
@@ -178,12 +191,68 @@ class FetchedTests(SynchronousTestCase):
         self.assertEqual(self.keys.keys[0].kid, "two")
 
     def test_request_refresh(self) -> None:
-        """A requested refresh comes soon, but at most once a minute."""
+        """A requested refresh comes soon, but at most every few seconds."""
         self.start()
         for _ in range(60):
             self.keys.request_refresh()
             self.advance(_STEP)
         self.assertIn(len(self.page.asked), range(10, 600 // int(MIN_REFRESH) + 2))
+
+    def verifier(self) -> JWTVerifier:
+        """Return a verifier of tokens with these keys."""
+        return JWTVerifier(self.keys, AUDIENCE, time.time, self.clock.seconds, require_xname=False)
+
+    def accepted_after(self, verifier: JWTVerifier, token: str) -> float:
+        """Present a token every second until it is accepted; return after how many seconds."""
+        for seconds in range(600):
+            try:
+                verifier.verify(token.encode())
+            except InvalidToken:
+                self.agent.flush()
+                self.clock.advance(1)
+                self.agent.flush()
+            else:
+                return seconds
+        raise AssertionError("never accepted")
+
+    def test_same_id(self) -> None:
+        """A new key under the ID of the old one is used within seconds, though tokens came early.
+
+        The token was refused before, and its refusal is remembered; the page may show the new key
+        later than tokens are signed with it.
+        """
+        self.start()
+        verifier = self.verifier()
+        verifier.verify(ISSUER.token(NODE).encode())
+        for number, late in enumerate((0, 1, 20)):
+            self.advance(MIN_REFRESH)
+            following = Issuer("ES256", "one", ec.generate_private_key(ec.SECP256R1()))
+            token = following.token(NODE)
+            if late:
+                self.assertRaises(InvalidToken, verifier.verify, token.encode())
+                for _ in range(late):
+                    self.assertRaises(InvalidToken, verifier.verify, token.encode())
+                    self.agent.flush()
+                    self.clock.advance(1)
+                    self.agent.flush()
+            self.page.content = following.jwks()
+            self.assertLessEqual(self.accepted_after(verifier, token), MIN_REFRESH + 2, number)
+
+    def test_attacked(self) -> None:
+        """Any number of tokens with wrong signatures causes a fetch every few seconds at most."""
+        self.start()
+        verifier = self.verifier()
+        stranger = Issuer("ES256", "one", ec.generate_private_key(ec.SECP256R1()))
+        tokens = [stranger.token(f"x0c0s0b0n{number}").encode() for number in range(20)]
+        before = len(self.page.asked)
+        for _ in range(600):
+            for token in tokens:
+                self.assertRaises(InvalidToken, verifier.verify, token)
+            self.agent.flush()
+            self.clock.advance(0.1)
+            self.agent.flush()
+        self.assertLessEqual(len(self.page.asked) - before, 60 / MIN_REFRESH + 1)
+        verifier.verify(ISSUER.token(NODE).encode())
 
     def test_unreachable(self) -> None:
         """A failing fetch is logged once and retried, and the old keys stay in use."""

@@ -284,6 +284,59 @@ class RememberedTests(VerifierTestCase):
         self.refusal(token)
         self.assertGreater(self.source.requests, before)
 
+    def test_wrong_key(self) -> None:
+        """A token that does not fit the key that it names requests new keys, each time.
+
+        A new key may have the same ID, and may be of another type; the source limits how often it
+        loads keys.
+        """
+        for other in (Issuer("ES256", "one", _fresh()), Issuer("RS256", "one")):
+            token = other.token(NODE)
+            for count in range(1, 4):
+                self.source.requests = 0
+                self.refusal(token)
+                self.assertEqual(self.source.requests, 1, count)
+
+    def test_other_faults(self) -> None:
+        """A token that is invalid for another reason requests no keys."""
+        for token in ("garbage", ISSUER.token(NODE, aud="other"), ISSUER.token(NODE, exp=None)):
+            self.refusal(token)
+            self.refusal(token)
+        self.assertEqual(self.source.requests, 0)
+
+    def test_read_at_once(self) -> None:
+        """If new keys are loaded at the request, the token is verified with them at once.
+
+        It is if it was refused before, too.
+        """
+        other = Issuer("RS256", "one")
+        token = other.token(NODE)
+        for refused_before in (False, True):
+            self.source = ReadAtOnce(ISSUER.jwks())
+            self.verifier = self.make()
+            valid = ISSUER.token(NODE)
+            self.verify(valid)
+            if refused_before:
+                self.refusal(token)
+            self.source.following = other.jwks()
+            self.assertEqual(self.verify(token), Subject(NODE))
+            self.refusal(valid)
+            searches = self.source.keys.searches
+            self.verify(token)
+            self.assertEqual(self.source.keys.searches, searches)
+
+
+class ReadAtOnce(FixedKeys):
+    """Keys that are replaced when they are requested."""
+
+    following: bytes | None = None
+
+    def request_refresh(self) -> None:
+        """Count the requests, and replace the keys."""
+        super().request_refresh()
+        if self.following is not None:
+            self.keys, self.following = SearchedKeys(parse_jwks(self.following)), None
+
 
 def _fresh() -> Any:
     return ec.generate_private_key(ec.SECP256R1())
