@@ -1,13 +1,39 @@
-"""The error that keeps hbtd from starting, as one line for an operator."""
+"""The errors that keep hbtd from starting, and the exit statuses of the process."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hbtd.net.tls import TLSUnusable
+from hbtd.store.interface import StoreUnusable
+from hbtd.store.sqlite import StoreDamaged
+
+WRONG_OPTION = 2
+"""The exit status if the options can't be used, whatever else happens: it must not be retried."""
+
+CAN_PASS = os.EX_TEMPFAIL
+"""The exit status if hbtd can't start because of something that may be otherwise soon: 75."""
+
+UNEXPECTED = 1
+"""The exit status if hbtd can't start for a reason that it does not know."""
 
 
 class StartupError(Exception):
     """The reason why hbtd can't start, as a message of one line."""
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        """Make the error; `passing` is whether the reason can pass while the options stay."""
+        super().__init__(message)
+        self.status = CAN_PASS if passing else WRONG_OPTION
+        """The exit status of the process."""
+
+
+def exit_status(error: BaseException | None) -> int:
+    """Return the exit status of a process whose service failed to start with this error.
+
+    A store that is damaged counts as one that may pass: its file can be replaced.
+    """
+    return CAN_PASS if isinstance(error, StoreDamaged | StoreUnusable) else UNEXPECTED
 
 
 @contextmanager
@@ -18,8 +44,13 @@ def naming(option: str, value: str) -> Iterator[None]:
     """
     try:
         yield
+    except StartupError:
+        raise
     except TLSUnusable as error:
-        raise StartupError(f"{option}: {error}") from error
+        raise StartupError(f"{option}: {error}", passing=True) from error
+    except OSError as error:
+        reason = f"{option}={value!r} can't be used: {error.strerror or error}"
+        raise StartupError(reason, passing=True) from error
     except Exception as error:  # endpoints are plugins, which raise what they like
         kind = type(error).__name__
         raise StartupError(f"{option}={value!r} can't be used: {kind}: {error}") from error

@@ -1,5 +1,6 @@
 """The ports: where hbtd listens, with which certificate, and how it stops listening."""
 
+import errno
 import os
 import socket
 from collections.abc import Sequence
@@ -39,7 +40,13 @@ def make_endpoints(params: Params, reactor: Any) -> list[IStreamServerEndpoint]:
     """Return the endpoints to listen on; raise `StartupError` when `listen` can't be used."""
     if params.listen:
         with naming("--listen", params.listen):
-            return [endpoint_from_string(reactor, params.listen)]
+            try:
+                return [endpoint_from_string(reactor, params.listen)]
+            except LookupError as error:
+                if params.endpoint_kind != "systemd":
+                    raise
+                missing = f"--listen={params.listen!r}: systemd has passed no such socket"
+                raise StartupError(missing, passing=True) from error
     everywhere = "::" if socket.has_dualstack_ipv6() else ""
     addresses = params.addresses or [everywhere]
     return [endpoint_of_address(reactor, params.port, each) for each in addresses]
@@ -103,7 +110,8 @@ class Listening:
                 raise StartupError(f"{self._option} does not bind at once")
             (port,) = outcome
             if isinstance(port, Failure):
-                raise StartupError(f"can't listen: {_reason(port)}") from port.value
+                reason = f"can't listen: {_reason(port)}"
+                raise StartupError(reason, passing=_can_pass(port.value)) from port.value
             self._ports.append(port)
             try:
                 set_transport(port, self._certificate)
@@ -155,9 +163,23 @@ class Listening:
         return str(address)
 
 
+def _can_pass(error: BaseException | None) -> bool:
+    """Return whether a port may be bound later, with the same options: it is in use, for example.
+
+    An address that can't be written that way, such as a path that is too long, never will.
+    """
+    cause = error.socketError if isinstance(error, CannotListenError) else error
+    if isinstance(cause, OSError):
+        return cause.errno not in (None, errno.ENAMETOOLONG)
+    return isinstance(cause, str)  # Twisted's words for a Unix socket that is in use
+
+
 def _reason(failure: Failure) -> str:
     """Return why a port could not be bound, in words."""
     error = failure.value
     if isinstance(error, CannotListenError):
         return f"port {error.port}: {getattr(error.socketError, 'strerror', error.socketError)}"
+    if isinstance(error, OSError) and error.strerror:
+        path = error.filename2 or error.filename or ""
+        return f"{os.fsdecode(path)}: {error.strerror}" if path else error.strerror
     return failure.getErrorMessage()

@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hbtd.app.errors import StartupError
+from hbtd.app.errors import StartupError, exit_status
 from hbtd.app.service import HbtdService
 from hbtd.config.params import Params
 from hbtd.net.names import Names
@@ -23,7 +23,7 @@ _log = Logger()
 
 
 def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -> HbtdService:
-    """Return hbtd's service for this process; exit with status 2 if an option can't be used.
+    """Return hbtd's service for this process; exit if it can't start (`hbtd.app.errors`).
 
     If `own_log` is true, hbtd writes its log to the standard error stream, in the format of the
     parameter `log_format`. Otherwise twistd writes the log.
@@ -38,7 +38,7 @@ def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -
         service = _Process(params, reactor, log_observer)
     except StartupError as error:
         print(escaped(f"hbtd: {error}"), file=error_stream())
-        raise SystemExit(2) from None
+        raise SystemExit(error.status) from None
     return service
 
 
@@ -50,7 +50,7 @@ class _Process(HbtdService):
             super().privilegedStartService()
         except StartupError as error:
             _log.critical("hbtd could not start: {error}", error=str(error))
-            raise SystemExit(1) from None
+            raise SystemExit(error.status) from None
 
     def startService(self) -> None:
         # When the reactor runs, it has installed its signal handlers, which `_run` replaces.
@@ -63,8 +63,9 @@ class _Process(HbtdService):
         gc.freeze()
 
     def _start_failed(self, failure: Failure) -> None:
+        status = exit_status(failure.value)
         # twistd has no other way to exit with a status after the reactor was stopped.
-        self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, status)
         super()._start_failed(failure)
 
     def _run(self) -> None:

@@ -176,7 +176,7 @@ class HbtdService(Service):
         try:
             return Access(self.params.current, self._reactor, certificate, REASONS, random.random)
         except AccessUnusable as error:
-            raise StartupError(str(error)) from error
+            raise StartupError(str(error), passing=True) from error
 
     def _make_replica(
         self, etcd: EtcdClient | None, leadership: Leadership, observed: ObservedClock

@@ -52,7 +52,7 @@ class SqliteProcessTestCase(TestCase):
         """Start hbtd, which fails, and return the one line about it."""
         process = self.spawn()
         process.url.addErrback(lambda failure: None)
-        self.assertEqual(await process.ended, 1, process.said)
+        self.assertEqual(await process.ended, 75, process.said)
         lines = [line for line in process.said.splitlines() if " info " not in line]
         self.assertEqual(len(lines), 1, process.said)
         self.assertIn(" critical ", lines[0])
@@ -173,7 +173,7 @@ class RefusalTests(SqliteProcessTestCase):
             self.assertEqual(sha256(self.path.read_bytes()).hexdigest(), before)
 
     async def test_something_else(self) -> None:
-        """With a text file or a directory it exits with status 1."""
+        """With a text file or a directory it exits with status 75."""
         self.path.write_text("text " * 1000)
         self.assertIn("not a database", await self.refused())
         self.assertEqual(self.path.read_text(), "text " * 1000)

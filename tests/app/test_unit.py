@@ -1,0 +1,101 @@
+"""The unit of systemd: when it starts hbtd, and when it tries again."""
+
+import shlex
+import time
+from pathlib import Path
+
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import TestCase
+
+from hbtd.app.errors import CAN_PASS, WRONG_OPTION
+from tests.support.processes import CHECKOUT
+
+
+def settings() -> dict[str, str]:
+    """Return the settings of the unit."""
+    lines = (CHECKOUT / "deploy" / "hbtd.service").read_text().splitlines()
+    pairs = [line.partition("=") for line in lines if line and line[0] not in "#["]
+    return {name: value for name, _, value in pairs}
+
+
+class RetryTests(TestCase):
+    """The unit tries again unless that is useless."""
+
+    def test_statuses(self) -> None:
+        """Only the status of a wrong option keeps it from trying again, and no number of tries."""
+        unit = settings()
+        self.assertEqual(unit["Restart"], "on-failure")
+        self.assertEqual(unit["RestartPreventExitStatus"].split(), [str(WRONG_OPTION)])
+        self.assertNotEqual(CAN_PASS, WRONG_OPTION)
+        self.assertEqual(unit["StartLimitIntervalSec"], "0")
+
+
+class ClockTests(TestCase):
+    """The unit waits for the time to be set."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.bin = Path(self.mktemp()).resolve()
+        self.bin.mkdir()
+        self.command("cut", "echo 20")
+
+    def command(self, name: str, script: str) -> None:
+        """Make a command that the unit's own finds instead of the system's."""
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    async def wait(self, bound: str = "60") -> tuple[float, int]:
+        """Wait as the unit does, with another bound if given; return the seconds, and the status.
+
+        The status of a command that `timeout` has ended is 124.
+        """
+        line = settings()["ExecStartPre"]
+        self.assertEqual(line[0], "-", "otherwise hbtd would not be started")
+        program, limit, *command = shlex.split(line[1:].replace("$$", "$"))
+        self.assertEqual(limit, "60")
+        began = time.monotonic()
+        _, err, status = await getProcessOutputAndValue(
+            program, [bound, *command], env={"PATH": f"{self.bin}:/usr/bin:/bin"}
+        )
+        self.assertEqual(err, b"")
+        return time.monotonic() - began, status
+
+    async def test_set(self) -> None:
+        """If the time is set, it doesn't wait."""
+        self.command("timedatectl", "echo yes")
+        seconds, status = await self.wait()
+        self.assertLess(seconds, 1)
+        self.assertEqual(status, 0)
+
+    async def test_set_soon(self) -> None:
+        """If it is not, it waits until it is."""
+        mark = self.bin / "asked"
+        self.command("timedatectl", f"test -e {mark} && echo yes || {{ touch {mark}; echo no; }}")
+        seconds, status = await self.wait()
+        self.assertGreaterEqual(seconds, 1)
+        self.assertEqual(status, 0)
+
+    async def test_never_set(self) -> None:
+        """It waits no longer than the bound, which is 60 s, also if the command hangs."""
+        for script in ("echo no", "sleep 20"):
+            self.command("timedatectl", script)
+            seconds, status = await self.wait("2")
+            self.assertEqual(status, 124)
+            self.assertLess(seconds, 5)
+
+    async def test_long_after_boot(self) -> None:
+        """It doesn't wait later than five minutes after the boot, on hosts that never set it."""
+        self.command("timedatectl", "echo no")
+        self.command("cut", "echo 301")
+        seconds, status = await self.wait()
+        self.assertLess(seconds, 1)
+        self.assertEqual(status, 0)
+
+    async def test_unknown(self) -> None:
+        """It doesn't wait if nobody knows, as in a container."""
+        self.command("timedatectl", "exit 1")
+        seconds, status = await self.wait()
+        self.assertLess(seconds, 1)
+        self.assertEqual(status, 0)
