@@ -1,7 +1,7 @@
 """Access control as a whole, built from the parameters."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 from treq.client import HTTPClient
 from twisted.application.service import MultiService
 from twisted.logger import Logger
-from twisted.web.client import Agent
 
 from hbtd.access.gate import Gate, Session
 from hbtd.access.jwks import FetchedKeys, FileKeys, JWKSUnusable, KeySource
@@ -19,9 +18,12 @@ from hbtd.access.refusals import REASONS, Refusals
 from hbtd.access.tokens import TokenFile, TokensUnusable
 from hbtd.config.advice import advice, summary
 from hbtd.config.params import Params
+from hbtd.net.chains import Expiring
+from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
+from hbtd.net.expiry import ExpiryNotices
 from hbtd.net.http_client import BoundedPool, PlainAgent
-from hbtd.net.served_certificate import ExpiryNotices, ServedCertificate
-from hbtd.net.tls import TLSUnusable, client_policy
+from hbtd.net.served_certificate import ServedCertificate
+from hbtd.net.tls import TLSUnusable
 from hbtd.runtime.watched_files import FileWatcher, WatchedFiles
 
 
@@ -30,7 +32,7 @@ class AccessUnusable(Exception):
 
 
 class Access(MultiService):
-    """The gate, and the services that keep its keys, its tokens and the certificate up to date."""
+    """The gate, and the services that keep keys, tokens and certificates up to date."""
 
     _log = Logger()
 
@@ -41,22 +43,24 @@ class Access(MultiService):
         served: ServedCertificate | None,
         reasons: tuple[str, ...],
         jitter: Callable[[], float],
+        clients: Sequence[ClientCredentials] = (),
     ) -> None:
         """Make the parts, and read all files that the parameters name.
 
         `served` is the certificate that hbtd serves, or `None` if it serves no TLS. `reasons` are
         the reasons for refusals by other parts than the gate, which are also counted. `jitter`
-        returns a random number from 0 to 1, for `Backoff`. Raise `AccessUnusable` if a file can't
-        be used.
+        returns a random number from 0 to 1, for `Backoff`. `clients` are the credentials by which
+        hbtd is a client of others; their files are watched, too. Raise `AccessUnusable` if a file
+        can't be used.
         """
         super().__init__()
         self._params = params
         self._reactor = reactor
         self._jitter = jitter
         self._files: list[WatchedFiles[Any]] = []
+        self._certificates: list[ServedCertificate | ClientCredentials] = [*clients]
         if served is not None:
-            self._files += served.watched
-            self.addService(ExpiryNotices(reactor, served, lambda: datetime.now(timezone.utc)))
+            self._certificates.insert(0, served)
         self.peers = Peers()
         """The peers of all connections."""
         self.gate = Gate(
@@ -70,6 +74,12 @@ class Access(MultiService):
         self.refusals = Refusals(reactor, (*REASONS, *reasons))
         """The counter of refused requests and connections, which also logs them."""
         self.addService(self.refusals)
+        self._notices = ExpiryNotices(reactor, self._expiring, lambda: datetime.now(timezone.utc))
+        self.addService(self._notices)
+        for certificates in self._certificates:
+            self._files += certificates.watched
+            for files in certificates.watched:
+                files.on_change(self._check_expiry)
         self._watcher = FileWatcher(reactor, self._files)
         self.addService(self._watcher)
 
@@ -95,6 +105,14 @@ class Access(MultiService):
         """
         self._log.info("Reading the files of certificates, keys and tokens again.")
         self._watcher.reload()
+
+    def _expiring(self) -> Iterator[Expiring]:
+        for certificates in self._certificates:
+            yield from certificates.expiring()
+
+    def _check_expiry(self) -> None:
+        if self.running:
+            self._notices.check()
 
     def _make_operator_tokens(self) -> TokenFile | None:
         path = self._params.operator_rules.token_path
@@ -124,10 +142,15 @@ class Access(MultiService):
             self._files.append(keys.watched)
             return keys
         with _naming("jwt_ca"):
-            policy = client_policy(self._params.jwt_ca)
-        pool = BoundedPool(self._reactor, persistent=False)
-        agent = PlainAgent(Agent(self._reactor, policy, pool=pool))
-        fetched = FetchedKeys(url, HTTPClient(agent), self._reactor, self._jitter)
+            credentials = ClientCredentials(
+                "the issuer of JWTs' keys", "--jwt_ca", self._params.jwt_ca
+            )
+        self._certificates.append(credentials)
+        agent = RenewedAgent(
+            self._reactor, credentials, lambda: BoundedPool(self._reactor, persistent=False)
+        )
+        http = HTTPClient(PlainAgent(agent))
+        fetched = FetchedKeys(url, http, self._reactor, self._jitter)
         self.addService(fetched)
         return fetched
 

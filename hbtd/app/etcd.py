@@ -3,12 +3,11 @@
 from typing import Any
 
 from treq.client import HTTPClient
-from twisted.web.client import Agent
 
 from hbtd.config.params import Params
 from hbtd.etcd.client import EtcdClient
+from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
 from hbtd.net.http_client import BoundedPool, PlainAgent
-from hbtd.net.tls import client_policy, load_identity
 
 _TIMEOUT = 3.0
 """The timeout of a call to etcd, in seconds."""
@@ -17,20 +16,30 @@ _CONNECTIONS = 8
 """The most connections kept open: for writes, watches, the lock, lease renewals and reads."""
 
 
-def connect_etcd(params: Params, reactor: Any, user_agent: str) -> tuple[EtcdClient, BoundedPool]:
-    """Return a client of the etcd that `kv_url` names, and the pool of its connections.
+def connect_etcd(params: Params, reactor: Any, user_agent: str) -> tuple[EtcdClient, RenewedAgent]:
+    """Return a client of the etcd that `kv_url` names, and the agent that makes its connections.
 
-    The caller has to close the pool. Raise `TLSUnusable` if a file of `kv_ca`, `kv_cert` or
-    `kv_key` can't be used.
+    The caller has to close these, and to have the files of the agent's credentials watched. Raise
+    `TLSUnusable` if a file of `kv_ca`, `kv_cert` or `kv_key` can't be used.
     """
-    pool = BoundedPool(reactor)
-    # Not automatically: etcd may have carried out the request already.
-    pool.retryAutomatically = False
-    pool.maxPersistentPerHost = _CONNECTIONS
-    identity = load_identity(params.kv_cert, params.kv_key) if params.kv_cert else None
-    policy = client_policy(params.kv_ca or "system", identity)
+    credentials = ClientCredentials(
+        "etcd",
+        "--kv_ca",
+        params.kv_ca or "system",
+        "--kv_cert",
+        params.kv_cert,
+        params.kv_key,
+    )
+
+    def make_pool() -> BoundedPool:
+        pool = BoundedPool(reactor)
+        # Not automatically: etcd may have carried out the request already.
+        pool.retryAutomatically = False
+        pool.maxPersistentPerHost = _CONNECTIONS
+        return pool
+
     # An endpoint that does not answer must leave time to connect to the next one; but Linux repeats
     # a lost attempt to connect after a second only.
-    agent = Agent(reactor, policy, connectTimeout=_TIMEOUT / 2, pool=pool)
+    agent = RenewedAgent(reactor, credentials, make_pool, connect_timeout=_TIMEOUT / 2)
     http = HTTPClient(PlainAgent(agent))
-    return EtcdClient(http, reactor, params.kv_url.split(","), _TIMEOUT, user_agent), pool
+    return EtcdClient(http, reactor, params.kv_url.split(","), _TIMEOUT, user_agent), agent

@@ -33,7 +33,7 @@ from hbtd.etcd.client import EtcdClient
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
-from hbtd.net.http_client import BoundedPool
+from hbtd.net.client_credentials import RenewedAgent
 from hbtd.net.served_certificate import ServedCertificate
 from hbtd.replicas.alone import Alone
 from hbtd.replicas.leadership import Leadership
@@ -88,7 +88,7 @@ class HbtdService(Service):
         self._log_observer = log_observer
         self._library_log = LibraryLog("kafka")
         self._user_agent = f"hbtd/{__version__} ({socket.gethostname()})"
-        self._pools: list[BoundedPool] = []
+        self._agents: list[RenewedAgent] = []
         self._life_cycle = LifeCycle(reactor, self._patience)
         self._starting: Deferred[None] = succeed(None)
 
@@ -160,21 +160,30 @@ class HbtdService(Service):
         if not params.kv_url.startswith(("http://", "https://")):
             return None
         with naming("--kv_ca, --kv_cert, --kv_key", params.kv_url):
-            client, pool = connect_etcd(params, self._reactor, self._user_agent)
-        self._pools.append(pool)
+            client, agent = connect_etcd(params, self._reactor, self._user_agent)
+        # A watch lasts for ever, unlike other requests.
+        agent.credentials.on_change(lambda: self.replica.reconnect())
+        self._agents.append(agent)
         return client
 
     def _connect_hsm(self, leadership: Leadership) -> HSMClient:
         with naming("--sm_ca", self.params.current.sm_ca):
-            client, pool = connect_hsm(
+            client, agent = connect_hsm(
                 self.params, self._reactor, self._user_agent, leadership.held
             )
-        self._pools.append(pool)
+        self._agents.append(agent)
         return client
 
     def _make_access(self, certificate: ServedCertificate | None) -> Access:
         try:
-            return Access(self.params.current, self._reactor, certificate, REASONS, random.random)
+            return Access(
+                self.params.current,
+                self._reactor,
+                certificate,
+                REASONS,
+                random.random,
+                [agent.credentials for agent in self._agents],
+            )
         except AccessUnusable as error:
             raise StartupError(str(error), passing=True) from error
 
@@ -339,8 +348,8 @@ class HbtdService(Service):
         _log.info("hbtd has stopped.")
 
     async def _close_pools(self) -> None:
-        for pool in self._pools:
-            await pool.closeCachedConnections()
+        for agent in self._agents:
+            await agent.closeCachedConnections()
 
     async def _open_store(self) -> None:
         if not self.store.shared:  # the replica opens a shared one, as soon as etcd is reachable

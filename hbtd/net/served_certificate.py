@@ -1,15 +1,12 @@
-"""The certificate that hbtd serves with: reloading it, and warning before it expires."""
+"""The certificate that hbtd serves with, and reloading it."""
 
-import math
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from cryptography.x509 import Certificate
 from OpenSSL import SSL
-from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
+from hbtd.net.chains import Expiring, expiring_authorities, expiring_chain
 from hbtd.net.tls import (
     Identity,
     TLSUnusable,
@@ -18,14 +15,7 @@ from hbtd.net.tls import (
     read_record_by_record,
     server_context,
 )
-from hbtd.runtime.periodic import PeriodicService
 from hbtd.runtime.watched_files import WatchedFiles
-
-NOTICES = (30, 7, 1, 0)
-"""Days before the expiry of the served certificate at which a line is logged; 0: after it."""
-
-_PERIOD = 600.0
-"""Seconds between two checks of the expiry."""
 
 
 class ServedCertificate:
@@ -56,6 +46,21 @@ class ServedCertificate:
         return (
             self._identity.current if isinstance(self._identity, WatchedFiles) else self._identity
         )
+
+    def expiring(self) -> Iterator[Expiring]:
+        """Return the certificates in use, for `ExpiryNotices`."""
+        yield from expiring_chain(
+            self.identity.chain,
+            "hbtd's certificate",
+            "clients no longer trust hbtd. Renew it.",
+            "clients",
+        )
+        if self._authorities is not None:
+            yield from expiring_authorities(
+                self._authorities.current,
+                "--tls_client_ca",
+                "clients that it certifies can't connect. Renew it.",
+            )
 
     def on_new_authorities(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever the authorities of client certificates have changed."""
@@ -114,49 +119,3 @@ def _watched_authorities(path: str) -> WatchedFiles[list[Certificate]] | None:
         return None
     what = "The authorities of clients"
     return WatchedFiles(what, [path], lambda: load_authorities(path), TLSUnusable)
-
-
-def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None:
-    """Return which of `NOTICES` is due, or `None` if none is; `last` is the one logged last."""
-    left = expires - now
-    due = min((days for days in NOTICES if left <= timedelta(days=days)), default=None)
-    return due if due is not None and (last is None or due < last) else None
-
-
-class ExpiryNotices(PeriodicService):
-    """Logs when the served certificate is about to expire, and when it has."""
-
-    _log = Logger()
-
-    def __init__(
-        self, clock: IReactorTime, served: ServedCertificate, now: Callable[[], datetime]
-    ) -> None:
-        """Make a check of the served certificate that runs every ten minutes of `clock`.
-
-        `now` returns the current date and time, with a time zone.
-        """
-        super().__init__(clock, _PERIOD, self._check, "the check of the certificate's expiry")
-        self._served = served
-        self._utcnow = now
-        self._identity = served.identity
-        self._last: int | None = None
-
-    def _check(self) -> None:
-        if self._served.identity is not self._identity:
-            self._identity, self._last = self._served.identity, None
-        expires, now = self._identity.expires, self._utcnow()
-        due = due_notice(expires, now, self._last)
-        if due is None:
-            return
-        self._last = due
-        if due == 0:
-            self._log.error(
-                "hbtd's certificate expired on {expires}; clients no longer trust hbtd. Renew it.",
-                expires=expires.isoformat(),
-            )
-        else:
-            self._log.warn(
-                "hbtd's certificate expires on {expires}, in at most {days} days.",
-                days=max(1, math.ceil((expires - now) / timedelta(days=1))),
-                expires=expires.isoformat(),
-            )

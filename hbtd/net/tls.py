@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -31,6 +31,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
+from hbtd.net.chains import find_fault
 from hbtd.net.handshakes import verify_certificate
 
 _EPHEMERAL_LIFETIME = timedelta(days=825)
@@ -67,8 +68,8 @@ class Identity:
 
     @property
     def expires(self) -> datetime:
-        """The earliest time, in UTC, at which a certificate of the chain expires."""
-        return min(each.not_valid_after_utc for each in self.chain)
+        """The time, in UTC, at which the first certificate expires."""
+        return self.chain[0].not_valid_after_utc
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments that make Twisted's `CertificateOptions` present this identity."""
@@ -80,9 +81,9 @@ def load_identity(cert_path: str, key_path: str) -> Identity:
     """Read an identity from a PEM chain, the certificate to present first, and a PEM key.
 
     Raise `TLSUnusable` if a file can't be read or does not contain what it should, if the key is
-    encrypted or does not belong to the certificate, if a certificate has expired or is not valid
-    yet, if a certificate in the chain did not issue any of those before it, or if OpenSSL does not
-    accept the chain and key.
+    encrypted or does not belong to the certificate, if the certificate or one that clients need has
+    expired or is not valid yet (see `hbtd.net.chains`), if a certificate in the chain did not issue
+    any of those before it, or if OpenSSL does not accept the chain and key.
     """
     chain = _load_certificates(cert_path)
     try:
@@ -97,19 +98,11 @@ def load_identity(cert_path: str, key_path: str) -> Identity:
         raise TLSUnusable(f"the certificate in {cert_path} has an unsupported key") from error
     if key.public_key() != certified:
         raise TLSUnusable(f"{key_path} is not the key of the certificate in {cert_path}")
+    fault = find_fault(chain, datetime.now(timezone.utc))
+    if fault is not None:
+        which = f"certificate {fault.place + 1}" if fault.place else "the certificate"
+        raise TLSUnusable(f"{which} in {cert_path} {fault.why}")
     identity = Identity(chain, key)
-    now = datetime.now(timezone.utc)
-    if identity.expires < now:
-        expiry = f"{identity.expires:%Y-%m-%d}"
-        raise TLSUnusable(f"a certificate in {cert_path} expired on {expiry}")
-    begin = max(each.not_valid_before_utc for each in chain)
-    if begin > now:
-        raise TLSUnusable(f"a certificate in {cert_path} is not valid before {begin:%Y-%m-%d}")
-    for number, issuer in enumerate(chain[1:], 1):
-        if not any(_issued(issuer, each) for each in chain[:number]):
-            raise TLSUnusable(
-                f"certificate {number + 1} in {cert_path} has issued none of those before it"
-            )
     try:
         server_context(identity)
     except SSL.Error as error:
@@ -226,14 +219,20 @@ def client_policy(trust: str, identity: Identity | None = None) -> IPolicyForHTT
     at all, or the path of a PEM bundle of authorities. `identity` is presented to servers that ask
     for a certificate. Raise `TLSUnusable` if the bundle can't be used.
     """
+    authorities = () if trust in ("system", "insecure") else load_authorities(trust)
+    return make_policy(trust, authorities, identity)
+
+
+def make_policy(
+    trust: str, authorities: Sequence[x509.Certificate], identity: Identity | None
+) -> IPolicyForHTTPS:
+    """Return a policy as `client_policy` does; `authorities` are those of the bundle, if any."""
     if trust == "insecure":
         return TrustAnybody(identity)
     if trust == "system":
         return TrustAuthorities(platformTrust(), identity)
-    authorities = [
-        Certificate(crypto.X509.from_cryptography(each)) for each in _load_certificates(trust)
-    ]
-    return TrustAuthorities(trustRootFromCertificates(authorities), identity)
+    roots = [Certificate(crypto.X509.from_cryptography(each)) for each in authorities]
+    return TrustAuthorities(trustRootFromCertificates(roots), identity)
 
 
 def _presenting(identity: Identity | None) -> dict[str, Any]:
@@ -294,14 +293,6 @@ def _certified_name(hostname: bytes) -> bytes:
     certificate has it; curl leaves it out of both, too, and keeps it in `Host`.
     """
     return hostname.removesuffix(b".")
-
-
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _read(path: str) -> bytes:

@@ -26,6 +26,9 @@ class Alone(Service):
     async def wait_until_synchronized(self, within: float) -> None:
         """Return at once, since there are no other replicas to be synchronized with."""
 
+    def reconnect(self) -> None:
+        """Do nothing, since nothing is watched."""
+
     def stopService(self) -> Deferred[None]:
         """Stop leading; the Deferred has fired already."""
         super().stopService()

@@ -115,6 +115,10 @@ class Replica(Service):
         waiting = self._first_synchronized.addTimeout(within, self._clock)
         await waiting.addErrback(lambda failure: failure.trap(TimeoutError))
 
+    def reconnect(self) -> None:
+        """Watch etcd on a new connection, because other certificates are to be used there."""
+        self.sync.reconnect()
+
     def stopService(self) -> Deferred[None]:
         """Stop; release the lock, so that another replica can lead at once.
 

@@ -158,6 +158,10 @@ class Sync(Service):
         self._revision = 0
         self._break(None)
 
+    def reconnect(self) -> None:
+        """Watch etcd on a new connection, from where the present watch ends."""
+        self._break(None)
+
     async def _run(self) -> None:
         while self.running:
             try:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -15,7 +16,7 @@ from twisted.trial.unittest import TestCase
 from hbtd import __version__
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fleet import Fleet, node_names
-from tests.support.certificates import make_identity, write_identity
+from tests.support.certificates import make_identity, old_root_chain, write_identity
 from tests.support.processes import CHECKOUT, MEMORY, HbtdProcess, spawn
 from tests.support.running import NODE, WebClient, heartbeat, reactor, start_hsm, until
 
@@ -168,7 +169,7 @@ class RefusalTests(TestCase):
 
     timeout = 60
 
-    async def refused(self, *arguments: object, status: int = 1) -> str:
+    async def refused(self, *arguments: object, status: int = 75) -> str:
         """Start hbtd, which fails, and return what it logged above the level of information."""
         process = spawn(self, ["-m", "hbtd", *MEMORY, *(str(each) for each in arguments)])
         process.url.addErrback(lambda failure: None)
@@ -183,17 +184,26 @@ class RefusalTests(TestCase):
         self.assertIn("--warntime='soon' can't be used: it must be a whole number", said)
 
     async def test_port_taken(self) -> None:
-        """A port in use is named."""
+        """A port in use is named; it may become free."""
         running = start_hsm(self)
         port = running.port.getHost().port
         said = await self.refused(f"--port={port}")
         self.assertIn(f"can't listen: port {port}: Address already in use", said)
 
+    async def test_addresses(self) -> None:
+        """An address that this host does not have may come; one that can't be written may not."""
+        said = await self.refused("--address=203.0.113.5")
+        self.assertIn("Cannot assign requested address", said)
+        path = Path(self.mktemp()).resolve() / "socket"
+        said = await self.refused(f"--listen=unix:{path}")
+        self.assertIn(f"can't listen: {path}.lock: No such file or directory", said)
+        await self.refused(f"--listen=unix:/tmp/{'x' * 200}", status=2)
+        said = await self.refused("--listen=systemd:domain=INET:index=0")
+        self.assertIn("systemd has passed no such socket", said)
+
     async def test_certificate_missing(self) -> None:
         """A certificate that can't be read is named."""
-        said = await self.refused(
-            "--tls_cert=/nowhere/cert.pem", "--tls_key=/nowhere/key.pem", status=2
-        )
+        said = await self.refused("--tls_cert=/nowhere/cert.pem", "--tls_key=/nowhere/key.pem")
         self.assertIn("/nowhere/cert.pem can't be read: No such file or directory", said)
 
     async def test_certificate_mismatched(self) -> None:
@@ -201,8 +211,15 @@ class RefusalTests(TestCase):
         folder = Path(self.mktemp()).resolve()
         cert, _ = write_identity(make_identity("localhost"), folder / "one")
         _, key = write_identity(make_identity("localhost"), folder / "other")
-        said = await self.refused(f"--tls_cert={cert}", f"--tls_key={key}", status=2)
+        said = await self.refused(f"--tls_cert={cert}", f"--tls_key={key}")
         self.assertIn(f"{key} is not the key of the certificate in {cert}", said)
+
+    async def test_clock_at_boot(self) -> None:
+        """If the clock is decades back, no certificate is valid yet; that passes, too."""
+        identity = make_identity("localhost", begins=50 * 365, days=51 * 365)
+        cert, key = write_identity(identity, Path(self.mktemp()).resolve())
+        said = await self.refused(f"--tls_cert={cert}", f"--tls_key={key}")
+        self.assertIn(f"the certificate in {cert} is not valid before ", said)
 
     async def test_access_files(self) -> None:
         """Missing or invalid files of tokens and keys are named."""
@@ -214,8 +231,21 @@ class RefusalTests(TestCase):
             ("node_access=jwt", "/nowhere/jwks.json", "can't be read: No such file"),
             ("node_access=jwt", empty, "can't be used: it is not JSON"),
         ):
-            said = await self.refused(f"--{option}:{path}", status=2)
+            said = await self.refused(f"--{option}:{path}")
             self.assertIn(f"--{option.partition('=')[0]}: {path} {why}", said)
+
+    async def test_authorities(self) -> None:
+        """Missing bundles of authorities are named, with their options."""
+        jwt = "--node_access=jwt:https://spire.example/keys"
+        for option, *others in (
+            ("sm_ca",),
+            ("kv_ca", "--kv_url=https://localhost:1"),
+            ("tls_client_ca",),
+            ("jwt_ca", jwt),
+        ):
+            said = await self.refused(f"--{option}=/nowhere/ca.pem", *others)
+            self.assertIn(f"--{option}", said)
+            self.assertIn("/nowhere/ca.pem can't be read: No such file or directory", said)
 
     async def test_access_impossible(self) -> None:
         """An access rule that can't work is refused."""
@@ -226,6 +256,46 @@ class RefusalTests(TestCase):
         """An endpoint that Twisted doesn't know is refused."""
         said = await self.refused("--listen=carrier-pigeon:7", status=2)
         self.assertIn("carrier-pigeon", said)
+
+
+class PassingTests(TestCase):
+    """What keeps hbtd from starting passes, and an hbtd that is started again serves."""
+
+    timeout = 90
+
+    async def test_certificate_comes(self) -> None:
+        """A certificate that is missing, then not valid yet, is served once it is valid."""
+        folder = Path(self.mktemp()).resolve()
+        identity = make_identity("localhost", begins=6 / 86400)
+        options = (f"--tls_cert={folder}/cert.pem", f"--tls_key={folder}/key.pem")
+        reasons = []
+        # As systemd does it.
+        while True:
+            process = spawn(self, ["-m", "hbtd", *MEMORY, *options])
+            try:
+                url = await process.url
+            except AssertionError:
+                self.assertEqual(await process.ended, 75, process.said)
+                reasons.append("missing" if "can't be read" in process.said else "not yet")
+                write_identity(identity, folder)
+                await _seconds(1)
+            else:
+                break
+        self.assertEqual(reasons[0], "missing")
+        self.assertIn("not yet", reasons)
+        self.assertGreaterEqual(time.time(), identity.chain[0].not_valid_before_utc.timestamp())
+        status, _ = await WebClient(self).request("POST", f"{url}/hmi/v1/heartbeat", heartbeat())
+        self.assertEqual(status, 200)
+
+    async def test_old_root(self) -> None:
+        """A chain that ends in an expired certificate of a root is served, with a warning."""
+        identity, _ = old_root_chain()
+        cert, key = write_identity(identity, Path(self.mktemp()).resolve())
+        process = spawn(self, ["-m", "hbtd", *MEMORY, f"--tls_cert={cert}", f"--tls_key={key}"])
+        await process.url
+        (line,) = [each for each in process.said.splitlines() if "Certificate 3" in each]
+        self.assertIn(" warn ", line)
+        self.assertIn("in the chain of hbtd's certificate (CN=root) expired on ", line)
 
 
 class FreezeTests(TestCase):

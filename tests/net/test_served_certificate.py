@@ -1,10 +1,10 @@
-"""Certificates that are replaced while they are served, and notices before they expire."""
+"""Certificates that are replaced while they are served."""
 
 import json
 import signal
 import ssl
+import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
 from http.client import HTTPSConnection
 from pathlib import Path
 from socket import socket
@@ -12,8 +12,6 @@ from threading import Event
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread, deferToThreadPool
@@ -21,14 +19,7 @@ from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from hbtd.net.served_certificate import (
-    NOTICES,
-    ExpiryNotices,
-    ServedCertificate,
-    due_notice,
-    serve_files,
-    serve_identity,
-)
+from hbtd.net.served_certificate import ServedCertificate, serve_files, serve_identity
 from hbtd.net.tls import Identity, TLSUnusable
 from hbtd.runtime.watched_files import PERIOD, FileWatcher, WatchedFiles
 from hbtd.simulator.fleet import node_names
@@ -37,7 +28,6 @@ from tests.support.processes import MEMORY, HbtdProcess, spawn
 from tests.support.running import heartbeat, reactor, until
 
 CONNECTIONS = 64
-NOW = datetime(2026, 11, 23, tzinfo=timezone.utc)
 
 
 def said(events: Any, *levels: LogLevel) -> list[str]:
@@ -115,6 +105,21 @@ class FilesTests(SynchronousTestCase):
             self.clock.pump([PERIOD] * 3)
         self.assertEqual(said(events, LogLevel.error), [])
 
+    def test_not_yet(self) -> None:
+        """A certificate that is not valid yet is served once it is; nothing has to change."""
+        soon = make_identity("localhost", begins=1.5 / 86400)
+        write_identity(soon, self.folder)
+        with capturedLogs() as events:
+            self.clock.pump([PERIOD] * 5)
+        self.assert_serves(self.old)
+        (line,) = said(events, LogLevel.error)
+        self.assertIn("is not valid before", line)
+        time.sleep(max(0.0, soon.chain[0].not_valid_before_utc.timestamp() - time.time()) + 0.01)
+        with capturedLogs() as events:
+            self.clock.advance(PERIOD)
+        self.assert_serves(soon)
+        self.assertEqual(said(events, LogLevel.info), ["The certificate and key were read again."])
+
     def test_told_to(self) -> None:
         """A reload reads the files at once, and reports at once what is wrong."""
         write_identity(self.new, self.folder)
@@ -182,60 +187,6 @@ class FilesTests(SynchronousTestCase):
         connection = served.accept(self.socket)
         (authority,) = connection.get_client_ca_list()
         return str(authority.CN)
-
-
-class NoticeTests(SynchronousTestCase):
-    """What is logged before a certificate expires."""
-
-    def test_rule(self) -> None:
-        """A notice is due 30, 7 and 1 days before the expiry and after it, each once."""
-        for left, due in ((31, None), (30, 30), (8, 30), (7, 7), (2, 7), (1, 1), (0.1, 1), (0, 0)):
-            for before in (None, *NOTICES):
-                expected = due if due is not None and (before is None or due < before) else None
-                expires = NOW + timedelta(days=left)
-                self.assertEqual(due_notice(expires, NOW, before), expected, (left, before))
-
-    @given(st.floats(-10, 400), st.lists(st.floats(0, 50), max_size=30))
-    def test_each_once(self, days: float, steps: list[float]) -> None:
-        """However time passes, no notice comes twice, and none after a later one."""
-        expires, now = NOW + timedelta(days=days), NOW
-        last, notices = None, []
-        for step in steps:
-            now += timedelta(days=step)
-            due = due_notice(expires, now, last)
-            if due is not None:
-                last = due
-                notices.append(due)
-        self.assertEqual(notices, sorted(set(notices), reverse=True))
-
-    def test_lines(self) -> None:
-        """Each notice is logged with the date; a new certificate gets its own notices."""
-        folder = Path(self.mktemp()).resolve()
-        cert, key = write_identity(make_identity("localhost", days=31), folder)
-        served = serve_files(str(cert), str(key))
-        clock, began = Clock(), datetime.now(timezone.utc)
-        notices = ExpiryNotices(clock, served, lambda: began + timedelta(seconds=clock.seconds()))
-
-        def lines(days: float) -> list[str]:
-            with capturedLogs() as events:
-                clock.pump([3600] * round(days * 24))
-            return said(events, LogLevel.warn, LogLevel.error)
-
-        notices.startService()
-        self.addCleanup(notices.stopService)
-        date = served.identity.expires.isoformat()
-        expected = f"hbtd's certificate expires on {date}, in at most {{}} days."
-        self.assertEqual(lines(0.9), [])
-        self.assertEqual(lines(1), [expected.format(30)])
-        self.assertEqual(lines(28), [expected.format(7)])
-        self.assertEqual(lines(1), [expected.format(1)])
-        (line,) = lines(3)
-        self.assertEqual(
-            line, f"hbtd's certificate expired on {date}; clients no longer trust hbtd. Renew it."
-        )
-        write_identity(make_identity("localhost", days=40), folder)
-        served.watched[0].reload_if_changed()
-        self.assertEqual(len(lines(7)), 3)
 
 
 class Load:

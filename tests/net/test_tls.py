@@ -34,7 +34,13 @@ from hbtd.net.tls import (
     load_authorities,
     load_identity,
 )
-from tests.support.certificates import issue, make_identity, rsa_key, write_identity
+from tests.support.certificates import (
+    issue,
+    make_identity,
+    old_root_chain,
+    rsa_key,
+    write_identity,
+)
 
 
 class Seen(NamedTuple):
@@ -218,6 +224,12 @@ class ServerTests(HandshakeTestCase):
         self.assertEqual(len(server.chain), 3)
         self.serve(load_identity(*self.write(server, "server")))
         await self.connect(self.client(root))
+
+    async def test_old_root(self) -> None:
+        """A chain that ends in an expired certificate of a root serves clients with its new one."""
+        server, root = old_root_chain()
+        self.serve(load_identity(*self.write(server, "server")))
+        await self.connect(self.client(Identity([root], server.key)))
 
     async def test_protocol(self) -> None:
         """A client that offers HTTP/2 and HTTP/1.1 gets HTTP/1.1."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -17,6 +18,7 @@ from hbtd.replicas.sync import SILENCE, Sync
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import LIFE, PRESENCE
 from hbtd.tracker.observed import TICK, ObservedClock
+from tests.support.certificates import make_identity, write_identity
 from tests.support.hsm_memory import DIED, STARTED, WARNED
 from tests.support.replicas_running import (
     ERRTIME,
@@ -33,6 +35,11 @@ def sync(hbtd: Hbtd) -> Sync:
     """Return the synchronization of a replica."""
     assert isinstance(hbtd.service.replica, Replica)
     return hbtd.service.replica.sync
+
+
+def is_synchronized(hbtd: Hbtd) -> bool:
+    """Return whether a replica is synchronized."""
+    return sync(hbtd).synchronized
 
 
 def observed(hbtd: Hbtd) -> Any:
@@ -88,6 +95,43 @@ class PresenceTests(ReplicasTestCase):
             page = await self.client.range(prefix, prefix + b"~")
             numbers = [item.key for item in page.items]
             self.assertEqual(numbers, [prefix + sync(one)._number])
+
+
+class ReconnectTests(ReplicasTestCase):
+    """Watches are made anew, because other certificates are to be used."""
+
+    async def test_nobody_dies(self):
+        """A replica that reconnects misses nothing: who beats stays alive, who is silent dies."""
+        leader, follower = await self.replicas(2)
+        self.assertEqual(await leader.beat(A), 200)
+        self.assertEqual(await follower.beat(B), 200)
+        await self.is_told(A, STARTED)
+        await self.is_told(B, STARTED)
+        began = reactor.seconds()
+        while reactor.seconds() - began < ERRTIME + 2:
+            for each in (leader, follower):
+                before = sync(each)._watch
+                each.service.replica.reconnect()
+                await until(partial(is_synchronized, each), within=SILENCE)
+                self.assertIsNot(sync(each)._watch, before)
+            self.assertEqual(await follower.beat(A), 200)
+            await deferLater(reactor, 0.5)
+        self.assertEqual(self.told(A), [STARTED])
+        await self.is_told(B, STARTED, WARNED, DIED, within=3 * ERRTIME)
+
+    async def test_other_authorities(self):
+        """A new bundle in `--kv_ca` makes a replica reconnect; an unchanged one does not."""
+        folder = Path(self.mktemp()).resolve()
+        bundle, _ = write_identity(make_identity("one"), folder)
+        one = await self.replica(kv_ca=str(bundle))
+        await until(partial(is_synchronized, one))
+        before = sync(one)._watch
+        one.service.reload()
+        self.assertIs(sync(one)._watch, before)
+        write_identity(make_identity("two"), folder)
+        one.service.reload()
+        await until(partial(is_synchronized, one))
+        self.assertIsNot(sync(one)._watch, before)
 
 
 class SlowPresence:

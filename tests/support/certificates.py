@@ -49,6 +49,47 @@ def make_identity(
     return Identity([certificate, *(issuer.chain if issuer else [])], key)
 
 
+def certify(
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    *,
+    begins: float = -2.0,
+    days: float = 1.0,
+    ca: bool = True,
+) -> x509.Certificate:
+    """Make the certificate of a key that another key signs, valid from `begins` to `days` days."""
+    now = datetime.now(timezone.utc)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + timedelta(days=begins))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .sign(issuer_key, hashes.SHA256())
+    )
+
+
+def old_root_chain(name: str = "localhost") -> tuple[Identity, x509.Certificate]:
+    """Return a chain that ends in an expired certificate of a root, and that root's newer one.
+
+    The chain has the server's certificate, that of an intermediate authority, and one by which an
+    old root had certified the present root. Clients trust the present root's own certificate.
+    """
+    own, middle, root, old = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
+    chain = [
+        certify(name, own, "middle", middle, ca=False),
+        certify("middle", middle, "root", root),
+        certify("root", root, "old root", old, days=-1),
+    ]
+    return Identity(chain, own), certify("root", root, "root", root)
+
+
 @functools.cache
 def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
     """Return an RSA key, always the same of a size, as they are slow to make."""

@@ -1,0 +1,116 @@
+"""Chains of certificates: whether they fit together, and what expires in them."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.x509 import Certificate
+
+_LONGEST_NAME = 100
+"""The most characters of a certificate's subject in a message."""
+
+
+class Expiring(NamedTuple):
+    """A certificate that expires, and what to say about that."""
+
+    certificate: Certificate
+    what: str
+    """A description of the certificate, as the beginning of a sentence."""
+    consequence: str
+    """What follows from its expiry, and what to do about it, as the end of a sentence."""
+    severe: bool = True
+    """Whether all connections are affected, not only those for which there is no other one."""
+
+
+class Fault(NamedTuple):
+    """A reason why clients would not trust a chain."""
+
+    place: int
+    """The place of the certificate at fault in the chain, from 0."""
+    why: str
+    """What is wrong with it, as the end of a sentence."""
+
+
+def find_fault(chain: Sequence[Certificate], now: datetime) -> Fault | None:
+    """Return why clients would not trust a chain now; `None` if they may.
+
+    The first certificate must be valid. The others are issuers, and clients need those that lead to
+    one that they trust. Which one that is, only they know; so a chain may end in certificates that
+    are not valid now. Such are old roots that have signed the new ones for the time of a change:
+    clients have the new root, and don't need them. But a certificate that is not valid is a fault
+    if a valid one follows, which only it leads to.
+
+    A certificate that has issued none of those before it is a fault, too: it is one of another
+    chain, and the one that clients need is probably missing.
+    """
+    for index in range(1, len(chain)):
+        if not any(_issued(chain[index], each) for each in chain[:index]):
+            invalidity = _invalidity(chain[index], now)
+            also = f", and {invalidity}" if invalidity else ""
+            return Fault(index, f"has issued none of those before it{also}")
+    faults: list[Fault | None] = [None] * len(chain)
+    unneeded = [False] * len(chain)
+    for index in reversed(range(len(chain))):
+        issuers = [
+            each for each in range(index + 1, len(chain)) if _issued(chain[each], chain[index])
+        ]
+        above = [faults[each] for each in issuers if not unneeded[each]]
+        invalidity = _invalidity(chain[index], now)
+        if invalidity:
+            faults[index] = Fault(index, invalidity)
+            unneeded[index] = not above
+        elif len(above) == len(issuers) and None not in above:
+            faults[index] = next(iter(above), None)
+    return faults[0]
+
+
+def describe(certificate: Certificate) -> str:
+    """Return the subject of a certificate, shortened if necessary."""
+    name = certificate.subject.rfc4514_string()
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
+
+
+def expiring_chain(
+    chain: Sequence[Certificate], what: str, consequence: str, doubting: str
+) -> Iterator[Expiring]:
+    """Return the certificates of a chain that is presented.
+
+    `what` describes the first one, and `consequence` its expiry; `doubting` are those to whom the
+    chain is presented, as in "clients".
+    """
+    own, *issuers = chain
+    yield Expiring(own, what, consequence)
+    for number, issuer in enumerate(issuers, 2):
+        yield Expiring(
+            issuer,
+            f"Certificate {number} in the chain of {what} ({describe(issuer)})",
+            f"{doubting} that don't have a newer one in its place no longer trust hbtd."
+            " Renew it, or leave it out.",
+            severe=False,
+        )
+
+
+def expiring_authorities(
+    authorities: Sequence[Certificate], option: str, consequence: str
+) -> Iterator[Expiring]:
+    """Return the authorities of the bundle of an option; `consequence` is that of an expiry."""
+    for authority in authorities:
+        what = f"The authority {describe(authority)} in {option}"
+        yield Expiring(authority, what, consequence, severe=len(authorities) == 1)
+
+
+def _issued(issuer: Certificate, certificate: Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _invalidity(certificate: Certificate, now: datetime) -> str:
+    """Return why a certificate is not valid, as the end of a sentence; an empty text if it is."""
+    begins, expires = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if begins > now:
+        return f"is not valid before {begins.isoformat()}"
+    return f"expired on {expires.isoformat()}" if expires < now else ""

@@ -1,0 +1,96 @@
+"""Notices before certificates expire: those that hbtd presents, and those that it trusts."""
+
+import math
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from cryptography.x509 import Certificate
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from hbtd.net.chains import Expiring
+from hbtd.runtime.periodic import PeriodicService
+
+NOTICES = (30, 7, 1, 0)
+"""Days before the expiry of a certificate at which a line is logged; 0: after it."""
+
+_NOT_YET = 10_000
+"""The notice, of before those in `NOTICES`, that a certificate is not valid yet."""
+
+_PERIOD = 600.0
+"""Seconds between two checks of the expiry."""
+
+
+def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None:
+    """Return which of `NOTICES` is due, or `None` if none is; `last` is the one logged last."""
+    left = expires - now
+    due = min((days for days in NOTICES if left <= timedelta(days=days)), default=None)
+    return due if due is not None and (last is None or due < last) else None
+
+
+class ExpiryNotices(PeriodicService):
+    """Logs when certificates are about to expire, and when they have.
+
+    A certificate gets each notice once, also if its file is read again. If the clock is set back,
+    so that no notice is due any more, all of them may come again.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        expiring: Callable[[], Iterable[Expiring]],
+        now: Callable[[], datetime],
+    ) -> None:
+        """Make a check that runs every ten minutes of `clock`.
+
+        `expiring` returns the certificates that are in use now; `now` returns the current date and
+        time, with a time zone.
+        """
+        super().__init__(clock, _PERIOD, self.check, "the check of certificates' expiry")
+        self._expiring = expiring
+        self._utcnow = now
+        self._last: dict[tuple[str, Certificate], int | None] = {}
+
+    def check(self) -> None:
+        """Log the notices that are due; besides periodically, this is called after a change."""
+        now = self._utcnow()
+        before, self._last = self._last, {}
+        for each in self._expiring():
+            key = (each.what, each.certificate)
+            self._last[key] = self._noted(each, now, before.get(key))
+
+    def _noted(self, expiring: Expiring, now: datetime, last: int | None) -> int | None:
+        """Log the notice that is due, if any; return the last one that has been logged."""
+        begins = expiring.certificate.not_valid_before_utc
+        expires = expiring.certificate.not_valid_after_utc
+        if begins > now:
+            if last != _NOT_YET:
+                self._log.warn(
+                    "{what} is not valid before {begins}.",
+                    what=expiring.what,
+                    begins=begins.isoformat(),
+                )
+            return _NOT_YET
+        if due_notice(expires, now, None) is None:
+            return None
+        due = due_notice(expires, now, last)
+        if due is None:
+            return last
+        if due == 0:
+            log = self._log.error if expiring.severe else self._log.warn
+            log(
+                "{what} expired on {expires}; {consequence}",
+                what=expiring.what,
+                expires=expires.isoformat(),
+                consequence=expiring.consequence,
+            )
+        else:
+            self._log.warn(
+                "{what} expires on {expires}, in at most {days} days.",
+                what=expiring.what,
+                days=max(1, math.ceil((expires - now) / timedelta(days=1))),
+                expires=expires.isoformat(),
+            )
+        return due
