@@ -1,6 +1,56 @@
-"""Fields of JSON objects, looked up without regard to case, as in the original hbtd."""
+"""JSON as the original hbtd reads it, with Go's `encoding/json`."""
 
+import re
 from collections.abc import Mapping, Sequence
+from typing import Final
+
+import orjson
+
+_DEEPEST: Final = 10_000
+"""The most levels of arrays and objects in each other that Go reads."""
+
+_LEVELS: Final = 1000
+"""The number of levels that are read at once; orjson reads 1024."""
+
+_OBJECT: Final = re.compile(rb"[ \t\r\n]*\{")
+# The end is optional, so that a string without one is looked at once, not from each of its quotes.
+_STRING: Final = re.compile(r'("[^"\\\x00-\x1f]*(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*)*"?)')
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_BROKEN_BYTE: Final = re.compile("[\udc80-\udcff]")
+# In a text without escaped backslashes, where each backslash begins an escape.
+_LONE_SURROGATE: Final = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+
+# Stand-ins: code points that are in no decoded text.
+_MARK: Final = "\ud800"
+_BRACKETS: Final = (("[", "\ud801"), ("]", "\ud802"), ("{", "\ud803"), ("}", "\ud804"))
+
+
+def decode_object(body: bytes) -> object:
+    """Return a decoded JSON object of which only the strings, and the keys of objects, matter.
+
+    As Go does where it reads texts alone, take what orjson refuses: numbers of any size, broken
+    UTF-8 and lone surrogates in strings, each byte or surrogate as U+FFFD, and 10,000 levels of
+    nesting. The price is that numbers become `True`, and what is nested deeply as well. Raise
+    `ValueError` if the body is no JSON object.
+
+    The time that this takes is proportional to the size of the body, whatever is in it: up to
+    about 0.1 µs for each byte.
+    """
+    if not _OBJECT.match(body):
+        raise ValueError("no object")
+    text = _BROKEN_BYTE.sub("\ufffd", body.decode("utf-8", "surrogateescape"))
+    parts = _STRING.split(text)
+    outside = _MARK.join(parts[::2])
+    deep = outside.count("[") + outside.count("{") > _LEVELS
+    parts[::2] = _NUMBER.sub("true", outside).split(_MARK)
+    if deep:
+        inside = _hide_brackets(_MARK.join(parts[1::2]))
+        parts[1::2] = inside.split(_MARK) if len(parts) > 1 else []
+    text = _replace_lone_surrogates("".join(parts))
+    return orjson.loads(_flatten(text) if deep else text)
 
 
 def pick(source: Mapping[str, object], names: Sequence[str]) -> list[object]:
@@ -19,3 +69,54 @@ def pick(source: Mapping[str, object], names: Sequence[str]) -> list[object]:
             folded = {key.casefold(): value for key, value in source.items()}
         values.append(folded.get(name.casefold()))
     return values
+
+
+def _replace_lone_surrogates(text: str) -> str:
+    """Replace the escapes of surrogates that are not in pairs."""
+    if "\\u" not in text:
+        return text
+    single = _LONE_SURROGATE.sub("\ufffd", text.replace("\\\\", _MARK))
+    return single.replace(_MARK, "\\\\")
+
+
+def _flatten(text: str) -> str:
+    """Return a JSON text with everything that is nested more than `_LEVELS` deep replaced.
+
+    The strings in `text` have their brackets hidden; those in the result have not. Raise
+    `ValueError` if a replaced value is no JSON, or nested more than `_DEEPEST` deep.
+    """
+    depth = start = 0
+    blocks: list[list[str]] = [[]]
+    for at, character in enumerate(text):
+        if character in "[{":
+            depth += 1
+            if depth > _DEEPEST:
+                break
+            if depth % _LEVELS == 0:
+                blocks[-1].append(text[start:at])
+                blocks.append([])
+                start = at
+        elif character in "]}":
+            if depth % _LEVELS == 0 and len(blocks) > 1:
+                inner = "".join(blocks.pop()) + text[start : at + 1]
+                orjson.loads(_show_brackets(inner))
+                blocks[-1].append("true")
+                start = at + 1
+            depth -= 1
+            if depth < 0:
+                break
+    if depth:
+        raise ValueError("brackets don't match, or there are too many levels of them")
+    return _show_brackets("".join(blocks[0]) + text[start:])
+
+
+def _hide_brackets(text: str) -> str:
+    for bracket, stand_in in _BRACKETS:
+        text = text.replace(bracket, stand_in)
+    return text
+
+
+def _show_brackets(text: str) -> str:
+    for bracket, stand_in in _BRACKETS:
+        text = text.replace(stand_in, bracket)
+    return text

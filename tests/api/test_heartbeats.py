@@ -7,7 +7,7 @@ import orjson
 
 from hbtd.tracker.transitions import Transition
 from tests.support.http_memory import HEARTBEAT, PREFIXES, XNAME, APITestCase, TimedAPITestCase
-from tests.support.invalid_inputs import NOT_NAMES, NOT_OBJECTS
+from tests.support.invalid_inputs import NOT_NAMES, NOT_OBJECTS, ODD_VALUES
 
 FIELDS = ("Component", "Hostname", "NID", "Status", "Timestamp")
 NAMED = ("Status", "Timestamp")
@@ -138,6 +138,50 @@ class PostTests(APITestCase):
         for value in values:
             body = {"": value, "X": value, "component_": value, "__class__": value, **HEARTBEAT}
             self.assertEqual(self.post(body).status, 200)
+
+    def test_odd_values_of_unknown_keys(self):
+        """What is in unknown keys, nested ones too, spoils no heartbeat, nor does an odd key."""
+        body = orjson.dumps(HEARTBEAT)
+        for beats, value in enumerate(ODD_VALUES, 1):
+            odd = body[:-1] + b',"x":' + value + b"}"
+            self.assertEqual(self.post(odd).status, 200, value[:50])
+            self.assertEqual(self.service.tracker.beats, beats)
+        self.assertEqual(self.post(body[:-1] + b',"\xff\\ud800":[1e999]}').status, 200)
+
+    def test_odd_texts(self):
+        """Broken UTF-8 and lone surrogates are replaced as by Go, byte by byte."""
+        texts = {
+            b"a\xffb": "a\ufffdb",
+            b"\xe2\x82": "\ufffd\ufffd",
+            b"\xe2\x82\xac\xe2\x82": "€\ufffd\ufffd",
+            b"\xed\xa0\x80": "\ufffd" * 3,
+            b"\xf4\x90\x80\x80": "\ufffd" * 4,
+            b"\\ud800": "\ufffd",
+            b"\\ud800x\\uDFFF": "\ufffdx\ufffd",
+            b"\\ud800\\ud83d\\ude00\\ude00": "\ufffd😀\ufffd",
+            b"\\\\ud800\xff": "\\ud800\ufffd",
+            b"\\\\\\ud800": "\\\ufffd",
+            b"1e999,[{\xff": "1e999,[{\ufffd",
+        }
+        for text, read in texts.items():
+            body = orjson.dumps({**HEARTBEAT, "Status": "?", "Timestamp": "!"})
+            body = body.replace(b"?", text).replace(b"!", text)
+            self.assertEqual(self.post(body).status, 200, text)
+            record = self.service.tracker.record(XNAME, 0.0)
+            self.assertEqual((record.status, record.timestamp), (read, read), text)
+
+    def test_odd_values_of_fields(self):
+        """A field of another type is refused as such, however odd its value is."""
+        for value in (b"1e999", b"9" * 400, b"[" * 2000 + b"]" * 2000, b'{"\xff":1}'):
+            body = orjson.dumps({**HEARTBEAT, "Status": None}).replace(b"null", value)
+            self.assert_refused(body, "Invalid data type in Status field")
+
+    def test_too_deep(self):
+        """Of levels, there may be ten thousand, as in Go."""
+        body = orjson.dumps(HEARTBEAT)[:-1] + b',"x":'
+        self.assertEqual(self.post(body + b"[" * 9999 + b"]" * 9999 + b"}").status, 200)
+        deeper = body + b"[" * 10_000 + b"]" * 10_000 + b"}"
+        self.assert_refused(deeper, "Invalid JSON data type")
 
     def test_content_type_ignored(self):
         """The Content-Type of a heartbeat does not matter."""

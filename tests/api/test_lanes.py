@@ -25,6 +25,7 @@ from tests.support.http_memory import (
     parse_responses,
 )
 from tests.support.http_streams import EXTENT, requests
+from tests.support.invalid_inputs import ODD_VALUES
 from tests.support.lanes import LanesTestCase, start_over, state, without_dates
 from tests.support.socket_pairs import Pair, PlainClient, SocketReactor, TLSClient
 
@@ -151,6 +152,14 @@ OTHERS = {
 }
 """Other requests, valid and invalid, that the fast lane must not take."""
 
+ODD = {
+    **{f"odd value {i}": BODY[:-1] + b',"x":' + odd + b"}" for i, odd in enumerate(ODD_VALUES)},
+    "broken UTF-8": BODY.replace(b"Alive", b"\xff\xe2\x82Alive"),
+    "a lone surrogate": BODY.replace(b"Alive", b"\\ud800Alive"),
+    "an odd key": BODY.replace(b"{", b'{"\\udfff\xff":1,'),
+}
+"""Bodies of heartbeats that the fast lane leaves to the ordinary lane, which takes them."""
+
 
 class SamenessTests(LanesTestCase):
     """Requests chosen by hand."""
@@ -181,6 +190,16 @@ class SamenessTests(LanesTestCase):
             self.assert_same(request)
             self.assert_same(BEAT + request + BEAT)
             self.assert_same(BEAT, request, NAMED)
+
+    def test_odd(self):
+        """Heartbeats that orjson refuses and Go takes are taken, whichever lane sees them first."""
+        for name, body in ODD.items():
+            for first in ("POST /v1/heartbeat", f"POST /v1/heartbeat/{XNAME}"):
+                request = _with(f"Content-Length: {len(body)}", body=body, first=first)
+                self.assertEqual(self.lane.take(request, Sender(None, None))[0], 0, name)
+                answers, _ = self.assert_same(BEAT + request + NAMED)
+                statuses = [each.status for each in parse_responses(answers)]
+                self.assertEqual(statuses, [200, 200, 200], name)
 
     def test_any_split(self):
         """The answers don't depend on where a stream is split."""

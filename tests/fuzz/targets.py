@@ -49,6 +49,25 @@ def integers() -> tuple[Target, Sequence[bytes]]:
     return target, (b"0x53", b"-5", b"0b11", b"1_000", b"017", b"18446744073709551615")
 
 
+def json() -> tuple[Target, Sequence[bytes]]:
+    """Fuzz JSON as Go reads it: whatever orjson takes is taken, with the same texts."""
+    from hbtd.formats.go_json import decode_object
+
+    def texts(value: object) -> dict[str, str]:
+        assert isinstance(value, dict)
+        return {key: text for key, text in value.items() if isinstance(text, str)}
+
+    def target(data: bytes) -> None:
+        with suppress(ValueError):
+            read = orjson.loads(data)
+            if isinstance(read, dict):
+                assert texts(decode_object(data)) == texts(read)
+        with suppress(ValueError):
+            orjson.dumps(decode_object(data))
+
+    return target, (b'{"a":"\\ud800\\\\","b":[1e999]}', b'{"a":"\xff","\xe2\x82":' + b"[" * 1030)
+
+
 def heads() -> tuple[Target, Sequence[bytes]]:
     """Fuzz the fast lane: it consumes whole heartbeats from the front and nothing else."""
     from hbtd.api.fastlane import FastLane
@@ -176,7 +195,9 @@ def etcd() -> tuple[Target, Sequence[bytes]]:
     return target, (b"x0c0s0b0n0\n" + orjson.dumps(record), b'params\n{"Warntime":"10"}')
 
 
-TARGETS = {each.__name__: each for each in (xnames, integers, heads, lanes, tokens, peers, etcd)}
+TARGETS = {
+    each.__name__: each for each in (xnames, integers, json, heads, lanes, tokens, peers, etcd)
+}
 
 
 def _service(**options: Any) -> tuple[Any, Any]:

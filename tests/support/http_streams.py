@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from tests.support.http_memory import HEARTBEAT, XNAME, chunked
+from tests.support.invalid_inputs import ODD_VALUES
 
 EXAMPLES = int(os.environ.get("HBTD_FUZZ_EXAMPLES", "0"))
 
@@ -35,6 +36,46 @@ _VALUES: st.SearchStrategy[object] = st.one_of(
 _KEYS = st.sampled_from(["Component", "Hostname", "NID", "Status", "Timestamp"])
 
 
+_ODD_TEXTS = st.lists(
+    st.sampled_from(
+        [
+            *(b"\xff", b"\xe2\x82", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b"\\ud800", b"\\uDfff"),
+            *(
+                b"\\ud83d",
+                b"\\ude00",
+                b"\\\\",
+                b'\\"',
+                b"[",
+                b"}",
+                b"1e999",
+                b"a",
+                b"\\u00",
+                b"\x01",
+            ),
+        ]
+    ),
+    max_size=4,
+).map(b"".join)
+_DEPTHS = st.sampled_from([1, 1000, 1023, 1024, 1025, 2000, 9999, 10_000])
+
+
+@st.composite
+def _odd(draw, body):
+    """Draw a body that differs from a valid one in what orjson refuses, and Go may read."""
+    text = draw(_ODD_TEXTS)
+    kind = draw(st.integers(0, 4))
+    if kind == 0:
+        return body.replace(b"Alive", text)
+    value = draw(st.sampled_from((*ODD_VALUES, b'"' + text + b'"', b"01e999", b"1.5.5", b"-")))
+    if kind == 1:
+        levels = draw(_DEPTHS)
+        value = b"[" * levels + value + b"]" * levels
+    elif kind == 2:
+        value = b'{"%b":%b,"y":[%b]}' % (text, value, value)
+    key = draw(st.sampled_from([b"x", b"Status", text]))
+    return b'{"%b":%b,%b' % (key, value, body[1:])
+
+
 @st.composite
 def _bodies(draw):
     """Draw the body of a heartbeat: valid, odd or broken."""
@@ -53,7 +94,9 @@ def _bodies(draw):
             elif change == "twice":
                 heartbeat.update({key.lower(): value, key: draw(_VALUES)})
     body = orjson.dumps(heartbeat)
-    if kind == 0:
+    if kind in (3, 4):
+        body = draw(_odd(body))
+    elif kind == 0:
         body = draw(
             st.sampled_from(
                 [
