@@ -168,6 +168,7 @@ class PostTests(APITestCase):
             body = body.replace(b"?", text).replace(b"!", text)
             self.assertEqual(self.post(body).status, 200, text)
             record = self.service.tracker.record(XNAME, 0.0)
+            assert record is not None
             self.assertEqual((record.status, record.timestamp), (read, read), text)
 
     def test_odd_values_of_fields(self):

@@ -194,7 +194,11 @@ class StreamTests(APITestCase):
         deep = 100_000
         for body in (
             *(b"[" * deep, b'{"a":' * deep, b"[" * deep + b"]" * deep, b'{"XNames":' + b"[" * deep),
-            *(b'{"Warntime":' * 9999 + b"1" + b"}" * 9999, b'{"XNames":[1e999]}', b"\x00{}"),
+            *(
+                b'{"Warntime":' * 9999 + b"1" + b"}" * 9999,
+                b'{"XNames":[1e999],"Debug":1e999}',
+                b"\x00{}",
+            ),
             *(b'{"XNames":[%b],"Warntime":%b}' % (b"9" * 9999, b"9" * 9999), b'"\\ud800"'),
         ):
             for method, route in (("POST", "hbstates"), ("PATCH", "params"), ("POST", "heartbeat")):
