@@ -47,7 +47,7 @@ from hbtd.server.scheduler import Scheduler
 from hbtd.server.site import LimitedSite
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.interface import StoreUnusable
-from hbtd.store.sqlite import StoreDamaged
+from hbtd.store.sqlite_file import StoreDamaged
 from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.publisher import KafkaFactory, Publisher
 from hbtd.tracker.components import Unheard

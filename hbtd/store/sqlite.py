@@ -1,45 +1,33 @@
 """The store `sqlite:PATH`, a file that one hbtd process uses."""
 
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from itertools import chain
-from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from typing import Any, TypeVar
 
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from hbtd.store.interface import IStore, StoreUnusable
+from hbtd.store.sqlite_file import (
+    DatabaseFile,
+    FileLost,
+    Found,
+    StoreDamaged,
+    end_session,
+    flush,
+    prepare,
+    set_up,
+)
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 
 _T = TypeVar("_T")
-
-_APPLICATION: Final = 0x68627464  # "hbtd"
-_VERSION: Final = 1
-
-# Times in the file are on a clock of its own: the observed seconds of all processes that have used
-# it, added up. So a step of the wall clock makes no component's heartbeat seem older.
-_SCHEMA: Final = (
-    "CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), now REAL NOT NULL)",
-    "INSERT INTO clock VALUES (1, 0.0)",
-    """CREATE TABLE record (
-        component TEXT PRIMARY KEY, last_heard REAL NOT NULL, timestamp TEXT NOT NULL,
-        status TEXT NOT NULL, warned INTEGER NOT NULL
-    ) WITHOUT ROWID""",
-    """CREATE TABLE judgement (
-        number INTEGER PRIMARY KEY AUTOINCREMENT, component TEXT NOT NULL UNIQUE,
-        transition TEXT NOT NULL
-            CHECK (transition IN ('STARTED', 'WARNED', 'RESTARTED', 'DIED')),
-        timestamp TEXT NOT NULL, delivered INTEGER NOT NULL
-    )""",
-)
-
 
 _ROWS_PER_STATEMENT = 100
 """The number of records that one SQL statement writes.
@@ -54,8 +42,8 @@ _REPLACE = (
 _REPLACE_MANY = _REPLACE + ", (?, ?, ?, ?, ?)" * (_ROWS_PER_STATEMENT - 1)
 
 
-class StoreDamaged(Exception):
-    """A store's file can't be used, now or later; the message says why. It was left unchanged."""
+_FLUSH = 60.0
+"""Observed seconds after which the write-ahead log is moved into the file itself."""
 
 
 @implementer(IStore)
@@ -63,7 +51,10 @@ class SqliteStore:
     """Keeps judgements and records in an SQLite file; see `IStore`.
 
     Calls are carried out in one thread. When the Deferred of a call fires, its changes are safe on
-    the disk. The file is locked while it is open, so that no two processes can use it.
+    the disk. The file is locked while it is open, so that no two hbtd can use it.
+
+    Each call looks whether the file is still there. One that was removed is written anew; while
+    another file is in its place, or another content in it, the store can't be used.
 
     The file has a clock of its own: the observed seconds of all processes that have used the file,
     added up. Each write stores the time of this clock.
@@ -72,6 +63,8 @@ class SqliteStore:
     durable = True
     shared = False
     gather = 1.0
+
+    _log = Logger()
 
     def __init__(self, path: str, reactor: Any, observed: Callable[[], float]) -> None:
         """Make the store in the file `path`.
@@ -83,6 +76,9 @@ class SqliteStore:
         self._observed = observed
         self._clock_offset = 0.0
         self._pool: ConnectionPool | None = None
+        self._file = DatabaseFile(path)
+        self._flushed_at: float | None = None
+        self._commit_failed = False
         self._trouble: str | None = "Not initialized"
 
     def open(self) -> Deferred[None]:
@@ -98,21 +94,25 @@ class SqliteStore:
             cp_min=1,
             cp_max=1,
             cp_reactor=self._reactor,
-            cp_openfun=_set_up,
+            cp_openfun=set_up,
             check_same_thread=False,
-            timeout=0.0,
+            timeout=1.0,
         )
         self._pool.start()
+        pool = self._pool
         # The file is checked before the pool's first connection, which might change it, is made.
-        checked: Deferred[bool] = deferToThreadPool(
-            self._reactor, self._pool.threadpool, _check_unopened, self._path
-        )
-        opened: Deferred[float] = checked.addCallback(
-            lambda sound: self._run(lambda cursor: _prepare(cursor, sound))
+        locked: Deferred[Found] = deferToThreadPool(self._reactor, pool.threadpool, self._file.lock)
+        opened: Deferred[tuple[float, Sequence[str]]] = locked.addCallback(
+            lambda found: pool.runWithConnection(self._prepare, found)
         )
 
-        def loaded(now: float) -> None:
+        def loaded(result: tuple[float, Sequence[str]]) -> None:
+            now, doubts = result
             self._clock_offset = now - self._observed()
+            self._flushed_at = None
+            self._commit_failed = False
+            for doubt in doubts:
+                self._log.warn("The store {path}: {doubt}.", path=self._path, doubt=doubt)
             if self._trouble != "Closed":
                 self._trouble = None
 
@@ -120,13 +120,15 @@ class SqliteStore:
 
     def close(self) -> Deferred[None]:
         """Close the file once all earlier calls are done."""
-        self._trouble = "Closed"
+        trouble, self._trouble = self._trouble, "Closed"
         pool, self._pool = self._pool, None
         if pool is None:
             return succeed(None)
         # The pool's only thread comes to this after all earlier calls.
-        done: Deferred[None] = deferToThreadPool(self._reactor, pool.threadpool, lambda: None)
-        return done.addBoth(lambda _: pool.close())
+        done: Deferred[None] = deferToThreadPool(
+            self._reactor, pool.threadpool, self._end, pool, trouble
+        )
+        return done.addBoth(lambda _: pool.close()).addBoth(lambda _: self._file.unlock())
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
@@ -145,7 +147,7 @@ class SqliteStore:
             cursor.executemany("DELETE FROM record WHERE component = ?", ((each,) for each in died))
             _write(cursor, now, records)
 
-        return self._write(work).addCallback(lambda _: True)
+        return self._write(work, commits=True).addCallback(lambda _: True)
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
         """See `IStore.checkpoint`; the time of the file's clock is stored even without records."""
@@ -226,10 +228,39 @@ class SqliteStore:
         """
         if self._pool is None:
             return fail(StoreUnusable(self.health()))
-        done: Deferred[_T] = self._pool.runInteraction(work)
+        done: Deferred[_T] = self._pool.runWithConnection(self._interact, work)
         return done
 
-    def _write(self, work: Callable[[Any, float], object]) -> Deferred[None]:
+    # The following three methods run in the store's thread.
+
+    def _interact(self, connection: Any, work: Callable[[Any], _T]) -> _T:
+        happened = self._file.check(connection)
+        if happened is not None:
+            self._reactor.callFromThread(
+                self._log.warn, "The store {path} {happened}.", path=self._path, happened=happened
+            )
+        try:
+            result = work(connection.cursor())
+            connection.commit()
+        finally:
+            self._file.note()
+        return result
+
+    def _prepare(self, connection: Any, found: Found) -> tuple[float, Sequence[str]]:
+        result = prepare(connection, found)
+        self._file.note()
+        return result
+
+    def _end(self, pool: ConnectionPool, trouble: str | None) -> None:
+        """Note in the file that it is closed, if it could be used until now."""
+        if trouble is None:
+            with suppress(sqlite3.Error, FileLost):
+                connection = pool.connectionFactory(pool)
+                self._interact(connection, end_session)
+
+    def _write(
+        self, work: Callable[[Any, float], object], *, commits: bool = False
+    ) -> Deferred[None]:
         """Call `work` with a cursor and the time of the file's clock, in seconds.
 
         The transaction in which `work` runs also stores that time.
@@ -240,23 +271,33 @@ class SqliteStore:
             cursor.execute("UPDATE clock SET now = ?", (now,))
             work(cursor, now)
 
-        return self._noting(self._run(interaction))
+        done = self._noting(self._run(interaction), commits=commits)
+        if self._flushed_at is None or now - self._flushed_at >= _FLUSH:
+            # From now on, a copy of the file alone has what was heard a minute ago.
+            self._flushed_at = now
+            self._noting(self._run(flush)).addErrback(lambda failure: failure.trap(StoreUnusable))
+        return done
 
-    def _noting(self, deferred: Deferred[_T]) -> Deferred[_T]:
-        """Note for `usable` and `health` whether a call succeeds.
+    def _noting(self, deferred: Deferred[_T], *, commits: bool = False) -> Deferred[_T]:
+        """Note for `usable` and `health` whether a call succeeds, and whether it is a commit.
 
-        SQLite errors become `StoreUnusable`.
+        On a disk that is nearly full small calls may succeed in between: the trouble of a commit,
+        which the ledger tries again, is over when one succeeds. SQLite errors become
+        `StoreUnusable`.
         """
 
         def done(result: _T) -> _T:
-            if self._trouble != "Closed":
+            if commits:
+                self._commit_failed = False
+            if self._trouble != "Closed" and not self._commit_failed:
                 self._trouble = None
             return result
 
         def failed(failure: Failure) -> _T:
-            failure.trap(sqlite3.Error)
+            failure.trap(sqlite3.Error, FileLost)
             if self._pool is None:
                 raise StoreUnusable(self.health()) from failure.value
+            self._commit_failed = self._commit_failed or commits
             self._trouble = f"{self._path}: {failure.getErrorMessage()}"
             raise StoreUnusable(self._trouble) from failure.value
 
@@ -270,76 +311,6 @@ class SqliteStore:
         if "locked" in why:
             self._trouble = f"{self._path} is in use by another hbtd"
         raise StoreDamaged(self._trouble) from failure.value
-
-
-def _set_up(connection: Any) -> None:
-    """Set exclusive locking and full synchronization on a new connection; don't change the file."""
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _check_unopened(path: str) -> bool:
-    """Check a file without changing it; return whether that was possible.
-
-    Raise `StoreDamaged` if the file is damaged, or belongs to another program or a newer hbtd. An
-    ordinary connection would change the file: when it is closed, it applies the write-ahead log
-    that a killed process has left behind.
-    """
-    if not os.path.isfile(path):
-        return False
-    # To read a write-ahead log SQLite needs a lock and further files; without one it needs neither.
-    how = "mode=ro" if os.path.exists(f"{path}-wal") else "immutable=1"
-    # If a check needs to write, such as to roll back an unfinished write, it is left to the pool.
-    with (
-        suppress(sqlite3.OperationalError),
-        closing(sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=0.0)) as connection,
-    ):
-        _check(connection, sound=False)
-        return True
-    return False
-
-
-def _check(connection: Any, *, sound: bool) -> bool:
-    """Check that a file belongs to this or an older hbtd; return whether the file has tables.
-
-    Unless the file is known to be `sound`, check also that it is not damaged. Raise `StoreDamaged`
-    if a check fails.
-    """
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if tables and application != _APPLICATION:
-        raise StoreDamaged("this is a file of some other program")
-    if version > _VERSION:
-        raise StoreDamaged(f"this file is of a newer hbtd: version {version}, not {_VERSION}")
-    if tables and not sound:
-        (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-        if verdict != "ok":
-            raise StoreDamaged(f"this file is damaged: {' '.join(verdict.split())}")
-        try:
-            for table in ("clock", "record", "judgement"):
-                connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
-        except sqlite3.OperationalError as error:  # such as a text that is not UTF-8
-            raise StoreDamaged(f"this file is damaged: {error}") from error
-    return bool(tables)
-
-
-def _prepare(cursor: Any, sound: bool) -> float:
-    """Check the file, create its tables if it has none, and lock it.
-
-    Return the time of the file's clock, in seconds. Raise `StoreDamaged` if the check fails;
-    `sound` is as for `_check`.
-    """
-    written = _check(cursor, sound=sound)
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("BEGIN IMMEDIATE")  # locks the file for as long as it is open
-    if not written:
-        for statement in _SCHEMA:
-            cursor.execute(statement)
-        cursor.execute(f"PRAGMA application_id = {_APPLICATION}")
-        cursor.execute(f"PRAGMA user_version = {_VERSION}")
-    (now,) = cursor.execute("SELECT now FROM clock").fetchone()
-    return float(now)
 
 
 def _write(cursor: Any, now: float, records: Sequence[Record]) -> None:

@@ -1,5 +1,6 @@
 """hbtd as a process with `sqlite:`: killed, started again, and refused its file."""
 
+import shutil
 import signal
 from hashlib import sha256
 from pathlib import Path
@@ -183,7 +184,49 @@ class RefusalTests(SqliteProcessTestCase):
 
 
 class TroubleTests(SqliteProcessTestCase):
-    """A disk that is full for a while."""
+    """A disk that is full for a while, and a file that is removed."""
+
+    async def ready(self, url: str) -> int:
+        """Return the status of the readiness probe."""
+        status, _ = await self.client.request("GET", f"{url}/hmi/v1/readiness")
+        return status
+
+    async def test_removed(self) -> None:
+        """A file that is removed under a running hbtd is there again before long, whole."""
+        process = self.spawn()
+        url = await process.url
+        await self.beat(url)
+        await until(lambda: "Heartbeat started" in process.said)
+        for each in self.path.parent.glob(f"{self.path.name}*"):
+            each.unlink()
+        await until(lambda: "was removed, and has been written anew" in process.said)
+        self.assertEqual(await self.ready(url), 204)
+        await self.kill(process)
+        url = await self.spawn().url
+        self.assertTrue(await self.heartbeating(url))
+
+    async def test_directory_removed(self) -> None:
+        """Without its directory hbtd is not ready and says why, until there is one again."""
+        folder = self.path
+        folder.mkdir()
+        self.path = folder / "hbtd.sqlite"
+        process = self.spawn()
+        url = await process.url
+        await self.beat(url)
+        await until(lambda: "Heartbeat started" in process.said)
+        shutil.rmtree(folder)
+        await until(lambda: "was removed, and can't be written anew" in process.said)
+        _, health = await self.client.request("GET", f"{url}/hmi/v1/health")
+        self.assertIn(f"{self.path}: the file was removed", health["KvStore"])
+        began = reactor.seconds()
+        while await self.ready(url) == 204:
+            self.assertLess(reactor.seconds() - began, 10)
+        folder.mkdir()
+        await until(lambda: "The store can be used again" in process.said)
+        self.assertEqual(await self.ready(url), 204)
+        await self.kill(process)
+        url = await self.spawn().url
+        self.assertTrue(await self.heartbeating(url))
 
     async def test_disk_full(self) -> None:
         """It takes heartbeats, is not ready after some seconds, and sends all judgements later."""
@@ -200,12 +243,7 @@ class TroubleTests(SqliteProcessTestCase):
         for name in names:
             await self.beat(url, name)
         await until(lambda: "The store can't be used" in process.said)
-
-        async def ready() -> int:
-            status, _ = await self.client.request("GET", f"{url}/hmi/v1/readiness")
-            return status
-
-        while await ready() == 204:
+        while await self.ready(url) == 204:
             self.assertLess(reactor.seconds() - began, 15, process.said)
         self.assertGreater(reactor.seconds() - began, 3.5)
         _, health = await self.client.request("GET", f"{url}/hmi/v1/health")
@@ -213,7 +251,7 @@ class TroubleTests(SqliteProcessTestCase):
         self.assertTrue(await self.heartbeating(url, names[-1]))
         filler.unlink()
         await until(lambda: all(name in running.hsm.components for name in names))
-        self.assertEqual(await ready(), 204)
+        self.assertEqual(await self.ready(url), 204)
         self.assertEqual(process.said.count("The store can't be used"), 1, process.said)
         await self.kill(process)
         url = await self.spawn().url

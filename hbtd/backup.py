@@ -1,0 +1,217 @@
+"""The console command `hbtd-backup`: copies the file of the store `sqlite:`, also while in use."""
+
+import argparse
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from typing import Any
+from urllib.parse import quote
+
+from hbtd.store.sqlite_file import APPLICATION, end_session
+
+_TIMEOUT = 30.0
+"""Seconds that a backup may take, unless the command line says otherwise."""
+
+_PAGES = 1000
+"""The pages, of mostly 4 KiB, that are copied between two looks at the clock."""
+
+_RETRY = 0.2
+"""Seconds between two attempts to read a file that another program has locked."""
+
+_FAILED = 1
+_LATE = 75  # EX_TEMPFAIL of sysexits.h
+
+_DESCRIPTION = """\
+Copy the file of the store sqlite:PATH, whether hbtd is running or not.
+
+The copy is one file, complete as of one moment, and checked. It appears under
+its name only then."""
+
+_EPILOG = """\
+To restore a copy: stop hbtd, remove the old file together with those that have
+-wal and -shm after its name, put the copy in its place, for hbtd's user to read
+and write, and start hbtd.
+
+exit status:
+  0   the copy is there
+  1   it could not be made
+  2   the command line can't be used
+  75  it was not ready in time; another attempt may succeed"""
+
+
+class BackupFailed(Exception):
+    """The backup could not be made; the message says why."""
+
+
+class TooLate(BackupFailed):
+    """The backup was not ready in time."""
+
+
+Progress = Callable[[int, int], None]
+"""A function that is called with the pages copied so far, and all of them."""
+
+
+def back_up(
+    source: str,
+    target: str,
+    deadline: float,
+    progress: Progress,
+    *,
+    replace: bool = False,
+    pages: int = _PAGES,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[int, int]:
+    """Copy the file of a store; return the numbers of records and judgements in the copy.
+
+    All of it is as of one moment, even if hbtd writes meanwhile. Raise `TooLate` if that takes
+    until `deadline` of `clock`, or if another program keeps the file locked until then, and
+    `BackupFailed` if it is not possible. Then there is no new file. An existing file is overwritten
+    if `replace` is true only. After so many `pages` each, the clock is looked at, and `progress`
+    is called.
+    """
+    if not os.path.isfile(source):
+        raise BackupFailed(f"there is no file {source}")
+    if os.path.isdir(target) or (os.path.exists(target) and not replace):
+        raise BackupFailed(f"{target} exists already; give another name, or --force")
+    part = f"{target}.part-{os.getpid()}"
+
+    def copied(_: int, left: int, total: int) -> None:
+        progress(total - left, total)
+        if clock() >= deadline:
+            raise TooLate(f"{source} was not copied in time: {left} of {total} pages are missing")
+
+    try:
+        while True:
+            try:
+                found = _copy(source, part, pages, copied)
+                break
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+                if clock() + _RETRY >= deadline:
+                    raise TooLate(f"another program keeps {source} locked") from error
+            sleep(_RETRY)
+        os.chmod(part, os.stat(source).st_mode & 0o777)
+        _publish(part, target, replace=replace)
+    except (OSError, sqlite3.Error) as error:
+        raise BackupFailed(f"{source} can't be copied to {target}: {error}") from error
+    finally:
+        for end in ("", "-journal", "-wal", "-shm"):
+            with suppress(OSError):
+                os.unlink(part + end)
+    return found
+
+
+def _copy(
+    source: str, part: str, pages: int, copied: Callable[[int, int, int], None]
+) -> tuple[int, int]:
+    """Copy the file `source` to the file `part`, and check it; return what `back_up` does."""
+    # Without a log nobody uses the file, and SQLite needs neither locks nor further files.
+    how = "mode=ro" if os.path.exists(f"{source}-wal") else "immutable=1"
+    with (
+        closing(sqlite3.connect(f"file:{quote(source)}?{how}", uri=True, timeout=0.0)) as original,
+        closing(sqlite3.connect(part)) as copy,
+    ):
+        original.execute("BEGIN")  # so that all is of one moment
+        (application,) = original.execute("PRAGMA application_id").fetchone()
+        if not original.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            raise BackupFailed(f"{source} is empty")
+        if application != APPLICATION:
+            raise BackupFailed(f"{source} is a file of some other program")
+        original.backup(copy, pages=pages, progress=copied)
+        copy.execute("PRAGMA journal_mode = DELETE")
+        with suppress(sqlite3.OperationalError):  # a file of an earlier hbtd
+            end_session(copy)
+        copy.commit()
+        (verdict,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
+        if verdict != "ok":
+            raise BackupFailed(f"{source} is damaged: {' '.join(verdict.split())}")
+        return _count(copy, "record"), _count(copy, "judgement")
+
+
+def _count(connection: Any, table: str) -> int:
+    (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+    return int(count)
+
+
+def _publish(part: str, target: str, *, replace: bool) -> None:
+    """Give a complete copy its name, and make sure that it is on the disk."""
+    _synchronize(part)
+    if replace:
+        os.replace(part, target)
+    else:
+        os.link(part, target)  # fails if there is a file by now
+    _synchronize(os.path.dirname(target) or ".")
+
+
+def _synchronize(path: str) -> None:
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 1e6:
+        raise ValueError
+    return seconds
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="hbtd-backup",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="hbtd's file, or its --kv_url")
+    parser.add_argument("target", metavar="TARGET", help="the copy that is made")
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=_TIMEOUT,
+        help="how long it may take, waiting included (default: %(default)g)",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite TARGET if it exists")
+    parser.add_argument(
+        "--progress",
+        action="store_true",
+        default=sys.stderr.isatty(),
+        help="show how much is copied; without being asked, on a terminal only",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make a backup as the command line says, and exit."""
+    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    source = options.source.removeprefix("sqlite:")
+
+    def progress(done: int, pages: int) -> None:
+        if options.progress:
+            share = 100 * done // max(pages, 1)
+            print(f"hbtd-backup: {done} of {pages} pages, {share} %", file=sys.stderr)
+
+    try:
+        records, judgements = back_up(
+            source,
+            options.target,
+            time.monotonic() + options.timeout,
+            progress,
+            replace=options.force,
+        )
+    except BackupFailed as error:
+        print(f"hbtd-backup: {error}", file=sys.stderr)
+        raise SystemExit(_LATE if isinstance(error, TooLate) else _FAILED) from None
+    print(f"hbtd-backup: {options.target} has {records} records and {judgements} judgements.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""The file of the store `sqlite:`: its format, its lock, and what others do to it meanwhile."""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+APPLICATION: Final = 0x68627464  # "hbtd"
+VERSION: Final = 1
+
+# Times in the file are on a clock of its own: the observed seconds of all processes that have used
+# it, added up. So a step of the wall clock makes no component's heartbeat seem older.
+_SCHEMA: Final = (
+    "CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), now REAL NOT NULL)",
+    "INSERT INTO clock VALUES (1, 0.0)",
+    """CREATE TABLE record (
+        component TEXT PRIMARY KEY, last_heard REAL NOT NULL, timestamp TEXT NOT NULL,
+        status TEXT NOT NULL, warned INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE judgement (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, component TEXT NOT NULL UNIQUE,
+        transition TEXT NOT NULL
+            CHECK (transition IN ('STARTED', 'WARNED', 'RESTARTED', 'DIED')),
+        timestamp TEXT NOT NULL, delivered INTEGER NOT NULL
+    )""",
+)
+
+# Has a row while a process uses the file; a copy of the file alone, made meanwhile, has it, too.
+_SESSION: Final = "CREATE TABLE IF NOT EXISTS session (one INTEGER PRIMARY KEY CHECK (one = 1))"
+
+
+class StoreDamaged(Exception):
+    """A store's file can't be used, now or later; the message says why. It was left unchanged."""
+
+
+class FileLost(Exception):
+    """The file is not where, or not what, it was when it was opened; the message says why."""
+
+
+class Found(NamedTuple):
+    """What was found before the file was opened."""
+
+    sound: bool
+    """Whether the file was checked, and is sound."""
+    empty: bool
+    """Whether there was no file, or one without contents."""
+    log: bool
+    """Whether there was a write-ahead log beside it."""
+
+
+class DatabaseFile:
+    """The file of a store, which this process alone may use, and which is watched.
+
+    All methods are called in the store's thread. The lock is one of `flock`, which other hbtd
+    processes respect; other programs can read the file meanwhile, such as `hbtd-backup`.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = -1
+        self._size = 0
+        self._changed_at = 0
+        # The write-ahead log, once there is one.
+        self._log: tuple[int, int] | None = None
+        self._overwritten = False
+
+    def lock(self) -> Found:
+        """Lock the file, which is made if there is none, and check it without changing it.
+
+        Raise `StoreDamaged` if another hbtd has locked it, if it is damaged, or if it belongs to
+        another program or a newer hbtd.
+        """
+        self._path = os.path.realpath(self._path)
+        if os.path.isdir(self._path):
+            raise StoreDamaged("unable to open a directory as a file")
+        try:
+            self._take(self._path)
+        except OSError as error:
+            raise StoreDamaged(f"unable to open the file: {error.strerror}") from error
+        self._overwritten = False
+        log = os.path.exists(f"{self._path}-wal")
+        empty = not (log or os.fstat(self._lock).st_size)
+        return Found(_check_unopened(self._path, log=log), empty, log)
+
+    def unlock(self) -> None:
+        """Release the lock. All connections must be closed: this ends their locks, too."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def note(self) -> None:
+        """Note the state of the file, after this process may have changed it."""
+        status = os.fstat(self._lock)
+        self._size, self._changed_at = status.st_size, status.st_mtime_ns
+        if self._log is None:
+            self._log = _identity(f"{self._path}-wal")
+
+    def check(self, connection: Any) -> str | None:
+        """Check that the file is still there; if it is not, write it anew from what is open.
+
+        Return what has happened, for the log, and `None` if all is as it was. Raise `FileLost` if
+        the file can't be written anew, or if there is another file in its place or another content
+        in it, which is then left as it is.
+        """
+        if self._overwritten:
+            raise self._not_ours()
+        try:
+            return self._check(connection)
+        except OSError as error:
+            raise FileLost(f"the file can't be looked at: {error.strerror}") from error
+
+    def _check(self, connection: Any) -> str | None:
+        now = _identity(self._path)
+        if now is None:
+            return self._renew(connection, "was removed")
+        status = os.fstat(self._lock)
+        if now != (status.st_dev, status.st_ino):
+            # SQLite would apply the log to that file when it is opened next.
+            if self._log is not None and _identity(f"{self._path}-wal") == self._log:
+                self._remove_log()
+            raise FileLost(
+                "there is another file in place of the one that hbtd uses; move it away, and hbtd"
+                " will write its own anew, or restart hbtd to use it"
+            )
+        if status.st_size < self._size or (
+            status.st_mtime_ns != self._changed_at and not _is_sound(connection)
+        ):
+            self._overwritten = True
+            raise self._not_ours()
+        if self._log is not None and _identity(f"{self._path}-wal") != self._log:
+            return self._renew(connection, "has lost its write-ahead log")
+        if status.st_mtime_ns != self._changed_at:
+            self.note()
+            return "was touched by another program, and is sound"
+        return None
+
+    def _not_ours(self) -> FileLost:
+        return FileLost(
+            "the file was overwritten or truncated while hbtd was using it; stop hbtd, then restore"
+            " the file, or remove it to begin without records"
+        )
+
+    def _take(self, path: str) -> None:
+        """Lock a file, and let go of the one before, if any."""
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except PermissionError:
+            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # a file system that is read-only
+            if not os.path.exists(path):
+                raise
+            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise StoreDamaged("the file is locked") from None
+        except OSError:
+            pass  # a file system without such locks
+        before, self._lock = self._lock, lock
+        if before >= 0:
+            os.close(before)
+
+    def _renew(self, connection: Any, why: str) -> str:
+        """Write the file anew, with all that an open connection sees; return what was done."""
+        new = f"{self._path}-new"
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(new)
+            with closing(sqlite3.connect(new)) as target:
+                connection.backup(target)
+            os.chmod(new, os.fstat(self._lock).st_mode & 0o7777)
+            self._remove_log()  # SQLite would take the old file's for the new one's
+            if _identity(self._path) is None:
+                os.link(new, self._path)  # fails if there is a file by now
+                os.unlink(new)
+            else:
+                os.replace(new, self._path)
+            _synchronize(os.path.dirname(self._path) or ".")
+            connection.reconnect()
+            self._take(self._path)
+        except (OSError, sqlite3.Error, StoreDamaged) as error:
+            with suppress(OSError):
+                os.unlink(new)
+            raise FileLost(f"the file {why}, and can't be written anew: {error}") from error
+        self._log = None
+        self.note()
+        return f"{why}, and has been written anew, with all that was in it"
+
+    def _remove_log(self) -> None:
+        for end in ("-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.unlink(self._path + end)
+
+
+def set_up(connection: Any) -> None:
+    """Set full synchronization on a new connection; don't change the file."""
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def prepare(connection: Any, found: Found) -> tuple[float, Sequence[str]]:
+    """Check the file, and create its tables if it has none.
+
+    Return the time of the file's clock, in seconds, and what an operator should know about its
+    contents. Raise `StoreDamaged` if the check fails.
+    """
+    cursor = connection.cursor()
+    written = _check(cursor, sound=found.sound)
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("BEGIN IMMEDIATE")
+    doubts = _doubts(cursor, found, written=written)
+    if not written:
+        for statement in _SCHEMA:
+            cursor.execute(statement)
+        cursor.execute(f"PRAGMA application_id = {APPLICATION}")
+        cursor.execute(f"PRAGMA user_version = {VERSION}")
+    cursor.execute(_SESSION)
+    cursor.execute("INSERT OR IGNORE INTO session VALUES (1)")
+    (now,) = cursor.execute("SELECT now FROM clock").fetchone()
+    connection.commit()
+    flush(cursor)
+    return float(now), doubts
+
+
+def end_session(cursor: Any) -> None:
+    """Note in the file that it has been closed in good order."""
+    cursor.execute("DELETE FROM session")
+
+
+def flush(cursor: Any) -> None:
+    """Move what is in the write-ahead log into the file itself, as far as readers allow it."""
+    cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def _doubts(cursor: Any, found: Found, *, written: bool) -> list[str]:
+    """Return why there may have been more in this file than there is."""
+    if not written:
+        lost = "it is empty although it was in use: was it copied without its -wal file?"
+        return [] if found.empty else [lost]
+    (records,) = cursor.execute("SELECT count(*) FROM record").fetchone()
+    (judgements,) = cursor.execute("SELECT count(*) FROM judgement").fetchone()
+    (sessions,) = cursor.execute(
+        "SELECT count(*) FROM sqlite_schema WHERE name = 'session'"
+    ).fetchone()
+    doubts = []
+    if sessions and not found.log and cursor.execute("SELECT * FROM session").fetchall():
+        doubts.append(
+            "it was not closed and has no -wal file: if it is a plain copy, the latest changes are"
+            f" missing, which hbtd-backup would have kept; it has {records} records"
+        )
+    # SQLite remembers the highest number that a judgement ever had.
+    if (
+        not records
+        and not judgements
+        and cursor.execute("SELECT * FROM sqlite_sequence").fetchall()
+    ):
+        doubts.append("it once had records, and has none now")
+    return doubts
+
+
+def _check_unopened(path: str, *, log: bool) -> bool:
+    """Check a file without changing it; return whether that was possible.
+
+    Raise `StoreDamaged` if the file is damaged, or belongs to another program or a newer hbtd. An
+    ordinary connection would change the file: when it is closed, it applies the write-ahead log
+    that a killed process has left behind.
+    """
+    # To read a write-ahead log SQLite needs a lock and further files; without one it needs neither.
+    how = "mode=ro" if log else "immutable=1"
+    # If a check needs to write, such as to roll back an unfinished write, it is left to the pool.
+    with (
+        suppress(sqlite3.OperationalError),
+        closing(sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=0.0)) as connection,
+    ):
+        _check(connection, sound=False)
+        return True
+    return False
+
+
+def _check(connection: Any, *, sound: bool) -> bool:
+    """Check that a file belongs to this or an older hbtd; return whether the file has tables.
+
+    Unless the file is known to be `sound`, check also that it is not damaged. Raise `StoreDamaged`
+    if a check fails.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if tables and application != APPLICATION:
+        raise StoreDamaged("this is a file of some other program")
+    if version > VERSION:
+        raise StoreDamaged(f"this file is of a newer hbtd: version {version}, not {VERSION}")
+    if tables and not sound:
+        (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if verdict != "ok":
+            raise StoreDamaged(f"this file is damaged: {' '.join(verdict.split())}")
+        try:
+            for table in ("clock", "record", "judgement"):
+                connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
+        except sqlite3.OperationalError as error:  # such as a text that is not UTF-8
+            raise StoreDamaged(f"this file is damaged: {error}") from error
+    return bool(tables)
+
+
+def _is_sound(connection: Any) -> bool:
+    """Return whether a connection finds no damage in its file as it is on the disk now."""
+    try:
+        connection.execute("PRAGMA shrink_memory")
+        return [row[0] for row in connection.execute("PRAGMA quick_check(1)")] == ["ok"]
+    except sqlite3.DatabaseError:
+        return False
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return the device and the number of a file; `None` if there is none."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _synchronize(directory: str) -> None:
+    """Make sure that the names in a directory are on the disk."""
+    number = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
