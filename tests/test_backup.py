@@ -95,6 +95,7 @@ class BackupTests(BackupTestCase):
 
         def write_meanwhile(done: int, pages: int) -> None:
             steps.append(done)
+            self.time.now += 0.1
             with closing(sqlite3.connect(self.path)) as writer:
                 writer.execute("UPDATE record SET timestamp = 'later'")
                 writer.commit()

@@ -118,6 +118,17 @@ class RemovedTests(FileTestCase):
         Path(f"{self.path}-wal").unlink()
         await self.assert_anew(store, "has lost its write-ahead log")
 
+    async def test_log_replaced(self) -> None:
+        """The log of another file, put in place of its own, is not taken for its own."""
+        store = await self.filled()
+        other = self.make_store(self.folder.parent / f"{self.folder.name}-other")
+        await other.open()
+        self.addCleanup(other.close)
+        await other.checkpoint([record(f"x{i}") for i in range(100, 400)])
+        shutil.copy(f"{other._path}-wal", self.folder / "log")
+        os.replace(self.folder / "log", f"{self.path}-wal")
+        await self.assert_anew(store, "has lost its write-ahead log")
+
     async def test_removed_before_stopping(self) -> None:
         """A file that is removed just before hbtd stops is written anew as well."""
         store = await self.filled()
