@@ -103,6 +103,11 @@ class Metrics(Collector):
             "Messages dropped without Kafka's acknowledgement.",
             publisher.dropped_count,
         )
+        yield _counter(
+            "kafka_refused",
+            "Messages dropped because Kafka refused them and accepted others.",
+            publisher.refused_count,
+        )
         refusals = CounterMetricFamily(
             "hbtd_refused", "Requests and connections refused.", labels=["reason"]
         )

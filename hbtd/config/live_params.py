@@ -1,6 +1,6 @@
 """The parameters while hbtd runs: how they change, and which listeners are called then."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -88,7 +88,8 @@ class LiveParams:
     def patch(self, changes: Mapping[str, object]) -> Params:
         """Make the changes of a `PATCH /params`, call the listeners, and return the parameters.
 
-        If a change can't be made, raise `ParamsRefused` as `patched` does, and change nothing.
+        If a change can't be made, raise `ParamsRefused` as `patched` does, and change nothing. Nor
+        does anything change if a listener raises an exception, which is raised again.
         """
         self._replace(patched(self._current, changes))
         return self._current
@@ -98,11 +99,18 @@ class LiveParams:
         self._replace(adopted(self._current, values))
 
     def _replace(self, new: Params) -> None:
-        old, self._current = self._current, new
+        old = self._current
         if new == old:
             return
-        for listener in self._listeners:
-            listener(old, new)
+        self._current = new
+        called = []
+        try:
+            for listener in self._listeners:
+                called.append(listener)
+                listener(old, new)
+        except Exception:
+            self._undo(old, new, called)
+            raise
         before, after = old.rendered(), new.rendered()
         for wire, value in after.items():
             if before[wire] != value:
@@ -112,3 +120,17 @@ class LiveParams:
                     value=value,
                     before=before[wire],
                 )
+
+    def _undo(
+        self, old: Params, new: Params, called: Sequence[Callable[[Params, Params], None]]
+    ) -> None:
+        """Return to the `old` parameters, and tell the listeners that were called; the last first.
+
+        So the same change can be tried again, which would otherwise be none.
+        """
+        self._current = old
+        for listener in reversed(called):
+            try:
+                listener(new, old)
+            except Exception:  # noqa: BLE001  # the others have to be told all the same
+                self._log.failure("A change of parameters could not be undone everywhere.")

@@ -335,6 +335,40 @@ class LiveParamsTests(SynchronousTestCase):
         self.assertEqual(new, replace(Params(), warntime=7, errtime=20))
         self.assertEqual(self.told, [("a", Params(), new), ("b", Params(), new)])
 
+    def test_listener_fails(self):
+        """A change that a listener fails to make is undone everywhere, and can be made again."""
+        fails = [ZeroDivisionError, None]
+
+        def listener(old: Params, new: Params) -> None:
+            if new.warntime == 7 and (error := fails.pop(0)) is not None:
+                raise error
+
+        self.listen("a")
+        self.live.on_change(listener)
+        self.listen("b")
+        with self.assertRaises(ZeroDivisionError):
+            self.live.patch({"Warntime": "7"})
+        self.assertEqual(self.live.current, Params())
+        new = replace(Params(), warntime=7)
+        self.assertEqual(self.told, [("a", Params(), new), ("a", new, Params())])
+        self.told.clear()
+        self.assertEqual(self.live.patch({"Warntime": "7"}), new)
+        self.assertEqual(self.told, [("a", Params(), new), ("b", Params(), new)])
+
+    def test_undoing_fails(self):
+        """A listener that can't go back is logged; the others go back."""
+
+        def fail(old: Params, new: Params) -> None:
+            raise ZeroDivisionError
+
+        self.listen("a")
+        self.live.on_change(fail)
+        with self.assertRaises(ZeroDivisionError):
+            self.live.adopt({"Warntime": "7"})
+        self.assertEqual([new.warntime for _, _, new in self.told], [7, 10])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.live.current, Params())
+
     def test_already_changed(self):
         """The change is in force when listeners are called."""
         seen: list[int] = []

@@ -4,10 +4,13 @@ import gc
 import signal
 import time
 import warnings
+from collections.abc import Callable
 from random import random
-from threading import Event
+from threading import Event, Thread
+from typing import Any
 
-from kafka.errors import TopicAuthorizationFailedError
+import orjson
+from kafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 from twisted.internet.defer import gatherResults
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
@@ -25,6 +28,7 @@ from tests.support.mock_kafka import Message, MockBroker, consume
 from tests.support.processes import spawn
 from tests.support.running import NODE, WebClient, heartbeat, mock_kafka, reactor, until
 from tests.support.telemetry import (
+    NAMES,
     Pulse,
     by_key,
     contents,
@@ -243,6 +247,156 @@ class OutageTests(PublisherTestCase):
         self.assertEqual(len(found), MAX_WAITING)
         self.assertTrue(by_key(contents(found)) == expected, "not the youngest, in order")
         self.assertEqual((publisher.published_count, publisher.dropped_count), (MAX_WAITING, 5000))
+
+
+class _Answer:
+    """The future of a message that a `PickyKafka` has answered already."""
+
+    is_done = True
+
+    def __init__(self, exception: Exception | None) -> None:
+        self.exception = exception
+
+    def failed(self) -> bool:
+        """Return whether the message was refused."""
+        return self.exception is not None
+
+    def succeeded(self) -> bool:
+        """Return whether it was accepted."""
+        return self.exception is None
+
+
+class PickyKafka:
+    """A Kafka that can be reached, and refuses each batch with messages that it does not like."""
+
+    connected = True
+
+    def __init__(self, refuses: Callable[[int], bool], error: Exception) -> None:
+        self.refuses = refuses
+        self.error = error
+        self.accepted: list[int] = []
+        self.connections = 0
+        self._refusing = False
+
+    def connect(self, address: TelemetryAddress) -> Any:
+        """Accept a connection."""
+        self.connections += 1
+        self._refusing = False
+        return self
+
+    def send(self, key: bytes, value: bytes) -> _Answer:
+        """Take a message; the first that is refused in a connection takes the rest with it."""
+        number = int(orjson.loads(value)["LastHBTimeStamp"])
+        self._refusing = self._refusing or self.refuses(number)
+        if self._refusing:
+            return _Answer(self.error)
+        self.accepted.append(number)
+        return _Answer(None)
+
+    def abandon(self) -> None:
+        """Take note that the connection is closed."""
+
+
+class RefusalTests(PublisherTestCase):
+    """A Kafka that can be reached and refuses messages."""
+
+    async def test_some(self):
+        """Messages that are refused are dropped and counted; those behind them get through."""
+        bad = {0, 3, 4, 700, *range(800, 812)}
+        picky = PickyKafka(bad.__contains__, MessageSizeTooLargeError())
+        publisher, _ = self.start(connect=picky.connect)
+        self.tell(publisher, numbered(range(1000)))
+        await until(lambda: publisher.pending_count == 0, 30)
+        in_order = sorted(picky.accepted, key=lambda number: number % len(NAMES))
+        good = [each for each in range(1000) if each not in bad]
+        self.assertEqual(in_order, sorted(good, key=lambda number: number % len(NAMES)))
+        counts = publisher.published_count, publisher.refused_count, publisher.dropped_count
+        self.assertEqual(counts, (1000 - len(bad), len(bad), 0))
+        self.assertTrue(publisher.connected)
+        dropped = [line for line in self.said if "these are lost" in line]
+        self.assertEqual(len(dropped), 1, self.said)
+        self.assertIn("MessageSizeTooLarge", dropped[0])
+
+    async def test_all(self):
+        """If all are refused they wait; that is said once, and so is the end."""
+        refuses = True
+        picky = PickyKafka(lambda number: refuses, TopicAuthorizationFailedError(TOPIC))
+        publisher, _ = self.start(connect=picky.connect)
+        self.tell(publisher, numbered(range(1000)))
+        await until(lambda: len(self.said) == 2)
+        self.assertIn("all messages are refused", self.said[1])
+        self.assertFalse(publisher.connected)
+        before = picky.connections
+        await deferLater(reactor, 3)
+        self.assertLess(picky.connections - before, 40)
+        self.assertEqual(len(self.said), 2, self.said)
+        self.assertFalse(publisher.connected)
+        self.assertEqual((publisher.pending_count, publisher.refused_count), (1000, 0))
+        refuses = False
+        await until(lambda: publisher.pending_count == 0)
+        self.assertEqual(publisher.refused_count, 0)
+        in_order = sorted(picky.accepted, key=lambda number: number % len(NAMES))
+        self.assertEqual(in_order, sorted(range(1000), key=lambda number: number % len(NAMES)))
+        self.assertEqual(len(self.said), 3, self.said)
+        self.assertIn("accepts messages", self.said[2])
+
+    async def test_last(self):
+        """A message that is refused, and has none behind it, waits for the next one."""
+        picky = PickyKafka((0).__eq__, MessageSizeTooLargeError())
+        publisher, _ = self.start(connect=picky.connect)
+        self.tell(publisher, numbered([0]))
+        await until(lambda: publisher._refusals.everything)
+        self.assertEqual((publisher.pending_count, publisher.refused_count), (1, 0))
+        self.tell(publisher, numbered([1]))
+        await until(lambda: publisher.pending_count == 0)
+        self.assertEqual((picky.accepted, publisher.refused_count), ([1], 1))
+
+
+class NoThreadTests(PublisherTestCase):
+    """A process that can't have another thread for a while."""
+
+    def unlucky(self, times: int) -> Callable[[Callable[[], None]], Thread]:
+        """Return a factory of threads, the first of which can't be started."""
+
+        class Unlucky(Thread):
+            def start(self) -> None:
+                raise RuntimeError("can't start new thread")
+
+        def make(run: Callable[[], None]) -> Thread:
+            nonlocal times
+            times -= 1
+            kind = Thread if times < 0 else Unlucky
+            return kind(target=run, name="hbtd-telemetry", daemon=True)
+
+        return make
+
+    async def test_changed(self):
+        """A change of Telemetry_host is made all the same; the thread follows when it can."""
+        params = LiveParams(Params(kv_url="mem:", sm_timeout=1))
+        publisher = Publisher(reactor, params, mock_kafka, random, self.unlucky(2))
+        publisher.startService()
+        self.publishers.append(publisher)
+        self.said.clear()
+        params.patch({"Telemetry_host": f"{self.broker.address}:{TOPIC}"})
+        self.assertEqual(publisher.health(), "Not Connected")
+        self.tell(publisher, numbered(range(10)))
+        params.patch({"Telemetry_host": f"{self.broker.address}:{TOPIC}"})  # as it is
+        params.patch({"Warntime": "7"})
+        self.assertEqual(len(await self.published(publisher)), 10)
+        self.assert_said(self.gone + "KafkaError: no thread can be started", self.takes())
+
+    async def test_stopped(self):
+        """A publisher without a thread stops at once, and says what it has not published."""
+        host = f"{self.broker.address}:{TOPIC}"
+        params = LiveParams(Params(kv_url="mem:", telemetry_host=host, sm_timeout=30))
+        publisher = Publisher(reactor, params, mock_kafka, random, self.unlucky(1000))
+        publisher.startService()
+        self.tell(publisher, numbered(range(10)))
+        params.patch({"Use_telemetry": "0"})
+        params.patch({"Use_telemetry": "1"})
+        await publisher.stopService()
+        self.assertIn("10 messages were not published to Kafka.", self.said)
+        self.assertEqual(publisher_threads(), [])
 
 
 class ParametersTests(PublisherTestCase):

@@ -1,0 +1,139 @@
+"""What becomes of messages that Kafka refuses while it can be reached."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from kafka.errors import (
+    BrokerResponseError,
+    DuplicateSequenceNumberError,
+    InvalidProducerEpochError,
+    InvalidProducerIdMappingError,
+    OutOfOrderSequenceNumberError,
+    ProducerFencedError,
+    UnknownProducerIdError,
+)
+from twisted.logger import Logger
+
+from hbtd.tracker.transitions import Judgement
+
+_FIRST_ASIDE = 8
+"""The number of messages refused one after the other that makes Kafka refuse everything."""
+
+_SAID = 60.0
+"""Seconds between two log lines about messages that were refused for the same cause."""
+
+# These are about the producer, not about a message; the next producer may succeed.
+_ABOUT_THE_PRODUCER = (
+    DuplicateSequenceNumberError,
+    InvalidProducerEpochError,
+    InvalidProducerIdMappingError,
+    OutOfOrderSequenceNumberError,
+    ProducerFencedError,
+    UnknownProducerIdError,
+)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether an error is an answer of Kafka that sending again will not change."""
+    return (
+        isinstance(error, BrokerResponseError)
+        and not error.retriable
+        and not isinstance(error, _ABOUT_THE_PRODUCER)
+    )
+
+
+class Outcome(NamedTuple):
+    """What follows from an answer of Kafka."""
+
+    back: Sequence[Judgement] = ()
+    """The messages that are to be sent again before all others."""
+    dropped: Sequence[Judgement] = ()
+    """The messages that are never to be sent again."""
+    everything: bool = False
+    """Whether Kafka seems to refuse everything, so that it is time for a longer pause."""
+
+
+class Refusals:
+    """Finds the messages that Kafka refuses among those that it accepts.
+
+    Kafka refuses batches. So a batch that is refused is halved, until a message is refused alone.
+    That message is set aside, and the next one has its turn. If that is accepted, those set aside
+    are tried once more, and dropped if they are refused again. If many in a row are refused, it is
+    Kafka: they wait in front, and more of them are set aside in the next round.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Begin with batches of `most` messages."""
+        self._most = most
+        self.together = most
+        """The most messages in the next batch."""
+        self.aside: list[Judgement] = []
+        """The messages set aside, oldest first."""
+        self.everything = False
+        """Whether Kafka has refused everything since it last accepted a message."""
+        self._doubted: set[Judgement] = set()
+        self._most_aside = _FIRST_ASIDE
+
+    def accepted(self, batch: Sequence[Judgement]) -> Outcome:
+        """Note that Kafka has accepted messages.
+
+        What was set aside is tried once more, unless that would be behind a newer message of the
+        same component.
+        """
+        self.everything = False
+        self._most_aside = _FIRST_ASIDE
+        self._doubted.difference_update(batch)
+        aside, self.aside = self.aside, []
+        self.together = 1 if aside else min(2 * self.together, self._most)
+        newer = {each.component for each in batch}
+        back = [each for each in aside if each.component not in newer]
+        self._doubted.update(back)
+        return Outcome(back, [each for each in aside if each.component in newer])
+
+    def refused(self, batch: Sequence[Judgement]) -> Outcome:
+        """Note that Kafka has refused a batch."""
+        if len(batch) > 1:
+            self.together = len(batch) // 2
+            return Outcome(back=batch)
+        self.together = 1
+        (judgement,) = batch
+        if judgement in self._doubted:
+            self._doubted.remove(judgement)
+            return Outcome(dropped=batch)
+        self.aside.append(judgement)
+        if len(self.aside) < self._most_aside:
+            return Outcome()
+        return self.give_up()
+
+    def give_up(self) -> Outcome:
+        """End a round in which nothing was accepted; the next one goes further."""
+        self.everything = True
+        self._most_aside *= 2
+        self._doubted.clear()
+        back, self.aside = self.aside, []
+        return Outcome(back, everything=True)
+
+
+class Complaints:
+    """Logs that messages were dropped: at once for each new cause, else once a minute."""
+
+    _log = Logger()
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Begin with nothing to say; `clock` returns seconds."""
+        self._clock = clock
+        self._cause: str | None = None
+        self._said_at = 0.0
+        self._unsaid = 0
+
+    def add(self, count: int, cause: str) -> None:
+        """Log that `count` messages were dropped, or add them to the next such line."""
+        now = self._clock()
+        self._unsaid += count
+        if cause != self._cause or now - self._said_at >= _SAID:
+            self._log.error(
+                "Kafka has refused {count} messages, and accepted others; these are lost: {error}",
+                count=self._unsaid,
+                error=cause,
+            )
+            self._cause, self._said_at, self._unsaid = cause, now, 0
