@@ -138,8 +138,11 @@ class Monitor:
         at = self._observed.now()
         return self._tracker.beat_again(xname, at, timestamp, status, source, fresh)
 
-    def forget_on_request(self, xname: str) -> None:
+    def forget_on_request(self, xname: str) -> str | None:
         """Forget a component as `forget` does, but a tracked one only once in `errtime` seconds.
+
+        Return what it was, in words for the log, which the caller writes; `None` if it was not
+        tracked.
 
         Raise `ForgottenLately`, without any effect, if that was less than `errtime` seconds ago. A
         node that has itself forgotten and starts again, in turn, would otherwise cause transitions,
@@ -147,16 +150,33 @@ class Monitor:
         """
         if xname in self._tracker:
             self._forgotten.check(xname, self._clock.seconds(), self._params.current.errtime)
-        self.forget(xname)
+        before = self._describe(xname)
+        self._forget(xname)
+        return before
 
     def forget(self, xname: str) -> None:
-        """Stop tracking a component, and withdraw unsent alarms about that component."""
-        if self._stop_tracking(xname):
+        """Stop tracking a component, and withdraw unsent alarms about that component.
+
+        Another replica was asked for that, and its log says by whom.
+        """
+        if self._forget(xname):
             self._log.info(
-                "{xname} is no longer tracked: a request said that it is going away.", xname=xname
+                "{xname} is no longer tracked: another replica was asked to forget it.", xname=xname
             )
+
+    def _describe(self, xname: str) -> str | None:
+        """Return the state of a component in words, `None` if it is not tracked."""
+        record = self._tracker.record(xname, self._observed.now())
+        if record is None:
+            return "dead" if xname in self._tracker else None
+        state = "warned about" if record.warned else "healthy"
+        return f"{state}, last heard {max(record.age, 0.0):.1f} s before"
+
+    def _forget(self, xname: str) -> bool:
+        tracked = self._stop_tracking(xname)
         self._ledger.forget(xname)
         self._notifier.withdraw(xname)
+        return tracked
 
     def heartbeating(self, xnames: Iterable[str]) -> list[bool]:
         """Return, for each of `xnames`, whether it was heard less than `errtime` seconds ago."""

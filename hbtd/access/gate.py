@@ -9,10 +9,10 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, NamedTuple
 
-from hbtd.access.jwt import InvalidToken, JWTVerifier, NoKeys
+from hbtd.access.jwt import InvalidToken, JWTVerifier, NoKeys, subject_of
 from hbtd.access.peers import ClientCertificate, Peer, Peers
 from hbtd.access.refusals import Forbidden, KeysUnavailable, Refused, Unauthenticated
-from hbtd.access.tokens import TokenFile
+from hbtd.access.tokens import Token, TokenFile
 from hbtd.config.access_rules import NodeRules, OperatorRules
 
 BEARER = 'Bearer realm="hbtd"'
@@ -174,7 +174,8 @@ class Gate:
             raise Forbidden("Only operators, who are on hbtd's own host, may do this")
         if self._is_authenticated(credentials):
             raise Forbidden("Only operators may do this")
-        raise Unauthenticated("An operator's credentials are needed", self._operator_challenges)
+        detail = self._expiry(credentials) or "An operator's credentials are needed"
+        raise Unauthenticated(detail, self._operator_challenges)
 
     def node_or_operator(self, credentials: Credentials) -> Caller:
         """Return the sender of a request to forget a component, which is an operator or a node.
@@ -194,7 +195,27 @@ class Gate:
             if self._is_here(credentials):
                 raise Forbidden(_MISDIRECTED) from None
             challenges = dict.fromkeys((*error.challenges, *self._operator_challenges))
-            raise Unauthenticated(str(error), tuple(challenges)) from None
+            detail = self._expiry(credentials) or str(error)
+            raise Unauthenticated(detail, tuple(challenges)) from None
+
+    def describe(self, credentials: Credentials) -> str:
+        """Return who has sent a request, as far as that is proved, for log lines.
+
+        That is the name of an operator's token or of a certificate, or the subject of a JWT, with
+        or without the rights to do what was asked; otherwise whether the caller is on this host.
+        """
+        token = self._operator_token(credentials)
+        if token is not None:
+            return f"{'' if self._is_valid(token) else 'expired '}token {token.name!r}"
+        certificate = self._certificate(credentials.peer)
+        if certificate is not None:
+            return f"certificate {certificate.common_name or '(without one common name)'!r}"
+        if self._verified(credentials):
+            assert credentials.authorization is not None
+            return f"JWT {subject_of(_token(credentials.authorization))!r}"
+        if credentials.relayed:
+            return "an unknown caller, through a proxy or web page"
+        return "loopback" if credentials.peer.local else "an unknown caller"
 
     def _is_operator(self, credentials: Credentials) -> bool:
         rules = self._operators
@@ -203,12 +224,27 @@ class Gate:
         certificate = self._certificate(credentials.peer)
         if certificate is not None and certificate.common_name in rules.names:
             return True
+        token = self._operator_token(credentials)
+        return token is not None and self._is_valid(token)
+
+    def _operator_token(self, credentials: Credentials) -> Token | None:
+        """Return the operator's token that is presented, expired or not; `None` without any."""
         if self._operator_tokens is None or credentials.authorization is None:
-            return False
+            return None
         try:
-            return self._operator_tokens.contains(_token(credentials.authorization))
+            return self._operator_tokens.find(_token(credentials.authorization))
         except InvalidToken:
-            return False
+            return None
+
+    def _is_valid(self, token: Token) -> bool:
+        return self._now() < token.expires
+
+    def _expiry(self, credentials: Credentials) -> str:
+        """Return what to tell somebody with an expired operator's token; empty for all others."""
+        token = self._operator_token(credentials)
+        if token is None or self._is_valid(token):
+            return ""
+        return "Other credentials are needed: the token has expired"
 
     def _is_here(self, credentials: Credentials) -> bool:
         """Return whether the caller's address makes it an operator, if it has named this host."""
@@ -216,8 +252,10 @@ class Gate:
 
     def _is_authenticated(self, credentials: Credentials) -> bool:
         """Return whether any valid certificate or JWT is presented, even one without rights."""
-        if self._certificate(credentials.peer) is not None:
-            return True
+        return self._certificate(credentials.peer) is not None or self._verified(credentials)
+
+    def _verified(self, credentials: Credentials) -> bool:
+        """Return whether a valid JWT is presented, even one without rights."""
         if self._node_tokens is None or credentials.authorization is None:
             return False
         try:

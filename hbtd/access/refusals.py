@@ -20,6 +20,12 @@ _MOST_PEERS = 200
 
 _OTHERS = "others"
 
+REQUEST = "request or connection"
+CHANGE = "change"
+"""What is refused, for log lines: a change is a request to change parameters or to forget."""
+
+_PLURALS = {REQUEST: "requests or connections", CHANGE: "changes"}
+
 
 class Refused(Exception):
     """A request that is refused; the message tells its sender why."""
@@ -91,42 +97,47 @@ class Refusals(MultiService):
         """Set the count of each of `reasons` to zero; `clock` times the log lines."""
         super().__init__()
         self._clock = clock
-        self._peers: dict[str, _PeerRefusals] = {}
+        self._peers: dict[tuple[str, str], _PeerRefusals] = {}
         self.counts = Counter(dict.fromkeys(reasons, 0))
         """The number of refusals by reason."""
         self.addService(
             PeriodicService(clock, _PERIOD, self._report, "the report of refusals", now=False)
         )
 
-    def note(self, host: str, reason: str, detail: str) -> None:
-        """Count a refusal to `host`; log `detail` if it is the first, else log a summary later."""
+    def note(self, host: str, reason: str, detail: str, what: str = REQUEST) -> None:
+        """Count a refusal to `host`; log `detail` if it is the first, else log a summary later.
+
+        `what` is refused: `CHANGE` or `REQUEST`. Each is the first by itself.
+        """
         self.counts[reason] += 1
-        peer = self._peers.get(host)
+        peer = self._peers.get((host, what))
         if peer is None:
             if len(self._peers) < _MOST_PEERS:
-                self._peers[host] = _PeerRefusals(self._clock.seconds())
+                self._peers[host, what] = _PeerRefusals(self._clock.seconds())
                 self._log.warn(
-                    "Refused a request or connection from {host}: {detail}",
+                    "Refused a {what} from {host}: {detail}",
+                    what=what,
                     host=host,
                     detail=detail,
                 )
                 return
             # A client that comes from many addresses must not be able to fill the log.
-            peer = self._peers.setdefault(_OTHERS, _PeerRefusals(self._clock.seconds()))
+            peer = self._peers.setdefault((_OTHERS, what), _PeerRefusals(self._clock.seconds()))
         peer.reasons[reason] += 1
 
     def _report(self) -> None:
         """Log each peer's new refusals, at most once a minute; drop peers that have none."""
         now = self._clock.seconds()
-        for host, peer in list(self._peers.items()):
+        for (host, what), peer in list(self._peers.items()):
             if now - peer.logged_at < _QUIET:
                 continue
             if not peer.reasons:
-                del self._peers[host]
+                del self._peers[host, what]
                 continue
             self._log.warn(
-                "Refused {count} more requests or connections from {host}: {reasons}",
+                "Refused {count} more {what} from {host}: {reasons}",
                 count=peer.reasons.total(),
+                what=_PLURALS[what],
                 host=host,
                 reasons=", ".join(f"{n} {reason}" for reason, n in peer.reasons.items()),
             )

@@ -97,14 +97,18 @@ class Access(MultiService):
         """Return a new session, which authenticates heartbeats on the connection of a transport."""
         return Session(self.gate, self.peers, transport)
 
-    def reload(self) -> None:
-        """Read all files again, changed or not.
+    def reload(self, asked_by: str) -> None:
+        """Read all files again, changed or not, and log what `asked_by` has caused by that.
 
         If a file can't be used, its old contents stay in force. The exception is the file of
         operators' tokens: while it can't be used, no token in it is valid.
         """
-        self._log.info("Reading the files of certificates, keys and tokens again.")
-        self._watcher.reload()
+        outcomes = self._watcher.reload()
+        self._log.info(
+            "Change by {asked_by}: reading certificates, keys and tokens again: {outcome}.",
+            asked_by=asked_by,
+            outcome="; ".join(outcomes) or "there are no such files",
+        )
 
     def _expiring(self) -> Iterator[Expiring]:
         for certificates in self._certificates:

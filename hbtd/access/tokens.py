@@ -2,17 +2,26 @@
 
 import hmac
 import os
+import re
 from collections.abc import Sequence
+from datetime import datetime, timezone
+from math import inf
+from typing import NamedTuple
 
 from twisted.logger import Logger
 
 from hbtd.runtime.watched_files import WatchedFiles
 
 _SHORTEST = 16
-"""The fewest bytes in a token. A shorter one could be guessed, or is not fully written yet."""
+"""The fewest bytes in a secret. A shorter one could be guessed, or is not fully written yet."""
 
 _LARGEST_FILE = 64 * 1024
 """The most bytes in a token file; limited because requests are checked against each token."""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._@-]{0,30}")
+"""Names, which are logged. Secrets in hexadecimal are longer, so none is taken for a name."""
+
+_EXPIRES = "expires="
 
 _log = Logger()
 
@@ -21,33 +30,48 @@ class TokensUnusable(Exception):
     """A token file that can't be used; the message names it and says why, without any token."""
 
 
+class Token(NamedTuple):
+    """An operator's bearer token."""
+
+    name: str
+    """Its name in log lines; that of a token without one says in which line it is."""
+    secret: bytes
+    """What its owner sends."""
+    expires: float = inf
+    """When it expires, in seconds since the epoch; `inf` if it does not."""
+
+    def __repr__(self) -> str:
+        """Return a text without the secret."""
+        return f"<Token {self.name!r}>"
+
+
 class TokenFile:
     """The tokens in a file, which is read again when it changes."""
 
     def __init__(self, path: str) -> None:
         """Read the tokens in a file; raise `TokensUnusable` as `read_tokens` does."""
-        self.watched: WatchedFiles[Sequence[bytes]] = WatchedFiles(
+        self.watched: WatchedFiles[Sequence[Token]] = WatchedFiles(
             "The operators' tokens", [path], lambda: read_tokens(path), TokensUnusable, instead=()
         )
 
-    def contains(self, token: bytes) -> bool:
-        """Return whether a token is in the file, in a time that does not depend on the token.
+    def find(self, secret: bytes) -> Token | None:
+        """Return the token with a secret, expired or not, and `None` if there is none.
 
-        If the file has changed, it is read again first. While the file can't be used, return
-        `False`.
+        The time that this takes does not depend on the secret. If the file has changed, it is read
+        again first; while it can't be used, there are no tokens.
         """
         self.watched.reload_if_changed()
-        found = False
+        found = None
         for each in self.watched.current:
-            found |= hmac.compare_digest(each, token)
+            found = (found, each)[hmac.compare_digest(each.secret, secret)]
         return found
 
 
-def read_tokens(path: str) -> list[bytes]:
-    """Return the tokens in a file, one on each line; empty lines and `#` comments are skipped.
+def read_tokens(path: str) -> list[Token]:
+    """Return the tokens in a file, as `parse_tokens` does.
 
-    Raise `TokensUnusable` if the file can't be read, is too large, has a line that is no token,
-    or has no token at all. Log a warning if every user of this host may read or write it.
+    Raise `TokensUnusable` if the file can't be read or is too large, too. Log a warning if every
+    user of this host may read or write it.
     """
     try:
         with open(path, "rb") as file:
@@ -61,17 +85,57 @@ def read_tokens(path: str) -> list[bytes]:
         _log.warn(
             "{path} contains secrets and is accessible to every user of this host.", path=path
         )
+    return parse_tokens(content, path)
+
+
+def parse_tokens(content: bytes, path: str) -> list[Token]:
+    """Return the tokens in the content of the file `path`, one on each line.
+
+    A line is `SECRET` or `NAME:SECRET`, after which ` expires=` may follow with a time in ISO 8601,
+    in UTC unless it says otherwise; a day means its beginning. Empty lines and lines that begin
+    with `#` are skipped. Raise `TokensUnusable` if a line is something else, or there is no token.
+    """
     tokens = []
     for number, line in enumerate(content.splitlines(), 1):
-        token = line.strip()
-        if not token or token.startswith(b"#"):
+        words = line.split()
+        if not words or words[0].startswith(b"#"):
             continue
-        if len(token) < _SHORTEST or not token.isascii() or len(token.split()) != 1:
-            raise TokensUnusable(
-                f"line {number} of {path} is no token: one has at least {_SHORTEST} characters"
-                " and no blanks"
-            )
-        tokens.append(token)
+        try:
+            tokens.append(_parse_line([word.decode("ascii") for word in words], number))
+        except ValueError as error:
+            why = "it is not ASCII" if isinstance(error, UnicodeDecodeError) else error
+            # Not from the error, which may contain a secret.
+            raise TokensUnusable(f"line {number} of {path} is no token: {why}") from None
     if not tokens:
         raise TokensUnusable(f"{path} holds no token")
     return tokens
+
+
+def _parse_line(words: Sequence[str], number: int) -> Token:
+    """Return the token in the words of a line; raise `ValueError` that says what is wrong."""
+    if len(words) > 2 or (len(words) == 2 and not words[1].startswith(_EXPIRES)):
+        raise ValueError("after [NAME:]SECRET only expires=TIME may follow")
+    before, colon, after = words[0].partition(":")
+    name, secret = (before, after) if colon else (f"of line {number}", before)
+    if colon and not _NAME.fullmatch(name):
+        raise ValueError(
+            "a name before the colon has up to 31 letters, digits and ._@-, the first a letter"
+        )
+    if len(secret) < _SHORTEST:
+        raise ValueError(f"a secret has at least {_SHORTEST} characters")
+    expires = _parse_time(words[1].removeprefix(_EXPIRES)) if len(words) == 2 else inf
+    return Token(name, secret.encode("ascii"), expires)
+
+
+def _parse_time(text: str) -> float:
+    """Return a time in seconds since the epoch; raise `ValueError` if the text is no time."""
+    try:
+        # Python 3.10 does not know the Z.
+        moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=timezone.utc)
+        return moment.timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError(
+            "expires= takes a day or a time, as 2027-01-31 or 2027-01-31T12:00:00Z"
+        ) from None

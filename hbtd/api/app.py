@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 from klein import Klein
 from klein.interfaces import IKleinRequest
@@ -13,6 +14,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from hbtd.access.gate import Caller
 from hbtd.access.refusals import Refused
 from hbtd.api.authorization import Authorization
 from hbtd.api.problems import PREFIXES, instance
@@ -54,23 +56,37 @@ def make_resource(
 def _endpoint(route: Route, authorization: Authorization) -> Callable[..., bytes | Deferred[bytes]]:
     with_caller = route.role.concerns_component
 
-    def endpoint(request: Request, **variables: str) -> bytes | Deferred[bytes]:
+    def endpoint(request: Request, **variables: Any) -> bytes | Deferred[bytes]:
         # The router accepts methods in any case; RFC 9110 9.1 does not.
         if request.method.decode("ascii") not in (route.method, "HEAD"):
             raise method_not_allowed(IKleinRequest(request).mapper.allowed_methods())
+        caller = Caller()
         try:
             caller = authorization.authorize(request, route.role)
             if with_caller:
-                reply = route.handler(request, caller=caller, **variables)
-            else:
-                reply = route.handler(request, **variables)
+                variables["caller"] = caller
+            reply = route.handler(request, **variables)
         except Refused as refused:
-            raise authorization.problem(request, refused) from None
+            raise authorization.problem(request, refused, route.role) from None
+        except Exception as error:
+            # Only operators: nodes must not be able to fill the log.
+            if route.role.changes and caller.operator:
+                authorization.log_change(request, _failure(error))
+            raise
+        if isinstance(reply, Reply) and reply.change:
+            authorization.log_change(request, reply.change)
         if isinstance(reply, Reply):
             return _write(request, reply)
         return Deferred.fromCoroutine(reply).addCallback(partial(_write, request))
 
     return endpoint
+
+
+def _failure(error: Exception) -> str:
+    """Return the outcome of a change whose handler has raised an exception, for the log."""
+    if isinstance(error, Problem):
+        return f"refused with {error.status}: {error.detail.rstrip('; ')}."
+    return "failed because of a bug in hbtd; the next line says more."
 
 
 def _write(request: Request, reply: Reply) -> bytes | Deferred[bytes]:

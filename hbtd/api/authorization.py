@@ -3,11 +3,14 @@
 from math import ceil
 from typing import Any
 
+from twisted.logger import Logger
 from twisted.web.server import Request
 
 from hbtd.access.gate import ANY_NODE, Caller, Credentials, Gate
 from hbtd.access.peers import Peer, Peers
 from hbtd.access.refusals import (
+    CHANGE,
+    REQUEST,
     Forbidden,
     KeysUnavailable,
     NoRoom,
@@ -43,7 +46,12 @@ _RELAYED_PREFIXES = (b"x-envoy-", b"x-original-")
 
 
 class Authorization:
-    """Authenticates the sender of each request before its handler is called."""
+    """Authenticates the sender of each request before its handler is called.
+
+    It also logs who has asked for changes.
+    """
+
+    _log = Logger()
 
     def __init__(
         self, gate: Gate, peers: Peers, refusals: Refusals, own_names: frozenset[str]
@@ -69,25 +77,46 @@ class Authorization:
             raise Forbidden("Heartbeats from web pages are not taken")
         if role is Role.NODE and self._gate.nodes_open:
             return ANY_NODE
-        peer, authorization = self._peers.of(_transport(request)), _authorization(request)
         if role is Role.NODE:
-            return self._gate.node(Credentials(peer, authorization))
-        credentials = Credentials(
-            peer, authorization, _relayed(request), self._misdirected(request, peer)
-        )
+            peer = self._peers.of(_transport(request))
+            return self._gate.node(Credentials(peer, _authorization(request)))
+        credentials = self._credentials(request)
         if role is Role.NODE_OR_OPERATOR:
             return self._gate.node_or_operator(credentials)
         return self._gate.operator(credentials)
+
+    def log_change(self, request: Request, outcome: str) -> None:
+        """Log a change that somebody was allowed to ask for: who, from where, and its outcome."""
+        self._log.info("Change by {asked}: {outcome}", asked=self._asked(request), outcome=outcome)
+
+    def _asked(self, request: Request) -> str:
+        """Return who asks for a change, from where, and for which, for log lines."""
+        credentials = self._credentials(request)
+        return (
+            f"{self._gate.describe(credentials)} from {credentials.peer.host}:"
+            f" {request.method.decode('ascii')} {request.path.decode('utf-8', 'surrogateescape')}"
+        )
+
+    def _credentials(self, request: Request) -> Credentials:
+        peer = self._peers.of(_transport(request))
+        return Credentials(
+            peer, _authorization(request), _relayed(request), self._misdirected(request, peer)
+        )
 
     def _misdirected(self, request: Request, peer: Peer) -> bool:
         """Return whether a request names another host, or none, and may be that of a web page."""
         (host,) = request.requestHeaders.getRawHeaders(b"host") or [b""]
         return not peer.unix and not names_own_host(host.decode("latin-1"), self._own_names)
 
-    def problem(self, request: Request, refused: Refused) -> Problem:
-        """Count and log a refused request; return the problem to answer with."""
+    def problem(self, request: Request, refused: Refused, role: Role) -> Problem:
+        """Count and log a refused request to a route; return the problem to answer with."""
         detail = str(refused)
-        self._refusals.note(self._peers.of(_transport(request)).host, refused.reason, detail)
+        host = self._peers.of(_transport(request)).host
+        if role.changes:
+            asked = self._asked(request)
+            self._refusals.note(host, refused.reason, f"{detail}. Asked by {asked}", CHANGE)
+        else:
+            self._refusals.note(host, refused.reason, detail, REQUEST)
         if isinstance(refused, Unauthenticated):
             challenges = ", ".join(refused.challenges)
             return Problem(401, detail, headers=(("WWW-Authenticate", challenges),))

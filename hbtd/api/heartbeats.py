@@ -60,11 +60,14 @@ class Heartbeats:
         component = _parse_xname(xname)
         caller.check_forget(component)
         try:
-            self._monitor.forget_on_request(component)
+            before = self._monitor.forget_on_request(component)
         except ForgottenLately as error:
             detail = "A component is forgotten once in Errtime seconds only"
             raise TooSoon(detail, error.seconds) from None
-        return Reply(204)
+        if before is not None:
+            return Reply(204, change=f"no longer tracked, was {before}.")
+        # Of what changes nothing, an operator's request is logged: nodes could fill the log.
+        return Reply(204, change="nothing changed, was not tracked." if caller.operator else "")
 
     def _beat(
         self, request: Request, caller: Caller, xname: str, timestamp: str, status: str

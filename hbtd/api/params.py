@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from twisted.web.server import Request
 
 from hbtd.api.routes import Role, Route
-from hbtd.config.live_params import LiveParams, ParamsRefused
+from hbtd.config.live_params import LiveParams, ParamsRefused, described, warnings
 from hbtd.server.bodies import read_json
 from hbtd.server.problems import Problem
 from hbtd.server.replies import Reply, json_reply
@@ -31,8 +31,9 @@ class Parameters:
     def patch(self, request: Request) -> Reply:
         """Make the requested changes of parameters; return all parameters.
 
-        Raise `Problem` 400, and change nothing, if the body is no JSON object or if one of the
-        changes can't be made.
+        A `Warning` header says what may not have been meant, such as a name that is unknown. Raise
+        `Problem` 400, and change nothing, if the body is no JSON object or if one of the changes
+        can't be made.
         """
         try:
             changes = read_json(request)
@@ -40,8 +41,20 @@ class Parameters:
             changes = None
         if not isinstance(changes, dict):
             raise Problem(400, "Invalid JSON data type")
+        old = self._params.current
         try:
             params = self._params.patch(changes)
         except ParamsRefused as refused:
             raise Problem(400, str(refused)) from None
-        return json_reply(params.rendered())
+        said = warnings(changes, params)
+        headers = (("Warning", ", ".join(map(_warning, said))),) if said else ()
+        change = ". ".join((described(old, params), *said))
+        return json_reply(params.rendered())._replace(headers=headers, change=f"{change}.")
+
+
+def _warning(text: str) -> str:
+    """Return a value of the `Warning` header (RFC 7234 5.5): a code, an agent, and the text."""
+    escaped = text.encode("unicode_escape").decode("ascii")
+    # In a quoted string a backslash stands for the character after it.
+    quoted = escaped.replace("\\", "\\\\").replace('"', '\\"')
+    return f'199 hbtd "{quoted}"'

@@ -26,6 +26,11 @@ class Role(Enum):
         """
         return self in (Role.NODE, Role.NODE_OR_OPERATOR)
 
+    @property
+    def changes(self) -> bool:
+        """Whether requests to such a route change something, so that the log says who did."""
+        return self in (Role.OPERATOR, Role.NODE_OR_OPERATOR)
+
 
 class Route(NamedTuple):
     """A method and a path, the role that may call them, and the handler.

@@ -83,7 +83,7 @@ class _Process(HbtdService):
             self._reactor.callFromThread(self._reactor.stop)
 
         def reload(number: int, frame: object) -> None:
-            self._reactor.callFromThread(self.reload)
+            self._reactor.callFromThread(self.reload, "SIGHUP")
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)

@@ -265,9 +265,12 @@ class HbtdService(Service):
         """The listening port (`IListeningPort`) while it is bound, `None` otherwise."""
         return self._listening.port
 
-    def reload(self) -> None:
-        """Read the files of certificates, keys and tokens again; see `Access.reload`."""
-        self.access.reload()
+    def reload(self, asked_by: str = "a call of reload()") -> None:
+        """Read the files of certificates, keys and tokens again; see `Access.reload`.
+
+        `asked_by` names, for the log, what has asked for it.
+        """
+        self.access.reload(asked_by)
 
     def fit_connections(self, files: int) -> None:
         """Lower the limit of connections to what the open-file limit `files` allows.

@@ -8,7 +8,14 @@ from typing import Any
 from twisted.logger import Logger
 
 from hbtd.config.params import PARAMETERS, Params
+from hbtd.config.suggestions import did_you_mean
 from hbtd.formats.go_json import pick
+
+_MOST_UNKNOWN = 10
+"""The most unknown names of a `PATCH /params` that are warned about one by one."""
+
+_LONGEST_NAME = 40
+"""The most characters of an unknown name that a warning repeats."""
 
 
 class ParamsRefused(Exception):
@@ -67,6 +74,44 @@ def adopted(params: Params, values: Mapping[str, object]) -> Params:
     return replace(params, **wanted)
 
 
+def warnings(changes: Mapping[str, object], params: Params) -> list[str]:
+    """Return what is to be said about a `PATCH /params` with `changes` that led to `params`."""
+    known = {parameter.wire.casefold(): parameter.wire for parameter in PARAMETERS}
+    unknown = [name for name in changes if name.casefold() not in known]
+    said = [
+        f"There is no parameter {_shortened(name)!r}{did_you_mean(name, known.values())}"
+        for name in unknown[:_MOST_UNKNOWN]
+    ]
+    if len(unknown) > _MOST_UNKNOWN:
+        said.append(f"There are {len(unknown) - _MOST_UNKNOWN} more unknown names")
+    return said + doubts(params)
+
+
+def doubts(params: Params) -> list[str]:
+    """Return warnings about values that are each valid, but hardly meant in combination."""
+    if params.errtime > params.warntime:
+        return []
+    return [
+        f"No component is warned about before it is declared dead: Warntime is {params.warntime} s,"
+        f" Errtime {params.errtime} s"
+    ]
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
+
+
+def described(old: Params, new: Params) -> str:
+    """Return what has changed from `old` to `new`, in words for log lines."""
+    before, after = old.rendered(), new.rendered()
+    changes = [
+        f"{wire} is {value!r}, was {before[wire]!r}"
+        for wire, value in after.items()
+        if value != before[wire]
+    ]
+    return "; ".join(changes) or "nothing changed"
+
+
 class LiveParams:
     """The current parameters, and the listeners that are called when they change."""
 
@@ -90,13 +135,20 @@ class LiveParams:
 
         If a change can't be made, raise `ParamsRefused` as `patched` does, and change nothing. Nor
         does anything change if a listener raises an exception, which is raised again.
+        The caller logs who has asked for the changes.
         """
         self._replace(patched(self._current, changes))
         return self._current
 
     def adopt(self, values: Mapping[str, object]) -> None:
-        """Adopt another replica's values as `adopted` does, and call the listeners."""
-        self._replace(adopted(self._current, values))
+        """Adopt another replica's values as `adopted` does, call the listeners, and log that."""
+        old = self._current
+        self._replace(adopted(old, values))
+        if self._current != old:
+            self._log.info(
+                "Parameters changed through another replica: {changes}.",
+                changes=described(old, self._current),
+            )
 
     def _replace(self, new: Params) -> None:
         old = self._current
@@ -111,15 +163,6 @@ class LiveParams:
         except Exception:
             self._undo(old, new, called)
             raise
-        before, after = old.rendered(), new.rendered()
-        for wire, value in after.items():
-            if before[wire] != value:
-                self._log.info(
-                    "Parameter {parameter} is now {value!r}, was {before!r}.",
-                    parameter=wire,
-                    value=value,
-                    before=before[wire],
-                )
 
     def _undo(
         self, old: Params, new: Params, called: Sequence[Callable[[Params, Params], None]]

@@ -71,10 +71,19 @@ class WatchedFiles(Generic[_T]):
         """Call `listener()` each time that the files have been loaded again."""
         self._listeners.append(listener)
 
-    def reload(self) -> None:
-        """Load the files again, changed or not; if they can't be used, log that at once."""
+    def reload(self) -> str:
+        """Load the files again, changed or not; if they can't be used, log that at once.
+
+        Return a phrase that names the files and says what has come of it.
+        """
+        before = self._seen
         self._reload(self._signature())
+        error = self._unreported
         self._report()
+        if error is not None:
+            return f"{self._what} refused: {error}"
+        same = self._seen == before
+        return f"{self._what} accepted, {'unchanged' if same else 'changed'} since the last look"
 
     def reload_if_changed(self) -> None:
         """Load the files again if they have changed; leave it to `check` to log an error."""
@@ -165,10 +174,9 @@ class FileWatcher(PeriodicService):
         super().__init__(clock, PERIOD, self._check, "the check of files", now=False)
         self._files = list(files)
 
-    def reload(self) -> None:
-        """Load all files again, changed or not; see `WatchedFiles.reload`."""
-        for files in self._files:
-            files.reload()
+    def reload(self) -> list[str]:
+        """Load all files again, changed or not; return phrases as `WatchedFiles.reload` does."""
+        return [files.reload() for files in self._files]
 
     def _check(self) -> None:
         for files in self._files:

@@ -21,6 +21,8 @@ class Reply(NamedTuple):
     body: bytes = b""
     content_type: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    change: str = ""
+    """What the request has changed, for the log: what was, and what is. Empty to log nothing."""
 
 
 def json_reply(value: object, status: int = 200) -> Reply:

@@ -156,8 +156,8 @@ class TokenTests(SynchronousTestCase):
             ("", False),
             ("#", False),
         ):
-            self.assertIs(tokens.contains(token.encode()), held, token)
-        self.assertFalse(tokens.contains(TOKEN.encode() + b"\xff"))
+            self.assertIs(tokens.find(token.encode()) is not None, held, token)
+        self.assertIsNone(tokens.find(TOKEN.encode() + b"\xff"))
 
     def test_unusable(self) -> None:
         """A file that is missing, empty or malformed is refused, in a message without tokens."""
@@ -191,14 +191,14 @@ class TokenTests(SynchronousTestCase):
         watch.startService()
         self.addCleanup(watch.stopService)
         self.path.write_text("short\n")
-        self.assertFalse(tokens.contains(TOKEN.encode()))
+        self.assertIsNone(tokens.find(TOKEN.encode()))
         with capturedLogs() as events:
             clock.pump([PERIOD] * 5)
         (line,) = [eventAsText(e) for e in events if e["log_level"] is LogLevel.error]
         self.assertIn("there are none", line)
         self.assertNotIn("short", line)
         self.path.write_text(TOKEN)
-        self.assertTrue(tokens.contains(TOKEN.encode()))
+        self.assertIsNotNone(tokens.find(TOKEN.encode()))
 
 
 class RefusalsTests(SynchronousTestCase):

@@ -278,6 +278,54 @@ class PatchTests(APITestCase):
             self.assert_refused({"Warntime": value}, illegal("Warntime", value))
 
 
+class WarningTests(APITestCase):
+    """A change that may not be meant is made, and has a `Warning` header."""
+
+    def warnings(self, **changes: str) -> str | None:
+        """Make a change, and return the header's value."""
+        response = self.request("PATCH", PATH, changes)
+        self.assertEqual(response.status, 200)
+        return response.headers.get("warning")
+
+    def test_unknown(self):
+        """An unknown name is in the warning, with the one that may be meant."""
+        for name, said in (
+            ("Warn_time", "There is no parameter 'Warn_time' (did you mean Warntime?)"),
+            ("colour", "There is no parameter 'colour'"),
+        ):
+            self.assertEqual(self.warnings(**{name: "1", "Interval": "7"}), f'199 hbtd "{said}"')
+            self.assertEqual(self.service.params.current.interval, 7)
+
+    def test_times(self):
+        """A combination of times that leaves no time for a warning is warned about."""
+        said = "No component is warned about before it is declared dead: Warntime is 10 s, Errtime"
+        for errtime, warned in ((11, False), (10, True), (5, True)):
+            header = self.warnings(Errtime=str(errtime))
+            expected = f'199 hbtd "{said} {errtime} s"' if warned else None
+            self.assertEqual(header, expected)
+
+    def test_nothing(self):
+        """Known names in any case, and what GET has answered, are no reason for a warning."""
+        self.assertIsNone(self.warnings(wARNTIME="9", Debug=""))
+        shown = self.request("GET", PATH).json()
+        del shown["Port"]
+        self.assertIsNone(self.warnings(**shown))
+
+    def test_several(self):
+        """There is a warning for each of ten names, and one for all others, each shortened."""
+        header = self.warnings(**{f"{number}{'x' * 999}": "" for number in range(15)}) or ""
+        parts = header.split(", ")
+        self.assertEqual(len(parts), 11)
+        self.assertEqual(parts[10], '199 hbtd "There are 5 more unknown names"')
+        self.assertLess(len(header), 1200)
+
+    def test_any_text(self):
+        """Whatever a name is, the header is printable ASCII, and its text a quoted string."""
+        for name in ('"', "\\", "a\r\nX-Forged: 1", "é", "\u2028", "\x00", "\U0001f600", ""):
+            header = self.warnings(**{name: "1"}) or ""
+            self.assertRegex(header, r'\A199 hbtd "(?:[ !#-\[\]-~]|\\["\\])*"\Z')
+
+
 class EffectTests(TimedAPITestCase):
     """Changes that take effect before the answer arrives."""
 

@@ -6,6 +6,7 @@ from itertools import combinations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs, eventAsText
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.config.live_params import LiveParams, ParamsRefused, patched
@@ -390,3 +391,42 @@ class LiveParamsTests(SynchronousTestCase):
         second = self.live.patch({"Errtime": "20"})
         self.assertEqual(second, replace(Params(), warntime=7, errtime=20))
         self.assertEqual(self.told[1], ("a", first, second))
+
+    def test_one_fails(self):
+        """A listener that fails keeps no other from hearing of the change, which is in force."""
+
+        def fail(old: Params, new: Params) -> None:
+            raise RuntimeError("can't start new thread")
+
+        self.listen("a")
+        self.live.on_change(fail)
+        self.listen("b")
+        new = self.live.patch({"Warntime": "7"})
+        self.assertEqual(self.told, [("a", Params(), new), ("b", Params(), new)])
+        self.assertIs(self.live.current, new)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_adopted(self):
+        """What another replica has changed is one line; what is the same already is none."""
+        for values, lines in (
+            ({"Warntime": "10"}, []),
+            (
+                {"Warntime": "7", "Debug": "1", "Port": "1"},
+                [
+                    "Parameters changed through another replica:"
+                    " Debug is '1', was '0'; Warntime is '7', was '10'."
+                ],
+            ),
+        ):
+            with capturedLogs() as events:
+                self.live.adopt(values)
+            self.assertEqual(
+                [
+                    eventAsText(event, includeTimestamp=False, includeSystem=False)
+                    for event in events
+                ],
+                lines,
+            )
+        with capturedLogs() as events:
+            self.live.patch({"Warntime": "8"})  # the caller logs that
+        self.assertEqual(events, [])

@@ -1,0 +1,98 @@
+"""Operators' token files: names and expiry, without a secret ever being said."""
+
+from datetime import datetime, timezone
+from math import inf
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.access.tokens import Token, TokensUnusable, parse_tokens
+
+SECRET = "a-token-that-operators-have"
+HEX = "3f9c0d4b5a6e7f8091a2b3c4d5e6f708"  # as `openssl rand -hex 16` prints one
+
+
+def at(*when: int) -> float:
+    """Return a time in UTC as seconds since the epoch."""
+    return datetime(*when, tzinfo=timezone.utc).timestamp()  # type: ignore[arg-type,misc]
+
+
+class ParseTests(SynchronousTestCase):
+    """What a line of a token file means."""
+
+    def parse(self, line: str) -> Token:
+        """Return the only token of a file whose second line is given."""
+        (token,) = parse_tokens(f"# tokens\n{line}\n".encode(), "/tokens")
+        return token
+
+    def test_names(self) -> None:
+        """A name stands before a colon; a token without one is named by its line."""
+        for line, token in (
+            (SECRET, Token("of line 2", SECRET.encode())),
+            (f"alice:{SECRET}", Token("alice", SECRET.encode())),
+            (
+                f" ops@site-1.x_y:{SECRET}:more\t",
+                Token("ops@site-1.x_y", f"{SECRET}:more".encode()),
+            ),
+        ):
+            self.assertEqual(self.parse(line), token)
+
+    def test_expiry(self) -> None:
+        """A token may expire at a time or at the beginning of a day, in UTC if nothing is said."""
+        for text, expires in (
+            ("", inf),
+            (" expires=2027-01-31", at(2027, 1, 31)),
+            ("\texpires=2027-01-31T12:30:00", at(2027, 1, 31, 12, 30)),
+            (" expires=2027-01-31T12:30:00Z", at(2027, 1, 31, 12, 30)),
+            ("  expires=2027-01-31T12:30:00+02:00", at(2027, 1, 31, 10, 30)),
+        ):
+            for name in ("", "alice:"):
+                self.assertEqual(self.parse(f"{name}{SECRET}{text}").expires, expires, text)
+
+    def test_refused(self) -> None:
+        """A line that is no token is refused, with its number, its fault, and none of its text."""
+        for line, why in (
+            (f"{HEX}:{SECRET}", "a name before the colon"),
+            (f":{SECRET}", "a name before the colon"),
+            (f"1alice:{SECRET}", "a name before the colon"),
+            (f"al/ice:{SECRET}", "a name before the colon"),
+            (f"{SECRET}:alice", "a secret has at least 16 characters"),
+            ("alice:short", "a secret has at least 16 characters"),
+            (f"{SECRET} {HEX}", "only expires=TIME may follow"),
+            (f"{SECRET} expires=2027-01-31 {HEX}", "only expires=TIME may follow"),
+            (f"{SECRET} expires={HEX}", "expires= takes a day or a time"),
+            (f"{SECRET} expires=", "expires= takes a day or a time"),
+            (f"{SECRET} expires=2027-02-30", "expires= takes a day or a time"),
+            (f"{SECRET}\xe9", "it is not ASCII"),
+        ):
+            with self.assertRaises(TokensUnusable) as raised:
+                self.parse(line)
+            said = str(raised.exception)
+            self.assertIn("line 2 of /tokens is no token: ", said, line)
+            self.assertIn(why, said, line)
+            for word in (SECRET, HEX, "alice", "short"):
+                self.assertNotIn(word, said)
+            self.assertIsNone(raised.exception.__cause__)
+
+    def test_unseen(self) -> None:
+        """What a token is printed as has no secret."""
+        for token in (Token("alice", SECRET.encode()), [Token("alice", SECRET.encode(), 1.0)]):
+            self.assertIn("alice", repr(token))
+            self.assertNotIn(SECRET, f"{token!r} {token!s}")
+
+    @given(st.binary())
+    def test_any_content(self, content: bytes) -> None:
+        """Any file is accepted or refused; no name in it is as long as a secret in hexadecimal."""
+        try:
+            tokens = parse_tokens(content, "/tokens")
+        except TokensUnusable:
+            return
+        for token in tokens:
+            self.assertLess(len(token.name), len(HEX))
+            self.assertGreaterEqual(len(token.secret), 16)
+
+    @given(st.from_regex(r"\A[A-Za-z][A-Za-z0-9._@-]{0,30}\Z"), st.from_regex(r"\A[!-~]{16,80}\Z"))
+    def test_any_name_and_secret(self, name: str, secret: str) -> None:
+        """Name and secret are told apart, whatever the secret consists of."""
+        self.assertEqual(self.parse(f"{name}:{secret}"), Token(name, secret.encode()))
