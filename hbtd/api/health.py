@@ -1,6 +1,6 @@
 """Handlers for probes, health, metrics, and the OpenAPI document."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -23,8 +23,8 @@ class HealthSources(NamedTuple):
     hsm: Callable[[], str]
     overload: Callable[[], str | None] = lambda: None
     """Returns what is to be said about an overload of hbtd itself, `None` if there is none."""
-    hsm_trouble: Callable[[], str | None] = lambda: None
-    """Returns since when HSM can't be told of all changes and why, `None` if it can."""
+    reasons: Callable[[], Mapping[str, str]] = dict
+    """Returns why, and since when, parts do not work, by the names of fields of the answer."""
 
 
 class Health:
@@ -65,16 +65,17 @@ class Health:
     def health(self, request: Request) -> Reply:
         """Return texts about the state of the store, Kafka and HSM, for operators to read.
 
-        While HSM can't be told of all changes, another one says since when and why; during an
-        overload of hbtd itself there is one about that, too.
+        There are more about why, and since when, one of them does not work, and during an overload
+        of hbtd itself there is one about that.
         """
         texts = {
             "KvStore": self._sources.store(),
             "MsgBus": self._sources.bus(),
             "HsmStatus": self._sources.hsm(),
+            **self._sources.reasons(),
         }
-        more = {"HsmTrouble": self._sources.hsm_trouble(), "Overload": self._sources.overload()}
-        return json_reply({**texts, **{key: text for key, text in more.items() if text}})
+        overload = self._sources.overload()
+        return json_reply(texts if overload is None else {**texts, "Overload": overload})
 
     def metrics(self, request: Request) -> Reply:
         """Return the metrics in Prometheus' text format."""

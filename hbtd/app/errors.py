@@ -1,12 +1,13 @@
 """The errors that keep hbtd from starting, and the exit statuses of the process."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from hbtd.app.hints import file_hint
 from hbtd.net.tls import TLSUnusable
 from hbtd.store.interface import StoreUnusable
-from hbtd.store.sqlite import StoreDamaged
+from hbtd.store.sqlite_file import StoreDamaged
 
 WRONG_OPTION = 2
 """The exit status if the options can't be used, whatever else happens: it must not be retried."""
@@ -47,10 +48,25 @@ def naming(option: str, value: str) -> Iterator[None]:
     except StartupError:
         raise
     except TLSUnusable as error:
-        raise StartupError(f"{option}: {error}", passing=True) from error
+        raise StartupError(f"{option}: {error}{file_hint(error)}", passing=True) from error
     except OSError as error:
         reason = f"{option}={value!r} can't be used: {error.strerror or error}"
         raise StartupError(reason, passing=True) from error
     except Exception as error:  # endpoints are plugins, which raise what they like
         kind = type(error).__name__
         raise StartupError(f"{option}={value!r} can't be used: {kind}: {error}") from error
+
+
+@contextmanager
+def naming_files(files: Mapping[str, str]) -> Iterator[None]:
+    """Return a context manager that turns a `TLSUnusable` in its block into a `StartupError`.
+
+    `files` maps options to the files that they name; the message has the options of those that the
+    exception is about.
+    """
+    try:
+        yield
+    except TLSUnusable as error:
+        about = [option for option, path in files.items() if path and path in str(error)]
+        options = ", ".join(about or files)
+        raise StartupError(f"{options}: {error}{file_hint(error)}", passing=True) from error

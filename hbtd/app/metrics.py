@@ -28,6 +28,7 @@ class Metrics(Collector):
         publisher: Publisher,
         store_usable: Callable[[], bool],
         refused: Mapping[str, int],
+        log_dropped: Callable[[], int],
     ) -> None:
         self._tracker = tracker
         self._observed = observed
@@ -36,6 +37,7 @@ class Metrics(Collector):
         self._publisher = publisher
         self._store_usable = store_usable
         self._refused = refused
+        self._log_dropped = log_dropped
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics with their present values."""
@@ -114,6 +116,11 @@ class Metrics(Collector):
         for reason, count in self._refused.items():
             refusals.add_metric([reason], count)
         yield refusals
+        yield _counter(
+            "log_dropped",
+            "Lines of the log that were dropped because they were not taken in time.",
+            self._log_dropped(),
+        )
 
 
 class ConnectionMetrics(Collector):

@@ -1,20 +1,27 @@
 """hbtd as a process: where its log goes, which signals it handles, and its exit status."""
 
+import atexit
 import gc
 import os
 import resource
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from twisted.internet import reactor
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from hbtd.app.errors import StartupError, exit_status
 from hbtd.app.service import HbtdService
 from hbtd.config.params import Params
 from hbtd.net.names import Names
-from hbtd.runtime.logs import error_stream, escaped, observer
+from hbtd.runtime.log_writer import LogWriter, writer_to
+from hbtd.runtime.logs import dropped_lines, error_stream, escaped, line_format, observer
+
+_FLUSH = 2.0
+"""Seconds to wait at the end for the reader of the log to take the last lines."""
 
 _MOST_FILES = 1_048_576
 """The open-file limit that is set if the hard limit is infinite: Linux's default `fs.nr_open`."""
@@ -22,28 +29,45 @@ _MOST_FILES = 1_048_576
 _log = Logger()
 
 
-def make_service(params: Params, environ: Mapping[str, str], *, own_log: bool) -> HbtdService:
+def make_service(
+    params: Params, environ: Mapping[str, str], *, own_log: bool, warnings: Sequence[str] = ()
+) -> HbtdService:
     """Return hbtd's service for this process; exit if it can't start (`hbtd.app.errors`).
 
     If `own_log` is true, hbtd writes its log to the standard error stream, in the format of the
-    parameter `log_format`. Otherwise twistd writes the log.
+    parameter `log_format`. Otherwise twistd writes the log. `warnings`, about how the parameters
+    were given, are logged.
     """
     service: HbtdService
-    log_observer = None
+    log_observer = writer = None
     if own_log:
-        log_observer = observer(
-            error_stream(), params.log_format, lambda: service.params.current.debug, environ
-        )
+        line = line_format(params.log_format, environ)
+        writer = writer_to(error_stream(), dropped_lines(line, time.time))
+        log_observer = observer(writer.write, line, lambda: service.params.current.debug)
     try:
-        service = _Process(params, reactor, log_observer)
+        service = _Process(params, reactor, log_observer, writer)
     except StartupError as error:
         print(escaped(f"hbtd: {error}"), file=error_stream())
         raise SystemExit(error.status) from None
+    for sentence in warnings:
+        _log.warn("{sentence}", sentence=sentence)
     return service
 
 
 class _Process(HbtdService):
     """hbtd's service, which also handles the process's signals and sets its exit status."""
+
+    def __init__(
+        self,
+        params: Params,
+        reactor: Any,
+        log_observer: ILogObserver | None,
+        writer: LogWriter | None,
+    ) -> None:
+        """Build the service, which logs through `log_observer` and so, if it is given, `writer`."""
+        super().__init__(params, reactor, log_observer, log_writer=writer)
+        self._flush = lambda: None if writer is None else writer.flush(_FLUSH)
+        atexit.register(self._flush)
 
     def privilegedStartService(self) -> None:
         try:
@@ -64,8 +88,13 @@ class _Process(HbtdService):
 
     def _start_failed(self, failure: Failure) -> None:
         status = exit_status(failure.value)
-        # twistd has no other way to exit with a status after the reactor was stopped.
-        self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, status)
+
+        def end() -> None:
+            self._flush()
+            # twistd has no other way to exit with a status after the reactor was stopped.
+            os._exit(status)
+
+        self._reactor.addSystemEventTrigger("after", "shutdown", end)
         super()._start_failed(failure)
 
     def _run(self) -> None:
@@ -88,6 +117,11 @@ class _Process(HbtdService):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
         signal.signal(signal.SIGHUP, reload)
+        # One that has arrived since the process began, and waits, is handled now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+        # Python would let it kill the process in its last moments.
+        ignore = (signal.signal, signal.SIGHUP, signal.SIG_IGN)
+        self._reactor.addSystemEventTrigger("after", "shutdown", *ignore)
         files = _raise_open_files()
         if files != resource.RLIM_INFINITY:
             self.fit_connections(files)

@@ -19,14 +19,16 @@ from hbtd.api.authorization import Authorization
 from hbtd.api.fastlane import FastLane, MayBeat
 from hbtd.api.health import HealthSources
 from hbtd.api.own_host import read_own_names
-from hbtd.app.errors import StartupError, naming
+from hbtd.app.errors import StartupError, naming, naming_files
 from hbtd.app.etcd import connect_etcd
+from hbtd.app.hints import file_hint
 from hbtd.app.hsm import connect_hsm
 from hbtd.app.life_cycle import LifeCycle
 from hbtd.app.listening import Listening, make_certificate, make_endpoints
 from hbtd.app.metrics import ConnectionMetrics, EtcdMetrics, Metrics, make_registry
 from hbtd.app.routes import Routes, make_routes
-from hbtd.app.stores import make_store
+from hbtd.app.stores import describe_store, make_store, store_hint
+from hbtd.app.troubles import Troubles
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.etcd.client import EtcdClient
@@ -38,6 +40,7 @@ from hbtd.net.served_certificate import ServedCertificate
 from hbtd.replicas.alone import Alone
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.replica import Replica
+from hbtd.runtime.log_writer import LogWriter
 from hbtd.runtime.logs import LibraryLog
 from hbtd.runtime.reactor import elapsed_seconds
 from hbtd.server.factory import ConnectionFactory
@@ -78,16 +81,25 @@ class HbtdService(Service):
         reactor: Any,
         log_observer: ILogObserver | None = None,
         connect_kafka: KafkaFactory = Kafka,
+        log_writer: LogWriter | None = None,
     ) -> None:
         """Build the parts; raise `StartupError` if a file or an endpoint can't be used.
 
         `reactor` provides `IReactorCore`, `IReactorTime` and `IReactorTCP`. `log_observer`, unless
-        it is `None`, replaces twistd's log observer. `connect_kafka` makes a client of Kafka.
+        it is `None`, replaces twistd's log observer; `log_writer` is what it writes with, if
+        anything. `connect_kafka` makes a client of Kafka.
         """
+        _log.info(
+            "hbtd {version} starts. Its records are kept {where}.",
+            version=__version__,
+            where=describe_store(params.kv_url),
+        )
         self._reactor = reactor
         self._log_observer = log_observer
+        self._log_writer = log_writer
         self._library_log = LibraryLog("kafka")
-        self._user_agent = f"hbtd/{__version__} ({socket.gethostname()})"
+        host = ascii(socket.gethostname()).strip("'")  # a header has no other characters
+        self._user_agent = f"hbtd/{__version__} ({host or 'a host without a name'})"
         self._agents: list[RenewedAgent] = []
         self._life_cycle = LifeCycle(reactor, self._patience)
         self._starting: Deferred[None] = succeed(None)
@@ -128,6 +140,7 @@ class HbtdService(Service):
         )
         self.replica = self._make_replica(etcd, leadership, observed)
 
+        self._troubles = self._make_troubles()
         registry = self._make_registry(observed)
         self.routes = self._make_routes(registry)
         """All routes of the API, with the callers who may use them, and the handlers."""
@@ -159,7 +172,8 @@ class HbtdService(Service):
         params = self.params.current
         if not params.kv_url.startswith(("http://", "https://")):
             return None
-        with naming("--kv_ca, --kv_cert, --kv_key", params.kv_url):
+        names = ("kv_ca", "kv_cert", "kv_key")
+        with naming_files({f"--{name}": getattr(params, name) for name in names}):
             client, agent = connect_etcd(params, self._reactor, self._user_agent)
         # A watch lasts for ever, unlike other requests.
         agent.credentials.on_change(lambda: self.replica.reconnect())
@@ -185,7 +199,7 @@ class HbtdService(Service):
                 [agent.credentials for agent in self._agents],
             )
         except AccessUnusable as error:
-            raise StartupError(str(error), passing=True) from error
+            raise StartupError(f"{error}{file_hint(error)}", passing=True) from error
 
     def _make_replica(
         self, etcd: EtcdClient | None, leadership: Leadership, observed: ObservedClock
@@ -216,11 +230,28 @@ class HbtdService(Service):
                 self.publisher,
                 self.store.usable,
                 self.access.refusals.counts,
+                lambda: 0 if self._log_writer is None else self._log_writer.dropped_count,
             )
         )
         if isinstance(self.store, EtcdStore):
             registry.register(EtcdMetrics(self.store))
         return registry
+
+    def _make_troubles(self) -> Troubles:
+        store = self.store
+        return Troubles(
+            self._reactor,
+            time.time,
+            {
+                "KvStoreReason": lambda: None if store.usable() else store.health(),
+                "MsgBusReason": lambda: self.publisher.reason,
+            },
+        )
+
+    def _reasons(self) -> dict[str, str]:
+        texts = self._troubles.texts()
+        hsm = self.notifier.trouble()
+        return texts if hsm is None else {**texts, "HsmStatusReason": hsm}
 
     def _make_routes(self, registry: CollectorRegistry) -> Routes:
         sources = HealthSources(
@@ -229,7 +260,7 @@ class HbtdService(Service):
             self.publisher.health,
             self.notifier.health,
             self._overload.health,
-            hsm_trouble=self.notifier.trouble,
+            self._reasons,
         )
         return make_routes(self.monitor, self.params, sources, registry)
 
@@ -316,6 +347,8 @@ class HbtdService(Service):
         await start("the store", self._open_store, self.store.close)
         await start("the replica", self.replica.startService, self.replica.stopService)
         await start("the notifier and the publisher", self._start_telling, self._stop_telling)
+        troubles = self._troubles
+        await start("the look at troubles", troubles.startService, troubles.stopService)
         await start("access control", self.access.startService, self.access.stopService)
         await start("the monitor", self._start_monitor, self.monitor.stop)
         overload = self._overload
@@ -328,7 +361,9 @@ class HbtdService(Service):
             return  # stopped before all parts had started
         if failure.check(StoreDamaged, StoreUnusable):
             _log.critical(
-                "hbtd can't use its store, and stops: {error}", error=failure.getErrorMessage()
+                "hbtd can't use its store, and stops: {error}{hint}",
+                error=failure.getErrorMessage(),
+                hint=store_hint(self.params.current.kv_url),
             )
         else:
             _log.failure("hbtd could not start because of an unexpected error, and stops.", failure)

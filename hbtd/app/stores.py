@@ -1,8 +1,10 @@
 """The choice of the store, by `kv_url`."""
 
+import os
 import time
 from typing import Any
 
+from hbtd.app.hints import path_hint
 from hbtd.etcd.client import EtcdClient
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.memory import MemoryStore
@@ -22,3 +24,20 @@ def make_store(
     if kv_url == "mem:":
         return MemoryStore()
     return SqliteStore(kv_url.removeprefix("sqlite:"), reactor, observed.now)
+
+
+def describe_store(kv_url: str) -> str:
+    """Return where the store that a valid `kv_url` names keeps records, as an end of a sentence."""
+    if kv_url == "mem:":
+        return "only in memory, which a restart forgets"
+    if kv_url.startswith("sqlite:"):
+        return f"in the file {os.path.abspath(kv_url.removeprefix('sqlite:'))}"
+    return f"in etcd at {kv_url.replace(',', ', ')}"
+
+
+def store_hint(kv_url: str) -> str:
+    """Return a hint why the store that `kv_url` names could not be opened; empty if there is none.
+
+    SQLite says of every such file that it is unable to open it.
+    """
+    return path_hint(kv_url.removeprefix("sqlite:")) if kv_url.startswith("sqlite:") else ""

@@ -91,12 +91,12 @@ class Condition:
         if self._params.current.nosm:
             return None
         if self.in_outage:
-            return f"Since {self._utc(self._outage_began)}: {self._outage.reason}"
+            return f"since {self._utc(self._outage_began)}: {self._outage.reason}"
         culprit = quarantine.longest_aside()
         if culprit is None:
             return None
         return (
-            f"Since {self._utc(culprit.since)}: {_components(len(quarantine.set_aside))} set aside,"
+            f"since {self._utc(culprit.since)}: {_components(len(quarantine.set_aside))} set aside,"
             f" first {culprit.judgement.component}: {culprit.said}"
         )
 

@@ -13,7 +13,6 @@ from typing import TextIO
 
 import orjson
 from twisted.logger import (
-    FileLogObserver,
     FilteringLogObserver,
     ILogObserver,
     LogEvent,
@@ -36,26 +35,57 @@ _PRIORITIES = {
 }
 
 
-def observer(
-    stream: TextIO, log_format: str, debug: Callable[[], int], environ: Mapping[str, str]
-) -> ILogObserver:
-    """Return an observer that writes the log to a stream.
+LineFormat = Callable[[LogEvent], str]
+"""A function from an event to its line in the log, or to several lines."""
 
-    `log_format` is `text` or `json`; `debug()` returns the current debug level. If `environ` has
-    `JOURNAL_STREAM`, text lines are written for journald: with its priorities, and without a time,
-    which journald records itself.
+
+def line_format(log_format: str, environ: Mapping[str, str]) -> LineFormat:
+    """Return the format of lines for the parameter `log_format`, which is `text` or `json`.
+
+    If `environ` has `JOURNAL_STREAM`, text lines are written for journald: with its priorities, and
+    without a time, which journald records itself.
     """
     if log_format == "json":
-        line = json_line
-    elif "JOURNAL_STREAM" in environ:
-        line = journal_line
-    else:
-        line = text_line
+        return json_line
+    return journal_line if "JOURNAL_STREAM" in environ else text_line
+
+
+def observer(
+    write: Callable[[str], object], line: LineFormat, debug: Callable[[], int]
+) -> ILogObserver:
+    """Return an observer that writes the log in the format `line`; see `LogWriter.write`.
+
+    `debug()` returns the current debug level.
+    """
+
+    def observe(event: LogEvent) -> None:
+        write(line(event))
 
     def wanted(event: LogEvent) -> object:
         return PredicateResult.maybe if _wanted(event, debug()) else PredicateResult.no
 
-    return FilteringLogObserver(FileLogObserver(stream, line), [wanted])  # type: ignore[list-item]  # zope interface
+    return FilteringLogObserver(observe, [wanted])  # type: ignore[arg-type,list-item]  # zope interface
+
+
+def dropped_lines(line: LineFormat, now: Callable[[], float]) -> Callable[[int], str]:
+    """Return a function from a number of dropped lines to the line about them.
+
+    `now` returns the seconds since the epoch.
+    """
+
+    def notice(count: int) -> str:
+        return line(
+            {
+                "log_level": LogLevel.warn,
+                "log_namespace": __name__,
+                "log_time": now(),
+                "log_format": "{count} lines of the log are missing here: whoever reads it, or its"
+                " disk, was too slow or took no more.",
+                "count": count,
+            }
+        )
+
+    return notice
 
 
 def _wanted(event: LogEvent, debug: int) -> bool:
@@ -172,6 +202,9 @@ class LibraryLog(logging.Handler):
         self._logger.setLevel(level)
 
 
-def error_stream() -> TextIO:
-    """Return the stream for the log of a service in the foreground: standard error."""
+def error_stream() -> TextIO | None:
+    """Return the stream for the log of a service in the foreground: standard error.
+
+    It is `None` if the process was started without.
+    """
     return sys.stderr

@@ -128,6 +128,21 @@ class Publisher(Service):
             return "Connected and OPEN"
         return "Connected and CLOSED" if self._was_connected else "Not Connected"
 
+    @property
+    def reason(self) -> str | None:
+        """Why no messages are published, in words; `None` while Kafka accepts messages."""
+        address = self._address
+        if address is None:
+            return self._why_off()
+        if self.connected:
+            return None
+        why = self._outage.reason or "no connection yet"
+        return f"Kafka at {address.host}:{address.port}: {why}"
+
+    def _why_off(self) -> str:
+        given = bool(self._params.current.telemetry_host)
+        return "use_telemetry is off" if given else "no telemetry_host is given"
+
     def tell(self, judgements: Sequence[Judgement]) -> None:
         """Queue judgements for publication, without blocking; do nothing if publishing is off."""
         with self._changed:
@@ -187,11 +202,7 @@ class Publisher(Service):
         If `address` is `None`, drop the waiting messages and publish nothing.
         """
         if address is None:
-            given = bool(self._params.current.telemetry_host)
-            self._log.info(
-                "No messages are published to Kafka: {why}.",
-                why="use_telemetry is off" if given else "no telemetry_host is given",
-            )
+            self._log.info("No messages are published to Kafka: {why}.", why=self._why_off())
         with self._changed:
             self._address = address
             self._outage.reset()

@@ -52,14 +52,19 @@ class ProbeTests(APITestCase):
         self.assertEqual(self.request("POST", "/v1/heartbeat", HEARTBEAT).status, 200)
 
     def test_health(self):
-        """Health is an object of three texts in order, here of a service with nosm."""
+        """Health is three texts in order, here of a service with nosm, and why one is not well."""
         for prefix in PREFIXES:
             response = self.request("GET", f"{prefix}/health")
             self.assertEqual((response.status, response.content_type), (200, JSON))
             self.assertEqual(
                 response.body,
                 b'{"KvStore":"Initialization key present: HBTD_OK",'
-                b'"MsgBus":"Not Connected","HsmStatus":"Not ready"}',
+                b'"MsgBus":"Not Connected","HsmStatus":"Not ready",'
+                b'"MsgBusReason":"%s"}' % response.json()["MsgBusReason"].encode(),
+            )
+            self.assertRegex(
+                response.json()["MsgBusReason"],
+                r"^since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00: no telemetry_host is given$",
             )
 
 
@@ -80,15 +85,6 @@ class HealthTextTests(SynchronousTestCase):
             said.update(MsgBus=bus, HsmStatus="Ready")
             response = loopback_request(site, "GET", "/v1/health")
             self.assertEqual(response.body, orjson.dumps(said))
-
-    def test_hsm_trouble(self):
-        """Since when HSM can't be told of all changes, and why, is said beside its state."""
-        said: list[str | None] = ["Since 2026-11-26T03:00:00+00:00: refused", None]
-        sources = HealthSources(bool, str, str, str, hsm_trouble=lambda: said[0])
-        site = make_site(Health(sources, CollectorRegistry()).routes(), Clock())
-        health = loopback_request(site, "GET", "/v1/health").json()
-        self.assertEqual(health["HsmTrouble"], said.pop(0))
-        self.assertNotIn("HsmTrouble", loopback_request(site, "GET", "/v1/health").json())
 
 
 class MetricsTests(APITestCase):

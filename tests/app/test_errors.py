@@ -5,7 +5,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from hbtd.app.errors import CAN_PASS, UNEXPECTED, WRONG_OPTION, StartupError, exit_status, naming
 from hbtd.net.tls import TLSUnusable
 from hbtd.store.interface import NotLeading, StoreUnusable
-from hbtd.store.sqlite import StoreDamaged
+from hbtd.store.sqlite_file import StoreDamaged
 
 
 class StatusTests(SynchronousTestCase):

@@ -226,7 +226,7 @@ class TroubleTests(SuspectsTestCase):
         self.hsm.behaviour.database_gone = True
         self.advance(65)
         trouble = self.notifier.trouble() or ""
-        self.assertTrue(trouble.startswith("Since 2027-01-15T07:58:"), trouble)
+        self.assertTrue(trouble.startswith("since 2027-01-15T07:58:"), trouble)
         self.assertIn("HSM's database is unhealthy: connect: connection refused", trouble)
         self.assertEqual(self.notifier.health(), "Not ready")
 
@@ -242,7 +242,7 @@ class TroubleTests(SuspectsTestCase):
         self.assertIn("HSM is not ready", first)
         self.assertIn("HSM did not answer within 3 s", second)
         # The wall clock stands still at 8:00; the outage began 36 s ago.
-        trouble = "Since 2027-01-15T07:59:24+00:00: HSM did not answer within 3 s"
+        trouble = "since 2027-01-15T07:59:24+00:00: HSM did not answer within 3 s"
         self.assertEqual(self.notifier.trouble(), trouble)
 
     def test_set_aside(self):
@@ -256,7 +256,7 @@ class TroubleTests(SuspectsTestCase):
             self.notifier.health(), "Ready, but does not accept updates of 2 components"
         )
         trouble = self.notifier.trouble() or ""
-        self.assertTrue(trouble.startswith("Since 2027-01-15T07:58:00"), trouble)
+        self.assertTrue(trouble.startswith("since 2027-01-15T07:58:00"), trouble)
         self.assertIn(f"2 components set aside, first {A}: HSM answers 500", trouble)
 
     def test_nosm(self):

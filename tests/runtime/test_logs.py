@@ -13,7 +13,16 @@ from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.runtime.logs import LibraryLog, escaped, journal_line, json_line, observer, text_line
+from hbtd.runtime.logs import (
+    LibraryLog,
+    dropped_lines,
+    escaped,
+    journal_line,
+    json_line,
+    line_format,
+    observer,
+    text_line,
+)
 
 LEVELS = [LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel.critical]
 PRIORITIES = {"debug": "<7>", "info": "<6>", "warn": "<4>", "error": "<3>", "critical": "<2>"}
@@ -190,7 +199,8 @@ class ObserverTests(SynchronousTestCase):
 
     def logger(self, namespace: str, log_format: str = "text", **environ: str) -> Logger:
         """Return a logger whose messages go to the stream."""
-        made = observer(self.stream, log_format, lambda: self.level, environ)
+        line = line_format(log_format, environ)
+        made = observer(lambda said: self.stream.write(said), line, lambda: self.level)
         return Logger(namespace, observer=LogPublisher(made))
 
     def test_forms(self):
@@ -237,6 +247,15 @@ class ObserverTests(SynchronousTestCase):
         self.logger("hbtd.x").failure("It broke.", failure("badly"))
         self.assertIn("critical [hbtd.x] It broke.\n", self.stream.getvalue())
         self.assertIn("ValueError: badly", self.stream.getvalue())
+
+    def test_dropped(self):
+        """Lines that were dropped are a warning, in the format of the log."""
+        for line in (text_line, json_line):
+            said = dropped_lines(line, lambda: NOON)(17)
+            self.assertIn("17 lines of the log are missing here", said)
+            self.assertIn("2026-07-27T12:00:12.345Z", said)
+            self.assertIn("warn", said)
+            self.assertEqual(said.count("\n"), 1)
 
 
 class LibraryLogTests(SynchronousTestCase):

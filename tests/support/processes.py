@@ -69,8 +69,12 @@ def spawn(
     arguments: Sequence[str],
     environ: Mapping[str, str] | None = None,
     cwd: Path = CHECKOUT,
+    stderr: int | None = None,
 ) -> HbtdProcess:
-    """Run `python arguments...`, until the test ends at the latest."""
+    """Run `python arguments...`, until the test ends at the latest.
+
+    Its standard error is collected, unless `stderr` is another file descriptor for it.
+    """
     process = HbtdProcess()
     process.url.addErrback(lambda failure: failure)
     environment = {
@@ -87,6 +91,7 @@ def spawn(
         [sys.executable, *arguments],
         env=environment,
         path=str(cwd),
+        childFDs={0: "w", 1: "r", 2: "r" if stderr is None else stderr},
     )
     test.addCleanup(process.finish)
     return process

@@ -1,0 +1,53 @@
+"""Why parts of hbtd do not work, and since when: what `GET /health` says beside their states."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+
+from twisted.internet.interfaces import IReactorTime
+
+from hbtd.runtime.periodic import PeriodicService
+
+_PERIOD = 1.0
+"""Seconds between two looks at the parts, and so the precision of "since"."""
+
+
+class Troubles(PeriodicService):
+    """Asks each part every second why it does not work, and remembers since when it does not."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall_clock: Callable[[], float],
+        reasons: Mapping[str, Callable[[], str | None]],
+    ) -> None:
+        """Make a service that has yet to be started.
+
+        `wall_clock` returns the seconds since the epoch. Each function of `reasons` returns why a
+        part does not work, and `None` while it works.
+        """
+        super().__init__(clock, _PERIOD, self._look, "the look at what does not work")
+        self._wall_clock = wall_clock
+        self._reasons = reasons
+        self._since: dict[str, float] = {}
+
+    def texts(self) -> dict[str, str]:
+        """Return why, and since when, by the names of the parts that do not work at present."""
+        return {
+            name: f"since {_moment(self._since[name])}: {reason}"
+            for name, reason in self._present().items()
+        }
+
+    def _look(self) -> None:
+        self._present()
+
+    def _present(self) -> dict[str, str]:
+        """Return the reasons at present, by the names of the parts; remember since when."""
+        found = {name: reason() for name, reason in self._reasons.items()}
+        present = {name: reason for name, reason in found.items() if reason is not None}
+        now = self._wall_clock()
+        self._since = {name: self._since.get(name, now) for name in present}
+        return present
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
