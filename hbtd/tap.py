@@ -1,5 +1,6 @@
 """hbtd as a twistd plugin, `twistd -n hbtd [options]`; also used by hbtd.tac."""
 
+import signal
 from os import environ
 
 from twisted.application.service import IService
@@ -21,6 +22,8 @@ def makeService(options: Options) -> IService:
     The service logs to the standard error stream, unless twistd's options name another log or put
     twistd in the background.
     """
+    # A SIGHUP would kill the process; it waits until the service handles it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     install()
     # Imported after the reactor is installed: Klein imports the reactor.
     from hbtd.app.process import make_service
@@ -30,4 +33,4 @@ def makeService(options: Options) -> IService:
         bool(twistd["nodaemon"])
         and not any(twistd[name] for name in ("logfile", "syslog", "logger"))
     )
-    return make_service(options.params, environ, own_log=own_log)
+    return make_service(options.params, environ, own_log=own_log, warnings=options.warnings)

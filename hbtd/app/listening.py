@@ -14,15 +14,19 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from hbtd.app.errors import StartupError, naming
+from hbtd.app.errors import StartupError, naming, naming_files
+from hbtd.app.hints import file_hint
 from hbtd.config.params import Params
 from hbtd.net.served_certificate import ServedCertificate, serve_files, serve_identity
 from hbtd.net.tls import ephemeral_identity
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.listening import (
+    DualStackEndpoint,
     TransportUnusable,
     endpoint_from_string,
     endpoint_of_address,
+    ipv6_only_by_default,
+    serves_only_ipv6,
     set_transport,
 )
 from hbtd.server.overload import AcceptQueue, accept_queue
@@ -49,7 +53,14 @@ def make_endpoints(params: Params, reactor: Any) -> list[IStreamServerEndpoint]:
                 raise StartupError(missing, passing=True) from error
     everywhere = "::" if socket.has_dualstack_ipv6() else ""
     addresses = params.addresses or [everywhere]
-    return [endpoint_of_address(reactor, params.port, each) for each in addresses]
+    # Beside a port for IPv4 there can't be one for both.
+    with_ipv4 = ipv6_only_by_default() and all(":" in each for each in addresses)
+    return [
+        DualStackEndpoint(reactor, params.port)
+        if with_ipv4 and each == "::"
+        else endpoint_of_address(reactor, params.port, each)
+        for each in addresses
+    ]
 
 
 def make_certificate(params: Params) -> ServedCertificate | None:
@@ -60,9 +71,16 @@ def make_certificate(params: Params) -> ServedCertificate | None:
     if not params.serves_tls:
         return None
     if params.tls_cert:
-        with naming("--tls_cert, --tls_key, --tls_client_ca", params.tls_cert):
+        names = ("tls_cert", "tls_key", "tls_client_ca")
+        with naming_files({f"--{name}": getattr(params, name) for name in names}):
             return serve_files(params.tls_cert, params.tls_key, params.tls_client_ca)
-    identity = ephemeral_identity()
+    try:
+        identity = ephemeral_identity()
+    except ValueError as error:
+        raise StartupError(
+            f"no certificate can be made for a host named {socket.gethostname()!r}: give the host"
+            " a name of ASCII letters, digits and dashes, or give --tls_cert and --tls_key"
+        ) from error
     _log.info(
         "No certificate given: serving a self-signed one made just now,"
         " SHA-256 fingerprint {fingerprint}.",
@@ -119,6 +137,12 @@ class Listening:
                 raise StartupError(f"{self._option}: {error}") from error
             if isinstance(port, FileDescriptor):
                 port.stopReading()
+        if self._ports and all(map(serves_only_ipv6, self._ports)):
+            _log.warn(
+                "Only IPv6 clients can connect to {url}: the host has net.ipv6.bindv6only set."
+                " Without --listen hbtd serves IPv4, too.",
+                url=self.url,
+            )
 
     def accept(self) -> None:
         """Begin to accept connections on the bound ports."""
@@ -179,7 +203,9 @@ def _reason(failure: Failure) -> str:
     error = failure.value
     if isinstance(error, CannotListenError):
         return f"port {error.port}: {getattr(error.socketError, 'strerror', error.socketError)}"
+    hint = file_hint(error) if error else ""
     if isinstance(error, OSError) and error.strerror:
         path = error.filename2 or error.filename or ""
-        return f"{os.fsdecode(path)}: {error.strerror}" if path else error.strerror
-    return failure.getErrorMessage()
+        where = f"{os.fsdecode(path)}: " if path else ""
+        return f"{where}{error.strerror}{hint}"
+    return f"{failure.getErrorMessage()}{hint}"

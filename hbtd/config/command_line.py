@@ -14,8 +14,10 @@ from typing import Any, ClassVar, NoReturn
 from twisted.python.usage import Options, UsageError
 
 from hbtd import __version__
+from hbtd.config import environment
 from hbtd.config.parameter import Group
 from hbtd.config.params import PARAMETERS, Params
+from hbtd.config.suggestions import did_you_mean
 from hbtd.config.value_types import BASE_URL, SWITCH_WORDS
 from hbtd.runtime.logs import escaped
 
@@ -33,8 +35,9 @@ def _without_password(text: str) -> str:
 class HbtdOptions(Options):
     """The options of hbtd, as Twisted parses them.
 
-    `parseOptions` sets the attribute `params` to the parameters. It raises `UsageError`, with a
-    message of one line, if an option can't be used.
+    `parseOptions` sets the attributes `params`, to the parameters, and `warnings`, to sentences for
+    the log about how they were given. It raises `UsageError`, with a message of one line, if an
+    option can't be used.
     """
 
     synopsis = "Usage: hbtd [options]"
@@ -51,6 +54,7 @@ class HbtdOptions(Options):
         super().__init__()
         self._environ = environ
         self.params = Params()
+        self.warnings: list[str] = []
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the text of `--help`, `width` columns wide.
@@ -67,9 +71,11 @@ class HbtdOptions(Options):
                     text = f"{parameter.help} (Default: {parameter.shown_default})"
                     lines += _described(f"--{parameter.name}=", text.replace("`", ""), width)
         lines += ["", "Other:"]
-        for name in ("help", "version"):
-            lines += _described(f"--{name}", " ".join(self.docs[name].split()), width)
+        for option, name in (("-h, --help", "help"), ("--version", "version")):
+            lines += _described(option, " ".join(self.docs[name].split()), width)
         return "\n".join(["", *lines])
+
+    opt_h = Options.opt_help
 
     def opt_version(self) -> NoReturn:
         """Print the version and exit."""
@@ -97,7 +103,8 @@ class HbtdOptions(Options):
         for parameter in PARAMETERS:
             name, text = f"--{parameter.name}", self[parameter.name]
             if text is None:
-                name, text = parameter.environment, self._environ.get(parameter.environment)
+                name = parameter.environment
+                text = environment.given(self._environ, name)
                 # An empty variable counts as unset, except HBTD_KV_URL: see _etcd_url.
                 text = text if text or parameter.name == _KV_URL else None
             if text is None:
@@ -119,6 +126,7 @@ class HbtdOptions(Options):
         _check_serving(params)
         _check_access(params)
         self.params = params
+        self.warnings = environment.warnings(self._environ)
 
     def _etcd_url(self) -> str:
         """Return the URL of etcd from the environment variables `ETCD_HOST` and `ETCD_PORT`.
@@ -214,7 +222,10 @@ class CommandLine(HbtdOptions):
 
 
 def _normalised(arguments: Sequence[str]) -> list[str]:
-    """Return arguments with `-name` spelled `--name`, and a flag without value `--name=yes`."""
+    """Return arguments with `-name` spelled `--name`, and a flag without value `--name=yes`.
+
+    Raise `UsageError` if one looks like an option, but is none.
+    """
     valued = {f"--{parameter.name}" for parameter in PARAMETERS}
     flags = {f"--{parameter.name}" for parameter in PARAMETERS if parameter.flag}
     normalised: list[str] = []
@@ -223,9 +234,18 @@ def _normalised(arguments: Sequence[str]) -> list[str]:
         argument = left.popleft()
         if argument.startswith("-") and not argument.startswith("--") and len(argument) > 2:
             argument = "-" + argument
+        if argument.startswith("--"):
+            _check_name(argument[2:].partition("=")[0])
         if argument in flags and not (left and left[0].lower() in SWITCH_WORDS):
             argument += "=yes"
         normalised.append(argument)
         if argument in valued and left:
             normalised.append(left.popleft())  # a value, even if it begins with a dash
     return normalised
+
+
+def _check_name(name: str) -> None:
+    """Raise `UsageError` unless `name` is that of an option, or the beginning of one's."""
+    names = [*(parameter.name for parameter in PARAMETERS), "help", "version"]
+    if not any(each.startswith(name) for each in names):
+        raise UsageError(f"there is no option --{name}{did_you_mean(name, names, '--')}")

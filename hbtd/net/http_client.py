@@ -46,6 +46,9 @@ _STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d{3})\b")
 # Statuses below 500 by which a server says "not now" or "not here": another one may be better off.
 _NOT_NOW = frozenset({408, 421, 425, 429})
 
+# What OpenSSL says when the first bytes of the answer are no TLS record.
+_NOT_TLS = ("wrong version number", "http request", "packet length too long")
+
 _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 
 
@@ -265,7 +268,9 @@ def describe_failure(error: BaseException, options: str) -> str:
     """
     error = root_cause(error)
     if isinstance(error, SSL.Error):
-        return f"TLS fails, see {options}: {error}"
+        return _describe_tls_failure(error, options)
+    if type(error).__module__.partition(".")[0] == "service_identity":  # Twisted brings it
+        return "TLS fails: the server's certificate names other hosts than the URL"
     if isinstance(error, ConnectError | ConnectionClosed | DNSLookupError):
         return str(error)
     return f"{type(error).__name__}: {error}"
@@ -282,6 +287,17 @@ def why_not_sent(late: DeadlineExceeded) -> str | None:
     if isinstance(cause, ConnectingCancelledError):
         return f"no connection was made within {late.seconds:g} s"
     return None
+
+
+def _describe_tls_failure(error: SSL.Error, options: str) -> str:
+    """Return a phrase that says why a handshake failed, and what would do if that is known."""
+    said = str(error)
+    if any(reason in said for reason in _NOT_TLS):
+        return f"TLS fails: the server answers without TLS; is http:// meant, not https://? {said}"
+    if "certificate verify failed" in said:
+        why = "none of its authorities has issued the server's certificate, or it is not valid now"
+        return f"TLS fails, see {options}: {why}: {said}"
+    return f"TLS fails, see {options}: {said}"
 
 
 class _Body(Protocol):

@@ -2,23 +2,31 @@
 
 import re
 from socket import (
+    AF_INET6,
+    IPPROTO_IPV6,
     IPPROTO_TCP,
+    IPV6_V6ONLY,
     SO_KEEPALIVE,
+    SO_REUSEADDR,
     SOL_SOCKET,
     TCP_KEEPCNT,
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
     TCP_NODELAY,
+    socket,
 )
 from typing import Any
 
 from twisted.internet import tcp, unix
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
     serverFromString,
 )
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from zope.interface import implementer
 
 from hbtd.net.served_certificate import ServedCertificate
 from hbtd.server.factory import ConnectionFactory
@@ -71,6 +79,50 @@ def endpoint_of_address(reactor: Any, port: int, address: str) -> IStreamServerE
     """Return the endpoint of a port on an IP address."""
     kind = TCP6ServerEndpoint if ":" in address else TCP4ServerEndpoint
     return kind(reactor, port, BACKLOG, address)
+
+
+def ipv6_only_by_default() -> bool:
+    """Return whether IPv6 ports of this host don't serve IPv4 unless asked to (bindv6only)."""
+    try:
+        with socket(AF_INET6) as made:
+            return bool(made.getsockopt(IPPROTO_IPV6, IPV6_V6ONLY))
+    except OSError:  # there is no IPv6
+        return False
+
+
+def serves_only_ipv6(port: IListeningPort) -> bool:
+    """Return whether a port on all IPv6 addresses leaves out IPv4 clients."""
+    if not isinstance(port, tcp.Port) or port.addressFamily != AF_INET6:
+        return False
+    host = port.getHost().host
+    return host == "::" and bool(port.socket.getsockopt(IPPROTO_IPV6, IPV6_V6ONLY))
+
+
+@implementer(IStreamServerEndpoint)
+class DualStackEndpoint:
+    """The endpoint of a port on all IPv6 and IPv4 addresses, whatever is the host's default."""
+
+    def __init__(self, reactor: Any, port: int) -> None:
+        """Make an endpoint; `reactor` provides `IReactorSocket`, and port 0 is any free one."""
+        self._reactor = reactor
+        self._port = port
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Return a Deferred that has fired with the port, or failed with `CannotListenError`."""
+        return execute(self._listen, protocolFactory)
+
+    def _listen(self, factory: IProtocolFactory) -> IListeningPort:
+        with socket(AF_INET6) as made:
+            made.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
+            made.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+            made.setblocking(False)
+            try:
+                made.bind(("::", self._port))
+                made.listen(BACKLOG)
+            except OSError as error:
+                raise CannotListenError("::", self._port, error) from error
+            port: IListeningPort = self._reactor.adoptStreamPort(made.fileno(), AF_INET6, factory)
+            return port
 
 
 def _set_options(port: IListeningPort) -> None:

@@ -318,6 +318,20 @@ class RefusalTests(OptionsTestCase):
         for argument in ("--colour=red", "--colour", "-colour", "stray", "-", "--NOSM"):
             self.assertIn(argument.lstrip("-").partition("=")[0], self.refusal(MEMORY, argument))
 
+    def test_misspelt(self):
+        """An unknown option that is like another has that suggested."""
+        for argument, meant in (
+            ("--wartime=3", "--warntime"),
+            ("-wartime=3", "--warntime"),
+            ("--kv-url=mem:", "--kv_url"),
+            ("--Port", "--port"),
+            ("--tls-cert", "--tls_cert"),
+            ("--nosn", "--nosm"),
+            ("--versoin", "--version"),
+        ):
+            self.assertIn(f" (did you mean {meant}?)", self.refusal(MEMORY, argument, "x"))
+        self.assertEqual(self.refusal(MEMORY, "--colour"), "there is no option --colour")
+
     def test_missing_value(self):
         """An option without its value at the end of the line is refused with its name."""
         for name in ("warntime", "kv_url", "use_telemetry", "tls"):
@@ -382,7 +396,7 @@ class CommandLineTests(SynchronousTestCase):
 
     def test_help(self):
         """`--help` lists every option with its default, and exits with 0."""
-        for argument in ("--help", "-help"):
+        for argument in ("--help", "-help", "-h"):
             status, out, err = self.run_with(argument)
             self.assertIn(status, (0, None))
             self.assertEqual(err, "")

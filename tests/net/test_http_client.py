@@ -1,6 +1,7 @@
 """Connections after trouble, cookies, and descriptions of failed requests."""
 
 from OpenSSL import SSL
+from service_identity import VerificationError
 from treq.client import HTTPClient
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError, DNSLookupError
 from twisted.python.failure import Failure
@@ -11,7 +12,9 @@ from hbtd.net.http_client import BoundedPool, PlainAgent, describe_failure, read
 from tests.support.nameservers import Nameservers
 from tests.support.web_servers import WebServers
 
-TLS = SSL.Error([("SSL routines", "", "certificate verify failed")])
+UNTRUSTED = SSL.Error([("SSL routines", "", "certificate verify failed")])
+PLAIN = SSL.Error([("SSL routines", "", "wrong version number")])
+TLS = SSL.Error([("SSL routines", "", "no protocols available")])
 
 
 class DescribeFailureTests(SynchronousTestCase):
@@ -23,7 +26,13 @@ class DescribeFailureTests(SynchronousTestCase):
             (ConnectionRefusedError("111"), "Connection was refused by other side: 111."),
             (ConnectionLost("gone"), "Connection to the other side was lost in a non-clean"),
             (DNSLookupError("no such host"), "DNS lookup failed: no such host."),
-            (TLS, "TLS fails, see --x_ca: [('SSL routines', '', 'certificate verify failed')]"),
+            (UNTRUSTED, "TLS fails, see --x_ca: none of its authorities has issued the server's"),
+            (PLAIN, "TLS fails: the server answers without TLS; is http:// meant, not https://?"),
+            (TLS, "TLS fails, see --x_ca: [('SSL routines', '', 'no protocols available')]"),
+            (
+                VerificationError(errors=[]),
+                "TLS fails: the server's certificate names other hosts than the URL",
+            ),
             (ValueError("odd"), "ValueError: odd"),
         ):
             for wrapped in (

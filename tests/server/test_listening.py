@@ -1,5 +1,6 @@
 """Endpoints, and the transports of what they accept, on real sockets."""
 
+import errno
 import os
 import socket
 import stat
@@ -16,6 +17,7 @@ from twisted.internet.endpoints import (
     connectProtocol,
     wrapClientTLS,
 )
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IPushProducer,
@@ -25,7 +27,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.python.systemd import ListenFDs
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 from twisted.web.resource import Resource
 from zope.interface.verify import verifyObject
 
@@ -36,9 +38,11 @@ from hbtd.server.factory import ConnectionFactory
 from hbtd.server.limits import limits_of
 from hbtd.server.listening import (
     BACKLOG,
+    DualStackEndpoint,
     TransportUnusable,
     endpoint_from_string,
     endpoint_of_address,
+    serves_only_ipv6,
     set_transport,
 )
 from hbtd.server.site import LimitedSite
@@ -108,6 +112,46 @@ class EndpointTests(ListeningTestCase):
         port = await endpoint.listen(self.make_factory())
         self.addCleanup(port.stopListening)
         self.assertEqual((port.backlog, port.getHost().host), (BACKLOG, "127.0.0.1"))
+
+    async def test_dual_stack(self) -> None:
+        """A port for all addresses serves IPv6 and IPv4, whatever is the host's default."""
+        if not socket.has_dualstack_ipv6():
+            raise SkipTest("the host has no IPv6")
+        factory = self.make_factory()
+        port: Any = await DualStackEndpoint(reactor, 0).listen(factory)
+        self.addCleanup(port.stopListening)
+        set_transport(port, None)
+        number = port.getHost().port
+        for host in ("127.0.0.1", "::1"):
+            client = socket.create_connection((host, number))
+            self.addCleanup(client.close)
+        await until(lambda: len(factory) == 2)
+        self.assertEqual({type(each.transport) for each in factory}, {TCPTransport})
+        factory.abort()
+        await until(lambda: not len(factory))
+        self.assertFalse(serves_only_ipv6(port))
+        with self.assertRaises(CannotListenError) as raised:
+            await DualStackEndpoint(reactor, number).listen(factory)
+        self.assertEqual(raised.exception.socketError.errno, errno.EADDRINUSE)
+
+    async def test_only_ipv6(self) -> None:
+        """A port for all IPv6 addresses may be one that leaves out IPv4."""
+        if not socket.has_dualstack_ipv6():
+            raise SkipTest("the host has no IPv6")
+        adopt: Any = reactor.adoptStreamPort  # type: ignore[attr-defined]  # it has it
+        for only, host in ((1, "::"), (0, "::"), (1, "::1")):
+            with socket.socket(socket.AF_INET6) as made:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+                made.bind((host, 0))
+                made.listen()
+                made.setblocking(False)
+                factory = self.make_factory()
+                port = adopt(made.fileno(), socket.AF_INET6, factory)
+            self.addCleanup(port.stopListening)
+            self.assertIs(serves_only_ipv6(port), bool(only) and host == "::")
+        for where in ("tcp:0:interface=127.0.0.1", f"unix:{self.mktemp()}"):
+            port = await self.listen(where, self.make_factory())
+            self.assertFalse(serves_only_ipv6(port))
 
     async def test_accepted_at_once(self) -> None:
         """However many connections wait, about a hundred of them are accepted in one go."""
