@@ -113,8 +113,8 @@ def etcd_missing() -> str:
 
 
 @contextmanager
-def etcd() -> Iterator[str]:
-    """Run an etcd of one member until the block ends; yield its URL.
+def etcd(*options: str) -> Iterator[str]:
+    """Run an etcd of one member, with further options, until the block ends; yield its URL.
 
     It may run on any core: on that of the load generator it would slow down the load.
     """
@@ -133,6 +133,7 @@ def etcd() -> Iterator[str]:
             "--election-timeout=250",
             "--unsafe-no-fsync",
             "--log-level=warn",
+            *options,
         ]
         # etcd reads options from its environment, too.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ETCD")}

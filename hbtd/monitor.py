@@ -1,7 +1,7 @@
 """The monitor: feeds the tracker with heartbeats and sweeps, and passes its judgements on."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -275,6 +275,34 @@ class Monitor:
         )
         if judgement is not None and self.leading:
             self._commit([judgement])
+
+    def apply_heard(self, ages: Mapping[str, float], source: str | None) -> None:
+        """Apply heartbeats, of living components, of which another replica told only the ages.
+
+        `ages` are in observed seconds, by component. The judgements that components restarted are
+        committed if this replica leads.
+        """
+        at = self._observed.now()
+        judgements = [
+            self._tracker.apply_heard(xname, at - age, source) for xname, age in ages.items()
+        ]
+        self._commit_applied(judgements)
+
+    def apply_recorded(self, record: Record, age: float, source: str | None) -> None:
+        """Apply a heartbeat of that age, in observed seconds, that another replica took."""
+        at = self._observed.now() - age
+        sent = record.timestamp, record.status
+        self._commit_applied([self._tracker.apply_heard(record.component, at, source, sent)])
+
+    def apply_sent(self, record: Record, source: str | None) -> None:
+        """Apply what a component sent with a heartbeat of which another replica has told before."""
+        if not self._tracker.apply_sent(record, source):
+            self.apply_heartbeat(record, source)
+
+    def _commit_applied(self, judgements: Iterable[Judgement | None]) -> None:
+        made = [judgement for judgement in judgements if judgement is not None]
+        if made and self.leading:
+            self._commit(made)
 
     def apply_warning(self, record: Record) -> None:
         """Apply a warning that the leader judged, unless the component was heard here since."""

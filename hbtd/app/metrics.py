@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
+from hbtd.replicas.space import Space
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.overload import Overload
 from hbtd.store.etcd import EtcdStore
@@ -154,8 +155,9 @@ class ConnectionMetrics(Collector):
 class EtcdMetrics(Collector):
     """The metrics of a store in etcd."""
 
-    def __init__(self, store: EtcdStore) -> None:
+    def __init__(self, store: EtcdStore, space: Space) -> None:
         self._store = store
+        self._space = space
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics with their present values."""
@@ -172,6 +174,17 @@ class EtcdMetrics(Collector):
             "Requests to the leader that are not granted yet.",
             len(mirror.requests),
         )
+        yield _gauge(
+            "store_blocks",
+            "Whether heartbeats are written in blocks, since all replicas read them.",
+            self._store.blocks.allowed,
+        )
+        size = self._space.size
+        if size is not None:
+            yield _gauge("store_size_bytes", "Size of etcd's database.", size.size)
+            yield _gauge("store_in_use_bytes", "Part of etcd's database in use.", size.in_use)
+            if size.quota:
+                yield _gauge("store_quota_bytes", "Limit of etcd's database.", size.quota)
 
 
 def make_registry(*collectors: Collector) -> CollectorRegistry:

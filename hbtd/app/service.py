@@ -117,7 +117,7 @@ class HbtdService(Service):
         endpoints = make_endpoints(params, reactor)
         certificate = make_certificate(params)
         self.access = self._make_access(certificate)
-        self.store = make_store(params.kv_url, reactor, observed, etcd)
+        self.store = make_store(self.params, reactor, observed, etcd)
         self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
         self.notifier = Notifier(
             reactor, hsm, self.params, self.store.delivered, random.random, leadership.held
@@ -233,8 +233,8 @@ class HbtdService(Service):
                 lambda: 0 if self._log_writer is None else self._log_writer.dropped_count,
             )
         )
-        if isinstance(self.store, EtcdStore):
-            registry.register(EtcdMetrics(self.store))
+        if isinstance(self.store, EtcdStore) and isinstance(self.replica, Replica):
+            registry.register(EtcdMetrics(self.store, self.replica.space))
         return registry
 
     def _make_troubles(self) -> Troubles:

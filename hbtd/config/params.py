@@ -21,6 +21,7 @@ from hbtd.config.value_types import (
     BASE_URL,
     BODY_BYTES,
     HEADER_BYTES,
+    KV_COMPACT,
     KV_URL,
     LOG_FORMAT,
     NODE_ACCESS,
@@ -209,6 +210,15 @@ class Params:
         TEXT,
         "",
         "PEM file of the private key of `--kv_cert`.",
+        fixed=True,
+    )
+    kv_compact: str = _param(
+        Group.STORE,
+        KV_COMPACT,
+        "auto",
+        "Whether the leader compacts etcd's history to the last minute: `yes`, `no`, or `auto`: if "
+        "only hbtd's keys are in that etcd.",
+        "With `no`, etcd has to do it: `--auto-compaction-retention`.",
         fixed=True,
     )
     listen: str = _param(

@@ -128,6 +128,12 @@ def _log_format(text: str) -> str:
     return text
 
 
+def _kv_compact(text: str) -> str:
+    if text not in ("auto", "yes", "no"):
+        raise ValueError("no such choice")
+    return text
+
+
 def _operator_access(text: str) -> str:
     parse_operator_access(text)
     return text
@@ -153,6 +159,7 @@ BODY_BYTES = ValueType(_integer(2**16, 2**30), f"a number of bytes from {2**16} 
 SWITCH = ValueType(_switch, "yes, no, true, false, on, off, 1 or 0", _render_switch)
 ADDRESSES = ValueType(_addresses, "IP addresses, separated by commas")
 LOG_FORMAT = ValueType(_log_format, "text or json")
+KV_COMPACT = ValueType(_kv_compact, "auto, yes or no")
 TELEMETRY_HOST = ValueType(
     _telemetry_host,
     "host:port:topic, with a port from 1 to 65535 and a topic of letters, digits, '.', '_' and '-'",

@@ -1,6 +1,8 @@
 """The client of etcd, with the calls that hbtd needs."""
 
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from treq.client import HTTPClient
@@ -11,16 +13,20 @@ from hbtd.etcd.errors import NOT_FOUND, EtcdRefused, EtcdUnavailable, LockTimeou
 from hbtd.etcd.gateway import Gateway
 from hbtd.etcd.messages import (
     Compare,
+    DatabaseSize,
     Event,
     KeyValue,
     Operation,
     Page,
     TxnResult,
+    count_message,
     decode_bytes,
     encode_bytes,
     put_message,
     range_message,
+    read_count,
     read_key_values,
+    read_size,
     read_txn,
     revision_of,
 )
@@ -129,6 +135,37 @@ class EtcdClient:
             "success": [each.message for each in operations],
         }
         return self._gateway.call("/kv/txn", message, read_txn)
+
+    def count(self, ranges: Sequence[tuple[bytes, bytes]]) -> Deferred[int]:
+        """Return how many keys these ranges have together.
+
+        An end that is a zero byte stands for the end of all keys.
+        """
+        return self._gateway.call("/kv/txn", count_message(ranges), read_count)
+
+    def compact(self, revision: int) -> Deferred[int]:
+        """Drop the history before a revision; return the present revision.
+
+        The Deferred fails with `Compacted` if that was done before, and with `EtcdRefused` if there
+        is no such revision yet.
+        """
+        return self._gateway.call("/kv/compaction", {"revision": str(revision)}, revision_of)
+
+    def database_size(self) -> Deferred[DatabaseSize]:
+        """Return the size of the database of the member that answers."""
+        return Deferred.fromCoroutine(self._database_size())
+
+    async def _database_size(self) -> DatabaseSize:
+        found = await self._gateway.call("/maintenance/status", {}, read_size)
+        if found.quota:
+            return found
+        # Before 3.6 etcd tells its quota only among its metrics.
+        with suppress(EtcdUnavailable):
+            text = await self._gateway.get("/metrics")
+            quota = re.search(rb"(?m)^etcd_server_quota_backend_bytes ([0-9.e+]+)$", text)
+            if quota is not None:
+                found = found._replace(quota=int(float(quota[1])))
+        return found
 
     def grant(self, ttl: int) -> Deferred[int]:
         """Make a lease of at least `ttl` seconds (etcd may choose more); return its number."""

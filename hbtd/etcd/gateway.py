@@ -108,6 +108,32 @@ class Gateway:
         call = self._call(attempt, path, orjson.dumps(message), read)
         return self._bounded(call, attempt, self._timeout if timeout is None else timeout)
 
+    def get(self, path: str) -> Deferred[bytes]:
+        """Return the document at a path that is not one of the gateway's, such as etcd's metrics.
+
+        The Deferred fails with `EtcdUnavailable` if there is none; that says nothing about the
+        endpoint, which is used as before.
+        """
+
+        async def get() -> bytes:
+            url = f"{self._endpoints[self._preferred]}{path}"
+            try:
+                response = await self._request("GET", url, None)
+                content = await _content(response)
+            except CancelledError:
+                raise
+            except Exception as error:
+                raise EtcdUnavailable(f"{url} {describe(error)}") from error
+            if response.code != 200:
+                raise EtcdUnavailable(f"{url} answers {response.code}")
+            return content
+
+        def failed(failure: Failure) -> NoReturn:
+            failure.trap(DeadlineExceeded)
+            raise EtcdUnavailable(f"{path}: {failure.getErrorMessage()}") from failure.value
+
+        return bounded(self._clock, self._timeout, get()).addErrback(failed)
+
     def open(self, path: str, messages: Sequence[Message], timeout: float) -> Deferred[Opened]:
         """Open a stream with a request of these messages; no more can be sent later.
 
@@ -157,20 +183,24 @@ class Gateway:
         for count in range(last + 1):
             attempt.endpoint = (first + count) % (last + 1)
             try:
-                return await self._http.request(
-                    "POST",
-                    URI.from_text(f"{self._endpoints[attempt.endpoint]}{_PREFIX}{path}"),
-                    headers=self._headers,
-                    data=body,
-                    allow_redirects=False,
-                    unbuffered=True,
-                    reactor=self._clock,  # type: ignore[arg-type]  # needs IReactorTime only
-                )
+                url = f"{self._endpoints[attempt.endpoint]}{_PREFIX}{path}"
+                return await self._request("POST", url, body)
             except _NOT_SENT:
                 if count == last:
                     raise
                 self._pass_over(attempt.endpoint)
         raise AssertionError("there are no endpoints")
+
+    async def _request(self, method: str, url: str, body: bytes | None) -> IResponse:
+        return await self._http.request(
+            method,
+            URI.from_text(url),
+            headers=self._headers,
+            data=body,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._clock,  # type: ignore[arg-type]  # needs IReactorTime only
+        )
 
     def _pass_over(self, endpoint: int) -> None:
         # Otherwise another call has failed there and has passed over it already.

@@ -5,7 +5,7 @@ On the wire, keys and values are base64 and 64-bit numbers are strings; here the
 """
 
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -40,6 +40,17 @@ class Page(NamedTuple):
     revision: int
     more: bool
     """Whether the range has more keys after these."""
+
+
+class DatabaseSize(NamedTuple):
+    """The size of etcd's database, at the member of the cluster that was asked, in bytes."""
+
+    size: int
+    """The size of its file, to which the quota applies."""
+    in_use: int
+    """The part that is not free."""
+    quota: int
+    """The limit of `size`, or 0 if it is not known."""
 
 
 class TxnResult(NamedTuple):
@@ -178,6 +189,28 @@ def read_event(message: Mapping[str, Any]) -> Event:
         int(changed["mod_revision"]),
         int(changed.get("lease", 0)),
     )
+
+
+def count_message(ranges: Sequence[tuple[bytes, bytes]]) -> Message:
+    """Return the message of a transaction that counts the keys in each range."""
+    counts = [range_message(*each) | {"count_only": True} for each in ranges]
+    return {"success": [{"request_range": each} for each in counts]}
+
+
+def read_count(message: Mapping[str, Any]) -> int:
+    """Return how many keys all ranges have, from the answer to `count_message`."""
+    revision_of(message)
+    return sum(int(each["response_range"].get("count", 0)) for each in message["responses"])
+
+
+def read_size(message: Mapping[str, Any]) -> DatabaseSize:
+    """Return the size of the database from the status of a member.
+
+    From etcd 3.6 on, the status has the quota, too.
+    """
+    size = int(message["dbSize"])
+    in_use = int(message.get("dbSizeInUse", size))
+    return DatabaseSize(size, in_use, int(message.get("dbSizeQuota", 0)))
 
 
 def read_txn(message: Mapping[str, Any]) -> TxnResult:

@@ -9,8 +9,10 @@ from twisted.logger import Logger
 from hbtd.config.live_params import LiveParams
 from hbtd.etcd.messages import Event, KeyValue
 from hbtd.monitor import Monitor
+from hbtd.replicas.block_reader import BlockReader
 from hbtd.replicas.shared_params import SharedParams
 from hbtd.store.etcd import EtcdStore
+from hbtd.store.etcd_blocks import BLOCK, says_reads_blocks
 from hbtd.store.etcd_format import (
     FORGET,
     LIFE,
@@ -69,16 +71,26 @@ class Applier:
         """A function that returns the present moment."""
         self.before_load = before_load
         """A function to be called before all of etcd is read again."""
+        self._blocks = BlockReader(store, monitor)
         # The revision of the last transaction of any replica, and the number of that replica.
         self._writer = (0, 0)
         self.present: dict[int, Moment] = {}
         """When each living replica, including this one, was last seen to write, by its number."""
         self.waiting: set[int] = set()
         """The numbers of the replicas whose clients wait before they are heard."""
+        self._block_readers: set[int] = set()
         self.alive: set[int] = set()
         """The numbers of the replicas that have a life key, including original hbtds."""
         self.locks: set[bytes] = set()
         """The keys in etcd that stand for holding the lock, or for waiting for it."""
+
+    @property
+    def all_read_blocks(self) -> bool:
+        """Whether the signs of life of all living replicas say that these read blocks.
+
+        Original hbtds, and replicas that have yet to read all of etcd, give no sign of life.
+        """
+        return (self.alive | self.present.keys()) <= self._block_readers
 
     def load(self, records: Sequence[Record], others: Sequence[KeyValue], *, first: bool) -> None:
         """Replace the data of this replica by that of etcd, after all of etcd was read.
@@ -88,6 +100,7 @@ class Applier:
         publishes its own parameters and obeys `clear_on_gap`.
         """
         self._store.mirror.clear()
+        self._store.blocks.reset({each.component for each in records if not each.warned})
         params = self._apply_all(others)
         alone = not self.alive - {self.number}
         if first and (alone or params is None):
@@ -110,6 +123,7 @@ class Applier:
         Also apply what is in etcd already: `records`, and all other keys, `others`.
         """
         self._monitor.store_all()
+        self._store.blocks.reset()
         params = self._apply_all(others)
         self._shared_params.restore()
         if params is not None:
@@ -125,6 +139,7 @@ class Applier:
         self._shared_params.reset()
         self.present.clear()
         self.waiting.clear()
+        self._block_readers.clear()
         self.alive.clear()
         self.locks.clear()
         params: KeyValue | None = None
@@ -150,6 +165,10 @@ class Applier:
                 self._store.mirror.apply(key, value, revision)
                 if value == STARTED:
                     self._monitor.judge_started(key[len(REQUEST) :].decode("utf-8", "replace"))
+        elif key.startswith(BLOCK):
+            self._blocks.apply(key, value, revision, source_of(self._writer[1]))
+        elif is_record(key) and value is not None and revision == self._blocks.revision:
+            self._blocks.apply_record(key, value, source_of(self._writer[1]))
         elif is_record(key):
             self._apply_record(key, value, self._writer[1] if self._writer[0] == revision else 0)
         else:
@@ -161,12 +180,15 @@ class Applier:
 
     def _apply_record(self, key: bytes, value: bytes | None, writer: int) -> None:
         if value is None:
+            self._store.blocks.note_change(key.decode("utf-8", "replace"))
             self._monitor.apply_removal(key.decode("utf-8", "replace"))
             return
         record = self._store.mirror.read_record(key, value)
         if record is None:
             return
+        self._store.blocks.note_records([record.component])
         if record.warned:
+            self._store.blocks.note_change(record.component)
             self._monitor.apply_warning(record)
         else:
             self._monitor.apply_heartbeat(record, source_of(writer))
@@ -195,6 +217,8 @@ class Applier:
                 self.present[number] = self.moment()
             waits = value is not None and value.endswith(WAITING)
             (self.waiting.add if waits else self.waiting.discard)(number)
+            reads = value is not None and says_reads_blocks(value)
+            (self._block_readers.add if reads else self._block_readers.discard)(number)
         elif key.startswith(LIFE):
             number = _number(key, LIFE)
             if value is None:

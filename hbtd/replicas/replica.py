@@ -14,15 +14,21 @@ from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
 from hbtd.monitor import Monitor
 from hbtd.replicas.applier import Applier, Moment, source_of
+from hbtd.replicas.compaction import Compaction
 from hbtd.replicas.election import Election
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.shared_params import SharedParams
+from hbtd.replicas.space import Space
 from hbtd.replicas.sync import Sync
+from hbtd.runtime.deadline import DeadlineExceeded, bounded
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import FORGET
 from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.observed import ObservedClock
+
+_PARTING = 5.0
+"""The most seconds for which a replica that stops writes the records of what only blocks told."""
 
 _REVIEW = 1.0
 """Seconds between two reviews of the role of this replica and of the requests to the leader."""
@@ -84,10 +90,15 @@ class Replica(Service):
             jitter,
             waiting,
             self._became_synchronized,
-            self._lead_if_caught_up,
+            self._progressed,
         )
         self._election = Election(
             client, clock, elapsed, leadership, jitter, self._elected, self._deposed
+        )
+        self.space = Space(client, clock)
+        """The space in etcd's database."""
+        self._compaction = Compaction(
+            client, clock, elapsed, params, lambda: self.sync.revision, lambda: monitor.leading
         )
         self._lock_key: bytes | None = None
         # The revision to be applied before this replica leads; `None` while it is not known.
@@ -109,6 +120,8 @@ class Replica(Service):
         self.sync.startService()
         self._election.startService()
         self._reviewing.startService()
+        self.space.startService()
+        self._compaction.startService()
 
     async def wait_until_synchronized(self, within: float) -> None:
         """Wait until this replica is synchronized for the first time, or `within` seconds pass."""
@@ -123,13 +136,18 @@ class Replica(Service):
         """Stop; release the lock, so that another replica can lead at once.
 
         The Deferred fires when that is done. Before that, a leader deletes from etcd the requests
-        that it has granted.
+        that it has granted, and the records of what only blocks have told are written: an original
+        hbtd may come next.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         self._reviewing.stopService()
+        self.space.stopService()
+        self._compaction.stopService()
+        with suppress(StoreUnusable, DeadlineExceeded):
+            await bounded(self._clock, _PARTING, self._store.write_owed_records())
         if self._monitor.leading:
             # Otherwise the next leader would grant these requests once more.
             await self._remove_requests()
@@ -153,7 +171,26 @@ class Replica(Service):
     def _became_synchronized(self) -> None:
         if not self._first_synchronized.called:
             self._first_synchronized.callback(None)
+        self._choose_form()
         self._review_now()
+
+    def _progressed(self) -> None:
+        self._choose_form()
+        self._lead_if_caught_up()
+
+    def _choose_form(self) -> None:
+        """Write heartbeats in blocks if all living replicas read these, otherwise as records.
+
+        What only blocks have told is written as records when that changes.
+        """
+        blocks = self._store.blocks
+        allowed = self.sync.synchronized and self._applier.all_read_blocks
+        before = blocks.allowed
+        blocks.allow(allowed)
+        if before and not allowed:
+            Deferred.fromCoroutine(self._store.write_owed_records()).addErrback(
+                lambda failure: failure.trap(StoreUnusable)
+            )
 
     def _review_now(self) -> None:
         Deferred.fromCoroutine(self._review()).addErrback(
@@ -169,6 +206,7 @@ class Replica(Service):
         elected and synchronized, begin to lead. Leader or not, while it is synchronized write
         changed parameters to etcd.
         """
+        self._choose_form()
         if self.sync.synchronized:
             self._shared_params.write()
         if self._monitor.leading:

@@ -17,6 +17,7 @@ from hbtd.replicas.election import LEASE
 from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.etcd import EtcdStore
+from hbtd.store.etcd_blocks import READS_BLOCKS
 from hbtd.store.etcd_format import ALIVE, EVERYTHING, HEALTH, LIFE, PRESENCE, WAITING, is_record
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.records import Record
@@ -312,7 +313,7 @@ class Sync(Service):
 
     def _set_presence(self) -> None:
         """Set what this replica's presence key says from now on: its name, and whether any wait."""
-        value = self._name.encode() + (WAITING if self._waiting() else b"")
+        value = self._name.encode() + READS_BLOCKS + (WAITING if self._waiting() else b"")
         self._store.writer.set_presence(Put(PRESENCE + self._number, value, self._lease))
 
     async def _write_presence(self) -> None:

@@ -6,9 +6,11 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, DeferredLock, succeed
 from zope.interface import implementer
 
+from hbtd.config.params import Params
 from hbtd.etcd.client import MAX_OPERATIONS, EtcdClient
 from hbtd.etcd.errors import RESOURCE_EXHAUSTED, Compacted, EtcdRefused, EtcdUnavailable
 from hbtd.etcd.messages import Delete, Operation, Put
+from hbtd.store.etcd_blocks import Blocks, Plan
 from hbtd.store.etcd_format import (
     FORGET,
     HEALTH,
@@ -28,6 +30,9 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 _T = TypeVar("_T")
 
+_BATCH = 500
+"""The most records that are written at once before other calls have their turn."""
+
 
 @implementer(IStore)
 class EtcdStore:
@@ -45,10 +50,13 @@ class EtcdStore:
     shared = True
     gather = 0.5
 
-    def __init__(self, client: EtcdClient, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, client: EtcdClient, wall: Callable[[], float], blocks: Blocks | None = None
+    ) -> None:
         """Make a store in the etcd that `client` talks to.
 
         `wall` returns the present Unix time in seconds; times in stored records are by this clock.
+        `blocks` decides which heartbeats are written in blocks; without it, none are.
         """
         self._client = client
         self._wall = wall
@@ -58,6 +66,8 @@ class EtcdStore:
         self._out_of_sync: str | None = None
         self.mirror = EtcdMirror(wall)
         """A copy of the judgements and requests that are in etcd."""
+        self.blocks = Blocks(lambda: 0.0, Params) if blocks is None else blocks
+        """What decides which heartbeats are written in blocks only."""
         self.writer = EtcdWriter(client, self.mirror)
         """The `EtcdWriter` that makes all writing transactions of this store."""
 
@@ -148,6 +158,10 @@ class EtcdStore:
             else:
                 steps = self._request_judgements(judgements, records)
             await self.writer.write(steps, fenced=leading)
+            self.blocks.note_records(each.component for each in records if not each.warned)
+            for judgement in judgements:
+                if judgement.transition.alarming:
+                    self.blocks.note_change(judgement.component)
             return leading
 
         return self._noting(self._in_turn(work))
@@ -191,14 +205,37 @@ class EtcdStore:
         return steps + [Step([put_of(record, wall)]) for record in remaining.values()]
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """See `IStore.checkpoint`."""
+        """See `IStore.checkpoint`; some of the records may be written later, see `Blocks`."""
 
         async def work() -> None:
-            wall = self._wall()
             last = {record.component: record for record in records}
-            await self.writer.write([Step([put_of(record, wall)]) for record in last.values()])
+            await self._carry_out(self.blocks.plan(last.values()))
 
         return self._noting(self._in_turn(work))
+
+    async def write_owed_records(self) -> None:
+        """Write the records of all components of which only blocks have told since the last one.
+
+        Raise `StoreUnusable` if etcd fails.
+        """
+
+        async def work() -> None:
+            await self._carry_out(self.blocks.plan_owed(_BATCH))
+
+        async def write_all() -> None:
+            for _ in range(0, self.blocks.owed, _BATCH):
+                await self._in_turn(work)
+
+        await self._noting(write_all())
+
+    async def _carry_out(self, plan: Plan) -> None:
+        done = False
+        try:
+            await self.writer.write(plan.steps(self.writer.presence, self._wall()))
+            done = True
+        finally:
+            if not done:
+                self.blocks.undo(plan)
 
     def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
         """See `IStore.delivered`; fails with `NotLeading` if this replica does not lead."""
@@ -226,6 +263,7 @@ class EtcdStore:
         """
 
         async def work() -> None:
+            self.blocks.note_change(xname)
             record = Delete(xname.encode())
             if not self.writer.leading:
                 await self.writer.write([_request(xname, FORGET, record)])
@@ -261,6 +299,7 @@ class EtcdStore:
         """See `IStore.clear_records`."""
 
         async def work() -> None:
+            self.blocks.reset()
             await self.writer.write([Step([Delete(*each) for each in RECORDS])])
 
         return self._noting(self._in_turn(work))

@@ -45,6 +45,11 @@ class EtcdWriter:
         """Refuse to write fenced transactions from now on: this replica no longer leads."""
         self._lock_key = None
 
+    @property
+    def presence(self) -> Put | None:
+        """The write of this replica's presence key; `None` before it was set."""
+        return self._presence
+
     def set_presence(self, presence: Put) -> None:
         """Begin every transaction with `presence`, the write of this replica's presence key."""
         self._presence = presence

@@ -191,6 +191,43 @@ class Tracker:
         age = at - component.last_heard
         return Record(xname, age, component.timestamp, component.status, warned)
 
+    def apply_heard(
+        self,
+        xname: str,
+        last_heard: float,
+        source: str | None,
+        sent: tuple[str, str] | None = None,
+    ) -> Judgement | None:
+        """Apply a heartbeat that another replica took earlier, unless a later one is known.
+
+        `last_heard` is that time. `sent` are the timestamp and the status in the heartbeat. Without
+        them, those of the heartbeat before remain, and a component that is dead or not tracked
+        stays so. Return the judgement if the component has started or restarted.
+        """
+        component = self._healthy.get(xname) or self._warned.get(xname)
+        if component is None:
+            return self.apply_beat(xname, last_heard, *sent, source) if sent else None
+        if last_heard <= component.last_heard:
+            return None
+        # It goes to the end of the queue, as if it was heard now: it may be judged that much later.
+        timestamp, status = sent or (component.timestamp, component.status)
+        return self.apply_beat(xname, last_heard, timestamp, status, source)
+
+    def apply_sent(self, record: Record, source: str | None) -> bool:
+        """Apply what a component sent with a heartbeat that is known already from `source`.
+
+        If the component was heard elsewhere since, it has sent something else, and nothing changes.
+        Return whether the component lives.
+        """
+        xname = record.component
+        component = self._healthy.get(xname) or self._warned.get(xname)
+        if component is None:
+            return False
+        if component.source in (source, None):
+            component.timestamp = record.timestamp[:_LONGEST_TEXT]
+            component.status = self._shared(record.status[:_LONGEST_TEXT])
+        return True
+
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
         """Apply a warning that another replica judged; `record` is that of the component."""
         component = self._healthy.pop(record.component, None)

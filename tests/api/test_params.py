@@ -36,6 +36,7 @@ OURS = {
     "Kv_ca": "",
     "Kv_cert": "",
     "Kv_key": "",
+    "Kv_compact": "auto",
     "Listen": "",
     "Address": "",
     "Fast_lane": "1",

@@ -43,6 +43,7 @@ SAMPLES: dict[str, dict[str, object]] = {
     "kv_ca": {"system": "system"},
     "kv_cert": {"cert.pem": "cert.pem"},
     "kv_key": {"key.pem": "key.pem"},
+    "kv_compact": {"yes": "yes", "no": "no"},
     "listen": {"tcp:80:interface=::1": "tcp:80:interface=::1"},
     "address": {"10.0.0.5,[::1]": "10.0.0.5,::1"},
     "fast_lane": {"no": False},
@@ -87,6 +88,7 @@ BAD = {
     "tls": ["", "perhaps"],
     "fast_lane": ["", "slow"],
     "log_format": ["", "xml", "JSON"],
+    "kv_compact": ["", "never", "1"],
     "clear_on_gap": ["", "2"],
     "operator_access": [
         *("", "nobody", "token", "token:", "cert", "cert:", "cert:a,,b", "any:x", "loopback:1"),
@@ -294,6 +296,7 @@ class RefusalTests(OptionsTestCase):
             ("--port=x", "65535"),
             ("--telemetry_host=x", "host:port:topic"),
             ("--log_format=x", "text or json"),
+            ("--kv_compact=x", "auto, yes or no"),
             ("--sm_url=x", "http:// or https://"),
             ("--kv_url=x", "mem:"),
         ]:

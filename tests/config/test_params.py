@@ -75,6 +75,7 @@ class RenderingTests(SynchronousTestCase):
                 ("Kv_ca", ""),
                 ("Kv_cert", ""),
                 ("Kv_key", ""),
+                ("Kv_compact", "auto"),
                 ("Listen", ""),
                 ("Address", ""),
                 ("Fast_lane", "1"),

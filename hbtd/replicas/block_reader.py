@@ -1,0 +1,47 @@
+"""Applies to this replica the blocks in which other replicas tell of heartbeats."""
+
+from hbtd.monitor import Monitor
+from hbtd.store.etcd import EtcdStore
+from hbtd.store.etcd_blocks import Block, read_block
+
+
+class BlockReader:
+    """Applies blocks, and the records that are in one transaction with a block.
+
+    In such a transaction the block comes first. It says which of the records are heartbeats; the
+    others only repeat what earlier blocks have told, with all that the component has sent.
+    """
+
+    def __init__(self, store: EtcdStore, monitor: Monitor) -> None:
+        self._store = store
+        self._monitor = monitor
+        self._block = Block({}, {})
+        self.revision = 0
+        """The revision of the last block."""
+
+    def apply(self, key: bytes, value: bytes | None, revision: int, source: str) -> None:
+        """Apply a change of a block's key; `source` stands for the replica that has made it."""
+        if value is None:
+            return  # the replica is gone
+        block = self._store.mirror.read(read_block, key, value)
+        if block is None:
+            return
+        self._block, self.revision = block, revision
+        self._store.blocks.note_heard_elsewhere(block.heard)
+        self._monitor.apply_heard(block.heard, source)
+
+    def apply_record(self, key: bytes, value: bytes, source: str) -> None:
+        """Apply a record that is in one transaction with the last block."""
+        record = self._store.mirror.read_record(key, value)
+        if record is None:
+            return
+        age = self._block.recorded.get(record.component)
+        if record.warned:
+            self._store.blocks.note_change(record.component)
+            self._monitor.apply_warning(record)
+            return
+        self._store.blocks.note_records([record.component])
+        if age is not None:
+            self._monitor.apply_recorded(record, age, source)
+        else:
+            self._monitor.apply_sent(record, source)

@@ -1,0 +1,151 @@
+"""Compaction: the leader keeps etcd's history short, so that etcd does not fill up with it."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from hbtd.config.live_params import LiveParams
+from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.errors import Compacted, EtcdRefused, EtcdUnavailable
+from hbtd.runtime.outage import Outage
+from hbtd.runtime.periodic import PeriodicService
+from hbtd.store.etcd_format import HEALTH, LIFE, LOCK, PARAMS, RECORDS
+
+HISTORY = 60.0
+"""Seconds of history that are kept, for replicas whose watch has to resume."""
+
+INTERVAL = 30.0
+"""Seconds between two compactions."""
+
+_END = b"\0"
+"""Stands for the end of all keys where a range ends."""
+
+
+def _after(prefix: bytes) -> bytes:
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+OURS = (
+    *((start, end) for start, end in RECORDS if start not in (b"x0", b"all")),
+    (b"x0", b"x:"),
+    (b"all", b"all\0"),
+    (PARAMS, PARAMS + b"\0"),
+    (HEALTH[0], HEALTH[0] + b"\0"),
+    (b"hbtd/", _after(b"hbtd/")),
+    (LIFE, _after(LIFE)),
+    (LOCK, _after(LOCK)),
+)
+"""The ranges of all keys that a hbtd may write, this one or an original."""
+
+
+def gaps(ranges: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return the ranges of all keys that are in none of some ranges, which must not overlap."""
+    found: list[tuple[bytes, bytes]] = []
+    start = b"\0"
+    for first, end in sorted(ranges):
+        if start < first:
+            found.append((start, first))
+        start = end
+    return [*found, (start, _END)]
+
+
+class History:
+    """Notes etcd's revisions with their times, to find the one up to which history can go."""
+
+    def __init__(self) -> None:
+        self._noted: deque[tuple[float, int]] = deque()
+
+    def note(self, revision: int, now: float) -> None:
+        """Note that etcd has this revision now."""
+        if self._noted and revision < self._noted[-1][1]:
+            self._noted.clear()  # etcd has lost its data, and counts from the beginning again
+        self._noted.append((now, revision))
+
+    def outdated(self, now: float) -> int | None:
+        """Return the last revision noted `HISTORY` seconds ago or earlier, `None` without one."""
+        found: int | None = None
+        while self._noted and now - self._noted[0][0] >= HISTORY:
+            _, found = self._noted.popleft()
+        return found
+
+
+class Compaction(Service):
+    """Compacts etcd every `INTERVAL` seconds while this replica leads, as `kv_compact` says.
+
+    History is all that was overwritten or deleted. Only the last `HISTORY` seconds are of use to
+    hbtd; other programs may need more, so if there are keys of others, by default nothing is done.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        clock: IReactorTime,
+        elapsed: Callable[[], float],
+        params: LiveParams,
+        revision: Callable[[], int],
+        leading: Callable[[], bool],
+    ) -> None:
+        """Make the service.
+
+        `elapsed` returns the seconds of a clock that also advances while the process does not run;
+        `revision` returns the revision of etcd that this replica has reached, or 0; `leading`
+        returns whether this replica leads.
+        """
+        self._client = client
+        self._elapsed = elapsed
+        self._params = params
+        self._revision = revision
+        self._leading = leading
+        self._history = History()
+        self._outage = Outage(self._refrains, self._resumes)
+        self._working = PeriodicService(clock, INTERVAL, self._work, "the compaction of etcd")
+
+    def startService(self) -> None:
+        """Begin to note revisions, and to compact."""
+        super().startService()
+        self._working.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop; the Deferred fires when a compaction under way is done."""
+        super().stopService()
+        return self._working.stopService()
+
+    async def _work(self) -> None:
+        now, revision = self._elapsed(), self._revision()
+        if revision:
+            self._history.note(revision, now)
+        outdated = self._history.outdated(now)
+        if outdated is None or not self._leading() or self._params.current.kv_compact == "no":
+            return
+        try:
+            if self._params.current.kv_compact == "auto":
+                others = await self._client.count(gaps(OURS))
+                if others:
+                    self._outage.fail(f"it has {others} keys of other programs")
+                    return
+            await self._client.compact(outdated)
+        except Compacted:
+            pass  # etcd, or somebody else, has done it
+        except EtcdUnavailable as error:
+            self._log.debug("etcd could not be compacted: {error}", error=str(error))
+            return
+        except EtcdRefused as error:
+            self._outage.fail(str(error))
+            return
+        self._outage.recover()
+
+    def _refrains(self, reason: str) -> None:
+        self._log.warn(
+            "hbtd does not compact etcd: {error}. Let etcd do it (--auto-compaction-retention), or"
+            " set --kv_compact=yes; otherwise its database fills up.",
+            error=reason,
+        )
+
+    def _resumes(self) -> None:
+        self._log.info("hbtd compacts etcd from now on.")

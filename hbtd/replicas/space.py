@@ -1,0 +1,67 @@
+"""The space in etcd's database: for metrics, and a warning before it is full."""
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
+from hbtd.etcd.messages import DatabaseSize
+from hbtd.runtime.outage import Outage
+from hbtd.runtime.periodic import PeriodicService
+
+INTERVAL = 30.0
+"""Seconds between two looks."""
+
+FULL = 0.8
+"""The part of the quota from which on there is a warning."""
+
+_MIB = 2**20
+
+
+class Space(Service):
+    """Looks regularly how large etcd's database is, and warns while it is nearly full."""
+
+    _log = Logger()
+
+    def __init__(self, client: EtcdClient, clock: IReactorTime) -> None:
+        self._client = client
+        self.size: DatabaseSize | None = None
+        """The size of the database at the last look; `None` before the first."""
+        self._shortage = Outage(self._runs_short, self._has_room)
+        self._looking = PeriodicService(clock, INTERVAL, self._look, "the look at etcd's size")
+
+    def startService(self) -> None:
+        """Begin to look."""
+        super().startService()
+        self._looking.startService()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop; the Deferred fires when a look under way is done."""
+        super().stopService()
+        return self._looking.stopService()
+
+    async def _look(self) -> None:
+        try:
+            self.size = size = await self._client.database_size()
+        except (EtcdUnavailable, EtcdRefused) as error:
+            self._log.debug("etcd does not tell its size: {error}", error=str(error))
+            return
+        if size.quota and size.size >= FULL * size.quota:
+            self._shortage.fail(
+                f"{size.size / _MIB:.0f} of {size.quota / _MIB:.0f} MiB, of which"
+                f" {size.in_use / _MIB:.0f} MiB are in use"
+            )
+        elif size.quota:
+            self._shortage.recover()
+
+    def _runs_short(self, reason: str) -> None:
+        self._log.warn(
+            "etcd's database is nearly full, {size}; when it is, nothing is judged. Defragment each"
+            " member, or raise --quota-backend-bytes.",
+            size=reason,
+        )
+
+    def _has_room(self) -> None:
+        self._log.info("etcd's database has enough room again.")

@@ -1,0 +1,257 @@
+"""Blocks: keys in etcd that each tell of the heartbeats of many components.
+
+A replica that reads blocks says so in its sign of life. While all living replicas do, a replica
+writes its heartbeats in blocks, and the record of a component only now and then. Otherwise, as
+while an original hbtd lives, each heartbeat is written as a record.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import orjson
+
+from hbtd.config.params import Params
+from hbtd.etcd.messages import Put
+from hbtd.store.etcd_format import PRESENCE, WAITING, InvalidValue
+from hbtd.store.etcd_steps import Step, batches, put_of
+from hbtd.tracker.records import Record
+
+BLOCK = b"hbtd/block/"
+"""The prefix of the key of a block; the number of the replica, `/` and a digit or more follow."""
+
+READS_BLOCKS = b" blocks"
+"""The end of a presence key's value, before `WAITING` if both are there: the replica reads blocks.
+
+Earlier replicas of this hbtd have no such mark; they don't look at what is before `WAITING`.
+"""
+
+MOST_RESTATED = 1500
+"""The most records that are written in one call because their components have fallen silent."""
+
+_MOST_HEARD = 500
+"""The most components in a block."""
+
+_MOST_RECORDS = 100
+"""The most records in the transaction of a block, which leaves room for block and presence key."""
+
+_UNIT = 0.1
+"""The unit of the ages in blocks, in seconds."""
+
+
+class Block(NamedTuple):
+    """The contents of a block: the ages of heartbeats in seconds, by the xname of the component."""
+
+    heard: Mapping[str, float]
+    """The heartbeats of components whose records are not written with this block."""
+    recorded: Mapping[str, float]
+    """The heartbeats whose records follow in the same transaction.
+
+    Other records in the transaction are no heartbeats: they tell what was heard before.
+    """
+
+
+def block_value(block: Block) -> bytes:
+    """Return the value that stores a block."""
+    return orjson.dumps({"Heard": _in_units(block.heard), "Recorded": _in_units(block.recorded)})
+
+
+def _in_units(ages: Mapping[str, float]) -> dict[str, int]:
+    return {xname: max(0, int(age / _UNIT)) for xname, age in ages.items()}
+
+
+def read_block(_: bytes, value: bytes) -> Block:
+    """Return the block that is stored in a key's value.
+
+    A missing field counts as empty; unknown fields are ignored. Names are not checked. Raise
+    `InvalidValue` if the value is not that of a block.
+    """
+    try:
+        stored = orjson.loads(value)
+    except ValueError:
+        raise InvalidValue("it is not JSON") from None
+    if not isinstance(stored, dict):
+        raise InvalidValue("it is not a JSON object")
+    return Block(_ages(stored.get("Heard", {})), _ages(stored.get("Recorded", {})))
+
+
+def _ages(stored: Any) -> dict[str, float]:
+    if not isinstance(stored, dict) or not all(
+        type(age) is int and age >= 0 for age in stored.values()
+    ):
+        raise InvalidValue("it is no block: its ages are no natural numbers")
+    return {xname: age * _UNIT for xname, age in stored.items()}
+
+
+def says_reads_blocks(presence: bytes) -> bool:
+    """Return whether the replica that wrote this value of its presence key reads blocks."""
+    return presence.removesuffix(WAITING).endswith(READS_BLOCKS)
+
+
+def put_of_block(presence: Put, slot: int, block: Block) -> Put:
+    """Return the operation that writes a block of the replica whose presence is given.
+
+    Blocks of one transaction need different slots.
+    """
+    key = BLOCK + presence.key.removeprefix(PRESENCE) + b"/%d" % slot
+    return Put(key, block_value(block), presence.lease)
+
+
+class Plan(NamedTuple):
+    """What is to be written of some heartbeats: records of their own, or places in blocks."""
+
+    heard: Mapping[str, float]
+    """The ages of the heartbeats that are written in blocks only, by component."""
+    own: Sequence[Record]
+    """The records of heartbeats that are written as such."""
+    restated: Sequence[Record]
+    """The records of heartbeats that blocks have told of before."""
+    in_blocks: bool
+    """Whether blocks tell of the heartbeats in `own`, too."""
+
+    def steps(self, presence: Put | None, wall: float) -> list[Step]:
+        """Return the steps that write this, by a replica with this presence.
+
+        `wall` is the present Unix time in seconds.
+        """
+        if presence is None or not (self.in_blocks or self.restated):
+            return [Step([put_of(record, wall)]) for record in (*self.own, *self.restated)]
+        steps = [] if self.in_blocks else [Step([put_of(record, wall)]) for record in self.own]
+        with_block = [*self.own, *self.restated] if self.in_blocks else self.restated
+        ages = {each.component: each.age for each in self.own if not each.warned}
+        for slot, (names, records) in enumerate(_portions(list(self.heard), with_block)):
+            recorded = {x: ages[x] for each in records if (x := each.component) in ages}
+            block = Block({xname: self.heard[xname] for xname in names}, recorded)
+            puts = [put_of(record, wall) for record in records]
+            steps.append(Step([put_of_block(presence, slot, block), *puts]))
+        return steps
+
+
+def _portions(
+    names: Sequence[str], records: Sequence[Record]
+) -> Iterator[tuple[Sequence[str], Sequence[Record]]]:
+    """Yield what goes into one transaction each: a block's names, and records."""
+    some_names = batches(names, _MOST_HEARD)
+    some_records = batches(records, _MOST_RECORDS)
+    while (portion := (next(some_names, ()), next(some_records, ()))) != ((), ()):
+        yield portion
+
+
+class Blocks:
+    """Decides which heartbeats are written in blocks only, and when records of their own are due.
+
+    A component's record is written with its first heartbeat after half an `errtime`; and once the
+    component has been silent for half a `warntime`, unless the record says already when it was last
+    heard. So whoever reads only records finds none that is older than the silence of its component
+    by more than half of both; and whoever judges that a component is silent has what it sent last.
+    """
+
+    def __init__(self, elapsed: Callable[[], float], params: Callable[[], Params]) -> None:
+        """Begin with records only.
+
+        `elapsed` returns the seconds of a clock that also advances while the process does not run;
+        `params` returns the present parameters.
+        """
+        self._elapsed = elapsed
+        self._params = params
+        self.allowed = False
+        """Whether blocks may be written; see `allow`."""
+        # When the record of a component was last written, by any replica.
+        self._recorded: dict[str, float] = {}
+        # The heartbeats taken here that their components' records don't tell of, with their times,
+        # in about that order.
+        self._owed: OrderedDict[str, tuple[Record, float]] = OrderedDict()
+
+    def allow(self, allowed: bool) -> None:
+        """Write blocks from now on, or records only."""
+        self.allowed = allowed
+
+    @property
+    def owed(self) -> int:
+        """The number of components whose records don't tell of the last heartbeat taken here."""
+        return len(self._owed)
+
+    def plan(self, records: Iterable[Record]) -> Plan:
+        """Return what is to be written of the heartbeats that `records` tell of.
+
+        Records that are due because their components have fallen silent are added. If the plan
+        can't be carried out, call `undo`; then the heartbeats may be given to `plan` again.
+        """
+        now, params = self._elapsed(), self._params()
+        heard: dict[str, float] = {}
+        own: list[Record] = []
+        for record in records:
+            if self._needs_record(record, now, params.errtime / 2):
+                own.append(record)
+                self._recorded[record.component] = now
+                self._owed.pop(record.component, None)
+            else:
+                heard[record.component] = record.age
+                self._owed[record.component] = (record, now - record.age)
+                self._owed.move_to_end(record.component)
+        silent_since = now - min(params.warntime, params.errtime) / 2
+        return Plan(heard, own, self._restate(now, silent_since, MOST_RESTATED), self.allowed)
+
+    def plan_owed(self, most: int) -> Plan:
+        """Return that the records of `most` components of those that `owed` counts be written."""
+        now = self._elapsed()
+        return Plan({}, (), self._restate(now, now, most), self.allowed)
+
+    def undo(self, plan: Plan) -> None:
+        """Note that a plan could not be carried out, at least not as a whole."""
+        now = self._elapsed()
+        for record in plan.own:
+            self._recorded.pop(record.component, None)
+        for record in reversed(plan.restated):
+            if record.component not in self._owed:
+                self._recorded.pop(record.component, None)
+                self._owed[record.component] = (record, now - record.age)
+                self._owed.move_to_end(record.component, last=False)
+
+    def note_records(self, xnames: Iterable[str]) -> None:
+        """Note that the records of these components were written, here or by another replica."""
+        now = self._elapsed()
+        for xname in xnames:
+            self._recorded[xname] = now
+            self._owed.pop(xname, None)
+
+    def note_heard_elsewhere(self, xnames: Iterable[str]) -> None:
+        """Note that another replica has heard these components, and will write their records."""
+        for xname in xnames:
+            self._owed.pop(xname, None)
+
+    def note_change(self, xname: str) -> None:
+        """Note that a component was warned about, has died or was forgotten.
+
+        Its next heartbeat is written as a record.
+        """
+        self._recorded.pop(xname, None)
+        self._owed.pop(xname, None)
+
+    def reset(self, living: Collection[str] = ()) -> None:
+        """Note that etcd was read anew; these components have records there, as healthy ones."""
+        self._recorded.clear()
+        for xname in [xname for xname in self._owed if xname not in living]:
+            del self._owed[xname]
+
+    def _needs_record(self, record: Record, now: float, period: float) -> bool:
+        recorded = self._recorded.get(record.component)
+        if recorded is None or record.warned or not self.allowed:
+            return True
+        # Each component has its own moments, or all records would be written at once.
+        moment = crc32(record.component.encode()) / 2**32 * period
+        return (recorded - moment) // period != (now - moment) // period
+
+    def _restate(self, now: float, silent_since: float, most: int) -> list[Record]:
+        """Take up to `most` of the owed records from the front, down to a silence."""
+        front = list(islice(self._owed.items(), most))
+        restated: list[Record] = []
+        for xname, (record, heard_at) in front:
+            if heard_at > silent_since:
+                break
+            del self._owed[xname]
+            self._recorded[xname] = now
+            restated.append(record._replace(age=now - heard_at))
+        return restated
