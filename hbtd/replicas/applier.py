@@ -166,7 +166,8 @@ class Applier:
                 if value == STARTED:
                     self._monitor.judge_started(key[len(REQUEST) :].decode("utf-8", "replace"))
         elif key.startswith(BLOCK):
-            self._blocks.apply(key, value, revision, source_of(self._writer[1]))
+            if self._writer[0] == revision:  # otherwise no replica has written it
+                self._blocks.apply(key, value, revision, source_of(self._writer[1]))
         elif is_record(key) and value is not None and revision == self._blocks.revision:
             self._blocks.apply_record(key, value, source_of(self._writer[1]))
         elif is_record(key):

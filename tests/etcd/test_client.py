@@ -6,8 +6,8 @@ from twisted.internet.threads import deferToThread
 
 from hbtd.etcd.client import MAX_OPERATIONS
 from hbtd.etcd.errors import NOT_FOUND, Compacted, EtcdRefused, LockTimeout
-from hbtd.etcd.messages import Compare, Delete, Put
-from tests.support.etcd_running import EVERYTHING, EtcdTestCase
+from hbtd.etcd.messages import Compare, DatabaseSize, Delete, Put
+from tests.support.etcd_running import EVERYTHING, ClientTestCase, EtcdTestCase, FakeGateway
 from tests.support.running import reactor
 
 BYTES = bytes(range(256))
@@ -51,6 +51,58 @@ class KeyTests(EtcdTestCase):
         with self.assertRaises(EtcdRefused) as raised:
             await self.client.put(b"", b"")
         self.assertIn("key is not provided", raised.exception.message)
+
+
+class HistoryTests(EtcdTestCase):
+    """Keys are counted, history is dropped, and the size of the database is told."""
+
+    async def test_count(self) -> None:
+        """Keys in several ranges are counted together."""
+        self.assertEqual(await self.client.count([(b"\0", b"\0")]), 0)
+        for key in (b"a", b"b", b"c", b"\xff"):
+            await self.client.put(key, b"")
+        self.assertEqual(await self.client.count([(b"a", b"b"), (b"c", b"\0")]), 3)
+        self.assertEqual(await self.client.count([(b"\0", b"a")]), 0)
+
+    async def test_compact(self) -> None:
+        """History before a revision is dropped; keys, and what came since, stay."""
+        revisions = [await self.client.put(b"key", b"%d" % number) for number in range(4)]
+        self.assertEqual(await self.client.compact(revisions[2]), revisions[3])
+        with self.assertRaises(Compacted):
+            await self.client.range(b"key", b"kez", revision=revisions[1])
+        page = await self.client.range(b"key", b"kez", revision=revisions[2])
+        self.assertEqual([each.value for each in page.items], [b"2"])
+        with self.assertRaises(Compacted):
+            await self.client.compact(revisions[2])
+        with self.assertRaises(EtcdRefused):
+            await self.client.compact(revisions[3] + 100)
+
+    async def test_size(self) -> None:
+        """The size of the database and its quota, by default 2 GiB, are told."""
+        before = await self.client.database_size()
+        self.assertGreaterEqual(before.size, before.in_use)
+        self.assertEqual(before.quota, 2 * 2**30)
+        await self.client.put(b"key", bytes(10**6))
+        await deferLater(reactor, 0.3)  # etcd commits to its file in batches
+        self.assertGreater((await self.client.database_size()).in_use, before.in_use + 10**5)
+
+
+class OldSizeTests(ClientTestCase):
+    """Statuses of other versions of etcd."""
+
+    async def test_without_metrics(self) -> None:
+        """An etcd that tells its quota nowhere has none that is known."""
+        status = b'{"header":{},"version":"3.4.0","dbSize":"100"}'
+        client = self.connect(FakeGateway(status).listen(self))
+        self.assertEqual(await client.database_size(), DatabaseSize(100, 100, 0))
+
+    async def test_newer(self) -> None:
+        """From etcd 3.6 on the quota is in the status."""
+        status = b'{"header":{},"dbSize":"100","dbSizeInUse":"50","dbSizeQuota":"200"}'
+        gateway = FakeGateway(status)
+        client = self.connect(gateway.listen(self))
+        self.assertEqual(await client.database_size(), DatabaseSize(100, 50, 200))
+        self.assertEqual(len(gateway.requests), 1)
 
 
 class RangeTests(EtcdTestCase):

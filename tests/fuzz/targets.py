@@ -173,6 +173,7 @@ def peers() -> tuple[Target, Sequence[bytes]]:
 
 def etcd() -> tuple[Target, Sequence[bytes]]:
     """Fuzz keys and values in etcd: they are read, or refused as not hbtd's."""
+    from hbtd.store.etcd_blocks import read_block, says_reads_blocks
     from hbtd.store.etcd_format import InvalidValue, read_judgement, read_params, read_record
 
     def target(data: bytes) -> None:
@@ -181,6 +182,8 @@ def etcd() -> tuple[Target, Sequence[bytes]]:
             lambda: read_record(key, value, 1_700_000_000.0),
             lambda: read_judgement(key, value),
             lambda: read_params(value),
+            lambda: read_block(key, value),
+            lambda: says_reads_blocks(value),
         ):
             with suppress(InvalidValue):
                 read()

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import capturedLogs
 
+from hbtd.config.params import Params
 from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.errors import EtcdUnavailable
 from hbtd.etcd.messages import Compare, Operation, Put, TxnResult
 from hbtd.store.etcd import EtcdStore
+from hbtd.store.etcd_blocks import BLOCK, Blocks
 from hbtd.store.etcd_format import FORGET, JUDGEMENT, LOCK, PRESENCE, REQUEST
 from hbtd.store.etcd_format import STARTED as STARTED_REQUEST
 from hbtd.store.interface import NotLeading, StoreUnusable
@@ -56,11 +59,14 @@ class Counted(EtcdClient):
     def __init__(self, client: EtcdClient) -> None:
         self.__dict__.update(client.__dict__)
         self.txns: list[list[Operation]] = []
+        self.broken = False
 
     def txn(
         self, compares: Sequence[Compare], operations: Sequence[Operation]
     ) -> "Deferred[TxnResult]":
         """Record the operations, and carry out the transaction."""
+        if self.broken:
+            return fail(EtcdUnavailable("broken"))
         self.txns.append(list(operations))
         return super().txn(compares, operations)
 
@@ -91,6 +97,7 @@ class SharingTests(EtcdTestCase):
         """Open the store of a leader and that of a follower."""
         await super().setUp()
         await self.client.put(LOCK + b"/1", b"")
+        self.elapsed = 1000.0
         self.counted = Counted(self.client)
         self.leader = EtcdStore(self.counted, lambda: WALL)
         self.leader.writer.lock_gained(LOCK + b"/1")
@@ -220,6 +227,61 @@ class SharingTests(EtcdTestCase):
             for operations in self.counted.txns:
                 self.assertEqual(operations[0], presence)
                 self.assertLessEqual(len(operations), 128)
+
+    async def with_blocks(self) -> tuple[EtcdStore, Counted]:
+        """Open a store that writes blocks."""
+        client = Counted(self.client)
+        blocks = Blocks(lambda: self.elapsed, Params)
+        blocks.allow(True)
+        store = EtcdStore(client, lambda: WALL, blocks)
+        await store.open()
+        store.writer.set_presence(Put(PRESENCE + b"5", b"me blocks"))
+        return store, client
+
+    async def test_blocks(self):
+        """The heartbeats of five hundred components are one transaction with two keys."""
+        store, client = await self.with_blocks()
+        crowd = [record(f"x{i}") for i in range(500)]
+        await store.checkpoint(crowd)
+        self.assertEqual(len(await store.records()), 500)
+        client.txns.clear()
+        await store.checkpoint([each._replace(timestamp="u") for each in crowd])
+        keys = [[each.key for each in operations] for operations in client.txns]
+        self.assertEqual(keys, [[PRESENCE + b"5", BLOCK + b"5/0"]])
+        self.assertEqual({each.timestamp for each in await store.records()}, {"t"})
+        await store.write_owed_records()
+        self.assertEqual({each.timestamp for each in await store.records()}, {"u"})
+
+    async def test_judged_with_blocks(self):
+        """After a warning, a start or a forget the next heartbeat is written as a record."""
+        store, client = await self.with_blocks()
+        store.writer.lock_gained(LOCK + b"/1")
+        crowd = [record(f"x{i}") for i in range(4)]
+        for _ in range(2):
+            await store.checkpoint(crowd)
+        await store.commit([judgement("x0", WARNED)], [record("x0", warned=True)])
+        await store.commit([judgement("x1", DIED)])
+        await store.forget("x2")
+        client.txns.clear()
+        await store.checkpoint(crowd)
+        written = [each.key for operations in client.txns for each in operations]
+        self.assertEqual(written[2:], [b"x0", b"x1", b"x2"])
+
+    async def test_blocks_and_trouble(self):
+        """What could not be written in the trouble of etcd is written after it."""
+        store, client = await self.with_blocks()
+        for _ in range(2):
+            await store.checkpoint([record("x1")])
+        self.elapsed += 60
+        client.broken = True
+        for call in (store.checkpoint([record("x2")]), store.write_owed_records()):
+            with self.assertRaises(StoreUnusable):
+                await call
+        client.broken = False
+        client.txns.clear()
+        await store.checkpoint([record("x2")])
+        written = [each.key for operations in client.txns for each in operations]
+        self.assertEqual(written[2:], [b"x2", b"x1"])
 
     async def test_large_records(self):
         """Transactions are bounded in bytes as well."""

@@ -142,3 +142,99 @@ class AnyStoryTests(SynchronousTestCase):
             known = [each for each in NAMES if each in tracker]
             self.assertEqual(len(known), len(living) + tracker.dead)
             self.assertLessEqual(set(tracker.changed_since(0.0)), set(NAMES))
+
+
+class BlocksTests(SynchronousTestCase):
+    """Heartbeats of which other replicas tell only how old they are."""
+
+    def setUp(self) -> None:
+        """Begin with a healthy component, a warned and a dead one."""
+        self.tracker = Tracker()
+        for name, at in (("x0", 20.0), ("x1", 5.0), ("x2", -20.0)):
+            self.tracker.apply_beat(name, at, "t", "OK", "replica 1")
+        self.tracker.sort_queues()
+        made = self.tracker.sweep(20.0, W, E, 100)
+        self.assertEqual(made, [Judgement("x2", DIED, "t"), Judgement("x1", WARNED, "t")])
+
+    def silent_since(self, name: str) -> float:
+        """Return when a living component was last heard."""
+        found = self.tracker.record(name, 100.0)
+        assert found is not None
+        return 100.0 - found.age
+
+    def test_newer(self) -> None:
+        """A newer heartbeat counts from when it was taken; what was sent before remains."""
+        self.assertIsNone(self.tracker.apply_heard("x0", 23.5, "replica 2"))
+        self.assertEqual(self.tracker.record("x0", 24.0), Record("x0", 0.5, "t", "OK", False))
+
+    def test_older(self) -> None:
+        """A heartbeat that is older than the last one known changes nothing."""
+        for at in (20.0, 19.0, -100.0):
+            self.assertIsNone(self.tracker.apply_heard("x0", at, "replica 2", ("u", "BAD")))
+        self.assertEqual(self.tracker.record("x0", 20.0), Record("x0", 0.0, "t", "OK", False))
+        self.assertIsNone(self.tracker.apply_heard("x1", 5.0, "replica 2"))
+        self.assertEqual((self.tracker.healthy, self.tracker.warned, self.tracker.dead), (1, 1, 1))
+
+    def test_back_after_a_warning(self) -> None:
+        """A newer heartbeat of a component that was warned about has restarted it."""
+        self.assertEqual(
+            self.tracker.apply_heard("x1", 19.5, "replica 2"), Judgement("x1", RESTARTED, "t")
+        )
+        self.assertEqual(self.silent_since("x1"), 19.5)
+
+    def test_not_alive(self) -> None:
+        """Dead and forgotten components stay so, unless a record comes with the heartbeat."""
+        self.tracker.forget("x0")
+        for name in ("x0", "x2", "x3"):
+            self.assertIsNone(self.tracker.apply_heard(name, 25.0, "replica 2"))
+            self.assertIsNone(self.tracker.record(name, 25.0))
+        for name in ("x0", "x2", "x3"):
+            started = self.tracker.apply_heard(name, 25.0, "replica 2", ("u", "OK"))
+            self.assertEqual(started, Judgement(name, STARTED, "u"))
+            self.assertEqual(self.silent_since(name), 25.0)
+
+    def test_what_was_sent(self) -> None:
+        """What was sent is put right by the replica from which the component was last heard."""
+        sent = Record("x0", 0.0, "u" * 300, "Up", False)
+        self.assertTrue(self.tracker.apply_sent(sent, "replica 2"))
+        self.assertEqual(self.tracker.record("x0", 20.0), Record("x0", 0.0, "t", "OK", False))
+        self.assertTrue(self.tracker.apply_sent(sent, "replica 1"))
+        self.assertEqual(self.tracker.record("x0", 20.0), Record("x0", 0.0, "u" * 256, "Up", False))
+        self.assertFalse(self.tracker.apply_sent(record("x2"), "replica 1"))
+        self.assertFalse(self.tracker.apply_sent(record("x3"), "replica 1"))
+
+    def test_what_was_sent_before_this_replica_started(self) -> None:
+        """What was sent is put right for a component that was not heard since the start."""
+        self.tracker.restore([record("x3")], (), 20.0, W, E)
+        self.assertTrue(self.tracker.apply_sent(Record("x3", 0.0, "u", "Up", False), "replica 9"))
+        self.assertEqual(self.tracker.record("x3", 20.0), Record("x3", 0.0, "u", "Up", False))
+
+    @given(st.lists(st.tuples(st.sampled_from(NAMES), st.floats(0, 3), st.floats(0, 2.5))))
+    def test_judged_no_later(self, story: list[tuple[str, float, float]]) -> None:
+        """By ages, nobody is judged before `errtime` of silence, nor later than by arrivals."""
+        tracker = Tracker()
+        now = 0.0
+        last: dict[str, tuple[float, float]] = {}
+        for name in NAMES:
+            tracker.apply_beat(name, 0.0, "t", "OK")
+            last[name] = (0.0, 0.0)
+
+        def sweep() -> None:
+            judged = {each.component for each in tracker.sweep(now, E, E, 100)}
+            for name in judged:
+                heard, _ = last.pop(name)
+                self.assertGreaterEqual(now - heard, E - 1e-6)
+            for _, arrived in last.values():
+                self.assertLess(now - arrived, E)
+
+        for name, pause, age in story:
+            now += pause
+            sweep()
+            if name in last:
+                heard = max(last[name][0], now - age)
+                last[name] = (heard, now if heard == now - age else last[name][1])
+                tracker.apply_heard(name, now - age, "replica 1")
+        for _ in range(40):
+            now += 1
+            sweep()
+        self.assertEqual(last, {})
