@@ -82,7 +82,6 @@ class Replica(Service):
         self.sync = Sync(
             client,
             clock,
-            elapsed,
             observed,
             store,
             self._applier,

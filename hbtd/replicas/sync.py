@@ -12,8 +12,10 @@ from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import NOT_FOUND, Compacted, EtcdRefused, EtcdUnavailable
 from hbtd.etcd.messages import Event, KeyValue, Put
 from hbtd.etcd.watch import Watch
-from hbtd.replicas.applier import Applier, Moment
+from hbtd.replicas.applier import Applier
 from hbtd.replicas.election import LEASE
+from hbtd.replicas.hearing import SILENCE, Hearing
+from hbtd.replicas.position import Position, State
 from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.etcd import EtcdStore
@@ -21,9 +23,6 @@ from hbtd.store.etcd_blocks import READS_BLOCKS
 from hbtd.store.etcd_format import ALIVE, EVERYTHING, HEALTH, LIFE, PRESENCE, WAITING, is_record
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.records import Record
-
-SILENCE = 3.0
-"""Seconds without a message from etcd, or from a living replica, after which hbtd is deaf."""
 
 _PRESENCE = 1.0
 """Seconds between two writes of the presence key, alone or together with other keys."""
@@ -59,7 +58,6 @@ class Sync(Service):
         self,
         client: EtcdClient,
         clock: IReactorTime,
-        elapsed: Callable[[], float],
         observed: ObservedClock,
         store: EtcdStore,
         applier: Applier,
@@ -71,19 +69,15 @@ class Sync(Service):
     ) -> None:
         """Make the service that synchronizes this replica with the others; it is not started yet.
 
-        `name` is the value of this replica's presence key. `elapsed` returns the seconds of a clock
-        that also advances while the process does not run; `jitter` returns a random number from 0
-        to 1; `waiting` returns whether clients wait before they are heard. `became_synchronized` is
-        called each time this replica has become synchronized, `progressed` each time changes have
-        been applied.
+        `name` is the value of this replica's presence key. `jitter` returns a random number
+        from 0 to 1; `waiting` returns whether clients wait before they are heard.
+        `became_synchronized` is called each time this replica has become synchronized,
+        `progressed` each time changes have been applied.
         """
         self._client = client
         self._clock = clock
-        self._elapsed = elapsed
-        self._observed = observed
         self._store = store
         self._applier = applier
-        self._moment = applier.moment
         self._name = name
         self._waiting = waiting
         self._became_synchronized = became_synchronized
@@ -91,13 +85,8 @@ class Sync(Service):
         self._number = str(applier.number).encode()
         self._backoff = Backoff(*_RETRY, jitter)
         self._lease = 0
-        self._revision = 0  # up to which changes are applied; 0: all keys have to be read
-        self._newest = 0  # the newest revision that was seen
-        self._barrier = 0  # synchronized once this revision is applied; 0: not known yet
-        self._synchronized = False
-        self._was_synchronized = False
-        self._was_deaf = False
-        self._heard = self._moment()
+        self._position = Position()
+        self._hearing = Hearing(observed, applier.moment, applier.present)
         self._watch: Watch | None = None
         self._broken: Exception | None = None
         self._work: Deferred[None] = succeed(None)
@@ -114,12 +103,12 @@ class Sync(Service):
 
         Recently means within the last `SILENCE` seconds.
         """
-        return self._synchronized and self._elapsed() - self._heard.elapsed < SILENCE
+        return self._position.synchronized and self._hearing.current
 
     @property
     def revision(self) -> int:
         """The revision of etcd up to which changes are applied, or 0 if all has to be read."""
-        return self._revision
+        return self._position.revision
 
     def startService(self) -> None:
         """Start to read and to watch etcd.
@@ -127,8 +116,7 @@ class Sync(Service):
         The observed clock stands still until this replica is synchronized.
         """
         super().startService()
-        self._heard = self._moment()
-        self._observed.deafen(0.0)
+        self._hearing.begin()
         self._checking.startService()
         self._work = Deferred.fromCoroutine(self._run())
 
@@ -156,7 +144,8 @@ class Sync(Service):
 
     def reload(self) -> None:
         """Read all of etcd again, because its contents differ from those of this replica."""
-        self._revision = 0
+        self._fall_behind()
+        self._position.unload()
         self._break(None)
 
     def reconnect(self) -> None:
@@ -167,11 +156,12 @@ class Sync(Service):
         while self.running:
             try:
                 await self._join()
-                if self._revision == 0 or self._elapsed() - self._heard.elapsed > _LONG_OUTAGE:
+                loading = self._position.state is State.LOADING
+                if loading or self._hearing.silent_for > _LONG_OUTAGE:
                     await self._load()
                 await self._watch_changes()
             except Compacted:
-                self._revision = 0
+                self._position.unload()
             except (EtcdUnavailable, EtcdRefused) as error:
                 self._store.out_of_sync(f"etcd: {error}")
                 if isinstance(error, EtcdRefused) and error.code == NOT_FOUND:
@@ -185,7 +175,7 @@ class Sync(Service):
                     "Synchronization with etcd failed because of a bug in hbtd; this replica reads"
                     " all of etcd again."
                 )
-                self._revision = 0
+                self._position.unload()
                 await deferLater(self._clock, self._backoff.next())
 
     async def _join(self) -> None:
@@ -214,7 +204,7 @@ class Sync(Service):
             await self._client.put(*HEALTH)
         finally:
             renewing.stopService()
-        self._heard = self._moment()
+        self._hearing.hear()
 
     async def _renew_lease(self) -> None:
         """Renew the lease, so that other replicas count this one as living while it reads etcd.
@@ -242,22 +232,22 @@ class Sync(Service):
                 elif (record := self._store.mirror.read_record(item.key, item.value)) is not None:
                     records.append(record)
             revision = page.revision
-        if self._was_synchronized and (not known or revision < self._newest):
+        again = self._position.was_synchronized
+        if again and (not known or self._position.lost(revision)):
             self._log.error("etcd has lost its data; this replica is writing its own copy back.")
             self._applier.merge(records, others)
         else:
-            self._applier.load(records, others, first=not self._was_synchronized)
-        self._revision = self._newest = revision
+            self._applier.load(records, others, first=not again)
+        self._position.loaded(revision)
 
     async def _watch_changes(self) -> None:
         """Watch etcd and apply changes until the watch breaks; raise what ended it."""
-        self._barrier = 0
+        self._position.watching()
         self._broken = None
         # Allow for the time until the watch reports the first write of the presence key.
-        soonest = self._elapsed() - SILENCE / 2
-        self._heard = self._heard._replace(elapsed=max(self._heard.elapsed, soonest))
+        self._hearing.give(SILENCE / 2)
         self._watch = self._client.watch(
-            [EVERYTHING], self._revision + 1, self._apply, silence=SILENCE
+            [EVERYTHING], self._position.revision + 1, self._apply, silence=SILENCE
         )
         self._presence.startService()
         try:
@@ -269,8 +259,7 @@ class Sync(Service):
         finally:
             self._watch = None
             await self._presence.stopService()
-            if self._synchronized:
-                self._lose_synchronization()
+            self._fall_behind()
 
     def _break(self, error: Exception | None) -> None:
         """End the watch: `_watch_changes` raises `error`, or `CancelledError` if that is `None`."""
@@ -279,37 +268,25 @@ class Sync(Service):
             self._watch.ended.cancel()
 
     def _apply(self, events: list[Event], revision: int) -> None:
-        if self._synchronized and not self.synchronized:
+        if self._position.synchronized and not self._hearing.current:
             # This process did not run, and other replicas may have judged as if it was gone. Begin
             # again to find out.
             raise EtcdUnavailable("was not listened to for a while")
-        self._heard = self._moment()
+        self._hearing.hear()
         for event in events:
             self._applier.apply(event)
-        self._revision = self._newest = revision
-        self._synchronized_if_current()
+        if self._position.applied(revision):
+            self._now_synchronized()
         self._progressed()
 
-    def _synchronized_if_current(self) -> None:
-        if self._synchronized or not 0 < self._barrier <= self._revision:
-            return
-        self._synchronized = self._was_synchronized = True
+    def _now_synchronized(self) -> None:
         self._backoff.reset()
         self._store.in_sync()
         self._became_synchronized()
 
-    def _lose_synchronization(self) -> None:
-        self._synchronized = False
-        self._was_deaf = True
-        self._deaf_since(self._heard)
-
-    def _deaf_since(self, moment: Moment) -> None:
-        """Stop the observed clock until `_check` finds that all replicas are heard again.
-
-        A standstill then makes up for the seconds that the clock has counted since `moment`.
-        """
-        # In observed time, since a standstill makes up only for seconds that were counted.
-        self._observed.deafen(self._observed.now() - moment.observed)
+    def _fall_behind(self) -> None:
+        if self._position.fall_behind():
+            self._hearing.lose()
 
     def _set_presence(self) -> None:
         """Set what this replica's presence key says from now on: its name, and whether any wait."""
@@ -321,20 +298,21 @@ class Sync(Service):
 
         If etcd fails, or the lease has ended, end the watch. A deleted life key is written again.
         """
-        applier = self._applier
+        applier, position = self._applier, self._position
         self._set_presence()
         seen = applier.present.get(applier.number)
         try:
             # `seen` is when the watch reported the last write, a moment after it was made.
-            if not (self._barrier and seen and self._elapsed() - seen.elapsed < _PRESENCE / 2):
-                before = self._revision
+            lately = seen and applier.moment().elapsed - seen.elapsed < _PRESENCE / 2
+            if not (position.has_barrier and lately):
+                before = position.revision
                 revision = await self._store.touch()
                 if revision <= before:
                     # etcd has lost its data: its revisions begin again.
                     self.reload()
                     return
-                self._barrier = self._barrier or revision
-                self._synchronized_if_current()
+                if position.wrote(revision):
+                    self._now_synchronized()
             if applier.number not in applier.alive:
                 # Another client has deleted the life key.
                 await self._client.put(LIFE + self._number, ALIVE, self._lease)
@@ -346,15 +324,4 @@ class Sync(Service):
             self._break(error)
 
     def _check(self) -> None:
-        """Let the observed clock run only while etcd and all living replicas are heard."""
-        if self._synchronized and not self.synchronized:
-            self._deaf_since(self._heard)
-        if not self.synchronized:
-            return
-        now = self._moment()
-        longest_silent = min(self._applier.present.values(), default=now)
-        if now.elapsed - longest_silent.elapsed >= SILENCE:
-            self._deaf_since(longest_silent)
-        else:
-            self._observed.hear(patiently=self._was_deaf)
-            self._was_deaf = False
+        self._hearing.check(synchronized=self._position.synchronized)

@@ -7,7 +7,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from hbtd.replicas.election import LEASE
-from hbtd.replicas.sync import SILENCE
+from hbtd.replicas.hearing import SILENCE
 from tests.support.etcd_server import EtcdServer, why_not
 from tests.support.fault_story import INTERVAL, KILLS, LATE, Span, Story
 from tests.support.processes import HbtdProcess

@@ -247,7 +247,7 @@ class OthersTests(BlocksTestCase):
         await until(lambda: in_blocks(one))
         replica = one.service.replica
         assert isinstance(replica, Replica)
-        replica.sync._synchronized = False
+        replica.sync._position.fall_behind()
         replica._progressed()
         self.assertFalse(in_blocks(one))
 

@@ -13,8 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.etcd.errors import EtcdUnavailable
 from hbtd.replicas.applier import Moment
+from hbtd.replicas.hearing import SILENCE, Hearing
 from hbtd.replicas.replica import Replica
-from hbtd.replicas.sync import SILENCE, Sync
+from hbtd.replicas.sync import Sync
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import LIFE, PRESENCE
 from hbtd.tracker.observed import TICK, ObservedClock
@@ -180,34 +181,23 @@ class SlowPresenceTests(SynchronousTestCase):
         clock = Clock()
         clock.advance(100)
         observed_clock = ObservedClock(clock.seconds, lambda: 10.0)
-        presence = SlowPresence(lambda: Moment(clock.seconds(), observed_clock.now()))
-        applier: Any = presence
-        nobody: Any = None
-        one = Sync(
-            nobody,
-            clock,
-            clock.seconds,
-            observed_clock,
-            nobody,
-            applier,
-            "one",
-            lambda: 0.125,
-            bool,
-            nobody,
-            nobody,
-        )
-        one._synchronized = True
+        present: dict[int, Moment] = {}
+
+        def moment() -> Moment:
+            return Moment(clock.seconds(), observed_clock.now())
+
+        hearing = Hearing(observed_clock, moment, present)
 
         def go_on(seconds: float, period: int) -> None:
             for tick in range(round(seconds / TICK)):
                 clock.advance(TICK)
-                one._heard = presence.moment()
+                hearing.hear()
                 observed_clock.tick()
                 for number in range(3):
                     if (tick + number * period // 3) % period == 0:
-                        presence.present[number] = presence.moment()
+                        present[number] = moment()
                 if tick % 3 == 0:
-                    one._check()
+                    hearing.check(synchronized=True)
 
         go_on(3600, period=36)
         before = observed_clock.now()
@@ -242,7 +232,6 @@ class RetryTests(SynchronousTestCase):
         one = Sync(
             client,
             clock,
-            clock.seconds,
             observed_clock,
             store,
             applier,

@@ -62,7 +62,7 @@ class CompactedTests(TroubleTestCase):
             for each in replicas:
                 link: Any = each.service.replica.sync  # type: ignore[union-attr]  # on etcd
                 # As if it had been away for a while.
-                link._revision = 1
+                link._position.revision = 1
                 await deferToThread(
                     etcd.etcdctl, "compact", "--physical", str((await client.status()).revision)
                 )

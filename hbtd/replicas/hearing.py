@@ -1,0 +1,86 @@
+"""Whether etcd and the living replicas are heard, on which the observed clock depends."""
+
+from collections.abc import Callable, Mapping
+
+from hbtd.replicas.applier import Moment
+from hbtd.tracker.observed import ObservedClock
+
+SILENCE = 3.0
+"""Seconds without a message from etcd, or from a living replica, after which hbtd is deaf."""
+
+
+class Hearing:
+    """Lets the observed clock run only while etcd and all living replicas are heard."""
+
+    def __init__(
+        self,
+        observed: ObservedClock,
+        moment: Callable[[], Moment],
+        present: Mapping[int, Moment],
+    ) -> None:
+        """Begin as if etcd was heard now.
+
+        `moment` returns the present moment; `present` has when each living replica was last heard.
+        """
+        self._observed = observed
+        self._moment = moment
+        self._present = present
+        self._was_deaf = False
+        self.heard = moment()
+        """When etcd was last heard."""
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds for which nothing came from etcd."""
+        return self._moment().elapsed - self.heard.elapsed
+
+    @property
+    def current(self) -> bool:
+        """Whether something came from etcd within the last `SILENCE` seconds."""
+        return self.silent_for < SILENCE
+
+    def begin(self) -> None:
+        """Stop the observed clock until `check` finds that all are heard."""
+        self.hear()
+        self._observed.deafen(0.0)
+
+    def hear(self) -> None:
+        """Note that something came from etcd."""
+        self.heard = self._moment()
+
+    def give(self, seconds: float) -> None:
+        """Give etcd time to answer: count it as heard so long ago, unless it was heard since."""
+        soonest = self._moment().elapsed - seconds
+        self.heard = self.heard._replace(elapsed=max(self.heard.elapsed, soonest))
+
+    def lose(self) -> None:
+        """Note that changes in etcd don't reach this replica any more."""
+        self._was_deaf = True
+        self._deaf_since(self.heard)
+
+    def check(self, *, synchronized: bool) -> None:
+        """Stop the observed clock, or let it run again. Call this several times a second.
+
+        `synchronized` says whether changes in etcd reach this replica, unless they have stopped
+        just now.
+        """
+        if not synchronized:
+            return
+        if not self.current:
+            self._deaf_since(self.heard)
+            return
+        now = self._moment()
+        longest_silent = min(self._present.values(), default=now)
+        if now.elapsed - longest_silent.elapsed >= SILENCE:
+            self._deaf_since(longest_silent)
+        else:
+            self._observed.hear(patiently=self._was_deaf)
+            self._was_deaf = False
+
+    def _deaf_since(self, moment: Moment) -> None:
+        """Stop the observed clock until `check` finds that all are heard again.
+
+        A standstill then makes up for the seconds that the clock has counted since `moment`.
+        """
+        # In observed time, since a standstill makes up only for seconds that were counted.
+        self._observed.deafen(self._observed.now() - moment.observed)

@@ -1,0 +1,90 @@
+"""How far this replica has followed the changes in etcd."""
+
+from enum import Enum, auto
+
+
+class State(Enum):
+    """What this replica knows of etcd."""
+
+    LOADING = auto()
+    """All keys have to be read."""
+    CATCHING_UP = auto()
+    """Changes are applied, but there may be earlier ones that have not been reported."""
+    SYNCHRONIZED = auto()
+    """All that was written before this replica's first write since the watch began is applied."""
+
+
+class Position:
+    """The revision of etcd that this replica has reached, and what follows from it.
+
+    `loaded`, `watching`, `wrote` and `applied` move it on: a replica is synchronized once the watch
+    has reported a write that the replica made after the watch began. `unload` and `fall_behind`
+    move it back.
+    """
+
+    def __init__(self) -> None:
+        """Begin with all keys to be read."""
+        self.state = State.LOADING
+        """What this replica knows of etcd."""
+        self.revision = 0
+        """The revision up to which changes are applied; 0 while all keys have to be read."""
+        self.was_synchronized = False
+        """Whether this replica has ever been synchronized."""
+        self._newest = 0
+        self._barrier: int | None = None
+
+    @property
+    def synchronized(self) -> bool:
+        """Whether the state is `SYNCHRONIZED`."""
+        return self.state is State.SYNCHRONIZED
+
+    @property
+    def has_barrier(self) -> bool:
+        """Whether this replica has written since the watch began."""
+        return self._barrier is not None
+
+    def unload(self) -> None:
+        """Note that what this replica knows is not what etcd has: all keys have to be read."""
+        self.state = State.LOADING
+        self.revision = 0
+
+    def lost(self, revision: int) -> bool:
+        """Return whether an etcd of this revision has lost data that this replica has seen."""
+        return self.was_synchronized and revision < self._newest
+
+    def loaded(self, revision: int) -> None:
+        """Note that all keys were read, as of this revision."""
+        self.revision = self._newest = revision
+        self.state = State.CATCHING_UP
+
+    def watching(self) -> None:
+        """Note that a watch begins after `revision`; only writes from now on are a barrier."""
+        self._barrier = None
+        self.state = State.CATCHING_UP
+
+    def wrote(self, revision: int) -> bool:
+        """Note a write of this replica; return whether it has become synchronized with that."""
+        if self._barrier is None:
+            self._barrier = revision
+        return self._becomes_synchronized()
+
+    def applied(self, revision: int) -> bool:
+        """Note that changes were applied; return whether this replica has become synchronized."""
+        self.revision = self._newest = revision
+        return self._becomes_synchronized()
+
+    def fall_behind(self) -> bool:
+        """Note that the watch has ended; return whether this replica was synchronized."""
+        was = self.state is State.SYNCHRONIZED
+        if was:
+            self.state = State.CATCHING_UP
+        return was
+
+    def _becomes_synchronized(self) -> bool:
+        if self.state is not State.CATCHING_UP or self._barrier is None:
+            return False
+        if self._barrier > self.revision:
+            return False
+        self.state = State.SYNCHRONIZED
+        self.was_synchronized = True
+        return True
