@@ -98,7 +98,7 @@ format: $(STAMP)  ## bring the code into the one format
 docs: $(STAMP)  ## write the options into docs/options.md and docs/hbtd.8, from their definitions
 	$(BIN)/python -m hbtd.config.option_docs docs/options.md docs/hbtd.8
 
-bench: $(STAMP)  ## measure speed and size; prints a table and draws docs/performance.svg; takes eighteen minutes
+bench: $(STAMP)  ## measure speed and size; prints a table and draws docs/performance.svg; takes twenty minutes
 	$(BIN)/python -m benchmarks --plot docs/performance.svg
 
 bench-quick: $(STAMP)  ## the same in less than a minute, over HTTP only, without the drawing
