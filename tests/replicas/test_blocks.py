@@ -208,7 +208,8 @@ class OthersTests(BlocksTestCase):
         await replicas[1].beat(B, "first")
         await deferLater(reactor, 1.0)
         await replicas[1].beat(B, "last")
-        await until(lambda: store(replicas[1]).blocks.owed)
+        owed = store(replicas[1]).blocks._owed
+        await until(lambda: B in owed and owed[B][0].timestamp == "last")
         lease = await self.appear(self.client, presence)
         await until_all(replicas, as_records, within=2)
 
