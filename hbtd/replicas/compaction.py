@@ -21,6 +21,9 @@ HISTORY = 60.0
 INTERVAL = 30.0
 """Seconds between two compactions."""
 
+_EARLY = 1.0
+"""Seconds by which a compaction may be early: otherwise it may have to wait for the next one."""
+
 _END = b"\0"
 """Stands for the end of all keys where a range ends."""
 
@@ -66,9 +69,9 @@ class History:
         self._noted.append((now, revision))
 
     def outdated(self, now: float) -> int | None:
-        """Return the last revision noted `HISTORY` seconds ago or earlier, `None` without one."""
+        """Return the last revision of `HISTORY` seconds ago, or about that; `None` without one."""
         found: int | None = None
-        while self._noted and now - self._noted[0][0] >= HISTORY:
+        while self._noted and now - self._noted[0][0] >= HISTORY - _EARLY:
             _, found = self._noted.popleft()
         return found
 
