@@ -199,6 +199,7 @@ class Monitor:
         self._ledger.lead()
         self._tracker.sort_queues()
         undelivered, stored = await self._store.undelivered(), await self._store.judgements()
+        undelivered = self._without_the_gone(undelivered)
         due = [*self._uncommitted_deaths(stored), *self._returns(stored, started)]
         # Newer judgements must not be sent before those that are resumed.
         self._notifier.resume(undelivered, {judgement.component for judgement in due})
@@ -228,14 +229,29 @@ class Monitor:
                 deaths.append(Judgement(xname, Transition.DIED, timestamp))
         return deaths
 
-    def _returns(self, stored: Iterable[Judgement], started: Iterable[str]) -> list[Judgement]:
+    def _without_the_gone(self, undelivered: Sequence[Judgement]) -> list[Judgement]:
+        """Return the judgements without the warnings about components that are not tracked.
+
+        Their records were deleted by somebody else: an original hbtd has declared them dead since,
+        and told HSM.
+        """
+        warned = {j.component for j in undelivered if j.transition is Transition.WARNED}
+        gone = {xname for xname in warned if xname not in self._tracker}
+        for xname in gone:
+            self._ledger.forget(xname)
+        return [each for each in undelivered if each.component not in gone]
+
+    def _returns(
+        self, stored: Iterable[Judgement], started: Iterable[str], warned: Iterable[str] = ()
+    ) -> list[Judgement]:
         """Return new judgements that healthy components have started or restarted.
 
         They are about the healthy components whose judgement in `stored` says that they were warned
-        or died, and about those of `started` that have no judgement in `stored`.
+        or died, and about those of `started` and `warned` that have no judgement in `stored`.
         """
         at = self._observed.now()
-        latest = dict.fromkeys(started, Transition.DIED)
+        latest = dict.fromkeys(warned, Transition.WARNED)
+        latest.update(dict.fromkeys(started, Transition.DIED))
         latest.update((each.component, each.transition) for each in stored)
         returns: list[Judgement] = []
         for xname, transition in latest.items():
@@ -304,13 +320,25 @@ class Monitor:
         if made and self.leading:
             self._commit(made)
 
-    def apply_warning(self, record: Record) -> None:
-        """Apply a warning that the leader judged, unless the component was heard here since."""
-        known = record.component in self._tracker
-        if (self.leading and known) or self._ledger.has_unstored(record.component):
+    def apply_warning(self, record: Record, *, by_a_leader: bool = True) -> None:
+        """Apply a warning, unless the component was heard here since.
+
+        The leader knows the warnings of replicas, which are judged `by_a_leader`. An original hbtd
+        warns HSM by itself, so that the leader has to tell HSM when the component is back.
+        """
+        known = by_a_leader and self.leading and record.component in self._tracker
+        if known or self._ledger.has_unstored(record.component):
             return
         params = self._params.current
         self._tracker.apply_warning(record, self._observed.now(), params.warntime, params.errtime)
+
+    def apply_gap(self, record: Record) -> None:
+        """Begin the silence of a component anew: an original hbtd has warned about it after a gap.
+
+        Nothing is told, and nothing happens if the component was heard here since.
+        """
+        if not self._ledger.has_unstored(record.component):
+            self._tracker.apply_gap(record, self._observed.now())
 
     def apply_death(self, xname: str) -> None:
         """Apply a death that the leader judged, unless the component was heard here since."""
@@ -335,22 +363,26 @@ class Monitor:
         else:
             self._stop_tracking(xname)
 
-    def judge_started(self, xname: str) -> None:
-        """If this replica leads, grant its own request to judge that a component has started.
+    def judge_returns(self, started: Iterable[str] = (), warned: Iterable[str] = ()) -> None:
+        """If this replica leads, judge that those of these components are back that are healthy.
 
-        This replica wrote the request while it was still a follower.
+        `started` are those of its own requests, which it wrote while it was still a follower;
+        `warned` those that somebody has warned about who stores no judgements, an original hbtd.
         """
         if self.leading:
-            self._commit(self._returns([], [xname]))
+            self._commit(self._returns([], started, warned))
 
     def store_all(self) -> None:
         """Mark the records of all living components as changed, so that the ledger stores them."""
         self._tracker.mark_all_changed(self._observed.ticked_at)
 
+    def is_living(self, xname: str) -> bool:
+        """Return whether a component is tracked, and not dead."""
+        return self._tracker.record(xname, self._observed.now()) is not None
+
     def is_stored(self, xname: str) -> bool:
         """Return whether a component lives and no heartbeat of it is still to be stored here."""
-        living = self._tracker.record(xname, self._observed.now()) is not None
-        return living and not self._ledger.has_unstored(xname)
+        return self.is_living(xname) and not self._ledger.has_unstored(xname)
 
     def all_committed(self, xnames: Iterable[str]) -> list[str]:
         """Return those of `xnames` that have no judgement waiting to be committed."""

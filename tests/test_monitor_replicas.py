@@ -194,12 +194,12 @@ class LeadingTests(ReplicaTestCase):
         """A leader judges what it requested as a follower."""
         self.beat(A)
         self.advance(1)
-        self.monitor.judge_started(A)
+        self.monitor.judge_returns(started=[A])
         self.advance(1)
         self.assertEqual(self.hsm.updates, [])
         self.lead()
-        self.monitor.judge_started(A)
-        self.monitor.judge_started(B)
+        self.monitor.judge_returns(started=[A])
+        self.monitor.judge_returns(started=[B])
         self.advance(1)
         self.assertEqual(self.sent(), [(STARTED, [A])])
 

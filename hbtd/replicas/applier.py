@@ -10,11 +10,13 @@ from hbtd.config.live_params import LiveParams
 from hbtd.etcd.messages import Event, KeyValue
 from hbtd.monitor import Monitor
 from hbtd.replicas.block_reader import BlockReader
+from hbtd.replicas.originals import Meaning, StoredTimes, as_loaded, meaning
 from hbtd.replicas.shared_params import SharedParams
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import BLOCK, says_reads_blocks
 from hbtd.store.etcd_format import (
     FORGET,
+    JUDGEMENT,
     LIFE,
     LOCK,
     PARAMS,
@@ -23,6 +25,8 @@ from hbtd.store.etcd_format import (
     STARTED,
     WAITING,
     StoredJudgement,
+    StoredRecord,
+    heard_in,
     is_record,
 )
 from hbtd.tracker.records import Record
@@ -83,6 +87,7 @@ class Applier:
         """The numbers of the replicas that have a life key, including original hbtds."""
         self.locks: set[bytes] = set()
         """The keys in etcd that stand for holding the lock, or for waiting for it."""
+        self._times = StoredTimes()
 
     @property
     def all_read_blocks(self) -> bool:
@@ -92,7 +97,14 @@ class Applier:
         """
         return (self.alive | self.present.keys()) <= self._block_readers
 
-    def load(self, records: Sequence[Record], others: Sequence[KeyValue], *, first: bool) -> None:
+    @property
+    def warned(self) -> set[str]:
+        """The components that an original may have warned HSM about, and not told to be back."""
+        return self._times.warned
+
+    def load(
+        self, records: Sequence[StoredRecord], others: Sequence[KeyValue], *, first: bool
+    ) -> None:
         """Replace the data of this replica by that of etcd, after all of etcd was read.
 
         `records` are the records in etcd, `others` all other keys. If this is the `first` time,
@@ -100,8 +112,11 @@ class Applier:
         publishes its own parameters and obeys `clear_on_gap`.
         """
         self._store.mirror.clear()
-        self._store.blocks.reset({each.component for each in records if not each.warned})
+        self._store.blocks.reset(
+            {each.record.component for each in records if not each.record.warned}
+        )
         params = self._apply_all(others)
+        self._times.load(records)
         alone = not self.alive - {self.number}
         if first and (alone or params is None):
             # This comes before the parameters in etcd are applied, which would overwrite them.
@@ -110,14 +125,15 @@ class Applier:
             self._shared_params.apply(params.value, params.mod_revision)
         if first and alone and self._params.current.clear_on_gap:
             records = []
+            self._times.load(records)
             self._store.clear_records().addErrback(
                 lambda failure: self._log.failure(
                     "clear_on_gap is set, but the stored records could not be deleted.", failure
                 )
             )
-        self._monitor.load(records, self._store.mirror.dead())
+        self._monitor.load(self._as_loaded(records), self._store.mirror.dead())
 
-    def merge(self, records: Sequence[Record], others: Sequence[KeyValue]) -> None:
+    def merge(self, records: Sequence[StoredRecord], others: Sequence[KeyValue]) -> None:
         """Write the data of this replica back to an etcd that has lost its data.
 
         Also apply what is in etcd already: `records`, and all other keys, `others`.
@@ -125,10 +141,21 @@ class Applier:
         self._monitor.store_all()
         self._store.blocks.reset()
         params = self._apply_all(others)
+        self._times.load(records)
         self._shared_params.restore()
         if params is not None:
             self._shared_params.apply(params.value, params.mod_revision)
-        self._monitor.add_missing(records)
+        self._monitor.add_missing(self._as_loaded(records))
+
+    def _as_loaded(self, records: Sequence[StoredRecord]) -> list[Record]:
+        """Return the records as they are to be restored."""
+        warntime = self._params.current.warntime
+        found: list[Record] = []
+        for stored in records:
+            judged = self._store.mirror.judgement(stored.record.component)
+            judgement = None if judged is None else judged.judgement
+            found.append(as_loaded(stored, judgement, warntime))
+        return found
 
     def _apply_all(self, others: Sequence[KeyValue]) -> KeyValue | None:
         """Apply all keys other than those of records and parameters.
@@ -159,40 +186,81 @@ class Applier:
             self._writer = (revision, _number(key, PRESENCE))
         if self._writer == (revision, self.number):
             self._apply_presence(key, value)
+            if is_record(key):
+                self._note_own_record(key.decode(), value)
+            elif key.startswith(JUDGEMENT) and value is not None:
+                # Whatever it says, the next leader finds it there.
+                self._times.warned.discard(key[len(JUDGEMENT) :].decode())
             if key.startswith(REQUEST):
                 # This replica has to grant its own request if it has just become the leader, or
                 # if it does so later.
                 self._store.mirror.apply(key, value, revision)
                 if value == STARTED:
-                    self._monitor.judge_started(key[len(REQUEST) :].decode("utf-8", "replace"))
+                    xname = key[len(REQUEST) :].decode("utf-8", "replace")
+                    self._monitor.judge_returns(started=[xname])
         elif key.startswith(BLOCK):
             if self._writer[0] == revision:  # otherwise no replica has written it
                 self._blocks.apply(key, value, revision, source_of(self._writer[1]))
         elif is_record(key) and value is not None and revision == self._blocks.revision:
-            self._blocks.apply_record(key, value, source_of(self._writer[1]))
+            stored = self._blocks.apply_record(key, value, source_of(self._writer[1]))
+            if stored is not None:
+                self._times.note(stored.record.component, stored.heard)
         elif is_record(key):
             self._apply_record(key, value, self._writer[1] if self._writer[0] == revision else 0)
         else:
-            stored = self._apply_other(key, value, revision)
-            if stored is not None and stored.judgement.transition is Transition.DIED:
-                self._monitor.apply_death(stored.judgement.component)
+            judged = self._apply_other(key, value, revision)
+            if judged is not None:
+                self._times.warned.discard(judged.judgement.component)
+                if judged.judgement.transition is Transition.DIED:
+                    self._monitor.apply_death(judged.judgement.component)
             if key.startswith(REQUEST) and value == FORGET:
                 self._monitor.apply_forget(key[len(REQUEST) :].decode("utf-8", "replace"))
 
+    def _note_own_record(self, xname: str, value: bytes | None) -> None:
+        if value is None:
+            self._times.remove(xname)
+        else:
+            self._times.note(xname, heard_in(value))
+
     def _apply_record(self, key: bytes, value: bytes | None, writer: int) -> None:
         if value is None:
-            self._store.blocks.note_change(key.decode("utf-8", "replace"))
-            self._monitor.apply_removal(key.decode("utf-8", "replace"))
+            xname = key.decode("utf-8", "replace")
+            self._times.remove(xname)
+            self._store.blocks.note_change(xname)
+            self._monitor.apply_removal(xname)
             return
-        record = self._store.mirror.read_record(key, value)
-        if record is None:
+        stored = self._store.mirror.read_record(key, value)
+        if stored is None:
             return
+        record = stored.record
         self._store.blocks.note_records([record.component])
         if record.warned:
             self._store.blocks.note_change(record.component)
+        before = self._times.note(record.component, stored.heard)
+        if not writer:
+            self._apply_foreign_record(stored, before)
+        elif record.warned:
             self._monitor.apply_warning(record)
         else:
             self._monitor.apply_heartbeat(record, source_of(writer))
+
+    def _apply_foreign_record(self, stored: StoredRecord, before: int | None) -> None:
+        """Apply a record that no replica of this hbtd has written, but probably an original."""
+        record = stored.record
+        xname = record.component
+        living = self._monitor.is_living(xname)
+        means = meaning(stored, before, self._params.current.warntime, living=living)
+        if means is Meaning.HEARTBEAT:
+            self._monitor.apply_heartbeat(record, source_of(0))
+            return
+        if means is Meaning.RETURN:
+            self._times.warned.discard(xname)
+            return
+        if means is Meaning.WARNING:
+            self._monitor.apply_warning(record, by_a_leader=False)
+        else:
+            self._monitor.apply_gap(record)
+        self._times.warned.add(xname)
 
     def _apply_other(
         self, key: bytes, value: bytes | None, revision: int

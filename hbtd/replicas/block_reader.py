@@ -3,6 +3,7 @@
 from hbtd.monitor import Monitor
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import Block, read_block
+from hbtd.store.etcd_format import StoredRecord
 
 
 class BlockReader:
@@ -30,18 +31,23 @@ class BlockReader:
         self._store.blocks.note_heard_elsewhere(block.heard)
         self._monitor.apply_heard(block.heard, source)
 
-    def apply_record(self, key: bytes, value: bytes, source: str) -> None:
-        """Apply a record that is in one transaction with the last block."""
-        record = self._store.mirror.read_record(key, value)
-        if record is None:
-            return
+    def apply_record(self, key: bytes, value: bytes, source: str) -> StoredRecord | None:
+        """Apply a record that is in one transaction with the last block.
+
+        Return the record, or `None` if the value is invalid.
+        """
+        stored = self._store.mirror.read_record(key, value)
+        if stored is None:
+            return None
+        record = stored.record
         age = self._block.recorded.get(record.component)
         if record.warned:
             self._store.blocks.note_change(record.component)
             self._monitor.apply_warning(record)
-            return
+            return stored
         self._store.blocks.note_records([record.component])
         if age is not None:
             self._monitor.apply_recorded(record, age, source)
         else:
             self._monitor.apply_sent(record, source)
+        return stored

@@ -106,6 +106,8 @@ class Replica(Service):
             clock, _REVIEW, self._review, "the review of the replica's role", now=False
         )
         self._first_synchronized: Deferred[None] = Deferred()
+        # The components that an original had warned about at the last review.
+        self._warned: set[str] = set()
 
     @property
     def unheard(self) -> set[str]:
@@ -201,7 +203,8 @@ class Replica(Service):
     async def _review(self) -> None:
         """Do the periodic work that depends on the role of this replica.
 
-        If it leads, delete from etcd the requests that it has granted. If it does not, but is
+        If it leads, delete from etcd the requests that it has granted, and judge who is back though
+        an original hbtd has warned HSM. If it does not, but is
         elected and synchronized, begin to lead. Leader or not, while it is synchronized write
         changed parameters to etcd.
         """
@@ -209,6 +212,10 @@ class Replica(Service):
         if self.sync.synchronized:
             self._shared_params.write()
         if self._monitor.leading:
+            # Not at once: an original tells HSM of a warning a moment after it has stored that.
+            warned = self._monitor.all_committed(self._warned & self._applier.warned)
+            self._monitor.judge_returns(warned=warned)
+            self._warned = set(self._applier.warned)
             await self._remove_requests()
         elif self._lock_key is not None and self.sync.synchronized:
             if self._lead_from is None:

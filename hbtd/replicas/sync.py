@@ -20,9 +20,17 @@ from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import READS_BLOCKS
-from hbtd.store.etcd_format import ALIVE, EVERYTHING, HEALTH, LIFE, PRESENCE, WAITING, is_record
+from hbtd.store.etcd_format import (
+    ALIVE,
+    EVERYTHING,
+    HEALTH,
+    LIFE,
+    PRESENCE,
+    WAITING,
+    StoredRecord,
+    is_record,
+)
 from hbtd.tracker.observed import ObservedClock
-from hbtd.tracker.records import Record
 
 _PRESENCE = 1.0
 """Seconds between two writes of the presence key, alone or together with other keys."""
@@ -221,7 +229,7 @@ class Sync(Service):
 
     async def _read_all(self) -> None:
         known = await self._client.get(HEALTH[0]) is not None
-        records: list[Record] = []
+        records: list[StoredRecord] = []
         others: list[KeyValue] = []
         revision = 0
         async for page in self._client.pages(*EVERYTHING):

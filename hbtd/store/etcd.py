@@ -133,8 +133,8 @@ class EtcdStore:
             found: list[Record] = []
             for start, end in RECORDS:
                 async for page in self._client.pages(start, end):
-                    records = (self.mirror.read_record(each.key, each.value) for each in page.items)
-                    found += [record for record in records if record is not None]
+                    stored = (self.mirror.read_record(each.key, each.value) for each in page.items)
+                    found += [each.record for each in stored if each is not None]
             return found
 
         return self._noting(self._in_turn(work))

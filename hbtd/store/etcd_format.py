@@ -62,6 +62,9 @@ WAITING = b" waiting"
 _END_OF_NUMBERS = 2**53
 """The limit below which the numbers of judgements stay, so that JSON holds them exactly."""
 
+_WARNED, _WARNED_AFTER_GAP = "WN", "WG"
+"""The values of `Had_warning` for components that were warned about."""
+
 _FIELDS = (
     "Component",
     "Last_hb_rcv_time",
@@ -85,6 +88,16 @@ class StoredJudgement(NamedTuple):
     """Whether HSM has acknowledged the judgement."""
 
 
+class StoredRecord(NamedTuple):
+    """A record as it is stored in etcd."""
+
+    record: Record
+    heard: int
+    """The time of the heartbeat in Unix seconds, by the wall clock of whoever wrote the record."""
+    after_gap: bool
+    """Whether the warning followed a gap in the monitoring: only the original hbtd writes that."""
+
+
 def record_value(record: Record, wall: float) -> bytes:
     """Return the value that stores a record; `wall` is the present Unix time in seconds."""
     heard = max(0, floor(wall - record.age))
@@ -93,12 +106,12 @@ def record_value(record: Record, wall: float) -> bytes:
         format(heard, "x"),
         record.timestamp,
         record.status,
-        "WN" if record.warned else "",
+        _WARNED if record.warned else "",
     )
     return orjson.dumps(dict(zip(_FIELDS, values, strict=True)))
 
 
-def read_record(key: bytes, value: bytes, wall: float) -> Record:
+def read_record(key: bytes, value: bytes, wall: float) -> StoredRecord:
     """Return the record that is stored in a key's value.
 
     The age of the record is the difference between `wall`, the present Unix time in seconds, and
@@ -115,12 +128,19 @@ def read_record(key: bytes, value: bytes, wall: float) -> Record:
         texts.append(field or "")
     _, heard, timestamp, status, warning = texts
     try:
-        age = wall - int(heard, 16) if heard else 0.0
+        time = int(heard, 16) if heard else floor(wall)
+        age = wall - time if heard else 0.0
     except (ValueError, OverflowError):
         raise InvalidValue(
             f"its Last_hb_rcv_time is {heard[:20]!r}, no hexadecimal number"
         ) from None
-    return Record(xname, max(age, 0.0), timestamp, status, bool(warning))
+    record = Record(xname, max(age, 0.0), timestamp, status, bool(warning))
+    return StoredRecord(record, time, warning == _WARNED_AFTER_GAP)
+
+
+def heard_in(value: bytes) -> int:
+    """Return the stored time in the result of `record_value`, faster than `read_record` does."""
+    return int(orjson.loads(value)[_FIELDS[1]], 16)
 
 
 def judgement_value(stored: StoredJudgement) -> bytes:

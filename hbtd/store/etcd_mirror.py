@@ -10,11 +10,11 @@ from hbtd.store.etcd_format import (
     REQUEST,
     InvalidValue,
     StoredJudgement,
+    StoredRecord,
     read_judgement,
     read_record,
 )
 from hbtd.store.etcd_steps import Step
-from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 
 _T = TypeVar("_T")
@@ -123,7 +123,7 @@ class EtcdMirror:
                 )
             return None
 
-    def read_record(self, key: bytes, value: bytes) -> Record | None:
+    def read_record(self, key: bytes, value: bytes) -> StoredRecord | None:
         """Return the record in a key's value, or `None` if the value is invalid; see `read`."""
         return self.read(lambda key, value: read_record(key, value, self._wall()), key, value)
 

@@ -237,6 +237,16 @@ class Tracker:
             self._dead.discard(record.component)
             self._revive(record, at, warntime, errtime)
 
+    def apply_gap(self, record: Record, at: float) -> None:
+        """Apply a warning after which the silence of the component begins anew, at `at`.
+
+        Another replica has warned about the component because nobody was listening for a while.
+        """
+        xname = record.component
+        self.forget(xname)
+        timestamp, status = record.timestamp[:_LONGEST_TEXT], record.status[:_LONGEST_TEXT]
+        self._warned[xname] = Component(at, timestamp, self._shared(status))
+
     def apply_death(self, xname: str) -> None:
         """Apply a death that another replica judged."""
         self._healthy.pop(xname, None)

@@ -65,7 +65,7 @@ class RecordTests(SynchronousTestCase):
         record = Record(name, age, timestamp, status, warned)
         value = record_value(record, WALL)
         self.assertEqual(list(json.loads(value)), list(FIELDS))
-        read = read_record(name.encode(), value, WALL)
+        read = read_record(name.encode(), value, WALL).record
         self.assertEqual(read._replace(age=age), record)
         self.assertTrue(age <= read.age + 1e-6 <= age + 1.0 + 1e-6, (age, read.age))
 
@@ -79,7 +79,8 @@ class RecordTests(SynchronousTestCase):
             ({"more": {"than": ["we", "know"]}}, Record("x1", 0.0, "", "", False)),
             ({"Component": "x2"}, Record("x1", 0.0, "", "", False)),
         ):
-            self.assertEqual(read_record(b"x1", json.dumps(stored).encode(), WALL), expected)
+            read = read_record(b"x1", json.dumps(stored).encode(), WALL)
+            self.assertEqual(read.record, expected)
 
     def test_unusable(self):
         """A value that is not a record raises an error with the reason."""
@@ -102,7 +103,7 @@ class RecordTests(SynchronousTestCase):
         """Any value is read as a record or raises `InvalidValue`, and nothing else."""
         for each in (b"x1", key):
             try:
-                record = read_record(each, value, WALL)
+                record = read_record(each, value, WALL).record
             except InvalidValue as error:
                 self.assertEqual(len(str(error).splitlines()), 1)
             else:
@@ -112,7 +113,7 @@ class RecordTests(SynchronousTestCase):
     def test_any_fields(self, stored):
         """The same is true of any values of the fields."""
         try:
-            record = read_record(b"x1", json.dumps(stored).encode(), WALL)
+            record = read_record(b"x1", json.dumps(stored).encode(), WALL).record
         except InvalidValue:
             return
         self.assertGreaterEqual(record.age, 0.0)

@@ -64,6 +64,16 @@ class TakingUpTests(SynchronousTestCase):
         self.tracker.apply_warning(record("x2", 1.0, warned=True), 51.0, W, E)
         self.assertEqual(self.tracker.record("x2", 51.0), silent["x2"]._replace(age=13.0))  # type: ignore[union-attr]  # it is known
 
+    def test_apply_gap(self):
+        """A warning after a gap begins the silence of a component anew, whatever its state was."""
+        self.tracker.apply_death("x2")
+        for name in ("x0", "x1", "x2", "x3"):
+            self.tracker.apply_gap(record(name, 25.0, warned=True), 20.0)
+        self.assertEqual((self.tracker.healthy, self.tracker.warned, self.tracker.dead), (0, 4, 0))
+        self.assertEqual(self.tracker.changed_since(0.0), {})
+        self.assertEqual(self.sweep(49.9), [])
+        self.assertEqual({each.transition for each in self.sweep(50.0)}, {DIED})
+
     def test_died(self):
         """A component declared dead by another replica is dead, and starts when it is heard."""
         self.tracker.apply_death("x1")
@@ -96,7 +106,9 @@ class TakingUpTests(SynchronousTestCase):
 
 OPERATIONS = st.lists(
     st.tuples(
-        st.sampled_from(["beat", "heard", "warned", "died", "forget", "restore", "over", "sweep"]),
+        st.sampled_from(
+            ["beat", "heard", "warned", "gap", "died", "forget", "restore", "over", "sweep"]
+        ),
         st.sampled_from(NAMES),
         st.floats(0, 15),
     ),
@@ -120,6 +132,8 @@ class AnyStoryTests(SynchronousTestCase):
                 tracker.apply_beat(name, at, "t", "OK")
             elif what == "warned":
                 tracker.apply_warning(record(name, wait, warned=True), at, W, E)
+            elif what == "gap":
+                tracker.apply_gap(record(name, warned=True), at)
             elif what == "died":
                 tracker.apply_death(name)
             elif what == "forget":

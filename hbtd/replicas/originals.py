@@ -1,0 +1,88 @@
+"""What the original hbtd means by the records that it writes to etcd.
+
+The original hbtd and this one can share an etcd (docs/protocol.md, "etcd"). The original writes a
+record for each heartbeat, as this hbtd does, but also in its sweeps, and its flags say less: the
+flag of a warning stays in the record when the component is heard again, until the next sweep of an
+original. So the flag alone does not show whether a write is a heartbeat; the stored time does,
+compared with the one that was stored before.
+"""
+
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from hbtd.store.etcd_format import StoredRecord
+from hbtd.tracker.records import Record
+from hbtd.tracker.transitions import Judgement, Transition
+
+
+class Meaning(Enum):
+    """What the write of a record by somebody other than a replica of this hbtd stands for."""
+
+    HEARTBEAT = auto()
+    """The component was heard."""
+    WARNING = auto()
+    """The component was warned about, and has not been heard since."""
+    GAP = auto()
+    """Nobody was listening for a while: the component's silence begins anew, after a warning."""
+    RETURN = auto()
+    """A warning was taken back: HSM has been told of a heartbeat that is known already."""
+
+
+def meaning(stored: StoredRecord, before: int | None, warntime: float, *, living: bool) -> Meaning:
+    """Return what the write of a record stands for that no replica of this hbtd has made.
+
+    `before` is the time that the component's record had before, `None` if there was no record;
+    `living` says whether the component is tracked, and not dead.
+    """
+    if stored.after_gap:
+        return Meaning.GAP
+    if stored.record.warned:
+        # Without an earlier record, a time long ago is that of a warning that came too late.
+        heard = stored.record.age < warntime if before is None else stored.heard > before
+        return Meaning.HEARTBEAT if heard else Meaning.WARNING
+    if before is None or stored.heard > before or not living:
+        return Meaning.HEARTBEAT
+    return Meaning.RETURN
+
+
+def as_loaded(stored: StoredRecord, judgement: Judgement | None, warntime: float) -> Record:
+    """Return a record as it is to be restored when all of etcd is read.
+
+    `judgement` is the component's stored judgement, if any. A warning does not count if the
+    heartbeat is younger than `warntime`: an original has left the flag when it heard the component.
+    It counts if a judgement says so of this very heartbeat, as `warntime` may have been increased.
+    """
+    record = stored.record
+    if not record.warned or stored.after_gap or record.age >= warntime:
+        return record
+    if judgement is not None and judgement.transition is Transition.WARNED:
+        return record._replace(warned=judgement.timestamp == record.timestamp)
+    return record._replace(warned=False)
+
+
+class StoredTimes:
+    """The times of all records in etcd, whoever has written them, and warnings of originals."""
+
+    def __init__(self) -> None:
+        self._heard: dict[str, int] = {}
+        self.warned: set[str] = set()
+        """The components that an original may have warned HSM about, and not told to be back.
+
+        An original stores no judgements, by which a new leader would see that.
+        """
+
+    def load(self, records: Sequence[StoredRecord]) -> None:
+        """Replace everything by these records, which are all that are in etcd."""
+        self._heard = {each.record.component: each.heard for each in records}
+        self.warned = {each.record.component for each in records if each.record.warned}
+
+    def note(self, xname: str, heard: int) -> int | None:
+        """Note that a record was written; return the time that it had before, if it existed."""
+        before = self._heard.get(xname)
+        self._heard[xname] = heard
+        return before
+
+    def remove(self, xname: str) -> None:
+        """Note that a record was deleted."""
+        self._heard.pop(xname, None)
+        self.warned.discard(xname)
