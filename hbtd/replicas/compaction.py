@@ -106,7 +106,7 @@ class Compaction(Service):
         self._revision = revision
         self._leading = leading
         self._history = History()
-        self._outage = Outage(self._refrains, self._resumes)
+        self._outage = Outage(self._refrains, self._resumes, clock.seconds)
         self._working = PeriodicService(clock, INTERVAL, self._work, "the compaction of etcd")
 
     def startService(self) -> None:
@@ -130,7 +130,7 @@ class Compaction(Service):
             if self._params.current.kv_compact == "auto":
                 others = await self._client.count(gaps(OURS))
                 if others:
-                    self._outage.fail(f"it has {others} keys of other programs")
+                    self._outage.fail(f"it has {others} keys of other programs", "others")
                     return
             await self._client.compact(outdated)
         except Compacted:

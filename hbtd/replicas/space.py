@@ -29,7 +29,7 @@ class Space(Service):
         self._client = client
         self.size: DatabaseSize | None = None
         """The size of the database at the last look; `None` before the first."""
-        self._shortage = Outage(self._runs_short, self._has_room)
+        self._shortage = Outage(self._runs_short, self._has_room, clock.seconds)
         self._looking = PeriodicService(clock, INTERVAL, self._look, "the look at etcd's size")
 
     def startService(self) -> None:
@@ -51,7 +51,8 @@ class Space(Service):
         if size.quota and size.size >= FULL * size.quota:
             self._shortage.fail(
                 f"{size.size / _MIB:.0f} of {size.quota / _MIB:.0f} MiB, of which"
-                f" {size.in_use / _MIB:.0f} MiB are in use"
+                f" {size.in_use / _MIB:.0f} MiB are in use",
+                "full",
             )
         elif size.quota:
             self._shortage.recover()

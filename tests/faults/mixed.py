@@ -56,7 +56,7 @@ class MixedFleetTests(OwnReplicasTestCase):
         self.begin(etcd.address, on_update=self.note)
         self.hsm.behaviour.cost_ms = 0.5
         self.random = Random(SEED)
-        self.told: dict[str, list[Told]] = {name: [] for name in NAMES}
+        self.telling: dict[str, list[Told]] = {name: [] for name in NAMES}
         self.serving: list[Spawned | OriginalHbtd] = []
         self.talks_to: dict[str, Spawned | OriginalHbtd] = {}
         self.wakes = dict.fromkeys(NAMES, 0.0)
@@ -84,7 +84,7 @@ class MixedFleetTests(OwnReplicasTestCase):
     def tell(self, transition: Transition, names: Iterable[str], *, ours: bool = False) -> None:
         """Record what HSM is told."""
         for name in names:
-            self.told[name].append(Told(reactor.seconds(), transition, ours))
+            self.telling[name].append(Told(reactor.seconds(), transition, ours))
 
     def beat(self, name: str) -> None:
         """Send a heartbeat to the process that a node talks to, or to another if that is gone."""
@@ -158,7 +158,7 @@ class MixedFleetTests(OwnReplicasTestCase):
 
     def last(self, name: str) -> Transition | None:
         """Return what HSM was told last of a node."""
-        return self.told[name][-1].what if self.told[name] else None
+        return self.telling[name][-1].what if self.telling[name] else None
 
     async def test_mixed(self) -> None:
         """Replicas join originals, replace them, are replaced by them, and join after a gap."""
@@ -212,7 +212,7 @@ class MixedFleetTests(OwnReplicasTestCase):
         await deferLater(reactor, WARNTIME + LATE)
 
         faults = self.faults()
-        total = sum(map(len, self.told.values()))
+        total = sum(map(len, self.telling.values()))
         print(
             f"\nseed {SEED}: {'; '.join(figures)}; {total} told, {self.beaten} heartbeats;", end=" "
         )
@@ -223,7 +223,7 @@ class MixedFleetTests(OwnReplicasTestCase):
     def faults(self) -> list[str]:
         """Return what HSM was told wrongly by replicas, and what it was not told, in words."""
         found: list[str] = []
-        for name, told in self.told.items():
+        for name, told in self.telling.items():
             for at, what, ours in told:
                 napped = any(start < at < end for start, end in self.naps[name])
                 if at > self.died.get(name, float("inf")) or not ours:

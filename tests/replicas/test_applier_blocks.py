@@ -6,7 +6,7 @@ from hbtd.etcd.messages import Event, KeyValue
 from hbtd.replicas.applier import Applier, Moment
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import BLOCK, READS_BLOCKS, Block, Blocks, block_value
-from hbtd.store.etcd_format import LIFE, PRESENCE, WAITING, record_value
+from hbtd.store.etcd_format import LIFE, PRESENCE, WAITING, StoredRecord, record_value
 from hbtd.tracker.records import Record
 from tests.support.hsm_memory import DIED, RESTARTED, STARTED, WARNED, nodes
 from tests.support.monitor_memory import MonitorTestCase
@@ -221,7 +221,8 @@ class OwedTests(ApplierTestCase):
         """After all was read, records are owed of those that still have one, and not a warning."""
         self.etcd.blocks.plan([record(C)])
         self.etcd.blocks.plan([record(C)])
-        self.applier.load([record(A), record(C, warned=True)], [], first=False)
+        records = [record(A), record(C, warned=True)]
+        self.applier.load([StoredRecord(each, 0, False) for each in records], [], first=False)
         self.assertEqual(self.owed(), [A])
         self.assertEqual(self.own(), [B])
 

@@ -58,7 +58,7 @@ class BlocksTestCase(ReplicasTestCase):
     async def record(self, name: str) -> Record | None:
         """Return the record of a component in etcd, with its age."""
         found = await self.client.get(name.encode())
-        return found and read_record(found.key, found.value, reactor.seconds())
+        return found and read_record(found.key, found.value, reactor.seconds()).record
 
     async def changes(self, name: str) -> int:
         """Return in which revision the record of a component was written last."""
