@@ -27,6 +27,9 @@ from hbtd.server.site import LimitedRequest
 
 _log = Logger()
 
+_LONGEST_SHOWN = 512
+"""The most characters of a refusal's detail that a log line repeats."""
+
 
 def make_resource(
     authorization: Authorization, routes: Iterable[Route], root_routes: Iterable[Route] = ()
@@ -85,7 +88,9 @@ def _endpoint(route: Route, authorization: Authorization) -> Callable[..., bytes
 def _failure(error: Exception) -> str:
     """Return the outcome of a change whose handler has raised an exception, for the log."""
     if isinstance(error, Problem):
-        return f"refused with {error.status}: {error.detail.rstrip('; ')}."
+        # The detail may repeat what was sent, however long that is.
+        detail = error.detail[:_LONGEST_SHOWN].rstrip("; ")
+        return f"refused with {error.status}: {detail}."
     return "failed because of a bug in hbtd; the next line says more."
 
 

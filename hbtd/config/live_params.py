@@ -14,6 +14,9 @@ from hbtd.formats.go_json import pick
 _MOST_UNKNOWN = 10
 """The most unknown names of a `PATCH /params` that are warned about one by one."""
 
+_LONGEST_SHOWN = 256
+"""The most characters of a parameter's value that a log line repeats."""
+
 _LONGEST_NAME = 40
 """The most characters of an unknown name that a warning repeats."""
 
@@ -101,11 +104,17 @@ def _shortened(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
 
 
+def _brief(value: str) -> str:
+    """Return a value for a log line: an operator may set it to anything, of any length."""
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
+
+
 def described(old: Params, new: Params) -> str:
     """Return what has changed from `old` to `new`, in words for log lines."""
     before, after = old.rendered(), new.rendered()
     changes = [
-        f"{wire} is {value!r}, was {before[wire]!r}"
+        f"{wire} is {_brief(value)}, was {_brief(before[wire])}"
         for wire, value in after.items()
         if value != before[wire]
     ]

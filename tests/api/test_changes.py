@@ -123,6 +123,15 @@ class ChangeTests(ChangeTestCase):
             ],
         )
 
+    def test_long_values(self) -> None:
+        """However long a value is, the line is not, whether the change is made or refused."""
+        self.begin()
+        host = "x" * 60_000
+        for change in ({"Warntime": host}, {"Telemetry_host": f"{host}:9092:topic"}):
+            _, lines = self.lines(CREDENTIALS["on this host"], "PATCH", "/v1/params", change)
+            self.assertEqual(len(lines), 1)
+            self.assertLess(len(lines[0]), 1000)
+
     def test_refused_callers(self) -> None:
         """A caller that may not change anything is in the line as far as it is known."""
         for name, credential, who, detail in (

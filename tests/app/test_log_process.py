@@ -92,8 +92,8 @@ class StalledReaderTests(TestCase):
         """What is logged last is written before the process ends, however it ends."""
         for arguments, status, last in (
             ((*MEMORY, "--tls=no"), 0, "hbtd has stopped."),
-            ((*MEMORY, "--tls=no", "--kv_url=sqlite:/nowhere/x"), 1, "hbtd has stopped."),
-            ((*MEMORY, "--listen=unix:/nowhere/x"), 1, "can't listen: /nowhere/x.lock: No such"),
+            ((*MEMORY, "--tls=no", "--kv_url=sqlite:/nowhere/x"), 75, "hbtd has stopped."),
+            ((*MEMORY, "--listen=unix:/nowhere/x"), 75, "can't listen: /nowhere/x.lock: No such"),
         ):
             process = spawn(self, ["-m", "hbtd", *arguments])
             process.url.addCallbacks(
@@ -180,7 +180,7 @@ class HostTests(TestCase):
         said, status = await self.in_namespace(
             "-u", "-c", WITHOUT_NAME, *MEMORY, "--listen=unix:/nowhere/x"
         )
-        self.assertEqual(status, 1)
+        self.assertEqual(status, 75)
         self.assertIn("can't listen: /nowhere/x.lock", said)
         self.assertNotIn("Traceback", said)
 

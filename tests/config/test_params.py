@@ -393,20 +393,6 @@ class LiveParamsTests(SynchronousTestCase):
         self.assertEqual(second, replace(Params(), warntime=7, errtime=20))
         self.assertEqual(self.told[1], ("a", first, second))
 
-    def test_one_fails(self):
-        """A listener that fails keeps no other from hearing of the change, which is in force."""
-
-        def fail(old: Params, new: Params) -> None:
-            raise RuntimeError("can't start new thread")
-
-        self.listen("a")
-        self.live.on_change(fail)
-        self.listen("b")
-        new = self.live.patch({"Warntime": "7"})
-        self.assertEqual(self.told, [("a", Params(), new), ("b", Params(), new)])
-        self.assertIs(self.live.current, new)
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
-
     def test_adopted(self):
         """What another replica has changed is one line; what is the same already is none."""
         for values, lines in (

@@ -129,12 +129,20 @@ class MemoryEtcd:
         return self._change([{"request_put": message}])
 
     def _kv_txn(self, message: Message) -> Message:
-        if all(map(self._holds, message["compare"])):
-            return {**self._change(message["success"]), "succeeded": True}
-        return self._header()
+        if not all(map(self._holds, message.get("compare", []))):
+            return self._header()
+        operations = message["success"]
+        ranges = [each["request_range"] for each in operations if "request_range" in each]
+        if not ranges:
+            return {**self._change(operations), "succeeded": True}
+        answers = [{"response_range": self._kv_range(each)} for each in ranges]
+        return {**self._header(), "succeeded": True, "responses": answers}
 
     def _kv_compaction(self, message: Message) -> Message:
         return self._header()
+
+    def _maintenance_status(self, message: Message) -> Message:
+        return {**self._header(), "dbSize": "4096", "dbSizeQuota": str(2**31)}
 
     def _lease_grant(self, message: Message) -> Message:
         self._last_lease += 1
