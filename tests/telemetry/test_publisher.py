@@ -62,7 +62,7 @@ class PublisherTestCase(TestCase):
 
     async def tearDown(self) -> None:  # type: ignore[override]  # trial waits for it
         await gatherResults(publisher.stopService() for publisher in self.publishers)
-        await until(lambda: not publisher_threads(), 30)
+        await until(lambda: not publisher_threads())
         # Where Kafka's client blocks, it does for a second and more; a busy machine, for less.
         self.assertLess(self.pulse.longest_gap, 0.9, "the reactor was blocked")
         self.assertLess(self.longest_tell, 0.9, "tell was blocked")
@@ -518,7 +518,7 @@ class StopTests(PublisherTestCase):
         self.assertLess(time.process_time() - began, 0.6, "waiting took much of a core")
         self.assertLess(await self.stop(*publishers), 2.5)
         self.assertEqual([publisher.health() for publisher in publishers], ["Not Connected"] * 2)
-        await until(lambda: not publisher_threads(), 30)
+        await until(lambda: not publisher_threads())
         with warnings.catch_warnings(record=True) as left_open:
             warnings.simplefilter("always", ResourceWarning)
             gc.collect()
