@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from hbtd.backup import BackupFailed, TooLate, back_up
+from hbtd.store.backup import BackupFailed, TooLate, back_up
 from hbtd.store.sqlite import SqliteStore
 from tests.support.processes import CHECKOUT
 from tests.support.sqlite_files import SqliteFixture
@@ -217,7 +217,7 @@ class CommandTests(BackupTestCase):
         """Run the command; return its exit status, output and errors."""
         done = await deferToThread(
             subprocess.run,
-            [sys.executable, "-m", "hbtd.backup", *arguments],
+            [sys.executable, "-m", "hbtd.store.backup", *arguments],
             capture_output=True,
             text=True,
             cwd=CHECKOUT,
