@@ -3,6 +3,10 @@
 Run as `python -m benchmarks.growth NODES SECONDS [OPTION...]` it lets NODES nodes beat every three
 seconds, at two replicas, and prints every ten seconds what etcd says of itself. The options are
 those of hbtd. `QUOTA=67108864` in the environment is etcd's quota in bytes.
+
+Run as `python -m benchmarks.growth hour NODES` it writes what such a fleet makes a replica write in
+an hour, as fast as etcd takes it, and compacts as a leader does; every five minutes of that hour it
+prints the size of etcd's database.
 """
 
 import json
@@ -16,18 +20,32 @@ from contextlib import ExitStack, contextmanager
 from random import Random
 from typing import Any, NamedTuple
 
+from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
+from twisted.web.client import Agent, HTTPConnectionPool
 
 from benchmarks.http import PLAIN
 from benchmarks.running import LOAD_CORE, ask, etcd, hbtd, on_core
 from benchmarks.table import Row
+from hbtd.config.params import Params
+from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.messages import Put
+from hbtd.replicas.compaction import INTERVAL, History
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fleet import Fleet, node_names
+from hbtd.store.etcd import EtcdStore
+from hbtd.store.etcd_blocks import Blocks
+from hbtd.store.etcd_format import PRESENCE
+from hbtd.store.etcd_steps import batches
+from hbtd.tracker.records import Record
 
 _PERIOD = 3.0
 _REPLICAS = 2
 _STEP = 10.0
+_GATHER = 0.5
+"""Seconds between two checkpoints of a replica."""
+
 _SETTLED = 40.0
 """Seconds until the fleet is known, and its records are written as seldom as they will be."""
 
@@ -125,6 +143,48 @@ async def _beat(reactor: Any, nodes: int, seconds: float, urls: list[str]) -> No
     await deferLater(reactor, seconds)
 
 
+async def _hour(reactor: Any, nodes: int, kv_url: str) -> None:
+    """Write an hour's heartbeats, half a second after half a second."""
+    now = 1000.0
+    pool = HTTPConnectionPool(reactor)
+    http = HTTPClient(Agent(reactor, pool=pool))
+    client = EtcdClient(http, reactor, [kv_url], 10.0, "benchmarks")
+    blocks = Blocks(lambda: now, Params)
+    blocks.allow(True)
+    store = EtcdStore(client, lambda: 1.7e9 + now, blocks)
+    await store.open()
+    store.writer.set_presence(Put(PRESENCE + b"1", b"benchmarks blocks"))
+    random, names, history = Random(1), node_names(nodes), History()
+    turns = int(_PERIOD / _GATHER)
+    for turn in range(int(3600 / _GATHER) + 1):
+        # Each node beats once in every period, at another time than the last.
+        if turn % turns == 0:
+            random.shuffle(names)
+        stamp = f"2026-11-23T00:00:{turn:09.6f}+00:00"
+        some = names[turn % turns :: turns]
+        records = [Record(name, random.random() * _GATHER, stamp, "OK", False) for name in some]
+        for batch in batches(records, 500):
+            await store.checkpoint(batch)
+        if turn * _GATHER % INTERVAL == 0:
+            history.note(await store.touch(), now)
+            outdated = history.outdated(now)
+            if outdated is not None:
+                await client.compact(outdated)
+        if turn * _GATHER % 300 == 0:
+            size = await client.database_size()
+            print(
+                f"{turn * _GATHER / 60:3.0f} min {size.size / 2**20:7.2f} MiB"
+                f" {size.in_use / 2**20:7.2f} MiB in use, quota {size.quota / 2**20:.0f} MiB",
+                flush=True,
+            )
+        now += _GATHER
+    await pool.closeCachedConnections()
+
+
+def _hour_main(reactor: Any, nodes: str, kv_url: str) -> Deferred[None]:
+    return Deferred.fromCoroutine(_hour(reactor, int(nodes), kv_url))
+
+
 def _main(reactor: Any, nodes: str, seconds: str, *urls: str) -> Deferred[None]:
     return Deferred.fromCoroutine(_beat(reactor, int(nodes), float(seconds), list(urls)))
 
@@ -149,5 +209,8 @@ def _print(nodes: str, seconds: str, *options: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "fleet":
         react(_main, sys.argv[2:])
+    elif sys.argv[1] == "hour":
+        with etcd(f"--quota-backend-bytes={os.environ.get('QUOTA', 64 * 2**20)}") as url:
+            react(_hour_main, [sys.argv[2], url])
     else:
         _print(*sys.argv[1:])
