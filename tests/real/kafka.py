@@ -6,7 +6,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Mapping
-from itertools import chain, cycle
+from itertools import chain, cycle, groupby
 from unittest import skipIf
 
 from twisted.internet.task import LoopingCall, deferLater
@@ -198,8 +198,12 @@ class TroubleTests(RealKafkaTestCase):
 
 
 def changes(process: HbtdProcess) -> list[str]:
-    """Return the changes of Kafka's availability that hbtd has logged."""
-    return re.findall(r"Kafka at \S+ (accepts(?: no)?) messages", process.said)
+    """Return the changes of Kafka's availability that hbtd has logged.
+
+    An outage has a line for each of its causes.
+    """
+    said = re.findall(r"Kafka at \S+ (accepts(?: no)?) messages", process.said)
+    return [change for change, _ in groupby(said)]
 
 
 def judged(metrics: Mapping[str, float]) -> float:
