@@ -10,13 +10,9 @@ _MOST_LETTERS = 64
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     """Return a question, in parentheses, about the one of `known` most like `name`.
 
-    Neither case matters, nor whether words are joined by dashes or underscores. The suggestion is
-    written behind `prefix`. If none of `known` is like the name, return an empty text.
+    Case does not matter. The suggestion is written behind `prefix`. If none of `known` is like the
+    name, return an empty text.
     """
-    folded = {_folded(each): each for each in known}
-    found = get_close_matches(_folded(name[:_MOST_LETTERS]), folded, n=1, cutoff=0.7)
+    folded = {each.casefold(): each for each in known}
+    found = get_close_matches(name[:_MOST_LETTERS].casefold(), folded, n=1, cutoff=0.7)
     return f" (did you mean {prefix}{folded[found[0]]}?)" if found else ""
-
-
-def _folded(name: str) -> str:
-    return name.casefold().replace("-", "_")

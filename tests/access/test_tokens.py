@@ -1,5 +1,7 @@
 """Operators' token files: names and expiry, without a secret ever being said."""
 
+import os
+import time
 from datetime import datetime, timezone
 from math import inf
 
@@ -38,8 +40,18 @@ class ParseTests(SynchronousTestCase):
         ):
             self.assertEqual(self.parse(line), token)
 
+    def set_zone(self, zone: str | None) -> None:
+        """Set the time zone of the process."""
+        os.environ.pop("TZ", None)
+        if zone is not None:
+            os.environ["TZ"] = zone
+        time.tzset()
+
     def test_expiry(self) -> None:
         """A token may expire at a time or at the beginning of a day, in UTC if nothing is said."""
+        before = os.environ.get("TZ")
+        self.addCleanup(self.set_zone, before)
+        self.set_zone("America/Lima")
         for text, expires in (
             ("", inf),
             (" expires=2027-01-31", at(2027, 1, 31)),

@@ -42,8 +42,11 @@ class ProbeTests(APITestCase):
         self.assertEqual(self.request("GET", "/v1/liveness").status, 204)
         health = self.request("GET", "/v1/health")
         self.assertEqual(health.status, 200)
-        self.assertEqual(health.json()["KvStore"], self.service.store.health())
+        said = self.service.store.health()
+        self.assertEqual(health.json()["KvStore"], said)
+        self.assertRegex(health.json()["KvStoreTrouble"], rf"^Since 20\S+: {said}$")
         self.service.store.open()
+        self.assertNotIn("KvStoreTrouble", self.request("GET", "/v1/health").json())
         self.assertEqual(self.request("GET", "/v1/readiness").status, 204)
 
     def test_heartbeats_without_store(self):

@@ -158,6 +158,21 @@ class PipeTests(SynchronousTestCase):
         writer.write("second\n")
         self.assertEqual(self.read("second"), ["first", "second"])
 
+    def test_cut_short(self) -> None:
+        """If the process ends while the pipe is full, what is in the pipe are whole lines."""
+        writer = self.writer()
+        start = threading.Thread.start
+        # Without the thread, all of them are waiting when it begins.
+        self.patch(threading.Thread, "start", lambda thread: None)
+        for number in range(200):
+            writer.write(f"{number:0150}\n")
+        self.patch(threading.Thread, "start", start)
+        writer.write("last\n")
+        waited(lambda: select.select([self.reader], [], [], 0)[0])
+        writer.flush(0.2)
+        self.assertEqual(os.read(self.reader, 1_000_000)[-1:], b"\n")
+        self.read("last")
+
     def test_encoding(self) -> None:
         """What the encoding of the log lacks is escaped."""
         LogWriter(self.end, "ascii", notice).write("Gr\u00fc\u00dfe \udce9\n")

@@ -178,6 +178,7 @@ class OutageTests(PublisherTestCase):
             self.tell(publisher, numbered([number]))
         self.assertEqual((publisher.pending_count, publisher.published_count), (1000, 0))
         self.assertEqual(publisher.health(), "Not Connected")
+        self.assertRegex(publisher.reason or "", r"^Kafka at \S+:\d+: (?!no connection yet)")
         await deferToThread(self.broker.up)
         found = await self.published(publisher)
         self.assertEqual(by_key(contents(found)), numbered_messages(range(1000)))
@@ -215,8 +216,10 @@ class OutageTests(PublisherTestCase):
     async def test_idle(self):
         """Outages are noticed while there is nothing to publish."""
         publisher, _ = await self.start_connected()
+        self.assertIsNone(publisher.reason)
         await deferToThread(self.broker.down)
         await until(lambda: publisher.health() == "Connected and CLOSED")
+        self.assertIn("the connection is lost", publisher.reason)
         await deferToThread(self.broker.up)
         await until(lambda: publisher.health() == "Connected and OPEN")
         self.assert_said(self.takes(), self.gone, self.takes())
@@ -437,6 +440,7 @@ class ParametersTests(PublisherTestCase):
         self.tell(publisher, numbered(range(100)))
         params.patch({"Use_telemetry": "0"})
         self.assertEqual(publisher.health(), "Not Connected")
+        self.assertEqual(publisher.reason, "use_telemetry is off")
         await until(lambda: publisher.dropped_count == 100)
         self.tell(publisher, numbered(range(100, 200)))
         self.assertEqual((publisher.pending_count, publisher.dropped_count), (0, 100))
