@@ -44,9 +44,9 @@ class ProbeTests(APITestCase):
         self.assertEqual(health.status, 200)
         said = self.service.store.health()
         self.assertEqual(health.json()["KvStore"], said)
-        self.assertRegex(health.json()["KvStoreTrouble"], rf"^Since 20\S+: {said}$")
+        self.assertRegex(health.json()["KvStoreReason"], rf"^since 20\S+: {said}$")
         self.service.store.open()
-        self.assertNotIn("KvStoreTrouble", self.request("GET", "/v1/health").json())
+        self.assertNotIn("KvStoreReason", self.request("GET", "/v1/health").json())
         self.assertEqual(self.request("GET", "/v1/readiness").status, 204)
 
     def test_heartbeats_without_store(self):
