@@ -355,7 +355,7 @@ class Notifier(Service):
     def _blame(
         self, batch: list[Judgement], error: HSMRejected | HSMUnavailable, again: float
     ) -> None:
-        """Have the components of an update that failed suspected, or set aside.
+        """Treat the components of an update that failed as suspects, or set them aside.
 
         They are sent again after `again` seconds.
         """

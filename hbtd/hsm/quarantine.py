@@ -234,7 +234,7 @@ class Quarantine:
     def _due(self, suspect: _Suspect) -> float:
         """Return when to retry a component that is set aside.
 
-        With a new judgement it is due since its last try, so it does not overtake the others.
+        With a new judgement it is due at once, in the order of the last tries.
         """
         failure, latest = suspect.failure, self._outbox.latest(suspect.component)
         renewed = failure is None or failure.judgement is not latest

@@ -74,7 +74,7 @@ def describe(certificate: Certificate) -> str:
 def expiring_chain(
     chain: Sequence[Certificate], what: str, consequence: str, doubting: str
 ) -> Iterator[Expiring]:
-    """Return the certificates of a chain that is presented.
+    """Return the certificates of a chain, each with what is to be said of its expiry.
 
     `what` describes the first one, and `consequence` its expiry; `doubting` are those to whom the
     chain is presented, as in "clients".

@@ -148,7 +148,7 @@ class Applier:
         self._monitor.add_missing(self._as_loaded(records))
 
     def _as_loaded(self, records: Sequence[StoredRecord]) -> list[Record]:
-        """Return the records as they are to be restored."""
+        """Return records for the tracker, without warnings that an original has left behind."""
         warntime = self._params.current.warntime
         found: list[Record] = []
         for stored in records:

@@ -29,7 +29,7 @@ class Meaning(Enum):
 
 
 def meaning(stored: StoredRecord, before: int | None, warntime: float, *, living: bool) -> Meaning:
-    """Return what the write of a record stands for that no replica of this hbtd has made.
+    """Return what an original hbtd means by writing a record: a heartbeat, a warning or another.
 
     `before` is the time that the component's record had before, `None` if there was no record;
     `living` says whether the component is tracked, and not dead.

@@ -111,7 +111,10 @@ class Replica(Service):
 
     @property
     def unheard(self) -> set[str]:
-        """What stands, as the source of heartbeats, for other replicas whose clients wait."""
+        """The other replicas whose clients wait before they are heard.
+
+        They are named as `source_of` names the source of the heartbeats that a replica took.
+        """
         applier = self._applier
         return {source_of(number) for number in applier.waiting if number != applier.number}
 

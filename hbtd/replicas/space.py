@@ -59,8 +59,8 @@ class Space(Service):
 
     def _runs_short(self, reason: str) -> None:
         self._log.warn(
-            "etcd's database is nearly full, {size}; when it is, nothing is judged. Defragment each"
-            " member, or raise --quota-backend-bytes.",
+            "etcd's database is nearly full ({size}); once it is full, nothing is judged."
+            " Defragment each member, or raise --quota-backend-bytes.",
             size=reason,
         )
 

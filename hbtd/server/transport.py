@@ -168,7 +168,7 @@ class WriteThrough(_Transport):
 
 
 class OverTCP(WriteThrough):
-    """The base of the transports over TCP; they keep what they have asked the socket once."""
+    """The base of the transports over TCP; what they ask the socket they ask once."""
 
     _host: IPv4Address | IPv6Address | None = None
     _no_delay = True  # of the listening socket (`hbtd.server.listening`)

@@ -236,7 +236,7 @@ def flush(cursor: Any) -> None:
 
 
 def _doubts(cursor: Any, found: Found, *, written: bool) -> list[str]:
-    """Return why there may have been more in this file than there is."""
+    """Return the reasons to suspect that this file has lost data; empty if there are none."""
     if not written:
         lost = "it is empty although it was in use: was it copied without its -wal file?"
         return [] if found.empty else [lost]

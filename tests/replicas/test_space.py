@@ -51,7 +51,7 @@ class SpaceTests(SynchronousTestCase):
         """A database that is nearly full is reported once, and once when it no longer is."""
         self.assertEqual(self.look(79 * MIB, 5 * MIB, 100 * MIB), [])
         (line,) = self.look(80 * MIB, 5 * MIB, 100 * MIB)
-        self.assertIn("nearly full, 80 of 100 MiB, of which 5 MiB are in use", line)
+        self.assertIn("nearly full (80 of 100 MiB, of which 5 MiB are in use)", line)
         self.assertEqual(self.look(), [])
         self.assertEqual(self.look(99 * MIB, 5 * MIB, 100 * MIB), [])
         self.assertEqual(
