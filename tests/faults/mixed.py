@@ -69,13 +69,17 @@ class MixedFleetTests(OwnReplicasTestCase):
             loop = LoopingCall(self.beat, name)
             reactor.callLater(self.random.uniform(0.0, PERIOD), loop.start, PERIOD)
             self._loops.append(loop)
-        self.addCleanup(self.silence)
+        self._originals: list[OriginalHbtd] = []
+        self._sending = 0
 
-    def silence(self) -> None:
-        """Stop all nodes."""
+    async def silence(self) -> None:
+        """Stop all nodes and originals, and wait for the answers to their last requests."""
         for loop in self._loops:
             if loop.running:
                 loop.stop()
+        for original in self._originals:
+            original.kill()
+        await until(lambda: not (self._sending or any(each.busy for each in self._originals)))
 
     def note(self, update: Update) -> None:
         """Record an update of a replica."""
@@ -97,7 +101,11 @@ class MixedFleetTests(OwnReplicasTestCase):
 
     async def send(self, name: str, process: Spawned | OriginalHbtd) -> None:
         """Send a heartbeat."""
-        await process.beat(name, f"t{reactor.seconds():.2f}")
+        self._sending += 1
+        try:
+            await process.beat(name, f"t{reactor.seconds():.2f}")
+        finally:
+            self._sending -= 1
         self.beaten += 1
 
     async def original(self) -> OriginalHbtd:
@@ -112,13 +120,13 @@ class MixedFleetTests(OwnReplicasTestCase):
             errtime=ERRTIME,
             interval=INTERVAL,
         )
-        self.addCleanup(original.kill)
+        self._originals.append(original)
         await original.start()
         self.serving.append(original)
         return original
 
     async def ours(self) -> Spawned:
-        """Start a replica, and wait until it leads or another one does."""
+        """Start a replica."""
         replica = await self.spawned(
             f"--warntime={WARNTIME}", f"--errtime={ERRTIME}", f"--interval={INTERVAL}"
         )
@@ -162,6 +170,13 @@ class MixedFleetTests(OwnReplicasTestCase):
 
     async def test_mixed(self) -> None:
         """Replicas join originals, replace them, are replaced by them, and join after a gap."""
+        try:
+            await self.mix()
+        finally:
+            await self.silence()
+
+    async def mix(self) -> None:
+        """Have all that happen while the nodes send heartbeats."""
         figures: list[str] = []
         one, two = await self.original(), await self.original()
         await until(lambda: all(self.last(name) is STARTED for name in NAMES))

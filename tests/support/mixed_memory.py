@@ -22,6 +22,7 @@ from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.replica import Replica
 from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.store.etcd import EtcdStore
+from hbtd.store.etcd_blocks import Blocks
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -126,7 +127,7 @@ class Ours(Process):
         client: EtcdClient = world.etcd.client(clock)
         leadership = Leadership(clock.seconds)
         observed = ObservedClock(clock.seconds, lambda: params.current.warntime)
-        store = EtcdStore(client, world.wall)
+        store = EtcdStore(client, world.wall, Blocks(clock.seconds, lambda: params.current))
         self.tracker = Tracker(note_changes=True)
         hsm = HSMClient(cast("HTTPClient", world.stub), clock, params, USER_AGENT)
         self.notifier = Notifier(clock, hsm, params, store.delivered, lambda: 0.5, leadership.held)

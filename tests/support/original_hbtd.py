@@ -158,6 +158,11 @@ class OriginalHbtd:
         self._later(_RENEWAL, "renewal", lambda: self._renew(lease))
         self._later(self.interval, "sweep", self._sweep)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request to etcd is under way, as one may be for a moment after `kill`."""
+        return bool(self._work)
+
     def kill(self) -> None:
         """End it at once; its leases expire, whatever ended it (SIGTERM does the same)."""
         self.running = False
