@@ -206,10 +206,10 @@ class Replica(Service):
     async def _review(self) -> None:
         """Do the periodic work that depends on the role of this replica.
 
-        If it leads, delete from etcd the requests that it has granted, and judge who is back though
-        an original hbtd has warned HSM. If it does not, but is
-        elected and synchronized, begin to lead. Leader or not, while it is synchronized write
-        changed parameters to etcd.
+        If it leads, delete from etcd the requests that it has granted, and judge which components
+        are back that an original hbtd has warned HSM about. If it does not, but is elected and
+        synchronized, begin to lead. Leader or not, while it is synchronized write changed
+        parameters to etcd.
         """
         self._choose_form()
         if self.sync.synchronized:

@@ -228,6 +228,19 @@ class GapTests(MixedTestCase):
         self.world.advance(3.0)
         self.assertEqual(self.world.kinds(A), [STARTED, RESTARTED])
 
+    def test_not_at_once(self) -> None:
+        """That it lives is told a second later: an original stores a warning before it tells."""
+        ours = self.leading()
+        for name in nodes(4):
+            # So that no checkpoint, every half second, stores the last heartbeat just then.
+            self.beat(2.15, (ours, name))
+            ours.beat(name)
+            self.put(name, "WG")
+            since = self.world.now
+            self.world.advance(3.35)
+            self.assertEqual(self.world.kinds(name), [STARTED, RESTARTED])
+            self.assertGreater(self.world.told[name][-1].at - since, 1.0)
+
 
 class OwnRecordsTests(MixedTestCase):
     """Records that replicas write."""
