@@ -18,7 +18,7 @@ from hbtd.replicas.hearing import SILENCE, Hearing
 from hbtd.replicas.position import Position, State
 from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.periodic import PeriodicService
-from hbtd.store.etcd import EtcdStore
+from hbtd.store.etcd import EtcdStore, describe
 from hbtd.store.etcd_blocks import READS_BLOCKS
 from hbtd.store.etcd_format import (
     ALIVE,
@@ -171,7 +171,7 @@ class Sync(Service):
             except Compacted:
                 self._position.unload()
             except (EtcdUnavailable, EtcdRefused) as error:
-                self._store.out_of_sync(f"etcd: {error}")
+                self._store.out_of_sync(describe(error))
                 if isinstance(error, EtcdRefused) and error.code == NOT_FOUND:
                     self._lease = 0
                 await deferLater(self._clock, self._backoff.next())

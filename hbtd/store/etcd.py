@@ -347,16 +347,20 @@ class EtcdStore:
             except NotLeading:
                 raise
             except (EtcdUnavailable, EtcdRefused, Compacted) as error:
-                self._trouble = f"etcd: {error}"
-                if isinstance(error, EtcdRefused) and error.code == RESOURCE_EXHAUSTED:
-                    self._trouble += (
-                        "; raise its quota or compact and defragment it, then disarm the alarm"
-                    )
+                self._trouble = describe(error)
                 raise StoreUnusable(self._trouble) from error
             self._trouble = None
             return done
 
         return Deferred.fromCoroutine(noting())
+
+
+def describe(error: EtcdUnavailable | EtcdRefused | Compacted) -> str:
+    """Return why the store can't be used because of this error, and what to do if that is known."""
+    what = f"etcd: {error}"
+    if isinstance(error, EtcdRefused) and error.code == RESOURCE_EXHAUSTED:
+        what += "; raise its quota or compact and defragment it, then disarm the alarm"
+    return what
 
 
 def _request(xname: str, kind: bytes, operation: Operation) -> Step:
