@@ -63,7 +63,7 @@ OWN_NODES = 1000
 OWN_BITS = 6144
 """Bits of the key with which hbtd serves them. It signs so slowly that their clients are quick."""
 OWN_LAG = 1000
-"""Milliseconds by which these may be late, so that a warning is hbtd's and not their fault."""
+"""Milliseconds by which nodes may be late, so that a warning is hbtd's and not their fault."""
 
 MOST_STARVED, MOST_LAG = 0.25, 0.3
 """The most of the time that hbtd may wait for a core, and seconds that this process may be late.
@@ -312,7 +312,7 @@ class StrangersTests(TestCase):
         """Thousands of nodes that rarely beat keep their connections in a full house."""
         await self.attacked(
             f"silent, {HELD:,} nodes that beat",
-            ("silent", f"--count={HELD}", "--sources=3", "--rate=3000"),
+            ("silent", f"--count={HELD}", "--sources=3", "--rate=2000"),
             (f"--max_connections={HELD + FEW_CONNECTIONS}", "--warntime=10"),
             held=HELD,
             limits=STRANGERS._replace(memory=MOST_OF_HELD),
@@ -390,6 +390,9 @@ class StrangersTests(TestCase):
         if held:
             holders = self.attack(url, pid, ("held", f"--count={held}", *HOLDING), 3 * SECONDS)
             await holders.begun
+            # While so many connect, this machine may be too slow for their heartbeats.
+            await deferLater(reactor, WARNTIME)
+            told.clear()
             memory = kibibytes(pid, "VmRSS")
         attackers = self.attack(url, pid, attack) if attack else None
         if attackers is not None:
@@ -457,8 +460,9 @@ class StrangersTests(TestCase):
             print(f"\n{HEADER}", end="")
         self.rows.append(figures.row(name))
         print(f"\n{self.rows[-1]}")
-        if "capacity" in seen and seen["lag"] > OWN_LAG:
-            raise SkipTest(f"the nodes were {seen['lag']} ms late: this machine does too much else")
+        late = seen["node lag"] if held else seen["lag"] if "capacity" in seen else 0
+        if late > OWN_LAG:
+            raise SkipTest(f"the nodes were {late} ms late: this machine does too much else")
         if figures.starved > MOST_STARVED or figures.lag > MOST_LAG:
             print("      (the machine did so much else that only false warnings are counted)")
             limits = OWN

@@ -95,6 +95,7 @@ class Strangers(Attackers):
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._ready.wait(), _PREPARATION)
         self._ready.set()
+        self.seen["lag"] = 0
         print("begun", flush=True)
         ended = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(SIGTERM, ended.set)
