@@ -41,7 +41,7 @@ class Troubles(PeriodicService):
         self._present()
 
     def _present(self) -> dict[str, str]:
-        """Return the reasons at present, by the names of the parts; remember since when."""
+        """Return why the parts that do not work now do not, by name; note since when."""
         found = {name: reason() for name, reason in self._reasons.items()}
         present = {name: reason for name, reason in found.items() if reason is not None}
         now = self._wall_clock()

@@ -216,9 +216,10 @@ class _BoundedHeads(ProtocolWrapper):
         super().dataReceived(data)
 
     def _read_status(self, data: bytes) -> bytes:
-        """Return what to pass on of the received part of a head.
+        """Read the status line of a response; return what to pass on of what was received.
 
-        The client of twisted.web closes a connection at the end of a response whose head says so.
+        If the status says "not now", `Connection: close` is added, so that the client of
+        twisted.web closes the connection at the end of the response.
         """
         if self._first is None:
             return data

@@ -47,7 +47,7 @@ class EtcdWriter:
 
     @property
     def presence(self) -> Put | None:
-        """The write of this replica's presence key; `None` before it was set."""
+        """The operation that each transaction begins with: it writes this replica's presence key."""
         return self._presence
 
     def set_presence(self, presence: Put) -> None:
