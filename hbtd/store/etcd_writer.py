@@ -47,7 +47,7 @@ class EtcdWriter:
 
     @property
     def presence(self) -> Put | None:
-        """The operation that each transaction begins with: it writes this replica's presence key."""
+        """The operation with which each transaction begins: it writes the presence key."""
         return self._presence
 
     def set_presence(self, presence: Put) -> None:
