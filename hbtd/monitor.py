@@ -1,7 +1,7 @@
 """The monitor: feeds the tracker with heartbeats and sweeps, and passes its judgements on."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -17,7 +17,6 @@ from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.components import Unheard
 from hbtd.tracker.forgotten import Forgotten
 from hbtd.tracker.observed import TICK, ObservedClock
-from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -40,16 +39,16 @@ class Monitor:
         observed: ObservedClock,
         tracker: Tracker,
         store: IStore,
+        ledger: Ledger,
         notifier: Notifier,
         publisher: Publisher,
         params: LiveParams,
-        jitter: Callable[[], float],
         unheard: Callable[[], Unheard] = Unheard,
     ) -> None:
-        """Make a monitor that has not been started, and its ledger.
+        """Make a monitor that has not been started.
 
-        `jitter` returns a random number from 0 to 1, as `random.random` does; `unheard` returns
-        which components are judged later, as their clients have been kept waiting.
+        `ledger` commits its judgements, and passes them on to `notifier` and `publisher`. `unheard`
+        returns which components are judged later, as their clients have been kept waiting.
         """
         self._clock = clock
         self._observed = observed
@@ -60,8 +59,7 @@ class Monitor:
         self._params = params
         self._unheard = unheard
         self._forgotten = Forgotten()
-        tellers = (notifier.tell, publisher.tell)
-        self._ledger = Ledger(clock, observed, tracker, store, params, tellers, jitter)
+        self._ledger = ledger
         self._ticking = PeriodicService(clock, TICK, self._tick, "the observed clock")
         self._sweeping = PeriodicService(
             clock, params.current.interval, self._sweep, "the sweep", now=False
@@ -120,7 +118,7 @@ class Monitor:
         at = self._observed.now()
         judgement = self._tracker.beat(xname, at, timestamp, status, source, fresh)
         if judgement is not None:
-            self._commit([judgement])
+            self.commit([judgement])
 
     def beat_again(
         self,
@@ -164,6 +162,16 @@ class Monitor:
                 "{xname} is no longer tracked: another replica was asked to forget it.", xname=xname
             )
 
+    def stop_tracking(self, xname: str) -> bool:
+        """Stop tracking a component as requested here or elsewhere; return whether it was tracked.
+
+        What other replicas were asked counts for `forget_on_request`, too.
+        """
+        tracked = self._tracker.forget(xname)
+        if tracked:
+            self._forgotten.note(xname, self._clock.seconds(), self._params.current.errtime)
+        return tracked
+
     def _describe(self, xname: str) -> str | None:
         """Return the state of a component in words, `None` if it is not tracked."""
         record = self._tracker.record(xname, self._observed.now())
@@ -173,7 +181,7 @@ class Monitor:
         return f"{state}, last heard {max(record.age, 0.0):.1f} s before"
 
     def _forget(self, xname: str) -> bool:
-        tracked = self._stop_tracking(xname)
+        tracked = self.stop_tracking(xname)
         self._ledger.forget(xname)
         self._notifier.withdraw(xname)
         return tracked
@@ -204,7 +212,7 @@ class Monitor:
         # Newer judgements must not be sent before those that are resumed.
         self._notifier.resume(undelivered, {judgement.component for judgement in due})
         self._publisher.tell(undelivered)
-        self._commit(due)
+        self.commit(due)
         self._sweeping.startService()
 
     def become_follower(self) -> None:
@@ -214,6 +222,15 @@ class Monitor:
         self._ledger.follow()
         self._notifier.drop_all()
         self._publisher.drop_all()
+
+    def judge_returns(self, started: Iterable[str] = (), warned: Iterable[str] = ()) -> None:
+        """If this replica leads, judge that those of these components are back that are healthy.
+
+        `started` are those of its own requests, which it wrote while it was still a follower;
+        `warned` those that somebody has warned about who stores no judgements, an original hbtd.
+        """
+        if self.leading:
+            self.commit(self._returns([], started, warned))
 
     def _uncommitted_deaths(self, stored: Iterable[Judgement]) -> list[Judgement]:
         """Return new judgements that components died, for the dead ones that have none in `stored`.
@@ -263,132 +280,6 @@ class Monitor:
                 returns.append(Judgement(xname, back, record.timestamp))
         return returns
 
-    # What other replicas write
-
-    def load(self, records: Iterable[Record], dead: Iterable[str]) -> None:
-        """Replace the contents of the tracker, except for heartbeats that are not stored yet.
-
-        `records` are all stored records, `dead` the components whose stored judgement is that they
-        died.
-        """
-        params = self._params.current
-        self._ledger.withdraw_alarms()
-        self._tracker.keep_only(self._ledger.unstored())
-        self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
-
-    def add_missing(self, records: Iterable[Record]) -> None:
-        """Track the components of those records whose components are not tracked yet."""
-        params = self._params.current
-        self._tracker.restore(records, (), self._observed.now(), params.warntime, params.errtime)
-
-    def apply_heartbeat(self, record: Record, source: str | None = None) -> None:
-        """Apply a heartbeat that another replica took; commit its judgement if this one leads.
-
-        `source` stands for that replica: see `Unheard.sources`.
-        """
-        judgement = self._tracker.apply_beat(
-            record.component, self._observed.now(), record.timestamp, record.status, source
-        )
-        if judgement is not None and self.leading:
-            self._commit([judgement])
-
-    def apply_heard(self, ages: Mapping[str, float], source: str | None) -> None:
-        """Apply heartbeats, of living components, of which another replica told only the ages.
-
-        `ages` are in observed seconds, by component. The judgements that components restarted are
-        committed if this replica leads.
-        """
-        at = self._observed.now()
-        judgements = [
-            self._tracker.apply_heard(xname, at - age, source) for xname, age in ages.items()
-        ]
-        self._commit_applied(judgements)
-
-    def apply_recorded(self, record: Record, age: float, source: str | None) -> None:
-        """Apply a heartbeat of that age, in observed seconds, that another replica took."""
-        at = self._observed.now() - age
-        sent = record.timestamp, record.status
-        self._commit_applied([self._tracker.apply_heard(record.component, at, source, sent)])
-
-    def apply_sent(self, record: Record, source: str | None) -> None:
-        """Apply what a component sent with a heartbeat of which another replica has told before."""
-        if not self._tracker.apply_sent(record, source):
-            self.apply_heartbeat(record, source)
-
-    def _commit_applied(self, judgements: Iterable[Judgement | None]) -> None:
-        made = [judgement for judgement in judgements if judgement is not None]
-        if made and self.leading:
-            self._commit(made)
-
-    def apply_warning(self, record: Record, *, by_a_leader: bool = True) -> None:
-        """Apply a warning, unless the component was heard here since.
-
-        The leader knows the warnings of replicas, which are judged `by_a_leader`. An original hbtd
-        warns HSM by itself, so that the leader has to tell HSM when the component is back.
-        """
-        known = by_a_leader and self.leading and record.component in self._tracker
-        if known or self._ledger.has_unstored(record.component):
-            return
-        params = self._params.current
-        self._tracker.apply_warning(record, self._observed.now(), params.warntime, params.errtime)
-
-    def apply_gap(self, record: Record) -> None:
-        """Begin the silence of a component anew: an original hbtd has warned about it after a gap.
-
-        Nothing is told, and nothing happens if the component was heard here since.
-        """
-        if not self._ledger.has_unstored(record.component):
-            self._tracker.apply_gap(record, self._observed.now())
-
-    def apply_death(self, xname: str) -> None:
-        """Apply a death that the leader judged, unless the component was heard here since."""
-        if not self._ledger.has_unstored(xname):
-            self._tracker.apply_death(xname)
-
-    def apply_removal(self, xname: str) -> None:
-        """Stop tracking a component whose record was deleted, unless it was heard here since."""
-        if self.is_stored(xname):
-            self._tracker.forget(xname)
-            self._notifier.withdraw(xname)
-
-    def apply_forget(self, xname: str) -> None:
-        """Forget a component that another replica was asked to forget.
-
-        If this replica leads, it also deletes the component's judgement and record from the store.
-        A heartbeat that was taken here and is not stored yet is dropped; if the component is still
-        alive, its next heartbeat makes hbtd track it again.
-        """
-        if self.leading:
-            self.forget(xname)
-        else:
-            self._stop_tracking(xname)
-
-    def judge_returns(self, started: Iterable[str] = (), warned: Iterable[str] = ()) -> None:
-        """If this replica leads, judge that those of these components are back that are healthy.
-
-        `started` are those of its own requests, which it wrote while it was still a follower;
-        `warned` those that somebody has warned about who stores no judgements, an original hbtd.
-        """
-        if self.leading:
-            self._commit(self._returns([], started, warned))
-
-    def store_all(self) -> None:
-        """Mark the records of all living components as changed, so that the ledger stores them."""
-        self._tracker.mark_all_changed(self._observed.ticked_at)
-
-    def is_living(self, xname: str) -> bool:
-        """Return whether a component is tracked, and not dead."""
-        return self._tracker.record(xname, self._observed.now()) is not None
-
-    def is_stored(self, xname: str) -> bool:
-        """Return whether a component lives and no heartbeat of it is still to be stored here."""
-        return self.is_living(xname) and not self._ledger.has_unstored(xname)
-
-    def all_committed(self, xnames: Iterable[str]) -> list[str]:
-        """Return those of `xnames` that have no judgement waiting to be committed."""
-        pending = self._ledger.pending
-        return [xname for xname in xnames if xname not in pending]
-
     # Periodic work and commits
 
     def _advise(self, params: Params) -> None:
@@ -400,16 +291,6 @@ class Monitor:
                 warntime=params.warntime,
                 errtime=params.errtime,
             )
-
-    def _stop_tracking(self, xname: str) -> bool:
-        """Stop tracking a component as requested here or elsewhere; return whether it was tracked.
-
-        What other replicas were asked counts for `forget_on_request`, too.
-        """
-        tracked = self._tracker.forget(xname)
-        if tracked:
-            self._forgotten.note(xname, self._clock.seconds(), self._params.current.errtime)
-        return tracked
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if (new.warntime, new.errtime) != (old.warntime, old.errtime):
@@ -435,11 +316,11 @@ class Monitor:
             judgements = self._tracker.sweep(
                 at, params.warntime, params.errtime, _BATCH, self._unheard()
             )
-            self._commit(judgements)
+            self.commit(judgements)
             more = len(judgements) == _BATCH
         self.sweep_seconds = self._clock.seconds() - began
 
-    def _commit(self, judgements: Sequence[Judgement]) -> None:
+    def commit(self, judgements: Sequence[Judgement]) -> None:
         """Give judgements to the ledger; the store of a follower turns them into requests."""
         if self.leading:
             self.judged.update(judgement.transition for judgement in judgements)

@@ -120,7 +120,7 @@ class LeadTests(MonitorTestCase):
         self.monitor.become_follower()
         self.successResultOf(self.store.commit([*judge(DIED, A, B), *judge(WARNED, C)]))
         for name in (A, C):
-            self.monitor.apply_heartbeat(Record(name, 0.0, "t", "OK", False))
+            self.changes.apply_heartbeat(Record(name, 0.0, "t", "OK", False))
         self.successResultOf(Deferred.fromCoroutine(self.monitor.become_leader()))
         self.advance(2)
         self.assertEqual(self.told(A), [STARTED])
@@ -132,7 +132,7 @@ class LeadTests(MonitorTestCase):
         self.start()
         self.monitor.become_follower()
         self.successResultOf(self.store.commit(judge(DIED, A)))
-        self.monitor.apply_heartbeat(Record(A, 0.0, "t", "OK", False))
+        self.changes.apply_heartbeat(Record(A, 0.0, "t", "OK", False))
         self.successResultOf(Deferred.fromCoroutine(self.monitor.become_leader()))
         for _ in range(10):
             self.advance(4)
@@ -214,11 +214,11 @@ class ForgetTests(MonitorTestCase):
                 self.monitor.become_follower()
                 self.advance(self.params.current.errtime)
             self.beat(A)
-            self.monitor.apply_forget(A)
+            self.changes.apply_forget(A)
             self.monitor.forget_on_request(A)
             self.beat(A)
             self.assertRaises(ForgottenLately, self.monitor.forget_on_request, A)
-            self.monitor.apply_forget(A)
+            self.changes.apply_forget(A)
             self.assertNotIn(A, self.tracker)
 
     def test_unknown(self):

@@ -115,9 +115,9 @@ class LeadingTests(ReplicaTestCase):
         )
         self.successResultOf(self.store.delivered([*judge(WARNED, C), *judge(DIED, B, D)]))
         self.store.leading = False
-        self.monitor.load([record(A), record(C, warned=True)], [B, D])
-        self.monitor.apply_heartbeat(record(C))
-        self.monitor.apply_heartbeat(record(D))
+        self.changes.load([record(A), record(C, warned=True)], [B, D])
+        self.changes.apply_heartbeat(record(C))
+        self.changes.apply_heartbeat(record(D))
         self.lead("x9", A)
         self.advance(1)
         self.assertCountEqual(self.sent(), [(RESTARTED, [A]), (RESTARTED, [C]), (STARTED, [D])])
@@ -131,14 +131,14 @@ class LeadingTests(ReplicaTestCase):
     def test_asked_to_start(self):
         """Requested judgements are made if the component lives and has none."""
         self.said(DIED, C)
-        self.monitor.load([record(A), record(B, warned=True)], [C])
+        self.changes.load([record(A), record(B, warned=True)], [C])
         self.lead(A, B, C, D)
         self.advance(1)
         self.assertEqual(self.sent(), [(STARTED, [A])])
 
     def test_death_that_was_not_committed(self):
         """A death is sent although etcd lost its data before it was committed."""
-        self.monitor.load([], [A, B])
+        self.changes.load([], [A, B])
         self.said(WARNED, A)
         self.lead()
         self.advance(1)
@@ -209,42 +209,42 @@ class OthersTests(ReplicaTestCase):
 
     def test_heard(self):
         """A heartbeat that another replica took counts; only the leader judges it."""
-        self.monitor.apply_heartbeat(record(A))
+        self.changes.apply_heartbeat(record(A))
         self.advance(5)
         self.assertEqual(self.monitor.heartbeating([A]), [True])
         self.assertEqual((self.store.asked, self.store.stored), ([], []))
         self.lead()
-        self.monitor.apply_heartbeat(record(B))
+        self.changes.apply_heartbeat(record(B))
         self.advance(1)
         self.assertEqual(self.sent(), [(STARTED, [B])])
 
     def test_warned(self):
         """A warning applies unless this replica judged it or heard the component since."""
         self.beat(A)
-        self.monitor.apply_heartbeat(record(B))
+        self.changes.apply_heartbeat(record(B))
         for name in (A, B, C):
-            self.monitor.apply_warning(record(name, age=10.0, warned=True))
+            self.changes.apply_warning(record(name, age=10.0, warned=True))
         self.assertEqual((self.tracker.healthy, self.tracker.warned), (1, 2))
         self.lead()
-        self.monitor.apply_warning(record(A, age=10.0, warned=True))
+        self.changes.apply_warning(record(A, age=10.0, warned=True))
         self.assertEqual((self.tracker.healthy, self.tracker.warned), (1, 2))
 
     def test_died(self):
         """A death applies unless the component was heard here since."""
         self.beat(A)
-        self.monitor.apply_heartbeat(record(B))
+        self.changes.apply_heartbeat(record(B))
         for name in (A, B):
-            self.monitor.apply_death(name)
+            self.changes.apply_death(name)
         self.assertEqual(self.monitor.heartbeating([A, B]), [True, False])
 
     def test_gone(self):
         """A component without a record any more is not tracked, unless it was heard here."""
         self.beat(A)
-        self.monitor.apply_heartbeat(record(B))
-        self.monitor.apply_heartbeat(record(C))
-        self.monitor.apply_death(C)
+        self.changes.apply_heartbeat(record(B))
+        self.changes.apply_heartbeat(record(C))
+        self.changes.apply_death(C)
         for name in (A, B, C, D):
-            self.monitor.apply_removal(name)
+            self.changes.apply_removal(name)
         self.assertIn(A, self.tracker)
         self.assertNotIn(B, self.tracker)
         self.assertIn(C, self.tracker)
@@ -252,7 +252,7 @@ class OthersTests(ReplicaTestCase):
     def test_forgotten(self):
         """A component forgotten by another replica is forgotten, though it was heard here."""
         self.beat(A, B)
-        self.monitor.apply_forget(A)
+        self.changes.apply_forget(A)
         self.advance(30)
         self.assertEqual({each.component for _, each in self.store.stored}, {B})
         self.assertEqual(self.monitor.heartbeating([A]), [False])
@@ -264,7 +264,7 @@ class OthersTests(ReplicaTestCase):
         self.beat(A)
         self.advance(20)
         self.assertEqual(self.standing(), judge(WARNED, A))
-        self.monitor.apply_forget(A)
+        self.changes.apply_forget(A)
         self.advance(60)
         self.assertEqual(self.standing(), [])
         self.assertEqual(self.told(A), [STARTED, WARNED])
@@ -273,9 +273,9 @@ class OthersTests(ReplicaTestCase):
         """Loading replaces what is known, except for heartbeats that are not stored yet."""
         self.beat(A)
         self.advance(1)
-        self.monitor.apply_heartbeat(record(B))
+        self.changes.apply_heartbeat(record(B))
         self.beat(C)
-        self.monitor.load([record(D, age=500.0)], [A, C])
+        self.changes.load([record(D, age=500.0)], [A, C])
         self.assertEqual(self.monitor.heartbeating([A, B, C, D]), [False, False, True, True])
         self.assertEqual(self.tracker.dead, 1)
 
@@ -297,12 +297,12 @@ class OthersTests(ReplicaTestCase):
     def test_note_all(self):
         """After the store has lost its data, all living components are stored again."""
         self.beat(A)
-        self.monitor.apply_heartbeat(record(B))
-        self.monitor.apply_warning(record(C, warned=True))
-        self.monitor.apply_death(D)
+        self.changes.apply_heartbeat(record(B))
+        self.changes.apply_warning(record(C, warned=True))
+        self.changes.apply_death(D)
         self.advance(1)
         self.store.stored.clear()
-        self.monitor.store_all()
+        self.changes.store_all()
         self.advance(1)
         stored = [(each.component, each.warned) for _, each in self.store.stored]
         self.assertCountEqual(stored, [(A, False), (B, False), (C, True)])

@@ -39,6 +39,7 @@ from hbtd.net.client_credentials import RenewedAgent
 from hbtd.net.served_certificate import ServedCertificate
 from hbtd.replicas.alone import Alone
 from hbtd.replicas.leadership import Leadership
+from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.replica import Replica
 from hbtd.runtime.log_writer import LogWriter
 from hbtd.runtime.logs import LibraryLog
@@ -50,6 +51,7 @@ from hbtd.server.scheduler import Scheduler
 from hbtd.server.site import LimitedSite
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.interface import StoreUnusable
+from hbtd.store.ledger import Ledger
 from hbtd.store.sqlite_file import StoreDamaged
 from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.publisher import KafkaFactory, Publisher
@@ -127,18 +129,22 @@ class HbtdService(Service):
         self._overload = Overload(
             reactor, time.time, lambda: self._listening.accept_queues(), self._scheduler
         )
+        tellers = (self.notifier.tell, self.publisher.tell)
+        ledger = Ledger(
+            reactor, observed, self.tracker, self.store, self.params, tellers, random.random
+        )
         self.monitor = Monitor(
             reactor,
             observed,
             self.tracker,
             self.store,
+            ledger,
             self.notifier,
             self.publisher,
             self.params,
-            random.random,
             self._unheard,
         )
-        self.replica = self._make_replica(etcd, leadership, observed)
+        self.replica = self._make_replica(etcd, leadership, observed, ledger)
 
         self._troubles = self._make_troubles()
         registry = self._make_registry(observed)
@@ -202,10 +208,17 @@ class HbtdService(Service):
             raise StartupError(f"{error}{file_hint(error)}", passing=True) from error
 
     def _make_replica(
-        self, etcd: EtcdClient | None, leadership: Leadership, observed: ObservedClock
+        self,
+        etcd: EtcdClient | None,
+        leadership: Leadership,
+        observed: ObservedClock,
+        ledger: Ledger,
     ) -> Replica | Alone:
         if etcd is None or not isinstance(self.store, EtcdStore):
             return Alone(leadership)
+        changes = RemoteChanges(
+            observed, self.tracker, ledger, self.notifier, self.params, self.monitor
+        )
         return Replica(
             etcd,
             self._reactor,
@@ -214,6 +227,7 @@ class HbtdService(Service):
             leadership,
             self.store,
             self.monitor,
+            changes,
             self.params,
             f"{socket.gethostname()}:{self.params.current.port}",
             random.random,

@@ -11,6 +11,7 @@ from hbtd.etcd.messages import Event, KeyValue
 from hbtd.monitor import Monitor
 from hbtd.replicas.block_reader import BlockReader
 from hbtd.replicas.originals import Meaning, StoredTimes, as_loaded, meaning
+from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.shared_params import SharedParams
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import BLOCK, says_reads_blocks
@@ -55,6 +56,7 @@ class Applier:
         self,
         number: int,
         store: EtcdStore,
+        changes: RemoteChanges,
         monitor: Monitor,
         shared_params: SharedParams,
         params: LiveParams,
@@ -68,6 +70,7 @@ class Applier:
         self.number = number
         """The number of this replica."""
         self._store = store
+        self._changes = changes
         self._monitor = monitor
         self._shared_params = shared_params
         self._params = params
@@ -75,7 +78,7 @@ class Applier:
         """A function that returns the present moment."""
         self.before_load = before_load
         """A function to be called before all of etcd is read again."""
-        self._blocks = BlockReader(store, monitor)
+        self._blocks = BlockReader(store, changes)
         # The revision of the last transaction of any replica, and the number of that replica.
         self._writer = (0, 0)
         self.present: dict[int, Moment] = {}
@@ -131,21 +134,21 @@ class Applier:
                     "clear_on_gap is set, but the stored records could not be deleted.", failure
                 )
             )
-        self._monitor.load(self._as_loaded(records), self._store.mirror.dead())
+        self._changes.load(self._as_loaded(records), self._store.mirror.dead())
 
     def merge(self, records: Sequence[StoredRecord], others: Sequence[KeyValue]) -> None:
         """Write the data of this replica back to an etcd that has lost its data.
 
         Also apply what is in etcd already: `records`, and all other keys, `others`.
         """
-        self._monitor.store_all()
+        self._changes.store_all()
         self._store.blocks.reset()
         params = self._apply_all(others)
         self._times.load(records)
         self._shared_params.restore()
         if params is not None:
             self._shared_params.apply(params.value, params.mod_revision)
-        self._monitor.add_missing(self._as_loaded(records))
+        self._changes.add_missing(self._as_loaded(records))
 
     def _as_loaded(self, records: Sequence[StoredRecord]) -> list[Record]:
         """Return records for the tracker, without warnings that an original has left behind."""
@@ -212,9 +215,9 @@ class Applier:
             if judged is not None:
                 self._times.warned.discard(judged.judgement.component)
                 if judged.judgement.transition is Transition.DIED:
-                    self._monitor.apply_death(judged.judgement.component)
+                    self._changes.apply_death(judged.judgement.component)
             if key.startswith(REQUEST) and value == FORGET:
-                self._monitor.apply_forget(key[len(REQUEST) :].decode("utf-8", "replace"))
+                self._changes.apply_forget(key[len(REQUEST) :].decode("utf-8", "replace"))
 
     def _note_own_record(self, xname: str, value: bytes | None) -> None:
         if value is None:
@@ -227,7 +230,7 @@ class Applier:
             xname = key.decode("utf-8", "replace")
             self._times.remove(xname)
             self._store.blocks.note_change(xname)
-            self._monitor.apply_removal(xname)
+            self._changes.apply_removal(xname)
             return
         stored = self._store.mirror.read_record(key, value)
         if stored is None:
@@ -240,26 +243,26 @@ class Applier:
         if not writer:
             self._apply_foreign_record(stored, before)
         elif record.warned:
-            self._monitor.apply_warning(record)
+            self._changes.apply_warning(record)
         else:
-            self._monitor.apply_heartbeat(record, source_of(writer))
+            self._changes.apply_heartbeat(record, source_of(writer))
 
     def _apply_foreign_record(self, stored: StoredRecord, before: int | None) -> None:
         """Apply a record that no replica of this hbtd has written, but probably an original."""
         record = stored.record
         xname = record.component
-        living = self._monitor.is_living(xname)
+        living = self._changes.is_living(xname)
         means = meaning(stored, before, self._params.current.warntime, living=living)
         if means is Meaning.HEARTBEAT:
-            self._monitor.apply_heartbeat(record, source_of(0))
+            self._changes.apply_heartbeat(record, source_of(0))
             return
         if means is Meaning.RETURN:
             self._times.warned.discard(xname)
             return
         if means is Meaning.WARNING:
-            self._monitor.apply_warning(record, by_a_leader=False)
+            self._changes.apply_warning(record, by_a_leader=False)
         else:
-            self._monitor.apply_gap(record)
+            self._changes.apply_gap(record)
         self._times.warned.add(xname)
 
     def _apply_other(

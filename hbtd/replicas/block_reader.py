@@ -1,6 +1,6 @@
 """Applies to this replica the blocks in which other replicas tell of heartbeats."""
 
-from hbtd.monitor import Monitor
+from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import Block, read_block
 from hbtd.store.etcd_format import StoredRecord
@@ -13,9 +13,9 @@ class BlockReader:
     others only repeat what earlier blocks have told, with all that the component has sent.
     """
 
-    def __init__(self, store: EtcdStore, monitor: Monitor) -> None:
+    def __init__(self, store: EtcdStore, changes: RemoteChanges) -> None:
         self._store = store
-        self._monitor = monitor
+        self._changes = changes
         self._block = Block({}, {})
         self.revision = 0
         """The revision of the last block."""
@@ -29,7 +29,7 @@ class BlockReader:
             return
         self._block, self.revision = block, revision
         self._store.blocks.note_heard_elsewhere(block.heard)
-        self._monitor.apply_heard(block.heard, source)
+        self._changes.apply_heard(block.heard, source)
 
     def apply_record(self, key: bytes, value: bytes, source: str) -> StoredRecord | None:
         """Apply a record that is in one transaction with the last block.
@@ -43,11 +43,11 @@ class BlockReader:
         age = self._block.recorded.get(record.component)
         if record.warned:
             self._store.blocks.note_change(record.component)
-            self._monitor.apply_warning(record)
+            self._changes.apply_warning(record)
             return stored
         self._store.blocks.note_records([record.component])
         if age is not None:
-            self._monitor.apply_recorded(record, age, source)
+            self._changes.apply_recorded(record, age, source)
         else:
-            self._monitor.apply_sent(record, source)
+            self._changes.apply_sent(record, source)
         return stored

@@ -17,6 +17,7 @@ from hbtd.replicas.applier import Applier, Moment, source_of
 from hbtd.replicas.compaction import Compaction
 from hbtd.replicas.election import Election
 from hbtd.replicas.leadership import Leadership
+from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.shared_params import SharedParams
 from hbtd.replicas.space import Space
 from hbtd.replicas.sync import Sync
@@ -52,6 +53,7 @@ class Replica(Service):
         leadership: Leadership,
         store: EtcdStore,
         monitor: Monitor,
+        changes: RemoteChanges,
         params: LiveParams,
         name: str,
         jitter: Callable[[], float],
@@ -68,11 +70,13 @@ class Replica(Service):
         self._leadership = leadership
         self._store = store
         self._monitor = monitor
+        self._changes = changes
         number = SystemRandom().randrange(1, 2**31)
         self._shared_params = SharedParams(client, store, params)
         self._applier = Applier(
             number,
             store,
+            changes,
             monitor,
             self._shared_params,
             params,
@@ -216,7 +220,7 @@ class Replica(Service):
             self._shared_params.write()
         if self._monitor.leading:
             # Not at once: an original tells HSM of a warning a moment after it has stored that.
-            warned = self._monitor.all_committed(self._warned & self._applier.warned)
+            warned = self._changes.all_committed(self._warned & self._applier.warned)
             self._monitor.judge_returns(warned=warned)
             self._warned = set(self._applier.warned)
             await self._remove_requests()
@@ -252,7 +256,7 @@ class Replica(Service):
             )
         )
         for xname, request in requests:
-            if request.kind == FORGET and not self._monitor.is_stored(xname):
+            if request.kind == FORGET and not self._changes.is_stored(xname):
                 self._monitor.forget(xname)
 
     def _step_down(self) -> None:
@@ -266,8 +270,8 @@ class Replica(Service):
         requests = self._store.mirror.requests.items()
         # A forgotten component has no record: one that has a record was heard again since, so it
         # is not forgotten.
-        granted = [x for x, each in requests if each.kind != FORGET or self._monitor.is_stored(x)]
-        granted = self._monitor.all_committed(granted)
+        granted = [x for x, each in requests if each.kind != FORGET or self._changes.is_stored(x)]
+        granted = self._changes.all_committed(granted)
         if granted:
             with suppress(StoreUnusable):
                 await self._store.remove_requests(granted)

@@ -47,6 +47,7 @@ class ApplierTestCase(MonitorTestCase):
         self.applier = Applier(
             US,
             self.etcd,
+            self.changes,
             self.monitor,
             shared,
             self.params,

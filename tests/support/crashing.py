@@ -20,6 +20,7 @@ from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
 from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.store.interface import StoreUnusable
+from hbtd.store.ledger import Ledger
 from hbtd.store.memory import MemoryStore
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
@@ -192,15 +193,25 @@ class Process:
             lambda: 0.125,
         )
         publisher = Publisher(self.clock, self.params, _no_kafka, lambda: 0.125)
+        tellers = (self.notifier.tell, publisher.tell)
+        ledger = Ledger(
+            self.clock,
+            self._observed,
+            self.tracker,
+            self.store,
+            self.params,
+            tellers,
+            lambda: 0.125,
+        )
         self.monitor = Monitor(
             self.clock,
             self._observed,
             self.tracker,
             self.store,
+            ledger,
             self.notifier,
             publisher,
             self.params,
-            lambda: 0.125,
         )
         self.store.open()
         self.notifier.startService()

@@ -29,6 +29,7 @@ from hbtd.monitor import Monitor
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.limits import limits_of
 from hbtd.server.site import LimitedSite
+from hbtd.store.ledger import Ledger
 from hbtd.tracker.components import Unheard
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -343,15 +344,25 @@ class TimedAPITestCase(APITestCase):
         self.tracker = Tracker()
         self.unheard = Unheard()
         observed = ObservedClock(clock, lambda: service.params.current.warntime)
+        tellers = (service.notifier.tell, service.publisher.tell)
+        ledger = Ledger(
+            self.reactor,
+            observed,
+            self.tracker,
+            service.store,
+            service.params,
+            tellers,
+            lambda: 0.125,
+        )
         self.monitor = Monitor(
             self.reactor,
             observed,
             self.tracker,
             service.store,
+            ledger,
             service.notifier,
             service.publisher,
             service.params,
-            lambda: 0.125,
             lambda: self.unheard,
         )
         Deferred.fromCoroutine(self.monitor.start())

@@ -19,10 +19,12 @@ from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
 from hbtd.replicas.leadership import Leadership
+from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.replica import Replica
 from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import Blocks
+from hbtd.store.ledger import Ledger
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -132,12 +134,15 @@ class Ours(Process):
         hsm = HSMClient(cast("HTTPClient", world.stub), clock, params, USER_AGENT)
         self.notifier = Notifier(clock, hsm, params, store.delivered, lambda: 0.5, leadership.held)
         publisher = Publisher(clock, params, lambda address: cast("Any", None), lambda: 0.5)
+        tellers = (self.notifier.tell, publisher.tell)
+        ledger = Ledger(clock, observed, self.tracker, store, params, tellers, lambda: 0.5)
         self.monitor = Monitor(
-            clock, observed, self.tracker, store, self.notifier, publisher, params, lambda: 0.5
+            clock, observed, self.tracker, store, ledger, self.notifier, publisher, params
         )
+        changes = RemoteChanges(observed, self.tracker, ledger, self.notifier, params, self.monitor)
         self.replica = Replica(
-            client, clock, clock.seconds, observed, leadership, store, self.monitor, params,
-            f"ours-{number}", lambda: 0.5, lambda: False,
+            client, clock, clock.seconds, observed, leadership, store, self.monitor, changes,
+            params, f"ours-{number}", lambda: 0.5, lambda: False,
         )  # fmt: skip
         self._stopping = False
         self.notifier.startService()

@@ -7,6 +7,8 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import deferLater
 
 from hbtd.monitor import Monitor
+from hbtd.replicas.remote_changes import RemoteChanges
+from hbtd.store.ledger import Ledger
 from hbtd.store.memory import MemoryStore
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
@@ -85,15 +87,25 @@ class MonitorTestCase(HSMTestCase):
         self.tracker = WatchedTracker(self.clock, note_changes=self.store.durable)
         current = self.params
         observed = ObservedClock(self.clock.seconds, lambda: current.current.warntime)
+        publisher = Publisher(
+            self.clock, self.params, lambda address: self.fail("Kafka"), lambda: 0.125
+        )
+        tellers = (self.notifier.tell, publisher.tell)
+        ledger = Ledger(
+            self.clock, observed, self.tracker, self.store, current, tellers, lambda: 0.125
+        )
         self.monitor = Monitor(
             self.clock,
             observed,
             self.tracker,
             self.store,
+            ledger,
             self.notifier,
-            Publisher(self.clock, self.params, lambda address: self.fail("Kafka"), lambda: 0.125),
-            self.params,
-            lambda: 0.125,
+            publisher,
+            current,
+        )
+        self.changes = RemoteChanges(
+            observed, self.tracker, ledger, self.notifier, current, self.monitor
         )
 
     def make_store(self) -> TroubledStore:

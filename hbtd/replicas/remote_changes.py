@@ -1,0 +1,150 @@
+"""Applies to this replica's tracker what other replicas have taken, judged or forgotten."""
+
+from collections.abc import Iterable, Mapping
+
+from hbtd.config.live_params import LiveParams
+from hbtd.hsm.notifier import Notifier
+from hbtd.monitor import Monitor
+from hbtd.store.ledger import Ledger
+from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.records import Record
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Judgement
+
+
+class RemoteChanges:
+    """Brings the tracker up to date with what other replicas do.
+
+    What was heard here and is not stored yet is newer than what others have judged since: it stays.
+    Judgements that follow from a heartbeat of another replica are made if this replica leads.
+    """
+
+    def __init__(
+        self,
+        observed: ObservedClock,
+        tracker: Tracker,
+        ledger: Ledger,
+        notifier: Notifier,
+        params: LiveParams,
+        monitor: Monitor,
+    ) -> None:
+        self._observed = observed
+        self._tracker = tracker
+        self._ledger = ledger
+        self._notifier = notifier
+        self._params = params
+        self._monitor = monitor
+
+    def load(self, records: Iterable[Record], dead: Iterable[str]) -> None:
+        """Replace the contents of the tracker, except for heartbeats that are not stored yet.
+
+        `records` are all stored records, `dead` the components whose stored judgement is that they
+        died.
+        """
+        params = self._params.current
+        self._ledger.withdraw_alarms()
+        self._tracker.keep_only(self._ledger.unstored())
+        self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
+
+    def add_missing(self, records: Iterable[Record]) -> None:
+        """Track the components of those records whose components are not tracked yet."""
+        params = self._params.current
+        self._tracker.restore(records, (), self._observed.now(), params.warntime, params.errtime)
+
+    def apply_heartbeat(self, record: Record, source: str | None = None) -> None:
+        """Apply a heartbeat that another replica took; commit its judgement if this one leads.
+
+        `source` stands for that replica: see `Unheard.sources`.
+        """
+        judgement = self._tracker.apply_beat(
+            record.component, self._observed.now(), record.timestamp, record.status, source
+        )
+        self._commit_applied([judgement])
+
+    def apply_heard(self, ages: Mapping[str, float], source: str | None) -> None:
+        """Apply heartbeats, of living components, of which another replica told only the ages.
+
+        `ages` are in observed seconds, by component. The judgements that components restarted are
+        committed if this replica leads.
+        """
+        at = self._observed.now()
+        judgements = [
+            self._tracker.apply_heard(xname, at - age, source) for xname, age in ages.items()
+        ]
+        self._commit_applied(judgements)
+
+    def apply_recorded(self, record: Record, age: float, source: str | None) -> None:
+        """Apply a heartbeat of that age, in observed seconds, that another replica took."""
+        at = self._observed.now() - age
+        sent = record.timestamp, record.status
+        self._commit_applied([self._tracker.apply_heard(record.component, at, source, sent)])
+
+    def apply_sent(self, record: Record, source: str | None) -> None:
+        """Apply what a component sent with a heartbeat of which another replica has told before."""
+        if not self._tracker.apply_sent(record, source):
+            self.apply_heartbeat(record, source)
+
+    def _commit_applied(self, judgements: Iterable[Judgement | None]) -> None:
+        made = [judgement for judgement in judgements if judgement is not None]
+        if made and self._monitor.leading:
+            self._monitor.commit(made)
+
+    def apply_warning(self, record: Record, *, by_a_leader: bool = True) -> None:
+        """Apply a warning, unless the component was heard here since.
+
+        The leader knows the warnings of replicas, which are judged `by_a_leader`. An original hbtd
+        warns HSM by itself, so that the leader has to tell HSM when the component is back.
+        """
+        known = by_a_leader and self._monitor.leading and record.component in self._tracker
+        if known or self._ledger.has_unstored(record.component):
+            return
+        params = self._params.current
+        self._tracker.apply_warning(record, self._observed.now(), params.warntime, params.errtime)
+
+    def apply_gap(self, record: Record) -> None:
+        """Begin the silence of a component anew: an original hbtd has warned about it after a gap.
+
+        Nothing is told, and nothing happens if the component was heard here since.
+        """
+        if not self._ledger.has_unstored(record.component):
+            self._tracker.apply_gap(record, self._observed.now())
+
+    def apply_death(self, xname: str) -> None:
+        """Apply a death that the leader judged, unless the component was heard here since."""
+        if not self._ledger.has_unstored(xname):
+            self._tracker.apply_death(xname)
+
+    def apply_removal(self, xname: str) -> None:
+        """Stop tracking a component whose record was deleted, unless it was heard here since."""
+        if self.is_stored(xname):
+            self._tracker.forget(xname)
+            self._notifier.withdraw(xname)
+
+    def apply_forget(self, xname: str) -> None:
+        """Forget a component that another replica was asked to forget.
+
+        If this replica leads, it also deletes the component's judgement and record from the store.
+        A heartbeat that was taken here and is not stored yet is dropped; if the component is still
+        alive, its next heartbeat makes hbtd track it again.
+        """
+        if self._monitor.leading:
+            self._monitor.forget(xname)
+        else:
+            self._monitor.stop_tracking(xname)
+
+    def store_all(self) -> None:
+        """Mark the records of all living components as changed, so that the ledger stores them."""
+        self._tracker.mark_all_changed(self._observed.ticked_at)
+
+    def is_living(self, xname: str) -> bool:
+        """Return whether a component is tracked, and not dead."""
+        return self._tracker.record(xname, self._observed.now()) is not None
+
+    def is_stored(self, xname: str) -> bool:
+        """Return whether a component lives and no heartbeat of it is still to be stored here."""
+        return self.is_living(xname) and not self._ledger.has_unstored(xname)
+
+    def all_committed(self, xnames: Iterable[str]) -> list[str]:
+        """Return those of `xnames` that have no judgement waiting to be committed."""
+        pending = self._ledger.pending
+        return [xname for xname in xnames if xname not in pending]
