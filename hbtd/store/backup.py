@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import quote
 
-from hbtd.store.sqlite_file import APPLICATION, end_session
+from hbtd.store.sqlite_file import APPLICATION, end_session, synchronize
 
 _TIMEOUT = 30.0
 """Seconds that a backup may take, unless the command line says otherwise."""
@@ -140,20 +140,12 @@ def _count(connection: Any, table: str) -> int:
 
 def _publish(part: str, target: str, *, replace: bool) -> None:
     """Give a complete copy its name, and make sure that it is on the disk."""
-    _synchronize(part)
+    synchronize(part)
     if replace:
         os.replace(part, target)
     else:
         os.link(part, target)  # fails if there is a file by now
-    _synchronize(os.path.dirname(target) or ".")
-
-
-def _synchronize(path: str) -> None:
-    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+    synchronize(os.path.dirname(target) or ".")
 
 
 def _seconds(text: str) -> float:

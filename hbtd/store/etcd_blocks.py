@@ -15,7 +15,7 @@ import orjson
 
 from hbtd.config.params import Params
 from hbtd.etcd.messages import Put
-from hbtd.store.etcd_format import PRESENCE, WAITING, InvalidValue
+from hbtd.store.etcd_format import PRESENCE, WAITING, InvalidValue, read_object
 from hbtd.store.etcd_steps import Step, batches, put_of
 from hbtd.tracker.records import Record
 
@@ -68,12 +68,7 @@ def read_block(_: bytes, value: bytes) -> Block:
     A missing field counts as empty; unknown fields are ignored. Names are not checked. Raise
     `InvalidValue` if the value is not that of a block.
     """
-    try:
-        stored = orjson.loads(value)
-    except ValueError:
-        raise InvalidValue("it is not JSON") from None
-    if not isinstance(stored, dict):
-        raise InvalidValue("it is not a JSON object")
+    stored = read_object(value)
     return Block(_ages(stored.get("Heard", {})), _ages(stored.get("Recorded", {})))
 
 

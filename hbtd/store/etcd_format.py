@@ -120,7 +120,7 @@ def read_record(key: bytes, value: bytes, wall: float) -> StoredRecord:
     `InvalidValue` if the key or the value is not that of a record.
     """
     xname = _component(key)
-    stored = _object(value)
+    stored = read_object(value)
     texts: list[str] = []
     for name, field in zip(_FIELDS, pick(stored, _FIELDS), strict=True):
         if field is not None and not isinstance(field, str):
@@ -162,7 +162,7 @@ def read_judgement(key: bytes, value: bytes) -> StoredJudgement:
     Raise `InvalidValue` if the key or the value is not that of a judgement.
     """
     xname = _component(key[len(JUDGEMENT) :])
-    stored = _object(value)
+    stored = read_object(value)
     transition = Transition.__members__.get(str(stored.get("Transition")))
     timestamp, number = stored.get("Timestamp"), stored.get("Number")
     if transition is None or not isinstance(timestamp, str):
@@ -179,10 +179,11 @@ def read_params(value: bytes) -> dict[str, Any]:
 
     Any parameter may be missing or invalid. Raise `InvalidValue` if the value is not a JSON object.
     """
-    return _object(value)
+    return read_object(value)
 
 
-def _object(value: bytes) -> dict[str, Any]:
+def read_object(value: bytes) -> dict[str, Any]:
+    """Return the JSON object in a value; raise `InvalidValue` if it has none."""
     try:
         stored = orjson.loads(value)
     except ValueError:

@@ -179,7 +179,7 @@ class DatabaseFile:
                 os.unlink(new)
             else:
                 os.replace(new, self._path)
-            _synchronize(os.path.dirname(self._path) or ".")
+            synchronize(os.path.dirname(self._path) or ".")
             connection.reconnect()
             self._take(self._path)
         except (OSError, sqlite3.Error, StoreDamaged) as error:
@@ -299,7 +299,8 @@ def _check(connection: Any, *, sound: bool) -> bool:
             raise StoreDamaged(f"this file is damaged: {' '.join(verdict.split())}")
         try:
             for table in ("clock", "record", "judgement"):
-                connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
+                for _ in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
+                    pass
         except sqlite3.OperationalError as error:  # such as a text that is not UTF-8
             raise StoreDamaged(f"this file is damaged: {error}") from error
     return bool(tables)
@@ -323,9 +324,9 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _synchronize(directory: str) -> None:
-    """Make sure that the names in a directory are on the disk."""
-    number = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+def synchronize(path: str) -> None:
+    """Make sure that a file, or the names in a directory, are on the disk."""
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(number)
     finally:
