@@ -16,6 +16,7 @@ class Outbox:
         # Dicts keep the order: in each, the judgement in front was added first.
         self._groups: dict[Transition, dict[str, Judgement]] = {each: {} for each in Transition}
         self._held: set[str] = set()
+        self._renewed: list[str] = []
 
     def __len__(self) -> int:
         return len(self._latest)
@@ -37,8 +38,15 @@ class Outbox:
         """Add a judgement; it replaces an earlier one on the same component."""
         self._remove(judgement.component)
         self._latest[judgement.component] = judgement
-        if judgement.component not in self._held:
+        if judgement.component in self._held:
+            self._renewed.append(judgement.component)
+        else:
             self._groups[judgement.transition][judgement.component] = judgement
+
+    def take_renewed(self) -> list[str]:
+        """Return the held components that have got a judgement since the last call."""
+        renewed, self._renewed = self._renewed, []
+        return renewed
 
     def put_back(self, judgement: Judgement) -> None:
         """Add an earlier judgement, unless the outbox has one on the same component."""

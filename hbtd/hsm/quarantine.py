@@ -3,7 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from heapq import heappop, heappush
+from itertools import count, islice
 from typing import NamedTuple
 
 from hbtd.hsm.batch_size import BatchSize
@@ -84,6 +85,9 @@ class Quarantine:
         self._jitter = jitter
         self._suspects: dict[str, _Suspect] = {}
         self._set_aside: dict[str, _Suspect] = {}
+        # When those that are set aside are due; entries with another time than theirs are outdated.
+        self._tries: list[tuple[float, int, _Suspect]] = []
+        self._numbers = count()
         self._groups: deque[_Group] = deque()
         self._trying: list[str] = []
         self._successes = 0
@@ -138,15 +142,17 @@ class Quarantine:
             if group.due <= now:
                 del self._groups[index]
                 return self._first_of(group, sizes) or self.next_suspects(sizes, now)
-        due = min(self._set_aside.values(), key=self._due, default=None)
-        if due is None or self._due(due) > now:
+        suspect = self._first_aside()
+        if suspect is None or suspect.due > now:
             return []
-        return self._try([due.component])
+        return self._try([suspect.component])
 
     def next_due(self) -> float | None:
         """Return the time at which the next suspects can be sent, `None` if there are none."""
         times = [group.due for group in self._groups]
-        times.extend(map(self._due, self._set_aside.values()))
+        suspect = self._first_aside()
+        if suspect is not None:
+            times.append(suspect.due)
         return min(times, default=None)
 
     def accepted(self, batch: Sequence[Judgement]) -> list[Culprit]:
@@ -165,8 +171,7 @@ class Quarantine:
             self._acquit(judgement.component)
         if culprits:
             # Something has changed; perhaps the others are accepted now, too.
-            for suspect in self._set_aside.values():
-                suspect.due = 0.0
+            self._hasten()
         return culprits
 
     def failed(
@@ -211,7 +216,8 @@ class Quarantine:
     def reconsider(self) -> None:
         """Try everything that is set aside again, at once, and then after the shortest pauses."""
         for suspect in self._set_aside.values():
-            suspect.tries, suspect.due = 0, 0.0
+            suspect.tries = 0
+        self._hasten()
 
     def forget(self, xname: str) -> None:
         """Forget the failures of a component, which is then no longer set aside."""
@@ -231,14 +237,31 @@ class Quarantine:
         for xname in list(self._suspects):
             self._acquit(xname)
 
-    def _due(self, suspect: _Suspect) -> float:
-        """Return when to retry a component that is set aside.
+    def _first_aside(self) -> _Suspect | None:
+        """Return the component that is due first of those set aside, `None` if there is none.
 
-        With a new judgement it is due at once, in the order of the last tries.
+        With a new judgement a component is due at once, in the order of the last tries.
         """
-        failure, latest = suspect.failure, self._outbox.latest(suspect.component)
-        renewed = failure is None or failure.judgement is not latest
-        return min(suspect.due, suspect.last) if renewed else suspect.due
+        for xname in self._outbox.take_renewed():
+            renewed = self._set_aside.get(xname)
+            if renewed is not None and renewed.last < renewed.due:
+                self._set_due(renewed, renewed.last)
+        while self._tries:
+            due, _, suspect = self._tries[0]
+            if self._set_aside.get(suspect.component) is suspect and suspect.due == due:
+                return suspect
+            heappop(self._tries)
+        return None
+
+    def _set_due(self, suspect: _Suspect, due: float) -> None:
+        suspect.due = due
+        heappush(self._tries, (due, next(self._numbers), suspect))
+
+    def _hasten(self) -> None:
+        """Make all components that are set aside due now."""
+        for suspect in self._set_aside.values():
+            suspect.due = 0.0
+        self._tries = [(0.0, next(self._numbers), each) for each in self._set_aside.values()]
 
     def _first_of(self, group: _Group, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
         """Return a batch of a group's suspects; the others stay a group. Empty if none waits."""
@@ -305,9 +328,12 @@ class Quarantine:
     def _put_aside(self, suspect: _Suspect, now: float, pause: float) -> None:
         wait = min(_FIRST_RETRY * 2.0**suspect.tries, _LAST_RETRY)
         suspect.last = now
-        suspect.due = now + max(pause, wait * (1 - _JITTER * self._jitter()))
         suspect.tries += 1
         self._set_aside[suspect.component] = suspect
+        assert suspect.failure is not None
+        renewed = suspect.failure.judgement is not self._outbox.latest(suspect.component)
+        wait *= 1 - _JITTER * self._jitter()
+        self._set_due(suspect, now if renewed else now + max(pause, wait))
 
     @staticmethod
     def _failures(suspects: Iterable[_Suspect]) -> list[Culprit]:

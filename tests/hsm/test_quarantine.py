@@ -175,6 +175,30 @@ class QuarantineTests(SynchronousTestCase):
         self.put(DIED, B)
         self.assertEqual([each.component for each in self.suspects()], [A])
 
+    def test_new_judgement_in_flight(self) -> None:
+        """A judgement that comes while an earlier one is sent is due as soon as that fails."""
+        a = self.set_aside(A)
+        self.now += 5
+        self.assertEqual(self.suspects(), [a])
+        (newer,) = self.put(STARTED, A)
+        self.quarantine.next_due()
+        self.failed([a])
+        self.assertEqual(self.suspects(), [newer])
+
+    def test_many_set_aside(self) -> None:
+        """Thousands of components that are set aside have their turns in order, once each."""
+        names = nodes(3000)
+        for name in names:
+            self.set_aside(name)
+        self.now += 400
+        for _ in range(3):
+            for name in names:
+                (tried,) = self.suspects()
+                self.assertEqual(tried.component, name)
+                self.failed([tried])
+            self.assertEqual(self.suspects(), [])
+            self.now += 400
+
     def test_one_is_accepted_again(self) -> None:
         """When one is accepted that was set aside, the others are due, too."""
         b = self.set_aside(B)
