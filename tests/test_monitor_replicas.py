@@ -179,6 +179,17 @@ class LeadingTests(ReplicaTestCase):
         self.assertEqual(self.store.asked, judge(STARTED, B))
         self.assertEqual(self.told(A), [STARTED])
 
+    def test_alarms_of_the_last_moment(self):
+        """An alarm that waits for its commit is dropped, too, when the replica ceases to lead."""
+        self.lead()
+        self.beat(A)
+        self.advance(1)
+        self.store.asked.clear()
+        self.advance_until(lambda: self.monitor.judged[WARNED], within=60)
+        self.follow()
+        self.advance(3)
+        self.assertEqual((self.store.asked, self.told(A)), ([], [STARTED]))
+
     def test_not_twice(self):
         """A start that is not committed when a replica begins to lead is sent once."""
         self.store.failures = [StoreUnusable("away")] * 20

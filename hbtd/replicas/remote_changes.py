@@ -42,7 +42,6 @@ class RemoteChanges:
         died.
         """
         params = self._params.current
-        self._ledger.withdraw_alarms()
         self._tracker.keep_only(self._ledger.unstored())
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
 

@@ -142,13 +142,9 @@ class Ledger:
     def follow(self) -> None:
         """Pass on no more judgements: this replica has become a follower.
 
-        Also drop the uncommitted alarms, as `withdraw_alarms` does.
+        Also drop the uncommitted alarms (warned, died): another replica judges instead.
         """
         self._leading = False
-        self.withdraw_alarms()
-
-    def withdraw_alarms(self) -> None:
-        """Drop the uncommitted alarms (warned, died), so that another replica judges instead."""
         self._waiting = [each for each in self._waiting if not each.transition.alarming]
         self._in_hand = [each for each in self._in_hand if not each.transition.alarming]
 

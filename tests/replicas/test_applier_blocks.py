@@ -134,9 +134,13 @@ class HeartbeatTests(ApplierTestCase):
         """A heartbeat that is older than a warning about a later one changes nothing."""
         self.monitor.beat(A, "here", "OK", "10.0.0.1")
         self.advance(W + 1)
-        self.comes(THEM, Block({A: W + 3.0}, {}))
-        self.advance(0.5)
-        self.assertEqual(self.told(A), [STARTED, WARNED])
+        for block, records in (
+            (Block({A: W + 3.0}, {}), []),
+            (Block({}, {A: W + 3.0}), [record(A, "old", W + 3.0)]),
+        ):
+            self.comes(THEM, block, records)
+            self.advance(0.5)
+            self.assertEqual(self.told(A), [STARTED, WARNED])
 
     def test_forgotten(self) -> None:
         """Blocks do not bring forgotten or dead components back; records do."""
