@@ -29,6 +29,7 @@ from hbtd.app.metrics import ConnectionMetrics, EtcdMetrics, Metrics, make_regis
 from hbtd.app.routes import Routes, make_routes
 from hbtd.app.stores import describe_store, make_store, store_hint
 from hbtd.app.troubles import Troubles
+from hbtd.app.unread import UnreadHeartbeats
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.etcd.client import EtcdClient
@@ -55,7 +56,6 @@ from hbtd.store.ledger import Ledger
 from hbtd.store.sqlite_file import StoreDamaged
 from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.publisher import KafkaFactory, Publisher
-from hbtd.tracker.components import Unheard
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
@@ -129,6 +129,14 @@ class HbtdService(Service):
         self._overload = Overload(
             reactor, time.time, lambda: self._listening.accept_queues(), self._scheduler
         )
+        self._unread = UnreadHeartbeats(
+            self._scheduler,
+            self._overload,
+            self.tracker,
+            observed,
+            self.params,
+            lambda: self.replica.waiting_elsewhere,
+        )
         tellers = (self.notifier.tell, self.publisher.tell)
         ledger = Ledger(
             reactor, observed, self.tracker, self.store, self.params, tellers, random.random
@@ -142,7 +150,7 @@ class HbtdService(Service):
             self.notifier,
             self.publisher,
             self.params,
-            self._unheard,
+            self._unread.unheard,
         )
         self.replica = self._make_replica(etcd, leadership, observed, ledger)
 
@@ -164,15 +172,6 @@ class HbtdService(Service):
             # Clients whose certificates the old authorities have signed must present them again.
             certificate.on_new_authorities(self._connections.close_vouched_for)
         self._listening = Listening(params, reactor, endpoints, certificate, self._connections)
-
-    def _unheard(self) -> Unheard:
-        """Return which components may have sent heartbeats that have not been read."""
-        sources: set[str | None] = {*self._scheduler.waiting_long(), *self.replica.unheard}
-        fresh = self._overload.queue_full
-        if sources or fresh:
-            # Those not heard since hbtd started, or took the lead, may be the ones that wait.
-            sources.add(None)
-        return Unheard(sources, fresh)
 
     def _connect_etcd(self) -> EtcdClient | None:
         params = self.params.current
@@ -231,7 +230,7 @@ class HbtdService(Service):
             self.params,
             f"{socket.gethostname()}:{self.params.current.port}",
             random.random,
-            self._overload.waiting,
+            self._unread.waiting,
         )
 
     def _make_registry(self, observed: ObservedClock) -> CollectorRegistry:

@@ -4,6 +4,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 
 from hbtd.replicas.leadership import Leadership
+from hbtd.replicas.sign_of_life import Waiting
 
 
 class Alone(Service):
@@ -14,9 +15,9 @@ class Alone(Service):
         self._leadership = leadership
 
     @property
-    def unheard(self) -> set[str]:
-        """An empty set, since there are no other replicas."""
-        return set()
+    def waiting_elsewhere(self) -> dict[int, Waiting]:
+        """An empty dict, since there are no other replicas."""
+        return {}
 
     def startService(self) -> None:
         """Begin to lead."""

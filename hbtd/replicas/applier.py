@@ -13,8 +13,9 @@ from hbtd.replicas.block_reader import BlockReader
 from hbtd.replicas.originals import Meaning, StoredTimes, as_loaded, meaning
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.shared_params import SharedParams
+from hbtd.replicas.sign_of_life import SignOfLife, Waiting, read_sign_of_life
 from hbtd.store.etcd import EtcdStore
-from hbtd.store.etcd_blocks import BLOCK, says_reads_blocks
+from hbtd.store.etcd_blocks import BLOCK
 from hbtd.store.etcd_format import (
     FORGET,
     JUDGEMENT,
@@ -24,7 +25,6 @@ from hbtd.store.etcd_format import (
     PRESENCE,
     REQUEST,
     STARTED,
-    WAITING,
     StoredJudgement,
     StoredRecord,
     heard_in,
@@ -83,9 +83,7 @@ class Applier:
         self._writer = (0, 0)
         self.present: dict[int, Moment] = {}
         """When each living replica, including this one, was last seen to write, by its number."""
-        self.waiting: set[int] = set()
-        """The numbers of the replicas whose clients wait before they are heard."""
-        self._block_readers: set[int] = set()
+        self._signs_of_life: dict[int, SignOfLife] = {}
         self.alive: set[int] = set()
         """The numbers of the replicas that have a life key, including original hbtds."""
         self.locks: set[bytes] = set()
@@ -98,7 +96,14 @@ class Applier:
 
         Original hbtds, and replicas that have yet to read all of etcd, give no sign of life.
         """
-        return (self.alive | self.present.keys()) <= self._block_readers
+        signs = self._signs_of_life
+        return self.alive <= signs.keys() and all(sign.reads_blocks for sign in signs.values())
+
+    @property
+    def waiting_elsewhere(self) -> dict[int, Waiting]:
+        """Whose heartbeats wait at the other replicas, by the numbers of those at which any do."""
+        signs = self._signs_of_life.items()
+        return {n: sign.waiting for n, sign in signs if sign.waiting and n != self.number}
 
     @property
     def warned(self) -> set[str]:
@@ -168,8 +173,7 @@ class Applier:
         """
         self._shared_params.reset()
         self.present.clear()
-        self.waiting.clear()
-        self._block_readers.clear()
+        self._signs_of_life.clear()
         self.alive.clear()
         self.locks.clear()
         params: KeyValue | None = None
@@ -285,12 +289,10 @@ class Applier:
             number = _number(key, PRESENCE)
             if value is None:
                 self.present.pop(number, None)
+                self._signs_of_life.pop(number, None)
             else:
                 self.present[number] = self.moment()
-            waits = value is not None and value.endswith(WAITING)
-            (self.waiting.add if waits else self.waiting.discard)(number)
-            reads = value is not None and says_reads_blocks(value)
-            (self._block_readers.add if reads else self._block_readers.discard)(number)
+                self._signs_of_life[number] = read_sign_of_life(value)
         elif key.startswith(LIFE):
             number = _number(key, LIFE)
             if value is None:

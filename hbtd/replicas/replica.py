@@ -13,12 +13,13 @@ from hbtd.config.live_params import LiveParams
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
 from hbtd.monitor import Monitor
-from hbtd.replicas.applier import Applier, Moment, source_of
+from hbtd.replicas.applier import Applier, Moment
 from hbtd.replicas.compaction import Compaction
 from hbtd.replicas.election import Election
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.shared_params import SharedParams
+from hbtd.replicas.sign_of_life import Waiting
 from hbtd.replicas.space import Space
 from hbtd.replicas.sync import Sync
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
@@ -57,14 +58,14 @@ class Replica(Service):
         params: LiveParams,
         name: str,
         jitter: Callable[[], float],
-        waiting: Callable[[], bool],
+        waiting: Callable[[], Waiting],
     ) -> None:
         """Make the replica of this process, with a random number.
 
         `name` is the value of its presence key in etcd, by which operators can tell replicas apart.
         `elapsed` returns the seconds of a clock that also advances while the process does not run;
-        `jitter` returns a random number from 0 to 1; `waiting` returns whether clients of this
-        replica wait before they are heard.
+        `jitter` returns a random number from 0 to 1; `waiting` returns whose heartbeats wait at
+        this replica before they are read.
         """
         self._clock = clock
         self._leadership = leadership
@@ -114,13 +115,9 @@ class Replica(Service):
         self._warned: set[str] = set()
 
     @property
-    def unheard(self) -> set[str]:
-        """The other replicas whose clients wait before they are heard.
-
-        They are named as `source_of` names the source of the heartbeats that a replica took.
-        """
-        applier = self._applier
-        return {source_of(number) for number in applier.waiting if number != applier.number}
+    def waiting_elsewhere(self) -> dict[int, Waiting]:
+        """Whose heartbeats wait at the other replicas, by the numbers of those at which any do."""
+        return self._applier.waiting_elsewhere
 
     def startService(self) -> None:
         """Start to synchronize with the other replicas, and to try to become the leader."""

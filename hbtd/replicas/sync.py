@@ -16,17 +16,16 @@ from hbtd.replicas.applier import Applier
 from hbtd.replicas.election import LEASE
 from hbtd.replicas.hearing import SILENCE, Hearing
 from hbtd.replicas.position import Position, State
+from hbtd.replicas.sign_of_life import SignOfLife, Waiting
 from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.etcd import EtcdStore, describe
-from hbtd.store.etcd_blocks import READS_BLOCKS
 from hbtd.store.etcd_format import (
     ALIVE,
     EVERYTHING,
     HEALTH,
     LIFE,
     PRESENCE,
-    WAITING,
     StoredRecord,
     is_record,
 )
@@ -71,14 +70,14 @@ class Sync(Service):
         applier: Applier,
         name: str,
         jitter: Callable[[], float],
-        waiting: Callable[[], bool],
+        waiting: Callable[[], Waiting],
         became_synchronized: Callable[[], None],
         progressed: Callable[[], None],
     ) -> None:
         """Make the service that synchronizes this replica with the others; it is not started yet.
 
-        `name` is the value of this replica's presence key. `jitter` returns a random number
-        from 0 to 1; `waiting` returns whether clients wait before they are heard.
+        `name` is how this replica is called in its presence key. `jitter` returns a random number
+        from 0 to 1; `waiting` returns whose heartbeats wait here before they are read.
         `became_synchronized` is called each time this replica has become synchronized,
         `progressed` each time changes have been applied.
         """
@@ -297,9 +296,9 @@ class Sync(Service):
             self._hearing.lose()
 
     def _set_presence(self) -> None:
-        """Set what this replica's presence key says from now on: its name, and whether any wait."""
-        value = self._name.encode() + READS_BLOCKS + (WAITING if self._waiting() else b"")
-        self._store.writer.set_presence(Put(PRESENCE + self._number, value, self._lease))
+        """Set what this replica's presence key says from now on: its name, and who waits here."""
+        sign = SignOfLife(self._name.encode(), True, self._waiting())
+        self._store.writer.set_presence(Put(PRESENCE + self._number, sign.to_bytes(), self._lease))
 
     async def _write_presence(self) -> None:
         """Write the presence key, unless it has just been written, and renew the lease.

@@ -95,10 +95,6 @@ class Overload(PeriodicService):
         """Whether there is an overload."""
         return self._outage.reason is not None
 
-    def waiting(self) -> bool:
-        """Return whether clients have to wait before they are heard, or had to seconds ago."""
-        return self.queue_full or bool(self._scheduler.waiting_long())
-
     def health(self) -> str | None:
         """Return a text for operators about the present overload; `None` if there is none."""
         if self._outage.reason is None:

@@ -15,18 +15,12 @@ import orjson
 
 from hbtd.config.params import Params
 from hbtd.etcd.messages import Put
-from hbtd.store.etcd_format import PRESENCE, WAITING, InvalidValue, read_object
+from hbtd.store.etcd_format import PRESENCE, InvalidValue, read_object
 from hbtd.store.etcd_steps import Step, batches, put_of
 from hbtd.tracker.records import Record
 
 BLOCK = b"hbtd/block/"
 """The prefix of the key of a block; the number of the replica, `/` and a digit or more follow."""
-
-READS_BLOCKS = b" blocks"
-"""The end of a presence key's value, before `WAITING` if both are there: the replica reads blocks.
-
-Earlier replicas of this hbtd have no such mark; they don't look at what is before `WAITING`.
-"""
 
 MOST_RESTATED = 1500
 """The most records that are written in one call because their components have fallen silent."""
@@ -78,11 +72,6 @@ def _ages(stored: Any) -> dict[str, float]:
     ):
         raise InvalidValue("it is no block: its ages are no natural numbers")
     return {xname: age * _UNIT for xname, age in stored.items()}
-
-
-def says_reads_blocks(presence: bytes) -> bool:
-    """Return whether the replica that wrote this value of its presence key reads blocks."""
-    return presence.removesuffix(WAITING).endswith(READS_BLOCKS)
 
 
 def put_of_block(presence: Put, slot: int, block: Block) -> Put:

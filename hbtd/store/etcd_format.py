@@ -56,9 +56,6 @@ STARTED = b"started"
 FORGET = b"forget"
 """The value of a request to forget a component."""
 
-WAITING = b" waiting"
-"""The end of a presence key's value while clients of the replica wait before they are heard."""
-
 _END_OF_NUMBERS = 2**53
 """The limit below which the numbers of judgements stay, so that JSON holds them exactly."""
 

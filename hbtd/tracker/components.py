@@ -1,7 +1,7 @@
 """Living components, the queues in which they are, and which of them are overdue."""
 
 from collections import OrderedDict
-from collections.abc import Container
+from collections.abc import Set
 from typing import NamedTuple
 
 
@@ -33,10 +33,23 @@ class Component:
 class Unheard(NamedTuple):
     """Which components may have sent heartbeats that have not been read yet."""
 
-    sources: Container[str | None] = ()
+    sources: Set[str | None] = frozenset()
     """Those whose last heartbeat came from one of these IP addresses, or replicas."""
     fresh: bool = False
     """Whether also those whose last heartbeat was the first on its connection."""
+    components: Set[str] = frozenset()
+    """These, wherever their last heartbeats came from."""
+    everybody: bool = False
+    """Whether any component may have."""
+
+    def includes(self, xname: str, component: Component) -> bool:
+        """Return whether a component may have sent a heartbeat that has not been read yet."""
+        return (
+            self.everybody
+            or component.source in self.sources
+            or (self.fresh and component.fresh)
+            or xname in self.components
+        )
 
 
 def sort_queue(queue: OrderedDict[str, Component]) -> None:
@@ -63,9 +76,27 @@ def find_overdue(
         silent = at - component.last_heard
         if silent < limit or len(overdue) >= most:
             break
-        if component.source in unheard.sources or (unheard.fresh and component.fresh):
+        if unheard.includes(xname, component):
             silent -= patience
             if silent < limit:
                 continue
         overdue.append((xname, component, silent))
     return overdue
+
+
+def find_unheard(
+    queue: OrderedDict[str, Component], at: float, silent: float, unheard: Unheard, most: int
+) -> list[str] | None:
+    """Return the components of a queue that are `unheard` and have been silent for so long.
+
+    `silent` is in seconds. Return `None` if there are more than `most` of them.
+    """
+    found: list[str] = []
+    for xname, component in queue.items():
+        if at - component.last_heard < silent:
+            break
+        if unheard.includes(xname, component):
+            if len(found) >= most:
+                return None
+            found.append(xname)
+    return found

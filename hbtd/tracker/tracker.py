@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from math import inf
 
-from hbtd.tracker.components import Component, Unheard, find_overdue, sort_queue
+from hbtd.tracker.components import Component, Unheard, find_overdue, find_unheard, sort_queue
 from hbtd.tracker.records import Record, age_after_restart
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -167,6 +167,17 @@ class Tracker:
         if out_of_order:
             sort_queue(self._warned)
         return judgements
+
+    def unheard(self, at: float, silent: float, unheard: Unheard, most: int) -> list[str] | None:
+        """Return the living components that are `unheard` and have been silent for so long.
+
+        `silent` is in seconds. Return `None` if there are more than `most` of them.
+        """
+        healthy = find_unheard(self._healthy, at, silent, unheard, most)
+        if healthy is None:
+            return None
+        warned = find_unheard(self._warned, at, silent, unheard, most - len(healthy))
+        return None if warned is None else healthy + warned
 
     def heartbeating(self, xname: str, at: float, errtime: float) -> bool:
         """Return whether a component was heard less than `errtime` seconds ago."""

@@ -173,7 +173,8 @@ def peers() -> tuple[Target, Sequence[bytes]]:
 
 def etcd() -> tuple[Target, Sequence[bytes]]:
     """Fuzz keys and values in etcd: they are read, or refused as not hbtd's."""
-    from hbtd.store.etcd_blocks import read_block, says_reads_blocks
+    from hbtd.replicas.sign_of_life import read_sign_of_life
+    from hbtd.store.etcd_blocks import read_block
     from hbtd.store.etcd_format import InvalidValue, read_judgement, read_params, read_record
 
     def target(data: bytes) -> None:
@@ -183,7 +184,7 @@ def etcd() -> tuple[Target, Sequence[bytes]]:
             lambda: read_judgement(key, value),
             lambda: read_params(value),
             lambda: read_block(key, value),
-            lambda: says_reads_blocks(value),
+            lambda: read_sign_of_life(value),
         ):
             with suppress(InvalidValue):
                 read()

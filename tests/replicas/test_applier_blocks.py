@@ -5,8 +5,8 @@ from typing import Any
 from hbtd.etcd.messages import Event, KeyValue
 from hbtd.replicas.applier import Applier, Moment
 from hbtd.store.etcd import EtcdStore
-from hbtd.store.etcd_blocks import BLOCK, READS_BLOCKS, Block, Blocks, block_value
-from hbtd.store.etcd_format import LIFE, PRESENCE, WAITING, StoredRecord, record_value
+from hbtd.store.etcd_blocks import BLOCK, Block, Blocks, block_value
+from hbtd.store.etcd_format import LIFE, PRESENCE, StoredRecord, record_value
 from hbtd.tracker.records import Record
 from tests.support.hsm_memory import DIED, RESTARTED, STARTED, WARNED, nodes
 from tests.support.monitor_memory import MonitorTestCase
@@ -66,7 +66,7 @@ class ApplierTestCase(MonitorTestCase):
         self.revision += 1
         changes: list[tuple[bytes, bytes | None, int]] = []
         if writer:
-            changes.append((PRESENCE + b"%d" % writer, b"name" + READS_BLOCKS, 77))
+            changes.append((PRESENCE + b"%d" % writer, b"name blocks", 77))
         if block is not None:
             changes.append((BLOCK + b"%d/0" % writer, block_value(block), 77))
         changes += [(x.component.encode(), record_value(x, WALL), 0) for x in records]
@@ -243,13 +243,13 @@ class ReadersTests(ApplierTestCase):
 
     def test_comings_and_goings(self) -> None:
         """All do while each life key has a sign of life, and each sign of life the mark."""
-        mark = b"name" + READS_BLOCKS
+        mark = b"name blocks"
         self.assertTrue(self.sees(PRESENCE + b"2", mark))
         self.assertFalse(self.sees(LIFE + b"1", b"1"))
         self.assertTrue(self.sees(PRESENCE + b"1", mark))
-        self.assertTrue(self.sees(PRESENCE + b"1", mark + WAITING))
+        self.assertTrue(self.sees(PRESENCE + b"1", mark + b" waiting"))
         self.assertFalse(self.sees(PRESENCE + b"3", b"old"))
-        self.assertFalse(self.sees(PRESENCE + b"3", b"old" + WAITING))
+        self.assertFalse(self.sees(PRESENCE + b"3", b"old waiting"))
         self.assertTrue(self.sees(PRESENCE + b"3", None))
         self.assertFalse(self.sees(LIFE + b"12", b"1"))
         self.assertTrue(self.sees(LIFE + b"12", None))
@@ -257,7 +257,7 @@ class ReadersTests(ApplierTestCase):
     def test_loaded(self) -> None:
         """After all was read, only what is there counts."""
         self.sees(PRESENCE + b"3", b"old")
-        items = [KeyValue(PRESENCE + b"2", b"name" + READS_BLOCKS, 1, 1, 77)]
+        items = [KeyValue(PRESENCE + b"2", b"name blocks", 1, 1, 77)]
         self.applier.load([], items, first=False)
         self.assertTrue(self.applier.all_read_blocks)
         self.applier.load([], [*items, KeyValue(LIFE + b"5", b"1", 1, 1, 77)], first=False)

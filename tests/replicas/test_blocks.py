@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from hbtd.replicas.replica import Replica
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import BLOCK
-from hbtd.store.etcd_format import LIFE, PRESENCE, WAITING, read_record
+from hbtd.store.etcd_format import LIFE, PRESENCE, read_record
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Transition
 from tests.support.etcd_running import HandyClient
@@ -248,7 +248,7 @@ class OthersTests(BlocksTestCase):
 
     async def test_earlier(self) -> None:
         """So it is when an earlier replica of ours appears, whose sign of life has no mark."""
-        await self.check(b"old:28500" + WAITING)
+        await self.check(b"old:28500 waiting")
 
     async def test_last_one_stops(self) -> None:
         """Replicas that stop leave no records that are behind, for an original to come."""

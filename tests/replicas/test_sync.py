@@ -15,6 +15,7 @@ from hbtd.etcd.errors import EtcdUnavailable
 from hbtd.replicas.applier import Moment
 from hbtd.replicas.hearing import SILENCE, Hearing
 from hbtd.replicas.replica import Replica
+from hbtd.replicas.sign_of_life import Waiting
 from hbtd.replicas.sync import Sync
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_format import LIFE, PRESENCE
@@ -25,6 +26,8 @@ from tests.support.replicas_running import (
     ERRTIME,
     A,
     B,
+    C,
+    D,
     OwnReplicasTestCase,
     ReplicasTestCase,
     until_all,
@@ -146,31 +149,66 @@ class SlowPresence:
 
 
 class WaitingTests(ReplicasTestCase):
-    """Clients of a follower have to wait before they are heard."""
+    """Clients of a replica have to wait before they are heard."""
 
-    async def test_follower(self):
-        """The leader judges those that last beat there later, all others as ever."""
+    async def beaten(self, *beats: tuple[str, Hbtd, str]) -> None:
+        """Let components start, and beat at these replicas from these addresses."""
+        for name, hbtd, _ in beats:
+            self.assertEqual(await hbtd.beat(name), 200)
+        for name, _, _ in beats:
+            await self.is_told(name, STARTED)
+        for name, hbtd, address in beats:
+            at = observed(hbtd).now()
+            self.assertTrue(hbtd.service.tracker.beat_again(name, at, "t", "OK", address))
+
+    async def test_addresses(self) -> None:
+        """Those that last beat from there are judged later, wherever that was; others as ever."""
         leader, follower = await self.replicas(2)
-        self.assertEqual(await leader.beat(A), 200)
-        self.assertEqual(await follower.beat(B), 200)
-        await self.is_told(A, STARTED)
-        await self.is_told(B, STARTED)
-        follower.service._scheduler.not_heard("10.9.9.9")
-        await until(lambda: leader.service.replica.unheard)
-        self.assertEqual(follower.service.replica.unheard, set())
-        await self.is_told(A, STARTED, WARNED)
-        await until(lambda: not leader.service.replica.unheard, ERRTIME + 3)
-        self.assertEqual(self.told(B), [STARTED])
-        await self.is_told(B, STARTED, DIED)
-        await self.is_told(A, STARTED, WARNED, DIED)
+        await self.beaten(
+            (A, leader, "10.9.9.1"),
+            (B, follower, "10.9.9.1"),
+            (C, leader, "10.9.9.2"),
+            (D, follower, "10.9.9.2"),
+        )
+        follower.service._scheduler.not_heard("10.9.9.1")
+        for name in (C, D):
+            await self.is_told(name, STARTED, WARNED)
+        self.assertEqual((self.told(A), self.told(B)), ([STARTED], [STARTED]))
+        await until(lambda: not leader.service.replica.waiting_elsewhere, ERRTIME + 3)
+        for name in (C, D):
+            await self.is_told(name, STARTED, WARNED, DIED)
+        for name in (A, B):
+            await self.is_told(name, STARTED, DIED)
 
-    async def test_leader(self):
+    async def test_third_replica(self) -> None:
+        """So are those that last beat at a third replica."""
+        # Its name takes two signs of life, 1 s each, to the leader.
+        leader, other, follower = await self.replicas(3, warntime=4, errtime=6)
+        await self.beaten((A, other, "10.9.9.1"), (B, other, "10.9.9.2"))
+        follower.service._scheduler.not_heard("10.9.9.1")
+        await self.is_told(B, STARTED, WARNED)
+        self.assertEqual(self.told(A), [STARTED])
+        self.assertEqual(follower.service._unread.waiting().components, set())
+        # What stands in signs of life does not keep itself alive.
+        await until(lambda: not leader.service.replica.waiting_elsewhere, 6 + 5)
+        await self.is_told(A, STARTED, DIED)
+
+    async def test_leader(self) -> None:
         """While clients of the leader wait, those that last beat elsewhere are judged as ever."""
         leader, follower = await self.replicas(2)
         self.assertEqual(await follower.beat(B), 200)
         await self.is_told(B, STARTED)
         leader.service._scheduler.not_heard("10.9.9.9")
         await self.is_told(B, STARTED, WARNED, within=ERRTIME - 0.5)
+
+    async def test_fallen_silent(self) -> None:
+        """Those that nobody waits with are named when they are due, not before."""
+        (one,) = await self.replicas(1, warntime=SILENCE + 2, errtime=600)
+        await self.beaten((A, one, "10.9.9.1"))
+        one.service._scheduler.not_heard("10.9.9.1")
+        waiting = one.service._unread.waiting
+        self.assertEqual(waiting(), Waiting(frozenset({"10.9.9.1"})))
+        await until(lambda: waiting().components == {A}, SILENCE + 2)
 
 
 class SlowPresenceTests(SynchronousTestCase):
@@ -237,7 +275,7 @@ class RetryTests(SynchronousTestCase):
             applier,
             "one",
             lambda: 1.0,
-            bool,
+            Waiting,
             nothing,
             nothing,
         )

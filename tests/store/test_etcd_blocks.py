@@ -12,15 +12,13 @@ from hbtd.etcd.client import MAX_OPERATIONS
 from hbtd.etcd.messages import Put
 from hbtd.store.etcd_blocks import (
     MOST_RESTATED,
-    READS_BLOCKS,
     Block,
     Blocks,
     Plan,
     block_value,
     read_block,
-    says_reads_blocks,
 )
-from hbtd.store.etcd_format import PRESENCE, WAITING, InvalidValue
+from hbtd.store.etcd_format import PRESENCE, InvalidValue
 from hbtd.store.etcd_steps import transactions
 from hbtd.tracker.records import Record
 from tests.support.hsm_memory import nodes
@@ -67,18 +65,6 @@ class ValueTests(SynchronousTestCase):
         for age in (b"1.5", b'"1"', b"true", b"null", b"{}"):
             self.assertRaises(InvalidValue, read_block, b"", b'{"Recorded":{"x1":%s}}' % age)
         self.assertEqual(read_block(b"", b'{"More":1}'), Block({}, {}))
-
-    def test_marks(self) -> None:
-        """A sign of life has the mark or not, whether clients wait or not."""
-        name = b"nid1:28500"
-        for value, reads in (
-            (name, False),
-            (name + WAITING, False),
-            (name + READS_BLOCKS, True),
-            (name + READS_BLOCKS + WAITING, True),
-            (b"", False),
-        ):
-            self.assertEqual(says_reads_blocks(value), reads, value)
 
 
 class BlocksTestCase(SynchronousTestCase):

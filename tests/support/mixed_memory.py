@@ -21,6 +21,7 @@ from hbtd.monitor import Monitor
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.replica import Replica
+from hbtd.replicas.sign_of_life import Waiting
 from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import Blocks
@@ -142,7 +143,7 @@ class Ours(Process):
         changes = RemoteChanges(observed, self.tracker, ledger, self.notifier, params, self.monitor)
         self.replica = Replica(
             client, clock, clock.seconds, observed, leadership, store, self.monitor, changes,
-            params, f"ours-{number}", lambda: 0.5, lambda: False,
+            params, f"ours-{number}", lambda: 0.5, Waiting,
         )  # fmt: skip
         self._stopping = False
         self.notifier.startService()

@@ -1,0 +1,111 @@
+"""Signs of life: the values of the replicas' presence keys in etcd."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+MOST_NAMED = 500
+"""The most addresses, and the most components, that a sign of life names."""
+
+_FOR = b" for "
+"""What comes between the name of the replica and those whose heartbeats wait there."""
+
+_BLOCKS = b" blocks"
+"""The mark of a replica that reads blocks, before `_WAITING` if both are there."""
+
+_WAITING = b" waiting"
+"""The mark of a replica at which heartbeats wait; the value ends with it."""
+
+_NEW = "new"
+"""The word for all that open a connection for each heartbeat."""
+
+_HERE = "here"
+"""The word for all components that the replica was the last to hear."""
+
+_ALL = "all"
+"""The word for everybody."""
+
+
+class Waiting(NamedTuple):
+    """Whose heartbeats may wait at a replica before they are read."""
+
+    addresses: frozenset[str] = frozenset()
+    """The IP addresses whose connections wait."""
+    components: frozenset[str] = frozenset()
+    """The components that the replica heard last from an address that waits there or elsewhere."""
+    fresh: bool = False
+    """Whether those may wait, too, that open a connection for each heartbeat."""
+    heard_here: bool = False
+    """Whether all may wait that the replica was the last to hear: too many to be named."""
+    everybody: bool = False
+    """Whether any component may wait: too many addresses wait to be named."""
+
+    def __bool__(self) -> bool:
+        """Return whether anybody waits."""
+        return any(tuple(self))
+
+
+def waiting_at(
+    addresses: Iterable[str | None], components: Iterable[str] | None, fresh: bool
+) -> Waiting:
+    """Return who waits; more than `MOST_NAMED` addresses stand for everybody.
+
+    `components` is `None` if there are more than `MOST_NAMED`.
+    """
+    named = frozenset(address for address in addresses if address is not None)
+    if len(named) > MOST_NAMED:
+        return Waiting(everybody=True)
+    return Waiting(named, frozenset(components or ()), fresh, components is None)
+
+
+class SignOfLife(NamedTuple):
+    """What a replica's presence key tells the other replicas, and people."""
+
+    name: bytes
+    """The replica's host and port, for people to read."""
+    reads_blocks: bool
+    """Whether the replica reads blocks; earlier ones of this hbtd don't."""
+    waiting: Waiting = Waiting()
+    """Whose heartbeats wait at the replica."""
+
+    def to_bytes(self) -> bytes:
+        """Return the value of the presence key.
+
+        The marks are at the end, in this order, because earlier replicas look for them there.
+        """
+        waiting = self.waiting
+        flags = {_NEW: waiting.fresh, _HERE: waiting.heard_here, _ALL: waiting.everybody}
+        words = [word for word, applies in flags.items() if applies]
+        names = " ".join([*words, *sorted(waiting.addresses), *sorted(waiting.components)])
+        return b"".join(
+            (
+                self.name,
+                _FOR + names.encode() if names else b"",
+                _BLOCKS if self.reads_blocks else b"",
+                _WAITING if waiting else b"",
+            )
+        )
+
+
+def read_sign_of_life(value: bytes) -> SignOfLife:
+    """Return the sign of life that is in a presence key's value, which may be any.
+
+    If somebody waits but nobody is named, as by earlier replicas, all do that this replica was the
+    last to hear.
+    """
+    waits = value.endswith(_WAITING)
+    rest = value.removesuffix(_WAITING)
+    reads_blocks = rest.endswith(_BLOCKS)
+    name, _, names = rest.removesuffix(_BLOCKS).partition(_FOR)
+    if not waits:
+        return SignOfLife(name, reads_blocks)
+    words = set(names.decode("utf-8", "replace").split()) or {_HERE}
+    flags = words & {_NEW, _HERE, _ALL}
+    addresses = frozenset(word for word in words if "." in word or ":" in word)
+    waiting = Waiting(
+        addresses,
+        frozenset(words - flags - addresses),
+        fresh=_NEW in flags,
+        heard_here=_HERE in flags,
+        everybody=_ALL in flags,
+    )
+    return SignOfLife(name, reads_blocks, waiting)
