@@ -73,7 +73,7 @@ class Authentication(NamedTuple):
     expires: float
     """The earliest expiry of the credentials, in seconds since the epoch; `inf` if none expires."""
     keys: object
-    """The keys for JWTs when this result was made; it no longer holds once they have changed."""
+    """The keys that verified JWTs when this result was made; it holds until they change."""
 
 
 class Gate:
@@ -162,9 +162,9 @@ class Gate:
     def operator(self, credentials: Credentials) -> Caller:
         """Return the sender of a request if it is an operator; raise an exception otherwise.
 
-        Raise `Forbidden` if the caller has proved to be somebody else, if operators are known by
-        their address only, or if the address would do but the request is misdirected. Raise
-        `Unauthenticated` otherwise.
+        Raise `Forbidden` if the caller has proved to be somebody else, if operators are recognized
+        by their address only, or if the caller's address suffices but the request is misdirected.
+        Raise `Unauthenticated` otherwise.
         """
         if self._is_operator(credentials):
             return OPERATOR
@@ -178,11 +178,11 @@ class Gate:
         raise Unauthenticated(detail, self._operator_challenges)
 
     def node_or_operator(self, credentials: Credentials) -> Caller:
-        """Return the sender of a request to forget a component, which is an operator or a node.
+        """Return the sender of a request to forget a component: an operator or a node.
 
-        Raise exceptions as `node` does if the sender is neither. But if nodes need no credentials,
-        no node can be told from another, and only operators may have components forgotten: then
-        raise exceptions as `operator` does.
+        If the sender is neither, raise the exceptions of `node`. If nodes need no credentials, no
+        node can be told from another, so that only operators may have components forgotten: then
+        raise the exceptions of `operator`.
         """
         if self._is_operator(credentials):
             return OPERATOR
@@ -199,9 +199,9 @@ class Gate:
             raise Unauthenticated(detail, tuple(challenges)) from None
 
     def describe(self, credentials: Credentials) -> str:
-        """Return who has sent a request, as far as that is proved, for log lines.
+        """Return a text for log lines that says who has sent a request, as far as that is proved.
 
-        That is the name of an operator's token or of a certificate, or the subject of a JWT, with
+        It has the name of an operator's token or of a certificate, or the subject of a JWT, with
         or without the rights to do what was asked; otherwise whether the caller is on this host.
         """
         token = self._operator_token(credentials)
@@ -240,14 +240,14 @@ class Gate:
         return self._now() < token.expires
 
     def _expiry(self, credentials: Credentials) -> str:
-        """Return what to tell somebody with an expired operator's token; empty for all others."""
+        """Return a sentence for a caller with an expired operator's token; empty for all others."""
         token = self._operator_token(credentials)
         if token is None or self._is_valid(token):
             return ""
         return "Other credentials are needed: the token has expired"
 
     def _is_here(self, credentials: Credentials) -> bool:
-        """Return whether the caller's address makes it an operator, if it has named this host."""
+        """Return whether the caller's address makes it an operator, unless `misdirected`."""
         return self._operators.loopback and credentials.peer.local and not credentials.relayed
 
     def _is_authenticated(self, credentials: Credentials) -> bool:

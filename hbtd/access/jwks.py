@@ -46,7 +46,7 @@ _MOST_KEYS = 100
 """The most keys in a JWKS; limited because a token without a key ID may be tried with each."""
 
 _SMALLEST_RSA = 2048
-"""The fewest bits of an RSA key."""
+"""The fewest bits of an RSA key that is accepted."""
 
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 
@@ -80,14 +80,14 @@ Keys = Sequence[Key]
 
 
 class KeySource(Protocol):
-    """A source of keys, which may be replaced at any time."""
+    """A source of the keys that verify JWTs; the keys may change at any time."""
 
     @property
     def keys(self) -> Keys | None:
         """The current keys, a new object after each change; `None` until the first are loaded."""
 
     def request_refresh(self) -> None:
-        """Ask for the keys to be loaded again soon, as a token is signed with none of these."""
+        """Ask the source to load the keys again soon: a token is signed with an unknown key."""
 
 
 def parse_jwks(content: bytes) -> Keys:
@@ -150,7 +150,7 @@ class FileKeys:
 
     @property
     def keys(self) -> Keys:
-        """The keys from the last time that the file was read and could be used."""
+        """The keys in the file when it was last read and could be used."""
         return self.watched.current
 
     def request_refresh(self) -> None:
@@ -203,7 +203,7 @@ class FetchedKeys(MultiService):
 
     @property
     def keys(self) -> Keys | None:
-        """See `KeySource.keys`."""
+        """The current keys, a new object after each change; `None` until the first are fetched."""
         return self._keys
 
     def request_refresh(self) -> None:

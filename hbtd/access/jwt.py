@@ -47,7 +47,7 @@ class UnknownKey(InvalidToken):
 
 
 class WrongKey(InvalidToken):
-    """A token that does not fit the key that it names, which may be about to change."""
+    """A token that does not fit the current keys with its key ID; these may change soon."""
 
 
 class NoKeys(Exception):
@@ -64,7 +64,7 @@ class Subject(NamedTuple):
 
 
 class VerifiedToken(NamedTuple):
-    """What a token with a good signature proves about its sender, and when."""
+    """What a token with a valid signature proves about its sender, and between which times."""
 
     subject: Subject
     begins: float
@@ -74,13 +74,13 @@ class VerifiedToken(NamedTuple):
 
 
 class _Refusal(NamedTuple):
-    """The result for a token that is invalid, however much time passes."""
+    """The remembered result for a token that is invalid at any time."""
 
     why: str
     until: float
-    """When the result is to be forgotten, in seconds of the clock that measures durations."""
+    """When to forget the result, in seconds of a clock that is never set."""
     by_key: bool
-    """Whether the result may be another one with other keys."""
+    """Whether the token may be valid with other keys."""
 
 
 class JWTVerifier:
@@ -158,7 +158,7 @@ class JWTVerifier:
     def _verify_new(self, token: bytes, digest: bytes) -> VerifiedToken:
         """Verify a token that is not known to be valid, and remember the result.
 
-        Raise `InvalidToken` for a token that is known to be invalid.
+        Raise the exceptions of `verify`: at once if the token is known to be invalid.
         """
         seconds = self._seconds()
         refusal = self._refused.get(digest)
@@ -186,7 +186,7 @@ class JWTVerifier:
         return verified
 
     def _verify(self, token: bytes) -> VerifiedToken:
-        """Verify everything in a token but its times; raise exceptions as `verify` does."""
+        """Verify everything in a token but its times; raise the exceptions of `verify`."""
         if self._source.keys is None:
             raise NoKeys
         if len(token) > _LONGEST:
@@ -206,11 +206,11 @@ class JWTVerifier:
         return VerifiedToken(subject, max(begins, default=-inf), expires)
 
     def _claims(self, token: bytes, algorithm: object, kid: object) -> dict[str, Any]:
-        """Return the claims of a token, verified with the key that has signed it, except its times.
+        """Verify a token, except its times, with the current keys; return its claims.
 
-        If the token does not fit its key, ask for new keys, because the key may have changed under
-        the same ID. Raise `UnknownKey` or `PyJWTError` if no such key is found, or if a claim is
-        not valid.
+        If the token fits none of the keys to try, ask for new ones, because a key may have changed
+        under the same ID. Raise `UnknownKey` or `PyJWTError` if the new keys don't fit either, or
+        if a claim is not valid.
         """
         keys = self._source.keys
         try:
@@ -222,7 +222,7 @@ class JWTVerifier:
         return self._decoded(token, algorithm, kid)  # a file was read at once
 
     def _decoded(self, token: bytes, algorithm: object, kid: object) -> dict[str, Any]:
-        """Return the claims of a token, verified with a current key; raise as `_claims` does."""
+        """Return the claims of a token, verified with a current key; raise what `_claims` does."""
         failure: PyJWTError = InvalidSignatureError()
         for key in self._candidates(algorithm, kid):
             try:

@@ -22,7 +22,7 @@ _UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""Exceptions that cryptography may raise for a certificate, although OpenSSL accepts it."""
+"""Exceptions of the package cryptography for some certificates that OpenSSL accepts."""
 
 
 class SpiffeID(NamedTuple):

@@ -22,7 +22,7 @@ _OTHERS = "others"
 
 REQUEST = "request or connection"
 CHANGE = "change"
-"""What is refused, for log lines: a change is a request to change parameters or to forget."""
+"""The word in log lines for a request to change parameters or to forget a component."""
 
 _PLURALS = {REQUEST: "requests or connections", CHANGE: "changes"}
 
@@ -64,7 +64,7 @@ class NoRoom(Refused):
 
 
 class TooSoon(Refused):
-    """A request that its sender may make, but not as often."""
+    """A request that its sender may make, but less often."""
 
     reason = "too_soon"
 
@@ -107,7 +107,7 @@ class Refusals(MultiService):
     def note(self, host: str, reason: str, detail: str, what: str = REQUEST) -> None:
         """Count a refusal to `host`; log `detail` if it is the first, else log a summary later.
 
-        `what` is refused: `CHANGE` or `REQUEST`. Each is the first by itself.
+        `what` says what is refused: `CHANGE` or `REQUEST`. The first refusal of each is logged.
         """
         self.counts[reason] += 1
         peer = self._peers.get((host, what))

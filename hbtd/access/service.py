@@ -48,10 +48,10 @@ class Access(MultiService):
         """Make the parts, and read all files that the parameters name.
 
         `served` is the certificate that hbtd serves, or `None` if it serves no TLS. `reasons` are
-        the reasons for refusals by other parts than the gate, which are also counted. `jitter`
-        returns a random number from 0 to 1, for `Backoff`. `clients` are the credentials by which
-        hbtd is a client of others; their files are watched, too. Raise `AccessUnusable` if a file
-        can't be used.
+        the reasons for which parts other than the gate refuse; these refusals are counted, too.
+        `jitter` returns a random number from 0 to 1, for `Backoff`. `clients` are the credentials
+        that hbtd uses as a client of other services; their files are watched, too. Raise
+        `AccessUnusable` if a file can't be used.
         """
         super().__init__()
         self._params = params
@@ -98,10 +98,11 @@ class Access(MultiService):
         return Session(self.gate, self.peers, transport)
 
     def reload(self, asked_by: str) -> None:
-        """Read all files again, changed or not, and log what `asked_by` has caused by that.
+        """Read all files again, changed or not, and log the outcomes.
 
-        If a file can't be used, its old contents stay in force. The exception is the file of
-        operators' tokens: while it can't be used, no token in it is valid.
+        `asked_by` says, for the log, what has asked for that. If a file can't be used, its old
+        contents stay in force. The exception is the file of operators' tokens: while it can't be
+        used, no token in it is valid.
         """
         outcomes = self._watcher.reload()
         self._log.info(

@@ -34,9 +34,9 @@ class Token(NamedTuple):
     """An operator's bearer token."""
 
     name: str
-    """Its name in log lines; that of a token without one says in which line it is."""
+    """The token's name in log lines; if the file gives none, the number of its line serves."""
     secret: bytes
-    """What its owner sends."""
+    """The secret text that the token's owner sends."""
     expires: float = inf
     """When it expires, in seconds since the epoch; `inf` if it does not."""
 
@@ -68,10 +68,10 @@ class TokenFile:
 
 
 def read_tokens(path: str) -> list[Token]:
-    """Return the tokens in a file, as `parse_tokens` does.
+    """Return the tokens in a file.
 
-    Raise `TokensUnusable` if the file can't be read or is too large, too. Log a warning if every
-    user of this host may read or write it.
+    Raise `TokensUnusable` as `parse_tokens` does, and if the file can't be read or is too large.
+    Log a warning if every user of this host may read or write it.
     """
     try:
         with open(path, "rb") as file:
@@ -92,8 +92,9 @@ def parse_tokens(content: bytes, path: str) -> list[Token]:
     """Return the tokens in the content of the file `path`, one on each line.
 
     A line is `SECRET` or `NAME:SECRET`, after which ` expires=` may follow with a time in ISO 8601,
-    in UTC unless it says otherwise; a day means its beginning. Empty lines and lines that begin
-    with `#` are skipped. Raise `TokensUnusable` if a line is something else, or there is no token.
+    in UTC unless it says otherwise; a date means the beginning of that day. Empty lines and lines
+    that begin with `#` are skipped. Raise `TokensUnusable` if a line is something else, or if there
+    is no token.
     """
     tokens = []
     for number, line in enumerate(content.splitlines(), 1):
