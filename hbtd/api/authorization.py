@@ -56,7 +56,7 @@ class Authorization:
     def __init__(
         self, gate: Gate, peers: Peers, refusals: Refusals, own_names: frozenset[str]
     ) -> None:
-        """Make a part that asks `gate`; `own_names` are those of this host, in lower case."""
+        """Make the check by `gate`; `own_names` are the names of this host, in lower case."""
         self._gate = gate
         self._peers = peers
         self._refusals = refusals
@@ -86,11 +86,11 @@ class Authorization:
         return self._gate.operator(credentials)
 
     def log_change(self, request: Request, outcome: str) -> None:
-        """Log a change that somebody was allowed to ask for: who, from where, and its outcome."""
+        """Log a permitted request for a change: who has made it, from where, and its outcome."""
         self._log.info("Change by {asked}: {outcome}", asked=self._asked(request), outcome=outcome)
 
     def _asked(self, request: Request) -> str:
-        """Return who asks for a change, from where, and for which, for log lines."""
+        """Return a text for log lines that says who asks for which change, and from where."""
         credentials = self._credentials(request)
         return (
             f"{self._gate.describe(credentials)} from {credentials.peer.host}:"
@@ -104,7 +104,7 @@ class Authorization:
         )
 
     def _misdirected(self, request: Request, peer: Peer) -> bool:
-        """Return whether a request names another host, or none, and may be that of a web page."""
+        """Return whether a request may be that of a web page, as it does not name this host."""
         (host,) = request.requestHeaders.getRawHeaders(b"host") or [b""]
         return not peer.unix and not names_own_host(host.decode("latin-1"), self._own_names)
 

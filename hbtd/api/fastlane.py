@@ -190,7 +190,7 @@ class FastLane:
         self._heads: dict[bytes, _Head] = {}
 
     def sender(self, transport: Any, host: str | None) -> Sender:
-        """See `Lane.sender`."""
+        """Return a new `Sender` for the connection of a transport, from the IP address `host`."""
         may_beat = None if self._may_beat_for is None else self._may_beat_for(transport)
         return Sender(may_beat, host)
 

@@ -22,9 +22,9 @@ class HealthSources(NamedTuple):
     bus: Callable[[], str]
     hsm: Callable[[], str]
     overload: Callable[[], str | None] = lambda: None
-    """Returns what is to be said about an overload of hbtd itself, `None` if there is none."""
+    """Returns a text about an overload of hbtd itself, `None` if there is none."""
     reasons: Callable[[], Mapping[str, str]] = dict
-    """Returns why, and since when, parts do not work, by the names of fields of the answer."""
+    """Returns texts, by field of the answer, that say why and since when parts do not work."""
 
 
 class Health:
@@ -65,8 +65,8 @@ class Health:
     def health(self, request: Request) -> Reply:
         """Return texts about the state of the store, Kafka and HSM, for operators to read.
 
-        There are more about why, and since when, one of them does not work, and during an overload
-        of hbtd itself there is one about that.
+        If one of them does not work, a further text says why, and since when. During an overload of
+        hbtd itself, there is a text about that, too.
         """
         texts = {
             "KvStore": self._sources.store(),

@@ -28,7 +28,7 @@ class Role(Enum):
 
     @property
     def changes(self) -> bool:
-        """Whether requests to such a route change something, so that the log says who did."""
+        """Whether requests to such a route change something; the log says who has made them."""
         return self in (Role.OPERATOR, Role.NODE_OR_OPERATOR)
 
 
@@ -36,10 +36,10 @@ class Route(NamedTuple):
     """A method and a path, the role that may call them, and the handler.
 
     The handler is called with the request and, as keyword arguments, the variables in the path and,
-    if the role concerns a component, the `caller`. It returns the reply, or a coroutine that does
-    if it takes more than a moment (`LimitedRequest.turn`). Its exceptions are answered with problem
-    documents: a `Problem` or a `Refused` with its own status, any other exception with 500. A
-    coroutine may not raise `Refused`.
+    if the role concerns a component, the `caller`. It returns the reply or, if the work takes more
+    than a moment, a coroutine that returns the reply (see `LimitedRequest.turn`). Its exceptions
+    are answered with problem documents: a `Problem` or a `Refused` with its own status, any other
+    exception with 500. A coroutine may not raise `Refused`.
     """
 
     method: str

@@ -20,7 +20,7 @@ _MOST_NAMES = 200_000
 """The most names in one query: more would block the reactor for too long."""
 
 _AT_ONCE = 2000
-"""Names that are looked up before others have their turn: a few milliseconds' worth."""
+"""The number of names that are looked up in one turn: a few milliseconds' worth."""
 
 
 class States:
@@ -53,7 +53,7 @@ class States:
         return self._in_turns(request, names)
 
     async def _in_turns(self, request: LimitedRequest, names: list[str]) -> Reply:
-        """Return the reply to a query of many names; others have their turns in between."""
+        """Return the reply to a query of many names; other requests are processed in between."""
         pieces: list[bytes] = []
         for start in range(0, len(names), _AT_ONCE):
             await request.turn()
