@@ -10,20 +10,20 @@ from hbtd.store.interface import StoreUnusable
 from hbtd.store.sqlite_file import StoreDamaged
 
 WRONG_OPTION = 2
-"""The exit status if the options can't be used, whatever else happens: it must not be retried."""
+"""The exit status if the options can't be used, so that a retry would fail, too."""
 
 CAN_PASS = os.EX_TEMPFAIL
-"""The exit status if hbtd can't start because of something that may be otherwise soon: 75."""
+"""The exit status, 75, if hbtd can't start now but may, with the same options, later."""
 
 UNEXPECTED = 1
-"""The exit status if hbtd can't start for a reason that it does not know."""
+"""The exit status if hbtd can't start for an unexpected reason."""
 
 
 class StartupError(Exception):
     """The reason why hbtd can't start, as a message of one line."""
 
     def __init__(self, message: str, *, passing: bool = False) -> None:
-        """Make the error; `passing` is whether the reason can pass while the options stay."""
+        """Make the error; `passing` says whether hbtd may start later with the same options."""
         super().__init__(message)
         self.status = CAN_PASS if passing else WRONG_OPTION
         """The exit status of the process."""
@@ -32,7 +32,8 @@ class StartupError(Exception):
 def exit_status(error: BaseException | None) -> int:
     """Return the exit status of a process whose service failed to start with this error.
 
-    A store that is damaged counts as one that may pass: its file can be replaced.
+    It is `CAN_PASS` if the store can't be used, even if it is damaged, since its file can be
+    replaced. For any other error it is `UNEXPECTED`.
     """
     return CAN_PASS if isinstance(error, StoreDamaged | StoreUnusable) else UNEXPECTED
 
@@ -61,7 +62,7 @@ def naming(option: str, value: str) -> Iterator[None]:
 def naming_files(files: Mapping[str, str]) -> Iterator[None]:
     """Return a context manager that turns a `TLSUnusable` in its block into a `StartupError`.
 
-    `files` maps options to the files that they name; the message has the options of those that the
+    `files` maps options to the files that they name; the message names the options whose files the
     exception is about.
     """
     try:

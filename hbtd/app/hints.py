@@ -1,4 +1,4 @@
-"""What would do where a file can't be used: hints that follow an error in its line."""
+"""Hints on what to do about a file that can't be used, which end the line of an error."""
 
 import errno
 import os
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def file_hint(error: BaseException) -> str:
-    """Return a hint, to be appended to the text of an error that the system has caused.
+    """Return a hint, to be appended to the text of an error of the operating system.
 
-    It is empty if the error, and those that it was raised from, are not about a file, or if the
-    text says it all.
+    It is empty if neither the error nor its causes (`__cause__`) are about a file, or if the text
+    needs no hint.
     """
     found: BaseException | None = error
     while found is not None and not isinstance(found, OSError):
@@ -22,9 +22,10 @@ def file_hint(error: BaseException) -> str:
 
 
 def path_hint(path: str, number: int | None = None) -> str:
-    """Return a hint, to be appended to an error with this `errno` about a file; empty for none.
+    """Return a hint, to be appended to an error about the file `path`; may be empty.
 
-    Without an `errno`, the hint is what is wrong with the file's folder, in which it is created.
+    `number` is the error's `errno`. If it is `None`, the hint says what keeps the file from being
+    created in its directory.
     """
     folder = Path(os.path.abspath(path)).parent
     if number in (errno.ENOENT, None) and not folder.is_dir():
@@ -39,7 +40,7 @@ def path_hint(path: str, number: int | None = None) -> str:
 
 
 def _user() -> str:
-    """Return the user that this process acts as."""
+    """Return the effective user of this process, in words for a hint."""
     try:
         return f"user {pwd.getpwuid(os.geteuid()).pw_name}"
     except KeyError:

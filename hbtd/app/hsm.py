@@ -17,7 +17,7 @@ def connect_hsm(
 ) -> tuple[HSMClient, RenewedAgent]:
     """Return a client of HSM, and the agent that makes its connections.
 
-    The caller has to close these, and to have the file of the agent's credentials watched.
+    The caller has to close the agent's connections, and to have its credentials' file watched.
     `may_tell` is called immediately before each update, which is sent only if the result is true.
     Raise `TLSUnusable` if the file of `sm_ca` can't be used.
     """

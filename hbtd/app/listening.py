@@ -188,9 +188,10 @@ class Listening:
 
 
 def _can_pass(error: BaseException | None) -> bool:
-    """Return whether a port may be bound later, with the same options: it is in use, for example.
+    """Return whether a port that can't be bound now may be bound later, with the same options.
 
-    An address that can't be written that way, such as a path that is too long, never will.
+    A port that is in use may be; an address that can't exist, such as a path that is too long, can
+    never be bound.
     """
     cause = error.socketError if isinstance(error, CannotListenError) else error
     if isinstance(cause, OSError):

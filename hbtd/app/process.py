@@ -64,7 +64,7 @@ class _Process(HbtdService):
         log_observer: ILogObserver | None,
         writer: LogWriter | None,
     ) -> None:
-        """Build the service, which logs through `log_observer` and so, if it is given, `writer`."""
+        """Build the service; `log_observer` is given its log, and writes with `writer`, if any."""
         super().__init__(params, reactor, log_observer, log_writer=writer)
         self._flush = lambda: None if writer is None else writer.flush(_FLUSH)
         atexit.register(self._flush)

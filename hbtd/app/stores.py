@@ -40,8 +40,8 @@ def describe_store(kv_url: str) -> str:
 
 
 def store_hint(kv_url: str) -> str:
-    """Return a hint why the store that `kv_url` names could not be opened; empty if there is none.
+    """Return a hint on why the store named by `kv_url` could not be opened; may be empty.
 
-    SQLite says of every such file that it is unable to open it.
+    Only files of SQLite have hints, because SQLite itself does not say why it can't open a file.
     """
     return path_hint(kv_url.removeprefix("sqlite:")) if kv_url.startswith("sqlite:") else ""

@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from hbtd.runtime.periodic import PeriodicService
 
 _PERIOD = 1.0
-"""Seconds between two looks at the parts, and so the precision of "since"."""
+"""Seconds between two checks of the parts, and so the precision of "since"."""
 
 
 class Troubles(PeriodicService):
@@ -31,7 +31,10 @@ class Troubles(PeriodicService):
         self._since: dict[str, float] = {}
 
     def texts(self) -> dict[str, str]:
-        """Return why, and since when, by the names of the parts that do not work at present."""
+        """Return texts, by the names of parts, that say why and since when they do not work.
+
+        Parts that work are left out.
+        """
         return {
             name: f"since {_moment(self._since[name])}: {reason}"
             for name, reason in self._present().items()
@@ -41,7 +44,7 @@ class Troubles(PeriodicService):
         self._present()
 
     def _present(self) -> dict[str, str]:
-        """Return why the parts that do not work now do not, by name; note since when."""
+        """Return why parts do not work at present, by their names; note since when they do not."""
         found = {name: reason() for name, reason in self._reasons.items()}
         present = {name: reason for name, reason in found.items() if reason is not None}
         now = self._wall_clock()
