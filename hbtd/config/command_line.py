@@ -210,7 +210,7 @@ def _described(option: str, text: str, width: int) -> list[str]:
 
 
 class CommandLine(HbtdOptions):
-    """The options of hbtd; instead of raising `UsageError`, parsing prints it and exits."""
+    """The options of hbtd; instead of raising `UsageError`, parsing prints it, and exits."""
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse arguments, or print why they can't be used, in one line, and exit with status 2."""
@@ -224,7 +224,7 @@ class CommandLine(HbtdOptions):
 def _normalised(arguments: Sequence[str]) -> list[str]:
     """Return arguments with `-name` spelled `--name`, and a flag without value `--name=yes`.
 
-    Raise `UsageError` if one looks like an option, but is none.
+    Raise `UsageError` if an argument looks like an option, but is none.
     """
     valued = {f"--{parameter.name}" for parameter in PARAMETERS}
     flags = {f"--{parameter.name}" for parameter in PARAMETERS if parameter.flag}
@@ -245,7 +245,7 @@ def _normalised(arguments: Sequence[str]) -> list[str]:
 
 
 def _check_name(name: str) -> None:
-    """Raise `UsageError` unless `name` is that of an option, or the beginning of one's."""
+    """Raise `UsageError` unless `name` is the name of an option, or begins one."""
     names = [*(parameter.name for parameter in PARAMETERS), "help", "version"]
     if not any(each.startswith(name) for each in names):
         raise UsageError(f"there is no option --{name}{did_you_mean(name, names, '--')}")

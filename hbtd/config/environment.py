@@ -21,14 +21,18 @@ _KUBERNETES = re.compile(
 def given(environ: Mapping[str, str], name: str) -> str | None:
     """Return the value of an environment variable, `None` if it counts as unset.
 
-    It does if it is what Kubernetes sets for a Service, whose names may be those of options.
+    A value that Kubernetes sets for a Service counts as unset, because such a variable may have the
+    name of one that sets an option.
     """
     value = environ.get(name)
     return None if value is None or _SERVICE_LINK.fullmatch(value) else value
 
 
 def warnings(environ: Mapping[str, str]) -> list[str]:
-    """Return a warning for each variable that looks like one of an option, but is none."""
+    """Return a warning for each variable `HBTD_...` for which there is no option.
+
+    Variables without a value, and those that Kubernetes sets, are left out.
+    """
     names = [parameter.environment.removeprefix(_PREFIX) for parameter in PARAMETERS]
     unknown = [
         name.removeprefix(_PREFIX)

@@ -78,7 +78,7 @@ def adopted(params: Params, values: Mapping[str, object]) -> Params:
 
 
 def warnings(changes: Mapping[str, object], params: Params) -> list[str]:
-    """Return what is to be said about a `PATCH /params` with `changes` that led to `params`."""
+    """Return warnings about a `PATCH /params` with `changes`, whose result is `params`."""
     known = {parameter.wire.casefold(): parameter.wire for parameter in PARAMETERS}
     unknown = [name for name in changes if name.casefold() not in known]
     said = [
@@ -105,7 +105,7 @@ def _shortened(name: str) -> str:
 
 
 def _brief(value: str) -> str:
-    """Return a value for a log line: an operator may set it to anything, of any length."""
+    """Return a value in quotes, shortened if necessary, for a log line."""
     shown = repr(value)
     return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
 
@@ -142,9 +142,9 @@ class LiveParams:
     def patch(self, changes: Mapping[str, object]) -> Params:
         """Make the changes of a `PATCH /params`, call the listeners, and return the parameters.
 
-        If a change can't be made, raise `ParamsRefused` as `patched` does, and change nothing. Nor
-        does anything change if a listener raises an exception, which is raised again.
-        The caller logs who has asked for the changes.
+        If a change can't be made, raise `ParamsRefused` as `patched` does, and change nothing. If
+        a listener raises an exception, undo the changes, and raise the exception again. The caller
+        logs who has asked for the changes.
         """
         self._replace(patched(self._current, changes))
         return self._current
@@ -176,9 +176,9 @@ class LiveParams:
     def _undo(
         self, old: Params, new: Params, called: Sequence[Callable[[Params, Params], None]]
     ) -> None:
-        """Return to the `old` parameters, and tell the listeners that were called; the last first.
+        """Restore the `old` parameters; tell the listeners that were called, the last one first.
 
-        So the same change can be tried again, which would otherwise be none.
+        Otherwise the same change, requested again, would find nothing to change.
         """
         self._current = old
         for listener in reversed(called):

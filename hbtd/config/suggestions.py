@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _MOST_LETTERS = 64
-"""The most characters of a name that is compared; no name is as long."""
+"""The number of characters of a name that are compared; all known names are shorter."""
 
 
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return a question, in parentheses, about the one of `known` most like `name`.
+    """Return a question, in parentheses, that suggests the name in `known` most like `name`.
 
-    Case does not matter. The suggestion is written behind `prefix`. If none of `known` is like the
-    name, return an empty text.
+    Case does not matter. `prefix` is put before the suggestion. If no known name is similar, return
+    an empty text.
     """
     folded = {each.casefold(): each for each in known}
     found = get_close_matches(name[:_MOST_LETTERS].casefold(), folded, n=1, cutoff=0.7)
