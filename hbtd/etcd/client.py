@@ -146,8 +146,8 @@ class EtcdClient:
     def compact(self, revision: int) -> Deferred[int]:
         """Drop the history before a revision; return the present revision.
 
-        The Deferred fails with `Compacted` if that was done before, and with `EtcdRefused` if there
-        is no such revision yet.
+        The Deferred fails with `Compacted` if this history was dropped before, and with
+        `EtcdRefused` if there is no such revision yet.
         """
         return self._gateway.call("/kv/compaction", {"revision": str(revision)}, revision_of)
 

@@ -62,7 +62,7 @@ class Gateway:
 
     An endpoint that does not respond to connection attempts uses up all the time of a call, unless
     the `connectTimeout` of the HTTP client's agent is shorter. So does an endpoint whose name takes
-    long to look up; but the look-up goes on, and a later call has its result (`hbtd.net.names`).
+    long to look up; but the look-up continues, and a later call has its result (`hbtd.net.names`).
 
     A call that is cancelled fails with `CancelledError`, and its connection is closed.
     """
@@ -147,7 +147,10 @@ class Gateway:
     def unavailable(
         self, endpoint: int, reason: str, *, timed_out: bool = False
     ) -> EtcdUnavailable:
-        """Return an error with this reason, and send later requests to the next endpoint."""
+        """Return an error that says why an endpoint failed; send later requests to the next one.
+
+        `endpoint` is the number of the endpoint, as in `Opened`.
+        """
         self._pass_over(endpoint)
         return EtcdUnavailable(f"{self._endpoints[endpoint]} {reason}", timed_out=timed_out)
 

@@ -48,7 +48,7 @@ class DatabaseSize(NamedTuple):
     size: int
     """The size of its file, to which the quota applies."""
     in_use: int
-    """The part that is not free."""
+    """The part of the file that is in use; the rest of it is free."""
     quota: int
     """The limit of `size`, or 0 if it is not known."""
 
@@ -103,7 +103,7 @@ class Put:
 
 @dataclass(frozen=True)
 class Delete:
-    """The operation that deletes a key or, with `end`, all keys from `key` up to before `end`."""
+    """The operation that deletes a key, or a range of keys from `key` up to but excluding `end`."""
 
     key: bytes
     end: bytes = b""

@@ -10,7 +10,7 @@ _DEEPEST: Final = 10_000
 """The most levels of arrays and objects in each other that Go reads."""
 
 _LEVELS: Final = 1000
-"""The number of levels that are read at once; orjson reads 1024."""
+"""The number of levels that orjson is given at once; it reads 1024."""
 
 _OBJECT: Final = re.compile(rb"[ \t\r\n]*\{")
 # The end is optional, so that a string without one is looked at once, not from each of its quotes.
@@ -29,12 +29,12 @@ _BRACKETS: Final = (("[", "\ud801"), ("]", "\ud802"), ("{", "\ud803"), ("}", "\u
 
 
 def decode_object(body: bytes) -> object:
-    """Return a decoded JSON object of which only the strings, and the keys of objects, matter.
+    """Return a decoded JSON object, for callers that use only its keys and strings.
 
-    As Go does where it reads texts alone, take what orjson refuses: numbers of any size, broken
-    UTF-8 and lone surrogates in strings, each byte or surrogate as U+FFFD, and 10,000 levels of
-    nesting. The price is that numbers become `True`, and what is nested deeply as well. Raise
-    `ValueError` if the body is no JSON object.
+    Accept what orjson refuses but Go accepts when it reads only strings: numbers of any size,
+    broken UTF-8 and lone surrogates in strings, each byte or surrogate as U+FFFD, and 10,000 levels
+    of nesting. The price is that numbers, and values that are nested very deeply, become `True`.
+    Raise `ValueError` if the body is no JSON object.
 
     The time that this takes is proportional to the size of the body, whatever is in it: up to
     about 0.1 µs for each byte.
@@ -72,7 +72,7 @@ def pick(source: Mapping[str, object], names: Sequence[str]) -> list[object]:
 
 
 def _replace_lone_surrogates(text: str) -> str:
-    """Replace the escapes of surrogates that are not in pairs."""
+    """Return a JSON text in which U+FFFD replaces the escape of each lone surrogate."""
     if "\\u" not in text:
         return text
     single = _LONE_SURROGATE.sub("\ufffd", text.replace("\\\\", _MARK))
@@ -80,10 +80,11 @@ def _replace_lone_surrogates(text: str) -> str:
 
 
 def _flatten(text: str) -> str:
-    """Return a JSON text with everything that is nested more than `_LEVELS` deep replaced.
+    """Return a JSON text in which values that are nested more than `_LEVELS` deep are `true`.
 
-    The strings in `text` have their brackets hidden; those in the result have not. Raise
-    `ValueError` if a replaced value is no JSON, or nested more than `_DEEPEST` deep.
+    Brackets in the strings of `text` must be hidden (`_hide_brackets`); in the result they are
+    shown again. Raise `ValueError` if a replaced value is no JSON, or if any is nested more than
+    `_DEEPEST` deep.
     """
     depth = start = 0
     blocks: list[list[str]] = [[]]
