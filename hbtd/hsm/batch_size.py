@@ -14,10 +14,10 @@ An HSM that is slow even with such small batches would be slow at any size.
 
 
 _PATIENCE = 4.0
-"""How many times longer than before HSM may take for components under suspicion."""
+"""The time that HSM may take for suspects, as a multiple of the time that it took last."""
 
 _LEAST_PATIENCE = 1.0
-"""Seconds that HSM may take for them in any case."""
+"""Seconds that HSM may take for suspects in addition to that multiple."""
 
 
 class BatchSize:
@@ -47,10 +47,10 @@ class BatchSize:
             self.size = max(self.size, min(self.size * 3 // 2 + 1, fitting, _MOST))
 
     def patience(self, count: int) -> float | None:
-        """Return the seconds that HSM may take for `count` components that are under suspicion.
+        """Return the seconds that HSM may take for `count` suspects.
 
-        They are a few times what HSM took lately, so that suspects on which HSM hangs are found
-        soon; `None` if it has not answered yet.
+        They are a few times what HSM took for its last answer, so that suspects on which HSM hangs
+        are found soon. Return `None` if HSM has not answered yet.
         """
         if self._took is None:
             return None

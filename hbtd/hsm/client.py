@@ -89,7 +89,7 @@ class _Answer(NamedTuple):
     retry_after: float
 
     def describe(self) -> str:
-        """Return the status and what was said, for a log line."""
+        """Return the status and the beginning of the body, for a log line."""
         return f"{self.status} {self.said}" + (" (a page, not HSM's answer)" if self.page else "")
 
 

@@ -15,8 +15,8 @@ from hbtd.runtime.outage import Outage
 class Condition:
     """Remembers whether HSM accepts updates, and says what is wrong and since when.
 
-    An outage of HSM is logged once when it begins, once for each further cause, and once when it
-    ends; a component that is set aside once, and once when HSM accepts it.
+    An outage of HSM is logged when it begins, when it has another cause, and when it ends. A
+    component is logged when it is set aside, and when HSM accepts it again.
     """
 
     _log = Logger()
@@ -101,7 +101,7 @@ class Condition:
         )
 
     def _utc(self, when: float) -> str:
-        """Return the wall-clock time of a time of the clock."""
+        """Return the time of day, in UTC, at which the clock was at `when` seconds."""
         ago = self._clock.seconds() - when
         moment = datetime.fromtimestamp(self._wall() - ago, timezone.utc)
         return moment.isoformat(timespec="seconds")

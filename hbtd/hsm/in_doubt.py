@@ -56,7 +56,10 @@ class InDoubt:
                 self._in_doubt[judgement.component] = doubt._replace(sent_since=judgement)
 
     def settled(self, now: float) -> list[Judgement]:
-        """Drop updates HSM must have finished by `now`; return the judgements to send again."""
+        """Drop the updates that HSM must have finished by `now`.
+
+        Return the judgements to send again.
+        """
         over = [xname for xname, doubt in self._in_doubt.items() if doubt.until <= now]
         sent = [self._in_doubt.pop(xname).sent_since for xname in over]
         return [judgement for judgement in sent if judgement is not None]

@@ -10,11 +10,11 @@ from twisted.logger import Logger
 from hbtd.runtime.wakeup import Wakeup
 
 _AFTER_A_BUG = 1.0
-"""Seconds until a lane goes on after an unexpected exception."""
+"""Seconds until a lane does its next step after an unexpected exception."""
 
 
 class Lane:
-    """Does one thing after another, so that at most one update is in flight on it."""
+    """A connection of the notifier: does one step at a time, with at most one update in flight."""
 
     _log = Logger()
 
@@ -29,7 +29,7 @@ class Lane:
         going_on: Callable[[], bool],
         step: Callable[["Lane"], Coroutine[Deferred[Any], Any, None]],
     ) -> None:
-        """Do one `step` after another while `going_on` returns true, whatever exceptions occur."""
+        """Start to do one `step` after another, while `going_on` returns true; log exceptions."""
         Deferred.fromCoroutine(self._run(going_on, step))
 
     async def _run(

@@ -32,7 +32,7 @@ _DOUBT = 3
 """The time for which HSM may continue an abandoned update, as a multiple of `sm_timeout`."""
 
 _LOOK_BACK = 5.0
-"""Seconds between two looks for abandoned updates that are to be sent again."""
+"""Seconds between two checks for judgements to send again because of abandoned updates."""
 
 
 class Notifier(Service):
@@ -181,7 +181,10 @@ class Notifier(Service):
         await self._readiness.stopService()
 
     async def _drain(self, timeout: float) -> None:
-        """Wait until HSM was told what waits, for at most `timeout` seconds."""
+        """Wait until HSM has acknowledged all judgements, for at most `timeout` seconds.
+
+        Judgements on components that are set aside don't count.
+        """
         self._log.info(
             "Waiting up to {timeout} s for HSM to be notified of {count} components.",
             timeout=timeout,
@@ -282,9 +285,10 @@ class Notifier(Service):
     def _patience(self, batch: list[Judgement]) -> float | None:
         """Return the seconds that an update with suspects may take, `None` for `sm_timeout`.
 
-        HSM may hang on them, so they get less, as long as HSM may be supposed to be quick. It goes
-        on with what is given up, so nothing is given up early when more than that has failed. What
-        is set aside is in no hurry.
+        HSM may hang on suspects, so they get less time, if they rather than HSM seem to be to
+        blame. After several failures in a row HSM may just be slow; as it continues updates that
+        are given up, none is given up early then. Components that are set aside get all the time,
+        since they delay no others.
         """
         if batch[0].component in self._quarantine.set_aside:
             return None
@@ -384,7 +388,7 @@ class Notifier(Service):
         self._notify()
 
     def _look_back(self) -> None:
-        """Send again what an abandoned update may have undone."""
+        """Send judgements again whose effect an abandoned update may have undone."""
         for judgement in self._in_doubt.settled(self._clock.seconds()):
             self._outbox.put_back(judgement)
         self._notify()

@@ -27,7 +27,7 @@ class Outbox:
 
     @property
     def has_free(self) -> bool:
-        """Whether there is a judgement on a component that is not held."""
+        """Whether there is a judgement to send on a component that is not held (see `hold`)."""
         return any(self._groups.values())
 
     def latest(self, xname: str) -> Judgement | None:

@@ -22,7 +22,7 @@ _LAST_RETRY = 300.0
 """The longest time until a component that is set aside is tried again, in seconds."""
 
 _JITTER = 0.2
-"""The part by which such a time may be shorter, at random."""
+"""The largest share by which the time until a retry is shortened at random."""
 
 
 class Culprit(NamedTuple):
@@ -38,7 +38,7 @@ class Culprit(NamedTuple):
 
 @dataclass(eq=False)
 class _Suspect:
-    """A component of an update that failed; the two connections never share one."""
+    """A component of an update that failed; it is never sent on both connections at once."""
 
     component: str
     successes: int
@@ -69,7 +69,7 @@ class _Group(NamedTuple):
 
 
 class Quarantine:
-    """Divides an outbox among two connections so that failures lead to their culprits.
+    """Divides an outbox between two connections so that failures lead to their culprits.
 
     The components of an update that failed, in whatever way, become suspects, of which the first
     connection sends nothing more. The second one sends them again, in halves, oldest first, until
@@ -101,14 +101,14 @@ class Quarantine:
 
     @property
     def everything_fails(self) -> bool:
-        """Whether it is time to ask whether HSM is to blame: after each `IN_A_ROW` failures."""
+        """Whether HSM itself seems to be to blame: after each `IN_A_ROW` failures in a row."""
         return self.in_a_row > 0 and self.in_a_row % IN_A_ROW == 0
 
     def is_evident(self, batch: Sequence[Judgement]) -> bool:
-        """Return whether HSM is hardly to blame if a batch fails.
+        """Return whether the components of a batch, rather than HSM, are to blame if it fails.
 
-        It is not if the component is set aside, or if HSM has accepted others since all components
-        of the batch failed first.
+        They are if the only one is set aside, or if HSM has accepted other updates since the first
+        failure of each.
         """
         if batch[0].component in self._set_aside:
             return True
@@ -135,7 +135,7 @@ class Quarantine:
     def next_suspects(self, sizes: Mapping[Transition, BatchSize], now: float) -> list[Judgement]:
         """Return the next batch for the second connection; it is empty if none is due.
 
-        The outcome of the batch before it should have been reported; otherwise it is sent again.
+        If the outcome of the previous batch was not reported, its suspects are sent again first.
         """
         self._recall()
         for index, group in enumerate(self._groups):
@@ -158,7 +158,7 @@ class Quarantine:
     def accepted(self, batch: Sequence[Judgement]) -> list[Culprit]:
         """Note that HSM has accepted a batch; return those in it that were set aside.
 
-        Remove its judgements from the outbox before.
+        Call this after the judgements of the batch were removed from the outbox.
         """
         self._trying = [] if self._is_tried(batch) else self._trying
         if self.in_a_row >= IN_A_ROW:
@@ -186,8 +186,8 @@ class Quarantine:
         """Note that a batch has failed, for the reason `said`; return the culprits this reveals.
 
         Its components are sent again `pause` seconds from `now` at the earliest. `rejected` says
-        that HSM has answered that the content is wrong, which is believed of components that fail
-        alone if no others wait: there is nothing to compare them with.
+        whether HSM has answered that the content is wrong. If components fail alone while no others
+        wait, with which they could be compared, this answer decides.
         """
         self._trying = [] if self._is_tried(batch) else self._trying
         suspects = self._suspect(batch, now)
@@ -264,7 +264,7 @@ class Quarantine:
         self._tries = [(0.0, next(self._numbers), each) for each in self._set_aside.values()]
 
     def _first_of(self, group: _Group, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
-        """Return a batch of a group's suspects; the others stay a group. Empty if none waits."""
+        """Return a batch of a group's suspects, empty if none waits; the others stay a group."""
         waiting = [each for each in group.suspects if self._suspects.get(each.component) is each]
         latest = [self._outbox.latest(each.component) for each in waiting]
         transition = next((each.transition for each in latest if each is not None), None)
@@ -300,7 +300,7 @@ class Quarantine:
         return batch[0].component in self._trying
 
     def _suspect(self, batch: Sequence[Judgement], now: float) -> list[_Suspect]:
-        """Return the suspects of a batch that failed, without those that need not be sent."""
+        """Make the components of a failed batch suspects; return those with a judgement to send."""
         suspects = []
         for xname in (judgement.component for judgement in batch):
             if self._outbox.latest(xname) is None:
