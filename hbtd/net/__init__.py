@@ -1,1 +1,1 @@
-"""TLS, the served certificate, an HTTP client that limits the size of responses, and names."""
+"""TLS, the served certificate, an HTTP client that bounds responses, and name look-up."""

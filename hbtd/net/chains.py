@@ -20,7 +20,7 @@ class Expiring(NamedTuple):
     consequence: str
     """What follows from its expiry, and what to do about it, as the end of a sentence."""
     severe: bool = True
-    """Whether all connections are affected, not only those for which there is no other one."""
+    """Whether its expiry affects all connections, not only those that need this certificate."""
 
 
 class Fault(NamedTuple):
@@ -35,13 +35,13 @@ class Fault(NamedTuple):
 def find_fault(chain: Sequence[Certificate], now: datetime) -> Fault | None:
     """Return why clients would not trust a chain now; `None` if they may.
 
-    The first certificate must be valid. The others are issuers, and clients need those that lead to
-    one that they trust. Which one that is, only they know; so a chain may end in certificates that
-    are not valid now. Such are old roots that have signed the new ones for the time of a change:
-    clients have the new root, and don't need them. But a certificate that is not valid is a fault
-    if a valid one follows, which only it leads to.
+    The first certificate must be valid. The others are issuers. A client needs only those up to one
+    that it trusts, and hbtd does not know which one that is. So a chain may end in certificates
+    that are not valid now, such as an old root that has signed the new root: clients that have the
+    new one don't need the old one. But a certificate that is not valid is a fault if it alone leads
+    to a later one that is valid.
 
-    A certificate that has issued none of those before it is a fault, too: it is one of another
+    A certificate that has issued none of those before it is a fault, too: it belongs to another
     chain, and the one that clients need is probably missing.
     """
     for index in range(1, len(chain)):
@@ -74,10 +74,10 @@ def describe(certificate: Certificate) -> str:
 def expiring_chain(
     chain: Sequence[Certificate], what: str, consequence: str, doubting: str
 ) -> Iterator[Expiring]:
-    """Return the certificates of a chain, each with what is to be said of its expiry.
+    """Yield the certificates of a chain, each with what is to be said of its expiry.
 
-    `what` describes the first one, and `consequence` its expiry; `doubting` are those to whom the
-    chain is presented, as in "clients".
+    `what` and `consequence` are those of the first certificate (see `Expiring`); `doubting` is a
+    word for those to whom the chain is presented, such as "clients".
     """
     own, *issuers = chain
     yield Expiring(own, what, consequence)
@@ -94,7 +94,10 @@ def expiring_chain(
 def expiring_authorities(
     authorities: Sequence[Certificate], option: str, consequence: str
 ) -> Iterator[Expiring]:
-    """Return the authorities of the bundle of an option; `consequence` is that of an expiry."""
+    """Yield the authorities of a bundle, each with what is to be said of its expiry.
+
+    `option` names the bundle; `consequence` is that of each expiry (see `Expiring`).
+    """
     for authority in authorities:
         what = f"The authority {describe(authority)} in {option}"
         yield Expiring(authority, what, consequence, severe=len(authorities) == 1)

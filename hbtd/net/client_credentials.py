@@ -1,4 +1,4 @@
-"""What hbtd trusts and presents as a client; it may change while connections are kept."""
+"""The certificates that hbtd trusts and presents as a client; they may change meanwhile."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from hbtd.runtime.watched_files import WatchedFiles
 
 
 class ClientCredentials:
-    """What hbtd trusts, and presents, as a client of one server.
+    """The authorities and the certificate that hbtd uses as a client of one server.
 
     The files with authorities, a certificate and its key are read again when they change.
     """
@@ -62,7 +62,7 @@ class ClientCredentials:
         self.watched: list[WatchedFiles[Any]] = [
             each for each in (self._authorities, self._identity) if each is not None
         ]
-        """The files that have to be watched."""
+        """The files that the caller has to have watched."""
         self._listeners: list[Callable[[], None]] = []
         self._certificates = self._current()
         self.policy: IPolicyForHTTPS = self._make_policy()
@@ -111,7 +111,7 @@ class ClientCredentials:
 
 @implementer(IAgent)
 class RenewedAgent:
-    """An agent that makes its connections anew when the credentials have changed.
+    """An agent that makes new connections once the credentials have changed.
 
     Requests in progress finish on their connections, which are closed then.
     """

@@ -15,7 +15,7 @@ NOTICES = (30, 7, 1, 0)
 """Days before the expiry of a certificate at which a line is logged; 0: after it."""
 
 _NOT_YET = 10_000
-"""The notice, of before those in `NOTICES`, that a certificate is not valid yet."""
+"""Stands, beside the days in `NOTICES`, for the notice that a certificate is not valid yet."""
 
 _PERIOD = 600.0
 """Seconds between two checks of the expiry."""
@@ -54,7 +54,7 @@ class ExpiryNotices(PeriodicService):
         self._last: dict[tuple[str, Certificate], int | None] = {}
 
     def check(self) -> None:
-        """Log the notices that are due; besides periodically, this is called after a change."""
+        """Log the notices that are due. Call this also when certificates have changed."""
         now = self._utcnow()
         before, self._last = self._last, {}
         for each in self._expiring():

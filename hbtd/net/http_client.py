@@ -291,7 +291,7 @@ def why_not_sent(late: DeadlineExceeded) -> str | None:
 
 
 def _describe_tls_failure(error: SSL.Error, options: str) -> str:
-    """Return a phrase that says why a handshake failed, and what would do if that is known."""
+    """Return a phrase that says why a handshake failed, and what to check."""
     said = str(error)
     if any(reason in said for reason in _NOT_TLS):
         return f"TLS fails: the server answers without TLS; is http:// meant, not https://? {said}"

@@ -19,7 +19,7 @@ REMEMBERED = 24 * 3600.0
 """Seconds for which an answer is used again while no nameserver answers (RFC 8767 5 advises it)."""
 
 PATIENCE = 0.5
-"""Seconds for which an asker waits for a new answer if there is an older one."""
+"""Seconds for which a caller waits for a new answer if there is an older one."""
 
 _FAMILIES = {IPv4Address: socket.AF_INET, IPv6Address: socket.AF_INET6}
 
@@ -42,7 +42,7 @@ class _Asked(NamedTuple):
 
 @implementer(IHostResolution)
 class _Asker:
-    """Somebody who waits for the addresses of a name; gets an answer once."""
+    """A caller that waits for the addresses of a name, and gets at most one answer."""
 
     def __init__(self, receiver: IResolutionReceiver, name: str, port: int, semantics: str) -> None:
         self.name = name
@@ -53,12 +53,12 @@ class _Asker:
         self.alarm: IDelayedCall | None = None
 
     def cancel(self) -> None:
-        """Expect no answer any more."""
+        """Ignore answers from now on."""
         self._answered = True
         self._stop_waiting()
 
     def answer(self, found: Found) -> None:
-        """Pass the addresses on, unless that was done already."""
+        """Pass the addresses to the caller, unless it has an answer or has cancelled."""
         if self._answered:
             return
         self.cancel()
@@ -76,18 +76,18 @@ class _Asker:
 class Names:
     """A name resolver for a reactor, by `getaddrinfo`, which may block for minutes.
 
-    Each name is looked up by one thread at a time, for all who ask meanwhile, and not in the
-    reactor's threads: while no nameserver answers, look-ups would use up all of those, and those
-    that queue would have to be finished one after another, also before the process can end. The
-    threads here are daemons, for which the process does not wait.
+    Each name is looked up by one thread at a time, for all callers that ask meanwhile, and not in
+    the reactor's threads: while no nameserver answers, look-ups would use up all of these, and the
+    process could not end before it had finished those in the queue, one after another. The threads
+    here are daemons, for which the process does not wait.
 
-    A look-up goes on when those who asked have given up, because the system's own retries may take
-    longer than their patience: it asks the second nameserver after 5 s. The answer is for whoever
-    asks next. An older answer is used if there is no new one within `PATIENCE` seconds, or if the
+    A look-up continues when its callers have given up, because the system's own retries may take
+    longer than callers wait: it asks the second nameserver after 5 s. The answer is kept for the
+    next caller. An older answer is used if there is no new one within `PATIENCE` seconds, or if the
     look-up fails without a nameserver saying that there is no such name.
 
-    A name that is looked up for every new connection is looked up again because a connection was
-    not good enough. So each answer begins with another address than the one before.
+    hbtd looks a name up again for each new connection, which it often needs because the one before
+    has failed. So each answer begins with another address than the one before.
     """
 
     def __init__(
@@ -115,7 +115,10 @@ class Names:
         addressTypes: Sequence[type[IAddress]] | None = None,
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
-        """See `IHostnameResolver.resolveHostName`."""
+        """Look up a host name, and pass its addresses to `resolutionReceiver`.
+
+        The arguments and the result are those of `IHostnameResolver.resolveHostName`.
+        """
         asker = _Asker(resolutionReceiver, hostName, portNumber, transportSemantics)
         resolutionReceiver.resolutionBegan(asker)
         families = {_FAMILIES[each] for each in addressTypes or _FAMILIES}
@@ -130,7 +133,7 @@ class Names:
         return asker
 
     def _ask(self, asked: _Asked, asker: _Asker) -> None:
-        """Have `asker` answered, by the look-up that is going on or by a new one."""
+        """Let `asker` wait for the look-up in progress or, if there is none, for a new one."""
         if asked in self._asking:
             self._asking[asked].append(asker)
         else:
@@ -148,7 +151,7 @@ class Names:
         return [(family, address) for family, _, _, _, address in answer]
 
     def _look_up_and_tell(self, asked: _Asked) -> None:
-        """Look up a name, in a thread, and hand what was found to the reactor."""
+        """Look up a name, in a thread; have the reactor's thread call `_looked_up`."""
         found: Found | None
         try:
             found = self._look_up(asked)
@@ -161,7 +164,7 @@ class Names:
         self._reactor.callFromThread(self._looked_up, asked, found)
 
     def _looked_up(self, asked: _Asked, found: Found | None) -> None:
-        """Note and pass on what was found: `None` if no nameserver has said anything."""
+        """Remember and pass on what was found; `None` means that no nameserver has answered."""
         if found is not None:
             self._known[asked] = (self._reactor.seconds(), found)
         for asker in self._asking.pop(asked):

@@ -5,14 +5,14 @@ from email.utils import parsedate_to_datetime
 from twisted.web.http_headers import Headers
 
 LONGEST = 30.0
-"""The most seconds that a server can ask for; what it asks for beyond that does not count."""
+"""The most seconds that `retry_after` returns, however many a server asks for."""
 
 
 def retry_after(headers: Headers, now: float) -> float:
     """Return the seconds to wait that the headers of an answer ask for, 0 if none.
 
-    A date counts from the answer's own `Date`, or else from `now`, in Unix seconds. What can't be
-    read asks for nothing.
+    A date counts from the answer's own `Date`, or else from `now`, in Unix seconds. A value
+    that can't be read counts as 0.
     """
     asked = _first(headers, b"retry-after")
     if asked.isascii() and asked.isdigit():
