@@ -8,10 +8,10 @@ from hbtd.replicas.sign_of_life import Waiting
 
 
 class Alone(Service):
-    """The role of an hbtd that does not share its store; see `hbtd.replicas.replica.Replica`."""
+    """Lets an hbtd that does not share its store lead for as long as this service runs."""
 
     def __init__(self, leadership: Leadership) -> None:
-        """Make the role, which holds `leadership` while the service runs."""
+        """Make a service that holds `leadership` while it runs."""
         self._leadership = leadership
 
     @property

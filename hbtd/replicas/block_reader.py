@@ -9,8 +9,8 @@ from hbtd.store.etcd_format import StoredRecord
 class BlockReader:
     """Applies blocks, and the records that are in one transaction with a block.
 
-    In such a transaction the block comes first. It says which of the records are heartbeats; the
-    others only repeat what earlier blocks have told, with all that the component has sent.
+    In such a transaction the block comes first. It says which of the records are new heartbeats;
+    the others repeat heartbeats of earlier blocks, together with their status and timestamp.
     """
 
     def __init__(self, store: EtcdStore, changes: RemoteChanges) -> None:

@@ -25,7 +25,7 @@ _EARLY = 1.0
 """Seconds by which a compaction may be early: otherwise it may have to wait for the next one."""
 
 _END = b"\0"
-"""Stands for the end of all keys where a range ends."""
+"""As the end of a range, this stands for the end of all keys."""
 
 
 def _after(prefix: bytes) -> bytes:
@@ -42,11 +42,11 @@ OURS = (
     (LIFE, _after(LIFE)),
     (LOCK, _after(LOCK)),
 )
-"""The ranges of all keys that a hbtd may write, this one or an original."""
+"""The ranges of all keys that an hbtd may write, this one or an original."""
 
 
 def gaps(ranges: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return the ranges of all keys that are in none of some ranges, which must not overlap."""
+    """Return the ranges of all keys outside of `ranges`, which must not overlap."""
     found: list[tuple[bytes, bytes]] = []
     start = b"\0"
     for first, end in sorted(ranges):
@@ -57,19 +57,22 @@ def gaps(ranges: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 class History:
-    """Notes etcd's revisions with their times, to find the one up to which history can go."""
+    """Notes etcd's revisions with their times, to find the one up to which to drop history."""
 
     def __init__(self) -> None:
         self._noted: deque[tuple[float, int]] = deque()
 
     def note(self, revision: int, now: float) -> None:
-        """Note that etcd has this revision now."""
+        """Note that etcd has this revision at the time `now`, in seconds."""
         if self._noted and revision < self._noted[-1][1]:
             self._noted.clear()  # etcd has lost its data, and counts from the beginning again
         self._noted.append((now, revision))
 
     def outdated(self, now: float) -> int | None:
-        """Return the last revision of `HISTORY` seconds ago, or about that; `None` without one."""
+        """Return the last revision noted about `HISTORY` seconds ago or before, `None` without one.
+
+        Drop it, and all earlier ones, from the notes.
+        """
         found: int | None = None
         while self._noted and now - self._noted[0][0] >= HISTORY - _EARLY:
             _, found = self._noted.popleft()

@@ -18,7 +18,7 @@ class Hearing:
         moment: Callable[[], Moment],
         present: Mapping[int, Moment],
     ) -> None:
-        """Begin as if etcd was heard now.
+        """Begin as if etcd had been heard just now.
 
         `moment` returns the present moment; `present` has when each living replica was last heard.
         """
@@ -40,7 +40,7 @@ class Hearing:
         return self.silent_for < SILENCE
 
     def begin(self) -> None:
-        """Stop the observed clock until `check` finds that all are heard."""
+        """Stop the observed clock until `check` finds that etcd and all replicas are heard."""
         self.hear()
         self._observed.deafen(0.0)
 
@@ -49,7 +49,7 @@ class Hearing:
         self.heard = self._moment()
 
     def give(self, seconds: float) -> None:
-        """Give etcd time to answer: count it as heard so long ago, unless it was heard since."""
+        """Give etcd time to answer: count it as heard at most `seconds` ago."""
         soonest = self._moment().elapsed - seconds
         self.heard = self.heard._replace(elapsed=max(self.heard.elapsed, soonest))
 
@@ -61,8 +61,8 @@ class Hearing:
     def check(self, *, synchronized: bool) -> None:
         """Stop the observed clock, or let it run again. Call this several times a second.
 
-        `synchronized` says whether changes in etcd reach this replica, unless they have stopped
-        just now.
+        `synchronized` says whether this replica is synchronized; if not, nothing changes. Whether
+        etcd has fallen silent since then is checked here.
         """
         if not synchronized:
             return

@@ -16,7 +16,7 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Meaning(Enum):
-    """What the write of a record by somebody other than a replica of this hbtd stands for."""
+    """What an original hbtd means by writing a record."""
 
     HEARTBEAT = auto()
     """The component was heard."""
@@ -29,7 +29,7 @@ class Meaning(Enum):
 
 
 def meaning(stored: StoredRecord, before: int | None, warntime: float, *, living: bool) -> Meaning:
-    """Return what an original hbtd means by writing a record: a heartbeat, a warning or another.
+    """Return the `Meaning` that the write of a record by an original hbtd has.
 
     `before` is the time that the component's record had before, `None` if there was no record;
     `living` says whether the component is tracked, and not dead.
@@ -61,7 +61,7 @@ def as_loaded(stored: StoredRecord, judgement: Judgement | None, warntime: float
 
 
 class StoredTimes:
-    """The times of all records in etcd, whoever has written them, and warnings of originals."""
+    """The times in all records in etcd, of originals too, and the warnings of originals."""
 
     def __init__(self) -> None:
         self._heard: dict[str, int] = {}
@@ -72,7 +72,7 @@ class StoredTimes:
         """
 
     def load(self, records: Sequence[StoredRecord]) -> None:
-        """Replace everything by these records, which are all that are in etcd."""
+        """Replace the contents by those of `records`, which are all records in etcd."""
         self._heard = {each.record.component: each.heard for each in records}
         self.warned = {each.record.component for each in records if each.record.warned}
 

@@ -23,7 +23,7 @@ class Position:
     """
 
     def __init__(self) -> None:
-        """Begin with all keys to be read."""
+        """Begin in the state `LOADING`: all keys have to be read."""
         self.state = State.LOADING
         """What this replica knows of etcd."""
         self.revision = 0
@@ -58,18 +58,21 @@ class Position:
         self.state = State.CATCHING_UP
 
     def watching(self) -> None:
-        """Note that a watch begins after `revision`; only writes from now on are a barrier."""
+        """Note that a watch begins after `revision`; earlier writes no longer count."""
         self._barrier = None
         self.state = State.CATCHING_UP
 
     def wrote(self, revision: int) -> bool:
-        """Note a write of this replica; return whether it has become synchronized with that."""
+        """Note a write of this replica; return whether it has become synchronized by that."""
         if self._barrier is None:
             self._barrier = revision
         return self._becomes_synchronized()
 
     def applied(self, revision: int) -> bool:
-        """Note that changes were applied; return whether this replica has become synchronized."""
+        """Note that all changes up to `revision` are applied.
+
+        Return whether this replica has become synchronized by that.
+        """
         self.revision = self._newest = revision
         return self._becomes_synchronized()
 

@@ -15,8 +15,9 @@ from hbtd.tracker.transitions import Judgement
 class RemoteChanges:
     """Brings the tracker up to date with what other replicas do.
 
-    What was heard here and is not stored yet is newer than what others have judged since: it stays.
-    Judgements that follow from a heartbeat of another replica are made if this replica leads.
+    Other replicas don't know the heartbeats that this one took and has yet to store; so these stay,
+    whatever the others have judged. Judgements that follow from a heartbeat of another replica are
+    made if this replica leads.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class RemoteChanges:
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
 
     def add_missing(self, records: Iterable[Record]) -> None:
-        """Track the components of those records whose components are not tracked yet."""
+        """Track the components of `records` that are not tracked yet."""
         params = self._params.current
         self._tracker.restore(records, (), self._observed.now(), params.warntime, params.errtime)
 
@@ -61,7 +62,7 @@ class RemoteChanges:
         self._commit_applied([judgement])
 
     def apply_heard(self, ages: Mapping[str, float], source: str | None) -> None:
-        """Apply heartbeats, of living components, of which another replica told only the ages.
+        """Apply heartbeats of living components, of which another replica wrote only the ages.
 
         `ages` are in observed seconds, by component. The judgements that components restarted are
         committed if this replica leads.
@@ -73,13 +74,13 @@ class RemoteChanges:
         self._commit_applied(judgements)
 
     def apply_recorded(self, record: Record, age: float, source: str | None) -> None:
-        """Apply a heartbeat of that age, in observed seconds, that another replica took."""
+        """Apply a heartbeat that another replica took `age` observed seconds ago."""
         at = self._observed.now() - age
         sent = record.timestamp, record.status
         self._commit_applied([self._tracker.apply_heard(record.component, at, source, sent)])
 
     def apply_sent(self, record: Record, source: str | None) -> None:
-        """Apply what a component sent with a heartbeat of which another replica has told before."""
+        """Apply the status and timestamp of a heartbeat that another replica reported before."""
         if not self._tracker.apply_sent(record, source):
             self.apply_heartbeat(record, source)
 
@@ -103,7 +104,7 @@ class RemoteChanges:
     def apply_gap(self, record: Record) -> None:
         """Begin the silence of a component anew: an original hbtd has warned about it after a gap.
 
-        Nothing is told, and nothing happens if the component was heard here since.
+        HSM and Kafka are told nothing. If the component was heard here since, do nothing.
         """
         if not self._ledger.has_unstored(record.component):
             self._tracker.apply_gap(record, self._observed.now())

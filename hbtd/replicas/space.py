@@ -12,33 +12,33 @@ from hbtd.runtime.outage import Outage
 from hbtd.runtime.periodic import PeriodicService
 
 INTERVAL = 30.0
-"""Seconds between two looks."""
+"""Seconds between two readings of the size."""
 
 FULL = 0.8
-"""The part of the quota from which on there is a warning."""
+"""The share of the quota above which the database counts as nearly full."""
 
 _MIB = 2**20
 
 
 class Space(Service):
-    """Looks regularly how large etcd's database is, and warns while it is nearly full."""
+    """Reads the size of etcd's database regularly, and warns while it is nearly full."""
 
     _log = Logger()
 
     def __init__(self, client: EtcdClient, clock: IReactorTime) -> None:
         self._client = client
         self.size: DatabaseSize | None = None
-        """The size of the database at the last look; `None` before the first."""
+        """The size of the database when last read; `None` before it was read."""
         self._shortage = Outage(self._runs_short, self._has_room, clock.seconds)
         self._looking = PeriodicService(clock, INTERVAL, self._look, "the look at etcd's size")
 
     def startService(self) -> None:
-        """Begin to look."""
+        """Begin to read the size."""
         super().startService()
         self._looking.startService()
 
     def stopService(self) -> Deferred[None]:
-        """Stop; the Deferred fires when a look under way is done."""
+        """Stop; the Deferred fires when a reading in progress has ended."""
         super().stopService()
         return self._looking.stopService()
 
