@@ -73,7 +73,7 @@ class Outage:
         self._reason = None
 
     def _is_due(self, cause: str) -> bool:
-        """Return whether a cause has to be reported now, in an outage that was reported before."""
+        """Return whether to report a cause now, in an outage that has been reported already."""
         last, at = next(reversed(self._reported.items()))
         now = self._now()
         if cause == last or now - at < self._pause:

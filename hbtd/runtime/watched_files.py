@@ -13,7 +13,7 @@ PERIOD = 10.0
 """Seconds between two checks of the files."""
 
 _PATIENCE = 6
-"""Checks after which an error is logged although it is not the one of the check before."""
+"""The number of checks after which an error is logged although it differs each time."""
 
 _MOST_REPORTED = 100
 """The most errors that are remembered as logged."""
@@ -74,7 +74,7 @@ class WatchedFiles(Generic[_T]):
     def reload(self) -> str:
         """Load the files again, changed or not; if they can't be used, log that at once.
 
-        Return a phrase that names the files and says what has come of it.
+        Return a phrase that names the files, and says whether they are accepted or refused.
         """
         before = self._seen
         self._reload(self._signature())
