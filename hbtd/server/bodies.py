@@ -11,7 +11,7 @@ from hbtd.server.limits import MAX_HEARTBEAT_BODY, Room
 from hbtd.server.problems import Problem, encode_problem
 
 _DISCARDED = 4
-"""A body that is too large is received, and discarded, up to so many times the largest size."""
+"""How much of a body that is too large is received and discarded, as a multiple of `most`."""
 
 
 class CappedRequest(Request):
@@ -126,8 +126,9 @@ def read_json(request: Request, limit: int | None = None) -> Any:
     """Return the decoded JSON of a request's body.
 
     Raise `Problem` 413 when it has more than `limit` bytes, if a limit is given, and `ValueError`
-    when it is not JSON. What orjson refuses is read as the original hbtd would read it, which
-    takes up to a hundred times as long: only if it is no larger than a heartbeat may be.
+    when it is not JSON. A body that orjson refuses is read as the original hbtd would read
+    it, but only if it is no larger than a heartbeat may be: that takes up to a hundred times as
+    long.
     """
     assert request.content is not None
     body = request.content.read(-1 if limit is None else limit + 1)

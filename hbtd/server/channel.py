@@ -171,7 +171,7 @@ class Conversation(Protocol):
         """Note that a request has arrived completely."""
 
     def request_answered(self, unread: bytes, *, accepted: bool) -> None:
-        """Process the data that followed a request, which has been answered."""
+        """Note that a request was answered; process `unread`, the data that followed it."""
 
     def client_behind(self) -> None:
         """Note that the client has to read answers before more is written."""
@@ -184,7 +184,7 @@ class Conversation(Protocol):
 
 
 class RequestChannel(StrictChannel):
-    """A channel that reads one request, and gives back the data behind that request."""
+    """A channel that reads one request, and returns the data behind it to its connection."""
 
     def __init__(self, connection: Conversation, site: Any) -> None:
         """Make a channel that reads for `connection`, and serves a `LimitedSite`."""
@@ -215,7 +215,7 @@ class RequestChannel(StrictChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
-        """Give back what followed a request, which has been answered."""
+        """Return the data that followed an answered request to the connection."""
         self.paused = True  # or it would go on with what it has
         super().requestDone(request)
         self.paused = False
@@ -223,12 +223,12 @@ class RequestChannel(StrictChannel):
         self._connection.request_answered(self.clearLineBuffer(), accepted=accepted)
 
     def loseConnection(self) -> None:
-        """Close the connection, after what has been written."""
+        """Close the connection once all data written to it have been sent."""
         self._connection.farewell()
         super().loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Release what the lost connection holds."""
+        """Drop the references to the connection, which is lost."""
         super().connectionLost(reason)
         # A body that has begun to arrive is read by what knows this.
         self.transport = None
@@ -243,7 +243,7 @@ class RequestChannel(StrictChannel):
         self.transport.pauseProducing()  # type: ignore[union-attr]  # it is there
 
     def resumeProducing(self) -> None:
-        """Go on, as the client has read its answers."""
+        """Resume reading and answering, as the client has read its answers."""
         super().resumeProducing()
         self._connection.client_caught_up()
         if self._connection.queued:

@@ -44,7 +44,7 @@ class Owner(Interface):
 
     @property
     def proven_since(self) -> float:
-        """Connections on which a heartbeat was taken after this time, as in `now`, are proven."""
+        """The time, as in `now`, after which a heartbeat makes its connection proven."""
 
     def add(self, connection: "Connection") -> None:
         """Add a connection that has been made."""
@@ -218,7 +218,7 @@ class Connection(Protocol):
             self.transport.loseConnection()
 
     def retire(self) -> None:
-        """Have the connection closed after its next answer, because of its age."""
+        """Arrange that the connection is closed after its next answer, because of its age."""
         self.retired = True
         self.leave_fast_lane()
         if self._channel is not None:
@@ -262,8 +262,8 @@ class Connection(Protocol):
     def give_up(self) -> None:
         """Abort the connection if its handshake has yet to begin.
 
-        Otherwise, with more clients than can be served, each would be served just before it gives
-        up, and none in time.
+        Its client is about to leave. If such clients were served, while there are more than can be,
+        each would be served just before it leaves, and none in time.
         """
         if self.state is State.WAITING:
             self._abort()
@@ -401,7 +401,7 @@ class Connection(Protocol):
             self._enter(State.ANSWERING)
 
     def request_answered(self, unread: bytes, *, accepted: bool) -> None:
-        """Process the data that followed a request, which has been answered.
+        """Note that a request was answered; process `unread`, the data that followed it.
 
         `accepted` says whether the status of the answer was below 400.
         """
@@ -454,10 +454,10 @@ class Connection(Protocol):
         """Enter a state, and set `since` accordingly.
 
         `since` does not change while a request arrives or waits for a turn, so that both together
-        are limited. Until the first success it is always the time at which the connection was made.
+        are limited. In the states up to `NEW` it is the time at which the connection was made.
 
-        If the connection ends while it waits for a turn, its client may have had a heartbeat to
-        send, which was not heard.
+        If the connection ends while it waits for a turn, tell the scheduler: a heartbeat of its
+        client may not have been heard.
         """
         before, self.state = self.state, state
         if state >= State.CLOSING and before in _WAITING and self.since < self.factory.now:

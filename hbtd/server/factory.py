@@ -21,7 +21,7 @@ from hbtd.server.states import TICK, State, lifetimes
 from hbtd.server.strangers import Strangers
 
 _AGE_JITTER = 0.2
-"""Connections are retired at ages that differ by this share of the greatest one."""
+"""The last share of the greatest age, during which each connection is retired at random."""
 
 
 _OF_PEER = 0.75
@@ -64,7 +64,7 @@ class ConnectionFactory(ServerFactory):
         self.scheduler = scheduler or Scheduler(clock)
         """Decides whose handshake or ordinary request is processed next."""
         self.now = 0.0
-        """Seconds with any connections, in ticks; none pass while the process is stopped."""
+        """Seconds in which there were connections, counted in ticks, while the process ran."""
         self._jitter = jitter
         # All open connections: those on which a heartbeat was taken lately, and the others.
         self._proven: dict[Connection, None] = {}
@@ -78,7 +78,7 @@ class ConnectionFactory(ServerFactory):
         )
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Return the protocol of a new connection; if there are too many, one that aborts it."""
+        """Return the protocol of a new connection, which aborts it if there are too many."""
         host: str | None = getattr(addr, "host", None)
         if host is not None:
             host = intern(host)  # components remember it
@@ -121,13 +121,13 @@ class ConnectionFactory(ServerFactory):
 
     @property
     def proven_since(self) -> float:
-        """Connections on which a heartbeat was taken after this time, as in `now`, are proven."""
+        """The time, as in `now`, after which a heartbeat makes its connection proven."""
         return self.now - self.scheduler.errtime()
 
     def fit(self, most: int) -> bool:
         """Lower the limit of connections to `most`; return whether it was that low already.
 
-        One address may have three quarters of that at most, so that there is room for others.
+        One address may have at most three quarters of `most`, so that there is room for others.
         """
         limits = self.limits
         if most >= limits.connections:
@@ -159,7 +159,7 @@ class ConnectionFactory(ServerFactory):
             connection.leave_fast_lane()
 
     def close(self) -> None:
-        """Close all connections, after what has been written to them."""
+        """Close all connections, each once the data written to it have been sent."""
         for connection in list(self):
             connection.close()
 

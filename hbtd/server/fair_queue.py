@@ -9,7 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 _SITE_BITS = 64
-"""Leading bits of IPv6 addresses that one site shares."""
+"""The number of leading bits that the IPv6 addresses of one site share."""
 
 
 @lru_cache(maxsize=4096)
@@ -42,8 +42,8 @@ class FairQueue(Generic[T]):
     """A queue from which networks get turns one after the other, each for one item.
 
     In each network its addresses take turns, and the items of one address are taken in the order in
-    which they were added. A network is an IPv4 address or the /64 of an IPv6 address: whoever has
-    one address of a /64 has all of them.
+    which they were added. A network is an IPv4 address or the /64 of an IPv6 address: a client
+    that has one address of a /64 has all of them.
     """
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ from hbtd.server.transport import TCPTransport, UnixTransport
 BACKLOG = 4096
 """Connections that may wait to be accepted: the most that Linux allows unless told otherwise.
 
-Whoever finds the queue full tries again after one second, then two, then four.
+A client that finds the queue full tries again after one second, then two, then four.
 """
 
 _ACCEPTED_AT_ONCE = 100
@@ -82,7 +82,7 @@ def endpoint_of_address(reactor: Any, port: int, address: str) -> IStreamServerE
 
 
 def ipv6_only_by_default() -> bool:
-    """Return whether IPv6 ports of this host don't serve IPv4 unless asked to (bindv6only)."""
+    """Return whether this host's IPv6 ports, by default, serve IPv6 only (Linux: bindv6only)."""
     try:
         with socket(AF_INET6) as made:
             return bool(made.getsockopt(IPPROTO_IPV6, IPV6_V6ONLY))

@@ -1,4 +1,4 @@
-"""Overload: more clients connect than hbtd can serve, so that they wait before it hears them."""
+"""Overload: more clients connect than hbtd can serve, so that they wait before they are heard."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -64,9 +64,10 @@ class Overload(PeriodicService):
         queues: Callable[[], Iterable[AcceptQueue]],
         scheduler: Scheduler,
     ) -> None:
-        """Make the check of the accept `queues`, and of connections that wait in `scheduler`.
+        """Make the check of accept queues, and of connections that wait for their turn.
 
-        `wall_clock` returns the seconds since the epoch.
+        `queues` returns the accept queues, `scheduler` gives the turns, and `wall_clock` returns
+        the seconds since the epoch.
         """
         super().__init__(clock, _INTERVAL, self._look, "watching for overload")
         self._clock = clock

@@ -51,7 +51,7 @@ class Waiting(Protocol):
         """Whether a heartbeat was taken on the connection not long ago."""
 
     def give_up(self) -> None:
-        """Drop the connection if its work would likely be in vain: its client is about to leave."""
+        """Drop the connection if work on it would be in vain, as its client is about to leave."""
 
     def take_turn(self) -> None:
         """Do the next step of the work for this connection, if there is any left."""
@@ -83,7 +83,7 @@ class _Iterations:
 
     @property
     def iterations(self) -> int:
-        """The number of iterations; those in which it is not read are not counted."""
+        """The number of iterations; those in which this attribute is not read are not counted."""
         if not self._in_one:
             self._in_one = True
             self._clock.callLater(0, self._end)

@@ -60,7 +60,7 @@ class LimitedRequest(CappedRequest):
     def turn(self) -> Deferred[None]:
         """Return a Deferred that fires when it is the turn of this request again.
 
-        Work that takes long waits for it after each step, so that others have their turns.
+        Work that takes long waits for this after each step, so that others have their turns.
         """
         turn: Deferred[None] = self.channel.turn()
         return turn

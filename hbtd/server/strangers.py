@@ -59,7 +59,7 @@ class Strangers(Generic[T]):
         return next(iter(self._groups.get(host, ())), None)
 
     def first_of_largest(self) -> T | None:
-        """Return the earliest connection of the network that has most, `None` without any."""
+        """Return the earliest connection of the network with the most, `None` if there are none."""
         if not self._length:
             return None
         return self.first_of(next(iter(self._by_size[self._largest])))
@@ -73,7 +73,7 @@ class Strangers(Generic[T]):
     def _resized(self, network: str | None, change_back: int) -> None:
         """Update the order of the networks by size, as a network has one connection more or less.
 
-        `change_back` is what to add to the present number to get the one before.
+        `change_back` is the earlier number of its connections minus the present one.
         """
         after = len(self._groups.get(network, ()))
         before = after + change_back

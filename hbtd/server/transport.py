@@ -138,7 +138,7 @@ class WriteThrough(_Transport):
             self.connectionLost(Failure(ConnectionAborted()))
 
     def startWriting(self) -> None:
-        """Have buffered data sent when the socket is writable."""
+        """Send buffered data as soon as the socket is writable."""
         self._blocked = True
         super().startWriting()
 
@@ -168,7 +168,7 @@ class WriteThrough(_Transport):
 
 
 class OverTCP(WriteThrough):
-    """The base of the transports over TCP; what they ask the socket they ask once."""
+    """The base of the transports over TCP, which remember what they have asked the socket."""
 
     _host: IPv4Address | IPv6Address | None = None
     _no_delay = True  # of the listening socket (`hbtd.server.listening`)
