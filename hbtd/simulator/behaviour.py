@@ -50,8 +50,8 @@ class Behaviour:
     """
 
     database_gone: bool = False
-    """Whether HSM's database is gone: PATCHes are answered with 400, as the real HSM does, readings
-    of the table with 500, and readiness probes with 503."""
+    """Whether HSM's database is gone: PATCHes are answered with 400, as the real HSM does, reads of
+    the table with 500, and readiness probes with 503."""
 
     retry_after: str = ""
     """The `Retry-After` header of PATCHes that are answered with an error; none if empty."""
@@ -88,7 +88,7 @@ class Behaviour:
         return orjson.dumps({**values, "refuse": sorted(self.refuse)})
 
     def fault(self, names: Iterable[str]) -> str | None:
-        """Return what a PATCH that names these components meets: one of `FAULTS`, or a status.
+        """Return what happens to a PATCH with these components: one of `FAULTS`, or a status.
 
         Return `None` if there is no fault; `refuse` and `database_gone` don't count as such.
         """

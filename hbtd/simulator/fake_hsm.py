@@ -36,7 +36,7 @@ _GARBAGE: Final = b"\x00\x07this is no HTTP response\r\n\r\n"
 _PAGE: Final = b"<!DOCTYPE html><html><body>Please log in.</body></html>"
 
 _DATABASE_SECONDS: Final = 1.488
-"""For how long the real HSM tries to reach a database that is gone, before it says so."""
+"""Seconds for which the real HSM tries to reach a database that is gone before it answers."""
 
 
 @dataclass
@@ -348,7 +348,7 @@ def _read_update(update: Update) -> str | None:
 
 
 def _rejection(update: Update, behaviour: Behaviour) -> str | None:
-    """Return why to reject an update if it names a component in `refuse`, else `None`."""
+    """Return the reason to reject an update that names a component in `refuse`, else `None`."""
     refused = {xnames.normalise(name) for name in behaviour.refuse}
     hit = next((name for name in update.names if xnames.normalise(name) in refused), None)
     return None if hit is None else f"The fake HSM was told to refuse '{hit}'"
