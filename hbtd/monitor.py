@@ -48,7 +48,7 @@ class Monitor:
         """Make a monitor that has not been started.
 
         `ledger` commits its judgements, and passes them on to `notifier` and `publisher`. `unheard`
-        returns which components are judged later, as their clients have been kept waiting.
+        returns which components are judged later, because their clients are kept waiting.
         """
         self._clock = clock
         self._observed = observed
@@ -78,8 +78,8 @@ class Monitor:
         """Restore the tracker from the store, and begin to count observed time and to judge.
 
         With a shared store, the tracker is not restored and judging does not begin: `hbtd.replicas`
-        calls `load`, and `become_leader` once this replica leads. Raise `StoreUnusable` if a store
-        that is not shared can't be read.
+        restores the tracker, and calls `become_leader` once this replica leads. Raise
+        `StoreUnusable` if a store that is not shared can't be read.
         """
         self.running = True
         if not self._store.shared:
@@ -139,12 +139,12 @@ class Monitor:
     def forget_on_request(self, xname: str) -> str | None:
         """Forget a component as `forget` does, but a tracked one only once in `errtime` seconds.
 
-        Return what it was, in words for the log, which the caller writes; `None` if it was not
+        Return the state that it had, in words for the log line of the caller; `None` if it was not
         tracked.
 
-        Raise `ForgottenLately`, without any effect, if that was less than `errtime` seconds ago. A
-        node that has itself forgotten and starts again, in turn, would otherwise cause transitions,
-        updates of HSM and log lines without bound.
+        Raise `ForgottenLately`, and forget nothing, if this component was forgotten less than
+        `errtime` seconds ago. A node that has itself forgotten and starts again, over and over,
+        would otherwise cause transitions, updates of HSM and log lines without bound.
         """
         if xname in self._tracker:
             self._forgotten.check(xname, self._clock.seconds(), self._params.current.errtime)
@@ -155,7 +155,7 @@ class Monitor:
     def forget(self, xname: str) -> None:
         """Stop tracking a component, and withdraw unsent alarms about that component.
 
-        Another replica was asked for that, and its log says by whom.
+        This serves requests that other replicas have received; their logs say who made them.
         """
         if self._forget(xname):
             self._log.info(
@@ -163,9 +163,9 @@ class Monitor:
             )
 
     def stop_tracking(self, xname: str) -> bool:
-        """Stop tracking a component as requested here or elsewhere; return whether it was tracked.
+        """Stop tracking a component, on request; return whether it was tracked.
 
-        What other replicas were asked counts for `forget_on_request`, too.
+        Requests to other replicas, too, count for the limit of `forget_on_request`.
         """
         tracked = self._tracker.forget(xname)
         if tracked:
@@ -198,7 +198,7 @@ class Monitor:
     # Leading and following
 
     async def become_leader(self, started: Iterable[str] = ()) -> None:
-        """Begin to judge; also send what the previous leader or process has left undelivered.
+        """Begin to judge; also send the judgements that the last leader or process did not deliver.
 
         `started` are components whose first heartbeat a follower took: those that are healthy are
         judged to have started. Raise `StoreUnusable` if the store can't be read.
@@ -224,16 +224,16 @@ class Monitor:
         self._publisher.drop_all()
 
     def judge_returns(self, started: Iterable[str] = (), warned: Iterable[str] = ()) -> None:
-        """If this replica leads, judge that those of these components are back that are healthy.
+        """If this replica leads, judge that some components are back: those that are healthy.
 
-        `started` are those of its own requests, which it wrote while it was still a follower;
-        `warned` those that somebody has warned about who stores no judgements, an original hbtd.
+        `started` are the components that it has, as a follower, requested the leader to judge;
+        `warned` are those that an original hbtd, which stores no judgements, has warned about.
         """
         if self.leading:
             self.commit(self._returns([], started, warned))
 
     def _uncommitted_deaths(self, stored: Iterable[Judgement]) -> list[Judgement]:
-        """Return new judgements that components died, for the dead ones that have none in `stored`.
+        """Return new judgements on the dead components whose deaths are not in `stored`.
 
         `stored` are the stored judgements; deaths are missing there after etcd has lost its data.
         """
@@ -247,10 +247,10 @@ class Monitor:
         return deaths
 
     def _without_the_gone(self, undelivered: Sequence[Judgement]) -> list[Judgement]:
-        """Return the judgements without the warnings about components that are not tracked.
+        """Return the judgements except those on warned components that are no longer tracked.
 
-        Their records were deleted by somebody else: an original hbtd has declared them dead since,
-        and told HSM.
+        The records of these were deleted by an original hbtd, which has declared them dead and told
+        HSM.
         """
         warned = {j.component for j in undelivered if j.transition is Transition.WARNED}
         gone = {xname for xname in warned if xname not in self._tracker}

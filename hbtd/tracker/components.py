@@ -34,13 +34,13 @@ class Unheard(NamedTuple):
     """Which components may have sent heartbeats that have not been read yet."""
 
     sources: Set[str | None] = frozenset()
-    """Those whose last heartbeat came from one of these IP addresses, or replicas."""
+    """IP addresses and replicas: all components that were last heard from one of these."""
     fresh: bool = False
-    """Whether also those whose last heartbeat was the first on its connection."""
+    """Whether also all components whose last heartbeat was the first on its connection."""
     components: Set[str] = frozenset()
-    """These, wherever their last heartbeats came from."""
+    """Further components, by xname, wherever they were last heard."""
     everybody: bool = False
-    """Whether any component may have."""
+    """Whether all components."""
 
     def includes(self, xname: str, component: Component) -> bool:
         """Return whether a component may have sent a heartbeat that has not been read yet."""
@@ -69,7 +69,8 @@ def find_overdue(
 ) -> list[tuple[str, Component, float]]:
     """Return at most `most` components of a queue that have been silent for `limit` seconds.
 
-    With each comes how long that is, less `patience` seconds for those that are `unheard`.
+    Each comes with its name and the seconds of its silence at the time `at`; for components that
+    are `unheard`, the silence is reduced by `patience` seconds. All are observed seconds.
     """
     overdue: list[tuple[str, Component, float]] = []
     for xname, component in queue.items():

@@ -7,7 +7,7 @@ TICK = 0.1
 """Seconds between two calls of `ObservedClock.tick`, which the owner of the clock makes."""
 
 _BUSY_WITHIN = 10
-"""In how many times `most_busy` at most that many seconds are left out."""
+"""Within this many times `most_busy` seconds, at most `most_busy` seconds are left out."""
 
 _LATE = 0.5
 """Seconds between two ticks, beyond which hbtd counts as having been deaf."""
@@ -17,9 +17,9 @@ class ObservedClock:
     """Monotonic time, without the stretches in which hbtd was deaf and the standstills after them.
 
     A component's silence counts only while hbtd could have heard the component, that is while the
-    reactor runs: in each round of the reactor every connection is read. `tick` is
-    called from the reactor every `TICK` seconds. If a tick is late, because the process was stopped
-    or a round took long, hbtd was deaf: the time since the previous tick is not counted, except for
+    reactor runs: in each iteration of the reactor every connection is read. `tick` is called
+    from the reactor every `TICK` seconds. If a tick is late, because the process was stopped or an
+    iteration took long, hbtd was deaf: the time since the previous tick is not counted, except for
     `TICK`. Then follows a standstill, as long as the deaf stretch but no longer than `patience()`:
     a node that sent a heartbeat in the deaf stretch has to time out and to connect again before it
     can be heard, and must not be judged before that::
@@ -41,9 +41,9 @@ class ObservedClock:
         """Make a clock that starts at zero.
 
         `monotonic` returns seconds that never decrease; `patience` returns the longest standstill
-        after a deaf stretch, in seconds. `busy` returns the seconds for which this thread has used
-        a processor; `most_busy` how many seconds are not counted because of that, of ten times as
-        many.
+        after a deaf stretch, in seconds. `busy` returns the seconds of processor time that this
+        thread has used. Seconds in which hbtd was deaf because of that are left out, but at most
+        `most_busy()` of them within ten times as many seconds.
         """
         self._monotonic = monotonic
         self._patience = patience
@@ -84,8 +84,8 @@ class ObservedClock:
     def _beyond_allowance(self, own: float) -> float:
         """Return how many of `own` seconds count, although hbtd was deaf or in a standstill.
 
-        They are those of hbtd's own making: at most `most_busy` of them are left out, of ten times
-        as many, or whoever keeps hbtd busy could put off every judgement.
+        `own` are those of which this thread, being busy, was the cause. Only so many of them are
+        left out (see `__init__`): otherwise, whoever keeps hbtd busy could put off every judgement.
         """
         most, now = self._most_busy(), self.ticked_at
         # Half of it may be left out at once, and half of it in the time that follows.

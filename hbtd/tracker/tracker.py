@@ -38,8 +38,8 @@ class Tracker:
         """Make an empty tracker.
 
         With `note_changes`, the tracker notes which components were heard, so that their records
-        can be stored. It takes heartbeats of at most `most` components, including dead ones, but
-        restores more than that.
+        can be stored. `beat` takes heartbeats of at most `most` components, including dead ones;
+        stored ones, and those of other replicas, may exceed that.
         """
         self._note_changes = note_changes
         self._most = most
@@ -89,7 +89,7 @@ class Tracker:
         source: str | None = None,
         fresh: bool = False,
     ) -> Judgement | None:
-        """Apply a heartbeat like `beat`, but one that another replica took and has stored."""
+        """Apply a heartbeat that another replica took and has stored; return what `beat` does."""
         component = self._healthy.get(xname)
         if component is not None:
             self._renew(xname, component, at, timestamp, status, source, fresh)
@@ -211,9 +211,9 @@ class Tracker:
     ) -> Judgement | None:
         """Apply a heartbeat that another replica took earlier, unless a later one is known.
 
-        `last_heard` is that time. `sent` are the timestamp and the status in the heartbeat. Without
-        them, those of the heartbeat before remain, and a component that is dead or not tracked
-        stays so. Return the judgement if the component has started or restarted.
+        `last_heard` is the observed time of that heartbeat; `sent` are the timestamp and the status
+        in it. Without them, those of the heartbeat before remain, and a component that is dead or
+        not tracked stays so. Return the judgement if the component has started or restarted.
         """
         component = self._healthy.get(xname) or self._warned.get(xname)
         if component is None:
@@ -225,7 +225,7 @@ class Tracker:
         return self.apply_beat(xname, last_heard, timestamp, status, source)
 
     def apply_sent(self, record: Record, source: str | None) -> bool:
-        """Apply what a component sent with a heartbeat that is known already from `source`.
+        """Apply the status and timestamp of a heartbeat that is known already from `source`.
 
         If the component was heard elsewhere since, it has sent something else, and nothing changes.
         Return whether the component lives.
