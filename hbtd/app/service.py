@@ -301,7 +301,7 @@ class HbtdService(Service):
         return self.access.session(transport).may_beat
 
     def _patience(self) -> float:
-        """Return the seconds that each part has to stop."""
+        """Return how many seconds each part may take to stop."""
         return self.params.current.sm_timeout + _STOP_PATIENCE
 
     @property

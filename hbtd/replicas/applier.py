@@ -92,7 +92,7 @@ class Applier:
 
     @property
     def all_read_blocks(self) -> bool:
-        """Whether the signs of life of all living replicas say that these read blocks.
+        """Whether all living replicas read blocks, as their signs of life say.
 
         Original hbtds, and replicas that have yet to read all of etcd, give no sign of life.
         """
@@ -302,7 +302,7 @@ class Applier:
 
 
 def source_of(number: int) -> str:
-    """Return what stands for the replica of a number as the source of a component's heartbeat."""
+    """Return the name of the replica with this number as a source of heartbeats."""
     return intern(f"replica {number}")
 
 

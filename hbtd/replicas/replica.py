@@ -30,7 +30,7 @@ from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.observed import ObservedClock
 
 _PARTING = 5.0
-"""The most seconds for which a replica that stops writes the records of what only blocks told."""
+"""The most seconds for which a replica that stops writes owed records (see `Blocks.owed`)."""
 
 _REVIEW = 1.0
 """Seconds between two reviews of the role of this replica and of the requests to the leader."""
@@ -207,10 +207,10 @@ class Replica(Service):
     async def _review(self) -> None:
         """Do the periodic work that depends on the role of this replica.
 
-        If it leads, delete from etcd the requests that it has granted, and judge which components
-        are back that an original hbtd has warned HSM about. If it does not, but is elected and
-        synchronized, begin to lead. Leader or not, while it is synchronized write changed
-        parameters to etcd.
+        If it leads, delete from etcd the requests that it has granted, and judge that healthy
+        components are back if an original hbtd has warned HSM about them. If it does not lead,
+        but is elected and synchronized, begin to lead. Leader or not, write changed parameters to
+        etcd while it is synchronized.
         """
         self._choose_form()
         if self.sync.synchronized:

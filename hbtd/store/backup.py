@@ -16,7 +16,7 @@ _TIMEOUT = 30.0
 """Seconds that a backup may take, unless the command line says otherwise."""
 
 _PAGES = 1000
-"""The pages, of mostly 4 KiB, that are copied between two looks at the clock."""
+"""The pages, of mostly 4 KiB, that are copied between two checks of the deadline."""
 
 _RETRY = 0.2
 """Seconds between two attempts to read a file that another program has locked."""
@@ -51,7 +51,7 @@ class TooLate(BackupFailed):
 
 
 Progress = Callable[[int, int], None]
-"""A function that is called with the pages copied so far, and all of them."""
+"""A function that is called with the number of pages copied so far, and of all pages."""
 
 
 def back_up(
@@ -67,11 +67,11 @@ def back_up(
 ) -> tuple[int, int]:
     """Copy the file of a store; return the numbers of records and judgements in the copy.
 
-    All of it is as of one moment, even if hbtd writes meanwhile. Raise `TooLate` if that takes
-    until `deadline` of `clock`, or if another program keeps the file locked until then, and
-    `BackupFailed` if it is not possible. Then there is no new file. An existing file is overwritten
-    if `replace` is true only. After so many `pages` each, the clock is looked at, and `progress`
-    is called.
+    The copy is as of one moment, even if hbtd writes meanwhile. Raise `TooLate` if it is not
+    complete at `deadline`, in seconds of `clock`, for example because another program keeps the
+    file locked, and `BackupFailed` if it can't be made; then there is no new file. An existing file
+    is overwritten only if `replace` is true. After every `pages` pages, the deadline is checked and
+    `progress` is called.
     """
     if not os.path.isfile(source):
         raise BackupFailed(f"there is no file {source}")

@@ -74,7 +74,7 @@ class EtcdStore:
     # The condition of the store
 
     def open(self) -> Deferred[None]:
-        """See `IStore.open`; judgements and requests to the leader are read into `mirror`.
+        """Open the store: read judgements and requests to the leader from etcd into `mirror`.
 
         The health key (docs/protocol.md, "etcd") is written as well.
         """
@@ -88,7 +88,7 @@ class EtcdStore:
         await self._client.put(*HEALTH)
 
     def close(self) -> Deferred[None]:
-        """See `IStore.close`; further calls fail with `StoreUnusable`."""
+        """Close the store; further calls fail with `StoreUnusable`."""
         self._closed = True
         return self._turn.run(lambda: None)
 
@@ -118,16 +118,16 @@ class EtcdStore:
     # Reading
 
     def undelivered(self) -> Deferred[list[Judgement]]:
-        """See `IStore.undelivered`; the judgements are taken from `mirror`."""
+        """Return the undelivered judgements in `mirror`, in the order of their commits."""
         stored = self.mirror.judgements()
         return succeed([each.judgement for each in stored if not each.delivered])
 
     def judgements(self) -> Deferred[list[Judgement]]:
-        """See `IStore.judgements`; the judgements are taken from `mirror`."""
+        """Return all judgements in `mirror`, in the order of their commits."""
         return succeed([each.judgement for each in self.mirror.judgements()])
 
     def records(self) -> Deferred[list[Record]]:
-        """See `IStore.records`; the ages are as of now, by the wall clock."""
+        """Return all records, with their ages in seconds as of now, by the wall clock."""
 
         async def work() -> list[Record]:
             found: list[Record] = []
@@ -144,7 +144,7 @@ class EtcdStore:
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """See `IStore.commit`; the transactions of a leader are fenced.
+        """Store judgements, as not delivered, and records; a leader's transactions are fenced.
 
         A follower writes the records and, for each component that started, a request to the leader
         to judge that; the result is `False`. For a component that restarted no request is needed:
@@ -205,7 +205,7 @@ class EtcdStore:
         return steps + [Step([put_of(record, wall)]) for record in remaining.values()]
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """See `IStore.checkpoint`; some of the records may be written later, see `Blocks`."""
+        """Store records; some of them may be written later (see `Blocks`)."""
 
         async def work() -> None:
             last = {record.component: record for record in records}
@@ -214,7 +214,7 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     async def write_owed_records(self) -> None:
-        """Write the records of all components of which only blocks have told since the last one.
+        """Write the records of all components whose last heartbeats are only in blocks.
 
         Raise `StoreUnusable` if etcd fails.
         """
@@ -238,7 +238,7 @@ class EtcdStore:
                 self.blocks.undo(plan)
 
     def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
-        """See `IStore.delivered`; fails with `NotLeading` if this replica does not lead."""
+        """Mark judgements as delivered; fail with `NotLeading` if this replica does not lead."""
 
         async def work() -> None:
             steps: dict[str, Step] = {}
@@ -257,7 +257,7 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def forget(self, xname: str) -> Deferred[None]:
-        """See `IStore.forget`; a follower leaves a part of the work to the leader.
+        """Delete the judgement and the record of a component; a follower has the leader do a part.
 
         The follower deletes the record, and requests the leader to forget the component.
         """
@@ -296,7 +296,7 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def clear_records(self) -> Deferred[None]:
-        """See `IStore.clear_records`."""
+        """Delete all records, but no judgements."""
 
         async def work() -> None:
             self.blocks.reset()

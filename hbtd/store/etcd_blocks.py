@@ -96,7 +96,7 @@ class Plan(NamedTuple):
     """Whether blocks tell of the heartbeats in `own`, too."""
 
     def steps(self, presence: Put | None, wall: float) -> list[Step]:
-        """Return the steps that write this, by a replica with this presence.
+        """Return the steps that write what is planned; `presence` is that of this replica.
 
         `wall` is the present Unix time in seconds.
         """
@@ -179,7 +179,7 @@ class Blocks:
         return Plan(heard, own, self._restate(now, silent_since, MOST_RESTATED), self.allowed)
 
     def plan_owed(self, most: int) -> Plan:
-        """Return that the records of `most` components of those that `owed` counts be written."""
+        """Return a plan to write the records of at most `most` components that `owed` counts."""
         now = self._elapsed()
         return Plan({}, (), self._restate(now, now, most), self.allowed)
 
@@ -215,7 +215,7 @@ class Blocks:
         self._owed.pop(xname, None)
 
     def reset(self, living: Collection[str] = ()) -> None:
-        """Note that etcd was read anew; these components have records there, as healthy ones."""
+        """Note that etcd was read again, where records of `living` have no warning."""
         self._recorded.clear()
         for xname in [xname for xname in self._owed if xname not in living]:
             del self._owed[xname]
@@ -229,7 +229,7 @@ class Blocks:
         return (recorded - moment) // period != (now - moment) // period
 
     def _restate(self, now: float, silent_since: float, most: int) -> list[Record]:
-        """Take up to `most` of the owed records from the front, down to a silence."""
+        """Return up to `most` owed records of components silent since `silent_since`; drop them."""
         front = list(islice(self._owed.items(), most))
         restated: list[Record] = []
         for xname, (record, heard_at) in front:

@@ -132,7 +132,7 @@ class Ledger:
         return at is not None and (at >= self._shared_since() or xname in self.pending)
 
     def unstored(self) -> set[str]:
-        """Return the components of which this replica has a heartbeat or judgement yet to store."""
+        """Return the components with a heartbeat or judgement that has yet to be stored here."""
         return self._tracker.changed_since(self._shared_since()).keys() | self.pending
 
     def lead(self) -> None:
@@ -315,7 +315,7 @@ class Ledger:
         self._next_checkpoint = began + min(len(waiting) / _RECORDS_PER_SECOND, longest)
 
     async def _checkpoint_batch(self, xnames: Sequence[str]) -> bool:
-        """Store the records of those components that have no uncommitted judgement.
+        """Store the records of those of `xnames` that have no uncommitted judgement.
 
         Return whether that succeeded; if not, the next checkpoint tries again.
         """
@@ -335,9 +335,9 @@ class Ledger:
         return True
 
     def _shared_since(self) -> float:
-        """Return the time before which heartbeats are not stored, by `ObservedClock.ticked_at`.
+        """Return the time, by `ObservedClock.ticked_at`, from which on heartbeats are stored.
 
-        If replicas share the store, others may have judged the component since such an early
+        If replicas share the store, others may have judged a component since an earlier
         heartbeat. In a store that is not shared all heartbeats are stored: the result is 0.
         """
         if not self._store.shared:

@@ -28,19 +28,19 @@ class MemoryStore:
         self._open = False
 
     def open(self) -> Deferred[None]:
-        """See `IStore.open`; the Deferred has fired already and never fails."""
+        """Open the store; the Deferred has fired already and never fails."""
         self._open = True
         return succeed(None)
 
     def close(self) -> Deferred[None]:
-        """See `IStore.close`; the contents are still there if the store is opened again."""
+        """Close the store; its contents are still there if it is opened again."""
         self._open = False
         return succeed(None)
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """See `IStore.commit`; the result is always `True`."""
+        """Store judgements, as not delivered, and records; the result is always `True`."""
         for judgement in judgements:
             # Deleting the key first moves it to the end: the dicts are in the order of commits.
             self._judgements.pop(judgement.component, None)
@@ -52,21 +52,21 @@ class MemoryStore:
         return self.checkpoint(records).addCallback(lambda _: True)
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """See `IStore.checkpoint`."""
+        """Store records, which replace those of the same components."""
         self._records.update((record.component, record) for record in records)
         return succeed(None)
 
     def records(self) -> Deferred[list[Record]]:
-        """See `IStore.records`; the ages are those that were given when the records were stored."""
+        """Return all records, with the ages in seconds that they had when they were stored."""
         return succeed(list(self._records.values()))
 
     def clear_records(self) -> Deferred[None]:
-        """See `IStore.clear_records`."""
+        """Delete all records, but no judgements."""
         self._records.clear()
         return succeed(None)
 
     def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
-        """See `IStore.delivered`."""
+        """Mark judgements as delivered; ignore those that are not the latest of a component."""
         for judgement in judgements:
             if self._undelivered.get(judgement.component) == judgement:
                 del self._undelivered[judgement.component]
@@ -75,18 +75,18 @@ class MemoryStore:
         return succeed(None)
 
     def forget(self, xname: str) -> Deferred[None]:
-        """See `IStore.forget`."""
+        """Delete the judgement and the record of a component."""
         self._judgements.pop(xname, None)
         self._undelivered.pop(xname, None)
         self._records.pop(xname, None)
         return succeed(None)
 
     def undelivered(self) -> Deferred[list[Judgement]]:
-        """See `IStore.undelivered`."""
+        """Return the judgements that are not marked as delivered, in the order of their commits."""
         return succeed(list(self._undelivered.values()))
 
     def judgements(self) -> Deferred[list[Judgement]]:
-        """See `IStore.judgements`."""
+        """Return all stored judgements, one per component, in the order of their commits."""
         return succeed(list(self._judgements.values()))
 
     def usable(self) -> bool:

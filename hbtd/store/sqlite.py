@@ -53,8 +53,8 @@ class SqliteStore:
     Calls are carried out in one thread. When the Deferred of a call fires, its changes are safe on
     the disk. The file is locked while it is open, so that no two hbtd can use it.
 
-    Each call looks whether the file is still there. One that was removed is written anew; while
-    another file is in its place, or another content in it, the store can't be used.
+    Each call checks that the file is still there. If it was removed, it is written again; while
+    another file is in its place, or it has other content, the store can't be used.
 
     The file has a clock of its own: the observed seconds of all processes that have used the file,
     added up. Each write stores the time of this clock.
@@ -133,7 +133,7 @@ class SqliteStore:
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """See `IStore.commit`; all is written in one transaction, and the result is `True`."""
+        """Store judgements, as not delivered, and records, in one transaction; return `True`."""
 
         def work(cursor: Any, now: float) -> None:
             # In this order: a component may be in the list more than once.
@@ -150,11 +150,11 @@ class SqliteStore:
         return self._write(work, commits=True).addCallback(lambda _: True)
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """See `IStore.checkpoint`; the time of the file's clock is stored even without records."""
+        """Store records and, even without any, the time of the file's clock."""
         return self._write(lambda cursor, now: _write(cursor, now, records))
 
     def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
-        """See `IStore.delivered`."""
+        """Mark judgements as delivered; ignore those that are not the latest of a component."""
 
         def work(cursor: Any, now: float) -> None:
             these = [(j.component, j.transition.name, j.timestamp) for j in judgements]
@@ -171,7 +171,7 @@ class SqliteStore:
         return self._write(work)
 
     def forget(self, xname: str) -> Deferred[None]:
-        """See `IStore.forget`."""
+        """Delete the judgement and the record of a component."""
 
         def work(cursor: Any, now: float) -> None:
             for table in ("record", "judgement"):
@@ -180,11 +180,11 @@ class SqliteStore:
         return self._write(work)
 
     def clear_records(self) -> Deferred[None]:
-        """See `IStore.clear_records`."""
+        """Delete all records, but no judgements."""
         return self._write(lambda cursor, now: cursor.execute("DELETE FROM record"))
 
     def records(self) -> Deferred[list[Record]]:
-        """See `IStore.records`; the ages are as of the last write to the file."""
+        """Return all records, with their ages in seconds as of the last write to the file."""
 
         def work(cursor: Any) -> list[Record]:
             cursor.execute(
@@ -196,11 +196,11 @@ class SqliteStore:
         return self._noting(self._run(work))
 
     def undelivered(self) -> Deferred[list[Judgement]]:
-        """See `IStore.undelivered`."""
+        """Return the judgements that are not marked as delivered, in the order of their commits."""
         return self._judgements("WHERE NOT delivered")
 
     def judgements(self) -> Deferred[list[Judgement]]:
-        """See `IStore.judgements`."""
+        """Return all stored judgements, one per component, in the order of their commits."""
         return self._judgements("")
 
     def usable(self) -> bool:
@@ -279,10 +279,10 @@ class SqliteStore:
         return done
 
     def _noting(self, deferred: Deferred[_T], *, commits: bool = False) -> Deferred[_T]:
-        """Note for `usable` and `health` whether a call succeeds, and whether it is a commit.
+        """Note for `usable` and `health` whether a call succeeds; `commits` says if it is a commit.
 
-        On a disk that is nearly full small calls may succeed in between: the trouble of a commit,
-        which the ledger tries again, is over when one succeeds. SQLite errors become
+        On a disk that is nearly full, small calls may succeed although commits fail. So after a
+        failed commit the store is unusable until a commit succeeds. SQLite errors become
         `StoreUnusable`.
         """
 

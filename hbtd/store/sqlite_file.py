@@ -41,7 +41,7 @@ class FileLost(Exception):
 
 
 class Found(NamedTuple):
-    """What was found before the file was opened."""
+    """The condition of the file before it was opened."""
 
     sound: bool
     """Whether the file was checked, and is sound."""
@@ -52,7 +52,7 @@ class Found(NamedTuple):
 
 
 class DatabaseFile:
-    """The file of a store, which this process alone may use, and which is watched.
+    """The file of a store: locks it for this process, and checks what others do to it.
 
     All methods are called in the store's thread. The lock is one of `flock`, which other hbtd
     processes respect; other programs can read the file meanwhile, such as `hbtd-backup`.
@@ -99,10 +99,10 @@ class DatabaseFile:
             self._log = _identity(f"{self._path}-wal")
 
     def check(self, connection: Any) -> str | None:
-        """Check that the file is still there; if it is not, write it anew from what is open.
+        """Check that the file is still there; if it is not, write it again from `connection`.
 
         Return what has happened, for the log, and `None` if all is as it was. Raise `FileLost` if
-        the file can't be written anew, or if there is another file in its place or another content
+        the file can't be written again, or if there is another file in its place or another content
         in it, which is then left as it is.
         """
         if self._overwritten:
@@ -144,7 +144,7 @@ class DatabaseFile:
         )
 
     def _take(self, path: str) -> None:
-        """Lock a file, and let go of the one before, if any."""
+        """Lock a file, and release the one before, if any."""
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except PermissionError:
@@ -165,7 +165,7 @@ class DatabaseFile:
             os.close(before)
 
     def _renew(self, connection: Any, why: str) -> str:
-        """Write the file anew, with all that an open connection sees; return what was done."""
+        """Write the file again, with all that an open connection sees; return what was done."""
         new = f"{self._path}-new"
         try:
             with suppress(FileNotFoundError):
@@ -226,12 +226,12 @@ def prepare(connection: Any, found: Found) -> tuple[float, Sequence[str]]:
 
 
 def end_session(cursor: Any) -> None:
-    """Note in the file that it has been closed in good order."""
+    """Note in the file that it was closed properly."""
     cursor.execute("DELETE FROM session")
 
 
 def flush(cursor: Any) -> None:
-    """Move what is in the write-ahead log into the file itself, as far as readers allow it."""
+    """Move the contents of the write-ahead log into the file, as far as its readers allow."""
     cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 

@@ -371,7 +371,7 @@ class Publisher(Service):
         return self._refused_backoff.next()
 
     def _apply(self, outcome: Outcome) -> None:
-        """Put messages back, and drop others. Call this with the lock `_changed` held."""
+        """Put back and drop messages as `outcome` says. Call this with the lock `_changed` held."""
         self._waiting.extendleft(reversed(outcome.back))
         if outcome.dropped:
             self.refused_count += len(outcome.dropped)

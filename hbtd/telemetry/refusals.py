@@ -58,8 +58,8 @@ class Refusals:
 
     Kafka refuses batches. So a batch that is refused is halved, until a message is refused alone.
     That message is set aside, and the next one has its turn. If that is accepted, those set aside
-    are tried once more, and dropped if they are refused again. If many in a row are refused, it is
-    Kafka: they wait in front, and more of them are set aside in the next round.
+    are tried once more, and dropped if they are refused again. If many in a row are refused,
+    Kafka itself is to blame: they are sent again first, and more are set aside in the next round.
     """
 
     def __init__(self, most: int) -> None:
@@ -77,8 +77,8 @@ class Refusals:
     def accepted(self, batch: Sequence[Judgement]) -> Outcome:
         """Note that Kafka has accepted messages.
 
-        What was set aside is tried once more, unless that would be behind a newer message of the
-        same component.
+        Messages that were set aside are sent once more, or dropped if a newer message of the same
+        component has been accepted.
         """
         self.everything = False
         self._most_aside = _FIRST_ASIDE
@@ -91,7 +91,7 @@ class Refusals:
         return Outcome(back, [each for each in aside if each.component in newer])
 
     def refused(self, batch: Sequence[Judgement]) -> Outcome:
-        """Note that Kafka has refused a batch."""
+        """Note that Kafka has refused a batch; return what becomes of its messages."""
         if len(batch) > 1:
             self.together = len(batch) // 2
             return Outcome(back=batch)
@@ -106,7 +106,7 @@ class Refusals:
         return self.give_up()
 
     def give_up(self) -> Outcome:
-        """End a round in which nothing was accepted; the next one goes further."""
+        """End a round in which nothing was accepted; in the next, twice as many are set aside."""
         self.everything = True
         self._most_aside *= 2
         self._doubted.clear()
@@ -120,14 +120,14 @@ class Complaints:
     _log = Logger()
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """Begin with nothing to say; `clock` returns seconds."""
+        """Make it with nothing to log yet; `clock` returns seconds."""
         self._clock = clock
         self._cause: str | None = None
         self._said_at = 0.0
         self._unsaid = 0
 
     def add(self, count: int, cause: str) -> None:
-        """Log that `count` messages were dropped, or add them to the next such line."""
+        """Log that `count` messages were dropped for `cause`, or count them for the next line."""
         now = self._clock()
         self._unsaid += count
         if cause != self._cause or now - self._said_at >= _SAID:
