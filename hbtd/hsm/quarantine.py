@@ -138,14 +138,21 @@ class Quarantine:
         If the outcome of the previous batch was not reported, its suspects are sent again first.
         """
         self._recall()
-        for index, group in enumerate(self._groups):
-            if group.due <= now:
-                del self._groups[index]
-                return self._first_of(group, sizes) or self.next_suspects(sizes, now)
+        while (group := self._take_group(now)) is not None:
+            if batch := self._first_of(group, sizes):
+                return batch
         suspect = self._first_aside()
         if suspect is None or suspect.due > now:
             return []
         return self._try([suspect.component])
+
+    def _take_group(self, now: float) -> _Group | None:
+        """Remove and return the first group that is due, `None` if none is."""
+        for index, group in enumerate(self._groups):
+            if group.due <= now:
+                del self._groups[index]
+                return group
+        return None
 
     def next_due(self) -> float | None:
         """Return the time at which the next suspects can be sent, `None` if there are none."""

@@ -20,7 +20,7 @@ class BatchSizeTests(SynchronousTestCase):
     def answer(self, per_component: float, target: float, overhead: float = 0.0) -> None:
         """Have HSM answer a full batch at this speed."""
         size = self.batches.size
-        self.batches.answered(size, overhead + size * per_component, target)
+        self.batches.answered(size, overhead + size * per_component, target, 0.0)
 
     def test_begins_small(self):
         """The first batch is small enough for a slow HSM to answer within a second."""
@@ -63,39 +63,39 @@ class BatchSizeTests(SynchronousTestCase):
     def test_part_of_a_batch(self):
         """A fast answer to a small batch does not make the next one larger."""
         for count in (1, 50, 99):
-            self.batches.answered(count, 0.001, 2.5)
+            self.batches.answered(count, 0.001, 2.5, 0.0)
             self.assertEqual(self.batches.size, 100)
 
     def test_timeouts(self):
         """Every timeout halves the size, down to one component."""
         sizes = []
         for _ in range(9):
-            self.batches.timed_out(self.batches.size)
+            self.batches.failed(self.batches.size, 0.0, timed_out=True)
             sizes.append(self.batches.size)
         self.assertEqual(sizes, [50, 25, 12, 6, 3, 1, 1, 1, 1])
 
     def test_timeout_of_a_small_batch(self):
         """After a timeout the next batch is half of the one that timed out."""
-        self.batches.timed_out(10)
+        self.batches.failed(10, 0.0, timed_out=True)
         self.assertEqual(self.batches.size, 5)
 
     def test_recovers(self):
         """From one component at a time the size grows again."""
         for _ in range(10):
-            self.batches.timed_out(self.batches.size)
+            self.batches.failed(self.batches.size, 0.0, timed_out=True)
         for _ in range(30):
             self.answer(0.0005, 2.5)
         self.assertEqual(self.batches.size, 5000)
 
     def test_no_time_at_all(self):
         """An answer in no measurable time counts as fast."""
-        self.batches.answered(100, 0.0, 2.5)
+        self.batches.answered(100, 0.0, 2.5, 0.0)
         self.assertGreater(self.batches.size, 100)
 
     def test_patience(self):
         """Suspects get a few times what HSM took lately, for as many components, and a second."""
         self.assertIsNone(self.batches.patience(1))
-        self.batches.answered(10, 0.5, 2.5)
+        self.batches.answered(10, 0.5, 2.5, 0.0)
         for count, seconds in ((1, 3.0), (10, 3.0), (30, 7.0)):
             self.assertEqual(self.batches.patience(count), seconds)
 
@@ -113,9 +113,9 @@ class BatchSizeTests(SynchronousTestCase):
             before = self.batches.size
             count = min(before, wanted)
             if answered:
-                self.batches.answered(count, took, target)
+                self.batches.answered(count, took, target, 0.0)
             else:
-                self.batches.timed_out(count)
+                self.batches.failed(count, 0.0, timed_out=True)
             size = self.batches.size
             self.assertTrue(1 <= size <= 5000, size)
             self.assertLessEqual(size, before * 1.5 + 1)

@@ -71,6 +71,16 @@ class QuarantineTests(SynchronousTestCase):
         self.assertEqual(self.failed(self.suspects()), [culprit])
         return culprit
 
+    def test_many_forgotten(self) -> None:
+        """However many suspects were forgotten since, the next one is found."""
+        everybody = nodes(3000)
+        for name in everybody:
+            self.failed(self.put(DIED, name))
+        for name in everybody[:-1]:
+            self.outbox.withdraw_alarm(name)
+            self.quarantine.forget(name)
+        self.assertEqual([each.component for each in self.suspects()], everybody[-1:])
+
     def test_suspects_do_not_ride_along(self) -> None:
         """Suspects are not part of the batches of others, whatever is judged since."""
         a, b, c = self.put(DIED, A, B, C)
