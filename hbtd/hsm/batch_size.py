@@ -7,7 +7,7 @@ _MOST = 5000
 """The largest batch size."""
 
 _SLOW = 50
-"""The smallest batch size that slow responses lead to; only timeouts lead to smaller ones.
+"""The smallest batch size that slow responses lead to; only failures lead to smaller ones.
 
 An HSM that is slow even with such small batches would be slow at any size.
 """
@@ -19,6 +19,12 @@ _PATIENCE = 4.0
 _LEAST_PATIENCE = 1.0
 """Seconds that HSM may take for suspects in addition to that multiple."""
 
+_ENOUGH = 60.0
+"""Seconds for which a size that was accepted is not exceeded, after a larger batch has failed."""
+
+_FEW = 10
+"""The smallest size that is kept for so long; below it, one bad component is the likelier cause."""
+
 
 class BatchSize:
     """The number of components to put into a batch, learned from HSM's response times.
@@ -26,25 +32,37 @@ class BatchSize:
     The size follows HSM's speed, not the number of components in the outbox, so that updates don't
     time out. HSM completes an update even when its client has timed out, and then does the same
     work again for the retry.
+
+    Size may also be why updates fail, in whatever way: a proxy before HSM takes no longer bodies,
+    or packets of full length are lost on the way. So the size is halved until updates are accepted,
+    and when it has grown too large again, it stays for a while at what was accepted.
     """
 
     def __init__(self) -> None:
         self.size = _FIRST
         """The number of components to put into the next batch, at most."""
         self._took: tuple[float, int] | None = None
+        # The size of the last full batch, if that was accepted.
+        self._accepted = 0
+        # The size beyond which updates have failed, and until when it is not exceeded.
+        self._enough = _MOST
+        self._enough_until = 0.0
 
-    def answered(self, count: int, took: float, target: float) -> None:
-        """Adapt the size after HSM answered a batch of `count` components in `took` seconds.
+    def answered(self, count: int, took: float, target: float, now: float) -> None:
+        """Adapt the size after HSM accepted a batch of `count` components in `took` seconds.
 
         `target` is the number of seconds that a batch should take. The size grows by at most half,
-        and only after a full batch. It shrinks at once, but only timeouts reduce it below `_SLOW`.
+        and only after a full batch. It shrinks at once, but only failures reduce it below `_SLOW`.
+        `now` is the time in seconds of any clock.
         """
         self._took = took, count
         fitting = int(count * target / took) if took > 0 else _MOST
         if took > target:
             self.size = min(self.size, max(fitting, _SLOW))
         elif count >= self.size:
-            self.size = max(self.size, min(self.size * 3 // 2 + 1, fitting, _MOST))
+            self._accepted = count
+            most = self._enough if now < self._enough_until else _MOST
+            self.size = max(self.size, min(self.size * 3 // 2 + 1, fitting, most))
 
     def patience(self, count: int) -> float | None:
         """Return the seconds that HSM may take for `count` suspects.
@@ -57,9 +75,20 @@ class BatchSize:
         took, lately = self._took
         return _LEAST_PATIENCE + _PATIENCE * took * max(1.0, count / lately)
 
-    def timed_out(self, count: int) -> None:
-        """Reduce the size after HSM did not answer a batch of `count` components in time.
+    def failed(self, count: int, now: float, *, timed_out: bool) -> None:
+        """Reduce the size after a batch of `count` components has failed at the time `now`.
 
-        The new size is half of the old one, or half of `count` if that is less.
+        The new size is half of the old one, or half of `count` if that is less and HSM has not
+        answered in time. If the batch was larger than what was accepted before, the size does not
+        exceed that for a while.
         """
+        if count < self.size and not timed_out:
+            return
+        before, self._accepted = self._accepted, 0
+        if _FEW <= before < count <= before * 3 // 2 + 1:
+            self._enough, self._enough_until = before, now + _ENOUGH
         self.size = max(1, min(self.size, count) // 2)
+
+    def acquit(self) -> None:
+        """Note that updates failed because of a component, and not because of their size."""
+        self._enough_until = 0.0

@@ -41,20 +41,10 @@ _MAX_BODY = 64 * 1024
 class UpdateFailed(Exception):
     """HSM did not accept an update; the message says why.
 
-    `retry_after` is the number of seconds for which HSM asks not to be sent anything.
-    """
-
-    def __init__(self, reason: str, *, retry_after: float = 0.0) -> None:
-        super().__init__(reason)
-        self.retry_after = retry_after
-
-
-class HSMUnavailable(UpdateFailed):
-    """A request to HSM failed, for a reason that is not, or may not be, its content.
-
     `timed_out` is true if HSM did not answer in time. `in_doubt` is true if HSM may have carried
     out the request nevertheless, or may do so later. `unsent` is true if HSM can't have received
-    the request, so that its content can't be the reason.
+    the request, so that its content can't be the reason. `retry_after` is the number of seconds for
+    which HSM asks not to be sent anything.
     """
 
     def __init__(
@@ -66,10 +56,15 @@ class HSMUnavailable(UpdateFailed):
         unsent: bool = False,
         retry_after: float = 0.0,
     ) -> None:
-        super().__init__(reason, retry_after=retry_after)
+        super().__init__(reason)
         self.timed_out = timed_out
         self.in_doubt = in_doubt
         self.unsent = unsent
+        self.retry_after = retry_after
+
+
+class HSMUnavailable(UpdateFailed):
+    """A request to HSM failed, for a reason that is not, or may not be, its content."""
 
 
 class HSMRejected(UpdateFailed):

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.hsm.batch_size import BatchSize
-from hbtd.hsm.client import HSMClient, HSMRejected, HSMUnavailable
+from hbtd.hsm.client import HSMClient, HSMRejected, UpdateFailed
 from hbtd.hsm.condition import Condition
 from hbtd.hsm.in_doubt import InDoubt
 from hbtd.hsm.lane import Lane
@@ -256,16 +256,17 @@ class Notifier(Service):
         try:
             names = [each.component for each in batch]
             await lane.wait_for(self._client.update(transition, names, within))
-        except (HSMRejected, HSMUnavailable) as error:
-            if isinstance(error, HSMUnavailable) and error.timed_out and lane is self._everybody:
-                batch_size.timed_out(len(batch))
-            if isinstance(error, HSMUnavailable) and error.in_doubt:
+        except UpdateFailed as error:
+            if lane is self._everybody and not lane.abandoned and not error.unsent:
+                now = self._clock.seconds()
+                batch_size.failed(len(batch), now, timed_out=error.timed_out)
+            if error.in_doubt:
                 self._in_doubt.abandoned(batch, self._doubt_ends())
             if not lane.abandoned:
                 pause = self._failed(batch, error)
         else:
-            took = self._clock.seconds() - began
-            batch_size.answered(len(batch), took, self._target())
+            took = (now := self._clock.seconds()) - began
+            batch_size.answered(len(batch), took, self._target(), now)
             self._acknowledged(batch)
             self._log.debug(
                 "HSM accepted {count} components as {state}/{flag} in {took:.3f} s.",
@@ -322,33 +323,31 @@ class Notifier(Service):
             error=failure.getErrorMessage(),
         )
 
-    def _failed(self, batch: list[Judgement], error: HSMRejected | HSMUnavailable) -> float:
+    def _failed(self, batch: list[Judgement], error: UpdateFailed) -> float:
         """Note that an update has failed; return the seconds to pause on its connection.
 
         If HSM is to blame, suspend sending.
         """
         pause = again = error.retry_after
         rejected = isinstance(error, HSMRejected)
-        timed_out = isinstance(error, HSMUnavailable) and error.timed_out
-        unsent = isinstance(error, HSMUnavailable) and error.unsent
         exhausted = False
         if not rejected:
             self.failed_count += 1
-        if unsent or not (rejected or self._quarantine.is_evident(batch)):
+        if error.unsent or not (rejected or self._quarantine.is_evident(batch)):
             failures = self._backoff.failures
             exhausted = self._condition.in_outage or failures >= self._params.current.sm_retries
             delay = 0.0 if exhausted else self._backoff.next()
             # The first halves, and what waits, show at once whether HSM is to blame.
-            if unsent or failures or not (timed_out or len(batch) > 1):
+            if error.unsent or failures or not (error.timed_out or len(batch) > 1):
                 pause = max(pause, delay)
-            again = max(pause, delay) if timed_out else pause
+            again = max(pause, delay) if error.timed_out else pause
         self._log.debug(
             "An update to HSM failed; the next follows after {pause:.2f} s or more: {error}",
             error=str(error),
             pause=pause,
         )
         before = self._quarantine.in_a_row
-        if not unsent:
+        if not error.unsent:
             self._blame(batch, error, again)
         if exhausted:
             self._suspend(str(error))
@@ -356,9 +355,7 @@ class Notifier(Service):
             self._suspend(f"it refuses whatever it is told: {error}")
         return pause
 
-    def _blame(
-        self, batch: list[Judgement], error: HSMRejected | HSMUnavailable, again: float
-    ) -> None:
+    def _blame(self, batch: list[Judgement], error: UpdateFailed, again: float) -> None:
         """Treat the components of an update that failed as suspects, or set them aside.
 
         They are sent again after `again` seconds.
@@ -371,6 +368,9 @@ class Notifier(Service):
             rejected=isinstance(error, HSMRejected),
         )
         self.rejected_count += len(culprits)
+        if culprits:
+            for each in self._batch_sizes.values():
+                each.acquit()
         for culprit in culprits:
             self._condition.set_aside(culprit)
 

@@ -19,7 +19,8 @@ class Behaviour:
     """How the fake HSM treats requests. The fields may be changed at any time.
 
     If several faults are set, the order of precedence is `reset`, `garbage`, `hang`, `page`,
-    `fail_status`, then `faulty`, then `database_gone`. With any of these, updates are not applied.
+    `fail_status`, then `too_large`, then `faulty`, then `database_gone`. With any of these, updates
+    are not applied.
     """
 
     ready: bool = True
@@ -48,6 +49,12 @@ class Behaviour:
 
     A value is one of `FAULTS`, or an HTTP status such as `500`, as text.
     """
+
+    largest: int | None = None
+    """The most components that a PATCH may name, or `None` if there is no limit."""
+
+    too_large: str = "413"
+    """What happens to a larger PATCH: one of `FAULTS`, or an HTTP status, as for `faulty`."""
 
     database_gone: bool = False
     """Whether HSM's database is gone: PATCHes are answered with 400, as the real HSM does, reads of
@@ -97,6 +104,9 @@ class Behaviour:
                 return fault
         if self.fail_status is not None:
             return str(self.fail_status)
+        names = list(names)
+        if self.largest is not None and len(names) > self.largest:
+            return self.too_large
         faulty = {xnames.normalise(name): fault for name, fault in self.faulty.items()}
         faults = (faulty.get(xnames.normalise(name)) for name in names)
         return next((fault for fault in faults if fault is not None), None)
@@ -121,20 +131,34 @@ def _status(value: object) -> int | None:
     return value
 
 
+def _count(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("null or a number of components")
+    return value
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("a text")
     return value
 
 
+def _fault(value: object) -> str:
+    statuses = {str(status.value) for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST}
+    if not isinstance(value, str) or (value not in FAULTS and value not in statuses):
+        raise ValueError(f"one of {', '.join(FAULTS)}, or a status")
+    return value
+
+
 def _faults_by_name(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError("an object from names to faults")
-    statuses = {str(status.value) for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST}
-    for fault in value.values():
-        if fault not in FAULTS and fault not in statuses:
-            raise ValueError(f"an object from names to one of {', '.join(FAULTS)}, or a status")
-    return dict(value)
+    try:
+        return {name: _fault(fault) for name, fault in value.items()}
+    except ValueError as error:
+        raise ValueError(f"an object from names to {error}") from None
 
 
 def _milliseconds(value: object) -> float:
@@ -166,6 +190,8 @@ _READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "garbage": _flag,
     "page": _flag,
     "faulty": _faults_by_name,
+    "largest": _count,
+    "too_large": _fault,
     "database_gone": _flag,
     "retry_after": _text,
     "refuse": _names,

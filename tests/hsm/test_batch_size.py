@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.hsm.batch_size import BatchSize
+from hbtd.simulator.behaviour import Behaviour
 from tests.support.hsm_memory import DIED, STARTED, WARNED, StartedTestCase, nodes
 
 REAL_COSTS = {"Standby": 2.0, "Ready": 0.5}
@@ -86,6 +87,40 @@ class BatchSizeTests(SynchronousTestCase):
         for _ in range(30):
             self.answer(0.0005, 2.5)
         self.assertEqual(self.batches.size, 5000)
+
+    def fail_at(self, size: int, now: float, *, timed_out: bool = False) -> None:
+        """Have a full batch fail if it is larger than `size`, otherwise be accepted."""
+        if self.batches.size > size:
+            self.batches.failed(self.batches.size, now, timed_out=timed_out)
+        else:
+            self.batches.answered(self.batches.size, 0.01, 2.5, now)
+
+    def test_too_large(self):
+        """If only batches up to a size are accepted, that is found, and exceeded once a minute."""
+        for timed_out in (False, True):
+            self.setUp()
+            sizes = []
+            for second in range(130):
+                sizes.append(self.batches.size)
+                self.fail_at(40, 1000.0 + second, timed_out=timed_out)
+            self.assertEqual(sizes[:6], [100, 50, 25, 38, 58, 29])
+            self.assertLessEqual(len([size for size in sizes if size > 40]), 5, sizes)
+            self.assertEqual(sizes[7:60], [38] * 53)
+
+    def test_not_the_size(self):
+        """Once a component is known to be to blame for a failure, the size grows again."""
+        for _ in range(3):
+            self.fail_at(150, 0.0)
+        self.assertEqual((self.batches.size, self.batches._enough_until), (100, 60.0))
+        self.batches.acquit()
+        self.fail_at(5000, 1.0)
+        self.fail_at(5000, 1.0)
+        self.assertEqual(self.batches.size, 227)
+
+    def test_part_of_a_batch_fails(self):
+        """That a smaller batch than could be sent fails says nothing about the size."""
+        self.batches.failed(99, 0.0, timed_out=False)
+        self.assertEqual(self.batches.size, 100)
 
     def test_no_time_at_all(self):
         """An answer in no measurable time counts as fast."""
@@ -200,6 +235,27 @@ class SizeTests(StartedTestCase):
         self.hsm.behaviour.hang = False
         self.advance(60)
         self.assertEqual(self.notifier.pending_count, 0)
+
+    def assert_all_told(self, most: int, fault: str, within: float) -> None:
+        """Check that all deaths are told in time to an HSM that takes only so many in an update."""
+        self.begin(sm_timeout=10)
+        self.advance(1)
+        self.hsm.behaviour = Behaviour(largest=most, too_large=fault, cost_ms=2.0)
+        everybody = nodes(3000)
+        self.tell(DIED, *everybody)
+        took = self.advance_until(lambda: set(everybody) <= set(self.hsm.components), within)
+        self.assertEqual(self.notifier.set_aside_count, 0, (most, fault, took))
+
+    def test_too_large_updates(self):
+        """Whatever happens to large updates, all are told soon, as smaller ones are accepted."""
+        for fault in ("413", "400", "500", "502", "504", "reset", "garbage"):
+            self.assert_all_told(50, fault, within=20)
+            self.assert_all_told(12, fault, within=30)
+
+    def test_lost_updates(self):
+        """If large updates get no answer at all, it takes few timeouts to find the size."""
+        self.assert_all_told(50, "hang", within=45)
+        self.assert_all_told(12, "hang", within=90)
 
     def test_kinds_apart(self):
         """Slow updates of one transition do not make those of others smaller."""
