@@ -170,8 +170,9 @@ class _BoundedEndpoint:
 class _BoundedHeads(ProtocolWrapper):
     """A protocol that aborts its connection when the head of a response is too large.
 
-    The head is all that is received after a request, up to the first empty line. If its status says
-    "not now", `on_not_now` is called, and the connection is closed at the end of the response.
+    The head is all that is received after a request, up to the first empty line, and with interim
+    responses (1xx) the heads of those. If the status says "not now", `on_not_now` is called, and
+    the connection is closed at the end of the response.
     """
 
     _in_head = False
@@ -179,6 +180,7 @@ class _BoundedHeads(ProtocolWrapper):
     _last = b""
     # The beginning of a status line whose end has yet to arrive; `None` after that.
     _first: bytes | None = None
+    _interim = False
 
     transport: Any
 
@@ -203,17 +205,34 @@ class _BoundedHeads(ProtocolWrapper):
         self._in_head, self._received, self._last, self._first = True, 0, b"", b""
 
     def dataReceived(self, data: bytes) -> None:
-        if self._in_head:
-            self._received += len(data)
-            seen = self._last + data
-            if _END_OF_HEAD.search(seen):
-                self._in_head = False
-            elif self._received > _MAX_HEAD:
-                self.transport.abortConnection()
-                return
-            self._last = seen[-2:]
-            data = self._read_status(data)
-        super().dataReceived(data)
+        while self._in_head and data:
+            data = self._receive_head(data)
+        if data:
+            super().dataReceived(data)
+
+    def _receive_head(self, data: bytes) -> bytes:
+        """Pass on some data that begins in the head of a response; return what remains.
+
+        That is what follows an interim response (1xx): the head of another one.
+        """
+        seen = self._last + data
+        end = _END_OF_HEAD.search(seen)
+        size = len(data) if end is None else end.end() - len(self._last)
+        head, rest = data[:size], data[size:]
+        self._received += len(head)
+        if self._received > _MAX_HEAD:
+            self.transport.abortConnection()
+            return b""
+        self._last = seen[-2:]
+        head = self._read_status(head)
+        if end is not None:
+            self._in_head = self._interim
+            self._last, self._first = b"", b""
+        if not self._in_head:
+            head, rest = head + rest, b""
+        if head:
+            super().dataReceived(head)
+        return rest
 
     def _read_status(self, data: bytes) -> bytes:
         """Read the status line of a response; return what to pass on of what was received.
@@ -228,8 +247,10 @@ class _BoundedHeads(ProtocolWrapper):
             self._first = line
             return b""
         self._first = None
-        status = _STATUS_LINE.match(line)
-        if status is None or not _says_not_now(int(status[1])):
+        found = _STATUS_LINE.match(line)
+        status = 0 if found is None else int(found[1])
+        self._interim = 100 <= status < 200
+        if not _says_not_now(status):
             return line + end + rest
         self._on_not_now()
         return line + end + b"Connection: close\r\n" + rest

@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import Agent, RequestTransmissionFailed, ResponseNeverReceived
 
-from hbtd.net.http_client import BoundedPool, PlainAgent, describe_failure, read_body
+from hbtd.net.http_client import BoundedPool, PlainAgent, describe_failure, read_body, root_cause
 from tests.support.nameservers import Nameservers
 from tests.support.web_servers import WebServers
 
@@ -89,6 +89,28 @@ class ConnectionTests(SynchronousTestCase):
         for at in range(1, len(whole)):
             self.assertEqual(self.get(whole[:at], whole[at:]), "no!")
             self.assertEqual(len(self.web.transports), at)
+
+    def test_interim(self) -> None:
+        """What precedes the answer, such as early hints, makes no difference, nor do pieces."""
+        whole = (
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+            b"HTTP/1.1 503 Alas\r\nContent-Length: 3\r\n\r\nno!"
+        )
+        self.assertEqual(self.get(whole), "no!")
+        for at in range(1, len(whole)):
+            self.assertEqual(len(self.web.transports), at)
+            self.assertFalse(self.web.transports[-1].connected)
+            self.assertEqual(self.get(whole[:at], whole[at:]), "no!")
+
+    def test_endless_interim(self) -> None:
+        """A server that sends interim responses without an end is given up."""
+        asked = self.http.get("http://192.0.2.1/", reactor=self.servers.clock)
+        self.web.accept()
+        for _ in range(3000):
+            if self.web.transports[-1].connected:
+                self.web.answer(b"HTTP/1.1 102 Wait\r\nX: 0123456789\r\n\r\n")
+        error = root_cause(self.failureResultOf(asked).value)
+        self.assertEqual(str(error), "a head of more than 65536 bytes")
 
     def test_idle(self) -> None:
         """Idle connections, which may lead to the same server, are closed as well."""
