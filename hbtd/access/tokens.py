@@ -81,11 +81,13 @@ def read_tokens(path: str) -> list[Token]:
         raise TokensUnusable(f"{path} can't be read: {error.strerror}") from error
     if len(content) > _LARGEST_FILE:
         raise TokensUnusable(f"{path} has more than {_LARGEST_FILE} bytes")
+    tokens = parse_tokens(content, path)
+    # Not before, as a file that can't be used is read every few seconds.
     if mode & 0o007:
         _log.warn(
             "{path} contains secrets and is accessible to every user of this host.", path=path
         )
-    return parse_tokens(content, path)
+    return tokens
 
 
 def parse_tokens(content: bytes, path: str) -> list[Token]:

@@ -7,9 +7,10 @@ from math import inf
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.access.tokens import Token, TokensUnusable, parse_tokens
+from hbtd.access.tokens import Token, TokenFile, TokensUnusable, parse_tokens
 
 SECRET = "a-token-that-operators-have"
 HEX = "3f9c0d4b5a6e7f8091a2b3c4d5e6f708"  # as `openssl rand -hex 16` prints one
@@ -108,3 +109,31 @@ class ParseTests(SynchronousTestCase):
     def test_any_name_and_secret(self, name: str, secret: str) -> None:
         """Name and secret are told apart, whatever the secret consists of."""
         self.assertEqual(self.parse(f"{name}:{secret}"), Token(name, secret.encode()))
+
+
+class AccessibleFileTests(SynchronousTestCase):
+    """A token file that everybody on the host may read."""
+
+    def write(self, path: str, line: str) -> None:
+        """Write the file with a line."""
+        with open(path, "w") as file:
+            file.write(f"{line}\n")
+        os.chmod(path, 0o644)
+
+    def test_said_when_it_is_used(self) -> None:
+        """That is said once when the file is used, and not again and again while it can't be."""
+        path = self.mktemp()
+        self.write(path, SECRET)
+        with capturedLogs() as events:
+            tokens = TokenFile(path)
+            self.assertEqual(len(events), 1)
+            self.write(path, "short")
+            for _ in range(20):
+                tokens.watched.check()
+            said = [event for event in events if "accessible" in event["log_format"]]
+            self.assertEqual(len(said), 1)
+            self.write(path, f"alice:{SECRET}")
+            for _ in range(20):
+                tokens.watched.check()
+        said = [event for event in events if "accessible" in event["log_format"]]
+        self.assertEqual(len(said), 2)
