@@ -251,7 +251,7 @@ class Applier:
         else:
             self._changes.apply_heartbeat(record, source_of(writer))
 
-    def _apply_foreign_record(self, stored: StoredRecord, before: int | None) -> None:
+    def _apply_foreign_record(self, stored: StoredRecord, before: Sequence[int]) -> None:
         """Apply a record that no replica of this hbtd has written, but probably an original."""
         record = stored.record
         xname = record.component
@@ -259,6 +259,9 @@ class Applier:
         means = meaning(stored, before, self._params.current.warntime, living=living)
         if means is Meaning.HEARTBEAT:
             self._changes.apply_heartbeat(record, source_of(0))
+            if record.warned and before and stored.heard < before[0]:
+                # It may be a sweep that several heartbeats have overtaken, and HSM be warned.
+                self._times.warned.add(xname)
             return
         if means is Meaning.RETURN:
             self._times.warned.discard(xname)

@@ -4,10 +4,12 @@ The original hbtd and this one can share an etcd (docs/protocol.md, "etcd"). The
 record for each heartbeat, as this hbtd does, but also in its sweeps, and its flags say less: the
 flag of a warning stays in the record when the component is heard again, until the next sweep of an
 original. So the flag alone does not show whether a write is a heartbeat; the stored time does,
-compared with the one that was stored before.
+compared with those that were stored before. A sweep writes a time that it has read, which may have
+been replaced meanwhile; any other time is that of a heartbeat. It may be the earlier one, as hosts'
+clocks differ, and step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum, auto
 
 from hbtd.store.etcd_format import StoredRecord
@@ -28,19 +30,21 @@ class Meaning(Enum):
     """A warning was taken back: HSM has been told of a heartbeat that is known already."""
 
 
-def meaning(stored: StoredRecord, before: int | None, warntime: float, *, living: bool) -> Meaning:
+def meaning(
+    stored: StoredRecord, before: Collection[int], warntime: float, *, living: bool
+) -> Meaning:
     """Return the `Meaning` that the write of a record by an original hbtd has.
 
-    `before` is the time that the component's record had before, `None` if there was no record;
+    `before` are the last times that the component's record had before, none if there was no record;
     `living` says whether the component is tracked, and not dead.
     """
     if stored.after_gap:
         return Meaning.GAP
     if stored.record.warned:
         # Without an earlier record, a time long ago is that of a warning that came too late.
-        heard = stored.record.age < warntime if before is None else stored.heard > before
+        heard = stored.heard not in before if before else stored.record.age < warntime
         return Meaning.HEARTBEAT if heard else Meaning.WARNING
-    if before is None or stored.heard > before or not living:
+    if stored.heard not in before or not living:
         return Meaning.HEARTBEAT
     return Meaning.RETURN
 
@@ -64,7 +68,8 @@ class StoredTimes:
     """The times in all records in etcd, of originals too, and the warnings of originals."""
 
     def __init__(self) -> None:
-        self._heard: dict[str, int] = {}
+        # The last time, and the one before if there was another.
+        self._heard: dict[str, tuple[int, ...]] = {}
         self.warned: set[str] = set()
         """The components that an original may have warned HSM about, and not told to be back.
 
@@ -73,13 +78,14 @@ class StoredTimes:
 
     def load(self, records: Sequence[StoredRecord]) -> None:
         """Replace the contents by those of `records`, which are all records in etcd."""
-        self._heard = {each.record.component: each.heard for each in records}
+        self._heard = {each.record.component: (each.heard,) for each in records}
         self.warned = {each.record.component for each in records if each.record.warned}
 
-    def note(self, xname: str, heard: int) -> int | None:
-        """Note that a record was written; return the time that it had before, if it existed."""
-        before = self._heard.get(xname)
-        self._heard[xname] = heard
+    def note(self, xname: str, heard: int) -> Sequence[int]:
+        """Note that a record was written; return the last times that it had, if it existed."""
+        before = self._heard.get(xname, ())
+        if heard not in before[:1]:
+            self._heard[xname] = (heard, *before[:1])
         return before
 
     def remove(self, xname: str) -> None:

@@ -106,9 +106,40 @@ class HeartbeatTests(MixedTestCase):
         """It is one on a follower, too."""
         self.check_flag_left(self.following())
 
+    def test_other_clocks(self) -> None:
+        """A heartbeat is one although the clock of whoever took it is behind that of the others.
+
+        The leader's warning, too, has put a later time into the record.
+        """
+        ours = self.leading()
+        self.put(A, age=100.0)
+        self.world.advance(1.0)
+        self.put(A)
+        self.world.advance(1.0)
+        self.put(A, age=100.0)
+        self.world.advance(WARNTIME - 0.5)
+        self.assertEqual((ours.tracker.healthy, ours.tracker.warned), (1, 0))
+        self.world.advance(INTERVAL + 0.5)
+        self.assertEqual((ours.tracker.healthy, ours.tracker.warned), (0, 1))
+        self.put(A, "WN", age=100.0)
+        self.world.advance(0.5)
+        self.assertEqual((ours.tracker.healthy, ours.tracker.warned), (1, 0))
+        self.assertEqual(self.world.kinds(A)[-1], RESTARTED)
+
 
 class SweepTests(MixedTestCase):
     """What an original's sweep writes is no heartbeat."""
+
+    def test_overtaken(self) -> None:
+        """A sweep may write what it has read before a heartbeat: that is no further heartbeat."""
+        ours = self.leading()
+        self.put(A)
+        self.world.advance(2.0)
+        self.put(A)
+        self.world.advance(1.0)
+        self.put(A, "WN", age=3.0)
+        self.world.advance(0.5)
+        self.assertEqual((ours.tracker.healthy, ours.tracker.warned), (0, 1))
 
     def test_warning(self) -> None:
         """A warning of an original does not renew the silence, which ends in a death in time."""
@@ -145,10 +176,26 @@ class SweepTests(MixedTestCase):
         ours, original = self.leading(), self.world.original()
         self.world.advance(1.0)
         self.beat(4.0, (original, A))
-        self.put(A, "WN", age=WARNTIME)
+        self.put(A, "WN", age=4.0)
         self.world.advance(0.5)
         self.assertEqual((ours.tracker.healthy, ours.tracker.warned), (0, 1))
         self.beat(ERRTIME, (original, A))
+        self.assertEqual(self.world.kinds(A), [STARTED, RESTARTED])
+
+    def test_very_late_warning(self) -> None:
+        """A warning that several heartbeats have overtaken may be one: HSM is told that it is not.
+
+        It might be a heartbeat, too, by a clock that is behind.
+        """
+        ours = self.leading()
+        self.put(A)
+        for _ in range(3):
+            self.world.advance(1.0)
+            self.put(A)
+        self.put(A, "WN", age=3.0)
+        self.world.advance(0.5)
+        self.assertEqual((ours.tracker.healthy, ours.tracker.warned), (1, 0))
+        self.world.advance(2.5)
         self.assertEqual(self.world.kinds(A), [STARTED, RESTARTED])
 
     def test_late_warning_of_the_dead(self) -> None:
