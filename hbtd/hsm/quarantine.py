@@ -272,19 +272,25 @@ class Quarantine:
 
     def _first_of(self, group: _Group, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
         """Return a batch of a group's suspects, empty if none waits; the others stay a group."""
-        waiting = [each for each in group.suspects if self._suspects.get(each.component) is each]
-        latest = [self._outbox.latest(each.component) for each in waiting]
-        transition = next((each.transition for each in latest if each is not None), None)
-        if transition is None:
-            return []
+        transition: Transition | None = None
         names: list[str] = []
         others: list[_Suspect] = []
-        for suspect, judgement in zip(waiting, latest, strict=True):
-            fits = judgement is not None and judgement.transition is transition
+        for suspect in group.suspects:
+            xname = suspect.component
+            if self._suspects.get(xname) is not suspect:
+                continue
+            judgement = self._outbox.latest(xname)
+            if judgement is None:
+                self._acquit(xname)  # it was withdrawn while it was tried
+                continue
+            transition = transition or judgement.transition
+            fits = judgement.transition is transition
             if fits and len(names) < sizes[transition].size:
-                names.append(suspect.component)
+                names.append(xname)
             else:
                 others.append(suspect)
+        if not names:
+            return []
         if others:
             self._groups.appendleft(_Group(others, group.due))
         return self._try(names)

@@ -71,6 +71,19 @@ class QuarantineTests(SynchronousTestCase):
         self.assertEqual(self.failed(self.suspects()), [culprit])
         return culprit
 
+    def test_withdrawn_while_tried(self) -> None:
+        """A component whose judgement is withdrawn on the way, and not sent, is told the next."""
+        self.failed(self.put(DIED, A, B))
+        (tried,) = self.suspects()
+        self.outbox.withdraw_alarm(tried.component)
+        self.quarantine.forget(tried.component)
+        # There was no connection, so the outcome is not reported.
+        (other,) = self.suspects()
+        self.accept([other])
+        self.assertEqual(self.suspects(), [])
+        self.put(WARNED, tried.component)
+        self.assertEqual(self.batch(), [tried.component])
+
     def test_many_forgotten(self) -> None:
         """However many suspects were forgotten since, the next one is found."""
         everybody = nodes(3000)
