@@ -21,6 +21,9 @@ REMEMBERED = 24 * 3600.0
 PATIENCE = 0.5
 """Seconds for which a caller waits for a new answer if there is an older one."""
 
+ANOTHER = 30.0
+"""Seconds after which a look-up is begun beside one that has no end; twice as long each time."""
+
 _FAMILIES = {IPv4Address: socket.AF_INET, IPv6Address: socket.AF_INET6}
 
 _SEMANTICS = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
@@ -49,17 +52,18 @@ class _Asker:
         self._receiver = receiver
         self._port = port
         self._semantics = semantics
-        self._answered = False
+        self.answered = False
+        """Whether no answer is expected any more."""
         self.alarm: IDelayedCall | None = None
 
     def cancel(self) -> None:
         """Ignore answers from now on."""
-        self._answered = True
+        self.answered = True
         self._stop_waiting()
 
     def answer(self, found: Found) -> None:
         """Pass the addresses to the caller, unless it has an answer or has cancelled."""
-        if self._answered:
+        if self.answered:
             return
         self.cancel()
         for family, (host, _, *more) in found:
@@ -72,19 +76,34 @@ class _Asker:
             self.alarm.cancel()
 
 
+class _LookUp:
+    """A look-up that is going on, and those who wait for it."""
+
+    def __init__(self) -> None:
+        self.askers: list[_Asker] = []
+        self.threads = 0
+        """The number of threads that are at it."""
+        self.another_at = 0.0
+        """When another thread may begin, in seconds of the reactor's clock."""
+        self.pause = ANOTHER
+
+
 @implementer(IHostnameResolver)
 class Names:
     """A name resolver for a reactor, by `getaddrinfo`, which may block for minutes.
 
-    Each name is looked up by one thread at a time, for all callers that ask meanwhile, and not in
-    the reactor's threads: while no nameserver answers, look-ups would use up all of these, and the
-    process could not end before it had finished those in the queue, one after another. The threads
-    here are daemons, for which the process does not wait.
+    A name is looked up by one thread, for all callers that ask meanwhile, and not in the reactor's
+    threads: while no nameserver answers, look-ups would use up all of these, and the process could
+    not end before it had finished those in the queue, one after another. The threads here are
+    daemons, for which the process does not wait.
 
     A look-up continues when its callers have given up, because the system's own retries may take
     longer than callers wait: it asks the second nameserver after 5 s. The answer is kept for the
     next caller. An older answer is used if there is no new one within `PATIENCE` seconds, or if the
     look-up fails without a nameserver saying that there is no such name.
+
+    A look-up that takes longer than all retries may have no end, as what the system asks beside
+    nameservers can hang. So another is begun beside it when a caller asks after 30, 60, 120, ... s.
 
     hbtd looks a name up again for each new connection, which it often needs because the one before
     has failed. So each answer begins with another address than the one before.
@@ -103,7 +122,7 @@ class Names:
         self._reactor = reactor
         self._getaddrinfo = getaddrinfo
         self._start = start or _start_daemon
-        self._asking: dict[_Asked, list[_Asker]] = {}
+        self._asking: dict[_Asked, _LookUp] = {}
         self._known: dict[_Asked, tuple[float, Found]] = {}
         self._turns: dict[_Asked, int] = {}
 
@@ -134,15 +153,21 @@ class Names:
 
     def _ask(self, asked: _Asked, asker: _Asker) -> None:
         """Let `asker` wait for the look-up in progress or, if there is none, for a new one."""
-        if asked in self._asking:
-            self._asking[asked].append(asker)
-        else:
+        look_up = self._asking.get(asked) or _LookUp()
+        now = self._reactor.seconds()
+        if not look_up.threads or now >= look_up.another_at:
             try:
-                self._start(lambda: self._look_up_and_tell(asked))
+                self._start(lambda: self._look_up_and_tell(asked, look_up))
             except RuntimeError:  # no thread can be made now
-                asker.answer(self._next(asked))
-                return
-            self._asking[asked] = [asker]
+                if not look_up.threads:
+                    asker.answer(self._next(asked))
+                    return
+            else:
+                look_up.threads += 1
+                look_up.another_at, look_up.pause = now + look_up.pause, 2 * look_up.pause
+        self._asking[asked] = look_up
+        look_up.askers = [each for each in look_up.askers if not each.answered]
+        look_up.askers.append(asker)
         if self._remembers(asked):
             asker.alarm = self._reactor.callLater(PATIENCE, lambda: asker.answer(self._next(asked)))
 
@@ -150,7 +175,7 @@ class Names:
         answer = self._getaddrinfo(asked.name, None, asked.family, asked.kind, 0, flags)
         return [(family, address) for family, _, _, _, address in answer]
 
-    def _look_up_and_tell(self, asked: _Asked) -> None:
+    def _look_up_and_tell(self, asked: _Asked, look_up: _LookUp) -> None:
         """Look up a name, in a thread; have the reactor's thread call `_looked_up`."""
         found: Found | None
         try:
@@ -161,13 +186,20 @@ class Names:
             found = []
         except Exception:  # noqa: BLE001  # those who ask must get an answer
             found = None
-        self._reactor.callFromThread(self._looked_up, asked, found)
+        self._reactor.callFromThread(self._looked_up, asked, look_up, found)
 
-    def _looked_up(self, asked: _Asked, found: Found | None) -> None:
-        """Remember and pass on what was found; `None` means that no nameserver has answered."""
+    def _looked_up(self, asked: _Asked, look_up: _LookUp, found: Found | None) -> None:
+        """Remember and pass on what was found; `None` means that no nameserver has answered.
+
+        Of several threads the first one that has found something counts.
+        """
+        look_up.threads -= 1
+        if self._asking.get(asked) is not look_up or (found is None and look_up.threads):
+            return
         if found is not None:
             self._known[asked] = (self._reactor.seconds(), found)
-        for asker in self._asking.pop(asked):
+        del self._asking[asked]
+        for asker in look_up.askers:
             asker.answer(self._next(asked))
 
     def _remembers(self, asked: _Asked) -> bool:

@@ -53,6 +53,36 @@ class NamesTests(SynchronousTestCase):
         self.names.resolveHostName(receiver, name, 80, **more)
         return receiver
 
+    def test_without_an_end(self) -> None:
+        """A look-up that has no end is one among others, of which few are begun."""
+        first = self.ask()
+        self.servers.hang("hsm.example")
+        for _ in range(29):
+            self.clock.advance(1.0)
+            self.ask().resolution.cancel()
+        self.assertEqual(self.servers.asked, ["hsm.example"])
+        self.clock.advance(1.0)
+        second = self.ask()
+        self.assertEqual(self.servers.asked, 2 * ["hsm.example"])
+        self.servers.say("hsm.example", ONE)
+        self.assertEqual((first.hosts, second.hosts), ([ONE], [ONE]))
+        third = self.ask()
+        self.servers.end_hanging(socket.gaierror(socket.EAI_NONAME, "?"))
+        self.assertIsNone(third.hosts)
+        self.servers.say("hsm.example", TWO)
+        self.assertEqual(third.hosts, [TWO])
+
+    def test_none_has_an_end(self) -> None:
+        """While look-ups hang, another is begun after twice as long each time."""
+        for _ in range(3600):
+            self.clock.advance(1.0)
+            asked = self.ask()
+            if "hsm.example" in self.servers._waiting:
+                self.servers.hang("hsm.example")
+        self.assertEqual(len(self.servers.asked), 7)
+        self.servers.end_hanging(socket.gaierror(socket.EAI_AGAIN, "?"))
+        self.assertEqual(asked.hosts, [])
+
     def test_found(self) -> None:
         """All addresses of a name are found, with the port that was asked for."""
         asked = self.ask()

@@ -30,6 +30,7 @@ class Nameservers:
         self.no_threads = False
         """Whether no thread can be started."""
         self._waiting: dict[str, Callable[[], None]] = {}
+        self._hanging: list[Callable[[], None]] = []
         self._result: Any = None
         self.names = Names(self.clock, self._getaddrinfo, self._start)
         self.clock.installNameResolver(self.names)
@@ -52,6 +53,16 @@ class Nameservers:
         """Let the look-up of a name raise an exception."""
         self._result = error
         self._waiting.pop(name)()
+
+    def hang(self, name: str) -> None:
+        """Let the look-up of a name go on until `end_hanging`."""
+        self._hanging.append(self._waiting.pop(name))
+
+    def end_hanging(self, error: Exception) -> None:
+        """Let the look-ups that hang raise an exception."""
+        self._result = error
+        for work in self._hanging:
+            work()
 
     def _start(self, work: Callable[[], None]) -> None:
         if self.no_threads:
