@@ -153,7 +153,7 @@ async def _hour(reactor: Any, nodes: int, kv_url: str) -> None:
     blocks.allow(True)
     store = EtcdStore(client, lambda: 1.7e9 + now, blocks)
     await store.open()
-    store.writer.set_presence(Put(PRESENCE + b"1", b"benchmarks blocks"))
+    store.writer.set_presence(lambda: Put(PRESENCE + b"1", b"benchmarks blocks"))
     random, names, history = Random(1), node_names(nodes), History()
     turns = int(_PERIOD / _GATHER)
     for turn in range(int(3600 / _GATHER) + 1):

@@ -12,6 +12,7 @@ from hbtd.replicas.space import Space
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.overload import Overload
 from hbtd.store.etcd import EtcdStore
+from hbtd.store.ledger import Ledger
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -155,8 +156,9 @@ class ConnectionMetrics(Collector):
 class EtcdMetrics(Collector):
     """The metrics of a store in etcd."""
 
-    def __init__(self, store: EtcdStore, space: Space) -> None:
+    def __init__(self, store: EtcdStore, ledger: Ledger, space: Space) -> None:
         self._store = store
+        self._ledger = ledger
         self._space = space
 
     def collect(self) -> Iterable[Metric]:
@@ -173,6 +175,11 @@ class EtcdMetrics(Collector):
             "store_requests",
             "Requests to the leader that are not granted yet.",
             len(mirror.requests),
+        )
+        yield _gauge(
+            "store_behind_seconds",
+            "Seconds since the last complete checkpoint began; what was heard before is stored.",
+            self._ledger.behind,
         )
         yield _gauge(
             "store_blocks",

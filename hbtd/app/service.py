@@ -129,17 +129,19 @@ class HbtdService(Service):
         self._overload = Overload(
             reactor, time.time, lambda: self._listening.accept_queues(), self._scheduler
         )
+        tellers = (self.notifier.tell, self.publisher.tell)
+        ledger = Ledger(
+            reactor, observed, self.tracker, self.store, self.params, tellers, random.random
+        )
         self._unread = UnreadHeartbeats(
+            reactor,
             self._scheduler,
             self._overload,
             self.tracker,
             observed,
             self.params,
+            ledger,
             lambda: self.replica.waiting_elsewhere,
-        )
-        tellers = (self.notifier.tell, self.publisher.tell)
-        ledger = Ledger(
-            reactor, observed, self.tracker, self.store, self.params, tellers, random.random
         )
         self.monitor = Monitor(
             reactor,
@@ -155,7 +157,7 @@ class HbtdService(Service):
         self.replica = self._make_replica(etcd, leadership, observed, ledger)
 
         self._troubles = self._make_troubles()
-        registry = self._make_registry(observed)
+        registry = self._make_registry(observed, ledger)
         self.routes = self._make_routes(registry)
         """All routes of the API, with the callers who may use them, and the handlers."""
         self._site = self._make_site()
@@ -233,7 +235,7 @@ class HbtdService(Service):
             self._unread.waiting,
         )
 
-    def _make_registry(self, observed: ObservedClock) -> CollectorRegistry:
+    def _make_registry(self, observed: ObservedClock, ledger: Ledger) -> CollectorRegistry:
         registry = make_registry(
             Metrics(
                 self.tracker,
@@ -247,7 +249,7 @@ class HbtdService(Service):
             )
         )
         if isinstance(self.store, EtcdStore) and isinstance(self.replica, Replica):
-            registry.register(EtcdMetrics(self.store, self.replica.space))
+            registry.register(EtcdMetrics(self.store, ledger, self.replica.space))
         return registry
 
     def _make_troubles(self) -> Troubles:

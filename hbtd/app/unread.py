@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
 from hbtd.config.live_params import LiveParams
 from hbtd.replicas.applier import source_of
 from hbtd.replicas.hearing import SILENCE
 from hbtd.replicas.sign_of_life import MOST_NAMED, Waiting, waiting_at
+from hbtd.runtime.outage import Outage
 from hbtd.server.overload import Overload
 from hbtd.server.scheduler import Scheduler
+from hbtd.store.ledger import Ledger
 from hbtd.tracker.components import Unheard
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -16,13 +21,17 @@ from hbtd.tracker.tracker import Tracker
 class UnreadHeartbeats:
     """Tells the monitor, and the other replicas, whose heartbeats may wait to be read."""
 
+    _log = Logger()
+
     def __init__(
         self,
+        clock: IReactorTime,
         scheduler: Scheduler,
         overload: Overload,
         tracker: Tracker,
         observed: ObservedClock,
         params: LiveParams,
+        ledger: Ledger,
         elsewhere: Callable[[], Mapping[int, Waiting]],
     ) -> None:
         """Look at the connections that wait here, and at other replicas.
@@ -34,7 +43,9 @@ class UnreadHeartbeats:
         self._tracker = tracker
         self._observed = observed
         self._params = params
+        self._ledger = ledger
         self._elsewhere = elsewhere
+        self._slowness = Outage(self._slowness_began, self._slowness_ended, clock.seconds)
 
     def unheard(self) -> Unheard:
         """Return the components that may have sent heartbeats that no replica has read."""
@@ -55,14 +66,37 @@ class UnreadHeartbeats:
         of addresses that wait, here or elsewhere, from `SILENCE` before these are due: the leader
         has their names in time, or its observed clock stands still, as this replica is not heard.
         What other replicas say of components is not passed on: it would come back.
+
+        Components whose heartbeats were read here but are late to be stored wait, too: other
+        replicas don't know of these heartbeats.
         """
-        unheard = self._from_addresses(self._elsewhere().values())
-        if not (unheard.sources or unheard.fresh):
-            return Waiting()
         params = self._params.current
+        unstored = self._unstored()
+        unheard = self._from_addresses(self._elsewhere().values())
+        if not (unheard.sources or unheard.fresh or unstored):
+            return Waiting()
         silent = min(params.warntime, params.errtime) - SILENCE
         found = self._tracker.unheard(self._observed.now(), silent, unheard, MOST_NAMED)
-        return waiting_at(self._scheduler.waiting_long(), found, self._overload.queue_full)
+        addresses, fresh = self._scheduler.waiting_long(), self._overload.queue_full
+        return waiting_at(addresses, found, fresh, unstored)
+
+    def _unstored(self) -> set[str]:
+        """Return the components whose heartbeats were read here but are late to be stored."""
+        if not self._ledger.late:
+            self._slowness.recover()
+            return set()
+        self._slowness.fail(f"{self._ledger.behind:.1f} s", "late")
+        return self._ledger.unstored()
+
+    def _slowness_began(self, behind: str) -> None:
+        self._log.warn(
+            "The store is slow: heartbeats of the last {behind} have yet to be stored. Other"
+            " replicas judge their components later, by Errtime at most.",
+            behind=behind,
+        )
+
+    def _slowness_ended(self) -> None:
+        self._log.info("The store is fast enough again: heartbeats are stored in time.")
 
     def _from_addresses(self, elsewhere: Iterable[Waiting]) -> Unheard:
         """Return those that this replica heard last from where connections wait, here or there."""

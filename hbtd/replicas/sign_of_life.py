@@ -1,6 +1,6 @@
 """Signs of life: the values of the replicas' presence keys in etcd."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 MOST_NAMED = 500
@@ -31,13 +31,17 @@ class Waiting(NamedTuple):
     addresses: frozenset[str] = frozenset()
     """The IP addresses whose connections wait."""
     components: frozenset[str] = frozenset()
-    """The components that the replica heard last from an address that waits there or elsewhere."""
+    """Components that may have sent a heartbeat which the other replicas don't know.
+
+    The replica heard them last from an address that waits, there or elsewhere; or it has heard them
+    and has yet to store that.
+    """
     fresh: bool = False
     """Whether those may wait, too, that open a connection for each heartbeat."""
     heard_here: bool = False
     """Whether all may wait that the replica was the last to hear: too many to be named."""
     everybody: bool = False
-    """Whether any component may wait: too many addresses wait to be named."""
+    """Whether any component may wait: too many would have to be named."""
 
     def __bool__(self) -> bool:
         """Return whether anybody waits."""
@@ -45,16 +49,20 @@ class Waiting(NamedTuple):
 
 
 def waiting_at(
-    addresses: Iterable[str | None], components: Iterable[str] | None, fresh: bool
+    addresses: Iterable[str | None],
+    components: Iterable[str] | None,
+    fresh: bool,
+    unstored: Collection[str] = (),
 ) -> Waiting:
     """Return who waits; more than `MOST_NAMED` addresses stand for everybody.
 
-    `components` is `None` if there are more than `MOST_NAMED`.
+    `components` were heard last at this replica; it is `None` if there are more than `MOST_NAMED`.
+    `unstored` may have been heard last at any; more than `MOST_NAMED` stand for everybody.
     """
     named = frozenset(address for address in addresses if address is not None)
-    if len(named) > MOST_NAMED:
+    if max(len(named), len(unstored)) > MOST_NAMED:
         return Waiting(everybody=True)
-    return Waiting(named, frozenset(components or ()), fresh, components is None)
+    return Waiting(named, frozenset(components or ()).union(unstored), fresh, components is None)
 
 
 class SignOfLife(NamedTuple):

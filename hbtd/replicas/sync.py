@@ -194,7 +194,7 @@ class Sync(Service):
             return
         self._lease = await self._client.grant(LEASE)
         await self._client.put(LIFE + self._number, ALIVE, self._lease)
-        self._set_presence()
+        self._store.writer.set_presence(self._make_presence)
 
     async def _load(self) -> None:
         """Read and apply all keys in etcd while this replica writes nothing; write the health key.
@@ -295,10 +295,10 @@ class Sync(Service):
         if self._position.fall_behind():
             self._hearing.lose()
 
-    def _set_presence(self) -> None:
-        """Set what this replica's presence key says from now on: its name, and who waits here."""
+    def _make_presence(self) -> Put:
+        """Return the write of this replica's presence key, which tells who waits here now."""
         sign = SignOfLife(self._name.encode(), True, self._waiting())
-        self._store.writer.set_presence(Put(PRESENCE + self._number, sign.to_bytes(), self._lease))
+        return Put(PRESENCE + self._number, sign.to_bytes(), self._lease)
 
     async def _write_presence(self) -> None:
         """Write the presence key, unless it has just been written, and renew the lease.
@@ -306,7 +306,6 @@ class Sync(Service):
         If etcd fails, or the lease has ended, end the watch. A deleted life key is written again.
         """
         applier, position = self._applier, self._position
-        self._set_presence()
         seen = applier.present.get(applier.number)
         try:
             # `seen` is when the watch reported the last write, a moment after it was made.

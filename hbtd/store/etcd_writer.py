@@ -1,6 +1,6 @@
 """The transactions by which a replica writes to etcd, some of them fenced."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.messages import Compare, Delete, Operation, Put
@@ -23,7 +23,7 @@ class EtcdWriter:
         self._client = client
         self._mirror = mirror
         self._lock_key: bytes | None = None
-        self._presence: Put | None = None
+        self._presence: Callable[[], Put] | None = None
         self.transactions = 0
         """The number of transactions in which steps were written."""
         self.bytes_written = 0
@@ -48,10 +48,13 @@ class EtcdWriter:
     @property
     def presence(self) -> Put | None:
         """The operation with which each transaction begins: it writes the presence key."""
-        return self._presence
+        return None if self._presence is None else self._presence()
 
-    def set_presence(self, presence: Put) -> None:
-        """Begin every transaction with `presence`, the write of this replica's presence key."""
+    def set_presence(self, presence: Callable[[], Put]) -> None:
+        """Begin every transaction with what `presence` returns at that moment.
+
+        That is the operation which writes this replica's presence key.
+        """
         self._presence = presence
 
     async def write(self, steps: Sequence[Step], *, fenced: bool = False) -> int:
@@ -96,5 +99,5 @@ class EtcdWriter:
         return result.succeeded
 
     def _with_presence(self, operations: Iterable[Operation]) -> list[Operation]:
-        presence: list[Operation] = [] if self._presence is None else [self._presence]
-        return [*presence, *operations]
+        presence = self.presence
+        return [*operations] if presence is None else [presence, *operations]

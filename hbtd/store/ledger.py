@@ -27,6 +27,9 @@ _RETRY = (0.75, 1.5)
 _PATIENCE = 5.0
 """Seconds for which a store may fail before hbtd reports that it is not ready."""
 
+_LATE = 1.0
+"""Seconds by which a checkpoint may be complete later than usual before it is late."""
+
 _SHARED_WITHIN = 10.0
 """The age in seconds above which a heartbeat is not written to a store that replicas share."""
 
@@ -92,6 +95,12 @@ class Ledger:
             clock, store.gather, lambda: self._checkpoint(store.gather), "the checkpoint", now=False
         )
         self._next_checkpoint = 0.0
+        # Seconds between the last two checkpoints, beyond `IStore.gather`.
+        self._period = 0.0
+        # The components whose records are being stored by a checkpoint.
+        self._being_stored: set[str] = set()
+        # When the last complete checkpoint began.
+        self._stored_at = clock.seconds()
         self._open = False
         # Whether nobody waits any more for the judgements that are not committed yet.
         self._given_up = False
@@ -116,6 +125,7 @@ class Ledger:
     def begin(self) -> None:
         """Begin to commit judgements, including those added before, and to store records."""
         self._open = True
+        self._stored_at = self._clock.seconds()
         self.ready()
         self.add([])
         if self._store.durable:
@@ -126,6 +136,19 @@ class Ledger:
         """The components with judgements that are not committed yet."""
         return {judgement.component for judgement in (*self._in_hand, *self._waiting)}
 
+    @property
+    def behind(self) -> float:
+        """Seconds since the last complete checkpoint began: what was heard before is stored."""
+        if not (self._open and self._store.durable):
+            return 0.0
+        return self._clock.seconds() - self._stored_at
+
+    @property
+    def late(self) -> bool:
+        """Whether heartbeats are stored so late that other replicas may miss them."""
+        usual: float = self._period + 2 * self._store.gather
+        return self.behind > usual + _LATE
+
     def has_unstored(self, xname: str) -> bool:
         """Return whether this replica took a heartbeat of the component and has yet to store it."""
         at = self._tracker.changed_at(xname)
@@ -133,7 +156,8 @@ class Ledger:
 
     def unstored(self) -> set[str]:
         """Return the components with a heartbeat or judgement that has yet to be stored here."""
-        return self._tracker.changed_since(self._shared_since()).keys() | self.pending
+        changed = self._tracker.changed_since(self._shared_since())
+        return self._being_stored.union(changed, self.pending)
 
     def lead(self) -> None:
         """Pass judgements on after each commit from now on: this replica has become the leader."""
@@ -310,9 +334,11 @@ class Ledger:
                     return
             if not await self._checkpoint_batch(waiting[start : start + _BATCH]):
                 return
+        self._stored_at = began
         # A component whose record is late seems silent to other replicas.
         longest = self._params.current.warntime / 3
-        self._next_checkpoint = began + min(len(waiting) / _RECORDS_PER_SECOND, longest)
+        self._period = min(len(waiting) / _RECORDS_PER_SECOND, longest)
+        self._next_checkpoint = began + self._period
 
     async def _checkpoint_batch(self, xnames: Sequence[str]) -> bool:
         """Store the records of those of `xnames` that have no uncommitted judgement.
@@ -323,6 +349,7 @@ class Ledger:
         settled = (xname for xname in xnames if xname not in pending)
         taken = self._tracker.take_changed(settled, self._shared_since())
         records = self._records(taken)
+        self._being_stored = set(taken)
         try:
             await self._store.checkpoint(records)
         except CancelledError:
@@ -331,6 +358,8 @@ class Ledger:
             self._tracker.put_back({each.component: taken[each.component] for each in records})
             self._failed(error)
             return False
+        finally:
+            self._being_stored = set()
         self._worked()
         return True
 

@@ -28,6 +28,7 @@ class UnreadTests(SynchronousTestCase):
         self.tracker = Tracker()
         self.waiting: set[str | None] = set()
         self.overload = SimpleNamespace(queue_full=False)
+        self.ledger = SimpleNamespace(late=False, behind=9.0, unstored=set)
         self.elsewhere: dict[int, Waiting] = {}
         clock = Clock()
         observed = ObservedClock(clock.seconds, lambda: 10.0)
@@ -36,11 +37,13 @@ class UnreadTests(SynchronousTestCase):
             self.tracker.beat(name, -100.0, "t", "OK", source, fresh)
         self.tracker.beat(D, -100.0, "t", "OK")
         self.unread = UnreadHeartbeats(
+            clock,
             cast("Any", scheduler),
             cast("Any", self.overload),
             self.tracker,
             observed,
             LiveParams(Params()),
+            cast("Any", self.ledger),
             lambda: self.elsewhere,
         )
 
@@ -96,6 +99,17 @@ class UnreadTests(SynchronousTestCase):
         # Those warned about count as well.
         self.tracker.sweep(-80.0, 10.0, 60.0, 1)
         self.says(heard_here=True)
+
+    def test_unstored(self) -> None:
+        """Who was heard here is named while that is late to be stored, or all if they are many."""
+        self.ledger.unstored = lambda: {A, C}
+        self.says()
+        self.ledger.late = True
+        self.says(A, C)
+        # Here their heartbeats are known.
+        self.assertEqual(self.unread.unheard(), Unheard())
+        self.ledger.unstored = lambda: set(nodes(MOST_NAMED + 1))
+        self.says(everybody=True)
 
     def test_everybody(self) -> None:
         """Everybody is unheard of whom a replica says so."""

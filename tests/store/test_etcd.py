@@ -205,7 +205,7 @@ class SharingTests(EtcdTestCase):
 
     async def test_touch(self):
         """Touching writes the presence key alone; its revision is the newest."""
-        self.follower.writer.set_presence(Put(PRESENCE + b"5", b"me"))
+        self.follower.writer.set_presence(lambda: Put(PRESENCE + b"5", b"me"))
         revision = await self.follower.touch()
         found = await self.client.get(PRESENCE + b"5")
         assert found is not None
@@ -215,7 +215,7 @@ class SharingTests(EtcdTestCase):
         """Every transaction begins with the presence key, and is no larger than etcd allows."""
         presence = Put(PRESENCE + b"5", b"me")
         for store in (self.leader, self.follower):
-            store.writer.set_presence(presence)
+            store.writer.set_presence(lambda: presence)
             names = [f"x{i}" for i in range(500)]
             self.counted.txns.clear()
             await store.checkpoint([record(name) for name in names])
@@ -235,7 +235,7 @@ class SharingTests(EtcdTestCase):
         blocks.allow(True)
         store = EtcdStore(client, lambda: WALL, blocks)
         await store.open()
-        store.writer.set_presence(Put(PRESENCE + b"5", b"me blocks"))
+        store.writer.set_presence(lambda: Put(PRESENCE + b"5", b"me blocks"))
         return store, client
 
     async def test_blocks(self):

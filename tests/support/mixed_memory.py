@@ -4,6 +4,7 @@ Everything is in one process, on clocks of the test, so that a story of minutes 
 """
 
 from itertools import count
+from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 from treq.client import HTTPClient
@@ -11,6 +12,7 @@ from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from hbtd.app.unread import UnreadHeartbeats
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.etcd.client import EtcdClient
@@ -21,7 +23,6 @@ from hbtd.monitor import Monitor
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.replica import Replica
-from hbtd.replicas.sign_of_life import Waiting
 from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import Blocks
@@ -137,13 +138,21 @@ class Ours(Process):
         publisher = Publisher(clock, params, lambda address: cast("Any", None), lambda: 0.5)
         tellers = (self.notifier.tell, publisher.tell)
         ledger = Ledger(clock, observed, self.tracker, store, params, tellers, lambda: 0.5)
+        # Nobody's connection waits, since there are none.
+        scheduler = cast("Any", SimpleNamespace(waiting_long=set))
+        overload = cast("Any", SimpleNamespace(queue_full=False))
+        unread = UnreadHeartbeats(
+            clock, scheduler, overload, self.tracker, observed, params, ledger,
+            lambda: self.replica.waiting_elsewhere,
+        )  # fmt: skip
         self.monitor = Monitor(
-            clock, observed, self.tracker, store, ledger, self.notifier, publisher, params
-        )
+            clock, observed, self.tracker, store, ledger, self.notifier, publisher, params,
+            unread.unheard,
+        )  # fmt: skip
         changes = RemoteChanges(observed, self.tracker, ledger, self.notifier, params, self.monitor)
         self.replica = Replica(
             client, clock, clock.seconds, observed, leadership, store, self.monitor, changes,
-            params, f"ours-{number}", lambda: 0.5, Waiting,
+            params, f"ours-{number}", lambda: 0.5, unread.waiting,
         )  # fmt: skip
         self._stopping = False
         self.notifier.startService()
