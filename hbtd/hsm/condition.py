@@ -74,24 +74,27 @@ class Condition:
             )
 
     def health(self, ready: bool, quarantine: Quarantine) -> str:
-        """Return a text about the state of HSM (docs/protocol.md, "Probes and health")."""
+        """Return a text about the state of HSM (docs/protocol.md, "Probes and health").
+
+        `ready` is whether HSM counts as ready, which it does not in an outage.
+        """
         if not ready:
             return "Not ready"
-        if self.in_outage:
-            return f"Ready, but can't be told of changes: {self._outage.reason}"
         if count := len(quarantine.set_aside):
             return f"Ready, but does not accept updates of {_components(count)}"
         return "Ready"
 
-    def trouble(self, quarantine: Quarantine) -> str | None:
-        """Return since when HSM can't be told of all changes, and why; `None` if it can.
+    def trouble(self, ready: bool, quarantine: Quarantine) -> str | None:
+        """Return why HSM can't be told of all changes, and since when; `None` if it can.
 
-        With `nosm`, and before HSM has been asked whether it is ready, there is no trouble.
+        `ready` is whether HSM counts as ready.
         """
         if self._params.current.nosm:
-            return None
+            return "nosm is set"
         if self.in_outage:
             return f"since {self._utc(self._outage_began)}: {self._outage.reason}"
+        if not ready:
+            return "HSM has not yet answered whether it is ready"
         culprit = quarantine.longest_aside()
         if culprit is None:
             return None

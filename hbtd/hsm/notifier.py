@@ -75,7 +75,7 @@ class Notifier(Service):
         self._jitter = jitter
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, jitter)
         self._condition = Condition(clock, params, wall)
-        self._readiness = Readiness(clock, client, params, self._hsm_became_ready, self._suspend)
+        self._readiness = Readiness(clock, client, params, self._found_ready, self._suspend)
         self._outbox = Outbox()
         self._quarantine = Quarantine(self._outbox, jitter)
         self._batch_sizes = {each: BatchSize() for each in Transition}
@@ -110,16 +110,19 @@ class Notifier(Service):
 
     @property
     def hsm_ready(self) -> bool:
-        """Whether HSM was ready at the last probe, and sending has not been suspended since."""
-        return self._readiness.ready
+        """Whether HSM says that it is ready, and has accepted an update since nothing succeeded.
+
+        After an outage in which nothing was waiting, its word is enough.
+        """
+        return self._readiness.ready and not self._condition.in_outage
 
     def health(self) -> str:
         """Return a text about the state of HSM (docs/protocol.md, "Probes and health")."""
-        return self._condition.health(self._readiness.ready, self._quarantine)
+        return self._condition.health(self.hsm_ready, self._quarantine)
 
     def trouble(self) -> str | None:
-        """Return since when HSM can't be told of all changes, and why; `None` if it can."""
-        return self._condition.trouble(self._quarantine)
+        """Return why HSM can't be told of all changes, and since when; `None` if it can."""
+        return self._condition.trouble(self.hsm_ready, self._quarantine)
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
         """Send judgements to HSM as soon as possible.
@@ -380,9 +383,12 @@ class Notifier(Service):
         self._readiness.mark_unready()
         self._condition.failed(reason)
 
-    def _hsm_became_ready(self) -> None:
+    def _found_ready(self, before: bool) -> None:
+        """Note that HSM says that it is ready, as it was `before`, or not."""
         if not self.pending_count:
             self._condition.works()  # otherwise the next update shows whether HSM has recovered
+        if before:
+            return
         self._backoff.reset()
         self._quarantine.reconsider()
         self._notify()

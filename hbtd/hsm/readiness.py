@@ -30,17 +30,17 @@ class Readiness(Service):
         clock: IReactorTime,
         client: HSMClient,
         params: LiveParams,
-        became_ready: Callable[[], None],
+        found_ready: Callable[[bool], None],
         not_ready: Callable[[str], None],
     ) -> None:
         """Make a probe that is not started yet.
 
-        `became_ready` is called after each probe that finds HSM ready when it was not before;
-        `not_ready` is called, with the reason, after each probe that finds HSM not ready.
+        `found_ready` is called after each probe that finds HSM ready, with whether it was so
+        before; `not_ready` is called, with the reason, after each probe that finds HSM not ready.
         """
         self._client = client
         self._params = params
-        self._became_ready = became_ready
+        self._found_ready = found_ready
         self._not_ready = not_ready
         self._probe = PeriodicService(clock, INTERVAL, self._ask, "the readiness probe of HSM")
         self._question: Deferred[None] | None = None
@@ -92,9 +92,9 @@ class Readiness(Service):
         if reason is not None:
             self._ready = False
             self._not_ready(reason)
-        elif not self._ready:
-            self._ready = True
-            self._became_ready()
+        else:
+            before, self._ready = self._ready, True
+            self._found_ready(before)
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if self.running and (new.nosm, new.sm_url) != (old.nosm, old.sm_url):

@@ -63,7 +63,8 @@ class ProbeTests(APITestCase):
                 response.body,
                 b'{"KvStore":"Initialization key present: HBTD_OK",'
                 b'"MsgBus":"Not Connected","HsmStatus":"Not ready",'
-                b'"MsgBusReason":"%s"}' % response.json()["MsgBusReason"].encode(),
+                b'"MsgBusReason":"%s","HsmStatusReason":"nosm is set"}'
+                % response.json()["MsgBusReason"].encode(),
             )
             self.assertRegex(
                 response.json()["MsgBusReason"],

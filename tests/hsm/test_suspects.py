@@ -15,10 +15,12 @@ from hbtd.simulator.behaviour import Behaviour
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.support.hsm_memory import (
     DIED,
+    OTHER_URL,
     RESTARTED,
     STARTED,
     USER_AGENT,
     WARNED,
+    HSMTestCase,
     StartedTestCase,
     lines,
     nodes,
@@ -260,13 +262,69 @@ class TroubleTests(SuspectsTestCase):
         self.assertIn(f"2 components set aside, first {A}: HSM answers 500", trouble)
 
     def test_nosm(self):
-        """With `nosm` there is no trouble."""
+        """With `nosm` that is what is said, whatever was wrong before."""
         self.begin_with("500", A)
         self.tell(DIED, A, B)
         self.advance(3)
         self.assertIsNotNone(self.notifier.trouble())
         self.change(nosm=1)
-        self.assertEqual((self.notifier.health(), self.notifier.trouble()), ("Not ready", None))
+        self.assertEqual(
+            (self.notifier.health(), self.notifier.trouble()), ("Not ready", "nosm is set")
+        )
+        self.change(nosm=0)
+        self.assertNotEqual(self.notifier.trouble(), "nosm is set")
+
+    def test_not_asked_yet(self):
+        """Until HSM has answered for the first time, that is what is said; so with another HSM."""
+        not_yet = ("Not ready", "HSM has not yet answered whether it is ready")
+        HSMTestCase.begin(self)
+        self.assertEqual((self.notifier.health(), self.notifier.trouble()), not_yet)
+        self.notifier.startService()
+        self.advance(1)
+        self.assertIsNone(self.notifier.trouble())
+        self.other.behaviour.hang = self.other.behaviour.hang_ready = True
+        self.change(sm_url=OTHER_URL)
+        self.advance(1)
+        self.assertEqual((self.notifier.health(), self.notifier.trouble()), not_yet)
+
+
+class ReadyInWordsOnlyTests(SuspectsTestCase):
+    """An HSM that says that it is ready, and accepts no update."""
+
+    def test_not_ready_until_it_accepts(self):
+        """It counts as not ready, without a break, until it accepts an update, which is tried."""
+        for fault in ({"hang": True}, {"fail_status": 500}, {"fail_status": 503}, {"reset": True}):
+            self.begin(sm_timeout=10)
+            self.assertTrue(self.notifier.hsm_ready)
+            self.hsm.behaviour = Behaviour(**fault)
+            self.tell(DIED, A, B, C)
+            self.advance(90)
+            before = len(self.hsm.updates)
+            for _ in range(600):
+                self.advance(0.5)
+                self.assertFalse(self.notifier.hsm_ready, fault)
+                self.assertEqual(self.notifier.health(), "Not ready")
+                self.assertIsNotNone(self.notifier.trouble())
+            self.assertGreater(len(self.hsm.updates), before + 15)
+            self.hsm.behaviour = Behaviour()
+            self.until_told(A, B, C, within=16)
+            self.assertTrue(self.notifier.hsm_ready)
+            self.assertEqual((self.notifier.health(), self.notifier.trouble()), ("Ready", None))
+
+    def test_nothing_waits(self):
+        """When what waited is withdrawn, its word is enough, also if it was asked before."""
+        for fault in ({"hang": True}, {"fail_status": 500}):
+            self.begin(sm_timeout=10, sm_retries=0)
+            self.hsm.behaviour = Behaviour(**fault)
+            self.tell(DIED, A)
+            self.advance(45)
+            self.assertFalse(self.notifier.hsm_ready)
+            if "hang" in fault:
+                self.assertTrue(self.notifier._readiness.ready, "this test is about that case")
+            self.notifier.drop_all()
+            self.advance(5.1)
+            self.assertTrue(self.notifier.hsm_ready, fault)
+            self.assertIsNone(self.notifier.trouble())
 
 
 _NAMES = nodes(7)
