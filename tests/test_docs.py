@@ -105,12 +105,29 @@ class MetricsTests(APITestCase):
         return set(re.findall(r"^(hbtd_\w+)", text, re.MULTILINE))
 
     def test_alerts(self) -> None:
-        """The alerts are on existing metrics, those of a store on etcd included."""
+        """The alerts are on existing metrics; those of etcd and certificates are elsewhere."""
         text = (CHECKOUT / "deploy" / "hbtd.rules.yml").read_text()
         named = set(re.findall(r"\bhbtd_\w+", text))
         self.assertGreater(len(named), 8)
-        on_etcd = {"hbtd_store_requests", "hbtd_store_size_bytes", "hbtd_store_quota_bytes"}
-        self.assertEqual(named - self.exposed(), on_etcd)
+        elsewhere = {
+            *("hbtd_store_requests", "hbtd_store_size_bytes", "hbtd_store_quota_bytes"),
+            "hbtd_certificate_expiry_timestamp_seconds",
+        }
+        self.assertEqual(named - self.exposed(), elsewhere)
+
+    def test_what_has_an_alert(self) -> None:
+        """There is an alert for every metric that shows that something is wrong."""
+        text = (CHECKOUT / "deploy" / "hbtd.rules.yml").read_text()
+        conditions = set(
+            re.findall(r"\bhbtd_\w+", "".join(re.findall(r"expr:(.*?)labels:", text, re.S)))
+        )
+        expected = {
+            *("leading", "store_usable", "store_size_bytes", "store_requests", "hsm_ready"),
+            *("hsm_pending", "hsm_set_aside", "kafka_connected", "kafka_dropped_total"),
+            *("kafka_refused_total", "refused_total", "deaf_seconds_total", "overloaded"),
+            *("log_dropped_total", "certificate_expiry_timestamp_seconds"),
+        }
+        self.assertEqual({f"hbtd_{each}" for each in expected} - conditions, set())
 
     def test_protocol(self) -> None:
         """docs/protocol.md has every metric of hbtd, and no other."""

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
+from cryptography.x509 import Certificate
 from treq.client import HTTPClient
 from twisted.application.service import MultiService
 from twisted.logger import Logger
@@ -110,6 +111,11 @@ class Access(MultiService):
             asked_by=asked_by,
             outcome="; ".join(outcomes) or "there are no such files",
         )
+
+    def presented(self) -> Iterator[tuple[str, Certificate]]:
+        """Return the certificates that hbtd presents to clients and servers, each with a name."""
+        for certificates in self._certificates:
+            yield from certificates.presented()
 
     def _expiring(self) -> Iterator[Expiring]:
         for certificates in self._certificates:

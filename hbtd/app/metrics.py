@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
+from cryptography.x509 import Certificate
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -31,6 +32,7 @@ class Metrics(Collector):
         store_usable: Callable[[], bool],
         refused: Mapping[str, int],
         log_dropped: Callable[[], int],
+        telemetry: Callable[[], bool],
     ) -> None:
         self._tracker = tracker
         self._observed = observed
@@ -40,6 +42,7 @@ class Metrics(Collector):
         self._store_usable = store_usable
         self._refused = refused
         self._log_dropped = log_dropped
+        self._telemetry = telemetry
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics with their present values."""
@@ -94,6 +97,9 @@ class Metrics(Collector):
             "hsm_failed",
             "Updates that failed for reasons of HSM or the network.",
             notifier.failed_count,
+        )
+        yield _gauge(
+            "kafka_enabled", "Whether messages are to be published on Kafka.", self._telemetry()
         )
         yield _gauge("kafka_connected", "Whether Kafka accepts messages.", publisher.connected)
         yield _gauge(
@@ -151,6 +157,25 @@ class ConnectionMetrics(Collector):
             "Seconds for which a connection has waited for its turn.",
             overload.longest_wait,
         )
+
+
+class CertificateMetrics(Collector):
+    """The metric of the certificates that hbtd presents."""
+
+    def __init__(self, presented: Callable[[], Iterable[tuple[str, Certificate]]]) -> None:
+        """Make the collector; `presented` returns the certificates, each with a name."""
+        self._presented = presented
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metric with its present values."""
+        expiry = GaugeMetricFamily(
+            "hbtd_certificate_expiry_timestamp_seconds",
+            "When a certificate that hbtd presents expires, in seconds since the epoch.",
+            labels=["certificate"],
+        )
+        for name, certificate in self._presented():
+            expiry.add_metric([name], certificate.not_valid_after_utc.timestamp())
+        yield expiry
 
 
 class EtcdMetrics(Collector):

@@ -25,7 +25,13 @@ from hbtd.app.hints import file_hint
 from hbtd.app.hsm import connect_hsm
 from hbtd.app.life_cycle import LifeCycle
 from hbtd.app.listening import Listening, make_certificate, make_endpoints
-from hbtd.app.metrics import ConnectionMetrics, EtcdMetrics, Metrics, make_registry
+from hbtd.app.metrics import (
+    CertificateMetrics,
+    ConnectionMetrics,
+    EtcdMetrics,
+    Metrics,
+    make_registry,
+)
 from hbtd.app.routes import Routes, make_routes
 from hbtd.app.stores import describe_store, make_store, store_hint
 from hbtd.app.troubles import Troubles
@@ -246,7 +252,9 @@ class HbtdService(Service):
                 self.store.usable,
                 self.access.refusals.counts,
                 lambda: 0 if self._log_writer is None else self._log_writer.dropped_count,
-            )
+                lambda: self.params.current.telemetry_address is not None,
+            ),
+            CertificateMetrics(self.access.presented),
         )
         if isinstance(self.store, EtcdStore) and isinstance(self.replica, Replica):
             registry.register(EtcdMetrics(self.store, ledger, self.replica.space))

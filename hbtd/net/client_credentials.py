@@ -74,6 +74,11 @@ class ClientCredentials:
         """Call `listener` each time that other certificates were read, and `policy` has changed."""
         self._listeners.append(listener)
 
+    def presented(self) -> Iterator[tuple[str, Certificate]]:
+        """Return the certificate that is presented, if any, and the name of its option."""
+        if self._identity is not None:
+            yield self._cert_option.lstrip("-"), self._identity.current.chain[0]
+
     def expiring(self) -> Iterator[Expiring]:
         """Return the certificates in use, for `ExpiryNotices`."""
         if self._authorities is not None:

@@ -47,6 +47,10 @@ class ServedCertificate:
             self._identity.current if isinstance(self._identity, WatchedFiles) else self._identity
         )
 
+    def presented(self) -> Iterator[tuple[str, Certificate]]:
+        """Return the certificate that new connections are served with, and a name for it."""
+        yield "served", self.identity.chain[0]
+
     def expiring(self) -> Iterator[Expiring]:
         """Return the certificates in use, for `ExpiryNotices`."""
         yield from expiring_chain(

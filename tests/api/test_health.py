@@ -137,6 +137,14 @@ class MetricsTests(APITestCase):
         self.request("DELETE", f"/v1/heartbeat/{XNAME}")
         self.assertEqual(self.value("hbtd_components", state="healthy"), 0)
 
+    def test_telemetry(self):
+        """A metric shows whether Kafka is to be told anything, changes included."""
+        self.assertEqual(self.value("hbtd_kafka_enabled"), 0)
+        self.service.params.patch({"telemetry_host": "kafka.example:9092:topic"})
+        self.assertEqual(self.value("hbtd_kafka_enabled"), 0)
+        self.service.params.patch({"use_telemetry": "1"})
+        self.assertEqual(self.value("hbtd_kafka_enabled"), 1)
+
     def test_store(self):
         """A metric shows whether the store can be used."""
         self.assertEqual(self.value("hbtd_store_usable"), 1)
