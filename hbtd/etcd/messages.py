@@ -5,7 +5,7 @@ On the wire, keys and values are base64 and 64-bit numbers are strings; here the
 """
 
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -51,6 +51,8 @@ class DatabaseSize(NamedTuple):
     """The part of the file that is in use; the rest of it is free."""
     quota: int
     """The limit of `size`, or 0 if it is not known."""
+    full: bool = False
+    """Whether the cluster has raised the alarm that a database is full, and takes no writes."""
 
 
 class TxnResult(NamedTuple):
@@ -191,16 +193,15 @@ def read_event(message: Mapping[str, Any]) -> Event:
     )
 
 
-def count_message(ranges: Sequence[tuple[bytes, bytes]]) -> Message:
-    """Return the message of a transaction that counts the keys in each range."""
-    counts = [range_message(*each) | {"count_only": True} for each in ranges]
-    return {"success": [{"request_range": each} for each in counts]}
+def count_message(start: bytes, end: bytes) -> Message:
+    """Return the message that asks how many keys a range has."""
+    return range_message(start, end) | {"count_only": True}
 
 
 def read_count(message: Mapping[str, Any]) -> int:
-    """Return how many keys all ranges have, from the answer to `count_message`."""
+    """Return how many keys a range has, from the answer to `count_message`."""
     revision_of(message)
-    return sum(int(each["response_range"].get("count", 0)) for each in message["responses"])
+    return int(message.get("count", 0))
 
 
 def read_size(message: Mapping[str, Any]) -> DatabaseSize:
@@ -210,7 +211,8 @@ def read_size(message: Mapping[str, Any]) -> DatabaseSize:
     """
     size = int(message["dbSize"])
     in_use = int(message.get("dbSizeInUse", size))
-    return DatabaseSize(size, in_use, int(message.get("dbSizeQuota", 0)))
+    full = any("NOSPACE" in str(each) for each in message.get("errors", ()))
+    return DatabaseSize(size, in_use, int(message.get("dbSizeQuota", 0)), full)
 
 
 def read_txn(message: Mapping[str, Any]) -> TxnResult:

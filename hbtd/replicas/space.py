@@ -19,6 +19,22 @@ FULL = 0.8
 
 _MIB = 2**20
 
+_ROOM = "Compact it, then defragment each member, or raise --quota-backend-bytes"
+
+_NEARLY_FULL = (
+    f"etcd's database is nearly full ({{size}}); once it is full, nothing is judged. {_ROOM}."
+)
+
+_IS_FULL = (
+    f"etcd's database is full ({{size}}); nothing is judged. {_ROOM}; then end the alarm:"
+    " etcdctl alarm disarm."
+)
+
+_ALARM = (
+    "etcd takes no writes because its database was full, although there is room now ({size});"
+    " nothing is judged. End the alarm: etcdctl alarm disarm."
+)
+
 
 class Space(Service):
     """Reads the size of etcd's database regularly, and warns while it is nearly full."""
@@ -48,21 +64,28 @@ class Space(Service):
         except (EtcdUnavailable, EtcdRefused) as error:
             self._log.debug("etcd does not tell its size: {error}", error=str(error))
             return
-        if size.quota and size.size >= FULL * size.quota:
-            self._shortage.fail(
-                f"{size.size / _MIB:.0f} of {size.quota / _MIB:.0f} MiB, of which"
-                f" {size.in_use / _MIB:.0f} MiB are in use",
-                "full",
-            )
+        shortage = _shortage(size)
+        if shortage is not None:
+            self._shortage.fail(shortage.format(size=_describe(size)), shortage)
         elif size.quota:
             self._shortage.recover()
 
     def _runs_short(self, reason: str) -> None:
-        self._log.warn(
-            "etcd's database is nearly full ({size}); once it is full, nothing is judged."
-            " Defragment each member, or raise --quota-backend-bytes.",
-            size=reason,
-        )
+        self._log.warn("{reason}", reason=reason)
 
     def _has_room(self) -> None:
         self._log.info("etcd's database has enough room again.")
+
+
+def _shortage(size: DatabaseSize) -> str | None:
+    """Return what is to be said of a database of this size; `None` if it has room."""
+    if size.full and 0 < size.size < FULL * size.quota:
+        return _ALARM
+    if size.full or 0 < size.quota <= size.size:
+        return _IS_FULL
+    return _NEARLY_FULL if size.quota and size.size >= FULL * size.quota else None
+
+
+def _describe(size: DatabaseSize) -> str:
+    limit = f"{size.size / _MIB:.0f}" + (f" of {size.quota / _MIB:.0f}" if size.quota else "")
+    return f"{limit} MiB, of which {size.in_use / _MIB:.0f} MiB are in use"

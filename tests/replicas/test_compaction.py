@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,7 +18,7 @@ from hbtd.etcd.errors import Compacted, EtcdRefused, EtcdUnavailable
 from hbtd.replicas.compaction import HISTORY, INTERVAL, OURS, Compaction, History, gaps
 from hbtd.replicas.replica import Replica
 from hbtd.runtime.reactor import elapsed_seconds
-from tests.support.etcd_running import EtcdTestCase
+from tests.support.etcd_running import EtcdTestCase, OwnEtcdTestCase
 from tests.support.hsm_memory import DIED, STARTED, WARNED, lines
 from tests.support.replicas_running import A, ReplicasTestCase
 
@@ -201,6 +202,35 @@ class RealTests(EtcdTestCase):
         for key in (b"/registry/x", b"xerxes", b"\xff"):
             await self.client.put(key, b"")
         self.assertEqual(await self.client.count(gaps(OURS)), 3)
+
+
+class FullTests(OwnEtcdTestCase):
+    """Compaction of a real etcd that is full."""
+
+    async def test_full(self) -> None:
+        """It is compacted, so that defragmentation and the end of the alarm suffice for writes."""
+        etcd = await self.start(quota=512 * 1024)
+        client = self.connect(etcd.address)
+        with self.assertRaises(EtcdRefused):
+            for _ in range(100):
+                await client.put(b"hbtd/test", bytes(32 * 1024))
+        last = (await client.range(b"hbtd/test", b"hbtd/tesu")).items[0].mod_revision
+        self.assertTrue((await client.database_size()).full)
+        compaction = Compaction(
+            client, Clock(), lambda: HISTORY, LiveParams(Params()), lambda: 0, lambda: True
+        )
+        compaction._history.note(last, 0.0)
+        with capturedLogs() as events:
+            await compaction._work()
+        self.assertEqual(lines(events, "warn") + lines(events, "debug"), [])
+        with self.assertRaises(Compacted):
+            await client.range(b"a", b"b", revision=last - 1)
+        with self.assertRaises(EtcdRefused):
+            await client.put(b"hbtd/test", b"")
+        for arguments in (["defrag"], ["alarm", "disarm"]):
+            await deferToThread(etcd.etcdctl, *arguments)
+        self.assertFalse((await client.database_size()).full)
+        await client.put(b"hbtd/test", bytes(32 * 1024))
 
 
 class LeaderTests(ReplicasTestCase):

@@ -40,7 +40,7 @@ class SpaceTests(SynchronousTestCase):
         self.space.startService()
         self.addCleanup(self.space.stopService)
 
-    def look(self, *size: int) -> list[str]:
+    def look(self, *size: Any) -> list[str]:
         """Look three times at this size; return the warnings and messages."""
         self.client.size = DatabaseSize(*size) if size else None
         with capturedLogs() as events:
@@ -52,11 +52,33 @@ class SpaceTests(SynchronousTestCase):
         self.assertEqual(self.look(79 * MIB, 5 * MIB, 100 * MIB), [])
         (line,) = self.look(80 * MIB, 5 * MIB, 100 * MIB)
         self.assertIn("nearly full (80 of 100 MiB, of which 5 MiB are in use)", line)
+        self.assertIn("Compact it, then defragment each member", line)
         self.assertEqual(self.look(), [])
         self.assertEqual(self.look(99 * MIB, 5 * MIB, 100 * MIB), [])
         self.assertEqual(
             self.look(6 * MIB, 5 * MIB, 100 * MIB), ["etcd's database has enough room again."]
         )
+
+    def test_full(self) -> None:
+        """One that is full is said to be so, once, and so is an alarm that outlives it."""
+        (line,) = self.look(90 * MIB, 80 * MIB, 100 * MIB)
+        self.assertIn("is nearly full (90 of 100 MiB", line)
+        (line,) = self.look(101 * MIB, 80 * MIB, 100 * MIB)
+        self.assertIn("is full (101 of 100 MiB, of which 80 MiB are in use); nothing is", line)
+        self.assertEqual(self.look(101 * MIB, 5 * MIB, 100 * MIB, True), [])
+        (line,) = self.look(5 * MIB, 5 * MIB, 100 * MIB, True)
+        self.assertIn("although there is room now (5 of 100 MiB", line)
+        self.assertEqual(
+            self.look(5 * MIB, 5 * MIB, 100 * MIB), ["etcd's database has enough room again."]
+        )
+
+    def test_alarm(self) -> None:
+        """The alarm counts, also if the size is just below the quota, or the quota not known."""
+        (line,) = self.look(99 * MIB, 80 * MIB, 100 * MIB, True)
+        self.assertIn("is full (99 of 100 MiB", line)
+        self.setUp()
+        (line,) = self.look(99 * MIB, 80 * MIB, 0, True)
+        self.assertIn("is full (99 MiB, of which 80 MiB are in use)", line)
 
     def test_no_quota(self) -> None:
         """Without a known quota nothing is said; the size is known all the same."""
