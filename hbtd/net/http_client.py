@@ -16,7 +16,13 @@ from twisted.internet.error import (
     ConnectionClosed,
     DNSLookupError,
 )
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IProtocol,
+    IProtocolFactory,
+    ISSLTransport,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
@@ -26,6 +32,7 @@ from twisted.web.client import (
     RequestTransmissionFailed,
     ResponseDone,
     ResponseFailed,
+    ResponseNeverReceived,
 )
 from twisted.web.http import INTERNAL_SERVER_ERROR, PotentialDataLoss
 from twisted.web.http_headers import Headers
@@ -105,6 +112,10 @@ class NameNotLookedUp(Exception):
     """A request was given up while the name of its server was still being looked up."""
 
 
+class HandshakeUnfinished(Exception):
+    """A request was given up while the TLS handshake was still going on; it was not sent."""
+
+
 class BoundedPool(HTTPConnectionPool):
     """A connection pool that limits the size of a response's head, which twisted.web does not.
 
@@ -126,7 +137,10 @@ class BoundedPool(HTTPConnectionPool):
 
 @implementer(IStreamClientEndpoint)
 class _BoundedEndpoint:
-    """An endpoint whose connections limit the size of a response's head."""
+    """An endpoint whose connections limit the size of a response's head.
+
+    There is a connection when its TLS handshake, if any, is finished: before that nothing is sent.
+    """
 
     def __init__(self, endpoint: IStreamClientEndpoint, on_not_now: Callable[[], None]) -> None:
         self._endpoint = endpoint
@@ -136,23 +150,39 @@ class _BoundedEndpoint:
         """Connect, and fail with `NameNotLookedUp` if that is cancelled during the look-up.
 
         Twisted would fail with `DNSLookupError`, as if there were no such name, and the caller
-        would try another server although nobody waits for it any more.
+        would try another server although nobody waits for it any more. Likewise, fail with
+        `HandshakeUnfinished` if it is cancelled during the TLS handshake.
         """
         wrapping = WrappingFactory(protocolFactory)
         wrapping.noisy = False
         wrapping.protocol = self._wrap
         given_up = False
+        connected: _BoundedHeads | None = None
+
+        def shaken(protocol: IProtocol) -> None:
+            if not outcome.called:
+                outcome.callback(protocol)
+
+        def refused(failure: Failure) -> None:
+            if not outcome.called:  # as twisted.web does, which would have begun the request
+                outcome.errback(ResponseNeverReceived([failure]))
 
         def give_up(_: object) -> None:
             nonlocal given_up
             given_up = True
-            connecting.cancel()
+            if connected is None:
+                connecting.cancel()
+            else:
+                connected.transport.abortConnection()
+                outcome.errback(HandshakeUnfinished("the TLS handshake goes on"))
 
         def settle(result: Any) -> None:
+            nonlocal connected
             if outcome.called:
                 return
             if not isinstance(result, Failure):
-                outcome.callback(result.wrappedProtocol)
+                connected = result
+                result.handshake.addCallbacks(shaken, refused)
             elif given_up and result.check(DNSLookupError):
                 outcome.errback(NameNotLookedUp("the name of the server is still looked up"))
             else:
@@ -167,6 +197,7 @@ class _BoundedEndpoint:
         return _BoundedHeads(factory, wrapped, self._on_not_now)
 
 
+@implementer(IHandshakeListener)
 class _BoundedHeads(ProtocolWrapper):
     """A protocol that aborts its connection when the head of a response is too large.
 
@@ -192,6 +223,18 @@ class _BoundedHeads(ProtocolWrapper):
     ) -> None:
         super().__init__(factory, wrapped)
         self._on_not_now = on_not_now
+        self.handshake: Deferred[IProtocol] = Deferred()
+        """Fires with the wrapped protocol when the TLS handshake is done, or need not be."""
+
+    def makeConnection(self, transport: Any) -> None:
+        super().makeConnection(transport)
+        if not ISSLTransport.providedBy(transport):
+            self.handshake.callback(self.wrappedProtocol)
+
+    def handshakeCompleted(self) -> None:
+        """Note that the TLS handshake is done."""
+        if not self.handshake.called:
+            self.handshake.callback(self.wrappedProtocol)
 
     def write(self, data: bytes) -> None:
         self._expect()
@@ -259,6 +302,8 @@ class _BoundedHeads(ProtocolWrapper):
         if self._in_head and self._received > _MAX_HEAD:
             reason = Failure(ResponseTooLarge(f"a head of more than {_MAX_HEAD} bytes"))
         super().connectionLost(reason)
+        if not self.handshake.called:
+            self.handshake.errback(reason)
 
 
 def _says_not_now(status: int) -> bool:
@@ -308,6 +353,11 @@ def why_not_sent(late: DeadlineExceeded) -> str | None:
         return f"its name was not looked up within {late.seconds:g} s: no nameserver has answered"
     if isinstance(cause, ConnectingCancelledError):
         return f"no connection was made within {late.seconds:g} s"
+    if isinstance(cause, HandshakeUnfinished):
+        return (
+            f"the server has not finished the TLS handshake within {late.seconds:g} s; is http://"
+            " meant, not https://?"
+        )
     return None
 
 

@@ -56,7 +56,9 @@ class ClientFilesTests(TestCase):
             interval=1,
         )
         await hbtd.beat()
-        await until(lambda: self.state(hsm) == "Ready")
+        # By then the connection is idle, so that it is closed below.
+        await until(lambda: hbtd.service.notifier.delivered_count == 1)
+        self.assertEqual(self.state(hsm), "Ready")
         await self.serve_anew(listening, hsm.resource())
         for agent in hbtd.service._agents:
             await agent.closeCachedConnections()  # they would be used for as long as they last

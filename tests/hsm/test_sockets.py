@@ -179,6 +179,34 @@ class TroubleTests(SocketTestCase):
         """A call without a response times out, and its connection is closed."""
         await self._times_out(b"")
 
+    async def test_silent_handshake(self) -> None:
+        """A server that says nothing to a TLS handshake was not sent the update; that is said."""
+        self.serve()
+        self.scheme = "https"
+        self.trust("insecure")
+        for ask in (lambda: self.client.update(STARTED, NAMES), self.client.ready):
+            call = ask()
+            await until(lambda: any(each.received and not each.gone for each in self.connections))
+            self.clock.advance(10)
+            error = await self.unavailable(call)
+            self.assertIn("has not finished the TLS handshake within 10 s", str(error))
+            self.assertIn("is http:// meant, not https://?", str(error))
+            self.assertEqual((error.timed_out, error.in_doubt, error.unsent), (False, False, True))
+            await until(lambda: all(each.gone for each in self.connections))
+            self.assertFalse([each for each in self.connections if b"PATCH" in each.received])
+
+    async def test_silent_after_the_handshake(self) -> None:
+        """Once the handshake is done, the update may have arrived."""
+        self.serve(ServerOptions(make_identity("localhost")))
+        self.trust("insecure")
+        call = self.client.update(STARTED, NAMES)
+        await until(lambda: self.connections and self.connections[0].received.endswith(b"}}"))
+        self.clock.advance(10)
+        error = await self.unavailable(call)
+        self.assertEqual(str(error), "HSM did not answer within 10 s")
+        self.assertEqual((error.timed_out, error.in_doubt, error.unsent), (True, True, False))
+        await until(lambda: self.connections[0].gone)
+
     async def test_hanging_headers(self) -> None:
         """A call whose response head does not end times out."""
         await self._times_out(b"HTTP/1.1 200 OK\r\nServer: x\r\n")
