@@ -27,6 +27,9 @@ _SETTINGS = {
     "proxy_url": "tidy://",
 }
 
+_TRIAL = 1.0
+"""Seconds that an attempt to connect may take that is only made to find out why others failed."""
+
 _HOT_LOOPS = 20
 """The most successive polls without anything to do; after each further one, `poll` sleeps."""
 
@@ -79,6 +82,14 @@ class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is n
         return result
 
 
+class KafkaUnreachable(KafkaError):  # type: ignore[misc]  # kafka-python is not typed
+    """No connection to Kafka could be made; the message says why."""
+
+    def __str__(self) -> str:
+        """Return the message, without the name of the class before it."""
+        return str(self.args[0])
+
+
 class Kafka:
     """A producer for one topic. Its methods block; all must be called in the same thread."""
 
@@ -95,10 +106,12 @@ class Kafka:
                 kafka_client=self._make_client,
                 **{**_SETTINGS, **settings},
             )
-        except Exception:
+        except Exception as error:
             # A constructor that fails leaves its client's file descriptors open.
             if self._client is not None:
                 self._client.close()
+            if isinstance(error, KafkaError):
+                raise KafkaUnreachable(_why_unreachable(address)) from error
             raise
         try:
             self._producer.partitions_for(self._topic)
@@ -129,3 +142,14 @@ class Kafka:
         self._producer._sender.force_close()
         self._producer._sender.join(1.0)
         self._producer.close(timeout=0)
+
+
+def _why_unreachable(address: TelemetryAddress) -> str:
+    """Try to connect to a broker without kafka-python, which tells no reason; return the reason."""
+    try:
+        with socket.create_connection((address.host, address.port), _TRIAL):
+            return "a server accepts connections there, but does not answer like Kafka without TLS"
+    except socket.gaierror as error:
+        return f"its name can't be looked up ({error.strerror})"
+    except OSError as error:
+        return f"no broker answers there ({(error.strerror or str(error)).lower()})"

@@ -21,7 +21,7 @@ from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.config.value_types import TelemetryAddress
 from hbtd.runtime.logs import LibraryLog
-from hbtd.telemetry.kafka import Kafka
+from hbtd.telemetry.kafka import Kafka, KafkaUnreachable
 from hbtd.telemetry.publisher import MAX_WAITING, KafkaFactory, Publisher
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.support.mock_kafka import Message, MockBroker, consume
@@ -298,6 +298,29 @@ class PickyKafka:
 
     def abandon(self) -> None:
         """Take note that the connection is closed."""
+
+
+class UnreachableTests(PublisherTestCase):
+    """What is said of a Kafka to which no connection can be made."""
+
+    async def test_reasons(self):
+        """The reason is the one of the system, not kafka-python's, which has none."""
+        silent = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
+        self.addCleanup(silent.stopListening)
+        for address, said in (
+            (DEAD, "no broker answers there (connection refused)"),
+            (
+                f"127.0.0.1:{silent.getHost().port}",
+                "a server accepts connections there, but does not answer like Kafka without TLS",
+            ),
+            ("nowhere.invalid:9092", "its name can't be looked up ("),
+        ):
+            host, _, port = address.rpartition(":")
+            with self.assertRaises(KafkaUnreachable) as raised:
+                await deferToThread(
+                    Kafka, TelemetryAddress(host, int(port), "t"), bootstrap_timeout_ms=300
+                )
+            self.assertEqual(str(raised.exception)[: len(said)], said)
 
 
 class RefusalTests(PublisherTestCase):
