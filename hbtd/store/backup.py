@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import quote
 
-from hbtd.store.sqlite_file import APPLICATION, end_session, synchronize
+from hbtd.store.sqlite_file import APPLICATION, end_session, missing_directory, synchronize
 
 _TIMEOUT = 30.0
 """Seconds that a backup may take, unless the command line says otherwise."""
@@ -98,7 +98,8 @@ def back_up(
         os.chmod(part, os.stat(source).st_mode & 0o777)
         _publish(part, target, replace=replace)
     except (OSError, sqlite3.Error) as error:
-        raise BackupFailed(f"{source} can't be copied to {target}: {error}") from error
+        hint = missing_directory(target)
+        raise BackupFailed(f"{source} can't be copied to {target}: {error}{hint}") from error
     finally:
         for end in ("", "-journal", "-wal", "-shm"):
             with suppress(OSError):

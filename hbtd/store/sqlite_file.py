@@ -185,7 +185,8 @@ class DatabaseFile:
         except (OSError, sqlite3.Error, StoreDamaged) as error:
             with suppress(OSError):
                 os.unlink(new)
-            raise FileLost(f"the file {why}, and can't be written anew: {error}") from error
+            hint = missing_directory(self._path)
+            raise FileLost(f"the file {why}, and can't be written anew: {error}{hint}") from error
         self._log = None
         self.note()
         return f"{why}, and has been written anew, with all that was in it"
@@ -248,8 +249,9 @@ def _doubts(cursor: Any, found: Found, *, written: bool) -> list[str]:
     doubts = []
     if sessions and not found.log and cursor.execute("SELECT * FROM session").fetchall():
         doubts.append(
-            "it was not closed and has no -wal file: if it is a plain copy, the latest changes are"
-            f" missing, which hbtd-backup would have kept; it has {records} records"
+            "it is probably a plain copy: it was not closed and has no -wal file, so the latest"
+            f" changes are missing. It has {records} records. Restore a copy made by hbtd-backup if"
+            " you have one"
         )
     # SQLite remembers the highest number that a judgement ever had.
     if (
@@ -271,12 +273,20 @@ def _check_unopened(path: str, *, log: bool) -> bool:
     # To read a write-ahead log SQLite needs a lock and further files; without one it needs neither.
     how = "mode=ro" if log else "immutable=1"
     # If a check needs to write, such as to roll back an unfinished write, it is left to the pool.
-    with (
-        suppress(sqlite3.OperationalError),
-        closing(sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=0.0)) as connection,
-    ):
-        _check(connection, sound=False)
-        return True
+    try:
+        with (
+            suppress(sqlite3.OperationalError),
+            closing(sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=0.0)) as opened,
+        ):
+            _check(opened, sound=False)
+            return True
+    except sqlite3.DatabaseError as error:  # SQLite has "file is not a database"
+        if "not a database" not in str(error):
+            raise
+        raise StoreDamaged(
+            "this is not an SQLite file, or its beginning was overwritten; move it away, or restore"
+            " a backup"
+        ) from error
     return False
 
 
@@ -296,14 +306,18 @@ def _check(connection: Any, *, sound: bool) -> bool:
     if tables and not sound:
         (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
-            raise StoreDamaged(f"this file is damaged: {' '.join(verdict.split())}")
+            raise StoreDamaged(_damaged(" ".join(verdict.split())))
         try:
             for table in ("clock", "record", "judgement"):
                 for _ in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
                     pass
         except sqlite3.OperationalError as error:  # such as a text that is not UTF-8
-            raise StoreDamaged(f"this file is damaged: {error}") from error
+            raise StoreDamaged(_damaged(str(error))) from error
     return bool(tables)
+
+
+def _damaged(why: str) -> str:
+    return f"this file is damaged: {why}; move it away, or restore a backup"
 
 
 def _is_sound(connection: Any) -> bool:
@@ -322,6 +336,12 @@ def _identity(path: str) -> tuple[int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
+
+
+def missing_directory(path: str) -> str:
+    """Return a hint, to be appended to an error about a file, if its directory is missing."""
+    folder = os.path.dirname(os.path.abspath(path))
+    return "" if os.path.isdir(folder) else f"; there is no directory {folder}: create it"
 
 
 def synchronize(path: str) -> None:

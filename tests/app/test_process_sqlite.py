@@ -176,7 +176,7 @@ class RefusalTests(SqliteProcessTestCase):
     async def test_something_else(self) -> None:
         """With a text file or a directory it exits with status 75."""
         self.path.write_text("text " * 1000)
-        self.assertIn("not a database", await self.refused())
+        self.assertIn("this is not an SQLite file", await self.refused())
         self.assertEqual(self.path.read_text(), "text " * 1000)
         self.path.unlink()
         self.path.mkdir()
@@ -218,6 +218,7 @@ class TroubleTests(SqliteProcessTestCase):
         await until(lambda: "was removed, and can't be written anew" in process.said)
         _, health = await self.client.request("GET", f"{url}/hmi/v1/health")
         self.assertIn(f"{self.path}: the file was removed", health["KvStore"])
+        self.assertIn(f"; there is no directory {folder}: create it", health["KvStore"])
         began = reactor.seconds()
         while await self.ready(url) == 204:
             self.assertLess(reactor.seconds() - began, 10)

@@ -182,6 +182,13 @@ class FailureTests(BackupTestCase):
         self.time.now = 10.0
         self.assert_fails(TooLate, "not copied in time")
 
+    async def test_no_directory(self) -> None:
+        """Where the copy's directory is missing, it is said."""
+        await self.written()
+        self.copy = self.folder / "missing" / "copy"
+        folder = self.copy.parent
+        self.assert_fails(BackupFailed, f"unable to open.*; there is no directory {folder}: create")
+
     async def test_not_hbtds(self) -> None:
         """What is no file of hbtd is refused, and so is one that is not there, or damaged."""
         self.assert_fails(BackupFailed, "there is no file")

@@ -220,7 +220,7 @@ class RefusedTests(SqliteFixture, TestCase):
         """A file that is not a database is refused."""
         for contents in (b"no database", random.Random(1).randbytes(50_000), bytes(8192)):
             self.path.write_bytes(contents)
-            await self.assertRefused("not a database")
+            await self.assertRefused("not an SQLite file")
 
     async def test_truncated(self) -> None:
         """A file that is cut off anywhere is refused."""
@@ -299,7 +299,7 @@ class RefusedTests(SqliteFixture, TestCase):
         folder.mkdir(parents=True)
         self.path = folder / "locked.db"
         self.path.write_bytes(b"no database")
-        await self.assertRefused("not a database")
+        await self.assertRefused("not an SQLite file")
 
 
 class TroubleTests(SqliteFixture, TestCase):

@@ -319,8 +319,9 @@ class CopyTests(FileTestCase):
         names = {each.component for each in await copied.records()}
         self.assertLessEqual({"x2", "x3"}, names)
         (said,) = self.said
-        self.assertIn("was not closed and has no -wal file", said)
-        self.assertIn("hbtd-backup", said)
+        self.assertIn("it is probably a plain copy: it was not closed and has no -wal file", said)
+        end = r"It has \d+ records\. Restore a copy made by hbtd-backup if you have one\.$"
+        self.assertRegex(said, end)
 
     async def test_at_once(self) -> None:
         """So does one that is made just after the file was."""
