@@ -206,7 +206,7 @@ class Gate:
         """
         token = self._operator_token(credentials)
         if token is not None:
-            return f"{'' if self._is_valid(token) else 'expired '}token {token.name!r}"
+            return token.describe("token" if self._is_valid(token) else "expired token")
         certificate = self._certificate(credentials.peer)
         if certificate is not None:
             return f"certificate {certificate.common_name or '(without one common name)'!r}"

@@ -145,7 +145,10 @@ class FileKeys:
     def __init__(self, path: str) -> None:
         """Read the keys in a file; raise `JWKSUnusable` if it can't be read, or has none."""
         self.watched: WatchedFiles[Keys] = WatchedFiles(
-            "The keys that verify nodes' JWTs", [path], lambda: _read(path), JWKSUnusable
+            f"The keys in {path} that verify nodes' JWTs",
+            [path],
+            lambda: _read(path),
+            JWKSUnusable,
         )
 
     @property

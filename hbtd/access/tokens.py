@@ -34,11 +34,16 @@ class Token(NamedTuple):
     """An operator's bearer token."""
 
     name: str
-    """The token's name in log lines; if the file gives none, the number of its line serves."""
+    """The token's name; if the file gives none, one such as `in line 3`."""
     secret: bytes
     """The secret text that the token's owner sends."""
     expires: float = inf
     """When it expires, in seconds since the epoch; `inf` if it does not."""
+
+    def describe(self, kind: str = "token") -> str:
+        """Return what the token is called in log lines, where `kind` says what it is."""
+        named = _NAME.fullmatch(self.name) is not None
+        return f"{kind} {self.name!r}" if named else f"the {kind} {self.name}"
 
     def __repr__(self) -> str:
         """Return a text without the secret."""
@@ -51,7 +56,12 @@ class TokenFile:
     def __init__(self, path: str) -> None:
         """Read the tokens in a file; raise `TokensUnusable` as `read_tokens` does."""
         self.watched: WatchedFiles[Sequence[Token]] = WatchedFiles(
-            "The operators' tokens", [path], lambda: read_tokens(path), TokensUnusable, instead=()
+            f"The operators' tokens in {path}",
+            [path],
+            lambda: read_tokens(path),
+            TokensUnusable,
+            instead=(),
+            describe=lambda tokens: f"{len(tokens)} of them",
         )
 
     def find(self, secret: bytes) -> Token | None:
@@ -119,7 +129,7 @@ def _parse_line(words: Sequence[str], number: int) -> Token:
     if len(words) > 2 or (len(words) == 2 and not words[1].startswith(_EXPIRES)):
         raise ValueError("after [NAME:]SECRET only expires=TIME may follow")
     before, colon, after = words[0].partition(":")
-    name, secret = (before, after) if colon else (f"of line {number}", before)
+    name, secret = (before, after) if colon else (f"in line {number}", before)
     if colon and not _NAME.fullmatch(name):
         raise ValueError(
             "a name before the colon has up to 31 letters, digits and ._@-, the first a letter"

@@ -89,7 +89,7 @@ def _failure(error: Exception) -> str:
     """Return the outcome of a change whose handler has raised an exception, for the log."""
     if isinstance(error, Problem):
         # The detail may repeat what was sent, however long that is.
-        detail = error.detail[:_LONGEST_SHOWN].rstrip("; ")
+        detail = error.detail[:_LONGEST_SHOWN].rstrip("; .")
         return f"refused with {error.status}: {detail}."
     return "failed because of a bug in hbtd; the next line says more."
 

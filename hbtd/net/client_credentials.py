@@ -13,7 +13,15 @@ from zope.interface import implementer
 
 from hbtd.net.chains import Expiring, expiring_authorities, expiring_chain
 from hbtd.net.http_client import BoundedPool
-from hbtd.net.tls import Identity, TLSUnusable, load_authorities, load_identity, make_policy
+from hbtd.net.tls import (
+    Identity,
+    TLSUnusable,
+    describe_authorities,
+    describe_identity,
+    load_authorities,
+    load_identity,
+    make_policy,
+)
 from hbtd.runtime.watched_files import WatchedFiles
 
 
@@ -47,17 +55,19 @@ class ClientCredentials:
         self._identity: WatchedFiles[Identity] | None = None
         if trust not in ("system", "insecure"):
             self._authorities = WatchedFiles(
-                f"The authorities in {ca_option}",
+                f"The authorities in {ca_option}={trust}",
                 [trust],
                 lambda: load_authorities(trust),
                 TLSUnusable,
+                describe=describe_authorities,
             )
         if cert_path:
             self._identity = WatchedFiles(
-                f"The certificate in {cert_option} and its key",
+                f"The certificate in {cert_option}={cert_path} and its key in {key_path}",
                 [cert_path, key_path],
                 lambda: load_identity(cert_path, key_path),
                 TLSUnusable,
+                describe=describe_identity,
             )
         self.watched: list[WatchedFiles[Any]] = [
             each for each in (self._authorities, self._identity) if each is not None

@@ -10,6 +10,8 @@ from hbtd.net.chains import Expiring, expiring_authorities, expiring_chain
 from hbtd.net.tls import (
     Identity,
     TLSUnusable,
+    describe_authorities,
+    describe_identity,
     load_authorities,
     load_identity,
     read_record_by_record,
@@ -100,10 +102,11 @@ def serve_files(cert_path: str, key_path: str, client_ca_path: str = "") -> Serv
     certificates that one of these has issued. Raise `TLSUnusable` if a file can't be used.
     """
     identity = WatchedFiles(
-        "The certificate and key",
+        f"The certificate in --tls_cert={cert_path} and its key in --tls_key={key_path}",
         [cert_path, key_path],
         lambda: load_identity(cert_path, key_path),
         TLSUnusable,
+        describe=describe_identity,
     )
     return ServedCertificate(identity, _watched_authorities(client_ca_path))
 
@@ -121,5 +124,10 @@ def serve_identity(identity: Identity, client_ca_path: str = "") -> ServedCertif
 def _watched_authorities(path: str) -> WatchedFiles[list[Certificate]] | None:
     if not path:
         return None
-    what = "The authorities of clients"
-    return WatchedFiles(what, [path], lambda: load_authorities(path), TLSUnusable)
+    return WatchedFiles(
+        f"The authorities in --tls_client_ca={path}",
+        [path],
+        lambda: load_authorities(path),
+        TLSUnusable,
+        describe=describe_authorities,
+    )

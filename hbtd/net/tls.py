@@ -31,7 +31,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
-from hbtd.net.chains import find_fault
+from hbtd.net.chains import describe, find_fault
 from hbtd.net.handshakes import verify_certificate
 
 _EPHEMERAL_LIFETIME = timedelta(days=825)
@@ -41,6 +41,11 @@ _CIPHERS = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA2
 """The cipher suites for TLS 1.2: forward secret and authenticated, like all those of TLS 1.3."""
 
 _HTTP = b"http/1.1"
+
+# What the first and last lines of PEM blocks have in them.
+_CERTIFICATE, _PRIVATE_KEY = b" CERTIFICATE-----", b" PRIVATE KEY-----"
+
+_SWAPPED = "; it has {}: are the files of certificate and key swapped?"
 
 _SigningKey = (
     rsa.RSAPrivateKey
@@ -89,7 +94,8 @@ def load_identity(cert_path: str, key_path: str) -> Identity:
     try:
         key = load_pem_private_key(_read(key_path), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise TLSUnusable(f"{key_path} holds no usable unencrypted PEM key") from error
+        hint = _SWAPPED.format("a certificate") if _CERTIFICATE in _read(key_path) else ""
+        raise TLSUnusable(f"{key_path} holds no usable unencrypted PEM key{hint}") from error
     if not isinstance(key, _SigningKey):
         raise TLSUnusable(f"{key_path} holds a key that is neither RSA, ECDSA nor EdDSA")
     try:
@@ -100,7 +106,9 @@ def load_identity(cert_path: str, key_path: str) -> Identity:
         raise TLSUnusable(f"{key_path} is not the key of the certificate in {cert_path}")
     fault = find_fault(chain, datetime.now(timezone.utc))
     if fault is not None:
-        which = f"certificate {fault.place + 1}" if fault.place else "the certificate"
+        which = "the certificate"
+        if fault.place:
+            which = f"certificate {fault.place + 1} ({describe(chain[fault.place])})"
         raise TLSUnusable(f"{which} in {cert_path} {fault.why}")
     identity = Identity(chain, key)
     try:
@@ -148,6 +156,19 @@ def load_authorities(path: str) -> list[x509.Certificate]:
     except crypto.Error as error:
         raise TLSUnusable(f"OpenSSL won't take the authorities in {path}: {error}") from error
     return authorities
+
+
+def describe_identity(identity: Identity) -> str:
+    """Return a phrase about a certificate: until when it is valid, and its fingerprint."""
+    until = identity.expires.isoformat()
+    return f"valid until {until}, SHA-256 fingerprint {identity.fingerprint}"
+
+
+def describe_authorities(authorities: Sequence[x509.Certificate]) -> str:
+    """Return a phrase about authorities: how many there are, and until when all are valid."""
+    until = min(each.not_valid_after_utc for each in authorities).isoformat()
+    number = len(authorities)
+    return f"valid until {until}" if number == 1 else f"{number}, all valid until {until}"
 
 
 def server_context(identity: Identity, authorities: Sequence[x509.Certificate] = ()) -> SSL.Context:
@@ -304,7 +325,10 @@ def _read(path: str) -> bytes:
 
 
 def _load_certificates(path: str) -> list[x509.Certificate]:
+    content = _read(path)
     try:
-        return x509.load_pem_x509_certificates(_read(path))
+        return x509.load_pem_x509_certificates(content)
     except ValueError as error:
-        raise TLSUnusable(f"{path} holds no usable PEM certificates") from error
+        swapped = _PRIVATE_KEY in content and _CERTIFICATE not in content
+        hint = _SWAPPED.format("a private key") if swapped else ""
+        raise TLSUnusable(f"{path} holds no usable PEM certificates{hint}") from error

@@ -44,10 +44,12 @@ class WatchedFiles(Generic[_T]):
         unusable: type[Exception],
         *,
         instead: _T | None = None,
+        describe: Callable[[_T], str] = lambda content: "",
     ) -> None:
         """Load the files for the first time, and pass on any exception that `load` raises.
 
-        `what` names the files in log lines, in the plural and at the beginning of a sentence.
+        `what` names the files in log lines, in the plural and at the beginning of a sentence;
+        `describe` returns a phrase about their content, by which people tell it from another one.
         `load` returns the content, or raises `unusable` if the files can't be used. Then `instead`,
         if given, is the content until they can be used again; otherwise the content stays as it
         was.
@@ -57,6 +59,7 @@ class WatchedFiles(Generic[_T]):
         self._load = load
         self._unusable = unusable
         self._instead = instead
+        self._describe = describe
         self._seen = self._signature()
         self.current = load()
         """The current content."""
@@ -74,16 +77,18 @@ class WatchedFiles(Generic[_T]):
     def reload(self) -> str:
         """Load the files again, changed or not; if they can't be used, log that at once.
 
-        Return a phrase that names the files, and says whether they are accepted or refused.
+        Return a phrase, for the log, that names the files, and says whether they are accepted or
+        refused.
         """
         before = self._seen
-        self._reload(self._signature())
+        self._reload(self._signature(), said=True)
         error = self._unreported
         self._report()
         if error is not None:
             return f"{self._what} refused: {error}"
         same = self._seen == before
-        return f"{self._what} accepted, {'unchanged' if same else 'changed'} since the last look"
+        changed = "unchanged" if same else "changed"
+        return f"{self._what} accepted, {changed} since the last look{self._details()}"
 
     def reload_if_changed(self) -> None:
         """Load the files again if they have changed; leave it to `check` to log an error."""
@@ -110,7 +115,13 @@ class WatchedFiles(Generic[_T]):
         if lasting or self._refusals >= _PATIENCE:
             self._report()
 
-    def _reload(self, signature: _Signature) -> None:
+    def _details(self) -> str:
+        """Return a phrase about the content, in parentheses, to follow other words."""
+        details = self._describe(self.current)
+        return f" ({details})" if details else ""
+
+    def _reload(self, signature: _Signature, *, said: bool = False) -> None:
+        """Load the files, and log that, unless the caller has it `said`."""
         self._seen = signature
         self._unreported = None
         try:
@@ -129,7 +140,10 @@ class WatchedFiles(Generic[_T]):
         self._refusal, self._refusals = None, 0
         self._reported.clear()
         self.current = loaded
-        self._log.info("{what} were read again.", what=self._what)
+        if not said:
+            self._log.info(
+                "{what} were read again{details}.", what=self._what, details=self._details()
+            )
         for listener in self._listeners:
             try:
                 listener()

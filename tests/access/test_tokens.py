@@ -32,7 +32,7 @@ class ParseTests(SynchronousTestCase):
     def test_names(self) -> None:
         """A name stands before a colon; a token without one is named by its line."""
         for line, token in (
-            (SECRET, Token("of line 2", SECRET.encode())),
+            (SECRET, Token("in line 2", SECRET.encode())),
             (f"alice:{SECRET}", Token("alice", SECRET.encode())),
             (
                 f" ops@site-1.x_y:{SECRET}:more\t",

@@ -72,7 +72,7 @@ class ChangeTests(ChangeTestCase):
             (
                 (CREDENTIALS["on this host"], "loopback from 127.0.0.1"),
                 (CREDENTIALS["on this host, by a socket"], "loopback from a Unix socket"),
-                (CREDENTIALS["operator's token"], "token 'of line 1' from 192.0.2.1"),
+                (CREDENTIALS["operator's token"], "the token in line 1 from 192.0.2.1"),
                 (Credential(headers=bearer(NAMED)), "token 'alice' from 192.0.2.1"),
                 (CREDENTIALS["operator's certificate"], "certificate 'ops' from 192.0.2.1"),
                 (
@@ -122,6 +122,13 @@ class ChangeTests(ChangeTestCase):
                 " operation."
             ],
         )
+
+    def test_wrong_type(self) -> None:
+        """The line of a refusal ends in one full stop, also where the detail has one."""
+        self.begin()
+        _, lines = self.lines(CREDENTIALS["on this host"], "PATCH", "/v1/params", {"Warntime": 5})
+        (line,) = lines
+        self.assertTrue(line.endswith("400: Invalid data type in Warntime field."), line)
 
     def test_long_values(self) -> None:
         """However long a value is, the line is not, whether the change is made or refused."""
@@ -183,7 +190,7 @@ class ChangeTests(ChangeTestCase):
         self.begin()
         path = f"/v1/heartbeat/{XNAME}"
         for key, who in (
-            ("operator's token", "token 'of line 1'"),
+            ("operator's token", "the token in line 1"),
             ("own certificate", f"certificate '{XNAME}'"),
             ("own JWT", f"JWT 'spiffe://site.example/compute/{XNAME}/workload/heartbeat'"),
         ):
@@ -253,7 +260,9 @@ class ChangeTests(ChangeTestCase):
         (line,) = [line for line in lines if line.startswith("Change")]
         begin = "Change by SIGHUP: reading certificates, keys and tokens again: "
         self.assertEqual(line[: len(begin)], begin)
-        self.assertIn("The operators' tokens accepted, unchanged since the last look", line)
+        tokens = f"The operators' tokens in {self.folder}/tokens accepted, unchanged since"
+        self.assertIn(f"{tokens} the last look (3 of them)", line)
+        self.assertFalse([each for each in lines if "were read again" in each], "said twice")
         self.assertRegex(line, r"; The keys [^;]* refused: [^;]*jwks.json can't be used")
         self.assertNotIn("bug", line)
 

@@ -107,9 +107,14 @@ class RenewedAgentTests(RenewalTestCase):
         self.assertIs(first, second)
         self.present("new")
         with capturedLogs() as events:
-            self.watcher.reload()
+            outcomes = self.watcher.reload()
         texts = [eventAsText(e, includeTimestamp=False, includeSystem=False) for e in events]
-        self.assertIn("The certificate in --kv_cert and its key were read again.", texts)
+        cert, key = self.own
+        self.assertEqual(texts, [])  # it is for the caller to log what `reload` returns
+        (_, said) = outcomes
+        begin = f"The certificate in --kv_cert={cert} and its key in {key} accepted, changed since"
+        self.assertEqual(said[: len(begin)], begin)
+        self.assertRegex(said, r"look \(valid until 20\S+, SHA-256 fingerprint (\w\w:){31}\w\w\)$")
         await self.get()
         self.assertEqual(self.page.names, ["old", "old", "new"])
         await until(lambda: first.disconnected)

@@ -62,6 +62,18 @@ class FilesTests(SynchronousTestCase):
         assert shown is not None
         self.assertEqual(shown.to_cryptography(), identity.chain[0])
 
+    def assert_read_again(self, events: Any, identity: Identity) -> None:
+        """Check that one line names the options, the files and the certificate in them."""
+        until = identity.expires.isoformat()
+        self.assertEqual(
+            said(events, LogLevel.info),
+            [
+                f"The certificate in --tls_cert={self.cert} and its key in --tls_key={self.key}"
+                f" were read again (valid until {until}, SHA-256 fingerprint"
+                f" {identity.fingerprint})."
+            ],
+        )
+
     def test_replaced(self) -> None:
         """A new pair is served within ten seconds, without a signal."""
         self.assert_serves(self.old)
@@ -70,7 +82,7 @@ class FilesTests(SynchronousTestCase):
         with capturedLogs() as events:
             self.clock.advance(PERIOD)
         self.assert_serves(self.new)
-        self.assertEqual(said(events, LogLevel.info), ["The certificate and key were read again."])
+        self.assert_read_again(events, self.new)
 
     def test_half_written(self) -> None:
         """A half-replaced pair is not served; if it is soon complete, nothing is logged."""
@@ -118,7 +130,7 @@ class FilesTests(SynchronousTestCase):
         with capturedLogs() as events:
             self.clock.advance(PERIOD)
         self.assert_serves(soon)
-        self.assertEqual(said(events, LogLevel.info), ["The certificate and key were read again."])
+        self.assert_read_again(events, soon)
 
     def test_told_to(self) -> None:
         """A reload reads the files at once, and reports at once what is wrong."""
@@ -279,7 +291,7 @@ class UnderLoadTests(TestCase):
                 key.write_bytes(write_identity(identity, folder / "other")[1].read_bytes())
                 await self.tell(process, "can't be used as they are now")
             write_identity(identity, folder)
-            await self.tell(process, "were read again")
+            await self.tell(process, "accepted, changed since the last look (valid until ")
             self.assertEqual(await self.shown(url), _pem(identity))
             await load.more()
         self.assertEqual(await load.stop(), {first.chain[0].public_bytes(Encoding.DER)})

@@ -116,6 +116,26 @@ class UnusableTests(SynchronousTestCase):
             cert, key = write_identity(Identity(chain, own.key), self.folder / "chain")
             self.assertRegex(self.unusable(str(cert), str(key), str(cert)), why)
 
+    def test_whose(self):
+        """Which certificate of a chain is at fault is said by its place and its subject."""
+        own, stranger = make_identity("localhost"), make_identity("stranger")
+        chain = [own.chain[0], stranger.chain[0]]
+        cert, key = write_identity(Identity(chain, own.key), self.folder / "chain")
+        said = self.unusable(str(cert), str(key), str(cert))
+        self.assertIn(f"certificate 2 (CN=stranger) in {cert} has issued none", said)
+
+    def test_swapped(self):
+        """Where the files of certificate and key are swapped, or one is given twice, it is said."""
+        hint = "it has a private key: are the files of certificate and key swapped?"
+        self.assertIn(hint, self.unusable(self.key, self.cert, self.key))
+        self.assertIn(hint, self.unusable(self.key, self.key, self.key))
+        hint = "it has a certificate: are the files of certificate and key swapped?"
+        self.assertIn(hint, self.unusable(self.cert, self.cert, self.cert))
+        for other in (b"", b"nonsense"):
+            path = self.file(other)
+            self.assertNotIn("swapped?", self.unusable(path, self.key, path))
+            self.assertNotIn("swapped?", self.unusable(self.cert, path, path))
+
     def test_encrypted(self):
         """A key with a passphrase is unusable; no passphrase is prompted for."""
         path = self.private(make_identity("x").key, BestAvailableEncryption(b"secret"))
