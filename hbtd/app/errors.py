@@ -1,10 +1,11 @@
 """The errors that keep hbtd from starting, and the exit statuses of the process."""
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from hbtd.app.hints import file_hint
+from hbtd.app.hints import clock_hint, file_hint
 from hbtd.net.tls import TLSUnusable
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.sqlite_file import StoreDamaged
@@ -49,7 +50,7 @@ def naming(option: str, value: str) -> Iterator[None]:
     except StartupError:
         raise
     except TLSUnusable as error:
-        raise StartupError(f"{option}: {error}{file_hint(error)}", passing=True) from error
+        raise StartupError(f"{option}: {_with_hint(error)}", passing=True) from error
     except OSError as error:
         reason = f"{option}={value!r} can't be used: {error.strerror or error}"
         raise StartupError(reason, passing=True) from error
@@ -70,4 +71,8 @@ def naming_files(files: Mapping[str, str]) -> Iterator[None]:
     except TLSUnusable as error:
         about = [option for option, path in files.items() if path and path in str(error)]
         options = ", ".join(about or files)
-        raise StartupError(f"{options}: {error}{file_hint(error)}", passing=True) from error
+        raise StartupError(f"{options}: {_with_hint(error)}", passing=True) from error
+
+
+def _with_hint(error: TLSUnusable) -> str:
+    return f"{error}{file_hint(error)}{clock_hint(str(error), time.time())}"

@@ -3,7 +3,11 @@
 import errno
 import os
 import pwd
+from datetime import datetime, timezone
 from pathlib import Path
+
+_NOT_YET_VALID = " is not valid before "
+"""What errors about certificates say (see `hbtd.net.chains`)."""
 
 
 def file_hint(error: BaseException) -> str:
@@ -19,6 +23,18 @@ def file_hint(error: BaseException) -> str:
     if found is None or not isinstance(path, str | bytes):
         return ""
     return path_hint(os.fsdecode(path), found.errno)
+
+
+def clock_hint(text: str, now: float) -> str:
+    """Return a hint, to be appended to the text of an error; `now` is in seconds since the epoch.
+
+    It is empty unless the text says that a certificate is not valid yet. (It is no part of the text
+    itself, as such errors are told apart by their texts.)
+    """
+    if _NOT_YET_VALID not in text:
+        return ""
+    moment = datetime.fromtimestamp(now, timezone.utc)
+    return f"; this host's clock says {moment.isoformat(timespec='seconds')}"
 
 
 def path_hint(path: str, number: int | None = None) -> str:

@@ -203,7 +203,13 @@ def _reason(failure: Failure) -> str:
     """Return why a port could not be bound, in words."""
     error = failure.value
     if isinstance(error, CannotListenError):
-        return f"port {error.port}: {getattr(error.socketError, 'strerror', error.socketError)}"
+        where = f"port {error.port} of {error.interface or 'all addresses'}"
+        if ":" in str(error.interface) and not str(error.interface).strip(":"):
+            where = f"port {error.port} of all addresses"
+        cause = error.socketError
+        taken = getattr(cause, "errno", None) == errno.EADDRINUSE and isinstance(error.port, int)
+        hint = f"; `ss -ltnp sport = :{error.port}` shows by whom" if taken else ""
+        return f"{where}: {getattr(cause, 'strerror', cause)}{hint}"
     hint = file_hint(error) if error else ""
     if isinstance(error, OSError) and error.strerror:
         path = error.filename2 or error.filename or ""

@@ -335,7 +335,8 @@ class HbtdService(Service):
         if not self._connections.fit(most):
             _log.warn(
                 "Limited to {most} connections by the open-file limit;"
-                " --max_connections is {wanted}.",
+                " --max_connections is {wanted}. Raise the limit (LimitNOFILE of the unit, or"
+                " ulimit -n), or lower --max_connections.",
                 most=most,
                 wanted=self.params.current.max_connections,
             )

@@ -23,6 +23,9 @@ from hbtd.runtime.logs import escaped
 
 _KV_URL = "kv_url"
 
+# What getopt says of an option at the end of the line.
+_WITHOUT_VALUE = re.compile(r"option --(\w+) requires argument")
+
 _TEXT_COLUMN = 22
 """The column of `--help`, counted from 0, in which the descriptions of options begin."""
 
@@ -87,7 +90,15 @@ class HbtdOptions(Options):
 
         Raise `UsageError` if an argument or an environment variable can't be used.
         """
-        super().parseOptions(_normalised(sys.argv[1:] if options is None else options))
+        arguments = _normalised(sys.argv[1:] if options is None else options)
+        try:
+            super().parseOptions(arguments)
+        except UsageError as error:
+            if (missing := _WITHOUT_VALUE.search(str(error))) is None:
+                raise
+            name = missing[1]
+            allowed = next(each.value_type.allowed for each in PARAMETERS if each.name == name)
+            raise UsageError(f"--{name} needs a value: --{name}=VALUE ({allowed})") from None
 
     def parseArgs(self, *args: str) -> None:
         """Raise `UsageError` if there is an argument that is not an option."""

@@ -40,7 +40,8 @@ def warnings(environ: Mapping[str, str]) -> list[str]:
         if name.startswith(_PREFIX) and value and not _KUBERNETES.fullmatch(name)
     ]
     return [
-        f"There is no option for {_PREFIX}{name}{did_you_mean(name, names, _PREFIX)}"
+        f"Ignoring the environment variable {_PREFIX}{name}: there is no such option"
+        f"{did_you_mean(name, names, _PREFIX)}."
         for name in unknown
         if name not in names
     ]

@@ -110,10 +110,7 @@ class Notifier(Service):
 
     @property
     def hsm_ready(self) -> bool:
-        """Whether HSM says that it is ready, and has accepted an update since nothing succeeded.
-
-        After an outage in which nothing was waiting, its word is enough.
-        """
+        """Whether HSM says that it is ready, and is not in an outage (see `Condition`)."""
         return self._readiness.ready and not self._condition.in_outage
 
     def health(self) -> str:
@@ -384,14 +381,12 @@ class Notifier(Service):
         self._condition.failed(reason)
 
     def _found_ready(self, before: bool) -> None:
-        """Note that HSM says that it is ready, as it was `before`, or not."""
         if not self.pending_count:
             self._condition.works()  # otherwise the next update shows whether HSM has recovered
-        if before:
-            return
-        self._backoff.reset()
-        self._quarantine.reconsider()
-        self._notify()
+        if not before:
+            self._backoff.reset()
+            self._quarantine.reconsider()
+            self._notify()
 
     def _look_back(self) -> None:
         """Send judgements again whose effect an abandoned update may have undone."""

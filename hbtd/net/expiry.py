@@ -68,9 +68,10 @@ class ExpiryNotices(PeriodicService):
         if begins > now:
             if last != _NOT_YET:
                 self._log.warn(
-                    "{what} is not valid before {begins}.",
+                    "{what} is not valid before {begins}; this host's clock says {now}.",
                     what=expiring.what,
                     begins=begins.isoformat(),
+                    now=now.isoformat(timespec="seconds"),
                 )
             return _NOT_YET
         if due_notice(expires, now, None) is None:

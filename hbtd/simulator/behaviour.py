@@ -154,7 +154,7 @@ def _fault(value: object) -> str:
 
 def _faults_by_name(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
-        raise ValueError("an object from names to faults")
+        raise ValueError("an object from names to faults; {} ends it")
     try:
         return {name: _fault(fault) for name, fault in value.items()}
     except ValueError as error:
@@ -171,13 +171,13 @@ def _milliseconds(value: object) -> float:
 
 def _names(value: object) -> set[str]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ValueError("a list of names")
+        raise ValueError("a list of names; [] ends it")
     return set(value)
 
 
 def _milliseconds_by_state(value: object) -> dict[str, float]:
     if not isinstance(value, dict):
-        raise ValueError("an object from states to milliseconds")
+        raise ValueError("an object from states to milliseconds; {} ends it")
     return {state: _milliseconds(cost) for state, cost in value.items()}
 
 

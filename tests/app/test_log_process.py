@@ -159,7 +159,9 @@ class StartTests(TestCase):
         await process.url
         lines = [line for line in process.said.splitlines() if "HBTD_" in line]
         self.assertEqual(len(lines), 1, lines)
-        self.assertRegex(lines[0], r" warn .* HBTD_WARN_TIME \(did you mean HBTD_WARNTIME\?\)$")
+        self.assertRegex(
+            lines[0], r" warn .* variable HBTD_WARN_TIME: .*\(did you mean HBTD_WARNTIME\?\)\.$"
+        )
 
 
 class HostTests(TestCase):

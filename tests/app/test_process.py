@@ -188,7 +188,8 @@ class RefusalTests(TestCase):
         running = start_hsm(self)
         port = running.port.getHost().port
         said = await self.refused(f"--port={port}")
-        self.assertIn(f"can't listen: port {port}: Address already in use", said)
+        self.assertIn(f"can't listen: port {port} of all addresses: Address already in use", said)
+        self.assertIn(f"; `ss -ltnp sport = :{port}` shows by whom", said)
 
     async def test_addresses(self) -> None:
         """An address that this host does not have may come; one that can't be written may not."""
@@ -220,6 +221,7 @@ class RefusalTests(TestCase):
         cert, key = write_identity(identity, Path(self.mktemp()).resolve())
         said = await self.refused(f"--tls_cert={cert}", f"--tls_key={key}")
         self.assertIn(f"the certificate in {cert} is not valid before ", said)
+        self.assertRegex(said, r"; this host's clock says \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$")
 
     async def test_access_files(self) -> None:
         """Missing or invalid files of tokens and keys are named."""

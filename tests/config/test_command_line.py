@@ -339,6 +339,12 @@ class RefusalTests(OptionsTestCase):
         """An option without its value at the end of the line is refused with its name."""
         for name in ("warntime", "kv_url", "use_telemetry", "tls"):
             self.assertIn(f"--{name}", self.refusal(MEMORY, f"--{name}"))
+        for argument in ("--warntime", "-warntime", "--warnt"):
+            self.assertEqual(
+                self.refusal(MEMORY, argument),
+                "--warntime needs a value: --warntime=VALUE (a whole number of seconds from 1 to"
+                " 4294967295)",
+            )
 
     def test_certificate_without_key(self):
         """A certificate needs its key, and a key its certificate."""

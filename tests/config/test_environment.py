@@ -69,7 +69,8 @@ class WarningTests(SynchronousTestCase):
             ("HBTD_COLOUR", ""),
             ("HBTD_", ""),
         ):
-            self.assertEqual(warnings({name: "x"}), [f"There is no option for {name}{said}"])
+            line = f"Ignoring the environment variable {name}: there is no such option{said}."
+            self.assertEqual(warnings({name: "x"}), [line])
 
     def test_unsaid(self) -> None:
         """Nothing is said of known, empty and other programs' variables."""

@@ -138,6 +138,7 @@ class NoticeTests(SynchronousTestCase):
             self.watch(list(expiring_chain(identity.chain, "It", "", "")))
         (event,) = events
         self.assertEqual(event["begins"], begins)
+        self.assertIn("; this host's clock says ", eventAsText(event))
         self.assertEqual(self.lines(3), [])
         self.assertEqual(len(self.lines(66)), 0)
         self.assertEqual(len(self.lines(2)), 1)

@@ -75,6 +75,17 @@ class ControlTests(MemoryTestCase):
             self.assertTrue(detail.startswith(f"{field}: "), detail)
         self.assertEqual(self.hsm.behaviour, Behaviour())
 
+    def test_how_to_end_it(self):
+        """A refusal of null says what ends a behaviour."""
+        for field, said in (
+            ("refuse", "refuse: must be a list of names; [] ends it"),
+            ("faulty", "faulty: must be an object from names to faults; {} ends it"),
+            ("cost_ms_by_state", "cost_ms_by_state: must be an object from states to milliseconds"),
+            ("hang", "hang: must be true or false"),
+        ):
+            _, detail = self.problem(self.change(orjson.dumps({field: None})))
+            self.assertEqual(detail[: len(said)], said)
+
     def test_behaviour_not_json(self):
         """A change must be a JSON object."""
         for body in (b"", b"[]", b"{"):
