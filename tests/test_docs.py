@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.config.option_docs import updated
 from hbtd.config.params import PARAMETERS
+from hbtd.store.sqlite_file import VERSION
 from tests.support.http_memory import APITestCase
 from tests.support.processes import CHECKOUT
 
@@ -135,6 +136,15 @@ class MetricsTests(APITestCase):
         text = (CHECKOUT / "docs" / "protocol.md").read_text()
         section = text.partition("\n### Metrics\n")[2].partition("\n## ")[0]
         self.assertEqual(set(re.findall(r"^\| `(hbtd_\w+)", section, re.MULTILINE)), names)
+
+
+class FormatTests(SynchronousTestCase):
+    """What is said of going back to an earlier release."""
+
+    def test_number(self) -> None:
+        """The page about running hbtd has the number of the SQLite file's format."""
+        text = (CHECKOUT / "docs" / "operations.md").read_text()
+        self.assertIn(f"the number of its format, which is {VERSION}.", text)
 
 
 class ReferenceTests(SynchronousTestCase):
