@@ -145,7 +145,7 @@ class FileKeys:
     def __init__(self, path: str) -> None:
         """Read the keys in a file; raise `JWKSUnusable` if it can't be read, or has none."""
         self.watched: WatchedFiles[Keys] = WatchedFiles(
-            f"The keys in {path} that verify nodes' JWTs",
+            f"The keys in --node_access=jwt:{path}",
             [path],
             lambda: _read(path),
             JWKSUnusable,

@@ -56,7 +56,7 @@ class TokenFile:
     def __init__(self, path: str) -> None:
         """Read the tokens in a file; raise `TokensUnusable` as `read_tokens` does."""
         self.watched: WatchedFiles[Sequence[Token]] = WatchedFiles(
-            f"The operators' tokens in {path}",
+            f"The operators' tokens in --operator_access=token:{path}",
             [path],
             lambda: read_tokens(path),
             TokensUnusable,

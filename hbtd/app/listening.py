@@ -203,9 +203,8 @@ def _reason(failure: Failure) -> str:
     """Return why a port could not be bound, in words."""
     error = failure.value
     if isinstance(error, CannotListenError):
-        where = f"port {error.port} of {error.interface or 'all addresses'}"
-        if ":" in str(error.interface) and not str(error.interface).strip(":"):
-            where = f"port {error.port} of all addresses"
+        host = "all addresses" if error.interface in (None, "", "::") else error.interface
+        where = f"port {error.port} of {host}"
         cause = error.socketError
         taken = getattr(cause, "errno", None) == errno.EADDRINUSE and isinstance(error.port, int)
         hint = f"; `ss -ltnp sport = :{error.port}` shows by whom" if taken else ""

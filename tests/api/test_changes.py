@@ -260,7 +260,10 @@ class ChangeTests(ChangeTestCase):
         (line,) = [line for line in lines if line.startswith("Change")]
         begin = "Change by SIGHUP: reading certificates, keys and tokens again: "
         self.assertEqual(line[: len(begin)], begin)
-        tokens = f"The operators' tokens in {self.folder}/tokens accepted, unchanged since"
+        path = self.folder / "tokens"
+        tokens = (
+            f"The operators' tokens in --operator_access=token:{path} accepted, unchanged since"
+        )
         self.assertIn(f"{tokens} the last look (3 of them)", line)
         self.assertFalse([each for each in lines if "were read again" in each], "said twice")
         self.assertRegex(line, r"; The keys [^;]* refused: [^;]*jwks.json can't be used")

@@ -187,8 +187,9 @@ class RefusalTests(TestCase):
         """A port in use is named; it may become free."""
         running = start_hsm(self)
         port = running.port.getHost().port
-        said = await self.refused(f"--port={port}")
-        self.assertIn(f"can't listen: port {port} of all addresses: Address already in use", said)
+        for option, where in ((), "all addresses"), (("--address=127.0.0.1",), "127.0.0.1"):
+            said = await self.refused(f"--port={port}", *option)
+            self.assertIn(f"can't listen: port {port} of {where}: Address already in use", said)
         self.assertIn(f"; `ss -ltnp sport = :{port}` shows by whom", said)
 
     async def test_addresses(self) -> None:
