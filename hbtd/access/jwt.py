@@ -43,7 +43,7 @@ class InvalidToken(Exception):
 
 
 class UnknownKey(InvalidToken):
-    """A token that is signed with a key which is not among the current ones, but may be soon."""
+    """Raised for a token whose signing key is not among the keys fetched so far."""
 
 
 class WrongKey(InvalidToken):
@@ -129,7 +129,7 @@ class JWTVerifier:
         return self._source.keys
 
     def verify(self, token: bytes) -> VerifiedToken:
-        """Return what a JWT proves: its components and its expiry.
+        """Return what a JWT proves: for which components its bearer may speak, and until when.
 
         A token is verified once; then its result, also a refusal, is remembered for a while.
         Raise `InvalidToken` if the token is not valid, and `NoKeys` if no keys have been fetched

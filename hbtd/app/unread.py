@@ -90,13 +90,13 @@ class UnreadHeartbeats:
 
     def _slowness_began(self, behind: str) -> None:
         self._log.warn(
-            "The store is slow: heartbeats of the last {behind} have yet to be stored. Other"
-            " replicas judge their components later, by Errtime at most.",
+            "etcd is slow: heartbeats that were taken in the last {behind} have yet to be stored."
+            " Until they are, the components that sent them are judged up to Errtime later.",
             behind=behind,
         )
 
     def _slowness_ended(self) -> None:
-        self._log.info("The store is fast enough again: heartbeats are stored in time.")
+        self._log.info("etcd is fast enough again: heartbeats are stored in time.")
 
     def _from_addresses(self, elsewhere: Iterable[Waiting]) -> Unheard:
         """Return those that this replica heard last from where connections wait, here or there."""

@@ -213,7 +213,10 @@ class Gateway:
     def _bounded(
         self, call: Coroutine[Deferred[Any], Any, _T], attempt: _Attempt, timeout: float
     ) -> Deferred[_T]:
-        """Run a call for at most `timeout` seconds; turn its errors into those of `call`."""
+        """Await `call`, an HTTP request, for at most `timeout` seconds.
+
+        The Deferred fails with the errors of `Gateway.call`.
+        """
 
         def failed(failure: Failure) -> NoReturn:
             error = failure.value

@@ -20,7 +20,7 @@ class _Doubt(NamedTuple):
 
 
 class InDoubt:
-    """Remembers which components abandoned updates may still change, and what was sent since.
+    """Remembers the components of abandoned updates, and what HSM was told of them since.
 
     HSM continues an update whose client has timed out, concurrently with later updates, so the
     abandoned update may be the last to take effect. Later judgements on its components are

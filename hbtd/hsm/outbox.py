@@ -6,9 +6,9 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Outbox:
-    """The latest judgement on each component that has to be sent, grouped by transition.
+    """What HSM has yet to be told: the latest judgement on each component, by transition.
 
-    Components that are held are in no group: `Quarantine` says when they are sent.
+    Some components are held back until `Quarantine` says that they are to be sent.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Outbox:
         self._held.add(xname)
 
     def release(self, xname: str) -> None:
-        """Stop holding a component; its judgement, if there is one, comes last in its group."""
+        """Stop holding back a component; its judgement is sent after others of that transition."""
         self._held.discard(xname)
         judgement = self._latest.get(xname)
         if judgement is not None:

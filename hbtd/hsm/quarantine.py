@@ -116,7 +116,7 @@ class Quarantine:
         return all(each is not None and each.successes < self._successes for each in suspects)
 
     def longest_aside(self) -> Culprit | None:
-        """Return the culprit that has been set aside longest, `None` if there is none."""
+        """Return the judgement that has been set aside for longest, or `None` if none is."""
         culprits = self._failures(self._set_aside.values())
         return min(culprits, key=lambda culprit: culprit.since, default=None)
 
@@ -221,7 +221,7 @@ class Quarantine:
         return self._convict(now)
 
     def reconsider(self) -> None:
-        """Try everything that is set aside again, at once, and then after the shortest pauses."""
+        """Send all that is set aside again at once; later pauses begin with the shortest again."""
         for suspect in self._set_aside.values():
             suspect.tries = 0
         self._hasten()
@@ -325,7 +325,10 @@ class Quarantine:
         return suspects
 
     def _convict(self, now: float) -> list[Culprit]:
-        """Set all suspects aside if HSM has rejected each alone, and nothing else waits."""
+        """Set all suspects aside if HSM has rejected each alone, and nothing else is to be sent.
+
+        Otherwise the next updates will show whether HSM accepts anything.
+        """
         if self._outbox.has_free:
             return []
         waiting = [

@@ -24,7 +24,7 @@ class Leadership:
         return self._elapsed() < self._until
 
     def hold(self, until: float = math.inf) -> None:
-        """Let this replica lead until a moment, in seconds of `elapsed`; by default without end."""
+        """Let this replica lead until the clock `elapsed` shows `until`; by default for ever."""
         self._until = until
 
     def release(self) -> None:

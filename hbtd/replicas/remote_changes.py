@@ -62,10 +62,10 @@ class RemoteChanges:
         self._commit_applied([judgement])
 
     def apply_heard(self, ages: Mapping[str, float], source: str | None) -> None:
-        """Apply heartbeats of living components, of which another replica wrote only the ages.
+        """Apply heartbeats that another replica took, and told in a block, without timestamps.
 
-        `ages` are in observed seconds, by component. The judgements that components restarted are
-        committed if this replica leads.
+        `ages` are the ages of the heartbeats, by component, in observed seconds. If this replica
+        leads, judgements that components restarted are committed.
         """
         at = self._observed.now()
         judgements = [

@@ -52,7 +52,9 @@ class MonotonicReactor(EPollReactor):
                     why = selectable.doRead()
                 except Exception as error:  # noqa: BLE001  # as Twisted does
                     _log.failure(
-                        "A bug in hbtd made reading {what!r} fail; it is closed.", what=selectable
+                        "Reading from {what!r} failed because of a bug in hbtd; the connection is"
+                        " closed.",
+                        what=selectable,
                     )
                     why = error
                 if why:

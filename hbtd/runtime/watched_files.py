@@ -99,8 +99,8 @@ class WatchedFiles(Generic[_T]):
     def check(self) -> None:
         """Load the files again if they have changed, or could not be used when last loaded.
 
-        Log the error, unless it was logged before, if neither it nor the files have changed since
-        the last check.
+        An error is logged at the second check that finds it, since files may be read while they
+        are being replaced; and only once.
         """
         before = self._refusal
         signature = self._signature()
@@ -148,7 +148,11 @@ class WatchedFiles(Generic[_T]):
             try:
                 listener()
             except Exception:  # noqa: BLE001  # the others must know, and other files be checked
-                self._log.failure("{what} could not be put to use.", what=self._what)
+                self._log.failure(
+                    "{what} could not be put to use because of a bug in hbtd; what was in use"
+                    " stays in use.",
+                    what=self._what,
+                )
 
     def _report(self) -> None:
         error, self._unreported = self._unreported, None
@@ -189,7 +193,10 @@ class FileWatcher(PeriodicService):
         self._files = list(files)
 
     def reload(self) -> list[str]:
-        """Load all files again, changed or not; return phrases as `WatchedFiles.reload` does."""
+        """Load all files again, changed or not.
+
+        Return, for each group of files, a phrase that says whether they are accepted or refused.
+        """
         return [files.reload() for files in self._files]
 
     def _check(self) -> None:

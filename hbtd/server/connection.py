@@ -262,8 +262,9 @@ class Connection(Protocol):
     def give_up(self) -> None:
         """Abort the connection if its handshake has yet to begin.
 
-        Its client is about to leave. If such clients were served, while there are more than can be,
-        each would be served just before it leaves, and none in time.
+        Its client has waited so long that it is about to hang up. During an overload, those who
+        have waited longest would be served too late, one after the other; now the next are served
+        in time.
         """
         if self.state is State.WAITING:
             self._abort()

@@ -87,7 +87,10 @@ class EtcdMirror:
         return None
 
     def wrote(self, step: Step, revision: int) -> None:
-        """Apply a step that this replica has written to etcd, in a transaction of this revision."""
+        """Apply what this replica has written to etcd with a step, in a transaction.
+
+        `revision` is that of etcd after the transaction.
+        """
         if step.judgement is not None:
             self._keep(step.judgement)
         if step.dropped is not None:

@@ -63,7 +63,7 @@ class Refusals:
     """
 
     def __init__(self, most: int) -> None:
-        """Begin with batches of `most` messages."""
+        """Allow `most` messages in a batch, until Kafka refuses one."""
         self._most = most
         self.together = most
         """The most messages in the next batch."""

@@ -240,7 +240,7 @@ class Tracker:
         return True
 
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
-        """Apply a warning that another replica judged; `record` is that of the component."""
+        """Mark a component as warned about; another replica has judged that, and stored `record`."""
         component = self._healthy.pop(record.component, None)
         if component is not None:
             self._warned[record.component] = component
