@@ -147,6 +147,7 @@ class HbtdService(Service):
             observed,
             self.params,
             ledger,
+            self.store.usable,
             lambda: self.replica.waiting_elsewhere,
         )
         self.monitor = Monitor(

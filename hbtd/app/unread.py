@@ -32,11 +32,13 @@ class UnreadHeartbeats:
         observed: ObservedClock,
         params: LiveParams,
         ledger: Ledger,
+        usable: Callable[[], bool],
         elsewhere: Callable[[], Mapping[int, Waiting]],
     ) -> None:
         """Look at the connections that wait here, and at other replicas.
 
-        `elsewhere` returns whose heartbeats wait at the others, by the numbers of these.
+        `usable` returns whether the store can be used; `elsewhere` returns whose heartbeats wait at
+        the other replicas, by the numbers of these.
         """
         self._scheduler = scheduler
         self._overload = overload
@@ -44,6 +46,7 @@ class UnreadHeartbeats:
         self._observed = observed
         self._params = params
         self._ledger = ledger
+        self._usable = usable
         self._elsewhere = elsewhere
         self._slowness = Outage(self._slowness_began, self._slowness_ended, clock.seconds)
 
@@ -85,7 +88,8 @@ class UnreadHeartbeats:
         if not self._ledger.late:
             self._slowness.recover()
             return set()
-        self._slowness.fail(f"{self._ledger.behind:.1f} s", "late")
+        if self._usable():  # otherwise the log has a better reason
+            self._slowness.fail(f"{self._ledger.behind:.1f} s", "late")
         return self._ledger.unstored()
 
     def _slowness_began(self, behind: str) -> None:

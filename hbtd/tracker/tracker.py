@@ -240,7 +240,7 @@ class Tracker:
         return True
 
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
-        """Mark a component as warned about; another replica has judged that, and stored `record`."""
+        """Mark a component as warned about, as another replica did; `record` is what it stored."""
         component = self._healthy.pop(record.component, None)
         if component is not None:
             self._warned[record.component] = component

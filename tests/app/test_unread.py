@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.app.unread import UnreadHeartbeats
@@ -29,6 +30,7 @@ class UnreadTests(SynchronousTestCase):
         self.waiting: set[str | None] = set()
         self.overload = SimpleNamespace(queue_full=False)
         self.ledger = SimpleNamespace(late=False, behind=9.0, unstored=set)
+        self.usable = True
         self.elsewhere: dict[int, Waiting] = {}
         clock = Clock()
         observed = ObservedClock(clock.seconds, lambda: 10.0)
@@ -44,6 +46,7 @@ class UnreadTests(SynchronousTestCase):
             observed,
             LiveParams(Params()),
             cast("Any", self.ledger),
+            lambda: self.usable,
             lambda: self.elsewhere,
         )
 
@@ -110,6 +113,27 @@ class UnreadTests(SynchronousTestCase):
         self.assertEqual(self.unread.unheard(), Unheard())
         self.ledger.unstored = lambda: set(nodes(MOST_NAMED + 1))
         self.says(everybody=True)
+
+    def test_said(self) -> None:
+        """A slow store is said once, and when it is over; one that fails is said elsewhere."""
+        said: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            if str(event.get("log_namespace")).startswith("hbtd.app.unread"):
+                said.append(str(event["log_format"])[:20])
+
+        globalLogPublisher.addObserver(cast("ILogObserver", observe))
+        self.addCleanup(globalLogPublisher.removeObserver, cast("ILogObserver", observe))
+        for usable, late in (
+            (False, True),
+            (True, False),
+            (True, True),
+            (True, True),
+            (True, False),
+        ):
+            self.usable, self.ledger.late = usable, late
+            self.unread.waiting()
+        self.assertEqual(said, ["etcd is slow: heartb", "etcd is fast enough "])
 
     def test_everybody(self) -> None:
         """Everybody is unheard of whom a replica says so."""

@@ -142,7 +142,7 @@ class Ours(Process):
         scheduler = cast("Any", SimpleNamespace(waiting_long=set))
         overload = cast("Any", SimpleNamespace(queue_full=False))
         unread = UnreadHeartbeats(
-            clock, scheduler, overload, self.tracker, observed, params, ledger,
+            clock, scheduler, overload, self.tracker, observed, params, ledger, store.usable,
             lambda: self.replica.waiting_elsewhere,
         )  # fmt: skip
         self.monitor = Monitor(
