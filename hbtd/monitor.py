@@ -18,7 +18,7 @@ from hbtd.tracker.components import Unheard
 from hbtd.tracker.forgotten import Forgotten
 from hbtd.tracker.observed import TICK, ObservedClock
 from hbtd.tracker.tracker import Tracker
-from hbtd.tracker.transitions import Judgement, Transition
+from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 _BATCH = 500
 """The most judgements made before the reactor can do other work: a few milliseconds' worth."""
@@ -243,7 +243,9 @@ class Monitor:
             judgement = latest.get(xname)
             if judgement is None or judgement.transition is not Transition.DIED:
                 timestamp = "" if judgement is None else judgement.timestamp
-                deaths.append(Judgement(xname, Transition.DIED, timestamp))
+                why = "dead, without a judgement in the store"
+                before = Phase.UNKNOWN if judgement is None else judgement.transition.after
+                deaths.append(Judgement(xname, Transition.DIED, timestamp, before, why))
         return deaths
 
     def _without_the_gone(self, undelivered: Sequence[Judgement]) -> list[Judgement]:
@@ -277,7 +279,9 @@ class Monitor:
                 back = (
                     Transition.RESTARTED if transition is Transition.WARNED else Transition.STARTED
                 )
-                returns.append(Judgement(xname, back, record.timestamp))
+                returns.append(
+                    Judgement(xname, back, record.timestamp, transition.after, "heard elsewhere")
+                )
         return returns
 
     # Periodic work and commits

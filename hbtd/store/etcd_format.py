@@ -142,11 +142,11 @@ def heard_in(value: bytes) -> int:
 
 def judgement_value(stored: StoredJudgement) -> bytes:
     """Return the value that stores a judgement."""
-    (_, transition, timestamp), number, delivered = stored
+    judgement, number, delivered = stored
     return orjson.dumps(
         {
-            "Transition": transition.name,
-            "Timestamp": timestamp,
+            "Transition": judgement.transition.name,
+            "Timestamp": judgement.timestamp,
             "Number": number,
             "Delivered": delivered,
         }

@@ -1,6 +1,7 @@
 """The interface that all stores implement, and the exceptions that they raise."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -15,6 +16,16 @@ class StoreUnusable(Exception):
 
 class NotLeading(StoreUnusable):
     """Raised by calls that only the leader may make, when this replica is not the leader."""
+
+
+class LogEntry(NamedTuple):
+    """A committed judgement in the log of transitions."""
+
+    number: int
+    """The entry's place in the log: later entries have higher numbers; there may be gaps."""
+    judgement: Judgement
+    judge: str
+    """The replica that judged: its host and port."""
 
 
 class IStore(Interface):
@@ -47,12 +58,45 @@ class IStore(Interface):
         """Store records, and judgements, which are marked as not delivered.
 
         Stored judgements and records of the same components are replaced. The judgement and the
-        record of a component are committed together or not at all. The record of a component that
+        record of a component are committed together or not at all. Each judgement is also added to
+        the log, in the same transaction and in this order, also those of a component that is in
+        `judgements` more than once. The record of a component that
         died is deleted, unless `records` has a new one.
 
         The Deferred fires once everything is stored safely: with `True` if the caller is to send
         the judgements, with `False` if another replica judges instead. It fails with
         `StoreUnusable` if anything could not be committed.
+        """
+
+    def log(after: int, most: int) -> Deferred[Sequence[LogEntry]]:
+        """Return entries of the log with numbers above `after`, in order; `most` of them at most.
+
+        The Deferred fails with `StoreUnusable` if they can't be read.
+        """
+
+    def last_number() -> int:
+        """Return the number of the last entry of the log, as far as it is known here; 0 if none."""
+
+    def cursor(reader: str) -> Deferred[int | None]:
+        """Return up to which number of the log a reader has told others; `None` if it is new.
+
+        The Deferred fails with `StoreUnusable` if that can't be read.
+        """
+
+    def move_cursor(reader: str, number: int) -> Deferred[None]:
+        """Note that a reader of the log has told others up to this number.
+
+        The Deferred fails with `StoreUnusable` if that can't be stored, with `NotLeading` if
+        another replica leads.
+        """
+
+    def trim(before: float, most: int, told: int) -> Deferred[int]:
+        """Delete entries of the log; return how many.
+
+        Those that were judged before the Unix time `before` go, and the first ones as long as there
+        are more than `most`; but none with a number above `told`, and never the last entry of a
+        component. The Deferred fails with `StoreUnusable` if they can't be deleted, with
+        `NotLeading` if another replica leads.
         """
 
     def checkpoint(records: Sequence[Record]) -> Deferred[None]:

@@ -384,12 +384,12 @@ class Ledger:
         last = {judgement.component: judgement for judgement in judgements}
         found = {record.component: record for record in self._records(last)}
         records: list[Record] = []
-        for xname, (_, transition, timestamp) in last.items():
-            if transition is Transition.DIED or xname not in self._tracker:
+        for xname, judgement in last.items():
+            if judgement.transition is Transition.DIED or xname not in self._tracker:
                 continue
             # A component without a record has died since; its death is committed later.
-            record = found.get(xname) or Record(xname, 0.0, timestamp, "", False)
-            records.append(record._replace(warned=transition is Transition.WARNED))
+            record = found.get(xname) or Record(xname, 0.0, judgement.timestamp, "", False)
+            records.append(record._replace(warned=judgement.transition is Transition.WARNED))
         return records
 
     def _records(self, xnames: Iterable[str]) -> list[Record]:

@@ -7,7 +7,7 @@ from math import inf
 
 from hbtd.tracker.components import Component, Unheard, find_overdue, find_unheard, sort_queue
 from hbtd.tracker.records import Record, age_after_restart
-from hbtd.tracker.transitions import Judgement, Transition
+from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 _LONGEST_TEXT = 256
 """The most characters that are kept of a heartbeat's timestamp, and of its status."""
@@ -96,12 +96,13 @@ class Tracker:
             return None
         timestamp, status = timestamp[:_LONGEST_TEXT], status[:_LONGEST_TEXT]
         if self._warned.pop(xname, None) is not None:
-            transition = Transition.RESTARTED
+            transition, before = Transition.RESTARTED, Phase.WARNED
         else:
+            before = Phase.DEAD if xname in self._dead else Phase.UNKNOWN
             self._dead.discard(xname)
             transition = Transition.STARTED
         self._healthy[xname] = Component(at, timestamp, self._shared(status), source, fresh)
-        return Judgement(xname, transition, timestamp)
+        return Judgement(xname, transition, timestamp, before, "heartbeat")
 
     def beat_again(
         self,
@@ -147,7 +148,7 @@ class Tracker:
         for xname, component, _ in find_overdue(self._warned, at, errtime, errtime, unheard, limit):
             del self._warned[xname]
             self._bury(xname)
-            judgements.append(Judgement(xname, Transition.DIED, component.timestamp))
+            judgements.append(_silent(xname, Transition.DIED, component, Phase.WARNED, at))
         first, left = min(warntime, errtime), limit - len(judgements)
         latest = next((each.last_heard for each in reversed(self._warned.values())), -inf)
         out_of_order = False
@@ -163,7 +164,7 @@ class Tracker:
                 transition = Transition.WARNED
                 # One that was unheard before is warned about after others that were heard later.
                 out_of_order |= component.last_heard < latest
-            judgements.append(Judgement(xname, transition, component.timestamp))
+            judgements.append(_silent(xname, transition, component, Phase.HEALTHY, at))
         if out_of_order:
             sort_queue(self._warned)
         return judgements
@@ -418,3 +419,10 @@ class Tracker:
         if len(self._statuses) < 1000:
             return self._statuses.setdefault(status, status)
         return self._statuses.get(status, status)
+
+
+def _silent(
+    xname: str, transition: Transition, component: Component, before: Phase, at: float
+) -> Judgement:
+    why = f"silent for {at - component.last_heard:.1f} s"
+    return Judgement(xname, transition, component.timestamp, before, why)

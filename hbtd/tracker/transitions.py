@@ -1,7 +1,20 @@
 """Transitions of a component, judgements, and the words for them in HSM and Kafka."""
 
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+
+
+class Phase(Enum):
+    """What a component is between two transitions."""
+
+    UNKNOWN = "unknown"
+    """Not tracked."""
+    HEALTHY = "healthy"
+    """Heard within `warntime`."""
+    WARNED = "warned"
+    """Warned about, and neither heard nor dead since."""
+    DEAD = "dead"
+    """Declared dead, and not heard since."""
 
 
 class Transition(Enum):
@@ -40,12 +53,29 @@ class Transition(Enum):
         """Whether the transition is an alarm: caused by silence, not by a heartbeat."""
         return self in (Transition.WARNED, Transition.DIED)
 
+    @property
+    def after(self) -> Phase:
+        """What the component is after the transition."""
+        if self is Transition.WARNED:
+            return Phase.WARNED
+        return Phase.DEAD if self is Transition.DIED else Phase.HEALTHY
 
-class Judgement(NamedTuple):
-    """The statement that a component has made a transition, as it is committed and sent."""
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The statement that a component has made a transition, as it is committed and sent.
+
+    Two judgements are equal if they send the same: how they came about is only for the log.
+    """
 
     component: str
     """The xname."""
     transition: Transition
     timestamp: str
     """The timestamp in the component's last heartbeat, verbatim."""
+    before: Phase = field(default=Phase.UNKNOWN, compare=False)
+    """What the component was before."""
+    why: str = field(default="", compare=False)
+    """Why it was judged, in a few words for operators."""
+    at: float = field(default=0.0, compare=False)
+    """When it was judged: the Unix time in seconds, 0 if not known."""

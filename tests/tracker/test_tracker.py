@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from hbtd.tracker.components import Unheard
 from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker, TrackerFull
-from hbtd.tracker.transitions import Judgement, Transition
+from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 STARTED, WARNED, RESTARTED, DIED = Transition
 NAMES = [f"x1c0s{slot}b0n0" for slot in range(6)]
@@ -132,7 +132,8 @@ class TrackerMachine(RuleBasedStateMachine):
         times = self.at, self.warntime, self.errtime, limit
         judgements = self.tracker.sweep(*times, Unheard(waiting, fresh))
         assert judgements == self.model.sweep(*times, waiting, fresh=fresh)
-        for xname, transition, _ in judgements:
+        for judgement in judgements:
+            xname, transition = judgement.component, judgement.transition
             silent = self.at - self.model.components[xname].heard
             if transition is WARNED:
                 assert xname not in self.warned_since_beat
@@ -179,7 +180,7 @@ class RuleTests(SynchronousTestCase):
         judgement = self.tracker.beat(xname, at, f"t{at}", "up")
         if judgement is None:
             return None
-        self.assertEqual(judgement, (xname, judgement.transition, f"t{at}"))
+        self.assertEqual(judgement, Judgement(xname, judgement.transition, f"t{at}"))
         return judgement.transition
 
     def sweep(self, at: float, limit: int = NO_LIMIT) -> list[Judgement]:
@@ -191,20 +192,20 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(self.beat(0), STARTED)
         self.assertIsNone(self.beat(1))
         self.assertEqual(self.sweep(10.9), [])
-        self.assertEqual(self.sweep(11), [("x1", WARNED, "t1")])
+        self.assertEqual(self.sweep(11), [Judgement("x1", WARNED, "t1")])
         self.assertEqual(self.sweep(12), [])
         self.assertEqual(self.beat(13), RESTARTED)
         self.assertIsNone(self.beat(14))
-        self.assertEqual(self.sweep(24), [("x1", WARNED, "t14")])
+        self.assertEqual(self.sweep(24), [Judgement("x1", WARNED, "t14")])
         self.assertEqual(self.sweep(43.9), [])
-        self.assertEqual(self.sweep(44), [("x1", DIED, "t14")])
+        self.assertEqual(self.sweep(44), [Judgement("x1", DIED, "t14")])
         self.assertEqual(self.sweep(1000), [])
         self.assertEqual(self.beat(1001), STARTED)
 
     def test_late_sweep(self):
         """A component that is overdue for both has died, and is not warned about as well."""
         self.beat(0)
-        self.assertEqual(self.sweep(30), [("x1", DIED, "t0")])
+        self.assertEqual(self.sweep(30), [Judgement("x1", DIED, "t0")])
         self.assertEqual(self.sweep(31), [])
 
     def test_silence_without_a_sweep(self):
@@ -225,7 +226,30 @@ class RuleTests(SynchronousTestCase):
             tracker = Tracker()
             tracker.beat("x1", 0.0, "t", "up")
             self.assertEqual(tracker.sweep(29.9, warntime, 30.0, NO_LIMIT), [])
-            self.assertEqual(tracker.sweep(30.0, warntime, 30.0, NO_LIMIT), [("x1", DIED, "t")])
+            self.assertEqual(
+                tracker.sweep(30.0, warntime, 30.0, NO_LIMIT), [Judgement("x1", DIED, "t")]
+            )
+
+    def test_how_it_came_about(self):
+        """A judgement says what the component was before, and why it was judged."""
+        told = [self.tracker.beat("x1", 0.0, "t", "up")]
+        told += self.sweep(10.5)
+        told.append(self.tracker.beat("x1", 11.0, "t", "up"))
+        told += self.sweep(21.0) + self.sweep(41.25)
+        told.append(self.tracker.beat("x1", 50.0, "t", "up"))
+        told += self.sweep(99.0)
+        self.assertEqual(
+            [(each.before, each.transition, each.why) for each in told if each],
+            [
+                (Phase.UNKNOWN, STARTED, "heartbeat"),
+                (Phase.HEALTHY, WARNED, "silent for 10.5 s"),
+                (Phase.WARNED, RESTARTED, "heartbeat"),
+                (Phase.HEALTHY, WARNED, "silent for 10.0 s"),
+                (Phase.WARNED, DIED, "silent for 30.2 s"),
+                (Phase.DEAD, STARTED, "heartbeat"),
+                (Phase.HEALTHY, DIED, "silent for 49.0 s"),
+            ],
+        )
 
     def test_heartbeating(self):
         """A component is heartbeating until `errtime`, warned about or not; the unknown are not."""
@@ -255,8 +279,13 @@ class RuleTests(SynchronousTestCase):
             self.beat(at, xname)
         self.sweep(12)
         self.assertEqual(
-            [self.sweep(32, limit=1)[0][:2] for _ in range(4)],
-            [("b", DIED), ("c", DIED), ("d", WARNED), ("a", WARNED)],
+            [self.sweep(32, limit=1)[0] for _ in range(4)],
+            [
+                Judgement("b", DIED, "t1"),
+                Judgement("c", DIED, "t2"),
+                Judgement("d", WARNED, "t3"),
+                Judgement("a", WARNED, "t4"),
+            ],
         )
         self.assertEqual(self.sweep(32, limit=1), [])
 
