@@ -22,6 +22,7 @@ from hbtd.etcd.messages import (
     count_message,
     decode_bytes,
     encode_bytes,
+    last_key_message,
     put_message,
     range_message,
     read_count,
@@ -101,6 +102,21 @@ class EtcdClient:
 
         message = range_message(start, end, limit, revision)
         return self._gateway.call("/kv/range", message, read)
+
+    def last_key(self, start: bytes, end: bytes, *, revision: int = 0) -> Deferred[KeyValue | None]:
+        """Return the last key from `start` up to but excluding `end`, `None` if there is none.
+
+        The key comes without its value. It is that of `revision`, or of now if that is 0. etcd
+        reads the whole range for it. The Deferred fails with `Compacted` if etcd no longer has that
+        revision.
+        """
+
+        def read(answer: Any) -> KeyValue | None:
+            revision_of(answer)
+            found = read_key_values(answer)
+            return found[0] if found else None
+
+        return self._gateway.call("/kv/range", last_key_message(start, end, revision), read)
 
     async def pages(
         self, start: bytes, end: bytes, *, size: int = PAGE, revision: int = 0

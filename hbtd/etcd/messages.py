@@ -153,6 +153,15 @@ def range_message(key: bytes, end: bytes, limit: int = 0, revision: int = 0) -> 
     return message
 
 
+def last_key_message(start: bytes, end: bytes, revision: int = 0) -> Message:
+    """Return the message that reads the last key from `start` up to but excluding `end`.
+
+    The value is left out. `revision` 0 stands for the present revision.
+    """
+    order = {"sort_target": "KEY", "sort_order": "DESCEND", "keys_only": True}
+    return range_message(start, end, 1, revision) | order
+
+
 # The functions below read answers, in which etcd leaves out fields that are zero, empty or false.
 # They raise ValueError, LookupError, TypeError or AttributeError if the answer is not etcd's.
 

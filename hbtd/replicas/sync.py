@@ -29,6 +29,7 @@ from hbtd.store.etcd_format import (
     StoredRecord,
     is_record,
 )
+from hbtd.store.etcd_log_format import LOG, LOG_END
 from hbtd.tracker.observed import ObservedClock
 
 _PRESENCE = 1.0
@@ -231,14 +232,21 @@ class Sync(Service):
         records: list[StoredRecord] = []
         others: list[KeyValue] = []
         revision = 0
-        async for page in self._client.pages(*EVERYTHING):
-            # Parsed page by page, since that takes several microseconds for each record.
-            for item in page.items:
-                if not is_record(item.key):
-                    others.append(item)
-                elif (record := self._store.mirror.read_record(item.key, item.value)) is not None:
-                    records.append(record)
-            revision = page.revision
+        # The log is read by whoever needs it: here, its last number is enough.
+        for start, end in ((EVERYTHING[0], LOG), (LOG_END, EVERYTHING[1])):
+            async for page in self._client.pages(start, end, revision=revision):
+                # Parsed page by page, since that takes several microseconds for each record.
+                for item in page.items:
+                    if not is_record(item.key):
+                        others.append(item)
+                    elif (
+                        record := self._store.mirror.read_record(item.key, item.value)
+                    ) is not None:
+                        records.append(record)
+                revision = page.revision
+        last = await self._client.last_key(LOG, LOG_END, revision=revision)
+        if last is not None:
+            others.append(last)
         again = self._position.was_synchronized
         if again and (not known or self._position.lost(revision)):
             self._log.error("etcd has lost its data; this replica is writing its own copy back.")

@@ -9,24 +9,19 @@ from zope.interface import implementer
 from hbtd.config.params import Params
 from hbtd.etcd.client import MAX_OPERATIONS, EtcdClient
 from hbtd.etcd.errors import RESOURCE_EXHAUSTED, Compacted, EtcdRefused, EtcdUnavailable
-from hbtd.etcd.messages import Delete, Operation, Put
+from hbtd.etcd.messages import Delete, Put
 from hbtd.store.etcd_blocks import Blocks, Plan
-from hbtd.store.etcd_format import (
-    FORGET,
-    HEALTH,
-    JUDGEMENT,
-    RECORDS,
-    REQUEST,
-    STARTED,
-    StoredJudgement,
-    judgement_value,
-)
+from hbtd.store.etcd_commits import Numbering, request, steps_of_follower, steps_of_leader
+from hbtd.store.etcd_format import FORGET, HEALTH, JUDGEMENT, RECORDS, REQUEST, judgement_value
+from hbtd.store.etcd_log import EtcdLog
+from hbtd.store.etcd_log_format import CURSOR, LOG, LOG_END
 from hbtd.store.etcd_mirror import EtcdMirror, LeaderRequest
-from hbtd.store.etcd_steps import Step, batches, key_of, latest, put_of
+from hbtd.store.etcd_steps import Step, batches, key_of
+from hbtd.store.etcd_trimming import EtcdTrimming
 from hbtd.store.etcd_writer import EtcdWriter
-from hbtd.store.interface import IStore, NotLeading, StoreUnusable
+from hbtd.store.interface import IStore, LogEntry, NotLeading, StoreUnusable
 from hbtd.tracker.records import Record
-from hbtd.tracker.transitions import Judgement, Transition
+from hbtd.tracker.transitions import Judgement
 
 _T = TypeVar("_T")
 
@@ -51,15 +46,21 @@ class EtcdStore:
     gather = 0.5
 
     def __init__(
-        self, client: EtcdClient, wall: Callable[[], float], blocks: Blocks | None = None
+        self,
+        client: EtcdClient,
+        wall: Callable[[], float],
+        blocks: Blocks | None = None,
+        judge: str = "",
     ) -> None:
         """Make a store in the etcd that `client` talks to.
 
         `wall` returns the present Unix time in seconds; times in stored records are by this clock.
-        `blocks` decides which heartbeats are written in blocks; without it, none are.
+        `blocks` decides which heartbeats are written in blocks; without it, none are. `judge` is
+        what the log calls this replica.
         """
         self._client = client
         self._wall = wall
+        self._judge = judge
         self._turn = DeferredLock()
         self._closed = False
         self._trouble: str | None = "Not initialized"
@@ -70,11 +71,16 @@ class EtcdStore:
         """What decides which heartbeats are written in blocks only."""
         self.writer = EtcdWriter(client, self.mirror)
         """The `EtcdWriter` that makes all writing transactions of this store."""
+        self._numbering = Numbering(self.mirror)
+        self._log = EtcdLog(client, self.mirror, self.writer, self._in_turn)
+        self._trimming = EtcdTrimming(self._log, self.mirror, self.writer)
 
     # The condition of the store
 
     def open(self) -> Deferred[None]:
         """Open the store: read judgements and requests to the leader from etcd into `mirror`.
+
+        Of the log, the last number is read.
 
         The health key (docs/protocol.md, "etcd") is written as well.
         """
@@ -82,9 +88,13 @@ class EtcdStore:
 
     async def _open(self) -> None:
         self.mirror.clear()
-        async for page in self._client.pages(JUDGEMENT, REQUEST[:-1] + b"0"):
-            for item in page.items:
-                self.mirror.apply(item.key, item.value, item.mod_revision)
+        for prefix in (CURSOR, JUDGEMENT, REQUEST):
+            async for page in self._client.pages(prefix, prefix[:-1] + b"0"):
+                for item in page.items:
+                    self.mirror.apply(item.key, item.value, item.mod_revision)
+        last = await self._client.last_key(LOG, LOG_END)
+        if last is not None:
+            self.mirror.apply(last.key, last.value, last.mod_revision)
         await self._client.put(*HEALTH)
 
     def close(self) -> Deferred[None]:
@@ -146,18 +156,23 @@ class EtcdStore:
     ) -> Deferred[bool]:
         """Store judgements, as not delivered, and records; a leader's transactions are fenced.
 
+        Each transaction also logs its judgements. A component's judgements that are in several
+        transactions are stored one after the other, each with a record.
+
         A follower writes the records and, for each component that started, a request to the leader
         to judge that; the result is `False`. For a component that restarted no request is needed:
         the leader sees that from the record.
         """
 
         async def work() -> bool:
-            leading = self.writer.leading
+            leading, wall = self.writer.leading, self._wall()
             if leading:
-                steps = self._judge(judgements, records)
+                numbers = self._numbering.assign(judgements, self.writer.lock_key)
+                steps = steps_of_leader(judgements, numbers, records, self._judge, wall)
             else:
-                steps = self._request_judgements(judgements, records)
+                steps = steps_of_follower(judgements, records, wall)
             await self.writer.write(steps, fenced=leading)
+            self._numbering.committed()
             self.blocks.note_records(each.component for each in records if not each.warned)
             for judgement in judgements:
                 if judgement.transition.alarming:
@@ -165,44 +180,6 @@ class EtcdStore:
             return leading
 
         return self._noting(self._in_turn(work))
-
-    def _judge(self, judgements: Sequence[Judgement], records: Sequence[Record]) -> list[Step]:
-        """Return the steps by which a leader commits judgements and records."""
-        wall = self._wall()
-        remaining = {record.component: record for record in records}
-        died = {each.component for each in judgements if each.transition is Transition.DIED}
-        steps: list[Step] = []
-        for number, (xname, judgement) in enumerate(latest(judgements), self.mirror.next_number):
-            stored = StoredJudgement(judgement, number, False)
-            put = Put(key_of(JUDGEMENT, xname), judgement_value(stored))
-            operations: list[Operation] = [put]
-            record = remaining.pop(xname, None)
-            if record is not None:
-                operations.append(put_of(record, wall))
-            elif xname in died:
-                operations.append(Delete(xname.encode()))
-            steps.append(Step(operations, stored))
-        return steps + [Step([put_of(record, wall)]) for record in remaining.values()]
-
-    def _request_judgements(
-        self, judgements: Sequence[Judgement], records: Sequence[Record]
-    ) -> list[Step]:
-        """Return the steps by which a follower writes records.
-
-        In place of judgements, the steps write requests to the leader.
-        """
-        wall = self._wall()
-        remaining = {record.component: record for record in records}
-        for xname, judgement in latest(judgements):
-            if judgement.transition.alarming:
-                # Judged while this replica led: the record would pass the alarm on to others.
-                remaining.pop(xname, None)
-        steps = [
-            _request(xname, STARTED, put_of(remaining.pop(xname), wall))
-            for xname, judgement in latest(judgements)
-            if judgement.transition is Transition.STARTED and xname in remaining
-        ]
-        return steps + [Step([put_of(record, wall)]) for record in remaining.values()]
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
         """Store records; some of them may be written later (see `Blocks`)."""
@@ -266,12 +243,12 @@ class EtcdStore:
             self.blocks.note_change(xname)
             record = Delete(xname.encode())
             if not self.writer.leading:
-                await self.writer.write([_request(xname, FORGET, record)])
+                await self.writer.write([request(xname, FORGET, record)])
                 return
             judgement = Delete(key_of(JUDGEMENT, xname))
             # This request tells replicas not to write an earlier heartbeat that they still hold.
-            request = Put(key_of(REQUEST, xname), FORGET)
-            step = Step([record, judgement, request], dropped=xname, request=(xname, FORGET))
+            forget = Put(key_of(REQUEST, xname), FORGET)
+            step = Step([record, judgement, forget], dropped=xname, request=(xname, FORGET))
             revision = await self.writer.write([step], fenced=True)
             # A request that another replica has written since then is not deleted.
             await self.writer.remove({xname: LeaderRequest(FORGET, revision)})
@@ -311,6 +288,34 @@ class EtcdStore:
         `StoreUnusable` if the store is closed.
         """
         return await self._in_turn(lambda: self.writer.write([Step([])]))
+
+    # The log of transitions
+
+    def log(self, after: int, most: int) -> Deferred[Sequence[LogEntry]]:
+        """Return up to `most` entries of the log with numbers above `after`, in order."""
+        return self._noting(self._log.read(after, most))
+
+    def last_number(self) -> int:
+        """Return the highest number of a judgement or entry of the log that this replica knows."""
+        return self.mirror.last_number
+
+    def cursor(self, reader: str) -> Deferred[int | None]:
+        """Return up to which number a reader of the log has told others; `None` if it is new."""
+        return self._noting(self._log.cursor(reader))
+
+    def move_cursor(self, reader: str, number: int) -> Deferred[None]:
+        """Note up to which number a reader has told others; in a follower, fail with `NotLeading`.
+
+        Readers of the next leader go on from there.
+        """
+        return self._noting(self._log.move_cursor(reader, number))
+
+    def trim(self, before: float, most: int, told: int) -> Deferred[int]:
+        """Delete entries of the log; return how many, or fail with `NotLeading` in a follower.
+
+        Of a log of more than 10,000 entries, a tenth may remain that ought to go.
+        """
+        return self._noting(self._trimming.trim(before, most, told))
 
     # The order of calls
 
@@ -361,11 +366,3 @@ def describe(error: EtcdUnavailable | EtcdRefused | Compacted) -> str:
     if isinstance(error, EtcdRefused) and error.code == RESOURCE_EXHAUSTED:
         what += "; raise its quota or compact and defragment it, then disarm the alarm"
     return what
-
-
-def _request(xname: str, kind: bytes, operation: Operation) -> Step:
-    """Return a step: `operation`, and the write of a request of this `kind` to the leader.
-
-    Both are about the component `xname`.
-    """
-    return Step([operation, Put(key_of(REQUEST, xname), kind)], request=(xname, kind))

@@ -56,7 +56,7 @@ STARTED = b"started"
 FORGET = b"forget"
 """The value of a request to forget a component."""
 
-_END_OF_NUMBERS = 2**53
+END_OF_NUMBERS = 2**53
 """The limit below which the numbers of judgements stay, so that JSON holds them exactly."""
 
 _WARNED, _WARNED_AFTER_GAP = "WN", "WG"
@@ -165,7 +165,7 @@ def read_judgement(key: bytes, value: bytes) -> StoredJudgement:
     if transition is None or not isinstance(timestamp, str):
         raise InvalidValue("it is no judgement: its Transition or Timestamp is invalid")
     # The numbers of later judgements follow this one, and have to be exact in JSON.
-    if type(number) is not int or not 0 <= number < _END_OF_NUMBERS:
+    if type(number) is not int or not 0 <= number < END_OF_NUMBERS:
         raise InvalidValue("it is no judgement: its Number is missing or out of range")
     delivered = bool(stored.get("Delivered"))
     return StoredJudgement(Judgement(xname, transition, timestamp), number, delivered)

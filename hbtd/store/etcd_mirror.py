@@ -14,6 +14,7 @@ from hbtd.store.etcd_format import (
     read_judgement,
     read_record,
 )
+from hbtd.store.etcd_log_format import CURSOR, LOG, read_last_number
 from hbtd.store.etcd_steps import Step
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -67,8 +68,9 @@ class EtcdMirror:
     def apply(self, key: bytes, value: bytes | None, revision: int) -> StoredJudgement | None:
         """Apply a change of a key in etcd; `value` is `None` if the key was deleted.
 
-        Return the judgement if the key now holds one, `None` otherwise. Keys other than those of
-        judgements and requests are ignored.
+        Return the judgement if the key now holds one, `None` otherwise. Of the log and its cursors
+        only the numbers are kept. Keys other than these and those of judgements and requests are
+        ignored.
         """
         if key.startswith(JUDGEMENT):
             stored = self.read(read_judgement, key, value) if value is not None else None
@@ -84,6 +86,9 @@ class EtcdMirror:
                 self.requests.pop(xname, None)
             else:
                 self.requests[xname] = LeaderRequest(value, revision)
+        elif key.startswith((LOG, CURSOR)) and value is not None:
+            # The next number must be higher, also once judgements and entries are deleted.
+            self.reserve(self.read(read_last_number, key, value) or 0)
         return None
 
     def wrote(self, step: Step, revision: int) -> None:
@@ -144,10 +149,19 @@ class EtcdMirror:
         return [each.component for each in judgements if each.transition is Transition.DIED]
 
     @property
+    def last_number(self) -> int:
+        """The highest number of a judgement or of an entry of the log so far."""
+        return self._last_number
+
+    @property
     def next_number(self) -> int:
         """The number for the next judgement: one more than the highest number so far."""
         return self._last_number + 1
 
+    def reserve(self, number: int) -> None:
+        """Give this number, and lower ones, to no further judgement."""
+        self._last_number = max(self._last_number, number)
+
     def _keep(self, stored: StoredJudgement) -> None:
         self._judgements[stored.judgement.component] = stored
-        self._last_number = max(self._last_number, stored.number)
+        self.reserve(stored.number)

@@ -7,6 +7,7 @@ from typing import TypeVar
 from hbtd.etcd.client import MAX_OPERATIONS
 from hbtd.etcd.messages import Operation, Put
 from hbtd.store.etcd_format import StoredJudgement, record_value
+from hbtd.store.etcd_log_format import log_key, log_value
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement
 
@@ -14,6 +15,12 @@ _T = TypeVar("_T")
 
 _MAX_BYTES = 512 * 1024
 """The most bytes of keys and values in a transaction; etcd accepts 1.5 MiB by default."""
+
+_MAX_LOGGED = 16 * 1024
+"""The most bytes of entries in a key of the log.
+
+A replica of an earlier release reads all keys, 2000 in an answer of 64 MiB at most.
+"""
 
 
 @dataclass
@@ -23,6 +30,8 @@ class Step:
     operations: list[Operation]
     judgement: StoredJudgement | None = None
     """The judgement that the operations write, if any."""
+    logged: bytes = b""
+    """The entry about `judgement` that is added to the log, if any: see `entry_value`."""
     dropped: str | None = None
     """The xname of the component whose judgement the operations delete, if any."""
     request: tuple[str, bytes] | None = None
@@ -65,19 +74,42 @@ def batches(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
 def transactions(steps: Iterable[Step]) -> Iterator[list[Step]]:
     """Yield the steps in batches, each small enough for one transaction.
 
-    Each batch leaves room for one more operation, the write of the presence key.
+    Each batch leaves room for two more operations, the writes of the presence key and of the log.
     """
     batch: list[Step] = []
-    operations, size = 1, 0
+    operations, size, logged = 2, 0, 0
     for step in steps:
-        more = sum(map(size_of, step.operations))
+        more = sum(map(size_of, step.operations)) + len(step.logged)
         if batch and (
-            operations + len(step.operations) > MAX_OPERATIONS or size + more > _MAX_BYTES
+            operations + len(step.operations) > MAX_OPERATIONS
+            or size + more > _MAX_BYTES
+            or logged + len(step.logged) > _MAX_LOGGED
         ):
             yield batch
-            batch, operations, size = [], 1, 0
+            batch, operations, size, logged = [], 2, 0, 0
         batch.append(step)
         operations += len(step.operations)
         size += more
+        logged += len(step.logged)
     if batch:
         yield batch
+
+
+def operations_of(batch: Iterable[Step]) -> list[Operation]:
+    """Return the operations of a transaction that carries out these steps, without the presence.
+
+    Of several operations on one key only the last is left: etcd refuses others. The entries of the
+    steps are put into the log.
+    """
+    operations: dict[bytes, Operation] = {}
+    logged: list[bytes] = []
+    number = 0
+    for step in batch:
+        operations.update((each.key, each) for each in step.operations)
+        if step.logged and step.judgement is not None:
+            logged.append(step.logged)
+            number = step.judgement.number
+    if logged:
+        key = log_key(number)
+        operations[key] = Put(key, log_value(logged))
+    return list(operations.values())

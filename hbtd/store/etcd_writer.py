@@ -6,7 +6,7 @@ from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.messages import Compare, Delete, Operation, Put
 from hbtd.store.etcd_format import REQUEST
 from hbtd.store.etcd_mirror import EtcdMirror, LeaderRequest
-from hbtd.store.etcd_steps import Step, key_of, size_of, transactions
+from hbtd.store.etcd_steps import Step, key_of, operations_of, size_of, transactions
 from hbtd.store.interface import NotLeading
 
 
@@ -28,6 +28,11 @@ class EtcdWriter:
         """The number of transactions in which steps were written."""
         self.bytes_written = 0
         """The number of bytes of keys and values in these transactions."""
+
+    @property
+    def lock_key(self) -> bytes | None:
+        """The key that stands for holding the lock, `None` if this replica does not lead."""
+        return self._lock_key
 
     @property
     def leading(self) -> bool:
@@ -71,7 +76,7 @@ class EtcdWriter:
                 raise NotLeading("another replica leads")
             compares.append(Compare.exists(self._lock_key))
         for batch in transactions(steps):
-            operations = self._with_presence(each for step in batch for each in step.operations)
+            operations = self._with_presence(operations_of(batch))
             result = await self._client.txn(compares, operations)
             self.transactions += 1
             self.bytes_written += sum(map(size_of, operations))

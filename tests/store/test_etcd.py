@@ -13,6 +13,7 @@ from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import BLOCK, Blocks
 from hbtd.store.etcd_format import FORGET, JUDGEMENT, LOCK, PRESENCE, REQUEST
 from hbtd.store.etcd_format import STARTED as STARTED_REQUEST
+from hbtd.store.etcd_log_format import LOG
 from hbtd.store.interface import NotLeading, StoreUnusable
 from tests.support.etcd_running import EtcdTestCase
 from tests.support.hsm_memory import lines
@@ -106,9 +107,9 @@ class SharingTests(EtcdTestCase):
             await store.open()
 
     async def stored(self) -> dict[bytes, bytes]:
-        """Return the keys and values under `hbtd/`, and the records."""
-        page = await self.client.range(b"hbtd/", b"xz")
-        return {item.key: item.value for item in page.items if not item.key.startswith(LOCK)}
+        """Return the keys and values under `hbtd/`, and the records, without the log."""
+        items = (await self.client.range(b"hbtd/", b"xz")).items
+        return {each.key: each.value for each in items if not each.key.startswith((LOCK, LOG))}
 
     async def test_commit_of_a_follower(self):
         """A follower writes records and requests to judge starts, but no judgements."""

@@ -110,12 +110,14 @@ class MemoryEtcd:
 
     def _kv_range(self, message: Message) -> Message:
         found = self._in_range(message)
+        if message.get("sort_order") == "DESCEND":
+            found.reverse()
         limit = int(message.get("limit", 0)) or len(found)
         shown = [] if message.get("count_only") else found[:limit]
         kvs = [
             {
                 "key": encode_bytes(key),
-                "value": encode_bytes(self.keys[key].value),
+                "value": "" if message.get("keys_only") else encode_bytes(self.keys[key].value),
                 "create_revision": str(self.keys[key].created),
                 "mod_revision": str(self.keys[key].changed),
                 "lease": str(self.keys[key].lease),

@@ -1,0 +1,133 @@
+"""The steps by which a leader, or a follower, commits judgements to etcd."""
+
+from collections.abc import Sequence
+
+from hbtd.etcd.messages import Delete, Operation, Put
+from hbtd.store.etcd_format import JUDGEMENT, REQUEST, STARTED, StoredJudgement, judgement_value
+from hbtd.store.etcd_log_format import entry_value
+from hbtd.store.etcd_mirror import EtcdMirror
+from hbtd.store.etcd_steps import Step, key_of, latest, put_of
+from hbtd.store.interface import LogEntry
+from hbtd.tracker.records import Record
+from hbtd.tracker.transitions import Judgement, Transition
+
+
+class Numbering:
+    """Gives numbers to the judgements that the leader commits.
+
+    Numbers rise, and none is given to two judgements: if a commit fails, etcd may have carried it
+    out. If it is tried again under the same lock, its judgements get the same numbers, so that
+    the log has each of them once.
+    """
+
+    def __init__(self, mirror: EtcdMirror) -> None:
+        self._mirror = mirror
+        self._unsure: list[tuple[Judgement, int]] = []
+        self._lock_key: bytes | None = None
+
+    def assign(self, judgements: Sequence[Judgement], lock_key: bytes | None) -> list[int]:
+        """Return the numbers of the judgements of a commit.
+
+        `lock_key` is the key of the lock that the commit depends on.
+        """
+        # By identity: judgements that say the same are equal.
+        known = {id(judgement): number for judgement, number in self._unsure}
+        if self._lock_key != lock_key:
+            known.clear()
+        number = 0
+        numbers: list[int] = []
+        for judgement in judgements:
+            before = known.get(id(judgement), 0)
+            number = before if before > number else self._mirror.next_number
+            self._mirror.reserve(number)
+            numbers.append(number)
+        self._unsure = list(zip(judgements, numbers, strict=True))
+        self._lock_key = lock_key
+        return numbers
+
+    def committed(self) -> None:
+        """Note that the last commit has succeeded."""
+        self._unsure = []
+
+
+def steps_of_leader(
+    judgements: Sequence[Judgement],
+    numbers: Sequence[int],
+    records: Sequence[Record],
+    judge: str,
+    wall: float,
+) -> list[Step]:
+    """Return the steps by which a leader commits judgements with these numbers, and records.
+
+    There is a step for each judgement, in their order, which also logs it. The record of a
+    component is that in `records` once its last judgement is committed; before, it agrees with the
+    judgement. `judge` is the name of this replica, `wall` the present Unix time in seconds.
+    """
+    given = {record.component: record for record in records}
+    last = {
+        judgement.component: number for judgement, number in zip(judgements, numbers, strict=True)
+    }
+    ends = {j.component: j.transition for j in judgements}
+    steps: list[Step] = []
+    for judgement, number in zip(judgements, numbers, strict=True):
+        xname = judgement.component
+        stored = StoredJudgement(judgement, number, False)
+        operations: list[Operation] = [Put(key_of(JUDGEMENT, xname), judgement_value(stored))]
+        record = given.get(xname)
+        if number != last[xname]:
+            record = _record_meanwhile(judgement, record, ends[xname])
+        if record is not None:
+            operations.append(put_of(record, wall))
+        elif judgement.transition is Transition.DIED:
+            operations.append(Delete(xname.encode()))
+        steps.append(Step(operations, stored, entry_value(LogEntry(number, judgement, judge))))
+    return steps + [
+        Step([put_of(each, wall)]) for xname, each in given.items() if xname not in last
+    ]
+
+
+def _record_meanwhile(
+    judgement: Judgement, record: Record | None, end: Transition
+) -> Record | None:
+    """Return a component's record as of a judgement that another one of the commit follows.
+
+    This process may be killed between their transactions. `record` is that as of the last
+    judgement, whose transition is `end`; it is `None` if the component is dead or forgotten then.
+    """
+    if judgement.transition is Transition.DIED:
+        return None
+    warned = judgement.transition is Transition.WARNED
+    if record is not None:
+        return record._replace(warned=warned)
+    if end is Transition.DIED:
+        return Record(judgement.component, 0.0, judgement.timestamp, "", warned)
+    return None
+
+
+def steps_of_follower(
+    judgements: Sequence[Judgement], records: Sequence[Record], wall: float
+) -> list[Step]:
+    """Return the steps by which a follower writes records.
+
+    In place of judgements, the steps write requests to the leader. `wall` is the present Unix time
+    in seconds.
+    """
+    remaining = {record.component: record for record in records}
+    for xname, judgement in latest(judgements):
+        if judgement.transition.alarming:
+            # Judged while this replica led: the record would pass the alarm on to others.
+            remaining.pop(xname, None)
+    steps = [
+        request(xname, STARTED, put_of(remaining.pop(xname), wall))
+        for xname, judgement in latest(judgements)
+        if judgement.transition is Transition.STARTED and xname in remaining
+    ]
+    return steps + [Step([put_of(record, wall)]) for record in remaining.values()]
+
+
+def request(xname: str, kind: bytes, operation: Operation) -> Step:
+    """Return a step: `operation`, and the write of a request of this `kind` to the leader.
+
+    Both are about the component `xname`.
+    """
+    return Step([operation, Put(key_of(REQUEST, xname), kind)], request=(xname, kind))

@@ -1,0 +1,121 @@
+"""The log of transitions in etcd: how it is read, and the cursors of its readers."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.messages import Page, Put
+from hbtd.store.etcd_log_format import (
+    CURSOR,
+    LOG_END,
+    StoredEntry,
+    as_entry,
+    cursor_value,
+    log_key,
+    read_cursor,
+    read_stored,
+)
+from hbtd.store.etcd_mirror import EtcdMirror
+from hbtd.store.etcd_steps import Step
+from hbtd.store.etcd_writer import EtcdWriter
+from hbtd.store.interface import LogEntry
+
+_T = TypeVar("_T")
+
+_ENTRIES = 2000
+"""About how many entries are read in one call: a few milliseconds' worth."""
+
+_FIRST_PAGE, _LARGEST_PAGE = 40, 500
+"""The most keys that are read in the first call, and in any."""
+
+
+class InTurn(Protocol):
+    """Runs a coroutine after all earlier calls of the store."""
+
+    def __call__(self, work: Callable[[], Coroutine[Any, Any, _T]], /) -> Awaitable[_T]:
+        """Run `work`; return the result of it, or raise its exceptions."""
+
+
+class LogKey(NamedTuple):
+    """A key of the log, with the entries in it."""
+
+    key: bytes
+    entries: list[StoredEntry]
+
+
+class EtcdLog:
+    """Reads the log of transitions in etcd, and keeps the cursors of its readers there."""
+
+    def __init__(
+        self, client: EtcdClient, mirror: EtcdMirror, writer: EtcdWriter, in_turn: InTurn
+    ) -> None:
+        self._client = client
+        self._mirror = mirror
+        self._writer = writer
+        self.in_turn = in_turn
+        """The function that runs a coroutine after all earlier calls of the store."""
+
+    async def keys(self, after: int) -> AsyncIterator[list[LogKey]]:
+        """Yield the keys of the log that may have entries above the number `after`, in order.
+
+        They are yielded in pages, between which other calls of the store have their turn. Keys with
+        invalid values or without entries are left out. Raise the exceptions of `EtcdClient.range`,
+        and `StoreUnusable` if the store is closed.
+        """
+        start, size = log_key(after + 1), _FIRST_PAGE
+        more = True
+        while more:
+            page = await self._page(start, size)
+            keys = [
+                LogKey(item.key, entries)
+                for item in page.items
+                if (entries := self._mirror.read(read_stored, item.key, item.value))
+            ]
+            yield keys
+            more = page.more
+            if more:
+                start = page.items[-1].key + b"\0"
+                count = sum(len(each.entries) for each in keys)
+                size = min(max(size * _ENTRIES // max(count, 1), 1), _LARGEST_PAGE, 2 * size)
+
+    async def _page(self, start: bytes, size: int) -> Page:
+        async def work() -> Page:
+            return await self._client.range(start, LOG_END, limit=size)
+
+        return await self.in_turn(work)
+
+    async def read(self, after: int, most: int) -> Sequence[LogEntry]:
+        """Return up to `most` entries with numbers above `after`, in order."""
+        found: list[LogEntry] = []
+        async for keys in self.keys(after):
+            for stored in (stored for key in keys for stored in key.entries):
+                # A commit that was tried again may have left an entry in two keys.
+                if stored.number > after:
+                    after = stored.number
+                    found.append(as_entry(stored))
+            if len(found) >= most:
+                break
+        return found[:most]
+
+    async def cursor(self, reader: str) -> int | None:
+        """Return up to which number a reader has told others, `None` if it is new."""
+        key = CURSOR + reader.encode()
+
+        async def work() -> int | None:
+            found = await self._client.get(key)
+            return None if found is None else self._mirror.read(read_cursor, key, found.value)
+
+        return await self.in_turn(work)
+
+    async def move_cursor(self, reader: str, number: int) -> None:
+        """Note up to which number a reader has told others."""
+        step = Step([Put(CURSOR + reader.encode(), cursor_value(number))])
+        await self.write([step])
+
+    async def write(self, steps: Sequence[Step]) -> None:
+        """Write steps, if this replica leads; otherwise raise `NotLeading`."""
+
+        async def work() -> None:
+            await self._writer.write(steps, fenced=True)
+
+        await self.in_turn(work)

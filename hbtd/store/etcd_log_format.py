@@ -1,0 +1,125 @@
+"""The keys and values of the log of transitions in etcd, and of its readers' cursors.
+
+Each transaction in which the leader commits judgements also writes one key of the log, named after
+the number of the last of its entries. So the keys sort as the entries do, and the number of the
+last entry is known without a look at values.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from hbtd.store.etcd_format import END_OF_NUMBERS, InvalidValue
+from hbtd.store.interface import LogEntry
+from hbtd.tracker.transitions import Judgement, Phase, Transition
+
+LOG = b"hbtd/log/"
+"""The prefix of the keys of the log; 16 digits follow, a number that is that of an entry or was."""
+LOG_END = b"hbtd/log0"
+"""The end of the range of the keys of the log."""
+CURSOR = b"hbtd/cursor/"
+"""The prefix of the key of a cursor; the name of the reader follows."""
+
+_DIGITS = 16
+"""The digits of the number in a key: as many as the highest number has."""
+
+_PHASES = {phase.value: phase for phase in Phase}
+
+
+def log_key(number: int) -> bytes:
+    """Return the key of the log whose last entry has this number."""
+    return LOG + b"%0*d" % (_DIGITS, number)
+
+
+def number_of(key: bytes) -> int:
+    """Return the number in a key of the log; raise `InvalidValue` if there is none."""
+    digits = key[len(LOG) :]
+    if len(digits) != _DIGITS or not digits.isdigit() or int(digits) >= END_OF_NUMBERS:
+        raise InvalidValue("its key has no number of the log")
+    return int(digits)
+
+
+def entry_value(entry: LogEntry) -> bytes:
+    """Return the JSON of an entry, a part of the value of a key of the log."""
+    number, judgement, judge = entry
+    fields = (
+        number,
+        judgement.component,
+        judgement.transition.name,
+        judgement.before.value,
+        round(judgement.at, 3),
+        judgement.timestamp,
+        judgement.why,
+        judge,
+    )
+    return orjson.dumps(fields)
+
+
+def log_value(entries: Sequence[bytes]) -> bytes:
+    """Return the value of a key of the log from the results of `entry_value`."""
+    return b"[" + b",".join(entries) + b"]"
+
+
+class StoredEntry(NamedTuple):
+    """An entry as it is stored, with the fields by which it is trimmed."""
+
+    number: int
+    component: str
+    at: float
+    """When it was judged, the Unix time in seconds."""
+    fields: list[Any]
+    """All fields, as in the result of `entry_value`."""
+
+
+def read_stored(key: bytes, value: bytes) -> list[StoredEntry]:
+    """Return the entries that are stored in the value of a key of the log, in order.
+
+    Raise `InvalidValue` if the key or the value is not that of the log. Names are not checked.
+    """
+    last = number_of(key)
+    try:
+        return [_stored(fields, last) for fields in orjson.loads(value)]
+    except (ValueError, TypeError, LookupError):
+        raise InvalidValue("it is not a list of entries of the log") from None
+
+
+def _stored(fields: list[Any], last: int) -> StoredEntry:
+    """Return an entry; raise `ValueError`, `TypeError` or `LookupError` if it is invalid."""
+    number, xname, transition, before, at, timestamp, why, judge, *_ = fields
+    if type(number) is not int or not 0 < number <= last:
+        raise ValueError("the number is out of range")
+    if type(at) not in (int, float) or before not in _PHASES:
+        raise ValueError("not a time, or not a phase")
+    if transition not in Transition.__members__:
+        raise ValueError("not a transition")
+    if not (type(xname) is type(timestamp) is type(why) is type(judge) is str):
+        raise TypeError("not a text")
+    return StoredEntry(number, xname, at, fields)
+
+
+def as_entry(stored: StoredEntry) -> LogEntry:
+    """Return an entry as the readers of the log get it."""
+    number, xname, transition, before, at, timestamp, why, judge, *_ = stored.fields
+    made, phase = Transition[transition], _PHASES[before]
+    return LogEntry(number, Judgement(xname, made, timestamp, phase, why, float(at)), judge)
+
+
+def cursor_value(number: int) -> bytes:
+    """Return the value that stores a cursor."""
+    return b"%d" % number
+
+
+def read_cursor(_: bytes, value: bytes) -> int:
+    """Return the number in the value of a cursor; raise `InvalidValue` if there is none."""
+    if not value.isdigit() or len(value) > _DIGITS or int(value) >= END_OF_NUMBERS:
+        raise InvalidValue("it is not the number of an entry of the log")
+    return int(value)
+
+
+def read_last_number(key: bytes, value: bytes) -> int:
+    """Return up to which number the log goes at least, from one of its keys or a cursor.
+
+    Raise `InvalidValue` if the key or the cursor is invalid.
+    """
+    return number_of(key) if key.startswith(LOG) else read_cursor(key, value)

@@ -1,0 +1,146 @@
+"""Trims the log of transitions in etcd."""
+
+from collections.abc import Sequence
+
+import orjson
+
+from hbtd.etcd.messages import Delete, Put
+from hbtd.store.etcd_log import EtcdLog, LogKey
+from hbtd.store.etcd_log_format import StoredEntry, log_value, number_of
+from hbtd.store.etcd_mirror import EtcdMirror
+from hbtd.store.etcd_steps import Step, batches
+from hbtd.store.etcd_writer import EtcdWriter
+from hbtd.store.interface import NotLeading
+
+SMALL = 10_000
+"""The number of entries up to which the whole log is examined each time."""
+
+PORTION = 10_000
+"""About the most entries that are examined at once: their components are in memory meanwhile."""
+
+_MOST_PORTIONS = 10
+"""The most portions in one call; the next call goes on from there."""
+
+_REWRITTEN = 50
+"""The most keys that are changed before other calls of the store have their turn."""
+
+
+class EtcdTrimming:
+    """Deletes entries of the log, but never the last one of a component.
+
+    Which entry is the last one of a component is known once all later entries are read. So entries
+    are examined in portions, from the beginning of the log on. Of a large log, a portion of less
+    than a fiftieth waits until there is more to do, and what was examined is examined again only
+    after the log has grown by a tenth.
+    """
+
+    def __init__(self, log: EtcdLog, mirror: EtcdMirror, writer: EtcdWriter) -> None:
+        self._log = log
+        self._mirror = mirror
+        self._writer = writer
+        # The lock under which this replica has counted the entries.
+        self._lock_key: bytes | None = None
+        # The number of entries then, less those that were deleted since; and the last one's number.
+        self._count = 0
+        self._counted_at = 0
+        # The number of the log up to which entries were examined since.
+        self._examined = 0
+
+    async def trim(self, before: float, most: int, told: int) -> int:
+        """Delete entries; return how many. The arguments are those of `IStore.trim`.
+
+        Raise `NotLeading` if this replica does not lead, the exceptions of `EtcdClient` if etcd
+        fails, and `StoreUnusable` if the store is closed.
+        """
+        if not self._writer.leading:
+            raise NotLeading("another replica leads")
+        if self._is_to_begin_anew():
+            await self._begin_anew()
+        count = self._count
+        for _ in range(_MOST_PORTIONS):
+            portion = await self._portion(before, most, told)
+            if not portion:
+                break
+            await self._trim(portion, before, most, told)
+            self._examined = number_of(portion[-1].key)
+        return count - self._count
+
+    @property
+    def _size(self) -> int:
+        """The number of entries in the log; or more, if numbers were left out since the count."""
+        return self._count + self._mirror.last_number - self._counted_at
+
+    def _is_to_begin_anew(self) -> bool:
+        grown = self._mirror.last_number - self._counted_at
+        small = self._size <= SMALL or grown > self._count // 10
+        return small or self._lock_key != self._writer.lock_key
+
+    async def _begin_anew(self) -> None:
+        """Count the entries, and examine them from the beginning of the log."""
+        lock_key, last = self._writer.lock_key, self._mirror.last_number
+        count = 0
+        async for keys in self._log.keys(0):
+            count += sum(len(each.entries) for each in keys)
+        self._lock_key, self._counted_at, self._count = lock_key, last, count
+        self._examined = 0
+
+    async def _portion(self, before: float, most: int, told: int) -> list[LogKey]:
+        """Return the next keys of the log with entries that may go; none if they are too few."""
+        whole = self._size <= SMALL
+        excess = self._size - most
+        found: list[LogKey] = []
+        count = 0
+        async for keys in self._log.keys(self._examined):
+            for key in keys:
+                may_go = whole or count < excess or any(e.at < before for e in key.entries)
+                if not may_go or count >= PORTION or key.entries[0].number > told:
+                    return found if whole or count >= self._size // 50 else []
+                found.append(key)
+                count += len(key.entries)
+        return found if whole or count >= self._size // 50 else []
+
+    async def _trim(self, portion: Sequence[LogKey], before: float, most: int, told: int) -> None:
+        """Delete those entries of the portion that are to go."""
+        last = {entry.component: entry.number for key in portion for entry in key.entries}
+        await self._drop_superseded(last, number_of(portion[-1].key))
+
+        def may_go(entry: StoredEntry) -> bool:
+            return entry.number <= told and last.get(entry.component) != entry.number
+
+        old = sum(e.at < before and may_go(e) for key in portion for e in key.entries)
+        excess = self._size - old - most
+        for some in batches(portion, _REWRITTEN):
+            steps: list[Step] = []
+            gone = 0
+            for key, entries in some:
+                kept: list[StoredEntry] = []
+                for entry in entries:
+                    if not may_go(entry):
+                        kept.append(entry)
+                    elif entry.at >= before:
+                        if excess > 0:
+                            excess -= 1
+                        else:
+                            kept.append(entry)
+                if len(kept) < len(entries):
+                    steps.append(_rewrite(key, kept))
+                    gone += len(entries) - len(kept)
+            if steps:
+                await self._log.write(steps)
+            self._count -= gone
+
+    async def _drop_superseded(self, last: dict[str, int], after: int) -> None:
+        """Remove from `last` the components that have an entry in keys above the number `after`."""
+        async for keys in self._log.keys(after):
+            for key in keys:
+                for entry in key.entries:
+                    last.pop(entry.component, None)
+            if not last:
+                break
+
+
+def _rewrite(key: bytes, entries: Sequence[StoredEntry]) -> Step:
+    """Return the step that leaves only these entries in a key of the log."""
+    if not entries:
+        return Step([Delete(key)])
+    return Step([Put(key, log_value([orjson.dumps(each.fields) for each in entries]))])
