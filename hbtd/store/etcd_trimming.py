@@ -34,10 +34,20 @@ class EtcdTrimming:
     after the log has grown by a tenth.
     """
 
-    def __init__(self, log: EtcdLog, mirror: EtcdMirror, writer: EtcdWriter) -> None:
+    def __init__(
+        self,
+        log: EtcdLog,
+        mirror: EtcdMirror,
+        writer: EtcdWriter,
+        small: int = SMALL,
+        portion: int = PORTION,
+    ) -> None:
+        """Make what trims a log; `small` and `portion` take the place of the constants."""
         self._log = log
         self._mirror = mirror
         self._writer = writer
+        self._small = small
+        self._most = portion
         # The lock under which this replica has counted the entries.
         self._lock_key: bytes | None = None
         # The number of entries then, less those that were deleted since; and the last one's number.
@@ -58,7 +68,7 @@ class EtcdTrimming:
             await self._begin_anew()
         count = self._count
         for _ in range(_MOST_PORTIONS):
-            portion = await self._portion(before, most, told)
+            portion = await self._next_portion(before, most, told)
             if not portion:
                 break
             await self._trim(portion, before, most, told)
@@ -72,7 +82,7 @@ class EtcdTrimming:
 
     def _is_to_begin_anew(self) -> bool:
         grown = self._mirror.last_number - self._counted_at
-        small = self._size <= SMALL or grown > self._count // 10
+        small = self._size <= self._small or grown > self._count // 10
         return small or self._lock_key != self._writer.lock_key
 
     async def _begin_anew(self) -> None:
@@ -84,16 +94,16 @@ class EtcdTrimming:
         self._lock_key, self._counted_at, self._count = lock_key, last, count
         self._examined = 0
 
-    async def _portion(self, before: float, most: int, told: int) -> list[LogKey]:
+    async def _next_portion(self, before: float, most: int, told: int) -> list[LogKey]:
         """Return the next keys of the log with entries that may go; none if they are too few."""
-        whole = self._size <= SMALL
+        whole = self._size <= self._small
         excess = self._size - most
         found: list[LogKey] = []
         count = 0
         async for keys in self._log.keys(self._examined):
             for key in keys:
                 may_go = whole or count < excess or any(e.at < before for e in key.entries)
-                if not may_go or count >= PORTION or key.entries[0].number > told:
+                if not may_go or count >= self._most or key.entries[0].number > told:
                     return found if whole or count >= self._size // 50 else []
                 found.append(key)
                 count += len(key.entries)
