@@ -25,8 +25,11 @@ _T = TypeVar("_T")
 _ENTRIES = 2000
 """About how many entries are read in one call: a few milliseconds' worth."""
 
-_FIRST_PAGE, _LARGEST_PAGE = 40, 500
+_FIRST_PAGE, _LARGEST_PAGE = 30, 500
 """The most keys that are read in the first call, and in any."""
+
+_FULL_KEY = 60
+"""About how many entries a key has if many are committed at once."""
 
 
 class InTurn(Protocol):
@@ -55,14 +58,15 @@ class EtcdLog:
         self.in_turn = in_turn
         """The function that runs a coroutine after all earlier calls of the store."""
 
-    async def keys(self, after: int) -> AsyncIterator[list[LogKey]]:
+    async def keys(self, after: int, size: int = _FIRST_PAGE) -> AsyncIterator[list[LogKey]]:
         """Yield the keys of the log that may have entries above the number `after`, in order.
 
-        They are yielded in pages, between which other calls of the store have their turn. Keys with
+        They are yielded in pages, the first of up to `size` keys, the next ones by what was found;
+        between these, other calls of the store have their turn. Keys with
         invalid values or without entries are left out. Raise the exceptions of `EtcdClient.range`,
         and `StoreUnusable` if the store is closed.
         """
-        start, size = log_key(after + 1), _FIRST_PAGE
+        start = log_key(after + 1)
         more = True
         while more:
             page = await self._page(start, size)
@@ -87,15 +91,17 @@ class EtcdLog:
     async def read(self, after: int, most: int) -> Sequence[LogEntry]:
         """Return up to `most` entries with numbers above `after`, in order."""
         found: list[LogEntry] = []
-        async for keys in self.keys(after):
+        async for keys in self.keys(after, most // _FULL_KEY + 1):
             for stored in (stored for key in keys for stored in key.entries):
+                if len(found) >= most:
+                    return found
                 # A commit that was tried again may have left an entry in two keys.
                 if stored.number > after:
                     after = stored.number
                     found.append(as_entry(stored))
             if len(found) >= most:
                 break
-        return found[:most]
+        return found
 
     async def cursor(self, reader: str) -> int | None:
         """Return up to which number a reader has told others, `None` if it is new."""

@@ -110,7 +110,7 @@ class OutageTests(TroubleTestCase):
         await self.is_told(A, STARTED)
         assert isinstance(slow.service.replica, Replica)
         link: Any = slow.service.replica.sync
-        link._client = SlowReader(link._client, LEASE + 10)
+        link._client = SlowReader(link._client, (LEASE + 10) / 2)
         link.reload()
         await self.beat([slow], [A], LEASE + 16)
         self.assertTrue(link.synchronized)

@@ -11,15 +11,12 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from zope.interface import implementer
 
 from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.fleet import Fleet, node_names
+from tests.support.balancer import Balancer
 from tests.support.hsm_memory import DIED, KINDS, RESTARTED, STARTED, WARNED
 from tests.support.replicas_running import A, B, OwnReplicasTestCase, Spawned, until_true
 from tests.support.running import reactor, until
@@ -33,24 +30,6 @@ PERIOD = 2.0
 LEASE = 10
 LATE = 3.0
 """Seconds that a judgement may take to reach HSM on a busy machine."""
-
-
-@implementer(IStreamClientEndpoint)
-class Balancer:
-    """Connects to the replicas in turn."""
-
-    def __init__(self) -> None:
-        self.ports: list[int] = []
-        """The ports of the replicas in use."""
-        self._turn = 0
-
-    def connect(self, factory: IProtocolFactory) -> "Deferred[IProtocol]":
-        """Connect to the next replica."""
-        self._turn += 1
-        port = self.ports[self._turn % len(self.ports)]
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port, timeout=2)
-        connected: Deferred[IProtocol] = endpoint.connect(factory)
-        return connected
 
 
 class TakeoverTests(OwnReplicasTestCase):

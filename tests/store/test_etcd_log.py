@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import orjson
 from twisted.internet.defer import Deferred, gatherResults
@@ -524,6 +525,7 @@ class TrimTests(LogTestCase):
     async def test_at_once(self) -> None:
         """Transitions that are logged while the log is trimmed stay."""
         await self.store.commit([judgement(f"x{n % 3}", WARNED) for n in range(3000)])
+        made: list[Deferred[Any]]
         made = [self.store.commit([judgement(f"x{n}", RESTARTED)]) for n in range(5)]
         trimming = self.store.trim(EVER, 0, EVER)
         made += [self.store.commit([judgement(f"x{n}", RESTARTED)]) for n in range(5, 9)]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,7 +13,7 @@ from hbtd.simulator.fake_hsm import Update
 from hbtd.tracker.transitions import Transition
 from tests.support.etcd_running import EtcdTestCase, OwnEtcdTestCase
 from tests.support.hsm_memory import kind, nodes
-from tests.support.processes import HbtdProcess, spawn
+from tests.support.processes import CHECKOUT, HbtdProcess, spawn
 from tests.support.running import Hbtd, WebClient, reactor, start_hbtd, start_hsm, until
 
 A, B, C, D = nodes(4)
@@ -76,8 +77,13 @@ class Replicas(TestCase):
             self.fail(f"{name}: {self.told(name)} after {within} s, not {list(what)}")
         self.assertEqual(self.told(name), list(what))
 
-    async def spawned(self, *options: str, environ: dict[str, str] | None = None) -> "Spawned":
-        """Start a replica as a process of its own, and wait until it serves."""
+    async def spawned(
+        self, *options: str, environ: dict[str, str] | None = None, cwd: Path = CHECKOUT
+    ) -> "Spawned":
+        """Start a replica as a process of its own, and wait until it serves.
+
+        In another `cwd`, a copy of another release is run.
+        """
         process = spawn(
             self,
             [
@@ -93,7 +99,8 @@ class Replicas(TestCase):
                 "--interval=1",
                 *options,
             ],
-            environ,
+            {**({"PYTHONPATH": str(cwd)} if cwd != CHECKOUT else {}), **(environ or {})},
+            cwd,
         )
         return Spawned(process, await process.url, self.web)
 
