@@ -176,6 +176,7 @@ def etcd() -> tuple[Target, Sequence[bytes]]:
     from hbtd.replicas.sign_of_life import read_sign_of_life
     from hbtd.store.etcd_blocks import read_block
     from hbtd.store.etcd_format import InvalidValue, read_judgement, read_params, read_record
+    from hbtd.store.etcd_log_format import as_entry, read_cursor, read_stored
 
     def target(data: bytes) -> None:
         key, _, value = data.partition(b"\n")
@@ -185,6 +186,8 @@ def etcd() -> tuple[Target, Sequence[bytes]]:
             lambda: read_params(value),
             lambda: read_block(key, value),
             lambda: read_sign_of_life(value),
+            lambda: read_cursor(key, value),
+            lambda: [as_entry(entry) for entry in read_stored(key, value)],
         ):
             with suppress(InvalidValue):
                 read()
@@ -196,7 +199,12 @@ def etcd() -> tuple[Target, Sequence[bytes]]:
         "Last_hb_status": "OK",
         "Had_warning": "WN",
     }
-    return target, (b"x0c0s0b0n0\n" + orjson.dumps(record), b'params\n{"Warntime":"10"}')
+    seeds = (
+        b"x0c0s0b0n0\n" + orjson.dumps(record),
+        b'params\n{"Warntime":"10"}',
+        b'hbtd/log/0000000000000041\n[[41,"x1","DIED","warned",17.2,"now","silent","nid1:28500"]]',
+    )
+    return target, seeds
 
 
 TARGETS = {

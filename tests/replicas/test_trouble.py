@@ -110,7 +110,10 @@ class DeletedTests(TroubleTestCase):
         await until_true(back, within=10)
 
     async def test_everything(self):
-        """An etcd that has lost its data is given the records and parameters again."""
+        """An etcd that has lost its data is given the records and parameters again.
+
+        What is logged then has higher numbers than what was lost.
+        """
         etcd = await self.start()
         self.begin(etcd.address)
         (hbtd,) = await self.replicas(1, warntime=20, errtime=40)
@@ -133,6 +136,10 @@ class DeletedTests(TroubleTestCase):
         lost = [line for line in about_the_store(list(events)) if "has lost its data" in line]
         self.assertEqual(len(lost), 1)
         self.assertEqual(self.told(A), [STARTED])
+        await hbtd.beat(B)
+        await self.is_told(B, STARTED)
+        entries = await hbtd.service.store.log(0, 10)
+        self.assertEqual([(e.number, e.judgement.component) for e in entries], [(2, B)])
 
 
 class ClusterTests(TroubleTestCase):
