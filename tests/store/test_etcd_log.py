@@ -11,11 +11,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdUnavailable
-from hbtd.etcd.messages import Compare, Operation, TxnResult
+from hbtd.etcd.messages import Compare, Operation, Put, TxnResult
 from hbtd.replicas.compaction import OURS, gaps
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_commits import Numbering
-from hbtd.store.etcd_format import JUDGEMENT, LOCK, InvalidValue
+from hbtd.store.etcd_format import JUDGEMENT, LOCK, PRESENCE, InvalidValue
 from hbtd.store.etcd_log_format import (
     CURSOR,
     LOG,
@@ -335,6 +335,12 @@ class CommitTests(LogTestCase):
         other = await self.leader(self.client)
         self.assertEqual(other.last_number(), 77)
 
+    async def test_limit(self) -> None:
+        """A transaction that logs judgements has no more operations than etcd allows."""
+        self.store.writer.set_presence(Put(PRESENCE + b"5", b"me"))
+        await self.store.commit([judgement(f"x{n}", STARTED) for n in range(300)])
+        self.assertEqual(len(await self.logged()), 300)
+
     async def test_long_timestamps(self) -> None:
         """A key of the log has 16 KiB at most, so that a page of them is no large answer."""
         made = [judgement(f"x{n}", STARTED, "\u20ac" * 300) for n in range(120)]
@@ -502,16 +508,17 @@ class TrimTests(LogTestCase):
         trimming = EtcdTrimming(
             self.store._log, self.store.mirror, self.store.writer, small=2, portion=40
         )
-        await self.fill("1 1 1 1 1 1")
-        self.assertEqual(await trimming.trim(-1.0, 4, EVER), 2)
+        await self.fill("1 " * 60)
+        self.assertEqual(await trimming.trim(-1.0, 50, EVER), 10)
         await self.client.put(LOCK + b"/2", b"")
         self.store.writer.lock_gained(LOCK + b"/2")
-        await self.client.delete(LOG, log_key(6) + b"\0")
-        await self.client.put(
-            log_key(6), log_value([entry_value(LogEntry(6, judgement("x1"), ""))])
-        )
-        self.assertEqual(await trimming.trim(-1.0, 1, EVER), 0)
-        self.assertEqual(await self.left(), [6])
+        await self.client.delete(LOG, LOG_END)
+        entries = [entry_value(LogEntry(n, judgement("x1"), "")) for n in (61, 62)]
+        await self.client.put(log_key(62), log_value(entries))
+        self.store.mirror.reserve(62)
+        self.assertEqual(await trimming.trim(-1.0, 40, EVER), 0)
+        self.assertEqual(await self.left(), [61, 62])
+        self.assertEqual(await trimming.trim(-1.0, 1, EVER), 1)
 
     async def test_trouble(self) -> None:
         """After etcd has failed in between, trimming goes on."""
