@@ -91,7 +91,7 @@ class EtcdLog:
     async def read(self, after: int, most: int) -> Sequence[LogEntry]:
         """Return up to `most` entries with numbers above `after`, in order."""
         found: list[LogEntry] = []
-        async for keys in self.keys(after, most // _FULL_KEY + 1):
+        async for keys in self.keys(after, min(most // _FULL_KEY + 1, _FIRST_PAGE)):
             for stored in (stored for key in keys for stored in key.entries):
                 if len(found) >= most:
                     return found

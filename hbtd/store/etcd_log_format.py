@@ -48,7 +48,7 @@ def entry_value(entry: LogEntry) -> bytes:
         judgement.component,
         judgement.transition.name,
         judgement.before.value,
-        round(judgement.at, 3),
+        judgement.at,
         judgement.timestamp,
         judgement.why,
         judge,

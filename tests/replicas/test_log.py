@@ -77,7 +77,7 @@ class LogTests(ReplicasTestCase):
         self.assertEqual([each.number for each in await hbtd.service.store.log(500, 9)], [501])
         replica: Any = hbtd.service.replica
         assert isinstance(replica, Replica)
-        recorder = replica.sync._client = Recorder(replica.sync._client)  # type: ignore[attr-defined]
+        recorder = replica.sync._client = Recorder(replica.sync._client)
         replica.sync.reload()
         await until(lambda: replica.sync.synchronized)
         read = {each.key for each in recorder.read}

@@ -337,7 +337,7 @@ class CommitTests(LogTestCase):
 
     async def test_limit(self) -> None:
         """A transaction that logs judgements has no more operations than etcd allows."""
-        self.store.writer.set_presence(Put(PRESENCE + b"5", b"me"))
+        self.store.writer.set_presence(lambda: Put(PRESENCE + b"5", b"me"))
         await self.store.commit([judgement(f"x{n}", STARTED) for n in range(300)])
         self.assertEqual(len(await self.logged()), 300)
 
