@@ -290,7 +290,7 @@ async def _fill(reactor: Any, kv_url: str, count: int) -> None:
     pool = HTTPConnectionPool(reactor)
     store: SqliteStore | EtcdStore
     if kv_url.startswith("sqlite:"):
-        store = SqliteStore(kv_url.partition(":")[2], reactor, time.monotonic)
+        store = SqliteStore(kv_url.partition(":")[2], reactor, time.monotonic, "benchmark")
     else:
         client = HTTPClient(Agent(reactor, pool=pool))
         store = EtcdStore(EtcdClient(client, reactor, [kv_url], 10.0, "benchmarks"), time.time)

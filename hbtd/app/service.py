@@ -125,7 +125,8 @@ class HbtdService(Service):
         endpoints = make_endpoints(params, reactor)
         certificate = make_certificate(params)
         self.access = self._make_access(certificate)
-        self.store = make_store(self.params, reactor, observed, etcd)
+        self._name = f"{socket.gethostname()}:{params.port}"
+        self.store = make_store(self.params, reactor, observed, etcd, self._name)
         self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
         self.notifier = Notifier(
             reactor, hsm, self.params, self.store.delivered, random.random, leadership.held
@@ -237,7 +238,7 @@ class HbtdService(Service):
             self.monitor,
             changes,
             self.params,
-            f"{socket.gethostname()}:{self.params.current.port}",
+            self._name,
             random.random,
             self._unread.waiting,
         )

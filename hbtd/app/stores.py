@@ -16,18 +16,23 @@ from hbtd.tracker.observed import ObservedClock
 
 
 def make_store(
-    params: LiveParams, reactor: Any, observed: ObservedClock, etcd: EtcdClient | None
+    params: LiveParams,
+    reactor: Any,
+    observed: ObservedClock,
+    etcd: EtcdClient | None,
+    judge: str,
 ) -> MemoryStore | SqliteStore | EtcdStore:
     """Return the store that `kv_url` names; the caller has to open it.
 
     `etcd` is the client of etcd; it is `None` if and only if `kv_url` names another store.
+    `judge` is this replica's host and port, for the log of transitions.
     """
     if etcd is not None:
         return EtcdStore(etcd, time.time, Blocks(elapsed_seconds, lambda: params.current))
     kv_url = params.current.kv_url
     if kv_url == "mem:":
-        return MemoryStore()
-    return SqliteStore(kv_url.removeprefix("sqlite:"), reactor, observed.now)
+        return MemoryStore(judge)
+    return SqliteStore(kv_url.removeprefix("sqlite:"), reactor, observed.now, judge)
 
 
 def describe_store(kv_url: str) -> str:

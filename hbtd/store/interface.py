@@ -38,7 +38,7 @@ class IStore(Interface):
 
     Calls are carried out in the order in which they are made; a caller need not wait for one to
     finish before making the next. All stores pass the tests in
-    `tests/support/store_contract.py` and `store_records_contract.py`.
+    `tests/support/store_contract.py`, `store_records_contract.py` and `store_log_contract.py`.
     """
 
     durable = Attribute("Whether the contents of the store outlive the process (`bool`).")

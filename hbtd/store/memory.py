@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from hbtd.store.interface import IStore
+from hbtd.store.interface import IStore, LogEntry
+from hbtd.store.memory_log import MemoryLog
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 
 
 @implementer(IStore)
 class MemoryStore:
-    """Keeps judgements and records in dicts; see `IStore`.
+    """Keeps judgements and records in dicts, and the log of transitions; see `IStore`.
 
     This store is not durable, so the ledger writes no records to it; the tracker has them anyway.
     """
@@ -21,7 +22,10 @@ class MemoryStore:
     shared = False
     gather = 1.0
 
-    def __init__(self) -> None:
+    def __init__(self, judge: str = "") -> None:
+        """Make an empty store; `judge` is this replica's host and port, for the log."""
+        self._judge = judge
+        self._log = MemoryLog()
         self._records: dict[str, Record] = {}
         self._judgements: dict[str, Judgement] = {}
         self._undelivered: dict[str, Judgement] = {}
@@ -49,7 +53,33 @@ class MemoryStore:
             self._undelivered[judgement.component] = judgement
             if judgement.transition is Transition.DIED:
                 self._records.pop(judgement.component, None)
+        self._log.append(judgements, self._judge)
         return self.checkpoint(records).addCallback(lambda _: True)
+
+    def log(self, after: int, most: int) -> Deferred[Sequence[LogEntry]]:
+        """Return entries of the log with numbers above `after`, in order, at most `most`."""
+        return succeed(self._log.read(after, most))
+
+    def last_number(self) -> int:
+        """Return the number of the last entry of the log; 0 if there is none."""
+        return self._log.last_number
+
+    def entries(self) -> int:
+        """Return how many entries the log has."""
+        return len(self._log)
+
+    def cursor(self, reader: str) -> Deferred[int | None]:
+        """Return up to which number of the log a reader has told others; `None` if it is new."""
+        return succeed(self._log.cursors.get(reader))
+
+    def move_cursor(self, reader: str, number: int) -> Deferred[None]:
+        """Note up to which number of the log a reader has told others."""
+        self._log.cursors[reader] = number
+        return succeed(None)
+
+    def trim(self, before: float, most: int, told: int) -> Deferred[int]:
+        """Delete entries of the log; return how many."""
+        return succeed(self._log.trim(before, most, told))
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
         """Store records, which replace those of the same components."""

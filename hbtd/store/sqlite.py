@@ -3,7 +3,9 @@
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
+from math import inf
 from typing import Any, TypeVar
 
 from twisted.enterprise.adbapi import ConnectionPool
@@ -13,8 +15,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from hbtd.store.interface import IStore, StoreUnusable
+from hbtd.store import sqlite_log
+from hbtd.store.interface import IStore, LogEntry, StoreUnusable
 from hbtd.store.sqlite_file import (
+    Contents,
     DatabaseFile,
     FileLost,
     Found,
@@ -24,22 +28,16 @@ from hbtd.store.sqlite_file import (
     prepare,
     set_up,
 )
+from hbtd.store.sqlite_log import ROWS_PER_STATEMENT, write_rows
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 
 _T = TypeVar("_T")
 
-_ROWS_PER_STATEMENT = 100
-"""The number of records that one SQL statement writes.
-
-Between two statements the store's thread and the reactor compete for the interpreter's lock, which
-slows the reactor down: one statement per record would cost too much.
-"""
-
 _REPLACE = (
     "REPLACE INTO record (component, last_heard, timestamp, status, warned) VALUES (?, ?, ?, ?, ?)"
 )
-_REPLACE_MANY = _REPLACE + ", (?, ?, ?, ?, ?)" * (_ROWS_PER_STATEMENT - 1)
+_REPLACE_MANY = _REPLACE + ", (?, ?, ?, ?, ?)" * (ROWS_PER_STATEMENT - 1)
 
 
 _FLUSH = 60.0
@@ -66,14 +64,18 @@ class SqliteStore:
 
     _log = Logger()
 
-    def __init__(self, path: str, reactor: Any, observed: Callable[[], float]) -> None:
+    def __init__(self, path: str, reactor: Any, observed: Callable[[], float], judge: str) -> None:
         """Make the store in the file `path`.
 
         `reactor` provides `IReactorThreads`; `observed` returns the observed time in seconds.
+        `judge` is this replica's host and port, for the log.
         """
         self._path = path
         self._reactor = reactor
         self._observed = observed
+        self._judge = judge
+        self._last_number = 0
+        self._entries = 0
         self._clock_offset = 0.0
         self._pool: ConnectionPool | None = None
         self._file = DatabaseFile(path)
@@ -102,16 +104,16 @@ class SqliteStore:
         pool = self._pool
         # The file is checked before the pool's first connection, which might change it, is made.
         locked: Deferred[Found] = deferToThreadPool(self._reactor, pool.threadpool, self._file.lock)
-        opened: Deferred[tuple[float, Sequence[str]]] = locked.addCallback(
+        opened: Deferred[Contents] = locked.addCallback(
             lambda found: pool.runWithConnection(self._prepare, found)
         )
 
-        def loaded(result: tuple[float, Sequence[str]]) -> None:
-            now, doubts = result
-            self._clock_offset = now - self._observed()
+        def loaded(contents: Contents) -> None:
+            self._clock_offset = contents.now - self._observed()
+            self._last_number, self._entries = contents.last_number, contents.entries
             self._flushed_at = None
             self._commit_failed = False
-            for doubt in doubts:
+            for doubt in contents.doubts:
                 self._log.warn("The store {path}: {doubt}.", path=self._path, doubt=doubt)
             if self._trouble != "Closed":
                 self._trouble = None
@@ -133,21 +135,76 @@ class SqliteStore:
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
     ) -> Deferred[bool]:
-        """Store judgements, as not delivered, and records, in one transaction; return `True`."""
+        """Store judgements, as not delivered, and records, in one transaction; return `True`.
 
-        def work(cursor: Any, now: float) -> None:
+        The log has the judgements, too.
+        """
+
+        def work(cursor: Any, now: float) -> int:
             # In this order: a component may be in the list more than once.
-            for judgement in judgements:
-                cursor.execute(
-                    "REPLACE INTO judgement (component, transition, timestamp, delivered)"
-                    " VALUES (?, ?, ?, 0)",
-                    (judgement.component, judgement.transition.name, judgement.timestamp),
-                )
-            died = (each.component for each in judgements if each.transition is Transition.DIED)
-            cursor.executemany("DELETE FROM record WHERE component = ?", ((each,) for each in died))
+            write_rows(
+                cursor,
+                "REPLACE INTO judgement (component, transition, timestamp, delivered)"
+                " VALUES {rows}",
+                "(?, ?, ?, 0)",
+                [(each.component, each.transition.name, each.timestamp) for each in judgements],
+            )
+            died = [(each.component,) for each in judgements if each.transition is Transition.DIED]
+            write_rows(cursor, "DELETE FROM record WHERE component IN ({rows})", "?", died)
             _write(cursor, now, records)
+            return sqlite_log.append(cursor, judgements, self._judge)
 
-        return self._write(work, commits=True).addCallback(lambda _: True)
+        def committed(last: int) -> bool:
+            self._last_number = last
+            self._entries += len(judgements)
+            return True
+
+        return self._write(work, commits=True).addCallback(committed)
+
+    def log(self, after: int, most: int) -> Deferred[Sequence[LogEntry]]:
+        """Return entries of the log with numbers above `after`, in order, at most `most`."""
+        read: Deferred[Sequence[LogEntry]] = self._run(
+            lambda cursor: sqlite_log.read(cursor, after, most)
+        )
+        return self._noting(read)
+
+    def last_number(self) -> int:
+        """Return the number of the last entry of the log; 0 if there is none."""
+        return self._last_number
+
+    def entries(self) -> int:
+        """Return how many entries the log has."""
+        return self._entries
+
+    def cursor(self, reader: str) -> Deferred[int | None]:
+        """Return up to which number of the log a reader has told others; `None` if it is new."""
+        return self._noting(self._run(lambda cursor: sqlite_log.read_cursor(cursor, reader)))
+
+    def move_cursor(self, reader: str, number: int) -> Deferred[None]:
+        """Store up to which number of the log a reader has told others."""
+        return self._write(lambda cursor, now: sqlite_log.move_cursor(cursor, reader, number))
+
+    def trim(self, before: float, most: int, told: int) -> Deferred[int]:
+        """Delete entries of the log, in portions between which other calls have their turn."""
+        return Deferred.fromCoroutine(self._trim(before, most, told))
+
+    async def _trim(self, before: float, most: int, told: int) -> int:
+        self._entries = await self._noting(self._run(sqlite_log.count_entries))
+        deleted = await self._trim_by("at", before, told, lambda: -1)
+        return deleted + await self._trim_by(
+            "number", told + 1, told, lambda: max(self._entries - most, 0)
+        )
+
+    async def _trim_by(self, column: str, high: float, told: int, excess: Callable[[], int]) -> int:
+        """Delete entries whose `column` is below `high`, as many as `excess` returns at most."""
+        done: float | None = -inf
+        deleted = 0
+        while done is not None and excess() != 0:
+            work = partial(sqlite_log.trim_portion, column=column, low=done, high=high, told=told)
+            done, count = await self._noting(self._run(partial(work, most=excess())))
+            deleted += count
+            self._entries -= count
+        return deleted
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
         """Store records and, even without any, the time of the file's clock."""
@@ -181,7 +238,11 @@ class SqliteStore:
 
     def clear_records(self) -> Deferred[None]:
         """Delete all records, but no judgements."""
-        return self._write(lambda cursor, now: cursor.execute("DELETE FROM record"))
+
+        def work(cursor: Any, now: float) -> None:
+            cursor.execute("DELETE FROM record")
+
+        return self._write(work)
 
     def records(self) -> Deferred[list[Record]]:
         """Return all records, with their ages in seconds as of the last write to the file."""
@@ -246,7 +307,7 @@ class SqliteStore:
             self._file.note()
         return result
 
-    def _prepare(self, connection: Any, found: Found) -> tuple[float, Sequence[str]]:
+    def _prepare(self, connection: Any, found: Found) -> Contents:
         result = prepare(connection, found)
         self._file.note()
         return result
@@ -258,18 +319,17 @@ class SqliteStore:
                 connection = pool.connectionFactory(pool)
                 self._interact(connection, end_session)
 
-    def _write(
-        self, work: Callable[[Any, float], object], *, commits: bool = False
-    ) -> Deferred[None]:
+    def _write(self, work: Callable[[Any, float], _T], *, commits: bool = False) -> Deferred[_T]:
         """Call `work` with a cursor and the time of the file's clock, in seconds.
 
-        The transaction in which `work` runs also stores that time.
+        The transaction in which `work` runs also stores that time. The Deferred fires with the
+        result of `work`.
         """
         now = self._clock_offset + self._observed()
 
-        def interaction(cursor: Any) -> None:
+        def interaction(cursor: Any) -> _T:
             cursor.execute("UPDATE clock SET now = ?", (now,))
-            work(cursor, now)
+            return work(cursor, now)
 
         done = self._noting(self._run(interaction), commits=commits)
         if self._flushed_at is None or now - self._flushed_at >= _FLUSH:
@@ -315,9 +375,9 @@ class SqliteStore:
 
 def _write(cursor: Any, now: float, records: Sequence[Record]) -> None:
     rows = [(r.component, now - r.age, r.timestamp, r.status, r.warned) for r in records]
-    left = len(rows) % _ROWS_PER_STATEMENT
-    for start in range(0, len(rows) - left, _ROWS_PER_STATEMENT):
+    left = len(rows) % ROWS_PER_STATEMENT
+    for start in range(0, len(rows) - left, ROWS_PER_STATEMENT):
         cursor.execute(
-            _REPLACE_MANY, list(chain.from_iterable(rows[start : start + _ROWS_PER_STATEMENT]))
+            _REPLACE_MANY, list(chain.from_iterable(rows[start : start + ROWS_PER_STATEMENT]))
         )
     cursor.executemany(_REPLACE, rows[len(rows) - left :])

@@ -8,6 +8,8 @@ from contextlib import closing, suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from hbtd.store.sqlite_log import LOG_SCHEMA, count_entries, last_number
+
 APPLICATION: Final = 0x68627464  # "hbtd"
 VERSION: Final = 1
 
@@ -49,6 +51,19 @@ class Found(NamedTuple):
     """Whether there was no file, or one without contents."""
     log: bool
     """Whether there was a write-ahead log beside it."""
+
+
+class Contents(NamedTuple):
+    """What was found in the file when it was opened."""
+
+    now: float
+    """The time of the file's clock, in seconds."""
+    doubts: Sequence[str]
+    """What an operator should know about the contents."""
+    last_number: int
+    """The number of the last entry in the log of transitions, 0 if there is none."""
+    entries: int
+    """How many entries that log has."""
 
 
 class DatabaseFile:
@@ -202,11 +217,10 @@ def set_up(connection: Any) -> None:
     connection.execute("PRAGMA synchronous = FULL")
 
 
-def prepare(connection: Any, found: Found) -> tuple[float, Sequence[str]]:
-    """Check the file, and create its tables if it has none.
+def prepare(connection: Any, found: Found) -> Contents:
+    """Check the file, and create the tables that it lacks; return what was found.
 
-    Return the time of the file's clock, in seconds, and what an operator should know about its
-    contents. Raise `StoreDamaged` if the check fails.
+    Raise `StoreDamaged` if the check fails.
     """
     cursor = connection.cursor()
     written = _check(cursor, sound=found.sound)
@@ -218,12 +232,14 @@ def prepare(connection: Any, found: Found) -> tuple[float, Sequence[str]]:
             cursor.execute(statement)
         cursor.execute(f"PRAGMA application_id = {APPLICATION}")
         cursor.execute(f"PRAGMA user_version = {VERSION}")
-    cursor.execute(_SESSION)
+    for statement in (_SESSION, *LOG_SCHEMA):
+        cursor.execute(statement)
     cursor.execute("INSERT OR IGNORE INTO session VALUES (1)")
     (now,) = cursor.execute("SELECT now FROM clock").fetchone()
+    contents = Contents(float(now), doubts, last_number(cursor), count_entries(cursor))
     connection.commit()
     flush(cursor)
-    return float(now), doubts
+    return contents
 
 
 def end_session(cursor: Any) -> None:

@@ -4,14 +4,15 @@ from twisted.trial.unittest import TestCase
 
 from hbtd.store.memory import MemoryStore
 from tests.support.store_contract import StoreContract
+from tests.support.store_log_contract import LogContract
 from tests.support.store_records_contract import RecordsContract
 
 
-class MemoryStoreTests(StoreContract, RecordsContract, TestCase):
+class MemoryStoreTests(StoreContract, RecordsContract, LogContract, TestCase):
     """The contract, for the store that lives as long as the process."""
 
     def setUp(self):
-        self.store = MemoryStore()
+        self.store = MemoryStore(self.judge)
 
     def make_store(self) -> MemoryStore:
         """Return the one store that holds this test's data."""

@@ -22,11 +22,12 @@ from tests.support.store_contract import (
     judgement,
     record,
 )
+from tests.support.store_log_contract import LogContract
 from tests.support.store_records_contract import RecordsContract
 from tests.support.tmpfs import fill, small_filesystem
 
 
-class SqliteStoreTests(StoreContract, RecordsContract, SqliteFixture, TestCase):
+class SqliteStoreTests(StoreContract, RecordsContract, LogContract, SqliteFixture, TestCase):
     """The contract, for the store in a file."""
 
 

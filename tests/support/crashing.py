@@ -22,6 +22,7 @@ from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.ledger import Ledger
 from hbtd.store.memory import MemoryStore
+from hbtd.store.memory_log import MemoryLog
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.records import Record
@@ -46,6 +47,7 @@ class Disk:
         self.records: dict[str, Record] = {}
         self.standing: dict[str, Judgement] = {}
         self.undelivered: dict[str, Judgement] = {}
+        self.log = MemoryLog()
         self.stored_at: dict[str, float] = {}
         self.now = 0.0
         self.failing = False
@@ -89,6 +91,7 @@ class DiskStore(MemoryStore):
         self._records = disk.records
         self._judgements = disk.standing
         self._undelivered = disk.undelivered
+        self._log = disk.log
         self.trouble = False
         self._writing = False
         self.crashed = False

@@ -28,7 +28,7 @@ def refused(failure):
 def begin():
     store.open().addCallbacks(opened, refused).addBoth(lambda _: store.close()).addBoth(
         lambda _: reactor.stop())
-store = SqliteStore(sys.argv[1], reactor, reactor.seconds)
+store = SqliteStore(sys.argv[1], reactor, reactor.seconds, "host:1")
 reactor.callWhenRunning(begin)
 reactor.run()
 """
@@ -42,7 +42,7 @@ async def begin():
     await store.open()
     await store.commit([judgement("x1", DIED)], [record(f"x{i}", 7.0) for i in range(2, 400)])
     os.kill(os.getpid(), signal.SIGKILL)
-store = SqliteStore(sys.argv[1], reactor, reactor.seconds)
+store = SqliteStore(sys.argv[1], reactor, reactor.seconds, "host:1")
 reactor.callWhenRunning(lambda: __import__("twisted").internet.defer.ensureDeferred(begin()))
 reactor.run()
 """
@@ -51,6 +51,8 @@ reactor.run()
 class SqliteFixture(StoreFixture):
     """Makes stores on one file, with an observed clock that the test sets."""
 
+    judge = "host:28500"
+
     def setUp(self) -> None:
         """Choose a path, without a file."""
         self.path = Path(self.mktemp()).resolve()
@@ -58,7 +60,7 @@ class SqliteFixture(StoreFixture):
 
     def make_store(self, path: Path | None = None) -> SqliteStore:
         """Make a store on this test's file, or on another."""
-        return SqliteStore(str(path or self.path), reactor, lambda: self.now)
+        return SqliteStore(str(path or self.path), reactor, lambda: self.now, self.judge)
 
     async def written(self, count: int = 2000) -> list[Any]:
         """Write a sound file; return its records."""

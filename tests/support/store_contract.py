@@ -1,8 +1,9 @@
 """The contract of all stores, as tests that each kind of store has to pass.
 
 The test case of a store derives from `StoreContract`, from `RecordsContract` in
-`store_records_contract.py`, and from trial's `TestCase` last: the contract itself is no test case
-that trial would run. It overrides `make_store`.
+`store_records_contract.py`, from `LogContract` in `store_log_contract.py`, and from trial's
+`TestCase` last: the contract itself is no test case that trial would run. It overrides
+`make_store`.
 """
 
 import random

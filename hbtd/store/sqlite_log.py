@@ -1,0 +1,166 @@
+"""The log of transitions in the file of the store `sqlite:`.
+
+All functions run in the store's thread, in a transaction of the caller. Names are stored once, in
+`log_name`, and what an entry says in as few bytes as possible: a million entries need some 110 MB.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, Final
+
+from hbtd.store.interface import LogEntry
+from hbtd.tracker.transitions import Judgement, Phase, Transition
+
+# A file of the version before gets these tables when it is opened, and that version ignores them.
+# An index has an entry's number, too, so `log_component` finds the last entry of a component.
+# The last entry is never deleted: the next number is the highest one plus one.
+LOG_SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS log_name (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+    """CREATE TABLE IF NOT EXISTS log (
+        number INTEGER PRIMARY KEY, component INTEGER NOT NULL, what INTEGER NOT NULL,
+        at REAL NOT NULL, timestamp TEXT NOT NULL, why TEXT NOT NULL, judge INTEGER NOT NULL
+    )""",
+    "CREATE INDEX IF NOT EXISTS log_component ON log (component)",
+    "CREATE INDEX IF NOT EXISTS log_at ON log (at)",
+    """CREATE TABLE IF NOT EXISTS log_cursor (
+        reader TEXT PRIMARY KEY, number INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+)
+
+# What an entry says, `what`, is the transition's place among these, and four times the phase's.
+_TRANSITIONS: Final = tuple(Transition)
+_PHASES: Final = tuple(Phase)
+_WHAT: Final = {
+    (phase, transition): 4 * i + k
+    for i, phase in enumerate(_PHASES)
+    for k, transition in enumerate(_TRANSITIONS)
+}
+
+ROWS_PER_STATEMENT: Final = 100
+"""The number of rows that one SQL statement writes.
+
+Between two statements the store's thread and the reactor compete for the interpreter's lock, which
+slows the reactor down: one statement per row would cost too much.
+"""
+
+_PORTION: Final = 1000
+"""The entries that are looked at, at most, in one transaction that trims the log."""
+
+
+def write_rows(cursor: Any, statement: str, row: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Execute a statement for many rows at once.
+
+    `{rows}` in the statement stands for as many copies of `row` as there are rows, separated by
+    commas; each copy has one placeholder per value of a row.
+    """
+    for start in range(0, len(rows), ROWS_PER_STATEMENT):
+        some = rows[start : start + ROWS_PER_STATEMENT]
+        text = statement.replace("{rows}", ", ".join([row] * len(some)))
+        cursor.execute(text, list(chain.from_iterable(some)))
+
+
+def append(cursor: Any, judgements: Sequence[Judgement], judge: str) -> int:
+    """Add judgements to the log; return the number of the last entry."""
+    last = last_number(cursor)
+    names = [(judge,)] if judgements else []
+    names += [(each.component,) for each in judgements]
+    write_rows(cursor, "INSERT OR IGNORE INTO log_name (name) VALUES {rows}", "(?)", names)
+    rows = [
+        (number, j.component, _WHAT[j.before, j.transition], j.at, j.timestamp, j.why, judge)
+        for number, j in enumerate(judgements, last + 1)
+    ]
+    write_rows(
+        cursor,
+        "INSERT INTO log (number, component, what, at, timestamp, why, judge) SELECT column1,"
+        " (SELECT id FROM log_name WHERE name = column2), column3, column4, column5, column6,"
+        " (SELECT id FROM log_name WHERE name = column7) FROM (VALUES {rows})",
+        "(?, ?, ?, ?, ?, ?, ?)",
+        rows,
+    )
+    return last + len(judgements)
+
+
+def last_number(cursor: Any) -> int:
+    """Return the number of the last entry, 0 if there is none."""
+    (last,) = cursor.execute("SELECT ifnull(max(number), 0) FROM log").fetchone()
+    return int(last)
+
+
+def count_entries(cursor: Any) -> int:
+    """Return the number of entries."""
+    (count,) = cursor.execute("SELECT count(*) FROM log").fetchone()
+    return int(count)
+
+
+def read(cursor: Any, after: int, most: int) -> list[LogEntry]:
+    """Return the entries with numbers above `after`, in order; `most` of them at most."""
+    # Texts are read as bytes: one that is not UTF-8 must not keep readers from what follows it.
+    cursor.execute(
+        "SELECT number, CAST(named.name AS BLOB), what, at, CAST(timestamp AS BLOB),"
+        " CAST(why AS BLOB), CAST(judges.name AS BLOB) FROM log"
+        " LEFT JOIN log_name AS named ON named.id = component"
+        " LEFT JOIN log_name AS judges ON judges.id = judge"
+        " WHERE number > ? ORDER BY number LIMIT ?",
+        (after, max(most, 0)),
+    )
+    return [_entry(*row) for row in cursor.fetchall()]
+
+
+def _entry(
+    number: int,
+    component: bytes | None,
+    what: int,
+    at: float,
+    timestamp: bytes,
+    why: bytes,
+    judge: bytes | None,
+) -> LogEntry:
+    phase, transition = _PHASES[what // 4 % 4], _TRANSITIONS[what % 4]
+    judgement = Judgement(_text(component), transition, _text(timestamp), phase, _text(why), at)
+    return LogEntry(number, judgement, _text(judge))
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "replace")
+
+
+def read_cursor(cursor: Any, reader: str) -> int | None:
+    """Return up to which number a reader has told others; `None` if it is new."""
+    cursor.execute("SELECT number FROM log_cursor WHERE reader = ?", (reader,))
+    row = cursor.fetchone()
+    return None if row is None else int(row[0])
+
+
+def move_cursor(cursor: Any, reader: str, number: int) -> None:
+    """Store up to which number a reader has told others."""
+    cursor.execute("REPLACE INTO log_cursor (reader, number) VALUES (?, ?)", (reader, number))
+
+
+def trim_portion(
+    cursor: Any, column: str, low: float, high: float, told: int, most: int
+) -> tuple[float | None, int]:
+    """Delete entries whose `column`, `at` or `number`, is above `low` and below `high`.
+
+    Look at a portion of these, the lowest first. Delete `most` of them at most, all if that is
+    negative, but none with a number above `told` and not the last one of any component.
+
+    Return up to which value all is done, `None` if there are no more, and how many were deleted.
+    """
+    where = f"{column} > ? AND {column} < ?"
+    cursor.execute(
+        f"SELECT {column} FROM log WHERE {where} ORDER BY {column} LIMIT 1 OFFSET ?",  # noqa: S608
+        (low, high, _PORTION - 1),
+    )
+    row = cursor.fetchone()
+    end, how = (high, "<") if row is None else (row[0], "<=")
+    cursor.execute(
+        f"""DELETE FROM log WHERE number IN (
+            SELECT number FROM log AS old WHERE {column} > ? AND {column} {how} ? AND number <= ?
+            AND EXISTS (
+                SELECT 1 FROM log AS later INDEXED BY log_component
+                WHERE later.component = old.component AND later.number > old.number
+            ) ORDER BY {column} LIMIT ?
+        )""",  # noqa: S608
+        (low, end, told, most),
+    )
+    return None if row is None else end, cursor.rowcount
