@@ -28,7 +28,7 @@ def make_store(
     `judge` is this replica's host and port, for the log of transitions.
     """
     if etcd is not None:
-        return EtcdStore(etcd, time.time, Blocks(elapsed_seconds, lambda: params.current))
+        return EtcdStore(etcd, time.time, Blocks(elapsed_seconds, lambda: params.current), judge)
     kv_url = params.current.kv_url
     if kv_url == "mem:":
         return MemoryStore(judge)

@@ -26,6 +26,7 @@ from tests.support.store_contract import (
     judgement,
     record,
 )
+from tests.support.store_log_contract import LogContract
 from tests.support.store_records_contract import RecordsContract
 
 WALL = 1_790_000_000.0
@@ -35,11 +36,11 @@ class LeadersStore(EtcdStore):
     """A store whose replica leads."""
 
     def __init__(self, client: EtcdClient) -> None:
-        super().__init__(client, lambda: WALL)
+        super().__init__(client, lambda: WALL, judge=LogContract.judge)
         self.writer.lock_gained(LOCK)
 
 
-class EtcdStoreTests(StoreContract, RecordsContract, EtcdTestCase):
+class EtcdStoreTests(StoreContract, RecordsContract, LogContract, EtcdTestCase):
     """The contract, for the store of the leader."""
 
     grain = 1.0
