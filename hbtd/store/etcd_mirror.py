@@ -53,7 +53,9 @@ class EtcdMirror:
         """
         self._wall = wall
         self._judgements: dict[str, StoredJudgement] = {}
-        self._last_number = 0
+        self._reserved = 0
+        self.last_number = 0
+        """The highest number that any judgement or entry of the log in etcd was seen to have."""
         self._reported: set[bytes] = set()
         self.requests: dict[str, LeaderRequest] = {}
         """The requests to the leader, by the xname of the component."""
@@ -88,7 +90,7 @@ class EtcdMirror:
                 self.requests[xname] = LeaderRequest(value, revision)
         elif key.startswith((LOG, CURSOR)) and value is not None:
             # The next number must be higher, also once judgements and entries are deleted.
-            self.reserve(self.read(read_last_number, key, value) or 0)
+            self._saw(self.read(read_last_number, key, value) or 0)
         return None
 
     def wrote(self, step: Step, revision: int) -> None:
@@ -149,19 +151,17 @@ class EtcdMirror:
         return [each.component for each in judgements if each.transition is Transition.DIED]
 
     @property
-    def last_number(self) -> int:
-        """The highest number of a judgement or of an entry of the log so far."""
-        return self._last_number
-
-    @property
     def next_number(self) -> int:
-        """The number for the next judgement: one more than the highest number so far."""
-        return self._last_number + 1
+        """The number for the next judgement: higher than any that was seen or reserved so far."""
+        return max(self.last_number, self._reserved) + 1
 
     def reserve(self, number: int) -> None:
         """Give this number, and lower ones, to no further judgement."""
-        self._last_number = max(self._last_number, number)
+        self._reserved = max(self._reserved, number)
+
+    def _saw(self, number: int) -> None:
+        self.last_number = max(self.last_number, number)
 
     def _keep(self, stored: StoredJudgement) -> None:
         self._judgements[stored.judgement.component] = stored
-        self.reserve(stored.number)
+        self._saw(stored.number)

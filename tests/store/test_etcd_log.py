@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.client import PAGE, EtcdClient
 from hbtd.etcd.errors import EtcdUnavailable
-from hbtd.etcd.messages import Compare, Operation, Put, TxnResult
+from hbtd.etcd.messages import Compare, Operation, Page, Put, TxnResult
 from hbtd.replicas.compaction import OURS, gaps
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_commits import Numbering
@@ -149,6 +149,15 @@ class Unreliable(EtcdClient):
         self.__dict__.update(client.__dict__)
         self.faults: list[str] = []
         """What happens to the next transactions: "", "refuse" or "carry out and fail"."""
+        self.limits: list[int] = []
+        """How many keys were asked for at most, in each call."""
+
+    def range(
+        self, start: bytes, end: bytes, *, limit: int = PAGE, revision: int = 0
+    ) -> "Deferred[Page]":
+        """Note the limit, and read."""
+        self.limits.append(limit)
+        return super().range(start, end, limit=limit, revision=revision)
 
     def txn(
         self, compares: Sequence[Compare], operations: Sequence[Operation]
@@ -295,7 +304,10 @@ class CommitTests(LogTestCase):
         self.unreliable.faults = ["carry out and fail"]
         with self.assertRaises(StoreUnusable):
             await self.store.commit([judgement("x1", DIED)])
+        # A reader that begins now has yet to read it, if it is there.
+        self.assertEqual(self.store.last_number(), 0)
         await self.store.commit([judgement("x2", DIED), judgement("x3", DIED)])
+        self.assertEqual(self.store.last_number(), 3)
         self.assertEqual(await self.logged(), [(1, "x1"), (2, "x2"), (3, "x3")])
 
     async def test_fenced(self) -> None:
@@ -362,7 +374,10 @@ class ReaderTests(LogTestCase):
             await self.store.commit([judgement(f"x{total + n}", STARTED) for n in range(size)])
             total += size
         whole = [(n + 1, f"x{n}") for n in range(total)]
+        self.unreliable.limits.clear()
         self.assertEqual(await self.logged(), whole)
+        self.assertLess(self.unreliable.limits[0], 50)
+        self.assertLessEqual(max(self.unreliable.limits), 500)
         for after, most in ((0, 1), (3, 500), (total - 2, 5), (total, 5), (EVER, 5), (17, 17)):
             self.assertEqual(await self.logged(after, most), whole[after : after + most])
 
@@ -515,7 +530,7 @@ class TrimTests(LogTestCase):
         await self.client.delete(LOG, LOG_END)
         entries = [entry_value(LogEntry(n, judgement("x1"), "")) for n in (61, 62)]
         await self.client.put(log_key(62), log_value(entries))
-        self.store.mirror.reserve(62)
+        self.store.mirror.apply(log_key(62), log_value(entries), 5)
         self.assertEqual(await trimming.trim(-1.0, 40, EVER), 0)
         self.assertEqual(await self.left(), [61, 62])
         self.assertEqual(await trimming.trim(-1.0, 1, EVER), 1)
