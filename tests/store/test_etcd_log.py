@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -543,6 +543,24 @@ class TrimTests(LogTestCase):
             await self.store.trim(EVER, 0, EVER)
         self.assertEqual(await self.store.trim(EVER, 0, EVER) > 0, True)
         self.assertEqual(await self.left(), [8998, 8999, 9000])
+
+    async def test_cancelled(self) -> None:
+        """Trimming that is cancelled, in whatever call, keeps nothing from being done later."""
+        await self.store.commit([judgement(f"x{n % 3}", WARNED) for n in range(9000)])
+        outcomes: set[Any] = set()
+        for call in range(9):
+            trimming: Deferred[Any]
+            trimming = self.store.trim(EVER, 0, EVER)
+            for _ in range(call):
+                await self.store.flush()
+            trimming.addErrback(lambda failure: failure.trap(CancelledError))
+            trimming.cancel()
+            outcomes.add(await trimming)
+            await self.store.commit([judgement("x7", RESTARTED)])
+            self.assertTrue(self.store.usable())
+        self.assertIn(CancelledError, outcomes)
+        await self.store.trim(EVER, 0, EVER)
+        self.assertEqual(await self.left(), [8998, 8999, 9000, 9009])
 
     async def test_at_once(self) -> None:
         """Transitions that are logged while the log is trimmed stay."""
