@@ -178,6 +178,25 @@ class CertificateMetrics(Collector):
         yield expiry
 
 
+class HistoryMetrics(Collector):
+    """The metrics of the log of transitions."""
+
+    def __init__(self, last_number: Callable[[], int], entries: Callable[[], int] | None) -> None:
+        """Make a collector; `entries` counts the entries, if the store does."""
+        self._last_number = last_number
+        self._entries = entries
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics with their present values."""
+        yield _gauge(
+            "history_last_number",
+            "Number of the last state change in the log.",
+            self._last_number(),
+        )
+        if self._entries is not None:
+            yield _gauge("history_entries", "State changes in the log.", self._entries())
+
+
 class EtcdMetrics(Collector):
     """The metrics of a store in etcd."""
 

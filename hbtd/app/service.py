@@ -29,6 +29,7 @@ from hbtd.app.metrics import (
     CertificateMetrics,
     ConnectionMetrics,
     EtcdMetrics,
+    HistoryMetrics,
     Metrics,
     make_registry,
 )
@@ -60,6 +61,7 @@ from hbtd.store.etcd import EtcdStore
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.ledger import Ledger
 from hbtd.store.sqlite_file import StoreDamaged
+from hbtd.store.trimming import Trimming
 from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.publisher import KafkaFactory, Publisher
 from hbtd.tracker.observed import ObservedClock
@@ -73,6 +75,9 @@ _ETCD_PATIENCE = 5.0
 
 _STOP_PATIENCE = 10.0
 """Seconds that each part has to stop, in addition to the parameter `sm_timeout`."""
+
+_KAFKA = "kafka"
+"""The name of the publisher's cursor in the log of transitions."""
 
 _log = Logger()
 
@@ -163,6 +168,10 @@ class HbtdService(Service):
             self._unread.unheard,
         )
         self.replica = self._make_replica(etcd, leadership, observed, ledger)
+
+        self._trimming = Trimming(
+            reactor, time.time, self.store, self.params, lambda: self.monitor.leading, [_KAFKA]
+        )
 
         self._troubles = self._make_troubles()
         registry = self._make_registry(observed, ledger)
@@ -258,6 +267,8 @@ class HbtdService(Service):
             ),
             CertificateMetrics(self.access.presented),
         )
+        entries = None if isinstance(self.store, EtcdStore) else self.store.entries
+        registry.register(HistoryMetrics(self.store.last_number, entries))
         if isinstance(self.store, EtcdStore) and isinstance(self.replica, Replica):
             registry.register(EtcdMetrics(self.store, ledger, self.replica.space))
         return registry
@@ -377,6 +388,8 @@ class HbtdService(Service):
         await start("the look at troubles", troubles.startService, troubles.stopService)
         await start("access control", self.access.startService, self.access.stopService)
         await start("the monitor", self._start_monitor, self.monitor.stop)
+        trimming = self._trimming
+        await start("trimming the log", trimming.startService, trimming.stopService)
         overload = self._overload
         await start("the watch for overload", overload.startService, overload.stopService)
         await start("the listener", self._listening.accept, self._stop_accepting)

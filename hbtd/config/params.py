@@ -21,6 +21,8 @@ from hbtd.config.value_types import (
     BASE_URL,
     BODY_BYTES,
     HEADER_BYTES,
+    HISTORY,
+    HISTORY_COUNT,
     KV_COMPACT,
     KV_URL,
     LOG_FORMAT,
@@ -37,8 +39,12 @@ from hbtd.config.value_types import (
     TIMEOUT_SECONDS,
     TelemetryAddress,
     ValueType,
+    parse_history,
     parse_telemetry_host,
 )
+
+_MOST_IN_FILE, _MOST_ELSEWHERE = 1_000_000, 100_000
+"""The values of `history_count` that `auto` stands for, with SQLite and with other stores."""
 
 
 def _param(
@@ -263,6 +269,24 @@ class Params:
         "With `sqlite:` there is never another replica.",
         fixed=True,
     )
+    history: str = _param(
+        Group.STORE,
+        HISTORY,
+        "30d",
+        "How long the log keeps state changes: a number with the unit `s`, `m`, `h` or `d`; 0: "
+        "only as long as they are needed.",
+        "The latest change of each component, and what waits for Kafka, are always kept.",
+        fixed=True,
+    )
+    history_count: str = _param(
+        Group.STORE,
+        HISTORY_COUNT,
+        "auto",
+        "How many state changes the log keeps, whatever their age; `auto`: 1000000 with `sqlite:`, "
+        "100000 otherwise.",
+        "A million take about 110 MB of a file.",
+        fixed=True,
+    )
     operator_access: str = _param(
         Group.ACCESS,
         OPERATOR_ACCESS,
@@ -404,6 +428,20 @@ class Params:
         if not self.use_telemetry or not self.telemetry_host:
             return None
         return parse_telemetry_host(self.telemetry_host)
+
+    @property
+    def history_seconds(self) -> int:
+        """How long the log keeps transitions, in seconds: `history`, parsed."""
+        return parse_history(self.history)
+
+    @property
+    def history_most(self) -> int:
+        """How many transitions the log keeps: `history_count`, or what suits the store."""
+        if not self.history_seconds:
+            return 0
+        if self.history_count != "auto":
+            return int(self.history_count)
+        return _MOST_IN_FILE if self.kv_url.startswith("sqlite:") else _MOST_ELSEWHERE
 
     def rendered(self) -> dict[str, str]:
         """Return all values as texts, by their names in JSON."""

@@ -15,6 +15,10 @@ from hbtd.formats.go_integers import parse_integer
 _VISIBLE = re.compile(r"[!-~]+")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # what Kafka allows
 
+_DURATION = re.compile(r"([0-9]{1,12})([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_HISTORY = 36500 * 86400
+
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
 SWITCH_WORDS = _TRUE | _FALSE
@@ -134,6 +138,28 @@ def _kv_compact(text: str) -> str:
     return text
 
 
+def parse_history(text: str) -> int:
+    """Parse a duration, such as `30d`; return its seconds. Raise `ValueError` if it is none."""
+    if text == "0":
+        return 0
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("not a duration")
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds > _LONGEST_HISTORY:
+        raise ValueError("too long")
+    return seconds
+
+
+def _history(text: str) -> str:
+    parse_history(text)
+    return text
+
+
+def _history_count(text: str) -> str:
+    return text if text == "auto" else str(_integer(0, _MAX)(text))
+
+
 def _operator_access(text: str) -> str:
     parse_operator_access(text)
     return text
@@ -160,6 +186,10 @@ SWITCH = ValueType(_switch, "yes, no, true, false, on, off, 1 or 0", _render_swi
 ADDRESSES = ValueType(_addresses, "IP addresses, separated by commas")
 LOG_FORMAT = ValueType(_log_format, "text or json")
 KV_COMPACT = ValueType(_kv_compact, "auto, yes or no")
+HISTORY = ValueType(
+    _history, "0, or a whole number with a unit, s, m, h or d, of no more than 36500d"
+)
+HISTORY_COUNT = ValueType(_history_count, f"auto, or an integer from 0 to {_MAX}")
 TELEMETRY_HOST = ValueType(
     _telemetry_host,
     "host:port:topic, with a port from 1 to 65535 and a topic of letters, digits, '.', '_' and '-'",

@@ -49,6 +49,8 @@ SAMPLES: dict[str, dict[str, object]] = {
     "fast_lane": {"no": False},
     "log_format": {"json": "json"},
     "clear_on_gap": {"1": True, "yes": True},
+    "history": {"0": "0", "90s": "90s", "36500d": "36500d"},
+    "history_count": {"0": "0", "2_000": "2000", "auto": "auto"},
     "operator_access": {
         "any": "any",
         "token:/etc/hbtd/tokens": "token:/etc/hbtd/tokens",
@@ -90,6 +92,8 @@ BAD = {
     "log_format": ["", "xml", "JSON"],
     "kv_compact": ["", "never", "1"],
     "clear_on_gap": ["", "2"],
+    "history": ["", "30", "1.5d", "-1d", "d", "1w", "36501d", "30 d", "\u0663d", "1d1h", "forever"],
+    "history_count": ["", "-1", "1.5", "many", "Auto", "4294967296"],
     "operator_access": [
         *("", "nobody", "token", "token:", "cert", "cert:", "cert:a,,b", "any:x", "loopback:1"),
         *("loopback+loopback", "loopback+", "+any", "token:a+token:b", "Loopback", "jwt:x"),

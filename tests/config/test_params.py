@@ -81,6 +81,8 @@ class RenderingTests(SynchronousTestCase):
                 ("Fast_lane", "1"),
                 ("Log_format", "text"),
                 ("Clear_on_gap", "0"),
+                ("History", "30d"),
+                ("History_count", "auto"),
                 ("Operator_access", "loopback"),
                 ("Node_access", "any"),
                 ("Jwt_audience", "system-compute"),

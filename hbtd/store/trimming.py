@@ -1,0 +1,85 @@
+"""Trimming the log of transitions, so that it doesn't grow without bound."""
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from hbtd.config.live_params import LiveParams
+from hbtd.runtime.outage import Outage
+from hbtd.runtime.periodic import PeriodicService
+from hbtd.store.interface import IStore, NotLeading, StoreUnusable
+
+MAX_WAITING = 100_000
+"""The entries at the end of the log that are kept for a reader that has not told others of them."""
+
+_INTERVAL = 60.0
+
+
+class Trimming(PeriodicService):
+    """Trims the log once a minute, while this replica leads, as the parameters `history*` say."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        store: IStore,
+        params: LiveParams,
+        leading: Callable[[], bool],
+        readers: Sequence[str],
+    ) -> None:
+        """Make a service that has yet to be started.
+
+        `wall` returns the present Unix time in seconds, `leading` whether this replica leads. What
+        `readers` have not told others is kept, up to `MAX_WAITING` entries.
+        """
+        super().__init__(clock, _INTERVAL, self._trim, "trimming the log of transitions", now=False)
+        self._wall = wall
+        self._store = store
+        self._params = params
+        self._leading = leading
+        self._readers = readers
+        self._trimming: Deferred[int] = succeed(0)
+        self._outage = Outage(self._began, self._ended, clock.seconds)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop; a run in progress deletes no more than it is about to."""
+        stopped = super().stopService()
+        self._trimming.cancel()
+        return stopped
+
+    async def _trim(self) -> None:
+        if not self._leading():
+            return
+        try:
+            self._trimming = Deferred.fromCoroutine(self._trim_now())
+            await self._trimming
+        except (CancelledError, NotLeading):
+            return
+        except StoreUnusable as error:
+            self._outage.fail(str(error))
+        else:
+            self._outage.recover()
+
+    async def _trim_now(self) -> int:
+        params = self._params.current
+        before = self._wall() - params.history_seconds
+        return await self._store.trim(before, params.history_most, await self._told())
+
+    async def _told(self) -> int:
+        """Return up to which number no reader needs the log."""
+        last = self._store.last_number()
+        cursors = [await self._store.cursor(reader) for reader in self._readers]
+        told = min((each for each in cursors if each is not None), default=last)
+        return max(told, last - MAX_WAITING)
+
+    def _began(self, reason: str) -> None:
+        self._log.warn(
+            "The log of transitions can't be trimmed, and grows meanwhile: {reason}", reason=reason
+        )
+
+    def _ended(self) -> None:
+        self._log.info("The log of transitions is trimmed again.")
