@@ -190,7 +190,7 @@ class SqliteStore:
 
     async def _trim(self, before: float, most: int, told: int) -> int:
         self._entries = await self._noting(self._run(sqlite_log.count_entries))
-        deleted = await self._trim_by("at", before, told, lambda: -1)
+        deleted = await self._trim_by("at", before, told, lambda: self._entries)
         return deleted + await self._trim_by(
             "number", told + 1, told, lambda: max(self._entries - most, 0)
         )

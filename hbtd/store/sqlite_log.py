@@ -141,11 +141,12 @@ def trim_portion(
 ) -> tuple[float | None, int]:
     """Delete entries whose `column`, `at` or `number`, is above `low` and below `high`.
 
-    Look at a portion of these, the lowest first. Delete `most` of them at most, all if that is
-    negative, but none with a number above `told` and not the last one of any component.
+    Look at a portion of these, the lowest first. Delete `most` of them at most, but none with a
+    number above `told` and not the last one of any component.
 
     Return up to which value all is done, `None` if there are no more, and how many were deleted.
     """
+    most = min(most, _PORTION)  # any number of entries may be of the same time
     where = f"{column} > ? AND {column} < ?"
     cursor.execute(
         f"SELECT {column} FROM log WHERE {where} ORDER BY {column} LIMIT 1 OFFSET ?",  # noqa: S608
@@ -163,4 +164,7 @@ def trim_portion(
         )""",  # noqa: S608
         (low, end, told, most),
     )
-    return None if row is None else end, cursor.rowcount
+    deleted = cursor.rowcount
+    if deleted == _PORTION:
+        return low, deleted
+    return None if row is None else end, deleted
