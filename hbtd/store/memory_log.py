@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import islice
 
 from hbtd.store.interface import LogEntry
 from hbtd.tracker.transitions import Judgement
@@ -36,7 +37,7 @@ class MemoryLog:
     def trim(self, before: float, most: int, told: int) -> int:
         """Delete entries as `IStore.trim` says; return how many.
 
-        A log of 100,000 entries takes some 20 ms: a store in memory should have no larger one.
+        A log of 100,000 entries takes up to 20 ms: a store in memory should have no larger one.
         """
         was = len(self._entries)
         self._entries = [
@@ -46,8 +47,8 @@ class MemoryLog:
         ]
         excess = len(self._entries) - most
         if excess > 0:
-            may_go = [each.number for each in self._entries if self._may_go(each, told)]
-            gone = set(may_go[:excess])
+            may_go = (each.number for each in self._entries if self._may_go(each, told))
+            gone = set(islice(may_go, excess))
             self._entries = [each for each in self._entries if each.number not in gone]
         return was - len(self._entries)
 
