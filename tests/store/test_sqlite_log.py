@@ -44,6 +44,7 @@ INSERT INTO judgement (component, transition, timestamp, delivered)
 
 # Commits without end, several at once, with the log trimmed meanwhile, until it is killed.
 JUDGES = """
+import os
 import sys
 from random import Random
 from twisted.internet import reactor
@@ -71,7 +72,10 @@ async def begin():
         calls.append(store.trim(2.0, 0, store.last_number() - 2000))
         await gatherResults(calls)
         print(number, flush=True)
-reactor.callWhenRunning(lambda: ensureDeferred(begin()))
+def failed(failure):
+    failure.printTraceback()
+    os._exit(1)
+reactor.callWhenRunning(lambda: ensureDeferred(begin()).addErrback(failed))
 reactor.run()
 """
 
