@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import access, crowds, growth, http, reconnect, replicas, storm, tracking
+from benchmarks import access, crowds, growth, history, http, reconnect, replicas, storm, tracking
 from benchmarks.plot import svg
 from benchmarks.table import Row, formatted, machine
 
@@ -38,6 +38,7 @@ def main() -> None:
         ("credentials of nodes", lambda: access.measure(1, 3 if quick else 15)),
         ("crowds of connections", lambda: crowds.measure(1_000 if quick else 10_000, 1_000)),
         ("the tracker", lambda: tracking.measure(100_000 if quick else 1_000_000)),
+        ("the log of transitions", lambda: history.measure(100_000 if quick else 1_000_000)),
         ("replicas", lambda: replicas.measure(2 if quick else 5, 3 if quick else 5)),
         ("a restart", lambda: list(reconnect.measure(1_000 if quick else 10_000))),
         ("the growth of etcd", lambda: growth.measure(1_000 if quick else 10_000, 60)),

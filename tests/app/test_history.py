@@ -41,7 +41,7 @@ class ServiceTests(SynchronousTestCase):
         for _ in range(times):
             loopback_request(factory, "POST", "/v1/heartbeat", HEARTBEAT)
             self.reactor.pump([0.1] * 3)
-            service.monitor.forget(HEARTBEAT["Component"])
+            service.monitor.forget(str(HEARTBEAT["Component"]))
             self.reactor.pump([0.1] * 3)
 
     def test_logged(self):
