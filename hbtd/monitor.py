@@ -11,14 +11,15 @@ from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.hsm.notifier import Notifier
 from hbtd.runtime.periodic import PeriodicService
+from hbtd.store.checkpointer import Checkpointer
 from hbtd.store.interface import IStore
-from hbtd.store.ledger import Ledger
+from hbtd.store.journal import Journal
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.components import Unheard
 from hbtd.tracker.forgotten import Forgotten
 from hbtd.tracker.observed import TICK, ObservedClock
 from hbtd.tracker.tracker import Tracker
-from hbtd.tracker.transitions import Judgement, Phase, Transition
+from hbtd.tracker.transitions import ALARMS, Judgement, Phase, Transition
 
 _BATCH = 500
 """The most judgements made before the reactor can do other work: a few milliseconds' worth."""
@@ -27,7 +28,7 @@ _BATCH = 500
 class Monitor:
     """Takes heartbeats, sweeps for silent components, and passes judgements on to HSM and Kafka.
 
-    Judgements go to the ledger first, and to the notifier and the publisher once they are
+    Judgements go to the journal first, and to the notifier and the publisher once they are
     committed. Among replicas, only the leader judges; a follower tracks what the others write.
     """
 
@@ -39,7 +40,8 @@ class Monitor:
         observed: ObservedClock,
         tracker: Tracker,
         store: IStore,
-        ledger: Ledger,
+        journal: Journal,
+        checkpointer: Checkpointer,
         notifier: Notifier,
         publisher: Publisher,
         params: LiveParams,
@@ -47,8 +49,9 @@ class Monitor:
     ) -> None:
         """Make a monitor that has not been started.
 
-        `ledger` commits its judgements, and passes them on to `notifier` and `publisher`. `unheard`
-        returns which components are judged later, because their clients are kept waiting.
+        `journal` commits its judgements, and passes them on to `notifier` and `publisher`;
+        `checkpointer` stores the records of what it hears. `unheard` returns which components are
+        judged later, because their clients are kept waiting.
         """
         self._clock = clock
         self._observed = observed
@@ -59,7 +62,8 @@ class Monitor:
         self._params = params
         self._unheard = unheard
         self._forgotten = Forgotten()
-        self._ledger = ledger
+        self._journal = journal
+        self._checkpointer = checkpointer
         self._ticking = PeriodicService(clock, TICK, self._tick, "the observed clock")
         self._sweeping = PeriodicService(
             clock, params.current.interval, self._sweep, "the sweep", now=False
@@ -83,12 +87,13 @@ class Monitor:
         """
         self.running = True
         if not self._store.shared:
-            await self._ledger.open()
+            await self._checkpointer.restore()
         self._ticking.startService()
         self._advise(self._params.current)
         if not self._store.shared:
             await self.become_leader()
-        self._ledger.begin()
+        self._checkpointer.begin()
+        self._journal.begin()
 
     def stop_observing(self) -> None:
         """Stop sweeping and counting observed time, since heartbeats may no longer arrive."""
@@ -96,10 +101,16 @@ class Monitor:
         self._ticking.stopService()
 
     async def stop(self) -> None:
-        """Stop, and commit and pass on the remaining judgements; see `Ledger.close`."""
+        """Stop; commit and pass on the remaining judgements, and store the remaining records.
+
+        Give that up after `sm_timeout` seconds.
+        """
         self.running = False
         self.stop_observing()
-        await self._ledger.close()
+        self._checkpointer.end()
+        stop_at = self._clock.seconds() + self._params.current.sm_timeout
+        if await self._journal.close(stop_at - self._clock.seconds()):
+            await self._checkpointer.finish(stop_at - self._clock.seconds())
 
     def beat(
         self,
@@ -182,7 +193,7 @@ class Monitor:
 
     def _forget(self, xname: str) -> bool:
         tracked = self.stop_tracking(xname)
-        self._ledger.forget(xname)
+        self._journal.forget(xname)
         self._notifier.withdraw(xname)
         return tracked
 
@@ -192,8 +203,8 @@ class Monitor:
         return [self._tracker.heartbeating(xname, at, errtime) for xname in xnames]
 
     def store_ready(self) -> bool:
-        """Return whether the store can be used, or could a few seconds ago; see `Ledger.ready`."""
-        return self._ledger.ready()
+        """Return whether the store can be used, or could a few seconds ago; see `Journal.ready`."""
+        return self._journal.ready()
 
     # Leading and following
 
@@ -204,9 +215,11 @@ class Monitor:
         judged to have started. Raise `StoreUnusable` if the store can't be read.
         """
         self.leading = True
-        self._ledger.lead()
+        self._journal.lead()
         self._tracker.sort_queues()
-        undelivered, stored = await self._store.undelivered(), await self._store.judgements()
+        undelivered, alarms = await self._store.undelivered(), await self._store.judgements(ALARMS)
+        # Others are kept only until they are delivered.
+        stored = [*alarms, *undelivered]
         undelivered = self._without_the_gone(undelivered)
         due = [*self._uncommitted_deaths(stored), *self._returns(stored, started)]
         # Newer judgements must not be sent before those that are resumed.
@@ -219,7 +232,7 @@ class Monitor:
         """Stop judging, and drop unsent updates and messages: the new leader sends them."""
         self.leading = False
         self._sweeping.stopService()
-        self._ledger.follow()
+        self._journal.follow()
         self._notifier.drop_all()
         self._publisher.drop_all()
 
@@ -237,9 +250,10 @@ class Monitor:
 
         `stored` are the stored judgements; deaths are missing there after etcd has lost its data.
         """
-        latest = {each.component: each for each in stored}
+        dead = set(self._tracker.dead_components())
+        latest = {each.component: each for each in stored if each.component in dead}
         deaths: list[Judgement] = []
-        for xname in self._tracker.dead_components():
+        for xname in dead:
             judgement = latest.get(xname)
             if judgement is None or judgement.transition is not Transition.DIED:
                 timestamp = "" if judgement is None else judgement.timestamp
@@ -257,7 +271,7 @@ class Monitor:
         warned = {j.component for j in undelivered if j.transition is Transition.WARNED}
         gone = {xname for xname in warned if xname not in self._tracker}
         for xname in gone:
-            self._ledger.forget(xname)
+            self._journal.forget(xname)
         return [each for each in undelivered if each.component not in gone]
 
     def _returns(
@@ -271,7 +285,11 @@ class Monitor:
         at = self._observed.now()
         latest = dict.fromkeys(warned, Transition.WARNED)
         latest.update(dict.fromkeys(started, Transition.DIED))
-        latest.update((each.component, each.transition) for each in stored)
+        latest.update(
+            (each.component, each.transition)
+            for each in stored
+            if each.transition.alarming or each.component in latest
+        )
         returns: list[Judgement] = []
         for xname, transition in latest.items():
             record = self._tracker.record(xname, at)
@@ -325,7 +343,7 @@ class Monitor:
         self.sweep_seconds = self._clock.seconds() - began
 
     def commit(self, judgements: Sequence[Judgement]) -> None:
-        """Give judgements to the ledger; the store of a follower turns them into requests."""
+        """Give judgements to the journal; the store of a follower turns them into requests."""
         if self.leading:
             self.judged.update(judgement.transition for judgement in judgements)
-        self._ledger.add(judgements)
+        self._journal.add(judgements)

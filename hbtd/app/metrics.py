@@ -12,8 +12,8 @@ from hbtd.monitor import Monitor
 from hbtd.replicas.space import Space
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.overload import Overload
+from hbtd.store.checkpointer import Checkpointer
 from hbtd.store.etcd import EtcdStore
-from hbtd.store.ledger import Ledger
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -200,9 +200,9 @@ class HistoryMetrics(Collector):
 class EtcdMetrics(Collector):
     """The metrics of a store in etcd."""
 
-    def __init__(self, store: EtcdStore, ledger: Ledger, space: Space) -> None:
+    def __init__(self, store: EtcdStore, checkpointer: Checkpointer, space: Space) -> None:
         self._store = store
-        self._ledger = ledger
+        self._checkpointer = checkpointer
         self._space = space
 
     def collect(self) -> Iterable[Metric]:
@@ -223,7 +223,7 @@ class EtcdMetrics(Collector):
         yield _gauge(
             "store_behind_seconds",
             "Seconds since the last complete checkpoint began; what was heard before is stored.",
-            self._ledger.behind,
+            self._checkpointer.behind,
         )
         yield _gauge(
             "store_blocks",

@@ -57,11 +57,14 @@ from hbtd.server.limits import REASONS, limits_of
 from hbtd.server.overload import Overload
 from hbtd.server.scheduler import Scheduler
 from hbtd.server.site import LimitedSite
+from hbtd.store.checkpointer import Checkpointer
+from hbtd.store.condition import StoreCondition
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.interface import StoreUnusable
-from hbtd.store.ledger import Ledger
+from hbtd.store.journal import Journal
 from hbtd.store.sqlite_file import StoreDamaged
 from hbtd.store.trimming import Trimming
+from hbtd.store.uncommitted import Uncommitted
 from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.publisher import KafkaFactory, Publisher
 from hbtd.tracker.observed import ObservedClock
@@ -142,8 +145,19 @@ class HbtdService(Service):
             reactor, time.time, lambda: self._listening.accept_queues(), self._scheduler
         )
         tellers = (self.notifier.tell, self.publisher.tell)
-        ledger = Ledger(
-            reactor, observed, self.tracker, self.store, self.params, tellers, random.random
+        uncommitted, condition = Uncommitted(), StoreCondition(self.store, reactor.seconds)
+        checkpointer = Checkpointer(
+            reactor, observed, self.tracker, self.store, self.params, uncommitted, condition
+        )
+        journal = Journal(
+            reactor,
+            time.time,
+            self.store,
+            uncommitted,
+            condition,
+            checkpointer,
+            tellers,
+            random.random,
         )
         self._unread = UnreadHeartbeats(
             reactor,
@@ -152,7 +166,7 @@ class HbtdService(Service):
             self.tracker,
             observed,
             self.params,
-            ledger,
+            checkpointer,
             self.store.usable,
             lambda: self.replica.waiting_elsewhere,
         )
@@ -161,20 +175,21 @@ class HbtdService(Service):
             observed,
             self.tracker,
             self.store,
-            ledger,
+            journal,
+            checkpointer,
             self.notifier,
             self.publisher,
             self.params,
             self._unread.unheard,
         )
-        self.replica = self._make_replica(etcd, leadership, observed, ledger)
+        self.replica = self._make_replica(etcd, leadership, observed, checkpointer)
 
         self._trimming = Trimming(
             reactor, time.time, self.store, self.params, lambda: self.monitor.leading, [_KAFKA]
         )
 
         self._troubles = self._make_troubles()
-        registry = self._make_registry(observed, ledger)
+        registry = self._make_registry(observed, checkpointer)
         self.routes = self._make_routes(registry)
         """All routes of the API, with the callers who may use them, and the handlers."""
         self._site = self._make_site()
@@ -230,12 +245,12 @@ class HbtdService(Service):
         etcd: EtcdClient | None,
         leadership: Leadership,
         observed: ObservedClock,
-        ledger: Ledger,
+        checkpointer: Checkpointer,
     ) -> Replica | Alone:
         if etcd is None or not isinstance(self.store, EtcdStore):
             return Alone(leadership)
         changes = RemoteChanges(
-            observed, self.tracker, ledger, self.notifier, self.params, self.monitor
+            observed, self.tracker, checkpointer, self.notifier, self.params, self.monitor
         )
         return Replica(
             etcd,
@@ -252,7 +267,9 @@ class HbtdService(Service):
             self._unread.waiting,
         )
 
-    def _make_registry(self, observed: ObservedClock, ledger: Ledger) -> CollectorRegistry:
+    def _make_registry(
+        self, observed: ObservedClock, checkpointer: Checkpointer
+    ) -> CollectorRegistry:
         registry = make_registry(
             Metrics(
                 self.tracker,
@@ -270,7 +287,7 @@ class HbtdService(Service):
         entries = None if isinstance(self.store, EtcdStore) else self.store.entries
         registry.register(HistoryMetrics(self.store.last_number, entries))
         if isinstance(self.store, EtcdStore) and isinstance(self.replica, Replica):
-            registry.register(EtcdMetrics(self.store, ledger, self.replica.space))
+            registry.register(EtcdMetrics(self.store, checkpointer, self.replica.space))
         return registry
 
     def _make_troubles(self) -> Troubles:

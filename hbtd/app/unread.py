@@ -12,7 +12,7 @@ from hbtd.replicas.sign_of_life import MOST_NAMED, Waiting, waiting_at
 from hbtd.runtime.outage import Outage
 from hbtd.server.overload import Overload
 from hbtd.server.scheduler import Scheduler
-from hbtd.store.ledger import Ledger
+from hbtd.store.checkpointer import Checkpointer
 from hbtd.tracker.components import Unheard
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -31,7 +31,7 @@ class UnreadHeartbeats:
         tracker: Tracker,
         observed: ObservedClock,
         params: LiveParams,
-        ledger: Ledger,
+        checkpointer: Checkpointer,
         usable: Callable[[], bool],
         elsewhere: Callable[[], Mapping[int, Waiting]],
     ) -> None:
@@ -45,7 +45,7 @@ class UnreadHeartbeats:
         self._tracker = tracker
         self._observed = observed
         self._params = params
-        self._ledger = ledger
+        self._checkpointer = ledger
         self._usable = usable
         self._elsewhere = elsewhere
         self._slowness = Outage(self._slowness_began, self._slowness_ended, clock.seconds)
@@ -85,12 +85,12 @@ class UnreadHeartbeats:
 
     def _unstored(self) -> set[str]:
         """Return the components whose heartbeats were read here but are late to be stored."""
-        if not self._ledger.late:
+        if not self._checkpointer.late:
             self._slowness.recover()
             return set()
         if self._usable():  # otherwise the log has a better reason
-            self._slowness.fail(f"{self._ledger.behind:.1f} s", "late")
-        return self._ledger.unstored()
+            self._slowness.fail(f"{self._checkpointer.behind:.1f} s", "late")
+        return self._checkpointer.unstored()
 
     def _slowness_began(self, behind: str) -> None:
         self._log.warn(

@@ -19,6 +19,10 @@ class _Doubt(NamedTuple):
     """The last judgement with another transition that HSM has acknowledged since, if any."""
 
 
+# One set for all components: a start with a million judgements to resume has no room for each.
+_ALONE = {transition: frozenset({transition}) for transition in Transition}
+
+
 class InDoubt:
     """Remembers the components of abandoned updates, and what HSM was told of them since.
 
@@ -38,8 +42,9 @@ class InDoubt:
         """
         for judgement in batch:
             doubt = self._in_doubt.get(judgement.component)
-            before = frozenset() if doubt is None else doubt.abandoned
-            abandoned = before | {judgement.transition}
+            abandoned = _ALONE[judgement.transition]
+            if doubt is not None:
+                abandoned |= doubt.abandoned
             self._in_doubt[judgement.component] = _Doubt(until, abandoned, None)
 
     def acknowledged(self, batch: Iterable[Judgement]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from hbtd.config.live_params import LiveParams
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
-from hbtd.store.ledger import Ledger
+from hbtd.store.checkpointer import Checkpointer
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
@@ -24,14 +24,14 @@ class RemoteChanges:
         self,
         observed: ObservedClock,
         tracker: Tracker,
-        ledger: Ledger,
+        checkpointer: Checkpointer,
         notifier: Notifier,
         params: LiveParams,
         monitor: Monitor,
     ) -> None:
         self._observed = observed
         self._tracker = tracker
-        self._ledger = ledger
+        self._checkpointer = checkpointer
         self._notifier = notifier
         self._params = params
         self._monitor = monitor
@@ -43,7 +43,7 @@ class RemoteChanges:
         died.
         """
         params = self._params.current
-        self._tracker.keep_only(self._ledger.unstored())
+        self._tracker.keep_only(self._checkpointer.unstored())
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
 
     def add_missing(self, records: Iterable[Record]) -> None:
@@ -96,7 +96,7 @@ class RemoteChanges:
         warns HSM by itself, so that the leader has to tell HSM when the component is back.
         """
         known = by_a_leader and self._monitor.leading and record.component in self._tracker
-        if known or self._ledger.has_unstored(record.component):
+        if known or self._checkpointer.has_unstored(record.component):
             return
         params = self._params.current
         self._tracker.apply_warning(record, self._observed.now(), params.warntime, params.errtime)
@@ -106,12 +106,12 @@ class RemoteChanges:
 
         HSM and Kafka are told nothing. If the component was heard here since, do nothing.
         """
-        if not self._ledger.has_unstored(record.component):
+        if not self._checkpointer.has_unstored(record.component):
             self._tracker.apply_gap(record, self._observed.now())
 
     def apply_death(self, xname: str) -> None:
         """Apply a death that the leader judged, unless the component was heard here since."""
-        if not self._ledger.has_unstored(xname):
+        if not self._checkpointer.has_unstored(xname):
             self._tracker.apply_death(xname)
 
     def apply_removal(self, xname: str) -> None:
@@ -133,7 +133,7 @@ class RemoteChanges:
             self._monitor.stop_tracking(xname)
 
     def store_all(self) -> None:
-        """Mark the records of all living components as changed, so that the ledger stores them."""
+        """Mark the records of all living components as changed, so that they are stored."""
         self._tracker.mark_all_changed(self._observed.ticked_at)
 
     def is_living(self, xname: str) -> bool:
@@ -142,9 +142,8 @@ class RemoteChanges:
 
     def is_stored(self, xname: str) -> bool:
         """Return whether a component lives and no heartbeat of it is still to be stored here."""
-        return self.is_living(xname) and not self._ledger.has_unstored(xname)
+        return self.is_living(xname) and not self._checkpointer.has_unstored(xname)
 
     def all_committed(self, xnames: Iterable[str]) -> list[str]:
         """Return those of `xnames` that have no judgement waiting to be committed."""
-        pending = self._ledger.pending
-        return [xname for xname in xnames if xname not in pending]
+        return [xname for xname in xnames if not self._checkpointer.has_uncommitted(xname)]

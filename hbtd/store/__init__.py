@@ -1,1 +1,1 @@
-"""Stores of judgements and records: their interface, a module for each store, and the ledger."""
+"""Stores of judgements and records: their interface, a module for each, and who uses them."""

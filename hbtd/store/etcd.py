@@ -1,6 +1,7 @@
 """The store in etcd, which several replicas share."""
 
-from collections.abc import Callable, Coroutine, Sequence
+import sys
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
@@ -132,19 +133,30 @@ class EtcdStore:
         stored = self.mirror.judgements()
         return succeed([each.judgement for each in stored if not each.delivered])
 
-    def judgements(self) -> Deferred[list[Judgement]]:
-        """Return all judgements in `mirror`, in the order of their commits."""
-        return succeed([each.judgement for each in self.mirror.judgements()])
+    def judgements(
+        self, of: Collection[Transition] = tuple(Transition)
+    ) -> Deferred[list[Judgement]]:
+        """Return the judgements with these transitions in `mirror`, in the order of their commits.
 
-    def records(self) -> Deferred[list[Record]]:
-        """Return all records, with their ages in seconds as of now, by the wall clock."""
+        There is one per component at most.
+        """
+        found = (each.judgement for each in self.mirror.judgements())
+        return succeed([judgement for judgement in found if judgement.transition in of])
 
-        async def work() -> list[Record]:
+    def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
+        """Return records after `after`, with their ages in seconds as of now, by the wall clock."""
+
+        async def work() -> Sequence[Record]:
             found: list[Record] = []
-            for start, end in RECORDS:
-                async for page in self._client.pages(start, end):
+            first = f"{after}\0".encode()
+            for start, end in sorted(RECORDS):
+                if first >= end:
+                    continue
+                async for page in self._client.pages(max(start, first), end):
                     stored = (self.mirror.read_record(each.key, each.value) for each in page.items)
                     found += [each.record for each in stored if each is not None]
+                    if len(found) >= most:
+                        return found[:most]
             return found
 
         return self._noting(self._in_turn(work))

@@ -1,13 +1,14 @@
 """The interface that all stores implement, and the exceptions that they raise."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from hbtd.tracker.records import Record
-from hbtd.tracker.transitions import Judgement
+from hbtd.tracker.transitions import Judgement, Transition
 
 
 class StoreUnusable(Exception):
@@ -43,7 +44,7 @@ class IStore(Interface):
 
     durable = Attribute("Whether the contents of the store outlive the process (`bool`).")
     shared = Attribute("Whether several replicas use the store, one of which judges (`bool`).")
-    gather = Attribute("Seconds between two calls of `checkpoint` by the ledger (`float`).")
+    gather = Attribute("Seconds between two calls of `checkpoint` by the checkpointer (`float`).")
 
     def open() -> Deferred[None]:
         """Make the store ready for use.
@@ -105,8 +106,11 @@ class IStore(Interface):
         The Deferred fails with `StoreUnusable` if any could not be stored.
         """
 
-    def records() -> Deferred[list[Record]]:
-        """Return all stored records, with the ages of their heartbeats in seconds.
+    def records(after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
+        """Return stored records, with the ages of their heartbeats in seconds.
+
+        They are those of the first components after `after`, at most `most`, in the order of their
+        names; so all can be read page by page.
 
         The ages are as of now if the store uses the wall clock, otherwise as of the last write to
         the store. The Deferred fails with `StoreUnusable` if the records can't be read.
@@ -134,8 +138,13 @@ class IStore(Interface):
     def undelivered() -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits."""
 
-    def judgements() -> Deferred[list[Judgement]]:
-        """Return all stored judgements, one per component, in the order of their commits."""
+    def judgements(
+        of: Collection[Transition] = tuple(Transition),
+    ) -> Deferred[list[Judgement]]:
+        """Return the stored judgements with these transitions, in the order of their commits.
+
+        There is one per component at most.
+        """
 
     def usable() -> bool:
         """Return whether the store can be used now."""

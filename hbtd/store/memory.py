@@ -1,6 +1,7 @@
 """The store `mem:`, whose contents are lost when the process ends."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -15,7 +16,8 @@ from hbtd.tracker.transitions import Judgement, Transition
 class MemoryStore:
     """Keeps judgements and records in dicts, and the log of transitions; see `IStore`.
 
-    This store is not durable, so the ledger writes no records to it; the tracker has them anyway.
+    This store is not durable, so the checkpointer writes no records to it; the tracker has them
+    anyway.
     """
 
     durable = False
@@ -86,9 +88,10 @@ class MemoryStore:
         self._records.update((record.component, record) for record in records)
         return succeed(None)
 
-    def records(self) -> Deferred[list[Record]]:
-        """Return all records, with the ages in seconds that they had when they were stored."""
-        return succeed(list(self._records.values()))
+    def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
+        """Return records after `after`, with the ages in seconds that they were stored with."""
+        names = sorted(xname for xname in self._records if xname > after)
+        return succeed([self._records[xname] for xname in names[:most]])
 
     def clear_records(self) -> Deferred[None]:
         """Delete all records, but no judgements."""
@@ -115,9 +118,11 @@ class MemoryStore:
         """Return the judgements that are not marked as delivered, in the order of their commits."""
         return succeed(list(self._undelivered.values()))
 
-    def judgements(self) -> Deferred[list[Judgement]]:
-        """Return all stored judgements, one per component, in the order of their commits."""
-        return succeed(list(self._judgements.values()))
+    def judgements(
+        self, of: Collection[Transition] = tuple(Transition)
+    ) -> Deferred[list[Judgement]]:
+        """Return the stored judgements with these transitions, in the order of their commits."""
+        return succeed([each for each in self._judgements.values() if each.transition in of])
 
     def usable(self) -> bool:
         """Return whether the store is open."""

@@ -1,7 +1,8 @@
 """The store `sqlite:PATH`, a file that one hbtd process uses."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -244,25 +245,29 @@ class SqliteStore:
 
         return self._write(work)
 
-    def records(self) -> Deferred[list[Record]]:
-        """Return all records, with their ages in seconds as of the last write to the file."""
+    def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
+        """Return records after `after`, with their ages as of the last write to the file."""
 
-        def work(cursor: Any) -> list[Record]:
+        def work(cursor: Any) -> Sequence[Record]:
             cursor.execute(
                 "SELECT component, clock.now - last_heard, timestamp, status, warned != 0"
-                " FROM record, clock"
+                " FROM clock, record WHERE component > ? ORDER BY component LIMIT ?",
+                (after, most),
             )
-            return [Record(*row) for row in cursor.fetchall()]
+            return list(map(Record._make, cursor))
 
         return self._noting(self._run(work))
 
     def undelivered(self) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits."""
-        return self._judgements("WHERE NOT delivered")
+        return self._judgements("WHERE NOT delivered", ())
 
-    def judgements(self) -> Deferred[list[Judgement]]:
-        """Return all stored judgements, one per component, in the order of their commits."""
-        return self._judgements("")
+    def judgements(
+        self, of: Collection[Transition] = tuple(Transition)
+    ) -> Deferred[list[Judgement]]:
+        """Return the stored judgements with these transitions, in the order of their commits."""
+        marks = ", ".join("?" * len(of))
+        return self._judgements(f"WHERE transition IN ({marks})", [each.name for each in of])
 
     def usable(self) -> bool:
         """Return whether the file is open and the last call succeeded."""
@@ -272,12 +277,13 @@ class SqliteStore:
         """Return why the store can't be used, or the original hbtd's text for a store that can."""
         return self._trouble or "Initialization key present: HBTD_OK"
 
-    def _judgements(self, where: str) -> Deferred[list[Judgement]]:
+    def _judgements(self, where: str, values: Sequence[str]) -> Deferred[list[Judgement]]:
         def work(cursor: Any) -> list[Judgement]:
             cursor.execute(
-                f"SELECT component, transition, timestamp FROM judgement {where} ORDER BY number"  # noqa: S608
+                f"SELECT component, transition, timestamp FROM judgement {where} ORDER BY number",  # noqa: S608
+                values,
             )
-            return [Judgement(name, Transition[kind], at) for name, kind, at in cursor.fetchall()]
+            return [Judgement(name, Transition[kind], at) for name, kind, at in cursor]
 
         return self._noting(self._run(work))
 

@@ -2,6 +2,8 @@
 
 from collections import OrderedDict
 from collections.abc import Set
+from itertools import islice
+from operator import le
 from typing import NamedTuple
 
 
@@ -53,7 +55,10 @@ class Unheard(NamedTuple):
 
 
 def sort_queue(queue: OrderedDict[str, Component]) -> None:
-    """Put the components of a queue in the order of their last heartbeats."""
+    """Put the components of a queue in the order of their last heartbeats, if they are not."""
+    times = [component.last_heard for component in queue.values()]
+    if all(map(le, times, islice(times, 1, None))):
+        return
     in_order = sorted(queue.items(), key=lambda item: item[1].last_heard)
     queue.clear()
     queue.update(in_order)

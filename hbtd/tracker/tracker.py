@@ -2,7 +2,7 @@
 
 import sys
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 
 from hbtd.tracker.components import Component, Unheard, find_overdue, find_unheard, sort_queue
@@ -203,6 +203,11 @@ class Tracker:
         age = at - component.last_heard
         return Record(xname, age, component.timestamp, component.status, warned)
 
+    def records(self, xnames: Iterable[str], at: float) -> list[Record]:
+        """Return the records of those of `xnames` that live."""
+        found = (self.record(xname, at) for xname in xnames)
+        return [record for record in found if record is not None]
+
     def apply_heard(
         self,
         xname: str,
@@ -277,11 +282,20 @@ class Tracker:
 
         The ages of the records are reduced by `age_after_restart`.
         """
+        self.restore_page(records, at, warntime, errtime)
+        self._dead.update(xname for xname in dead if xname not in self)
+        self.sort_queues()
+
+    def restore_page(
+        self, records: Iterable[Record], at: float, warntime: float, errtime: float
+    ) -> None:
+        """Track the components of `records` as `restore` does, which has to be called after this.
+
+        The queues are not in order until then.
+        """
         for record in records:
             if record.component not in self:
                 self._revive(record, at, warntime, errtime)
-        self._dead.update(xname for xname in dead if xname not in self)
-        self.sort_queues()
 
     def keep_only(self, keep: Iterable[str]) -> None:
         """Stop tracking all components except the healthy ones among `keep`."""
@@ -303,31 +317,28 @@ class Tracker:
         """Return the time of a component's change, or `None` without one; see `changed_since`."""
         return self._changed.get(xname)
 
-    def changed_since(self, since: float, also: Collection[str] = ()) -> dict[str, float]:
+    def changed_since(self, since: float) -> dict[str, float]:
         """Return the components that changed at `since` or later, with the times of the changes.
 
         A change is a heartbeat taken here (`beat`, `beat_again`) whose record is still to be
-        stored; its time is the last that `tick` had set. Components of `also` are returned even if
-        they changed before `since`.
+        stored; its time is the last that `tick` had set.
         """
-        return {x: at for x, at in self._changed.items() if at >= since or x in also}
+        return {x: at for x, at in self._changed.items() if at >= since}
 
-    def drop_changes_before(self, since: float, keep: Collection[str] = ()) -> list[str]:
-        """Drop the changes before `since`, except those of the components in `keep`.
-
-        Return the components whose changes remain.
-        """
-        self._changed = self.changed_since(since, keep)
+    def changed(self) -> list[str]:
+        """Return the components that changed, however long ago; see `changed_since`."""
         return list(self._changed)
 
     def take_changed(self, xnames: Iterable[str], since: float) -> dict[str, float]:
-        """Remove the changes of `xnames` at `since` or later; return their times by component.
+        """Remove the changes of `xnames`; return those at `since` or later, by component.
 
         The caller stores the records of these components or, if that fails, calls `put_back`.
         """
-        taken = {x: at for x in xnames if (at := self._changed.get(x)) is not None and at >= since}
-        for xname in taken:
-            del self._changed[xname]
+        taken: dict[str, float] = {}
+        for xname in xnames:
+            at = self._changed.pop(xname, None)
+            if at is not None and at >= since:
+                taken[xname] = at
         return taken
 
     def put_back(self, changes: Mapping[str, float]) -> None:

@@ -29,7 +29,7 @@ class UnreadTests(SynchronousTestCase):
         self.tracker = Tracker()
         self.waiting: set[str | None] = set()
         self.overload = SimpleNamespace(queue_full=False)
-        self.ledger = SimpleNamespace(late=False, behind=9.0, unstored=set)
+        self.checkpointer = SimpleNamespace(late=False, behind=9.0, unstored=set)
         self.usable = True
         self.elsewhere: dict[int, Waiting] = {}
         clock = Clock()
@@ -45,7 +45,7 @@ class UnreadTests(SynchronousTestCase):
             self.tracker,
             observed,
             LiveParams(Params()),
-            cast("Any", self.ledger),
+            cast("Any", self.checkpointer),
             lambda: self.usable,
             lambda: self.elsewhere,
         )
@@ -105,13 +105,13 @@ class UnreadTests(SynchronousTestCase):
 
     def test_unstored(self) -> None:
         """Who was heard here is named while that is late to be stored, or all if they are many."""
-        self.ledger.unstored = lambda: {A, C}
+        self.checkpointer.unstored = lambda: {A, C}
         self.says()
-        self.ledger.late = True
+        self.checkpointer.late = True
         self.says(A, C)
         # Here their heartbeats are known.
         self.assertEqual(self.unread.unheard(), Unheard())
-        self.ledger.unstored = lambda: set(nodes(MOST_NAMED + 1))
+        self.checkpointer.unstored = lambda: set(nodes(MOST_NAMED + 1))
         self.says(everybody=True)
 
     def test_said(self) -> None:
@@ -131,7 +131,7 @@ class UnreadTests(SynchronousTestCase):
             (True, True),
             (True, False),
         ):
-            self.usable, self.ledger.late = usable, late
+            self.usable, self.checkpointer.late = usable, late
             self.unread.waiting()
         self.assertEqual(said, ["etcd is slow: heartb", "etcd is fast enough "])
 

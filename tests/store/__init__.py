@@ -1,1 +1,1 @@
-"""Tests of the stores and of the ledger."""
+"""Tests of the stores and of the journal."""

@@ -4,6 +4,7 @@ What is stored survives, nothing else does. A crash can be had at any moment, an
 any single thing that the store does.
 """
 
+import sys
 from collections.abc import Callable, Container, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
@@ -20,7 +21,6 @@ from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
 from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.store.interface import StoreUnusable
-from hbtd.store.ledger import Ledger
 from hbtd.store.memory import MemoryStore
 from hbtd.store.memory_log import MemoryLog
 from hbtd.telemetry.publisher import Publisher
@@ -29,6 +29,7 @@ from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.support.hsm_memory import KINDS, URL
+from tests.support.journal_memory import make_journal
 
 _STEP = 0.1
 
@@ -158,15 +159,14 @@ class DiskStore(MemoryStore):
         """Drop all records, unless killed."""
         return self._do("clear", [], lambda: super(DiskStore, self).clear_records())
 
-    def records(self) -> Deferred[list[Record]]:
-        """Return the records, with their ages."""
+    def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
+        """Return records after `after`, with their ages."""
         now, stored_at = self._disk.now, self._disk.stored_at
-        return succeed(
-            [
-                record._replace(age=record.age + now - stored_at[name])
-                for name, record in self._records.items()
-            ]
-        )
+
+        def aged(found: Sequence[Record]) -> Sequence[Record]:
+            return [each._replace(age=each.age + now - stored_at[each.component]) for each in found]
+
+        return super().records(after, most).addCallback(aged)
 
     def usable(self) -> bool:
         """Return whether it is open and the last write succeeded."""
@@ -197,21 +197,21 @@ class Process:
         )
         publisher = Publisher(self.clock, self.params, _no_kafka, lambda: 0.125)
         tellers = (self.notifier.tell, publisher.tell)
-        ledger = Ledger(
+        journal, checkpointer = make_journal(
             self.clock,
             self._observed,
             self.tracker,
             self.store,
             self.params,
             tellers,
-            lambda: 0.125,
         )
         self.monitor = Monitor(
             self.clock,
             self._observed,
             self.tracker,
             self.store,
-            ledger,
+            journal,
+            checkpointer,
             self.notifier,
             publisher,
             self.params,

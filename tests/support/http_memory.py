@@ -29,10 +29,10 @@ from hbtd.monitor import Monitor
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.limits import limits_of
 from hbtd.server.site import LimitedSite
-from hbtd.store.ledger import Ledger
 from hbtd.tracker.components import Unheard
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
+from tests.support.journal_memory import make_journal
 
 PREFIXES = ("/hmi/v1", "/v1")
 JSON = "application/json"
@@ -345,21 +345,21 @@ class TimedAPITestCase(APITestCase):
         self.unheard = Unheard()
         observed = ObservedClock(clock, lambda: service.params.current.warntime)
         tellers = (service.notifier.tell, service.publisher.tell)
-        ledger = Ledger(
+        journal, checkpointer = make_journal(
             self.reactor,
             observed,
             self.tracker,
             service.store,
             service.params,
             tellers,
-            lambda: 0.125,
         )
         self.monitor = Monitor(
             self.reactor,
             observed,
             self.tracker,
             service.store,
-            ledger,
+            journal,
+            checkpointer,
             service.notifier,
             service.publisher,
             service.params,

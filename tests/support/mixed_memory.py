@@ -26,13 +26,13 @@ from hbtd.replicas.replica import Replica
 from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import Blocks
-from hbtd.store.ledger import Ledger
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Transition
 from tests.support.etcd_memory import MemoryEtcd
 from tests.support.hsm_memory import KINDS, URL, USER_AGENT
+from tests.support.journal_memory import make_journal
 from tests.support.original_hbtd import OriginalHbtd
 
 WARNTIME, ERRTIME, INTERVAL = 6, 14, 2
@@ -137,19 +137,21 @@ class Ours(Process):
         self.notifier = Notifier(clock, hsm, params, store.delivered, lambda: 0.5, leadership.held)
         publisher = Publisher(clock, params, lambda address: cast("Any", None), lambda: 0.5)
         tellers = (self.notifier.tell, publisher.tell)
-        ledger = Ledger(clock, observed, self.tracker, store, params, tellers, lambda: 0.5)
+        journal, checkpointer = make_journal(clock, observed, self.tracker, store, params, tellers)
         # Nobody's connection waits, since there are none.
         scheduler = cast("Any", SimpleNamespace(waiting_long=set))
         overload = cast("Any", SimpleNamespace(queue_full=False))
         unread = UnreadHeartbeats(
-            clock, scheduler, overload, self.tracker, observed, params, ledger, store.usable,
+            clock, scheduler, overload, self.tracker, observed, params, checkpointer, store.usable,
             lambda: self.replica.waiting_elsewhere,
         )  # fmt: skip
         self.monitor = Monitor(
-            clock, observed, self.tracker, store, ledger, self.notifier, publisher, params,
-            unread.unheard,
+            clock, observed, self.tracker, store, journal, checkpointer, self.notifier, publisher,
+            params, unread.unheard,
         )  # fmt: skip
-        changes = RemoteChanges(observed, self.tracker, ledger, self.notifier, params, self.monitor)
+        changes = RemoteChanges(
+            observed, self.tracker, checkpointer, self.notifier, params, self.monitor
+        )
         self.replica = Replica(
             client, clock, clock.seconds, observed, leadership, store, self.monitor, changes,
             params, f"ours-{number}", lambda: 0.5, unread.waiting,

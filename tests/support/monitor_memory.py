@@ -8,7 +8,6 @@ from twisted.internet.task import deferLater
 
 from hbtd.monitor import Monitor
 from hbtd.replicas.remote_changes import RemoteChanges
-from hbtd.store.ledger import Ledger
 from hbtd.store.memory import MemoryStore
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.observed import ObservedClock
@@ -16,6 +15,7 @@ from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.support.hsm_memory import HSMTestCase, kind
+from tests.support.journal_memory import make_journal
 
 
 class TroubledStore(MemoryStore):
@@ -91,21 +91,22 @@ class MonitorTestCase(HSMTestCase):
             self.clock, self.params, lambda address: self.fail("Kafka"), lambda: 0.125
         )
         tellers = (self.notifier.tell, publisher.tell)
-        ledger = Ledger(
-            self.clock, observed, self.tracker, self.store, current, tellers, lambda: 0.125
+        journal, checkpointer = make_journal(
+            self.clock, observed, self.tracker, self.store, current, tellers
         )
         self.monitor = Monitor(
             self.clock,
             observed,
             self.tracker,
             self.store,
-            ledger,
+            journal,
+            checkpointer,
             self.notifier,
             publisher,
             current,
         )
         self.changes = RemoteChanges(
-            observed, self.tracker, ledger, self.notifier, current, self.monitor
+            observed, self.tracker, checkpointer, self.notifier, current, self.monitor
         )
 
     def make_store(self) -> TroubledStore:

@@ -1,0 +1,270 @@
+"""The checkpointer: stores the records of the components that were heard."""
+
+from collections.abc import Iterable, Sequence
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from hbtd.config.live_params import LiveParams
+from hbtd.runtime.deadline import DeadlineExceeded, bounded
+from hbtd.runtime.periodic import PeriodicService
+from hbtd.store.condition import StoreCondition
+from hbtd.store.interface import IStore, StoreUnusable
+from hbtd.store.uncommitted import Uncommitted
+from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.records import Record
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import ALARMS, Judgement, Transition
+
+_LATE = 1.0
+"""Seconds by which a checkpoint may be complete later than usual before it is late."""
+
+_SHARED_WITHIN = 10.0
+"""The age in seconds above which a heartbeat is not written to a store that replicas share."""
+
+_BATCH = 500
+"""The most records that are stored in one call of the store.
+
+Between two such batches the reactor can do other work. A batch takes a few milliseconds; in etcd it
+takes about four transactions.
+"""
+
+_RECORDS_PER_SECOND = 3000
+"""The number of records that are to be stored in a second, on average.
+
+If more components are heard than this, their records are stored less often, but often enough that
+the components do not seem silent to other replicas. That leaves time for heartbeats: to store a
+record takes as much processor time as a heartbeat, and in etcd several times as much.
+"""
+
+_PAGE = 2000
+"""The most records that are restored at a time: about five milliseconds' worth."""
+
+
+class Checkpointer:
+    """Stores the records of the components that were heard, and restores the tracker from them.
+
+    If the store is durable, records are stored in checkpoints: `IStore.gather` seconds apart, or
+    more if `_RECORDS_PER_SECOND` demands it. While a component has a judgement to be committed, its
+    record is stored only together with the judgement, so that the store never has one without the
+    other.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        observed: ObservedClock,
+        tracker: Tracker,
+        store: IStore,
+        params: LiveParams,
+        uncommitted: Uncommitted,
+        condition: StoreCondition,
+    ) -> None:
+        """Make the checkpointer of a tracker and a store.
+
+        `uncommitted` are the journal's judgements; `condition` is told whether calls succeed.
+        """
+        self._clock = clock
+        self._observed = observed
+        self._tracker = tracker
+        self._store = store
+        self._params = params
+        self._uncommitted = uncommitted
+        self._condition = condition
+        # Components that the store still has to forget.
+        self._forgotten: set[str] = set()
+        self._checkpoints = PeriodicService(
+            clock, store.gather, lambda: self._checkpoint(store.gather), "the checkpoint", now=False
+        )
+        self._next_checkpoint = 0.0
+        # Seconds between the last two checkpoints, beyond `IStore.gather`.
+        self._period = 0.0
+        # The components whose records are being stored by a checkpoint.
+        self._being_stored: set[str] = set()
+        # When the last complete checkpoint began.
+        self._stored_at = clock.seconds()
+        self._begun = False
+        # Whether records are to be stored once more at the end.
+        self._unfinished = False
+
+    async def restore(self) -> None:
+        """Restore the tracker from the store; with `clear_on_gap`, delete the stored records first.
+
+        Raise `StoreUnusable` if the store can't be read or written.
+        """
+        params, at = self._params.current, self._observed.now()
+        if params.clear_on_gap:
+            await self._store.clear_records()
+        count, after = 0, ""
+        # Page by page, so that no second copy of a million records is ever in memory.
+        while page := await self._store.records(after, _PAGE):
+            self._tracker.restore_page(page, at, params.warntime, params.errtime)
+            count, after = count + len(page), page[-1].component
+        stored = await self._store.judgements(ALARMS)
+        dead = (each.component for each in stored if each.transition is Transition.DIED)
+        self._tracker.restore((), dead, at, params.warntime, params.errtime)
+        if count:
+            self._log.info("Restored {count} components from the store.", count=count)
+
+    def begin(self) -> None:
+        """Begin to store records, if the store is durable."""
+        self._begun = True
+        self._stored_at = self._clock.seconds()
+        self._condition.ready()
+        if self._store.durable:
+            self._checkpoints.startService()
+            self._unfinished = True
+
+    def end(self) -> None:
+        """Begin no more checkpoints; one that is under way ends at its next pause."""
+        self._checkpoints.stopService()
+
+    async def finish(self, within: float) -> None:
+        """Store the remaining records, for at most `within` seconds.
+
+        Do so if records were stored before, and `end` was called.
+        """
+        if not self._unfinished:
+            return
+        self._unfinished = False
+        self._next_checkpoint = 0.0
+        try:
+            await bounded(self._clock, within, self._checkpoint(0.0))
+        except DeadlineExceeded:
+            self._log.warn(
+                "hbtd stops although the latest heartbeats could not be stored in time; after the"
+                " start their components have as long as all others to be heard again."
+            )
+
+    @property
+    def behind(self) -> float:
+        """Seconds since the last complete checkpoint began: what was heard before is stored."""
+        if not (self._begun and self._store.durable):
+            return 0.0
+        return self._clock.seconds() - self._stored_at
+
+    @property
+    def late(self) -> bool:
+        """Whether heartbeats are stored so late that other replicas may miss them."""
+        usual: float = self._period + 2 * self._store.gather
+        return self.behind > usual + _LATE
+
+    def has_unstored(self, xname: str) -> bool:
+        """Return whether this replica took a heartbeat of the component and has yet to store it."""
+        at = self._tracker.changed_at(xname)
+        return at is not None and (at >= self._shared_since() or xname in self._uncommitted)
+
+    def has_uncommitted(self, xname: str) -> bool:
+        """Return whether a judgement about the component is not committed yet."""
+        return xname in self._uncommitted
+
+    def unstored(self) -> set[str]:
+        """Return the components with a heartbeat or judgement that has yet to be stored here."""
+        changed = self._tracker.changed_since(self._shared_since())
+        return self._being_stored.union(changed, self._uncommitted.components())
+
+    def forget(self, xname: str) -> None:
+        """Make the store forget a component."""
+        Deferred.fromCoroutine(self.delete(xname))
+
+    async def delete(self, xname: str) -> None:
+        """Make the store forget a component; if that fails, the next checkpoint tries again."""
+        self._forgotten.add(xname)
+        try:
+            await self._store.forget(xname)
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the next checkpoint tries again
+            self._condition.failed(error)
+        else:
+            self._forgotten.discard(xname)
+
+    def records_with(self, judgements: Sequence[Judgement]) -> list[Record]:
+        """Return the records that are to be committed with these judgements.
+
+        Each record agrees with the last of `judgements` about its component, even if the tracker
+        has judged the component again since: that judgement is committed later, with a new record.
+        """
+        if not self._store.durable:
+            return []
+        last = {judgement.component: judgement for judgement in judgements}
+        found = {record.component: record for record in self._records(last)}
+        records: list[Record] = []
+        for xname, judgement in last.items():
+            if judgement.transition is Transition.DIED or xname not in self._tracker:
+                continue
+            # A component without a record has died since; its death is committed later.
+            record = found.get(xname) or Record(xname, 0.0, judgement.timestamp, "", False)
+            records.append(record._replace(warned=judgement.transition is Transition.WARNED))
+        return records
+
+    async def _checkpoint(self, within: float) -> None:
+        """Store the records of the components that were heard since the last checkpoint.
+
+        The batches are spread over `within` seconds, since the store's thread and the reactor may
+        have to share a processor. If the store fails, the records remain to be stored.
+        """
+        if not self._condition.ready():
+            self._condition.failed(StoreUnusable(self._store.health()))
+        # A component that is tracked again need not be forgotten: its record is overwritten.
+        self._forgotten = {xname for xname in self._forgotten if xname not in self._tracker}
+        for xname in list(self._forgotten):
+            await self.delete(xname)
+        began = self._clock.seconds()
+        if began < self._next_checkpoint:
+            return
+        waiting = self._tracker.changed()
+        # An empty batch is written, too: the store in a file saves the observed time with it.
+        for start in range(0, max(len(waiting), 1), _BATCH):
+            if start and within:
+                due = began + within * start / len(waiting)
+                await deferLater(self._clock, max(due - self._clock.seconds(), 0.0))
+                if not self._checkpoints.running:
+                    return
+            if not await self._checkpoint_batch(waiting[start : start + _BATCH]):
+                return
+        self._stored_at = began
+        # A component whose record is late seems silent to other replicas.
+        longest = self._params.current.warntime / 3
+        self._period = min(len(waiting) / _RECORDS_PER_SECOND, longest)
+        self._next_checkpoint = began + self._period
+
+    async def _checkpoint_batch(self, xnames: Sequence[str]) -> bool:
+        """Store the records of those of `xnames` that have no uncommitted judgement.
+
+        Return whether that succeeded; if not, the next checkpoint tries again.
+        """
+        settled = (xname for xname in xnames if xname not in self._uncommitted)
+        # Older heartbeats are not stored for other replicas, which may have judged since.
+        taken = self._tracker.take_changed(settled, self._shared_since())
+        records = self._records(taken)
+        self._being_stored = set(taken)
+        try:
+            await self._store.checkpoint(records)
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the next checkpoint tries again
+            self._tracker.put_back({each.component: taken[each.component] for each in records})
+            self._condition.failed(error)
+            return False
+        finally:
+            self._being_stored = set()
+        self._condition.worked()
+        return True
+
+    def _shared_since(self) -> float:
+        """Return the time, by `ObservedClock.ticked_at`, from which on heartbeats are stored.
+
+        If replicas share the store, others may have judged a component since an earlier
+        heartbeat. In a store that is not shared all heartbeats are stored: the result is 0.
+        """
+        if not self._store.shared:
+            return 0.0
+        return self._observed.ticked_at - min(self._params.current.warntime, _SHARED_WITHIN)
+
+    def _records(self, xnames: Iterable[str]) -> list[Record]:
+        return self._tracker.records(xnames, self._observed.now())

@@ -1,0 +1,59 @@
+"""The condition of the store, as its users find it: ready or not, and what is logged about it."""
+
+from collections.abc import Callable
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from hbtd.runtime.outage import Outage
+from hbtd.store.interface import IStore, NotLeading, StoreUnusable
+
+_PATIENCE = 5.0
+"""Seconds for which a store may fail before hbtd reports that it is not ready."""
+
+
+class StoreCondition:
+    """Logs when calls of a store begin to fail, and when they succeed again."""
+
+    _log = Logger()
+
+    def __init__(self, store: IStore, now: Callable[[], float]) -> None:
+        """Begin without an outage; `now` returns the seconds of a monotonic clock."""
+        self._store = store
+        self._now = now
+        self._outage = Outage(self._outage_began, self._outage_ended, now)
+        self._usable_at = -_PATIENCE
+
+    def ready(self) -> bool:
+        """Return whether the store can be used, or could within the last `_PATIENCE` seconds.
+
+        Only calls of this method check the store; each checkpoint makes such a call.
+        """
+        if self._store.usable():
+            self._usable_at = self._now()
+        return self._now() - self._usable_at < _PATIENCE
+
+    def failed(self, error: Exception) -> None:
+        """Note that a call has failed; the first failure of an outage is logged."""
+        if isinstance(error, NotLeading):
+            return  # this replica is about to follow, or to lead again
+        if not isinstance(error, StoreUnusable) and self._outage.reason is None:
+            self._log.failure(
+                "The store has failed unexpectedly; hbtd tries again.", Failure(error)
+            )
+        self._outage.fail(str(error))
+
+    def worked(self) -> None:
+        """Note that a call has succeeded; the end of an outage is logged."""
+        if self._store.usable():
+            self._outage.recover()
+
+    def _outage_began(self, reason: str) -> None:
+        self._log.warn(
+            "The store can't be used; until it recovers, judgements are held back and HSM is not"
+            " updated: {error}",
+            error=reason,
+        )
+
+    def _outage_ended(self) -> None:
+        self._log.info("The store can be used again; judgements are committed and passed on.")

@@ -1,0 +1,116 @@
+"""The judgements that are not committed yet."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from hbtd.tracker.transitions import Judgement, Transition
+
+
+class Uncommitted:
+    """A queue of the judgements to be committed; the first ones are in hand during their commit.
+
+    Each call takes time only for the judgements that it adds, returns or drops, however many wait.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Judgement] = deque()
+        self._in_hand: list[Judgement] = []
+        # How many judgements about each component are in the queue.
+        self._counts: dict[str, int] = {}
+        # The latest transitions that were passed on, or taken, in this run of commits.
+        self._latest: dict[str, Transition] = {}
+        self._passed_on = False
+
+    def __contains__(self, xname: str) -> bool:
+        """Return whether a judgement about this component is not committed yet."""
+        return xname in self._counts
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._in_hand)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are judgements that are not in hand."""
+        return bool(self._waiting)
+
+    @property
+    def in_hand(self) -> Sequence[Judgement]:
+        """The judgements that are being committed."""
+        return self._in_hand
+
+    def components(self) -> set[str]:
+        """Return the components with judgements that are not committed yet."""
+        return set(self._counts)
+
+    def add(self, judgements: Iterable[Judgement]) -> None:
+        """Add judgements at the end."""
+        for judgement in judgements:
+            self._waiting.append(judgement)
+            self._counts[judgement.component] = self._counts.get(judgement.component, 0) + 1
+
+    def take(self, most: int) -> Sequence[Judgement]:
+        """Take the first judgements, at most `most`, in hand; return them.
+
+        If the judgements before were passed on, those that repeat the one before on the same
+        component, that is, state the same transition, are dropped. That happens when a replica
+        becomes the leader while its own request to the leader is pending.
+        """
+        while self._waiting and len(self._in_hand) < most:
+            judgement = self._waiting.popleft()
+            xname = judgement.component
+            if self._passed_on:
+                if self._latest.get(xname) is judgement.transition:
+                    self._count_less(xname)
+                    continue
+                self._latest[xname] = judgement.transition
+            self._in_hand.append(judgement)
+        return self._in_hand
+
+    def finish(self, *, passed_on: bool) -> Sequence[Judgement]:
+        """Return the judgements in hand, which were committed and are no longer in the queue.
+
+        `passed_on` says whether they are passed on to HSM and Kafka.
+        """
+        done, self._in_hand = self._in_hand, []
+        for judgement in done:
+            self._count_less(judgement.component)
+        self._passed_on = passed_on and bool(self._waiting)
+        if self._passed_on:
+            self._latest.update((each.component, each.transition) for each in done)
+        else:
+            self._latest = {}
+        return done
+
+    def drop_alarms(self) -> None:
+        """Drop all alarms (warned, died), also those in hand."""
+        self._waiting = deque(each for each in self._waiting if not each.transition.alarming)
+        self._in_hand = [each for each in self._in_hand if not each.transition.alarming]
+        self._counts = {}
+        for judgement in (*self._in_hand, *self._waiting):
+            self._counts[judgement.component] = self._counts.get(judgement.component, 0) + 1
+
+    def forget(self, xname: str) -> bool:
+        """Drop the alarms about a component; return whether it has been in hand until now."""
+        self._latest.pop(xname, None)
+        if xname not in self._counts:
+            return False
+        was_in_hand = any(each.component == xname for each in self._in_hand)
+        self._waiting = deque(self._without_alarms(self._waiting, xname))
+        self._in_hand = self._without_alarms(self._in_hand, xname)
+        return was_in_hand
+
+    def _without_alarms(self, judgements: Iterable[Judgement], xname: str) -> list[Judgement]:
+        kept: list[Judgement] = []
+        for judgement in judgements:
+            if judgement.component == xname and judgement.transition.alarming:
+                self._count_less(xname)
+            else:
+                kept.append(judgement)
+        return kept
+
+    def _count_less(self, xname: str) -> None:
+        left = self._counts[xname] - 1
+        if left:
+            self._counts[xname] = left
+        else:
+            del self._counts[xname]

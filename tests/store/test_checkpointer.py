@@ -1,0 +1,143 @@
+"""The checkpointer by itself; `tests.test_monitor_handover` tests it with the monitor."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
+from hbtd.simulator.fleet import node_names
+from hbtd.tracker.observed import TICK, ObservedClock
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Judgement, Transition
+from tests.support.journal_memory import make_journal
+from tests.support.slow_store import SharedStore
+
+
+class SharedTests(SynchronousTestCase):
+    """Checkpoints of a store that other replicas share."""
+
+    def setUp(self) -> None:
+        """Start a checkpointer without components."""
+        self.start()
+
+    def start(self, **params: Any) -> None:
+        """Start a checkpointer with these parameters."""
+        self.clock = Clock()
+        self.observed = ObservedClock(self.clock.seconds, lambda: 10.0)
+        self.tracker = Tracker(note_changes=True)
+        self.store = SharedStore(self.clock)
+        self.journal, self.checkpointer = make_journal(
+            self.clock,
+            self.observed,
+            self.tracker,
+            self.store,
+            LiveParams(Params(kv_url="mem:", **params)),
+        )
+        self.checkpointer.begin()
+        self.journal.begin()
+
+    def beat(self, names: Sequence[str], seconds: float) -> None:
+        """Let these components send ten heartbeats a second for `seconds`."""
+        for _ in range(round(seconds / TICK)):
+            self.clock.advance(TICK)
+            self.observed.tick()
+            self.tracker.tick(self.observed.ticked_at)
+            for name in names:
+                self.tracker.beat(name, self.observed.now(), "t", "OK")
+
+    def test_few(self) -> None:
+        """A replica with a thousand components writes their records every half a second."""
+        self.beat(node_names(1000), 5.0)
+        times = [at for at, _ in self.store.written]
+        gaps = [later - at for at, later in pairwise(times[::2])]
+        self.assertLess(max(gaps), 0.75)
+
+    def test_many(self) -> None:
+        """With more components, no record waits for longer than a third of `warntime`."""
+        self.check_many()
+
+    def test_many_alone(self) -> None:
+        """The same is true of a store that is not shared."""
+        self.store.shared = False
+        self.check_many()
+
+    def check_many(self) -> None:
+        """Check how often the record of one of many components is written."""
+        names = node_names(20_000)
+        self.beat(names, 12.0)
+        times = [at for at, some in self.store.written if names[0] in some]
+        gaps = [later - at for at, later in pairwise(times)]
+        self.assertGreater(min(gaps), 2.0)
+        self.assertLess(max(gaps), 10 / 3 + 0.75)
+
+    def test_judged_meanwhile(self) -> None:
+        """A component that is judged during a checkpoint is written with its judgement instead."""
+        names = node_names(1500)
+        self.store.seconds = 0.5
+        self.beat(names, 0.5)
+        last = names[-1]
+        self.journal.add([Judgement(last, Transition.STARTED, "t")])
+        self.clock.pump([0.1] * 16)
+        written = {name for _, some in self.store.written for name in some}
+        self.assertEqual(len(written), len(names) - 1)
+        self.assertFalse(last in written)
+        self.assertTrue(self.checkpointer.has_unstored(last))
+        self.clock.pump([0.1] * 10)
+        self.assertEqual(self.store.committed, [last])
+
+    def written(self) -> set[str]:
+        """Return the components that were in any checkpoint."""
+        return {name for _, names in self.store.written for name in names}
+
+    def test_old_heartbeats(self) -> None:
+        """A heartbeat that could not be stored for ten seconds, or for `warntime`, is dropped."""
+        for params, seconds in (({"warntime": 30, "errtime": 60}, 10.0), ({"warntime": 5}, 5.0)):
+            self.start(**params)
+            self.store.failing = True
+            self.beat(["x0"], 1.0)
+            self.beat([], seconds - 0.5)
+            self.assertTrue(self.checkpointer.has_unstored("x0"))
+            self.assertEqual(self.checkpointer.unstored(), {"x0"})
+            self.beat(["x1"], 0.8)
+            self.assertFalse(self.checkpointer.has_unstored("x0"))
+            self.assertEqual(self.checkpointer.unstored(), {"x1"})
+            self.store.failing = False
+            self.beat([], 2.0)
+            self.assertEqual(self.written(), {"x1"})
+
+    def test_old_heartbeats_in_a_slow_store(self) -> None:
+        """Heartbeats that become too old while others are stored are not stored."""
+        self.start(warntime=30, errtime=60)
+        self.store.seconds = 6.0
+        names = node_names(1500)
+        self.beat(names, 0.5)
+        self.beat([], 20.0)
+        # Three batches: the last one could begin after twelve seconds.
+        self.assertEqual(self.written(), set(names[:1000]))
+
+    def test_old_heartbeats_alone(self) -> None:
+        """In a store that is not shared, heartbeats are stored however late."""
+        self.store.shared = False
+        self.store.failing = True
+        self.beat(["x0"], 1.0)
+        self.beat([], 60.0)
+        self.assertTrue(self.checkpointer.has_unstored("x0"))
+        self.store.failing = False
+        self.beat([], 2.0)
+        self.assertEqual(self.written(), {"x0"})
+
+    def test_old_heartbeats_judged(self) -> None:
+        """A heartbeat counts for as long as its judgement could not be committed."""
+        self.store.failing = True
+        self.beat(["x0"], 1.0)
+        self.journal.add([Judgement("x0", Transition.STARTED, "t")])
+        self.beat([], 30.0)
+        self.assertTrue(self.checkpointer.has_unstored("x0"))
+        self.assertEqual(self.checkpointer.unstored(), {"x0"})
+        self.store.failing = False
+        self.beat([], 3.0)
+        self.assertEqual(self.store.committed, ["x0"])
