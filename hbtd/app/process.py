@@ -81,7 +81,12 @@ class _Process(HbtdService):
         self._reactor.callWhenRunning(self._run)
 
     async def _start(self) -> None:
-        await super()._start()
+        # While a million components are restored, each collection would look at all of them.
+        gc.disable()
+        try:
+            await super()._start()
+        finally:
+            gc.enable()
         # Modules and stored components will stay: spares the garbage collector a million objects.
         gc.collect()
         gc.freeze()
