@@ -6,7 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import access, crowds, growth, history, http, reconnect, replicas, storm, tracking
+from benchmarks import (
+    access,
+    crowds,
+    growth,
+    history,
+    http,
+    reconnect,
+    replicas,
+    start,
+    storm,
+    tracking,
+)
 from benchmarks.plot import svg
 from benchmarks.table import Row, formatted, machine
 
@@ -40,6 +51,7 @@ def main() -> None:
         ("the tracker", lambda: tracking.measure(100_000 if quick else 1_000_000)),
         ("the log of transitions", lambda: history.measure(100_000 if quick else 1_000_000)),
         ("replicas", lambda: replicas.measure(2 if quick else 5, 3 if quick else 5)),
+        ("stored components", lambda: start.measure(100_000 if quick else 955_000)),
         ("a restart", lambda: list(reconnect.measure(1_000 if quick else 10_000))),
         ("the growth of etcd", lambda: growth.measure(1_000 if quick else 10_000, 60)),
         ("a storm", lambda: storm.measure(1_000 if quick else 10_000)),
