@@ -103,7 +103,7 @@ def _start(path: Path, tree: Path) -> _Start:
 
 async def _make(reactor: Any, path: str, count: int, *, untold: bool) -> None:
     """Write a file with `count` components, of whose starts HSM was not told if `untold`."""
-    store = SqliteStore(path, reactor, reactor.seconds)
+    store = SqliteStore(path, reactor, reactor.seconds, "benchmarks")
     await store.open()
     names = node_names(count)
     for first in range(0, count, _BATCH):

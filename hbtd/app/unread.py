@@ -45,7 +45,7 @@ class UnreadHeartbeats:
         self._tracker = tracker
         self._observed = observed
         self._params = params
-        self._checkpointer = ledger
+        self._checkpointer = checkpointer
         self._usable = usable
         self._elsewhere = elsewhere
         self._slowness = Outage(self._slowness_began, self._slowness_ended, clock.seconds)

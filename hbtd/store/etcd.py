@@ -22,7 +22,7 @@ from hbtd.store.etcd_trimming import EtcdTrimming
 from hbtd.store.etcd_writer import EtcdWriter
 from hbtd.store.interface import IStore, LogEntry, NotLeading, StoreUnusable
 from hbtd.tracker.records import Record
-from hbtd.tracker.transitions import Judgement
+from hbtd.tracker.transitions import Judgement, Transition
 
 _T = TypeVar("_T")
 
