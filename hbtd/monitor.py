@@ -217,6 +217,7 @@ class Monitor:
         self.leading = True
         self._journal.lead()
         self._tracker.sort_queues()
+        since = self._store.last_number()
         undelivered, alarms = await self._store.undelivered(), await self._store.judgements(ALARMS)
         # Others are kept only until they are delivered.
         stored = [*alarms, *undelivered]
@@ -224,7 +225,7 @@ class Monitor:
         due = [*self._uncommitted_deaths(stored), *self._returns(stored, started)]
         # Newer judgements must not be sent before those that are resumed.
         self._notifier.resume(undelivered, {judgement.component for judgement in due})
-        self._publisher.tell(undelivered)
+        self._publisher.lead(undelivered, since)
         self.commit(due)
         self._sweeping.startService()
 
@@ -234,7 +235,7 @@ class Monitor:
         self._sweeping.stopService()
         self._journal.follow()
         self._notifier.drop_all()
-        self._publisher.drop_all()
+        self._publisher.follow()
 
     def judge_returns(self, started: Iterable[str] = (), warned: Iterable[str] = ()) -> None:
         """If this replica leads, judge that some components are back: those that are healthy.

@@ -66,7 +66,8 @@ from hbtd.store.sqlite_file import StoreDamaged
 from hbtd.store.trimming import Trimming
 from hbtd.store.uncommitted import Uncommitted
 from hbtd.telemetry.kafka import Kafka
-from hbtd.telemetry.publisher import KafkaFactory, Publisher
+from hbtd.telemetry.publisher import Publisher
+from hbtd.telemetry.sender import KafkaFactory
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
@@ -139,7 +140,7 @@ class HbtdService(Service):
         self.notifier = Notifier(
             reactor, hsm, self.params, self.store.delivered, random.random, leadership.held
         )
-        self.publisher = Publisher(reactor, self.params, connect_kafka, random.random)
+        self.publisher = Publisher(reactor, self.store, self.params, connect_kafka, random.random)
         self._scheduler = Scheduler(reactor, lambda: self.params.current.errtime)
         self._overload = Overload(
             reactor, time.time, lambda: self._listening.accept_queues(), self._scheduler

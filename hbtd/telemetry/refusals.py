@@ -14,13 +14,16 @@ from kafka.errors import (
 )
 from twisted.logger import Logger
 
-from hbtd.tracker.transitions import Judgement
+from hbtd.store.interface import LogEntry
 
 _FIRST_ASIDE = 8
 """The number of messages refused one after the other that makes Kafka refuse everything."""
 
 _SAID = 60.0
 """Seconds between two log lines about messages that were refused for the same cause."""
+
+REFUSED = "Kafka has refused {count} messages, and accepted others; these are lost: {error}"
+"""What is logged of messages that Kafka refuses."""
 
 # These are about the producer, not about a message; the next producer may succeed.
 _ABOUT_THE_PRODUCER = (
@@ -45,9 +48,9 @@ def is_refusal(error: BaseException) -> bool:
 class Outcome(NamedTuple):
     """What follows from an answer of Kafka."""
 
-    back: Sequence[Judgement] = ()
+    back: Sequence[LogEntry] = ()
     """The messages that are to be sent again before all others."""
-    dropped: Sequence[Judgement] = ()
+    dropped: Sequence[LogEntry] = ()
     """The messages that are never to be sent again."""
     everything: bool = False
     """Whether Kafka seems to refuse everything, so that it is time for a longer pause."""
@@ -67,14 +70,14 @@ class Refusals:
         self._most = most
         self.together = most
         """The most messages in the next batch."""
-        self.aside: list[Judgement] = []
+        self.aside: list[LogEntry] = []
         """The messages set aside, oldest first."""
         self.everything = False
         """Whether Kafka has refused everything since it last accepted a message."""
-        self._doubted: set[Judgement] = set()
+        self._doubted: set[LogEntry] = set()
         self._most_aside = _FIRST_ASIDE
 
-    def accepted(self, batch: Sequence[Judgement]) -> Outcome:
+    def accepted(self, batch: Sequence[LogEntry]) -> Outcome:
         """Note that Kafka has accepted messages.
 
         Messages that were set aside are sent once more, or dropped if a newer message of the same
@@ -85,25 +88,29 @@ class Refusals:
         self._doubted.difference_update(batch)
         aside, self.aside = self.aside, []
         self.together = 1 if aside else min(2 * self.together, self._most)
-        newer = {each.component for each in batch}
-        back = [each for each in aside if each.component not in newer]
+        newer = {each.judgement.component for each in batch}
+        back = [each for each in aside if each.judgement.component not in newer]
         self._doubted.update(back)
-        return Outcome(back, [each for each in aside if each.component in newer])
+        return Outcome(back, [each for each in aside if each.judgement.component in newer])
 
-    def refused(self, batch: Sequence[Judgement]) -> Outcome:
+    def refused(self, batch: Sequence[LogEntry]) -> Outcome:
         """Note that Kafka has refused a batch; return what becomes of its messages."""
         if len(batch) > 1:
             self.together = len(batch) // 2
             return Outcome(back=batch)
         self.together = 1
-        (judgement,) = batch
-        if judgement in self._doubted:
-            self._doubted.remove(judgement)
+        (entry,) = batch
+        if entry in self._doubted:
+            self._doubted.remove(entry)
             return Outcome(dropped=batch)
-        self.aside.append(judgement)
+        self.aside.append(entry)
         if len(self.aside) < self._most_aside:
             return Outcome()
         return self.give_up()
+
+    def drop(self, number: int) -> None:
+        """Drop what is set aside up to an entry of the log."""
+        self.aside = [each for each in self.aside if each.number > number]
 
     def give_up(self) -> Outcome:
         """End a round in which nothing was accepted; in the next, twice as many are set aside."""
@@ -119,9 +126,13 @@ class Complaints:
 
     _log = Logger()
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """Make it with nothing to log yet; `clock` returns seconds."""
+    def __init__(self, clock: Callable[[], float], text: str = REFUSED) -> None:
+        """Make it with nothing to log yet; `clock` returns seconds.
+
+        `text` is the line, with the number of messages as `count`, and the cause as `error`.
+        """
         self._clock = clock
+        self._text = text
         self._cause: str | None = None
         self._said_at = 0.0
         self._unsaid = 0
@@ -131,9 +142,5 @@ class Complaints:
         now = self._clock()
         self._unsaid += count
         if cause != self._cause or now - self._said_at >= _SAID:
-            self._log.error(
-                "Kafka has refused {count} messages, and accepted others; these are lost: {error}",
-                count=self._unsaid,
-                error=cause,
-            )
+            self._log.error(self._text, count=self._unsaid, error=cause)
             self._cause, self._said_at, self._unsaid = cause, now, 0

@@ -195,7 +195,7 @@ class Process:
             self.store.delivered,
             lambda: 0.125,
         )
-        publisher = Publisher(self.clock, self.params, _no_kafka, lambda: 0.125)
+        publisher = Publisher(self.clock, self.store, self.params, _no_kafka, lambda: 0.125)
         tellers = (self.notifier.tell, publisher.tell)
         journal, checkpointer = make_journal(
             self.clock,

@@ -135,7 +135,7 @@ class Ours(Process):
         self.tracker = Tracker(note_changes=True)
         hsm = HSMClient(cast("HTTPClient", world.stub), clock, params, USER_AGENT)
         self.notifier = Notifier(clock, hsm, params, store.delivered, lambda: 0.5, leadership.held)
-        publisher = Publisher(clock, params, lambda address: cast("Any", None), lambda: 0.5)
+        publisher = Publisher(clock, store, params, lambda address: cast("Any", None), lambda: 0.5)
         tellers = (self.notifier.tell, publisher.tell)
         journal, checkpointer = make_journal(clock, observed, self.tracker, store, params, tellers)
         # Nobody's connection waits, since there are none.

@@ -88,7 +88,7 @@ class MonitorTestCase(HSMTestCase):
         current = self.params
         observed = ObservedClock(self.clock.seconds, lambda: current.current.warntime)
         publisher = Publisher(
-            self.clock, self.params, lambda address: self.fail("Kafka"), lambda: 0.125
+            self.clock, self.store, self.params, lambda address: self.fail("Kafka"), lambda: 0.125
         )
         tellers = (self.notifier.tell, publisher.tell)
         journal, checkpointer = make_journal(

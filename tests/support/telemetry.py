@@ -9,6 +9,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from hbtd.store.interface import LogEntry
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.support.mock_kafka import Message
 
@@ -27,6 +28,14 @@ def numbered(numbers: Iterable[int]) -> list[Judgement]:
     """Make judgements on many components in turn, with their numbers as timestamps."""
     return [
         Judgement(NAMES[number % len(NAMES)], Transition.STARTED, str(number)) for number in numbers
+    ]
+
+
+def entries(numbers: Iterable[int]) -> list[LogEntry]:
+    """Make entries of a log, as `numbered` makes judgements, with their numbers plus one."""
+    return [
+        LogEntry(number + 1, judgement, "host:80")
+        for number, judgement in ((int(each.timestamp), each) for each in numbered(numbers))
     ]
 
 

@@ -21,8 +21,11 @@ from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.config.value_types import TelemetryAddress
 from hbtd.runtime.logs import LibraryLog
+from hbtd.store.memory import MemoryStore
 from hbtd.telemetry.kafka import Kafka, KafkaUnreachable
-from hbtd.telemetry.publisher import MAX_WAITING, KafkaFactory, Publisher
+from hbtd.telemetry.log_reader import MAX_WAITING
+from hbtd.telemetry.publisher import Publisher
+from hbtd.telemetry.sender import RENEWAL, KafkaFactory
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.support.mock_kafka import Message, MockBroker, consume
 from tests.support.processes import spawn
@@ -53,6 +56,7 @@ class PublisherTestCase(TestCase):
     def setUp(self) -> None:
         self.said = said_by_publishers(self)
         self.publishers: list[Publisher] = []
+        self.stores: dict[Publisher, MemoryStore] = {}
         self.longest_tell = 0.0
         library_log = LibraryLog("kafka")
         library_log.start()
@@ -75,15 +79,28 @@ class PublisherTestCase(TestCase):
         return broker
 
     def start(
-        self, address: str | None = None, connect: KafkaFactory = mock_kafka, sm_timeout: int = 1
+        self,
+        address: str | None = None,
+        connect: KafkaFactory = mock_kafka,
+        sm_timeout: int = 1,
+        store: MemoryStore | None = None,
+        renewal: float = RENEWAL,
     ) -> tuple[Publisher, LiveParams]:
         """Start a publisher, until the test ends; for the broker, unless an address is given."""
         host = f"{address or self.broker.address}:{TOPIC}"
         params = LiveParams(Params(kv_url="mem:", telemetry_host=host, sm_timeout=sm_timeout))
-        publisher = Publisher(reactor, params, connect, random)
-        publisher.startService()
-        self.publishers.append(publisher)
+        store = store or MemoryStore()
+        publisher = Publisher(reactor, store, params, connect, random, renewal=renewal)
+        self.begin(publisher, store)
         return publisher, params
+
+    def begin(self, publisher: Publisher, store: MemoryStore) -> None:
+        """Start a publisher with a store, and let it lead."""
+        self.stores[publisher] = store
+        self.publishers.append(publisher)
+        store.open()
+        publisher.startService()
+        publisher.lead([], store.last_number())
 
     async def start_connected(self, sm_timeout: int = 1) -> tuple[Publisher, LiveParams]:
         """Start a publisher, and wait until it is connected to the broker."""
@@ -93,6 +110,7 @@ class PublisherTestCase(TestCase):
 
     def tell(self, publisher: Publisher, judgements: list[Judgement]) -> None:
         """Have judgements published, and measure for how long the call blocks."""
+        self.stores[publisher].commit(judgements)
         began = idle_time()
         publisher.tell(judgements)
         self.longest_tell = max(self.longest_tell, idle_time() - began)
@@ -371,7 +389,7 @@ class RefusalTests(PublisherTestCase):
         picky = PickyKafka((0).__eq__, MessageSizeTooLargeError())
         publisher, _ = self.start(connect=picky.connect)
         self.tell(publisher, numbered([0]))
-        await until(lambda: publisher._refusals.everything)
+        await until(lambda: publisher._backlog.refuses_everything)
         self.assertEqual((publisher.pending_count, publisher.refused_count), (1, 0))
         self.tell(publisher, numbered([1]))
         await until(lambda: publisher.pending_count == 0)
@@ -399,9 +417,9 @@ class NoThreadTests(PublisherTestCase):
     async def test_changed(self):
         """A change of Telemetry_host is made all the same; the thread follows when it can."""
         params = LiveParams(Params(kv_url="mem:", sm_timeout=1))
-        publisher = Publisher(reactor, params, mock_kafka, random, self.unlucky(2))
-        publisher.startService()
-        self.publishers.append(publisher)
+        store = MemoryStore()
+        publisher = Publisher(reactor, store, params, mock_kafka, random, self.unlucky(2))
+        self.begin(publisher, store)
         self.said.clear()
         params.patch({"Telemetry_host": f"{self.broker.address}:{TOPIC}"})
         self.assertEqual(publisher.health(), "Not Connected")
@@ -415,13 +433,14 @@ class NoThreadTests(PublisherTestCase):
         """A publisher without a thread stops at once, and says what it has not published."""
         host = f"{self.broker.address}:{TOPIC}"
         params = LiveParams(Params(kv_url="mem:", telemetry_host=host, sm_timeout=30))
-        publisher = Publisher(reactor, params, mock_kafka, random, self.unlucky(1000))
-        publisher.startService()
+        store = MemoryStore()
+        publisher = Publisher(reactor, store, params, mock_kafka, random, self.unlucky(1000))
+        self.begin(publisher, store)
         self.tell(publisher, numbered(range(10)))
         params.patch({"Use_telemetry": "0"})
         params.patch({"Use_telemetry": "1"})
         await publisher.stopService()
-        self.assertIn("10 messages were not published to Kafka.", self.said)
+        self.assertIn("10 messages were not published to Kafka; they are lost.", self.said)
         self.assertEqual(publisher_threads(), [])
 
 
@@ -457,22 +476,28 @@ class ParametersTests(PublisherTestCase):
         self.assertEqual(publisher.health(), "Not Connected")
 
     async def test_switched_off_and_on(self):
-        """Without Use_telemetry, what waits is dropped and counted; later messages don't wait."""
-        await deferToThread(self.broker.down)
-        publisher, params = self.start()
+        """Without Use_telemetry nothing is published; afterwards, all that is in the log."""
+        publisher, params = await self.start_connected()
         self.tell(publisher, numbered(range(100)))
+        await until(lambda: publisher.pending_count == 0)
+        await deferToThread(self.broker.down)
+        await until(lambda: not publisher.connected)
+        self.tell(publisher, numbered(range(100, 200)))
+        await until(lambda: publisher._backlog.in_hand)
         params.patch({"Use_telemetry": "0"})
         self.assertEqual(publisher.health(), "Not Connected")
         self.assertEqual(publisher.reason, "use_telemetry is off")
-        await until(lambda: publisher.dropped_count == 100)
-        self.tell(publisher, numbered(range(100, 200)))
-        self.assertEqual((publisher.pending_count, publisher.dropped_count), (0, 100))
+        self.tell(publisher, numbered(range(200, 300)))
+        self.assertEqual((publisher.pending_count, publisher.dropped_count), (0, 0))
         await deferToThread(self.broker.up)
         params.patch({"Use_telemetry": "1"})
-        self.tell(publisher, numbered(range(200, 300)))
+        self.tell(publisher, numbered(range(300, 400)))
         found = await self.published(publisher)
-        self.assertEqual(by_key(contents(found)), numbered_messages(range(200, 300)))
-        self.assert_said("No messages are published to Kafka", self.takes())
+        self.assertEqual(by_key(contents(found)), numbered_messages(range(400)))
+        self.assertEqual((publisher.published_count, publisher.dropped_count), (400, 0))
+        self.assert_said(
+            self.takes(), self.gone, "No messages are published to Kafka", self.takes()
+        )
 
     async def test_switched_off_while_connecting(self):
         """A connection completed after Use_telemetry was switched off has no effect."""
@@ -557,7 +582,7 @@ class StopTests(PublisherTestCase):
         await deferToThread(self.broker.delay, 60)
         self.tell(publisher, numbered(range(1000)))
         self.assertLess(await self.stop(publisher), 2.5)
-        self.assert_said(self.takes(), "1000 messages were not published to Kafka.")
+        self.assert_said(self.takes(), "1000 messages were not published to Kafka; they are lost.")
 
     async def test_refused(self):
         """While stopping, a Kafka that fails at once is retried a few times only."""
@@ -572,7 +597,7 @@ class StopTests(PublisherTestCase):
         await until(lambda: self.said)
         await self.stop(publisher)
         self.assertLess(len(attempts), 10)
-        self.assert_said(self.gone, "10 messages were not published to Kafka.")
+        self.assert_said(self.gone, "10 messages were not published to Kafka; they are lost.")
 
     async def test_process(self):
         """A process with messages for a Kafka that is down serves requests, and stops in time."""

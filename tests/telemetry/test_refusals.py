@@ -14,9 +14,9 @@ from kafka.errors import (
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from hbtd.store.interface import LogEntry
 from hbtd.telemetry.refusals import Complaints, Outcome, Refusals, is_refusal
-from hbtd.tracker.transitions import Judgement
-from tests.support.telemetry import NAMES, numbered
+from tests.support.telemetry import NAMES, entries
 
 MOST = 50
 
@@ -39,16 +39,16 @@ class RefusalsTests(SynchronousTestCase):
     def test_found(self, count, bad):
         """All that is accepted is sent, in the order of each component; only the bad are lost."""
         refusals = Refusals(MOST)
-        waiting = numbered(range(count))
-        sent: list[Judgement] = []
-        lost: list[Judgement] = []
+        waiting = entries(range(count))
+        sent: list[LogEntry] = []
+        lost: list[LogEntry] = []
         while waiting or refusals.aside:
             if not waiting:
                 waiting = list(refusals.give_up().back)
-                if not any(int(each.timestamp) not in bad for each in waiting):
+                if not any(int(each.judgement.timestamp) not in bad for each in waiting):
                     break
             batch, waiting = waiting[: refusals.together], waiting[refusals.together :]
-            if any(int(each.timestamp) in bad for each in batch):
+            if any(int(each.judgement.timestamp) in bad for each in batch):
                 outcome = refusals.refused(batch)
             else:
                 sent += batch
@@ -56,17 +56,19 @@ class RefusalsTests(SynchronousTestCase):
             waiting = [*outcome.back, *waiting]
             lost += outcome.dropped
         everybody = sent + lost + waiting
-        self.assertEqual(set(everybody), set(numbered(range(count))))
+        self.assertEqual(set(everybody), set(entries(range(count))))
         self.assertEqual(len(everybody), count)
-        self.assertEqual({int(each.timestamp) for each in sent}, {*range(count)} - bad)
+        self.assertEqual({int(each.judgement.timestamp) for each in sent}, {*range(count)} - bad)
         for name in NAMES:
-            numbers = [int(each.timestamp) for each in sent if each.component == name]
+            numbers = [
+                int(each.judgement.timestamp) for each in sent if each.judgement.component == name
+            ]
             self.assertEqual(numbers, sorted(numbers))
 
     def test_everything(self):
         """When everything is refused nothing is lost, and each round looks further."""
         refusals = Refusals(MOST)
-        waiting = numbered(range(100))
+        waiting = entries(range(100))
         tried = []
         for _ in range(4):
             count = 0
@@ -80,13 +82,13 @@ class RefusalsTests(SynchronousTestCase):
                 self.assertEqual(len(waiting) + len(refusals.aside), 100)
             self.assertTrue(refusals.everything)
             tried.append(count)
-        self.assertEqual(waiting, numbered(range(100)))
+        self.assertEqual(waiting, entries(range(100)))
         self.assertEqual(tried[1:], [16, 32, 64])
 
     def test_again(self):
         """When Kafka accepts again what was set aside is tried again, and is not lost."""
         refusals = Refusals(1)
-        first, second, third = numbered(range(3))
+        first, second, third = entries(range(3))
         for each in (first, second):
             self.assertEqual(refusals.refused([each]), Outcome())
         self.assertEqual(refusals.accepted([third]), Outcome([first, second], []))
@@ -96,8 +98,8 @@ class RefusalsTests(SynchronousTestCase):
     def test_overtaken(self):
         """A message that a newer one of the same component has overtaken is not sent any more."""
         refusals = Refusals(1)
-        old, other = numbered(range(2))
-        new = replace(old, timestamp="later")
+        old, other = entries(range(2))
+        new = old._replace(number=9, judgement=replace(old.judgement, timestamp="later"))
         for each in (old, other):
             refusals.refused([each])
         self.assertEqual(refusals.accepted([new]), Outcome([other], [old]))

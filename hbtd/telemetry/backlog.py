@@ -1,0 +1,195 @@
+"""What waits for Kafka: the part of the log that the reactor has read and the thread is to send."""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import compress, islice
+from threading import Condition
+from typing import NamedTuple
+
+from hbtd.config.value_types import TelemetryAddress
+from hbtd.store.interface import LogEntry
+from hbtd.telemetry.refusals import Outcome, Refusals
+
+BATCH = 500
+"""The most messages in a batch; all are acknowledged before the next batch is sent."""
+
+CAPACITY = 4000
+"""The most entries that are read from the log ahead of Kafka."""
+
+
+class Order(NamedTuple):
+    """What the thread is to do: one such order holds until `Backlog.holds` says otherwise."""
+
+    number: int
+    address: TelemetryAddress | None
+    """Where to send messages; `None` if nothing is to be sent."""
+    stop_at: float | None
+    """When to stop, by the monotonic clock, even if messages wait; `None` to go on."""
+
+
+class Backlog:
+    """The entries of the log that are on their way to Kafka, oldest first.
+
+    The reactor puts entries in, the thread takes batches out and settles them. Both hold the lock
+    `changed` while they do; whoever changes something notifies the thread. `done` says up to which
+    entry Kafka has been told, so that the reader's cursor can be moved there.
+    """
+
+    def __init__(self) -> None:
+        """Make a backlog with nothing in it, and no address to send it to."""
+        self.changed = Condition()
+        self.more = False
+        """Whether the log has entries that have yet to be put here."""
+        self.published_count = 0
+        """The number of messages that Kafka has acknowledged."""
+        self.refused_count = 0
+        """The number of messages given up because Kafka refused them and accepted others."""
+        self._order = Order(0, None, None)
+        self._put = 0
+        self._waiting: deque[LogEntry] = deque()
+        self._batch: list[LogEntry] = []
+        self._refusals = Refusals(BATCH)
+
+    # The reactor's part
+
+    @property
+    def done(self) -> int:
+        """The number up to which Kafka has been told of everything that was put here."""
+        with self.changed:
+            pending = (self._refusals.aside, self._batch, self._waiting)
+            return min((each[0].number - 1 for each in pending if each), default=self._put)
+
+    @property
+    def room(self) -> int:
+        """How many entries can be put here."""
+        return max(CAPACITY - self.pending, 0)
+
+    @property
+    def pending(self) -> int:
+        """The number of entries that Kafka has yet to be told of."""
+        with self.changed:
+            return len(self._waiting) + len(self._batch) + len(self._refusals.aside)
+
+    def begin(self, number: int) -> None:
+        """Begin behind the entry `number`, with nothing here."""
+        with self.changed:
+            self._clear()
+            self._put = number
+
+    def put(self, entries: Sequence[LogEntry], more: bool) -> None:
+        """Add entries, which are newer than all others; `more` says if the log has further ones."""
+        with self.changed:
+            self._waiting.extend(entries)
+            if entries:
+                self._put = entries[-1].number
+            self.more = more
+            self.changed.notify()
+
+    def skip(self, number: int) -> int:
+        """Drop what is here up to the entry `number`, except the batch; return how many."""
+        with self.changed:
+            before = self.pending
+            while self._waiting and self._waiting[0].number <= number:
+                self._waiting.popleft()
+            self._refusals.drop(number)
+            self._put = max(self._put, number)
+            return before - self.pending
+
+    def clear(self) -> None:
+        """Drop everything, including the batch, which is not sent again."""
+        with self.changed:
+            self._clear()
+
+    def _clear(self) -> None:
+        self._waiting.clear()
+        self._refusals = Refusals(BATCH)
+        self.more = False
+        if self._batch:
+            # The producer would go on trying to send it: the thread has to part with it.
+            self._batch = []
+            self._order = self._order._replace(number=self._order.number + 1)
+        self.changed.notify()
+
+    def send_to(self, address: TelemetryAddress | None) -> None:
+        """Order the thread to send what waits to `address`, or to send nothing."""
+        with self.changed:
+            self._order = Order(self._order.number + 1, address, self._order.stop_at)
+            self._back(self._refusals.aside)
+            self._refusals = Refusals(BATCH)
+            self.changed.notify()
+
+    def stop(self, at: float) -> None:
+        """Order the thread to stop when nothing waits, at the latest at a monotonic time."""
+        with self.changed:
+            self._order = self._order._replace(stop_at=at)
+            self.changed.notify()
+
+    # The thread's part
+
+    @property
+    def order(self) -> Order:
+        """The present order; what is newer has precedence."""
+        return self._order
+
+    def holds(self, order: Order) -> bool:
+        """Return whether an order is to be carried on with, apart from when to stop."""
+        return self._order.number == order.number
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is here, and nothing more is to come from the log as it is now."""
+        return not (self.more or self.pending)
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether there is a batch that is not settled."""
+        return bool(self._batch)
+
+    @property
+    def refuses_everything(self) -> bool:
+        """Whether Kafka has refused everything since it last accepted a message."""
+        return self._refusals.everything
+
+    def take(self) -> list[LogEntry]:
+        """Return the batch that is to be sent now: what is left of the last one, else a new one.
+
+        It is empty if nothing waits.
+        """
+        with self.changed:
+            if not (self._batch or self._waiting):  # none are left but those set aside
+                self._back(self._refusals.give_up().back)
+            if not self._batch:
+                self._batch = list(islice(self._waiting, self._refusals.together))
+                for _ in self._batch:
+                    self._waiting.popleft()
+            return self._batch
+
+    def settle(self, batch: list[LogEntry], done: Sequence[bool]) -> int:
+        """Note which messages of a batch Kafka has accepted; return how many are given up."""
+        accepted = list(compress(batch, done))
+        with self.changed:
+            self.published_count += len(accepted)
+            if self._batch is not batch or not accepted:
+                return 0  # it was dropped, or the next producer gets it as it is
+            self._batch = [each for each, fine in zip(batch, done, strict=True) if not fine]
+            return self._apply(self._refusals.accepted(accepted))
+
+    def refuse(self, order: Order) -> tuple[int, bool]:
+        """Note that Kafka has refused the batch, or what is left of it.
+
+        Return how many messages are given up, and whether Kafka seems to refuse everything.
+        """
+        with self.changed:
+            if not self.holds(order) or not self._batch:
+                return 0, False
+            batch, self._batch = self._batch, []
+            outcome = self._refusals.refused(batch)
+            return self._apply(outcome), outcome.everything
+
+    def _apply(self, outcome: Outcome) -> int:
+        self._back(outcome.back)
+        self.refused_count += len(outcome.dropped)
+        return len(outcome.dropped)
+
+    def _back(self, entries: Sequence[LogEntry]) -> None:
+        self._waiting.extendleft(reversed(entries))

@@ -1,0 +1,72 @@
+"""The contact with Kafka: whether it accepts messages, and what the log and `/health` say of it."""
+
+from collections.abc import Callable
+
+from kafka.errors import KafkaError
+from twisted.logger import Logger
+
+from hbtd.config.value_types import TelemetryAddress
+from hbtd.runtime.outage import Outage
+
+
+class Contact:
+    """Whether Kafka accepts messages.
+
+    Its first success, the beginning of each outage, and its end are logged. It is not locked: the
+    publisher and its thread call it while they hold the lock of the backlog.
+    """
+
+    _log = Logger()
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        """Make it without an address; `now` returns the seconds of a monotonic clock."""
+        self._address: TelemetryAddress | None = None
+        self._outage = Outage(self._log_outage, self._log_connection, now)
+        self._was_connected = False
+        self.connected = False
+        """Whether Kafka accepts messages."""
+
+    def use(self, address: TelemetryAddress | None) -> None:
+        """Begin anew with another address; `None` if nothing is published."""
+        self._address = address
+        self._outage.reset()
+        self.connected = self._was_connected = False
+
+    def succeed(self) -> None:
+        """Note that Kafka accepts messages."""
+        is_first = not self._was_connected and self._outage.reason is None
+        self.connected = self._was_connected = True
+        self._outage.recover()
+        if is_first:
+            self._log_connection()
+
+    def fail(self, error: Exception) -> None:
+        """Note that Kafka failed."""
+        self.connected = False
+        self._outage.fail(str(error) if isinstance(error, KafkaError) else repr(error))
+
+    def health(self) -> str:
+        """Return a text about the state of Kafka (docs/protocol.md, "Probes and health")."""
+        if self.connected:
+            return "Connected and OPEN"
+        return "Connected and CLOSED" if self._was_connected else "Not Connected"
+
+    @property
+    def reason(self) -> str | None:
+        """Why Kafka accepts no messages, in words; `None` while it does, or has no address."""
+        if self._address is None or self.connected:
+            return None
+        why = self._outage.reason or "no connection yet"
+        return f"Kafka at {self._address.host}:{self._address.port}: {why}"
+
+    def _log_connection(self) -> None:
+        if self._address is not None:
+            self._log.info("Kafka at {host}:{port} accepts messages.", **self._address._asdict())
+
+    def _log_outage(self, reason: str) -> None:
+        if self._address is not None:
+            self._log.warn(
+                "Kafka at {host}:{port} accepts no messages; they wait until it does: {error}",
+                error=reason,
+                **self._address._asdict(),
+            )

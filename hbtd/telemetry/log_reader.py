@@ -1,0 +1,227 @@
+"""The reader of the log: keeps the backlog for Kafka filled, and moves Kafka's cursor."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from hbtd.runtime.backoff import Backoff
+from hbtd.runtime.outage import Outage
+from hbtd.runtime.wakeup import Wakeup
+from hbtd.store.interface import IStore, LogEntry, NotLeading
+from hbtd.telemetry.backlog import Backlog
+from hbtd.telemetry.refusals import Complaints
+from hbtd.tracker.transitions import Judgement
+
+KAFKA = "kafka"
+"""The name of Kafka's cursor in the store."""
+
+MAX_WAITING = 100_000
+"""The most entries of the log that wait for Kafka; when there are more, the oldest are dropped."""
+
+_PORTION = 500
+"""The most entries that are read from the log in one call of the store."""
+
+_SAVE_EVERY = 1.0
+"""Seconds between two writes of the cursor: what Kafka may be told twice after a kill."""
+
+_RETRY = (0.75, 1.5)
+"""The shortest and the longest pause, in seconds, before a failed call is tried again."""
+
+_DROPPED = (
+    "{count} messages for Kafka were dropped, since more than 100,000 waited; they are in the log:"
+    " {error}"
+)
+
+
+class LogReader:
+    """Reads the log of transitions for Kafka while this replica leads and Kafka is to be told.
+
+    Reading begins at Kafka's cursor in the store. Without a cursor it begins at the present, after
+    the judgements that are not delivered: in a store of an earlier version, Kafka may have yet to
+    be told of these, too.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        store: IStore,
+        backlog: Backlog,
+        undelivered: Sequence[Judgement],
+        since: int,
+        jitter: Callable[[], float],
+    ) -> None:
+        """Make a reader that is not started.
+
+        `undelivered` are the stored judgements that are not delivered, as of when the last number
+        of the log was `since`; `jitter` returns a random number from 0 to 1.
+        """
+        self._clock = clock
+        self._store = store
+        self._backlog = backlog
+        self._undelivered = undelivered
+        self._begin = since
+        self._read_to = since
+        # The last number of the log when reading found nothing further: there may be gaps.
+        self._exhausted_at: int | None = None
+        self._dropped_to = 0
+        self._stored: int | None = None
+        self._saved_at: float | None = None
+        self._joined = False
+        self._stopped = False
+        self._wakeup = Wakeup(clock)
+        self._backoff = Backoff(*_RETRY, jitter)
+        self._outage = Outage(self._outage_began, self._outage_ended, clock.seconds)
+        self._complaints = Complaints(clock.seconds, _DROPPED)
+        self.dropped_count = 0
+        """The number of entries that were dropped because too many waited."""
+        backlog.begin(since)
+        backlog.put((), more=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        Deferred.fromCoroutine(self._run()).addErrback(self._ended)
+
+    def stop(self) -> None:
+        """Read no more; calls of the store that are under way have no effect any more."""
+        self._stopped = True
+        self._wakeup.interrupt()
+
+    async def save(self) -> None:
+        """Move the cursor to what Kafka has been told by now; raise an exception if that fails."""
+        if not self._joined:
+            return
+        number = max(self._backlog.done, self._begin)
+        if self._stored is None or number > self._stored:
+            self._saved_at = self._clock.seconds()
+            await self._store.move_cursor(KAFKA, number)
+            self._stored = number
+
+    def committed(self) -> None:
+        """Note that the log has further entries."""
+        self._exhausted_at = None
+        if self._joined and self._more():
+            self._backlog.more = True
+        self._wakeup.notify()
+
+    def progressed(self) -> None:
+        """Note that Kafka has been told of some entries."""
+        self._wakeup.notify()
+
+    @property
+    def pending(self) -> int:
+        """The number of entries that wait: in the backlog, and in the log behind these."""
+        if not self._joined:
+            return len(self._undelivered)
+        unread = self._store.last_number() - self._read_to if self._more() else 0
+        return self._backlog.pending + max(unread, 0)
+
+    async def _run(self) -> None:
+        while not self._stopped:
+            try:
+                if not self._joined:
+                    await self._join()
+                await self._read()
+                if self._save_due() == 0.0:
+                    await self.save()
+            except NotLeading:
+                await self._wakeup.pause(self._backoff.next())  # this replica is about to follow
+            except Exception as error:  # noqa: BLE001  # it is tried again
+                self._failed(error)
+                await self._wakeup.pause(self._backoff.next())
+            else:
+                self._backoff.reset()
+                self._outage.recover()
+                if not (self._stopped or self._has_work()):
+                    await self._wakeup.wait(self._save_due())
+
+    async def _join(self) -> None:
+        """Find out where to begin."""
+        cursor = await self._store.cursor(KAFKA)
+        if self._stopped:
+            return
+        if cursor is None:
+            first = [LogEntry(self._begin, each, "") for each in self._undelivered]
+            self._backlog.put(first, more=True)
+        else:
+            # A log that ends before its cursor is another one, as after the loss of etcd's data.
+            self._begin = self._read_to = min(cursor, self._store.last_number())
+            self._stored = cursor
+            self._backlog.begin(self._begin)
+            self._backlog.more = True
+        self._joined = True
+
+    def _more(self) -> bool:
+        """Return whether the log may have entries that were not read yet."""
+        last = self._store.last_number()
+        return last > self._read_to and last != self._exhausted_at
+
+    def _has_work(self) -> bool:
+        if self._save_due() == 0.0 or self._store.last_number() - MAX_WAITING > self._skipped():
+            return True
+        return self._more() and self._backlog.room >= _PORTION
+
+    def _skipped(self) -> int:
+        return max(self._dropped_to, self._begin)
+
+    def _save_due(self) -> float | None:
+        """Return in how many seconds the cursor is to be moved, `None` if it need not be."""
+        number = max(self._backlog.done, self._begin)
+        if self._stored is not None and number <= self._stored:
+            return None
+        if self._saved_at is None:
+            return 0.0
+        return max(self._saved_at + _SAVE_EVERY - self._clock.seconds(), 0.0)
+
+    async def _read(self) -> None:
+        """Read the log as far as there is room in the backlog."""
+        while not self._stopped:
+            self._drop()
+            if not self._more():
+                self._backlog.put((), more=False)
+                return
+            if self._backlog.room < _PORTION:
+                return
+            last = self._store.last_number()
+            entries = await self._store.log(self._read_to, _PORTION)
+            if self._stopped:
+                return
+            if entries:
+                self._read_to = entries[-1].number
+            if len(entries) < _PORTION:
+                self._exhausted_at = last
+            self._backlog.put(entries, self._more())
+
+    def _drop(self) -> None:
+        """Drop the oldest entries if more than `MAX_WAITING` wait."""
+        bound = self._store.last_number() - MAX_WAITING
+        if bound <= self._skipped():
+            return
+        count = self._backlog.skip(bound) + max(bound - self._read_to, 0)
+        self._dropped_to = bound
+        self._read_to = max(self._read_to, bound)
+        if count:
+            self.dropped_count += count
+            self._complaints.add(count, f"up to number {bound}")
+
+    def _failed(self, error: Exception) -> None:
+        self._outage.fail(str(error) or repr(error))
+
+    def _outage_began(self, reason: str) -> None:
+        self._log.warn(
+            "The log can't be used; until it can, Kafka is told of no further transitions: {error}",
+            error=reason,
+        )
+
+    def _outage_ended(self) -> None:
+        self._log.info("The log can be used again; Kafka is told what is in it.")
+
+    def _ended(self, failure: Any) -> None:
+        self._log.failure(
+            "The reader of the log has ended because of a bug in hbtd; Kafka is told no more.",
+            failure,
+        )

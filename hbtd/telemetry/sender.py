@@ -1,0 +1,238 @@
+"""The sender: what the publisher's thread does, the only one that uses Kafka."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+from kafka.errors import KafkaError, KafkaTimeoutError
+
+from hbtd.config.value_types import TelemetryAddress
+from hbtd.runtime.backoff import Backoff
+from hbtd.store.interface import LogEntry
+from hbtd.telemetry import messages
+from hbtd.telemetry.backlog import Backlog, Order
+from hbtd.telemetry.contact import Contact
+from hbtd.telemetry.kafka import Kafka
+from hbtd.telemetry.refusals import Complaints, is_refusal
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 2.0
+"""The longest pause between attempts to connect, in seconds; the first is `FIRST_PAUSE`."""
+
+RENEWAL = 30.0
+"""Seconds without success after which a connection to Kafka is given up and made anew.
+
+A producer knows the addresses that Kafka's brokers had, and tries these for ever. A new one asks
+the host of `telemetry_host` for them. That must not be done too early: only the same producer can
+send again what is on its way without Kafka having it twice.
+"""
+
+_PATIENCE = 5.0
+"""Seconds without an acknowledgement after which Kafka counts as unavailable."""
+
+_REFUSED_PAUSE = 0.1
+"""Seconds between two attempts to send while Kafka refuses some messages."""
+
+_LONGEST_REFUSED_PAUSE = 30.0
+"""The longest pause, in seconds, while Kafka refuses all messages."""
+
+_POLL = 0.25
+"""Seconds between two checks, while the thread waits for Kafka, of whether it must stop."""
+
+_IDLE_CHECK = 1.0
+"""Seconds between two checks of the connection to Kafka while the backlog is empty."""
+
+KafkaFactory = Callable[[TelemetryAddress], Kafka]
+"""A function that connects to Kafka. It blocks, and raises `KafkaError` if it fails."""
+
+
+class Sender:
+    """Sends Kafka what is in a backlog, in batches, in order, and each message at least once.
+
+    While Kafka is unavailable, the messages wait. A message that Kafka refuses, while it accepts
+    others, is given up and counted.
+    """
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        contact: Contact,
+        connect: KafkaFactory,
+        jitter: Callable[[], float],
+        progressed: Callable[[], None],
+        renewal: float = RENEWAL,
+    ) -> None:
+        """Make a sender, all of whose methods are to be called in one thread.
+
+        So are `connect`, `jitter`, which returns a random number from 0 to 1, and `progressed`,
+        which is called when entries have left the backlog. After `renewal` seconds without success
+        the connection to Kafka is made anew.
+        """
+        self._backlog = backlog
+        self._contact = contact
+        self._connect = connect
+        self._progressed = progressed
+        self._renewal = renewal
+        self._changed = backlog.changed
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, jitter)
+        self._refused_backoff = Backoff(FIRST_PAUSE, _LONGEST_REFUSED_PAUSE, jitter)
+        self._refused_because = ""
+        self._complaints = Complaints(monotonic)
+
+    def run(self) -> None:
+        """Connect, again after each failure, and send messages, until the thread must stop."""
+        while True:
+            with self._changed:
+                order = self._backlog.order
+                if self._must_stop():
+                    break
+                if order.address is None:
+                    self._changed.wait()
+                    continue
+            pause: float | None = None
+            try:
+                kafka = self._connect(order.address)
+                try:
+                    self._feed(kafka, order)
+                finally:
+                    self._contact.connected = False
+                    kafka.abandon()
+            except Exception as error:  # noqa: BLE001  # kafka-python raises more than KafkaError
+                if self._backlog.in_hand and is_refusal(error):
+                    pause = self._note_refusal(order, error)
+                else:
+                    self._note_failure(order, error)
+            self._pause(order, pause)
+
+    def _must_stop(self) -> bool:
+        """Return whether the thread must stop now. Call this with the lock `_changed` held."""
+        _, address, stop_at = self._backlog.order
+        if stop_at is None:
+            return False
+        return address is None or self._backlog.empty or monotonic() >= stop_at
+
+    def _pause(self, order: Order, seconds: float | None) -> None:
+        """Wait before the next attempt to connect, for some seconds if they are given.
+
+        The wait ends early if there is another order.
+        """
+        with self._changed:
+            if seconds is None:
+                seconds = self._backoff.next()
+            stop_at = self._backlog.order.stop_at
+            self._changed.wait_for(
+                lambda: not self._backlog.holds(order) or self._backlog.order.stop_at != stop_at,
+                seconds if stop_at is None else _POLL,
+            )
+            if not self._backlog.holds(order):
+                self._backoff.reset()
+                self._refused_backoff.reset()
+
+    def _feed(self, kafka: Kafka, order: Order) -> None:
+        """Send Kafka one batch after another, until the order changes or the thread must stop.
+
+        Also return when nothing has succeeded for so long that it is better to connect anew. Raise
+        the error of the first message that failed.
+        """
+        if not self._backlog.refuses_everything:
+            self._note_success(order)
+        succeeded_at = monotonic()
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: (
+                        self._backlog.pending
+                        or not self._backlog.holds(order)
+                        or self._backlog.order.stop_at is not None
+                    ),
+                    _IDLE_CHECK,
+                )
+                if not self._backlog.holds(order) or self._must_stop():
+                    return
+                batch = self._backlog.take()
+                if not batch and self._backlog.order.stop_at is not None:
+                    self._changed.wait(_POLL)  # for more from the log
+            futures = [
+                kafka.send(messages.key(each.judgement), messages.value(each.judgement))
+                for each in batch
+            ]
+            try:
+                fine = self._await_acknowledgements(futures, kafka, order)
+            finally:
+                # Within a partition, no message succeeds after one that failed: messages that are
+                # sent again keep their order.
+                self._settle(batch, futures)
+            if fine:
+                succeeded_at = monotonic()
+            elif futures or monotonic() - succeeded_at > self._renewal:
+                return
+
+    def _await_acknowledgements(self, futures: Sequence[Any], kafka: Kafka, order: Order) -> bool:
+        """Wait for Kafka to acknowledge messages; raise the error of the first that failed.
+
+        Return whether Kafka works. If not, either it has not acknowledged any for a while, or the
+        order has changed, or the thread must stop.
+        """
+        began = monotonic()
+        for future in futures:
+            while not future.is_done:
+                with suppress(KafkaTimeoutError):
+                    future.get(timeout=_POLL)
+                if future.is_done:
+                    began = monotonic()
+                    break
+                with self._changed:
+                    if not self._backlog.holds(order) or self._must_stop():
+                        return False
+                if not kafka.connected:
+                    self._note_failure(order, KafkaError("the connection is lost"))
+                elif monotonic() - began > _PATIENCE:
+                    error = KafkaError(f"no acknowledgement within {_PATIENCE:g} s")
+                    self._note_failure(order, error)
+                if monotonic() - began > self._renewal:
+                    return False
+            if future.failed():
+                raise future.exception
+        if futures or kafka.connected:
+            self._note_success(order)
+            self._backoff.reset()
+            return True
+        self._note_failure(order, KafkaError("the connection is lost"))
+        return False
+
+    def _settle(self, batch: list[LogEntry], futures: Sequence[Any]) -> None:
+        """Keep those messages of a batch that Kafka has not accepted."""
+        done = [future.succeeded() for future in futures]
+        if any(done):
+            self._refused_backoff.reset()
+            self._complain(self._backlog.settle(batch, done))
+            self._progressed()
+
+    def _note_refusal(self, order: Order, error: Exception) -> float:
+        """Note that Kafka has refused the batch; return for how many seconds to wait."""
+        self._refused_because = str(error)
+        given_up, everything = self._backlog.refuse(order)
+        self._complain(given_up)
+        if given_up:
+            self._progressed()
+        if not everything:
+            return _REFUSED_PAUSE
+        self._note_failure(order, KafkaError(f"all messages are refused: {error}"))
+        return self._refused_backoff.next()
+
+    def _complain(self, given_up: int) -> None:
+        if given_up:
+            self._complaints.add(given_up, self._refused_because)
+
+    def _note_success(self, order: Order) -> None:
+        """Note that Kafka accepts messages, unless the order has changed."""
+        with self._changed:
+            if self._backlog.holds(order):
+                self._contact.succeed()
+
+    def _note_failure(self, order: Order, error: Exception) -> None:
+        """Note that Kafka failed, unless the order has changed."""
+        with self._changed:
+            if self._backlog.holds(order):
+                self._contact.fail(error)
