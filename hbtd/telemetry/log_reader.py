@@ -30,10 +30,7 @@ _SAVE_EVERY = 1.0
 _RETRY = (0.75, 1.5)
 """The shortest and the longest pause, in seconds, before a failed call is tried again."""
 
-_DROPPED = (
-    "{count} messages for Kafka were dropped, since more than 100,000 waited; they are in the log:"
-    " {error}"
-)
+_DROPPED = "{count} messages were dropped, the oldest: more than 100,000 waited for Kafka."
 
 
 class LogReader:
@@ -206,7 +203,7 @@ class LogReader:
         self._read_to = max(self._read_to, bound)
         if count:
             self.dropped_count += count
-            self._complaints.add(count, f"up to number {bound}")
+            self._complaints.add(count, "too many")
 
     def _failed(self, error: Exception) -> None:
         self._outage.fail(str(error) or repr(error))

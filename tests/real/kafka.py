@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from itertools import chain, cycle, groupby
 from unittest import skipIf
 
+from confluent_kafka.admin import AdminClient, NewTopic
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
@@ -17,8 +18,10 @@ from hbtd.tracker.transitions import Transition
 from tests.support.mock_kafka import consume
 from tests.support.processes import HbtdProcess, spawn
 from tests.support.real_kafka import RealKafka, why_not
+from tests.support.relay import Relay
 from tests.support.running import NODE, WebClient, heartbeat, reactor, until
 from tests.support.telemetry import by_key, contents, message
+from tests.support.telemetry_kills import KilledPublishers
 
 REASON = why_not()
 
@@ -43,14 +46,20 @@ class RealKafkaTestCase(TestCase):
         if not self.kafka.running:
             await deferToThread(self.kafka.start)
 
-    async def serve(self, *options: str) -> tuple[HbtdProcess, "Nodes"]:
-        """Start an hbtd that publishes, until the test ends; return it and its nodes."""
+    async def serve(
+        self, *options: str, at: str | None = None, connected: bool = True
+    ) -> tuple[HbtdProcess, "Nodes"]:
+        """Start an hbtd that publishes, until the test ends; return it and its nodes.
+
+        It is given the address `at`, or that of the broker, and `connected` to Kafka.
+        """
         process = spawn(
             self,
-            [*HBTD, *options, f"--telemetry_host={self.kafka.address}:{self.topic}"],
+            [*HBTD, *options, f"--telemetry_host={at or self.kafka.address}:{self.topic}"],
         )
         nodes = Nodes(WebClient(self), await process.url)
-        await until(lambda: "accepts messages" in process.said)
+        if connected:
+            await until(lambda: "accepts messages" in process.said)
         return process, nodes
 
     @property
@@ -76,6 +85,11 @@ class Nodes:
         )
         assert status == 200, answer
         self.longest = max(self.longest, time.monotonic() - began)
+
+    async def patch(self, **params: str) -> None:
+        """Change parameters of hbtd."""
+        status, answer = await self._client.request("PATCH", f"{self._url}/hmi/v1/params", params)
+        assert status == 200, answer
 
     async def metrics(self) -> dict[str, float]:
         """Return hbtd's metrics by name."""
@@ -195,6 +209,118 @@ class TroubleTests(RealKafkaTestCase):
         self.assertLess(time.monotonic() - began, 5)
         self.assertIn("1 messages were not published", process.said)
         self.assertNotIn("Traceback", process.said)
+
+
+class DeployedAnewTests(RealKafkaTestCase):
+    """A Kafka that has other brokers than before, behind the same address."""
+
+    timeout = 240
+
+    async def test_moved(self) -> None:
+        """What waits is published to the new brokers, which have other advertised addresses."""
+        other = RealKafka(partitions=4)
+        self.addCleanup(deferToThread, other.close)
+        relay = Relay(self, self.kafka.address)
+        process, nodes = await self.serve(at=relay.address)
+        names = [f"x1c0s{slot}b0n0" for slot in range(40)]
+        for name in names[:10]:
+            await nodes.beat(name, "before")
+        await until(lambda: process.said.count("Heartbeat started") == 10)
+        self.assertEqual(len(await deferToThread(consume, self.kafka.address, self.topic, 10)), 10)
+        await deferToThread(self.kafka.kill)
+        await until(lambda: changes(process) == ["accepts", "accepts no"])
+        for name in names[10:30]:
+            await nodes.beat(name, "meanwhile")
+        await deferToThread(other.start)
+        relay.move(other.address)
+        await until(lambda: len(changes(process)) == 3, within=90)
+        for name in names[30:]:
+            await nodes.beat(name, "afterwards")
+        found = contents(await deferToThread(consume, other.address, self.topic, 30))
+        self.assertEqual(sorted(key.decode() for key, _ in found), sorted(names[10:]))
+        self.assertLess(nodes.longest, 1.0, "Kafka delayed a heartbeat")
+        self.assertNotIn("Traceback", process.said)
+
+
+class TopicTests(RealKafkaTestCase):
+    """A topic that does not exist, and one that takes only small messages."""
+
+    timeout = 180
+
+    async def test_no_topic(self) -> None:
+        """While the topic does not exist, that is said, and messages wait until it does."""
+        strict = RealKafka(properties={"auto.create.topics.enable": "false"})
+        self.addCleanup(deferToThread, strict.close)
+        await deferToThread(strict.start)
+        process, nodes = await self.serve(at=strict.address, connected=False)
+        await nodes.beat(NODE, "early")
+        await until(lambda: "accepts no messages" in process.said, 30)
+        print(process.said)
+        await deferToThread(create_topic, strict.address, self.topic)
+        found = await deferToThread(consume, strict.address, self.topic, 1, 60.0)
+        self.assertEqual(contents(found), [message(NODE, "early")])
+        self.assertEqual(process.said.count("accepts no messages"), 1, process.said)
+        self.assertIn(f"no topic {self.topic}", process.said)
+
+    async def test_too_large(self) -> None:
+        """A message that is too large for the topic is said, and those behind it get through."""
+        config = {"max.message.bytes": "330"}
+        await deferToThread(create_topic, self.kafka.address, self.topic, config)
+        process, nodes = await self.serve()
+        await nodes.beat("x3c0s0b0n0", "small")
+        await nodes.beat("x3c0s1b0n0", "large" * 50)
+        await nodes.beat("x3c0s2b0n0", "small")
+        await until(lambda: "these are lost" in process.said, 30)
+        await nodes.beat("x3c0s1b0n0", "small")
+        found = contents(await deferToThread(consume, self.kafka.address, self.topic, 2))
+        self.assertEqual({key for key, _ in found}, {b"x3c0s0b0n0", b"x3c0s2b0n0"})
+        metrics = await nodes.metrics()
+        self.assertEqual(metrics["hbtd_kafka_refused_total"], 1)
+        self.assertEqual(metrics["hbtd_kafka_pending"], 0)
+
+
+class KillTests(RealKafkaTestCase):
+    """hbtd is killed again and again over one SQLite file."""
+
+    timeout = 900
+
+    async def test_killed_a_hundred_times(self) -> None:
+        """Kafka has each transition of the log, in order; the repeated ones are counted."""
+        story = KilledPublishers(self, ("-m", "hbtd"), self.kafka.address, self.topic)
+        for number in range(100):
+            if number == 40:
+                await deferToThread(self.kafka.kill)
+            if number == 60:
+                await deferToThread(self.kafka.start)
+            off = number % 10 == 7
+            await story.live("--use_telemetry=no" if off else "--use_telemetry=yes")
+        await story.last()
+        await story.check()
+        print(f"{story.found} messages, of which {story.repeated} are repeated")
+        self.assertLess(story.repeated, story.found / 2)
+
+    async def test_off_and_on(self) -> None:
+        """What happens while telemetry is off is published once it is on again."""
+        process, nodes = await self.serve()
+        await nodes.beat("x3c0s0b0n0", "on")
+        await deferToThread(consume, self.kafka.address, self.topic, 1)
+        await nodes.patch(Use_telemetry="0")
+        await nodes.beat("x3c0s1b0n0", "off")
+        await until(lambda: process.said.count("Heartbeat started") == 2)
+        await nodes.patch(Use_telemetry="1")
+        await nodes.beat("x3c0s2b0n0", "on")
+        found = contents(await deferToThread(consume, self.kafka.address, self.topic, 3))
+        self.assertEqual(
+            sorted(found),
+            [message(f"x3c0s{slot}b0n0", text) for slot, text in enumerate(("on", "off", "on"))],
+        )
+
+
+def create_topic(address: str, topic: str, config: Mapping[str, str] | None = None) -> None:
+    """Create a topic of one partition."""
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
+    made = admin.create_topics([NewTopic(topic, 1, 1, config=dict(config or {}))])
+    made[topic].result(20)
 
 
 def changes(process: HbtdProcess) -> list[str]:

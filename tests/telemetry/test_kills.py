@@ -1,0 +1,31 @@
+"""hbtd is killed while it publishes: Kafka gets all that the log has."""
+
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.support.mock_kafka import MockBroker
+from tests.support.telemetry_kills import KilledPublishers
+
+PROGRAM = ("-m", "tests.support.mock_kafka_hbtd")
+
+
+class KillTests(TestCase):
+    """Processes over one SQLite file and the mock broker."""
+
+    timeout = 90
+
+    async def test_killed(self):
+        """After some kills, two of them while Kafka is away, it has every transition in order."""
+        broker = MockBroker()
+        self.addCleanup(broker.close)
+        broker.create_topic("killed", 3)
+        story = KilledPublishers(self, PROGRAM, broker.address, "killed")
+        await story.live(seconds=1.0)
+        await story.live()
+        await deferToThread(broker.down)
+        await story.live(seconds=1.5)
+        await story.live("--use_telemetry=no", seconds=0.5)
+        await deferToThread(broker.up)
+        await story.live()
+        await story.last()
+        await story.check()
