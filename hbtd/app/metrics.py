@@ -110,7 +110,7 @@ class Metrics(Collector):
         )
         yield _counter(
             "kafka_dropped",
-            "Messages dropped without Kafka's acknowledgement.",
+            "Messages dropped because more than 100,000 waited.",
             publisher.dropped_count,
         )
         yield _counter(

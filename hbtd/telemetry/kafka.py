@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.inet import KafkaNetSocket
 
@@ -115,6 +115,11 @@ class Kafka:
             raise
         try:
             self._producer.partitions_for(self._topic)
+        except KafkaTimeoutError as error:
+            self.abandon()
+            raise KafkaTimeoutError(
+                f"there is no topic {self._topic}, or no answer about it within 1 s"
+            ) from error
         except KafkaError:
             self.abandon()
             raise

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from itertools import chain, cycle, groupby
 from unittest import skipIf
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
@@ -225,7 +226,6 @@ class DeployedAnewTests(RealKafkaTestCase):
         names = [f"x1c0s{slot}b0n0" for slot in range(40)]
         for name in names[:10]:
             await nodes.beat(name, "before")
-        await until(lambda: process.said.count("Heartbeat started") == 10)
         self.assertEqual(len(await deferToThread(consume, self.kafka.address, self.topic, 10)), 10)
         await deferToThread(self.kafka.kill)
         await until(lambda: changes(process) == ["accepts", "accepts no"])
@@ -255,7 +255,6 @@ class TopicTests(RealKafkaTestCase):
         process, nodes = await self.serve(at=strict.address, connected=False)
         await nodes.beat(NODE, "early")
         await until(lambda: "accepts no messages" in process.said, 30)
-        print(process.said)
         await deferToThread(create_topic, strict.address, self.topic)
         found = await deferToThread(consume, strict.address, self.topic, 1, 60.0)
         self.assertEqual(contents(found), [message(NODE, "early")])
@@ -306,7 +305,7 @@ class KillTests(RealKafkaTestCase):
         await deferToThread(consume, self.kafka.address, self.topic, 1)
         await nodes.patch(Use_telemetry="0")
         await nodes.beat("x3c0s1b0n0", "off")
-        await until(lambda: process.said.count("Heartbeat started") == 2)
+        await until(lambda: "Heartbeat started: x3c0s1b0n0" in process.said)
         await nodes.patch(Use_telemetry="1")
         await nodes.beat("x3c0s2b0n0", "on")
         found = contents(await deferToThread(consume, self.kafka.address, self.topic, 3))
