@@ -41,6 +41,18 @@ class StoreTests(MonitorTestCase):
         self.assertEqual(len(lines(events, "warn")), 1, lines(events, "warn"))
         self.assertIn("disk full", lines(events, "warn")[0])
 
+    def test_log_from_before(self):
+        """Kafka is told what has been committed since the undelivered judgements were asked for."""
+        self.begin()
+        self.store.commit(judge(STARTED, A))
+        self.store.seconds = 1.0
+        self.start_monitor()
+        self.clock.advance(0.5)
+        self.assertIsNone(self.publisher.led_since)
+        self.store.commit(judge(STARTED, B))
+        self.clock.pump([1.0] * 3)
+        self.assertEqual(self.publisher.led_since, 1)
+
     def test_unusable_again(self):
         """Each outage of the store is logged."""
         self.start()

@@ -222,7 +222,7 @@ class DeployedAnewTests(RealKafkaTestCase):
         other = RealKafka(partitions=4)
         self.addCleanup(deferToThread, other.close)
         relay = Relay(self, self.kafka.address)
-        process, nodes = await self.serve(at=relay.address)
+        process, nodes = await self.serve("--warntime=1000", "--errtime=2000", at=relay.address)
         names = [f"x1c0s{slot}b0n0" for slot in range(40)]
         for name in names[:10]:
             await nodes.beat(name, "before")

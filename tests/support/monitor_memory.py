@@ -77,6 +77,17 @@ class WatchedTracker(Tracker):
         return super().sweep(*args)
 
 
+class NotingPublisher(Publisher):
+    """A publisher that notes from where it was to publish the log."""
+
+    led_since: int | None = None
+
+    def lead(self, undelivered: Sequence[Judgement], since: int) -> None:
+        """Lead, and note it."""
+        self.led_since = since
+        super().lead(undelivered, since)
+
+
 class MonitorTestCase(HSMTestCase):
     """Has a monitor with a clock of the test's, a store in memory, and a ready HSM."""
 
@@ -87,10 +98,10 @@ class MonitorTestCase(HSMTestCase):
         self.tracker = WatchedTracker(self.clock, note_changes=self.store.durable)
         current = self.params
         observed = ObservedClock(self.clock.seconds, lambda: current.current.warntime)
-        publisher = Publisher(
+        self.publisher = NotingPublisher(
             self.clock, self.store, self.params, lambda address: self.fail("Kafka"), lambda: 0.125
         )
-        tellers = (self.notifier.tell, publisher.tell)
+        tellers = (self.notifier.tell, self.publisher.tell)
         journal, checkpointer = make_journal(
             self.clock, observed, self.tracker, self.store, current, tellers
         )
@@ -102,7 +113,7 @@ class MonitorTestCase(HSMTestCase):
             journal,
             checkpointer,
             self.notifier,
-            publisher,
+            self.publisher,
             current,
         )
         self.changes = RemoteChanges(

@@ -1,5 +1,6 @@
 """Publishers on a thread of their own, with librdkafka's mock broker and a store in memory."""
 
+from collections.abc import Sequence
 from random import random
 
 from twisted.internet.defer import gatherResults
@@ -57,22 +58,25 @@ class PublisherTestCase(TestCase):
         sm_timeout: int = 1,
         store: MemoryStore | None = None,
         renewal: float = RENEWAL,
+        undelivered: Sequence[Judgement] = (),
     ) -> tuple[Publisher, LiveParams]:
         """Start a publisher, until the test ends; for the broker, unless an address is given."""
         host = f"{address or self.broker.address}:{TOPIC}"
         params = LiveParams(Params(kv_url="mem:", telemetry_host=host, sm_timeout=sm_timeout))
         store = store or MemoryStore()
         publisher = Publisher(reactor, store, params, connect, random, renewal=renewal)
-        self.begin(publisher, store)
+        self.begin(publisher, store, undelivered)
         return publisher, params
 
-    def begin(self, publisher: Publisher, store: MemoryStore) -> None:
+    def begin(
+        self, publisher: Publisher, store: MemoryStore, undelivered: Sequence[Judgement] = ()
+    ) -> None:
         """Start a publisher with a store, and let it lead."""
         self.stores[publisher] = store
         self.publishers.append(publisher)
         store.open()
         publisher.startService()
-        publisher.lead([], store.last_number())
+        publisher.lead(undelivered, store.last_number())
 
     async def start_connected(self, sm_timeout: int = 1) -> tuple[Publisher, LiveParams]:
         """Start a publisher, and wait until it is connected to the broker."""

@@ -50,8 +50,10 @@ class KilledPublishers:
             ],
         )
 
-    async def live(self, *options: str, seconds: float | None = None) -> None:
-        """Run hbtd for a while, with heartbeats, and kill it at any moment."""
+    async def live(
+        self, *options: str, seconds: float | None = None, end_by: signal.Signals = signal.SIGKILL
+    ) -> HbtdProcess:
+        """Run hbtd for a while, with heartbeats, and end it at any moment; return what has run."""
         process = self.run(*options)
         if seconds is None:
             seconds = self._random.uniform(0.0, 2.0)
@@ -60,9 +62,11 @@ class KilledPublishers:
         while reactor.seconds() < end:
             await self.beat(url, self._random.sample(NODES, 3))
             await deferLater(reactor, self._random.uniform(0.0, 0.3))
-        process.signal(signal.SIGKILL)
-        self._test.assertEqual(await process.ended, -signal.SIGKILL, process.said)
+        process.signal(end_by)
+        expected = -signal.SIGKILL if end_by is signal.SIGKILL else 0
+        self._test.assertEqual(await process.ended, expected, process.said)
         self._test.assertNotIn("Traceback", process.said)
+        return process
 
     async def beat(self, url: str, nodes: Sequence[str]) -> None:
         """Send heartbeats of nodes, each with a timestamp of its own."""

@@ -402,6 +402,23 @@ class ParametersTests(PublisherTestCase):
             self.takes(), self.gone, "No messages are published to Kafka", self.takes()
         )
 
+    async def test_switched_on_for_the_first_time(self):
+        """A Kafka that a store knows nothing of is told what follows, not what has been."""
+        publisher, params = self.start_off()
+        self.tell(publisher, numbered(range(100)))
+        params.patch({"Telemetry_host": f"{self.broker.address}:{TOPIC}"})
+        self.tell(publisher, numbered(range(100, 200)))
+        found = await self.published(publisher)
+        self.assertEqual(by_key(contents(found)), numbered_messages(range(100, 200)))
+
+    def start_off(self) -> tuple[Publisher, LiveParams]:
+        """Start a publisher that has no address yet."""
+        params = LiveParams(Params(kv_url="mem:", sm_timeout=1))
+        store = MemoryStore()
+        publisher = Publisher(reactor, store, params, mock_kafka, random)
+        self.begin(publisher, store)
+        return publisher, params
+
     async def test_switched_off_while_connecting(self):
         """A connection completed after Use_telemetry was switched off has no effect."""
         connecting, proceed, parted = Event(), Event(), Event()
@@ -423,6 +440,56 @@ class ParametersTests(PublisherTestCase):
         await until(parted.is_set)
         self.assertEqual(publisher.health(), "Not Connected")
         self.assert_said("No messages are published to Kafka")
+
+
+class LeadTests(PublisherTestCase):
+    """Two publishers with one store, one of which leads."""
+
+    async def test_next_leader(self):
+        """The next leader goes on from the cursor; the last one drops even what is on its way."""
+        store = MemoryStore()
+        one, _ = self.start(store=store)
+        await until(lambda: one.connected)
+        self.tell(one, numbered(range(100)))
+        await until(lambda: one.pending_count == 0)
+        await deferToThread(self.broker.down)
+        await until(lambda: not one.connected)
+        self.tell(one, numbered(range(100, 1000)))
+        await until(lambda: one._backlog.in_hand)
+        one.follow()
+        self.assertEqual(one.pending_count, 0)
+        two, _ = self.start(store=store)
+        self.tell(two, numbered(range(1000, 1100)))
+        one.tell()
+        await until(lambda: two.pending_count > 0)
+        # The thread of the one that followed parts with its producer before Kafka is back.
+        await until(lambda: len(publisher_threads()) <= 2)
+        await deferToThread(self.broker.up)
+        found = await self.published(two)
+        self.assertEqual(by_key(dict.fromkeys(contents(found))), numbered_messages(range(1100)))
+        await until(lambda: one.connected)
+        self.assertEqual((one.published_count, one.pending_count), (100, 0))
+
+    async def test_leads_again(self):
+        """A publisher that leads again publishes what has been committed meanwhile."""
+        publisher, _ = await self.start_connected()
+        self.tell(publisher, numbered(range(10)))
+        await until(lambda: publisher.pending_count == 0)
+        publisher.follow()
+        self.tell(publisher, numbered(range(10, 20)))
+        publisher.lead(numbered(range(10, 20)), 20)
+        self.tell(publisher, numbered(range(20, 30)))
+        found = dict.fromkeys(contents(await self.published(publisher)))
+        self.assertEqual(by_key(found), numbered_messages(range(30)))
+
+    async def test_undelivered(self):
+        """A Kafka that a store knows nothing of is told first what HSM has yet to be told."""
+        store = MemoryStore()
+        store.commit(numbered(range(10)))
+        other, _ = self.start(store=store, undelivered=numbered(range(5, 10)))
+        self.tell(other, numbered(range(10, 20)))
+        found = await self.published(other)
+        self.assertEqual(by_key(contents(found)), numbered_messages(range(5, 20)))
 
 
 class StopTests(PublisherTestCase):
