@@ -140,7 +140,9 @@ class HbtdService(Service):
         self.notifier = Notifier(
             reactor, hsm, self.params, self.store.delivered, random.random, leadership.held
         )
-        self.publisher = Publisher(reactor, self.store, self.params, connect_kafka, random.random)
+        self.publisher = Publisher(
+            reactor, self.store, self.params, connect_kafka, random.random, leadership.held
+        )
         self._scheduler = Scheduler(reactor, lambda: self.params.current.errtime)
         self._overload = Overload(
             reactor, time.time, lambda: self._listening.accept_queues(), self._scheduler

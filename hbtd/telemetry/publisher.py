@@ -49,6 +49,7 @@ class Publisher(Service):
         params: LiveParams,
         connect: KafkaFactory,
         jitter: Callable[[], float],
+        may_send: Callable[[], bool] = lambda: True,
         make_thread: ThreadFactory = lambda run: Thread(
             target=run, name="hbtd-telemetry", daemon=True
         ),
@@ -56,9 +57,10 @@ class Publisher(Service):
     ) -> None:
         """Make a publisher, which connects to Kafka when it is started.
 
-        `reactor` provides `IReactorFromThreads` and `IReactorTime`. `connect` and `jitter`, which
-        returns a random number from 0 to 1, are called in the publisher's thread, which
-        `make_thread` makes. After `renewal` seconds without success the thread connects anew.
+        `reactor` provides `IReactorFromThreads` and `IReactorTime`. `connect`, `jitter`, which
+        returns a random number from 0 to 1, and `may_send`, which returns whether this replica
+        leads at this moment, are called in the publisher's thread, which `make_thread` makes.
+        After `renewal` seconds without success the thread connects anew.
         """
         self._reactor = reactor
         self._store = store
@@ -76,7 +78,7 @@ class Publisher(Service):
         self._backlog = Backlog()
         self._contact = Contact(monotonic)
         self._sender = Sender(
-            self._backlog, self._contact, connect, jitter, self._progressed, renewal
+            self._backlog, self._contact, connect, jitter, self._progressed, may_send, renewal
         )
         params.on_change(self._params_changed)
 
@@ -140,7 +142,7 @@ class Publisher(Service):
         self._stop_reading()
 
     def _start_reading(self, undelivered: Sequence[Judgement], since: int) -> None:
-        if self._leading and self._address is not None:
+        if self.running and self._leading and self._address is not None:
             self._reader = LogReader(
                 self._reactor, self._store, self._backlog, undelivered, since, self._jitter
             )

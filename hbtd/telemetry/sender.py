@@ -61,14 +61,17 @@ class Sender:
         connect: KafkaFactory,
         jitter: Callable[[], float],
         progressed: Callable[[], None],
+        may_send: Callable[[], bool],
         renewal: float = RENEWAL,
     ) -> None:
         """Make a sender, all of whose methods are to be called in one thread.
 
-        So are `connect`, `jitter`, which returns a random number from 0 to 1, and `progressed`,
-        which is called when entries have left the backlog. After `renewal` seconds without success
-        the connection to Kafka is made anew.
+        So are `connect`, `jitter`, which returns a random number from 0 to 1, `progressed`, which
+        is called when entries have left the backlog, and `may_send`, which returns whether this
+        replica still leads. After `renewal` seconds without success the connection to Kafka is
+        made anew.
         """
+        self._may_send = may_send
         self._backlog = backlog
         self._contact = contact
         self._connect = connect
@@ -150,6 +153,10 @@ class Sender:
                 )
                 if not self._backlog.holds(order) or self._must_stop():
                     return
+                if self._backlog.pending and not self._may_send():
+                    # This process was stopped, perhaps: the reactor is about to notice, too.
+                    self._changed.wait(_POLL)
+                    continue
                 batch = self._backlog.take()
                 if not batch and self._backlog.order.stop_at is not None:
                     self._changed.wait(_POLL)  # for more from the log
@@ -185,6 +192,8 @@ class Sender:
                 with self._changed:
                     if not self._backlog.holds(order) or self._must_stop():
                         return False
+                if not self._may_send():
+                    return False
                 if not kafka.connected:
                     self._note_failure(order, KafkaError("the connection is lost"))
                 elif monotonic() - began > _PATIENCE:

@@ -1,6 +1,6 @@
 """Publishers on a thread of their own, with librdkafka's mock broker and a store in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import random
 
 from twisted.internet.defer import gatherResults
@@ -59,12 +59,13 @@ class PublisherTestCase(TestCase):
         store: MemoryStore | None = None,
         renewal: float = RENEWAL,
         undelivered: Sequence[Judgement] = (),
+        may_send: Callable[[], bool] = lambda: True,
     ) -> tuple[Publisher, LiveParams]:
         """Start a publisher, until the test ends; for the broker, unless an address is given."""
         host = f"{address or self.broker.address}:{TOPIC}"
         params = LiveParams(Params(kv_url="mem:", telemetry_host=host, sm_timeout=sm_timeout))
         store = store or MemoryStore()
-        publisher = Publisher(reactor, store, params, connect, random, renewal=renewal)
+        publisher = Publisher(reactor, store, params, connect, random, may_send, renewal=renewal)
         self.begin(publisher, store, undelivered)
         return publisher, params
 

@@ -355,6 +355,7 @@ class BacklogTests(SynchronousTestCase):
         order = backlog.order
         batch = backlog.take()
         backlog.clear()
+        self.assertEqual(backlog.pending, 0)
         self.assertFalse(backlog.holds(order))
         backlog.begin(5)
         self.assertEqual(backlog.settle(batch, [True] * 10), 0)

@@ -21,7 +21,7 @@ from hbtd.config.params import Params
 from hbtd.config.value_types import TelemetryAddress
 from hbtd.store.memory import MemoryStore
 from hbtd.telemetry.kafka import Kafka, KafkaUnreachable
-from hbtd.telemetry.log_reader import MAX_WAITING
+from hbtd.telemetry.log_reader import KAFKA, MAX_WAITING
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.support.processes import spawn
@@ -320,7 +320,9 @@ class NoThreadTests(PublisherTestCase):
         """A change of Telemetry_host is made all the same; the thread follows when it can."""
         params = LiveParams(Params(kv_url="mem:", sm_timeout=1))
         store = MemoryStore()
-        publisher = Publisher(reactor, store, params, mock_kafka, random, self.unlucky(2))
+        publisher = Publisher(
+            reactor, store, params, mock_kafka, random, make_thread=self.unlucky(2)
+        )
         self.begin(publisher, store)
         self.said.clear()
         params.patch({"Telemetry_host": f"{self.broker.address}:{TOPIC}"})
@@ -336,7 +338,9 @@ class NoThreadTests(PublisherTestCase):
         host = f"{self.broker.address}:{TOPIC}"
         params = LiveParams(Params(kv_url="mem:", telemetry_host=host, sm_timeout=30))
         store = MemoryStore()
-        publisher = Publisher(reactor, store, params, mock_kafka, random, self.unlucky(1000))
+        publisher = Publisher(
+            reactor, store, params, mock_kafka, random, make_thread=self.unlucky(1000)
+        )
         self.begin(publisher, store)
         self.tell(publisher, numbered(range(10)))
         params.patch({"Use_telemetry": "0"})
@@ -470,6 +474,40 @@ class LeadTests(PublisherTestCase):
         await until(lambda: one.connected)
         self.assertEqual((one.published_count, one.pending_count), (100, 0))
 
+    async def test_fenced(self):
+        """A replica whose time as the leader is over sends nothing, although it has yet to notice.
+
+        So does one that was suspended, and wakes up with messages that the next leader has sent.
+        """
+        leads = True
+        publisher, _ = self.start(may_send=lambda: leads)
+        await until(lambda: publisher.connected)
+        self.tell(publisher, numbered(range(10)))
+        await until(lambda: publisher.pending_count == 0)
+        leads = False
+        self.tell(publisher, numbered(range(10, 20)))
+        await deferLater(reactor, 1)
+        self.assertEqual((publisher.published_count, publisher.pending_count), (10, 10))
+        leads = True
+        found = contents(await self.published(publisher))
+        self.assertEqual(by_key(found), numbered_messages(range(20)))
+
+    async def test_fenced_in_hand(self):
+        """The messages that it has given to its client are not sent when Kafka is back."""
+        leads = True
+        publisher, _ = self.start(may_send=lambda: leads)
+        await until(lambda: publisher.connected)
+        await deferToThread(self.broker.down)
+        await until(lambda: not publisher.connected)
+        self.tell(publisher, numbered(range(10)))
+        await until(lambda: publisher._backlog.in_hand)
+        leads = False
+        await until(lambda: len(publisher_threads()) == 1)  # it has parted with its producer
+        await deferToThread(self.broker.up)
+        await until(lambda: publisher.connected)
+        await deferLater(reactor, 0.5)
+        self.assertEqual((publisher.published_count, publisher.pending_count), (0, 10))
+
     async def test_leads_again(self):
         """A publisher that leads again publishes what has been committed meanwhile."""
         publisher, _ = await self.start_connected()
@@ -507,6 +545,7 @@ class StopTests(PublisherTestCase):
         self.tell(publisher, numbered(range(5000)))
         self.assertLess(await self.stop(publisher), 15)
         self.assertEqual((publisher.published_count, publisher.pending_count), (5000, 0))
+        self.assertEqual(await self.stores[publisher].cursor(KAFKA), 5000)
         found = await self.published(publisher)
         self.assertEqual(by_key(contents(found)), numbered_messages(range(5000)))
 
