@@ -231,7 +231,7 @@ class TroubleTests(SqliteProcessTestCase):
 
     async def test_disk_full(self) -> None:
         """It takes heartbeats, is not ready after some seconds, and sends all judgements later."""
-        where = small_filesystem(self, 600)
+        where = small_filesystem(self, 1200)
         self.path = where / "hbtd.db"
         running = start_hsm(self)
         process = self.spawn(f"--sm_url={running.url}")
