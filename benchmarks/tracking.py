@@ -54,7 +54,7 @@ def _mass_death(components: int, dying: int) -> Row:
     figures = min(runs, key=lambda each: each["blocked"])
     return Row(
         f"{dying:,} of {components:,} die at once: reactor blocked for at most",
-        f"{figures['blocked'] * 1e3:.1f} ms, busy for {figures['busy'] * 1e3:.1f} ms of it",
+        f"{figures['blocked'] * 1e3:.1f} ms; busy for {figures['busy'] * 1e3:.1f} ms",
         "< 20 ms",
     )
 
@@ -141,7 +141,7 @@ async def _deaths(reactor: Any, count: int, dying: int) -> dict[str, float]:
     def tick() -> None:
         nonlocal longest, last
         now = perf_counter(), thread_time()
-        longest = max(longest, (now[0] - last[0], now[1] - last[1]))
+        longest = max(longest[0], now[0] - last[0]), max(longest[1], now[1] - last[1])
         last = now
 
     ticking = LoopingCall(tick)

@@ -1,16 +1,21 @@
 """The checkpointer by itself; `tests.test_monitor_handover` tests it with the monitor."""
 
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.simulator.fleet import node_names
+from hbtd.store.memory import MemoryStore
 from hbtd.tracker.observed import TICK, ObservedClock
+from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.support.journal_memory import make_journal
@@ -141,3 +146,95 @@ class SharedTests(SynchronousTestCase):
         self.store.failing = False
         self.beat([], 3.0)
         self.assertEqual(self.store.committed, ["x0"])
+
+    def test_end(self) -> None:
+        """At the end, the records of what was heard since the last checkpoint are stored."""
+        self.beat(["x0"], 0.3)
+        self.checkpointer.end()
+        finishing = Deferred.fromCoroutine(self.checkpointer.finish(3.0))
+        self.clock.advance(0.1)
+        self.successResultOf(finishing)
+        self.assertEqual(self.written(), {"x0"})
+
+    def test_end_is_bounded(self) -> None:
+        """A store that takes too long at the end is given up; the log says what that means."""
+        self.beat(["x0"], 0.3)
+        self.store.seconds = 60.0
+        self.checkpointer.end()
+        with capturedLogs() as events:
+            finishing = Deferred.fromCoroutine(self.checkpointer.finish(3.0))
+            self.clock.advance(2.9)
+            self.assertNoResult(finishing)
+            self.clock.advance(0.2)
+        self.successResultOf(finishing)
+        self.assertIn("could not be stored in time", str(formatEvent(events[-1])))
+
+
+class PagingStore(MemoryStore):
+    """A store that notes how many records it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pages: list[int] = []
+        """The number of records in each answer."""
+
+    def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
+        """Return records, and note their number."""
+        page = self.successful(super().records(after, most))
+        self.pages.append(len(page))
+        return succeed(page)
+
+    def successful(self, deferred: Deferred[Sequence[Record]]) -> Sequence[Record]:
+        """Return the result of a Deferred that has fired."""
+        found: list[Sequence[Record]] = []
+        deferred.addCallback(found.append)
+        return found[0]
+
+
+class RestoreTests(SynchronousTestCase):
+    """The start."""
+
+    def setUp(self) -> None:
+        """Make a checkpointer of a store."""
+        self.clock = Clock()
+        self.store = PagingStore()
+        self.tracker = Tracker()
+        _, self.checkpointer = make_journal(
+            self.clock,
+            ObservedClock(self.clock.seconds, lambda: 10.0),
+            self.tracker,
+            self.store,
+            LiveParams(Params(kv_url="mem:", warntime=10, errtime=30)),
+        )
+
+    def restore(self) -> None:
+        """Restore the tracker from the store."""
+        self.successResultOf(Deferred.fromCoroutine(self.checkpointer.restore()))
+
+    def test_pages(self) -> None:
+        """However many records there are, no more than 2,000 are in memory beside the tracker."""
+        names = node_names(4500)
+        self.store.checkpoint([Record(name, 1.0, "t", "OK", False) for name in names])
+        self.restore()
+        self.assertEqual(self.store.pages, [2000, 2000, 500, 0])
+        self.assertEqual(set(self.tracker.living()), set(names))
+
+    def test_order(self) -> None:
+        """Of components on different pages, the one that was heard first is judged first."""
+        names = sorted(node_names(3000))
+        ages = {name: 20.0 - i / 1000 for i, name in enumerate(reversed(names))}
+        self.store.checkpoint([Record(name, age, "t", "OK", True) for name, age in ages.items()])
+        self.restore()
+        died = self.tracker.sweep(11.0, 10.0, 30.0, 5000)
+        self.assertEqual([each.component for each in died], names[:0:-1][: len(died)])
+        self.assertGreater(len(died), 900)
+
+    def test_dead(self) -> None:
+        """Whoever died is dead; whoever started, and HSM was not told of, is not."""
+        self.store.commit([Judgement("x0", Transition.DIED, "t")])
+        self.store.commit([Judgement("x1", Transition.WARNED, "t")])
+        self.store.commit([Judgement("x2", Transition.STARTED, "t")])
+        self.store.checkpoint([Record("x2", 1.0, "t", "OK", False)])
+        self.restore()
+        self.assertEqual(list(self.tracker.dead_components()), ["x0"])
+        self.assertEqual(list(self.tracker.living()), ["x2"])

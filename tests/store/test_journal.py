@@ -15,8 +15,8 @@ from hbtd.store.memory import MemoryStore
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
-from hbtd.tracker.transitions import Judgement, Transition
-from tests.support.journal_memory import make_journal
+from hbtd.tracker.transitions import Judgement, Phase, Transition
+from tests.support.journal_memory import WALL, make_journal
 from tests.support.slow_store import SharedStore
 
 
@@ -50,6 +50,26 @@ class FaultTests(SynchronousTestCase):
         journal.add([second])
         clock.advance(1)
         self.assertEqual(told, [second])
+
+    def test_when(self) -> None:
+        """Judgements are committed and passed on with the time when they were made."""
+        clock = Clock()
+        told: list[Judgement] = []
+        journal, _ = make_journal(
+            clock,
+            ObservedClock(clock.seconds, lambda: 10.0),
+            Tracker(),
+            MemoryStore(),
+            LiveParams(Params(kv_url="mem:")),
+            [told.extend],
+        )
+        journal.lead()
+        journal.begin()
+        earlier = Judgement("x1", Transition.DIED, "t", Phase.WARNED, "silent", 7.5)
+        journal.add([Judgement("x0", Transition.DIED, "t", Phase.WARNED, "silent"), earlier])
+        clock.advance(1)
+        self.assertEqual([each.at for each in told], [WALL, 7.5])
+        self.assertEqual({(each.before, each.why) for each in told}, {(Phase.WARNED, "silent")})
 
 
 class Uncancellable(MemoryStore):

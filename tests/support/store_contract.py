@@ -227,6 +227,16 @@ class StoreContract(StoreFixture):
         await store.delivered([judgement("x1", DIED), judgement("x2", RESTARTED)])
         await self.assertKept(store, [], [judgement("x1", DIED)])
 
+    async def test_some_judgements(self):
+        """The judgements of some transitions can be read alone, delivered or not."""
+        store = await self.opened()
+        made = [judgement("x1", DIED), judgement("x2", STARTED), judgement("x3", WARNED)]
+        await store.commit([*made, judgement("x4", RESTARTED), judgement("x5", DIED)])
+        await store.delivered([judgement("x5", DIED)])
+        found = await store.judgements([DIED, WARNED])
+        self.assertEqual(list(found), [made[0], made[2], judgement("x5", DIED)])
+        self.assertEqual(list(await store.judgements([STARTED])), [made[1]])
+
     async def test_forget(self):
         """Forgetting a component drops its judgement, delivered or not, and no others."""
         store = await self.opened()

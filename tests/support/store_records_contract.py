@@ -55,6 +55,19 @@ class RecordsContract(StoreFixture):
         await store.commit([], [record("x2", 2.0), record("x2", 1.0)])
         await self.assertRecords(store, [record("x1", 3.0), record("x2", 1.0)])
 
+    async def test_pages_of_records(self):
+        """Records can be read page by page, in the order of their names."""
+        store = await self.opened()
+        names = ["x1000c0s0b0n0", "x1000c0s0b0n1", "x1000c0s10b0n0", "x1000c0s2b0n0", "x9c0s0b0n0"]
+        await store.checkpoint([record(name, 5.0) for name in reversed(names)])
+        found, after = [], ""
+        while page := await store.records(after, 2):
+            self.assertLessEqual(len(page), 2)
+            after = page[-1].component
+            found += page
+        self.assertEqual([each.component for each in found], names)
+        self.assertEqual([each.component for each in await store.records("x1000c0s1")], names[2:])
+
     async def test_commit_with_records(self):
         """A commit keeps both judgements and records."""
         store = await self.opened()
