@@ -156,7 +156,8 @@ class Backlog:
         It is empty if nothing waits.
         """
         with self.changed:
-            if not (self._batch or self._waiting):  # none are left but those set aside
+            if self._refusals.aside and not (self._batch or self._waiting):
+                # None are left but those set aside.
                 self._back(self._refusals.give_up().back)
             if not self._batch:
                 self._batch = list(islice(self._waiting, self._refusals.together))

@@ -362,6 +362,21 @@ class BacklogTests(SynchronousTestCase):
         self.assertEqual((backlog.published_count, backlog.pending, backlog.done), (10, 0, 5))
         self.assertEqual(backlog.refuse(order), (0, False))
 
+    def test_idle(self):
+        """While nothing waits, Kafka does not seem to refuse everything."""
+        backlog = Backlog()
+        backlog.send_to(ADDRESS)
+        for _ in range(100):
+            self.assertEqual(backlog.take(), [])
+        self.assertFalse(backlog.refuses_everything)
+        backlog.put(entries(range(20)), more=False)
+        tried = 0
+        while not backlog.refuses_everything:
+            backlog.take()
+            backlog.refuse(backlog.order)
+            tried += 1
+        self.assertLess(tried, 15)
+
     def test_nothing_in_hand(self):
         """While nothing is on its way, dropping what waits does not cost the connection."""
         backlog = Backlog()
