@@ -260,6 +260,15 @@ class RuleTests(SynchronousTestCase):
         for at, errtime, expected in [(10, 30, True), (29.9, 30, True), (30, 30, False)]:
             self.assertEqual(self.tracker.heartbeating("x1", at, errtime), expected)
 
+    def test_sort(self):
+        """Of restored components, the one that was heard first is first, wherever it came."""
+        tracker = Tracker()
+        ages = {"x0": 9.0, "x1": 19.0, "x2": 3.0, "x3": 1.0}
+        records = [Record(name, age, "t", "OK", True) for name, age in ages.items()]
+        tracker.restore(records, (), 100.0, 10.0, 30.0)
+        died = tracker.sweep(130.0, 10.0, 30.0, 9)
+        self.assertEqual([each.component for each in died], ["x1", "x0", "x2", "x3"])
+
     def test_forget(self):
         """A forgotten component is unknown in every state: no warning, no death, a fresh start."""
         for swept_at in (1, 10, 30):
