@@ -66,6 +66,7 @@ from hbtd.store.sqlite_file import StoreDamaged
 from hbtd.store.trimming import Trimming
 from hbtd.store.uncommitted import Uncommitted
 from hbtd.telemetry.kafka import Kafka
+from hbtd.telemetry.log_reader import KAFKA
 from hbtd.telemetry.publisher import Publisher
 from hbtd.telemetry.sender import KafkaFactory
 from hbtd.tracker.observed import ObservedClock
@@ -79,9 +80,6 @@ _ETCD_PATIENCE = 5.0
 
 _STOP_PATIENCE = 10.0
 """Seconds that each part has to stop, in addition to the parameter `sm_timeout`."""
-
-_KAFKA = "kafka"
-"""The name of the publisher's cursor in the log of transitions."""
 
 _log = Logger()
 
@@ -188,7 +186,7 @@ class HbtdService(Service):
         self.replica = self._make_replica(etcd, leadership, observed, checkpointer)
 
         self._trimming = Trimming(
-            reactor, time.time, self.store, self.params, lambda: self.monitor.leading, [_KAFKA]
+            reactor, time.time, self.store, self.params, lambda: self.monitor.leading, [KAFKA]
         )
 
         self._troubles = self._make_troubles()

@@ -11,15 +11,13 @@ from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.outage import Outage
 from hbtd.runtime.wakeup import Wakeup
 from hbtd.store.interface import IStore, LogEntry, NotLeading
+from hbtd.store.trimming import MAX_WAITING
 from hbtd.telemetry.backlog import Backlog
 from hbtd.telemetry.refusals import Complaints
 from hbtd.tracker.transitions import Judgement
 
 KAFKA = "kafka"
 """The name of Kafka's cursor in the store."""
-
-MAX_WAITING = 100_000
-"""The most entries of the log that wait for Kafka; when there are more, the oldest are dropped."""
 
 _PORTION = 500
 """The most entries that are read from the log in one call of the store."""

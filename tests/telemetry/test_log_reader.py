@@ -12,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from hbtd.config.value_types import TelemetryAddress
 from hbtd.store.interface import LogEntry, NotLeading, StoreUnusable
 from hbtd.store.memory import MemoryStore
+from hbtd.store.trimming import MAX_WAITING
 from hbtd.telemetry.backlog import CAPACITY, Backlog
-from hbtd.telemetry.log_reader import KAFKA, MAX_WAITING, LogReader
+from hbtd.telemetry.log_reader import KAFKA, LogReader
 from hbtd.tracker.transitions import Judgement
 from tests.support.telemetry import entries, numbered
 

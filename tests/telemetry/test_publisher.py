@@ -20,8 +20,9 @@ from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.config.value_types import TelemetryAddress
 from hbtd.store.memory import MemoryStore
+from hbtd.store.trimming import MAX_WAITING
 from hbtd.telemetry.kafka import Kafka, KafkaUnreachable
-from hbtd.telemetry.log_reader import KAFKA, MAX_WAITING
+from hbtd.telemetry.log_reader import KAFKA
 from hbtd.telemetry.publisher import Publisher
 from hbtd.tracker.transitions import Judgement, Transition
 from tests.support.processes import spawn
