@@ -194,7 +194,10 @@ class Notifier(Service):
         self._drained.addTimeout(timeout, self._clock).addErrback(lambda _: None)
         await self._drained
         if self.pending_count:
-            self._log.warn("HSM was not notified of {count} components.", count=self.pending_count)
+            self._log.warn(
+                "HSM was not notified of {count} components before hbtd stopped.",
+                count=self.pending_count,
+            )
 
     def _is_running(self) -> bool:
         return bool(self.running)

@@ -271,7 +271,10 @@ class Quarantine:
         self._tries = [(0.0, next(self._numbers), each) for each in self._set_aside.values()]
 
     def _first_of(self, group: _Group, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
-        """Return a batch of a group's suspects, empty if none waits; the others stay a group."""
+        """Take from a group the suspects of the next update; the others remain a group.
+
+        Return their judgements: an empty list if HSM need not be told of them any more.
+        """
         transition: Transition | None = None
         names: list[str] = []
         others: list[_Suspect] = []

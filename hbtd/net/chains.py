@@ -38,8 +38,8 @@ def find_fault(chain: Sequence[Certificate], now: datetime) -> Fault | None:
     The first certificate must be valid. The others are issuers. A client needs only those up to one
     that it trusts, and hbtd does not know which one that is. So a chain may end in certificates
     that are not valid now, such as an old root that has signed the new root: clients that have the
-    new one don't need the old one. But a certificate that is not valid is a fault if it alone leads
-    to a later one that is valid.
+    new one don't need the old one. But a certificate that is not valid is a fault if it is the only
+    link to a later one that is valid.
 
     A certificate that has issued none of those before it is a fault, too: it belongs to another
     chain, and the one that clients need is probably missing.

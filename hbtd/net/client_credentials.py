@@ -181,5 +181,7 @@ class RenewedAgent:
         # Connections in use come back to their pool, which then closes them at once.
         old.cachedConnectionTimeout = 0
         old.closeCachedConnections().addErrback(
-            lambda failure: self._log.failure("Old connections could not be closed.", failure)
+            lambda failure: self._log.failure(
+                "Connections made with the old certificates could not be closed.", failure
+            )
         )

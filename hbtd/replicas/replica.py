@@ -60,7 +60,7 @@ class Replica(Service):
         jitter: Callable[[], float],
         waiting: Callable[[], Waiting],
     ) -> None:
-        """Make the replica of this process, with a random number.
+        """Make the replica of this process; others know it by a number that is drawn at random.
 
         `name` is the value of its presence key in etcd, by which operators can tell replicas apart.
         `elapsed` returns the seconds of a clock that also advances while the process does not run;

@@ -56,7 +56,7 @@ class PeriodicService(Service):
                 self._start(now=False)
 
     def startService(self) -> None:
-        """Start the runs, once a run that was in progress when the service stopped has finished."""
+        """Start the runs; if one from before a stop is still in progress, wait for it first."""
         if not self.running:
             super().startService()
             self._finished.addCallback(lambda _: self._start(now=self._now))

@@ -127,7 +127,8 @@ class Overload(PeriodicService):
 
     def _say(self, reason: str) -> None:
         self._log.warn(
-            "Overloaded: {reason}. Components whose heartbeats may wait are judged later.",
+            "Overloaded: {reason}. Components whose heartbeats are perhaps unread are judged"
+            " later.",
             reason=reason,
         )
 

@@ -139,7 +139,7 @@ class _OverTLS(WriteThrough):
         return self._end_output()
 
     def _broken(self) -> Any:
-        """Close the connection after invalid TLS, so that the client can read the alert."""
+        """Close the connection after invalid TLS, but let the client read the alert first."""
         self.protocol.close()
         return None if self.disconnecting else main.CONNECTION_LOST
 

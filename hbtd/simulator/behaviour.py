@@ -95,9 +95,9 @@ class Behaviour:
         return orjson.dumps({**values, "refuse": sorted(self.refuse)})
 
     def fault(self, names: Iterable[str]) -> str | None:
-        """Return what happens to a PATCH with these components: one of `FAULTS`, or a status.
+        """Return what happens to a PATCH with these components: one of `FAULTS`, or an HTTP status.
 
-        Return `None` if there is no fault; `refuse` and `database_gone` don't count as such.
+        Return `None` if there is no fault; `refuse` and `database_gone` are not considered.
         """
         for fault in FAULTS:
             if getattr(self, fault):

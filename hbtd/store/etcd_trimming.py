@@ -28,9 +28,9 @@ _REWRITTEN = 50
 class EtcdTrimming:
     """Deletes entries of the log, but never the last one of a component.
 
-    Which entry is the last one of a component is known once all later entries are read. So entries
-    are examined in portions, from the beginning of the log on. Of a large log, a portion of less
-    than a fiftieth waits until there is more to do, and what was examined is examined again only
+    Entries are examined in portions, beginning with the oldest; all later ones must be read to know
+    which is the last one of its component. Because of that cost, a large log is trimmed only when
+    at least a fiftieth of it is to be examined; and entries that were kept are examined again only
     after the log has grown by a tenth.
     """
 

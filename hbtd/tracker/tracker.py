@@ -326,7 +326,7 @@ class Tracker:
         return {x: at for x, at in self._changed.items() if at >= since}
 
     def changed(self) -> list[str]:
-        """Return the components that changed, however long ago; see `changed_since`."""
+        """Return all components that were heard here and whose records are yet to be stored."""
         return list(self._changed)
 
     def take_changed(self, xnames: Iterable[str], since: float) -> dict[str, float]:

@@ -180,7 +180,9 @@ class StopTests(StartedTestCase):
                 self.assertNoResult(stopped)
                 self.advance(0.2)
             self.assertIsNone(self.successResultOf(stopped), how)
-            self.assertIn("HSM was not notified of 2 components.", lines(events, "warn"))
+            self.assertIn(
+                "HSM was not notified of 2 components before hbtd stopped.", lines(events, "warn")
+            )
             sent = len(self.hsm.updates)
             self.hsm.behaviour = type(self.hsm.behaviour)()
             self.advance(60)
