@@ -107,8 +107,8 @@ class Quarantine:
     def is_evident(self, batch: Sequence[Judgement]) -> bool:
         """Return whether the components of a batch, rather than HSM, are to blame if it fails.
 
-        They are if the only one is set aside, or if HSM has accepted other updates since the first
-        failure of each.
+        They are if the batch is of one component that is set aside, or if HSM has accepted other
+        updates since the first failure of each of them.
         """
         if batch[0].component in self._set_aside:
             return True
@@ -247,7 +247,8 @@ class Quarantine:
     def _first_aside(self) -> _Suspect | None:
         """Return the component that is due first of those set aside, `None` if there is none.
 
-        With a new judgement a component is due at once, in the order of the last tries.
+        A component with a new judgement is due at once; of several, the one that was tried longest
+        ago comes first.
         """
         for xname in self._outbox.take_renewed():
             renewed = self._set_aside.get(xname)

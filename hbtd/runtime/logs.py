@@ -68,7 +68,7 @@ def observer(
 
 
 def dropped_lines(line: LineFormat, now: Callable[[], float]) -> Callable[[int], str]:
-    """Return a function from a number of dropped lines to the line about them.
+    """Return a function that is given a number of dropped lines, and returns the line about them.
 
     `now` returns the seconds since the epoch.
     """

@@ -140,7 +140,10 @@ class EtcdTrimming:
             self._count -= gone
 
     async def _drop_superseded(self, last: dict[str, int], after: int) -> None:
-        """Remove from `last` the components that have an entry in keys above the number `after`."""
+        """Remove from `last` the components of which the log has an entry above the number `after`.
+
+        `last` has the number of an entry of each component.
+        """
         async for keys in self._log.keys(after):
             for key in keys:
                 for entry in key.entries:

@@ -138,7 +138,7 @@ class SqliteStore:
     ) -> Deferred[bool]:
         """Store judgements, as not delivered, and records, in one transaction; return `True`.
 
-        The log has the judgements, too.
+        The judgements are added to the log of transitions in the same transaction.
         """
 
         def work(cursor: Any, now: float) -> int:

@@ -208,15 +208,17 @@ class LogReader:
 
     def _outage_began(self, reason: str) -> None:
         self._log.warn(
-            "The log can't be used; until it can, Kafka is told of no further transitions: {error}",
+            "The log of transitions can't be used; until it can, Kafka is told of no further"
+            " ones: {error}",
             error=reason,
         )
 
     def _outage_ended(self) -> None:
-        self._log.info("The log can be used again; Kafka is told what is in it.")
+        self._log.info("The log of transitions can be used again; Kafka is told what is in it.")
 
     def _ended(self, failure: Any) -> None:
         self._log.failure(
-            "The reader of the log has ended because of a bug in hbtd; Kafka is told no more.",
+            "The reader of the log of transitions has ended because of a bug in hbtd; until hbtd"
+            " starts again, Kafka is told nothing.",
             failure,
         )
