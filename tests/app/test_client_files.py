@@ -60,6 +60,8 @@ class ClientFilesTests(TestCase):
         await until(lambda: hbtd.service.notifier.delivered_count == 1)
         self.assertEqual(self.state(hsm), "Ready")
         await self.serve_anew(listening, hsm.resource())
+        # A connection is closed only if no answer is awaited on it.
+        await until(lambda: hbtd.service.notifier.pending_count == 0)
         for agent in hbtd.service._agents:
             await agent.closeCachedConnections()  # they would be used for as long as they last
         await until(lambda: hbtd.service.tracker.dead == 1, within=30)
