@@ -47,7 +47,7 @@ class UnknownKey(InvalidToken):
 
 
 class WrongKey(InvalidToken):
-    """A token that does not fit the current keys with its key ID; these may change soon."""
+    """Raised for a token whose signature fits none of the keys fetched so far with its key ID."""
 
 
 class NoKeys(Exception):

@@ -185,4 +185,7 @@ class LiveParams:
             try:
                 listener(new, old)
             except Exception:  # noqa: BLE001  # the others have to be told all the same
-                self._log.failure("A change of parameters could not be undone everywhere.")
+                self._log.failure(
+                    "A change of parameters failed, and because of a bug in hbtd a part of it could"
+                    " not return to the old values."
+                )

@@ -182,6 +182,8 @@ class RenewedAgent:
         old.cachedConnectionTimeout = 0
         old.closeCachedConnections().addErrback(
             lambda failure: self._log.failure(
-                "Connections made with the old certificates could not be closed.", failure
+                "Because of a bug in hbtd, connections made with the old certificates could not be"
+                " closed.",
+                failure,
             )
         )

@@ -93,7 +93,7 @@ class Election(Service):
         self._running_for_leader = Deferred.fromCoroutine(self._run())
 
     def stopService(self) -> Deferred[None]:
-        """Release the lock, if this replica holds it, so that another can be elected at once.
+        """Run no more for leader; release the lock if it is held, so that another leads at once.
 
         The Deferred fires once etcd has released the lock, or did not do so in time.
         """

@@ -18,7 +18,7 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Meaning(Enum):
-    """What an original hbtd means by writing a record."""
+    """What it means that an original hbtd has written a record."""
 
     HEARTBEAT = auto()
     """The component was heard."""

@@ -58,7 +58,7 @@ class Position:
         self.state = State.CATCHING_UP
 
     def watching(self) -> None:
-        """Note that a watch begins after `revision`; earlier writes no longer count."""
+        """Note that a watch begins after `revision`, and await a write that is made from now on."""
         self._barrier = None
         self.state = State.CATCHING_UP
 
@@ -77,7 +77,7 @@ class Position:
         return self._becomes_synchronized()
 
     def fall_behind(self) -> bool:
-        """Note that the watch has ended; return whether this replica was synchronized."""
+        """Note that the watch has ended; return whether this replica was synchronized till then."""
         was = self.state is State.SYNCHRONIZED
         if was:
             self.state = State.CATCHING_UP

@@ -77,7 +77,7 @@ class EtcdTrimming:
 
     @property
     def _size(self) -> int:
-        """The number of entries in the log; or more, if numbers were left out since the count."""
+        """The most entries that the log can have: those counted last, and the numbers since."""
         return self._count + self._mirror.last_number - self._counted_at
 
     def _is_to_begin_anew(self) -> bool:
