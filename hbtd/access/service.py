@@ -107,7 +107,7 @@ class Access(MultiService):
         """
         outcomes = self._watcher.reload()
         self._log.info(
-            "Change by {asked_by}: reading certificates, keys and tokens again: {outcome}.",
+            "Change by {asked_by}: certificates, keys and tokens were read again: {outcome}.",
             asked_by=asked_by,
             outcome="; ".join(outcomes) or "there are no such files",
         )

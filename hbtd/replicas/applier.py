@@ -107,7 +107,7 @@ class Applier:
 
     @property
     def warned(self) -> set[str]:
-        """The components that an original may have warned HSM about, and not told to be back."""
+        """Components that an original may have warned HSM about, without telling it of a return."""
         return self._times.warned
 
     def load(

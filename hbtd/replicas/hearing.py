@@ -54,7 +54,7 @@ class Hearing:
         self.heard = self.heard._replace(elapsed=max(self.heard.elapsed, soonest))
 
     def lose(self) -> None:
-        """Note that changes in etcd don't reach this replica any more."""
+        """Remember that changes in etcd no longer reach this replica."""
         self._was_deaf = True
         self._deaf_since(self.heard)
 

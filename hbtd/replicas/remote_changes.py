@@ -52,7 +52,9 @@ class RemoteChanges:
         self._tracker.restore(records, (), self._observed.now(), params.warntime, params.errtime)
 
     def apply_heartbeat(self, record: Record, source: str | None = None) -> None:
-        """Apply a heartbeat that another replica took; commit its judgement if this one leads.
+        """Apply a heartbeat that another replica took.
+
+        If this replica leads, the judgement that follows is committed.
 
         `source` stands for that replica: see `Unheard.sources`.
         """

@@ -26,7 +26,7 @@ _ALL = "all"
 
 
 class Waiting(NamedTuple):
-    """Whose heartbeats may wait at a replica before they are read."""
+    """The components whose heartbeats may be waiting, unread, at a replica."""
 
     addresses: frozenset[str] = frozenset()
     """The IP addresses whose connections wait."""

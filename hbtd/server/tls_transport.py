@@ -163,7 +163,7 @@ class _OverTLS(WriteThrough):
     """Whether the protocol wants to receive data: reading is not paused."""
 
     def startReading(self) -> None:
-        """Wait until the socket is readable."""
+        """Begin to wait for the socket to become readable, when the reactor calls `doRead`."""
         self._reading = True
         super().startReading()
 

@@ -125,7 +125,7 @@ def _text(value: bytes | None) -> str:
 
 
 def read_cursor(cursor: Any, reader: str) -> int | None:
-    """Return up to which number a reader has told others; `None` if it is new."""
+    """Return up to which number `reader` has told others; `None` if this reader is new."""
     cursor.execute("SELECT number FROM log_cursor WHERE reader = ?", (reader,))
     row = cursor.fetchone()
     return None if row is None else int(row[0])

@@ -258,7 +258,7 @@ class ChangeTests(ChangeTestCase):
             self.service.reload("SIGHUP")
         lines = [eventAsText(e, includeTimestamp=False, includeSystem=False) for e in events]
         (line,) = [line for line in lines if line.startswith("Change")]
-        begin = "Change by SIGHUP: reading certificates, keys and tokens again: "
+        begin = "Change by SIGHUP: certificates, keys and tokens were read again: "
         self.assertEqual(line[: len(begin)], begin)
         path = self.folder / "tokens"
         tokens = (
