@@ -176,7 +176,7 @@ class Monitor:
     def stop_tracking(self, xname: str) -> bool:
         """Stop tracking a component, on request; return whether it was tracked.
 
-        Requests to other replicas, too, count for the limit of `forget_on_request`.
+        Requests that other replicas got count for the limit of `forget_on_request`, too.
         """
         tracked = self._tracker.forget(xname)
         if tracked:

@@ -85,7 +85,7 @@ class ClientCredentials:
         self._listeners.append(listener)
 
     def presented(self) -> Iterator[tuple[str, Certificate]]:
-        """Yield the name of the option and the certificate that is presented; nothing without one."""
+        """Yield the name of the option and the certificate that is presented, if there is one."""
         if self._identity is not None:
             yield self._cert_option.lstrip("-"), self._identity.current.chain[0]
 

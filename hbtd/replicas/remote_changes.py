@@ -82,7 +82,7 @@ class RemoteChanges:
         self._commit_applied([self._tracker.apply_heard(record.component, at, source, sent)])
 
     def apply_sent(self, record: Record, source: str | None) -> None:
-        """Apply the status and timestamp of a heartbeat that another replica reported before."""
+        """Apply the status and timestamp of a heartbeat of which a block told the age before."""
         if not self._tracker.apply_sent(record, source):
             self.apply_heartbeat(record, source)
 

@@ -46,7 +46,7 @@ def is_refusal(error: BaseException) -> bool:
 
 
 class Outcome(NamedTuple):
-    """What follows from an answer of Kafka."""
+    """What is to be done with the messages of a batch after Kafka has answered."""
 
     back: Sequence[LogEntry] = ()
     """The messages that are to be sent again before all others."""

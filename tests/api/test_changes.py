@@ -265,7 +265,7 @@ class ChangeTests(ChangeTestCase):
             f"The operators' tokens in --operator_access=token:{path} accepted, unchanged since"
         )
         self.assertIn(f"{tokens} the last look (3 of them)", line)
-        self.assertFalse([each for each in lines if "were read again" in each], "said twice")
+        self.assertFalse([each for each in lines if "were read again." in each], "said twice")
         self.assertRegex(line, r"; The keys [^;]* refused: [^;]*jwks.json can't be used")
         self.assertNotIn("bug", line)
 
