@@ -64,6 +64,8 @@ class Uncommitted:
                     continue
                 self._latest[xname] = judgement.transition
             self._in_hand.append(judgement)
+        if not self._in_hand:
+            self._end_run()
         return self._in_hand
 
     def finish(self, *, passed_on: bool) -> Sequence[Judgement]:
@@ -78,11 +80,19 @@ class Uncommitted:
         if self._passed_on:
             self._latest.update((each.component, each.transition) for each in done)
         else:
-            self._latest = {}
+            self._end_run()
         return done
 
+    def _end_run(self) -> None:
+        self._passed_on = False
+        self._latest = {}
+
     def drop_alarms(self) -> None:
-        """Drop all alarms (warned, died), also those in hand."""
+        """Drop all alarms (warned, died), also those in hand: another replica judges from now on.
+
+        So what was passed on says no more which transitions are news.
+        """
+        self._end_run()
         self._waiting = deque(each for each in self._waiting if not each.transition.alarming)
         self._in_hand = [each for each in self._in_hand if not each.transition.alarming]
         self._counts = {}

@@ -79,6 +79,25 @@ class UncommittedTests(SynchronousTestCase):
             self.assertEqual(list(self.queue.take(9)), [judgement("x0")])
             self.queue.finish(passed_on=True)
 
+    def test_repeats_after_others_judged(self) -> None:
+        """What was passed on before this replica followed makes no later alarm a repeat."""
+        self.queue.add([judgement("x0", DIED), judgement("x1", DIED)])
+        self.queue.take(1)
+        self.queue.finish(passed_on=True)
+        self.queue.drop_alarms()
+        # It leads again; meanwhile, x0 has started elsewhere.
+        self.queue.add([judgement("x0", DIED)])
+        self.assertEqual(list(self.queue.take(9)), [judgement("x0", DIED)])
+
+    def test_repeats_only(self) -> None:
+        """Once nothing but repeats was left, the same transition is news again."""
+        self.queue.add([judgement("x0"), judgement("x0")])
+        self.queue.take(1)
+        self.queue.finish(passed_on=True)
+        self.assertEqual(list(self.queue.take(9)), [])
+        self.queue.add([judgement("x0")])
+        self.assertEqual(list(self.queue.take(9)), [judgement("x0")])
+
     def test_forgotten_meanwhile(self) -> None:
         """A component that was forgotten in between starts anew."""
         self.queue.add([judgement("x0"), judgement("x0")])
