@@ -114,6 +114,10 @@ class Backlog:
         """Order the thread to send what waits to `address`, or to send nothing."""
         with self.changed:
             self._order = Order(self._order.number + 1, address, self._order.stop_at)
+            if self._refusals.aside:
+                # These are older than the batch, and may be of the same components.
+                self._back(self._batch)
+                self._batch = []
             self._back(self._refusals.aside)
             self._refusals = Refusals(BATCH)
             self.changed.notify()

@@ -121,7 +121,8 @@ class LogReader:
                 if not self._joined:
                     await self._join()
                 await self._read()
-                if self._save_due() == 0.0:
+                # Once this reader is stopped, what is not in the backlog may never have been sent.
+                if not self._stopped and self._save_due() == 0.0:
                     await self.save()
             except NotLeading:
                 await self._wakeup.pause(self._backoff.next())  # this replica is about to follow

@@ -247,6 +247,21 @@ class CursorTests(LogReaderTestCase):
             each.callback(None)
         self.assertEqual(self.publish(), list(range(10)))
 
+    def test_not_beyond_what_was_dropped(self):
+        """A reader that is stopped while it reads leaves the cursor where Kafka has been told."""
+        self.commit(range(1500))
+        self.clock.advance(1)
+        self.store.held = []
+        self.commit(range(1500, 1600))
+        self.publish(500)
+        self.reader.stop()
+        self.backlog.clear()
+        held, self.store.held = self.store.held, None
+        held[0].callback(None)
+        self.assertEqual(self.cursor, 0)
+        self.read()
+        self.assertEqual(self.publish(), list(range(1600)))
+
     def test_new(self):
         """A store of an earlier version: first what is not delivered, then what follows."""
         self.reader.stop()
@@ -362,6 +377,21 @@ class BacklogTests(SynchronousTestCase):
         self.assertEqual(backlog.settle(batch, [True] * 10), 0)
         self.assertEqual((backlog.published_count, backlog.pending, backlog.done), (10, 0, 5))
         self.assertEqual(backlog.refuse(order), (0, False))
+
+    def test_order_at_another_address(self):
+        """What was set aside stays before the batch in hand when the address changes."""
+        backlog = Backlog()
+        backlog.send_to(ADDRESS)
+        backlog.put(entries(range(3)), more=False)
+        while not backlog._refusals.aside:
+            backlog.take()
+            backlog.refuse(backlog.order)
+        batch = backlog.take()
+        self.assertEqual([each.number for each in batch], [2])
+        backlog.send_to(ADDRESS)
+        # The last Kafka accepts what the next one has yet to be told.
+        self.assertEqual(backlog.settle(batch, [True]), 0)
+        self.assertEqual([each.number for each in backlog.take()], [1, 2, 3])
 
     def test_idle(self):
         """While nothing waits, Kafka does not seem to refuse everything."""
