@@ -213,7 +213,8 @@ class Checkpointer:
         # A component that is tracked again need not be forgotten: its record is overwritten.
         self._forgotten = {xname for xname in self._forgotten if xname not in self._tracker}
         for xname in list(self._forgotten):
-            await self.delete(xname)
+            if xname not in self._tracker:  # others may be heard meanwhile
+                await self.delete(xname)
         began = self._clock.seconds()
         if began < self._next_checkpoint:
             return

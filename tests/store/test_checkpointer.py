@@ -147,6 +147,22 @@ class SharedTests(SynchronousTestCase):
         self.beat([], 3.0)
         self.assertEqual(self.store.committed, ["x0"])
 
+    def test_forgotten_and_heard_again(self) -> None:
+        """A component that is heard again while the store forgets others is not forgotten."""
+        names = node_names(2)
+        self.store.failing = True
+        for name in names:
+            self.tracker.beat(name, self.observed.now(), "t", "OK")
+            self.tracker.forget(name)
+            self.journal.forget(name)
+        self.store.failing, self.store.held = False, []
+        self.clock.advance(0.5)
+        for name in names:
+            self.tracker.beat(name, self.observed.now(), "t", "OK")
+        for held in self.store.held:
+            held.callback(None)
+        self.assertEqual(len(self.store.forgotten), 1)
+
     def test_end(self) -> None:
         """At the end, the records of what was heard since the last checkpoint are stored."""
         self.beat(["x0"], 0.3)

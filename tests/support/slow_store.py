@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock, deferLater
 
 from hbtd.store.interface import StoreUnusable
@@ -31,6 +31,10 @@ class SharedStore(MemoryStore):
         """The times of all commits, those that failed included."""
         self.committed: list[str] = []
         """The components whose records were committed with judgements."""
+        self.held: list[Deferred[None]] | None = None
+        """Unless it is `None`: what the test fires so that components are forgotten."""
+        self.forgotten: list[str] = []
+        """The components that were forgotten."""
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
@@ -54,3 +58,13 @@ class SharedStore(MemoryStore):
             names = [record.component for record in records]
             self.written.append((self._clock.seconds(), names))
         return deferLater(self._clock, self.seconds)
+
+    def forget(self, xname: str) -> Deferred[None]:
+        """Note the component; with `held`, this is done once the test says so."""
+        if self.failing:
+            return fail(StoreUnusable("disk full"))
+        self.forgotten.append(xname)
+        if self.held is None:
+            return succeed(None)
+        self.held.append(Deferred())
+        return self.held[-1]
