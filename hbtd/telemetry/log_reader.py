@@ -146,7 +146,7 @@ class LogReader:
         else:
             # A log that ends before its cursor is another one, as after the loss of etcd's data.
             self._begin = self._read_to = min(cursor, self._store.last_number())
-            self._stored = cursor
+            self._stored = None if cursor > self._begin else cursor
             self._backlog.begin(self._begin)
             self._backlog.more = True
         self._joined = True

@@ -284,6 +284,13 @@ class CursorTests(LogReaderTestCase):
         self.read()
         self.commit(range(3))
         self.assertEqual(self.publish(), [0, 1, 2])
+        self.clock.advance(1)
+        self.assertEqual(self.cursor, 3)
+        # Nor does it hide what is committed until the next start.
+        self.reader.stop()
+        self.store.commit(numbered(range(3, 6)))
+        self.read()
+        self.assertEqual(self.publish(), [3, 4, 5])
 
     def test_far_behind(self):
         """A leader that finds too many behind the cursor drops the oldest, and says so once."""
