@@ -20,6 +20,8 @@ class Uncommitted:
         # The latest transitions that were passed on, or taken, in this run of commits.
         self._latest: dict[str, Transition] = {}
         self._passed_on = False
+        # The components that were forgotten while a judgement about them was in hand.
+        self._forgotten: set[str] = set()
 
     def __contains__(self, xname: str) -> bool:
         """Return whether a judgement about this component is not committed yet."""
@@ -78,9 +80,14 @@ class Uncommitted:
             self._count_less(judgement.component)
         self._passed_on = passed_on and bool(self._waiting)
         if self._passed_on:
-            self._latest.update((each.component, each.transition) for each in done)
+            self._latest.update(
+                (each.component, each.transition)
+                for each in done
+                if each.component not in self._forgotten
+            )
         else:
             self._end_run()
+        self._forgotten.clear()
         return done
 
     def _end_run(self) -> None:
@@ -107,6 +114,8 @@ class Uncommitted:
         was_in_hand = any(each.component == xname for each in self._in_hand)
         self._waiting = deque(self._without_alarms(self._waiting, xname))
         self._in_hand = self._without_alarms(self._in_hand, xname)
+        if was_in_hand:
+            self._forgotten.add(xname)
         return was_in_hand
 
     def _without_alarms(self, judgements: Iterable[Judgement], xname: str) -> list[Judgement]:

@@ -106,6 +106,15 @@ class UncommittedTests(SynchronousTestCase):
         self.queue.forget("x0")
         self.assertEqual(list(self.queue.take(9)), [judgement("x0")])
 
+    def test_forgotten_in_hand(self) -> None:
+        """So does one that was forgotten during the commit: the store has to forget that one."""
+        self.queue.add([judgement("x0"), judgement("x1")])
+        self.queue.take(1)
+        self.assertTrue(self.queue.forget("x0"))
+        self.queue.add([judgement("x0")])
+        self.queue.finish(passed_on=True)
+        self.assertEqual(list(self.queue.take(9)), [judgement("x1"), judgement("x0")])
+
     def test_forget(self) -> None:
         """Alarms about a component that is forgotten are dropped, and no other judgements."""
         self.queue.add([judgement("x0", WARNED), judgement("x1", WARNED), judgement("x0")])
