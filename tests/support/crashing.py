@@ -348,6 +348,9 @@ def _no_kafka(address: object) -> Any:
     raise AssertionError("Kafka")
 
 
+_AFTER_A_START = (Transition.WARNED, Transition.RESTARTED)
+
+
 class Verdict:
     """What HSM should know in the end, and what it must never have been told."""
 
@@ -367,10 +370,23 @@ class Verdict:
                 found.append(f"{name} is silent, but HSM was told {told}")
             if name in world.lifelong and any(kind.alarming for kind in kinds):
                 found.append(f"{name} was never silent, but HSM was told {told}")
-            for one, other in pairwise(kinds):
-                if one is Transition.DIED and other in (Transition.WARNED, Transition.RESTARTED):
-                    found.append(f"{name}: {other.name} after its death: {told}")
+            found += [f"{name}: {each} after its death: {told}" for each in self._undead(name)]
             left = world.goodbyes.get(name, float("inf"))
             if any(each.what.alarming and each.at > left + 0.5 for each in told):
                 found.append(f"{name} said goodbye at {left}, but HSM was told {told}")
         return found
+
+    def _undead(self, name: str) -> list[str]:
+        """Return what HSM was told of a node after its death, if the node had not started again.
+
+        HSM may miss a start that the log has, since it is told the latest only.
+        """
+        entries = self._world.disk.log.read(0, 10**6)
+        log = [each.judgement.transition for each in entries if each.judgement.component == name]
+        pairs, place = [*pairwise(log)], 0
+        for one, other in pairwise(self._world.kinds(name)):
+            place = log.index(one, place)
+            missed = log[place : log.index(other, place)] if other in log[place:] else []
+            if Transition.STARTED not in missed[1:]:
+                pairs.append((one, other))
+        return [b.name for a, b in pairs if a is Transition.DIED and b in _AFTER_A_START]
