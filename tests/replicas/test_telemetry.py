@@ -5,6 +5,7 @@ import signal
 from twisted.internet.threads import deferToThread
 
 from hbtd.telemetry import messages
+from hbtd.telemetry.log_reader import KAFKA
 from tests.support.hsm_memory import DIED, nodes
 from tests.support.mock_kafka import MockBroker, consume
 from tests.support.processes import spawn
@@ -32,8 +33,13 @@ class TelemetryTests(ReplicasTestCase):
 
     async def check(self, leader: Hbtd) -> int:
         """Check that Kafka has the whole log, in order; return how many messages are repeated."""
-        publisher, store = leader.service.publisher, leader.service.store
-        await until(lambda: not publisher.pending_count, 30)
+        store = leader.service.store
+
+        async def all_published() -> bool:
+            # One that has just begun to lead does not know yet what waits.
+            return await store.cursor(KAFKA) == store.last_number()
+
+        await until_true(all_published, 30)
         log = await store.log(0, 10_000)
         found = contents(await deferToThread(consume, self.broker.address, TOPIC))
         expected = by_key(
