@@ -1,7 +1,7 @@
 """The costs of the tracker: the time of a sweep, the bytes of a component, and a mass death.
 
-Run as `python -m benchmarks.tracking memory COUNT` or `... deaths COUNT DYING` it measures in its
-own process and prints the figures as JSON.
+Run as `python -m benchmarks.tracking memory COUNT` or `... deaths COUNT DYING KV_URL` it measures
+in its own process and prints the figures as JSON.
 """
 
 import json
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from time import perf_counter, thread_time
 from typing import Any
 
@@ -44,23 +45,26 @@ def measure(largest: int) -> list[Row]:
             rows.append(
                 Row(f"bytes per component at {count:,}", f"{figures['bytes']:.0f}", "< 400")
             )
-    rows += [_mass_death(10_000, 10_000), _mass_death(largest // 10, 10_000)]
+    rows += [_mass_death(10_000, 10_000, "mem:"), _mass_death(largest // 10, 10_000, "mem:")]
+    with TemporaryDirectory() as folder:
+        rows.append(_mass_death(largest // 10, 10_000, f"sqlite:{folder}/hbtd.sqlite"))
     return rows
 
 
-def _mass_death(components: int, dying: int) -> Row:
+def _mass_death(components: int, dying: int, store: str) -> Row:
     """Measure a mass death; of three, return the one with the shortest block."""
-    runs = [_in_own_process("deaths", components, dying) for _ in range(3)]
+    runs = [_in_own_process("deaths", components, dying, store) for _ in range(3)]
     figures = min(runs, key=lambda each: each["blocked"])
+    kind = store.partition(":")[0]
     return Row(
-        f"{dying:,} of {components:,} die at once: reactor blocked for at most",
+        f"{dying:,} of {components:,} die at once, store {kind}: reactor blocked for at most",
         f"{figures['blocked'] * 1e3:.1f} ms; busy for {figures['busy'] * 1e3:.1f} ms",
         "< 20 ms",
     )
 
 
-def _in_own_process(what: str, *counts: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.tracking", what, *map(str, counts)]
+def _in_own_process(what: str, *options: str | int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.tracking", what, *map(str, options)]
     done = subprocess.run(
         on_core(SERVER_CORE, command), capture_output=True, text=True, timeout=300, check=True
     )
@@ -99,14 +103,14 @@ def _resident() -> int:
     return pages * 4096
 
 
-async def _deaths(reactor: Any, count: int, dying: int) -> dict[str, float]:
+async def _deaths(reactor: Any, count: int, dying: int, store: str) -> dict[str, float]:
     """Measure for how long a service's reactor is blocked when some components die at once.
 
     The others go on beating, 10,000 times a second.
     """
     service = HbtdService(
         Params(
-            kv_url="mem:",
+            kv_url=store,
             listen="tcp:0:interface=127.0.0.1",
             nosm=True,
             interval=1,
@@ -155,11 +159,11 @@ async def _deaths(reactor: Any, count: int, dying: int) -> dict[str, float]:
     return {"blocked": longest[0], "busy": longest[1]}
 
 
-def _main(reactor: Any, what: str, count: str, dying: str = "") -> Any:
+def _main(reactor: Any, what: str, count: str, dying: str = "", store: str = "") -> Any:
     if what == "memory":
         print(json.dumps(_memory_and_sweep(int(count))))
         return succeed(None)
-    done = Deferred.fromCoroutine(_deaths(reactor, int(count), int(dying)))
+    done = Deferred.fromCoroutine(_deaths(reactor, int(count), int(dying), store))
     return done.addCallback(lambda figures: print(json.dumps(figures)))
 
 
