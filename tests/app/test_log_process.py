@@ -131,7 +131,7 @@ class StartTests(TestCase):
             await deferLater(reactor, delay)
             process.signal(signal.SIGHUP)
             await process.url
-            await until(lambda: "Change by SIGHUP: reading" in process.said)  # noqa: B023
+            await until(lambda: "Change by SIGHUP: certificates" in process.said)  # noqa: B023
             process.signal(signal.SIGTERM)
             self.assertEqual(await process.ended, 0, process.said)
 

@@ -305,7 +305,7 @@ class UnderLoadTests(TestCase):
         process = spawn(self, ["-m", "hbtd", *MEMORY])
         await process.url
         process.signal(signal.SIGHUP)
-        await until(lambda: "Change by SIGHUP: reading" in process.said)
+        await until(lambda: "Change by SIGHUP: certificates" in process.said)
         self.assertRegex(process.said, r"The open-file limit is \d+;")
         process.signal(signal.SIGTERM)
         self.assertEqual(await process.ended, 0)
