@@ -164,7 +164,12 @@ class RenewedAgent:
         return self._agent.request(method, uri, headers, bodyProducer)
 
     def closeCachedConnections(self) -> Deferred[None]:
-        """Close the idle connections; the Deferred fires when they are closed."""
+        """Close the idle connections, and later each one in use when it becomes idle.
+
+        The Deferred fires when those that are idle now are closed.
+        """
+        # A request that is in progress when hbtd stops gives its connection back later.
+        self._pool.cachedConnectionTimeout = 0
         closed: Deferred[None] = self._pool.closeCachedConnections()
         return closed
 

@@ -99,6 +99,16 @@ class RenewalTestCase(TestCase):
 class RenewedAgentTests(RenewalTestCase):
     """Connections are made anew with other certificates."""
 
+    async def test_closed_while_in_use(self) -> None:
+        """A connection that is in use when idle ones are closed is closed when it becomes idle."""
+        self.page.late = True
+        answer = self.get()
+        await until(lambda: self.page.waiting)
+        await self.agent.closeCachedConnections()
+        self.page.answer()
+        self.assertEqual(await answer, b"hello")
+        await until(lambda: self.page.transports[0].disconnected)
+
     async def test_certificate(self) -> None:
         """A new certificate is presented on a new connection; the old connection is closed."""
         await self.get()
