@@ -54,13 +54,23 @@ class Authorization:
     _log = Logger()
 
     def __init__(
-        self, gate: Gate, peers: Peers, refusals: Refusals, own_names: frozenset[str]
+        self,
+        gate: Gate,
+        peers: Peers,
+        refusals: Refusals,
+        own_names: frozenset[str],
+        *,
+        open_to_readers: bool = True,
     ) -> None:
-        """Make the check by `gate`; `own_names` are the names of this host, in lower case."""
+        """Make the check by `gate`; `own_names` are the names of this host, in lower case.
+
+        `open_to_readers` says whether everybody may call the routes for readers.
+        """
         self._gate = gate
         self._peers = peers
         self._refusals = refusals
         self._own_names = own_names
+        self._open_to_readers = open_to_readers
 
     def authorize(self, request: Request, role: Role) -> Caller:
         """Return the `Caller` who has sent a request to a route that needs `role`.
@@ -71,7 +81,7 @@ class Authorization:
         Heartbeats from web pages are refused whatever their credentials are: browsers don't ask
         before they send such simple requests to other hosts, and may add a client certificate.
         """
-        if role is Role.ANYONE:
+        if role is Role.ANYONE or (role is Role.READER and self._open_to_readers):
             return Caller()
         if role is Role.NODE and _from_web_page(request):
             raise Forbidden("Heartbeats from web pages are not taken")

@@ -13,6 +13,7 @@ class Role(Enum):
     """Who may call a route; checked before its handler is called (docs/protocol.md, "Access")."""
 
     ANYONE = "everyone, without credentials"
+    READER = "everyone, or operators if reading is closed"
     NODE = "nodes, for their own components"
     NODE_OR_OPERATOR = "nodes, for their own components, and operators"
     OPERATOR = "operators"

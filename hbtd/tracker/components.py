@@ -8,9 +8,22 @@ from typing import NamedTuple
 
 
 class Component:
-    """The last heartbeat of a component that is not dead."""
+    """What is known of a tracked component: its last heartbeat, and what it was told to be."""
 
-    __slots__ = ("fresh", "last_heard", "source", "status", "timestamp")
+    __slots__ = (
+        "deviation",
+        "fresh",
+        "hostname",
+        "last_heard",
+        "longest",
+        "mean",
+        "nid",
+        "since",
+        "source",
+        "status",
+        "timestamp",
+        "told",
+    )
 
     def __init__(
         self,
@@ -21,7 +34,7 @@ class Component:
         fresh: bool = False,
     ) -> None:
         self.last_heard = last_heard
-        """The observed time of the heartbeat, in seconds."""
+        """The observed time of the heartbeat, in seconds; `-inf` if it is not known."""
         self.timestamp = timestamp
         """The timestamp in the heartbeat, verbatim."""
         self.status = status
@@ -30,6 +43,20 @@ class Component:
         """The IP address that sent the heartbeat, or the replica that took it, if known."""
         self.fresh = fresh
         """Whether the heartbeat was the first on its connection."""
+        self.hostname = ""
+        """The host name in the last heartbeat that had one, verbatim; empty if none had."""
+        self.nid = ""
+        """The node ID in the last heartbeat that had one, verbatim; empty if none had."""
+        self.since = 0.0
+        """When the component's latest transition was judged: the Unix time; 0 if not known."""
+        self.told = 0.0
+        """When HSM has acknowledged that transition: the Unix time; 0 if not, or not known."""
+        self.mean = 0.0
+        """The mean period of the heartbeats in seconds, the latest ones weighing most."""
+        self.deviation = 0.0
+        """The mean deviation from that period in seconds, the latest ones weighing most."""
+        self.longest = 0.0
+        """The longest time between two heartbeats since the component started, in seconds."""
 
 
 class Unheard(NamedTuple):

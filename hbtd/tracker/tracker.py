@@ -49,11 +49,13 @@ class Tracker:
         self._ticked_at = 0.0
         self._healthy: OrderedDict[str, Component] = OrderedDict()
         self._warned: OrderedDict[str, Component] = OrderedDict()
-        self._dead: set[str] = set()
+        self._dead: dict[str, Component] = {}
         # A status is one of few words, and each is sent very often: only one copy of each is kept.
         self._statuses: dict[str, str] = {}
         self.beats = 0
         """The number of heartbeats taken."""
+        self.population = 0
+        """A number that grows whenever a component begins or ceases to be tracked."""
 
     def beat(
         self,
@@ -94,15 +96,17 @@ class Tracker:
         if component is not None:
             self._renew(xname, component, at, timestamp, status, source, fresh)
             return None
-        timestamp, status = timestamp[:_LONGEST_TEXT], status[:_LONGEST_TEXT]
-        if self._warned.pop(xname, None) is not None:
+        transition, before = Transition.STARTED, Phase.UNKNOWN
+        if (component := self._warned.pop(xname, None)) is not None:
             transition, before = Transition.RESTARTED, Phase.WARNED
+        elif (component := self._dead.pop(xname, None)) is not None:
+            before = Phase.DEAD
         else:
-            before = Phase.DEAD if xname in self._dead else Phase.UNKNOWN
-            self._dead.discard(xname)
-            transition = Transition.STARTED
-        self._healthy[xname] = Component(at, timestamp, self._shared(status), source, fresh)
-        return Judgement(xname, transition, timestamp, before, "heartbeat")
+            component = Component(at, timestamp, status)
+            self.population += 1
+        self._healthy[xname] = component
+        self._renew(xname, component, at, timestamp, status, source, fresh)
+        return Judgement(xname, transition, component.timestamp, before, "heartbeat")
 
     def beat_again(
         self,
@@ -146,8 +150,7 @@ class Tracker:
         """
         judgements: list[Judgement] = []
         for xname, component, _ in find_overdue(self._warned, at, errtime, errtime, unheard, limit):
-            del self._warned[xname]
-            self._bury(xname)
+            self._bury(xname, self._warned.pop(xname))
             judgements.append(_silent(xname, Transition.DIED, component, Phase.WARNED, at))
         first, left = min(warntime, errtime), limit - len(judgements)
         latest = next((each.last_heard for each in reversed(self._warned.values())), -inf)
@@ -157,7 +160,7 @@ class Tracker:
         ):
             del self._healthy[xname]
             if silent >= errtime:
-                self._bury(xname)
+                self._bury(xname, component)
                 transition = Transition.DIED
             else:
                 self._warned[xname] = component
@@ -187,10 +190,8 @@ class Tracker:
 
     def forget(self, xname: str) -> bool:
         """Stop tracking a component, without a judgement; return whether it was tracked."""
-        known = xname in self
-        self._healthy.pop(xname, None)
-        self._warned.pop(xname, None)
-        self._dead.discard(xname)
+        known = self._pop(xname) is not None
+        self.population += known
         self._changed.pop(xname, None)
         return known
 
@@ -251,7 +252,6 @@ class Tracker:
         if component is not None:
             self._warned[record.component] = component
         elif record.component not in self._warned:
-            self._dead.discard(record.component)
             self._revive(record, at, warntime, errtime)
 
     def apply_gap(self, record: Record, at: float) -> None:
@@ -260,15 +260,14 @@ class Tracker:
         Another replica has warned about the component because nobody was listening for a while.
         """
         xname = record.component
-        self.forget(xname)
-        timestamp, status = record.timestamp[:_LONGEST_TEXT], record.status[:_LONGEST_TEXT]
-        self._warned[xname] = Component(at, timestamp, self._shared(status))
+        self._changed.pop(xname, None)
+        self._warned[xname] = self._recorded(record, at)
 
     def apply_death(self, xname: str) -> None:
         """Apply a death that another replica judged."""
-        self._healthy.pop(xname, None)
-        self._warned.pop(xname, None)
-        self._bury(xname)
+        component = self._pop(xname)
+        self.population += component is None
+        self._bury(xname, component or Component(-inf, "", ""))
 
     def restore(
         self,
@@ -283,7 +282,9 @@ class Tracker:
         The ages of the records are reduced by `age_after_restart`.
         """
         self.restore_page(records, at, warntime, errtime)
-        self._dead.update(xname for xname in dead if xname not in self)
+        for xname in dead:
+            if xname not in self:
+                self.apply_death(xname)
         self.sort_queues()
 
     def restore_page(
@@ -304,6 +305,7 @@ class Tracker:
         self._healthy.update(kept)
         self._warned.clear()
         self._dead.clear()
+        self.population += 1
         self._changed = {xname: at for xname, at in self._changed.items() if xname in kept}
 
     def tick(self, at: float) -> None:
@@ -370,6 +372,18 @@ class Tracker:
         """Yield all components that have died and were not heard since."""
         yield from self._dead
 
+    def component(self, xname: str) -> Component | None:
+        """Return what is known of a component, also of a dead one; `None` if it is not tracked."""
+        return self._healthy.get(xname) or self._warned.get(xname) or self._dead.get(xname)
+
+    def phase(self, xname: str) -> Phase:
+        """Return what a component is now."""
+        if xname in self._healthy:
+            return Phase.HEALTHY
+        if xname in self._warned:
+            return Phase.WARNED
+        return Phase.DEAD if xname in self._dead else Phase.UNKNOWN
+
     def __contains__(self, xname: str) -> bool:
         return xname in self._healthy or xname in self._warned or xname in self._dead
 
@@ -417,12 +431,30 @@ class Tracker:
     def _revive(self, record: Record, at: float, warntime: float, errtime: float) -> None:
         queue = self._warned if record.warned else self._healthy
         last_heard = at - age_after_restart(record, warntime, errtime)
+        queue[record.component] = self._recorded(record, last_heard)
+
+    def _recorded(self, record: Record, last_heard: float) -> Component:
+        """Return the component of a record; it is in no queue."""
         status = self._shared(record.status[:_LONGEST_TEXT])
         timestamp = record.timestamp[:_LONGEST_TEXT]
-        queue[record.component] = Component(last_heard, timestamp, status)
+        component = self._pop(record.component)
+        if component is None:
+            self.population += 1
+            return Component(last_heard, timestamp, status)
+        component.last_heard, component.source = last_heard, None
+        component.timestamp, component.status = timestamp, status
+        return component
 
-    def _bury(self, xname: str) -> None:
-        self._dead.add(xname)
+    def _pop(self, xname: str) -> Component | None:
+        """Remove a component from the queue it is in, and return it; `None` if it is in none."""
+        for queue in (self._healthy, self._warned, self._dead):
+            component = queue.pop(xname, None)
+            if component is not None:
+                return component
+        return None
+
+    def _bury(self, xname: str, component: Component) -> None:
+        self._dead[xname] = component
         self._changed.pop(xname, None)
 
     def _shared(self, status: str) -> str:
