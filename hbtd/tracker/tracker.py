@@ -372,6 +372,10 @@ class Tracker:
         """Yield all components that have died and were not heard since."""
         yield from self._dead
 
+    def tracked(self) -> list[str]:
+        """Return all components that are tracked, in no particular order."""
+        return [*self._healthy, *self._warned, *self._dead]
+
     def component(self, xname: str) -> Component | None:
         """Return what is known of a component, also of a dead one; `None` if it is not tracked."""
         return self._healthy.get(xname) or self._warned.get(xname) or self._dead.get(xname)
