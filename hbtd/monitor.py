@@ -119,15 +119,17 @@ class Monitor:
         status: str,
         source: str | None = None,
         fresh: bool = False,
+        hostname: str = "",
+        nid: str = "",
     ) -> None:
         """Take a heartbeat of a component, whose `xname` must be valid and in normal form.
 
         `source` is the sender's IP address, `None` on a Unix socket; `fresh` says whether this is
-        the first heartbeat on its connection. Raise `TrackerFull` if the component is not tracked
-        and no more can be.
+        the first heartbeat on its connection. `hostname` and `nid` are empty if it had none. Raise
+        `TrackerFull` if the component is not tracked and no more can be.
         """
         at = self._observed.now()
-        judgement = self._tracker.beat(xname, at, timestamp, status, source, fresh)
+        judgement = self._tracker.beat(xname, at, timestamp, status, source, fresh, hostname, nid)
         if judgement is not None:
             self.commit([judgement])
 
@@ -138,6 +140,8 @@ class Monitor:
         status: str,
         source: str | None = None,
         fresh: bool = False,
+        hostname: str = "",
+        nid: str = "",
     ) -> bool:
         """Take a heartbeat if `xname`, which need not be valid, is a healthy component.
 
@@ -145,7 +149,7 @@ class Monitor:
         way, which does not need to check the name.
         """
         at = self._observed.now()
-        return self._tracker.beat_again(xname, at, timestamp, status, source, fresh)
+        return self._tracker.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid)
 
     def forget_on_request(self, xname: str) -> str | None:
         """Forget a component as `forget` does, but a tracked one only once in `errtime` seconds.

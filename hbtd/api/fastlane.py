@@ -290,12 +290,13 @@ class FastLane:
             named = read_all(heartbeat)
             if named is None:
                 return False
-            component, status, timestamp = named
+            component, hostname, nid, status, timestamp = named
         else:
             values = read_named(heartbeat)
             if values is None:
                 return False
             component = xname
+            hostname = nid = ""
             status, timestamp = values
         # Nearly all senders write names in normal form: these don't need to be parsed.
         may_beat = sender.may_beat
@@ -303,13 +304,15 @@ class FastLane:
             xname = xname or xnames.parse(component)
             if xname in (None, component) or not may_beat(head.authorization, xname):
                 return False
-        if self._monitor.beat_again(component, timestamp, status, sender.host, sender.fresh):
+        if self._monitor.beat_again(
+            component, timestamp, status, sender.host, sender.fresh, hostname, nid
+        ):
             return True
         xname = xname or xnames.parse(component)
         if xname is None:
             return False
         try:
-            self._monitor.beat(xname, timestamp, status, sender.host, sender.fresh)
+            self._monitor.beat(xname, timestamp, status, sender.host, sender.fresh, hostname, nid)
         except TrackerFull:
             return False
         return True

@@ -20,8 +20,8 @@ _get_all: Final[Callable[[Any], Sequence[Any]]] = itemgetter(*ALL_FIELDS)
 _get_named: Final[Callable[[Any], Sequence[Any]]] = itemgetter(*NAMED_FIELDS)
 
 
-def read_all(heartbeat: object) -> tuple[str, str, str] | None:
-    """Return the component, the status and the timestamp in a decoded body.
+def read_all(heartbeat: object) -> tuple[str, str, str, str, str] | None:
+    """Return `ALL_FIELDS` in a decoded body: component, host name, NID, status and timestamp.
 
     Return `None` if the body is no object, if one of `ALL_FIELDS` is not a string or is empty, or
     if the NID is no integer. The component is returned as it was sent, even if it is no xname.
@@ -40,7 +40,7 @@ def read_all(heartbeat: object) -> tuple[str, str, str] | None:
             or _is_integer(nid)
         )
     ):
-        return component, status, timestamp
+        return component, hostname, nid, status, timestamp
     return None
 
 

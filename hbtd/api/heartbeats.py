@@ -43,8 +43,9 @@ class Heartbeats:
         values = read_all(heartbeat)
         if values is None:
             raise Problem(400, find_fault(heartbeat, ALL_FIELDS))
-        component, status, timestamp = values
-        return self._beat(request, caller, _parse_xname(component), timestamp, status)
+        component, hostname, nid, status, timestamp = values
+        xname = _parse_xname(component)
+        return self._beat(request, caller, xname, timestamp, status, hostname, nid)
 
     def post_named(self, request: Request, caller: Caller, xname: str) -> Reply:
         """Take a heartbeat of the component that the path names."""
@@ -70,7 +71,14 @@ class Heartbeats:
         return Reply(204, change="nothing changed, was not tracked." if caller.operator else "")
 
     def _beat(
-        self, request: Request, caller: Caller, xname: str, timestamp: str, status: str
+        self,
+        request: Request,
+        caller: Caller,
+        xname: str,
+        timestamp: str,
+        status: str,
+        hostname: str = "",
+        nid: str = "",
     ) -> Reply:
         """Take a valid heartbeat of `xname`, which is in normal form.
 
@@ -80,7 +88,9 @@ class Heartbeats:
         caller.check_beat(xname)
         assert isinstance(request, LimitedRequest)
         try:
-            self._monitor.beat(xname, timestamp, status, request.source, request.fresh)
+            self._monitor.beat(
+                xname, timestamp, status, request.source, request.fresh, hostname, nid
+            )
         except TrackerFull:
             raise NoRoom("No room for another component") from None
         request.heartbeat_taken()

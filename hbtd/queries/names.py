@@ -72,11 +72,13 @@ async def _search(
                 if nid in by_nid and _better(tracker, xname, component, nid, ranks):
                     by_nid[nid] = xname
         await turn()
-    return {
-        name: xname
-        for name in names
-        if (xname := by_hostname[name.strip().lower()] or by_nid.get(nid_of(name), ""))
-    }
+    found: dict[str, str] = {}
+    for name in names:
+        nid = nid_of(name)
+        xname = by_hostname[name.strip().lower()] or ("" if nid is None else by_nid[nid])
+        if xname:
+            found[name] = xname
+    return found
 
 
 def _better(

@@ -4,7 +4,10 @@ from collections import OrderedDict
 from collections.abc import Set
 from itertools import islice
 from operator import le
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+NOT_HEARD: Final = -1.0
+"""The mean period of a component whose next heartbeat does not end a period."""
 
 
 class Component:
@@ -52,11 +55,19 @@ class Component:
         self.told = 0.0
         """When HSM has acknowledged that transition: the Unix time; 0 if not, or not known."""
         self.mean = 0.0
-        """The mean period of the heartbeats in seconds, the latest ones weighing most."""
+        """The mean period of the heartbeats in observed seconds, the latest ones weighing most.
+
+        It is 0 or less if it is not known: the component has sent one heartbeat since it started,
+        or since hbtd did.
+        """
         self.deviation = 0.0
-        """The mean deviation from that period in seconds, the latest ones weighing most."""
+        """The mean deviation from that period, the latest ones weighing most."""
         self.longest = 0.0
-        """The longest time between two heartbeats since the component started, in seconds."""
+        """The longest period since the component, or hbtd, started, in observed seconds."""
+
+    def forget_periods(self) -> None:
+        """Forget the periods between heartbeats; that from the last heartbeat does not count."""
+        self.mean, self.deviation, self.longest = NOT_HEARD, 0.0, 0.0
 
 
 class Unheard(NamedTuple):

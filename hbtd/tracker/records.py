@@ -1,4 +1,4 @@
-"""Records: the data that a store keeps about a living component."""
+"""Records and identities: the data that a store keeps about a component."""
 
 from typing import NamedTuple
 
@@ -16,6 +16,17 @@ class Record(NamedTuple):
     """The status in the heartbeat, verbatim."""
     warned: bool
     """Whether the component has been warned about since that heartbeat."""
+
+
+class Identity(NamedTuple):
+    """What a component calls itself besides its xname, as it was last sent."""
+
+    component: str
+    """The xname."""
+    hostname: str
+    """The host name, verbatim."""
+    nid: str
+    """The node ID, verbatim."""
 
 
 def age_after_restart(record: Record, warntime: float, errtime: float) -> float:

@@ -5,8 +5,15 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 
-from hbtd.tracker.components import Component, Unheard, find_overdue, find_unheard, sort_queue
-from hbtd.tracker.records import Record, age_after_restart
+from hbtd.tracker.components import (
+    NOT_HEARD,
+    Component,
+    Unheard,
+    find_overdue,
+    find_unheard,
+    sort_queue,
+)
+from hbtd.tracker.records import Identity, Record, age_after_restart
 from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 _LONGEST_TEXT = 256
@@ -47,6 +54,8 @@ class Tracker:
         # here, by `ObservedClock.ticked_at`.
         self._changed: dict[str, float] = {}
         self._ticked_at = 0.0
+        # The components whose host names and NIDs are to be stored.
+        self._renamed: set[str] = set()
         self._healthy: OrderedDict[str, Component] = OrderedDict()
         self._warned: OrderedDict[str, Component] = OrderedDict()
         self._dead: dict[str, Component] = {}
@@ -65,22 +74,24 @@ class Tracker:
         status: str,
         source: str | None = None,
         fresh: bool = False,
+        hostname: str = "",
+        nid: str = "",
     ) -> Judgement | None:
         """Take a heartbeat; return the judgement if the component has started or restarted.
 
         `xname` must be valid and in normal form. `timestamp` and `status` are cut off after 256
-        characters; real ones are shorter. `source` is the sender's IP address, if known; `fresh`
-        says whether this is the first heartbeat on its connection. Raise `TrackerFull` if the
-        component is not tracked and no more can be.
+        characters, as are `hostname` and `nid`; real ones are shorter. `source` is the sender's IP
+        address, if known; `fresh` says whether this is the first heartbeat on its connection. Raise
+        `TrackerFull` if the component is not tracked and no more can be.
         """
-        if self.beat_again(xname, at, timestamp, status, source, fresh):
+        if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid):
             return None
         if self._full and xname not in self:
             raise TrackerFull
         self.beats += 1
         if self._note_changes:
             self._changed[xname] = self._ticked_at
-        return self.apply_beat(xname, at, timestamp, status, source, fresh)
+        return self.apply_beat(xname, at, timestamp, status, source, fresh, hostname, nid)
 
     def apply_beat(
         self,
@@ -90,11 +101,11 @@ class Tracker:
         status: str,
         source: str | None = None,
         fresh: bool = False,
+        hostname: str = "",
+        nid: str = "",
     ) -> Judgement | None:
         """Apply a heartbeat that another replica took and has stored; return what `beat` does."""
-        component = self._healthy.get(xname)
-        if component is not None:
-            self._renew(xname, component, at, timestamp, status, source, fresh)
+        if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid, True):
             return None
         transition, before = Transition.STARTED, Phase.UNKNOWN
         if (component := self._warned.pop(xname, None)) is not None:
@@ -102,10 +113,12 @@ class Tracker:
         elif (component := self._dead.pop(xname, None)) is not None:
             before = Phase.DEAD
         else:
-            component = Component(at, timestamp, status)
+            component = Component(at, "", "")
             self.population += 1
         self._healthy[xname] = component
-        self._renew(xname, component, at, timestamp, status, source, fresh)
+        if before is not Phase.WARNED:
+            component.forget_periods()
+        self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid, True)
         return Judgement(xname, transition, component.timestamp, before, "heartbeat")
 
     def beat_again(
@@ -116,19 +129,48 @@ class Tracker:
         status: str,
         source: str | None = None,
         fresh: bool = False,
+        hostname: str = "",
+        nid: str = "",
+        elsewhere: bool = False,
     ) -> bool:
         """Take a heartbeat if `xname`, which may be any text, is a healthy component.
 
         Return whether it is; if not, nothing has changed. The name of a healthy component needs no
-        check, since it is valid and in normal form.
+        check, since it is valid and in normal form. `elsewhere` says that another replica took the
+        heartbeat.
         """
         component = self._healthy.get(xname)
         if component is None:
             return False
-        self.beats += 1
-        if self._note_changes:
-            self._changed[xname] = self._ticked_at
-        self._renew(xname, component, at, timestamp, status, source, fresh)
+        if not elsewhere:
+            self.beats += 1
+            if self._note_changes:
+                self._changed[xname] = self._ticked_at
+        # Jacobson's estimates, as TCP makes them of round trips. Called for every heartbeat.
+        period = at - component.last_heard
+        if (mean := component.mean) > 0.0:
+            error = period - mean
+            component.mean = mean + error / 8
+            if error < 0.0:
+                error = -error
+            component.deviation += (error - component.deviation) / 4
+            if period > component.longest:
+                component.longest = period
+        elif mean == NOT_HEARD:
+            component.mean = 0.0
+        else:
+            component.mean = component.longest = period
+        if len(timestamp) > _LONGEST_TEXT:
+            timestamp = timestamp[:_LONGEST_TEXT]
+        component.last_heard = at
+        component.timestamp = timestamp
+        component.source = source
+        component.fresh = fresh
+        if component.status != status:
+            component.status = self._shared(status[:_LONGEST_TEXT])
+        if (component.hostname != hostname or component.nid != nid) and hostname:
+            self._note_identity(xname, component, hostname, nid)
+        self._healthy.move_to_end(xname)
         return True
 
     def sweep(
@@ -193,6 +235,7 @@ class Tracker:
         known = self._pop(xname) is not None
         self.population += known
         self._changed.pop(xname, None)
+        self._renamed.discard(xname)
         return known
 
     def record(self, xname: str, at: float) -> Record | None:
@@ -307,6 +350,7 @@ class Tracker:
         self._dead.clear()
         self.population += 1
         self._changed = {xname: at for xname, at in self._changed.items() if xname in kept}
+        self._renamed &= kept.keys()
 
     def tick(self, at: float) -> None:
         """Set the time with which later heartbeats are noted as changes (see `changed_since`).
@@ -357,6 +401,39 @@ class Tracker:
         `at` is a value of `ObservedClock.ticked_at`.
         """
         self._changed = dict.fromkeys(self.living(), at)
+
+    def identity(self, xname: str) -> Identity | None:
+        """Return the host name and NID of a component; `None` if it is not tracked or has none."""
+        component = self.component(xname)
+        if component is None or not component.hostname:
+            return None
+        return Identity(xname, component.hostname, component.nid)
+
+    def apply_identity(self, identity: Identity) -> None:
+        """Apply a stored host name and NID, unless others were sent here that are yet to be stored.
+
+        Components that are not tracked are ignored.
+        """
+        component = self.component(identity.component)
+        if component is not None and identity.component not in self._renamed:
+            component.hostname, component.nid = identity.hostname, identity.nid
+
+    def mark_all_renamed(self) -> None:
+        """Note that the host names and NIDs of all components are to be stored again."""
+        self._renamed = {xname for xname in self.tracked() if self.identity(xname) is not None}
+
+    def take_renamed(self, most: int) -> list[Identity]:
+        """Return at most `most` of the host names and NIDs that are to be stored.
+
+        The caller stores them or, if that fails, calls `put_back_renamed`.
+        """
+        names = [self._renamed.pop() for _ in range(min(most, len(self._renamed)))]
+        found = map(self.identity, names)
+        return [identity for identity in found if identity is not None]
+
+    def put_back_renamed(self, identities: Iterable[Identity]) -> None:
+        """Note again what `take_renamed` returned and could not be stored."""
+        self._renamed.update(each.component for each in identities if each.component in self)
 
     def sort_queues(self) -> None:
         """Sort the queues by last heartbeat, since records are not applied in that order."""
@@ -410,27 +487,12 @@ class Tracker:
     def _full(self) -> bool:
         return len(self._healthy) + len(self._warned) + len(self._dead) >= self._most
 
-    def _renew(
-        self,
-        xname: str,
-        component: Component,
-        at: float,
-        timestamp: str,
-        status: str,
-        source: str | None,
-        fresh: bool,
-    ) -> None:
-        if len(timestamp) > _LONGEST_TEXT:
-            timestamp = timestamp[:_LONGEST_TEXT]
-        if len(status) > _LONGEST_TEXT:
-            status = status[:_LONGEST_TEXT]
-        component.last_heard = at
-        component.timestamp = timestamp
-        component.source = source
-        component.fresh = fresh
-        if component.status != status:
-            component.status = self._shared(status)
-        self._healthy.move_to_end(xname)
+    def _note_identity(self, xname: str, component: Component, hostname: str, nid: str) -> None:
+        hostname, nid = hostname[:_LONGEST_TEXT], nid[:_LONGEST_TEXT]
+        if (component.hostname, component.nid) != (hostname, nid):
+            component.hostname, component.nid = hostname, nid
+            if self._note_changes:
+                self._renamed.add(xname)
 
     def _revive(self, record: Record, at: float, warntime: float, errtime: float) -> None:
         queue = self._warned if record.warned else self._healthy
@@ -444,9 +506,10 @@ class Tracker:
         component = self._pop(record.component)
         if component is None:
             self.population += 1
-            return Component(last_heard, timestamp, status)
+            component = Component(last_heard, timestamp, status)
         component.last_heard, component.source = last_heard, None
         component.timestamp, component.status = timestamp, status
+        component.forget_periods()
         return component
 
     def _pop(self, xname: str) -> Component | None:
