@@ -1,0 +1,284 @@
+"""Nodesets: many names in one short text, such as `x1000c[0-7]s0b0n[0-1],x1001c0s0b0n0`.
+
+The syntax is ClusterShell's, so that what is written here can be pasted into `clush` and
+`nodeset`, and what these print can be asked for. Of a list in brackets, each number stands for one
+name: `[0-7]`, `[0,2,4]`, `[0-6/2]`, `[001-064]`. Sets are joined by `,` or white space, and from
+left to right `!` takes names out, `&` keeps common names, and `^` keeps names that are in one of
+both sets only. Node groups (`@group`) and wildcards are refused, because they would be looked up
+elsewhere.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Final
+
+_NUMBER: Final = re.compile("([0-9]+)")
+_TOKEN: Final = re.compile(
+    r"(?P<operator>\s*[,!&^]\s*|\s+)|(?P<term>(?:[^\s,!&^\[\]]+|\[[^\[\]]*\]?|\])+)"
+)
+_RANGE: Final = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?:/([0-9]{1,9}))?)?")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.:-]+")
+_PIECE: Final = re.compile(r"([A-Za-z0-9_.:-]*)\[([^\[\]]*)\]")
+
+_LONGEST: Final = 65_536
+_LONGEST_NAME: Final = 255
+_MOST_LISTS: Final = 8
+"""The most lists in brackets that one name may have; an xname has seven numbers at most."""
+
+_MOST_COMBINED: Final = 10_000
+"""The most names of a nodeset with other operators than `,`: these need all names at once."""
+
+_LONGEST_SHOWN: Final = 60
+"""The most characters of a nodeset that an error repeats."""
+
+
+class NodesetError(ValueError):
+    """A text that is no nodeset, or one with too many names; the message says what is wrong."""
+
+
+def natural_key(name: str) -> str:
+    """Return a key that sorts names in natural order: `x1000c0s2` before `x1000c0s10`.
+
+    A name that begins with another one, as far as whole numbers go, has a key that begins with the
+    other one's: a cabinet is directly followed by all that is in it.
+    """
+    # A number is preceded by its length, so that longer ones come later. No number has as many
+    # digits as the code of a letter.
+    return _NUMBER.sub(_number_key, name)
+
+
+def _number_key(match: "re.Match[str]") -> str:
+    digits = match[0].lstrip("0")
+    zeros = len(match[0]) - len(digits)
+    # Zeros in front decide between numbers that are equal otherwise.
+    return f"{chr(min(len(digits), 32) + 1)}{digits}" + ("\0" * zeros if zeros else "")
+
+
+def within(xname: str, group: str) -> bool:
+    """Return whether an xname is `group`, or the name of something in it, such as its cabinet.
+
+    Both are in normal form.
+    """
+    return xname.startswith(group) and not xname[len(group) : len(group) + 1].isdecimal()
+
+
+def fold(names: Iterable[str]) -> str:
+    """Return names as one nodeset, sorted and as short as it gets quickly; empty without names.
+
+    Names may have only characters that `expand` accepts.
+    """
+    # Names with the same text between their numbers are points in a space of numbers. Along one
+    # axis after another, the last one first, those that differ on this axis only become one.
+    patterns: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for name in names:
+        parts = _NUMBER.split(name)
+        patterns.setdefault(tuple(parts[::2]), set()).add(tuple(parts[1::2]))
+    texts: list[tuple[str, str]] = []
+    for pattern, points in patterns.items():
+        boxes: Iterable[tuple[tuple[str, ...], ...]] = (
+            tuple((number,) for number in point) for point in points
+        )
+        for axis in reversed(range(len(pattern) - 1)):
+            boxes = _merged(boxes, axis)
+        texts += [_box_text(pattern, box) for box in boxes]
+    texts.sort()
+    return ",".join(text for _, text in texts)
+
+
+def _merged(
+    boxes: Iterable[tuple[tuple[str, ...], ...]], axis: int
+) -> list[tuple[tuple[str, ...], ...]]:
+    """Return boxes of numbers with those merged that differ on one axis only."""
+    same: dict[tuple[tuple[str, ...], ...], list[str]] = {}
+    for box in boxes:
+        same.setdefault(box[:axis] + box[axis + 1 :], []).extend(box[axis])
+    return [
+        (*rest[:axis], tuple(sorted(numbers, key=_number_order)), *rest[axis:])
+        for rest, numbers in same.items()
+    ]
+
+
+def _number_order(number: str) -> tuple[int, int]:
+    return int(number), len(number)
+
+
+def _box_text(pattern: tuple[str, ...], box: tuple[tuple[str, ...], ...]) -> tuple[str, str]:
+    """Return the nodeset of a box, preceded by the key that sorts it."""
+    first, text = [pattern[0]], [pattern[0]]
+    for numbers, after in zip(box, pattern[1:], strict=True):
+        first += (numbers[0], after)
+        text += (numbers[0] if len(numbers) == 1 else f"[{_ranges(numbers)}]", after)
+    return natural_key("".join(first)), "".join(text)
+
+
+def _ranges(numbers: tuple[str, ...]) -> str:
+    """Return sorted numbers as a list of ranges; those of one range have the same padding."""
+    ranges: list[list[str]] = []
+    for number in numbers:
+        if ranges and _follows(ranges[-1][-1], number):
+            ranges[-1] = [ranges[-1][0], number]
+        else:
+            ranges.append([number])
+    return ",".join("-".join(ends) for ends in ranges)
+
+
+def _follows(before: str, number: str) -> bool:
+    """Return whether a number is the next one after another, written in the same way."""
+    return str(int(before) + 1).zfill(_padding(before)) == number
+
+
+def _padding(number: str) -> int:
+    """Return the number of digits to which a number is filled up with zeros."""
+    return len(number) if number[0] == "0" and len(number) > 1 else 0
+
+
+def expand(text: str, most: int) -> Iterator[str]:
+    """Return an iterator over the names in a nodeset, which makes them as they are taken.
+
+    Names may come repeatedly. Raise `NodesetError`, before any name is made, if the text is no
+    nodeset, or one of more than `most` names; repeated names count each time.
+    """
+    if len(text) > _LONGEST:
+        raise NodesetError(f"{_shown(text)} has more than {_LONGEST:,} characters")
+    terms: list[tuple[str, int, Iterator[str]]] = []
+    for operator, term in _split(text):
+        count, names = _parse_term(term)
+        terms.append((operator, count, names))
+    count = sum(count for _, count, _ in terms)
+    if count > most:
+        raise NodesetError(f"{_shown(text)} are {count:,} names; no more than {most:,} are allowed")
+    if all(operator == "," for operator, _, _ in terms):
+        return chain.from_iterable(names for _, _, names in terms)
+    if count > _MOST_COMBINED:
+        raise NodesetError(
+            f"{_shown(text)} combines {count:,} names by '!', '&' or '^'; no more than"
+            f" {_MOST_COMBINED:,} are allowed"
+        )
+    return iter(_combined(terms))
+
+
+def _combined(terms: Iterable[tuple[str, int, Iterator[str]]]) -> dict[str, None]:
+    """Return the names of terms with operators, from left to right."""
+    found: dict[str, None] = {}
+    for operator, _, names in terms:
+        term = dict.fromkeys(names)
+        if operator == ",":
+            found.update(term)
+        elif operator == "&":
+            found = {name: None for name in found if name in term}
+        else:
+            others = term if operator == "^" else {}
+            new = [name for name in others if name not in found]
+            found = {name: None for name in found if name not in term}
+            found.update(dict.fromkeys(new))
+    return found
+
+
+def _split(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the terms of a nodeset, each with the operator in front of it."""
+    operator = ","
+    after = False
+    for match in _TOKEN.finditer(text.strip()):
+        if match["term"]:
+            yield operator, match["term"]
+        elif after:
+            operator = match["operator"].strip() or ","
+        if bool(match["term"]) is after:
+            raise NodesetError(f"{_shown(text)} lacks a name next to '{match[0].strip()}'")
+        after = not after
+    if text.strip() and not after:
+        raise NodesetError(f"{_shown(text)} lacks a name next to '{operator}'")
+
+
+def _parse_term(term: str) -> tuple[int, Iterator[str]]:
+    """Return the number of names of a term, and an iterator that makes them."""
+    if "[" not in term and "]" not in term:
+        if not _PLAIN.fullmatch(term):
+            raise _misfit(term)
+        if len(term) > _LONGEST_NAME:
+            raise NodesetError(f"{_shown(term)} has more than {_LONGEST_NAME} characters")
+        return 1, iter((term,))
+    literals: list[str] = []
+    lists: list[list[range]] = []
+    paddings: list[list[int]] = []
+    end, count = 0, 1
+    while match := _PIECE.match(term, end):
+        if end and not match[1]:
+            raise NodesetError(f"{_shown(term)} has two lists in brackets side by side")
+        ranges, padded = _parse_list(term, match[2])
+        literals.append(match[1])
+        lists.append(ranges)
+        paddings.append(padded)
+        count *= sum(map(len, ranges))
+        end = match.end()
+    tail = term[end:]
+    if tail and not _PLAIN.fullmatch(tail):
+        raise _misfit(tail)
+    if len(lists) > _MOST_LISTS:
+        raise NodesetError(f"{_shown(term)} has more than {_MOST_LISTS} lists in brackets")
+    if sum(map(len, literals)) + len(tail) > _LONGEST_NAME - 9 * len(lists):
+        raise NodesetError(f"{_shown(term)} has names of more than {_LONGEST_NAME} characters")
+    return count, _make_names(literals, lists, paddings, tail)
+
+
+def _parse_list(term: str, text: str) -> tuple[list[range], list[int]]:
+    """Return the ranges of a list in brackets, and to how many digits each is filled up."""
+    ranges: list[range] = []
+    paddings: list[int] = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
+            raise NodesetError(f"{_shown(term)} has no list of numbers in [{_shown(text, '')}]")
+        first, last, step = match[1], match[2] or match[1], int(match[3] or 1)
+        padding = _padding(first)
+        if int(last) < int(first) or not step:
+            raise NodesetError(f"{_shown(term)} has an empty range {part.strip()}")
+        if max(padding, _padding(last)) and len(first) != len(last):
+            raise NodesetError(f"{_shown(term)} has zeros at one end only of {part.strip()}")
+        ranges.append(range(int(first), int(last) + 1, step))
+        paddings.append(padding)
+    return ranges, paddings
+
+
+def _make_names(
+    literals: list[str], lists: list[list[range]], paddings: list[list[int]], tail: str
+) -> Iterator[str]:
+    """Return an iterator that makes the names of a term with lists in brackets, in order."""
+
+    def add(made: str, axis: int) -> Iterator[str]:
+        if axis == len(lists):
+            yield made + tail
+            return
+        for numbers, padding in zip(lists[axis], paddings[axis], strict=True):
+            for number in numbers:
+                yield from add(f"{made}{literals[axis]}{number:0{padding}}", axis + 1)
+
+    return add("", 0)
+
+
+def _misfit(term: str) -> NodesetError:
+    if "@" in term:
+        return NodesetError(f"{_shown(term)}: node groups (@) are not known to hbtd")
+    if "*" in term or "?" in term:
+        return NodesetError(f"{_shown(term)}: there are no wildcards")
+    if "[" in term or "]" in term:
+        return NodesetError(f"{_shown(term)} has a bracket without the other one")
+    return NodesetError(f"{_shown(term)} has characters that are in no name")
+
+
+def _shown(text: str, quote: str = "'") -> str:
+    """Return a nodeset for an error message, printable and cut off if it is long."""
+    cut = text[:_LONGEST_SHOWN] + "..." * (len(text) > _LONGEST_SHOWN)
+    return f"{quote}{cut.encode('unicode_escape').decode('ascii')}{quote}"
+
+
+def count_names(names: list[str]) -> str:
+    """Return names for a log line: a single one alone, and several with their number, folded."""
+    return names[0] if len(names) == 1 else f"{len(names)} components: {fold(names)}"
+
+
+def portions(names: Iterator[str], size: int) -> Iterator[list[str]]:
+    """Yield names in lists of `size`, the last one shorter, as they are taken."""
+    while portion := list(islice(names, size)):
+        yield portion
