@@ -15,7 +15,7 @@ from hbtd.store.checkpointer import Checkpointer
 from hbtd.store.interface import IStore
 from hbtd.store.journal import Journal
 from hbtd.telemetry.publisher import Publisher
-from hbtd.tracker.components import Unheard
+from hbtd.tracker.components import Component, Unheard
 from hbtd.tracker.forgotten import Forgotten
 from hbtd.tracker.observed import TICK, ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -205,6 +205,19 @@ class Monitor:
         """Return, for each of `xnames`, whether it was heard less than `errtime` seconds ago."""
         at, errtime = self._observed.now(), self._params.current.errtime
         return [self._tracker.heartbeating(xname, at, errtime) for xname in xnames]
+
+    @property
+    def limits(self) -> Params:
+        """The parameters by which components are judged."""
+        return self._params.current
+
+    def silence(self, component: Component) -> float:
+        """Return for how many observed seconds a component has been silent; `inf` if unknown."""
+        return max(self._observed.now() - component.last_heard, 0.0)
+
+    def judged_later(self, xname: str, component: Component) -> bool:
+        """Return whether a component is judged later, since heartbeats of it may wait unread."""
+        return self._unheard().includes(xname, component)
 
     def store_ready(self) -> bool:
         """Return whether the store can be used, or could a few seconds ago; see `Journal.ready`."""

@@ -7,7 +7,7 @@ from typing import Any
 from klein import Klein
 from klein.interfaces import IKleinRequest
 from klein.resource import KleinResource
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
@@ -80,7 +80,22 @@ def _endpoint(route: Route, authorization: Authorization) -> Callable[..., bytes
             authorization.log_change(request, reply.change)
         if isinstance(reply, Reply):
             return _write(request, reply)
-        return Deferred.fromCoroutine(reply).addCallback(partial(_write, request))
+        later = Deferred.fromCoroutine(reply)
+        if route.role.changes:
+            later.addCallbacks(partial(_log_change, request), partial(_log_failure, request))
+        return later.addCallback(partial(_write, request))
+
+    def _log_change(request: Request, reply: Reply) -> Reply:
+        if reply.change:
+            authorization.log_change(request, reply.change)
+        if request._disconnected:
+            raise CancelledError  # the change is logged, and there is nobody to tell
+        return reply
+
+    def _log_failure(request: Request, failure: Failure) -> Failure:
+        if not failure.check(CancelledError) and isinstance(failure.value, Exception):
+            authorization.log_change(request, _failure(failure.value))
+        return failure
 
     return endpoint
 

@@ -1,16 +1,19 @@
 """Handlers for probes, health, metrics, and the OpenAPI document."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
 from hbtd.api.routes import Role, Route
+from hbtd.queries.machine import Turn
 from hbtd.server.problems import Problem
 from hbtd.server.replies import JSON, Reply, json_reply
+from hbtd.server.site import LimitedRequest
 
 
 class HealthSources(NamedTuple):
@@ -25,6 +28,8 @@ class HealthSources(NamedTuple):
     """Returns a text about an overload of hbtd itself, `None` if there is none."""
     reasons: Callable[[], Mapping[str, str]] = dict
     """Returns texts, by field of the answer, that say why and since when parts do not work."""
+    before_metrics: Callable[[Turn], Coroutine[Deferred[Any], Any, None]] | None = None
+    """Counts, in turns, what the metrics are about, before they are read."""
 
 
 class Health:
@@ -41,13 +46,13 @@ class Health:
             Route("GET", "/liveness", Role.ANYONE, self.liveness),
             Route("GET", "/readiness", Role.ANYONE, self.readiness),
             Route("GET", "/health", Role.ANYONE, self.health),
-            Route("GET", "/metrics", Role.ANYONE, self.metrics),
+            Route("GET", "/metrics", Role.READER, self.metrics),
             Route("GET", "/openapi.json", Role.ANYONE, self.openapi),
         )
 
     def root_routes(self) -> Sequence[Route]:
         """Return the routes that have no prefix: `/metrics`, where Prometheus looks by default."""
-        return (Route("GET", "/metrics", Role.ANYONE, self.metrics),)
+        return (Route("GET", "/metrics", Role.READER, self.metrics),)
 
     def liveness(self, request: Request) -> Reply:
         """Answer 204: the process is alive."""
@@ -77,8 +82,11 @@ class Health:
         overload = self._sources.overload()
         return json_reply(texts if overload is None else {**texts, "Overload": overload})
 
-    def metrics(self, request: Request) -> Reply:
+    async def metrics(self, request: Request) -> Reply:
         """Return the metrics in Prometheus' text format."""
+        if self._sources.before_metrics is not None:
+            assert isinstance(request, LimitedRequest)
+            await self._sources.before_metrics(request.turn)
         return Reply(200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
 
     def openapi(self, request: Request) -> Reply:

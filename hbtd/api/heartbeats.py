@@ -18,6 +18,9 @@ from hbtd.server.site import LimitedRequest
 from hbtd.tracker.forgotten import ForgottenLately
 from hbtd.tracker.tracker import TrackerFull
 
+FOUND = "Hbtd-Found"
+"""The header that says whether a component that was to be forgotten was tracked."""
+
 
 class Heartbeats:
     """The handlers of `/heartbeat`.
@@ -65,10 +68,12 @@ class Heartbeats:
         except ForgottenLately as error:
             detail = "A component is forgotten once in Errtime seconds only"
             raise TooSoon(detail, error.seconds) from None
+        found = ((FOUND, "false" if before is None else "true"),)
         if before is not None:
-            return Reply(204, change=f"no longer tracked, was {before}.")
+            return Reply(204, headers=found, change=f"no longer tracked, was {before}.")
         # Of what changes nothing, an operator's request is logged: nodes could fill the log.
-        return Reply(204, change="nothing changed, was not tracked." if caller.operator else "")
+        change = "nothing changed, was not tracked." if caller.operator else ""
+        return Reply(204, headers=found, change=change)
 
     def _beat(
         self,

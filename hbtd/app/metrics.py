@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
+from hbtd.queries.summary import MachineCounts
 from hbtd.replicas.space import Space
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.overload import Overload
@@ -176,6 +177,34 @@ class CertificateMetrics(Collector):
         for name, certificate in self._presented():
             expiry.add_metric([name], certificate.not_valid_after_utc.timestamp())
         yield expiry
+
+
+class MachineMetrics(Collector):
+    """The metrics of cabinets, and of silent parts of the machine."""
+
+    def __init__(self, counts: MachineCounts) -> None:
+        """Make the collector; `counts` have to be updated before it is asked."""
+        self._counts = counts
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics as they were counted last."""
+        components = GaugeMetricFamily(
+            "hbtd_cabinet_components",
+            "Components tracked, by cabinet; beyond 256 cabinets, the rest is cabinet other.",
+            labels=["cabinet", "state"],
+        )
+        for cabinet, counts in self._counts.cabinets.items():
+            for state, count in counts.items():
+                components.add_metric([cabinet, state], count)
+        yield components
+        silent = GaugeMetricFamily(
+            "hbtd_silent_groups",
+            "Cabinets, chassis and slots with two components or more, all of them warned or dead.",
+            labels=["type"],
+        )
+        for kind, count in self._counts.silent_groups.items():
+            silent.add_metric([kind], count)
+        yield silent
 
 
 class HistoryMetrics(Collector):

@@ -1,7 +1,7 @@
 """All routes of the API, with the handlers that answer them."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -12,6 +12,13 @@ from hbtd.api.routes import Route
 from hbtd.api.states import States
 from hbtd.config.live_params import LiveParams
 from hbtd.monitor import Monitor
+
+
+class Handlers(Protocol):
+    """A group of handlers, with their routes."""
+
+    def routes(self) -> Sequence[Route]:
+        """Return the routes of these handlers."""
 
 
 class Routes(NamedTuple):
@@ -28,8 +35,15 @@ def make_routes(
     params: LiveParams,
     sources: HealthSources,
     registry: CollectorRegistry,
+    more: Iterable[Handlers] = (),
 ) -> Routes:
-    """Return all routes, with their handlers."""
+    """Return all routes, with their handlers; `more` are those of queries."""
     health = Health(sources, registry)
-    groups = (Heartbeats(monitor), States(monitor), Parameters(params), health)
+    groups: Sequence[Handlers] = (
+        Heartbeats(monitor),
+        States(monitor),
+        Parameters(params),
+        health,
+        *more,
+    )
     return Routes([route for group in groups for route in group.routes()], health.root_routes())

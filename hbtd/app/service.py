@@ -30,9 +30,11 @@ from hbtd.app.metrics import (
     ConnectionMetrics,
     EtcdMetrics,
     HistoryMetrics,
+    MachineMetrics,
     Metrics,
     make_registry,
 )
+from hbtd.app.queries import make_queries
 from hbtd.app.routes import Routes, make_routes
 from hbtd.app.stores import describe_store, make_store, store_hint
 from hbtd.app.troubles import Troubles
@@ -45,6 +47,8 @@ from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
 from hbtd.net.client_credentials import RenewedAgent
 from hbtd.net.served_certificate import ServedCertificate
+from hbtd.queries.machine import Machine
+from hbtd.queries.summary import MachineCounts
 from hbtd.replicas.alone import Alone
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
@@ -190,8 +194,11 @@ class HbtdService(Service):
         )
 
         self._troubles = self._make_troubles()
+        self._machine = Machine(self.tracker)
+        counts = MachineCounts(self._machine)
         registry = self._make_registry(observed, checkpointer)
-        self.routes = self._make_routes(registry)
+        registry.register(MachineMetrics(counts))
+        self.routes = self._make_routes(registry, observed, counts)
         """All routes of the API, with the callers who may use them, and the handlers."""
         self._site = self._make_site()
         self._connections = ConnectionFactory(
@@ -307,7 +314,9 @@ class HbtdService(Service):
         hsm = self.notifier.trouble()
         return texts if hsm is None else {**texts, "HsmStatusReason": hsm}
 
-    def _make_routes(self, registry: CollectorRegistry) -> Routes:
+    def _make_routes(
+        self, registry: CollectorRegistry, observed: ObservedClock, counts: MachineCounts
+    ) -> Routes:
         sources = HealthSources(
             self.monitor.store_ready,
             self.store.health,
@@ -315,13 +324,29 @@ class HbtdService(Service):
             self.notifier.health,
             self._overload.health,
             self._reasons,
+            counts.update,
         )
-        return make_routes(self.monitor, self.params, sources, registry)
+        queries = make_queries(
+            self.tracker,
+            self.monitor,
+            self.notifier,
+            self._machine,
+            observed,
+            time.time,
+            self._name,
+        )
+        return make_routes(self.monitor, self.params, sources, registry, [queries])
 
     def _make_site(self) -> LimitedSite:
         access = self.access
         own_names = read_own_names(socket.gethostname())
-        authorization = Authorization(access.gate, access.peers, access.refusals, own_names)
+        authorization = Authorization(
+            access.gate,
+            access.peers,
+            access.refusals,
+            own_names,
+            open_to_readers=self.params.current.reader_access == "any",
+        )
         resource = make_resource(authorization, self.routes.api, self.routes.root)
         limits = limits_of(self.params.current)
         return LimitedSite(resource, self._reactor, limits, self._note_refusal)

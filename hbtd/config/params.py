@@ -32,6 +32,7 @@ from hbtd.config.value_types import (
     OPERATOR_ACCESS,
     PORT,
     POSITIVE_INTEGER,
+    READER_ACCESS,
     SECONDS,
     SWITCH,
     TELEMETRY_HOST,
@@ -296,6 +297,14 @@ class Params:
         "`loopback`: peers on a loopback address or a Unix socket; `token:PATH`: clients that "
         "send a bearer token listed in that file; `cert:NAME[,NAME...]`: clients whose "
         "certificate has such a common name; `any`: every client.",
+        fixed=True,
+    )
+    reader_access: str = _param(
+        Group.ACCESS,
+        READER_ACCESS,
+        "any",
+        "Who may ask what is known of components, and read metrics: `any`, or `operators` alone.",
+        "Probes, health, `/hbstate`, `/hbstates` and `/params` stay open to every client.",
         fixed=True,
     )
     node_access: str = _param(

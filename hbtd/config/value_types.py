@@ -126,6 +126,12 @@ def _addresses(text: str) -> str:
     return ",".join(str(ip_address(each.strip().strip("[]"))) for each in text.split(","))
 
 
+def _reader_access(text: str) -> str:
+    if text not in ("any", "operators"):
+        raise ValueError("neither any nor operators")
+    return text
+
+
 def _log_format(text: str) -> str:
     if text not in ("text", "json"):
         raise ValueError("no such format")
@@ -207,6 +213,7 @@ OPERATOR_ACCESS = ValueType(
     _operator_access,
     "loopback, token:PATH, cert:NAME[,NAME...] or any, or several of these separated by '+'",
 )
+READER_ACCESS = ValueType(_reader_access, "any or operators")
 NODE_ACCESS = ValueType(
     _node_access, "any, cert or jwt:JWKS, a path or a URL, or several of these separated by '+'"
 )

@@ -9,7 +9,7 @@ elsewhere.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
 from typing import Final
 
@@ -273,9 +273,10 @@ def _shown(text: str, quote: str = "'") -> str:
     return f"{quote}{cut.encode('unicode_escape').decode('ascii')}{quote}"
 
 
-def count_names(names: list[str]) -> str:
+def count_names(names: Collection[str]) -> str:
     """Return names for a log line: a single one alone, and several with their number, folded."""
-    return names[0] if len(names) == 1 else f"{len(names)} components: {fold(names)}"
+    folded = fold(names)
+    return folded if len(names) == 1 else f"{len(names)} components: {folded}"
 
 
 def portions(names: Iterator[str], size: int) -> Iterator[list[str]]:

@@ -219,6 +219,13 @@ _LEADING_ZEROS: Final = re.compile("(?<![0-9])0+(?=[0-9])")
 _LONGEST: Final = 255
 
 
+_WITHOUT_DIGITS: Final = str.maketrans("", "", "0123456789")
+# No two types have names with the same letters, whatever their numbers.
+_TYPES_BY_LETTERS: Final = {
+    each.example.translate(_WITHOUT_DIGITS): each.name for each in COMPONENT_TYPES
+}
+
+
 def normalise(name: str) -> str:
     """Return a name in HSM's normal form: trimmed, without leading zeros, in lower case.
 
@@ -231,6 +238,12 @@ def component_type(xname: str) -> str | None:
     """Return the type of a name in normal form, such as `Node`, or `None` if it is no xname."""
     match = _VALID.fullmatch(xname) if len(xname) <= _LONGEST else None
     return match.lastgroup if match else None
+
+
+def type_of_valid(xname: str) -> str:
+    """Return the type of a valid xname in normal form: quickly, from its letters alone."""
+    letters = xname.translate(_WITHOUT_DIGITS)
+    return _TYPES_BY_LETTERS.get(letters) or component_type(xname) or ""
 
 
 def parse(name: str) -> str | None:

@@ -8,6 +8,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from hbtd.formats.nodesets import count_names
 from hbtd.runtime.backoff import Backoff
 from hbtd.store.checkpointer import Checkpointer
 from hbtd.store.condition import StoreCondition
@@ -169,7 +170,7 @@ class Journal:
         for judgement in judgements:
             components.setdefault(judgement.transition, []).append(judgement.component)
         for transition, xnames in components.items():
-            self._log.info("{said}: {xnames}", said=transition.message, xnames=" ".join(xnames))
+            self._log.info("{said}: {xnames}", said=transition.message, xnames=count_names(xnames))
         for tell in self._tellers:
             tell(judgements)
 

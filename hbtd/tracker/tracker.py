@@ -2,7 +2,7 @@
 
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
 
 from hbtd.tracker.components import (
@@ -464,6 +464,20 @@ class Tracker:
         if xname in self._warned:
             return Phase.WARNED
         return Phase.DEAD if xname in self._dead else Phase.UNKNOWN
+
+    def silence_flags(self, xnames: Sequence[str]) -> tuple[bytes, bytes]:
+        """Return whether each of `xnames` is warned about, and whether it is dead, as 0 or 1."""
+        warned = map(self._warned.__contains__, xnames)
+        return bytes(warned), bytes(map(self._dead.__contains__, xnames))
+
+    def silent_components(self) -> list[str]:
+        """Return all components that are warned about or dead, in no particular order."""
+        return [*self._warned, *self._dead]
+
+    def silent(self, xnames: Sequence[str]) -> list[Component]:
+        """Return what is known of those of `xnames` that are warned about or dead."""
+        found = [*map(self._warned.get, xnames), *map(self._dead.get, xnames)]
+        return [component for component in found if component is not None]
 
     def __contains__(self, xname: str) -> bool:
         return xname in self._healthy or xname in self._warned or xname in self._dead

@@ -154,7 +154,7 @@ class OrderTests(SynchronousTestCase):
             fields = fields.replace("b", " b ").replace("n", " n ")
             return [int(field) if field.isdecimal() else field for field in fields.split()]
 
-        self.assertEqual(sorted(some, key=natural_key), sorted(some, key=parts))  # type: ignore[arg-type]
+        self.assertEqual(sorted(some, key=natural_key), sorted(some, key=parts))
 
     @given(xnames, xnames)
     def test_within(self, name: str, group: str) -> None:

@@ -1,0 +1,214 @@
+"""Handlers for asking about components, and for forgetting many at once."""
+
+from collections.abc import Coroutine, Sequence
+from itertools import islice
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.web.server import Request
+
+from hbtd.api.queries import (
+    ascii_reply,
+    bad,
+    encode,
+    fold_many,
+    printable,
+    read_limit,
+    read_names,
+    read_parameters,
+    read_under,
+    rows_reply,
+)
+from hbtd.api.routes import Role, Route
+from hbtd.formats import xnames
+from hbtd.formats.nodesets import fold
+from hbtd.monitor import Monitor
+from hbtd.queries.components import Explainer, Facts, Selection, select
+from hbtd.queries.machine import Machine, Turn
+from hbtd.queries.names import resolve
+from hbtd.queries.summary import Summary
+from hbtd.server.bodies import read_json
+from hbtd.server.problems import Problem
+from hbtd.server.replies import Reply
+from hbtd.server.site import LimitedRequest
+from hbtd.store.interface import StoreUnusable
+from hbtd.tracker.forgotten import ForgottenLately
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Phase
+
+_Later = Coroutine[Deferred[Any], Any, Reply]
+
+_ROWS_AT_ONCE = 200
+_FORGOTTEN_AT_ONCE = 50
+_MOST_TRANSITIONS = 20
+_MOST_LOGGED = 1000
+"""The most forgotten components that the log line about a request names."""
+
+_STATES = {"ok": Phase.HEALTHY, **{phase.value: phase for phase in Phase}}
+del _STATES[Phase.UNKNOWN.value]
+_TYPES = {each.name.lower(): each.name for each in xnames.COMPONENT_TYPES}
+
+
+class Components:
+    """The handlers of `/components`, `/summary` and `/forget`."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        monitor: Monitor,
+        machine: Machine,
+        facts: Facts,
+        explainer: Explainer,
+        summary: Summary,
+    ) -> None:
+        self._tracker = tracker
+        self._monitor = monitor
+        self._machine = machine
+        self._facts = facts
+        self._explainer = explainer
+        self._summary = summary
+
+    def routes(self) -> Sequence[Route]:
+        """Return the routes of these handlers."""
+        return (
+            Route("GET", "/components", Role.READER, self.list_page),
+            Route("GET", "/components/<name>", Role.READER, self.one),
+            Route("GET", "/summary", Role.READER, self.summary),
+            Route("POST", "/forget", Role.OPERATOR, self.forget),
+        )
+
+    def list_page(self, request: Request) -> _Later:
+        """Return a page of the components that the parameters select, in natural order.
+
+        Raise `Problem` 400 if a parameter is wrong.
+        """
+        parameters = read_parameters(request, ("state", "type", "under", "names", "limit", "after"))
+        selection = Selection(
+            _read_words(parameters.get("state"), "state", _STATES),
+            _read_words(parameters.get("type"), "type", _TYPES),
+            read_under(parameters),
+            None,
+            _read_after(parameters.get("after")),
+        )
+        return self._page(
+            _turn_of(request), selection, parameters.get("names"), read_limit(parameters)
+        )
+
+    async def _page(
+        self, turn: Turn, selection: Selection, nodeset: str | None, most: int
+    ) -> Reply:
+        unknown: list[str] = []
+        if nodeset is not None:
+            names, unknown = await read_names([nodeset], self._tracker, turn, "Parameter names")
+            unknown += [name for name in names if name not in self._tracker]
+            selection = selection._replace(names=names)
+        found, after = await select(self._tracker, self._machine, selection, most, turn)
+        pages = []
+        for start in range(0, len(found), _ROWS_AT_ONCE):
+            if start:
+                await turn()
+            rows = map(self._facts.describe, found[start : start + _ROWS_AT_ONCE])
+            pages.append(encode([row for row in rows if row is not None]))
+        folded = await fold_many(unknown, turn)
+        return rows_reply("Components", pages, {"Next": after, "Unknown": folded})
+
+    async def one(self, request: Request, name: str) -> Reply:
+        """Return all that is known of one component, and why it is in its state.
+
+        The path has its xname, its NID or its host name. Raise `Problem` 400 if there are
+        parameters, 404 if there is no such component, and 503 if the log can't be read.
+        """
+        read_parameters(request, ())
+        found, _ = await resolve(self._tracker, [name], _turn_of(request))
+        try:
+            told = await self._explainer.explain(found[name], _MOST_TRANSITIONS) if found else None
+        except StoreUnusable as error:
+            raise Problem(503, f"The log of transitions can't be read: {error}") from None
+        if told is None:
+            raise Problem(404, f"No component {printable(name)} is tracked, nor is it in the log")
+        return ascii_reply(told)
+
+    async def summary(self, request: Request) -> Reply:
+        """Return how many components are in which state, and the largest silent groups.
+
+        Raise `Problem` 400 if there are parameters.
+        """
+        read_parameters(request, ())
+        return ascii_reply(await self._summary.summarise(_turn_of(request)))
+
+    def forget(self, request: Request) -> _Later:
+        """Forget the components that the nodesets in the body name.
+
+        Raise `Problem` 400 if the body is no object with a list of nodesets, or if one of them is
+        wrong; nothing is forgotten then.
+        """
+        try:
+            body = read_json(request)
+        except ValueError:
+            body = None
+        nodesets = body.get("XNames") if isinstance(body, dict) else None
+        if not isinstance(nodesets, list) or not all(isinstance(x, str) for x in nodesets):
+            raise Problem(400, "The body must be a JSON object with a list of nodesets, XNames")
+        return self._forget(_turn_of(request), nodesets)
+
+    async def _forget(self, turn: Turn, nodesets: Sequence[str]) -> Reply:
+        names, unknown = await read_names(nodesets, self._tracker, turn, "XNames")
+        forgotten: list[str] = []
+        too_soon: list[str] = []
+        try:
+            for number, xname in enumerate(names):
+                if number % _FORGOTTEN_AT_ONCE == _FORGOTTEN_AT_ONCE - 1:
+                    await turn()
+                try:
+                    before = self._monitor.forget_on_request(xname)
+                except ForgottenLately:
+                    too_soon.append(xname)
+                else:
+                    (unknown if before is None else forgotten).append(xname)
+        except CancelledError:
+            # The client has gone; what was done nevertheless has to be logged.
+            return Reply(200, change=f"{_describe(forgotten)}; the client did not wait for more.")
+        reply = ascii_reply(
+            {
+                "Forgotten": len(forgotten),
+                "XNames": await fold_many(forgotten, turn),
+                "Unknown": await fold_many(unknown, turn),
+                "TooSoon": await fold_many(too_soon, turn),
+            }
+        )
+        return reply._replace(change=f"{_describe(forgotten)}.")
+
+
+def _describe(forgotten: Sequence[str]) -> str:
+    """Return in words, for the log, which components were forgotten."""
+    if not forgotten:
+        return "nothing changed, none was tracked"
+    more = len(forgotten) - _MOST_LOGGED
+    names = fold(islice(forgotten, _MOST_LOGGED)) + (f" and {more} more" if more > 0 else "")
+    return f"{len(forgotten)} no longer tracked: {names}"
+
+
+def _turn_of(request: Request) -> Turn:
+    assert isinstance(request, LimitedRequest)
+    return request.turn
+
+
+def _read_words(text: str | None, parameter: str, known: dict[str, Any]) -> Any:
+    """Return the set of what the words of a parameter, joined by commas, stand for."""
+    if text is None:
+        return None
+    words = [word.strip().lower() for word in text.split(",")]
+    for word in words:
+        if word not in known:
+            allowed = ", ".join(known) if len(known) < 10 else "Node, NodeBMC, ChassisBMC, ..."
+            raise bad(parameter, f"has '{printable(word)}'; it must be one or more of {allowed}")
+    return frozenset(known[word] for word in words)
+
+
+def _read_after(text: str | None) -> str:
+    if text is None:
+        return ""
+    xname = xnames.parse(text)
+    if xname is None:
+        raise bad("after", "is no value of Next in an answer")
+    return xname

@@ -1,0 +1,148 @@
+"""What handlers of queries share: their parameters, names of components, and answers in ASCII."""
+
+import json
+from collections.abc import Collection, Mapping
+from urllib.parse import parse_qsl
+
+import orjson
+from twisted.web.server import Request
+
+from hbtd.formats import xnames
+from hbtd.formats.nodesets import NodesetError, expand, fold, portions
+from hbtd.queries.machine import Turn, sort_names
+from hbtd.queries.names import resolve
+from hbtd.server.problems import Problem
+from hbtd.server.replies import JSON, Reply
+from hbtd.tracker.tracker import Tracker
+
+MOST_NAMES = 100_000
+"""The most names in one query; with more, hbtd would be busy for too long."""
+
+MOST_ROWS = 1000
+"""The most rows of a page, and how many it has if the client does not say."""
+
+_PORTION = 2000
+_WHOLE_MACHINE = ("s0", "all")
+
+
+def read_parameters(request: Request, known: Collection[str]) -> dict[str, str]:
+    """Return the parameters in the query of a request's URL, by name.
+
+    Raise `Problem` 400 if one of them is not in `known`, is there twice, or can't be decoded.
+    """
+    query = request.uri.partition(b"?")[2]
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(query),
+            encoding="utf-8",
+            errors="strict",
+        )
+    except ValueError:
+        raise Problem(
+            400, "The query of the URL is not NAME=VALUE, joined by '&', in UTF-8"
+        ) from None
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in known:
+            allowed = ", ".join(sorted(known)) or "none"
+            raise bad(name, f"is not known; known are: {allowed}")
+        if name in found:
+            raise bad(name, "is given twice")
+        found[name] = value
+    return found
+
+
+def bad(parameter: str, why: str) -> Problem:
+    """Return the problem, a 400, of a parameter; `why` says in a few words what is wrong."""
+    return Problem(400, f"Parameter {printable(parameter)} {why}")
+
+
+def printable(text: str, most: int = 60) -> str:
+    """Return a text for an error message: in printable characters, and cut off if it is long."""
+    cut = text[:most] + "..." * (len(text) > most)
+    return cut.encode("unicode_escape").decode("ascii")
+
+
+def read_limit(parameters: Mapping[str, str]) -> int:
+    """Return how many rows a page may have; raise `Problem` 400 if the parameter is wrong."""
+    text = parameters.get("limit", str(MOST_ROWS))
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= MOST_ROWS):
+        raise bad("limit", f"is no number from 1 to {MOST_ROWS}")
+    return int(text)
+
+
+def read_under(parameters: Mapping[str, str]) -> str:
+    """Return what the components have to be in, in normal form; empty for the whole machine.
+
+    Raise `Problem` 400 if the parameter is no xname.
+    """
+    text = parameters.get("under")
+    if text is None:
+        return ""
+    xname = xnames.parse(text)
+    if xname is None:
+        raise bad("under", "is no xname of a cabinet, a chassis, a slot or another component")
+    return "" if xname in _WHOLE_MACHINE else xname
+
+
+async def read_names(
+    nodesets: Collection[str], tracker: Tracker, turn: Turn, what: str
+) -> tuple[list[str], list[str]]:
+    """Return the xnames of components in nodesets of xnames, NIDs and host names.
+
+    They are tracked, or could be. Also return the names that stand for no component. Raise
+    `Problem` 400 if a text is no nodeset, or if there are too many names; `what` is what to call
+    the nodesets then.
+    """
+    left, expanded = MOST_NAMES, []
+    for number, text in enumerate(nodesets):
+        if number % 200 == 199:
+            await turn()
+        try:
+            names = expand(text, left)
+        except NodesetError as error:
+            raise Problem(400, f"{what}: {error}") from None
+        left_before = left
+        for portion in portions(names, _PORTION):
+            expanded += portion
+            left -= len(portion)
+            if left < left_before - _PORTION:
+                await turn()
+    found, unknown = await resolve(tracker, dict.fromkeys(expanded), turn)
+    return list(dict.fromkeys(found.values())), unknown
+
+
+async def fold_many(names: Collection[str], turn: Turn) -> str:
+    """Return names as a nodeset, folded in portions; others have their turns meanwhile."""
+    ordered = iter(await sort_names(names, turn))
+    folded: list[str] = []
+    for portion in portions(ordered, _PORTION):
+        if folded:
+            await turn()
+        folded.append(fold(portion))
+    return ",".join(folded)
+
+
+def encode(value: object) -> bytes:
+    """Return a value as JSON in printable ASCII characters: all others are escaped.
+
+    What nodes choose may have escape sequences for terminals, also in single characters, and the
+    JSON may be read on one.
+    """
+    encoded = orjson.dumps(value)
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def ascii_reply(value: object) -> Reply:
+    """Return a reply with a JSON document in ASCII characters."""
+    return Reply(200, encode(value), JSON)
+
+
+def rows_reply(name: str, pages: Collection[bytes], after: Mapping[str, object]) -> Reply:
+    """Return a reply with rows under `name`, given as JSON lists, and further fields after them."""
+    rows = b",".join(page[1:-1] for page in pages if page != b"[]")
+    return Reply(200, b'{"%b":[%b],%b' % (name.encode(), rows, encode(after)[1:]), JSON)

@@ -1,0 +1,252 @@
+"""What hbtd knows of its components, one after another, and why it thinks so."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from math import inf, isfinite
+from typing import NamedTuple
+
+from hbtd.formats.nodesets import natural_key, within
+from hbtd.formats.times import format_time
+from hbtd.formats.xnames import type_of_valid
+from hbtd.monitor import Monitor
+from hbtd.queries.machine import Machine, Turn, sort_names
+from hbtd.store.interface import LogEntry
+from hbtd.tracker.components import Component
+from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Phase
+
+_AT_ONCE = 1000
+"""The most components that are looked at before others have their turns: a millisecond's worth."""
+
+_FEW = 5000
+"""The most silent components that are sorted for themselves, without all others."""
+
+_WHOLE_MACHINE = frozenset({"s0", "all"})
+
+
+class HSMStanding(NamedTuple):
+    """Whether HSM was told of the latest transition of a component."""
+
+    state: str = "unknown"
+    """`told`, `waiting`, `set aside`, `in doubt` or `unknown`."""
+    at: float = 0.0
+    """When HSM has acknowledged it: the Unix time, 0 if it has not, or if that is not known."""
+    reason: str | None = None
+    """Why HSM was not told, `None` if it was, or if that is not known."""
+
+
+class Selection(NamedTuple):
+    """Which components a question is about: those that meet all conditions."""
+
+    states: frozenset[Phase] | None = None
+    """The states that they may be in; `None` for any."""
+    types: frozenset[str] | None = None
+    """The types that they may have, such as `Node`; `None` for any."""
+    under: str = ""
+    """The xname of what they are in, or are themselves; empty for the whole machine."""
+    names: Collection[str] | None = None
+    """Their xnames; `None` for any."""
+    after: str = ""
+    """The xname that they follow in natural order; empty for all."""
+
+
+class Facts:
+    """Tells what is known of components.
+
+    Times of heartbeats are kept in observed seconds; here they are given as times of day.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        observed: ObservedClock,
+        wall: Callable[[], float],
+        standing: Callable[[str], HSMStanding],
+    ) -> None:
+        """Make it; `wall` returns Unix seconds, `standing` what HSM was told of an xname."""
+        self._tracker = tracker
+        self._observed = observed
+        self._wall = wall
+        self._standing = standing
+
+    def age(self, component: Component) -> float | None:
+        """Return how many seconds ago a component was heard last; `None` if that is not known."""
+        if not isfinite(component.last_heard):
+            return None
+        return max(self._observed.now() - component.last_heard, 0.0)
+
+    def last_heartbeat(self, component: Component) -> float:
+        """Return when a component was heard last: the Unix time, 0 if that is not known."""
+        age = self.age(component)
+        return 0.0 if age is None else self._wall() - age
+
+    def describe(self, xname: str) -> dict[str, object] | None:
+        """Return what is known of a component, as the API shows it; `None` if it is not tracked."""
+        component = self._tracker.component(xname)
+        if component is None:
+            return None
+        age = self.age(component)
+        told = self._standing(xname)
+        return {
+            "XName": xname,
+            "Type": type_of_valid(xname),
+            "State": self._tracker.phase(xname).value,
+            "Since": format_time(component.since),
+            "LastHeartbeat": None if age is None else format_time(self._wall() - age),
+            "Age": None if age is None else round(age, 3),
+            "Timestamp": component.timestamp,
+            "Status": component.status,
+            "Source": component.source,
+            "Hostname": component.hostname,
+            "NID": component.nid,
+            "HSM": {"State": told.state, "At": format_time(told.at), "Reason": told.reason},
+        }
+
+
+async def select(
+    tracker: Tracker, machine: Machine, selection: Selection, most: int, turn: Turn
+) -> tuple[list[str], str | None]:
+    """Return the first `most` of the selected components, in natural order.
+
+    Also return the name after which the next ones follow, `None` if these are the last ones. Others
+    have their turns while many components are looked at.
+    """
+    candidates = await _candidates(tracker, machine, selection, turn)
+    start = bisect_right(candidates, natural_key(selection.after), key=natural_key)
+    under = "" if selection.under in _WHOLE_MACHINE else selection.under
+    if under:
+        start = max(start, bisect_left(candidates, natural_key(under), key=natural_key))
+    found: list[str] = []
+    for begin in range(start, len(candidates), _AT_ONCE):
+        if begin > start:
+            await turn()
+        for xname in candidates[begin : begin + _AT_ONCE]:
+            if under and not within(xname, under):
+                return found, None
+            if not _fits(tracker, selection, xname):
+                continue
+            if len(found) == most:
+                return found, found[-1]
+            found.append(xname)
+    return found, None
+
+
+def _fits(tracker: Tracker, selection: Selection, xname: str) -> bool:
+    phase = tracker.phase(xname)
+    if phase is Phase.UNKNOWN or (selection.states is not None and phase not in selection.states):
+        return False
+    return selection.types is None or type_of_valid(xname) in selection.types
+
+
+async def _candidates(
+    tracker: Tracker, machine: Machine, selection: Selection, turn: Turn
+) -> Sequence[str]:
+    """Return, in natural order, the components among which all selected ones are."""
+    if selection.names is not None:
+        return await sort_names(set(selection.names), turn)
+    silent = selection.states is not None and Phase.HEALTHY not in selection.states
+    if silent and tracker.warned + tracker.dead <= _FEW:
+        return await sort_names(tracker.silent_components(), turn)
+    return await machine.order(turn)
+
+
+class Explainer:
+    """Tells why a component is in its state, and what happened to it lately."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        monitor: Monitor,
+        facts: Facts,
+        recent: Callable[[str, int], Awaitable[Sequence[LogEntry]]],
+    ) -> None:
+        """Make it; `recent` returns the latest entries of the log about an xname, newest first."""
+        self._tracker = tracker
+        self._monitor = monitor
+        self._facts = facts
+        self._recent = recent
+
+    async def explain(self, xname: str, most: int) -> dict[str, object] | None:
+        """Return what is known of a component, why, and its `most` latest transitions.
+
+        Return `None` if it is not tracked and the log has nothing about it.
+        """
+        entries = await self._recent(xname, most)
+        found = self._facts.describe(xname)
+        component = self._tracker.component(xname)
+        if found is None and not entries:
+            return None
+        if found is None or component is None:
+            found = {"XName": xname, "Type": type_of_valid(xname), "State": Phase.UNKNOWN.value}
+        return {
+            **found,
+            "Why": self._why(xname, component),
+            "Transitions": [show_entry(entry) for entry in entries],
+        }
+
+    def _why(self, xname: str, component: Component | None) -> dict[str, object]:
+        limits = self._monitor.limits
+        why: dict[str, object] = {
+            "Text": self._sentence(xname, component),
+            "Warntime": limits.warntime,
+            "Errtime": limits.errtime,
+            "MeanPeriod": None,
+            "Deviation": None,
+            "LongestGap": None,
+            "Delay": None,
+        }
+        if component is not None and component.mean:
+            why["MeanPeriod"] = round(component.mean, 3)
+            why["Deviation"] = round(component.deviation, 3)
+            why["LongestGap"] = round(component.longest, 3)
+        if component is not None and self._monitor.judged_later(xname, component):
+            why["Delay"] = (
+                "Heartbeats of this component may have arrived and not been read yet, so it is"
+                f" judged Errtime ({limits.errtime} s) later."
+            )
+        return why
+
+    def _sentence(self, xname: str, component: Component | None) -> str:
+        """Return, in a sentence, why a component is in its state."""
+        limits = self._monitor.limits
+        warntime, errtime = f"Warntime ({limits.warntime} s)", f"Errtime ({limits.errtime} s)"
+        phase = self._tracker.phase(xname)
+        if component is None:
+            return "Not tracked: it was forgotten, or its records were lost."
+        silent = self._monitor.silence(component)
+        if phase is Phase.DEAD and silent == inf:
+            return f"Dead: it was silent for {errtime}; its last heartbeat is not known here."
+        if phase is Phase.DEAD and silent < limits.errtime:
+            return (
+                f"Dead: judged earlier, or by another replica; as far as is known here it was"
+                f" heard {silent:.1f} s ago."
+            )
+        if phase is Phase.DEAD:
+            return f"Dead: silent for {silent:.1f} s, which is not less than {errtime}."
+        if phase is Phase.WARNED:
+            return (
+                f"Warned about: silent for {silent:.1f} s. From {warntime} on a component is"
+                f" warned about, from {errtime} on it is dead."
+            )
+        if silent >= limits.warntime:
+            return (
+                f"Still healthy: silent for {silent:.1f} s, which is not less than {warntime}, but"
+                f" not judged yet; hbtd looks every {limits.interval} s."
+            )
+        return f"Healthy: heard {silent:.1f} s ago, which is less than {warntime}."
+
+
+def show_entry(entry: LogEntry) -> dict[str, object]:
+    """Return an entry of the log as the API shows it."""
+    judgement = entry.judgement
+    return {
+        "Number": entry.number,
+        "XName": judgement.component,
+        "From": judgement.before.value,
+        "To": judgement.transition.after.value,
+        "Transition": judgement.transition.name.lower(),
+        "At": format_time(judgement.at),
+        "Why": judgement.why,
+        "Judge": entry.judge,
+    }

@@ -1,0 +1,188 @@
+"""The tracked components in the order of their names, and the parts of the machine they are in."""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator
+from heapq import merge
+from itertools import islice
+from re import compile as compile_pattern
+from typing import Final, NamedTuple
+
+from twisted.internet.defer import Deferred, DeferredLock
+
+from hbtd.formats.nodesets import natural_key
+from hbtd.tracker.tracker import Tracker
+
+Turn = Callable[[], Deferred[None]]
+"""A function whose result is awaited between two portions of work, so that others have a turn."""
+
+LEVELS: Final = ("Cabinet", "Chassis", "ComputeModule")
+"""The types of parts of the machine, each of which is in one of the type before: the last are
+slots, those of routers included."""
+
+_PLACE: Final = compile_pattern("(x[0-9]+)(?:(c[0-9]+)([rs][0-9]+)?)?")
+_SORTED_AT_ONCE: Final = 1000
+_FLAGGED_AT_ONCE: Final = 20_000
+_FEW: Final = 500
+"""The most names that are inserted into the order one by one."""
+
+
+class Layout(NamedTuple):
+    """Tracked components in natural order, and where in this order each part of the machine is.
+
+    It does not change: components that come and go later are in the next one.
+    """
+
+    order: list[str]
+    """The xnames."""
+    starts: "tuple[array[int], ...]"
+    """For each of `LEVELS`, the positions of the first components of its parts."""
+    ends: "tuple[array[int], ...]"
+    """For each of `LEVELS`, the positions after the last components of its parts."""
+
+    def name(self, level: int, index: int) -> str:
+        """Return the xname of a part of the machine."""
+        return part_of(self.order[self.starts[level][index]], level)
+
+    def parts(self, level: int, start: int, end: int) -> range:
+        """Return which parts of a level are at the positions from `start` to `end`."""
+        starts = self.starts[level]
+        return range(bisect_left(starts, start), bisect_left(starts, end))
+
+
+class Silence(NamedTuple):
+    """Which components of a layout are silent."""
+
+    layout: Layout
+    warned: bytes
+    """For each component in the order, 1 if it is warned about, else 0."""
+    dead: bytes
+    """For each component in the order, 1 if it is dead, else 0."""
+
+    def counts(self, start: int, end: int) -> tuple[int, int]:
+        """Return how many of the components from `start` to `end` are warned about, and dead."""
+        return self.warned.count(1, start, end), self.dead.count(1, start, end)
+
+
+def part_of(xname: str, level: int) -> str:
+    """Return the part of the machine, of one of `LEVELS`, in which a component is.
+
+    The result is empty if it is in none.
+    """
+    match = _PLACE.match(xname)
+    return xname[: match.end(level + 1)] if match and match[level + 1] else ""
+
+
+class Machine:
+    """Keeps the natural order of all tracked components.
+
+    The order is brought up to date when it is asked for, in portions between which others have
+    their turns. While no component begins or ceases to be tracked, that costs nothing.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self._lock = DeferredLock()
+        self._population = -1
+        self._order: list[str] = []
+        self._layout = Layout(self._order, (), ())
+
+    async def order(self, turn: Turn) -> list[str]:
+        """Return the xnames of all tracked components in natural order; don't change this list."""
+        if self._population != self._tracker.population:
+            await self._lock.acquire()
+            try:
+                if self._population != self._tracker.population:
+                    await self._update(turn)
+            finally:
+                self._lock.release()
+        return self._order
+
+    async def layout(self, turn: Turn) -> Layout:
+        """Return all tracked components with the parts of the machine in which they are."""
+        order = await self.order(turn)
+        if self._layout.order is not order or not self._layout.starts:
+            self._layout = await _lay_out(order, turn)
+        return self._layout
+
+    async def silence(self, turn: Turn) -> Silence:
+        """Return which components are silent: those that are warned about or dead."""
+        layout = await self.layout(turn)
+        warned, dead = bytearray(), bytearray()
+        for start in range(0, len(layout.order), _FLAGGED_AT_ONCE):
+            if start:
+                await turn()
+            names = layout.order[start : start + _FLAGGED_AT_ONCE]
+            for flags, more in zip((warned, dead), self._tracker.silence_flags(names), strict=True):
+                flags += more
+        return Silence(layout, bytes(warned), bytes(dead))
+
+    async def _update(self, turn: Turn) -> None:
+        """Bring the order up to date with the tracker as it is at the beginning of this."""
+        population = self._tracker.population
+        tracked = set(self._tracker.tracked())
+        await turn()
+        order: list[str] = []
+        for start in range(0, len(self._order), _FLAGGED_AT_ONCE):
+            order += filter(tracked.__contains__, self._order[start : start + _FLAGGED_AT_ONCE])
+            await turn()
+        # What is left of `tracked` is new.
+        tracked.difference_update(order)
+        new = await sort_names(tracked, turn)
+        if len(new) <= _FEW:
+            for number, name in enumerate(new):
+                order.insert(bisect_left(order, natural_key(name), key=natural_key), name)
+                if number % 50 == 49:
+                    await turn()
+        else:
+            order = await _gather(merge(order, new, key=natural_key), turn)
+        self._order, self._population = order, population
+
+
+async def sort_names(names: Collection[str], turn: Turn) -> list[str]:
+    """Return names in natural order; others have their turns while they are sorted."""
+    runs: list[list[str]] = []
+    unsorted = iter(names)
+    while run := list(islice(unsorted, _SORTED_AT_ONCE)):
+        run.sort(key=natural_key)
+        runs.append(run)
+        if len(runs) > 1:
+            await turn()
+    if len(runs) < 2:
+        return runs[0] if runs else []
+    return await _gather(merge(*runs, key=natural_key), turn)
+
+
+async def _gather(merged: Iterator[str], turn: Turn) -> list[str]:
+    names: list[str] = []
+    while portion := list(islice(merged, _SORTED_AT_ONCE)):
+        names += portion
+        await turn()
+    return names
+
+
+async def _lay_out(order: list[str], turn: Turn) -> Layout:
+    """Find the parts of the machine: each is a stretch of the order."""
+    starts = tuple(array("L") for _ in LEVELS)
+    ends = tuple(array("L") for _ in LEVELS)
+    inside = [""] * len(LEVELS)
+    slot, beyond = "", 0
+    for number, name in enumerate(order):
+        if number % (_FLAGGED_AT_ONCE // 4) == 0:
+            await turn()
+        if slot and name.startswith(slot) and not name[beyond : beyond + 1].isdecimal():
+            continue
+        for level in range(len(LEVELS)):
+            part = part_of(name, level)
+            if part != inside[level]:
+                if inside[level]:
+                    ends[level].append(number)
+                if part:
+                    starts[level].append(number)
+                inside[level] = part
+        slot = inside[-1]
+        beyond = len(slot)
+    for level, part in enumerate(inside):
+        if part:
+            ends[level].append(len(order))
+    return Layout(order, starts, ends)

@@ -1,0 +1,196 @@
+"""The summary: how many components are in which state, and where many are silent."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timezone
+from itertools import islice
+from operator import attrgetter
+from typing import NamedTuple
+
+from hbtd.formats.nodesets import fold
+from hbtd.formats.times import format_time
+from hbtd.queries.blast_radius import (
+    SilentGroup,
+    cabinets,
+    count_wholly_silent,
+    find_silent_groups,
+)
+from hbtd.queries.components import Facts
+from hbtd.queries.machine import Machine, Silence, Turn
+from hbtd.tracker.components import Component
+from hbtd.tracker.tracker import Tracker
+
+_MOST_GROUPS = 100
+"""The most groups that are listed; the components of further ones count as single ones."""
+
+_MOST_SINGLE = 1000
+"""The most silent components in no group that are named."""
+
+_AT_ONCE = 10_000
+
+_MOST_CABINETS = 256
+"""The most cabinets that are counted by themselves; the rest are counted together."""
+
+
+class HSMQueue(NamedTuple):
+    """How HSM stands to the judgements."""
+
+    ready: bool
+    waiting: int
+    """The number of components with a judgement that waits for HSM."""
+    set_aside: int
+    """The number of components that are set aside because their updates fail."""
+
+
+class Summary:
+    """Answers with the state of the machine as a whole."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        machine: Machine,
+        facts: Facts,
+        wall: Callable[[], float],
+        hsm: Callable[[], HSMQueue],
+        leading: Callable[[], bool],
+        replica: str,
+    ) -> None:
+        """Make it; `leading` returns whether this replica, which has the name `replica`, leads."""
+        self._tracker = tracker
+        self._machine = machine
+        self._facts = facts
+        self._wall = wall
+        self._hsm = hsm
+        self._leading = leading
+        self._replica = replica
+
+    async def summarise(self, turn: Turn) -> dict[str, object]:
+        """Return counts, silent groups and further silent components, as the API shows them."""
+        silence = await self._machine.silence(turn)
+        groups = (await find_silent_groups(silence, turn))[:_MOST_GROUPS]
+        single, more = _in_no_group(silence, groups)
+        tracker, hsm = self._tracker, self._hsm()
+        healthy, warned, dead = tracker.healthy, tracker.warned, tracker.dead
+        return {
+            "At": format_time(self._wall()),
+            "Counts": {
+                "healthy": healthy,
+                "warned": warned,
+                "dead": dead,
+                "total": healthy + warned + dead,
+            },
+            "Groups": [await self._show_group(silence, group, turn) for group in groups],
+            "Silent": fold(single),
+            "More": more,
+            "HSM": {"Ready": hsm.ready, "Waiting": hsm.waiting, "SetAside": hsm.set_aside},
+            "Leader": self._leading(),
+            "Replica": self._replica,
+        }
+
+    async def _show_group(
+        self, silence: Silence, group: SilentGroup, turn: Turn
+    ) -> dict[str, object]:
+        since, told, untold = 0.0, 0.0, 0
+        for start in range(group.start, group.end, _AT_ONCE):
+            if start > group.start:
+                await turn()
+            end = min(start + _AT_ONCE, group.end)
+            silent = self._tracker.silent(silence.layout.order[start:end])
+            if not silent:
+                continue
+            since = max(since, self._silent_since(silent))
+            times = list(map(attrgetter("told"), silent))
+            told = max(told, *times)
+            untold += times.count(0.0)
+        text = f"{group.xname} {group.silent}/{group.total} silent"
+        if since:
+            text += f" since {_clock_time(since, self._wall())}"
+        if not untold:
+            text += f", HSM told {_clock_time(told, self._wall())}"
+        elif untold < group.silent:
+            text += f", HSM not told of {untold}"
+        else:
+            text += ", HSM not told"
+        return {
+            "XName": group.xname,
+            "Type": group.type,
+            "Silent": group.silent,
+            "Total": group.total,
+            "Warned": group.warned,
+            "Dead": group.dead,
+            "Since": format_time(since),
+            "Told": None if untold else format_time(told),
+            "Text": text,
+        }
+
+    def _silent_since(self, components: Sequence[Component]) -> float:
+        """Return when the last one of some silent components was heard: the Unix time.
+
+        Where that is not known, the time of the transition counts; 0 if that is not known, either.
+        """
+        latest = max(components, key=attrgetter("last_heard"))
+        return self._facts.last_heartbeat(latest) or max(map(attrgetter("since"), components))
+
+
+def _in_no_group(silence: Silence, groups: Iterable[SilentGroup]) -> tuple[list[str], int]:
+    """Return silent components that are in no group, and how many more there are."""
+    found: list[int] = []
+    count = 0
+    for flags in (bytearray(silence.warned), bytearray(silence.dead)):
+        for group in groups:
+            flags[group.start : group.end] = bytes(group.total)
+        count += flags.count(1)
+        found += islice(_positions(flags), _MOST_SINGLE)
+    found.sort()
+    order = silence.layout.order
+    return [order[place] for place in found[:_MOST_SINGLE]], max(count - _MOST_SINGLE, 0)
+
+
+def _positions(flags: bytearray) -> Iterable[int]:
+    place = flags.find(1)
+    while place >= 0:
+        yield place
+        place = flags.find(1, place + 1)
+
+
+def _clock_time(at: float, now: float) -> str:
+    """Return a Unix time as a text for people, in UTC: with the date unless that is today's."""
+    time, today = (datetime.fromtimestamp(each, timezone.utc) for each in (at, now))
+    return f"{time:%H:%M:%S}" if time.date() == today.date() else f"{time:%Y-%m-%d %H:%M:%S}"
+
+
+class MachineCounts:
+    """Counts, for metrics, the components of each cabinet, and the parts that are wholly silent."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.cabinets: dict[str, dict[str, int]] = {}
+        """The numbers of components by cabinet and state, as of the last `update`.
+
+        At most 256 cabinets have their own numbers, those with the most silent components first;
+        the others, and what is in no cabinet, are counted together as `other`.
+        """
+        self.silent_groups: dict[str, int] = {}
+        """The numbers of wholly silent parts of the machine by type, as of the last `update`."""
+
+    async def update(self, turn: Turn) -> None:
+        """Count anew; others have their turns meanwhile."""
+        silence = await self._machine.silence(turn)
+        self.silent_groups = await count_wholly_silent(silence, turn)
+        everything = sorted(cabinets(silence), key=lambda each: (-each.silent, each.start))
+        counted = everything[:_MOST_CABINETS]
+        counted.sort(key=attrgetter("start"))
+        self.cabinets = {
+            each.xname: _by_state(each.total, each.warned, each.dead) for each in counted
+        }
+        warned, dead = silence.counts(0, len(silence.layout.order))
+        total = len(silence.layout.order) - sum(each.total for each in counted)
+        if total:
+            self.cabinets["other"] = _by_state(
+                total,
+                warned - sum(each.warned for each in counted),
+                dead - sum(each.dead for each in counted),
+            )
+
+
+def _by_state(total: int, warned: int, dead: int) -> dict[str, int]:
+    return {"healthy": total - warned - dead, "warned": warned, "dead": dead}
