@@ -61,11 +61,13 @@ from hbtd.server.limits import REASONS, limits_of
 from hbtd.server.overload import Overload
 from hbtd.server.scheduler import Scheduler
 from hbtd.server.site import LimitedSite
+from hbtd.store.acknowledgements import Acknowledgements
 from hbtd.store.checkpointer import Checkpointer
 from hbtd.store.condition import StoreCondition
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.journal import Journal
+from hbtd.store.log_follower import LogFollower
 from hbtd.store.sqlite_file import StoreDamaged
 from hbtd.store.trimming import Trimming
 from hbtd.store.uncommitted import Uncommitted
@@ -139,8 +141,18 @@ class HbtdService(Service):
         self._name = f"{socket.gethostname()}:{params.port}"
         self.store = make_store(self.params, reactor, observed, etcd, self._name)
         self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
+        acknowledgements = Acknowledgements(time.time, self.tracker, self.store)
         self.notifier = Notifier(
-            reactor, hsm, self.params, self.store.delivered, random.random, leadership.held
+            reactor,
+            hsm,
+            self.params,
+            acknowledgements.note,
+            random.random,
+            leadership.held,
+            told=acknowledgements.told,
+        )
+        self.log_follower = LogFollower(
+            reactor, time.time, observed, self.store, self.tracker, random.random
         )
         self.publisher = Publisher(
             reactor, self.store, self.params, connect_kafka, random.random, leadership.held
@@ -149,7 +161,7 @@ class HbtdService(Service):
         self._overload = Overload(
             reactor, time.time, lambda: self._listening.accept_queues(), self._scheduler
         )
-        tellers = (self.notifier.tell, self.publisher.tell)
+        tellers = (self.notifier.tell, self.publisher.tell, self.log_follower.tell)
         uncommitted, condition = Uncommitted(), StoreCondition(self.store, reactor.seconds)
         checkpointer = Checkpointer(
             reactor, observed, self.tracker, self.store, self.params, uncommitted, condition
@@ -258,7 +270,13 @@ class HbtdService(Service):
         if etcd is None or not isinstance(self.store, EtcdStore):
             return Alone(leadership)
         changes = RemoteChanges(
-            observed, self.tracker, checkpointer, self.notifier, self.params, self.monitor
+            observed,
+            self.tracker,
+            checkpointer,
+            self.notifier,
+            self.params,
+            self.monitor,
+            self.log_follower.notify,
         )
         return Replica(
             etcd,
@@ -433,6 +451,8 @@ class HbtdService(Service):
         await start("the monitor", self._start_monitor, self.monitor.stop)
         trimming = self._trimming
         await start("trimming the log", trimming.startService, trimming.stopService)
+        follower = self.log_follower
+        await start("following the log", follower.startService, follower.stopService)
         overload = self._overload
         await start("the watch for overload", overload.startService, overload.stopService)
         await start("the listener", self._listening.accept, self._stop_accepting)

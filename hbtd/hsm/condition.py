@@ -84,6 +84,12 @@ class Condition:
             return f"Ready, but does not accept updates of {_components(count)}"
         return "Ready"
 
+    def why_not_ready(self) -> str:
+        """Return why HSM is sent no updates, and since when if that is known."""
+        if self.in_outage:
+            return f"HSM fails since {self._utc(self._outage_began)}: {self._outage.reason}"
+        return "HSM has not yet answered whether it is ready"
+
     def trouble(self, ready: bool, quarantine: Quarantine) -> str | None:
         """Return why HSM can't be told of all changes, and since when; `None` if it can.
 

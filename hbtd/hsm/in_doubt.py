@@ -34,6 +34,10 @@ class InDoubt:
     def __init__(self) -> None:
         self._in_doubt: dict[str, _Doubt] = {}
 
+    def __contains__(self, xname: str) -> bool:
+        """Return whether HSM may still carry out an abandoned update of a component."""
+        return xname in self._in_doubt
+
     def abandoned(self, batch: Iterable[Judgement], until: float) -> None:
         """Note that a batch was abandoned, but may still take effect.
 

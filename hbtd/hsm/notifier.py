@@ -19,6 +19,7 @@ from hbtd.hsm.lane import Lane
 from hbtd.hsm.outbox import Outbox
 from hbtd.hsm.quarantine import Quarantine
 from hbtd.hsm.readiness import Readiness
+from hbtd.hsm.standing import Standing, Told
 from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import StoreUnusable
@@ -59,19 +60,23 @@ class Notifier(Service):
         jitter: Callable[[], float],
         may_send: Callable[[], bool] = lambda: True,
         wall: Callable[[], float] = time.time,
+        told: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
         """Make a notifier; it sends nothing until it is started.
 
         `delivered` is called with judgements that HSM has acknowledged; the Deferred that it
         returns may fail with `StoreUnusable`. `jitter` returns a random number from 0 to 1.
         `may_send` returns whether this replica, and no other, may send updates to HSM. `wall`
-        returns Unix seconds, for texts that say since when something is wrong.
+        returns Unix seconds, for texts that say since when something is wrong. `told` returns when
+        HSM has acknowledged the latest transition of a component, the Unix time; 0 if that is not
+        known.
         """
         self._clock = clock
         self._client = client
         self._params = params
         self._delivered = delivered
         self._may_send = may_send
+        self._told = told
         self._jitter = jitter
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, jitter)
         self._condition = Condition(clock, params, wall)
@@ -120,6 +125,35 @@ class Notifier(Service):
     def trouble(self) -> str | None:
         """Return why HSM can't be told of all changes, and since when; `None` if it can."""
         return self._condition.trouble(self.hsm_ready, self._quarantine)
+
+    def standing(self, xname: str) -> Standing:
+        """Return whether HSM was told of the latest transition of a tracked component.
+
+        Only the replica that leads knows it for certain; another one knows what the store says.
+        """
+        said = self._quarantine.why_set_aside(xname)
+        if said is not None:
+            return Standing(Told.SET_ASIDE, 0.0, f"its updates fail, the last one with: {said}")
+        if self._outbox.latest(xname) is not None:
+            return Standing(Told.WAITING, 0.0, self._why_waiting(xname))
+        if xname in self._in_doubt:
+            reason = "HSM may still carry out an older update, and is told again after that"
+            return Standing(Told.IN_DOUBT, self._told(xname), reason)
+        at = self._told(xname)
+        if at or self._may_send():
+            return Standing(Told.TOLD, at)
+        return Standing(Told.UNKNOWN, 0.0, "another replica tells HSM")
+
+    def _why_waiting(self, xname: str) -> str:
+        if self._params.current.nosm:
+            return "no updates are sent to HSM: nosm is set"
+        if self._condition.in_outage or not self._readiness.ready:
+            return self._condition.why_not_ready()
+        if not self._may_send():
+            return "this replica does not lead at the moment"
+        if self._quarantine.is_suspect(xname):
+            return "an update with it has failed; it is sent again"
+        return "it is about to be sent, or HSM has not answered yet"
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
         """Send judgements to HSM as soon as possible.

@@ -99,6 +99,17 @@ class Quarantine:
         """The components that are set aside."""
         return self._set_aside.keys()
 
+    def why_set_aside(self, xname: str) -> str | None:
+        """Return what was said when the update of a component failed; `None` if not set aside."""
+        suspect = self._set_aside.get(xname)
+        if suspect is None:
+            return None
+        return "no reason" if suspect.failure is None else suspect.failure.said
+
+    def is_suspect(self, xname: str) -> bool:
+        """Return whether an update with a component has failed, and none was accepted since."""
+        return xname in self._suspects
+
     @property
     def everything_fails(self) -> bool:
         """Whether HSM itself seems to be to blame: after each `IN_A_ROW` failures in a row."""

@@ -30,8 +30,9 @@ from hbtd.store.etcd_format import (
     heard_in,
     is_record,
 )
+from hbtd.store.etcd_log_format import LOG
 from hbtd.tracker.records import Record
-from hbtd.tracker.transitions import Transition
+from hbtd.tracker.transitions import Phase, Transition
 
 
 class Moment(NamedTuple):
@@ -220,6 +221,14 @@ class Applier:
                 self._times.warned.discard(judged.judgement.component)
                 if judged.judgement.transition is Transition.DIED:
                     self._changes.apply_death(judged.judgement.component)
+                phase = judged.judgement.transition.after
+                self._changes.apply_told(judged.judgement.component, phase, judged.told)
+            elif key.startswith(JUDGEMENT) and value is None:
+                # Other judgements than alarms are deleted once HSM has acknowledged them.
+                xname = key[len(JUDGEMENT) :].decode("utf-8", "replace")
+                self._changes.apply_told(xname, Phase.HEALTHY, self._store.wall())
+            elif key.startswith(LOG):
+                self._changes.log_grown()
             if key.startswith(REQUEST) and value == FORGET:
                 self._changes.apply_forget(key[len(REQUEST) :].decode("utf-8", "replace"))
 

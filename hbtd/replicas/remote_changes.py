@@ -1,6 +1,6 @@
 """Applies to this replica's tracker what other replicas have taken, judged or forgotten."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from hbtd.config.live_params import LiveParams
 from hbtd.hsm.notifier import Notifier
@@ -9,7 +9,7 @@ from hbtd.store.checkpointer import Checkpointer
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
-from hbtd.tracker.transitions import Judgement
+from hbtd.tracker.transitions import Judgement, Phase
 
 
 class RemoteChanges:
@@ -28,13 +28,17 @@ class RemoteChanges:
         notifier: Notifier,
         params: LiveParams,
         monitor: Monitor,
+        log_grown: Callable[[], None] = lambda: None,
     ) -> None:
+        """Make what applies changes; `log_grown` is called when the log has further entries."""
         self._observed = observed
         self._tracker = tracker
         self._checkpointer = checkpointer
         self._notifier = notifier
         self._params = params
         self._monitor = monitor
+        self.log_grown = log_grown
+        """A function to be called when the log has further entries."""
 
     def load(self, records: Iterable[Record], dead: Iterable[str]) -> None:
         """Replace the contents of the tracker, except for heartbeats that are not stored yet.
@@ -115,6 +119,13 @@ class RemoteChanges:
         """Apply a death that the leader judged, unless the component was heard here since."""
         if not self._checkpointer.has_unstored(xname):
             self._tracker.apply_death(xname)
+
+    def apply_told(self, xname: str, phase: Phase, at: float) -> None:
+        """Apply that HSM has acknowledged, at the Unix time `at`, that a component is in a phase.
+
+        At 0, HSM has yet to acknowledge it.
+        """
+        self._tracker.note_told(xname, phase, at)
 
     def apply_removal(self, xname: str) -> None:
         """Stop tracking a component whose record was deleted, unless it was heard here since."""

@@ -17,10 +17,12 @@ from hbtd.store.etcd_format import FORGET, HEALTH, JUDGEMENT, RECORDS, REQUEST, 
 from hbtd.store.etcd_log import EtcdLog
 from hbtd.store.etcd_log_format import CURSOR, LOG, LOG_END
 from hbtd.store.etcd_mirror import EtcdMirror, LeaderRequest
+from hbtd.store.etcd_past import EtcdPast
 from hbtd.store.etcd_steps import Step, batches, key_of
 from hbtd.store.etcd_trimming import EtcdTrimming
 from hbtd.store.etcd_writer import EtcdWriter
 from hbtd.store.interface import IStore, LogEntry, NotLeading, StoreUnusable
+from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -60,7 +62,8 @@ class EtcdStore:
         what the log calls this replica.
         """
         self._client = client
-        self._wall = wall
+        self.wall = wall
+        """A function that returns the present Unix time in seconds."""
         self._judge = judge
         self._turn = DeferredLock()
         self._closed = False
@@ -74,6 +77,7 @@ class EtcdStore:
         """The `EtcdWriter` that makes all writing transactions of this store."""
         self._numbering = Numbering(self.mirror)
         self._log = EtcdLog(client, self.mirror, self.writer, self._in_turn)
+        self._past = EtcdPast(self._log, self.mirror)
         self._trimming = EtcdTrimming(self._log, self.mirror, self.writer)
 
     # The condition of the store
@@ -143,6 +147,16 @@ class EtcdStore:
         found = (each.judgement for each in self.mirror.judgements())
         return succeed([judgement for judgement in found if judgement.transition in of])
 
+    def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
+        """Return the latest alarms in `mirror` that HSM has acknowledged, and when."""
+        return succeed(
+            {
+                judgement.component: (judgement.transition, told)
+                for judgement, _, _, told in self.mirror.judgements()
+                if told
+            }
+        )
+
     def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
         """Return records after `after`, with their ages in seconds as of now, by the wall clock."""
 
@@ -177,7 +191,7 @@ class EtcdStore:
         """
 
         async def work() -> bool:
-            leading, wall = self.writer.leading, self._wall()
+            leading, wall = self.writer.leading, self.wall()
             if leading:
                 numbers = self._numbering.assign(judgements, self.writer.lock_key)
                 steps = steps_of_leader(judgements, numbers, records, self._judge, wall)
@@ -220,13 +234,13 @@ class EtcdStore:
     async def _carry_out(self, plan: Plan) -> None:
         done = False
         try:
-            await self.writer.write(plan.steps(self.writer.presence, self._wall()))
+            await self.writer.write(plan.steps(self.writer.presence, self.wall()))
             done = True
         finally:
             if not done:
                 self.blocks.undo(plan)
 
-    def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
+    def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
         """Mark judgements as delivered; fail with `NotLeading` if this replica does not lead."""
 
         async def work() -> None:
@@ -236,7 +250,7 @@ class EtcdStore:
                 stored = self.mirror.judgement(xname)
                 if stored is None or stored.delivered or stored.judgement != judgement:
                     continue
-                key, done = key_of(JUDGEMENT, xname), stored._replace(delivered=True)
+                key, done = key_of(JUDGEMENT, xname), stored._replace(delivered=True, told=at)
                 if judgement.transition.alarming:
                     steps[xname] = Step([Put(key, judgement_value(done))], done)
                 else:
@@ -306,6 +320,22 @@ class EtcdStore:
     def log(self, after: int, most: int) -> Deferred[Sequence[LogEntry]]:
         """Return up to `most` entries of the log with numbers above `after`, in order."""
         return self._noting(self._log.read(after, most))
+
+    def history(
+        self, span: Span, selection: Selection = EVERYTHING, most: int = 1000
+    ) -> Deferred[Sequence[LogEntry]]:
+        """Return entries of the log about selected components, `most` of them at most."""
+        return self._noting(self._past.history(span, selection, most))
+
+    def states_at(
+        self,
+        at: float,
+        selection: Selection = EVERYTHING,
+        after: str = "",
+        most: int = sys.maxsize,
+    ) -> Deferred[StatesThen]:
+        """Return what the selected components were at a Unix time; all of the log is read."""
+        return self._noting(self._past.states_at(at, selection, after, most))
 
     def last_number(self) -> int:
         """Return the highest number of a judgement or entry of the log that this replica knows."""

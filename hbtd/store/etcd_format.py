@@ -83,6 +83,8 @@ class StoredJudgement(NamedTuple):
     """The judgement's place in the order of commits: later ones have higher numbers."""
     delivered: bool
     """Whether HSM has acknowledged the judgement."""
+    told: float = 0.0
+    """When HSM has acknowledged it: the Unix time, 0 if not known."""
 
 
 class StoredRecord(NamedTuple):
@@ -142,15 +144,16 @@ def heard_in(value: bytes) -> int:
 
 def judgement_value(stored: StoredJudgement) -> bytes:
     """Return the value that stores a judgement."""
-    judgement, number, delivered = stored
-    return orjson.dumps(
-        {
-            "Transition": judgement.transition.name,
-            "Timestamp": judgement.timestamp,
-            "Number": number,
-            "Delivered": delivered,
-        }
-    )
+    judgement, number, delivered, told = stored
+    fields: dict[str, object] = {
+        "Transition": judgement.transition.name,
+        "Timestamp": judgement.timestamp,
+        "Number": number,
+        "Delivered": delivered,
+    }
+    if told:
+        fields["Told"] = told  # the versions before ignore it
+    return orjson.dumps(fields)
 
 
 def read_judgement(key: bytes, value: bytes) -> StoredJudgement:
@@ -168,7 +171,10 @@ def read_judgement(key: bytes, value: bytes) -> StoredJudgement:
     if type(number) is not int or not 0 <= number < END_OF_NUMBERS:
         raise InvalidValue("it is no judgement: its Number is missing or out of range")
     delivered = bool(stored.get("Delivered"))
-    return StoredJudgement(Judgement(xname, transition, timestamp), number, delivered)
+    told = stored.get("Told")
+    known = delivered and isinstance(told, int | float)
+    judgement = Judgement(xname, transition, timestamp)
+    return StoredJudgement(judgement, number, delivered, float(told) if known and told else 0.0)
 
 
 def read_params(value: bytes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from hbtd.store.etcd_format import END_OF_NUMBERS, InvalidValue
-from hbtd.store.interface import LogEntry
+from hbtd.store.past import LogEntry
 from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 LOG = b"hbtd/log/"
@@ -43,7 +43,7 @@ def number_of(key: bytes) -> int:
 def entry_value(entry: LogEntry) -> bytes:
     """Return the JSON of an entry, a part of the value of a key of the log."""
     number, judgement, judge = entry
-    fields = (
+    fields: tuple[object, ...] = (
         number,
         judgement.component,
         judgement.transition.name,
@@ -53,6 +53,8 @@ def entry_value(entry: LogEntry) -> bytes:
         judgement.why,
         judge,
     )
+    if judgement.silent is not None:
+        fields += (round(judgement.silent, 3),)  # the versions before ignore it
     return orjson.dumps(fields)
 
 
@@ -100,9 +102,11 @@ def _stored(fields: list[Any], last: int) -> StoredEntry:
 
 def as_entry(stored: StoredEntry) -> LogEntry:
     """Return an entry as the readers of the log get it."""
-    number, xname, transition, before, at, timestamp, why, judge, *_ = stored.fields
+    number, xname, transition, before, at, timestamp, why, judge, *added = stored.fields
     made, phase = Transition[transition], _PHASES[before]
-    return LogEntry(number, Judgement(xname, made, timestamp, phase, why, float(at)), judge)
+    # Entries of earlier versions don't say for how long the component was silent.
+    silent = float(added[0]) if added and type(added[0]) in (int, float) else None
+    return LogEntry(number, Judgement(xname, made, timestamp, phase, why, float(at), silent), judge)
 
 
 def cursor_value(number: int) -> bytes:

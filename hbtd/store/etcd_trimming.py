@@ -6,11 +6,18 @@ import orjson
 
 from hbtd.etcd.messages import Delete, Put
 from hbtd.store.etcd_log import EtcdLog, LogKey
-from hbtd.store.etcd_log_format import StoredEntry, log_value, number_of
+from hbtd.store.etcd_log_format import (
+    CURSOR,
+    StoredEntry,
+    cursor_value,
+    log_value,
+    number_of,
+)
 from hbtd.store.etcd_mirror import EtcdMirror
 from hbtd.store.etcd_steps import Step, batches
 from hbtd.store.etcd_writer import EtcdWriter
 from hbtd.store.interface import NotLeading
+from hbtd.store.past import TRIMMED
 
 SMALL = 10_000
 """The number of entries up to which the whole log is examined each time."""
@@ -55,6 +62,8 @@ class EtcdTrimming:
         self._counted_at = 0
         # The number of the log up to which entries were examined since.
         self._examined = 0
+        # The highest number of an entry that was deleted, ever.
+        self._trimmed = 0
 
     async def trim(self, before: float, most: int, told: int) -> int:
         """Delete entries; return how many. The arguments are those of `IStore.trim`.
@@ -91,6 +100,7 @@ class EtcdTrimming:
         count = 0
         async for keys in self._log.keys(0):
             count += sum(len(each.entries) for each in keys)
+        self._trimmed = await self._log.cursor(TRIMMED) or 0
         self._lock_key, self._counted_at, self._count = lock_key, last, count
         self._examined = 0
 
@@ -135,8 +145,12 @@ class EtcdTrimming:
                 if len(kept) < len(entries):
                     steps.append(_rewrite(key, kept))
                     gone += len(entries) - len(kept)
+                    left = {entry.number for entry in kept}
+                    highest = max(e.number for e in entries if e.number not in left)
+                    self._trimmed = max(self._trimmed, highest)
             if steps:
-                await self._log.write(steps)
+                noted = Put(CURSOR + TRIMMED.encode(), cursor_value(self._trimmed))
+                await self._log.write([Step([noted]), *steps])
             self._count -= gone
 
     async def _drop_superseded(self, last: dict[str, int], after: int) -> None:

@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from hbtd.store.past import EVERYTHING, LogEntry, Selection, Span, StatesThen
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
+
+__all__ = ["IStore", "LogEntry", "NotLeading", "StoreUnusable"]
 
 
 class StoreUnusable(Exception):
@@ -17,16 +19,6 @@ class StoreUnusable(Exception):
 
 class NotLeading(StoreUnusable):
     """Raised by calls that only the leader may make, when this replica is not the leader."""
-
-
-class LogEntry(NamedTuple):
-    """A committed judgement in the log of transitions."""
-
-    number: int
-    """The entry's place in the log: later entries have higher numbers; there may be gaps."""
-    judgement: Judgement
-    judge: str
-    """The replica that judged: its host and port."""
 
 
 class IStore(Interface):
@@ -73,6 +65,28 @@ class IStore(Interface):
         """Return entries of the log with numbers above `after`, in order; `most` of them at most.
 
         The Deferred fails with `StoreUnusable` if they can't be read.
+        """
+
+    def history(
+        span: Span, selection: Selection = EVERYTHING, most: int = 1000
+    ) -> Deferred[Sequence[LogEntry]]:
+        """Return entries of the log about selected components, `most` of them at most.
+
+        They come in the order of the log, or in the reverse order. The search begins at the entry
+        with the earliest time in the span, and ends at the one with the latest: if the wall clock
+        was set back, others of that time may be left out. The Deferred fails with `StoreUnusable`
+        if the log can't be read.
+        """
+
+    def states_at(
+        at: float, selection: Selection = EVERYTHING, after: str = "", most: int = sys.maxsize
+    ) -> Deferred[StatesThen]:
+        """Return what the selected components were at the Unix time `at`.
+
+        They are the first `most` after the name `after`, in the order of their names, including
+        those that were forgotten since. The state of a component is what the last entry of the log
+        says that was not judged after that time; without one, the next entry says what it was
+        before. The Deferred fails with `StoreUnusable` if the log can't be read.
         """
 
     def last_number() -> int:
@@ -122,8 +136,8 @@ class IStore(Interface):
         The Deferred fails with `StoreUnusable` if that is not possible.
         """
 
-    def delivered(judgements: Sequence[Judgement]) -> Deferred[None]:
-        """Mark judgements as delivered, that is, acknowledged by HSM.
+    def delivered(judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
+        """Mark judgements as delivered, that is, acknowledged by HSM at the Unix time `at`.
 
         A judgement that is no longer the latest of its component is ignored. The Deferred fails
         with `StoreUnusable` if any could not be marked.
@@ -137,6 +151,13 @@ class IStore(Interface):
 
     def undelivered() -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits."""
+
+    def told() -> Deferred[dict[str, tuple[Transition, float]]]:
+        """Return the latest alarms that HSM has acknowledged, and when: the Unix times.
+
+        They are by component. Those of which the time is not known are left out. The Deferred fails
+        with `StoreUnusable` if they can't be read.
+        """
 
     def judgements(
         of: Collection[Transition] = tuple(Transition),

@@ -8,6 +8,7 @@ from zope.interface import implementer
 
 from hbtd.store.interface import IStore, LogEntry
 from hbtd.store.memory_log import MemoryLog
+from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -31,6 +32,7 @@ class MemoryStore:
         self._records: dict[str, Record] = {}
         self._judgements: dict[str, Judgement] = {}
         self._undelivered: dict[str, Judgement] = {}
+        self._told: dict[str, tuple[Transition, float]] = {}
         self._open = False
 
     def open(self) -> Deferred[None]:
@@ -51,6 +53,7 @@ class MemoryStore:
             # Deleting the key first moves it to the end: the dicts are in the order of commits.
             self._judgements.pop(judgement.component, None)
             self._undelivered.pop(judgement.component, None)
+            self._told.pop(judgement.component, None)
             self._judgements[judgement.component] = judgement
             self._undelivered[judgement.component] = judgement
             if judgement.transition is Transition.DIED:
@@ -61,6 +64,22 @@ class MemoryStore:
     def log(self, after: int, most: int) -> Deferred[Sequence[LogEntry]]:
         """Return entries of the log with numbers above `after`, in order, at most `most`."""
         return succeed(self._log.read(after, most))
+
+    def history(
+        self, span: Span, selection: Selection = EVERYTHING, most: int = 1000
+    ) -> Deferred[Sequence[LogEntry]]:
+        """Return entries of the log about selected components, `most` of them at most."""
+        return succeed(self._log.history(span, selection, most))
+
+    def states_at(
+        self,
+        at: float,
+        selection: Selection = EVERYTHING,
+        after: str = "",
+        most: int = sys.maxsize,
+    ) -> Deferred[StatesThen]:
+        """Return what the selected components were at a Unix time."""
+        return succeed(self._log.states_at(at, selection, after, most))
 
     def last_number(self) -> int:
         """Return the number of the last entry of the log; 0 if there is none."""
@@ -98,25 +117,32 @@ class MemoryStore:
         self._records.clear()
         return succeed(None)
 
-    def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
+    def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
         """Mark judgements as delivered; ignore those that are not the latest of a component."""
         for judgement in judgements:
             if self._undelivered.get(judgement.component) == judgement:
                 del self._undelivered[judgement.component]
                 if not judgement.transition.alarming:
                     del self._judgements[judgement.component]
+                elif at:
+                    self._told[judgement.component] = judgement.transition, at
         return succeed(None)
 
     def forget(self, xname: str) -> Deferred[None]:
         """Delete the judgement and the record of a component."""
         self._judgements.pop(xname, None)
         self._undelivered.pop(xname, None)
+        self._told.pop(xname, None)
         self._records.pop(xname, None)
         return succeed(None)
 
     def undelivered(self) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits."""
         return succeed(list(self._undelivered.values()))
+
+    def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
+        """Return the latest alarms that HSM has acknowledged, and when."""
+        return succeed(dict(self._told))
 
     def judgements(
         self, of: Collection[Transition] = tuple(Transition)

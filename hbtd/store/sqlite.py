@@ -16,8 +16,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from hbtd.store import sqlite_log
+from hbtd.store import sqlite_log, sqlite_past
 from hbtd.store.interface import IStore, LogEntry, StoreUnusable
+from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen, StateThen
 from hbtd.store.sqlite_file import (
     Contents,
     DatabaseFile,
@@ -169,6 +170,51 @@ class SqliteStore:
         )
         return self._noting(read)
 
+    def history(
+        self, span: Span, selection: Selection = EVERYTHING, most: int = 1000
+    ) -> Deferred[Sequence[LogEntry]]:
+        """Return entries of the log, in portions between which other calls have their turn."""
+        return Deferred.fromCoroutine(self._history(span, selection, most))
+
+    async def _history(self, span: Span, selection: Selection, most: int) -> Sequence[LogEntry]:
+        found: list[LogEntry] = []
+        begin = partial(sqlite_past.begin, span=span, selection=selection)
+        place: sqlite_past.Place | None = await self._noting(self._run(begin))
+        while place is not None:
+            search = partial(sqlite_past.search, span=span, place=place, most=most - len(found))
+            some, place = await self._noting(self._run(search))
+            found += some
+        return found
+
+    def states_at(
+        self,
+        at: float,
+        selection: Selection = EVERYTHING,
+        after: str = "",
+        most: int = sys.maxsize,
+    ) -> Deferred[StatesThen]:
+        """Return what components were, in portions between which other calls have their turn."""
+        return Deferred.fromCoroutine(self._states_at(at, selection, after, most))
+
+    async def _states_at(
+        self, at: float, selection: Selection, after: str, most: int
+    ) -> StatesThen:
+        number_at = partial(sqlite_past.number_at, at=at)
+        number, complete = await self._noting(self._run(number_at))
+        found: list[StateThen] = []
+        done: str | None = after
+        while done is not None and len(found) < most:
+            states = partial(
+                sqlite_past.states,
+                number=number,
+                selection=selection,
+                after=done,
+                most=most - len(found),
+            )
+            some, done = await self._noting(self._run(states))
+            found += some
+        return StatesThen(found, complete)
+
     def last_number(self) -> int:
         """Return the number of the last entry of the log; 0 if there is none."""
         return self._last_number
@@ -211,16 +257,21 @@ class SqliteStore:
         """Store records and, even without any, the time of the file's clock."""
         return self._write(lambda cursor, now: _write(cursor, now, records))
 
-    def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
+    def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
         """Mark judgements as delivered; ignore those that are not the latest of a component."""
 
         def work(cursor: Any, now: float) -> None:
             these = [(j.component, j.transition.name, j.timestamp) for j in judgements]
-            cursor.executemany(
-                "UPDATE judgement SET delivered = 1"
-                " WHERE component = ? AND transition = ? AND timestamp = ?",
-                these,
-            )
+            which = " WHERE NOT delivered AND component = ? AND transition = ? AND timestamp = ?"
+            if at:
+                # The others are deleted at once.
+                cursor.executemany(
+                    "REPLACE INTO log_told (component, number, at)"  # noqa: S608
+                    f" SELECT component, number, ? FROM judgement{which}"
+                    " AND transition IN ('WARNED', 'DIED')",
+                    [(at, *each) for each in these],
+                )
+            cursor.executemany(f"UPDATE judgement SET delivered = 1{which}", these)  # noqa: S608
             cursor.execute(
                 "DELETE FROM judgement WHERE delivered AND transition IN (?, ?)",
                 (Transition.STARTED.name, Transition.RESTARTED.name),
@@ -232,7 +283,7 @@ class SqliteStore:
         """Delete the judgement and the record of a component."""
 
         def work(cursor: Any, now: float) -> None:
-            for table in ("record", "judgement"):
+            for table in ("record", "judgement", "log_told"):
                 cursor.execute(f"DELETE FROM {table} WHERE component = ?", (xname,))  # noqa: S608
 
         return self._write(work)
@@ -268,6 +319,18 @@ class SqliteStore:
         """Return the stored judgements with these transitions, in the order of their commits."""
         marks = ", ".join("?" * len(of))
         return self._judgements(f"WHERE transition IN ({marks})", [each.name for each in of])
+
+    def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
+        """Return the latest alarms that HSM has acknowledged, and when."""
+
+        def work(cursor: Any) -> dict[str, tuple[Transition, float]]:
+            cursor.execute(
+                "SELECT component, transition, at FROM judgement NATURAL JOIN log_told"
+                " WHERE delivered"
+            )
+            return {name: (Transition[kind], told) for name, kind, told in cursor}
+
+        return self._noting(self._run(work))
 
     def usable(self) -> bool:
         """Return whether the file is open and the last call succeeded."""

@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from hbtd.store.sqlite_log import LOG_SCHEMA, count_entries, last_number
+from hbtd.store.sqlite_log import LOG_SCHEMA, add_columns, count_entries, last_number
 
 APPLICATION: Final = 0x68627464  # "hbtd"
 VERSION: Final = 1
@@ -32,6 +32,12 @@ _SCHEMA: Final = (
 
 # Has a row while a process uses the file; a copy of the file alone, made meanwhile, has it, too.
 _SESSION: Final = "CREATE TABLE IF NOT EXISTS session (one INTEGER PRIMARY KEY CHECK (one = 1))"
+
+# When HSM has acknowledged the judgement with this number: the Unix time. A version that does not
+# know this table leaves rows behind whose judgements have other numbers by then, and don't count.
+_TOLD: Final = """CREATE TABLE IF NOT EXISTS log_told (
+        component TEXT PRIMARY KEY, number INTEGER NOT NULL, at REAL NOT NULL
+    ) WITHOUT ROWID"""
 
 
 class StoreDamaged(Exception):
@@ -232,8 +238,9 @@ def prepare(connection: Any, found: Found) -> Contents:
             cursor.execute(statement)
         cursor.execute(f"PRAGMA application_id = {APPLICATION}")
         cursor.execute(f"PRAGMA user_version = {VERSION}")
-    for statement in (_SESSION, *LOG_SCHEMA):
+    for statement in (_SESSION, _TOLD, *LOG_SCHEMA):
         cursor.execute(statement)
+    add_columns(cursor)
     cursor.execute("INSERT OR IGNORE INTO session VALUES (1)")
     (now,) = cursor.execute("SELECT now FROM clock").fetchone()
     contents = Contents(float(now), doubts, last_number(cursor), count_entries(cursor))

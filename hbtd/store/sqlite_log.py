@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Final
 
-from hbtd.store.interface import LogEntry
+from hbtd.store.past import TRIMMED, LogEntry
 from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 # A file of the version before gets these tables when it is opened, and that version ignores them.
@@ -43,8 +43,24 @@ Between two statements the store's thread and the reactor compete for the interp
 slows the reactor down: one statement per row would cost too much.
 """
 
+# Texts are read as bytes: one that is not UTF-8 must not keep readers from what follows it.
+ENTRIES: Final = (
+    "SELECT number, CAST(named.name AS BLOB), what, at, CAST(timestamp AS BLOB),"
+    " CAST(why AS BLOB), CAST(judges.name AS BLOB), silent FROM log"
+    " LEFT JOIN log_name AS named ON named.id = component"
+    " LEFT JOIN log_name AS judges ON judges.id = judge"
+)
+"""The beginning of a statement that selects entries, for `as_entry`."""
+
 _PORTION: Final = 1000
 """The entries that are looked at, at most, in one transaction that trims the log."""
+
+
+def add_columns(cursor: Any) -> None:
+    """Add to the log what files of earlier versions lack; these versions leave it empty."""
+    columns = [name for _, name, *_ in cursor.execute("PRAGMA table_info(log)").fetchall()]
+    if "silent" not in columns:
+        cursor.execute("ALTER TABLE log ADD COLUMN silent REAL")
 
 
 def write_rows(cursor: Any, statement: str, row: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -66,15 +82,25 @@ def append(cursor: Any, judgements: Sequence[Judgement], judge: str) -> int:
     names += [(each.component,) for each in judgements]
     write_rows(cursor, "INSERT OR IGNORE INTO log_name (name) VALUES {rows}", "(?)", names)
     rows = [
-        (number, j.component, _WHAT[j.before, j.transition], j.at, j.timestamp, j.why, judge)
+        (
+            number,
+            j.component,
+            _WHAT[j.before, j.transition],
+            j.at,
+            j.timestamp,
+            j.why,
+            judge,
+            j.silent,
+        )
         for number, j in enumerate(judgements, last + 1)
     ]
     write_rows(
         cursor,
-        "INSERT INTO log (number, component, what, at, timestamp, why, judge) SELECT column1,"
+        "INSERT INTO log (number, component, what, at, timestamp, why, judge, silent)"
+        " SELECT column1,"
         " (SELECT id FROM log_name WHERE name = column2), column3, column4, column5, column6,"
-        " (SELECT id FROM log_name WHERE name = column7) FROM (VALUES {rows})",
-        "(?, ?, ?, ?, ?, ?, ?)",
+        " (SELECT id FROM log_name WHERE name = column7), column8 FROM (VALUES {rows})",
+        "(?, ?, ?, ?, ?, ?, ?, ?)",
         rows,
     )
     return last + len(judgements)
@@ -94,19 +120,14 @@ def count_entries(cursor: Any) -> int:
 
 def read(cursor: Any, after: int, most: int) -> list[LogEntry]:
     """Return the entries with numbers above `after`, in order; `most` of them at most."""
-    # Texts are read as bytes: one that is not UTF-8 must not keep readers from what follows it.
     cursor.execute(
-        "SELECT number, CAST(named.name AS BLOB), what, at, CAST(timestamp AS BLOB),"
-        " CAST(why AS BLOB), CAST(judges.name AS BLOB) FROM log"
-        " LEFT JOIN log_name AS named ON named.id = component"
-        " LEFT JOIN log_name AS judges ON judges.id = judge"
-        " WHERE number > ? ORDER BY number LIMIT ?",
+        f"{ENTRIES} WHERE number > ? ORDER BY number LIMIT ?",
         (after, max(most, 0)),
     )
-    return [_entry(*row) for row in cursor.fetchall()]
+    return [as_entry(*row) for row in cursor.fetchall()]
 
 
-def _entry(
+def as_entry(
     number: int,
     component: bytes | None,
     what: int,
@@ -114,13 +135,18 @@ def _entry(
     timestamp: bytes,
     why: bytes,
     judge: bytes | None,
+    silent: float | None,
 ) -> LogEntry:
+    """Return the entry of a row that was selected by `ENTRIES`."""
     phase, transition = _PHASES[what // 4 % 4], _TRANSITIONS[what % 4]
-    judgement = Judgement(_text(component), transition, _text(timestamp), phase, _text(why), at)
-    return LogEntry(number, judgement, _text(judge))
+    judgement = Judgement(
+        text(component), transition, text(timestamp), phase, text(why), at, silent
+    )
+    return LogEntry(number, judgement, text(judge))
 
 
-def _text(value: bytes | None) -> str:
+def text(value: bytes | None) -> str:
+    """Return a text of the log, which was read as bytes; what is not UTF-8 is replaced."""
     return (value or b"").decode("utf-8", "replace")
 
 
@@ -155,16 +181,19 @@ def trim_portion(
     row = cursor.fetchone()
     end, how = (high, "<") if row is None else (row[0], "<=")
     cursor.execute(
-        f"""DELETE FROM log WHERE number IN (
-            SELECT number FROM log AS old WHERE {column} > ? AND {column} {how} ? AND number <= ?
+        f"""SELECT number FROM log AS old WHERE {column} > ? AND {column} {how} ? AND number <= ?
             AND EXISTS (
                 SELECT 1 FROM log AS later INDEXED BY log_component
                 WHERE later.component = old.component AND later.number > old.number
-            ) ORDER BY {column} LIMIT ?
-        )""",  # noqa: S608
+            ) ORDER BY {column} LIMIT ?""",  # noqa: S608
         (low, end, told, most),
     )
-    deleted = cursor.rowcount
+    numbers = cursor.fetchall()
+    write_rows(cursor, "DELETE FROM log WHERE number IN ({rows})", "?", numbers)
+    deleted = len(numbers)
+    if deleted:
+        (highest,) = max(numbers)
+        move_cursor(cursor, TRIMMED, max(highest, read_cursor(cursor, TRIMMED) or 0))
     if deleted == _PORTION:
         return low, deleted
     return None if row is None else end, deleted

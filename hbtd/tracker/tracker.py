@@ -457,6 +457,31 @@ class Tracker:
         """Return what is known of a component, also of a dead one; `None` if it is not tracked."""
         return self._healthy.get(xname) or self._warned.get(xname) or self._dead.get(xname)
 
+    def note_judged(self, xname: str, phase: Phase, at: float, heard: float | None) -> None:
+        """Note, from the log, when the present phase of a component was judged: the Unix time.
+
+        `heard` is the observed time of its last heartbeat before that, if known: a component that
+        died before this process has started gets it. If the component is not in that phase, or not
+        tracked, nothing changes.
+        """
+        component = self.component(xname)
+        if component is None or self.phase(xname) is not phase:
+            return
+        component.since = at
+        if component.told < at:
+            component.told = 0.0
+        if phase is Phase.DEAD and component.last_heard == -inf and heard is not None:
+            component.last_heard = heard
+
+    def note_told(self, xname: str, phase: Phase, at: float) -> None:
+        """Note that HSM has acknowledged, at the Unix time `at`, that a component is in a phase.
+
+        If the component is not in that phase any more, or not tracked, nothing changes.
+        """
+        component = self.component(xname)
+        if component is not None and self.phase(xname) is phase:
+            component.told = at
+
     def phase(self, xname: str) -> Phase:
         """Return what a component is now."""
         if xname in self._healthy:
@@ -548,5 +573,6 @@ class Tracker:
 def _silent(
     xname: str, transition: Transition, component: Component, before: Phase, at: float
 ) -> Judgement:
-    why = f"silent for {at - component.last_heard:.1f} s"
-    return Judgement(xname, transition, component.timestamp, before, why)
+    silent = at - component.last_heard
+    why = f"silent for {silent:.1f} s"
+    return Judgement(xname, transition, component.timestamp, before, why, silent=silent)

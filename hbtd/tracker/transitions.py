@@ -84,10 +84,20 @@ class Judgement:
     """Why it was judged, in a few words for operators."""
     at: float = field(default=0.0, compare=False)
     """When it was judged: the Unix time in seconds, 0 if not known."""
+    silent: float | None = field(default=None, compare=False)
+    """For how many seconds the component was silent then, if that is why; `None` otherwise."""
 
     def made_at(self, at: float) -> "Judgement":
         """Return this judgement with the Unix time `at`, unless it has one."""
         if self.at:
             return self
         # Half the time of `dataclasses.replace`: a mass death makes thousands of these.
-        return Judgement(self.component, self.transition, self.timestamp, self.before, self.why, at)
+        return Judgement(
+            self.component,
+            self.transition,
+            self.timestamp,
+            self.before,
+            self.why,
+            at,
+            self.silent,
+        )

@@ -27,6 +27,7 @@ from tests.support.store_contract import (
     record,
 )
 from tests.support.store_log_contract import LogContract
+from tests.support.store_past_contract import PastContract
 from tests.support.store_records_contract import RecordsContract
 
 WALL = 1_790_000_000.0
@@ -40,7 +41,7 @@ class LeadersStore(EtcdStore):
         self.writer.lock_gained(LOCK)
 
 
-class EtcdStoreTests(StoreContract, RecordsContract, LogContract, EtcdTestCase):
+class EtcdStoreTests(StoreContract, RecordsContract, LogContract, PastContract, EtcdTestCase):
     """The contract, for the store of the leader."""
 
     grain = 1.0

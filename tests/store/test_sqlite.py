@@ -23,11 +23,14 @@ from tests.support.store_contract import (
     record,
 )
 from tests.support.store_log_contract import LogContract
+from tests.support.store_past_contract import PastContract
 from tests.support.store_records_contract import RecordsContract
 from tests.support.tmpfs import fill, small_filesystem
 
 
-class SqliteStoreTests(StoreContract, RecordsContract, LogContract, SqliteFixture, TestCase):
+class SqliteStoreTests(
+    StoreContract, RecordsContract, LogContract, PastContract, SqliteFixture, TestCase
+):
     """The contract, for the store in a file."""
 
 

@@ -146,10 +146,12 @@ class DiskStore(MemoryStore):
         names = [each.component for each in records]
         return self._do("checkpoint", names, lambda: super(DiskStore, self).checkpoint(records))
 
-    def delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
+    def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
         """Note it, unless killed."""
         names = [each.component for each in judgements]
-        return self._do("delivered", names, lambda: super(DiskStore, self).delivered(judgements))
+        return self._do(
+            "delivered", names, lambda: super(DiskStore, self).delivered(judgements, at)
+        )
 
     def forget(self, xname: str) -> Deferred[None]:
         """Forget, unless killed."""

@@ -1,0 +1,37 @@
+"""Acknowledgements: when HSM has acknowledged what it was told."""
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+
+from hbtd.store.interface import IStore
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Judgement
+
+
+class Acknowledgements:
+    """Notes, in the tracker and in the store, that HSM has acknowledged judgements."""
+
+    def __init__(self, wall: Callable[[], float], tracker: Tracker, store: IStore) -> None:
+        """Begin; `wall` returns the present Unix time in seconds."""
+        self._wall = wall
+        self._tracker = tracker
+        self._store = store
+
+    def note(self, judgements: Sequence[Judgement]) -> Deferred[None]:
+        """Note that HSM has acknowledged judgements just now.
+
+        The Deferred fails with `StoreUnusable` if that can't be stored.
+        """
+        at = self._wall()
+        for judgement in judgements:
+            self._tracker.note_told(judgement.component, judgement.transition.after, at)
+        return self._store.delivered(judgements, at)
+
+    def told(self, xname: str) -> float:
+        """Return when HSM has acknowledged the latest transition of a component.
+
+        This is the Unix time; it is 0 if HSM has not acknowledged it, or if that is not known.
+        """
+        component = self._tracker.component(xname)
+        return 0.0 if component is None else component.told

@@ -1,0 +1,193 @@
+"""The follower of the log: what is new in the log reaches the tracker, and whoever listens."""
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from hbtd.runtime.backoff import Backoff
+from hbtd.runtime.outage import Outage
+from hbtd.runtime.wakeup import Wakeup
+from hbtd.store.interface import IStore
+from hbtd.store.past import LogEntry
+from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Judgement, Phase
+
+_PORTION = 500
+"""The most entries, or states of components, that are handled in one turn: a few milliseconds'."""
+
+_LOOK = 5.0
+"""Seconds after which the follower looks at the log even if nobody has woken it."""
+
+_RETRY = (0.75, 10.0)
+"""The shortest and the longest pause, in seconds, after the log could not be read."""
+
+
+class Listener(Protocol):
+    """Who is told what is new in the log."""
+
+    def begin(self, number: int) -> None:
+        """Note that entries follow which come after this number; the log may have earlier ones."""
+
+    def tell(self, entries: Sequence[LogEntry]) -> None:
+        """Take the next entries of the log, in order."""
+
+
+class LogFollower(Service):
+    """Follows the log of transitions, on each replica, whoever judges.
+
+    After the start it finds out, in the background, since when each tracked component is what it
+    is, and when HSM was told. From then on it reads each new entry once, and passes it on to the
+    tracker and to the listeners. It is woken when judgements are committed (`tell`), and when
+    another replica has added to the log (`notify`).
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        observed: ObservedClock,
+        store: IStore,
+        tracker: Tracker,
+        jitter: Callable[[], float],
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        """Make a follower that is not started.
+
+        `wall` returns the present Unix time in seconds; `jitter` returns a random number from 0
+        to 1.
+        """
+        self._clock = clock
+        self._wall = wall
+        self._observed = observed
+        self._store = store
+        self._tracker = tracker
+        self._listeners = listeners
+        self._wakeup = Wakeup(clock)
+        self._backoff = Backoff(*_RETRY, jitter)
+        self._outage = Outage(self._outage_began, self._outage_ended, clock.seconds)
+        # The last number of the log when reading found nothing further: there may be gaps.
+        self._exhausted_at: int | None = None
+        self._stopped = True
+        self.read_to: int | None = None
+        """Up to which number the log was read; `None` until the states of the start are known."""
+
+    def startService(self) -> None:
+        """Begin to read the log, in the background."""
+        super().startService()
+        self._stopped = False
+        Deferred.fromCoroutine(self._run()).addErrback(self._ended)
+
+    def stopService(self) -> None:
+        """Read no more; the result of a call of the store that is under way is dropped."""
+        super().stopService()
+        self._stopped = True
+        self._wakeup.interrupt()
+
+    def tell(self, judgements: Sequence[Judgement]) -> None:
+        """Note that judgements were committed by this replica: the log has further entries."""
+        self.notify()
+
+    def notify(self) -> None:
+        """Note that the log may have further entries."""
+        self._wakeup.notify()
+
+    async def _run(self) -> None:
+        while not self._stopped:
+            if self.read_to is None and not self._store.usable():
+                await self._wakeup.wait(_LOOK)  # it may be long before etcd can be reached
+                continue
+            try:
+                if self.read_to is None:
+                    await self._find_states()
+                if self.read_to is not None and self._more():
+                    await self._read(self.read_to)
+            except Exception as error:  # noqa: BLE001  # it is tried again
+                if self._stopped:
+                    return
+                self._outage.fail(str(error) or repr(error))
+                await self._wakeup.pause(self._backoff.next())
+            else:
+                self._backoff.reset()
+                self._outage.recover()
+                if not self._stopped and not self._more():
+                    await self._wakeup.wait(_LOOK)
+
+    async def _find_states(self) -> None:
+        """Find out since when all components are what they are, and when HSM was told."""
+        begin = self._store.last_number()
+        after, more = "", True
+        while more:
+            # etcd has no order by component: it reads the whole log for each call.
+            most = 10**9 if self._store.shared else _PORTION
+            states = (await self._store.states_at(inf, after=after, most=most)).states
+            for start in range(0, len(states), _PORTION):
+                if self._stopped:
+                    return
+                for each in states[start : start + _PORTION]:
+                    self._note(each.component, each.phase, each.since, each.silent)
+                await deferLater(self._clock, 0)
+            more = len(states) == most
+            after = states[-1].component if states else ""
+        told = await self._store.told()
+        for xname, (transition, at) in told.items():
+            self._tracker.note_told(xname, transition.after, at)
+        if not self._stopped:
+            self.read_to = begin
+            for listener in self._listeners:
+                listener.begin(begin)
+
+    async def _read(self, read_to: int) -> None:
+        """Read all that is new in the log, in portions between which others have their turns."""
+        last = self._store.last_number()
+        entries = await self._store.log(read_to, _PORTION)
+        if self._stopped:
+            return
+        if len(entries) < _PORTION:
+            self._exhausted_at = last
+        if not entries:
+            return
+        self.read_to = entries[-1].number
+        for _, judgement, _ in entries:
+            after = judgement.transition.after
+            self._note(judgement.component, after, judgement.at, judgement.silent)
+        for listener in self._listeners:
+            listener.tell(entries)
+        await deferLater(self._clock, 0)
+
+    def _note(self, xname: str, phase: Phase, at: float, silent: float | None) -> None:
+        heard = None
+        if silent is not None and at:
+            heard = self._observed.now() - (self._wall() - at) - silent
+        self._tracker.note_judged(xname, phase, at, heard)
+
+    def _more(self) -> bool:
+        """Return whether the log may have entries that were not read yet."""
+        last = self._store.last_number()
+        return last > (self.read_to or 0) and last != self._exhausted_at
+
+    def _outage_began(self, reason: str) -> None:
+        self._log.warn(
+            "The log of transitions can't be read; until it can, queries don't know since when"
+            " components are what they are, and events wait: {error}",
+            error=reason,
+        )
+
+    def _outage_ended(self) -> None:
+        self._log.info("The log of transitions can be read again.")
+
+    def _ended(self, failure: Failure) -> None:
+        self._log.failure(
+            "Following the log of transitions has ended because of a bug in hbtd; until hbtd"
+            " starts again, there are no events.",
+            failure,
+        )

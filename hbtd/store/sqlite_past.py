@@ -1,0 +1,171 @@
+"""What the log of transitions in the file of the store `sqlite:` tells about the past.
+
+All functions run in the store's thread. Each call looks at a portion of the log only, so that
+commits have their turns in between.
+"""
+
+from math import inf
+from typing import Any, Final, NamedTuple
+
+from hbtd.store.past import TRIMMED, LogEntry, Selection, Span, StateThen, state_then
+from hbtd.store.sqlite_log import ENTRIES, as_entry, read_cursor
+
+_FEW: Final = 200
+"""The most components of which the entries are found one component after the other."""
+
+_PORTION: Final = 2000
+"""The most entries, or components, that are looked at in one call."""
+
+
+class Place(NamedTuple):
+    """Where in the log a search goes on."""
+
+    low: int
+    """Only entries with higher numbers are left."""
+    high: int
+    """Only entries with lower numbers are left."""
+    ids: frozenset[int] | None
+    """The selected components, as the file numbers them; `None` for all."""
+
+
+def begin(cursor: Any, span: Span, selection: Selection) -> Place:
+    """Return the place where the search for entries in a span begins."""
+    low, high = 0, 2**62
+    if span.since > -inf:
+        row = cursor.execute(
+            "SELECT number FROM log WHERE at >= ? ORDER BY at, number LIMIT 1", (span.since,)
+        ).fetchone()
+        low = high if row is None else row[0] - 1
+    if span.until < inf:
+        row = cursor.execute(
+            "SELECT number FROM log WHERE at < ? ORDER BY at DESC, number DESC LIMIT 1",
+            (span.until,),
+        ).fetchone()
+        high = 0 if row is None else row[0] + 1
+    if span.after is not None and span.newest_first:
+        high = min(high, span.after)
+    elif span.after is not None:
+        low = max(low, span.after)
+    return Place(low, high, _ids(cursor, selection))
+
+
+def _ids(cursor: Any, selection: Selection) -> frozenset[int] | None:
+    if selection.everything:
+        return None
+    found: list[tuple[int, str]] = []
+    under = selection.under
+    if selection.names is None:
+        found = cursor.execute(
+            "SELECT id, name FROM log_name WHERE name = ? OR (name >= ? AND name < ?)",
+            (under, f"{under}:", f"{under}~"),
+        ).fetchall()
+    else:
+        names = list(selection.names)
+        for start in range(0, len(names), 500):
+            some = names[start : start + 500]
+            marks = ", ".join("?" * len(some))
+            found += cursor.execute(
+                f"SELECT id, name FROM log_name WHERE name IN ({marks})",  # noqa: S608
+                some,
+            )
+    return frozenset(id for id, name in found if selection.includes(name))
+
+
+def search(cursor: Any, span: Span, place: Place, most: int) -> tuple[list[LogEntry], Place | None]:
+    """Return entries of a span, at most `most`, and where to go on; `None` if there are no more."""
+    low, high, ids = place
+    if low + 1 >= high or most <= 0 or (ids is not None and not ids):
+        return [], None
+    order = "DESC" if span.newest_first else "ASC"
+    where, values, portion = "", [], min(_PORTION, most)
+    if ids is not None and len(ids) <= _FEW:
+        # One component after the other: SQLite sorts what it finds by number.
+        marks = ", ".join("?" * len(ids))
+        where, values = f"component IN ({marks}) AND ", sorted(ids)
+    elif ids is not None:
+        portion = _PORTION
+    cursor.execute(
+        f"SELECT number, component, at FROM log WHERE {where}number > ? AND number < ?"  # noqa: S608
+        f" ORDER BY number {order} LIMIT ?",
+        (*values, low, high, portion),
+    )
+    rows = cursor.fetchall()
+    wanted = [
+        number
+        for number, component, at in rows
+        if span.since <= at < span.until and (ids is None or component in ids)
+    ][:most]
+    found = _entries(cursor, wanted)
+    if len(rows) < portion or len(wanted) >= most:
+        return found, None
+    last = rows[-1][0]
+    return found, Place(low, last, ids) if span.newest_first else Place(last, high, ids)
+
+
+def _entries(cursor: Any, numbers: list[int]) -> list[LogEntry]:
+    found: dict[int, LogEntry] = {}
+    for start in range(0, len(numbers), 500):
+        some = numbers[start : start + 500]
+        marks = ", ".join("?" * len(some))
+        cursor.execute(f"{ENTRIES} WHERE number IN ({marks})", some)
+        found.update((row[0], as_entry(*row)) for row in cursor.fetchall())
+    return [found[number] for number in numbers]
+
+
+def number_at(cursor: Any, at: float) -> tuple[int, bool]:
+    """Return the number of the last entry not judged after a time, and if the log is whole there.
+
+    It is so if nothing from after that entry was trimmed.
+    """
+    later = cursor.execute("SELECT 1 FROM log WHERE at > ? LIMIT 1", (at,)).fetchone()
+    if later is None:
+        row = cursor.execute("SELECT max(number) FROM log").fetchone()
+    else:
+        row = cursor.execute(
+            "SELECT number FROM log WHERE at <= ? ORDER BY at DESC, number DESC LIMIT 1", (at,)
+        ).fetchone()
+    number = int(row[0] or 0) if row is not None else 0
+    return number, number >= (read_cursor(cursor, TRIMMED) or 0)
+
+
+def states(
+    cursor: Any, number: int, selection: Selection, after: str, most: int
+) -> tuple[list[StateThen], str | None]:
+    """Return what components were when the log had entries up to `number`, at most `most`.
+
+    They are components with names after `after`. The second value is the name up to which all are
+    found; `None` if there are no more.
+    """
+    portion = min(_PORTION, max(most, 1)) if selection.everything else _PORTION
+    low, end = after, "\U0010ffff"
+    if selection.names is not None:
+        names = sorted(x for x in selection.names if x > after and selection.includes(x))[:500]
+        marks = ", ".join("?" * len(names))
+        of, values, portion = f"name IN ({marks})", names, 500
+        full, last = len(names) == portion, names[-1] if names else ""
+    else:
+        if selection.under:
+            low, end = max(after, selection.under), f"{selection.under}~"
+        # The component itself is not after its own name.
+        how = ">=" if selection.under and low != after else ">"
+        of, values = f"name {how} ? AND name < ?", [low, end]
+        found = cursor.execute(
+            f"SELECT name FROM log_name WHERE {of} ORDER BY name LIMIT ?",  # noqa: S608
+            (*values, portion),
+        ).fetchall()
+        full, last = len(found) == portion, found[-1][0] if found else ""
+    cursor.execute(
+        f"""SELECT ifnull(
+            (SELECT max(number) FROM log INDEXED BY log_component
+             WHERE component = id AND number <= ?),
+            (SELECT min(number) FROM log INDEXED BY log_component
+             WHERE component = id AND number > ?)
+        ) FROM log_name WHERE {of} ORDER BY name LIMIT ?""",  # noqa: S608
+        (number, number, *values, portion),
+    )
+    # A name that is no component's, but that of a judge, has no entry.
+    picked = [each for (each,) in cursor.fetchall() if each is not None]
+    then = [state_then(entry, number) for entry in _entries(cursor, picked)]
+    chosen = [each for each in then if each is not None and selection.includes(each.component)]
+    chosen.sort(key=lambda each: each.component)
+    return chosen[:most], last if full else None
