@@ -14,6 +14,7 @@ from itertools import chain, islice
 from typing import Final
 
 _NUMBER: Final = re.compile("([0-9]+)")
+_LONG_NUMBER: Final = re.compile("[0-9]{2,}")
 _TOKEN: Final = re.compile(
     r"(?P<operator>\s*[,!&^]\s*|\s+)|(?P<term>(?:[^\s,!&^\[\]]+|\[[^\[\]]*\]?|\])+)"
 )
@@ -43,16 +44,18 @@ def natural_key(name: str) -> str:
     A name that begins with another one, as far as whole numbers go, has a key that begins with the
     other one's: a cabinet is directly followed by all that is in it.
     """
-    # A number is preceded by its length, so that longer ones come later. No number has as many
-    # digits as the code of a letter.
-    return _NUMBER.sub(_number_key, name)
+    return _LONG_NUMBER.sub(_number_key, name)
 
 
 def _number_key(match: "re.Match[str]") -> str:
-    digits = match[0].lstrip("0")
-    zeros = len(match[0]) - len(digits)
+    """Return a number of several digits, preceded by a character for its length.
+
+    The character is one that comes after all digits, and before all small letters.
+    """
+    digits = match[0].lstrip("0") or "0"
+    length = chr(min(len(digits), 32) + ord("8")) if len(digits) > 1 else ""
     # Zeros in front decide between numbers that are equal otherwise.
-    return f"{chr(min(len(digits), 32) + 1)}{digits}" + ("\0" * zeros if zeros else "")
+    return f"{length}{digits}" + "\0" * (len(match[0]) - len(digits))
 
 
 def within(xname: str, group: str) -> bool:

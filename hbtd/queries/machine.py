@@ -21,7 +21,8 @@ LEVELS: Final = ("Cabinet", "Chassis", "ComputeModule")
 slots, those of routers included."""
 
 _PLACE: Final = compile_pattern("(x[0-9]+)(?:(c[0-9]+)([rs][0-9]+)?)?")
-_SORTED_AT_ONCE: Final = 1000
+_HEAD: Final = compile_pattern("[^0-9]*[0-9]*")
+_SORTED_AT_ONCE: Final = 2000
 _FLAGGED_AT_ONCE: Final = 20_000
 _FEW: Final = 500
 """The most names that are inserted into the order one by one."""
@@ -120,14 +121,19 @@ class Machine:
     async def _update(self, turn: Turn) -> None:
         """Bring the order up to date with the tracker as it is at the beginning of this."""
         population = self._tracker.population
-        tracked = set(self._tracker.tracked())
-        await turn()
+        names = self._tracker.tracked()
+        tracked: set[str] = set()
+        for start in range(0, len(names), _FLAGGED_AT_ONCE):
+            await turn()
+            tracked.update(names[start : start + _FLAGGED_AT_ONCE])
         order: list[str] = []
         for start in range(0, len(self._order), _FLAGGED_AT_ONCE):
-            order += filter(tracked.__contains__, self._order[start : start + _FLAGGED_AT_ONCE])
             await turn()
+            some = self._order[start : start + _FLAGGED_AT_ONCE]
+            kept = list(filter(tracked.__contains__, some))
+            order += kept
+            tracked.difference_update(kept)
         # What is left of `tracked` is new.
-        tracked.difference_update(order)
         new = await sort_names(tracked, turn)
         if len(new) <= _FEW:
             for number, name in enumerate(new):
@@ -135,21 +141,43 @@ class Machine:
                 if number % 50 == 49:
                     await turn()
         else:
-            order = await _gather(merge(order, new, key=natural_key), turn)
+            order = await _gather(merge(order, new, key=natural_key), turn) if order else new
         self._order, self._population = order, population
 
 
 async def sort_names(names: Collection[str], turn: Turn) -> list[str]:
     """Return names in natural order; others have their turns while they are sorted."""
+    if len(names) <= _SORTED_AT_ONCE:
+        return sorted(names, key=natural_key)
+    # Cabinet by cabinet, which follow one another: that is less work than to merge.
+    cabinets: dict[str, list[str]] = {}
+    unsorted = iter(names)
+    while portion := list(islice(unsorted, _SORTED_AT_ONCE)):
+        for name in portion:
+            head = _HEAD.match(name)
+            cabinets.setdefault(head[0] if head else "", []).append(name)
+        await turn()
+    found: list[str] = []
+    done = 0
+    for cabinet in await _merge_sort(cabinets, turn):
+        inside = cabinets[cabinet]
+        done += len(inside)
+        if done > _SORTED_AT_ONCE:
+            done = 0
+            await turn()
+        found += await _merge_sort(inside, turn) if len(inside) > 1 else inside
+    return found
+
+
+async def _merge_sort(names: Collection[str], turn: Turn) -> list[str]:
+    if len(names) <= _SORTED_AT_ONCE:
+        return sorted(names, key=natural_key)
     runs: list[list[str]] = []
     unsorted = iter(names)
     while run := list(islice(unsorted, _SORTED_AT_ONCE)):
         run.sort(key=natural_key)
         runs.append(run)
-        if len(runs) > 1:
-            await turn()
-    if len(runs) < 2:
-        return runs[0] if runs else []
+        await turn()
     return await _gather(merge(*runs, key=natural_key), turn)
 
 
