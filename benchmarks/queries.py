@@ -46,7 +46,7 @@ _QUERIES = {
     "/summary, all healthy": ("GET", "/summary", 9, ""),
     "/metrics": ("GET", "/metrics", 5, ""),
 }
-"""The method, the path, how often, and the body of each query; the first one lays out the machine."""
+"""The method, the path, how often, and the body of each query."""
 
 _WHEN_SILENT = {
     "/summary, a chassis dead": ("GET", "/summary", 9, ""),

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from hbtd.api.components import Components
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
-from hbtd.queries.components import Explainer, Facts, HSMStanding
+from hbtd.queries.components import Explainer, Facts
 from hbtd.queries.machine import Machine
 from hbtd.queries.summary import HSMQueue, Summary
-from hbtd.store.interface import LogEntry
+from hbtd.store.interface import IStore
+from hbtd.store.past import LogEntry, Selection, Span
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
@@ -17,6 +18,7 @@ def make_queries(
     tracker: Tracker,
     monitor: Monitor,
     notifier: Notifier,
+    store: IStore,
     machine: Machine,
     observed: ObservedClock,
     wall: Callable[[], float],
@@ -24,19 +26,16 @@ def make_queries(
 ) -> Components:
     """Return the handlers of queries about components; `wall` returns Unix seconds."""
 
-    def standing(xname: str) -> HSMStanding:
-        component = tracker.component(xname)
-        if component is None or not component.told:
-            return HSMStanding()
-        return HSMStanding("told", component.told)
-
     async def recent(xname: str, most: int) -> Sequence[LogEntry]:
-        return ()
+        found: Sequence[LogEntry] = await store.history(
+            Span(newest_first=True), Selection([xname]), most
+        )
+        return found
 
     def hsm() -> HSMQueue:
         return HSMQueue(notifier.hsm_ready, notifier.pending_count, notifier.set_aside_count)
 
-    facts = Facts(tracker, observed, wall, standing)
+    facts = Facts(tracker, observed, wall, notifier.standing)
     explainer = Explainer(tracker, monitor, facts, recent)
     summary = Summary(tracker, machine, facts, wall, hsm, lambda: monitor.leading, replica)
     return Components(tracker, monitor, machine, facts, explainer, summary)

@@ -348,6 +348,7 @@ class HbtdService(Service):
             self.tracker,
             self.monitor,
             self.notifier,
+            self.store,
             self._machine,
             observed,
             time.time,

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from hbtd.formats.nodesets import natural_key, within
 from hbtd.formats.times import format_time
 from hbtd.formats.xnames import type_of_valid
+from hbtd.hsm.standing import Standing
 from hbtd.monitor import Monitor
 from hbtd.queries.machine import Machine, Turn, sort_names
-from hbtd.store.interface import LogEntry
+from hbtd.store.past import LogEntry
 from hbtd.tracker.components import Component
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
@@ -23,17 +24,6 @@ _FEW = 5000
 """The most silent components that are sorted for themselves, without all others."""
 
 _WHOLE_MACHINE = frozenset({"s0", "all"})
-
-
-class HSMStanding(NamedTuple):
-    """Whether HSM was told of the latest transition of a component."""
-
-    state: str = "unknown"
-    """`told`, `waiting`, `set aside`, `in doubt` or `unknown`."""
-    at: float = 0.0
-    """When HSM has acknowledged it: the Unix time, 0 if it has not, or if that is not known."""
-    reason: str | None = None
-    """Why HSM was not told, `None` if it was, or if that is not known."""
 
 
 class Selection(NamedTuple):
@@ -62,7 +52,7 @@ class Facts:
         tracker: Tracker,
         observed: ObservedClock,
         wall: Callable[[], float],
-        standing: Callable[[str], HSMStanding],
+        standing: Callable[[str], Standing],
     ) -> None:
         """Make it; `wall` returns Unix seconds, `standing` what HSM was told of an xname."""
         self._tracker = tracker
@@ -100,7 +90,7 @@ class Facts:
             "Source": component.source,
             "Hostname": component.hostname,
             "NID": component.nid,
-            "HSM": {"State": told.state, "At": format_time(told.at), "Reason": told.reason},
+            "HSM": {"State": told.told.value, "At": format_time(told.at), "Reason": told.reason},
         }
 
 
