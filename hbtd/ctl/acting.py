@@ -1,0 +1,165 @@
+"""The commands that do something: `wait`, `send`, `forget`, `params`."""
+
+import socket
+import time
+from typing import Any
+
+from hbtd.ctl.escaping import shown, shown_json
+from hbtd.ctl.failures import NO, UNREACHABLE, YES, Busy, Failure, Misused, Unreachable
+from hbtd.ctl.invocation import Invocation, server_states
+from hbtd.ctl.names import folded, portions
+from hbtd.formats.times import format_time
+
+_STATES = {"healthy", "warned", "dead"}
+_GONE = "gone"
+
+
+def wait(run: Invocation) -> int:
+    """Wait until all components that are named are in a state; the status is 1 if in vain.
+
+    While hbtd can't be reached, the command goes on asking until the time is over.
+    """
+    options = run.options
+    names = run.names()
+    wanted = set((server_states(options.state) or "").split(","))
+    if not names:
+        raise Misused("no names: give the components to wait for")
+    if wanted - _STATES - {_GONE}:
+        raise Misused(f"--state {options.state}: give ok, warned, dead, alive, silent or gone")
+    deadline = run.clock() + options.timeout
+    failed: Failure | None = None
+    said = False
+    while True:
+        try:
+            missing, text = _missing(run, names, wanted)
+            failed = None
+        except (Unreachable, Busy) as error:
+            failed = error
+            if not said:
+                run.terminal.note(f"{error}; trying again")
+                said = True
+        if failed is None and not missing:
+            if not options.quiet:
+                run.terminal.line(f"{shown(names, 2000)}: {options.state}")
+            return YES
+        left = deadline - run.clock()
+        if left <= 0:
+            if failed is not None:
+                run.terminal.note(str(failed))
+                return UNREACHABLE
+            run.terminal.note(f"not {options.state} within {options.timeout:g} s: {text}")
+            return NO
+        if failed is None:
+            run.terminal.progress(f"not yet {options.state}: {text}")
+        run.sleep(min(options.interval, left))
+
+
+def _missing(run: Invocation, names: str, wanted: set[str]) -> tuple[bool, str]:
+    """Return whether some of the components are not in a wanted state, and which, as text.
+
+    Only those that are missing are asked for, so the answer is short when it is nearly done.
+    """
+    others = _STATES - wanted
+    answer = run.components(names, {"state": ",".join(sorted(others or _STATES))})
+    found = [c["XName"] for c in answer["Components"]] if others else []
+    parts = [folded(found)] if found else []
+    if answer["Unknown"] and _GONE not in wanted:
+        parts.append(f"{answer['Unknown']} (not tracked)")
+    return bool(parts), ", ".join(parts)
+
+
+def send(run: Invocation) -> int:
+    """Send heartbeats in the name of a component, until Ctrl-C or as many as asked for."""
+    options = run.options
+    body = {
+        "Component": options.xname,
+        "Hostname": options.hostname or socket.gethostname(),
+        "NID": options.nid,
+        "Status": options.status,
+    }
+    sent, failed = 0, False
+    due = run.clock()
+    try:
+        while True:
+            at = format_time(time.time())
+            try:
+                run.api.call("POST", "/heartbeat", body={**body, "Timestamp": at})
+            except (Unreachable, Busy) as error:
+                if not failed:
+                    run.terminal.note(f"{error}; trying again every {options.period:g} s")
+                failed = True
+            else:
+                if failed:
+                    run.terminal.note("heartbeats are taken again")
+                sent, failed = sent + 1, False
+                if sent == 1 and not options.count:
+                    every = f"every {options.period:g} s until Ctrl-C"
+                    run.terminal.line(f"{shown(options.xname)} beats {every}")
+                    run.terminal.out.flush()
+            options.count -= 1 if options.count else 0
+            if options.count == 0 and options.counted:
+                break
+            due = max(due + options.period, run.clock())
+            run.sleep(max(0.0, due - run.clock()))
+    except KeyboardInterrupt:
+        pass
+    if options.leave:
+        from urllib.parse import quote
+
+        run.api.call("DELETE", f"/heartbeat/{quote(options.xname, safe='')}")
+    run.terminal.line(f"{sent} heartbeats sent")
+    return UNREACHABLE if failed else YES
+
+
+def forget(run: Invocation) -> int:
+    """Have components forgotten; the status is 1 if some were not tracked, or it was too soon."""
+    options = run.options
+    names = run.names()
+    if not names:
+        raise Misused("no names: give the components to forget")
+    if not options.yes:
+        if not run.terminal.asks:
+            raise Misused("this is no terminal to ask on: give --yes to have them forgotten")
+        print(f"Forget {shown(names, 2000)}? [y/N] ", end="", file=run.terminal.err, flush=True)
+        if run.terminal.stdin.readline().strip().lower() not in ("y", "yes"):
+            run.terminal.note("nothing was forgotten")
+            return NO
+    answer = run.api.call("POST", "/forget", body={"XNames": list(portions(names))}).json()
+    if run.json:
+        run.terminal.line(shown_json(answer))
+    else:
+        which = f": {shown(answer['XNames'], 2000)}" if answer["XNames"] else ""
+        run.terminal.line(f"{shown(answer['Forgotten'])} forgotten{which}")
+    for key, meaning in (("Unknown", "not tracked"), ("TooSoon", "forgotten a moment ago already")):
+        if answer.get(key):
+            run.terminal.note(f"{meaning}: {answer[key]}")
+    return NO if answer.get("Unknown") or answer.get("TooSoon") else YES
+
+
+def params(run: Invocation) -> int:
+    """Print parameters, after changing those that are given a value."""
+    words = run.options.parameters
+    before = run.api.get("/params")
+    known = {name.lower(): name for name in before}
+    for word in words:
+        name = word.partition("=")[0]
+        if name.lower() not in known:
+            from hbtd.config.suggestions import did_you_mean
+
+            raise Misused(f"hbtd has no parameter {name!r}{did_you_mean(name, before)}")
+    named = [known[word.partition("=")[0].lower()] for word in words]
+    changes = {
+        name: word.partition("=")[2] for name, word in zip(named, words, strict=True) if "=" in word
+    }
+    after = run.api.call("PATCH", "/params", body=changes).json() if changes else before
+    if run.json:
+        run.terminal.line(shown_json(after))
+        return YES
+    rows = [_parameter(name, before, after) for name in named or after]
+    run.terminal.table(("NAME", "VALUE"), rows, titles=run.options.headers)
+    return YES
+
+
+def _parameter(name: str, before: dict[str, Any], after: dict[str, Any]) -> tuple[str, str]:
+    old, new = shown(before.get(name)), shown(after.get(name))
+    return shown(name), new if old == new else f"{new} (was {old or 'empty'})"

@@ -1,0 +1,312 @@
+"""The client of hbtd's API: one connection at a time, over TLS, TCP or a Unix socket."""
+
+import http.client
+import json
+import re
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode, urlsplit
+
+from hbtd.ctl.escaping import shown
+from hbtd.ctl.failures import Busy, Failure, Misused, Refused, Unreachable
+
+_PORT = 28500
+_PATH = "/hmi/v1"
+_MOST = 64 << 20
+_NAMED = re.compile(r"[A-Za-z][A-Za-z0-9._@-]{0,30}:")
+
+Query = Mapping[str, object]
+"""Parameters of a query; those that are `None` or empty are left out."""
+
+
+class Target(NamedTuple):
+    """Where hbtd is: a scheme (`http`, `https` or `unix`), host and port or a socket, a path."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    def __str__(self) -> str:
+        if self.scheme == "unix":
+            return f"unix:{self.host}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def local(self) -> bool:
+        """Whether the connection does not leave this host."""
+        return self.scheme == "unix" or self.host in ("localhost", "127.0.0.1", "::1")
+
+
+class Settings(NamedTuple):
+    """How to reach hbtd, as the command line and the environment say."""
+
+    url: str
+    ca: str = "system"
+    cert: str | None = None
+    key: str | None = None
+    token_file: str | None = None
+    timeout: float = 10.0
+
+
+class Answer(NamedTuple):
+    """What hbtd answered: the status, the headers, and the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the decoded body; raise `Failure` if it is not JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            start = shown(self.body.decode("utf-8", "replace"), 60)
+            raise Failure(f"the answer is not JSON, so perhaps not hbtd's: {start}") from None
+
+
+def parse_url(url: str) -> Target:
+    """Return what a URL stands for; raise `Misused` if it is none.
+
+    `unix:/run/hbtd.sock` is a Unix socket. Without a port it is 28500, without a path `/hmi/v1`.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme == "unix" and rest.strip("/"):
+        return Target("unix", rest.removeprefix("//"), 0, _PATH)
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise Misused(f"--url {shown(url)} can't be used: {error}") from None
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.username:
+        raise Misused(
+            f"--url {shown(url)} can't be used: give https://HOST:PORT, http://HOST:PORT or "
+            "unix:/PATH, also as HBTCTL_URL"
+        )
+    return Target(parts.scheme, host, port or _PORT, parts.path.rstrip("/") or _PATH)
+
+
+def read_token(path: str) -> str:
+    """Return the token in a file: its first line that is neither empty nor a comment.
+
+    The line may be one of hbtd's own token file, with a name before the token and a time of expiry
+    after it. Raise `Misused` if there is none.
+    """
+    try:
+        with open(path, encoding="ascii") as file:
+            lines = [line.strip() for line in file]
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not ASCII"
+        raise Misused(f"--token-file {shown(path)} can't be read: {reason}") from None
+    for line in lines:
+        if line and not line.startswith("#"):
+            token = _NAMED.sub("", line.split()[0], count=1)
+            if token.isprintable() and token:
+                return token
+    raise Misused(f"--token-file {shown(path)} has no token")
+
+
+class Client:
+    """Asks hbtd. Every call is bounded in time and in size.
+
+    `timeout` in the settings is for connecting and for each silence of the server. Nothing is read,
+    and no connection made, before the first call.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.target = parse_url(settings.url)
+        self._settings = settings
+        self._connection: http.client.HTTPConnection | None = None
+        self._headers = {"Accept": "application/json", "User-Agent": "hbtctl"}
+        if settings.token_file:
+            self._headers["Authorization"] = f"Bearer {read_token(settings.token_file)}"
+        self._context = _context(settings) if self.target.scheme == "https" else None
+
+    @property
+    def exposes_token(self) -> bool:
+        """Whether a token is sent over a network without encryption."""
+        plain = self.target.scheme == "http" and not self.target.local
+        return plain and "Authorization" in self._headers
+
+    def get(self, path: str, query: Query | None = None) -> Any:
+        """Return the decoded answer to a GET; raise `Failure` if it has no success."""
+        return self.call("GET", path, query).json()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        query: Query | None = None,
+        body: object = None,
+        expected: tuple[int, ...] = (),
+    ) -> Answer:
+        """Return the answer to a request, if it is a success or its status is `expected`.
+
+        Raise `Failure` otherwise, with what hbtd said. A connection that the server has closed
+        since the last call is made anew.
+        """
+        reused = self._connection is not None
+        try:
+            response = self._send(method, path, query, body)
+        except Unreachable:
+            if not reused:
+                raise
+            response = self._send(method, path, query, body)
+        try:
+            content = response.read(_MOST + 1)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+        if len(content) > _MOST:
+            self.close()
+            raise Failure(f"the answer to {method} {path} is longer than {_MOST >> 20} MiB")
+        answer = Answer(response.status, dict(response.headers), content)
+        if not 200 <= answer.status < 300 and answer.status not in expected:
+            raise self._failure(path, answer)
+        return answer
+
+    def stream(self, path: str, query: Query, last_id: str, silence: float) -> Iterator[bytes]:
+        """Return the bytes of an endless answer as they come.
+
+        Raise `Unreachable` after `silence` seconds without any. The iterator ends when the server
+        ends the answer.
+        """
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
+        if last_id:
+            headers["Last-Event-ID"] = last_id
+        response = self._send("GET", path, query, None, headers)
+        try:
+            if response.status != 200:
+                answer = Answer(response.status, dict(response.headers), response.read(_MOST))
+                raise self._failure(path, answer)
+            if self._connection is not None and self._connection.sock is not None:
+                self._connection.sock.settimeout(silence)
+            while chunk := response.read1(65536):
+                yield chunk
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+        finally:
+            response.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        body: object,
+        headers: Mapping[str, str] | None = None,
+    ) -> http.client.HTTPResponse:
+        url = self.target.path + path
+        given = {name: value for name, value in (query or {}).items() if value not in (None, "")}
+        if given:
+            url += "?" + urlencode(given, quote_via=quote, safe=",[]")
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            self._connection.request(method, url, data, {**self._headers, **(headers or {})})
+            return self._connection.getresponse()
+        except http.client.InvalidURL as error:
+            raise Misused(f"--url {self.target}: {error}") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+
+    def _connect(self) -> http.client.HTTPConnection:
+        target, timeout = self.target, self._settings.timeout
+        if target.scheme == "unix":
+            return _UnixConnection(target.host, timeout)
+        if self._context is not None:
+            return http.client.HTTPSConnection(
+                target.host, target.port, timeout=timeout, context=self._context
+            )
+        return http.client.HTTPConnection(target.host, target.port, timeout=timeout)
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        self.close()
+        where = f"{self.target} can't be reached"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return Unreachable(
+                f"{where}: its certificate is not trusted ({error.verify_message}); give its CA "
+                "with --ca PATH, or for tests --ca insecure"
+            )
+        if isinstance(error, TimeoutError):
+            return Unreachable(f"{where}: no answer within {self._settings.timeout:g} s")
+        if isinstance(error, http.client.BadStatusLine) and self.target.scheme == "http":
+            return Unreachable(f"{where}: it does not speak plain HTTP; try https://")
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(error):
+            reason = "it does not speak TLS; try http://"
+        return Unreachable(f"{where}: {shown(reason)}")
+
+    def _failure(self, path: str, answer: Answer) -> Failure:
+        """Return what an answer without success means."""
+        try:
+            detail = shown(json.loads(answer.body)["detail"], 2000)
+        except (ValueError, KeyError, TypeError):
+            detail = f"answered {answer.status} to {path}"
+        if answer.status in (401, 403):
+            hint = "" if "Authorization" in self._headers else "; --token-file gives a token"
+            return Refused(f"hbtd refuses this: {detail}{hint}")
+        if answer.status == 404:
+            return Failure(
+                f"{self.target} has no {self.target.path}{path}: it is an earlier release, or "
+                "not hbtd"
+            )
+        if 300 <= answer.status < 400:
+            return Failure(f"{self.target} redirects to {shown(answer.headers.get('Location'))}")
+        if answer.status in (429, 503):
+            pause = shown(answer.headers.get("Retry-After"), 20)
+            return Busy(
+                f"hbtd can't do it now: {detail}" + (f"; again in {pause} s" if pause else "")
+            )
+        if 400 <= answer.status < 500:
+            return Misused(f"hbtd says: {detail}")
+        return Failure(f"hbtd failed: {detail}")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """Plain HTTP over a Unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _context(settings: Settings) -> ssl.SSLContext:
+    """Return how TLS is spoken; raise `Misused` if a file can't be used."""
+    ca, cert, key = settings.ca, settings.cert, settings.key
+    try:
+        if ca == "insecure":
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        else:
+            context = ssl.create_default_context(cafile=None if ca == "system" else ca)
+    except OSError as error:  # ssl.SSLError is one, too
+        reason = error.strerror or "it has no certificate"
+        raise Misused(f"--ca {shown(ca)} can't be used: {reason}") from None
+    if key and not cert:
+        raise Misused("--key needs --cert")
+    if cert:
+        try:
+            # Without a password, or OpenSSL would ask for it.
+            context.load_cert_chain(cert, key, password=lambda: "")
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise Misused(f"--cert {shown(cert)} can't be used: {reason}") from None
+    return context

@@ -1,0 +1,279 @@
+"""The commands of hbtctl: their descriptions, examples and arguments."""
+
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """A command: what its help says of it, and the function that adds its arguments."""
+
+    name: str
+    usage: str
+    group: str
+    summary: str
+    text: str
+    examples: Sequence[str]
+    add: Callable[[ArgumentParser], None]
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return int(text)
+
+
+def _page(text: str) -> int:
+    if _count(text) > 1000:
+        raise ArgumentTypeError(f"{text} is more than 1000; `hbtctl history` has more")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e8:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
+def period(text: str) -> float:
+    """Return a number of seconds from the command line that is not 0; raise if it is none."""
+    seconds = _seconds(text)
+    if seconds < 0.01:
+        raise ArgumentTypeError(f"{text!r} seconds are too short")
+    return seconds
+
+
+STATES_HELP = (
+    "states, separated by commas: ok, warned, dead, alive (ok or warned), silent (warned or dead)"
+)
+
+_SUFFIX_TEXT = """\
+A suffix to the state says that HSM does not know it: * it waits to be told, for
+HSM was not ready, or is being told just now; ! HSM rejects this component, which
+is set aside and retried; ~ it was told, but the answer is in doubt. Without a
+suffix HSM was told, or this replica does not know."""
+
+
+def _add_names(parser: ArgumentParser, *, needed: bool = False) -> None:
+    parser.add_argument(
+        "names",
+        metavar="NODESET",
+        nargs="+" if needed else "*",
+        help="components" + ("" if needed else "; all if none is given"),
+    )
+
+
+def _add_under(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--under", metavar="XNAME", help="only components within a cabinet, chassis or slot"
+    )
+
+
+def _add_status(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--check", action="store_true", help="exit with status 1 if any component is silent"
+    )
+
+
+def _add_list(parser: ArgumentParser) -> None:
+    _add_names(parser)
+    parser.add_argument("--state", metavar="STATE", help=STATES_HELP)
+    parser.add_argument("--type", metavar="TYPE", help="only of this type of HSM's, such as Node")
+    _add_under(parser)
+    parser.add_argument("--limit", metavar="N", type=_count, default=0, help="at most N components")
+    parser.add_argument(
+        "--columns", metavar="NAME,...", help="these columns alone; -o wide shows which there are"
+    )
+
+
+def _add_tree(parser: ArgumentParser) -> None:
+    _add_names(parser)
+    _add_under(parser)
+    parser.add_argument("--down", action="store_true", help="only where something is silent")
+
+
+def _add_why(parser: ArgumentParser) -> None:
+    _add_names(parser, needed=True)
+
+
+def _add_watch(parser: ArgumentParser) -> None:
+    _add_names(parser)
+    _add_under(parser)
+
+
+def _add_events(parser: ArgumentParser) -> None:
+    _add_names(parser)
+    _add_under(parser)
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="print further ones, until Ctrl-C"
+    )
+    parser.add_argument(
+        "-n", "--last", metavar="N", type=_page, default=20, help="begin with the last N (20)"
+    )
+    parser.add_argument(
+        "--after", metavar="NUMBER", type=_count, help="begin after this number of the log instead"
+    )
+
+
+def _add_history(parser: ArgumentParser) -> None:
+    _add_names(parser)
+    _add_under(parser)
+    parser.add_argument("--since", metavar="TIME", help="from this time on")
+    parser.add_argument("--until", metavar="TIME", help="before this time")
+    parser.add_argument("--at", metavar="TIME", help="everybody's state at this time instead")
+    parser.add_argument("--state", metavar="STATE", help=f"with --at, {STATES_HELP}")
+    parser.add_argument("--newest", action="store_true", help="newest first")
+    parser.add_argument(
+        "--limit", metavar="N", type=_count, default=1000, help="at most N (1000); 0 for all"
+    )
+
+
+def _add_wait(parser: ArgumentParser) -> None:
+    _add_names(parser, needed=True)
+    parser.add_argument(
+        "--state", metavar="STATE", default="ok", help=f"{STATES_HELP}, gone (not tracked) (ok)"
+    )
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, default=600.0, help="how long (600)"
+    )
+    parser.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=period,
+        default=2.0,
+        help="time between questions (2)",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing if they are")
+
+
+def _add_send(parser: ArgumentParser) -> None:
+    parser.add_argument("xname", metavar="XNAME", help="in whose name")
+    parser.add_argument(
+        "--period", metavar="SECONDS", type=period, default=3.0, help="time between two (3)"
+    )
+    parser.add_argument("--hostname", metavar="NAME", help="the hostname (this host's)")
+    parser.add_argument("--nid", metavar="NUMBER", default="0", help="the NID (0)")
+    parser.add_argument("--status", metavar="TEXT", default="OK", help="the status (OK)")
+    parser.add_argument("--count", metavar="N", type=_count, default=0, help="end after N")
+    parser.add_argument(
+        "--leave", action="store_true", help="at the end have it forgotten, without an alarm"
+    )
+
+
+def _add_forget(parser: ArgumentParser) -> None:
+    _add_names(parser, needed=True)
+    parser.add_argument("-y", "--yes", action="store_true", help="don't ask")
+
+
+def _add_params(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "parameters", metavar="NAME[=VALUE]", nargs="*", help="show it, or change it; all if none"
+    )
+
+
+def _add_completion(parser: ArgumentParser) -> None:
+    parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh"), help="bash or zsh")
+
+
+def _add_nothing(parser: ArgumentParser) -> None:
+    pass
+
+
+COMMANDS = (
+    Command(
+        "status", "", "look", "how many are in which state, and which groups are silent",
+        "Print how many components are healthy, warned and dead, and the largest groups\n"
+        "(system, cabinet, chassis, slot) that are wholly or mostly silent.",
+        ("hbtctl status", "hbtctl status --check || echo somebody is silent"), _add_status,
+    ),
+    Command(
+        "list", " [NODESET...]", "look", "components, one a line",
+        f"Print components, one a line.\n\n{_SUFFIX_TEXT}\n\n"
+        "Columns are xname, type, hostname, nid, state, since, last, age, status,\n"
+        "timestamp, source and hsm. -o nodeset prints the names alone, folded. The exit\n"
+        "status is 1 if some components that are named are not tracked.",
+        ("hbtctl list --state dead", "hbtctl list --under x1000c7 -o wide",
+         "hbtctl list 'nid[000001-000064]' --columns nid,state",
+         "clush -w \"$(hbtctl list --state ok -o nodeset)\" uptime"), _add_list,
+    ),
+    Command(
+        "tree", " [NODESET...]", "look", "the machine by cabinet, chassis and slot",
+        "Print how many components are silent in which cabinet, chassis and slot. A place\n"
+        "whose components are all in one state is one line.",
+        ("hbtctl tree --down", "hbtctl tree --under x1000"), _add_tree,
+    ),
+    Command(
+        "why", " NODESET...", "look", "what is known of a component, and why it is in its state",
+        "Print all that is known of a component: its state and the reason, when and how it\n"
+        "beats, what HSM was told, and its latest transitions.",
+        ("hbtctl why x1000c7s0b0n0", "hbtctl why nid000449"), _add_why,
+    ),
+    Command(
+        "watch", " [NODESET...]", "follow", "what status prints, live",
+        "Show what `hbtctl status` prints, and the latest transitions, until Ctrl-C. If\n"
+        "components are named, these transitions are theirs.",
+        ("hbtctl watch", "hbtctl watch --under x1000c7"), _add_watch,
+    ),
+    Command(
+        "events", " [NODESET...]", "follow", "the latest transitions, and those to come",
+        "Print the latest transitions and, with --follow, further ones as they happen.\n"
+        "After a broken connection it goes on where it was.",
+        ("hbtctl events -n 50", "hbtctl events --follow -o json | jq .XName"), _add_events,
+    ),
+    Command(
+        "history", " [NODESET...]", "follow", "what happened when, or the states at a moment",
+        "Print transitions, oldest first, or with --at the state of each component at a\n"
+        "moment. A TIME is 2026-11-26, 2026-11-26T18:56:00Z, or how long ago: -15m, -2h,\n"
+        "-7d.",
+        ("hbtctl history x1000c7s0b0n0 --since -2h",
+         "hbtctl history --at 2026-11-26T18:56:00Z --state dead"), _add_history,
+    ),
+    Command(
+        "wait", " NODESET...", "act", "wait until components are in a state",
+        "Wait until all components that are named are in a state; the exit status is 1 if\n"
+        "they are not within --timeout, and standard error says which. While hbtd can't be\n"
+        "reached it is asked again; if that lasts to the end, the status is 3.",
+        ("hbtctl wait 'x1000c0s[0-7]b0n[0-3]' --state ok --timeout 600",
+         "hbtctl wait nid000083 --state dead --timeout 0 -q && echo it is dead"), _add_wait,
+    ),
+    Command(
+        "send", " XNAME", "act", "send heartbeats as a node does",
+        "Send heartbeats in the name of a component, until Ctrl-C.",
+        ("hbtctl send x1000c0s0b0n0 --nid 1", "hbtctl send x1000c0s0b0n0 --count 1"), _add_send,
+    ),
+    Command(
+        "forget", " NODESET...", "act", "have components forgotten",
+        "Have components forgotten, without a transition: for those that were taken out\n"
+        "of the machine. One that sends a heartbeat starts anew.",
+        ("hbtctl forget 'x1000c7s0b0n[0-1]'",
+         "hbtctl list --state dead -o nodeset | hbtctl forget --yes -"),
+        _add_forget,
+    ),
+    Command(
+        "params", " [NAME[=VALUE]...]", "act", "show parameters, or change them",
+        "Print parameters; change those that are given a value, until hbtd stops.",
+        ("hbtctl params", "hbtctl params warntime=20 errtime=60"), _add_params,
+    ),
+    Command(
+        "health", "", "service", "how hbtd and its neighbours are",
+        "Print whether hbtd is ready, and what it says of its store, Kafka and HSM. The\n"
+        "exit status is 1 if it is not ready.", ("hbtctl health",), _add_nothing,
+    ),
+    Command(
+        "internals", "", "service", "what is going on inside hbtd",
+        "Print what is going on inside hbtd, for operators: uptime, options, replicas, gaps\n"
+        "in what it could hear, queues, connections, self-checks.",
+        ("hbtctl internals", "hbtctl internals -o json"), _add_nothing,
+    ),
+    Command(
+        "completion", " bash|zsh", "service", "completion for bash or zsh",
+        "Print a script that completes commands and options in a shell.",
+        ("source <(hbtctl completion bash)", "hbtctl completion zsh > ~/.zfunc/_hbtctl"),
+        _add_completion,
+    ),
+)  # fmt: skip
+"""All commands, in the order of the help."""

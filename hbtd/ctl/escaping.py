@@ -1,0 +1,49 @@
+"""Texts as a terminal may see them.
+
+Nodes choose their hostnames, statuses and timestamps. Sent to a terminal as they are, such texts
+could move its cursor, set its title, answer in the user's name, or show something other than what
+they say. Whatever comes from hbtd passes through `shown` or `shown_json` before it is printed.
+"""
+
+import json
+from typing import Any
+from unicodedata import bidirectional, category
+
+_LONGEST = 200
+
+
+def shown(text: object, longest: int = _LONGEST) -> str:
+    r"""Return a text for a terminal: what is not plainly visible becomes an escape such as `\x1b`.
+
+    These are control characters, whatever changes the direction of writing, invisible and combining
+    characters, and unassigned ones. A text longer than `longest` characters is cut, and ends in
+    `...`. `None` becomes the empty text.
+    """
+    plain = "" if text is None else str(text)
+    if len(plain) > longest:
+        plain = plain[: longest - 3] + "..."
+    if plain.isascii() and plain.isprintable():
+        return plain
+    return "".join(char if _visible(char) else _escaped(char) for char in plain)
+
+
+def shown_json(value: Any, indent: int | None = 2) -> str:
+    """Return a value as JSON in printable ASCII."""
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
+
+
+def _visible(char: str) -> bool:
+    if char.isascii():
+        return char.isprintable()
+    return (
+        char.isprintable()
+        and category(char)[0] != "M"
+        and bidirectional(char) not in ("R", "AL", "AN")
+    )
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

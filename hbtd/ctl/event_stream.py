@@ -1,0 +1,77 @@
+"""Server-Sent Events, as the HTML standard has them (section 9.2): a parser without I/O."""
+
+import re
+from typing import NamedTuple
+
+_MOST = 1 << 20
+
+
+class Event(NamedTuple):
+    """One event: its type, its data, and the ID that a client which reconnects has to send."""
+
+    type: str
+    data: str
+    last_id: str
+
+
+class EventParser:
+    """Takes the bytes of a stream as they come, and returns the events that are complete."""
+
+    def __init__(self, last_id: str = "") -> None:
+        self.last_id = last_id
+        """The ID of the last event, or the one that was given if none had an ID."""
+        self._rest = b""
+        self._begun = False
+        self._id = last_id
+        self._type = ""
+        self._data: list[str] = []
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Return the events that end within a chunk.
+
+        Raise `ValueError` if a line, or the data of an event, is longer than a mebibyte.
+        """
+        *lines, self._rest = _lines(self._rest + chunk)
+        if len(self._rest) > _MOST:
+            raise ValueError("a line is longer than 1 MiB")
+        events: list[Event] = []
+        for line in lines:
+            text = line.decode("utf-8", "replace")
+            if not self._begun:
+                text, self._begun = text.removeprefix("\ufeff"), True
+            if text:
+                self._field(text)
+            elif (event := self._dispatched()) is not None:
+                events.append(event)
+        return events
+
+    def _field(self, line: str) -> None:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            self._data.append(value)
+            if sum(map(len, self._data)) > _MOST:
+                raise ValueError("an event is longer than 1 MiB")
+        elif name == "event":
+            self._type = value
+        elif name == "id" and "\0" not in value:
+            self._id = value
+
+    def _dispatched(self) -> Event | None:
+        self.last_id = self._id
+        type_, data = self._type or "message", self._data
+        self._type, self._data = "", []
+        return Event(type_, "\n".join(data), self.last_id) if data else None
+
+
+def _lines(text: bytes) -> list[bytes]:
+    r"""Return the lines of a stream, which end in `\r\n`, `\n` or `\r`; the last is incomplete.
+
+    A `\r` at the very end may be the first half of `\r\n`, so it stays with the incomplete line.
+    """
+    end = b""
+    if text.endswith(b"\r"):
+        text, end = text[:-1], b"\r"
+    lines = re.split(rb"\r\n|\n|\r", text)
+    lines[-1] += end
+    return lines

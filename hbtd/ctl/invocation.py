@@ -1,0 +1,106 @@
+"""One run of hbtctl: what a command is given."""
+
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hbtd.ctl.client import Answer, Query
+from hbtd.ctl.names import joined, natural, portions
+from hbtd.ctl.terminal import Terminal
+
+PAGE = 1000
+"""Entries that are asked for at a time."""
+
+_STATES = {"ok": "healthy", "alive": "healthy,warned", "silent": "warned,dead"}
+
+
+class API(Protocol):
+    """hbtd's API, as `hbtd.ctl.client.Client` reaches it."""
+
+    def get(self, path: str, query: Query | None = None) -> Any:
+        """Return the decoded answer to a GET."""
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        query: Query | None = None,
+        body: object = None,
+        expected: tuple[int, ...] = (),
+    ) -> Answer:
+        """Return the answer to a request, if it is a success or its status is `expected`."""
+
+    def stream(self, path: str, query: Query, last_id: str, silence: float) -> Iterator[bytes]:
+        """Return the bytes of an endless answer as they come."""
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+
+
+@dataclass
+class Invocation:
+    """What one run of hbtctl has: the API, its terminal, its options, and the time."""
+
+    api: API
+    terminal: Terminal
+    options: Namespace
+    clock: Callable[[], float] = time.monotonic
+    """Seconds, for durations."""
+    sleep: Callable[[float], None] = time.sleep
+
+    @property
+    def json(self) -> bool:
+        """Whether JSON is to be printed."""
+        return bool(self.options.output == "json")
+
+    def names(self) -> str:
+        """Return the names on the command line, as one nodeset."""
+        return joined(self.options.names, self.terminal.stdin)
+
+    def pages(self, path: str, query: Query, most: int = 0) -> Iterator[dict[str, Any]]:
+        """Return the pages of a list, until its end or until `most` entries were asked for."""
+        after, left = query.get("after"), most
+        while True:
+            limit = min(left, PAGE) if most else PAGE
+            page = self.api.get(path, {**query, "limit": limit, "after": after})
+            yield page
+            left -= limit
+            after = page.get("Next")
+            if not after or (most and left <= 0):
+                return
+
+    def components(self, names: str, query: Query, most: int = 0) -> dict[str, Any]:
+        """Return what `GET /components` answers, from all pages and portions of the names.
+
+        The keys are `Components`, `Next` and `Unknown`.
+        """
+        found: list[dict[str, Any]] = []
+        unknown: list[str] = []
+        following: str | None = None
+        parts = list(portions(names))
+        for part in parts:
+            rest = most - len(found) if most else 0
+            for i, page in enumerate(self.pages("/components", {**query, "names": part}, rest)):
+                found += page["Components"]
+                following = page.get("Next")
+                if not i:
+                    unknown += [page["Unknown"]] if page.get("Unknown") else []
+                if following:
+                    self.terminal.progress(f"{len(found)} components")
+            if most and len(found) >= most:
+                break
+        self.terminal.clear_progress()
+        if len(parts) > 1:
+            found = list({each["XName"]: each for each in found}.values())
+            found.sort(key=lambda each: natural(each["XName"]))
+        return {"Components": found, "Next": following, "Unknown": ",".join(unknown)}
+
+
+def server_states(text: str | None) -> str | None:
+    """Return the states in a list as hbtd names them: also `ok`, `alive` and `silent`."""
+    if not text:
+        return None
+    parts = [_STATES.get(part.strip().lower(), part.strip().lower()) for part in text.split(",")]
+    return ",".join(dict.fromkeys(",".join(parts).split(",")))

@@ -1,0 +1,265 @@
+"""The commands that look once: `status`, `list`, `why`, `history`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hbtd.ctl.escaping import shown, shown_json
+from hbtd.ctl.failures import NO, YES, Misused
+from hbtd.ctl.invocation import Invocation, server_states
+from hbtd.ctl.names import folded
+from hbtd.ctl.times import shown_seconds, shown_time
+
+Component = dict[str, Any]
+
+_SUFFIXES = {"waiting": "*", "set aside": "!", "in doubt": "~"}
+
+COLUMNS: dict[str, tuple[str, Callable[[Component], str]]] = {
+    "xname": ("XNAME", lambda c: shown(c["XName"])),
+    "type": ("TYPE", lambda c: shown(c.get("Type"))),
+    "hostname": ("HOSTNAME", lambda c: shown(c.get("Hostname"), 64) or "-"),
+    "nid": ("NID", lambda c: shown(c.get("NID"), 20) or "-"),
+    "state": ("STATE", lambda c: shown_state(c)),
+    "since": ("SINCE", lambda c: shown_time(c.get("Since"))),
+    "last": ("LAST", lambda c: shown_time(c.get("LastHeartbeat"))),
+    "age": ("AGE", lambda c: shown_seconds(c.get("Age"))),
+    "status": ("STATUS", lambda c: shown(c.get("Status"), 64) or "-"),
+    "timestamp": ("TIMESTAMP", lambda c: shown(c.get("Timestamp"), 40) or "-"),
+    "source": ("SOURCE", lambda c: shown(c.get("Source"), 45) or "-"),
+    "hsm": ("HSM", lambda c: shown_hsm(c.get("HSM"))),
+}
+"""The columns of `list`: name, header, and the text for a component."""
+
+_TABLE = ("xname", "nid", "state", "since", "age", "hsm")
+
+
+def shown_state(component: Component) -> str:
+    """Return the state of a component, with a suffix that says whether HSM knows it."""
+    hsm = component.get("HSM") or {}
+    return shown(component.get("State"), 20) + _SUFFIXES.get(str(hsm.get("State")), "")
+
+
+def shown_hsm(hsm: dict[str, Any] | None) -> str:
+    """Return what HSM was told of a component, or what that waits for."""
+    if not hsm or hsm.get("State") in (None, "unknown"):
+        return "-"
+    text = shown(hsm["State"], 20)
+    if hsm.get("At"):
+        text += f" {shown_time(hsm['At'])}"
+    return text + (f": {shown(hsm['Reason'])}" if hsm.get("Reason") else "")
+
+
+def status(run: Invocation) -> int:
+    """Print how many components are in which state, and what is silent."""
+    summary = run.api.get("/summary")
+    counts = summary["Counts"]
+    if run.json:
+        run.terminal.line(shown_json(summary))
+    else:
+        for line in status_lines(run, summary):
+            run.terminal.line(line)
+    quiet = not counts["warned"] and not counts["dead"]
+    return YES if quiet or not run.options.check else NO
+
+
+def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
+    """Return what `status` and `watch` show."""
+    counts, hsm = summary["Counts"], summary.get("HSM") or {}
+    parts = [
+        run.terminal.paint(f"{counts[state]} {state}", state if counts[state] else "")
+        for state in ("healthy", "warned", "dead")
+    ]
+    lines = [f"{counts['total']} components: {', '.join(parts)}"]
+    ready = "ready" if hsm.get("Ready") else "not ready"
+    waiting = f"{shown(hsm.get('Waiting', 0))} changes wait"
+    aside = f", {shown(hsm['SetAside'])} set aside" if hsm.get("SetAside") else ""
+    replica = shown(summary.get("Replica")) or "-"
+    leader = shown(summary.get("Leader")) or "none"
+    who = replica if leader == replica else f"{replica}, leader {leader}"
+    lines.append(f"HSM {ready}, {waiting}{aside}; replica {who}; {shown_time(summary['At'])} UTC")
+    for group in summary.get("Groups") or ():
+        state = "dead" if group.get("Dead") else "warned"
+        lines.append(run.terminal.paint(f"  {shown(group['Text'])}", state))
+    if summary.get("Silent"):
+        lines.append(
+            run.terminal.paint(f"  also silent: {shown(summary['Silent'], 2000)}", "warned")
+        )
+    return lines
+
+
+def list_components(run: Invocation) -> int:
+    """Print components, one a line; the status is 1 if some that were named are not tracked."""
+    options = run.options
+    columns = _columns(options.columns, wide=options.output == "wide")
+    query = {"state": server_states(options.state), "type": options.type, "under": options.under}
+    answer = run.components(run.names(), query, options.limit)
+    components = answer["Components"]
+    if run.json:
+        run.terminal.line(shown_json(answer))
+    elif options.output == "nodeset":
+        run.terminal.line(shown(folded(c["XName"] for c in components), 1 << 30))
+    else:
+        rows = [[COLUMNS[name][1](c) for name in columns] for c in components]
+        run.terminal.table(
+            [COLUMNS[name][0] for name in columns],
+            rows,
+            [c.get("State", "") for c in components],
+            titles=options.headers,
+        )
+    if answer["Next"] and not run.json:
+        run.terminal.note(f"there are more than {options.limit} (--limit)")
+    return _unknown(run, answer["Unknown"])
+
+
+def _columns(text: str | None, *, wide: bool) -> tuple[str, ...]:
+    if text is None:
+        return tuple(COLUMNS) if wide else _TABLE
+    names = tuple(name.strip().lower() for name in text.split(","))
+    wrong = [name for name in names if name not in COLUMNS]
+    if wrong:
+        raise Misused(f"--columns: no column {wrong[0]!r}; there are {', '.join(COLUMNS)}")
+    return names
+
+
+def _unknown(run: Invocation, unknown: str) -> int:
+    if not unknown:
+        return YES
+    run.terminal.note(f"not tracked: {unknown}")
+    return NO
+
+
+def why(run: Invocation) -> int:
+    """Print all that is known of components, and why hbtd thinks so."""
+    from urllib.parse import quote
+
+    status = YES
+    for i, name in enumerate(_single(run)):
+        answer = run.api.call("GET", f"/components/{quote(name, safe='')}", expected=(404,))
+        if answer.status == 404:
+            run.terminal.note(_detail(answer.json()) or f"{name} is not tracked")
+            status = NO
+        elif run.json:
+            run.terminal.line(shown_json(answer.json()))
+        else:
+            if i:
+                run.terminal.line()
+            _explain(run, answer.json())
+    return status
+
+
+def _single(run: Invocation) -> list[str]:
+    """Return the names on the command line one by one; hbtd expands nodesets."""
+    names = run.names()
+    if not any(char in names for char in "[,"):
+        return [names]
+    answer = run.components(names, {})
+    unknown = [answer["Unknown"]] if answer["Unknown"] else []
+    return [c["XName"] for c in answer["Components"]] + unknown
+
+
+def _detail(problem: Any) -> str:
+    return str(problem.get("detail") or "") if isinstance(problem, dict) else ""
+
+
+def _explain(run: Invocation, c: Component) -> None:
+    reasons = c.get("Why") or {}
+    line = run.terminal.line
+    known = [shown(c.get("Type")), shown(c.get("Hostname"), 64)]
+    known += [f"NID {shown(c['NID'], 20)}"] if c.get("NID") else []
+    line(f"{shown(c['XName'])} ({', '.join(filter(None, known))})")
+    since = f" since {shown_time(c['Since'])}" if c.get("Since") else ""
+    line(
+        run.terminal.paint(
+            f"{shown_state(c)}{since}: {shown(reasons.get('Text'), 500)}", c["State"]
+        )
+    )
+    last = f"{shown_time(c.get('LastHeartbeat'))}, {shown_seconds(c.get('Age'))} ago"
+    source = f" from {shown(c['Source'], 45)}" if c.get("Source") else ""
+    _fact(run, "last heartbeat", last + source if c.get("LastHeartbeat") else "not known")
+    if c.get("Status") or c.get("Timestamp"):
+        _fact(
+            run,
+            "it said",
+            f"status {shown(c.get('Status'), 64)}, time {shown(c.get('Timestamp'), 40)}",
+        )
+    mean = reasons.get("MeanPeriod")
+    if mean is not None:
+        deviation, gap = reasons.get("Deviation") or 0.0, reasons.get("LongestGap")
+        _fact(
+            run,
+            "its period",
+            f"{mean:.2f} s on average, ± {deviation:.2f} s; longest gap {gap or 0.0:.1f} s",
+        )
+    warntime, errtime = shown(reasons.get("Warntime")), shown(reasons.get("Errtime"))
+    _fact(run, "limits", f"warned after {warntime} s of silence, dead after {errtime} s")
+    if reasons.get("Delay"):
+        _fact(run, "judged later", shown(reasons["Delay"], 500))
+    _fact(run, "HSM", shown_hsm(c.get("HSM")))
+    transitions = c.get("Transitions") or []
+    if transitions:
+        line("transitions, newest first:")
+    for each in transitions:
+        line(f"  {transition_line(each)}")
+
+
+def _fact(run: Invocation, name: str, text: str) -> None:
+    run.terminal.line(f"  {name:15} {text if run.terminal.draws else text.replace('±', '+-')}")
+
+
+def transition_line(entry: Component, *, named: bool = False) -> str:
+    """Return an entry of the log in one line, with the component's name if it is `named`."""
+    who = f"{shown(entry['XName']):16} " if named else ""
+    judge = f" ({shown(entry['Judge'], 60)})" if entry.get("Judge") else ""
+    return (
+        f"{shown_time(entry.get('At'))}  {who}{shown(entry.get('Transition'), 12):10}"
+        f"{shown(entry.get('Why'))}{judge}"
+    )
+
+
+def history(run: Invocation) -> int:
+    """Print what was when, or everybody's state at a moment."""
+    options = run.options
+    query: dict[str, object] = {"under": options.under}
+    if options.at:
+        query |= {"at": options.at, "state": server_states(options.state)}
+        key = "Components"
+    else:
+        if options.state:
+            raise Misused("--state needs --at")
+        order = "newest" if options.newest else "oldest"
+        query |= {"since": options.since, "until": options.until, "order": order}
+        key = "Entries"
+    found, page = _history_pages(run, query, key)
+    if run.json:
+        run.terminal.line(shown_json({**page, key: found}))
+        return YES
+    if key == "Components":
+        rows = [[shown(c["XName"]), shown(c["State"]), shown_time(c["Since"])] for c in found]
+        states = [c["State"] for c in found]
+        run.terminal.table(("XNAME", "STATE", "SINCE"), rows, states, titles=options.headers)
+        if not page.get("Complete", True):
+            run.terminal.note("the log does not reach so far back: some components may be missing")
+    else:
+        rows = [
+            [shown_time(e.get("At")), shown(e["XName"]), shown(e.get("From")) or "-",
+             shown(e.get("To")), shown(e.get("Transition")), shown(e.get("Why"))]
+            for e in found
+        ]  # fmt: skip
+        headers = ("TIME", "XNAME", "FROM", "TO", "TRANSITION", "WHY")
+        states = [e.get("To", "") for e in found]
+        run.terminal.table(headers, rows, states, titles=options.headers)
+    if page.get("Next"):
+        run.terminal.note(f"there are more than {options.limit}; --limit 0 shows all")
+    return YES
+
+
+def _history_pages(
+    run: Invocation, query: dict[str, object], key: str
+) -> tuple[list[Component], dict[str, Any]]:
+    """Return entries of the log, and the last page, which says whether there are more."""
+    found: list[Component] = []
+    page: dict[str, Any] = {}
+    for page in run.pages("/history", {**query, "names": run.names()}, run.options.limit):
+        found += page[key]
+        run.terminal.progress(f"{len(found)} entries")
+    run.terminal.clear_progress()
+    return found, page

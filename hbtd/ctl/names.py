@@ -1,0 +1,71 @@
+"""Names on the command line: nodesets, xnames, NIDs and hostnames.
+
+hbtd itself expands nodesets and finds NIDs and hostnames. Here they are only joined, read from
+standard input, divided where a query would become too long, and folded for people. Groups
+(`@compute`) are those of this host, so ClusterShell resolves them here.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO
+
+from hbtd.ctl.failures import Misused
+
+LONGEST = 6000
+"""Characters of names in one query; a server need not take a longer line than 8 KiB."""
+
+
+def joined(words: Sequence[str], stdin: TextIO) -> str:
+    """Return the names that words of the command line stand for, as one nodeset.
+
+    The word `-` stands for the names on standard input, separated by blanks, commas or lines.
+    """
+    parts: list[str] = []
+    for word in words:
+        parts += stdin.read().split() if word == "-" else [word.strip()]
+    text = ",".join(part.strip(",") for part in parts if part.strip(","))
+    return _without_groups(text) if "@" in text else text
+
+
+def portions(names: str, longest: int = LONGEST) -> Iterator[str]:
+    """Return names in portions for one query each; a single empty one if there are no names."""
+    portion = ""
+    for name in re.findall(r"(?:[^,\[]|\[[^\]]*\]?)+", names):
+        if portion and len(portion) + len(name) >= longest:
+            yield portion
+            portion = ""
+        portion = f"{portion},{name}" if portion else name
+    yield portion
+
+
+def folded(xnames: Iterable[str]) -> str:
+    """Return names as one sorted nodeset, such as `x1000c0s[0-7]b0n0`."""
+    return _fold(list(xnames))
+
+
+def natural(xname: str) -> list[tuple[str, int]]:
+    """Return a key by which `x1000c0s2` comes before `x1000c0s10`."""
+    return [(letters, int(digits or 0)) for letters, digits in _PARTS.findall(xname)]
+
+
+_PARTS = re.compile(r"(\D+)(\d*)")
+
+
+def _fold(xnames: list[str]) -> str:
+    from ClusterShell.NodeSet import NodeSet, NodeSetException
+
+    try:
+        return str(NodeSet.fromlist(xnames, resolver=None))
+    except NodeSetException:
+        return ",".join(sorted(xnames, key=natural))
+
+
+def _without_groups(names: str) -> str:
+    """Return names with the groups of this host expanded."""
+    from ClusterShell.NodeSet import NodeSet, NodeSetException
+    from ClusterShell.NodeUtils import GroupError
+
+    try:
+        return str(NodeSet(names))
+    except (NodeSetException, GroupError) as error:
+        raise Misused(f"{names} can't be used: {error}") from None

@@ -1,0 +1,66 @@
+"""The commands about hbtd itself: `health` and `internals`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from hbtd.ctl.escaping import shown, shown_json
+from hbtd.ctl.failures import NO, YES
+from hbtd.ctl.invocation import Invocation
+
+
+def health(run: Invocation) -> int:
+    """Print what hbtd says of its store, Kafka and HSM; the status is 1 if it is not ready."""
+    answer = run.api.get("/health")
+    ready = run.api.call("GET", "/readiness", expected=(503,)).status < 300
+    if run.json:
+        run.terminal.line(shown_json(answer))
+    else:
+        run.terminal.line(
+            run.terminal.paint("ready" if ready else "NOT READY", "" if ready else "dead")
+        )
+        for line in outline(answer, ""):
+            run.terminal.line(line)
+    return YES if ready else NO
+
+
+def internals(run: Invocation) -> int:
+    """Print how hbtd is doing inside."""
+    answer = run.api.get("/internals")
+    if run.json:
+        run.terminal.line(shown_json(answer))
+    else:
+        for line in outline(answer, ""):
+            run.terminal.line(line)
+    return YES
+
+
+def outline(value: Any, indent: str) -> Iterator[str]:
+    """Return nested objects and lists as indented lines."""
+    pairs = value.items() if isinstance(value, dict) else (("-", each) for each in value)
+    for key, inner in pairs:
+        name = shown(key) if key == "-" else f"{shown(key)}:"
+        if isinstance(inner, dict | list) and inner:
+            if isinstance(inner, dict) and _short(inner):
+                facts = ", ".join(f"{shown(k)} {_scalar(v)}" for k, v in inner.items())
+                yield f"{indent}{name} {facts}"
+            else:
+                yield f"{indent}{name}"
+                yield from outline(inner, f"{indent}  ")
+        else:
+            yield f"{indent}{name} {_scalar(inner)}"
+
+
+def _short(value: dict[str, Any]) -> bool:
+    """Return whether an object fits on one line."""
+    flat = not any(isinstance(each, dict | list) and each for each in value.values())
+    return flat and sum(len(str(k)) + len(str(v)) + 3 for k, v in value.items()) < 90
+
+
+def _scalar(value: Any) -> str:
+    if value is None or value == {} or value == [] or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".")
+    return shown(value)

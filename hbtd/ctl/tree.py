@@ -1,0 +1,144 @@
+"""The command `tree`: the machine by cabinet, chassis and slot, with what is silent where."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hbtd.ctl.escaping import shown, shown_json
+from hbtd.ctl.failures import NO, YES
+from hbtd.ctl.invocation import Invocation
+from hbtd.ctl.looking import shown_hsm
+from hbtd.ctl.names import folded, natural
+from hbtd.ctl.times import shown_time
+
+_PLACES = re.compile(r"(x\d+)(c\d+)?(s\d+|r\d+)?")
+_STATES = ("dead", "warned", "healthy")
+
+Component = dict[str, Any]
+
+
+class Group:
+    """The components at one place: a cabinet, a chassis, a slot, or the whole machine."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.inner: dict[str, Group] = {}
+        """The places within this one, by name."""
+        self.own: list[Component] = []
+        """The components that are in none of those."""
+        self.counts = dict.fromkeys(_STATES, 0)
+
+    @property
+    def total(self) -> int:
+        """The number of components at this place and within it."""
+        return sum(self.counts.values())
+
+    @property
+    def uniform(self) -> str | None:
+        """The state that all components here have, if it is one."""
+        present = [state for state in _STATES if self.counts[state]]
+        return present[0] if len(present) == 1 else None
+
+    def members(self) -> Iterator[Component]:
+        """Return all components here and within."""
+        yield from self.own
+        for group in self.inner.values():
+            yield from group.members()
+
+
+def grouped(components: list[Component]) -> Group:
+    """Return components by place, which follows from their xnames alone."""
+    machine = Group("")
+    for component in components:
+        match = _PLACES.match(component["XName"])
+        parts = [part for part in match.groups() if part] if match else []
+        path = [machine]
+        name = ""
+        for part in parts:
+            name += part
+            if name == component["XName"]:
+                break  # a cabinet's own heartbeat is not inside it
+            path.append(path[-1].inner.setdefault(name, Group(name)))
+        path[-1].own.append(component)
+        for group in path:
+            state = component["State"]
+            group.counts[state] = group.counts.get(state, 0) + 1
+    return machine
+
+
+def tree(run: Invocation) -> int:
+    """Print the tree; the status is 1 if some components that were named are not tracked."""
+    answer = run.components(run.names(), {"under": run.options.under})
+    if run.json:
+        run.terminal.line(shown_json(answer))
+        return NO if answer["Unknown"] else YES
+    machine = grouped(answer["Components"])
+    run.terminal.line(f"{machine.total} components: {_counts(run, machine)}")
+    for line in _branches(run, machine, "", down=run.options.down):
+        run.terminal.line(line)
+    if answer["Unknown"]:
+        run.terminal.note(f"not tracked: {answer['Unknown']}")
+        return NO
+    return YES
+
+
+def _branches(run: Invocation, group: Group, indent: str, *, down: bool) -> Iterator[str]:
+    """Return the lines within a group; with `down` only those where something is silent."""
+    inner = sorted(group.inner.values(), key=lambda each: natural(each.name))
+    if down:
+        inner = [each for each in inner if each.uniform != "healthy"]
+    leaves = list(_leaves(run, group, down=down))
+    tee, bar, end = ("├─ ", "│  ", "└─ ") if run.terminal.draws else ("|- ", "|  ", "`- ")
+    for i, each in enumerate(inner):
+        last = i == len(inner) - 1 and not leaves
+        yield f"{indent}{end if last else tee}{_line(run, each)}"
+        if not each.uniform:
+            further = indent + ("   " if last else bar)
+            yield from _branches(run, each, further, down=down)
+    for i, leaf in enumerate(leaves):
+        yield f"{indent}{end if i == len(leaves) - 1 else tee}{leaf}"
+
+
+def _line(run: Invocation, group: Group) -> str:
+    """Return the line of one place."""
+    state = group.uniform
+    name = shown(group.name)
+    if state is None:
+        return f"{name}  {_counts(run, group)}"
+    text = f"{name}  {group.total}/{group.total} {state}"
+    if state != "healthy":
+        text += _circumstances(list(group.members()))
+    return run.terminal.paint(text, state if state != "healthy" else "")
+
+
+def _leaves(run: Invocation, group: Group, *, down: bool) -> Iterator[str]:
+    """Return a line for the components of each state that are directly in a group."""
+    for state in dict.fromkeys((*_STATES, *group.counts)):
+        members = [c for c in group.own if c["State"] == state]
+        if members and not (down and state == "healthy"):
+            names = shown(folded(c["XName"] for c in members), 2000)
+            text = f"{names}  {state}"
+            if state != "healthy":
+                text += _circumstances(members)
+            yield run.terminal.paint(text, state if state != "healthy" else "")
+
+
+def _circumstances(members: list[Component]) -> str:
+    """Return since when components are silent, and what HSM knows of it."""
+    since = min((c["Since"] for c in members if c.get("Since")), default=None)
+    text = f" since {shown_time(since)}" if since else ""
+    told = [c["HSM"] for c in members if c.get("HSM")]
+    missing = [hsm for hsm in told if hsm["State"] in ("waiting", "set aside", "in doubt")]
+    if missing:
+        return f"{text}, HSM not told of {len(missing)}: {shown_hsm(missing[0])}"
+    times = [hsm["At"] for hsm in told if hsm["State"] == "told" and hsm.get("At")]
+    return text + (f", HSM told {shown_time(max(times))}" if times else "")
+
+
+def _counts(run: Invocation, group: Group) -> str:
+    parts = [
+        run.terminal.paint(f"{number} {state}", state if state != "healthy" else "")
+        for state, number in group.counts.items()
+        if number
+    ]
+    return ", ".join(parts) or "none"

@@ -1,0 +1,576 @@
+"""What the commands ask, print, and exit with."""
+
+import json
+from io import StringIO
+
+from hbtd.ctl.acting import wait
+from hbtd.ctl.arguments import parse, settings
+from hbtd.ctl.client import Client
+from hbtd.ctl.invocation import Invocation
+from hbtd.ctl.main import run
+from hbtd.ctl.terminal import Terminal
+from tests.support.hbtd_stand_in import (
+    AT,
+    CommandTestCase,
+    component,
+    entry,
+    free_port,
+    problem,
+)
+
+HOSTILE = "\x1b]0;owned\x07\x9b2J\u202eevil"
+
+
+def chassis(number: int, state: str = "healthy") -> list[dict[str, object]]:
+    """Return the four nodes of a chassis."""
+    return [
+        component(f"x1000c{number}s{slot}b0n{node}", state, Hostname=f"nid{number}{slot}{node}")
+        for slot in (0, 1)
+        for node in (0, 1)
+    ]
+
+
+class LookingTests(CommandTestCase):
+    """The commands that look."""
+
+    def test_status(self) -> None:
+        """`status` has the counts, HSM's condition and the groups that are silent."""
+        self.hbtd.components = [*chassis(0), *chassis(7, "dead")]
+        self.assertEqual(self.hbtctl("status"), 0)
+        self.assertEqual(
+            self.out,
+            "8 components: 4 healthy, 0 warned, 4 dead\n"
+            "HSM ready, 0 changes wait; replica host-1; 2026-11-26 18:56:30 UTC\n"
+            "  x1000c7 4/4 silent since 18:56:00, HSM told 18:56:30\n",
+        )
+
+    def test_check(self) -> None:
+        """`status --check` exits with status 1 if, and only if, somebody is silent."""
+        self.hbtd.components = chassis(0)
+        self.assertEqual(self.hbtctl("status", "--check"), 0)
+        self.hbtd.components = [*chassis(0), component("x1c0s0b0n0", "warned")]
+        self.assertEqual(self.hbtctl("status", "--check"), 1)
+
+    def test_list(self) -> None:
+        """`list` prints a line for each component; a suffix says that HSM was not told."""
+        waiting = {"State": "waiting", "At": None, "Reason": "HSM is not ready"}
+        aside = {"State": "set aside", "At": AT, "Reason": "400"}
+        doubt = {"State": "in doubt", "At": None, "Reason": None}
+        self.hbtd.components = [
+            component("x1000c0s0b0n0"),
+            component("x1000c0s0b0n1", "dead", HSM=waiting, Age=192.0),
+            component("x1000c0s0b0n2", "warned", HSM=aside, NID=None),
+            component("x1000c0s0b0n3", "dead", HSM=doubt, Since=None, Age=None),
+        ]
+        self.assertEqual(self.hbtctl("list"), 0)
+        self.assertEqual(
+            self.out,
+            "XNAME          NID  STATE    SINCE                AGE    HSM\n"
+            "x1000c0s0b0n0  1    healthy  2026-11-26 18:56:00  1.5s   told 2026-11-26 18:56:30\n"
+            "x1000c0s0b0n1  1    dead*    2026-11-26 18:56:00  3m12s  waiting: HSM is not ready\n"
+            "x1000c0s0b0n2  -    warned!  2026-11-26 18:56:00  1.5s   set aside 2026-11-26 "
+            "18:56:00: 400\n"
+            "x1000c0s0b0n3  1    dead~    -                    -      in doubt\n",
+        )
+
+    def test_list_query(self) -> None:
+        """What is asked for is in the query; states have short names."""
+        self.hbtctl(
+            *("list", "x1000c[0-1]s0b0n0", "nid7", "--state", "silent"),
+            *("--under", "x1000", "--type", "Node"),
+        )
+        self.assertEqual(
+            self.hbtd.asked[0][2],
+            {
+                "names": "x1000c[0-1]s0b0n0,nid7",
+                "state": "warned,dead",
+                "under": "x1000",
+                "type": "Node",
+                "limit": "1000",
+            },
+        )
+
+    def test_unknown(self) -> None:
+        """Components that are named but not tracked are said so, with status 1."""
+        self.hbtd.components = chassis(0)
+        self.assertEqual(self.hbtctl("list", "x1000c0s0b0n[0-1],x1000c9s0b0n0"), 1)
+        self.assertEqual(self.err, "hbtctl: not tracked: x1000c9s0b0n0\n")
+        self.assertEqual(self.out.count("\n"), 3)
+
+    def test_columns(self) -> None:
+        """`--columns` chooses columns; an unknown one is refused with those that exist."""
+        self.hbtd.components = chassis(0)[:1]
+        self.assertEqual(self.hbtctl("list", "--columns", "hostname,STATE", "--no-headers"), 0)
+        self.assertEqual(self.out, "nid000  healthy\n")
+        self.assertEqual(self.hbtctl("list", "--columns", "host"), 2)
+        self.assertIn("no column 'host'; there are xname, type, hostname", self.err)
+
+    def test_wide(self) -> None:
+        """`-o wide` has all columns."""
+        self.hbtd.components = chassis(0)[:1]
+        self.hbtctl("list", "-o", "wide")
+        header = self.out.splitlines()[0].split()
+        self.assertEqual(len(header), 12)
+        self.assertIn("10.1.2.3", self.out)
+
+    def test_nodeset(self) -> None:
+        """`-o nodeset` prints the names, folded."""
+        self.hbtd.components = [*chassis(0), *chassis(7, "dead")]
+        self.assertEqual(self.hbtctl("list", "--state", "dead", "-o", "nodeset"), 0)
+        self.assertEqual(self.out, "x1000c7s[0-1]b0n[0-1]\n")
+        self.assertEqual(self.hbtctl("list", "--state", "warned", "-o", "nodeset"), 0)
+        self.assertEqual(self.out, "\n")
+
+    def test_pages(self) -> None:
+        """All pages are fetched, up to `--limit`; then it is said that there are more."""
+        self.hbtd.components = [component(f"x1000c0s{i}b0n0") for i in range(2500)]
+        self.assertEqual(self.hbtctl("list", "--no-headers", "--columns", "xname"), 0)
+        self.assertEqual(self.out.splitlines()[2499], "x1000c0s2499b0n0")
+        self.assertEqual([query["limit"] for *_, query, _ in self.hbtd.asked], ["1000"] * 3)
+        self.assertEqual(self.hbtctl("list", "--no-headers", "--limit", "1200"), 0)
+        self.assertEqual(self.out.count("\n"), 1200)
+        self.assertEqual(self.err, "hbtctl: there are more than 1200 (--limit)\n")
+
+    def test_many_names(self) -> None:
+        """Names that are too long for one query are asked for in several, and none is lost."""
+        self.hbtd.components = [component(f"x{i}c0s0b0n0", Hostname=f"n{i}") for i in range(1000)]
+        names = ",".join(f"x{i}c0s0b0n0" for i in range(999, -1, -2))
+        self.assertEqual(self.hbtctl("list", names, "--no-headers", "--columns", "xname"), 0)
+        self.assertEqual(self.out.split(), [f"x{i}c0s0b0n0" for i in range(1, 1000, 2)])
+        self.assertGreater(len(self.hbtd.asked), 1)
+
+    def test_json(self) -> None:
+        """`-o json` is hbtd's own answer, before or behind the command."""
+        self.hbtd.components = chassis(0)[:1]
+        for words in (("-o", "json", "list"), ("list", "-o", "json")):
+            self.assertEqual(self.hbtctl(*words), 0)
+            self.assertEqual(
+                json.loads(self.out),
+                {"Components": chassis(0)[:1], "Next": None, "Unknown": ""},
+            )
+
+    def test_hostile_fields(self) -> None:
+        """Whatever nodes choose, no command sends it to the terminal as it is."""
+        c = component("x1000c0s0b0n0", "dead", Hostname=HOSTILE, Status=HOSTILE, Timestamp=HOSTILE)
+        c |= {"NID": HOSTILE, "Source": HOSTILE}
+        c["HSM"] = {"State": "set aside", "At": AT, "Reason": HOSTILE}
+        self.hbtd.components = [c]
+        self.hbtd.log = [entry(1, "x1000c0s0b0n0", Why=HOSTILE, Judge=HOSTILE)]
+        self.hbtd.params = {"Warntime": HOSTILE}
+        for words in (
+            *(("list", "-o", form) for form in ("table", "wide", "json", "nodeset")),
+            *(("why", "x1000c0s0b0n0"), ("tree",), ("events",), ("history",), ("params",)),
+            *(("why", "x1000c0s0b0n0", "-o", "json"), ("events", "-o", "json")),
+        ):
+            for typed, environ in ((None, {}), ("", {"TERM": "xterm"})):
+                self.hbtctl(*words, typed=typed, **environ)
+                for char in ("\x1b", "\x07", "\x9b", "\u202e"):
+                    self.assertNotIn(char, self.out + self.err, words)
+
+    def test_why(self) -> None:
+        """`why` says what the state is and since when, why, how it beats, and what HSM knows."""
+        self.hbtd.components = chassis(7, "dead")
+        self.hbtd.log = [
+            entry(8, "x1000c7s0b0n0", "warned", From="healthy", At="2026-11-26T18:55:40.000Z"),
+            entry(9, "x1000c7s0b0n0"),
+        ]
+        self.assertEqual(self.hbtctl("why", "nid700"), 0)
+        self.assertEqual(
+            self.out,
+            "x1000c7s0b0n0 (Node, nid700, NID 1)\n"
+            "dead since 2026-11-26 18:56:00: no heartbeat for 34.2 s, more than Errtime\n"
+            "  last heartbeat  2026-11-26 18:55:29, 1.5s ago from 10.1.2.3\n"
+            "  it said         status OK, time 2026-11-26T18:55:29Z\n"
+            "  its period      3.00 s on average, +- 0.02 s; longest gap 3.9 s\n"
+            "  limits          warned after 10 s of silence, dead after 30 s\n"
+            "  HSM             told 2026-11-26 18:56:30\n"
+            "transitions, newest first:\n"
+            "  2026-11-26 18:56:00  died      silent for 30.2 s (host-1)\n"
+            "  2026-11-26 18:55:40  warned    silent for 30.2 s (host-1)\n",
+        )
+
+    def test_why_unknown(self) -> None:
+        """A component that is not known is said so, with status 1; others are still explained."""
+        self.hbtd.components = chassis(0)
+        self.assertEqual(self.hbtctl("why", "x1000c0s0b0n[0-1]", "x1000c9s0b0n0"), 1)
+        self.assertEqual(self.out.count("limits"), 2)
+        self.assertIn("No such thing", self.err)
+
+    def test_history(self) -> None:
+        """`history` prints transitions, and hands the times to hbtd."""
+        self.hbtd.log = [entry(1, "x1000c0s0b0n0", "started", From=None), entry(2, "x1c0s0b0n0")]
+        self.assertEqual(self.hbtctl("history", "x1000c0s0b0n0", "--since", "-2h"), 0)
+        self.assertEqual(
+            self.out,
+            "TIME                 XNAME          FROM  TO       TRANSITION  WHY\n"
+            "2026-11-26 18:56:00  x1000c0s0b0n0  -     healthy  started     silent for 30.2 s\n",
+        )
+        query = self.hbtd.asked[0][2]
+        self.assertEqual((query["since"], query["order"]), ("-2h", "oldest"))
+
+    def test_history_limit(self) -> None:
+        """It is said when there is more; 0 is no limit."""
+        self.hbtd.log = [entry(i, "x1000c0s0b0n0") for i in range(1, 2002)]
+        self.assertEqual(self.hbtctl("history", "--no-headers"), 0)
+        self.assertEqual(self.out.count("\n"), 1000)
+        self.assertIn("there are more than 1000; --limit 0 shows all", self.err)
+        self.assertEqual(self.hbtctl("history", "--no-headers", "--limit", "0"), 0)
+        self.assertEqual((self.out.count("\n"), self.err), (2001, ""))
+
+    def test_moment(self) -> None:
+        """`history --at` prints the states of a moment, and whether the log knows them all."""
+        self.hbtd.components = chassis(7, "dead")
+        self.assertEqual(self.hbtctl("history", "--at", AT, "--state", "ok"), 0)
+        self.assertEqual(self.out.splitlines()[1], "x1000c7s0b0n0  dead   2026-11-26 18:56:00")
+        self.assertIn("the log does not reach so far back", self.err)
+        query = self.hbtd.asked[0][2]
+        self.assertEqual((query["at"], query["state"]), (AT, "healthy"))
+        self.assertEqual(self.hbtctl("history", "--state", "ok"), 2)
+
+
+class TreeTests(CommandTestCase):
+    """The machine as a tree."""
+
+    def test_tree(self) -> None:
+        """Places in one state are one line, others are opened down to the components."""
+        alone = component("x1000c2s1b0n1", "dead")
+        self.hbtd.components = [
+            *chassis(0),
+            *(alone if c["XName"] == alone["XName"] else c for c in chassis(2)),
+            *chassis(7, "dead"),
+            component("x3000c0s1b0n0"),
+        ]
+        self.assertEqual(self.hbtctl("tree"), 0)
+        self.assertEqual(
+            self.out,
+            "13 components: 5 dead, 8 healthy\n"
+            "|- x1000  5 dead, 7 healthy\n"
+            "|  |- x1000c0  4/4 healthy\n"
+            "|  |- x1000c2  1 dead, 3 healthy\n"
+            "|  |  |- x1000c2s0  2/2 healthy\n"
+            "|  |  `- x1000c2s1  1 dead, 1 healthy\n"
+            "|  |     |- x1000c2s1b0n1  dead since 2026-11-26 18:56:00, "
+            "HSM told 2026-11-26 18:56:30\n"
+            "|  |     `- x1000c2s1b0n0  healthy\n"
+            "|  `- x1000c7  4/4 dead since 2026-11-26 18:56:00, HSM told 2026-11-26 18:56:30\n"
+            "`- x3000  1/1 healthy\n",
+        )
+
+    def test_down(self) -> None:
+        """With `--down` there is nothing but what is silent, and who HSM was not told of."""
+        waiting = {"State": "waiting", "At": None, "Reason": "HSM is not ready"}
+        self.hbtd.components = [*chassis(0), *chassis(7, "dead")]
+        self.hbtd.components[-1]["HSM"] = waiting
+        self.assertEqual(self.hbtctl("tree", "--down"), 0)
+        self.assertEqual(
+            self.out,
+            "8 components: 4 dead, 4 healthy\n"
+            "`- x1000  4 dead, 4 healthy\n"
+            "   `- x1000c7  4/4 dead since 2026-11-26 18:56:00, HSM not told of 1: "
+            "waiting: HSM is not ready\n",
+        )
+
+    def test_calm(self) -> None:
+        """When nobody is silent, `--down` is one line."""
+        self.hbtd.components = chassis(0)
+        self.assertEqual(self.hbtctl("tree", "--down"), 0)
+        self.assertEqual(self.out, "4 components: 4 healthy\n")
+
+    def test_outside(self) -> None:
+        """Components outside of slots, or of cabinets, are in the tree as well."""
+        self.hbtd.components = [
+            component("x1000c0b0", "warned"),
+            component("x1000", "dead"),
+            component("sms01", "dead"),
+            component("x1000c0r1b0"),
+        ]
+        self.assertEqual(self.hbtctl("tree"), 0)
+        for name in ("x1000c0b0  warned", "x1000c0r1  1/1 healthy", "sms01,x1000  dead"):
+            self.assertIn(name, self.out)
+
+    def test_unknown(self) -> None:
+        """Components that are named but not tracked make status 1."""
+        self.assertEqual(self.hbtctl("tree", "x1000c0s0b0n0"), 1)
+
+
+class FollowingTests(CommandTestCase):
+    """The commands that follow."""
+
+    def test_latest(self) -> None:
+        """`events` prints the last transitions, oldest first."""
+        self.hbtd.log = [entry(i, f"x1000c0s{i}b0n0") for i in range(30)]
+        self.assertEqual(self.hbtctl("events", "-n", "2"), 0)
+        self.assertEqual(
+            self.out,
+            "2026-11-26 18:56:00  x1000c0s28b0n0   died      silent for 30.2 s (host-1)\n"
+            "2026-11-26 18:56:00  x1000c0s29b0n0   died      silent for 30.2 s (host-1)\n",
+        )
+
+    def test_after(self) -> None:
+        """`--after` prints what follows a number of the log."""
+        self.hbtd.log = [entry(i, f"x1000c0s{i}b0n0") for i in range(2000)]
+        self.assertEqual(self.hbtctl("events", "--after", "1997", "-o", "json"), 0)
+        numbers = [json.loads(line)["Number"] for line in self.out.splitlines()]
+        self.assertEqual(numbers, [1998, 1999])
+
+    def test_follow(self) -> None:
+        """`--follow` goes on after a break where it was, and says what is missing."""
+        self.hbtd.log = [entry(7, "x1000c0s0b0n0")]
+
+        def events(*lines: str) -> bytes:
+            return "".join(f"{line}\n" for line in lines).encode()
+
+        data = json.dumps(entry(8, "x1000c0s1b0n0"))
+        self.hbtd.streams = [
+            lambda: events(": hi", "id: 8", "event: transition", f"data: {data}", "", "id: 9"),
+            lambda: events("event: missed", "data: {}", "", "event: transition", "data: 1", ""),
+        ]
+        self.assertEqual(self.hbtctl("events", "--follow", "x1000c0s[0-1]b0n0"), 5)
+        self.assertEqual([line.split()[2] for line in self.out.splitlines()],
+                         ["x1000c0s0b0n0", "x1000c0s1b0n0"])  # fmt: skip
+        self.assertEqual(self.hbtd.last_ids, ["7", "8"])
+        self.assertEqual(
+            self.err.splitlines(),
+            [
+                "hbtctl: hbtd has ended the stream; connecting again",
+                "hbtctl: connected again",
+                "hbtctl: some transitions are missing here: `hbtctl history` has them",
+                "hbtctl: /events sent what is no transition: 1",
+            ],
+        )
+
+    def test_follow_refused(self) -> None:
+        """A stream that is refused at first ends the command."""
+        self.assertEqual(self.hbtctl("events", "-f"), 5)
+        self.assertIn("There are too many readers; again in 1 s", self.err)
+        self.hbtd.replies["/events"] = (400, {}, problem(400, "names: no nodeset"))
+        self.assertEqual(self.hbtctl("events", "-f"), 2)
+
+    def test_watch(self) -> None:
+        """`watch` prints the state of affairs at once and after each event, until refused."""
+        self.hbtd.components = chassis(7, "dead")
+        data = json.dumps(entry(8, "x1000c7s0b0n0"))
+
+        def stream() -> bytes:
+            self.hbtd.replies["/events"] = (400, {}, problem(400, "enough"))
+            return f"id: 8\nevent: transition\ndata: {data}\n\n".encode()
+
+        self.hbtd.streams = [stream]
+        self.assertEqual(self.hbtctl("watch"), 2)
+        self.assertIn("4 components: 0 healthy, 0 warned, 4 dead", self.out)
+        self.assertIn("enough", self.err)
+
+
+class ActingTests(CommandTestCase):
+    """The commands that do something."""
+
+    def test_forget(self) -> None:
+        """`forget --yes` asks nobody, and says what was found; status 1 if not all were."""
+        self.hbtd.components = chassis(0)
+        self.assertEqual(self.hbtctl("forget", "--yes", "x1000c0s0b0n[0-1]"), 0)
+        self.assertEqual(self.out, "2 forgotten: x1000c0s0b0n[0-1]\n")
+        self.assertEqual(self.hbtctl("forget", "-y", "x1000c0s[0-1]b0n0"), 1)
+        self.assertEqual(self.out, "1 forgotten: x1000c0s1b0n0\n")
+        self.assertEqual(self.err, "hbtctl: not tracked: x1000c0s0b0n0\n")
+
+    def test_forget_asks(self) -> None:
+        """On a terminal it asks, and does nothing without a yes."""
+        self.hbtd.components = chassis(0)
+        self.assertEqual(self.hbtctl("forget", "x1000c0s0b0n0", typed="\n"), 1)
+        self.assertIn("Forget x1000c0s0b0n0? [y/N] ", self.err)
+        self.assertEqual(self.hbtd.asked, [])
+        self.assertEqual(self.hbtctl("forget", "x1000c0s0b0n0", typed="y\n"), 0)
+        self.assertEqual(len(self.hbtd.components), 3)
+
+    def test_forget_piped(self) -> None:
+        """Where nobody can be asked it does nothing without `--yes`, nor without names."""
+        self.assertEqual(self.hbtctl("forget", "x1000c0s0b0n0"), 2)
+        self.assertIn("--yes", self.err)
+        self.assertEqual(self.hbtctl("forget", "--yes", ","), 2)
+        self.assertEqual(self.hbtd.asked, [])
+
+    def test_params(self) -> None:
+        """`params` prints all parameters, or some, whatever the case."""
+        self.assertEqual(self.hbtctl("params", "--no-headers"), 0)
+        self.assertEqual(self.out, "Warntime  10\nErrtime   30\nSm_url    http://hsm\n")
+        self.assertEqual(self.hbtctl("params", "--no-headers", "errtime"), 0)
+        self.assertEqual(self.out, "Errtime  30\n")
+
+    def test_params_change(self) -> None:
+        """A value changes a parameter; the old one is shown."""
+        self.assertEqual(self.hbtctl("params", "--no-headers", "warntime=20", "sm_url=a=b"), 0)
+        self.assertEqual(self.out, "Warntime  20 (was 10)\nSm_url    a=b (was http://hsm)\n")
+        self.assertEqual(self.hbtd.asked[1][3], {"Warntime": "20", "Sm_url": "a=b"})
+
+    def test_params_unknown(self) -> None:
+        """An unknown parameter is refused before anything is changed."""
+        self.assertEqual(self.hbtctl("params", "errtime=40", "warntim=20"), 2)
+        self.assertIn("no parameter 'warntim' (did you mean Warntime?)", self.err)
+        self.assertEqual([method for method, *_ in self.hbtd.asked], ["GET"])
+
+    def test_send(self) -> None:
+        """`send` is a node: all five fields, as often as asked."""
+        words = ("send", "x1000c0s0b0n0", "--nid", "7", "--hostname", "nid7", "--status", "Fine")
+        self.assertEqual(self.hbtctl(*words, "--count", "3", "--period", "0.01"), 0)
+        self.assertEqual(self.out, "3 heartbeats sent\n")
+        bodies = [body for *_, body in self.hbtd.asked]
+        self.assertEqual(len(bodies), 3)
+        self.assertRegex(bodies[0].pop("Timestamp"), r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+        self.assertEqual(
+            bodies[0],
+            {"Component": "x1000c0s0b0n0", "Hostname": "nid7", "NID": "7", "Status": "Fine"},
+        )
+
+    def test_send_leave(self) -> None:
+        """With `--leave` the component is forgotten at the end."""
+        self.assertEqual(self.hbtctl("send", "x1c0s0b0n0", "--count", "1", "--leave"), 0)
+        self.assertEqual(
+            [(method, path) for method, path, *_ in self.hbtd.asked],
+            [("POST", "/heartbeat"), ("DELETE", "/heartbeat/x1c0s0b0n0")],
+        )
+
+    def test_send_refused(self) -> None:
+        """A heartbeat that is refused ends it; one that finds nobody is tried again."""
+        self.hbtd.replies["/heartbeat"] = (400, {}, problem(400, "Invalid NID"))
+        self.assertEqual(self.hbtctl("send", "x1c0s0b0n0"), 2)
+        self.url = f"http://localhost:{free_port()}"
+        self.assertEqual(self.hbtctl("send", "x1c0s0b0n0", "--count", "2", "--period", ".01"), 3)
+        self.assertEqual(self.err.count("trying again every 0.01 s"), 1)
+
+    def test_health(self) -> None:
+        """`health` prints what hbtd says; status 1 if it is not ready."""
+        self.assertEqual(self.hbtctl("health"), 0)
+        self.assertEqual(self.out, "ready\nKvStore: HBTD_OK\nHsmStatus: Ready\n")
+        self.hbtd.ready = False
+        self.assertEqual(self.hbtctl("health"), 1)
+        self.assertEqual(self.out.splitlines()[0], "NOT READY")
+
+    def test_internals(self) -> None:
+        """`internals` prints nested facts as an outline."""
+        self.hbtd.replies["/internals"] = (
+            *(200, {}),
+            {"Uptime": 7.25, "Kafka": None, "TLS": True, "Gaps": [{"At": AT, "Seconds": 3.0}],
+             "Store": {"Kind": "etcd", "Members": ["a\x1b", "b"]}},
+        )  # fmt: skip
+        self.assertEqual(self.hbtctl("internals"), 0)
+        self.assertEqual(
+            self.out,
+            "Uptime: 7.25\nKafka: -\nTLS: yes\n"
+            f"Gaps:\n  - At {AT}, Seconds 3\n"
+            "Store:\n  Kind: etcd\n  Members:\n    - a\\x1b\n    - b\n",
+        )
+
+
+class WaitTests(CommandTestCase):
+    """`wait`, whose time tests can advance."""
+
+    def wait(self, *words: str, then: dict[float, str] | None = None) -> int:
+        """Run it; at the times in `then`, all components change their state."""
+        now = 0.0
+        changes = dict(then or {})
+
+        def sleep(seconds: float) -> None:
+            nonlocal now
+            now += seconds
+            for at in [at for at in changes if at <= now]:
+                for each in self.hbtd.components:
+                    each["State"] = changes[at]
+                del changes[at]
+
+        options = parse(["wait", *words], {"HBTCTL_URL": self.url})
+        out, err = StringIO(), StringIO()
+        terminal = Terminal(StringIO(), out, err, {})
+        client = Client(settings(options))
+        status = wait(Invocation(client, terminal, options, lambda: now, sleep))
+        client.close()
+        self.out, self.err, self.now = out.getvalue(), err.getvalue(), now
+        return status
+
+    def test_at_once(self) -> None:
+        """If all are in the state there is nothing to wait for."""
+        self.hbtd.components = chassis(0)
+        self.assertEqual(self.wait("x1000c0s[0-1]b0n[0-1]"), 0)
+        self.assertEqual((self.out, self.now), ("x1000c0s[0-1]b0n[0-1]: ok\n", 0.0))
+        self.assertEqual(self.wait("x1000c0s0b0n0", "--state", "dead", "--timeout", "0"), 1)
+
+    def test_later(self) -> None:
+        """It ends when the last of them is in the state."""
+        self.hbtd.components = chassis(0, "dead")
+        self.assertEqual(self.wait("x1000c0s[0-1]b0n[0-1]", "-q", then={9.5: "healthy"}), 0)
+        self.assertEqual((self.out, self.err, self.now), ("", "", 10.0))
+
+    def test_timeout(self) -> None:
+        """When the time is over it says which are missing, and how."""
+        self.hbtd.components = chassis(0, "warned")
+        self.assertEqual(self.wait("x1000c0s[0-1]b0n0,x1000c5s0b0n0", "--timeout", "7"), 1)
+        self.assertEqual(self.now, 7.0)
+        self.assertEqual(
+            self.err,
+            "hbtctl: not ok within 7 s: x1000c0s[0-1]b0n0, x1000c5s0b0n0 (not tracked)\n",
+        )
+
+    def test_short_answers(self) -> None:
+        """Only those are asked for that are in none of the wanted states."""
+        self.hbtd.components = chassis(0)
+        self.wait("x1000c0s0b0n0", "--state", "alive")
+        self.assertEqual(self.hbtd.asked[0][2]["state"], "dead")
+
+    def test_gone(self) -> None:
+        """`gone` waits for components to be forgotten."""
+        self.assertEqual(self.wait("x1000c0s0b0n0", "--state", "gone"), 0)
+        self.hbtd.components = chassis(0)
+        self.assertEqual(self.wait("x1000c0s0b0n0", "--state", "gone", "--timeout", "0"), 1)
+
+    def test_any_state(self) -> None:
+        """To be in any state means to be tracked."""
+        self.hbtd.components = chassis(0, "dead")
+        self.assertEqual(self.wait("x1000c0s0b0n0", "--state", "alive,dead"), 0)
+        self.assertEqual(self.wait("x9c0s0b0n0", "--state", "alive,dead", "--timeout", "0"), 1)
+
+    def test_away(self) -> None:
+        """While hbtd is away it goes on asking; if that lasts to the end, the status is 3."""
+        self.hbtd.replies["/components"] = (503, {}, problem(503, "not ready"))
+        self.assertEqual(self.wait("x1000c0s0b0n0", "--timeout", "5"), 3)
+        self.assertEqual(self.err.count("trying again"), 1)
+
+    def test_refused(self) -> None:
+        """A question that hbtd refuses ends it at once."""
+        self.hbtd.replies["/components"] = (400, {}, problem(400, "names: no nodeset"))
+        self.assertEqual(self.hbtctl("wait", "x[", "--timeout", "600"), 2)
+        self.assertEqual(self.hbtctl("wait", "x1", "--state", "up"), 2)
+        self.assertIn("give ok, warned, dead", self.err)
+
+
+class PrettyTests(CommandTestCase):
+    """What a person sees at a terminal."""
+
+    def test_table(self) -> None:
+        """Tables are laid out by rich, and coloured by state, unless NO_COLOR is set."""
+        self.hbtd.components = chassis(7, "dead")
+        out, err = _Screen(), _Screen()
+        environ = {"HBTCTL_URL": self.url, "TERM": "xterm-256color"}
+        self.assertEqual(run(["tree"], environ, StringIO(), out, err), 0)
+        self.assertIn("\x1b[31m4 dead\x1b[0m", out.getvalue())
+        out = _Screen()
+        self.assertEqual(run(["list"], environ, StringIO(), out, err), 0)
+        self.assertIn("x1000c7s1b0n1", out.getvalue())
+        out = _Screen()
+        run(["list"], {**environ, "NO_COLOR": "1"}, StringIO(), out, err)
+        self.assertNotIn("\x1b", out.getvalue())
+
+    def test_markup(self) -> None:
+        """What looks like markup of rich stays text."""
+        self.hbtd.components = [component("x1000c0s0b0n0", Hostname="[red]x[/]", Status="[/nope]")]
+        out = _Screen()
+        words = ["list", "--columns", "hostname,status"]
+        environ = {"HBTCTL_URL": self.url, "TERM": "xterm"}
+        self.assertEqual(run(words, environ, StringIO(), out, StringIO()), 0)
+        self.assertIn("[red]x[/]", out.getvalue())
+        self.assertIn("[/nope]", out.getvalue())
+
+
+class _Screen(StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True

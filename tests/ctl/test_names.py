@@ -1,0 +1,52 @@
+"""Names on the command line."""
+
+from io import StringIO
+
+from hypothesis import given
+from hypothesis.strategies import integers, lists, sampled_from, text
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.ctl.names import folded, joined, natural, portions
+
+
+class NamesTests(SynchronousTestCase):
+    """Names are joined, divided and folded."""
+
+    def test_joined(self) -> None:
+        """Several words are one nodeset."""
+        self.assertEqual(joined(["x1c0", "nid[1-4],", ""], StringIO()), "x1c0,nid[1-4]")
+
+    def test_standard_input(self) -> None:
+        """The word - stands for the names on standard input."""
+        stdin = StringIO("x1000c0s0b0n0\nx1000c0s1b0n0, x1000c0s2b0n0\n")
+        self.assertEqual(
+            joined(["-", "nid7"], stdin), "x1000c0s0b0n0,x1000c0s1b0n0,x1000c0s2b0n0,nid7"
+        )
+
+    def test_folded(self) -> None:
+        """Names are folded, in natural order."""
+        names = [f"x1000c0s{i}b0n0" for i in (0, 1, 2, 10)]
+        self.assertEqual(folded(names), "x1000c0s[0-2,10]b0n0")
+
+    def test_natural(self) -> None:
+        """Slot 2 comes before slot 10."""
+        names = ["x1000c0s10b0n0", "x1000c0s2b0n0", "x9c0", "all"]
+        self.assertEqual(
+            sorted(names, key=natural), ["all", "x9c0", "x1000c0s2b0n0", "x1000c0s10b0n0"]
+        )
+
+    @given(lists(sampled_from(["x1c0", "nid[1-4,7]", "x[1-2]c[0,3]s0"])), integers(1, 40))
+    def test_portions(self, names: list[str], longest: int) -> None:
+        """Portions together have all names, and none is broken at a comma within brackets."""
+        text = ",".join(names)
+        found = list(portions(text, longest))
+        self.assertEqual(",".join(found), text)
+        for portion in found:
+            self.assertEqual(portion.count("["), portion.count("]"))
+            self.assertTrue(len(portion) <= longest or portion in names)
+
+    @given(text(alphabet="ab,[]", max_size=30), integers(1, 10))
+    def test_broken_names(self, names: str, longest: int) -> None:
+        """What is no nodeset reaches hbtd with all its brackets, so that hbtd refuses it."""
+        sent = "".join(portions(names, longest))
+        self.assertEqual(sent.replace(",", ""), names.replace(",", ""))
