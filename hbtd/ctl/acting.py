@@ -7,7 +7,8 @@ from typing import Any
 from hbtd.ctl.escaping import shown, shown_json
 from hbtd.ctl.failures import NO, UNREACHABLE, YES, Busy, Failure, Misused, Unreachable
 from hbtd.ctl.invocation import Invocation, server_states
-from hbtd.ctl.names import folded, portions
+from hbtd.ctl.names import portions
+from hbtd.formats.nodesets import fold
 from hbtd.formats.times import format_time
 
 _STATES = {"healthy", "warned", "dead"}
@@ -62,7 +63,7 @@ def _missing(run: Invocation, names: str, wanted: set[str]) -> tuple[bool, str]:
     others = _STATES - wanted
     answer = run.components(names, {"state": ",".join(sorted(others or _STATES))})
     found = [c["XName"] for c in answer["Components"]] if others else []
-    parts = [folded(found)] if found else []
+    parts = [fold(found)] if found else []
     if answer["Unknown"] and _GONE not in wanted:
         parts.append(f"{answer['Unknown']} (not tracked)")
     return bool(parts), ", ".join(parts)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hbtd.ctl.client import Answer, Query
-from hbtd.ctl.names import joined, natural, portions
+from hbtd.ctl.names import joined, portions
 from hbtd.ctl.terminal import Terminal
+from hbtd.formats.nodesets import natural_key
 
 PAGE = 1000
 """Entries that are asked for at a time."""
@@ -94,7 +95,7 @@ class Invocation:
         self.terminal.clear_progress()
         if len(parts) > 1:
             found = list({each["XName"]: each for each in found}.values())
-            found.sort(key=lambda each: natural(each["XName"]))
+            found.sort(key=lambda each: natural_key(each["XName"]))
         return {"Components": found, "Next": following, "Unknown": ",".join(unknown)}
 
 

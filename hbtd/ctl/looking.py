@@ -6,8 +6,8 @@ from typing import Any
 from hbtd.ctl.escaping import shown, shown_json
 from hbtd.ctl.failures import NO, YES, Misused
 from hbtd.ctl.invocation import Invocation, server_states
-from hbtd.ctl.names import folded
 from hbtd.ctl.times import shown_seconds, shown_time
+from hbtd.formats.nodesets import fold
 
 Component = dict[str, Any]
 
@@ -73,16 +73,15 @@ def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
     waiting = f"{shown(hsm.get('Waiting', 0))} changes wait"
     aside = f", {shown(hsm['SetAside'])} set aside" if hsm.get("SetAside") else ""
     replica = shown(summary.get("Replica")) or "-"
-    leader = shown(summary.get("Leader")) or "none"
-    who = replica if leader == replica else f"{replica}, leader {leader}"
+    who = replica if summary.get("Leader", True) else f"{replica}, which follows"
     lines.append(f"HSM {ready}, {waiting}{aside}; replica {who}; {shown_time(summary['At'])} UTC")
     for group in summary.get("Groups") or ():
         state = "dead" if group.get("Dead") else "warned"
         lines.append(run.terminal.paint(f"  {shown(group['Text'])}", state))
     if summary.get("Silent"):
-        lines.append(
-            run.terminal.paint(f"  also silent: {shown(summary['Silent'], 2000)}", "warned")
-        )
+        more = f" and {shown(summary['More'])} more" if summary.get("More") else ""
+        text = f"  also silent: {shown(summary['Silent'], 2000)}{more}"
+        lines.append(run.terminal.paint(text, "warned"))
     return lines
 
 
@@ -96,7 +95,7 @@ def list_components(run: Invocation) -> int:
     if run.json:
         run.terminal.line(shown_json(answer))
     elif options.output == "nodeset":
-        run.terminal.line(shown(folded(c["XName"] for c in components), 1 << 30))
+        run.terminal.line(shown(fold(c["XName"] for c in components), 1 << 30))
     else:
         rows = [[COLUMNS[name][1](c) for name in columns] for c in components]
         run.terminal.table(

@@ -1,12 +1,12 @@
 """Names on the command line: nodesets, xnames, NIDs and hostnames.
 
 hbtd itself expands nodesets and finds NIDs and hostnames. Here they are only joined, read from
-standard input, divided where a query would become too long, and folded for people. Groups
+standard input, and divided where a query would become too long. Groups
 (`@compute`) are those of this host, so ClusterShell resolves them here.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from hbtd.ctl.failures import Misused
@@ -36,28 +36,6 @@ def portions(names: str, longest: int = LONGEST) -> Iterator[str]:
             portion = ""
         portion = f"{portion},{name}" if portion else name
     yield portion
-
-
-def folded(xnames: Iterable[str]) -> str:
-    """Return names as one sorted nodeset, such as `x1000c0s[0-7]b0n0`."""
-    return _fold(list(xnames))
-
-
-def natural(xname: str) -> list[tuple[str, int]]:
-    """Return a key by which `x1000c0s2` comes before `x1000c0s10`."""
-    return [(letters, int(digits or 0)) for letters, digits in _PARTS.findall(xname)]
-
-
-_PARTS = re.compile(r"(\D+)(\d*)")
-
-
-def _fold(xnames: list[str]) -> str:
-    from ClusterShell.NodeSet import NodeSet, NodeSetException
-
-    try:
-        return str(NodeSet.fromlist(xnames, resolver=None))
-    except NodeSetException:
-        return ",".join(sorted(xnames, key=natural))
 
 
 def _without_groups(names: str) -> str:

@@ -8,8 +8,8 @@ from hbtd.ctl.escaping import shown, shown_json
 from hbtd.ctl.failures import NO, YES
 from hbtd.ctl.invocation import Invocation
 from hbtd.ctl.looking import shown_hsm
-from hbtd.ctl.names import folded, natural
 from hbtd.ctl.times import shown_time
+from hbtd.formats.nodesets import fold, natural_key
 
 _PLACES = re.compile(r"(x\d+)(c\d+)?(s\d+|r\d+)?")
 _STATES = ("dead", "warned", "healthy")
@@ -84,7 +84,7 @@ def tree(run: Invocation) -> int:
 
 def _branches(run: Invocation, group: Group, indent: str, *, down: bool) -> Iterator[str]:
     """Return the lines within a group; with `down` only those where something is silent."""
-    inner = sorted(group.inner.values(), key=lambda each: natural(each.name))
+    inner = sorted(group.inner.values(), key=lambda each: natural_key(each.name))
     if down:
         inner = [each for each in inner if each.uniform != "healthy"]
     leaves = list(_leaves(run, group, down=down))
@@ -116,7 +116,7 @@ def _leaves(run: Invocation, group: Group, *, down: bool) -> Iterator[str]:
     for state in dict.fromkeys((*_STATES, *group.counts)):
         members = [c for c in group.own if c["State"] == state]
         if members and not (down and state == "healthy"):
-            names = shown(folded(c["XName"] for c in members), 2000)
+            names = shown(fold(c["XName"] for c in members), 2000)
             text = f"{names}  {state}"
             if state != "healthy":
                 text += _circumstances(members)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis.strategies import integers, lists, sampled_from, text
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.ctl.names import folded, joined, natural, portions
+from hbtd.ctl.names import joined, portions
 
 
 class NamesTests(SynchronousTestCase):
@@ -21,18 +21,6 @@ class NamesTests(SynchronousTestCase):
         stdin = StringIO("x1000c0s0b0n0\nx1000c0s1b0n0, x1000c0s2b0n0\n")
         self.assertEqual(
             joined(["-", "nid7"], stdin), "x1000c0s0b0n0,x1000c0s1b0n0,x1000c0s2b0n0,nid7"
-        )
-
-    def test_folded(self) -> None:
-        """Names are folded, in natural order."""
-        names = [f"x1000c0s{i}b0n0" for i in (0, 1, 2, 10)]
-        self.assertEqual(folded(names), "x1000c0s[0-2,10]b0n0")
-
-    def test_natural(self) -> None:
-        """Slot 2 comes before slot 10."""
-        names = ["x1000c0s10b0n0", "x1000c0s2b0n0", "x9c0", "all"]
-        self.assertEqual(
-            sorted(names, key=natural), ["all", "x9c0", "x1000c0s2b0n0", "x1000c0s10b0n0"]
         )
 
     @given(lists(sampled_from(["x1c0", "nid[1-4,7]", "x[1-2]c[0,3]s0"])), integers(1, 40))

@@ -157,7 +157,8 @@ class StandIn:
             "Groups": groups,
             "Silent": "",
             "HSM": {"Ready": True, "Waiting": 0, "SetAside": 0},
-            "Leader": "host-1",
+            "More": 0,
+            "Leader": True,
             "Replica": "host-1",
         }
 
