@@ -14,6 +14,7 @@ from hbtd.queries.names import resolve
 from hbtd.server.problems import Problem
 from hbtd.server.replies import JSON, Reply
 from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Phase
 
 MOST_NAMES = 100_000
 """The most names in one query; with more, hbtd would be busy for too long."""
@@ -22,6 +23,10 @@ MOST_ROWS = 1000
 """The most rows of a page, and how many it has if the client does not say."""
 
 _PORTION = 2000
+_STATES = {
+    "ok": Phase.HEALTHY,
+    **{phase.value: phase for phase in Phase if phase is not Phase.UNKNOWN},
+}
 _WHOLE_MACHINE = ("s0", "all")
 
 
@@ -71,6 +76,20 @@ def read_limit(parameters: Mapping[str, str]) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= MOST_ROWS):
         raise bad("limit", f"is no number from 1 to {MOST_ROWS}")
     return int(text)
+
+
+def read_states(parameters: Mapping[str, str]) -> frozenset[Phase] | None:
+    """Return the states in the parameter `state`, joined by commas; `None` without it.
+
+    Raise `Problem` 400 if there is an unknown word.
+    """
+    if "state" not in parameters:
+        return None
+    words = [word.strip().lower() for word in parameters["state"].split(",")]
+    for word in words:
+        if word not in _STATES:
+            raise bad("state", f"has '{printable(word)}'; known are {', '.join(_STATES)}")
+    return frozenset(_STATES[word] for word in words)
 
 
 def read_under(parameters: Mapping[str, str]) -> str:

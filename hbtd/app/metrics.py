@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
+from hbtd.queries.event_hub import EventHub
 from hbtd.queries.summary import MachineCounts
 from hbtd.replicas.space import Space
 from hbtd.server.factory import ConnectionFactory
@@ -205,6 +206,22 @@ class MachineMetrics(Collector):
         for kind, count in self._counts.silent_groups.items():
             silent.add_metric([kind], count)
         yield silent
+
+
+class EventMetrics(Collector):
+    """The metrics of the readers of events."""
+
+    def __init__(self, hub: EventHub) -> None:
+        self._hub = hub
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics with their present values."""
+        yield _gauge("event_readers", "Clients that read /events.", len(self._hub.readers))
+        yield _counter(
+            "event_readers_dropped",
+            "Clients of /events that were dropped because they did not read.",
+            self._hub.dropped_count,
+        )
 
 
 class HistoryMetrics(Collector):

@@ -16,8 +16,10 @@ from hbtd.access.peers import host_of
 from hbtd.access.service import Access, AccessUnusable
 from hbtd.api.app import make_resource
 from hbtd.api.authorization import Authorization
+from hbtd.api.events import Events, encode_event, encode_missed
 from hbtd.api.fastlane import FastLane, MayBeat
 from hbtd.api.health import HealthSources
+from hbtd.api.history import History
 from hbtd.api.own_host import read_own_names
 from hbtd.app.errors import StartupError, naming, naming_files
 from hbtd.app.etcd import connect_etcd
@@ -29,6 +31,7 @@ from hbtd.app.metrics import (
     CertificateMetrics,
     ConnectionMetrics,
     EtcdMetrics,
+    EventMetrics,
     HistoryMetrics,
     MachineMetrics,
     Metrics,
@@ -47,6 +50,7 @@ from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
 from hbtd.net.client_credentials import RenewedAgent
 from hbtd.net.served_certificate import ServedCertificate
+from hbtd.queries.event_hub import EventHub
 from hbtd.queries.machine import Machine
 from hbtd.queries.summary import MachineCounts
 from hbtd.replicas.alone import Alone
@@ -151,8 +155,15 @@ class HbtdService(Service):
             leadership.held,
             told=acknowledgements.told,
         )
+        self.event_hub = EventHub(reactor, self.store, encode_event, encode_missed)
         self.log_follower = LogFollower(
-            reactor, time.time, observed, self.store, self.tracker, random.random
+            reactor,
+            time.time,
+            observed,
+            self.store,
+            self.tracker,
+            random.random,
+            [self.event_hub],
         )
         self.publisher = Publisher(
             reactor, self.store, self.params, connect_kafka, random.random, leadership.held
@@ -312,6 +323,7 @@ class HbtdService(Service):
         )
         entries = None if isinstance(self.store, EtcdStore) else self.store.entries
         registry.register(HistoryMetrics(self.store.last_number, entries))
+        registry.register(EventMetrics(self.event_hub))
         if isinstance(self.store, EtcdStore) and isinstance(self.replica, Replica):
             registry.register(EtcdMetrics(self.store, checkpointer, self.replica.space))
         return registry
@@ -354,7 +366,9 @@ class HbtdService(Service):
             time.time,
             self._name,
         )
-        return make_routes(self.monitor, self.params, sources, registry, [queries])
+        events = Events(self.tracker, self.event_hub, self.params.current.max_event_readers)
+        history = History(self.tracker, self.store, time.time)
+        return make_routes(self.monitor, self.params, sources, registry, [queries, events, history])
 
     def _make_site(self) -> LimitedSite:
         access = self.access
@@ -510,4 +524,5 @@ class HbtdService(Service):
     async def _stop_accepting(self) -> None:
         # From now on nodes may not be heard, so their silence doesn't count.
         self.monitor.stop_observing()
+        self.event_hub.close()  # these answers would never end
         await self._listening.close()

@@ -361,6 +361,13 @@ class Params:
         "Leave room for all clients behind a gateway.",
         fixed=True,
     )
+    max_event_readers: int = _param(
+        Group.LIMITS,
+        POSITIVE_INTEGER,
+        500,
+        "Clients that may read `/events` at once; further ones get a 503.",
+        fixed=True,
+    )
     max_header_bytes: int = _param(
         Group.LIMITS,
         HEADER_BYTES,

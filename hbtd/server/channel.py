@@ -3,6 +3,7 @@
 They refuse what twisted.web would read in another way than other servers do.
 """
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -124,6 +125,10 @@ class StrictChannel(HTTPChannel):
         if self._head:
             data, self._head = self._head + data, b""
         super().write(data)
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        """Write a piece of a body that is sent in chunks, as `write` does."""
+        self.write(b"".join(iovec))
 
     def write_head(self) -> None:
         """Write the head if it has not been written, as in an answer without a body."""

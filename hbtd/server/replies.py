@@ -1,5 +1,6 @@
 """Replies: what handlers return, and how replies are written to the client."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
@@ -23,6 +24,11 @@ class Reply(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
     change: str = ""
     """What the request has changed, for the log: what was, and what is. Empty to log nothing."""
+    stream: Callable[[Any], Deferred[bytes]] | None = None
+    """For an answer without a known length, a function that begins to write it to the request.
+
+    The Deferred that it returns fires when all is written; it is cancelled if the client leaves.
+    """
 
 
 def json_reply(value: object, status: int = 200) -> Reply:
@@ -42,6 +48,8 @@ def write(request: IRequest, reply: Reply) -> bytes | Deferred[bytes]:
         request.setHeader("Content-Type", reply.content_type)
     for name, value in reply.headers:
         request.setHeader(name, value)
+    if reply.stream is not None:
+        return b"" if request.method == b"HEAD" else reply.stream(request)
     # Without a length an empty answer would be chunked. RFC 9110 8.6: a 204 has none.
     if reply.status != 204:
         request.setHeader("Content-Length", str(len(reply.body)))

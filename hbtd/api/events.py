@@ -1,0 +1,124 @@
+"""Handlers for events: transitions as Server-Sent Events, as they are committed."""
+
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.web.server import Request
+
+from hbtd.api.queries import bad, encode, read_names, read_parameters, read_under
+from hbtd.api.routes import Role, Route
+from hbtd.queries.components import show_entry
+from hbtd.queries.event_hub import EventHub
+from hbtd.server.problems import Problem
+from hbtd.server.replies import Reply
+from hbtd.server.site import LimitedRequest
+from hbtd.store.past import LogEntry, Selection
+from hbtd.tracker.tracker import Tracker
+
+_END_OF_NUMBERS: Final = 2**53
+
+_GREETING: Final = b": events of hbtd\nretry: 3000\n\n"
+"""The beginning of each stream: clients are to connect again three seconds after it has broken."""
+
+_HEADERS: Final = (
+    ("Cache-Control", "no-cache"),
+    ("X-Accel-Buffering", "no"),  # nginx would keep events back
+)
+
+
+def encode_event(entry: LogEntry) -> bytes:
+    """Return the event of an entry of the log."""
+    return b"id: %d\nevent: transition\ndata: %b\n\n" % (entry.number, encode(show_entry(entry)))
+
+
+def encode_missed(after: int, to: int) -> bytes:
+    """Return the event which says that entries after a number, up to another, may be missing."""
+    return b'id: %d\nevent: missed\ndata: {"After":%d,"UpTo":%d}\n\n' % (to, after, to)
+
+
+class Events:
+    """The handler of `/events`."""
+
+    def __init__(self, tracker: Tracker, hub: EventHub, most: int) -> None:
+        """Make the handler; there may be `most` readers at once."""
+        self._tracker = tracker
+        self._hub = hub
+        self._most = most
+
+    def routes(self) -> Sequence[Route]:
+        """Return the routes of this handler."""
+        return (Route("GET", "/events", Role.READER, self.stream),)
+
+    def stream(self, request: Request) -> Coroutine[Deferred[Any], Any, Reply]:
+        """Return a reply that goes on as long as the client reads: an event for each transition.
+
+        Raise `Problem` 400 if a parameter is wrong, and 503 if there are too many readers.
+        """
+        assert isinstance(request, LimitedRequest)
+        parameters = read_parameters(request, ("names", "under", "after"))
+        under = read_under(parameters)
+        after = self._read_after(request, parameters.get("after"))
+        self._check_room()
+        return self._stream(request, parameters.get("names"), under, after)
+
+    async def _stream(
+        self, request: LimitedRequest, nodeset: str | None, under: str, after: int | None
+    ) -> Reply:
+        names: frozenset[str] | None = None
+        if nodeset is not None:
+            found, _ = await read_names([nodeset], self._tracker, request.turn, "Parameter names")
+            names = frozenset(found)
+        self._check_room()
+        # twisted.web keeps the connection, of which the end of the answer would not be known.
+        request.channel.persistent = False
+        selection = Selection(names, under)
+        return Reply(
+            200,
+            content_type="text/event-stream",
+            headers=(*_HEADERS, ("Connection", "close")),
+            stream=lambda request: self._begin(request, selection, after),
+        )
+
+    def _begin(self, request: Any, selection: Selection, after: int | None) -> Deferred[bytes]:
+        request.write(_GREETING)
+        reader = self._hub.join(
+            selection, after, request.write, request.channel.transport.abortConnection
+        )
+        request.registerProducer(reader, True)
+
+        def ended(result: Any) -> Any:
+            request.unregisterProducer()
+            return result
+
+        return reader.ended.addCallback(ended)
+
+    def _check_room(self) -> None:
+        if self._hub.closed or len(self._hub.readers) >= self._most:
+            why = "hbtd is stopping" if self._hub.closed else f"{self._most} read events already"
+            raise Problem(
+                503, f"No more readers of events: {why}", headers=(("Retry-After", "10"),)
+            )
+
+    @staticmethod
+    def _read_after(request: Request, parameter: str | None) -> int | None:
+        """Return the number after which events are wanted, `None` for those from now on.
+
+        A browser that connects again repeats the parameter, but says in a header what it has.
+        """
+        headers = request.requestHeaders.getRawHeaders("last-event-id") or []
+        header = headers[0].strip() if headers else ""
+        if header:
+            if not _is_number(header):
+                raise Problem(400, "Last-Event-ID is no number of an event")
+            return int(header)
+        if parameter is None:
+            return None
+        if not _is_number(parameter):
+            raise bad("after", "is no number of an event")
+        return int(parameter)
+
+
+def _is_number(text: str) -> bool:
+    digits = text.isascii() and text.isdecimal() and len(text) < 17
+    return digits and int(text) < _END_OF_NUMBERS

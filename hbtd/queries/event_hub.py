@@ -1,0 +1,369 @@
+"""The event hub: passes new entries of the log on to any number of readers, as events.
+
+An event is made once, as bytes, and shared by all readers. The hub keeps the latest ones in a
+bounded ring; a reader only has a place in it, so that one which is slow costs no memory. Events are
+written in short turns, so that heartbeats are taken in between, however many readers there are.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from hbtd.runtime.periodic import PeriodicService
+from hbtd.store.interface import IStore, StoreUnusable
+from hbtd.store.past import TRIMMED, LogEntry, Selection
+
+KEEP_ALIVE: Final = 15.0
+"""Seconds between two comments that keep idle connections open."""
+
+MOST_BEHIND: Final = 10_000
+"""The most entries of the log that a reader who comes back is sent; see `EventHub.join`."""
+
+_IN_BLOCK: Final = 64
+_TURN: Final = 0.002
+"""Seconds for which events are written before the reactor can do other work."""
+
+_PORTION: Final = 500
+_READING_AT_ONCE: Final = 4
+_RETRY: Final = 1.0
+"""Seconds after which a reader that comes back is served if the log could not be read."""
+
+
+class Block(NamedTuple):
+    """Some events that follow each other."""
+
+    numbers: Sequence[int]
+    names: Sequence[str]
+    events: Sequence[bytes]
+    whole: bytes
+    """All events, joined."""
+
+    def select(self, selection: Selection, after: int) -> bytes:
+        """Return the events about selected components with numbers above `after`, joined."""
+        if selection.everything and after < self.numbers[0]:
+            return self.whole
+        each = zip(self.numbers, self.names, self.events, strict=True)
+        return b"".join(e for number, x, e in each if number > after and selection.includes(x))
+
+
+class Reader:
+    """One who reads events, through a function that writes bytes to the client.
+
+    It is a push producer: between `pauseProducing` and `resumeProducing` nothing is written.
+    """
+
+    def __init__(
+        self,
+        hub: "EventHub",
+        selection: Selection,
+        write: Callable[[bytes], object],
+        drop: Callable[[], object],
+    ) -> None:
+        self.selection = selection
+        self.write = write
+        self.drop = drop
+        """A function that ends the connection at once."""
+        self.place: int | None = None
+        """The index of the next block for this reader; `None` while it is sent earlier events."""
+        self.paused = False
+        self.queued = False
+        """Whether it is in the queue of those to be written to."""
+        self.idle = False
+        """Whether a sign of life is due, unless there is something else to write."""
+        self.ended: Deferred[bytes] = Deferred(lambda _: hub.leave(self))
+        """Fires with `b""` when the hub ends; cancel it when the client has gone."""
+        self._hub = hub
+        self._resumed: Deferred[None] | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether this reader has left the hub."""
+        return self not in self._hub.readers
+
+    def pauseProducing(self) -> None:
+        """Write nothing more, because the client does not read fast enough."""
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        """Go on writing."""
+        self.paused = False
+        self.release()
+        self._hub.wake(self)
+
+    def stopProducing(self) -> None:
+        """Write nothing more; the connection is lost."""
+        self.paused = True
+        self._hub.leave(self)
+
+    def release(self) -> None:
+        """Let whoever waits in `writable` go on."""
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.callback(None)
+
+    async def writable(self) -> None:
+        """Wait until the client reads, or this reader has left."""
+        if self.paused and not self.gone:
+            self._resumed = Deferred()
+            await self._resumed
+
+
+class EventHub:
+    """Passes new entries of the log on to readers; a listener of `LogFollower`."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        store: IStore,
+        encode: Callable[[LogEntry], bytes],
+        missed: Callable[[int, int], bytes],
+        most_kept: int = MOST_BEHIND,
+    ) -> None:
+        """Make a hub without events.
+
+        `encode` returns the event of an entry. `missed` returns the event which says that entries
+        after a number, up to another, may be missing. The ring has `most_kept` events at most.
+        """
+        self._clock = clock
+        self._store = store
+        self._encode = encode
+        self._missed = missed
+        self._most_kept = most_kept
+        self.readers: dict[Reader, None] = {}
+        """The readers, in the order in which they came."""
+        self.dropped_count = 0
+        """The number of readers that were dropped because they did not read."""
+        # The blocks of the ring by index, from `_first` up to `_end`, and how many events they are.
+        self._blocks: dict[int, Block] = {}
+        self._first = self._end = 0
+        self._kept = 0
+        # The ring has all events with numbers above this; `None` before the first is expected.
+        self._start: int | None = None
+        self._last = 0
+        self._waiting: list[Deferred[None]] = []
+        self._due: deque[Reader] = deque()
+        self._pumping = False
+        self._reading = DeferredSemaphore(_READING_AT_ONCE)
+        self._closed = False
+        self._keeping = PeriodicService(
+            clock, KEEP_ALIVE, self._keep_alive, "the comments for event readers", now=False
+        )
+
+    # What the follower of the log tells
+
+    def begin(self, number: int) -> None:
+        """Note that entries after this number follow; serve the readers that wait for that."""
+        self._start = self._last = number
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    def tell(self, entries: Sequence[LogEntry]) -> None:
+        """Make events of entries, and write them to all readers in turns."""
+        for start in range(0, len(entries), _IN_BLOCK):
+            some = entries[start : start + _IN_BLOCK]
+            events = [self._encode(each) for each in some]
+            numbers = [each.number for each in some]
+            names = [each.judgement.component for each in some]
+            self._blocks[self._end] = Block(numbers, names, events, b"".join(events))
+            self._end += 1
+            self._kept += len(some)
+            self._last = numbers[-1]
+        while self._kept > self._most_kept and self._first < self._end - 1:
+            oldest = self._blocks.pop(self._first)
+            self._first += 1
+            self._kept -= len(oldest.numbers)
+            self._start = oldest.numbers[-1]
+        for reader in list(self.readers):
+            if reader.paused and reader.place is not None and reader.place < self._first:
+                self._drop(reader)
+            else:
+                self.wake(reader)
+
+    # Readers
+
+    def join(
+        self,
+        selection: Selection,
+        after: int | None,
+        write: Callable[[bytes], object],
+        drop: Callable[[], object],
+    ) -> Reader:
+        """Add a reader, which is sent all events about selected components from now on.
+
+        With a number `after`, it is sent the events of the entries after that first. If some of
+        these are no longer in the log, or if there are more than `MOST_BEHIND`, an event says so.
+        In the second case, and if the log ends before that number, events go on at the present.
+
+        A reader that does not read is dropped once its next events are not in the ring any more;
+        one that reads, but can't be written to fast enough, is told what it has missed.
+        """
+        reader = Reader(self, selection, write, drop)
+        self.readers[reader] = None
+        if len(self.readers) == 1:
+            self._keeping.startService()
+        Deferred.fromCoroutine(self._catch_up(reader, after)).addErrback(
+            lambda failure: self._failed(reader, failure)
+        )
+        return reader
+
+    def leave(self, reader: Reader) -> None:
+        """Remove a reader; do nothing if it has left."""
+        if reader in self.readers:
+            del self.readers[reader]
+            reader.release()
+            if not self.readers:
+                self._keeping.stopService()
+
+    def close(self) -> None:
+        """End the streams of all readers, since hbtd stops; those that come later end at once."""
+        self._closed = True
+        for reader in list(self.readers):
+            self.leave(reader)
+            reader.ended.callback(b"")
+
+    @property
+    def closed(self) -> bool:
+        """Whether there are no more events, since hbtd stops."""
+        return self._closed
+
+    def _drop(self, reader: Reader) -> None:
+        self.dropped_count += 1
+        self.leave(reader)
+        reader.drop()
+
+    def _failed(self, reader: Reader, failure: Failure) -> None:
+        self._log.failure("Serving a reader of events failed because of a bug in hbtd.", failure)
+        self._drop(reader)
+
+    # Events of the past
+
+    async def _catch_up(self, reader: Reader, after: int | None) -> None:
+        """Send a reader the events after a number, up to what is in the ring."""
+        if self._start is None:
+            begun: Deferred[None] = Deferred()
+            self._waiting.append(begun)
+            await begun
+        if after is not None and not reader.gone:
+            after = await self._check(reader, after)
+        while after is not None and self._start is not None and after < self._start:
+            await reader.writable()
+            if reader.gone:
+                return
+            entries = await self._read(reader, after)
+            wanted = [e for e in entries if reader.selection.includes(e.judgement.component)]
+            after = entries[-1].number if entries else max(self._start, after)
+            if wanted and not reader.gone:
+                reader.write(b"".join(map(self._encode, wanted)))
+        if not reader.gone:
+            reader.place = self._end if after is None else self._place(reader, after)
+            self.wake(reader)
+
+    async def _check(self, reader: Reader, after: int) -> int | None:
+        """Return the number after which to go on; `None` for the present; tell what is missed."""
+        trimmed = 0
+        try:
+            trimmed = await self._store.cursor(TRIMMED) or 0
+        except StoreUnusable:
+            pass  # if earlier entries are needed, they can't be read either
+        if reader.gone:
+            return None
+        if after > self._last or self._last - after > MOST_BEHIND:
+            reader.write(self._missed(after, self._last))
+            return None
+        if after < trimmed:
+            reader.write(self._missed(after, trimmed))
+        return after
+
+    async def _read(self, reader: Reader, after: int) -> Sequence[LogEntry]:
+        while not reader.gone:
+            try:
+                return await self._reading.run(self._store.log, after, _PORTION)
+            except StoreUnusable:
+                paused: Deferred[None] = Deferred()
+                self._clock.callLater(_RETRY, paused.callback, None)
+                await paused
+        return ()
+
+    def _place(self, reader: Reader, after: int) -> int:
+        """Return the place in the ring after a number; write the events of a block's rest."""
+        for place in range(self._first, self._end):
+            block = self._blocks[place]
+            if block.numbers[-1] > after:
+                if block.numbers[0] > after:
+                    return place
+                data = block.select(reader.selection, after)
+                if data:
+                    reader.write(data)
+                return place + 1
+        return self._end
+
+    # Writing
+
+    def wake(self, reader: Reader) -> None:
+        """Write to a reader soon, if there is anything to write."""
+        if reader.queued or reader.paused or reader.place is None:
+            return
+        if reader.place == self._end and not reader.idle:
+            return
+        reader.queued = True
+        self._due.append(reader)
+        if not self._pumping:
+            self._pumping = True
+            self._clock.callLater(0, self._pump)
+
+    def _pump(self) -> None:
+        self._pumping = False
+        ends = self._clock.seconds() + _TURN
+        while self._due:
+            reader = self._due.popleft()
+            reader.queued = False
+            if reader in self.readers and not reader.paused:
+                try:
+                    self._write(reader)
+                except Exception:  # noqa: BLE001  # the others go on
+                    self._log.failure("Writing events to a reader failed; it is dropped.")
+                    self._drop(reader)
+                else:
+                    self.wake(reader)
+            if self._clock.seconds() >= ends:
+                break
+        if self._due and not self._pumping:
+            self._pumping = True
+            self._clock.callLater(0, self._pump)
+
+    def _write(self, reader: Reader) -> None:
+        """Write the next block to a reader, or a sign of life."""
+        assert reader.place is not None
+        if reader.place < self._first:
+            # It has read all it was sent, but the hub was busy with others for too long.
+            before = self._blocks[self._first].numbers[0] - 1
+            reader.place = self._first
+            reader.write(self._missed(before, before))
+            return
+        if reader.place < self._end:
+            data = self._blocks[reader.place].select(reader.selection, 0)
+            reader.place += 1
+            if data:
+                reader.idle = False
+                reader.write(data)
+            return
+        reader.idle = False
+        # One who reads about few components has to know up to which number there was nothing.
+        number = b"" if reader.selection.everything else b"id: %d\n" % self._last
+        reader.write(b": keep-alive\n%b\n" % number)
+
+    def _keep_alive(self) -> None:
+        for reader in self._living():
+            reader.idle = True
+            self.wake(reader)
+
+    def _living(self) -> Iterator[Reader]:
+        yield from list(self.readers)
