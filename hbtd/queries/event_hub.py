@@ -70,6 +70,8 @@ class Reader:
         """A function that ends the connection at once."""
         self.place: int | None = None
         """The index of the next block for this reader; `None` while it is sent earlier events."""
+        self.done = 0
+        """Up to which number it was sent events, once it has a place."""
         self.paused = False
         self.queued = False
         """Whether it is in the queue of those to be written to."""
@@ -263,6 +265,7 @@ class EventHub:
             if wanted and not reader.gone:
                 reader.write(b"".join(map(self._encode, wanted)))
         if not reader.gone:
+            reader.done = self._last if after is None else after
             reader.place = self._end if after is None else self._place(reader, after)
             self.wake(reader)
 
@@ -299,6 +302,7 @@ class EventHub:
             if block.numbers[-1] > after:
                 if block.numbers[0] > after:
                     return place
+                reader.done = block.numbers[-1]
                 data = block.select(reader.selection, after)
                 if data:
                     reader.write(data)
@@ -344,13 +348,15 @@ class EventHub:
         assert reader.place is not None
         if reader.place < self._first:
             # It has read all it was sent, but the hub was busy with others for too long.
-            before = self._blocks[self._first].numbers[0] - 1
+            before, reader.done = reader.done, self._start or 0
             reader.place = self._first
-            reader.write(self._missed(before, before))
+            reader.write(self._missed(before, reader.done))
             return
         if reader.place < self._end:
-            data = self._blocks[reader.place].select(reader.selection, 0)
+            block = self._blocks[reader.place]
+            data = block.select(reader.selection, 0)
             reader.place += 1
+            reader.done = block.numbers[-1]
             if data:
                 reader.idle = False
                 reader.write(data)

@@ -1,0 +1,1 @@
+"""Tests of what runs everything else: reactor, periodic tasks, logs."""
