@@ -38,9 +38,9 @@ def measure(idle: int, slow: int) -> list[Row]:
         with hbtd_process(*options, "--nosm") as (url, pid):
             with _crowd("idle", url, 100):
                 pass  # so that memory allocated only once is not counted
-            before = _resident(pid)
+            before = resident(pid)
             with _crowd("idle", url, idle):
-                size = (_resident(pid) - before) / idle
+                size = (resident(pid) - before) / idle
         rows.append(
             Row(
                 f"memory of an idle connection, {kind}, {idle:,} of them",
@@ -93,7 +93,7 @@ def allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
     """Return the bytes of memory that a process occupies, without mapped files."""
     text = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"RssAnon:\s+(\d+) kB", text)

@@ -14,6 +14,7 @@ from hbtd.etcd.messages import Delete, Put
 from hbtd.store.etcd_blocks import Blocks, Plan
 from hbtd.store.etcd_commits import Numbering, request, steps_of_follower, steps_of_leader
 from hbtd.store.etcd_format import FORGET, HEALTH, JUDGEMENT, RECORDS, REQUEST, judgement_value
+from hbtd.store.etcd_identities import EtcdIdentities
 from hbtd.store.etcd_log import EtcdLog
 from hbtd.store.etcd_log_format import CURSOR, LOG, LOG_END
 from hbtd.store.etcd_mirror import EtcdMirror, LeaderRequest
@@ -23,7 +24,7 @@ from hbtd.store.etcd_trimming import EtcdTrimming
 from hbtd.store.etcd_writer import EtcdWriter
 from hbtd.store.interface import IStore, LogEntry, NotLeading, StoreUnusable
 from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen
-from hbtd.tracker.records import Record
+from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.transitions import Judgement, Transition
 
 _T = TypeVar("_T")
@@ -78,6 +79,7 @@ class EtcdStore:
         self._numbering = Numbering(self.mirror)
         self._log = EtcdLog(client, self.mirror, self.writer, self._in_turn)
         self._past = EtcdPast(self._log, self.mirror)
+        self._identities = EtcdIdentities(client, self.mirror, self.writer, self._in_turn)
         self._trimming = EtcdTrimming(self._log, self.mirror, self.writer)
 
     # The condition of the store
@@ -260,13 +262,14 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Delete the judgement and the record of a component; a follower has the leader do a part.
+        """Delete what is stored of a component, except the log; a follower has the leader do a part.
 
-        The follower deletes the record, and requests the leader to forget the component.
+        The follower deletes record and identity, and requests the leader to forget the component.
         """
 
         async def work() -> None:
             self.blocks.note_change(xname)
+            await self._identities.remove(xname)
             record = Delete(xname.encode())
             if not self.writer.leading:
                 await self.writer.write([request(xname, FORGET, record)])
@@ -314,6 +317,16 @@ class EtcdStore:
         `StoreUnusable` if the store is closed.
         """
         return await self._in_turn(lambda: self.writer.write([Step([])]))
+
+    # Host names and NIDs
+
+    def identities(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
+        """Return the stored host names and NIDs of the first components after `after`."""
+        return self._noting(self._identities.read(after, most))
+
+    def identify(self, identities: Sequence[Identity]) -> Deferred[None]:
+        """Store host names and NIDs; keys in which nothing changes are not written."""
+        return self._noting(self._identities.write(identities))
 
     # The log of transitions
 

@@ -87,6 +87,14 @@ class EtcdWriter:
             revision = result.revision
         return revision
 
+    async def write_if(self, compares: Sequence[Compare], operations: Sequence[Operation]) -> bool:
+        """Carry out operations if all of `compares` hold; return whether they do.
+
+        Raise the exceptions of `EtcdClient.txn` if etcd fails.
+        """
+        result = await self._client.txn(compares, self._with_presence(operations))
+        return result.succeeded
+
     async def remove(self, requests: dict[str, LeaderRequest]) -> bool:
         """Delete requests to the leader from etcd; return whether they were deleted.
 

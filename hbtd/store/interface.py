@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from hbtd.store.past import EVERYTHING, LogEntry, Selection, Span, StatesThen
-from hbtd.tracker.records import Record
+from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.transitions import Judgement, Transition
 
 __all__ = ["IStore", "LogEntry", "NotLeading", "StoreUnusable"]
@@ -143,8 +143,22 @@ class IStore(Interface):
         with `StoreUnusable` if any could not be marked.
         """
 
+    def identities(after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
+        """Return stored host names and NIDs, of living and dead components.
+
+        They are those of the first components after `after`, at most `most`, in the order of the
+        components' names. The Deferred fails with `StoreUnusable` if they can't be read.
+        """
+
+    def identify(identities: Sequence[Identity]) -> Deferred[None]:
+        """Store host names and NIDs, which replace those of the same components.
+
+        They remain until the component is forgotten. The Deferred fails with `StoreUnusable` if any
+        could not be stored.
+        """
+
     def forget(xname: str) -> Deferred[None]:
-        """Delete the judgement and the record of a component.
+        """Delete the judgement, the record and the identity of a component.
 
         The Deferred fails with `StoreUnusable` if that is not possible.
         """

@@ -9,7 +9,7 @@ from zope.interface import implementer
 from hbtd.store.interface import IStore, LogEntry
 from hbtd.store.memory_log import MemoryLog
 from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen
-from hbtd.tracker.records import Record
+from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.transitions import Judgement, Transition
 
 
@@ -30,6 +30,7 @@ class MemoryStore:
         self._judge = judge
         self._log = MemoryLog()
         self._records: dict[str, Record] = {}
+        self._identities: dict[str, Identity] = {}
         self._judgements: dict[str, Judgement] = {}
         self._undelivered: dict[str, Judgement] = {}
         self._told: dict[str, tuple[Transition, float]] = {}
@@ -129,11 +130,22 @@ class MemoryStore:
         return succeed(None)
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Delete the judgement and the record of a component."""
+        """Delete the judgement, the record and the identity of a component."""
         self._judgements.pop(xname, None)
         self._undelivered.pop(xname, None)
         self._told.pop(xname, None)
         self._records.pop(xname, None)
+        self._identities.pop(xname, None)
+        return succeed(None)
+
+    def identities(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
+        """Return the stored host names and NIDs of the first components after `after`."""
+        names = sorted(xname for xname in self._identities if xname > after)
+        return succeed([self._identities[xname] for xname in names[:most]])
+
+    def identify(self, identities: Sequence[Identity]) -> Deferred[None]:
+        """Store host names and NIDs."""
+        self._identities.update((each.component, each) for each in identities)
         return succeed(None)
 
     def undelivered(self) -> Deferred[list[Judgement]]:

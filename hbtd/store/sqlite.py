@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from hbtd.store import sqlite_log, sqlite_past
+from hbtd.store import sqlite_identities, sqlite_log, sqlite_past
 from hbtd.store.interface import IStore, LogEntry, StoreUnusable
 from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen, StateThen
 from hbtd.store.sqlite_file import (
@@ -31,7 +31,7 @@ from hbtd.store.sqlite_file import (
     set_up,
 )
 from hbtd.store.sqlite_log import ROWS_PER_STATEMENT, write_rows
-from hbtd.tracker.records import Record
+from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.transitions import Judgement, Transition
 
 _T = TypeVar("_T")
@@ -280,10 +280,10 @@ class SqliteStore:
         return self._write(work)
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Delete the judgement and the record of a component."""
+        """Delete the judgement, the record and the identity of a component."""
 
         def work(cursor: Any, now: float) -> None:
-            for table in ("record", "judgement", "log_told"):
+            for table in ("record", "judgement", "log_told", "identity"):
                 cursor.execute(f"DELETE FROM {table} WHERE component = ?", (xname,))  # noqa: S608
 
         return self._write(work)
@@ -308,6 +308,17 @@ class SqliteStore:
             return list(map(Record._make, cursor))
 
         return self._noting(self._run(work))
+
+    def identities(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
+        """Return the stored host names and NIDs of the first components after `after`."""
+        read: Deferred[Sequence[Identity]] = self._run(
+            lambda cursor: sqlite_identities.read(cursor, after, most)
+        )
+        return self._noting(read)
+
+    def identify(self, identities: Sequence[Identity]) -> Deferred[None]:
+        """Store host names and NIDs."""
+        return self._write(lambda cursor, now: sqlite_identities.write(cursor, identities))
 
     def undelivered(self) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits."""

@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from hbtd.store.sqlite_identities import IDENTITY_SCHEMA
 from hbtd.store.sqlite_log import LOG_SCHEMA, add_columns, count_entries, last_number
 
 APPLICATION: Final = 0x68627464  # "hbtd"
@@ -238,7 +239,7 @@ def prepare(connection: Any, found: Found) -> Contents:
             cursor.execute(statement)
         cursor.execute(f"PRAGMA application_id = {APPLICATION}")
         cursor.execute(f"PRAGMA user_version = {VERSION}")
-    for statement in (_SESSION, _TOLD, *LOG_SCHEMA):
+    for statement in (_SESSION, _TOLD, IDENTITY_SCHEMA, *LOG_SCHEMA):
         cursor.execute(statement)
     add_columns(cursor)
     cursor.execute("INSERT OR IGNORE INTO session VALUES (1)")

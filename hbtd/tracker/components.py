@@ -3,11 +3,19 @@
 from collections import OrderedDict
 from collections.abc import Set
 from itertools import islice
+from math import ceil
 from operator import le
 from typing import Final, NamedTuple
 
 NOT_HEARD: Final = -1.0
 """The mean period of a component whose next heartbeat does not end a period."""
+
+_TENTHS: Final = tuple(i / 10 for i in range(3601))
+
+
+def identity_of(hostname: str, nid: str) -> str:
+    """Return a host name and a NID as one text, which takes half the memory of two."""
+    return f"{hostname}\n{nid}"
 
 
 class Component:
@@ -16,11 +24,10 @@ class Component:
     __slots__ = (
         "deviation",
         "fresh",
-        "hostname",
+        "identity",
         "last_heard",
         "longest",
         "mean",
-        "nid",
         "since",
         "source",
         "status",
@@ -46,10 +53,8 @@ class Component:
         """The IP address that sent the heartbeat, or the replica that took it, if known."""
         self.fresh = fresh
         """Whether the heartbeat was the first on its connection."""
-        self.hostname = ""
-        """The host name in the last heartbeat that had one, verbatim; empty if none had."""
-        self.nid = ""
-        """The node ID in the last heartbeat that had one, verbatim; empty if none had."""
+        self.identity = ""
+        """The host name and the NID in the last heartbeat that had them; see `identity_of`."""
         self.since = 0.0
         """When the component's latest transition was judged: the Unix time; 0 if not known."""
         self.told = 0.0
@@ -63,7 +68,23 @@ class Component:
         self.deviation = 0.0
         """The mean deviation from that period, the latest ones weighing most."""
         self.longest = 0.0
-        """The longest period since the component, or hbtd, started, in observed seconds."""
+        """The longest period since the component, or hbtd, started, rounded up to tenths."""
+
+    @property
+    def hostname(self) -> str:
+        """The host name in the last heartbeat that had one, verbatim; empty if none had."""
+        return self.identity.rpartition("\n")[0]
+
+    @property
+    def nid(self) -> str:
+        """The node ID in the last heartbeat that had one, verbatim; empty if none had."""
+        return self.identity.rpartition("\n")[2]
+
+    def note_longest(self, period: float) -> None:
+        """Take a period that is longer than the longest one so far."""
+        tenths = ceil(period * 10)
+        # Numbers that many components share take no memory.
+        self.longest = _TENTHS[tenths] if tenths < len(_TENTHS) else period
 
     def forget_periods(self) -> None:
         """Forget the periods between heartbeats; that from the last heartbeat does not count."""

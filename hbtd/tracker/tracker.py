@@ -11,6 +11,7 @@ from hbtd.tracker.components import (
     Unheard,
     find_overdue,
     find_unheard,
+    identity_of,
     sort_queue,
 )
 from hbtd.tracker.records import Identity, Record, age_after_restart
@@ -155,11 +156,12 @@ class Tracker:
                 error = -error
             component.deviation += (error - component.deviation) / 4
             if period > component.longest:
-                component.longest = period
+                component.note_longest(period)
         elif mean == NOT_HEARD:
             component.mean = 0.0
         else:
-            component.mean = component.longest = period
+            component.mean = period
+            component.note_longest(period)
         if len(timestamp) > _LONGEST_TEXT:
             timestamp = timestamp[:_LONGEST_TEXT]
         component.last_heard = at
@@ -168,7 +170,8 @@ class Tracker:
         component.fresh = fresh
         if component.status != status:
             component.status = self._shared(status[:_LONGEST_TEXT])
-        if (component.hostname != hostname or component.nid != nid) and hostname:
+        # As `identity_of` does.
+        if hostname and component.identity != f"{hostname}\n{nid}":
             self._note_identity(xname, component, hostname, nid)
         self._healthy.move_to_end(xname)
         return True
@@ -405,7 +408,7 @@ class Tracker:
     def identity(self, xname: str) -> Identity | None:
         """Return the host name and NID of a component; `None` if it is not tracked or has none."""
         component = self.component(xname)
-        if component is None or not component.hostname:
+        if component is None or not component.identity:
             return None
         return Identity(xname, component.hostname, component.nid)
 
@@ -416,7 +419,7 @@ class Tracker:
         """
         component = self.component(identity.component)
         if component is not None and identity.component not in self._renamed:
-            component.hostname, component.nid = identity.hostname, identity.nid
+            component.identity = identity_of(identity.hostname, identity.nid)
 
     def mark_all_renamed(self) -> None:
         """Note that the host names and NIDs of all components are to be stored again."""
@@ -527,9 +530,9 @@ class Tracker:
         return len(self._healthy) + len(self._warned) + len(self._dead) >= self._most
 
     def _note_identity(self, xname: str, component: Component, hostname: str, nid: str) -> None:
-        hostname, nid = hostname[:_LONGEST_TEXT], nid[:_LONGEST_TEXT]
-        if (component.hostname, component.nid) != (hostname, nid):
-            component.hostname, component.nid = hostname, nid
+        identity = identity_of(hostname[:_LONGEST_TEXT], nid[:_LONGEST_TEXT])
+        if component.identity != identity:
+            component.identity = identity
             if self._note_changes:
                 self._renamed.add(xname)
 

@@ -1,0 +1,154 @@
+"""The host names and NIDs of components in etcd: a key for each part of a chassis.
+
+A node sends them with every heartbeat, and they hardly ever change. So they are kept apart from
+the records, which are written often and which the original hbtd reads, too; and those of many
+components share a key, which is written only when one of them has changed.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+import orjson
+
+from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.messages import Compare, KeyValue, Put
+from hbtd.store.etcd_format import InvalidValue, read_object
+from hbtd.store.etcd_mirror import EtcdMirror
+from hbtd.store.etcd_steps import batches
+from hbtd.store.etcd_writer import EtcdWriter
+from hbtd.store.interface import StoreUnusable
+from hbtd.tracker.records import Identity
+
+IDENTITY: Final = b"hbtd/identity/"
+"""The prefix of a key of identities; the chassis, or the like, and a number of slots follow."""
+
+_END: Final = IDENTITY[:-1] + b"0"
+
+_PLACE: Final = re.compile("x[0-9]+[a-z][0-9]+(?:[a-z]([0-9]+))?")
+_SLOTS: Final = 16
+"""The number of slots of a chassis whose nodes share a key: some kilobytes."""
+
+_MOST_BYTES: Final = 32 * 1024
+"""The most bytes in a value. Identities that don't fit are not stored."""
+
+_AT_ONCE: Final = 16
+"""The most keys in a transaction."""
+
+_PAGE: Final = 100
+"""The most keys in an answer."""
+
+_ATTEMPTS: Final = 5
+"""How often a transaction is tried if other replicas write the same keys meanwhile."""
+
+_T = TypeVar("_T")
+_Names = dict[str, tuple[str, str]]
+
+
+def identity_key(xname: str) -> bytes:
+    """Return the key that holds the identity of a component, among those of its neighbours."""
+    place = _PLACE.match(xname)
+    if place is None:
+        return IDENTITY + b"other/%d" % (sum(xname.encode()) % _SLOTS)
+    slot = int(place[1] or 0) // _SLOTS
+    end = place.start(1) - 1 if place[1] else place.end()
+    return IDENTITY + f"{xname[:end]}/{slot}".encode()
+
+
+def identities_value(names: _Names) -> bytes:
+    """Return the value that stores host names and NIDs, by component."""
+    return orjson.dumps(dict(sorted(names.items())))
+
+
+def read_identities(_: bytes, value: bytes) -> list[Identity]:
+    """Return the identities that are stored in a key's value; raise `InvalidValue` for another."""
+    found: list[Identity] = []
+    for xname, names in read_object(value).items():
+        match names:
+            case [str(hostname), str(nid), *_]:
+                found.append(Identity(xname, hostname, nid))
+            case _:
+                raise InvalidValue("it holds no identities: they are lists of two texts")
+    return found
+
+
+class InTurn(Protocol):
+    """A function that carries out a call of the store after all earlier ones."""
+
+    def __call__(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> Coroutine[Any, Any, _T]:
+        """Run `work` after all earlier calls; return its result."""
+        ...
+
+
+class EtcdIdentities:
+    """Reads and writes the keys of identities.
+
+    Every replica writes those of the components that it hears. As several may write one key, each
+    reads it before, and writes it only if it was not changed since.
+    """
+
+    def __init__(
+        self, client: EtcdClient, mirror: EtcdMirror, writer: EtcdWriter, in_turn: InTurn
+    ) -> None:
+        """Make the part of a store; `in_turn` carries out its calls one after the other."""
+        self._client = client
+        self._mirror = mirror
+        self._writer = writer
+        self._in_turn = in_turn
+
+    async def read(self, after: str = "", most: int = sys.maxsize) -> Sequence[Identity]:
+        """Return the identities of the first components after `after`, at most `most`."""
+
+        async def work() -> Sequence[Identity]:
+            found: list[Identity] = []
+            async for page in self._client.pages(IDENTITY, _END, size=_PAGE):
+                for item in page.items:
+                    found += self._mirror.read(read_identities, item.key, item.value) or ()
+            found.sort()
+            return [each for each in found if each.component > after][:most]
+
+        return await self._in_turn(work)
+
+    async def write(self, identities: Sequence[Identity]) -> None:
+        """Store identities, which replace those of the same components."""
+        changes: dict[bytes, dict[str, tuple[str, str] | None]] = {}
+        for xname, hostname, nid in identities:
+            changes.setdefault(identity_key(xname), {})[xname] = hostname, nid
+        await self._in_turn(lambda: self._change(changes))
+
+    async def remove(self, xname: str) -> None:
+        """Delete the identity of a component. This is to be called within a turn."""
+        await self._change({identity_key(xname): {xname: None}})
+
+    async def _change(self, changes: dict[bytes, dict[str, tuple[str, str] | None]]) -> None:
+        for keys in batches(sorted(changes), _AT_ONCE):
+            for _ in range(_ATTEMPTS):
+                if await self._try(keys, changes):
+                    break
+            else:
+                raise StoreUnusable("other replicas keep writing the same identities")
+
+    async def _try(
+        self, keys: Sequence[bytes], changes: dict[bytes, dict[str, tuple[str, str] | None]]
+    ) -> bool:
+        """Write some keys; return whether no other replica wrote one of them meanwhile."""
+        stored: dict[bytes, KeyValue] = {}
+        async for page in self._client.pages(keys[0], keys[-1] + b"\0", size=_PAGE):
+            stored.update((item.key, item) for item in page.items)
+        compares: list[Compare] = []
+        puts: list[Put] = []
+        for key in keys:
+            item = stored.get(key)
+            before = {} if item is None else self._names(item)
+            after = {xname: names for xname, names in {**before, **changes[key]}.items() if names}
+            value = identities_value(after)
+            if after != before and (len(value) <= _MOST_BYTES or len(after) < len(before)):
+                revision = 0 if item is None else item.mod_revision
+                compares.append(Compare.mod_revision(key, revision))
+                puts.append(Put(key, value))
+        return not puts or await self._writer.write_if(compares, puts)
+
+    def _names(self, item: KeyValue) -> _Names:
+        known = self._mirror.read(read_identities, item.key, item.value) or ()
+        return {xname: (hostname, nid) for xname, hostname, nid in known}

@@ -1,0 +1,35 @@
+"""The host names and NIDs of components in the file of the store `sqlite:`.
+
+All functions run in the store's thread, in a transaction of the caller.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from hbtd.store.sqlite_log import write_rows
+from hbtd.tracker.records import Identity
+
+# A file of the version before gets this table when it is opened, and that version ignores it.
+IDENTITY_SCHEMA: Final = """CREATE TABLE IF NOT EXISTS identity (
+    component TEXT PRIMARY KEY, hostname TEXT NOT NULL, nid TEXT NOT NULL
+) WITHOUT ROWID"""
+
+
+def write(cursor: Any, identities: Sequence[Identity]) -> None:
+    """Write identities, which replace those of the same components."""
+    write_rows(
+        cursor,
+        "REPLACE INTO identity (component, hostname, nid) VALUES {rows}",
+        "(?, ?, ?)",
+        identities,
+    )
+
+
+def read(cursor: Any, after: str, most: int) -> Sequence[Identity]:
+    """Return the identities of the first components after `after`, at most `most`."""
+    cursor.execute(
+        "SELECT component, hostname, nid FROM identity WHERE component > ?"
+        " ORDER BY component LIMIT ?",
+        (after, most),
+    )
+    return list(map(Identity._make, cursor))
