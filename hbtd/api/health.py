@@ -4,16 +4,20 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry, exposition
+from prometheus_client.openmetrics import exposition as openmetrics
 from twisted.internet.defer import Deferred
 from twisted.web.server import Request
+from werkzeug.http import parse_accept_header
 
 from hbtd.api.routes import Role, Route
 from hbtd.queries.machine import Turn
 from hbtd.server.problems import Problem
 from hbtd.server.replies import JSON, Reply, json_reply
 from hbtd.server.site import LimitedRequest
+
+_TEXT = exposition.CONTENT_TYPE_LATEST
+_OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
 
 
 class HealthSources(NamedTuple):
@@ -83,12 +87,26 @@ class Health:
         return json_reply(texts if overload is None else {**texts, "Overload": overload})
 
     async def metrics(self, request: Request) -> Reply:
-        """Return the metrics in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format, or as OpenMetrics if `Accept` asks so."""
         if self._sources.before_metrics is not None:
             assert isinstance(request, LimitedRequest)
             await self._sources.before_metrics(request.turn)
-        return Reply(200, generate_latest(self._registry), CONTENT_TYPE_LATEST)
+        if _prefers_openmetrics(request.getHeader("accept") or ""):
+            body, content_type = openmetrics.generate_latest(self._registry), _OPENMETRICS
+        else:
+            body, content_type = exposition.generate_latest(self._registry), _TEXT
+        return Reply(200, body, content_type, (("Vary", "Accept"),))
 
     def openapi(self, request: Request) -> Reply:
         """Return the OpenAPI document of this API."""
         return Reply(200, self._document, JSON)
+
+
+def _prefers_openmetrics(accept: str) -> bool:
+    """Return whether an `Accept` header names OpenMetrics, and plain text not before that."""
+    wanted: dict[str, float] = {}
+    for value, quality in parse_accept_header(accept):
+        kind = value.partition(";")[0].strip().lower()
+        wanted[kind] = max(quality, wanted.get(kind, 0.0))
+    quality = wanted.get("application/openmetrics-text", 0.0)
+    return quality > 0 and quality >= wanted.get("text/plain", 0.0)

@@ -3,6 +3,7 @@
 import random
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -20,11 +21,13 @@ from hbtd.api.events import Events, encode_event, encode_missed
 from hbtd.api.fastlane import FastLane, MayBeat
 from hbtd.api.health import HealthSources
 from hbtd.api.history import History
+from hbtd.api.internals import InternalsHandler
 from hbtd.api.own_host import read_own_names
 from hbtd.app.errors import StartupError, naming, naming_files
 from hbtd.app.etcd import connect_etcd
 from hbtd.app.hints import file_hint
 from hbtd.app.hsm import connect_hsm
+from hbtd.app.inside import InsideMetrics, make_self_checks
 from hbtd.app.life_cycle import LifeCycle
 from hbtd.app.listening import Listening, make_certificate, make_endpoints
 from hbtd.app.metrics import (
@@ -51,6 +54,7 @@ from hbtd.monitor import Monitor
 from hbtd.net.client_credentials import RenewedAgent
 from hbtd.net.served_certificate import ServedCertificate
 from hbtd.queries.event_hub import EventHub
+from hbtd.queries.internals import Internals, Parts
 from hbtd.queries.machine import Machine
 from hbtd.queries.summary import MachineCounts
 from hbtd.replicas.alone import Alone
@@ -60,6 +64,7 @@ from hbtd.replicas.replica import Replica
 from hbtd.runtime.log_writer import LogWriter
 from hbtd.runtime.logs import LibraryLog
 from hbtd.runtime.reactor import elapsed_seconds
+from hbtd.runtime.reactor_lag import ReactorLag
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.limits import REASONS, limits_of
 from hbtd.server.overload import Overload
@@ -219,6 +224,20 @@ class HbtdService(Service):
         self._troubles = self._make_troubles()
         self._machine = Machine(self.tracker)
         counts = MachineCounts(self._machine)
+        self._lag = ReactorLag(reactor)
+        self.self_checks = make_self_checks(
+            reactor,
+            observed,
+            self.tracker,
+            self.monitor,
+            self.params,
+            uncommitted,
+            self.store,
+            lambda: self._connections,
+        )
+        """The checks of what always holds, unless hbtd has a bug."""
+        self.internals = self._make_internals(observed, uncommitted, checkpointer)
+        """What hbtd knows about its own parts."""
         registry = self._make_registry(observed, checkpointer)
         registry.register(MachineMetrics(counts))
         self.routes = self._make_routes(registry, observed, counts)
@@ -316,17 +335,53 @@ class HbtdService(Service):
                 self.publisher,
                 self.store.usable,
                 self.access.refusals.counts,
-                lambda: 0 if self._log_writer is None else self._log_writer.dropped_count,
+                self._log_dropped,
                 lambda: self.params.current.telemetry_address is not None,
             ),
             CertificateMetrics(self.access.presented),
         )
-        entries = None if isinstance(self.store, EtcdStore) else self.store.entries
-        registry.register(HistoryMetrics(self.store.last_number, entries))
+        registry.register(HistoryMetrics(self.store.last_number, self._count_entries))
         registry.register(EventMetrics(self.event_hub))
+        registry.register(InsideMetrics(self.notifier.time_to_tell, self._lag, self.self_checks))
         if isinstance(self.store, EtcdStore) and isinstance(self.replica, Replica):
             registry.register(EtcdMetrics(self.store, checkpointer, self.replica.space))
         return registry
+
+    @property
+    def _count_entries(self) -> Callable[[], int] | None:
+        """What counts the entries of the log; `None` if the store does not."""
+        return None if isinstance(self.store, EtcdStore) else self.store.entries
+
+    def _log_dropped(self) -> int:
+        return 0 if self._log_writer is None else self._log_writer.dropped_count
+
+    def _make_internals(
+        self, observed: ObservedClock, uncommitted: Uncommitted, checkpointer: Checkpointer
+    ) -> Internals:
+        return Internals(
+            Parts(
+                time.time,
+                self._reactor.seconds,
+                self._name,
+                lambda: self._name if self.monitor.leading else None,
+                describe_store(self.params.current.kv_url),
+                self.params,
+                observed,
+                self.tracker,
+                self.monitor,
+                self.notifier,
+                self.publisher,
+                self.store,
+                self._count_entries,
+                uncommitted,
+                checkpointer,
+                lambda: self._connections,
+                self._overload,
+                self._lag,
+                self.self_checks,
+                self._log_dropped,
+            )
+        )
 
     def _make_troubles(self) -> Troubles:
         store = self.store
@@ -368,7 +423,9 @@ class HbtdService(Service):
         )
         events = Events(self.tracker, self.event_hub, self.params.current.max_event_readers)
         history = History(self.tracker, self.store, time.time)
-        return make_routes(self.monitor, self.params, sources, registry, [queries, events, history])
+        internals = InternalsHandler(self.internals.describe)
+        groups = (queries, events, history, internals)
+        return make_routes(self.monitor, self.params, sources, registry, groups)
 
     def _make_site(self) -> LimitedSite:
         access = self.access
@@ -470,6 +527,9 @@ class HbtdService(Service):
         await start("following the log", follower.startService, follower.stopService)
         overload = self._overload
         await start("the watch for overload", overload.startService, overload.stopService)
+        await start("measuring the reactor", self._lag.startService, self._lag.stopService)
+        checks = self.self_checks
+        await start("the self-checks", checks.startService, checks.stopService)
         await start("the listener", self._listening.accept, self._stop_accepting)
         _log.info("hbtd {version} serves {url}", version=__version__, url=self._listening.url)
 

@@ -1,7 +1,7 @@
 """The notifier: decides which updates HSM is sent, and when."""
 
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -17,9 +17,10 @@ from hbtd.hsm.condition import Condition
 from hbtd.hsm.in_doubt import InDoubt
 from hbtd.hsm.lane import Lane
 from hbtd.hsm.outbox import Outbox
-from hbtd.hsm.quarantine import Quarantine
+from hbtd.hsm.quarantine import Culprit, Quarantine
 from hbtd.hsm.readiness import Readiness
 from hbtd.hsm.standing import Standing, Told
+from hbtd.hsm.told import TimeToTell
 from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import StoreUnusable
@@ -85,6 +86,8 @@ class Notifier(Service):
         self._quarantine = Quarantine(self._outbox, jitter)
         self._batch_sizes = {each: BatchSize() for each in Transition}
         self._in_doubt = InDoubt()
+        self.time_to_tell = TimeToTell(wall)
+        """How long it takes until HSM has acknowledged judgements."""
         self._looking_back = PeriodicService(
             clock, _LOOK_BACK, self._look_back, "the notifier's look back", now=False
         )
@@ -112,6 +115,15 @@ class Notifier(Service):
     def set_aside_count(self) -> int:
         """The number of components that are set aside because their updates fail."""
         return len(self._quarantine.set_aside)
+
+    def set_aside(self) -> Iterator[Culprit]:
+        """Yield the judgements that are set aside, with what HSM said when each failed last."""
+        return self._quarantine.culprits()
+
+    @property
+    def batch_sizes(self) -> dict[Transition, int]:
+        """The most components that the next update of each transition names."""
+        return {transition: size.size for transition, size in self._batch_sizes.items()}
 
     @property
     def hsm_ready(self) -> bool:
@@ -179,6 +191,7 @@ class Notifier(Service):
         self._outbox = Outbox()
         self._quarantine = Quarantine(self._outbox, self._jitter)
         self._in_doubt = InDoubt()
+        self.time_to_tell.drop_repeats()
         self._abandon_calls()
 
     def withdraw(self, xname: str) -> None:
@@ -347,6 +360,7 @@ class Notifier(Service):
         self._condition.works()
         for judgement in batch:
             self._outbox.discard(judgement)
+        self.time_to_tell.acknowledged(batch)
         self._condition.back(self._quarantine.accepted(batch))
         self._in_doubt.acknowledged(batch)
         self.delivered_count += len(batch)
@@ -429,6 +443,8 @@ class Notifier(Service):
         """Send judgements again whose effect an abandoned update may have undone."""
         for judgement in self._in_doubt.settled(self._clock.seconds()):
             self._outbox.put_back(judgement)
+            if judgement in self._outbox:
+                self.time_to_tell.repeated(judgement)
         self._notify()
 
     def _params_changed(self, old: Params, new: Params) -> None:

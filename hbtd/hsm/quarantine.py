@@ -1,7 +1,7 @@
 """The quarantine: finds the components because of which updates to HSM fail; sets them aside."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count, islice
@@ -130,6 +130,12 @@ class Quarantine:
         """Return the judgement that has been set aside for longest, or `None` if none is."""
         culprits = self._failures(self._set_aside.values())
         return min(culprits, key=lambda culprit: culprit.since, default=None)
+
+    def culprits(self) -> Iterator[Culprit]:
+        """Yield the judgements that are set aside, each with its last failure."""
+        for suspect in self._set_aside.values():
+            if suspect.failure is not None:
+                yield suspect.failure
 
     def next_batch(self, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
         """Return the next batch for the first connection; it is empty if only suspects wait.

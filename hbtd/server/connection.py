@@ -127,6 +127,11 @@ class Connection(Protocol):
         return self.heard < 0
 
     @property
+    def in_fast_lane(self) -> bool:
+        """Whether the next request is offered to the fast lane before any other."""
+        return self._lane is not None and self._channel is None
+
+    @property
     def queued(self) -> bool:
         """Whether data that have been received wait for a turn."""
         return self.state is State.QUEUED

@@ -4,7 +4,7 @@ Each connection is a `hbtd.server.connection.Connection`, which reads and answer
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from sys import intern
 from typing import Any
 
@@ -141,6 +141,11 @@ class ConnectionFactory(ServerFactory):
     def __len__(self) -> int:
         """Return the number of open connections."""
         return len(self._proven) + len(self._strangers)
+
+    @property
+    def of_hosts(self) -> Mapping[str, int]:
+        """The number of open connections of each address, without those that have none."""
+        return self._of_host
 
     def __iter__(self) -> Iterator[Connection]:
         """Yield the open connections."""

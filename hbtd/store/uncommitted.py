@@ -40,6 +40,13 @@ class Uncommitted:
         """The judgements that are being committed."""
         return self._in_hand
 
+    @property
+    def first(self) -> Judgement | None:
+        """The judgement that is committed next, or is in hand already; `None` if there is none."""
+        if self._in_hand:
+            return self._in_hand[0]
+        return self._waiting[0] if self._waiting else None
+
     def components(self) -> set[str]:
         """Return the components with judgements that are not committed yet."""
         return set(self._counts)

@@ -456,6 +456,13 @@ class Tracker:
         """Return all components that are tracked, in no particular order."""
         return [*self._healthy, *self._warned, *self._dead]
 
+    def queues(self) -> tuple[list[str], list[str], list[str]]:
+        """Return the components that are healthy, warned and dead at this moment, in queue order.
+
+        Each is in exactly one of the lists, unless there is a bug.
+        """
+        return list(self._healthy), list(self._warned), list(self._dead)
+
     def component(self, xname: str) -> Component | None:
         """Return what is known of a component, also of a dead one; `None` if it is not tracked."""
         return self._healthy.get(xname) or self._warned.get(xname) or self._dead.get(xname)

@@ -17,6 +17,11 @@ class Phase(Enum):
     DEAD = "dead"
     """Declared dead, and not heard since."""
 
+    @property
+    def living(self) -> bool:
+        """Whether the component is tracked and not dead."""
+        return self in (Phase.HEALTHY, Phase.WARNED)
+
 
 class Transition(Enum):
     """A change of a component's state, with the words that are sent to HSM and Kafka.

@@ -179,6 +179,7 @@ class TableTests(AccessTestCase):
             ("POST", "/heartbeat/<xname>"): Role.NODE,
             ("DELETE", "/heartbeat/<xname>"): Role.NODE_OR_OPERATOR,
             ("PATCH", "/params"): Role.OPERATOR,
+            ("GET", "/internals"): Role.OPERATOR,
         }
         opened = {(method, path.replace(XNAME, "<xname>")): Role.ANYONE for method, path in OPEN}
         self.assertEqual(roles, closed | opened)

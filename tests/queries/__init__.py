@@ -1,1 +1,1 @@
-"""Tests of what runs everything else: reactor, periodic tasks, logs."""
+"""Tests of `hbtd.queries`."""

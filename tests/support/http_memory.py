@@ -57,6 +57,7 @@ ROUTES: Mapping[str, Sequence[str]] = {
     "/liveness": ["GET", "HEAD"],
     "/readiness": ["GET", "HEAD"],
     "/health": ["GET", "HEAD"],
+    "/internals": ["GET", "HEAD"],
     "/openapi.json": ["GET", "HEAD"],
     "/metrics": ["GET", "HEAD"],
 }

@@ -1,0 +1,37 @@
+"""How long it takes until HSM is told of a judgement."""
+
+from collections.abc import Callable, Sequence
+
+from hbtd.runtime.distribution import Distribution
+from hbtd.tracker.transitions import Judgement, Transition
+
+_BOUNDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+
+
+class TimeToTell:
+    """Measures the time from each judgement to HSM's acknowledgement of it."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        """Begin without judgements; `wall` returns the seconds since the epoch."""
+        self._wall = wall
+        # Judgements that HSM has acknowledged once, and is told again all the same.
+        self._repeats: set[Judgement] = set()
+        self.durations = {each: Distribution(_BOUNDS) for each in Transition}
+        """The seconds from the judgement to the acknowledgement, by transition."""
+
+    def acknowledged(self, batch: Sequence[Judgement]) -> None:
+        """Note that HSM has acknowledged judgements; those without a time are not measured."""
+        now = self._wall()
+        for judgement in batch:
+            if judgement in self._repeats:
+                self._repeats.discard(judgement)
+            elif judgement.at:
+                self.durations[judgement.transition].add(now - judgement.at)
+
+    def repeated(self, judgement: Judgement) -> None:
+        """Note that a judgement is sent again although HSM has acknowledged it before."""
+        self._repeats.add(judgement)
+
+    def drop_repeats(self) -> None:
+        """Note that nothing is sent any more."""
+        self._repeats.clear()

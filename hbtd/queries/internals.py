@@ -1,0 +1,250 @@
+"""Internals: what hbtd knows about its own parts, for operators who want to see inside."""
+
+import platform
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from heapq import nlargest
+from itertools import islice
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+
+from hbtd import __version__
+from hbtd.config.live_params import LiveParams
+from hbtd.formats.times import format_time
+from hbtd.hsm.notifier import Notifier
+from hbtd.monitor import Monitor
+from hbtd.queries.self_checks import SelfChecks
+from hbtd.runtime.distribution import Distribution
+from hbtd.runtime.reactor_lag import ReactorLag
+from hbtd.server.factory import ConnectionFactory
+from hbtd.server.overload import Overload
+from hbtd.store.checkpointer import Checkpointer
+from hbtd.store.interface import IStore
+from hbtd.store.uncommitted import Uncommitted
+from hbtd.telemetry.publisher import Publisher
+from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.tracker import Tracker
+
+MOST_ADDRESSES = 50
+"""The most addresses whose connections are listed: those with the most."""
+
+MOST_SET_ASIDE = 100
+"""The most components that are listed as set aside; `Number` counts all."""
+
+_PORTION = 5000
+"""The most connections, or addresses, that are counted before others have their turns."""
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+
+Turn = Callable[[], Deferred[None]]
+"""Returns a Deferred that fires when others have had their turns."""
+
+
+class Parts(NamedTuple):
+    """The parts of hbtd that `Internals` asks."""
+
+    wall: Callable[[], float]
+    """Returns the seconds since the epoch."""
+    seconds: Callable[[], float]
+    """Returns the seconds of a monotonic clock."""
+    name: str
+    """The name of this replica: its host and port."""
+    leader: Callable[[], str | None]
+    """Returns the name of the replica that judges, `None` if it is not known here."""
+    store_kind: str
+    """Where records are kept, in words without secrets."""
+    params: LiveParams
+    observed: ObservedClock
+    tracker: Tracker
+    monitor: Monitor
+    notifier: Notifier
+    publisher: Publisher
+    store: IStore
+    entries: Callable[[], int] | None
+    """Counts the entries of the log, if the store does."""
+    uncommitted: Uncommitted
+    checkpointer: Checkpointer
+    connections: Callable[[], ConnectionFactory]
+    overload: Overload
+    lag: ReactorLag
+    self_checks: SelfChecks
+    log_dropped: Callable[[], int]
+
+
+class Internals:
+    """Describes the parts of hbtd as a JSON object."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Begin to count the uptime."""
+        self._parts = parts
+        self._began, self._began_at = parts.seconds(), parts.wall()
+
+    async def describe(self, turn: Turn) -> dict[str, Any]:
+        """Return the description; wait for `turn` after each portion of the work."""
+        parts = self._parts
+        uptime = parts.seconds() - self._began
+        return {
+            "At": format_time(parts.wall()),
+            "Version": __version__,
+            "Python": platform.python_version(),
+            "StartedAt": format_time(self._began_at),
+            "Uptime": round(uptime, 3),
+            "Replica": parts.name,
+            "Leader": parts.leader(),
+            "Leading": bool(parts.monitor.leading),
+            "Options": without_credentials(parts.params.current.rendered()),
+            "Observed": self._observed(),
+            "Components": self._components(),
+            "Queues": self._queues(),
+            "Sweep": self._sweep(),
+            "Reactor": {"Lag": described(parts.lag.lags)},
+            "HSM": self._hsm(),
+            "Store": self._store(),
+            "Kafka": self._kafka(),
+            "SelfChecks": self._self_checks(),
+            "Connections": await describe_connections(parts.connections(), turn),
+        }
+
+    def _observed(self) -> dict[str, Any]:
+        observed = self._parts.observed
+        return {
+            "Seconds": round(observed.now(), 3),
+            "DeafSeconds": round(observed.deaf_seconds, 3),
+            "Gaps": [],
+        }
+
+    def _components(self) -> dict[str, Any]:
+        tracker, params = self._parts.tracker, self._parts.params.current
+        return {
+            "Healthy": tracker.healthy,
+            "Warned": tracker.warned,
+            "Dead": tracker.dead,
+            "Most": params.max_components,
+            "Heartbeats": tracker.beats,
+        }
+
+    def _queues(self) -> dict[str, int]:
+        parts = self._parts
+        return {
+            "Uncommitted": len(parts.uncommitted),
+            "HSM": parts.notifier.pending_count,
+            "Kafka": parts.publisher.pending_count,
+            "Accept": parts.overload.longest_queue,
+        }
+
+    def _sweep(self) -> dict[str, Any]:
+        monitor = self._parts.monitor
+        return {
+            "Seconds": round(monitor.sweep_seconds, 6),
+            "Interval": self._parts.params.current.interval,
+            "Judged": {each.name.lower(): count for each, count in monitor.judged.items()},
+        }
+
+    def _hsm(self) -> dict[str, Any]:
+        notifier = self._parts.notifier
+        aside = islice(notifier.set_aside(), MOST_SET_ASIDE)
+        now, at = self._parts.seconds(), self._parts.wall()
+        durations = notifier.time_to_tell.durations
+        return {
+            "Ready": notifier.hsm_ready,
+            "Says": notifier.health(),
+            "Trouble": notifier.trouble(),
+            "Waiting": notifier.pending_count,
+            "Delivered": notifier.delivered_count,
+            "Failed": notifier.failed_count,
+            "Refused": notifier.rejected_count,
+            "BatchSizes": {each.name.lower(): n for each, n in notifier.batch_sizes.items()},
+            "Told": {each.name.lower(): described(durations[each]) for each in durations},
+            "SetAside": {
+                "Number": notifier.set_aside_count,
+                "Components": [
+                    {
+                        "XName": culprit.judgement.component,
+                        "Transition": culprit.judgement.transition.name.lower(),
+                        "Since": format_time(at - (now - culprit.since)),
+                        "Why": culprit.said,
+                    }
+                    for culprit in aside
+                ],
+            },
+        }
+
+    def _store(self) -> dict[str, Any]:
+        parts = self._parts
+        return {
+            "Kind": parts.store_kind,
+            "Usable": bool(parts.store.usable()),
+            "Says": parts.store.health(),
+            "LastNumber": parts.store.last_number(),
+            "Entries": None if parts.entries is None else parts.entries(),
+            "BehindSeconds": round(parts.checkpointer.behind, 3),
+        }
+
+    def _kafka(self) -> dict[str, Any]:
+        publisher = self._parts.publisher
+        return {
+            "Connected": bool(publisher.connected),
+            "Says": publisher.health(),
+            "Trouble": publisher.reason,
+            "Waiting": publisher.pending_count,
+            "Published": publisher.published_count,
+            "Dropped": publisher.dropped_count,
+            "Refused": publisher.refused_count,
+        }
+
+    def _self_checks(self) -> dict[str, Any]:
+        checks = self._parts.self_checks
+        return {
+            "Runs": checks.runs,
+            "Failed": [{"Check": name, "Says": says} for name, says in checks.failed.items()],
+            "Failures": dict(checks.failures),
+            "LogLinesDropped": self._parts.log_dropped(),
+        }
+
+
+async def describe_connections(connections: ConnectionFactory, turn: Turn) -> dict[str, Any]:
+    """Return how many connections there are, by lane, by state, and of which addresses most."""
+    lanes = {"fast": 0, "ordinary": 0}
+    states: Counter[str] = Counter()
+    present = list(connections)
+    for start in range(0, len(present), _PORTION):
+        for each in islice(present, start, start + _PORTION):
+            lanes["fast" if each.in_fast_lane else "ordinary"] += 1
+            states[each.state.name.lower()] += 1
+        await turn()
+    hosts = list(connections.of_hosts.items())
+    first: list[tuple[int, str]] = []
+    for start in range(0, len(hosts), _PORTION):
+        portion = ((count, host) for host, count in islice(hosts, start, start + _PORTION))
+        first = nlargest(MOST_ADDRESSES, (*first, *portion))
+        await turn()
+    return {
+        "Open": len(present),
+        "Most": connections.limits.connections,
+        "ByLane": lanes,
+        "ByState": dict(states),
+        "Addresses": len(hosts),
+        "ByAddress": [{"Address": host, "Open": count} for count, host in first],
+        "IdleClosed": connections.idle_closed,
+    }
+
+
+def described(durations: Distribution) -> dict[str, Any]:
+    """Return the number, mean and longest of some durations, and how many were at most so long."""
+    count = durations.count
+    within: Iterable[tuple[float, int]] = zip(
+        durations.bounds, durations.cumulative(), strict=False
+    )
+    return {
+        "Count": count,
+        "Mean": round(durations.total / count, 6) if count else None,
+        "Longest": round(durations.longest, 6) if count else None,
+        "Within": {f"{bound:g}": number for bound, number in within if count},
+    }
+
+
+def without_credentials(options: Mapping[str, str]) -> dict[str, str]:
+    """Return options without user names and passwords in URLs."""
+    return {name: _CREDENTIALS.sub("***@", value) for name, value in options.items()}

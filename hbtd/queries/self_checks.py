@@ -1,0 +1,244 @@
+"""Self-checks: statements that hold unless hbtd has a bug, checked once a minute.
+
+Each check is a small object or function that returns what is wrong, in one sentence. The rules
+change nothing, and long ones work in portions.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from hbtd.config.live_params import LiveParams
+from hbtd.runtime.periodic import PeriodicService
+from hbtd.store.interface import IStore, StoreUnusable
+from hbtd.store.uncommitted import Uncommitted
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Judgement
+
+_INTERVAL = 60.0
+"""Seconds between two runs of all checks."""
+
+_PORTION = 2000
+"""The most components that are looked at before the reactor can do other work."""
+
+_LATE_TICK = 10.0
+"""Seconds after which the observed clock must have been wound again."""
+
+_GRACE = 60.0
+"""Seconds that the sweeps may need, beyond what the parameters say, to judge everybody."""
+
+Check = Callable[[], Coroutine[Deferred[Any], Any, str | None]]
+"""Returns what is wrong, in a sentence for operators; `None` if nothing is."""
+
+Turn = Callable[[], Deferred[None]]
+"""Returns a Deferred that fires when the reactor has done other work."""
+
+
+class Heard(Protocol):
+    """What is asked of the clock by which silence is measured."""
+
+    ticked_at: float
+
+    def now(self) -> float:
+        """Return the observed seconds."""
+
+
+class SelfChecks(PeriodicService):
+    """Runs the checks once a minute, logs what has failed, and counts it.
+
+    A check has failed if it finds something wrong in two runs in a row: at a single moment, some
+    part may be between two steps. Each failure is logged once, with what is wrong, and its end,
+    too.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, checks: Mapping[str, Check]) -> None:
+        """Make the service of some checks, by their names; the first run is a minute away."""
+        super().__init__(clock, _INTERVAL, self.run, "the self-checks", now=False)
+        self._checks = checks
+        self._suspected: set[str] = set()
+        self.failed: dict[str, str] = {}
+        """What is wrong at present, by the name of the check that has found it."""
+        self.failures = Counter(dict.fromkeys(checks, 0))
+        """How often each check has failed, by its name."""
+        self.runs = 0
+        """How often all checks were run."""
+
+    async def run(self) -> None:
+        """Run all checks, one after another."""
+        for name, check in self._checks.items():
+            try:
+                wrong = await check()
+            except StoreUnusable:
+                continue  # which is no bug, and is said elsewhere
+            except Exception as error:  # noqa: BLE001  # the other checks are run nevertheless
+                wrong = f"the check itself has failed: {error!r}"
+            self._note(name, wrong)
+        self.runs += 1
+
+    def _note(self, name: str, wrong: str | None) -> None:
+        if wrong is None:
+            self._suspected.discard(name)
+            if self.failed.pop(name, None) is not None:
+                self._log.info("The self-check {name} finds nothing wrong any more.", name=name)
+            return
+        if name not in self._suspected:
+            self._suspected.add(name)
+            return
+        self.failures[name] += 1
+        if name not in self.failed:
+            self._log.error(
+                "The self-check {name} has failed, which is a bug in hbtd: {wrong}."
+                " docs/runbook.md, HbtdSelfCheckFailed, says what to do.",
+                name=name,
+                wrong=wrong,
+            )
+        self.failed[name] = wrong
+
+
+def clock_check(
+    observed: Heard, monotonic: Callable[[], float], running: Callable[[], bool]
+) -> Check:
+    """Return the check that the observed clock is wound: without it, no silence would be noticed.
+
+    `monotonic` returns the seconds in which `observed.ticked_at` is; `running` returns whether the
+    clock is to be wound.
+    """
+
+    async def check() -> str | None:
+        late = monotonic() - observed.ticked_at
+        if running() and late > _LATE_TICK:
+            return f"the clock that measures silence has not been wound for {late:.0f} s"
+        return None
+
+    return check
+
+
+def queues_check(tracker: Tracker, turn: Turn) -> Check:
+    """Return the check that each component is either healthy, warned about or dead."""
+
+    async def check() -> str | None:
+        seen: set[str] = set()
+        for queue in tracker.queues():
+            for portion in _portions(queue):
+                twice = seen.intersection(portion)
+                if twice:
+                    return f"{min(twice)} is tracked twice, in two different states"
+                seen.update(portion)
+                await turn()
+        return None
+
+    return check
+
+
+def overdue_check(
+    tracker: Tracker,
+    observed: Heard,
+    params: LiveParams,
+    judging: Callable[[], bool],
+    turn: Turn,
+) -> Check:
+    """Return the check that nobody has been silent for much longer than `errtime` and still lives.
+
+    A component may be judged as much as `errtime` later if hbtd was overloaded, and some sweeps may
+    pass before everybody is judged. `judging` returns whether this replica judges.
+    """
+
+    async def check() -> str | None:
+        healthy, warned, _ = tracker.queues()
+        for portion in _portions([*warned, *healthy]):
+            if not judging():
+                return None
+            now, current = observed.now(), params.current
+            limit = 3 * current.errtime + 3 * current.interval + _GRACE
+            for xname in portion:
+                component = tracker.component(xname)
+                if component is None or not tracker.phase(xname).living:
+                    continue
+                silence = now - component.last_heard
+                if silence > limit:
+                    return f"{xname} has been silent for {silence:.0f} s and is not declared dead"
+            await turn()
+        return None
+
+    return check
+
+
+class JournalCheck:
+    """The check that judgements are committed while the store can be used."""
+
+    def __init__(self, uncommitted: Uncommitted, usable: Callable[[], bool]) -> None:
+        """Begin without judgements; `usable` returns whether the store can be used."""
+        self._uncommitted = uncommitted
+        self._usable = usable
+        self._first: Judgement | None = None
+
+    async def __call__(self) -> str | None:
+        """Return what is wrong if the same judgement waits as a run ago."""
+        before, self._first = self._first, self._uncommitted.first if self._usable() else None
+        if self._first is None or self._first is not before:
+            return None
+        return (
+            f"{len(self._uncommitted)} judgements, from that on {before.component} on, are not"
+            " committed although the store can be used, so HSM is not told"
+        )
+
+
+def cursor_check(store: IStore, reader: str, judging: Callable[[], bool]) -> Check:
+    """Return the check that Kafka's cursor is not beyond the log: it would be told nothing more.
+
+    `reader` is the cursor's name in the store; `judging` returns whether this replica judges, since
+    others may not know the end of the log yet.
+    """
+
+    async def check() -> str | None:
+        if not (judging() and store.usable()):
+            return None
+        cursor = await store.cursor(reader)
+        last = store.last_number()
+        if cursor is not None and cursor > last and judging():
+            return f"the cursor of {reader} is at {cursor}, beyond the end of the log at {last}"
+        return None
+
+    return check
+
+
+def connections_check(
+    hosts: Callable[[], Mapping[str, int]], connections: Iterable[Any], turn: Turn
+) -> Check:
+    """Return the check that the connections of each address are counted right, for the limits.
+
+    `hosts` returns the counts by address; each of `connections` has a `host`.
+    """
+
+    async def check() -> str | None:
+        # Both at one moment; connections come and go during the count.
+        counted, present = dict(hosts()), list(connections)
+        found: Counter[str] = Counter()
+        for portion in _portions(present):
+            found.update(each.host for each in portion if each.host is not None)
+            await turn()
+        wrong = next((host for host in counted | found if counted.get(host) != found[host]), None)
+        if wrong is not None:
+            return (
+                f"{wrong} has {found[wrong]} connections, but {counted.get(wrong, 0)} are counted"
+            )
+        return None
+
+    return check
+
+
+def pause(clock: IReactorTime) -> Turn:
+    """Return a function that lets the reactor do other work."""
+    return lambda: deferLater(clock, 0)
+
+
+def _portions(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    for start in range(0, len(items), _PORTION):
+        yield items[start : start + _PORTION]

@@ -1,0 +1,48 @@
+"""The lag of the reactor: how much later than due its calls are made."""
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from hbtd.runtime.distribution import Distribution
+
+_INTERVAL = 0.1
+"""Seconds between two measurements."""
+
+_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class ReactorLag(Service):
+    """Measures, ten times a second, how much later than due the reactor makes a call.
+
+    While the lag lasts, hbtd answers nobody: some part works for too long without a pause, or the
+    host gives hbtd no processor. (A `PeriodicService` would not do: it keeps to its beat, and so
+    hides by how much it is late.)
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        """Make a measurement that is not started."""
+        self._clock = clock
+        self._call: IDelayedCall | None = None
+        self.lags = Distribution(_BOUNDS)
+        """The lags so far, in seconds."""
+
+    def startService(self) -> None:
+        """Begin to measure."""
+        if not self.running:
+            super().startService()
+            self._schedule()
+
+    def stopService(self) -> None:
+        """Measure no more."""
+        super().stopService()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _schedule(self) -> None:
+        due = self._clock.seconds() + _INTERVAL
+        self._call = self._clock.callLater(_INTERVAL, self._measure, due)
+
+    def _measure(self, due: float) -> None:
+        self.lags.add(self._clock.seconds() - due)
+        self._schedule()

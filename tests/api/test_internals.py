@@ -1,0 +1,97 @@
+"""`GET /internals` and the metrics of hbtd's own parts."""
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from hbtd import __version__
+from tests.support.http_memory import HEARTBEAT, PREFIXES, APITestCase
+
+OPENMETRICS = "application/openmetrics-text"
+
+
+class InternalsTests(APITestCase):
+    """What operators see."""
+
+    def test_described(self):
+        """The answer tells the release, the leader, what is tracked, and who is connected."""
+        self.request("POST", "/v1/heartbeat", HEARTBEAT)
+        self.reactor.pump([0.1] * 50)
+        for prefix in PREFIXES:
+            said = self.request("GET", f"{prefix}/internals").json()
+            self.assertEqual(said["Version"], __version__)
+            self.assertEqual((said["Leading"], said["Leader"]), (True, said["Replica"]))
+            self.assertEqual(said["Options"], self.service.params.current.rendered())
+            self.assertEqual(said["Components"]["Healthy"], 1)
+            self.assertEqual(said["Components"]["Heartbeats"], 1)
+            self.assertEqual(said["Uptime"], 5.0)
+            self.assertGreater(said["Reactor"]["Lag"]["Count"], 40)
+            self.assertEqual(
+                said["Connections"]["ByAddress"], [{"Address": "127.0.0.1", "Open": 1}]
+            )
+            self.assertEqual(said["Connections"]["ByLane"], {"fast": 0, "ordinary": 1})
+            self.assertEqual(said["Store"]["LastNumber"], 1)
+            self.assertEqual(said["SelfChecks"]["Failed"], [])
+
+    def test_checked(self):
+        """The self-checks of a running hbtd find nothing wrong."""
+        self.request("POST", "/v1/heartbeat", HEARTBEAT)
+        self.connect()
+        self.reactor.pump([0.1] * 1300)
+        checks = self.request("GET", "/v1/internals").json()["SelfChecks"]
+        self.assertEqual((checks["Runs"], checks["Failed"]), (2, []))
+        self.assertEqual(
+            checks["Failures"],
+            dict.fromkeys(("clock", "queues", "overdue", "journal", "cursor", "connections"), 0),
+        )
+
+
+class OpenMetricsTests(APITestCase):
+    """The two formats of metrics."""
+
+    def test_asked_for(self):
+        """OpenMetrics is sent to those who prefer it, and the text format to all others."""
+        prometheus = (
+            f"{OPENMETRICS};version=1.0.0,{OPENMETRICS};version=0.0.1;q=0.75,"
+            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+        )
+        for accept, expected in (
+            (None, "text/plain"),
+            ("", "text/plain"),
+            ("*/*", "text/plain"),
+            ("text/plain", "text/plain"),
+            (OPENMETRICS, OPENMETRICS),
+            (OPENMETRICS.upper(), OPENMETRICS),
+            (prometheus, OPENMETRICS),
+            (f"{OPENMETRICS};version=x.y", OPENMETRICS),
+            (f"{OPENMETRICS};q=0", "text/plain"),
+            (f"{OPENMETRICS};q=0.4,text/plain", "text/plain"),
+            (f"{OPENMETRICS};q=many,;;=,,", "text/plain"),
+        ):
+            headers = {} if accept is None else {"Accept": accept}
+            for path in ("/metrics", "/v1/metrics"):
+                response = self.request("GET", path, headers=headers)
+                self.assertEqual(response.status, 200)
+                kind = (response.content_type or "").partition(";")[0]
+                self.assertEqual(kind, expected, accept)
+                self.assertEqual(response.headers["vary"], "Accept")
+
+    def test_same(self):
+        """Both formats are valid, and have the same metrics of hbtd."""
+        self.request("POST", "/v1/heartbeat", HEARTBEAT)
+        self.reactor.pump([0.1] * 50)
+        text = self.request("GET", "/metrics").body.decode()
+        modern = self.request("GET", "/metrics", headers={"Accept": OPENMETRICS}).body.decode()
+        self.assertTrue(modern.endswith("# EOF\n"))
+        found = []
+        for families in (parse_text(text), parse_openmetrics(modern)):
+            found.append(
+                {
+                    (sample.name, *sorted(sample.labels.items())): sample.value
+                    for family in families
+                    for sample in family.samples
+                    if family.name.startswith("hbtd_")
+                }
+            )
+        self.assertEqual(*found)
+        self.assertGreater(len(found[0]), 100)
+        self.assertGreater(found[0]["hbtd_reactor_lag_seconds_count",], 40)
