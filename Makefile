@@ -18,7 +18,7 @@ LOCK   := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --
           --generate-hashes --no-emit-index-url $(LOCKFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock run demo demo-picture test coverage test-real test-faults fuzz audit check format docs bench bench-quick dist clean
+.PHONY: help venv lock run demo demo-picture test coverage test-real prometheus test-faults fuzz audit check format docs bench bench-quick dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -70,6 +70,10 @@ coverage: $(STAMP)  ## run the tests with coverage, subprocesses included; fails
 
 test-real: $(STAMP)  ## run the tests that take an Apache Kafka (Java and Maven)
 	$(TRIAL) $(TRIALFLAGS) tests.real.kafka
+
+prometheus: $(STAMP)  ## unpack Debian's prometheus and promtool into .venv, for the tests of alerts; installs nothing
+	@test -x $(VENV)/prometheus/usr/bin/promtool || ( mkdir -p $(VENV)/prometheus && cd $(VENV)/prometheus \
+	    && apt-get --quiet download prometheus && dpkg --extract prometheus_*.deb . && rm prometheus_*.deb )
 
 test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etcd; mix it with the original; crowd and attack it; takes twenty minutes
 	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite tests.faults.etcd tests.faults.replicas tests.faults.telemetry tests.faults.releases tests.faults.mixed tests.faults.outages tests.faults.crowd tests.faults.handshakes tests.faults.strangers

@@ -1,0 +1,38 @@
+"""Prometheus and its promtool, for tests of alerts and metrics.
+
+`make prometheus` unpacks Debian's package into .venv; otherwise those on the PATH are used.
+"""
+
+import functools
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+@functools.cache
+def binary(name: str) -> str | None:
+    """Return the path of `prometheus` or `promtool`, `None` if there is none."""
+    unpacked = Path(sys.prefix) / "prometheus" / "usr" / "bin" / name
+    return str(unpacked) if unpacked.is_file() else shutil.which(name)
+
+
+def why_not(name: str = "promtool") -> str | None:
+    """Return why a test can't use a program of Prometheus, `None` if it can."""
+    if binary(name) is None:
+        return f"There is no {name}: make prometheus, or apt install prometheus"
+    return None
+
+
+def promtool(*arguments: str, folder: Path | None = None, given: str = "") -> tuple[int, str]:
+    """Run promtool in a folder with some input; return its exit status and what it has printed."""
+    done = subprocess.run(
+        [binary("promtool") or "promtool", *arguments],
+        cwd=folder,
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
