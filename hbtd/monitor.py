@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -235,11 +236,13 @@ class Monitor:
         self._journal.lead()
         self._tracker.sort_queues()
         since = self._store.last_number()
-        undelivered, alarms = await self._store.undelivered(), await self._store.judgements(ALARMS)
+        undelivered = await self._store.undelivered(self._tracker.share_texts())
+        alarms = await self._store.judgements(ALARMS)
         # Others are kept only until they are delivered.
-        stored = [*alarms, *undelivered]
+        deaths = self._uncommitted_deaths(chain(alarms, undelivered))
+        due = [*deaths, *self._returns(chain(alarms, undelivered), started)]
+        del alarms, deaths
         undelivered = self._without_the_gone(undelivered)
-        due = [*self._uncommitted_deaths(stored), *self._returns(stored, started)]
         # Newer judgements must not be sent before those that are resumed.
         self._notifier.resume(undelivered, {judgement.component for judgement in due})
         self._publisher.lead(undelivered, since)
@@ -280,7 +283,7 @@ class Monitor:
                 deaths.append(Judgement(xname, Transition.DIED, timestamp, before, why))
         return deaths
 
-    def _without_the_gone(self, undelivered: Sequence[Judgement]) -> list[Judgement]:
+    def _without_the_gone(self, undelivered: list[Judgement]) -> list[Judgement]:
         """Return the judgements except those on warned components that are no longer tracked.
 
         The records of these were deleted by an original hbtd, which has declared them dead and told
@@ -290,6 +293,8 @@ class Monitor:
         gone = {xname for xname in warned if xname not in self._tracker}
         for xname in gone:
             self._journal.forget(xname)
+        if not gone:
+            return undelivered
         return [each for each in undelivered if each.component not in gone]
 
     def _returns(

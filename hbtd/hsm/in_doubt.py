@@ -19,7 +19,8 @@ class _Doubt(NamedTuple):
     """The last judgement with another transition that HSM has acknowledged since, if any."""
 
 
-# One set for all components: a start with a million judgements to resume has no room for each.
+# One set, and one `_Doubt`, for all components of a batch: a start with a million judgements to
+# resume has no room for each.
 _ALONE = {transition: frozenset({transition}) for transition in Transition}
 
 
@@ -44,12 +45,13 @@ class InDoubt:
         `until` is the time when HSM must have finished the update, in seconds of the clock from
         which `settled` is given `now`.
         """
+        alone = {each: _Doubt(until, _ALONE[each], None) for each in Transition}
         for judgement in batch:
             doubt = self._in_doubt.get(judgement.component)
-            abandoned = _ALONE[judgement.transition]
+            new = alone[judgement.transition]
             if doubt is not None:
-                abandoned |= doubt.abandoned
-            self._in_doubt[judgement.component] = _Doubt(until, abandoned, None)
+                new = new._replace(abandoned=new.abandoned | doubt.abandoned)
+            self._in_doubt[judgement.component] = new
 
     def acknowledged(self, batch: Iterable[Judgement]) -> None:
         """Note that HSM has acknowledged a batch, whose effect an abandoned update may yet undo."""

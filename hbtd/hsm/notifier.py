@@ -1,7 +1,7 @@
 """The notifier: decides which updates HSM is sent, and when."""
 
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -167,7 +167,7 @@ class Notifier(Service):
             return "an update with it has failed; it is sent again"
         return "it is about to be sent, or HSM has not answered yet"
 
-    def tell(self, judgements: Sequence[Judgement]) -> None:
+    def tell(self, judgements: Iterable[Judgement]) -> None:
         """Send judgements to HSM as soon as possible.
 
         Each replaces an earlier judgement on the same component that is still in the outbox.
@@ -184,7 +184,7 @@ class Notifier(Service):
         `superseded` are not sent, because newer ones follow.
         """
         self._in_doubt.abandoned(judgements, self._doubt_ends())
-        self.tell([each for each in judgements if each.component not in superseded])
+        self.tell(each for each in judgements if each.component not in superseded)
 
     def drop_all(self) -> None:
         """Empty the outbox, and abandon the updates in flight."""

@@ -12,18 +12,20 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._latest: dict[str, Judgement] = {}
-        # Dicts keep the order: in each, the judgement in front was added first.
+        # Dicts keep the order: in each, the judgement in front was added first. Each judgement is
+        # in one dict only, since a million may wait.
         self._groups: dict[Transition, dict[str, Judgement]] = {each: {} for each in Transition}
+        self._held_back: dict[str, Judgement] = {}
+        self._all = (*self._groups.values(), self._held_back)
         self._held: set[str] = set()
         self._renewed: list[str] = []
 
     def __len__(self) -> int:
-        return len(self._latest)
+        return sum(map(len, self._all))
 
     def __contains__(self, judgement: Judgement) -> bool:
         """Return whether this very object is in the outbox, not an equal or a later judgement."""
-        return self._latest.get(judgement.component) is judgement
+        return self.latest(judgement.component) is judgement
 
     @property
     def has_free(self) -> bool:
@@ -32,13 +34,17 @@ class Outbox:
 
     def latest(self, xname: str) -> Judgement | None:
         """Return the judgement on a component, `None` if there is none."""
-        return self._latest.get(xname)
+        for judgements in self._all:
+            judgement = judgements.get(xname)
+            if judgement is not None:
+                return judgement
+        return None
 
     def put(self, judgement: Judgement) -> None:
         """Add a judgement; it replaces an earlier one on the same component."""
         self._remove(judgement.component)
-        self._latest[judgement.component] = judgement
         if judgement.component in self._held:
+            self._held_back[judgement.component] = judgement
             self._renewed.append(judgement.component)
         else:
             self._groups[judgement.transition][judgement.component] = judgement
@@ -50,7 +56,7 @@ class Outbox:
 
     def put_back(self, judgement: Judgement) -> None:
         """Add an earlier judgement, unless the outbox has one on the same component."""
-        if judgement.component not in self._latest:
+        if self.latest(judgement.component) is None:
             self.put(judgement)
 
     def discard(self, judgement: Judgement) -> None:
@@ -60,21 +66,21 @@ class Outbox:
 
     def withdraw_alarm(self, xname: str) -> None:
         """Remove the judgement on a component if it says that the component was warned or died."""
-        judgement = self._latest.get(xname)
+        judgement = self.latest(xname)
         if judgement is not None and judgement.transition.alarming:
             self._remove(xname)
 
     def hold(self, xname: str) -> None:
         """Keep the judgements on a component, now and later, out of the groups until `release`."""
-        judgement = self._latest.get(xname)
-        if judgement is not None:
-            self._groups[judgement.transition].pop(xname, None)
         self._held.add(xname)
+        judgement = self._remove(xname)
+        if judgement is not None:
+            self._held_back[xname] = judgement
 
     def release(self, xname: str) -> None:
         """Stop holding back a component; its judgement is sent after others of that transition."""
         self._held.discard(xname)
-        judgement = self._latest.get(xname)
+        judgement = self._remove(xname)
         if judgement is not None:
             self.put(judgement)
 
@@ -91,7 +97,10 @@ class Outbox:
                 return waiting.values()
         return ()
 
-    def _remove(self, xname: str) -> None:
-        judgement = self._latest.pop(xname, None)
-        if judgement is not None:
-            self._groups[judgement.transition].pop(xname, None)
+    def _remove(self, xname: str) -> Judgement | None:
+        """Remove the judgement on a component; return it, or `None` if there is none."""
+        for judgements in self._all:
+            judgement = judgements.pop(xname, None)
+            if judgement is not None:
+                return judgement
+        return None

@@ -134,7 +134,9 @@ class EtcdStore:
 
     # Reading
 
-    def undelivered(self) -> Deferred[list[Judgement]]:
+    def undelivered(
+        self, share: Callable[[Judgement], Judgement] | None = None
+    ) -> Deferred[list[Judgement]]:
         """Return the undelivered judgements in `mirror`, in the order of their commits."""
         stored = self.mirror.judgements()
         return succeed([each.judgement for each in stored if not each.delivered])

@@ -1,7 +1,7 @@
 """The interface that all stores implement, and the exceptions that they raise."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -163,8 +163,14 @@ class IStore(Interface):
         The Deferred fails with `StoreUnusable` if that is not possible.
         """
 
-    def undelivered() -> Deferred[list[Judgement]]:
-        """Return the judgements that are not marked as delivered, in the order of their commits."""
+    def undelivered(
+        share: Callable[[Judgement], Judgement] | None = None,
+    ) -> Deferred[list[Judgement]]:
+        """Return the judgements that are not marked as delivered, in the order of their commits.
+
+        A store that does not have them in memory returns the results of `share` instead, equal
+        judgements that take less memory. So no second copy of all their texts is ever in memory.
+        """
 
     def told() -> Deferred[dict[str, tuple[Transition, float]]]:
         """Return the latest alarms that HSM has acknowledged, and when: the Unix times.

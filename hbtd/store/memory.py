@@ -1,7 +1,7 @@
 """The store `mem:`, whose contents are lost when the process ends."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -148,7 +148,9 @@ class MemoryStore:
         self._identities.update((each.component, each) for each in identities)
         return succeed(None)
 
-    def undelivered(self) -> Deferred[list[Judgement]]:
+    def undelivered(
+        self, share: Callable[[Judgement], Judgement] | None = None
+    ) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits."""
         return succeed(list(self._undelivered.values()))
 

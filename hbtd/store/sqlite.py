@@ -42,6 +42,9 @@ _REPLACE = (
 _REPLACE_MANY = _REPLACE + ", (?, ?, ?, ?, ?)" * (ROWS_PER_STATEMENT - 1)
 
 
+_PORTION = 2000
+"""The most undelivered judgements that are read at a time."""
+
 _FLUSH = 60.0
 """Observed seconds after which the write-ahead log is moved into the file itself."""
 
@@ -320,9 +323,33 @@ class SqliteStore:
         """Store host names and NIDs."""
         return self._write(lambda cursor, now: sqlite_identities.write(cursor, identities))
 
-    def undelivered(self) -> Deferred[list[Judgement]]:
-        """Return the judgements that are not marked as delivered, in the order of their commits."""
-        return self._judgements("WHERE NOT delivered", ())
+    def undelivered(
+        self, share: Callable[[Judgement], Judgement] | None = None
+    ) -> Deferred[list[Judgement]]:
+        """Return the judgements that are not marked as delivered, in the order of their commits.
+
+        They are read in portions, of which `share` returns what is kept.
+        """
+        return Deferred.fromCoroutine(self._undelivered(share))
+
+    async def _undelivered(self, share: Callable[[Judgement], Judgement] | None) -> list[Judgement]:
+        found: list[Judgement] = []
+        after = 0
+
+        def work(cursor: Any) -> list[tuple[int, str, str, str]]:
+            cursor.execute(
+                "SELECT number, component, transition, timestamp FROM judgement"
+                " WHERE number > ? AND NOT delivered ORDER BY number LIMIT ?",
+                (after, _PORTION),
+            )
+            rows: list[tuple[int, str, str, str]] = cursor.fetchall()
+            return rows
+
+        while rows := await self._noting(self._run(work)):
+            after = rows[-1][0]
+            some = [Judgement(name, Transition[kind], at) for _, name, kind, at in rows]
+            found += some if share is None else map(share, some)
+        return found
 
     def judgements(
         self, of: Collection[Transition] = tuple(Transition)

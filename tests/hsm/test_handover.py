@@ -1,5 +1,6 @@
 """The notifier when the leadership passes from one replica to another."""
 
+import tracemalloc
 from typing import Any
 
 from twisted.logger import capturedLogs
@@ -104,6 +105,16 @@ class HandoverTests(StartedTestCase):
         self.assertCountEqual(self.sent(), [(WARNED, [A]), (DIED, [B]), (DIED, [A])])
         self.advance(4 * self.params.current.sm_timeout)
         self.assertEqual(self.hsm.components[A].state, "Standby")
+
+    def test_memory(self):
+        """A judgement that is resumed takes two places in dicts: a million may be."""
+        self.may = False
+        resumed = judge(WARNED, *nodes(20_000))
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        self.notifier.resume(resumed)
+        self.assertEqual(self.notifier.pending_count, 20_000)
+        self.assertLess(tracemalloc.get_traced_memory()[0] / len(resumed), 50)
 
     def test_resume_and_news_at_once(self):
         """What the former leader may still send is corrected: the newer judgement is sent twice."""

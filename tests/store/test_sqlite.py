@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from operator import is_
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,38 @@ class FileTests(SqliteFixture, TestCase):
         store = await self.opened()
         await self.assertKept(store, [judgement("x1", DIED)], [judgement("x1", DIED)])
         await self.assertRecords(store, [record(f"x{i}", 7.0) for i in range(2, 400)])
+
+
+class UndeliveredTests(SqliteFixture, TestCase):
+    """How undelivered judgements are read."""
+
+    async def test_shared(self) -> None:
+        """They are read in portions, and what is kept is what `share` returns."""
+        store = await self.opened()
+        made = [judgement(f"x{i}", WARNED if i % 3 else DIED, f"t{i}") for i in range(5000)]
+        for start in range(0, 5000, 1000):
+            await store.commit(made[start : start + 1000])
+        await store.delivered(made[::2])
+        left = made[1::2]
+        seen: list[int] = []
+        reads: list[int] = []
+        run = store._run
+
+        def noting(work: Any) -> Any:
+            reads.append(len(seen))
+            return run(work)
+
+        store._run = noting
+
+        def share(found: Any) -> Any:
+            seen.append(1)
+            return left[len(seen) - 1]
+
+        kept = await store.undelivered(share)
+        self.assertEqual(kept, left)
+        self.assertTrue(all(map(is_, kept, left)))
+        self.assertEqual(reads, [0, 2000, 2500])
+        self.assertEqual(await store.undelivered(), left)
 
 
 class ClockTests(SqliteFixture, TestCase):

@@ -1,6 +1,6 @@
 """A monitor in memory, with the time, the store and HSM in the hands of a test."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -30,6 +30,8 @@ class TroubledStore(MemoryStore):
         """The duration of each call, in seconds."""
         self.commits: list[list[Judgement]] = []
         """The judgements of each commit."""
+        self.share: Callable[[Judgement], Judgement] | None = None
+        """What was to make the undelivered judgements smaller."""
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
@@ -46,11 +48,14 @@ class TroubledStore(MemoryStore):
 
         return self._later().addCallback(done)
 
-    def undelivered(self) -> Deferred[list[Judgement]]:
+    def undelivered(
+        self, share: Callable[[Judgement], Judgement] | None = None
+    ) -> Deferred[list[Judgement]]:
         """Return the undelivered judgements of now, but later."""
+        self.share = share
         return (
             super()
-            .undelivered()
+            .undelivered(share)
             .addCallback(lambda found: self._later().addCallback(lambda _: found))
         )
 

@@ -406,6 +406,39 @@ class UnheardTests(SynchronousTestCase):
         self.assertEqual(tracker.sweep(31.0, 10, 30, 9), [Judgement("x2", DIED, "t")])
 
 
+class MemoryTests(SynchronousTestCase):
+    """What a start with a million components has no room for."""
+
+    def test_shared_texts(self):
+        """A judgement that is read from a store gets the name and timestamp that are there."""
+        tracker = Tracker()
+        records = [Record(each, 0.0, f"t {each}", "OK", each == NAMES[1]) for each in NAMES[:3]]
+        tracker.restore(records, [NAMES[3]], 10.0, 10.0, 20.0)
+        share = tracker.share_texts()
+        for name in NAMES[:5]:
+            for timestamp in (f"t {name}", "another"):
+                copies = "".join(list(name)), "".join(list(timestamp))
+                found = Judgement(copies[0], WARNED, copies[1], Phase.HEALTHY, "why", 5.0)
+                shared = share(found)
+                self.assertEqual(repr(shared), repr(found))
+                if name in NAMES[:3]:
+                    self.assertIs(shared.component, next(n for n in tracker.living() if n == name))
+                component = tracker.component(name)
+                if component is not None and component.timestamp == timestamp:
+                    self.assertIs(shared.timestamp, component.timestamp)
+
+    def test_ages(self):
+        """Components that count as just heard after a restart share that time."""
+        tracker = Tracker()
+        records = [Record(each, 3.0, "t", "OK", False) for each in NAMES]
+        at = float("12.5")
+        tracker.restore(records, [], at, 10.0, 20.0)
+        for name in NAMES:
+            component = tracker.component(name)
+            assert component is not None
+            self.assertIs(component.last_heard, at)
+
+
 class TransitionTests(SynchronousTestCase):
     """Transitions, and the words for them."""
 
