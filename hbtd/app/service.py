@@ -48,6 +48,7 @@ from hbtd.app.unread import UnreadHeartbeats
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.etcd.client import EtcdClient
+from hbtd.formats.counts import counted
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
@@ -480,10 +481,10 @@ class HbtdService(Service):
         most = max(files - _OTHER_FILES, 1)
         if not self._connections.fit(most):
             _log.warn(
-                "Limited to {most} connections by the open-file limit;"
+                "Limited to {connections} by the open-file limit;"
                 " --max_connections is {wanted}. Raise the limit (LimitNOFILE of the unit, or"
                 " ulimit -n), or lower --max_connections.",
-                most=most,
+                connections=counted(most, "connection"),
                 wanted=self.params.current.max_connections,
             )
 

@@ -274,8 +274,8 @@ class Params:
         Group.STORE,
         HISTORY,
         "30d",
-        "How long the log keeps state changes: a number with the unit `s`, `m`, `h` or `d`; 0: "
-        "only as long as they are needed.",
+        "How long the log keeps state changes: a number with the unit `s`, `m`, `h` or `d`, at "
+        "most `36500d`; 0: only as long as they are needed.",
         "The latest change of each component, and what waits for Kafka, are always kept.",
         fixed=True,
     )
@@ -283,8 +283,8 @@ class Params:
         Group.STORE,
         HISTORY_COUNT,
         "auto",
-        "How many state changes the log keeps, whatever their age; `auto`: 1000000 with `sqlite:`, "
-        "100000 otherwise.",
+        "How many state changes the log keeps, whatever their age, from 0 to 4294967295; `auto`: "
+        "1000000 with `sqlite:`, 100000 otherwise.",
         "A million take about 110 MB of a file.",
         fixed=True,
     )

@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from hbtd.config.live_params import LiveParams
+from hbtd.formats.counts import counted
 from hbtd.hsm.quarantine import Culprit, Quarantine
 from hbtd.runtime.outage import Outage
 
@@ -81,7 +82,7 @@ class Condition:
         if not ready:
             return "Not ready"
         if count := len(quarantine.set_aside):
-            return f"Ready, but does not accept updates of {_components(count)}"
+            return f"Ready, but does not accept updates of {counted(count, 'component')}"
         return "Ready"
 
     def why_not_ready(self) -> str:
@@ -104,8 +105,9 @@ class Condition:
         culprit = quarantine.longest_aside()
         if culprit is None:
             return None
+        components = counted(len(quarantine.set_aside), "component")
         return (
-            f"since {self._utc(culprit.since)}: {_components(len(quarantine.set_aside))} set aside,"
+            f"since {self._utc(culprit.since)}: {components} set aside,"
             f" first {culprit.judgement.component}: {culprit.said}"
         )
 
@@ -128,7 +130,3 @@ class Condition:
 
     def _log_recovery(self) -> None:
         self._log.info("HSM at {url} accepts updates again.", url=self._params.current.sm_url)
-
-
-def _components(count: int) -> str:
-    return "1 component" if count == 1 else f"{count} components"

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
+from hbtd.formats.counts import counted
 from hbtd.hsm.batch_size import BatchSize
 from hbtd.hsm.client import HSMClient, HSMRejected, UpdateFailed
 from hbtd.hsm.condition import Condition
@@ -233,17 +234,17 @@ class Notifier(Service):
         Judgements on components that are set aside don't count.
         """
         self._log.info(
-            "Waiting up to {timeout} s for HSM to be notified of {count} components.",
+            "Waiting up to {timeout} s for HSM to be notified of {components}.",
             timeout=timeout,
-            count=self.pending_count,
+            components=counted(self.pending_count, "component"),
         )
         self._drained = Deferred()
         self._drained.addTimeout(timeout, self._clock).addErrback(lambda _: None)
         await self._drained
         if self.pending_count:
             self._log.warn(
-                "HSM was not notified of {count} components before hbtd stopped.",
-                count=self.pending_count,
+                "HSM was not notified of {components} before hbtd stopped.",
+                components=counted(self.pending_count, "component"),
             )
 
     def _is_running(self) -> bool:
@@ -319,8 +320,8 @@ class Notifier(Service):
             batch_size.answered(len(batch), took, self._target(), now)
             self._acknowledged(batch)
             self._log.debug(
-                "HSM accepted {count} components as {state}/{flag} in {took:.3f} s.",
-                count=len(batch),
+                "HSM accepted {components} as {state}/{flag} in {took:.3f} s.",
+                components=counted(len(batch), "component"),
                 state=transition.state,
                 flag=transition.flag,
                 took=took,

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from hbtd.config.live_params import LiveParams
 from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import Compacted, EtcdRefused, EtcdUnavailable
+from hbtd.formats.counts import counted
 from hbtd.runtime.outage import Outage
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.etcd_format import HEALTH, LIFE, LOCK, PARAMS, RECORDS
@@ -135,7 +136,9 @@ class Compaction(Service):
             if self._params.current.kv_compact == "auto":
                 others = await self._client.count(gaps(OURS))
                 if others:
-                    self._outage.fail(f"it has {others} keys of other programs", "others")
+                    self._outage.fail(
+                        f"it has {counted(others, 'key')} of other programs", "others"
+                    )
                     return
             await self._client.compact(outdated)
         except Compacted:

@@ -22,6 +22,8 @@ from twisted.logger import (
     eventAsText,
 )
 
+from hbtd.formats.counts import counted
+
 # Surrogates stand for bytes that the system could not decode; they can't be encoded.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -79,9 +81,9 @@ def dropped_lines(line: LineFormat, now: Callable[[], float]) -> Callable[[int],
                 "log_level": LogLevel.warn,
                 "log_namespace": __name__,
                 "log_time": now(),
-                "log_format": "{count} lines of the log are missing here: whoever reads it, or its"
-                " disk, was too slow or took no more.",
-                "count": count,
+                "log_format": "{lines} missing here: whoever reads it, or its disk, was too"
+                " slow or took no more.",
+                "lines": counted(count, "line of the log is", "lines of the log are"),
             }
         )
 

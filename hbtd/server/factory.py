@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Protocol, ServerFactory
 
+from hbtd.formats.counts import counted
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.server.connection import Connection
 from hbtd.server.lane import Lane
@@ -100,10 +101,10 @@ class ConnectionFactory(ServerFactory):
             if self._close_one(lambda: self._strangers.first_of(host)):
                 return None
             most = limits.connections_per_peer
-            return PEER_CONNECTIONS, f"There are {most} connections of this address already"
+            return PEER_CONNECTIONS, f"{_there_are(most)} of this address already"
         if len(self) < limits.connections or self._close_one(self._strangers.first_of_largest):
             return None
-        return CONNECTIONS, f"There are {limits.connections} connections already"
+        return CONNECTIONS, f"{_there_are(limits.connections)} already"
 
     def _close_one(self, candidate: Callable[[], Connection | None]) -> bool:
         """Close a connection that is not proven; return whether there was one.
@@ -262,3 +263,7 @@ class _OneTooMany(Protocol):
     def connectionMade(self) -> None:
         """Abort the connection, before any TLS handshake."""
         self.transport.abortConnection()
+
+
+def _there_are(count: int) -> str:
+    return f"There {'is' if count == 1 else 'are'} {counted(count, 'connection')}"

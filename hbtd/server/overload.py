@@ -10,6 +10,7 @@ from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from hbtd.formats.counts import counted
 from hbtd.runtime.outage import Outage
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.server.scheduler import LONG_WAIT, Scheduler
@@ -112,7 +113,9 @@ class Overload(PeriodicService):
         if full is not None:
             self._last_full = self._last_sign = now
             self._outage.fail(
-                f"{full.length} connections wait to be accepted, no more may", "queue"
+                f"{counted(full.length, 'connection waits', 'connections wait')} to be accepted,"
+                " no more may",
+                "queue",
             )
         elif self.longest_wait > LONG_WAIT:
             self._last_sign = now

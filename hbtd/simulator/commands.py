@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.web.server import Site
 
+from hbtd.formats.counts import counted
 from hbtd.net.tls import ServerOptions, ephemeral_identity
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.simulator.endpoints import client_endpoint
@@ -77,7 +78,7 @@ async def run_fleet(reactor: Any, options: FleetOptions, out: TextIO) -> None:
         connections=options["connections"],
     )
     began = reactor.seconds()
-    _print(out, f"fleet of {count} nodes beating to {url}")
+    _print(out, f"fleet of {counted(count, 'node')} beating to {url}")
     end = _End(reactor)
     timers = [
         reactor.callLater(event.second, _apply_event, fleet, event, out) for event in options.events
@@ -137,7 +138,7 @@ def _apply_event(fleet: Fleet, event: Event, out: TextIO) -> None:
     names = fleet.pick(event.share, silent if event.what == "revive" else None)
     change = {"kill": fleet.kill, "freeze": fleet.freeze, "revive": fleet.revive}[event.what]
     change(names)
-    _print(out, f"{event.second:6.0f} s  {event.what} {len(names)} nodes")
+    _print(out, f"{event.second:6.0f} s  {event.what} {counted(len(names), 'node')}")
 
 
 def _progress(fleet: Fleet, seconds: float) -> str:

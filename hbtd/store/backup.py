@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import quote
 
+from hbtd.formats.counts import counted
 from hbtd.store.sqlite_file import APPLICATION, end_session, missing_directory, synchronize
 
 _TIMEOUT = 30.0
@@ -203,7 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BackupFailed as error:
         print(f"hbtd-backup: {error}", file=sys.stderr)
         raise SystemExit(_LATE if isinstance(error, TooLate) else _FAILED) from None
-    print(f"hbtd-backup: {options.target} has {records} records and {judgements} judgements.")
+    has = f"{counted(records, 'record')} and {counted(judgements, 'judgement')}"
+    print(f"hbtd-backup: {options.target} has {has}.")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from hbtd.config.live_params import LiveParams
+from hbtd.formats.counts import counted
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.condition import StoreCondition
@@ -108,7 +109,8 @@ class Checkpointer:
         dead = (each.component for each in stored if each.transition is Transition.DIED)
         self._tracker.restore((), dead, at, params.warntime, params.errtime)
         if count:
-            self._log.info("Restored {count} components from the store.", count=count)
+            components = counted(count, "component")
+            self._log.info("Restored {components} from the store.", components=components)
 
     def begin(self) -> None:
         """Begin to store records, if the store is durable."""

@@ -8,6 +8,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from hbtd.formats.counts import counted
 from hbtd.formats.nodesets import count_names
 from hbtd.runtime.backoff import Backoff
 from hbtd.store.checkpointer import Checkpointer
@@ -127,9 +128,9 @@ class Journal:
                 await self._committing
         except CancelledError:
             self._log.error(
-                "hbtd stops although {count} judgements could not be committed to the store; HSM"
-                " was not told of them.",
-                count=len(self._uncommitted),
+                "hbtd stops although {judgements} could not be committed to the store; HSM was not"
+                " told.",
+                judgements=counted(len(self._uncommitted), "judgement"),
             )
             return False
         finally:

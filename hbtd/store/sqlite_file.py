@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from hbtd.formats.counts import counted
 from hbtd.store.sqlite_identities import IDENTITY_SCHEMA
 from hbtd.store.sqlite_log import LOG_SCHEMA, add_columns, count_entries, last_number
 
@@ -274,8 +275,8 @@ def _doubts(cursor: Any, found: Found, *, written: bool) -> list[str]:
     if sessions and not found.log and cursor.execute("SELECT * FROM session").fetchall():
         doubts.append(
             "it is probably a plain copy: it was not closed and has no -wal file, so the latest"
-            f" changes are missing. It has {records} records. Restore a copy made by hbtd-backup if"
-            " you have one"
+            f" changes are missing. It has {counted(records, 'record')}. Restore a copy made by"
+            " hbtd-backup if you have one"
         )
     # SQLite remembers the highest number that a judgement ever had.
     if (

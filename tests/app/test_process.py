@@ -62,7 +62,7 @@ class StartTests(TestCase):
         """The documented command line serves over TLS, and stops although HSM is unreachable."""
         process = await self.serves(["-m", "hbtd", *SEED_OPTIONS, "--sm_timeout=1"])
         self.assertIn("serves https://", process.said)
-        self.assertIn("HSM was not notified of 1 components", process.said)
+        self.assertIn("HSM was not notified of 1 component before", process.said)
 
     async def test_plugin(self) -> None:
         """`twistd -n hbtd` serves over TLS, and its log is hbtd's."""

@@ -76,7 +76,7 @@ class RestartTests(SqliteProcessTestCase):
             url = await process.url
             self.assertTrue(await self.heartbeating(url))
             self.assertFalse(await self.heartbeating(url, "x9c0s0b0n0"))
-            self.assertIn("Restored 1 components from the store", process.said)
+            self.assertIn("Restored 1 component from the store", process.said)
             await self.beat(url)
             await self.kill(process)
             self.assertNotIn("Heartbeat started", process.said)

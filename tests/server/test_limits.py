@@ -213,7 +213,7 @@ class ConnectionsTests(LimitsTestCase):
         (event,) = events
         self.assertEqual(
             eventAsText(event, includeTimestamp=False, includeSystem=False),
-            "Refused a request or connection from 10.0.0.2: There are 1 connections already",
+            "Refused a request or connection from 10.0.0.2: There is 1 connection already",
         )
 
 

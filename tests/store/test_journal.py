@@ -110,7 +110,7 @@ class CloseTests(SynchronousTestCase):
             closing = Deferred.fromCoroutine(journal.close(3.0))
             clock.advance(3)
         self.assertFalse(self.successResultOf(closing))
-        self.assertIn("1 judgements could not be committed", str(formatEvent(events[-1])))
+        self.assertIn("1 judgement could not be committed", str(formatEvent(events[-1])))
         clock.pump([1] * 60)
         self.assertEqual(store.tried, 1)
 
