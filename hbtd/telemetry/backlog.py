@@ -70,6 +70,12 @@ class Backlog:
         with self.changed:
             return len(self._waiting) + len(self._batch) + len(self._refusals.aside)
 
+    def pending_up_to(self, number: int) -> int:
+        """Return how many entries with numbers up to `number` Kafka has yet to be told of."""
+        with self.changed:
+            pending = (self._refusals.aside, self._batch, self._waiting)
+            return sum(each.number <= number for entries in pending for each in entries)
+
     def begin(self, number: int) -> None:
         """Begin behind the entry `number`, with nothing here."""
         with self.changed:

@@ -28,7 +28,7 @@ _SAVE_EVERY = 1.0
 _RETRY = (0.75, 1.5)
 """The shortest and the longest pause, in seconds, before a failed call is tried again."""
 
-_DROPPED = "{count} messages were dropped, the oldest: more than 100,000 waited for Kafka."
+_DROPPED = "{messages} dropped, the oldest: more than 100,000 waited for Kafka."
 
 
 class LogReader:
@@ -115,6 +115,16 @@ class LogReader:
         unread = self._store.last_number() - self._read_to if self._more() else 0
         return self._backlog.pending + max(unread, 0)
 
+    @property
+    def unlogged(self) -> int:
+        """The number of entries that wait and are in memory only: from before Kafka's cursor."""
+        return self._backlog.pending_up_to(self._begin) if self._joined else 0
+
+    @property
+    def told(self) -> int | None:
+        """Up to which number of the log Kafka has been told; `None` if it is not known yet."""
+        return max(self._backlog.done, self._begin) if self._joined else None
+
     async def _run(self) -> None:
         while not self._stopped:
             try:
@@ -140,8 +150,11 @@ class LogReader:
         cursor = await self._store.cursor(KAFKA)
         if self._stopped:
             return
+        # Once HSM knows of them, nobody else may keep a million judgements.
+        undelivered, self._undelivered = self._undelivered, ()
         if cursor is None:
-            first = [LogEntry(self._begin, each, "") for each in self._undelivered]
+            first = [LogEntry(self._begin, each, "") for each in undelivered[-MAX_WAITING:]]
+            self._count_dropped(len(undelivered) - len(first))
             self._backlog.put(first, more=True)
         else:
             # A log that ends before its cursor is another one, as after the loss of etcd's data.
@@ -200,6 +213,9 @@ class LogReader:
         count = self._backlog.skip(bound) + max(bound - self._read_to, 0)
         self._dropped_to = bound
         self._read_to = max(self._read_to, bound)
+        self._count_dropped(count)
+
+    def _count_dropped(self, count: int) -> None:
         if count:
             self.dropped_count += count
             self._complaints.add(count, "too many")

@@ -14,12 +14,14 @@ from twisted.logger import Logger
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.config.value_types import TelemetryAddress
+from hbtd.formats.counts import counted
 from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.deadline import bounded
-from hbtd.store.interface import IStore
+from hbtd.store.interface import IStore, StoreUnusable
+from hbtd.store.trimming import MAX_WAITING
 from hbtd.telemetry.backlog import Backlog
 from hbtd.telemetry.contact import Contact
-from hbtd.telemetry.log_reader import LogReader
+from hbtd.telemetry.log_reader import KAFKA, LogReader
 from hbtd.telemetry.sender import FIRST_PAUSE, LONGEST_PAUSE, RENEWAL, KafkaFactory, Sender
 from hbtd.tracker.transitions import Judgement
 
@@ -75,6 +77,9 @@ class Publisher(Service):
         self._leading = False
         self._reader: LogReader | None = None
         self._dropped_before = 0
+        # While this replica leads without a reader: up to which number Kafka has been told.
+        self._told: int | None = None
+        self._looked = True
         self._backlog = Backlog()
         self._contact = Contact(monotonic)
         self._sender = Sender(
@@ -104,8 +109,15 @@ class Publisher(Service):
 
     @property
     def pending_count(self) -> int:
-        """The number of messages that wait for Kafka; 0 if this replica sends none."""
-        return self._reader.pending if self._reader else 0
+        """The number of messages that wait for Kafka; 0 if this replica does not lead.
+
+        While telemetry is off, they are those that will be published when it is on.
+        """
+        if self._reader is not None:
+            return self._reader.pending
+        if self._told is None:
+            return 0
+        return min(max(self._store.last_number() - self._told, 0), MAX_WAITING)
 
     def health(self) -> str:
         """Return a text about the state of Kafka (docs/protocol.md, "Probes and health")."""
@@ -124,6 +136,8 @@ class Publisher(Service):
         """Note that judgements have been committed: they are read from the log."""
         if self._reader is not None:
             self._reader.committed()
+        elif not self._looked:
+            self._look_up_cursor()
 
     def lead(self, undelivered: Sequence[Judgement], since: int) -> None:
         """Begin to publish the log: this replica has become the leader.
@@ -135,10 +149,27 @@ class Publisher(Service):
         self._leading = True
         self._stop_reading()
         self._start_reading(undelivered, since)
+        if self._reader is None:
+            self._look_up_cursor()
+
+    def _look_up_cursor(self) -> None:
+        """Find out what waits while there is no reader; if that fails, after the next commit."""
+        self._looked = True
+        Deferred.fromCoroutine(self._look_up())
+
+    async def _look_up(self) -> None:
+        try:
+            told = await self._store.cursor(KAFKA)
+        except StoreUnusable:
+            self._looked = False
+            return
+        if self._leading and self._reader is None:
+            self._told = told
 
     def follow(self) -> None:
         """Publish no more, and drop what is in memory: the new leader goes on from the cursor."""
         self._leading = False
+        self._told, self._looked = None, True
         self._stop_reading()
 
     def _start_reading(self, undelivered: Sequence[Judgement], since: int) -> None:
@@ -182,16 +213,13 @@ class Publisher(Service):
         if reader is None:
             return
         reader.stop()
-        waiting = reader.pending
+        waiting, unlogged = reader.pending, reader.unlogged
         await self._save(reader)
         if waiting:
-            kept = (
-                "they are published after the next start"
-                if self._store.durable
-                else "they are lost"
-            )
             self._log.warn(
-                "{count} messages were not published to Kafka; {kept}.", count=waiting, kept=kept
+                "{messages} not published to Kafka; {kept}.",
+                messages=counted(waiting, "message was", "messages were"),
+                kept=_what_becomes_of(waiting, unlogged if self._store.durable else waiting),
             )
         self._stop_reading()
 
@@ -232,6 +260,7 @@ class Publisher(Service):
     def _switch_off(self) -> None:
         reader = self._reader
         if reader is not None:
+            self._told = reader.told
             # The store carries calls out in their order: the next reader finds the new cursor.
             Deferred.fromCoroutine(self._save(reader))
             self._stop_reading()
@@ -265,3 +294,15 @@ class Publisher(Service):
     def _on_progress(self) -> None:
         if self._reader is not None:
             self._reader.progressed()
+
+
+def _what_becomes_of(waiting: int, lost: int) -> str:
+    """Return what is said of the messages that wait when hbtd stops, of which some are lost."""
+    if lost == waiting:
+        return "it is lost" if waiting == 1 else "they are lost"
+    if not lost:
+        return f"{'it is' if waiting == 1 else 'they are'} published after the next start"
+    return (
+        f"{counted(lost, 'of them is', 'of them are')} lost, from before hbtd noted how far Kafka"
+        " has been told; the others are published after the next start"
+    )

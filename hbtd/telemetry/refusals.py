@@ -14,6 +14,7 @@ from kafka.errors import (
 )
 from twisted.logger import Logger
 
+from hbtd.formats.counts import counted
 from hbtd.store.interface import LogEntry
 
 _FIRST_ASIDE = 8
@@ -22,7 +23,7 @@ _FIRST_ASIDE = 8
 _SAID = 60.0
 """Seconds between two log lines about messages that were refused for the same cause."""
 
-REFUSED = "Kafka has refused {count} messages, and accepted others; these are lost: {error}"
+REFUSED = "{messages} refused by Kafka, which accepted others, and lost: {error}"
 """What is logged of messages that Kafka refuses."""
 
 # These are about the producer, not about a message; the next producer may succeed.
@@ -129,7 +130,7 @@ class Complaints:
     def __init__(self, clock: Callable[[], float], text: str = REFUSED) -> None:
         """Make it with nothing to log yet; `clock` returns seconds.
 
-        `text` is the line, with the number of messages as `count`, and the cause as `error`.
+        `text` is the line, with `messages` for how many were, and `error` for the cause.
         """
         self._clock = clock
         self._text = text
@@ -142,5 +143,6 @@ class Complaints:
         now = self._clock()
         self._unsaid += count
         if cause != self._cause or now - self._said_at >= _SAID:
-            self._log.error(self._text, count=self._unsaid, error=cause)
+            messages = counted(self._unsaid, "message was", "messages were")
+            self._log.error(self._text, messages=messages, error=cause)
             self._cause, self._said_at, self._unsaid = cause, now, 0

@@ -208,7 +208,7 @@ class TroubleTests(RealKafkaTestCase):
         process.signal(signal.SIGTERM)
         self.assertEqual(await process.ended, 0, process.said)
         self.assertLess(time.monotonic() - began, 5)
-        self.assertIn("1 messages were not published", process.said)
+        self.assertIn("1 message was not published", process.said)
         self.assertNotIn("Traceback", process.said)
 
 

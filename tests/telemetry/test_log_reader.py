@@ -145,7 +145,7 @@ class ReadTests(LogReaderTestCase):
             self.assertEqual((self.reader.pending, self.reader.dropped_count), (MAX_WAITING, 5000))
             self.commit(range(MAX_WAITING + 5000, MAX_WAITING + 5100))
         self.assertEqual((self.reader.pending, self.reader.dropped_count), (MAX_WAITING, 5100))
-        self.assertEqual([each["count"] for each in said], [5000])
+        self.assertEqual([each["messages"] for each in said], ["5000 messages were"])
         self.assertEqual(self.publish(), list(range(5100, MAX_WAITING + 5100)))
 
     def test_too_many_with_a_batch_in_hand(self):
@@ -275,6 +275,23 @@ class CursorTests(LogReaderTestCase):
         self.assertEqual(self.publish(), [3, 4, 5, 6])
         self.clock.advance(1)
         self.assertEqual(self.cursor, 7)
+
+    def test_unlogged(self):
+        """What is not delivered is in memory only until Kafka has it, at most 100,000, and counted.
+
+        None of it is kept longer.
+        """
+        self.reader.stop()
+        self.store = TroubledStore()
+        undelivered = numbered(range(MAX_WAITING + 10))
+        self.read(undelivered, since=0)
+        self.commit(range(5))
+        self.assertEqual(self.reader.unlogged, MAX_WAITING)
+        self.assertEqual(self.reader.pending, MAX_WAITING + 5)
+        self.assertEqual(self.reader.dropped_count, 10)
+        self.publish(MAX_WAITING)
+        self.assertEqual((self.reader.unlogged, self.reader.pending), (0, 5))
+        self.assertEqual(len(self.reader._undelivered), 0)
 
     def test_another_log(self):
         """A cursor beyond the end of the log, which has been replaced, hides nothing."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 from kafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, fail, gatherResults
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -19,6 +19,7 @@ from twisted.internet.threads import deferToThread
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.config.value_types import TelemetryAddress
+from hbtd.store.interface import StoreUnusable
 from hbtd.store.memory import MemoryStore
 from hbtd.store.trimming import MAX_WAITING
 from hbtd.telemetry.kafka import Kafka, KafkaUnreachable
@@ -260,7 +261,7 @@ class RefusalTests(PublisherTestCase):
         counts = publisher.published_count, publisher.refused_count, publisher.dropped_count
         self.assertEqual(counts, (1000 - len(bad), len(bad), 0))
         self.assertTrue(publisher.connected)
-        dropped = [line for line in self.said if "these are lost" in line]
+        dropped = [line for line in self.said if "accepted others, and lost" in line]
         self.assertEqual(len(dropped), 1, self.said)
         self.assertIn("MessageSizeTooLarge", dropped[0])
 
@@ -395,7 +396,7 @@ class ParametersTests(PublisherTestCase):
         self.assertEqual(publisher.health(), "Not Connected")
         self.assertEqual(publisher.reason, "use_telemetry is off")
         self.tell(publisher, numbered(range(200, 300)))
-        self.assertEqual((publisher.pending_count, publisher.dropped_count), (0, 0))
+        self.assertEqual((publisher.pending_count, publisher.dropped_count), (200, 0))
         await deferToThread(self.broker.up)
         params.patch({"Use_telemetry": "1"})
         self.tell(publisher, numbered(range(300, 400)))
@@ -415,6 +416,47 @@ class ParametersTests(PublisherTestCase):
         self.tell(publisher, numbered(range(100, 200)))
         found = await self.published(publisher)
         self.assertEqual(by_key(contents(found)), numbered_messages(range(100, 200)))
+
+    async def test_pending_while_off(self):
+        """While telemetry is off, what will be published is counted, at most 100,000 messages."""
+        publisher, params = await self.start_connected()
+        self.tell(publisher, numbered(range(10)))
+        await until(lambda: publisher.pending_count == 0)
+        params.patch({"Use_telemetry": "0"})
+        self.assertEqual(publisher.pending_count, 0)
+        self.tell(publisher, numbered(range(10, 30)))
+        self.assertEqual(publisher.pending_count, 20)
+        store = self.stores[publisher]
+        other = Publisher(reactor, store, LiveParams(Params(kv_url="mem:")), mock_kafka, random)
+        self.begin(other, store)
+        self.assertEqual(other.pending_count, 20)
+        other.follow()
+        self.assertEqual(other.pending_count, 0)
+        store.commit(numbered(range(30, 200_000)))
+        self.assertEqual(publisher.pending_count, 100_000)
+        params.patch({"Use_telemetry": "1"})
+        self.assertEqual(publisher.pending_count, 100_000)
+
+    async def test_pending_of_a_store_that_fails(self):
+        """If the store fails when it is asked, what waits is counted from the next change on."""
+
+        class Failing(MemoryStore):
+            usable_now = False
+
+            def cursor(self, reader: str) -> Deferred[int | None]:
+                if self.usable_now:
+                    return super().cursor(reader)
+                return fail(StoreUnusable("gone"))
+
+        store = Failing()
+        store.move_cursor(KAFKA, 0)
+        publisher = Publisher(reactor, store, LiveParams(Params(kv_url="mem:")), mock_kafka, random)
+        self.begin(publisher, store)
+        self.tell(publisher, numbered(range(3)))
+        self.assertEqual(publisher.pending_count, 0)
+        store.usable_now = True
+        self.tell(publisher, numbered(range(3, 5)))
+        self.assertEqual(publisher.pending_count, 5)
 
     def start_off(self) -> tuple[Publisher, LiveParams]:
         """Start a publisher that has no address yet."""
@@ -593,6 +635,34 @@ class StopTests(PublisherTestCase):
         self.tell(publisher, numbered(range(1000)))
         self.assertLess(await self.stop(publisher), 2.5)
         self.assert_said(self.takes(), "1000 messages were not published to Kafka; they are lost.")
+
+    async def test_from_before(self):
+        """Messages that are in no log, from before the store knew of Kafka, are said to be lost."""
+
+        class Durable(MemoryStore):
+            durable = True
+
+        for logged, unlogged, said in (
+            (
+                2,
+                0,
+                "2 messages were not published to Kafka; they are published after the next start.",
+            ),
+            (0, 1, "1 message was not published to Kafka; it is lost."),
+            (
+                1,
+                2,
+                "3 messages were not published to Kafka; 2 of them are lost, from before hbtd noted"
+                " how far Kafka has been told; the others are published after the next start.",
+            ),
+        ):
+            self.said.clear()
+            publisher, _ = self.start(
+                DEAD, store=Durable(), undelivered=numbered(range(unlogged)), connect=Kafka
+            )
+            self.tell(publisher, numbered(range(10, 10 + logged)))
+            await self.stop(publisher)
+            self.assertIn(said, self.said)
 
     async def test_refused(self):
         """While stopping, a Kafka that fails at once is retried a few times only."""

@@ -11,7 +11,7 @@ from kafka.errors import (
     OutOfOrderSequenceNumberError,
     TopicAuthorizationFailedError,
 )
-from twisted.logger import LogLevel, capturedLogs
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.store.interface import LogEntry
@@ -118,7 +118,12 @@ class ComplaintsTests(SynchronousTestCase):
                 complaints.add(1, "too large")
             complaints.add(1, "not permitted")
         self.assertEqual(
-            [(each["count"], each["error"]) for each in said],
-            [(1, "too large"), (60, "too large"), (60, "too large"), (10, "not permitted")],
+            [formatEvent(each) for each in said],
+            [
+                "1 message was refused by Kafka, which accepted others, and lost: too large",
+                "60 messages were refused by Kafka, which accepted others, and lost: too large",
+                "60 messages were refused by Kafka, which accepted others, and lost: too large",
+                "10 messages were refused by Kafka, which accepted others, and lost: not permitted",
+            ],
         )
         self.assertEqual({each["log_level"] for each in said}, {LogLevel.error})
