@@ -8,6 +8,7 @@ from typing import Any
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from hbtd.etcd.errors import NOT_FOUND, EtcdRefused, EtcdUnavailable, LockTimeout
 from hbtd.etcd.gateway import Gateway
@@ -67,6 +68,10 @@ class EtcdClient:
         """
         self._gateway = Gateway(http, clock, endpoints, timeout, user_agent)
         self._clock = clock
+
+    async def breathe(self) -> None:
+        """Let the reactor do other work, between two parts of what takes long."""
+        await deferLater(self._clock, 0)
 
     def put(self, key: bytes, value: bytes, lease: int = 0) -> Deferred[int]:
         """Set a key, and attach it to a lease unless `lease` is 0; return the change's revision.

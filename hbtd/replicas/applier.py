@@ -149,6 +149,7 @@ class Applier:
         """
         self._changes.store_all()
         self._store.blocks.reset()
+        self._store.mirror.lose({item.key for item in others})
         params = self._apply_all(others)
         self._times.load(records)
         self._shared_params.restore()

@@ -209,12 +209,14 @@ class Replica(Service):
 
         If it leads, delete from etcd the requests that it has granted, and judge that healthy
         components are back if an original hbtd has warned HSM about them. If it does not lead,
-        but is elected and synchronized, begin to lead. Leader or not, write changed parameters to
-        etcd while it is synchronized.
+        but is elected and synchronized, begin to lead. Leader or not, write changed parameters, and
+        cursors that etcd has lost, to etcd while it is synchronized.
         """
         self._choose_form()
         if self.sync.synchronized:
             self._shared_params.write()
+            with suppress(StoreUnusable):
+                await self._store.restore_cursors()
         if self._monitor.leading:
             # Not at once: an original tells HSM of a warning a moment after it has stored that.
             warned = self._changes.all_committed(self._warned & self._applier.warned)

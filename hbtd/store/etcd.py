@@ -367,6 +367,11 @@ class EtcdStore:
         """
         return self._noting(self._log.move_cursor(reader, number))
 
+    async def restore_cursors(self) -> None:
+        """Write the cursors that etcd has lost, if any; raise `StoreUnusable` if etcd fails."""
+        if self.mirror.lost_cursors:
+            await self._noting(self._log.restore_cursors())
+
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
         """Delete entries of the log; return how many, or fail with `NotLeading` in a follower.
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from hbtd.etcd.client import EtcdClient
-from hbtd.etcd.messages import Page, Put
+from hbtd.etcd.messages import Compare, Page, Put
 from hbtd.store.etcd_log_format import (
     CURSOR,
     LOG_END,
@@ -22,10 +22,10 @@ from hbtd.store.interface import LogEntry
 
 _T = TypeVar("_T")
 
-_ENTRIES = 2000
+_ENTRIES = 1000
 """About how many entries are read in one call: a few milliseconds' worth."""
 
-_FIRST_PAGE, _LARGEST_PAGE = 30, 500
+_FIRST_PAGE, _LARGEST_PAGE = 16, 500
 """The most keys that are read in the first call, and in any."""
 
 _FULL_KEY = 60
@@ -88,6 +88,10 @@ class EtcdLog:
 
         return await self.in_turn(work)
 
+    async def breathe(self) -> None:
+        """Let the reactor do other work."""
+        await self._client.breathe()
+
     async def read(self, after: int, most: int) -> Sequence[LogEntry]:
         """Return up to `most` entries with numbers above `after`, in order."""
         found: list[LogEntry] = []
@@ -115,8 +119,26 @@ class EtcdLog:
 
     async def move_cursor(self, reader: str, number: int) -> None:
         """Note up to which number a reader has told others."""
-        step = Step([Put(CURSOR + reader.encode(), cursor_value(number))])
-        await self.write([step])
+        key = CURSOR + reader.encode()
+        await self.write([Step([Put(key, cursor_value(number))])])
+        self._mirror.moved(key, number)
+
+    async def restore_cursors(self) -> None:
+        """Write the cursors that etcd has lost, unless another replica has written them.
+
+        A reader without a cursor would begin at the present, and miss what is in the log.
+        """
+
+        async def work() -> None:
+            for key, number in list(self._mirror.lost_cursors.items()):
+                put = Put(key, cursor_value(number))
+                result = await self._client.txn([Compare.mod_revision(key, 0)], [put])
+                if result.succeeded:
+                    self._mirror.moved(key, number)
+                else:
+                    self._mirror.lost_cursors.pop(key, None)
+
+        await self.in_turn(work)
 
     async def write(self, steps: Sequence[Step]) -> None:
         """Write steps, if this replica leads; otherwise raise `NotLeading`."""

@@ -1,6 +1,6 @@
 """A copy, in memory, of the judgements and of the requests to the leader that are in etcd."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NamedTuple, TypeVar
 
 from twisted.logger import Logger
@@ -57,6 +57,10 @@ class EtcdMirror:
         self.last_number = 0
         """The highest number that any judgement or entry of the log in etcd was seen to have."""
         self._reported: set[bytes] = set()
+        self.cursors: dict[bytes, int] = {}
+        """The cursors of the readers of the log, by key."""
+        self.lost_cursors: dict[bytes, int] = {}
+        """The cursors that etcd has lost, and that nobody has written back yet, by key."""
         self.requests: dict[str, LeaderRequest] = {}
         """The requests to the leader, by the xname of the component."""
         self.skipped_count = 0
@@ -65,13 +69,24 @@ class EtcdMirror:
     def clear(self) -> None:
         """Empty the mirror, before all judgements and requests are read from etcd again."""
         self._judgements.clear()
+        self.cursors.clear()
         self.requests.clear()
+
+    def lose(self, keys: Container[bytes]) -> None:
+        """Note that etcd has lost its data: of the cursors, only those in `keys` are there."""
+        lost = {key: number for key, number in self.cursors.items() if key not in keys}
+        self.lost_cursors.update(lost)
+
+    def moved(self, key: bytes, number: int) -> None:
+        """Note that a cursor has been written."""
+        self.cursors[key] = number
+        self.lost_cursors.pop(key, None)
 
     def apply(self, key: bytes, value: bytes | None, revision: int) -> StoredJudgement | None:
         """Apply a change of a key in etcd; `value` is `None` if the key was deleted.
 
-        Return the judgement if the key now holds one, `None` otherwise. Of the log and its cursors
-        only the numbers are kept. Keys other than these and those of judgements and requests are
+        Return the judgement if the key now holds one, `None` otherwise. Of the log only the highest
+        number is kept. Keys other than these and those of judgements and requests are
         ignored.
         """
         if key.startswith(JUDGEMENT):
@@ -88,9 +103,14 @@ class EtcdMirror:
                 self.requests.pop(xname, None)
             else:
                 self.requests[xname] = LeaderRequest(value, revision)
-        elif key.startswith((LOG, CURSOR)) and value is not None:
+        elif key.startswith((LOG, CURSOR)):
+            number = None if value is None else self.read(read_last_number, key, value)
             # The next number must be higher, also once judgements and entries are deleted.
-            self._saw(self.read(read_last_number, key, value) or 0)
+            self._saw(number or 0)
+            if key.startswith(CURSOR) and number is None:
+                self.cursors.pop(key, None)
+            elif key.startswith(CURSOR) and number is not None:
+                self.moved(key, number)
         return None
 
     def wrote(self, step: Step, revision: int) -> None:

@@ -7,6 +7,7 @@ from twisted.logger import LogEvent, capturedLogs
 
 from hbtd.replicas.replica import Replica
 from hbtd.store.etcd_format import EVERYTHING, HEALTH, LIFE, PARAMS, PRESENCE
+from hbtd.store.etcd_log_format import CURSOR
 from tests.support.etcd_server import EtcdCluster, EtcdServer
 from tests.support.hsm_memory import DIED, STARTED, WARNED, lines
 from tests.support.replicas_running import A, B, until_all, until_true
@@ -110,7 +111,7 @@ class DeletedTests(TroubleTestCase):
         await until_true(back, within=10)
 
     async def test_everything(self):
-        """An etcd that has lost its data is given the records and parameters again.
+        """An etcd that has lost its data is given records, parameters and cursors again.
 
         What is logged then has higher numbers than what was lost.
         """
@@ -121,15 +122,24 @@ class DeletedTests(TroubleTestCase):
         await self.is_told(A, STARTED)
         await hbtd.patch(Sm_retries="7")
         client = self.connect(etcd.address)
+        await hbtd.service.store.move_cursor("kafka", 1)
         with capturedLogs() as events:
             await deferToThread(etcd.close)
             await deferToThread(etcd.start)
 
             async def back() -> object:
-                record, health, params = [
-                    await client.get(key) for key in (A.encode(), HEALTH[0], PARAMS)
+                record, health, cursor, params = [
+                    await client.get(key)
+                    for key in (A.encode(), HEALTH[0], CURSOR + b"kafka", PARAMS)
                 ]
-                return record and health and params and b'"Sm_retries":"7"' in params.value
+                restored = cursor and cursor.value == b"1"
+                return (
+                    record
+                    and health
+                    and restored
+                    and params
+                    and b'"Sm_retries":"7"' in params.value
+                )
 
             await until_true(back, within=20)
             await self.recovered(hbtd)

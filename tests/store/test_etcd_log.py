@@ -210,6 +210,37 @@ class LogTestCase(EtcdTestCase):
         return list(found.values())
 
 
+class LostCursorTests(LogTestCase):
+    """The cursors of an etcd that has lost its data."""
+
+    async def test_restored(self) -> None:
+        """They are written again, except one that another replica has written meanwhile."""
+        for reader in ("a", "b", "c"):
+            await self.store.move_cursor(reader, 5)
+        await self.client.delete(CURSOR, CURSOR[:-1] + b"0")
+        await self.client.put(CURSOR + b"a", b"4")
+        self.store.mirror.lose({CURSOR + b"a"})
+        await self.client.put(CURSOR + b"b", b"3")  # nobody has heard of it yet
+        await self.store.restore_cursors()
+        found = [await self.store.cursor(reader) for reader in ("a", "b", "c")]
+        self.assertEqual(found, [4, 3, 5])
+        await self.store.move_cursor("c", 6)
+        await self.store.restore_cursors()
+        self.assertEqual(await self.store.cursor("c"), 6)
+
+    async def test_in_an_outage(self) -> None:
+        """They are written when etcd works again."""
+        await self.store.move_cursor("a", 5)
+        await self.client.delete(CURSOR + b"a")
+        self.store.mirror.lose(())
+        self.unreliable.faults = ["refuse"]
+        await self.assertFailure(
+            Deferred.fromCoroutine(self.store.restore_cursors()), StoreUnusable
+        )
+        await self.store.restore_cursors()
+        self.assertEqual(await self.store.cursor("a"), 5)
+
+
 class CommitTests(LogTestCase):
     """Entries are written with the judgements."""
 

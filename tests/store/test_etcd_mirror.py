@@ -4,6 +4,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.store.etcd_format import FORGET, JUDGEMENT, REQUEST, STARTED, StoredJudgement
 from hbtd.store.etcd_format import judgement_value as value_of
+from hbtd.store.etcd_log_format import CURSOR
 from hbtd.store.etcd_mirror import EtcdMirror, LeaderRequest
 from hbtd.store.etcd_steps import Step
 from hbtd.tracker.transitions import Judgement, Transition
@@ -25,6 +26,20 @@ class EtcdMirrorTests(SynchronousTestCase):
         self.assertEqual(self.mirror.requests, {"x1": LeaderRequest(STARTED, 7)})
         self.mirror.wrote(Step([], request=("x1", FORGET)), 8)
         self.assertEqual(self.mirror.requests, {"x1": LeaderRequest(FORGET, 8)})
+
+    def test_lost_cursors(self) -> None:
+        """Cursors that etcd has lost are known until somebody has written them."""
+        for reader, number in ((b"a", b"3"), (b"b", b"4"), (b"c", b"5"), (b"d", b"6")):
+            self.mirror.apply(CURSOR + reader, number, 1)
+        self.mirror.apply(CURSOR + b"d", None, 2)
+        self.mirror.lose({CURSOR + b"a"})
+        self.assertEqual(self.mirror.lost_cursors, {CURSOR + b"b": 4, CURSOR + b"c": 5})
+        self.mirror.apply(CURSOR + b"b", b"2", 3)
+        self.mirror.moved(CURSOR + b"c", 7)
+        self.assertEqual(self.mirror.lost_cursors, {})
+        self.assertEqual(
+            self.mirror.cursors, {CURSOR + b"a": 3, CURSOR + b"b": 2, CURSOR + b"c": 7}
+        )
 
     def test_numbers(self) -> None:
         """The next judgement's number is higher than any that was seen, deleted ones included."""
