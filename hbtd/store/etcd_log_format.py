@@ -24,6 +24,7 @@ CURSOR = b"hbtd/cursor/"
 _DIGITS = 16
 """The digits of the number in a key: as many as the highest number has."""
 
+_TRANSITIONS = frozenset(Transition.__members__)
 _PHASES = {phase.value: phase for phase in Phase}
 
 
@@ -93,7 +94,7 @@ def _stored(fields: list[Any], last: int) -> StoredEntry:
         raise ValueError("the number is out of range")
     if type(at) not in (int, float) or before not in _PHASES:
         raise ValueError("not a time, or not a phase")
-    if transition not in Transition.__members__:
+    if transition not in _TRANSITIONS:
         raise ValueError("not a transition")
     if not (type(xname) is type(timestamp) is type(why) is type(judge) is str):
         raise TypeError("not a text")

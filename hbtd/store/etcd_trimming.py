@@ -28,8 +28,11 @@ PORTION = 10_000
 _MOST_PORTIONS = 10
 """The most portions in one call; the next call goes on from there."""
 
-_REWRITTEN = 50
-"""The most keys that are changed before other calls of the store have their turn."""
+_REWRITTEN = 15
+"""The most keys that are changed before other calls of the store, and the reactor, have their turn.
+
+They have about a thousand entries: a few milliseconds' worth.
+"""
 
 
 class EtcdTrimming:
@@ -127,9 +130,13 @@ class EtcdTrimming:
         def may_go(entry: StoredEntry) -> bool:
             return entry.number <= told and last.get(entry.component) != entry.number
 
-        old = sum(e.at < before and may_go(e) for key in portion for e in key.entries)
+        old = 0
+        for some in batches(portion, _REWRITTEN):
+            await self._log.breathe()
+            old += sum(e.at < before and may_go(e) for key in some for e in key.entries)
         excess = self._size - old - most
         for some in batches(portion, _REWRITTEN):
+            await self._log.breathe()
             steps: list[Step] = []
             gone = 0
             for key, entries in some:
