@@ -77,7 +77,7 @@ class Authentication(NamedTuple):
 
 
 class Gate:
-    """Authenticates nodes and operators by the rules in the parameters."""
+    """Decides, by the rules in the parameters, who is an operator or node, and what each may do."""
 
     def __init__(
         self,
@@ -153,7 +153,8 @@ class Gate:
     def still_holds(self, authentication: Authentication) -> bool:
         """Return whether the result of an earlier `authenticate` may still be used.
 
-        It may until one of the credentials expires, or the keys that verify JWTs change.
+        The result may be used until one of the credentials expires, or the keys that verify JWTs
+        change.
         """
         return self._now() < authentication.expires and (
             self._node_tokens is None or authentication.keys is self._node_tokens.keys
@@ -201,8 +202,9 @@ class Gate:
     def describe(self, credentials: Credentials) -> str:
         """Return a text for log lines that says who has sent a request, as far as that is proved.
 
-        It has the name of an operator's token or of a certificate, or the subject of a JWT, with
-        or without the rights to do what was asked; otherwise whether the caller is on this host.
+        The text names the operator's token, the certificate or the subject of the JWT, even if
+        these don't permit the request. If there are none, it says whether the caller is on this
+        host.
         """
         token = self._operator_token(credentials)
         if token is not None:
@@ -240,14 +242,17 @@ class Gate:
         return self._now() < token.expires
 
     def _expiry(self, credentials: Credentials) -> str:
-        """Return a sentence for a caller with an expired operator's token; empty for all others."""
+        """Return a sentence for a caller that presents an expired operator's token, else `""`."""
         token = self._operator_token(credentials)
         if token is None or self._is_valid(token):
             return ""
         return "Other credentials are needed: the token has expired"
 
     def _is_here(self, credentials: Credentials) -> bool:
-        """Return whether the caller's address makes it an operator, unless `misdirected`."""
+        """Return whether the caller, by its address, is an operator.
+
+        Whether the request is misdirected is not checked here.
+        """
         return self._operators.loopback and credentials.peer.local and not credentials.relayed
 
     def _is_authenticated(self, credentials: Credentials) -> bool:

@@ -87,7 +87,7 @@ class KeySource(Protocol):
         """The current keys, a new object after each change; `None` until the first are loaded."""
 
     def request_refresh(self) -> None:
-        """Ask the source to load the keys again soon: a token is signed with an unknown key."""
+        """Ask the source to load the keys again soon, as a token is signed with an unknown key."""
 
 
 def parse_jwks(content: bytes) -> Keys:
@@ -153,7 +153,7 @@ class FileKeys:
 
     @property
     def keys(self) -> Keys:
-        """The keys in the file when it was last read and could be used."""
+        """The keys that the file had when it was last read without an error."""
         return self.watched.current
 
     def request_refresh(self) -> None:

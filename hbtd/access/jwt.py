@@ -74,11 +74,11 @@ class VerifiedToken(NamedTuple):
 
 
 class _Refusal(NamedTuple):
-    """The remembered result for a token that is invalid at any time."""
+    """The remembered error of a token that is not valid, whatever the time of day is."""
 
     why: str
     until: float
-    """When to forget the result, in seconds of a clock that is never set."""
+    """When to forget the result, in seconds of a monotonic clock."""
     by_key: bool
     """Whether the token may be valid with other keys."""
 
@@ -86,10 +86,10 @@ class _Refusal(NamedTuple):
 class JWTVerifier:
     """Verifies nodes' tokens, and remembers the results by the tokens' digests.
 
-    To check a signature takes far longer than to take a heartbeat. Up to three parts ask about the
-    token of one request, and a stranger may send an invalid one any number of times. So invalid
-    tokens are remembered, too, for a minute. What is remembered does not depend on the time of day:
-    whether a token has expired, or is not valid yet, is checked each time.
+    To check a signature takes far longer than to take a heartbeat. The token of one request is
+    verified up to three times, and a client may send an invalid token any number of times. So
+    invalid tokens are remembered, too, for a minute. What is remembered does not depend on the time
+    of day: whether a token has expired, or is not valid yet, is checked each time.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class JWTVerifier:
     ) -> None:
         """Make a verifier of tokens for `audience` that are signed with a key of `source`.
 
-        `now` returns the seconds since the epoch, and `seconds` those of a clock that is never set.
+        `now` returns the seconds since the epoch, and `seconds` those of a monotonic clock.
         With `require_xname`, a token whose subject names no component gives no rights. At most
         `remember` verified tokens are remembered, the latest ones, and at most `remember_refused`
         invalid ones.

@@ -105,9 +105,10 @@ class Refusals(MultiService):
         )
 
     def note(self, host: str, reason: str, detail: str, what: str = REQUEST) -> None:
-        """Count a refusal to `host`; log `detail` if it is the first, else log a summary later.
+        """Count a refusal to `host` for `reason`; log the first at once, later ones in a summary.
 
-        `what` says what is refused: `CHANGE` or `REQUEST`. The first refusal of each is logged.
+        `detail` is the sentence that is logged of the first. `what` says what was refused, `CHANGE`
+        or `REQUEST`; the first of each is logged.
         """
         self.counts[reason] += 1
         peer = self._peers.get((host, what))

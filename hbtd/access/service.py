@@ -33,7 +33,7 @@ class AccessUnusable(Exception):
 
 
 class Access(MultiService):
-    """The gate, and the services that keep keys, tokens and certificates up to date."""
+    """The gate, the count of refusals, and the services that keep credentials up to date."""
 
     _log = Logger()
 

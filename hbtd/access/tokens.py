@@ -41,7 +41,7 @@ class Token(NamedTuple):
     """When it expires, in seconds since the epoch; `inf` if it does not."""
 
     def describe(self, kind: str = "token") -> str:
-        """Return what the token is called in log lines, where `kind` says what it is."""
+        """Return a phrase that names the token in log lines; `kind` is the noun to use in it."""
         named = _NAME.fullmatch(self.name) is not None
         return f"{kind} {self.name!r}" if named else f"the {kind} {self.name}"
 
@@ -95,7 +95,9 @@ def read_tokens(path: str) -> list[Token]:
     # Not before, as a file that can't be used is read every few seconds.
     if mode & 0o007:
         _log.warn(
-            "{path} contains secrets and is accessible to every user of this host.", path=path
+            "{path} contains secrets and is accessible to every user of this host; restrict its"
+            " permissions.",
+            path=path,
         )
     return tokens
 
@@ -125,7 +127,10 @@ def parse_tokens(content: bytes, path: str) -> list[Token]:
 
 
 def _parse_line(words: Sequence[str], number: int) -> Token:
-    """Return the token in the words of a line; raise `ValueError` that says what is wrong."""
+    """Return the token that a line of the file defines, from the words of the line.
+
+    `number` is that of the line. Raise `ValueError`, which says what is wrong, if it is not valid.
+    """
     if len(words) > 2 or (len(words) == 2 and not words[1].startswith(_EXPIRES)):
         raise ValueError("after [NAME:]SECRET only expires=TIME may follow")
     before, colon, after = words[0].partition(":")
