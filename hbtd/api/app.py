@@ -173,7 +173,7 @@ def _known_without_slash(request: IRequest) -> bool:
 
 def _answer_unexpected(request: IRequest, failure: Failure) -> bytes | Deferred[bytes]:
     _log.failure(
-        "Answering {method!r} {path!r} failed because of a bug in hbtd; it was answered with 500.",
+        "Answering {method!r} {path!r} failed because of a bug in hbtd; the client got a 500.",
         failure,
         method=request.method.decode("ascii", "replace"),
         path=_path(request),

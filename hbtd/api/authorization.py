@@ -1,4 +1,4 @@
-"""Authorization: the gate checks the sender of a request; refusals become problems."""
+"""Authorization: checks whether a request's sender may make it; turns refusals into problems."""
 
 from math import ceil
 from typing import Any
@@ -46,9 +46,9 @@ _RELAYED_PREFIXES = (b"x-envoy-", b"x-original-")
 
 
 class Authorization:
-    """Authenticates the sender of each request before its handler is called.
+    """Checks, before a handler is called, that the request's sender has the role the route needs.
 
-    It also logs who has asked for changes.
+    Also counts and logs refused requests, and logs who has asked for changes.
     """
 
     _log = Logger()
@@ -62,9 +62,11 @@ class Authorization:
         *,
         open_to_readers: bool = True,
     ) -> None:
-        """Make the check by `gate`; `own_names` are the names of this host, in lower case.
+        """Make an object that asks `gate` about each request.
 
-        `open_to_readers` says whether everybody may call the routes for readers.
+        `peers` are those of all connections, `refusals` counts and logs refused requests, and
+        `own_names` are the names of this host, in lower case. `open_to_readers` says whether
+        everybody may call the routes for readers.
         """
         self._gate = gate
         self._peers = peers
@@ -114,7 +116,7 @@ class Authorization:
         )
 
     def _misdirected(self, request: Request, peer: Peer) -> bool:
-        """Return whether a request may be that of a web page, as it does not name this host."""
+        """Return whether a request names another host than this one, as a web page's may do."""
         (host,) = request.requestHeaders.getRawHeaders(b"host") or [b""]
         return not peer.unix and not names_own_host(host.decode("latin-1"), self._own_names)
 

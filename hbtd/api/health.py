@@ -21,7 +21,7 @@ _OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
 
 
 class HealthSources(NamedTuple):
-    """Functions that return whether the store is ready, and texts on the store, Kafka and HSM."""
+    """The functions that tell `Health` whether hbtd is ready, and the texts of its answers."""
 
     store_ready: Callable[[], bool]
     """Returns whether the store can be used, and so whether hbtd is ready."""

@@ -25,8 +25,9 @@ FOUND = "Hbtd-Found"
 class Heartbeats:
     """The handlers of `/heartbeat`.
 
-    They raise `Problem` if the body or the component's name is invalid, and `Refused` if the caller
-    may not do what it asks for, or not yet, or if there is no room for another component.
+    The handlers raise `Problem` if the body or the component's name is invalid, and `Refused` if
+    the caller may not do what it asks for, or only later, or if no further component can be
+    tracked.
     """
 
     def __init__(self, monitor: Monitor) -> None:

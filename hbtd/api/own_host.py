@@ -29,7 +29,8 @@ def read_own_names(hostname: str, path: Path = _HOSTS) -> frozenset[str]:
 def names_own_host(host: str, own_names: frozenset[str]) -> bool:
     """Return whether the value of a `Host` header (RFC 9110 7.2) names this host.
 
-    It does if it is `localhost`, a loopback address, or one of `own_names`, with or without a port.
+    It names this host if it is `localhost`, a loopback address, or one of `own_names`, with or
+    without a port.
     """
     match = _HOST.fullmatch(host)
     if match is None:

@@ -31,9 +31,8 @@ class Parameters:
     def patch(self, request: Request) -> Reply:
         """Make the requested changes of parameters; return all parameters.
 
-        A `Warning` header says what may not have been meant, such as a name that is unknown. Raise
-        `Problem` 400, and change nothing, if the body is no JSON object or if one of the changes
-        can't be made.
+        A `Warning` header names probable mistakes, such as unknown names. Raise `Problem` 400, and
+        change nothing, if the body is no JSON object or if one of the changes can't be made.
         """
         try:
             changes = read_json(request)

@@ -22,14 +22,14 @@ class Role(Enum):
     def concerns_component(self) -> bool:
         """Whether the permission to call a route depends on the component that the request names.
 
-        The handler of such a route has one more keyword argument, `caller`. Once the handler knows
-        the component, it must call a `check_` method of that `Caller`.
+        The handler of such a route has one more keyword argument, `caller`, a `Caller`. Once the
+        handler knows the component, it must call a `check_` method of `caller`.
         """
         return self in (Role.NODE, Role.NODE_OR_OPERATOR)
 
     @property
     def changes(self) -> bool:
-        """Whether requests to such a route change something; the log says who has made them."""
+        """Whether requests to routes with this role change something; each of them is logged."""
         return self in (Role.OPERATOR, Role.NODE_OR_OPERATOR)
 
 

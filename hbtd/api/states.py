@@ -53,7 +53,10 @@ class States:
         return self._in_turns(request, names)
 
     async def _in_turns(self, request: LimitedRequest, names: list[str]) -> Reply:
-        """Return the reply to a query of many names; other requests are processed in between."""
+        """Return the reply to a query of many names.
+
+        The names are looked up in portions, between which other requests have their turns.
+        """
         pieces: list[bytes] = []
         for start in range(0, len(names), _AT_ONCE):
             await request.turn()
