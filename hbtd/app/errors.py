@@ -14,7 +14,7 @@ WRONG_OPTION = 2
 """The exit status if the options can't be used, so that a retry would fail, too."""
 
 CAN_PASS = os.EX_TEMPFAIL
-"""The exit status, 75, if hbtd can't start now but may, with the same options, later."""
+"""The exit status, 75, if hbtd can't start now, but may be able to later with the same options."""
 
 UNEXPECTED = 1
 """The exit status if hbtd can't start for an unexpected reason."""
@@ -31,10 +31,11 @@ class StartupError(Exception):
 
 
 def exit_status(error: BaseException | None) -> int:
-    """Return the exit status of a process whose service failed to start with this error.
+    """Return the exit status of the process if its service has failed to start with this error.
 
-    It is `CAN_PASS` if the store can't be used, even if it is damaged, since its file can be
-    replaced. For any other error it is `UNEXPECTED`.
+    If the store can't be used, that is `CAN_PASS`, 75: the store may recover, and a damaged file
+    can be replaced, so that hbtd starts later with the same options. For any other error it is
+    `UNEXPECTED`, 1.
     """
     return CAN_PASS if isinstance(error, StoreDamaged | StoreUnusable) else UNEXPECTED
 

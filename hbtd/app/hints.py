@@ -7,14 +7,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 _NOT_YET_VALID = " is not valid before "
-"""What errors about certificates say (see `hbtd.net.chains`)."""
+"""The words in errors about certificates that are not valid yet (see `hbtd.net.chains`)."""
 
 
 def file_hint(error: BaseException) -> str:
-    """Return a hint, to be appended to the text of an error of the operating system.
+    """Return a hint about the file that an error is about, to be appended to the error's text.
 
-    It is empty if neither the error nor its causes (`__cause__`) are about a file, or if the text
-    needs no hint.
+    The hint is empty if neither the error nor one of its causes (`__cause__`) is an error of the
+    operating system about a file, or if there is nothing to add to the text.
     """
     found: BaseException | None = error
     while found is not None and not isinstance(found, OSError):
@@ -26,10 +26,11 @@ def file_hint(error: BaseException) -> str:
 
 
 def clock_hint(text: str, now: float) -> str:
-    """Return a hint, to be appended to the text of an error; `now` is in seconds since the epoch.
+    """Return what this host's clock says, to be appended to the text of an error.
 
-    It is empty unless the text says that a certificate is not valid yet. (It is no part of the text
-    itself, as such errors are told apart by their texts.)
+    `now` is that time, in seconds since the epoch. The result is empty unless the text says that a
+    certificate is not valid yet. It is not a part of the text itself because errors with equal
+    texts are logged only once.
     """
     if _NOT_YET_VALID not in text:
         return ""

@@ -228,7 +228,11 @@ class HistoryMetrics(Collector):
     """The metrics of the log of transitions."""
 
     def __init__(self, last_number: Callable[[], int], entries: Callable[[], int] | None) -> None:
-        """Make a collector; `entries` counts the entries, if the store does."""
+        """Make a collector of these metrics.
+
+        `last_number` returns the number of the last entry of the log. `entries` returns how many
+        entries the log has; it is `None` if the store does not count them.
+        """
         self._last_number = last_number
         self._entries = entries
 

@@ -36,7 +36,7 @@ def make_store(
 
 
 def describe_store(kv_url: str) -> str:
-    """Return where the store that a valid `kv_url` names keeps records, as an end of a sentence."""
+    """Return where the store at a valid `kv_url` keeps records, as the end of a sentence."""
     if kv_url == "mem:":
         return "only in memory, which a restart forgets"
     if kv_url.startswith("sqlite:"):

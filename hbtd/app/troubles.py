@@ -1,4 +1,4 @@
-"""Why parts of hbtd do not work, and since when: what `GET /health` says beside their states."""
+"""Why parts of hbtd do not work, and since when: texts for the answer to `GET /health`."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
@@ -12,7 +12,7 @@ _PERIOD = 1.0
 
 
 class Troubles(PeriodicService):
-    """Asks each part every second why it does not work, and remembers since when it does not."""
+    """Asks each part every second whether it works and, if not, why; remembers since when."""
 
     def __init__(
         self,

@@ -19,7 +19,10 @@ from hbtd.tracker.tracker import Tracker
 
 
 class UnreadHeartbeats:
-    """Tells the monitor, and the other replicas, whose heartbeats may wait to be read."""
+    """Finds the components that may have sent heartbeats which no replica has read yet.
+
+    The monitor judges these components later; this replica's sign of life tells the others of them.
+    """
 
     _log = Logger()
 
@@ -35,10 +38,12 @@ class UnreadHeartbeats:
         usable: Callable[[], bool],
         elsewhere: Callable[[], Mapping[int, Waiting]],
     ) -> None:
-        """Look at the connections that wait here, and at other replicas.
+        """Make an object that finds the components anew in each call.
 
-        `usable` returns whether the store can be used; `elsewhere` returns whose heartbeats wait at
-        the other replicas, by the numbers of these.
+        `scheduler` and `overload` know which connections wait here; `tracker` knows from which
+        address each component was last heard, and `checkpointer` which heartbeats are not stored
+        yet. `usable` returns whether the store can be used; `elsewhere` returns whose heartbeats
+        wait at the other replicas, by the number of the replica.
         """
         self._scheduler = scheduler
         self._overload = overload
@@ -65,13 +70,16 @@ class UnreadHeartbeats:
     def waiting(self) -> Waiting:
         """Return whose heartbeats wait here, as this replica's sign of life tells the others.
 
-        Only this replica knows from which addresses it took heartbeats. So it names the components
-        of addresses that wait, here or elsewhere, from `SILENCE` before these are due: the leader
-        has their names in time, or its observed clock stands still, as this replica is not heard.
-        What other replicas say of components is not passed on: it would come back.
+        The result has the addresses from which connections wait here, and two kinds of components:
 
-        Components whose heartbeats were read here but are late to be stored wait, too: other
-        replicas don't know of these heartbeats.
+        - Those that this replica heard last from an address that waits, here or elsewhere: no other
+          replica knows which these are. They are included from `SILENCE` seconds before they are
+          due to be judged. So the leader has their names in time or, if it does not hear this
+          replica, its observed clock stands still.
+        - Those whose heartbeats were read here but are late to be stored: other replicas don't know
+          of these heartbeats.
+
+        Components that other replicas have named are not repeated: they would never be dropped.
         """
         params = self._params.current
         unstored = self._unstored()
@@ -103,7 +111,10 @@ class UnreadHeartbeats:
         self._log.info("etcd is fast enough again: heartbeats are stored in time.")
 
     def _from_addresses(self, elsewhere: Iterable[Waiting]) -> Unheard:
-        """Return those that this replica heard last from where connections wait, here or there."""
+        """Return the components that this replica heard last from an address that waits.
+
+        Connections from the address wait here or, as `elsewhere` says, at another replica.
+        """
         sources: set[str | None] = self._scheduler.waiting_long()
         fresh = self._overload.queue_full
         for waiting in elsewhere:
