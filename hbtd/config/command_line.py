@@ -256,7 +256,7 @@ def _normalised(arguments: Sequence[str]) -> list[str]:
 
 
 def _check_name(name: str) -> None:
-    """Raise `UsageError` unless `name` is the name of an option, or begins one."""
+    """Raise `UsageError` unless `name` is the name of an option, or the beginning of one."""
     names = [*(parameter.name for parameter in PARAMETERS), "help", "version"]
     if not any(each.startswith(name) for each in names):
         raise UsageError(f"there is no option --{name}{did_you_mean(name, names, '--')}")

@@ -91,7 +91,7 @@ def warnings(changes: Mapping[str, object], params: Params) -> list[str]:
 
 
 def doubts(params: Params) -> list[str]:
-    """Return warnings about values that are each valid, but hardly meant in combination."""
+    """Return warnings about values that are valid, but in combination probably a mistake."""
     if params.errtime > params.warntime:
         return []
     return [
@@ -186,6 +186,6 @@ class LiveParams:
                 listener(new, old)
             except Exception:  # noqa: BLE001  # the others have to be told all the same
                 self._log.failure(
-                    "A change of parameters failed, and because of a bug in hbtd a part of it could"
-                    " not return to the old values."
+                    "A change of parameters failed, and because of a bug in hbtd a part of hbtd"
+                    " could not return to the old values; restart hbtd."
                 )

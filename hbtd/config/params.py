@@ -452,7 +452,7 @@ class Params:
 
     @property
     def history_most(self) -> int:
-        """How many transitions the log keeps: `history_count`, or what suits the store."""
+        """How many transitions the log keeps: `history_count`; if `auto`, the store's default."""
         if not self.history_seconds:
             return 0
         if self.history_count != "auto":

@@ -243,7 +243,7 @@ def _begin(content: bytes) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return why a request failed, as a text to follow an endpoint: "can't be reached: ..."."""
+    """Return why a request failed, to be put after the endpoint's URL: "can't be reached: ..."."""
     if isinstance(error, DeadlineExceeded):
         unsent = why_not_sent(error)
         return (

@@ -10,7 +10,7 @@ _DEEPEST: Final = 10_000
 """The most levels of arrays and objects in each other that Go reads."""
 
 _LEVELS: Final = 1000
-"""The number of levels that orjson is given at once; it reads 1024."""
+"""The most levels of nesting in a text that is passed to orjson, which reads 1024."""
 
 _OBJECT: Final = re.compile(rb"[ \t\r\n]*\{")
 # The end is optional, so that a string without one is looked at once, not from each of its quotes.

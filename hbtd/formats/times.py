@@ -4,7 +4,7 @@ from datetime import datetime, timezone
 
 
 def format_time(at: float) -> str | None:
-    """Return the Unix time `at` as RFC 3339 in UTC with milliseconds; `None` for 0, not known."""
+    """Return the Unix time `at` as RFC 3339 in UTC with milliseconds; `None` for 0 (unknown)."""
     if not at:
         return None
     text = datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds")

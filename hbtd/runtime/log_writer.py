@@ -20,7 +20,7 @@ _RETRY_MS = 1000
 class LogWriter:
     """Writes lines to a file descriptor, in a thread of its own.
 
-    A pipe whose reader has stalled, journald's socket or a slow disk blocks whoever writes. So
+    A pipe whose reader has stalled, journald's socket or a slow disk blocks its writer. So
     `write` only appends to a queue. Once the queue is full, lines are dropped and counted, until
     the thread can go on; in their place it writes how many there were. Lines are written whole, and
     in the order of the calls.

@@ -207,6 +207,6 @@ class LibraryLog(logging.Handler):
 def error_stream() -> TextIO | None:
     """Return the stream for the log of a service in the foreground: standard error.
 
-    It is `None` if the process was started without.
+    The result is `None` if the process was started without a standard error stream.
     """
     return sys.stderr

@@ -121,7 +121,7 @@ class WatchedFiles(Generic[_T]):
         return f" ({details})" if details else ""
 
     def _reload(self, signature: _Signature, *, said: bool = False) -> None:
-        """Load the files, and log that, unless the caller has it `said`."""
+        """Load the files; log success unless `said` is true, since the caller then logs it."""
         self._seen = signature
         self._unreported = None
         try:
