@@ -23,7 +23,7 @@ _ENOUGH = 60.0
 """Seconds for which a size that was accepted is not exceeded, after a larger batch has failed."""
 
 _FEW = 10
-"""The smallest size that is kept for so long; below it, one bad component is the likelier cause."""
+"""The smallest size to which `_ENOUGH` applies: if fewer fail, one of them is probably at fault."""
 
 
 class BatchSize:
@@ -33,9 +33,9 @@ class BatchSize:
     time out. HSM completes an update even when its client has timed out, and then does the same
     work again for the retry.
 
-    Size may also be why updates fail, in whatever way: a proxy before HSM takes no longer bodies,
-    or packets of full length are lost on the way. So the size is halved until updates are accepted,
-    and when it has grown too large again, it stays for a while at what was accepted.
+    Updates may also fail, in whatever way, because of their size: a proxy before HSM may limit the
+    size of bodies, or packets of full length may be lost. So the size is halved until updates are
+    accepted. When it has grown too large again, it stays for a while at the size that was accepted.
     """
 
     def __init__(self) -> None:
@@ -67,8 +67,8 @@ class BatchSize:
     def patience(self, count: int) -> float | None:
         """Return the seconds that HSM may take for `count` suspects.
 
-        They are a few times what HSM took for its last answer, so that suspects on which HSM hangs
-        are found soon. Return `None` if HSM has not answered yet.
+        The limit is a few times the time that HSM took for its last answer, so that suspects on
+        which HSM hangs are found soon. Return `None` if HSM has not answered yet.
         """
         if self._took is None:
             return None

@@ -64,7 +64,7 @@ class UpdateFailed(Exception):
 
 
 class HSMUnavailable(UpdateFailed):
-    """A request to HSM failed, for a reason that is not, or may not be, its content."""
+    """A request to HSM failed, for a reason that need not lie in its content."""
 
 
 class HSMRejected(UpdateFailed):

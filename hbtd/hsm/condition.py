@@ -112,7 +112,7 @@ class Condition:
         )
 
     def _utc(self, when: float) -> str:
-        """Return the time of day, in UTC, at which the clock was at `when` seconds."""
+        """Return the date and time, in UTC, at which `clock` showed `when` seconds."""
         ago = self._clock.seconds() - when
         moment = datetime.fromtimestamp(self._wall() - ago, timezone.utc)
         return moment.isoformat(timespec="seconds")

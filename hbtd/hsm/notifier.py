@@ -108,7 +108,7 @@ class Notifier(Service):
     def pending_count(self) -> int:
         """The number of components whose judgement HSM has yet to acknowledge.
 
-        Those that are set aside don't count.
+        Components that are set aside don't count.
         """
         return len(self._outbox) - self.set_aside_count
 
@@ -337,10 +337,10 @@ class Notifier(Service):
     def _patience(self, batch: list[Judgement]) -> float | None:
         """Return the seconds that an update with suspects may take, `None` for `sm_timeout`.
 
-        HSM may hang on suspects, so they get less time, if they rather than HSM seem to be to
-        blame. After several failures in a row HSM may just be slow; as it continues updates that
-        are given up, none is given up early then. Components that are set aside get all the time,
-        since they delay no others.
+        HSM may hang on suspects, so they get less time if they, rather than HSM, seem to be to
+        blame. After several failures in a row HSM may just be slow; then they get all the time,
+        because HSM would continue an update that is given up early. Components that are set aside
+        get all the time, too, since they delay no others.
         """
         if batch[0].component in self._quarantine.set_aside:
             return None
@@ -410,7 +410,7 @@ class Notifier(Service):
     def _blame(self, batch: list[Judgement], error: UpdateFailed, again: float) -> None:
         """Treat the components of an update that failed as suspects, or set them aside.
 
-        They are sent again after `again` seconds.
+        The components are sent again `again` seconds from now at the earliest.
         """
         culprits = self._quarantine.failed(
             batch,

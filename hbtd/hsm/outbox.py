@@ -50,7 +50,7 @@ class Outbox:
             self._groups[judgement.transition][judgement.component] = judgement
 
     def take_renewed(self) -> list[str]:
-        """Return the held components that have got a judgement since the last call."""
+        """Return the components that are held and have got a judgement since the last call."""
         renewed, self._renewed = self._renewed, []
         return renewed
 
@@ -71,14 +71,14 @@ class Outbox:
             self._remove(xname)
 
     def hold(self, xname: str) -> None:
-        """Keep the judgements on a component, now and later, out of the groups until `release`."""
+        """Leave a component out of the results of `next_group` until `release` is called."""
         self._held.add(xname)
         judgement = self._remove(xname)
         if judgement is not None:
             self._held_back[xname] = judgement
 
     def release(self, xname: str) -> None:
-        """Stop holding back a component; its judgement is sent after others of that transition."""
+        """Stop holding back a component; its judgement is sent last of those of its transition."""
         self._held.discard(xname)
         judgement = self._remove(xname)
         if judgement is not None:

@@ -58,7 +58,7 @@ class _Suspect:
 
     last: float = 0.0
     due: float = 0.0
-    """The times of the last and the next try, if the component is set aside."""
+    """When the component, if it is set aside, is tried next; `last` is when it was tried last."""
 
 
 class _Group(NamedTuple):
@@ -69,14 +69,14 @@ class _Group(NamedTuple):
 
 
 class Quarantine:
-    """Divides an outbox between two connections so that failures lead to their culprits.
+    """Divides an outbox between two connections, to find the components that make updates fail.
 
     The components of an update that failed, in whatever way, become suspects, of which the first
     connection sends nothing more. The second one sends them again, in halves, oldest first, until
     they are accepted or fail alone. What fails alone although another update was accepted since its
     first failure is a culprit, and set aside: it is retried alone after 5, 10, 20, ... 300 seconds,
-    and at once when it has a new judgement. While everything fails there are no culprits, but for
-    components that HSM rejects, each alone, while no others wait.
+    and at once when it has a new judgement. While every update fails, HSM itself may be to blame:
+    then only components that HSM rejects, each alone, while no others wait are culprits.
     """
 
     def __init__(self, outbox: Outbox, jitter: Callable[[], float]) -> None:
@@ -112,14 +112,14 @@ class Quarantine:
 
     @property
     def everything_fails(self) -> bool:
-        """Whether HSM itself seems to be to blame: after each `IN_A_ROW` failures in a row."""
+        """Whether HSM itself seems to be to blame, as after each `IN_A_ROW` failures in a row."""
         return self.in_a_row > 0 and self.in_a_row % IN_A_ROW == 0
 
     def is_evident(self, batch: Sequence[Judgement]) -> bool:
         """Return whether the components of a batch, rather than HSM, are to blame if it fails.
 
-        They are if the batch is of one component that is set aside, or if HSM has accepted other
-        updates since the first failure of each of them.
+        The components are to blame if the batch is of a single one that is set aside, or if HSM has
+        accepted other updates since the first failure of each of them.
         """
         if batch[0].component in self._set_aside:
             return True
@@ -210,8 +210,8 @@ class Quarantine:
         """Note that a batch has failed, for the reason `said`; return the culprits this reveals.
 
         Its components are sent again `pause` seconds from `now` at the earliest. `rejected` says
-        whether HSM has answered that the content is wrong. If components fail alone while no others
-        wait, with which they could be compared, this answer decides.
+        whether HSM has answered that the content is wrong; that decides if components fail alone
+        while no others wait, with which they could be compared.
         """
         self._trying = [] if self._is_tried(batch) else self._trying
         suspects = self._suspect(batch, now)
@@ -238,7 +238,7 @@ class Quarantine:
         return self._convict(now)
 
     def reconsider(self) -> None:
-        """Send all that is set aside again at once; later pauses begin with the shortest again."""
+        """Send all components that are set aside again now; begin anew with the shortest pause."""
         for suspect in self._set_aside.values():
             suspect.tries = 0
         self._hasten()
@@ -289,9 +289,9 @@ class Quarantine:
         self._tries = [(0.0, next(self._numbers), each) for each in self._set_aside.values()]
 
     def _first_of(self, group: _Group, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
-        """Take from a group the suspects of the next update; the others remain a group.
+        """Take the suspects of the next update from a group; the others remain a group.
 
-        Return their judgements: an empty list if HSM need not be told of them any more.
+        Return the judgements on those taken; the list is empty if none of the group need be sent.
         """
         transition: Transition | None = None
         names: list[str] = []
@@ -322,7 +322,7 @@ class Quarantine:
         return [judgement for judgement in latest if judgement is not None]
 
     def _recall(self) -> None:
-        """Put suspects that were tried, but whose outcome was not reported, in front again."""
+        """Put the suspects of an update whose outcome was not reported back before all others."""
         suspects = [self._suspects[each] for each in self._trying if each in self._suspects]
         again = [each for each in suspects if each.component not in self._set_aside]
         if again:
@@ -382,7 +382,7 @@ class Quarantine:
             self._outbox.release(xname)
 
     def _join(self) -> None:
-        """Join the groups that have failed only while everything did: HSM was to blame."""
+        """Join the groups that failed only while every update did: HSM was to blame for that."""
         groups, self._groups = self._groups, deque()
         joined: list[_Suspect] = []
         for group in groups:
