@@ -15,7 +15,7 @@ NOTICES = (30, 7, 1, 0)
 """Days before the expiry of a certificate at which a line is logged; 0: after it."""
 
 _NOT_YET = 10_000
-"""Stands, beside the days in `NOTICES`, for the notice that a certificate is not valid yet."""
+"""The number that stands for the notice that a certificate is not valid yet; see `NOTICES`."""
 
 _PERIOD = 600.0
 """Seconds between two checks of the expiry."""

@@ -75,8 +75,9 @@ class PlainAgent:
     """An agent that keeps treq from decompressing responses, and from keeping cookies.
 
     treq would ask for compressed responses, and would decompress them without a limit to the size.
-    It would send every cookie that it was ever given: with a server, or a gateway before it, that
-    sets another cookie with each response, requests would grow until they are refused for good.
+    treq would also send every cookie that it was ever given: with a server, or a gateway before it,
+    that sets another cookie with each response, requests would grow until they are refused for
+    good.
     """
 
     def __init__(self, agent: IAgent) -> None:
@@ -139,7 +140,7 @@ class BoundedPool(HTTPConnectionPool):
 class _BoundedEndpoint:
     """An endpoint whose connections limit the size of a response's head.
 
-    There is a connection when its TLS handshake, if any, is finished: before that nothing is sent.
+    A connection counts as made when its TLS handshake, if any, is finished; nothing is sent before.
     """
 
     def __init__(self, endpoint: IStreamClientEndpoint, on_not_now: Callable[[], None]) -> None:
@@ -256,7 +257,7 @@ class _BoundedHeads(ProtocolWrapper):
     def _receive_head(self, data: bytes) -> bytes:
         """Pass on some data that begins in the head of a response; return what remains.
 
-        That is what follows an interim response (1xx): the head of another one.
+        Data remain only behind an interim response (1xx): they begin the head of the next one.
         """
         seen = self._last + data
         end = _END_OF_HEAD.search(seen)

@@ -22,7 +22,7 @@ PATIENCE = 0.5
 """Seconds for which a caller waits for a new answer if there is an older one."""
 
 ANOTHER = 30.0
-"""Seconds after which a look-up is begun beside one that has no end; twice as long each time."""
+"""Seconds after which a look-up that has no end gets a second thread; doubled for each further."""
 
 _FAMILIES = {IPv4Address: socket.AF_INET, IPv6Address: socket.AF_INET6}
 
@@ -36,7 +36,7 @@ Found = list[tuple[int, tuple[Any, ...]]]
 
 
 class _Asked(NamedTuple):
-    """What is looked up: a name, for an address family and a type of socket."""
+    """The question of a look-up: a name, an address family and a type of socket."""
 
     name: str
     family: int
@@ -77,12 +77,12 @@ class _Asker:
 
 
 class _LookUp:
-    """A look-up that is going on, and those who wait for it."""
+    """A look-up in progress, and the callers that wait for its result."""
 
     def __init__(self) -> None:
         self.askers: list[_Asker] = []
         self.threads = 0
-        """The number of threads that are at it."""
+        """The number of threads that do this look-up."""
         self.another_at = 0.0
         """When another thread may begin, in seconds of the reactor's clock."""
         self.pause = ANOTHER
@@ -90,7 +90,7 @@ class _LookUp:
 
 @implementer(IHostnameResolver)
 class Names:
-    """A name resolver for a reactor, by `getaddrinfo`, which may block for minutes.
+    """A name resolver for a reactor; it calls `getaddrinfo`, which may block, in threads.
 
     A name is looked up by one thread, for all callers that ask meanwhile, and not in the reactor's
     threads: while no nameserver answers, look-ups would use up all of these, and the process could
@@ -103,7 +103,8 @@ class Names:
     look-up fails without a nameserver saying that there is no such name.
 
     A look-up that takes longer than all retries may have no end, as what the system asks beside
-    nameservers can hang. So another is begun beside it when a caller asks after 30, 60, 120, ... s.
+    nameservers can hang. So another thread begins the same look-up when a caller asks after 30, 60,
+    120, ... s.
 
     hbtd looks a name up again for each new connection, which it often needs because the one before
     has failed. So each answer begins with another address than the one before.
