@@ -171,7 +171,7 @@ class Monitor:
     def forget(self, xname: str) -> None:
         """Stop tracking a component, and withdraw unsent alarms about that component.
 
-        This serves requests that other replicas have received; their logs say who made them.
+        It is called for requests to other replicas, whose logs say who made the requests.
         """
         if self._forget(xname):
             self._log.info(
@@ -181,7 +181,7 @@ class Monitor:
     def stop_tracking(self, xname: str) -> bool:
         """Stop tracking a component, on request; return whether it was tracked.
 
-        Requests that other replicas got count for the limit of `forget_on_request`, too.
+        Requests to other replicas count for the limit of `forget_on_request`, too.
         """
         tracked = self._tracker.forget(xname)
         if tracked:
@@ -258,10 +258,11 @@ class Monitor:
         self._publisher.follow()
 
     def judge_returns(self, started: Iterable[str] = (), warned: Iterable[str] = ()) -> None:
-        """If this replica leads, judge that some components are back: those that are healthy.
+        """If this replica leads, judge which of some components are back: all that are healthy.
 
-        `started` are the components that it has, as a follower, requested the leader to judge;
-        `warned` are those that an original hbtd, which stores no judgements, has warned about.
+        `started` are the components that this replica, when it was a follower, requested the leader
+        to judge; `warned` are those that an original hbtd, which stores no judgements, has warned
+        about.
         """
         if self.leading:
             self.commit(self._returns([], started, warned))
@@ -302,8 +303,9 @@ class Monitor:
     ) -> list[Judgement]:
         """Return new judgements that healthy components have started or restarted.
 
-        They are about the healthy components whose judgement in `stored` says that they were warned
-        or died, and about those of `started` and `warned` that have no judgement in `stored`.
+        The judgements are about the healthy components whose judgement in `stored` says that they
+        were warned or died, and about those of `started` and `warned` that have no judgement in
+        `stored`.
         """
         at = self._observed.now()
         latest = dict.fromkeys(warned, Transition.WARNED)
@@ -366,7 +368,7 @@ class Monitor:
         self.sweep_seconds = self._clock.seconds() - began
 
     def commit(self, judgements: Sequence[Judgement]) -> None:
-        """Give judgements to the journal; the store of a follower turns them into requests."""
+        """Pass judgements to the journal; the store of a follower turns them into requests."""
         if self.leading:
             self.judged.update(judgement.transition for judgement in judgements)
         self._journal.add(judgements)

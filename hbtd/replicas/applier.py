@@ -102,13 +102,16 @@ class Applier:
 
     @property
     def waiting_elsewhere(self) -> dict[int, Waiting]:
-        """Whose heartbeats wait at the other replicas, by the numbers of those at which any do."""
+        """Whose heartbeats wait at the other replicas, by the number of the replica.
+
+        Replicas at which none wait are left out.
+        """
         signs = self._signs_of_life.items()
         return {n: sign.waiting for n, sign in signs if sign.waiting and n != self.number}
 
     @property
     def warned(self) -> set[str]:
-        """Components that an original may have warned HSM about, without telling it of a return."""
+        """The components that an original hbtd may have warned HSM about, and not reported back."""
         return self._times.warned
 
     def load(
@@ -158,7 +161,10 @@ class Applier:
         self._changes.add_missing(self._as_loaded(records))
 
     def _as_loaded(self, records: Sequence[StoredRecord]) -> list[Record]:
-        """Return records for the tracker, without warnings that an original has left behind."""
+        """Return records for the tracker, without those flags of warnings that are out of date.
+
+        An original hbtd leaves the flag in a record when it hears the component again.
+        """
         warntime = self._params.current.warntime
         found: list[Record] = []
         for stored in records:

@@ -100,7 +100,7 @@ class Compaction(Service):
         revision: Callable[[], int],
         leading: Callable[[], bool],
     ) -> None:
-        """Make the service.
+        """Make a service that has yet to be started.
 
         `elapsed` returns the seconds of a clock that also advances while the process does not run;
         `revision` returns the revision of etcd that this replica has reached, or 0; `leading`

@@ -93,7 +93,7 @@ class Election(Service):
         self._running_for_leader = Deferred.fromCoroutine(self._run())
 
     def stopService(self) -> Deferred[None]:
-        """Run no more for leader; release the lock if it is held, so that another leads at once.
+        """Stop trying to become the leader; release the lock if held, so that another can lead.
 
         The Deferred fires once etcd has released the lock, or did not do so in time.
         """
@@ -115,12 +115,16 @@ class Election(Service):
             except LockTimeout:
                 continue  # another replica leads; try again, with another lease
             except (EtcdUnavailable, EtcdRefused) as error:
-                self._log.debug("Can't run for leader now; trying again: {error}", error=str(error))
+                self._log.debug(
+                    "This replica can't try to become the leader now; next attempt soon: {error}",
+                    error=str(error),
+                )
             except CancelledError:
                 raise
             except Exception:  # noqa: BLE001  # otherwise no replica would lead in the end
                 self._log.failure(
-                    "Running for leader failed because of a bug in hbtd; this replica tries again."
+                    "Trying to become the leader failed because of a bug in hbtd; this replica"
+                    " tries again."
                 )
             await deferLater(self._clock, self._backoff.next())
 

@@ -54,15 +54,15 @@ class Hearing:
         self.heard = self.heard._replace(elapsed=max(self.heard.elapsed, soonest))
 
     def lose(self) -> None:
-        """Remember that changes in etcd no longer reach this replica."""
+        """Stop the observed clock, because changes in etcd no longer reach this replica."""
         self._was_deaf = True
         self._deaf_since(self.heard)
 
     def check(self, *, synchronized: bool) -> None:
         """Stop the observed clock, or let it run again. Call this several times a second.
 
-        `synchronized` says whether this replica is synchronized; if not, nothing changes. Whether
-        etcd has fallen silent since then is checked here.
+        The clock runs if etcd and every living replica were heard in the last `SILENCE` seconds.
+        While this replica is not `synchronized`, nothing changes.
         """
         if not synchronized:
             return

@@ -35,8 +35,8 @@ def meaning(
 ) -> Meaning:
     """Return the `Meaning` that the write of a record by an original hbtd has.
 
-    `before` are the last times that the component's record had before, none if there was no record;
-    `living` says whether the component is tracked, and not dead.
+    `before` has the last two times that were stored in the component's record before; it is empty
+    if there was no record. `living` says whether the component is tracked, and not dead.
     """
     if stored.after_gap:
         return Meaning.GAP
@@ -52,9 +52,10 @@ def meaning(
 def as_loaded(stored: StoredRecord, judgement: Judgement | None, warntime: float) -> Record:
     """Return a record as it is to be restored when all of etcd is read.
 
-    `judgement` is the component's stored judgement, if any. A warning does not count if the
-    heartbeat is younger than `warntime`: an original has left the flag when it heard the component.
-    It counts if a judgement says so of this very heartbeat, as `warntime` may have been increased.
+    `judgement` is the component's stored judgement, if any. The flag of a warning is removed if the
+    heartbeat is younger than `warntime`: an original has heard the component, and left the flag.
+    The flag stays if `judgement` is a warning after this very heartbeat, because `warntime` may
+    have been increased since.
     """
     record = stored.record
     if not record.warned or stored.after_gap or record.age >= warntime:
@@ -65,15 +66,15 @@ def as_loaded(stored: StoredRecord, judgement: Judgement | None, warntime: float
 
 
 class StoredTimes:
-    """The times in all records in etcd, of originals too, and the warnings of originals."""
+    """The last times stored in each record in etcd, and which components originals warned about."""
 
     def __init__(self) -> None:
         # The last time, and the one before if there was another.
         self._heard: dict[str, tuple[int, ...]] = {}
         self.warned: set[str] = set()
-        """The components that an original may have warned HSM about, and not told to be back.
+        """The components that an original may have warned HSM about, and not reported back.
 
-        An original stores no judgements, by which a new leader would see that.
+        An original stores no judgements, from which a new leader could learn of the warning.
         """
 
     def load(self, records: Sequence[StoredRecord]) -> None:
@@ -82,7 +83,7 @@ class StoredTimes:
         self.warned = {each.record.component for each in records if each.record.warned}
 
     def note(self, xname: str, heard: int) -> Sequence[int]:
-        """Note that a record was written; return the last times that it had, if it existed."""
+        """Note that a record was written with the time `heard`; return its last times before."""
         before = self._heard.get(xname, ())
         if heard not in before[:1]:
             self._heard[xname] = (heard, *before[:1])

@@ -63,7 +63,7 @@ class Position:
         self.state = State.CATCHING_UP
 
     def wrote(self, revision: int) -> bool:
-        """Note a write of this replica; return whether it has become synchronized by that."""
+        """Note a write of this replica; return whether that has made the replica synchronized."""
         if self._barrier is None:
             self._barrier = revision
         return self._becomes_synchronized()
@@ -77,7 +77,7 @@ class Position:
         return self._becomes_synchronized()
 
     def fall_behind(self) -> bool:
-        """Note that the watch has ended; return whether this replica was synchronized till then."""
+        """Note that the watch has ended; return whether this replica was synchronized before."""
         was = self.state is State.SYNCHRONIZED
         if was:
             self.state = State.CATCHING_UP

@@ -86,7 +86,7 @@ class RemoteChanges:
         self._commit_applied([self._tracker.apply_heard(record.component, at, source, sent)])
 
     def apply_sent(self, record: Record, source: str | None) -> None:
-        """Apply the status and timestamp of a heartbeat of which a block told the age before."""
+        """Apply the status and timestamp of a heartbeat whose age an earlier block has told."""
         if not self._tracker.apply_sent(record, source):
             self.apply_heartbeat(record, source)
 
@@ -98,8 +98,9 @@ class RemoteChanges:
     def apply_warning(self, record: Record, *, by_a_leader: bool = True) -> None:
         """Apply a warning, unless the component was heard here since.
 
-        The leader knows the warnings of replicas, which are judged `by_a_leader`. An original hbtd
-        warns HSM by itself, so that the leader has to tell HSM when the component is back.
+        `by_a_leader` says whether a replica has judged it. If not, an original hbtd has, and has
+        told HSM by itself; the leader, too, must know of that, to tell HSM when the component is
+        back.
         """
         known = by_a_leader and self._monitor.leading and record.component in self._tracker
         if known or self._checkpointer.has_unstored(record.component):

@@ -30,7 +30,7 @@ from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.observed import ObservedClock
 
 _PARTING = 5.0
-"""The most seconds for which a replica that stops writes owed records (see `Blocks.owed`)."""
+"""The most seconds that writing owed records (see `Blocks.owed`) may take when a replica stops."""
 
 _REVIEW = 1.0
 """Seconds between two reviews of the role of this replica and of the requests to the leader."""
@@ -39,8 +39,8 @@ _REVIEW = 1.0
 class Replica(Service):
     """Makes the monitor judge while this replica holds the lock and is synchronized.
 
-    At all other times the monitor follows. If the store is not shared, `hbtd.replicas.alone.Alone`
-    is used instead.
+    At all other times this replica is a follower. If the store is not shared,
+    `hbtd.replicas.alone.Alone` is used instead.
     """
 
     _log = Logger()
@@ -116,7 +116,10 @@ class Replica(Service):
 
     @property
     def waiting_elsewhere(self) -> dict[int, Waiting]:
-        """Whose heartbeats wait at the other replicas, by the numbers of those at which any do."""
+        """Whose heartbeats wait at the other replicas, by the number of the replica.
+
+        Replicas at which none wait are left out.
+        """
         return self._applier.waiting_elsewhere
 
     def startService(self) -> None:
@@ -141,8 +144,8 @@ class Replica(Service):
         """Stop; release the lock, so that another replica can lead at once.
 
         The Deferred fires when that is done. Before that, a leader deletes from etcd the requests
-        that it has granted, and the records of what only blocks have told are written: an original
-        hbtd may come next.
+        that it has granted. Heartbeats that only blocks tell of are written as records, because an
+        original hbtd, which does not read blocks, may be started next.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
@@ -184,9 +187,10 @@ class Replica(Service):
         self._lead_if_caught_up()
 
     def _choose_form(self) -> None:
-        """Write heartbeats in blocks if all living replicas read these, otherwise as records.
+        """Choose whether this replica writes heartbeats to etcd in blocks, or as records.
 
-        What only blocks have told is written as records when that changes.
+        Blocks are chosen while it is synchronized and all living replicas read blocks. When that
+        ends, the heartbeats that only blocks tell of are written as records.
         """
         blocks = self._store.blocks
         allowed = self.sync.synchronized and self._applier.all_read_blocks
@@ -238,7 +242,8 @@ class Replica(Service):
             return
         if lock_key not in self._applier.locks:
             self._log.error(
-                "Another client has deleted this replica's lock in etcd; it runs for leader again."
+                "Another client has deleted this replica's lock in etcd; this replica tries to"
+                " become the leader again."
             )
             self._election.resign()
         elif not self._monitor.leading:

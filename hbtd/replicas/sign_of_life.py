@@ -7,7 +7,7 @@ MOST_NAMED = 500
 """The most addresses, and the most components, that a sign of life names."""
 
 _FOR = b" for "
-"""What comes between the name of the replica and those whose heartbeats wait there."""
+"""The text between the name of the replica and the names of those whose heartbeats wait there."""
 
 _BLOCKS = b" blocks"
 """The mark of a replica that reads blocks, before `_WAITING` if both are there."""
@@ -16,13 +16,13 @@ _WAITING = b" waiting"
 """The mark of a replica at which heartbeats wait; the value ends with it."""
 
 _NEW = "new"
-"""The word for all that open a connection for each heartbeat."""
+"""The word for all components that open a connection for each heartbeat."""
 
 _HERE = "here"
 """The word for all components that the replica was the last to hear."""
 
 _ALL = "all"
-"""The word for everybody."""
+"""The word for all components."""
 
 
 class Waiting(NamedTuple):
@@ -37,14 +37,14 @@ class Waiting(NamedTuple):
     and has yet to store that.
     """
     fresh: bool = False
-    """Whether those may wait, too, that open a connection for each heartbeat."""
+    """Whether all components that open a connection for each heartbeat may wait, too."""
     heard_here: bool = False
-    """Whether all may wait that the replica was the last to hear: too many to be named."""
+    """Whether all components that the replica was the last to hear may wait: too many to name."""
     everybody: bool = False
     """Whether any component may wait: too many would have to be named."""
 
     def __bool__(self) -> bool:
-        """Return whether anybody waits."""
+        """Return whether any heartbeats wait."""
         return any(tuple(self))
 
 
@@ -54,10 +54,12 @@ def waiting_at(
     fresh: bool,
     unstored: Collection[str] = (),
 ) -> Waiting:
-    """Return who waits; more than `MOST_NAMED` addresses stand for everybody.
+    """Return whose heartbeats wait at this replica, with at most `MOST_NAMED` names of a kind.
 
-    `components` were heard last at this replica; it is `None` if there are more than `MOST_NAMED`.
-    `unstored` may have been heard last at any; more than `MOST_NAMED` stand for everybody.
+    `addresses`, `fresh` and `components` become the fields of these names; `components` is `None`
+    if there are too many that the replica was the last to hear. `unstored` are the components whose
+    heartbeats it has heard, and not stored in time. If there are too many of these, or too many
+    addresses, everybody may wait.
     """
     named = frozenset(address for address in addresses if address is not None)
     if max(len(named), len(unstored)) > MOST_NAMED:
@@ -66,19 +68,20 @@ def waiting_at(
 
 
 class SignOfLife(NamedTuple):
-    """What a replica's presence key tells the other replicas, and people."""
+    """The contents of a replica's presence key, for the other replicas and for people."""
 
     name: bytes
     """The replica's host and port, for people to read."""
     reads_blocks: bool
-    """Whether the replica reads blocks; earlier ones of this hbtd don't."""
+    """Whether the replica reads blocks; those of earlier releases don't."""
     waiting: Waiting = Waiting()
     """Whose heartbeats wait at the replica."""
 
     def to_bytes(self) -> bytes:
         """Return the value of the presence key.
 
-        The marks are at the end, in this order, because earlier replicas look for them there.
+        The value ends in the marks `_BLOCKS` and `_WAITING`, because replicas of earlier releases
+        look for them there.
         """
         waiting = self.waiting
         flags = {_NEW: waiting.fresh, _HERE: waiting.heard_here, _ALL: waiting.everybody}
@@ -95,10 +98,10 @@ class SignOfLife(NamedTuple):
 
 
 def read_sign_of_life(value: bytes) -> SignOfLife:
-    """Return the sign of life that is in a presence key's value, which may be any.
+    """Return the sign of life that is in the value of a presence key; any bytes are accepted.
 
-    If somebody waits but nobody is named, as by earlier replicas, all do that this replica was the
-    last to hear.
+    A replica of an earlier release says that heartbeats wait, but not whose: then those of all
+    components that it was the last to hear may wait.
     """
     waits = value.endswith(_WAITING)
     rest = value.removesuffix(_WAITING)

@@ -62,7 +62,10 @@ class Space(Service):
         try:
             self.size = size = await self._client.database_size()
         except (EtcdUnavailable, EtcdRefused) as error:
-            self._log.debug("etcd does not tell its size: {error}", error=str(error))
+            self._log.debug(
+                "The size of etcd's database could not be read; trying again: {error}",
+                error=str(error),
+            )
             return
         shortage = _shortage(size)
         if shortage is not None:
@@ -78,7 +81,7 @@ class Space(Service):
 
 
 def _shortage(size: DatabaseSize) -> str | None:
-    """Return what is to be said of a database of this size; `None` if it has room."""
+    """Return the text of the warning about a database of this size; `None` if it has room."""
     if size.full and 0 < size.size < FULL * size.quota:
         return _ALARM
     if size.full or 0 < size.quota <= size.size:

@@ -146,7 +146,8 @@ class Sync(Service):
                 await self._client.revoke(self._lease)
             except (EtcdUnavailable, EtcdRefused) as error:
                 self._log.debug(
-                    "This replica's lease could not be revoked; it has to expire: {error}",
+                    "This replica's lease could not be revoked; etcd ends it when it"
+                    " expires: {error}",
                     error=str(error),
                 )
 
@@ -198,9 +199,10 @@ class Sync(Service):
         self._store.writer.set_presence(self._make_presence)
 
     async def _load(self) -> None:
-        """Read and apply all keys in etcd while this replica writes nothing; write the health key.
+        """Read and apply all keys in etcd, while this replica writes nothing.
 
-        Raise the exceptions of `EtcdClient.pages` if etcd fails.
+        After that, write the key `HBTD_HEALTH_KEY`, by which the next call finds out whether etcd
+        has lost its data. Raise the exceptions of `EtcdClient.pages` if etcd fails.
         """
         self._applier.before_load()
         renewing = PeriodicService(
@@ -304,7 +306,7 @@ class Sync(Service):
             self._hearing.lose()
 
     def _make_presence(self) -> Put:
-        """Return the write of this replica's presence key, which tells who waits here now."""
+        """Return the write of this replica's presence key, which tells whose heartbeats wait."""
         sign = SignOfLife(self._name.encode(), True, self._waiting())
         return Put(PRESENCE + self._number, sign.to_bytes(), self._lease)
 
