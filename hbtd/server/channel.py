@@ -23,7 +23,7 @@ _LONGEST_LENGTH = 18
 class StrictChannel(HTTPChannel):
     """An HTTP channel that refuses requests which other servers may read differently.
 
-    These are lines that are folded (RFC 9112 5.2), a CR or LF within a line, and transfer codings
+    Such requests have folded lines (RFC 9112 5.2), a CR or LF within a line, or a transfer coding
     other than `chunked`. A head that is too large is answered with 431.
     """
 
@@ -74,7 +74,7 @@ class StrictChannel(HTTPChannel):
         return version == b"HTTP/1.1"
 
     def connectionMade(self) -> None:
-        """Set the most bytes in a line and in a request's head, and begin to read requests."""
+        """Set the largest size of a line and of a request's head, and begin to read requests."""
         # Of a line, and of what may be the beginning of one; heads are counted in lineReceived.
         self.MAX_LENGTH = self.totalHeadersSize = self.site.limits.header_bytes
         super().connectionMade()
@@ -153,7 +153,7 @@ class StrictChannel(HTTPChannel):
 
 
 class Conversation(Protocol):
-    """The interface of a connection, as the channel that reads one of its requests uses it."""
+    """The interface of a connection for the `RequestChannel` that reads one of its requests."""
 
     host: str | None
     retired: bool
@@ -189,7 +189,7 @@ class Conversation(Protocol):
 
 
 class RequestChannel(StrictChannel):
-    """A channel that reads one request, and returns the data behind it to its connection."""
+    """A channel that reads one request, and passes the data behind it back to its connection."""
 
     def __init__(self, connection: Conversation, site: Any) -> None:
         """Make a channel that reads for `connection`, and serves a `LimitedSite`."""
@@ -220,7 +220,7 @@ class RequestChannel(StrictChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
-        """Return the data that followed an answered request to the connection."""
+        """Pass the data that followed an answered request back to the connection."""
         self.paused = True  # or it would go on with what it has
         super().requestDone(request)
         self.paused = False

@@ -267,9 +267,9 @@ class Connection(Protocol):
     def give_up(self) -> None:
         """Abort the connection if its handshake has yet to begin.
 
-        Its client has waited so long that it is about to hang up. During an overload, those who
-        have waited longest would be served too late, one after the other; now the next are served
-        in time.
+        Its client has waited so long that it is about to hang up. If hbtd served clients in order
+        during an overload, it would serve each of them too late. Without those that have waited
+        longest, it serves the next ones in time.
         """
         if self.state is State.WAITING:
             self._abort()
@@ -315,7 +315,9 @@ class Connection(Protocol):
             self.close()
 
     def _fail(self) -> None:
-        self._log.failure("Reading a request failed; its connection is closed.")
+        self._log.failure(
+            "Reading a request failed because of a bug in hbtd; its connection is closed."
+        )
         self._abort()
 
     def _answer(self, data: bytes, taken: Taken | None = None) -> None:

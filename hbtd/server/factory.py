@@ -22,7 +22,7 @@ from hbtd.server.states import TICK, State, lifetimes
 from hbtd.server.strangers import Strangers
 
 _AGE_JITTER = 0.2
-"""The last share of the greatest age, during which each connection is retired at random."""
+"""The share of the greatest age, at its end, in which connections are closed at random times."""
 
 
 _OF_PEER = 0.75
@@ -79,7 +79,7 @@ class ConnectionFactory(ServerFactory):
         )
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Return the protocol of a new connection, which aborts it if there are too many."""
+        """Return a protocol for a new connection; if there are too many, one that aborts it."""
         host: str | None = getattr(addr, "host", None)
         if host is not None:
             host = intern(host)  # components remember it
@@ -91,9 +91,10 @@ class ConnectionFactory(ServerFactory):
         return Connection(self, host, tls=self.tls)
 
     def _refusal(self, host: str | None) -> tuple[str, str] | None:
-        """Close a connection if a new one, from an IP address, would be one too many.
+        """Return why a new connection from an IP address is refused, `None` if it is accepted.
 
-        If none can be closed, return why the new one is refused: one of `REASONS`, and a sentence.
+        If it would be one too many, another one is closed, if possible, and the new one accepted.
+        The result is one of `REASONS`, and a sentence.
         """
         limits = self.limits
         # Those on a Unix socket have no address: the file says who may use it.
@@ -109,7 +110,7 @@ class ConnectionFactory(ServerFactory):
     def _close_one(self, candidate: Callable[[], Connection | None]) -> bool:
         """Close a connection that is not proven; return whether there was one.
 
-        `candidate` returns the one to be closed next; `None` if no more can be.
+        `candidate` returns the connection to be closed next, `None` if there is none.
         """
         while (connection := candidate()) is not None:
             if self._strangers.discard(connection.host, connection) and connection.proven:
@@ -126,7 +127,7 @@ class ConnectionFactory(ServerFactory):
         return self.now - self.scheduler.errtime()
 
     def fit(self, most: int) -> bool:
-        """Lower the limit of connections to `most`; return whether it was that low already.
+        """Lower the limit of connections to `most`; return whether it was as low already.
 
         One address may have at most three quarters of `most`, so that there is room for others.
         """
@@ -239,7 +240,12 @@ class ConnectionFactory(ServerFactory):
             self.reactor.callLater(0, self._close_overdue)
 
     def _retire_some(self) -> None:
-        """Retire some of the connections that are near the greatest age, chosen at random."""
+        """Let connections that are near their greatest age close after the next answer.
+
+        Each is chosen at a random moment, so that clients don't all connect again at once. None is
+        chosen while clients might not be able to connect again: at the limit of connections, or
+        while connections wait for their turn.
+        """
         age = self.limits.connection_age
         oldest = self.now - age * (1 - _AGE_JITTER)
         old = [each for each in self if each.made <= oldest and not each.retired]

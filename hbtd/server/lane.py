@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 
 class Verdict(Enum):
-    """Why `Lane.take` has taken no more requests."""
+    """The reason why `Lane.take` has taken no more requests."""
 
     DRY = "all bytes are taken"
     BEGINNING = "the rest is the beginning of the head of what may be a request"

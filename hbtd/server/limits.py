@@ -39,7 +39,7 @@ Its arguments are the client's `IAddress`, one of `REASONS`, and a sentence with
 
 
 class Limits(NamedTuple):
-    """How much clients may use."""
+    """The limits of what clients may use: connections, memory and time."""
 
     connections: int
     """Connections that may be open at once."""

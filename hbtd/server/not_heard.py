@@ -14,7 +14,7 @@ _MOST_NETWORKS = 50_000
 class NotHeard:
     """The IP addresses of clients that were refused or gave up, and when that was.
 
-    They are kept by network: a client with many addresses displaces none of other networks.
+    The addresses are kept by network: a client with many of them displaces none of other networks.
     """
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ _OVER = 5.0
 """Seconds without a sign of overload after which it is over."""
 
 _TCP_INFO = Struct("=8x6I")
-"""The beginning of Linux's `struct tcp_info`: of a listening socket, the last is the backlog."""
+"""Linux's `struct tcp_info` up to the two fields that make an `AcceptQueue` of a listening port."""
 
 
 class AcceptQueue(NamedTuple):
@@ -88,7 +88,7 @@ class Overload(PeriodicService):
     def queue_full(self) -> bool:
         """Whether an accept queue was full in the last five seconds.
 
-        Then nodes that make a connection for each heartbeat may have failed to connect.
+        If so, nodes that make a connection for each heartbeat may have failed to connect.
         """
         return self._last_full is not None and self._clock.seconds() - self._last_full < _OVER
 

@@ -34,7 +34,7 @@ _PROVEN_FIRST = 0.5
 """The share of the turns in an iteration that proven connections get before all others."""
 
 LONG_WAIT = 0.5
-"""Seconds for which an address may wait before its components are no longer judged."""
+"""Seconds that connections of an address may wait before its components are judged later."""
 
 
 _TOO_LONG = 1.5
@@ -51,7 +51,7 @@ class Waiting(Protocol):
         """Whether a heartbeat was taken on the connection not long ago."""
 
     def give_up(self) -> None:
-        """Drop the connection if work on it would be in vain, as its client is about to leave."""
+        """Drop the connection if work on it would be in vain, as its client is about to hang up."""
 
     def take_turn(self) -> None:
         """Do the next step of the work for this connection, if there is any left."""
@@ -95,7 +95,7 @@ class _Iterations:
 
 
 class Scheduler:
-    """Decides when work may be begun, for all connections of a factory."""
+    """Gives the connections of a factory their turns: decides when work on each may begin."""
 
     def __init__(self, clock: Any, errtime: Callable[[], float] = lambda: inf) -> None:
         """Make a scheduler with no connections yet.
@@ -143,7 +143,7 @@ class Scheduler:
     def turn(self, host: str | None, *, proven: bool) -> Deferred[None]:
         """Return a Deferred that fires when a client gets its next turn.
 
-        `host` is the client's IP address; `proven` says whether it is that of a proven connection.
+        `host` is the client's IP address; `proven` says whether its connection is proven.
         """
         turn = _Turn(host, proven)
         self.wait(turn)
@@ -157,7 +157,8 @@ class Scheduler:
     def waiting_long(self) -> set[str | None]:
         """Return the IP addresses from which heartbeats may wait to be read.
 
-        A connection of each has waited for more than half a second, or was not heard not long ago.
+        From each of them a connection has waited for more than half a second, or a client was
+        refused, or gave up waiting, in the last `errtime` seconds.
         """
         now = self._clock.seconds()
         waiting = self._not_heard.since(now - self.errtime())

@@ -30,7 +30,7 @@ DISCARD = 65536
 
 
 class ServerProtocol(Protocol):
-    """What these transports call on their protocol, in addition to Twisted's `IProtocol`."""
+    """The methods that these transports call on their protocol, beyond Twisted's `IProtocol`."""
 
     def dataReceived(self, data: bytes) -> None:
         """Process received data."""
@@ -79,7 +79,7 @@ class WriteThrough(_Transport):
 
     @staticmethod
     def _forget_errors() -> None:
-        """Discard what the library on the socket has stored about an error that was raised."""
+        """Discard what the library that sends the data (OpenSSL) has stored about an error."""
 
     def __init__(self, sock: socket.socket, *args: Any) -> None:
         """Make a transport on a client's socket; `args` are those of Twisted's transports."""
@@ -168,7 +168,7 @@ class WriteThrough(_Transport):
 
 
 class OverTCP(WriteThrough):
-    """The base of the transports over TCP, which remember what they have asked the socket."""
+    """The base of the transports over TCP, which ask the socket only once for what they need."""
 
     _host: IPv4Address | IPv6Address | None = None
     _no_delay = True  # of the listening socket (`hbtd.server.listening`)
