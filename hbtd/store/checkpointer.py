@@ -20,7 +20,7 @@ from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import ALARMS, Judgement, Transition
 
 _LATE = 1.0
-"""Seconds by which a checkpoint may be complete later than usual before it is late."""
+"""Seconds by which a checkpoint may end later than planned before it counts as late."""
 
 _SHARED_WITHIN = 10.0
 """The age in seconds above which a heartbeat is not written to a store that replicas share."""
@@ -126,9 +126,9 @@ class Checkpointer:
         self._checkpoints.stopService()
 
     async def finish(self, within: float) -> None:
-        """Store the remaining records, for at most `within` seconds.
+        """Store the remaining records, for at most `within` seconds. Call `end` before this.
 
-        Do so if records were stored before, and `end` was called.
+        Do nothing if `begin` was not called, or if the store is not durable.
         """
         if not self._unfinished:
             return
@@ -138,13 +138,14 @@ class Checkpointer:
             await bounded(self._clock, within, self._checkpoint(0.0))
         except DeadlineExceeded:
             self._log.warn(
-                "hbtd stops although the latest heartbeats could not be stored in time; after the"
-                " start their components have as long as all others to be heard again."
+                "hbtd stops although the latest heartbeats could not be stored in time. Nothing"
+                " need be done: after the next start, every component has Warntime seconds to be"
+                " heard again."
             )
 
     @property
     def behind(self) -> float:
-        """Seconds since the last complete checkpoint began: what was heard before is stored."""
+        """Seconds since the last complete checkpoint began; all heartbeats before it are stored."""
         if not (self._begun and self._store.durable):
             return 0.0
         return self._clock.seconds() - self._stored_at

@@ -13,7 +13,7 @@ _PATIENCE = 5.0
 
 
 class StoreCondition:
-    """Logs when calls of a store begin to fail, and when they succeed again."""
+    """Whether a store can be used; logs when its calls begin to fail, and succeed again."""
 
     _log = Logger()
 

@@ -35,7 +35,7 @@ _BATCH = 500
 
 @implementer(IStore)
 class EtcdStore:
-    """Keeps records and judgements in etcd; see `IStore`.
+    """Keeps judgements, records and the log of transitions in etcd; see `IStore`.
 
     Every replica writes the records of the components that it hears. Only the leader writes
     judgements, in fenced transactions. A follower writes a *request* to the leader instead; the
@@ -73,7 +73,7 @@ class EtcdStore:
         self.mirror = EtcdMirror(wall)
         """A copy of the judgements and requests that are in etcd."""
         self.blocks = Blocks(lambda: 0.0, Params) if blocks is None else blocks
-        """What decides which heartbeats are written in blocks only."""
+        """The `Blocks` that decides which heartbeats are written in blocks only."""
         self.writer = EtcdWriter(client, self.mirror)
         """The `EtcdWriter` that makes all writing transactions of this store."""
         self._numbering = Numbering(self.mirror)
@@ -87,9 +87,8 @@ class EtcdStore:
     def open(self) -> Deferred[None]:
         """Open the store: read judgements and requests to the leader from etcd into `mirror`.
 
-        Of the log, the last number is read.
-
-        The health key (docs/protocol.md, "etcd") is written as well.
+        Of the log, only the last number is read. The key `HBTD_HEALTH_KEY` is written as well
+        (docs/protocol.md, "etcd").
         """
         return self._noting(self._open())
 
@@ -264,9 +263,9 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Delete what is stored of a component, except the log; a follower has the leader do a part.
+        """Delete what is stored of a component, except the log.
 
-        The follower deletes record and identity, and requests the leader to forget the component.
+        A follower deletes the record and the identity, and requests the leader to forget the rest.
         """
 
         async def work() -> None:
@@ -375,7 +374,7 @@ class EtcdStore:
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
         """Delete entries of the log; return how many, or fail with `NotLeading` in a follower.
 
-        Of a log of more than 10,000 entries, a tenth may remain that ought to go.
+        In a log of more than 10,000 entries, a tenth of them may remain although they are due.
         """
         return self._noting(self._trimming.trim(before, most, told))
 

@@ -75,30 +75,32 @@ def _ages(stored: Any) -> dict[str, float]:
 
 
 def put_of_block(presence: Put, slot: int, block: Block) -> Put:
-    """Return the operation that writes a block of the replica whose presence is given.
+    """Return the operation that writes a block of this replica.
 
-    Blocks of one transaction need different slots.
+    `presence` is the write of the replica's presence key. `slot` is a number in the block's key,
+    which must be another one for each block of a transaction.
     """
     key = BLOCK + presence.key.removeprefix(PRESENCE) + b"/%d" % slot
     return Put(key, block_value(block), presence.lease)
 
 
 class Plan(NamedTuple):
-    """What is to be written of some heartbeats: records of their own, or places in blocks."""
+    """A plan for writing some heartbeats: which in blocks, and which as records."""
 
     heard: Mapping[str, float]
     """The ages of the heartbeats that are written in blocks only, by component."""
     own: Sequence[Record]
-    """The records of heartbeats that are written as such."""
+    """The records of new heartbeats that are written as records."""
     restated: Sequence[Record]
-    """The records of heartbeats that blocks have told of before."""
+    """The records of heartbeats that earlier blocks have told of."""
     in_blocks: bool
     """Whether blocks tell of the heartbeats in `own`, too."""
 
     def steps(self, presence: Put | None, wall: float) -> list[Step]:
-        """Return the steps that write what is planned; `presence` is that of this replica.
+        """Return the steps that carry out the plan.
 
-        `wall` is the present Unix time in seconds.
+        `presence` is the write of this replica's presence key, `wall` the present Unix time in
+        seconds.
         """
         if presence is None or not (self.in_blocks or self.restated):
             return [Step([put_of(record, wall)]) for record in (*self.own, *self.restated)]
@@ -116,7 +118,7 @@ class Plan(NamedTuple):
 def _portions(
     names: Sequence[str], records: Sequence[Record]
 ) -> Iterator[tuple[Sequence[str], Sequence[Record]]]:
-    """Yield what goes into one transaction each: a block's names, and records."""
+    """Yield, for one transaction after another, the names in its block, and its records."""
     some_names = batches(names, _MOST_HEARD)
     some_records = batches(records, _MOST_RECORDS)
     while (portion := (next(some_names, ()), next(some_records, ()))) != ((), ()):
@@ -126,10 +128,11 @@ def _portions(
 class Blocks:
     """Decides which heartbeats are written in blocks only, and when records of their own are due.
 
-    A component's record is written with its first heartbeat after half an `errtime`; and once the
-    component has been silent for half a `warntime`, unless the record says already when it was last
-    heard. So whoever reads only records finds none that is older than the silence of its component
-    by more than half of both; and whoever judges that a component is silent has what it sent last.
+    The record of a component is written with one of its heartbeats every half `errtime`. It is also
+    written once the component has been silent for half of `warntime`, unless it has the last
+    heartbeat already. So a program that reads only records takes a component to be silent for
+    longer than it is, but by no more than half of both times; and a replica that judges a silent
+    component knows the status and timestamp that it sent last.
     """
 
     def __init__(self, elapsed: Callable[[], float], params: Callable[[], Params]) -> None:
@@ -158,10 +161,10 @@ class Blocks:
         return len(self._owed)
 
     def plan(self, records: Iterable[Record]) -> Plan:
-        """Return what is to be written of the heartbeats that `records` tell of.
+        """Return the plan for writing the heartbeats in `records`.
 
-        Records that are due because their components have fallen silent are added. If the plan
-        can't be carried out, call `undo`; then the heartbeats may be given to `plan` again.
+        Owed records of components that have fallen silent are added to it. If the plan can't be
+        carried out, call `undo`; then `records` may be planned again.
         """
         now, params = self._elapsed(), self._params()
         heard: dict[str, float] = {}
@@ -184,7 +187,7 @@ class Blocks:
         return Plan({}, (), self._restate(now, now, most), self.allowed)
 
     def undo(self, plan: Plan) -> None:
-        """Note that a plan could not be carried out, at least not as a whole."""
+        """Note that a plan was not carried out, or only in part."""
         now = self._elapsed()
         for record in plan.own:
             self._recorded.pop(record.component, None)
@@ -215,7 +218,10 @@ class Blocks:
         self._owed.pop(xname, None)
 
     def reset(self, living: Collection[str] = ()) -> None:
-        """Note that etcd was read again, where records of `living` have no warning."""
+        """Note that all of etcd was read again: the next heartbeat of each component is recorded.
+
+        Only the components in `living`, whose records in etcd have no warning, stay owed a record.
+        """
         self._recorded.clear()
         for xname in [xname for xname in self._owed if xname not in living]:
             del self._owed[xname]
@@ -229,7 +235,10 @@ class Blocks:
         return (recorded - moment) // period != (now - moment) // period
 
     def _restate(self, now: float, silent_since: float, most: int) -> list[Record]:
-        """Return up to `most` owed records of components silent since `silent_since`; drop them."""
+        """Remove and return up to `most` owed records of components silent since `silent_since`.
+
+        Times are those of `elapsed`; `now` is the present one.
+        """
         front = list(islice(self._owed.items(), most))
         restated: list[Record] = []
         for xname, (record, heard_at) in front:

@@ -89,10 +89,11 @@ def steps_of_leader(
 def _record_meanwhile(
     judgement: Judgement, record: Record | None, end: Transition
 ) -> Record | None:
-    """Return a component's record as of a judgement that another one of the commit follows.
+    """Return the record to write with a judgement that is not its component's last in a commit.
 
-    This process may be killed between their transactions. `record` is that as of the last
-    judgement, whose transition is `end`; it is `None` if the component is dead or forgotten then.
+    The record agrees with that judgement, because this process may be killed before the transaction
+    of the last one. `record` is the one that agrees with the last, whose transition is `end`; it is
+    `None` if the component is dead or forgotten then.
     """
     if judgement.transition is Transition.DIED:
         return None

@@ -96,7 +96,7 @@ def transactions(steps: Iterable[Step]) -> Iterator[list[Step]]:
 
 
 def operations_of(batch: Iterable[Step]) -> list[Operation]:
-    """Return the operations of a transaction that carries out these steps, without the presence.
+    """Return the operations that carry out these steps, without the write of the presence key.
 
     Of several operations on one key only the last is left: etcd refuses others. The entries of the
     steps are put into the log.

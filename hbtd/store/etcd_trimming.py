@@ -52,7 +52,7 @@ class EtcdTrimming:
         small: int = SMALL,
         portion: int = PORTION,
     ) -> None:
-        """Make what trims a log; `small` and `portion` take the place of the constants."""
+        """Make the trimmer of a log; `small` and `portion` replace `SMALL` and `PORTION`."""
         self._log = log
         self._mirror = mirror
         self._writer = writer
@@ -89,7 +89,7 @@ class EtcdTrimming:
 
     @property
     def _size(self) -> int:
-        """The most entries that the log can have: those counted last, and the numbers since."""
+        """The most entries that the log can have: those counted last, and one per number since."""
         return self._count + self._mirror.last_number - self._counted_at
 
     def _is_to_begin_anew(self) -> bool:
@@ -108,7 +108,7 @@ class EtcdTrimming:
         self._examined = 0
 
     async def _next_portion(self, before: float, most: int, told: int) -> list[LogKey]:
-        """Return the next keys of the log with entries that may go; none if they are too few."""
+        """Return the next keys of the log with entries to delete; none if there are too few."""
         whole = self._size <= self._small
         excess = self._size - most
         found: list[LogKey] = []
@@ -123,7 +123,7 @@ class EtcdTrimming:
         return found if whole or count >= self._size // 50 else []
 
     async def _trim(self, portion: Sequence[LogKey], before: float, most: int, told: int) -> None:
-        """Delete those entries of the portion that are to go."""
+        """Delete those entries of a portion of the log that `trim` is to delete."""
         last = {entry.component: entry.number for key in portion for entry in key.entries}
         await self._drop_superseded(last, number_of(portion[-1].key))
 

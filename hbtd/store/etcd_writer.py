@@ -58,7 +58,7 @@ class EtcdWriter:
     def set_presence(self, presence: Callable[[], Put]) -> None:
         """Begin every transaction with what `presence` returns at that moment.
 
-        That is the operation which writes this replica's presence key.
+        `presence` returns the operation that writes this replica's presence key.
         """
         self._presence = presence
 

@@ -54,9 +54,8 @@ class Journal:
         """Make the journal of a store.
 
         `wall` returns Unix seconds. `uncommitted` and `condition` are those of `checkpointer`,
-        which knows the records. `tellers` are called with the judgements of each commit, if this
-        replica leads; one that reads the log takes the call as a sign that there is more. `jitter`
-        returns a random number from 0 to 1.
+        which knows the records. Each of `tellers` is called with the judgements of each commit, if
+        this replica leads. `jitter` returns a random number from 0 to 1.
         """
         self._clock = clock
         self._wall = wall
@@ -99,7 +98,7 @@ class Journal:
     def add(self, judgements: Sequence[Judgement]) -> None:
         """Commit judgements and pass them on, together with others that are added within 0.1 s.
 
-        They are made now, unless they say when.
+        Judgements without a time get the present one.
         """
         at = self._wall()
         self._uncommitted.add([each.made_at(at) for each in judgements])

@@ -15,7 +15,7 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 @implementer(IStore)
 class MemoryStore:
-    """Keeps judgements and records in dicts, and the log of transitions; see `IStore`.
+    """Keeps judgements, records and the log of transitions in memory; see `IStore`.
 
     This store is not durable, so the checkpointer writes no records to it; the tracker has them
     anyway.

@@ -51,7 +51,7 @@ _FLUSH = 60.0
 
 @implementer(IStore)
 class SqliteStore:
-    """Keeps judgements and records in an SQLite file; see `IStore`.
+    """Keeps judgements, records and the log of transitions in an SQLite file; see `IStore`.
 
     Calls are carried out in one thread. When the Deferred of a call fires, its changes are safe on
     the disk. The file is locked while it is open, so that no two hbtd can use it.
@@ -119,7 +119,9 @@ class SqliteStore:
             self._flushed_at = None
             self._commit_failed = False
             for doubt in contents.doubts:
-                self._log.warn("The store {path}: {doubt}.", path=self._path, doubt=doubt)
+                self._log.warn(
+                    "The store {path} may have lost data: {doubt}.", path=self._path, doubt=doubt
+                )
             if self._trouble != "Closed":
                 self._trouble = None
 
@@ -246,7 +248,10 @@ class SqliteStore:
         )
 
     async def _trim_by(self, column: str, high: float, told: int, excess: Callable[[], int]) -> int:
-        """Delete entries whose `column` is below `high`, as many as `excess` returns at most."""
+        """Delete at most `excess()` entries of the log whose `column` is below `high`.
+
+        Entries with numbers above `told` stay. Return how many were deleted.
+        """
         done: float | None = -inf
         deleted = 0
         while done is not None and excess() != 0:

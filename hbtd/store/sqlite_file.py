@@ -1,4 +1,4 @@
-"""The file of the store `sqlite:`: its format, its lock, and what others do to it meanwhile."""
+"""The file of the store `sqlite:`: its format, its lock, and checks of what others do to it."""
 
 import fcntl
 import os
@@ -77,8 +77,8 @@ class Contents(NamedTuple):
 class DatabaseFile:
     """The file of a store: locks it for this process, and checks what others do to it.
 
-    All methods are called in the store's thread. The lock is one of `flock`, which other hbtd
-    processes respect; other programs can read the file meanwhile, such as `hbtd-backup`.
+    All methods are called in the store's thread. The lock is made with `flock`, and respected by
+    other hbtd processes; other programs, such as `hbtd-backup`, can read the file meanwhile.
     """
 
     def __init__(self, path: str) -> None:
@@ -115,7 +115,7 @@ class DatabaseFile:
             self._lock = -1
 
     def note(self) -> None:
-        """Note the state of the file, after this process may have changed it."""
+        """Remember the state of the file, for `check`, after this process may have changed it."""
         status = os.fstat(self._lock)
         self._size, self._changed_at = status.st_size, status.st_mtime_ns
         if self._log is None:
@@ -188,7 +188,11 @@ class DatabaseFile:
             os.close(before)
 
     def _renew(self, connection: Any, why: str) -> str:
-        """Write the file again, with all that an open connection sees; return what was done."""
+        """Write the file again, with all that an open connection sees.
+
+        `why` says what was wrong with the file. Return a sentence, for the log, that repeats it and
+        says what was done; raise `FileLost` if the file can't be written.
+        """
         new = f"{self._path}-new"
         try:
             with suppress(FileNotFoundError):
@@ -221,7 +225,7 @@ class DatabaseFile:
 
 
 def set_up(connection: Any) -> None:
-    """Set full synchronization on a new connection; don't change the file."""
+    """Set SQLite's `synchronous` option on a new connection; leave the file unchanged."""
     connection.execute("PRAGMA synchronous = FULL")
 
 
@@ -262,7 +266,10 @@ def flush(cursor: Any) -> None:
 
 
 def _doubts(cursor: Any, found: Found, *, written: bool) -> list[str]:
-    """Return the reasons to suspect that this file has lost data; empty if there are none."""
+    """Return the reasons to suspect that this file has lost data; empty if there are none.
+
+    `found` is the condition of the file before it was opened; `written` says whether it had tables.
+    """
     if not written:
         lost = "it is empty although it was in use: was it copied without its -wal file?"
         return [] if found.empty else [lost]
@@ -355,7 +362,7 @@ def _is_sound(connection: Any) -> bool:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Return the device and the number of a file; `None` if there is none."""
+    """Return the numbers of a file's device and inode; `None` if there is no file."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -33,8 +33,9 @@ class Trimming(PeriodicService):
     ) -> None:
         """Make a service that has yet to be started.
 
-        `wall` returns the present Unix time in seconds, `leading` whether this replica leads. What
-        `readers` have not told others is kept, up to `MAX_WAITING` entries.
+        `wall` returns the present Unix time in seconds, `leading` whether this replica leads.
+        `readers` are the names of the log's readers; what one of them has not told others is kept,
+        up to `MAX_WAITING` entries.
         """
         super().__init__(clock, _INTERVAL, self._trim, "trimming the log of transitions", now=False)
         self._wall = wall
@@ -46,7 +47,7 @@ class Trimming(PeriodicService):
         self._outage = Outage(self._began, self._ended, clock.seconds)
 
     def stopService(self) -> Deferred[None]:
-        """Stop; a run in progress deletes no more than it is about to."""
+        """Stop; a run in progress ends after the call of the store that it has made."""
         stopped = super().stopService()
         self._trimming.cancel()
         return stopped

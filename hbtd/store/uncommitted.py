@@ -7,7 +7,7 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Uncommitted:
-    """A queue of the judgements to be committed; the first ones are in hand during their commit.
+    """A queue of judgements to be committed; the first ones are *in hand* during their commit.
 
     Each call takes time only for the judgements that it adds, returns or drops, however many wait.
     """
@@ -58,11 +58,11 @@ class Uncommitted:
             self._counts[judgement.component] = self._counts.get(judgement.component, 0) + 1
 
     def take(self, most: int) -> Sequence[Judgement]:
-        """Take the first judgements, at most `most`, in hand; return them.
+        """Put up to `most` judgements, the first ones of the queue, in hand; return those in hand.
 
-        If the judgements before were passed on, those that repeat the one before on the same
-        component, that is, state the same transition, are dropped. That happens when a replica
-        becomes the leader while its own request to the leader is pending.
+        A judgement that repeats the transition of the one before on the same component is dropped,
+        if that one was passed on just before. Such repetitions arise when a replica becomes the
+        leader while its own request to the leader is pending.
         """
         while self._waiting and len(self._in_hand) < most:
             judgement = self._waiting.popleft()
@@ -78,7 +78,7 @@ class Uncommitted:
         return self._in_hand
 
     def finish(self, *, passed_on: bool) -> Sequence[Judgement]:
-        """Return the judgements in hand, which were committed and are no longer in the queue.
+        """Remove the judgements in hand from the queue, since they are committed; return them.
 
         `passed_on` says whether they are passed on to HSM and Kafka.
         """
@@ -104,7 +104,7 @@ class Uncommitted:
     def drop_alarms(self) -> None:
         """Drop all alarms (warned, died), also those in hand: another replica judges from now on.
 
-        So what was passed on says no more which transitions are news.
+        After that, `take` drops no judgement for repeating one that was passed on before this call.
         """
         self._end_run()
         self._waiting = deque(each for each in self._waiting if not each.transition.alarming)
@@ -114,7 +114,7 @@ class Uncommitted:
             self._counts[judgement.component] = self._counts.get(judgement.component, 0) + 1
 
     def forget(self, xname: str) -> bool:
-        """Drop the alarms about a component; return whether it has been in hand until now."""
+        """Drop the alarms about a component; return whether a judgement about it was in hand."""
         self._latest.pop(xname, None)
         if xname not in self._counts:
             return False
