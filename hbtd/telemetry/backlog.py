@@ -1,4 +1,4 @@
-"""What waits for Kafka: the part of the log that the reactor has read and the thread is to send."""
+"""The backlog: entries of the log that were read and that the publisher's thread is to send."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ CAPACITY = 4000
 
 
 class Order(NamedTuple):
-    """What the thread is to do: one such order holds until `Backlog.holds` says otherwise."""
+    """What the publisher's thread is to do, until `Backlog.holds` says that this has changed."""
 
     number: int
     address: TelemetryAddress | None
@@ -30,9 +30,9 @@ class Order(NamedTuple):
 class Backlog:
     """The entries of the log that are on their way to Kafka, oldest first.
 
-    The reactor puts entries in, the thread takes batches out and settles them. Both hold the lock
-    `changed` while they do; whoever changes something notifies the thread. `done` says up to which
-    entry Kafka has been told, so that the reader's cursor can be moved there.
+    The reactor's thread puts entries in; the publisher's thread takes batches out, and settles
+    them. Both do so under the lock `changed`, by which the publisher's thread is notified.
+    `done` says up to which entry Kafka has been told, so that the cursor can be moved there.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Backlog:
             return sum(each.number <= number for entries in pending for each in entries)
 
     def begin(self, number: int) -> None:
-        """Begin behind the entry `number`, with nothing here."""
+        """Drop everything; the entries that will be put here come after the entry `number`."""
         with self.changed:
             self._clear()
             self._put = number
@@ -92,7 +92,7 @@ class Backlog:
             self.changed.notify()
 
     def skip(self, number: int) -> int:
-        """Drop what is here up to the entry `number`, except the batch; return how many."""
+        """Drop the entries up to `number` that are not in the batch; return how many."""
         with self.changed:
             before = self.pending
             while self._waiting and self._waiting[0].number <= number:
@@ -102,7 +102,7 @@ class Backlog:
             return before - self.pending
 
     def clear(self) -> None:
-        """Drop everything, including the batch, which is not sent again."""
+        """Drop all entries, including those of the batch, which are not sent again."""
         with self.changed:
             self._clear()
 
@@ -129,7 +129,7 @@ class Backlog:
             self.changed.notify()
 
     def stop(self, at: float) -> None:
-        """Order the thread to stop when nothing waits, at the latest at a monotonic time."""
+        """Order the thread to stop when nothing waits, at the latest at the monotonic time `at`."""
         with self.changed:
             self._order = self._order._replace(stop_at=at)
             self.changed.notify()
@@ -138,21 +138,21 @@ class Backlog:
 
     @property
     def order(self) -> Order:
-        """The present order; what is newer has precedence."""
+        """The present order, which replaces all earlier ones."""
         return self._order
 
     def holds(self, order: Order) -> bool:
-        """Return whether an order is to be carried on with, apart from when to stop."""
+        """Return whether an order is still the present one, apart from its `stop_at`."""
         return self._order.number == order.number
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is here, and nothing more is to come from the log as it is now."""
+        """Whether no entries are here, and none are known to follow in the log."""
         return not (self.more or self.pending)
 
     @property
     def in_hand(self) -> bool:
-        """Whether there is a batch that is not settled."""
+        """Whether there is a batch of which Kafka has yet to accept or refuse messages."""
         return bool(self._batch)
 
     @property
@@ -163,7 +163,7 @@ class Backlog:
     def take(self) -> list[LogEntry]:
         """Return the batch that is to be sent now: what is left of the last one, else a new one.
 
-        It is empty if nothing waits.
+        The list is empty if nothing waits.
         """
         with self.changed:
             if self._refusals.aside and not (self._batch or self._waiting):
@@ -176,7 +176,10 @@ class Backlog:
             return self._batch
 
     def settle(self, batch: list[LogEntry], done: Sequence[bool]) -> int:
-        """Note which messages of a batch Kafka has accepted; return how many are given up."""
+        """Note which messages of a batch Kafka has accepted; return how many are given up.
+
+        `done` says of each message in the batch whether Kafka has accepted it.
+        """
         accepted = list(compress(batch, done))
         with self.changed:
             self.published_count += len(accepted)
@@ -186,7 +189,7 @@ class Backlog:
             return self._apply(self._refusals.accepted(accepted))
 
     def refuse(self, order: Order) -> tuple[int, bool]:
-        """Note that Kafka has refused the batch, or what is left of it.
+        """Note that Kafka has refused the batch, or what is left of it; ignore an outdated order.
 
         Return how many messages are given up, and whether Kafka seems to refuse everything.
         """

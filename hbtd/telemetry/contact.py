@@ -12,14 +12,14 @@ from hbtd.runtime.outage import Outage
 class Contact:
     """Whether Kafka accepts messages.
 
-    Its first success, the beginning of each outage, and its end are logged. It is not locked: the
-    publisher and its thread call it while they hold the lock of the backlog.
+    Kafka's first success, and the beginning and end of each outage, are logged. The methods take no
+    lock: the publisher and its thread call them while they hold the lock of the backlog.
     """
 
     _log = Logger()
 
     def __init__(self, now: Callable[[], float]) -> None:
-        """Make it without an address; `now` returns the seconds of a monotonic clock."""
+        """Begin without an address of Kafka; `now` returns the seconds of a monotonic clock."""
         self._address: TelemetryAddress | None = None
         self._outage = Outage(self._log_outage, self._log_connection, now)
         self._was_connected = False

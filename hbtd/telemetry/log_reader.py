@@ -104,7 +104,7 @@ class LogReader:
         self._wakeup.notify()
 
     def progressed(self) -> None:
-        """Note that Kafka has been told of some entries."""
+        """Note that entries have left the backlog: there is room, and the cursor may be moved."""
         self._wakeup.notify()
 
     @property
@@ -146,7 +146,7 @@ class LogReader:
                     await self._wakeup.wait(self._save_due())
 
     async def _join(self) -> None:
-        """Find out where to begin."""
+        """Find the place in the log at which to begin: Kafka's cursor or, without one, the end."""
         cursor = await self._store.cursor(KAFKA)
         if self._stopped:
             return
@@ -225,17 +225,20 @@ class LogReader:
 
     def _outage_began(self, reason: str) -> None:
         self._log.warn(
-            "The log of transitions can't be used; until it can, Kafka is told of no further"
-            " ones: {error}",
+            "The log of transitions in the store can't be used; until it can, no further messages"
+            " are sent to Kafka: {error}",
             error=reason,
         )
 
     def _outage_ended(self) -> None:
-        self._log.info("The log of transitions can be used again; Kafka is told what is in it.")
+        self._log.info(
+            "The log of transitions in the store can be used again; the messages that waited are"
+            " sent to Kafka."
+        )
 
     def _ended(self, failure: Any) -> None:
         self._log.failure(
-            "The reader of the log of transitions has ended because of a bug in hbtd; until hbtd"
-            " starts again, Kafka is told nothing.",
+            "Reading the log of transitions has ended because of a bug in hbtd; no messages are"
+            " sent to Kafka until hbtd is restarted.",
             failure,
         )

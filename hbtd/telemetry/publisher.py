@@ -142,9 +142,9 @@ class Publisher(Service):
     def lead(self, undelivered: Sequence[Judgement], since: int) -> None:
         """Begin to publish the log: this replica has become the leader.
 
-        `undelivered` are the stored judgements that are not delivered, and `since` is the last
-        number of the log from before they were asked for. They are published only if Kafka has no
-        cursor in this store yet.
+        `undelivered` are the stored judgements that are not delivered, and `since` was the last
+        number of the log before these were read. They are published only if Kafka has no cursor in
+        this store yet.
         """
         self._leading = True
         self._stop_reading()
@@ -229,8 +229,8 @@ class Publisher(Service):
             await bounded(self._reactor, _LAST_SAVE, reader.save())
         except Exception as error:  # noqa: BLE001  # nothing is lost
             self._log.warn(
-                "How far Kafka has been told could not be stored; some messages may be sent"
-                " twice: {error}",
+                "Kafka's cursor in the log of transitions could not be stored; after the next start"
+                " some messages may be sent twice: {error}",
                 error=str(error) or repr(error),
             )
 
@@ -281,7 +281,7 @@ class Publisher(Service):
             self._thread = thread
 
     def _run(self) -> None:
-        """Do the work of the thread."""
+        """Run the `Sender` until it stops: the main function of the publisher's thread."""
         try:
             self._sender.run()
         finally:

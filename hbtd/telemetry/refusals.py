@@ -18,7 +18,7 @@ from hbtd.formats.counts import counted
 from hbtd.store.interface import LogEntry
 
 _FIRST_ASIDE = 8
-"""The number of messages refused one after the other that makes Kafka refuse everything."""
+"""The number of messages refused in a row after which Kafka seems to refuse everything."""
 
 _SAID = 60.0
 """Seconds between two log lines about messages that were refused for the same cause."""
@@ -60,10 +60,11 @@ class Outcome(NamedTuple):
 class Refusals:
     """Finds the messages that Kafka refuses among those that it accepts.
 
-    Kafka refuses batches. So a batch that is refused is halved, until a message is refused alone.
-    That message is set aside, and the next one has its turn. If that is accepted, those set aside
-    are tried once more, and dropped if they are refused again. If many in a row are refused,
-    Kafka itself is to blame: they are sent again first, and more are set aside in the next round.
+    Kafka refuses whole batches. So a batch that is refused is halved, until a message is refused
+    alone. That message is set aside, and the next one sent. If that is accepted, those set aside
+    are sent once more, and dropped if they are refused again. If many in a row are refused, Kafka
+    itself seems to be to blame: those set aside are sent again before all others, and twice as many
+    may be set aside in the next round.
     """
 
     def __init__(self, most: int) -> None:
@@ -79,10 +80,10 @@ class Refusals:
         self._most_aside = _FIRST_ASIDE
 
     def accepted(self, batch: Sequence[LogEntry]) -> Outcome:
-        """Note that Kafka has accepted messages.
+        """Note that Kafka has accepted messages; return what becomes of those that were set aside.
 
-        Messages that were set aside are sent once more, or dropped if a newer message of the same
-        component has been accepted.
+        Each of these is sent once more, or dropped if a newer message of its component has been
+        accepted.
         """
         self.everything = False
         self._most_aside = _FIRST_ASIDE
@@ -110,7 +111,7 @@ class Refusals:
         return self.give_up()
 
     def drop(self, number: int) -> None:
-        """Drop what is set aside up to an entry of the log."""
+        """Drop the messages set aside up to the entry `number` of the log."""
         self.aside = [each for each in self.aside if each.number > number]
 
     def give_up(self) -> Outcome:
@@ -128,7 +129,7 @@ class Complaints:
     _log = Logger()
 
     def __init__(self, clock: Callable[[], float], text: str = REFUSED) -> None:
-        """Make it with nothing to log yet; `clock` returns seconds.
+        """Begin with nothing to log; `clock` returns the seconds of a monotonic clock.
 
         `text` is the line, with `messages` for how many were, and `error` for the cause.
         """

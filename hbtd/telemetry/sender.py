@@ -66,8 +66,8 @@ class Sender:
     ) -> None:
         """Make a sender, all of whose methods are to be called in one thread.
 
-        So are `connect`, `jitter`, which returns a random number from 0 to 1, `progressed`, which
-        is called when entries have left the backlog, and `may_send`, which returns whether this
+        In this thread it calls `connect`; `jitter`, which returns a random number from 0 to 1;
+        `progressed`, when entries have left the backlog; and `may_send`, which returns whether this
         replica still leads. After `renewal` seconds without success the connection to Kafka is
         made anew.
         """
@@ -178,8 +178,8 @@ class Sender:
     def _await_acknowledgements(self, futures: Sequence[Any], kafka: Kafka, order: Order) -> bool:
         """Wait for Kafka to acknowledge messages; raise the error of the first that failed.
 
-        Return whether Kafka works. If not, either it has not acknowledged any for a while, or the
-        order has changed, or the thread must stop.
+        Return whether Kafka works. The result is `False` also if the order has changed, or if the
+        thread must stop.
         """
         began = monotonic()
         for future in futures:
@@ -211,7 +211,7 @@ class Sender:
         return False
 
     def _settle(self, batch: list[LogEntry], futures: Sequence[Any]) -> None:
-        """Keep those messages of a batch that Kafka has not accepted."""
+        """Remove the messages that Kafka has accepted from a batch; the others stay in it."""
         done = [future.succeeded() for future in futures]
         if any(done):
             self._refused_backoff.reset()
