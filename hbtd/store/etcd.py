@@ -161,7 +161,7 @@ class EtcdStore:
         )
 
     def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
-        """Return records after `after`, with their ages in seconds as of now, by the wall clock."""
+        """Return records of components after `after`; the ages, by wall clock, are as of now."""
 
         async def work() -> Sequence[Record]:
             found: list[Record] = []
@@ -356,13 +356,13 @@ class EtcdStore:
         return self.mirror.last_number
 
     def cursor(self, reader: str) -> Deferred[int | None]:
-        """Return up to which number a reader of the log has told others; `None` if it is new."""
+        """Return a reader's cursor: up to which number it has passed on the log; `None` if new."""
         return self._noting(self._log.cursor(reader))
 
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
-        """Note up to which number a reader has told others; in a follower, fail with `NotLeading`.
+        """Set a reader's cursor: the number up to which it has passed on the log.
 
-        Readers of the next leader go on from there.
+        The same reader on the next leader begins there. In a follower, fail with `NotLeading`.
         """
         return self._noting(self._log.move_cursor(reader, number))
 

@@ -61,10 +61,10 @@ class EtcdLog:
     async def keys(self, after: int, size: int = _FIRST_PAGE) -> AsyncIterator[list[LogKey]]:
         """Yield the keys of the log that may have entries above the number `after`, in order.
 
-        They are yielded in pages, the first of up to `size` keys, the next ones by what was found;
-        between these, other calls of the store have their turn. Keys with
-        invalid values or without entries are left out. Raise the exceptions of `EtcdClient.range`,
-        and `StoreUnusable` if the store is closed.
+        The keys are yielded in pages, the first of up to `size` keys, the next ones by what was
+        found; between these, other calls of the store have their turn. Keys with invalid values or
+        without entries are left out. Raise the exceptions of `EtcdClient.range`, and
+        `StoreUnusable` if the store is closed.
         """
         start = log_key(after + 1)
         more = True
@@ -108,7 +108,7 @@ class EtcdLog:
         return found
 
     async def cursor(self, reader: str) -> int | None:
-        """Return up to which number a reader has told others, `None` if it is new."""
+        """Return a reader's cursor: up to which number it has passed on the log; `None` if new."""
         key = CURSOR + reader.encode()
 
         async def work() -> int | None:
@@ -118,7 +118,7 @@ class EtcdLog:
         return await self.in_turn(work)
 
     async def move_cursor(self, reader: str, number: int) -> None:
-        """Note up to which number a reader has told others."""
+        """Set a reader's cursor: the number up to which it has passed on the log."""
         key = CURSOR + reader.encode()
         await self.write([Step([Put(key, cursor_value(number))])])
         self._mirror.moved(key, number)

@@ -22,7 +22,7 @@ class NotLeading(StoreUnusable):
 
 
 class IStore(Interface):
-    """A store of what has to survive a crash: judgements, and the records of living components.
+    """A store of what has to survive a crash: judgements, their log, and records of the living.
 
     A judgement is committed before it is sent, and marked as delivered once HSM has acknowledged
     it: after a crash, the next process sends the judgements that are not marked. Only the latest
@@ -93,13 +93,13 @@ class IStore(Interface):
         """Return the number of the last entry of the log, as far as it is known here; 0 if none."""
 
     def cursor(reader: str) -> Deferred[int | None]:
-        """Return up to which number of the log a reader has told others; `None` if it is new.
+        """Return a reader's cursor: up to which number it has passed on the log; `None` if new.
 
         The Deferred fails with `StoreUnusable` if that can't be read.
         """
 
     def move_cursor(reader: str, number: int) -> Deferred[None]:
-        """Note that a reader of the log has told others up to this number.
+        """Set a reader's cursor: the number up to which it has passed on the log.
 
         The Deferred fails with `StoreUnusable` if that can't be stored, with `NotLeading` if
         another replica leads.
@@ -108,9 +108,9 @@ class IStore(Interface):
     def trim(before: float, most: int, told: int) -> Deferred[int]:
         """Delete entries of the log; return how many.
 
-        Those that were judged before the Unix time `before` go, and the first ones as long as there
-        are more than `most`; but none with a number above `told`, and never the last entry of a
-        component. The Deferred fails with `StoreUnusable` if they can't be deleted, with
+        Entries that were judged before the Unix time `before` are deleted, and the first ones as
+        long as there are more than `most`; but none with a number above `told`, and never the last
+        entry of a component. The Deferred fails with `StoreUnusable` if they can't be deleted, with
         `NotLeading` if another replica leads.
         """
 
@@ -123,8 +123,8 @@ class IStore(Interface):
     def records(after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
         """Return stored records, with the ages of their heartbeats in seconds.
 
-        They are those of the first components after `after`, at most `most`, in the order of their
-        names; so all can be read page by page.
+        They are in the order of the components' names: at most `most`, of the first components
+        whose names come after `after`. So all records can be read page by page.
 
         The ages are as of now if the store uses the wall clock, otherwise as of the last write to
         the store. The Deferred fails with `StoreUnusable` if the records can't be read.

@@ -91,11 +91,11 @@ class MemoryStore:
         return len(self._log)
 
     def cursor(self, reader: str) -> Deferred[int | None]:
-        """Return up to which number of the log a reader has told others; `None` if it is new."""
+        """Return a reader's cursor: up to which number it has passed on the log; `None` if new."""
         return succeed(self._log.cursors.get(reader))
 
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
-        """Note up to which number of the log a reader has told others."""
+        """Set a reader's cursor: the number up to which it has passed on the log."""
         self._log.cursors[reader] = number
         return succeed(None)
 
@@ -109,7 +109,7 @@ class MemoryStore:
         return succeed(None)
 
     def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
-        """Return records after `after`, with the ages in seconds that they were stored with."""
+        """Return records of components after `after`, with the ages that they were stored with."""
         names = sorted(xname for xname in self._records if xname > after)
         return succeed([self._records[xname] for xname in names[:most]])
 

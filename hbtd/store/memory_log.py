@@ -26,7 +26,7 @@ class MemoryLog:
         self.last_number = 0
         """The number of the last entry; 0 if there is none."""
         self.cursors: dict[str, int] = {}
-        """Up to which number each reader has told others."""
+        """The cursors of the readers: the number up to which each has passed on the log."""
         self._entries: list[LogEntry] = []
         # The same entries by component; each list has one at least.
         self._of: dict[str, list[LogEntry]] = {}

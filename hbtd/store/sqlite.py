@@ -229,11 +229,11 @@ class SqliteStore:
         return self._entries
 
     def cursor(self, reader: str) -> Deferred[int | None]:
-        """Return up to which number of the log a reader has told others; `None` if it is new."""
+        """Return a reader's cursor: up to which number it has passed on the log; `None` if new."""
         return self._noting(self._run(lambda cursor: sqlite_log.read_cursor(cursor, reader)))
 
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
-        """Store up to which number of the log a reader has told others."""
+        """Set a reader's cursor: the number up to which it has passed on the log."""
         return self._write(lambda cursor, now: sqlite_log.move_cursor(cursor, reader, number))
 
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
@@ -305,7 +305,7 @@ class SqliteStore:
         return self._write(work)
 
     def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
-        """Return records after `after`, with their ages as of the last write to the file."""
+        """Return records of components after `after`; ages are as of the last write to the file."""
 
         def work(cursor: Any) -> Sequence[Record]:
             cursor.execute(

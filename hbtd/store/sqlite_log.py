@@ -151,14 +151,14 @@ def text(value: bytes | None) -> str:
 
 
 def read_cursor(cursor: Any, reader: str) -> int | None:
-    """Return up to which number `reader` has told others; `None` if this reader is new."""
+    """Return a reader's cursor: up to which number it has passed on the log; `None` if new."""
     cursor.execute("SELECT number FROM log_cursor WHERE reader = ?", (reader,))
     row = cursor.fetchone()
     return None if row is None else int(row[0])
 
 
 def move_cursor(cursor: Any, reader: str, number: int) -> None:
-    """Store up to which number a reader has told others."""
+    """Set a reader's cursor: the number up to which it has passed on the log."""
     cursor.execute("REPLACE INTO log_cursor (reader, number) VALUES (?, ?)", (reader, number))
 
 
@@ -170,7 +170,8 @@ def trim_portion(
     Look at a portion of these, the lowest first. Delete `most` of them at most, but none with a
     number above `told` and not the last one of any component.
 
-    Return up to which value all is done, `None` if there are no more, and how many were deleted.
+    Return the highest value that was looked at, or `None` if there are no more above it, and how
+    many entries were deleted.
     """
     most = min(most, _PORTION)  # any number of entries may be of the same time
     where = f"{column} > ? AND {column} < ?"

@@ -12,7 +12,7 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore, NotLeading, StoreUnusable
 
 MAX_WAITING = 100_000
-"""The entries at the end of the log that are kept for a reader that has not told others of them."""
+"""The most entries of the log that are kept for a reader which has yet to pass them on."""
 
 _INTERVAL = 60.0
 
@@ -34,7 +34,7 @@ class Trimming(PeriodicService):
         """Make a service that has yet to be started.
 
         `wall` returns the present Unix time in seconds, `leading` whether this replica leads.
-        `readers` are the names of the log's readers; what one of them has not told others is kept,
+        `readers` are the names of the log's readers; what one of them has not passed on is kept,
         up to `MAX_WAITING` entries.
         """
         super().__init__(clock, _INTERVAL, self._trim, "trimming the log of transitions", now=False)
@@ -71,7 +71,10 @@ class Trimming(PeriodicService):
         return await self._store.trim(before, params.history_most, await self._told())
 
     async def _told(self) -> int:
-        """Return up to which number no reader needs the log."""
+        """Return the number up to which every reader has passed on the log.
+
+        Entries before the last `MAX_WAITING` ones count as passed on.
+        """
         last = self._store.last_number()
         cursors = [await self._store.cursor(reader) for reader in self._readers]
         told = min((each for each in cursors if each is not None), default=last)

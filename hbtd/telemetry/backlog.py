@@ -54,7 +54,7 @@ class Backlog:
 
     @property
     def done(self) -> int:
-        """The number up to which Kafka has been told of everything that was put here."""
+        """The number up to which Kafka has been told of all entries that were put here."""
         with self.changed:
             pending = (self._refusals.aside, self._batch, self._waiting)
             return min((each[0].number - 1 for each in pending if each), default=self._put)

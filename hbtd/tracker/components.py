@@ -19,7 +19,7 @@ def identity_of(hostname: str, nid: str) -> str:
 
 
 class Component:
-    """What is known of a tracked component: its last heartbeat, and what it was told to be."""
+    """What is known of a tracked component: its last heartbeat, latest transition, and period."""
 
     __slots__ = (
         "deviation",

@@ -15,8 +15,8 @@ class ForgottenLately(Exception):
 class Forgotten:
     """The components that were forgotten within a period, with the times.
 
-    Times (`at`) and periods are in seconds. Times must not decrease from one call to the next; the
-    period, which is more than 0, may be another one in each.
+    Times (`at`) and periods are in seconds. Times must not decrease from one call to the next.
+    Periods are more than 0, and may differ from call to call.
     """
 
     def __init__(self) -> None:

@@ -523,7 +523,7 @@ class Tracker:
             component.told = at
 
     def phase(self, xname: str) -> Phase:
-        """Return what a component is now."""
+        """Return the phase that a component is in now."""
         if xname in self._healthy:
             return Phase.HEALTHY
         if xname in self._warned:

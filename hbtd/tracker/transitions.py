@@ -6,7 +6,7 @@ from typing import Final
 
 
 class Phase(Enum):
-    """What a component is between two transitions."""
+    """The state of a component between two transitions."""
 
     UNKNOWN = "unknown"
     """Not tracked."""
@@ -61,7 +61,7 @@ class Transition(Enum):
 
     @property
     def after(self) -> Phase:
-        """What the component is after the transition."""
+        """The phase of a component after the transition."""
         if self is Transition.WARNED:
             return Phase.WARNED
         return Phase.DEAD if self is Transition.DIED else Phase.HEALTHY
@@ -84,7 +84,7 @@ class Judgement:
     timestamp: str
     """The timestamp in the component's last heartbeat, verbatim."""
     before: Phase = field(default=Phase.UNKNOWN, compare=False)
-    """What the component was before."""
+    """The phase of the component before the transition."""
     why: str = field(default="", compare=False)
     """Why it was judged, in a few words for operators."""
     at: float = field(default=0.0, compare=False)
