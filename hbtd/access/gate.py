@@ -106,9 +106,9 @@ class Gate:
         return self._nodes.anyone
 
     def node(self, credentials: Credentials) -> Caller:
-        """Return the sender of a heartbeat, as its credentials prove it.
+        """Return the authenticated sender of a heartbeat.
 
-        The exceptions are those of `authenticate`.
+        Raise the exceptions of `authenticate`.
         """
         return self.authenticate(credentials).caller
 

@@ -116,7 +116,7 @@ class Authorization:
         )
 
     def _misdirected(self, request: Request, peer: Peer) -> bool:
-        """Return whether a request names another host than this one, as a web page's may do."""
+        """Return whether a request is addressed to another host, as those of a web page may be."""
         (host,) = request.requestHeaders.getRawHeaders(b"host") or [b""]
         return not peer.unix and not names_own_host(host.decode("latin-1"), self._own_names)
 

@@ -79,8 +79,8 @@ class BatchSize:
         """Reduce the size after a batch of `count` components has failed at the time `now`.
 
         The new size is half of the old one, or half of `count` if that is less and HSM has not
-        answered in time. If the batch was larger than what was accepted before, the size does not
-        exceed that for a while.
+        answered in time. If the batch was larger than one that was accepted before, the size stays
+        for a while at what was accepted.
         """
         if count < self.size and not timed_out:
             return

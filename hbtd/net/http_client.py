@@ -60,7 +60,7 @@ _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 
 
 class URI(URL):
-    """A URL that is used as it is, without another encoding; validated parameters need none.
+    """A URL that is not encoded again: the URLs in parameters have been checked already.
 
     The base class would try to encode an IPv6 address as if it were a host name.
     """

@@ -49,7 +49,7 @@ class Hearing:
         self.heard = self._moment()
 
     def give(self, seconds: float) -> None:
-        """Give etcd time to answer: count it as heard at most `seconds` ago."""
+        """Give etcd more time to answer: count it as last heard no longer ago than `seconds`."""
         soonest = self._moment().elapsed - seconds
         self.heard = self.heard._replace(elapsed=max(self.heard.elapsed, soonest))
 

@@ -80,7 +80,7 @@ class RemoteChanges:
         self._commit_applied(judgements)
 
     def apply_recorded(self, record: Record, age: float, source: str | None) -> None:
-        """Apply a heartbeat that another replica took `age` observed seconds ago."""
+        """Apply a heartbeat in a record, which another replica took `age` observed seconds ago."""
         at = self._observed.now() - age
         sent = record.timestamp, record.status
         self._commit_applied([self._tracker.apply_heard(record.component, at, source, sent)])

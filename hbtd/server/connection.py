@@ -44,7 +44,7 @@ class Owner(Interface):
 
     @property
     def proven_since(self) -> float:
-        """The time, as in `now`, after which a heartbeat makes its connection proven."""
+        """The time, by `now`, since when a connection must have had a heartbeat to be proven."""
 
     def add(self, connection: "Connection") -> None:
         """Add a connection that has been made."""

@@ -123,7 +123,7 @@ class ConnectionFactory(ServerFactory):
 
     @property
     def proven_since(self) -> float:
-        """The time, as in `now`, after which a heartbeat makes its connection proven."""
+        """The time, by `now`, since when a connection must have had a heartbeat to be proven."""
         return self.now - self.scheduler.errtime()
 
     def fit(self, most: int) -> bool:

@@ -23,7 +23,7 @@ _BROKEN_ENCODING = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 class LimitedRequest(CappedRequest):
-    """A request within the limits of its site; until it ends, the site's `open_requests` has it."""
+    """A request within the limits of its site, and in the site's `open_requests` until it ends."""
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)

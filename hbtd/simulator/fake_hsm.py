@@ -217,7 +217,7 @@ class FakeHSM:
         return answer
 
     def _refuse(self, update: Update, request: Request, status: int, objection: str) -> NoReturn:
-        """Answer an update with an error."""
+        """Answer an update with an error: an HTTP status, and the objection as its reason."""
         self._note_answer(update, status)
         if self.behaviour.retry_after:
             request.setHeader("Retry-After", self.behaviour.retry_after)

@@ -88,7 +88,10 @@ def read_stored(key: bytes, value: bytes) -> list[StoredEntry]:
 
 
 def _stored(fields: list[Any], last: int) -> StoredEntry:
-    """Return an entry; raise `ValueError`, `TypeError` or `LookupError` if it is invalid."""
+    """Return the entry with these fields, of a key of the log whose last number is `last`.
+
+    Raise `ValueError`, `TypeError` or `LookupError` if the entry is invalid.
+    """
     number, xname, transition, before, at, timestamp, why, judge, *_ = fields
     if type(number) is not int or not 0 < number <= last:
         raise ValueError("the number is out of range")
@@ -123,7 +126,7 @@ def read_cursor(_: bytes, value: bytes) -> int:
 
 
 def read_last_number(key: bytes, value: bytes) -> int:
-    """Return up to which number the log goes at least, from one of its keys or a cursor.
+    """Return a number that the log has reached, from one of its keys or from a cursor.
 
     Raise `InvalidValue` if the key or the cursor is invalid.
     """

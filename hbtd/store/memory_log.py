@@ -35,7 +35,7 @@ class MemoryLog:
         return len(self._entries)
 
     def append(self, judgements: Sequence[Judgement], judge: str) -> None:
-        """Add the judgements of a replica."""
+        """Add an entry for each judgement; `judge` names the replica that has made them."""
         for judgement in judgements:
             self.last_number += 1
             entry = LogEntry(self.last_number, judgement, judge)

@@ -152,9 +152,9 @@ def find_overdue(
 def find_unheard(
     queue: OrderedDict[str, Component], at: float, silent: float, unheard: Unheard, most: int
 ) -> list[str] | None:
-    """Return the components of a queue that are `unheard` and have been silent for so long.
+    """Return the components of a queue that are `unheard` and silent for `silent` seconds or more.
 
-    `silent` is in seconds. Return `None` if there are more than `most` of them.
+    `at` is the present observed time. Return `None` if there are more than `most` of them.
     """
     found: list[str] = []
     for xname, component in queue.items():

@@ -82,10 +82,11 @@ class ObservedClock:
             self._observed += elapsed - held
 
     def _beyond_allowance(self, own: float) -> float:
-        """Return how many of `own` seconds count, although hbtd was deaf or in a standstill.
+        """Return how many of `own` seconds are counted, although hbtd was deaf or in a standstill.
 
-        `own` are those of which this thread, being busy, was the cause. Only so many of them are
-        left out (see `__init__`): otherwise, whoever keeps hbtd busy could put off every judgement.
+        `own` are the seconds of that state whose cause was this thread's own work. Only a part of
+        them may be left out (see `__init__`): otherwise, a client that keeps hbtd busy could delay
+        every judgement.
         """
         most, now = self._most_busy(), self.ticked_at
         # Half of it may be left out at once, and half of it in the time that follows.

@@ -218,9 +218,9 @@ class Tracker:
         return judgements
 
     def unheard(self, at: float, silent: float, unheard: Unheard, most: int) -> list[str] | None:
-        """Return the living components that are `unheard` and have been silent for so long.
+        """Return the living components that are `unheard` and silent for `silent` seconds or more.
 
-        `silent` is in seconds. Return `None` if there are more than `most` of them.
+        Return `None` if there are more than `most` of them.
         """
         healthy = find_unheard(self._healthy, at, silent, unheard, most)
         if healthy is None:
@@ -580,7 +580,7 @@ class Tracker:
         queue[record.component] = self._recorded(record, last_heard)
 
     def _recorded(self, record: Record, last_heard: float) -> Component:
-        """Return the component of a record; it is in no queue."""
+        """Return the component of a record, made anew or taken out of its queue, and updated."""
         status = self._shared(record.status[:_LONGEST_TEXT])
         timestamp = record.timestamp[:_LONGEST_TEXT]
         component = self._pop(record.component)
