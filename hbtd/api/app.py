@@ -80,21 +80,27 @@ def _endpoint(route: Route, authorization: Authorization) -> Callable[..., bytes
             authorization.log_change(request, reply.change)
         if isinstance(reply, Reply):
             return _write(request, reply)
+        # Before the coroutine begins: when it ends, the client may have gone.
+        asked = authorization.asked(request) if route.role.changes else ""
         later = Deferred.fromCoroutine(reply)
-        if route.role.changes:
-            later.addCallbacks(partial(_log_change, request), partial(_log_failure, request))
+        if asked:
+            later.addCallbacks(
+                partial(_log_change, asked, request),
+                partial(_log_failure, asked if caller.operator else ""),
+            )
         return later.addCallback(partial(_write, request))
 
-    def _log_change(request: Request, reply: Reply) -> Reply:
+    def _log_change(asked: str, request: Request, reply: Reply) -> Reply:
         if reply.change:
-            authorization.log_change(request, reply.change)
+            authorization.log_asked(asked, reply.change)
         if request._disconnected:
             raise CancelledError  # the change is logged, and there is nobody to tell
         return reply
 
-    def _log_failure(request: Request, failure: Failure) -> Failure:
-        if not failure.check(CancelledError) and isinstance(failure.value, Exception):
-            authorization.log_change(request, _failure(failure.value))
+    def _log_failure(asked: str, failure: Failure) -> Failure:
+        # Only operators: nodes must not be able to fill the log.
+        if asked and not failure.check(CancelledError) and isinstance(failure.value, Exception):
+            authorization.log_asked(asked, _failure(failure.value))
         return failure
 
     return endpoint

@@ -99,9 +99,13 @@ class Authorization:
 
     def log_change(self, request: Request, outcome: str) -> None:
         """Log a permitted request for a change: who has made it, from where, and its outcome."""
-        self._log.info("Change by {asked}: {outcome}", asked=self._asked(request), outcome=outcome)
+        self.log_asked(self.asked(request), outcome)
 
-    def _asked(self, request: Request) -> str:
+    def log_asked(self, asked: str, outcome: str) -> None:
+        """Log a permitted request for a change, for which `asked` has returned this text."""
+        self._log.info("Change by {asked}: {outcome}", asked=asked, outcome=outcome)
+
+    def asked(self, request: Request) -> str:
         """Return a text for log lines that says who asks for which change, and from where."""
         credentials = self._credentials(request)
         return (
@@ -125,7 +129,7 @@ class Authorization:
         detail = str(refused)
         host = self._peers.of(_transport(request)).host
         if role.changes:
-            asked = self._asked(request)
+            asked = self.asked(request)
             self._refusals.note(host, refused.reason, f"{detail}. Asked by {asked}", CHANGE)
         else:
             self._refusals.note(host, refused.reason, detail, REQUEST)

@@ -54,8 +54,8 @@ class SilentGroup(NamedTuple):
 async def find_silent_groups(silence: Silence, turn: Turn) -> list[SilentGroup]:
     """Return the largest groups that are mostly silent, those with most silent components first.
 
-    None is in another one. Of groups with the same silent components, the innermost is returned: a
-    chassis rather than the cabinet in which nothing else is silent.
+    None is in another one. If nearly all silent components of a group are in one part of it, that
+    part is returned: a chassis rather than the cabinet in which little else is silent.
     """
     found: list[SilentGroup] = []
     waiting = [_group(silence, -1, 0)]
@@ -68,14 +68,19 @@ async def find_silent_groups(silence: Silence, turn: Turn) -> list[SilentGroup]:
         if group.silent < _FEWEST:
             continue
         parts = [part for part in _parts(silence, group) if part.silent]
-        if len(parts) == 1 and parts[0].silent == group.silent:
-            waiting.append(parts[0])
-        elif group.mostly:
+        if group.mostly and not _is_due_to_one(group, parts):
             found.append(group)
         else:
             waiting += parts
     found.sort(key=lambda group: (-group.silent, group.start))
     return found
+
+
+def _is_due_to_one(group: SilentGroup, parts: Sequence[SilentGroup]) -> bool:
+    """Return whether one of its parts says it better that a group is silent."""
+    most = max((part.silent for part in parts), default=0)
+    part, whole = _MOSTLY
+    return most == group.silent or (not group.wholly and most * whole >= group.silent * part)
 
 
 async def count_wholly_silent(silence: Silence, turn: Turn) -> dict[str, int]:

@@ -34,7 +34,14 @@ OPEN = {
     ("GET", "/readiness"): 204,
     ("GET", "/health"): 200,
     ("GET", "/openapi.json"): 200,
+}
+
+# What everybody may read unless --reader_access=operators.
+READ = {
     ("GET", "/metrics"): 200,
+    ("GET", "/components"): 200,
+    ("GET", f"/components/{XNAME}"): 404,
+    ("GET", "/summary"): 200,
 }
 
 # The status of the answer to a heartbeat of XNAME, by --node_access.
@@ -166,8 +173,23 @@ class TableTests(AccessTestCase):
         """Everything else needs no credentials, whatever the options are."""
         for _, _, service in self.cases():
             for name in ("nothing", "other token", "claims to be here"):
-                for (method, path), status in OPEN.items():
+                for (method, path), status in (OPEN | READ).items():
                     got = self.outcome(service, CREDENTIALS[name], method, "/v1" + path, {})
+                    self.assertEqual(got, status, path)
+
+    def test_closed_reading(self) -> None:
+        """With --reader_access=operators, only operators may read, except the old queries."""
+        expected = table(PATCHES)
+        for operators in ("loopback", "token"):
+            service = self.start(operator_access=OPERATORS[operators], reader_access="operators")
+            for name, credential in CREDENTIALS.items():
+                cell = expected[name, operators]
+                for (method, path), status in READ.items():
+                    wanted = status if cell == "200" else 401 if cell == "jwt" else int(cell)
+                    got = self.outcome(service, credential, method, "/v1" + path)
+                    self.assertEqual(got, wanted, (operators, name, path))
+                for (method, path), status in OPEN.items():
+                    got = self.outcome(service, credential, method, "/v1" + path, {})
                     self.assertEqual(got, status, path)
 
     def test_complete(self) -> None:
@@ -180,7 +202,10 @@ class TableTests(AccessTestCase):
             ("DELETE", "/heartbeat/<xname>"): Role.NODE_OR_OPERATOR,
             ("PATCH", "/params"): Role.OPERATOR,
             ("GET", "/internals"): Role.OPERATOR,
+            ("POST", "/forget"): Role.OPERATOR,
         }
+        for method, path in READ:
+            closed[method, path.replace(XNAME, "<name>")] = Role.READER
         opened = {(method, path.replace(XNAME, "<xname>")): Role.ANYONE for method, path in OPEN}
         self.assertEqual(roles, closed | opened)
-        self.assertEqual({route.role for route in service.routes.root}, {Role.ANYONE})
+        self.assertEqual({route.role for route in service.routes.root}, {Role.READER})

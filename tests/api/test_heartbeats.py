@@ -333,14 +333,16 @@ class DeleteTests(APITestCase):
             self.assertIn(XNAME, self.service.tracker)
             response = self.request("DELETE", f"{prefix}/heartbeat/{name}")
             self.assertEqual((response.status, response.body), (204, b""))
-            self.assertEqual(set(response.headers), {"server", "date"})
+            self.assertEqual(set(response.headers), {"server", "date", "hbtd-found"})
+            self.assertEqual(response.headers["hbtd-found"], "true")
             self.assertNotIn(XNAME, self.service.tracker)
             self.reactor.advance(30)
 
     def test_untracked(self):
         """A component that is not tracked may be deleted, also twice."""
         for _ in range(2):
-            self.assertEqual(self.request("DELETE", f"/v1/heartbeat/{XNAME}").status, 204)
+            response = self.request("DELETE", f"/v1/heartbeat/{XNAME}")
+            self.assertEqual((response.status, response.headers["hbtd-found"]), (204, "false"))
 
     def test_others_stay(self):
         """Other components stay tracked."""

@@ -52,7 +52,7 @@ class RoutingTests(APITestCase):
         """The table of routes that the tests go through has all that the service serves."""
         served: dict[str, set[str]] = {}
         for route in self.service.routes.api:
-            path = route.path.replace("<xname>", XNAME)
+            path = route.path.replace("<xname>", XNAME).replace("<name>", XNAME)
             also = {"HEAD"} if route.method == "GET" else set()
             served.setdefault(path, set()).update({route.method} | also)
         self.assertEqual({path: sorted(methods) for path, methods in served.items()}, ROUTES)
@@ -75,7 +75,9 @@ class RoutingTests(APITestCase):
                 continue
             shown = " and ".join(each for each in ROUTES[route] if each != "HEAD")
             plural = "s" if " " in shown else ""
-            instance = "/hmi/v1" + ("/heartbeat" if "heartbeat" in route else route)
+            # Of these routes, the name is left out.
+            named = next((e for e in ("/heartbeat", "/components") if e in route), route)
+            instance = "/hmi/v1" + named
             self.assert_problem(
                 response,
                 405,

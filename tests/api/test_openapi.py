@@ -40,8 +40,8 @@ def conforms(schema, value):
 
 def operation(method, path):
     """Return the operation of a request, given its path without prefix."""
-    path = path.partition("?")[0]
-    template = re.sub(r"^/(heartbeat|hbstate)/.+", r"/\1/{xname}", path)
+    template = re.sub(r"^/(heartbeat|hbstate)/.+", r"/\1/{xname}", path.partition("?")[0])
+    template = re.sub("^/components/.+", "/components/{name}", template)
     return DOCUMENT["paths"][template][method.lower()]
 
 
@@ -148,6 +148,12 @@ class AnswerTests(APITestCase):
             ("POST", "/hbstates", {"XNames": [XNAME, "x"]}, 200),
             ("POST", "/hbstates", {"XNames": []}, 200),
             ("GET", f"/hbstate/{XNAME}", b"", 200),
+            ("GET", "/components", b"", 200),
+            ("GET", "/components?state=dead&limit=1&names=nid1", b"", 200),
+            ("GET", "/components/nid000083", b"", 200),
+            ("GET", "/components/nid000900", b"", 404),
+            ("GET", "/summary", b"", 200),
+            ("POST", "/forget", {"XNames": ["x1000c7s[0-7]"]}, 200),
             ("GET", "/params", b"", 200),
             ("PATCH", "/params", {"Warntime": "11"}, 200),
             ("GET", "/liveness", b"", 204),
@@ -166,6 +172,7 @@ class AnswerTests(APITestCase):
             ("POST", "/heartbeat", 2**16),
             ("POST", f"/heartbeat/{XNAME}", 2**16),
             ("POST", "/hbstates", 2**22),
+            ("POST", "/forget", 2**22),
             ("PATCH", "/params", 2**22),
         ):
             self.assertEqual(self.check(method, path, b"x" * (size + 1)).status, 413)
@@ -217,6 +224,7 @@ class AnswerTests(APITestCase):
             ("POST", "/heartbeat", "/heartbeat"),
             ("POST", f"/heartbeat/{XNAME}", "/heartbeat/{xname}"),
             ("POST", "/hbstates", "/hbstates"),
+            ("POST", "/forget", "/forget"),
             ("PATCH", "/params", "/params"),
         ):
             content = DOCUMENT["paths"][shown][method.lower()]["requestBody"]["content"]
@@ -242,6 +250,13 @@ class AnswerTests(APITestCase):
             ("POST", "/hbstates", b"", "unusable"),
             ("GET", "/hbstate/%ff", b"", "notUtf8"),
             ("GET", "/internals?x=1", b"", "unknownParameter"),
+            ("GET", "/components?stat=dead", b"", "unknownParameter"),
+            ("GET", "/components?names=x[0-9999]c[0-7]s[0-63]", b"", "tooMany"),
+            ("GET", "/components?names=x1000c[0-7", b"", "brokenNodeset"),
+            ("GET", "/components/x0?limit=1", b"", "unknownParameter"),
+            ("GET", "/summary?under=x1000", b"", "unknownParameter"),
+            ("POST", "/forget", b"[]", "notNames"),
+            ("POST", "/forget", {"XNames": ["x1000c[7-0]"]}, "brokenNodeset"),
             ("PATCH", "/params", b"null", "notJson"),
             ("PATCH", "/params", {"Warntime": "abc"}, "illegalValue"),
             ("PATCH", "/params", {"Port": "1"}, "fixed"),

@@ -22,6 +22,9 @@ from tests.support.http_memory import XNAME, Response, loopback_request
 class RoleTests(SynchronousTestCase):
     """A route for each role, with a handler that notes its calls."""
 
+    open = False
+    """Whether everybody may read."""
+
     def setUp(self):
         self.params = Params(node_access="cert", operator_access="cert:ops", tls_client_ca="x")
         self.access = Access(self.params, Clock(), None, (), lambda: 0.0)
@@ -36,7 +39,9 @@ class RoleTests(SynchronousTestCase):
         """Call a route of this role."""
         route = Route("GET", "/try/<name>", role, handler or self.handle)
         access = self.access
-        authorization = Authorization(access.gate, access.peers, access.refusals, frozenset())
+        authorization = Authorization(
+            access.gate, access.peers, access.refusals, frozenset(), open_to_readers=self.open
+        )
         resource = make_resource(authorization, [route])
         site = LimitedSite(resource, Clock(), limits_of(self.params), lambda *refusal: None)
         transport = Transport(CREDENTIALS[credentials])
@@ -52,7 +57,8 @@ class RoleTests(SynchronousTestCase):
         """Without the credentials that the role needs, the handler is not called."""
         for role in set(Role) - {Role.ANYONE}:
             self.assertEqual(self.call(role, "nothing").status, 401, role)
-        self.assertEqual(self.call(Role.OPERATOR, "own certificate").status, 403)
+        for role in (Role.OPERATOR, Role.READER):
+            self.assertEqual(self.call(role, "own certificate").status, 403)
         self.assertEqual(self.calls, [])
 
     def test_called(self) -> None:
@@ -62,6 +68,7 @@ class RoleTests(SynchronousTestCase):
             (Role.NODE, "own certificate"),
             (Role.NODE_OR_OPERATOR, "operator's certificate"),
             (Role.OPERATOR, "operator's certificate"),
+            (Role.READER, "operator's certificate"),
         ):
             self.assertEqual(self.call(role, credentials).status, 204, role)
         node = Caller(frozenset({XNAME}))
@@ -72,8 +79,15 @@ class RoleTests(SynchronousTestCase):
                 {"name": "x", "caller": node},
                 {"name": "x", "caller": Caller(operator=True)},
                 {"name": "x"},
+                {"name": "x"},
             ],
         )
+
+    def test_open_to_readers(self) -> None:
+        """Where reading is open, readers need no credentials, and operators still do."""
+        self.open = True
+        self.assertEqual(self.call(Role.READER, "nothing").status, 204)
+        self.assertEqual(self.call(Role.OPERATOR, "nothing").status, 401)
 
     def test_refused_by_handler(self) -> None:
         """What a handler refuses is answered and counted like a refusal of the gate."""

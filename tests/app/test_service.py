@@ -79,6 +79,8 @@ class MemoryTests(SynchronousTestCase):
                 body: object = {"Status": "OK", "Timestamp": "t"} if "heartbeat/" in path else {}
                 if path.endswith("/heartbeat"):
                     body = HEARTBEAT
+                if path.endswith("/forget"):
+                    body = {"XNames": []}
                 response = loopback_request(factory, method, path, body if method != "GET" else b"")
                 self.assertIn(response.status, (200, 204), (method, path, response.body))
                 if method == "DELETE":

@@ -1,0 +1,343 @@
+"""What is asked about components over HTTP: pages, one component, the summary, and forgetting."""
+
+from typing import Any
+
+import orjson
+from twisted.internet.address import IPv4Address
+from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
+
+from tests.support.http_memory import (
+    HEARTBEAT,
+    APITestCase,
+    Connection,
+    TimedAPITestCase,
+    encode_request,
+)
+
+CHASSIS = [f"x1000c7s{slot}b0n{node}" for slot in range(8) for node in range(2)]
+HOSTILE = "\x1b]0;pwned\x07\x9b31m\u202eevil\x7f\u2028\U000e0041"
+
+
+class ComponentsTestCase(APITestCase):
+    """Has a chassis and a cabinet with one node, all healthy."""
+
+    def setUp(self):
+        super().setUp()
+        for number, name in enumerate(CHASSIS):
+            self.beat(name, Hostname=f"nid{number:06}", NID=str(number))
+        self.beat("x1001c0s10b0n0", Hostname="Login-1", NID="900")
+        self.beat("x1001c0s9b0n0", Hostname="login-2", NID="901")
+
+    def beat(self, name: str, **fields: str) -> None:
+        """Send a heartbeat."""
+        heartbeat = {**HEARTBEAT, "Component": name, **fields}
+        self.assertEqual(self.request("POST", "/v1/heartbeat", heartbeat).status, 200)
+
+    def get(self, path: str) -> Any:
+        """Return an answer, which has to be JSON in printable ASCII."""
+        response = self.request("GET", "/hmi/v1" + path)
+        self.assertEqual(response.status, 200, response.body)
+        text = response.body.decode("ascii")
+        self.assertTrue(text.isprintable())
+        return response.json()
+
+    def names(self, query: str) -> list[str]:
+        """Return the components of a page."""
+        return [each["XName"] for each in self.get(f"/components?{query}")["Components"]]
+
+    def refused(self, path: str) -> str:
+        """Return why a query is refused."""
+        response = self.request("GET", "/hmi/v1" + path)
+        self.assertEqual(response.status, 400, response.body)
+        self.assertTrue(response.json()["detail"].isprintable())
+        return str(response.json()["detail"])
+
+
+class PageTests(ComponentsTestCase):
+    """`GET /components`."""
+
+    def test_all(self):
+        """All components come in natural order, with all that is known."""
+        answer = self.get("/components")
+        self.assertEqual(
+            [each["XName"] for each in answer["Components"]],
+            [*CHASSIS, "x1001c0s9b0n0", "x1001c0s10b0n0"],
+        )
+        self.assertEqual((answer["Next"], answer["Unknown"]), (None, ""))
+        first = answer["Components"][0]
+        self.assertRegex(first.pop("LastHeartbeat"), "^20.*Z$")
+        self.assertGreaterEqual(first.pop("Age"), 0)
+        first.pop("Since")
+        self.assertIn(first.pop("HSM")["State"], ("waiting", "told"))
+        self.assertEqual(
+            first,
+            {
+                "XName": CHASSIS[0],
+                "Type": "Node",
+                "State": "healthy",
+                "Timestamp": HEARTBEAT["Timestamp"],
+                "Status": HEARTBEAT["Status"],
+                "Source": "127.0.0.1",
+                "Hostname": "nid000000",
+                "NID": "0",
+            },
+        )
+
+    def test_pages(self):
+        """Page after page, every component comes once, also while others come and go."""
+        found, after = [], ""
+        while after is not None:
+            answer = self.get(f"/components?limit=5{after and '&after=' + after}")
+            found += [each["XName"] for each in answer["Components"]]
+            after = answer["Next"]
+            self.service.monitor.forget_on_request(found[0])
+            self.beat(f"x1000c0s{len(found)}b0n0")
+        self.assertEqual(found, [*CHASSIS, "x1001c0s9b0n0", "x1001c0s10b0n0"])
+        self.assertEqual(len(self.names("limit=18&under=x1000c7")), len(CHASSIS) - 1)
+
+    def test_conditions(self):
+        """Each condition leaves out what does not meet it, and all have to be met."""
+        self.beat("x1001c0b0")
+        self.service.tracker.apply_death(CHASSIS[3])
+        self.assertEqual(self.names("state=dead"), [CHASSIS[3]])
+        self.assertEqual(len(self.names("state=ok,dead")), len(CHASSIS) + 3)
+        self.assertEqual(self.names("state=warned"), [])
+        self.assertEqual(self.names("type=chassisbmc"), ["x1001c0b0"])
+        self.assertEqual(len(self.names("type=Node,ChassisBMC&under=x1001")), 3)
+        self.assertEqual(self.names("under=X1001c0s09&state=healthy"), ["x1001c0s9b0n0"])
+        self.assertEqual(self.names("under=x100"), [])
+        self.assertEqual(len(self.names("under=s0")), len(CHASSIS) + 3)
+        self.assertEqual(self.names("under=x1000&state=dead&names=x1000c7s[0-7]b0n1"), [CHASSIS[3]])
+
+    def test_names(self):
+        """Nodesets of xnames, NIDs and host names; what is not tracked is said."""
+        answer = self.get(
+            "/components?names=nid[000002-000003],LOGIN-1,901,x1000c7s0b0n0,"
+            "x1000c7s[7-9]b0n0,nobody,nid[000070-000071]"
+        )
+        self.assertEqual(
+            [each["XName"] for each in answer["Components"]],
+            [
+                "x1000c7s0b0n0",
+                "x1000c7s1b0n0",
+                "x1000c7s1b0n1",
+                "x1000c7s7b0n0",
+                "x1001c0s9b0n0",
+                "x1001c0s10b0n0",
+            ],
+        )
+        self.assertEqual(answer["Unknown"], "nid[000070-000071],nobody,x1000c7s[8-9]b0n0")
+
+    def test_hostile(self):
+        """What nodes choose comes through, and no byte of it as such."""
+        self.beat(CHASSIS[0], Status=HOSTILE, Timestamp=HOSTILE, Hostname=HOSTILE, NID="7")
+        for path in ("/components", f"/components/{CHASSIS[0]}"):
+            answer = self.get(path)
+            found = answer.get("Components", [answer])[0]
+            for field in ("Status", "Timestamp", "Hostname"):
+                self.assertEqual(found[field], HOSTILE)
+
+    def test_wrong(self):
+        """Wrong parameters are refused, and it is said which and why."""
+        for query, said in (
+            ("state=ill", "Parameter state has 'ill'; it must be one or more of ok,"),
+            ("state=", "Parameter state has ''"),
+            ("type=Nodes", "Parameter type has 'nodes'"),
+            ("under=cabinet7", "Parameter under is no xname"),
+            ("under=", "Parameter under is no xname"),
+            ("limit=0", "Parameter limit is no number from 1 to 1000"),
+            ("limit=1001", "Parameter limit"),
+            ("limit=-1", "Parameter limit"),
+            ("limit=%D9%A3", "Parameter limit"),
+            ("limit=1&limit=2", "Parameter limit is given twice"),
+            ("after=7", "Parameter after is no value of Next"),
+            ("names=@dead", "node groups (@) are not known"),
+            ("names=x[0-9999]c[0-7]s[0-63]b[0-1]n[0-3]", "are 40,960,000 names"),
+            ("names=x[0-999999999]", "are 1,000,000,000 names"),
+            ("%1b=1", "Parameter \\x1b is not known; known are: after, limit, names"),
+            ("state", "The query of the URL is not NAME=VALUE"),
+            ("names=%ff", "The query of the URL is not NAME=VALUE"),
+        ):
+            self.assertIn(said, self.refused(f"/components?{query}"), query)
+
+
+class OneTests(TimedAPITestCase):
+    """`GET /components/{name}`, with time in the test's hands."""
+
+    def setUp(self):
+        super().setUp()
+        self.factory = self.reactor.tcpServers[0][1]
+
+    def why(self, name: str = "x1c0") -> Any:
+        """Return why a component is in its state."""
+        return self.request("GET", f"/v1/components/{name}").json()["Why"]
+
+    def test_unknown(self):
+        """What was never heard of is not found, and its name is shown in printable characters."""
+        for name, shown in (("x9", "x9"), ("%1b]0;x", "\\x1b]0;x"), ("nid7", "nid7")):
+            response = self.request("GET", f"/v1/components/{name}")
+            self.assertEqual(response.status, 404)
+            self.assertEqual(
+                response.json()["detail"], f"No component {shown} is tracked, nor is it in the log"
+            )
+
+    def test_transitions(self):
+        """The log's latest entries come newest first, also of what is no longer tracked."""
+        self.request("POST", "/v1/heartbeat", {**HEARTBEAT, "Component": "x1c0"})
+        self.pass_time(1)
+        answer = self.request("GET", "/v1/components/nid000083").json()
+        (entry,) = answer["Transitions"]
+        self.assertEqual((entry["From"], entry["To"]), ("unknown", "healthy"))
+        self.assertEqual((entry["Transition"], entry["Why"]), ("started", "heartbeat"))
+        self.assertEqual((answer["Why"]["Warntime"], answer["Why"]["Errtime"]), (10, 30))
+        self.request("DELETE", "/v1/heartbeat/x1c0")
+        self.pass_time(1)
+        answer = self.request("GET", "/v1/components/x1c0").json()
+        self.assertEqual((answer["State"], len(answer["Transitions"])), ("unknown", 1))
+        self.assertIn("Not tracked", answer["Why"]["Text"])
+
+
+class SummaryTests(ComponentsTestCase):
+    """`GET /summary`."""
+
+    def tell_hsm(self, name: str) -> None:
+        """Note that HSM was told of a component."""
+        component = self.service.tracker.component(name)
+        assert component is not None
+        component.told = 1.8e9
+
+    def test_quiet(self):
+        """While all are heard, there are counts and nothing else."""
+        answer = self.get("/summary")
+        self.assertEqual(answer["Counts"], {"healthy": 18, "warned": 0, "dead": 0, "total": 18})
+        self.assertEqual((answer["Groups"], answer["Silent"], answer["More"]), ([], "", 0))
+        self.assertEqual((answer["Leader"], answer["HSM"]["Ready"]), (True, False))
+
+    def test_chassis(self):
+        """A dead chassis is one group with a line for people; one more dead node is named."""
+        self.reactor.advance(0)
+        for name in (*CHASSIS, "x1001c0s9b0n0"):
+            self.service.tracker.apply_death(name)
+            self.tell_hsm(name)
+        answer = self.get("/summary")
+        (group,) = answer["Groups"]
+        since = group.pop("Since")
+        self.assertEqual(
+            group,
+            {
+                "XName": "x1000c7",
+                "Type": "Chassis",
+                "Silent": 16,
+                "Total": 16,
+                "Warned": 0,
+                "Dead": 16,
+                "Told": "2027-01-15T08:00:00.000Z",
+                "Text": f"x1000c7 16/16 silent since {since[11:19]}, HSM told 2027-01-15 08:00:00",
+            },
+        )
+        self.assertEqual(answer["Silent"], "x1001c0s9b0n0")
+
+    def test_untold(self):
+        """What HSM was not told of is said."""
+        for name in CHASSIS:
+            self.service.tracker.apply_death(name)
+        self.assertIsNone(self.get("/summary")["Groups"][0]["Told"])
+        self.assertIn("HSM", self.get("/summary")["Groups"][0]["Text"])
+        self.tell_hsm(CHASSIS[0])
+        self.assertIn("HSM not told of 15", self.get("/summary")["Groups"][0]["Text"])
+
+    def test_metrics(self):
+        """The metrics count by cabinet, and the parts that are wholly silent."""
+        for name in CHASSIS[:4]:
+            self.service.tracker.apply_death(name)
+        text = self.request("GET", "/metrics").body.decode()
+        for line in (
+            'hbtd_cabinet_components{cabinet="x1000",state="healthy"} 12.0',
+            'hbtd_cabinet_components{cabinet="x1000",state="dead"} 4.0',
+            'hbtd_cabinet_components{cabinet="x1001",state="healthy"} 2.0',
+            'hbtd_silent_groups{type="Chassis"} 0.0',
+            'hbtd_silent_groups{type="ComputeModule"} 2.0',
+        ):
+            self.assertIn(line, text.splitlines())
+
+
+class ForgetTests(ComponentsTestCase):
+    """`POST /forget`."""
+
+    def forget(self, body: object) -> tuple[int, Any, list[str]]:
+        """Make a request; return its status, its answer, and what was logged of changes."""
+        with capturedLogs() as events:
+            response = self.request("POST", "/v1/forget", body)
+        lines = [formatEvent(event) for event in events]
+        return response.status, response.json(), [line for line in lines if "Change by" in line]
+
+    def test_forgotten(self):
+        """Many are forgotten at once, by xname, NID and host name; it is said what was found."""
+        status, answer, lines = self.forget(
+            {"XNames": ["x1000c7s[0-3]b0n[0-1]", "login-1,nid000001", "x5c0", "nid000700"]}
+        )
+        self.assertEqual(status, 200)
+        self.assertEqual(
+            answer,
+            {
+                "Forgotten": 9,
+                "XNames": "x1000c7s[0-3]b0n[0-1],x1001c0s10b0n0",
+                "Unknown": "nid000700,x5c0",
+                "TooSoon": "",
+            },
+        )
+        self.assertEqual(self.service.tracker.healthy, 9)
+        self.assertEqual(
+            lines,
+            [
+                "Change by loopback from 127.0.0.1: POST /v1/forget: 9 no longer tracked:"
+                " x1000c7s[0-3]b0n[0-1],x1001c0s10b0n0."
+            ],
+        )
+
+    def test_too_soon(self):
+        """What came back and was forgotten less than Errtime before stays, and is named."""
+        self.forget({"XNames": CHASSIS})
+        self.beat(CHASSIS[0])
+        _, answer, lines = self.forget({"XNames": CHASSIS[:2]})
+        self.assertEqual((answer["Forgotten"], answer["TooSoon"]), (0, CHASSIS[0]))
+        self.assertEqual(answer["Unknown"], CHASSIS[1])
+        self.assertIn("nothing changed", lines[0])
+
+    def test_wrong(self):
+        """A body with anything wrong forgets nothing; the refusal is logged."""
+        for body in (
+            b"",
+            b"[]",
+            {},
+            {"XNames": "x1000c7"},
+            {"XNames": [1]},
+            {"XNames": [CHASSIS[0], "x[1"]},
+            {"XNames": ["x[0-9999]c[0-7]", "x[0-9999]c[0-7]"]},
+        ):
+            status, answer, lines = self.forget(body)
+            self.assertEqual((status, len(lines)), (400, 1), body)
+            self.assertEqual(self.service.tracker.healthy, 18)
+        self.assertIn("no more than 20,000 are allowed", answer["detail"])
+
+    def test_client_gone(self):
+        """If the client goes in the middle, what was forgotten by then is logged all the same."""
+        for number in range(300):
+            self.beat(f"x2c0s{number}b0n0")
+        connection = Connection(
+            self.factory, StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 4000))
+        )
+        body = orjson.dumps({"XNames": ["x2c0s[0-299]b0n0"]})
+        with capturedLogs() as events:
+            # The calls of the reactor are run one by one.
+            connection._protocol.dataReceived(encode_request("POST", "/v1/forget", body))
+            while self.service.tracker.healthy == 318:
+                self.reactor.advance(0)
+            connection.hang_up()
+            self.reactor.pump([0] * 20)
+        gone = 318 - self.service.tracker.healthy
+        self.assertTrue(0 < gone < 300)
+        (line,) = [text for text in map(formatEvent, events) if text and "Change by" in text]
+        self.assertIn(f"{gone} no longer tracked: x2c0s[0-{gone - 1}]b0n0; the client", line)
+        self.assertEqual(self.flushLoggedErrors(), [])
