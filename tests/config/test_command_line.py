@@ -56,6 +56,7 @@ SAMPLES: dict[str, dict[str, object]] = {
         "token:/etc/hbtd/tokens": "token:/etc/hbtd/tokens",
         "loopback+cert:ops,root+token:a+b": "loopback+cert:ops,root+token:a+b",
     },
+    "reader_access": {"operators": "operators"},
     "node_access": {
         "cert": "cert",
         "jwt:/etc/hbtd/jwks.json": "jwt:/etc/hbtd/jwks.json",
@@ -98,6 +99,7 @@ BAD = {
         *("", "nobody", "token", "token:", "cert", "cert:", "cert:a,,b", "any:x", "loopback:1"),
         *("loopback+loopback", "loopback+", "+any", "token:a+token:b", "Loopback", "jwt:x"),
     ],
+    "reader_access": ["", "nobody", "Any", "any+operators", "loopback"],
     "node_access": [
         *("", "nobody", "jwt", "jwt:", "cert:x", "any:", "cert+cert", "token:x"),
         *("jwt:ftp://x/y", "jwt:https://", "jwt:https://u@h/x", "jwt:https://h:0/x"),
