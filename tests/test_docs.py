@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from hbtd.config.option_docs import updated
 from hbtd.config.params import PARAMETERS
 from hbtd.store.sqlite_file import VERSION
-from tests.support.http_memory import APITestCase
+from tests.support.http_memory import HEARTBEAT, APITestCase
 from tests.support.processes import CHECKOUT
 
 
@@ -102,6 +102,7 @@ class MetricsTests(APITestCase):
 
     def exposed(self) -> set[str]:
         """Return the names of hbtd's metrics."""
+        self.request("POST", "/v1/heartbeat", HEARTBEAT)  # there are metrics by cabinet
         text = self.request("GET", "/metrics").body.decode()
         names = set(re.findall(r"^(hbtd_\w+)", text, re.MULTILINE))
         for name in re.findall(r"^# TYPE (\w+) histogram", text, re.MULTILINE):
