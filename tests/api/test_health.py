@@ -157,7 +157,7 @@ class DocumentTests(APITestCase):
 
     def test_served(self):
         """The document is served as it is in the package, under both prefixes."""
-        document = files("hbtd.api").joinpath("openapi.json").read_bytes()
+        document = orjson.loads(files("hbtd.api").joinpath("openapi.json").read_bytes())
         for prefix in PREFIXES:
             response = self.request("GET", f"{prefix}/openapi.json")
             self.assertEqual((response.status, response.content_type), (200, JSON))

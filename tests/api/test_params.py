@@ -45,6 +45,7 @@ OURS = {
     "History": "30d",
     "History_count": "auto",
     "Operator_access": "loopback",
+    "Reader_access": "any",
     "Node_access": "any",
     "Jwt_audience": "system-compute",
     "Jwt_require_xname": "0",

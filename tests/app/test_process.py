@@ -1,6 +1,7 @@
 """hbtd as a process: how it is started and stopped, and how it fails to start."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
 from hbtd import __version__
+from hbtd.formats.nodesets import expand
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fleet import Fleet, node_names
 from tests.support.certificates import make_identity, old_root_chain, write_identity
@@ -318,7 +320,16 @@ class FreezeTests(TestCase):
         )
         fleet.startService()
         self.addCleanup(fleet.stopService)
-        await until(lambda: all(name in process.said for name in names))
+        started = re.compile("Heartbeat started: (?:[0-9]+ components: )?(.*)")
+
+        def heard() -> set[str]:
+            return {
+                name
+                for nodeset in started.findall(process.said)
+                for name in expand(nodeset, len(names))
+            }
+
+        await until(lambda: heard() == set(names))
         process.signal(signal.SIGSTOP)
         await _seconds(4)
         process.signal(signal.SIGCONT)
