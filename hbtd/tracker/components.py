@@ -33,16 +33,20 @@ class Component:
         "status",
         "timestamp",
         "told",
+        "xname",
     )
 
     def __init__(
         self,
+        xname: str,
         last_heard: float,
         timestamp: str,
         status: str,
         source: str | None = None,
         fresh: bool = False,
     ) -> None:
+        self.xname = xname
+        """The name, in normal form."""
         self.last_heard = last_heard
         """The observed time of the heartbeat, in seconds; `-inf` if it is not known."""
         self.timestamp = timestamp
@@ -59,14 +63,14 @@ class Component:
         """When the component's latest transition was judged: the Unix time; 0 if not known."""
         self.told = 0.0
         """When HSM has acknowledged that transition: the Unix time; 0 if not, or not known."""
-        self.mean = 0.0
+        self.mean = NOT_HEARD
         """The mean period of the heartbeats in observed seconds, the latest ones weighing most.
 
-        It is 0 or less if it is not known: the component has sent one heartbeat since it started,
-        or since hbtd did.
+        It is 0 or less if it is not known: the component has sent only one heartbeat since it, or
+        hbtd, started.
         """
         self.deviation = 0.0
-        """The mean deviation from that period, the latest ones weighing most."""
+        """The mean deviation from that period, weighed in the same way."""
         self.longest = 0.0
         """The longest period since the component, or hbtd, started, rounded up to tenths."""
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 
 from hbtd.tracker.components import (
-    NOT_HEARD,
     Component,
     Unheard,
     find_overdue,
@@ -114,7 +113,7 @@ class Tracker:
         elif (component := self._dead.pop(xname, None)) is not None:
             before = Phase.DEAD
         else:
-            component = Component(at, "", "")
+            component = Component(xname, at, "", "")
             self.population += 1
         self._healthy[xname] = component
         if before is not Phase.WARNED:
@@ -146,7 +145,8 @@ class Tracker:
         if not elsewhere:
             self.beats += 1
             if self._note_changes:
-                self._changed[xname] = self._ticked_at
+                # The name is always the same object, or there would be two of each in memory.
+                self._changed[component.xname] = self._ticked_at
         # Jacobson's estimates, as TCP makes them of round trips. Called for every heartbeat.
         period = at - component.last_heard
         if (mean := component.mean) > 0.0:
@@ -154,10 +154,11 @@ class Tracker:
             component.mean = mean + error / 8
             if error < 0.0:
                 error = -error
-            component.deviation += (error - component.deviation) / 4
+            deviation = component.deviation
+            component.deviation = deviation + (error - deviation) / 4
             if period > component.longest:
                 component.note_longest(period)
-        elif mean == NOT_HEARD:
+        elif mean:
             component.mean = 0.0
         else:
             component.mean = period
@@ -313,7 +314,7 @@ class Tracker:
         """Apply a death that another replica judged."""
         component = self._pop(xname)
         self.population += component is None
-        self._bury(xname, component or Component(-inf, "", ""))
+        self._bury(xname, component or Component(xname, -inf, "", ""))
 
     def restore(
         self,
@@ -586,7 +587,7 @@ class Tracker:
         component = self._pop(record.component)
         if component is None:
             self.population += 1
-            component = Component(last_heard, timestamp, status)
+            component = Component(record.component, last_heard, timestamp, status)
         component.last_heard, component.source = last_heard, None
         component.timestamp, component.status = timestamp, status
         component.forget_periods()
