@@ -65,7 +65,11 @@ async def _search(
             if component is None:
                 continue
             hostname = component.hostname.lower()
-            if hostname in by_hostname and _better(tracker, xname, component, hostname, ranks):
+            if (
+                hostname
+                and hostname in by_hostname
+                and _better(tracker, xname, component, hostname, ranks)
+            ):
                 by_hostname[hostname] = xname
             if by_nid:
                 nid = _number(component.nid)

@@ -1,6 +1,6 @@
 """Applies to this replica what other replicas write to etcd."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from sys import intern
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from hbtd.store.etcd_format import (
     is_record,
 )
 from hbtd.store.etcd_log_format import LOG
+from hbtd.store.etcd_identities import IDENTITY, read_identities
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Phase, Transition
 
@@ -144,6 +145,7 @@ class Applier:
                 )
             )
         self._changes.load(self._as_loaded(records), self._store.mirror.dead())
+        self._apply_identities(others)
 
     def merge(self, records: Sequence[StoredRecord], others: Sequence[KeyValue]) -> None:
         """Write the data of this replica back to an etcd that has lost its data.
@@ -159,6 +161,7 @@ class Applier:
         if params is not None:
             self._shared_params.apply(params.value, params.mod_revision)
         self._changes.add_missing(self._as_loaded(records))
+        self._apply_identities(others)
 
     def _as_loaded(self, records: Sequence[StoredRecord]) -> list[Record]:
         """Return records for the tracker, without those flags of warnings that are out of date.
@@ -192,6 +195,12 @@ class Applier:
                 self._apply_other(item.key, item.value, item.mod_revision)
         return params
 
+    def _apply_identities(self, items: Iterable[KeyValue]) -> None:
+        for item in items:
+            if item.key.startswith(IDENTITY):
+                for each in self._store.mirror.read(read_identities, item.key, item.value) or ():
+                    self._changes.apply_identity(each)
+
     def apply(self, event: Event) -> None:
         """Apply a change of a key that the watch reports."""
         key, value, revision, lease = event
@@ -216,6 +225,8 @@ class Applier:
         elif key.startswith(BLOCK):
             if self._writer[0] == revision:  # otherwise no replica has written it
                 self._blocks.apply(key, value, revision, source_of(self._writer[1]))
+        elif key.startswith(IDENTITY):
+            self._apply_identities([KeyValue(key, value or b"{}", revision, revision, lease)])
         elif is_record(key) and value is not None and revision == self._blocks.revision:
             stored = self._blocks.apply_record(key, value, source_of(self._writer[1]))
             if stored is not None:

@@ -7,7 +7,7 @@ from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
 from hbtd.store.checkpointer import Checkpointer
 from hbtd.tracker.observed import ObservedClock
-from hbtd.tracker.records import Record
+from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement, Phase
 
@@ -146,9 +146,14 @@ class RemoteChanges:
         else:
             self._monitor.stop_tracking(xname)
 
+    def apply_identity(self, identity: Identity) -> None:
+        """Apply the host name and NID of a component that another replica has heard."""
+        self._tracker.apply_identity(identity)
+
     def store_all(self) -> None:
-        """Mark the records of all living components as changed, so that they are stored."""
+        """Mark the records and names of all components as changed, so that they are stored."""
         self._tracker.mark_all_changed(self._observed.ticked_at)
+        self._tracker.mark_all_renamed()
 
     def is_living(self, xname: str) -> bool:
         """Return whether a component is tracked, and not dead."""

@@ -12,6 +12,7 @@ from hbtd.formats.counts import counted
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.condition import StoreCondition
+from hbtd.store.identities import IdentityKeeper
 from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.store.uncommitted import Uncommitted
 from hbtd.tracker.observed import ObservedClock
@@ -81,6 +82,7 @@ class Checkpointer:
         self._checkpoints = PeriodicService(
             clock, store.gather, lambda: self._checkpoint(store.gather), "the checkpoint", now=False
         )
+        self._identities = IdentityKeeper(clock, tracker, store, condition)
         self._next_checkpoint = 0.0
         # Seconds between the last two checkpoints, beyond `IStore.gather`.
         self._period = 0.0
@@ -108,6 +110,7 @@ class Checkpointer:
         stored = await self._store.judgements(ALARMS)
         dead = (each.component for each in stored if each.transition is Transition.DIED)
         self._tracker.restore((), dead, at, params.warntime, params.errtime)
+        await self._identities.restore()
         if count:
             components = counted(count, "component")
             self._log.info("Restored {components} from the store.", components=components)
@@ -119,11 +122,13 @@ class Checkpointer:
         self._condition.ready()
         if self._store.durable:
             self._checkpoints.startService()
+            self._identities.begin()
             self._unfinished = True
 
     def end(self) -> None:
         """Begin no more checkpoints; one that is under way ends at its next pause."""
         self._checkpoints.stopService()
+        self._identities.end()
 
     async def finish(self, within: float) -> None:
         """Store the remaining records, for at most `within` seconds. Call `end` before this.
@@ -135,13 +140,17 @@ class Checkpointer:
         self._unfinished = False
         self._next_checkpoint = 0.0
         try:
-            await bounded(self._clock, within, self._checkpoint(0.0))
+            await bounded(self._clock, within, self._finish())
         except DeadlineExceeded:
             self._log.warn(
                 "hbtd stops although the latest heartbeats could not be stored in time. Nothing"
                 " need be done: after the next start, every component has Warntime seconds to be"
                 " heard again."
             )
+
+    async def _finish(self) -> None:
+        await self._checkpoint(0.0)
+        await self._identities.store_changed()
 
     @property
     def behind(self) -> float:

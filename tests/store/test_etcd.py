@@ -26,6 +26,7 @@ from tests.support.store_contract import (
     judgement,
     record,
 )
+from tests.support.store_identities_contract import IdentitiesContract
 from tests.support.store_log_contract import LogContract
 from tests.support.store_past_contract import PastContract
 from tests.support.store_records_contract import RecordsContract
@@ -41,7 +42,9 @@ class LeadersStore(EtcdStore):
         self.writer.lock_gained(LOCK)
 
 
-class EtcdStoreTests(StoreContract, RecordsContract, LogContract, PastContract, EtcdTestCase):
+class EtcdStoreTests(
+    StoreContract, RecordsContract, LogContract, PastContract, IdentitiesContract, EtcdTestCase
+):
     """The contract, for the store of the leader."""
 
     grain = 1.0

@@ -4,12 +4,15 @@ from twisted.trial.unittest import TestCase
 
 from hbtd.store.memory import MemoryStore
 from tests.support.store_contract import StoreContract
+from tests.support.store_identities_contract import IdentitiesContract
 from tests.support.store_log_contract import LogContract
 from tests.support.store_past_contract import PastContract
 from tests.support.store_records_contract import RecordsContract
 
 
-class MemoryStoreTests(StoreContract, RecordsContract, LogContract, PastContract, TestCase):
+class MemoryStoreTests(
+    StoreContract, RecordsContract, LogContract, PastContract, IdentitiesContract, TestCase
+):
     """The contract, for the store that lives as long as the process."""
 
     def setUp(self):

@@ -23,6 +23,7 @@ from tests.support.store_contract import (
     judgement,
     record,
 )
+from tests.support.store_identities_contract import IdentitiesContract
 from tests.support.store_log_contract import LogContract
 from tests.support.store_past_contract import PastContract
 from tests.support.store_records_contract import RecordsContract
@@ -30,7 +31,13 @@ from tests.support.tmpfs import fill, small_filesystem
 
 
 class SqliteStoreTests(
-    StoreContract, RecordsContract, LogContract, PastContract, SqliteFixture, TestCase
+    StoreContract,
+    RecordsContract,
+    LogContract,
+    PastContract,
+    IdentitiesContract,
+    SqliteFixture,
+    TestCase,
 ):
     """The contract, for the store in a file."""
 

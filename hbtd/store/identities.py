@@ -1,0 +1,68 @@
+"""The service that keeps host names and NIDs in the store, and restores them."""
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+
+from hbtd.runtime.periodic import PeriodicService
+from hbtd.store.condition import StoreCondition
+from hbtd.store.interface import IStore
+from hbtd.tracker.tracker import Tracker
+
+_EVERY = 10.0
+"""Seconds between two looks for new names: nodes of a chassis that boot together share a write."""
+
+_BATCH = 500
+"""The most names that are stored in one call of the store."""
+
+_PAGE = 2000
+"""The most names that are restored at a time: a few milliseconds' worth."""
+
+
+class IdentityKeeper:
+    """Stores what components call themselves when that changes, if the store is durable."""
+
+    def __init__(
+        self, clock: IReactorTime, tracker: Tracker, store: IStore, condition: StoreCondition
+    ) -> None:
+        """Make the keeper of a tracker's host names and NIDs, which has not begun.
+
+        `condition` is told whether calls of the store succeed.
+        """
+        self._tracker = tracker
+        self._store = store
+        self._condition = condition
+        self._storing = PeriodicService(
+            clock, _EVERY, self.store_changed, "storing host names and NIDs", now=False
+        )
+
+    async def restore(self) -> None:
+        """Apply the stored names to the components that are tracked; raise `StoreUnusable`."""
+        after = ""
+        while page := await self._store.identities(after, _PAGE):
+            for identity in page:
+                self._tracker.apply_identity(identity)
+            after = page[-1].component
+
+    def begin(self) -> None:
+        """Begin to store names."""
+        self._storing.startService()
+
+    def end(self) -> None:
+        """Begin no more calls of the store."""
+        self._storing.stopService()
+
+    async def store_changed(self) -> None:
+        """Store the names that have changed; if that fails, the next call tries again."""
+        while taken := self._tracker.take_renamed(_BATCH):
+            stored = False
+            try:
+                await self._store.identify(taken)
+                stored = True
+            except CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001  # the next call tries again
+                self._condition.failed(error)
+                return
+            finally:
+                if not stored:
+                    self._tracker.put_back_renamed(taken)

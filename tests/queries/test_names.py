@@ -1,0 +1,102 @@
+"""Names that people use: xnames, NIDs and host names."""
+
+from twisted.internet.defer import succeed
+from twisted.trial.unittest import TestCase
+
+from hbtd.queries.names import nid_of, resolve
+from hbtd.tracker.tracker import Tracker
+
+A, B, C = "x1000c0s0b0n0", "x1000c0s0b0n1", "x1000c0s0b0n2"
+
+
+class ResolveTests(TestCase):
+    """Names among three components."""
+
+    def setUp(self) -> None:
+        """Let three components beat."""
+        self.tracker = Tracker()
+        self.turns = 0
+        self.beat(A, "nid000001", "1")
+        self.beat(B, "Login.example", "0x10")
+        self.beat(C, "nid000003", "3")
+
+    def beat(self, xname: str, hostname: str = "", nid: str = "", at: float = 0.0) -> None:
+        """Let a component beat."""
+        self.tracker.beat(xname, at, "t", "OK", None, False, hostname, nid)
+
+    async def turn(self) -> None:
+        """Count that others have had their turn."""
+        self.turns += 1
+        await succeed(None)
+
+    async def assertResolved(self, names: list[str], found: list[str], unknown: list[str]) -> None:
+        """Check what names stand for: those that are not `unknown` stand for `found`, in order."""
+        resolved, not_resolved = await resolve(self.tracker, names, self.turn)
+        self.assertEqual(not_resolved, unknown)
+        self.assertEqual([resolved[name] for name in names if name not in unknown], found)
+
+    async def test_xnames(self) -> None:
+        """Xnames in any spelling stand for themselves, without a look at all components."""
+        await self.assertResolved([A, " X1000C00S0b0n1"], [A, B], [])
+        self.assertEqual(self.turns, 0)
+
+    async def test_nids(self) -> None:
+        """NIDs stand for the components that sent them, whatever the spelling of either."""
+        await self.assertResolved(["1", "nid1", "NID0000016", "16"], [A, A, B, B], [])
+
+    async def test_hostnames(self) -> None:
+        """Host names are compared regardless of case, and go before NIDs."""
+        await self.assertResolved(["LOGIN.example", "nid000003"], [B, C], [])
+        self.beat(B, "nid000003", "16")
+        self.beat(C, "other", "3")
+        await self.assertResolved(["nid000003", "nid3"], [B, C], [])
+
+    async def test_unknown(self) -> None:
+        """Names that stand for nothing are returned; an xname need not be tracked."""
+        names = ["4", "nobody", "x9c0s0b0n0", "", "nid", "-1"]
+        await self.assertResolved(names, ["x9c0s0b0n0"], ["4", "nobody", "", "nid", "-1"])
+
+    async def test_without_names(self) -> None:
+        """A component that has sent neither has none, not even the empty one."""
+        self.beat("x1000c0s0b0n3")
+        await self.assertResolved(["", " "], [], ["", " "])
+
+    async def test_shared(self) -> None:
+        """Of several components with one name it is the living one, then the last one heard."""
+        self.beat(B, "nid000001", "1", at=5.0)
+        await self.assertResolved(["nid000001", "1"], [B, B], [])
+        self.tracker.apply_death(B)
+        await self.assertResolved(["nid000001", "1"], [A, A], [])
+        self.tracker.apply_death(A)
+        await self.assertResolved(["nid000001", "1"], [B, B], [])
+
+    async def test_dead(self) -> None:
+        """Dead components keep their names; forgotten ones don't."""
+        self.tracker.apply_death(C)
+        await self.assertResolved(["nid000003"], [C], [])
+        self.tracker.forget(C)
+        await self.assertResolved(["nid000003"], [], ["nid000003"])
+
+    async def test_in_turns(self) -> None:
+        """Others have their turns while all components are looked at, also to leave."""
+        for number in range(5000):
+            self.beat(f"x1c0s{number}b0n0", f"h{number}", str(100 + number))
+
+        async def turn() -> None:
+            self.turns += 1
+            self.tracker.forget("x1c0s4999b0n0")
+
+        found, unknown = await resolve(self.tracker, ["h4998", "h4999"], turn)
+        self.assertEqual((found, unknown), ({"h4998": "x1c0s4998b0n0"}, ["h4999"]))
+        self.assertGreaterEqual(self.turns, 2)
+
+
+class NidTests(TestCase):
+    """The forms of a NID."""
+
+    def test_forms(self) -> None:
+        """A NID is a decimal number, with or without `nid`, and nothing else."""
+        for name, nid in (("7", 7), ("nid007", 7), (" NID7 ", 7), ("0", 0)):
+            self.assertEqual(nid_of(name), nid, name)
+        for name in ("", "nid", "nid-1", "nid1a", "n1", "٣", "1" * 20, "nid1.example"):
+            self.assertIsNone(nid_of(name), name)
