@@ -142,6 +142,7 @@ class HbtdService(Service):
             lambda: self.params.current.warntime,
             time.thread_time,
             lambda: self.params.current.errtime,
+            time.time,
         )
         etcd = self._connect_etcd()
         hsm = self._connect_hsm(leadership)

@@ -42,7 +42,7 @@ class Hearing:
     def begin(self) -> None:
         """Stop the observed clock until `check` finds that etcd and all replicas are heard."""
         self.hear()
-        self._observed.deafen(0.0)
+        self._observed.deafen(0.0, "etcd has yet to be read")
 
     def hear(self) -> None:
         """Note that something came from etcd."""
@@ -56,7 +56,7 @@ class Hearing:
     def lose(self) -> None:
         """Stop the observed clock, because changes in etcd no longer reach this replica."""
         self._was_deaf = True
-        self._deaf_since(self.heard)
+        self._deaf_since(self.heard, "changes in etcd did not arrive")
 
     def check(self, *, synchronized: bool) -> None:
         """Stop the observed clock, or let it run again. Call this several times a second.
@@ -67,20 +67,20 @@ class Hearing:
         if not synchronized:
             return
         if not self.current:
-            self._deaf_since(self.heard)
+            self._deaf_since(self.heard, "etcd was silent")
             return
         now = self._moment()
         longest_silent = min(self._present.values(), default=now)
         if now.elapsed - longest_silent.elapsed >= SILENCE:
-            self._deaf_since(longest_silent)
+            self._deaf_since(longest_silent, "another replica was silent")
         else:
             self._observed.hear(patiently=self._was_deaf)
             self._was_deaf = False
 
-    def _deaf_since(self, moment: Moment) -> None:
+    def _deaf_since(self, moment: Moment, cause: str) -> None:
         """Stop the observed clock until `check` finds that all are heard again.
 
         A standstill then makes up for the seconds that the clock has counted since `moment`.
         """
         # In observed time, since a standstill makes up only for seconds that were counted.
-        self._observed.deafen(self._observed.now() - moment.observed)
+        self._observed.deafen(self._observed.now() - moment.observed, cause)

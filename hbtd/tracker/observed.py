@@ -1,7 +1,9 @@
 """The observed clock: time that passes only while hbtd can hear components."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
+
+from hbtd.tracker.gaps import Gap, GapKind, Gaps
 
 TICK = 0.1
 """Seconds between two calls of `ObservedClock.tick`, which the owner of the clock makes."""
@@ -37,13 +39,15 @@ class ObservedClock:
         patience: Callable[[], float],
         busy: Callable[[], float] = lambda: 0.0,
         most_busy: Callable[[], float] = lambda: inf,
+        wall: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Make a clock that starts at zero.
 
         `monotonic` returns seconds that never decrease; `patience` returns the longest standstill
         after a deaf stretch, in seconds. `busy` returns the seconds of processor time that this
         thread has used. Seconds in which hbtd was deaf because of that are left out, but at most
-        `most_busy()` of them within ten times as many seconds.
+        `most_busy()` of them within ten times as many seconds. `wall` returns the Unix time, for
+        `gaps`.
         """
         self._monotonic = monotonic
         self._patience = patience
@@ -56,7 +60,10 @@ class ObservedClock:
         """The time of the last tick, in seconds of `monotonic`."""
         self._observed = 0.0
         self._standstill = 0.0
+        self._wall = wall
+        self._gaps = Gaps()
         self._deaf = False
+        self._deaf_because = ""
         self._deaf_for = 0.0
         self.deaf_seconds = 0.0
         """The total number of seconds for which hbtd has been deaf, without standstills."""
@@ -69,17 +76,28 @@ class ObservedClock:
         if self._deaf:
             self._deaf_for += elapsed
             self.deaf_seconds += elapsed
+            self._note(GapKind.DEAFEN, elapsed, self._deaf_because)
         elif elapsed > _LATE:
             deaf = elapsed - TICK
             self.deaf_seconds += deaf
             standstill = max(min(deaf, self._patience()) - self._standstill, 0.0)
             counted = self._beyond_allowance((deaf + standstill) * min(busy / elapsed, 1.0))
             self._standstill += max(standstill - counted, 0.0)
-            self._observed += TICK + max(counted - standstill, 0.0)
+            passed = TICK + max(counted - standstill, 0.0)
+            self._observed += passed
+            cause = "hbtd was busy" if busy > elapsed / 2 else "hbtd did not run"
+            self._note(GapKind.STALL, max(elapsed - passed, 0.0), cause)
         else:
             held = min(elapsed, self._standstill)
             self._standstill -= held
             self._observed += elapsed - held
+            if held:
+                self._note(GapKind.STANDSTILL, held, "components may have to connect again")
+            else:
+                self._gaps.close()
+
+    def _note(self, kind: GapKind, seconds: float, cause: str) -> None:
+        self._gaps.note(self._wall(), seconds, kind, cause, self._observed)
 
     def _beyond_allowance(self, own: float) -> float:
         """Return how many of `own` seconds are counted, although hbtd was deaf or in a standstill.
@@ -96,17 +114,17 @@ class ObservedClock:
         self._allowance, self._allowed_at = allowance - left_out, now
         return own - left_out
 
-    def deafen(self, unheard: float) -> None:
+    def deafen(self, unheard: float, cause: str = "") -> None:
         """Stop the clock until `hear`: heartbeats that other replicas take don't arrive here.
 
         `unheard` is the number of seconds that the clock has counted although such heartbeats did
         not arrive. The clock never goes back; instead, `hear` is followed by a standstill of that
         length, or by the rest of the present standstill if that is longer. If the clock is stopped
-        already, nothing changes.
+        already, nothing changes. `cause` says for `gaps` why they did not arrive.
         """
         if not self._deaf:
             self.tick()
-            self._deaf = True
+            self._deaf, self._deaf_because = True, cause
             self._standstill = max(self._standstill, unheard)
 
     def hear(self, *, patiently: bool) -> None:
@@ -122,6 +140,20 @@ class ObservedClock:
                 patience = min(self._deaf_for, self._patience())
                 self._standstill = max(self._standstill, patience)
             self._deaf_for = 0.0
+
+    def gaps(self) -> Sequence[Gap]:
+        """Return the last hundred gaps, with what is over of the present one, the latest last."""
+        return self._gaps.all()
+
+    def seconds_ago(self, observed: float) -> float:
+        """Return how many real seconds ago this clock has shown an observed time.
+
+        If it has stood still at that time, its end counts. Of gaps before the last hundred nothing
+        is known, and the result is too small by these.
+        """
+        now = self.now()
+        uncounted = self._monotonic() - self.ticked_at - (now - self._observed)
+        return now - observed + max(uncounted, 0.0) + self._gaps.since(observed)
 
     def now(self) -> float:
         """Return the observed seconds since this clock was made.

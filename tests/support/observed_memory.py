@@ -25,7 +25,11 @@ class ClockTestCase(SynchronousTestCase):
         self.busy = 0.0
         self.patience = patience
         self.clock = ObservedClock(
-            lambda: self.time, lambda: self.patience, lambda: self.busy, lambda: most_busy
+            lambda: self.time,
+            lambda: self.patience,
+            lambda: self.busy,
+            lambda: most_busy,
+            lambda: 1e9 + self.time,
         )
 
     def read_after(self, seconds: float) -> float:

@@ -1,0 +1,68 @@
+"""The latest gaps: stretches of time that the observed clock has not counted, and why."""
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, NamedTuple
+
+_MOST: Final = 100
+"""The number of gaps that are kept."""
+
+
+class GapKind(Enum):
+    """Why the observed clock stood still."""
+
+    STALL = "stall"
+    """hbtd itself could not hear: it did not run, or was busy with something else."""
+    STANDSTILL = "standstill"
+    """Components had time to connect and beat again after hbtd could not hear them."""
+    DEAFEN = "deafen"
+    """Heartbeats that other replicas take did not arrive here."""
+
+
+class Gap(NamedTuple):
+    """A stretch of time that the observed clock has not counted."""
+
+    at: float
+    """When it began: the Unix time in seconds."""
+    seconds: float
+    """How much was not counted."""
+    kind: GapKind
+    cause: str
+    """What caused it, in a few words for operators; empty if that is not known."""
+    observed: float
+    """The observed time, in seconds, at which the clock stood still."""
+
+
+class Gaps:
+    """Keeps the latest gaps; uninterrupted time of one kind is one gap."""
+
+    def __init__(self) -> None:
+        self._gaps: deque[Gap] = deque(maxlen=_MOST)
+        self._open = False
+
+    def note(self, at: float, seconds: float, kind: GapKind, cause: str, observed: float) -> None:
+        """Note that `seconds` up to the Unix time `at` were not counted."""
+        if self._open and self._gaps[-1].kind is kind:
+            last = self._gaps[-1]
+            self._gaps[-1] = last._replace(seconds=last.seconds + seconds, observed=observed)
+        elif seconds > 0.0:
+            self._gaps.append(Gap(at - seconds, seconds, kind, cause, observed))
+            self._open = True
+
+    def close(self) -> None:
+        """Note that time is counted again: the next gap is another one."""
+        self._open = False
+
+    def all(self) -> Sequence[Gap]:
+        """Return the gaps, the latest one last."""
+        return list(self._gaps)
+
+    def since(self, observed: float) -> float:
+        """Return how many seconds were not counted after an observed time, as far as is known."""
+        seconds = 0.0
+        for gap in reversed(self._gaps):
+            if gap.observed <= observed:
+                break
+            seconds += gap.seconds
+        return seconds
