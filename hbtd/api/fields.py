@@ -16,7 +16,7 @@ NAMED_FIELDS: Final = ("Status", "Timestamp")
 
 INVALID_NAME: Final = "Invalid Component Name"
 
-_get_all: Final[Callable[[Any], Sequence[Any]]] = itemgetter(*ALL_FIELDS)
+_get_all: Final[Callable[[Any], tuple[Any, Any, Any, Any, Any]]] = itemgetter(*ALL_FIELDS)
 _get_named: Final[Callable[[Any], Sequence[Any]]] = itemgetter(*NAMED_FIELDS)
 
 
@@ -29,7 +29,7 @@ def read_all(heartbeat: object) -> tuple[str, str, str, str, str] | None:
     try:
         values = _get_all(heartbeat)
     except (KeyError, TypeError):
-        values = _pick(heartbeat, ALL_FIELDS)
+        values = tuple(_pick(heartbeat, ALL_FIELDS))  # type: ignore[assignment]  # it has as many
     component, hostname, nid, status, timestamp = values
     if (
         type(component) is type(hostname) is type(nid) is type(status) is type(timestamp) is str
@@ -40,7 +40,7 @@ def read_all(heartbeat: object) -> tuple[str, str, str, str, str] | None:
             or _is_integer(nid)
         )
     ):
-        return component, hostname, nid, status, timestamp
+        return values
     return None
 
 
