@@ -41,9 +41,10 @@ def portions(names: str, longest: int = LONGEST) -> Iterator[str]:
 def _without_groups(names: str) -> str:
     """Return names with the groups of this host expanded."""
     from ClusterShell.NodeSet import NodeSet, NodeSetException
-    from ClusterShell.NodeUtils import GroupError
+    from ClusterShell.NodeUtils import GroupResolverError, GroupSourceError
 
     try:
         return str(NodeSet(names))
-    except (NodeSetException, GroupError) as error:
-        raise Misused(f"{names} can't be used: {error}") from None
+    except (NodeSetException, GroupResolverError, GroupSourceError) as error:
+        reason = str(error) or type(error).__name__
+        raise Misused(f"{names} can't be used: ClusterShell says {reason}") from None
