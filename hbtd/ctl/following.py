@@ -159,7 +159,7 @@ def watch(run: Invocation, follower: API) -> int:
     remark = ""
     while True:
         _draw(run, latest, remark)
-        for each in _together(queue):
+        for each in _together(queue, run.clock):
             if isinstance(each, Failure):
                 raise each
             if isinstance(each, str):
@@ -176,13 +176,16 @@ def _latest_number(run: Invocation) -> int:
     return int(newest[0]["Number"]) if newest else 0
 
 
-def _together(queue: "Queue[Event | str | Failure]") -> "list[Event | str | Failure]":
-    """Return what arrives within `_REFRESH`, and `_TOGETHER` after the first of it."""
+def _together(
+    queue: "Queue[Event | str | Failure]", clock: Callable[[], float]
+) -> "list[Event | str | Failure]":
+    """Return what arrives within `_REFRESH`, and until `_TOGETHER` after the first of it."""
     found: list[Event | str | Failure] = []
+    end = clock() + _REFRESH
     try:
-        found.append(queue.get(timeout=_REFRESH))
-        while len(found) < 10_000:
-            found.append(queue.get(timeout=_TOGETHER))
+        while (left := end - clock()) > 0:
+            found.append(queue.get(timeout=left))
+            end = min(end, clock() + _TOGETHER) if len(found) == 1 else end
     except Empty:
         pass
     return found
