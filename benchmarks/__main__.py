@@ -8,6 +8,7 @@ from time import perf_counter
 
 from benchmarks import (
     access,
+    command,
     components,
     crowds,
     growth,
@@ -53,6 +54,7 @@ def main() -> None:
         ("the tracker", lambda: tracking.measure(100_000 if quick else 1_000_000)),
         ("the log of transitions", lambda: history.measure(100_000 if quick else 1_000_000)),
         ("queries", lambda: queries.measure(10_000 if quick else 100_000)),
+        ("the command hbtctl", lambda: command.measure(10_000 if quick else 100_000)),
         ("replicas", lambda: replicas.measure(2 if quick else 5, 3 if quick else 5)),
         ("the process", lambda: components.measure(20_000 if quick else 100_000)),
         ("stored components", lambda: start.measure(100_000 if quick else 955_000)),
