@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TextIO
 
 from twisted.internet.defer import Deferred
@@ -22,7 +23,7 @@ from hbtd.simulator.options import SimulatorOptions
 
 _COMMANDS: Final[Mapping[str, Callable[..., Coroutine[Deferred[Any], Any, None]]]] = {
     "hsm": run_hsm,
-    "fleet": run_fleet,
+    "fleet": partial(run_fleet, stdin=True),
     "demo": run_demo,
 }
 

@@ -1,16 +1,20 @@
 """The simulator's commands `hsm` and `fleet`, and the lines that they print."""
 
+import signal
+from contextlib import suppress
 from datetime import datetime
 from random import Random
 from typing import Any, Final, TextIO
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.stdio import StandardIO
 from twisted.web.server import Site
 
 from hbtd.formats.counts import counted
 from hbtd.net.tls import ServerOptions, ephemeral_identity
 from hbtd.runtime.periodic import PeriodicService
+from hbtd.simulator.control import CommandLines, CommandRefused, ControlServer, FleetControl
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.simulator.fleet import Fleet, node_names
@@ -60,10 +64,13 @@ async def run_hsm(reactor: Any, options: HSMOptions, out: TextIO) -> None:
         end.done()
 
 
-async def run_fleet(reactor: Any, options: FleetOptions, out: TextIO) -> None:
+async def run_fleet(
+    reactor: Any, options: FleetOptions, out: TextIO, *, stdin: bool = False
+) -> None:
     """Run a fleet for as long as the options say, or until the reactor stops.
 
-    Print its progress and a summary to `out`.
+    Print its progress and a summary to `out`. With `stdin`, read commands from standard input.
+    Raise `CannotListenError` if the port for commands can't be bound.
     """
     random = Random(options["seed"])  # noqa: S311
     url, count = options["url"], options["nodes"]
@@ -85,6 +92,7 @@ async def run_fleet(reactor: Any, options: FleetOptions, out: TextIO) -> None:
     ]
     if options["seconds"]:
         timers.append(reactor.callLater(options["seconds"], end.come))
+    control_port = _listen_for_commands(reactor, fleet, options["control_port"], out)
     progress = PeriodicService(
         reactor,
         _PROGRESS_INTERVAL,
@@ -95,8 +103,12 @@ async def run_fleet(reactor: Any, options: FleetOptions, out: TextIO) -> None:
     try:
         fleet.startService()
         progress.startService()
+        if stdin:
+            read_commands(fleet, out, reactor)
         await end.wait()
         await progress.stopService()
+        if control_port is not None:
+            await maybeDeferred(control_port.stopListening)
         for timer in timers:
             if timer.active():
                 timer.cancel()
@@ -133,7 +145,36 @@ class _End:
         return self._done
 
 
+def _listen_for_commands(
+    reactor: Any, fleet: Fleet, number: int, out: TextIO
+) -> IListeningPort | None:
+    """Serve commands to a fleet over HTTP, unless the port is -1; return the port."""
+    if number < 0:
+        return None
+    site = Site(ControlServer(fleet).resource(), reactor=reactor)
+    port: IListeningPort = reactor.listenTCP(number, site, interface="127.0.0.1")
+    bound: Any = port.getHost()
+    _print(out, f"commands to the fleet: http://127.0.0.1:{bound.port}")
+    return port
+
+
+def read_commands(fleet: Fleet, out: TextIO, reactor: Any) -> None:
+    """Read commands to a fleet from standard input, if that can be read; print what was done."""
+    # A process in the background that reads its terminal would be stopped; now the read fails.
+    signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+    with suppress(OSError, ValueError):
+        StandardIO(CommandLines(FleetControl(fleet), out), reactor=reactor)
+
+
 def _apply_event(fleet: Fleet, event: Event, out: TextIO) -> None:
+    if event.nodes:
+        try:
+            names = list(FleetControl(fleet).change(event.what, event.nodes))
+        except CommandRefused as error:
+            _print(out, f"{event.second:6.0f} s  {event.what}: {error}")
+        else:
+            _print(out, f"{event.second:6.0f} s  {event.what} {len(names)} nodes")
+        return
     silent = fleet.killed | fleet.frozen
     names = fleet.pick(event.share, silent if event.what == "revive" else None)
     change = {"kill": fleet.kill, "freeze": fleet.freeze, "revive": fleet.revive}[event.what]

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 from twisted.web.server import Request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from hbtd.formats import xnames
 from hbtd.simulator.behaviour import Behaviour
@@ -30,6 +30,11 @@ _STATES: Final = {
     for state in ("Unknown", "Empty", "Populated", "Off", "On", "Standby", "Halt", "Ready")
 }
 _FLAGS: Final = {flag.lower(): flag for flag in ("Unknown", "OK", "Warning", "Alert", "Locked")}
+
+BASES: Final = frozenset(
+    ("", "hsm/v1", "hsm/v2", "hsm/smd/v1", "hsm/smd/v2", "apis/smd/hsm/v1", "apis/smd/hsm/v2")
+)
+"""The paths below which HSM's API is, without slashes around them."""
 
 _GARBAGE: Final = b"\x00\x07this is no HTTP response\r\n\r\n"
 
@@ -93,8 +98,9 @@ class _Problem(Exception):
 class FakeHSM:
     """A Hardware State Manager's table, and the Klein application that serves it.
 
-    The API is served under any base path: `/hsm/v1`, `/hsm/v2`, `/hsm/smd/v1`. Every valid xname
-    is a known component. Requests below `/control` show and change the fake's behaviour, and list
+    The API is served under the base paths of a real HSM and of the gateways before it, `BASES`, and
+    any other path is answered with 404, so that a wrong `--sm_url` is noticed. Every valid xname is
+    a known component. Requests below `/control` show and change the fake's behaviour, and list
     and clear the updates.
 
     All delays are measured by `clock`. `on_update`, if given, is called with each `Update` that has
@@ -185,6 +191,7 @@ class FakeHSM:
     @_app.route("/State/Components/BulkStateData", methods=["PATCH"])
     @_app.route("/<path:base>/State/Components/BulkStateData", methods=["PATCH"])
     def _bulk_update(self, request: Request, base: str = "") -> Deferred[bytes]:
+        _check_base(base)
         update = Update(
             body=_body(request),
             received=self._clock.seconds(),
@@ -226,6 +233,7 @@ class FakeHSM:
     @_app.route("/service/ready", methods=["GET"])
     @_app.route("/<path:base>/service/ready", methods=["GET"])
     def _readiness(self, request: Request, base: str = "") -> bytes | Deferred[bytes]:
+        _check_base(base)
         if self.behaviour.hang and self.behaviour.hang_ready:
             return Deferred()
         if self.behaviour.database_gone:
@@ -237,6 +245,7 @@ class FakeHSM:
     @_app.route("/State/Components", methods=["GET"])
     @_app.route("/<path:base>/State/Components", methods=["GET"])
     def _list_components(self, request: Request, base: str = "") -> bytes:
+        _check_base(base)
         self._need_database()
         listed = [_component(name, state) for name, state in self.components.items()]
         return _json(request, {"Components": listed})
@@ -244,6 +253,7 @@ class FakeHSM:
     @_app.route("/State/Components/<name>", methods=["GET"])
     @_app.route("/<path:base>/State/Components/<name>", methods=["GET"])
     def _show_component(self, request: Request, name: str, base: str = "") -> bytes:
+        _check_base(base)
         self._need_database()
         xname = xnames.parse(name)
         if xname is None:
@@ -315,6 +325,12 @@ class FakeHSM:
         return orjson.dumps(
             {"type": "about:blank", "title": title, "detail": detail, "status": status}
         )
+
+
+def _check_base(base: str) -> None:
+    """Raise `NotFound` if HSM's API is not below this path."""
+    if base not in BASES:
+        raise NotFound
 
 
 def _read_update(update: Update) -> str | None:

@@ -38,6 +38,10 @@ def node_names(count: int) -> list[str]:
     return [f"x{x}c{c}s{s}b{b}n{n}" for x, c, s, b, n in itertools.islice(places, count)]
 
 
+def _hostname(number: int) -> str:
+    return f"nid{number:06}"
+
+
 @dataclass(slots=True, eq=False)
 class _Node:
     """A node of a fleet: its xname, its number, and its schedule."""
@@ -94,6 +98,9 @@ class Fleet(Service):
 
         self.frozen: set[str] = set()
         """Names of the nodes that `freeze` has made hang; read-only."""
+
+        self.hostnames = {_hostname(number): name for number, name in enumerate(names, 1)}
+        """Names of all nodes by their host names; read-only."""
 
         self.statistics = Statistics()
         """Counts and latencies of the heartbeats so far."""
@@ -193,6 +200,10 @@ class Fleet(Service):
         candidates = sorted(self.beating if among is None else among)
         return self._random.sample(candidates, round(share * len(candidates)))
 
+    def __contains__(self, name: str) -> bool:
+        """Return whether there is a node of this name."""
+        return name in self._nodes
+
     def _find(self, names: Iterable[str]) -> list[_Node]:
         return [self._nodes[name] for name in names]
 
@@ -222,7 +233,7 @@ class Fleet(Service):
     def _request(self, node: _Node, now: float) -> bytes:
         stamp = datetime.fromtimestamp(now, timezone.utc).isoformat(timespec="milliseconds")
         body = (
-            f'{{"Component":"{node.name}","Hostname":"nid{node.number:06}","NID":"{node.number}",'
+            f'{{"Component":"{node.name}","Hostname":"{_hostname(node.number)}","NID":"{node.number}",'
             f'"Status":"OK","Timestamp":"{stamp}"}}'
         )
         return f"{self._head}{len(body)}\r\n\r\n{body}".encode()

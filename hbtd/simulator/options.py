@@ -7,21 +7,25 @@ from typing import Any, ClassVar, NamedTuple
 from twisted.python import usage
 
 from hbtd import __version__
+from hbtd.formats.nodesets import NodesetError, expand
 from hbtd.net.tls import TLSUnusable, client_policy
 from hbtd.simulator.endpoints import split_url
 from hbtd.simulator.fleet import MOST_NODES
 
 
 class Event(NamedTuple):
-    """A change to a share of a fleet's nodes, `second` seconds after the fleet's start."""
+    """A change to some of a fleet's nodes, `second` seconds after the fleet's start."""
 
     what: str
     """The change: `kill`, `freeze` or `revive`."""
 
     share: float
-    """The fraction of the nodes that is changed, from 0 to 1."""
+    """The fraction of the nodes that is changed, from 0 to 1, unless there are `nodes`."""
 
     second: float
+
+    nodes: str = ""
+    """The nodes that are changed, as `hbtd.simulator.control.select` reads them."""
 
 
 def number(option: str, low: float, high: float = math.inf) -> Callable[[str], float]:
@@ -72,15 +76,26 @@ def _url(text: str) -> str:
 
 def _event(what: str, text: str) -> Event:
     share, _, second = text.partition("@")
-    try:
-        event = Event(what, float(share), float(second))
-    except ValueError:
-        event = Event(what, math.nan, math.nan)
+    event = Event(what, _float(share), _float(second))
+    if share[:1].isalpha() and share.lower() not in ("nan", "inf", "infinity"):
+        try:
+            expand(share, MOST_NODES)
+        except NodesetError as error:
+            raise usage.UsageError(f"--{what} {text}: {error}") from None
+        event = Event(what, 0.0, event.second, share)
     if not (0 <= event.share <= 1 and 0 <= event.second < math.inf):
         raise usage.UsageError(
-            f"--{what} {text}: must be SHARE@SECOND, such as 0.1@30, with a share from 0 to 1"
+            f"--{what} {text}: must be SHARE@SECOND, such as 0.1@30, with a share from 0 to 1, or"
+            " NODESET@SECOND, such as x1000c7@30"
         )
     return event
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 class _Options(usage.Options):
@@ -150,7 +165,10 @@ class FleetOptions(_Options):
     synopsis = "Usage: python -m hbtd.simulator fleet [options]"
     longdesc = (
         "Simulates nodes that send heartbeats, prints a line of progress every few seconds, and "
-        "a summary at the end. --kill, --freeze and --revive may be repeated."
+        "a summary at the end. --kill, --freeze and --revive may be repeated. While it runs, it "
+        "reads commands from its standard input, such as kill x1000c7, freeze nid00000[1-9], "
+        "revive all, kill 10% and status; --control_port takes them over HTTP: "
+        "curl localhost:PORT/kill -d x1000c7, and GET /fleet."
     )
     optParameters: ClassVar = [
         ["url", None, "https://localhost:28500", "Base URL of hbtd.", _url],
@@ -176,6 +194,13 @@ class FleetOptions(_Options):
             "Number of connections that the nodes share.",
             integer("--connections", 1, 10_000),
         ],
+        [
+            "control_port",
+            None,
+            -1,
+            "Port of this host for commands over HTTP; 0: any free port; -1: none.",
+            integer("--control_port", -1, 65535),
+        ],
         ["seconds", None, 0.0, "Seconds to run; 0: until interrupted.", number("--seconds", 0)],
         ["seed", None, 0, "Seed of the random numbers.", integer("--seed", 0, 2**63)],
         [
@@ -192,15 +217,15 @@ class FleetOptions(_Options):
         """The events, in the order of the command line."""
 
     def opt_kill(self, value: str) -> None:
-        """Power off a share of the nodes: SHARE@SECOND, as in 0.1@30, a tenth after 30 s."""
+        """Power off nodes: SHARE@SECOND, a tenth after 30 s is 0.1@30, or NODESET@SECOND."""
         self.events.append(_event("kill", value))
 
     def opt_freeze(self, value: str) -> None:
-        """Hang a share of the nodes: SHARE@SECOND."""
+        """Hang nodes: SHARE@SECOND or NODESET@SECOND."""
         self.events.append(_event("freeze", value))
 
     def opt_revive(self, value: str) -> None:
-        """Bring back a share of the silent nodes: SHARE@SECOND."""
+        """Bring back a share of the silent nodes, or some: SHARE@SECOND or NODESET@SECOND."""
         self.events.append(_event("revive", value))
 
     def postOptions(self) -> None:

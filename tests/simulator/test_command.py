@@ -1,6 +1,7 @@
 """The command line `python -m hbtd.simulator`."""
 
 import os
+import re
 import signal
 import sys
 from io import StringIO
@@ -12,6 +13,7 @@ from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -144,6 +146,30 @@ class CommandTests(TestCase):
         self.assertRegex(lines[4], r"^\d+ heartbeats sent in 0\.\d s \(\d+/s\)$")
         self.assertTrue(len(recorder.beats) >= 40, len(recorder.beats))
 
+    async def test_commands(self):
+        """A fleet does what standard input says, and what is posted to its port."""
+        from twisted.internet import reactor as installed
+
+        reactor: Any = installed
+        site: Any = Site(Recorder(lambda: 0.0), reactor=reactor)
+        port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        url = f"--url=http://127.0.0.1:{port.getHost().port}"
+        process = start(reactor, "fleet", "--nodes=128", "--control_port=0", url)
+        await process.first_line
+        process.transport.write(b"kill x1000c1\nnonsense\nstatus\n")
+        while b"beating 64  killed 64" not in process.out:
+            await deferLater(reactor, 0.01)
+        self.assertIn(b"'nonsense' is no command", process.out)
+        address = re.search(rb"commands to the fleet: (\S+)", process.out)
+        assert address is not None
+        client = HTTPClient(Agent(reactor))
+        answer = await client.post(f"{address[1].decode()}/revive", data=b"x1000c1s[0-3]")
+        self.assertEqual((await answer.json())["Changed"], 32)
+        process.transport.closeStdin()
+        process.transport.signalProcess(signal.SIGTERM)
+        self.assertIsInstance(await process.ended, ProcessDone)
+
     def test_progress(self):
         """A fleet prints a line of progress every five seconds."""
         clock: Any = MemoryReactorClock()
@@ -199,6 +225,20 @@ class OptionsTests(SynchronousTestCase):
             [Event("kill", 0.1, 30), Event("revive", 1, 60), Event("kill", 0.5, 90.5)],
         )
 
+    def test_nodesets(self):
+        """Events may name nodes; a text that is no nodeset is refused."""
+        options = self.parse("--kill", "x1000c[0-3],nid000007@30", "--freeze=x1000c7s0b0n0@2")
+        self.assertEqual(
+            options.events,
+            [
+                Event("kill", 0.0, 30, "x1000c[0-3],nid000007"),
+                Event("freeze", 0.0, 2, "x1000c7s0b0n0"),
+            ],
+        )
+        with self.assertRaises(usage.UsageError) as caught:
+            self.parse("--kill", "x[0-@30")
+        self.assertTrue(str(caught.exception).startswith("--kill x[0-@30: "))
+
     def test_bad_values(self):
         """An invalid value is refused in one line that names option and value."""
         for option, value in (
@@ -219,6 +259,8 @@ class OptionsTests(SynchronousTestCase):
             ("--freeze", "@"),
             ("--freeze", "nan@1"),
             ("--revive", "0.5@-1"),
+            ("--revive", "x1000c7@soon"),
+            ("--control_port", "65536"),
             ("--ca", "/nowhere/ca.pem"),
         ):
             with self.assertRaises(usage.UsageError) as caught:

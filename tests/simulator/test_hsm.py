@@ -35,14 +35,23 @@ class UpdateTests(MemoryTestCase):
         self.assertEqual((update.user_agent, update.content_type), ("tester", "application/json"))
         self.assertEqual(self.told, [update])
 
-    def test_any_base(self):
-        """The API is served under any base path, and without one."""
-        for base in ("", "/hsm/v1", "/hsm/v2", "/hsm/smd/v1"):
+    def test_bases(self):
+        """The API is served under the base paths of a real HSM, and without one."""
+        for base in ("", "/hsm/v1", "/hsm/v2", "/hsm/smd/v1", "/apis/smd/hsm/v2"):
             root = f"http://hsm.example{base}"
             self.assertEqual(self.status(self.update(bulk("x0c0s0b0n0"), root)), 204)
             self.get(f"{root}/service/ready")
             self.get(f"{root}/State/Components")
             self.get(f"{root}/State/Components/x0c0s0b0n0")
+
+    def test_wrong_base(self):
+        """Any other path is answered with 404, so that a wrong --sm_url is noticed."""
+        for base in ("/hsm/v3", "/hms/v1", "/v1", "/hsm", "/hsm/v1/hsm/v1", "/hsm/v1/x"):
+            root = f"http://hsm.example{base}"
+            self.assertEqual(self.problem(self.update(bulk("x0c0s0b0n0"), root))[0], 404, base)
+            for path in ("service/ready", "State/Components", "State/Components/x0c0s0b0n0"):
+                self.assertEqual(self.problem(self.client.get(f"{root}/{path}"))[0], 404, base)
+        self.assertEqual((self.hsm.updates, self.hsm.components), ([], {}))
 
     def test_one_bad_name(self):
         """One invalid xname makes HSM reject the whole update."""

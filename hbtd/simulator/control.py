@@ -1,0 +1,198 @@
+"""Commands to a running fleet: which nodes lose power, hang, or come back."""
+
+import re
+from collections.abc import Collection
+from typing import Any, Final, TextIO
+
+import orjson
+from klein import Klein
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource
+from twisted.web.server import Request
+
+from hbtd.formats.nodesets import NodesetError, expand, fold, within
+from hbtd.simulator.fleet import MOST_NODES, Fleet
+
+CHANGES: Final = ("kill", "freeze", "revive")
+"""What can be done to nodes."""
+
+HELP: Final = (
+    "kill NODES, freeze NODES, revive NODES or status; NODES is a nodeset such as"
+    " x1000c0s[0-7]b0n0, also of host names (nid000017), what they are in (x1000c7), a share (10%),"
+    " or all"
+)
+"""The commands, in a line."""
+
+_LONGEST_LINE: Final = 1_000_000
+"""The most bytes of a command."""
+
+_SHARE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)%")
+
+
+class CommandRefused(Exception):
+    """A command that can't be carried out; the message says why, in one line."""
+
+
+class FleetControl:
+    """Carries out commands to a fleet, one line each."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def do(self, line: str) -> str:
+        """Carry out a command; return a line that says what was done.
+
+        Raise `CommandRefused`, and change nothing, if the line is no command, or names nodes that
+        are not in the fleet.
+        """
+        what, _, nodes = line.strip().partition(" ")
+        if what == "status":
+            return describe_fleet(self._fleet)
+        if what not in CHANGES:
+            raise CommandRefused(f"{_shown(what)} is no command; there are {HELP}")
+        names = self.change(what, nodes)
+        return f"{what} {len(names)} nodes{': ' if names else ''}{fold(names)}"
+
+    def change(self, what: str, nodes: str) -> Collection[str]:
+        """Kill, freeze or revive nodes; return the names of those that this has changed.
+
+        `what` is one of `CHANGES`. Raise `CommandRefused` as `do` does.
+        """
+        fleet = self._fleet
+        names = select(fleet, what, nodes)
+        before = {"kill": fleet.killed, "freeze": fleet.beating, "revive": fleet.beating}[what]
+        concerned = {name for name in names if (name in before) == (what == "freeze")}
+        {"kill": fleet.kill, "freeze": fleet.freeze, "revive": fleet.revive}[what](concerned)
+        return concerned
+
+
+def select(fleet: Fleet, what: str, text: str) -> list[str]:
+    """Return the names of the nodes that a text stands for.
+
+    The text is a nodeset of xnames, of what these are in (`x1000c7`), and of host names; or `all`;
+    or a share, such as `10%`, which is taken at random from the nodes to which `what` can happen:
+    those that beat, or, to be revived, the silent ones. Raise `CommandRefused` if it is something
+    else.
+    """
+    text = text.strip()
+    if not text:
+        raise CommandRefused(f"which nodes? There are {HELP}")
+    if text == "all":
+        return list(fleet.hostnames.values())
+    share = _SHARE.fullmatch(text)
+    if share is not None:
+        if float(share[1]) > 100:
+            raise CommandRefused(f"{text}: must be a share from 0% to 100%")
+        silent = fleet.killed | fleet.frozen
+        return fleet.pick(float(share[1]) / 100, silent if what == "revive" else None)
+    try:
+        wanted = dict.fromkeys(name.lower() for name in expand(text, MOST_NODES))
+    except NodesetError as error:
+        raise CommandRefused(str(error)) from None
+    known, found = fleet.hostnames, dict[str, None]()
+    for name in wanted:
+        if name in known:
+            found[known[name]] = None
+        elif name in fleet:
+            found[name] = None
+        else:
+            inside = [each for each in known.values() if within(each, name)]
+            if not inside:
+                raise CommandRefused(f"{_shown(name)} is no node of this fleet, and has none in it")
+            found.update(dict.fromkeys(inside))
+    return list(found)
+
+
+def describe_fleet(fleet: Fleet) -> str:
+    """Return a line that says which nodes are silent."""
+    killed, frozen = fold(fleet.killed), fold(fleet.frozen)
+    return (
+        f"beating {len(fleet.beating)}"
+        f"  killed {len(fleet.killed)}{killed and f' ({killed})'}"
+        f"  frozen {len(fleet.frozen)}{frozen and f' ({frozen})'}"
+    )
+
+
+class CommandLines(LineOnlyReceiver):
+    """Reads commands from standard input, one a line, and prints what was done."""
+
+    delimiter = b"\n"
+    MAX_LENGTH = _LONGEST_LINE
+
+    def __init__(self, control: FleetControl, out: TextIO) -> None:
+        self._control = control
+        self._out = out
+
+    def lineReceived(self, line: bytes) -> None:
+        """Carry out a command; empty lines are none."""
+        text = line.decode("utf-8", "replace").strip()
+        if not text:
+            return
+        try:
+            said = self._control.do(text)
+        except CommandRefused as error:
+            said = str(error)
+        print(said, file=self._out, flush=True)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Say that a line is too long, and read on."""
+        print(f"a command has at most {_LONGEST_LINE} characters", file=self._out, flush=True)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Read no more commands; the fleet goes on."""
+
+
+class ControlServer:
+    """Commands to a fleet over HTTP.
+
+    `GET /fleet` shows it; `POST /kill`, `/freeze` and `/revive` have the nodes as their body.
+    """
+
+    _app = Klein()
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._control = FleetControl(fleet)
+
+    def resource(self) -> IResource:
+        """Return the commands as a resource for a `Site`."""
+        resource: IResource = self._app.resource()
+        return resource
+
+    @_app.route("/fleet", methods=["GET"])
+    def _show(self, request: Request) -> bytes:
+        fleet = self._fleet
+        return _json(
+            request,
+            {
+                "Nodes": len(fleet.hostnames),
+                "Beating": len(fleet.beating),
+                "Killed": fold(fleet.killed),
+                "Frozen": fold(fleet.frozen),
+                "Sent": fleet.statistics.sent,
+                "Failed": fleet.statistics.failed,
+            },
+        )
+
+    @_app.route("/<any(kill, freeze, revive):what>", methods=["POST"])
+    def _change(self, request: Request, what: str) -> bytes:
+        body = request.content.read(_LONGEST_LINE) if request.content is not None else b""
+        try:
+            names = self._control.change(what, body.decode("utf-8", "replace"))
+        except CommandRefused as error:
+            request.setResponseCode(400)
+            request.setHeader("Content-Type", "application/problem+json")
+            problem = {"type": "about:blank", "title": "Bad Request", "status": 400}
+            return orjson.dumps({**problem, "detail": str(error)})
+        return _json(request, {"Changed": len(names), "Nodes": fold(names)})
+
+
+def _json(request: Request, value: Any) -> bytes:
+    request.setHeader("Content-Type", "application/json")
+    return orjson.dumps(value)
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= 60 else f"{text[:60]}...")
