@@ -11,16 +11,23 @@ from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.interfaces import IProcessTransport, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutput
 from twisted.python.failure import Failure
 from twisted.web.server import Site
 
+from hbtd.formats.nodesets import within
 from hbtd.simulator.commands import summary
+from hbtd.simulator.control import FleetControl
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fake_hsm import FakeHSM, Update
 from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.simulator.options import DemoOptions
 
-_NODES: Final = 40
+_NODES: Final = 96
+"""The nodes of one chassis, and half as many of the next."""
+
+_CHASSIS: Final = "x1000c1"
+"""The chassis that loses power."""
 
 _WARNTIME: Final = 4
 """hbtd's `Warntime` in the demonstration, in seconds; `Errtime` is twice as long."""
@@ -102,6 +109,7 @@ async def _play(reactor: Any, url: str, period: float, transcript: Transcript) -
         random=Random(1),  # noqa: S311
         period=period,
     )
+    control = FleetControl(fleet)
     say("nodes", f"{_NODES} nodes boot; each sends a heartbeat every {period:g} s")
     began = reactor.seconds()
     fleet.startService()
@@ -111,8 +119,11 @@ async def _play(reactor: Any, url: str, period: float, transcript: Transcript) -
         await deferLater(reactor, max(0.0, began + periods * period - reactor.seconds()))
 
     await until(4)
-    dying, hanging = fleet.pick(0.08), fleet.pick(0.05)
+    others = [name for name in fleet.beating if not within(name, _CHASSIS)]
+    dying, hanging = fleet.pick(0.05, others), fleet.pick(0.04, others)
     hanging = [name for name in hanging if name not in dying]
+    chassis = control.change("kill", _CHASSIS)
+    say("nodes", f"a whole chassis loses power: {_CHASSIS}, with {len(chassis)} nodes")
     say("nodes", f"{len(dying)} lose power: {' '.join(dying)}")
     fleet.kill(dying)
     say("nodes", f"{len(hanging)} hang: {' '.join(hanging)}")
@@ -120,13 +131,29 @@ async def _play(reactor: Any, url: str, period: float, transcript: Transcript) -
     await until(10.5)
     say("nodes", f"the {len(hanging)} that hung resume")
     fleet.revive(hanging)
-    await until(15)
-    say("nodes", f"the {len(dying)} without power boot again")
-    fleet.revive(dying)
-    await until(17)
+    await until(14.7)
+    say("demo", "what does an operator see? hbtctl tree --down")
+    for line in (await _ask(reactor, url, "tree", "--down")).splitlines():
+        say("tree", line)
+    await until(15.5)
+    say("nodes", f"the {len(dying) + len(chassis)} without power boot again")
+    fleet.revive([*dying, *chassis])
+    await until(17.5)
     await fleet.stopService()
     for line in summary(fleet, reactor.seconds() - began).splitlines():
         say("nodes", line)
+
+
+async def _ask(reactor: Any, url: str, *command: str) -> str:
+    """Return what `hbtctl` prints about the hbtd at a URL."""
+    printed: bytes = await getProcessOutput(
+        sys.executable,
+        ["-m", "hbtd.ctl", f"--url={url}", "--ca=insecure", *command],
+        env=os.environ,
+        reactor=reactor,
+        errortoo=True,
+    )
+    return printed.decode("utf-8", "replace")
 
 
 def _arguments(warntime: int, sm_url: str) -> list[str]:

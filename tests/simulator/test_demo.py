@@ -99,18 +99,22 @@ class DemoTests(TestCase):
         await run_demo(reactor, DemoOptions(), out, warntime=2)
         text = out.getvalue()
         told = [
-            "40 nodes boot; each sends a heartbeat every 0.5 s\n",
+            "96 nodes boot; each sends a heartbeat every 0.5 s\n",
             "Ready/OK       Heartbeat started ",
+            "a whole chassis loses power: x1000c1, with 32 nodes\n",
             "3 lose power: ",
-            "2 hang: ",
+            "3 hang: ",
             "Ready/Warning  Heartbeat stopped -- might be dead ",
-            "the 2 that hung resume\n",
+            "the 3 that hung resume\n",
             "Ready/OK       Heartbeat restarted ",
             "Standby/Alert  Heartbeat stopped -- declared dead ",
-            "the 3 without power boot again\n",
+            "hbtctl tree --down\n",
+            "96 components: 35 dead, 61 healthy\n",
+            "x1000c1  32/32 dead since ",
+            "the 35 without power boot again\n",
             "Ready/OK       Heartbeat started ",
             " heartbeats sent in ",
-            "40 components are known, all Ready/OK\n",
+            "96 components are known, all Ready/OK\n",
             "ended on SIGTERM with exit status 0\n",
         ]
         position = 0
