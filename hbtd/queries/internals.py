@@ -20,6 +20,7 @@ from hbtd.runtime.distribution import Distribution
 from hbtd.runtime.reactor_lag import ReactorLag
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.overload import Overload
+from hbtd.server.states import State
 from hbtd.store.checkpointer import Checkpointer
 from hbtd.store.interface import IStore
 from hbtd.store.uncommitted import Uncommitted
@@ -33,7 +34,7 @@ MOST_ADDRESSES = 50
 MOST_SET_ASIDE = 100
 """The most components that are listed as set aside; `Number` counts all."""
 
-_PORTION = 5000
+_PORTION = 2000
 """The most connections, or addresses, that are counted before others have their turns."""
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
@@ -207,12 +208,12 @@ class Internals:
 async def describe_connections(connections: ConnectionFactory, turn: Turn) -> dict[str, Any]:
     """Return how many connections there are, by lane, by state, and of which addresses most."""
     lanes = {"fast": 0, "ordinary": 0}
-    states: Counter[str] = Counter()
+    states: Counter[State] = Counter()
     present = list(connections)
     for start in range(0, len(present), _PORTION):
         for each in islice(present, start, start + _PORTION):
             lanes["fast" if each.in_fast_lane else "ordinary"] += 1
-            states[each.state.name.lower()] += 1
+            states[each.state] += 1
         await turn()
     hosts = list(connections.of_hosts.items())
     first: list[tuple[int, str]] = []
@@ -224,7 +225,7 @@ async def describe_connections(connections: ConnectionFactory, turn: Turn) -> di
         "Open": len(present),
         "Most": connections.limits.connections,
         "ByLane": lanes,
-        "ByState": dict(states),
+        "ByState": {state.name.lower(): count for state, count in states.items()},
         "Addresses": len(hosts),
         "ByAddress": [{"Address": host, "Open": count} for count, host in first],
         "IdleClosed": connections.idle_closed,

@@ -43,7 +43,7 @@ class ConnectionsTests(SynchronousTestCase):
 
         factory: Any = Factory()
         said = self.successResultOf(Deferred.fromCoroutine(describe_connections(factory, turn)))
-        self.assertEqual(turns, 6)
+        self.assertEqual(turns, 12)
         self.assertEqual((said["Open"], said["Addresses"]), (12_000, 12_000))
         self.assertEqual(said["ByLane"], {"fast": 8000, "ordinary": 4000})
         self.assertEqual(said["ByState"], {"idle": 12_000})
