@@ -134,7 +134,7 @@ class EtcdStore:
     # Reading
 
     def undelivered(
-        self, share: Callable[[Judgement], Judgement] | None = None
+        self, share: Callable[[str, str], tuple[str, str]] | None = None
     ) -> Deferred[list[Judgement]]:
         """Return the undelivered judgements in `mirror`, in the order of their commits."""
         stored = self.mirror.judgements()

@@ -164,12 +164,12 @@ class IStore(Interface):
         """
 
     def undelivered(
-        share: Callable[[Judgement], Judgement] | None = None,
+        share: Callable[[str, str], tuple[str, str]] | None = None,
     ) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits.
 
-        A store that does not have them in memory returns the results of `share` instead, equal
-        judgements that take less memory. So no second copy of all their texts is ever in memory.
+        A store that does not have them in memory makes them with the texts that `share` returns for
+        their names and timestamps. So no second copy of a million texts is ever in memory.
         """
 
     def told() -> Deferred[dict[str, tuple[Transition, float]]]:

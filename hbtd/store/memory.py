@@ -149,7 +149,7 @@ class MemoryStore:
         return succeed(None)
 
     def undelivered(
-        self, share: Callable[[Judgement], Judgement] | None = None
+        self, share: Callable[[str, str], tuple[str, str]] | None = None
     ) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits."""
         return succeed(list(self._undelivered.values()))

@@ -30,6 +30,7 @@ from hbtd.store.sqlite_file import (
     prepare,
     set_up,
 )
+from hbtd.store.sqlite_judgements import read_judgements, read_undelivered
 from hbtd.store.sqlite_log import ROWS_PER_STATEMENT, write_rows
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.transitions import Judgement, Transition
@@ -41,8 +42,7 @@ _REPLACE = (
 )
 _REPLACE_MANY = _REPLACE + ", (?, ?, ?, ?, ?)" * (ROWS_PER_STATEMENT - 1)
 
-
-_PORTION = 2000
+_PORTION = 5000
 """The most undelivered judgements that are read at a time."""
 
 _FLUSH = 60.0
@@ -329,39 +329,33 @@ class SqliteStore:
         return self._write(lambda cursor, now: sqlite_identities.write(cursor, identities))
 
     def undelivered(
-        self, share: Callable[[Judgement], Judgement] | None = None
+        self, share: Callable[[str, str], tuple[str, str]] | None = None
     ) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits.
 
-        They are read in portions, of which `share` returns what is kept.
+        They are read in portions; of their texts, what `share` returns is kept.
         """
         return Deferred.fromCoroutine(self._undelivered(share))
 
-    async def _undelivered(self, share: Callable[[Judgement], Judgement] | None) -> list[Judgement]:
+    async def _undelivered(
+        self, share: Callable[[str, str], tuple[str, str]] | None
+    ) -> list[Judgement]:
         found: list[Judgement] = []
         after = 0
-
-        def work(cursor: Any) -> list[tuple[int, str, str, str]]:
-            cursor.execute(
-                "SELECT number, component, transition, timestamp FROM judgement"
-                " WHERE number > ? AND NOT delivered ORDER BY number LIMIT ?",
-                (after, _PORTION),
-            )
-            rows: list[tuple[int, str, str, str]] = cursor.fetchall()
-            return rows
-
-        while rows := await self._noting(self._run(work)):
-            after = rows[-1][0]
-            some = [Judgement(name, Transition[kind], at) for _, name, kind, at in rows]
-            found += some if share is None else map(share, some)
+        while rows := await self._noting(
+            self._run(partial(read_undelivered, after=after, most=_PORTION))
+        ):
+            after = rows[-1].number
+            for _, xname, transition, timestamp in rows:
+                texts = (xname, timestamp) if share is None else share(xname, timestamp)
+                found.append(Judgement(texts[0], transition, texts[1]))
         return found
 
     def judgements(
         self, of: Collection[Transition] = tuple(Transition)
     ) -> Deferred[list[Judgement]]:
         """Return the stored judgements with these transitions, in the order of their commits."""
-        marks = ", ".join("?" * len(of))
-        return self._judgements(f"WHERE transition IN ({marks})", [each.name for each in of])
+        return self._noting(self._run(lambda cursor: read_judgements(cursor, of)))
 
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
         """Return the latest alarms that HSM has acknowledged, and when."""
@@ -382,16 +376,6 @@ class SqliteStore:
     def health(self) -> str:
         """Return why the store can't be used, or the original hbtd's text for a store that can."""
         return self._trouble or "Initialization key present: HBTD_OK"
-
-    def _judgements(self, where: str, values: Sequence[str]) -> Deferred[list[Judgement]]:
-        def work(cursor: Any) -> list[Judgement]:
-            cursor.execute(
-                f"SELECT component, transition, timestamp FROM judgement {where} ORDER BY number",  # noqa: S608
-                values,
-            )
-            return [Judgement(name, Transition[kind], at) for name, kind, at in cursor]
-
-        return self._noting(self._run(work))
 
     def _run(self, work: Callable[[Any], _T]) -> Deferred[_T]:
         """Call `work` with a cursor, in the store's thread and in a transaction.

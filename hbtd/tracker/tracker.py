@@ -449,33 +449,24 @@ class Tracker:
         yield from self._healthy
         yield from self._warned
 
-    def share_texts(self) -> Callable[[Judgement], Judgement]:
-        """Return a function from a judgement to an equal one that takes less memory.
+    def share_texts(self) -> Callable[[str, str], tuple[str, str]]:
+        """Return a function from a component's name and timestamp to equal texts: to our copies.
 
-        That has the tracker's copies of name and timestamp, where they are the same. A start with a
-        million judgements to resume has no room for other ones. The function is of use as long as
-        no component changes, and itself takes some memory from the first call on.
+        A start with a million judgements to resume has no room for other copies. Texts that are not
+        here are returned as they are. The function is of use as long as no component changes, and
+        itself takes some memory from the first call on.
         """
         names: dict[str, str] = {}
+        healthy = self._healthy
 
-        def share(judgement: Judgement) -> Judgement:
+        def share(xname: str, timestamp: str) -> tuple[str, str]:
             if not names:
-                names.update((xname, xname) for xname in self.living())
-            xname = names.get(judgement.component)
-            component = None if xname is None else self.component(xname)
-            if xname is None or component is None:
-                return judgement
-            timestamp = judgement.timestamp
-            if component.timestamp == timestamp:
-                timestamp = component.timestamp
-            return Judgement(
-                xname,
-                judgement.transition,
-                timestamp,
-                judgement.before,
-                judgement.why,
-                judgement.at,
-            )
+                names.update((each, each) for each in self.living())
+            component = healthy.get(xname) or self._warned.get(xname)
+            if component is None:
+                return xname, timestamp
+            known = component.timestamp
+            return names.get(xname, xname), known if known == timestamp else timestamp
 
         return share
 

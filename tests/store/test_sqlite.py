@@ -5,7 +5,6 @@ import sqlite3
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
-from operator import is_
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +123,8 @@ class UndeliveredTests(SqliteFixture, TestCase):
     async def test_shared(self) -> None:
         """They are read in portions, and what is kept is what `share` returns."""
         store = await self.opened()
-        made = [judgement(f"x{i}", WARNED if i % 3 else DIED, f"t{i}") for i in range(5000)]
-        for start in range(0, 5000, 1000):
+        made = [judgement(f"x{i}", WARNED if i % 3 else DIED, f"t{i}") for i in range(12_000)]
+        for start in range(0, 12_000, 1000):
             await store.commit(made[start : start + 1000])
         await store.delivered(made[::2])
         left = made[1::2]
@@ -139,14 +138,18 @@ class UndeliveredTests(SqliteFixture, TestCase):
 
         store._run = noting
 
-        def share(found: Any) -> Any:
+        def share(xname: str, timestamp: str) -> tuple[str, str]:
             seen.append(1)
-            return left[len(seen) - 1]
+            mine = left[len(seen) - 1]
+            self.assertEqual((xname, timestamp), (mine.component, mine.timestamp))
+            return mine.component, mine.timestamp
 
         kept = await store.undelivered(share)
         self.assertEqual(kept, left)
-        self.assertTrue(all(map(is_, kept, left)))
-        self.assertEqual(reads, [0, 2000, 2500])
+        for found, mine in zip(kept, left, strict=True):
+            self.assertIs(found.component, mine.component)
+            self.assertIs(found.timestamp, mine.timestamp)
+        self.assertEqual(reads, [0, 5000, 6000])
         self.assertEqual(await store.undelivered(), left)
 
 

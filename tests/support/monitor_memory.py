@@ -30,7 +30,7 @@ class TroubledStore(MemoryStore):
         """The duration of each call, in seconds."""
         self.commits: list[list[Judgement]] = []
         """The judgements of each commit."""
-        self.share: Callable[[Judgement], Judgement] | None = None
+        self.share: Callable[[str, str], tuple[str, str]] | None = None
         """What was to make the undelivered judgements smaller."""
 
     def commit(
@@ -49,7 +49,7 @@ class TroubledStore(MemoryStore):
         return self._later().addCallback(done)
 
     def undelivered(
-        self, share: Callable[[Judgement], Judgement] | None = None
+        self, share: Callable[[str, str], tuple[str, str]] | None = None
     ) -> Deferred[list[Judgement]]:
         """Return the undelivered judgements of now, but later."""
         self.share = share

@@ -418,14 +418,13 @@ class MemoryTests(SynchronousTestCase):
         for name in NAMES[:5]:
             for timestamp in (f"t {name}", "another"):
                 copies = "".join(list(name)), "".join(list(timestamp))
-                found = Judgement(copies[0], WARNED, copies[1], Phase.HEALTHY, "why", 5.0)
-                shared = share(found)
-                self.assertEqual(repr(shared), repr(found))
+                shared = share(*copies)
+                self.assertEqual(shared, copies)
                 if name in NAMES[:3]:
-                    self.assertIs(shared.component, next(n for n in tracker.living() if n == name))
+                    self.assertIs(shared[0], next(n for n in tracker.living() if n == name))
                 component = tracker.component(name)
                 if component is not None and component.timestamp == timestamp:
-                    self.assertIs(shared.timestamp, component.timestamp)
+                    self.assertIs(shared[1], component.timestamp)
 
     def test_ages(self):
         """Components that count as just heard after a restart share that time."""

@@ -1,0 +1,40 @@
+"""The judgements in the file of the store `sqlite:`, as they are read.
+
+All functions run in the store's thread, in a transaction of the caller.
+"""
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from hbtd.tracker.transitions import Judgement, Transition
+
+
+class Undelivered(NamedTuple):
+    """An undelivered judgement as it is stored."""
+
+    number: int
+    """Its place in the order of commits."""
+    component: str
+    transition: Transition
+    timestamp: str
+
+
+def read_undelivered(cursor: Any, after: int, most: int) -> list[Undelivered]:
+    """Return undelivered judgements with numbers above `after`, in order, at most `most`."""
+    cursor.execute(
+        "SELECT number, component, transition, timestamp FROM judgement"
+        " WHERE number > ? AND NOT delivered ORDER BY number LIMIT ?",
+        (after, most),
+    )
+    return [Undelivered(number, x, Transition[kind], at) for number, x, kind, at in cursor]
+
+
+def read_judgements(cursor: Any, of: Collection[Transition]) -> list[Judgement]:
+    """Return the judgements with these transitions, in the order of their commits."""
+    marks = ", ".join("?" * len(of))
+    cursor.execute(
+        f"SELECT component, transition, timestamp FROM judgement WHERE transition IN ({marks})"  # noqa: S608
+        " ORDER BY number",
+        [each.name for each in of],
+    )
+    return [Judgement(xname, Transition[kind], at) for xname, kind, at in cursor]
