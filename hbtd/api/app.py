@@ -36,8 +36,8 @@ def make_resource(
 ) -> KleinResource:
     """Return a resource that serves `routes` below each prefix, and `root_routes` without any.
 
-    `authorization` authenticates the caller before a handler is called. All errors, of handlers and
-    of the router, are answered with problem documents (RFC 7807).
+    `authorization` checks the sender of a request before a handler is called. All errors, of
+    handlers and of the router, are answered with problem documents (RFC 7807).
     """
     app = Klein()
     # Paths are taken literally: no slash is added or removed on the way to a route.

@@ -44,7 +44,7 @@ def exit_status(error: BaseException | None) -> int:
 def naming(option: str, value: str) -> Iterator[None]:
     """Return a context manager that turns an exception in its block into a `StartupError`.
 
-    The message names the option and, unless the exception is `TLSUnusable`, its value.
+    The message names the option and, unless the exception is `TLSUnusable`, the option's value.
     """
     try:
         yield

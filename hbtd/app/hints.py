@@ -29,8 +29,8 @@ def clock_hint(text: str, now: float) -> str:
     """Return what this host's clock says, to be appended to the text of an error.
 
     `now` is that time, in seconds since the epoch. The result is empty unless the text says that a
-    certificate is not valid yet. It is not a part of the text itself because errors with equal
-    texts are logged only once.
+    certificate is not valid yet. The time is not a part of the text itself because errors with
+    equal texts are logged only once.
     """
     if _NOT_YET_VALID not in text:
         return ""

@@ -42,8 +42,8 @@ class InDoubt:
     def abandoned(self, batch: Iterable[Judgement], until: float) -> None:
         """Note that a batch was abandoned, but may still take effect.
 
-        `until` is the time when HSM must have finished the update, in seconds of the clock from
-        which `settled` is given `now`.
+        `until` is the time by which HSM must have finished the update, in seconds of the same clock
+        as `now` in calls of `settled`.
         """
         alone = {each: _Doubt(until, _ALONE[each], None) for each in Transition}
         for judgement in batch:

@@ -283,7 +283,7 @@ class Quarantine:
         heappush(self._tries, (due, next(self._numbers), suspect))
 
     def _hasten(self) -> None:
-        """Make all components that are set aside due now."""
+        """Make every component that is set aside due now."""
         for suspect in self._set_aside.values():
             suspect.due = 0.0
         self._tries = [(0.0, next(self._numbers), each) for each in self._set_aside.values()]

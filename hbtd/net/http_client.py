@@ -203,8 +203,8 @@ class _BoundedHeads(ProtocolWrapper):
     """A protocol that aborts its connection when the head of a response is too large.
 
     The head is all that is received after a request, up to the first empty line, and with interim
-    responses (1xx) the heads of those. If the status says "not now", `on_not_now` is called, and
-    the connection is closed at the end of the response.
+    responses (1xx) the heads of those. If the status says "not now", as 503 does, `on_not_now` is
+    called, and the connection is closed at the end of the response.
     """
 
     _in_head = False
@@ -281,8 +281,8 @@ class _BoundedHeads(ProtocolWrapper):
     def _read_status(self, data: bytes) -> bytes:
         """Read the status line of a response; return what to pass on of what was received.
 
-        If the status says "not now", `Connection: close` is added, so that the client of
-        twisted.web closes the connection at the end of the response.
+        If the status says "not now", as 503 does, `Connection: close` is added, so that the client
+        of twisted.web closes the connection at the end of the response.
         """
         if self._first is None:
             return data

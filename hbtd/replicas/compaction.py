@@ -85,7 +85,7 @@ class Compaction(Service):
 
     History is all that was overwritten or deleted. Only the last `HISTORY` seconds are of use to
     hbtd; other programs may need more, so if there are keys of others, by default nothing is done.
-    A full etcd is compacted, too; its files get smaller, and it takes writes, only when people
+    A full etcd is compacted, too; its files get smaller, and it takes writes, only when operators
     defragment it and end its alarm.
     """
 

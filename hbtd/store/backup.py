@@ -141,7 +141,7 @@ def _count(connection: Any, table: str) -> int:
 
 
 def _publish(part: str, target: str, *, replace: bool) -> None:
-    """Give a complete copy its name, and make sure that it is on the disk."""
+    """Rename the complete copy `part` to `target`, and make sure that it is on the disk."""
     synchronize(part)
     if replace:
         os.replace(part, target)

@@ -270,10 +270,10 @@ class Checkpointer:
         return True
 
     def _shared_since(self) -> float:
-        """Return the time, by `ObservedClock.ticked_at`, from which on heartbeats are stored.
+        """Return the time, by `ObservedClock.ticked_at`, before which heartbeats are not stored.
 
-        If replicas share the store, others may have judged a component since an earlier
-        heartbeat. In a store that is not shared all heartbeats are stored: the result is 0.
+        If replicas share the store, others may have judged the component since such a heartbeat. In
+        a store that is not shared, all heartbeats are stored: the result is 0.
         """
         if not self._store.shared:
             return 0.0

@@ -409,7 +409,7 @@ class SqliteStore:
         return result
 
     def _end(self, pool: ConnectionPool, trouble: str | None) -> None:
-        """Note in the file that it is closed, if it could be used until now."""
+        """Note in the file that it is closed, unless `trouble` says why it can't be used."""
         if trouble is None:
             with suppress(sqlite3.Error, FileLost):
                 connection = pool.connectionFactory(pool)

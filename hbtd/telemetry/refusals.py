@@ -68,7 +68,7 @@ class Refusals:
     """
 
     def __init__(self, most: int) -> None:
-        """Allow `most` messages in a batch, until Kafka refuses one."""
+        """Begin with up to `most` messages in a batch; after refusals, batches are smaller."""
         self._most = most
         self.together = most
         """The most messages in the next batch."""

@@ -116,9 +116,9 @@ class Sender:
         return address is None or self._backlog.empty or monotonic() >= stop_at
 
     def _pause(self, order: Order, seconds: float | None) -> None:
-        """Wait before the next attempt to connect, for some seconds if they are given.
+        """Wait before the next attempt to connect, or until there is another order.
 
-        The wait ends early if there is another order.
+        The wait lasts `seconds`; if that is `None`, it is longer after each failure.
         """
         with self._changed:
             if seconds is None:
