@@ -16,9 +16,9 @@ _GONE = "gone"
 
 
 def wait(run: Invocation) -> int:
-    """Wait until all components that are named are in a state; the status is 1 if in vain.
+    """Wait until all named components are in a state; the status is 1 if time is over before.
 
-    While hbtd can't be reached, the command goes on asking until the time is over.
+    While hbtd can't be reached, the command tries again until the time is over.
     """
     options = run.options
     names = run.names()
@@ -58,7 +58,7 @@ def wait(run: Invocation) -> int:
 def _missing(run: Invocation, names: str, wanted: set[str]) -> tuple[bool, str]:
     """Return whether some of the components are not in a wanted state, and which, as text.
 
-    Only those that are missing are asked for, so the answer is short when it is nearly done.
+    hbtd is asked only for components in other states, so the answer is short when few are left.
     """
     others = _STATES - wanted
     answer = run.components(names, {"state": ",".join(sorted(others or _STATES))})
@@ -113,7 +113,10 @@ def send(run: Invocation) -> int:
 
 
 def forget(run: Invocation) -> int:
-    """Have components forgotten; the status is 1 if some were not tracked, or it was too soon."""
+    """Have components forgotten.
+
+    The status is 1 if some were not tracked, or had been forgotten a short time ago.
+    """
     options = run.options
     names = run.names()
     if not names:

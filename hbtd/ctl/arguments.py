@@ -19,7 +19,7 @@ DEFAULT_URL = "https://localhost:28500"
 
 
 class Parser(ArgumentParser):
-    """A parser whose complaints fit on one line."""
+    """A parser of arguments whose error messages are one line."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2, after one line that says what is wrong."""
@@ -112,7 +112,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
 
 
 def _with_times(words: Sequence[str]) -> Iterator[str]:
-    """Return words of which `--since -2h` is one, `--since=-2h`, or -2h would be an option."""
+    """Return words with `--since -2h` joined to `--since=-2h`: -2h alone would be an option."""
     rest = iter(words)
     for word in rest:
         if word in ("--since", "--until", "--at"):
@@ -123,7 +123,7 @@ def _with_times(words: Sequence[str]) -> Iterator[str]:
 
 
 def settings(options: Namespace) -> Settings:
-    """Return how to reach hbtd."""
+    """Return the settings, by which hbtd is reached, from the options."""
     return Settings(
         options.url, options.ca, options.cert, options.key, options.token_file,
         options.http_timeout,
@@ -183,7 +183,7 @@ def _add_common(parser: ArgumentParser, defaults: Mapping[str, Any] | None) -> N
 
 
 def _listed() -> str:
-    """Return the commands by group."""
+    """Return the list of commands for `--help`, by group."""
     lines: list[str] = []
     for group, title in _GROUPS.items():
         lines.append(f"{title}:")

@@ -69,7 +69,7 @@ class Answer(NamedTuple):
 
 
 def parse_url(url: str) -> Target:
-    """Return what a URL stands for; raise `Misused` if it is none.
+    """Return the target that a URL names; raise `Misused` if it names none.
 
     `unix:/run/hbtd.sock` is a Unix socket. Without a port it is 28500, without a path `/hmi/v1`.
     """
@@ -110,7 +110,7 @@ def read_token(path: str) -> str:
 
 
 class Client:
-    """Asks hbtd. Every call is bounded in time and in size.
+    """A client of hbtd's API, whose calls are bounded in time and in size.
 
     `timeout` in the settings is for connecting and for each silence of the server. Nothing is read,
     and no connection made, before the first call.
@@ -132,7 +132,7 @@ class Client:
         return plain and "Authorization" in self._headers
 
     def get(self, path: str, query: Query | None = None) -> Any:
-        """Return the decoded answer to a GET; raise `Failure` if it has no success."""
+        """Return the decoded answer to a GET; raise `Failure` if it is no success."""
         return self.call("GET", path, query).json()
 
     def call(
@@ -248,7 +248,7 @@ class Client:
         return Unreachable(f"{where}: {shown(reason)}")
 
     def _failure(self, path: str, answer: Answer) -> Failure:
-        """Return what an answer without success means."""
+        """Return the exception for an answer that is no success."""
         try:
             detail = shown(json.loads(answer.body)["detail"], 2000)
         except (ValueError, KeyError, TypeError):
@@ -288,7 +288,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _context(settings: Settings) -> ssl.SSLContext:
-    """Return how TLS is spoken; raise `Misused` if a file can't be used."""
+    """Return the context for TLS; raise `Misused` if a file can't be used."""
     ca, cert, key = settings.ca, settings.cert, settings.key
     try:
         if ca == "insecure":

@@ -40,7 +40,7 @@ def _seconds(text: str) -> float:
 
 
 def period(text: str) -> float:
-    """Return a number of seconds from the command line that is not 0; raise if it is none."""
+    """Return the seconds in a text, 0.01 or more; raise `ArgumentTypeError` for other texts."""
     seconds = _seconds(text)
     if seconds < 0.01:
         raise ArgumentTypeError(f"{text!r} seconds are too short")

@@ -141,7 +141,7 @@ def watch(run: Invocation, follower: API) -> int:
     """Show what `status` shows, anew whenever something happens.
 
     The events come through `follower`, in a thread of its own. On a terminal the screen is redrawn,
-    elsewhere each state of affairs is printed after the last.
+    elsewhere each new summary is printed below the last.
     """
     queue: Queue[Event | str | Failure] = Queue()
     query = _query(run)
@@ -192,7 +192,7 @@ def _together(
 
 
 def _draw(run: Invocation, latest: list[str], remark: str) -> None:
-    """Show the state of affairs."""
+    """Show the present summary, the latest transitions, and a remark."""
     terminal = run.terminal
     try:
         summary = run.api.get("/summary")

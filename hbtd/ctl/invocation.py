@@ -42,7 +42,7 @@ class API(Protocol):
 
 @dataclass
 class Invocation:
-    """What one run of hbtctl has: the API, its terminal, its options, and the time."""
+    """The circumstances of one run of hbtctl: the API, its terminal, its options, and the time."""
 
     api: API
     terminal: Terminal

@@ -39,7 +39,7 @@ def shown_state(component: Component) -> str:
 
 
 def shown_hsm(hsm: dict[str, Any] | None) -> str:
-    """Return what HSM was told of a component, or what that waits for."""
+    """Return a text that says whether HSM was told of a component's state or, if not, why."""
     if not hsm or hsm.get("State") in (None, "unknown"):
         return "-"
     text = shown(hsm["State"], 20)
@@ -62,7 +62,7 @@ def status(run: Invocation) -> int:
 
 
 def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
-    """Return what `status` and `watch` show."""
+    """Return the lines about a summary that `status` and `watch` show."""
     counts, hsm = summary["Counts"], summary.get("HSM") or {}
     parts = [
         run.terminal.paint(f"{counts[state]} {state}", state if counts[state] else "")
@@ -215,7 +215,7 @@ def transition_line(entry: Component, *, named: bool = False) -> str:
 
 
 def history(run: Invocation) -> int:
-    """Print what was when, or everybody's state at a moment."""
+    """Print past transitions, or the states of components at a moment."""
     options = run.options
     query: dict[str, object] = {"under": options.under}
     if options.at:

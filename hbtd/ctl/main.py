@@ -57,7 +57,7 @@ def run(
 
 
 def _command(name: str) -> Callable[[Invocation], int]:
-    """Return what does a command; only what it needs is imported."""
+    """Return the function that runs a command; import only the module that it needs."""
     if name in ("status", "list", "why", "history"):
         from hbtd.ctl import looking
 

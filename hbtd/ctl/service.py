@@ -24,7 +24,7 @@ def health(run: Invocation) -> int:
 
 
 def internals(run: Invocation) -> int:
-    """Print how hbtd is doing inside."""
+    """Print the state of hbtd's internal parts, as `GET /internals` tells it."""
     answer = run.api.get("/internals")
     if run.json:
         run.terminal.line(shown_json(answer))

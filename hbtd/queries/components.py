@@ -54,7 +54,7 @@ class Facts:
         wall: Callable[[], float],
         standing: Callable[[str], Standing],
     ) -> None:
-        """Make it; `wall` returns Unix seconds, `standing` what HSM was told of an xname."""
+        """Make the object; `wall` returns Unix seconds, `standing` what HSM knows of an xname."""
         self._tracker = tracker
         self._observed = observed
         self._wall = wall
@@ -151,7 +151,7 @@ class Explainer:
         facts: Facts,
         recent: Callable[[str, int], Awaitable[Sequence[LogEntry]]],
     ) -> None:
-        """Make it; `recent` returns the latest entries of the log about an xname, newest first."""
+        """Make the object; `recent` returns the latest log entries about an xname, newest first."""
         self._tracker = tracker
         self._monitor = monitor
         self._facts = facts

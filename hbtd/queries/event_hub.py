@@ -52,9 +52,9 @@ class Block(NamedTuple):
 
 
 class Reader:
-    """One who reads events, through a function that writes bytes to the client.
+    """A reader of events, which are written to its client by a function.
 
-    It is a push producer: between `pauseProducing` and `resumeProducing` nothing is written.
+    The reader is a push producer: it writes nothing between `pauseProducing` and `resumeProducing`.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Reader:
         self._hub.leave(self)
 
     def release(self) -> None:
-        """Let whoever waits in `writable` go on."""
+        """End the wait in a call of `writable`, if there is one."""
         resumed, self._resumed = self._resumed, None
         if resumed is not None:
             resumed.callback(None)
@@ -270,7 +270,7 @@ class EventHub:
             self.wake(reader)
 
     async def _check(self, reader: Reader, after: int) -> int | None:
-        """Return the number after which to go on; `None` for the present; tell what is missed."""
+        """Return the number after which a reader goes on, `None` for now; tell it of gaps."""
         trimmed = 0
         try:
             trimmed = await self._store.cursor(TRIMMED) or 0
@@ -296,7 +296,7 @@ class EventHub:
         return ()
 
     def _place(self, reader: Reader, after: int) -> int:
-        """Return the place in the ring after a number; write the events of a block's rest."""
+        """Return the index of the first block after a number; write the rest of the one before."""
         for place in range(self._first, self._end):
             block = self._blocks[place]
             if block.numbers[-1] > after:

@@ -32,7 +32,7 @@ _MOST_CABINETS = 256
 
 
 class HSMQueue(NamedTuple):
-    """How HSM stands to the judgements."""
+    """The numbers of components whose judgements HSM has yet to acknowledge."""
 
     ready: bool
     waiting: int
@@ -54,7 +54,7 @@ class Summary:
         leading: Callable[[], bool],
         replica: str,
     ) -> None:
-        """Make it; `leading` returns whether this replica, which has the name `replica`, leads."""
+        """Make the object; `leading` returns whether this replica, named `replica`, leads."""
         self._tracker = tracker
         self._machine = machine
         self._facts = facts
