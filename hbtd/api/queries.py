@@ -93,7 +93,7 @@ def read_states(parameters: Mapping[str, str]) -> frozenset[Phase] | None:
 
 
 def read_under(parameters: Mapping[str, str]) -> str:
-    """Return what the components have to be in, in normal form; empty for the whole machine.
+    """Return the xname of which components are to be a part; empty for the whole machine.
 
     Raise `Problem` 400 if the parameter is no xname.
     """

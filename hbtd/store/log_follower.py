@@ -31,7 +31,7 @@ _RETRY = (0.75, 10.0)
 
 
 class Listener(Protocol):
-    """Who is told what is new in the log."""
+    """The interface of an object that is told of new entries of the log."""
 
     def begin(self, number: int) -> None:
         """Note that entries follow which come after this number; the log may have earlier ones."""
@@ -41,7 +41,7 @@ class Listener(Protocol):
 
 
 class LogFollower(Service):
-    """Follows the log of transitions, on each replica, whoever judges.
+    """Follows the log of transitions, on each replica, whether it leads or not.
 
     After the start it finds out, in the background, since when each tracked component is what it
     is, and when HSM was told. From then on it reads each new entry once, and passes it on to the

@@ -113,9 +113,9 @@ def _entries(cursor: Any, numbers: list[int]) -> list[LogEntry]:
 
 
 def number_at(cursor: Any, at: float) -> tuple[int, bool]:
-    """Return the number of the last entry not judged after a time, and if the log is whole there.
+    """Return the number of the last entry not judged after a time, and if the log has all since.
 
-    It is so if nothing from after that entry was trimmed.
+    It has all if nothing from after that entry was trimmed.
     """
     later = cursor.execute("SELECT 1 FROM log WHERE at > ? LIMIT 1", (at,)).fetchone()
     if later is None:
