@@ -108,10 +108,8 @@ async def _measure(reactor: Any, count: int) -> dict[str, tuple[float, float]]:
     names = node_names(count)
     tracker = service.tracker
     for number, name in enumerate(names):
-        tracker.beat(name, 0.0, "2026-03-04T05:06:07.891Z", "Kernel Alive", "10.0.0.1")
-        component = tracker.component(name)
-        assert component is not None
-        component.hostname, component.nid = f"nid{number:06}", str(number)
+        sent = ("2026-03-04T05:06:07.891Z", "Kernel Alive", "10.0.0.1")
+        tracker.beat(name, 0.0, *sent, hostname=f"nid{number:06}", nid=str(number))
     gc.collect()
     gc.freeze()  # as hbtd does when it has restored its components
     port = service.port.getHost().port

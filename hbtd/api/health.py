@@ -5,8 +5,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 import orjson
-from prometheus_client import CollectorRegistry, exposition, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 from twisted.internet.defer import Deferred
 from twisted.web.server import Request

@@ -30,8 +30,8 @@ from hbtd.store.etcd_format import (
     heard_in,
     is_record,
 )
-from hbtd.store.etcd_log_format import LOG
 from hbtd.store.etcd_identities import IDENTITY, read_identities
+from hbtd.store.etcd_log_format import LOG
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Phase, Transition
 
