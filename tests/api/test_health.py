@@ -156,9 +156,10 @@ class DocumentTests(APITestCase):
     """The OpenAPI document."""
 
     def test_served(self):
-        """The document is served as it is in the package, under both prefixes."""
+        """The document of the package is served under both prefixes, without white space."""
         document = orjson.loads(files("hbtd.api").joinpath("openapi.json").read_bytes())
         for prefix in PREFIXES:
             response = self.request("GET", f"{prefix}/openapi.json")
             self.assertEqual((response.status, response.content_type), (200, JSON))
-            self.assertEqual(response.body, document)
+            self.assertEqual(response.json(), document)
+            self.assertNotIn(b"\n", response.body)
