@@ -67,6 +67,8 @@ class FoldTests(SynchronousTestCase):
             "x9c0s[2,10],x10c[0-2,5]",
         )
         self.assertEqual(fold(["nid000009", "nid000011", "nid000010"]), "nid[000009-000011]")
+        # Numbers that are filled up differently are in ranges of their own.
+        self.assertEqual(fold(["n9", "n010", "n99", "n099", "n100"]), "n[9,010,99,099-100]")
         self.assertEqual(fold([]), "")
 
 

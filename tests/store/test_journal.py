@@ -51,6 +51,32 @@ class FaultTests(SynchronousTestCase):
         clock.advance(1)
         self.assertEqual(told, [second])
 
+    def test_logged(self) -> None:
+        """The log has a line for each transition, with the components as a sorted nodeset."""
+        clock = Clock()
+        journal, _ = make_journal(
+            clock,
+            ObservedClock(clock.seconds, lambda: 10.0),
+            Tracker(),
+            MemoryStore(),
+            LiveParams(Params(kv_url="mem:")),
+            [],
+        )
+        journal.lead()
+        journal.begin()
+        names = [f"x1000c7s{slot}b0n{node}" for slot in range(10, -1, -1) for node in (1, 0)]
+        with capturedLogs() as events:
+            journal.add([Judgement(name, Transition.DIED, "t") for name in names])
+            journal.add([Judgement("x1c0", Transition.STARTED, "t")])
+            clock.advance(1)
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            [
+                "Heartbeat stopped -- declared dead: 22 components: x1000c7s[0-10]b0n[0-1]",
+                "Heartbeat started: x1c0",
+            ],
+        )
+
     def test_when(self) -> None:
         """Judgements are committed and passed on with the time when they were made."""
         clock = Clock()
