@@ -41,8 +41,8 @@ class SilentGroup(NamedTuple):
 
     @property
     def wholly(self) -> bool:
-        """Whether all its components are silent, and there are enough of them to make a group."""
-        return self.silent == self.total >= _FEWEST
+        """Whether all its components are silent."""
+        return self.silent == self.total
 
     @property
     def mostly(self) -> bool:
