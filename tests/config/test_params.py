@@ -92,6 +92,7 @@ class RenderingTests(SynchronousTestCase):
                 ("Max_components", "1000000"),
                 ("Max_connections", "50000"),
                 ("Max_connections_per_peer", "20000"),
+                ("Max_event_readers", "500"),
                 ("Max_header_bytes", "16384"),
                 ("Max_body_bytes", "4194304"),
                 ("Request_timeout", "20"),

@@ -53,6 +53,8 @@ ROUTES: Mapping[str, Sequence[str]] = {
     f"/heartbeat/{XNAME}": ["DELETE", "POST"],
     "/hbstates": ["POST"],
     f"/hbstate/{XNAME}": ["GET", "HEAD"],
+    "/events": ["GET", "HEAD"],
+    "/history": ["GET", "HEAD"],
     "/components": ["GET", "HEAD"],
     f"/components/{XNAME}": ["GET", "HEAD"],
     "/summary": ["GET", "HEAD"],
