@@ -69,7 +69,8 @@ ROUTES: Mapping[str, Sequence[str]] = {
 }
 """Paths that exist under both prefixes, each with its methods as `Allow` lists them."""
 
-PATHS = tuple(prefix + path for prefix in PREFIXES for path in ROUTES)
+PATHS = tuple(prefix + path for prefix in PREFIXES for path in ROUTES if path != "/events")
+"""These paths under both prefixes, except that of `/events`, whose answers do not end."""
 
 _PEER = IPv4Address("TCP", "127.0.0.1", 40000)
 _HEAD = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9]) [ -~]*\r\n((?:[!-9;-~]+: [ -~]*\r\n)*)\r\n")

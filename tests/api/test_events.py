@@ -1,0 +1,159 @@
+"""Events over HTTP, to clients in memory."""
+
+from tests.support.event_stream import EventStream, unchunked
+from tests.support.http_memory import (
+    HEARTBEAT,
+    XNAME,
+    APITestCase,
+    Connection,
+    SlowReader,
+    encode_request,
+    parse_responses,
+)
+
+EVENTS = "/hmi/v1/events"
+
+
+class Subscriber:
+    """A client of `/events`."""
+
+    def __init__(self, connection: Connection, path: str = EVENTS, **headers: str) -> None:
+        self.connection = connection
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.send(encode_request("GET", path, headers=fields))
+        self.head = b""
+        self.stream = EventStream()
+        self.body = b""
+        self.read()
+
+    def read(self) -> list[int]:
+        """Read what has arrived; return the numbers of all transitions so far."""
+        self.body += self.connection.received()
+        if not self.head:
+            self.head, _, self.body = self.body.partition(b"\r\n\r\n")
+        self.stream = EventStream()
+        self.stream.feed(unchunked(self.body))
+        return [each.number for each in self.stream.events if each.type == "transition"]
+
+
+class EventsTests(APITestCase):
+    """Clients that read events."""
+
+    def beat(self, *names: str) -> None:
+        """Let components start, and wait until that is committed."""
+        for name in names:
+            self.request("POST", "/hmi/v1/heartbeat", {**HEARTBEAT, "Component": name})
+        self.reactor.pump([0.05] * 10)
+
+    def subscribe(self, path: str = EVENTS, **headers: str) -> Subscriber:
+        """Let a client read events."""
+        self.reactor.pump([0.05] * 4)
+        return Subscriber(self.connect(), path, **headers)
+
+    def test_stream(self) -> None:
+        """A client gets events as they are committed, in an answer without an end."""
+        client = self.subscribe()
+        self.assertIn(b"HTTP/1.1 200 OK", client.head)
+        for field in (
+            b"Content-Type: text/event-stream",
+            b"Cache-Control: no-cache",
+            b"X-Accel-Buffering: no",
+            b"Transfer-Encoding: chunked",
+        ):
+            self.assertIn(field, client.head)
+        self.beat(XNAME, "x1000c0s1")
+        self.assertEqual(client.read(), [1, 2])
+        self.assertEqual(client.stream.retry, 3000)
+        self.assertIn(f'"XName":"{XNAME}","From":"unknown"', client.stream.events[0].data)
+
+    def test_resumed(self) -> None:
+        """The header says after which number; it counts more than the parameter."""
+        self.beat("x1", "x2", "x3")
+        self.assertEqual(self.subscribe(f"{EVENTS}?after=1").read(), [2, 3])
+        self.assertEqual(self.subscribe(f"{EVENTS}?after=1", Last_Event_ID="2").read(), [3])
+        self.assertEqual(self.subscribe(f"{EVENTS}?after=0&under=x2").read(), [2])
+        self.assertEqual(self.subscribe(f"{EVENTS}?after=0&names=x[1,3]").read(), [1, 3])
+
+    def test_bad_input(self) -> None:
+        """Numbers, names and parameters that can't be used are answered with 400."""
+        for query in (
+            "after=x",
+            "after=-1",
+            "after=",
+            f"after={2**53}",
+            f"after={'9' * 5000}",
+            "after=%D9%A1",
+            "names=x[0-999999999]",
+            "under=nobody",
+            "since=1",
+        ):
+            self.assertEqual(self.request("GET", f"{EVENTS}?{query}").status, 400, query)
+        for value in ("x", "1 2", "-1", "9" * 17):
+            answer = self.request("GET", EVENTS, headers={"Last-Event-ID": value})
+            self.assertEqual(answer.status, 400, value)
+        self.assertEqual(len(self.service.event_hub.readers), 0)
+
+    def test_too_many(self) -> None:
+        """Further readers than allowed get a 503 with Retry-After, until one leaves."""
+        self.begin(max_event_readers=2)
+        first, _ = self.subscribe(), self.subscribe()
+        answer = self.request("GET", EVENTS)
+        self.assertEqual((answer.status, answer.headers["retry-after"]), (503, "10"))
+        first.connection.hang_up()
+        self.assertEqual(len(self.service.event_hub.readers), 1)
+        self.assertIn(b" 200 ", self.subscribe().head)
+
+    def test_head(self) -> None:
+        """HEAD is answered at once, with the same type; nobody reads then."""
+        connection = self.connect()
+        connection.send(encode_request("HEAD", EVENTS))
+        (answer,) = parse_responses(connection.received(), ["HEAD"])
+        self.assertEqual((answer.status, answer.content_type), (200, "text/event-stream"))
+        self.assertEqual(len(self.service.event_hub.readers), 0)
+
+    def test_old_client(self) -> None:
+        """A client of HTTP/1.0 gets the events without chunks."""
+        self.reactor.pump([0.05] * 4)
+        connection = self.connect()
+        connection.send(b"GET /hmi/v1/events HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        self.beat("x1")
+        head, _, body = connection.received().partition(b"\r\n\r\n")
+        self.assertIn(b"Connection: close", head)
+        self.assertNotIn(b"chunked", head)
+        stream = EventStream()
+        stream.feed(body)
+        self.assertEqual([each.number for each in stream.events], [1])
+
+    def test_stays_open(self) -> None:
+        """However long nothing happens, the connection stays open; comments keep it so."""
+        self.begin(idle_timeout=60)
+        client = self.subscribe()
+        self.reactor.pump([1.0] * 200)
+        client.read()
+        self.assertFalse(client.connection.closed)
+        self.assertGreaterEqual(client.stream.comments, 12)
+
+    def test_never_reads(self) -> None:
+        """A client that reads nothing holds little memory, and is cut off."""
+        self.reactor.pump([0.05] * 4)
+        transport = SlowReader()
+        slow = Connection(self.factory, transport)
+        self.addCleanup(slow.hang_up)
+        slow.send(encode_request("GET", EVENTS))
+        for start in range(0, 1500, 300):
+            self.beat(*(f"x{start + i}" for i in range(300)))
+        self.assertLess(len(transport.value()), 128 * 1024)
+        self.reactor.pump([1.0] * 70)
+        self.assertTrue(slow.closed)
+
+    async def test_stopped(self) -> None:
+        """When hbtd stops, the answer ends at once, as a whole, and the connection is closed."""
+        client = self.subscribe()
+        stopped = self.service.stopService()
+        self.reactor.pump([0.05] * 10)
+        client.read()
+        self.assertTrue(client.body.endswith(b"0\r\n\r\n"))
+        self.assertTrue(client.connection.closed)
+        client.connection.hang_up()
+        self.reactor.pump([0.2] * 20)
+        await stopped
