@@ -42,6 +42,7 @@ READ = {
     ("GET", "/components"): 200,
     ("GET", f"/components/{XNAME}"): 404,
     ("GET", "/summary"): 200,
+    ("GET", "/history"): 200,
 }
 
 # The status of the answer to a heartbeat of XNAME, by --node_access.
@@ -204,6 +205,7 @@ class TableTests(AccessTestCase):
             ("GET", "/internals"): Role.OPERATOR,
             ("POST", "/forget"): Role.OPERATOR,
         }
+        closed["GET", "/events"] = Role.READER  # an answer without an end
         for method, path in READ:
             closed[method, path.replace(XNAME, "<name>")] = Role.READER
         opened = {(method, path.replace(XNAME, "<xname>")): Role.ANYONE for method, path in OPEN}

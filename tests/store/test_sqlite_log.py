@@ -192,6 +192,43 @@ class BeforeTests(SqliteFixture, TestCase):
         self.assertEqual([each.number for each in await store.log(0, 9)], [1, 2])
 
 
+class EarlierLogTests(SqliteFixture, TestCase):
+    """The file of an hbtd whose log did not say for how long components were silent."""
+
+    async def test_both_ways(self) -> None:
+        """It is taken up, and that version can go on with the file, whatever was added to it."""
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.executescript(BEFORE)
+            connection.execute("CREATE TABLE log_name (id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
+            connection.execute(
+                "CREATE TABLE log (number INTEGER PRIMARY KEY, component INTEGER NOT NULL,"
+                " what INTEGER NOT NULL, at REAL NOT NULL, timestamp TEXT NOT NULL,"
+                " why TEXT NOT NULL, judge INTEGER NOT NULL)"
+            )
+            connection.execute("INSERT INTO log_name VALUES (1, 'x1'), (2, 'nid1:28500')")
+            connection.execute("INSERT INTO log VALUES (1, 1, 7, 5.0, 't', 'why', 2)")
+        store = self.make_store()
+        await store.open()
+        (entry,) = await store.log(0, 9)
+        self.assertEqual((entry.judgement.transition, entry.judgement.silent), (DIED, None))
+        await store.commit([judged("x1", 6.0, DIED)])
+        await store.delivered([judged("x1", 6.0, DIED)], 6.5)
+        self.assertEqual(await store.told(), {"x1": (DIED, 6.5)})
+        await store.close()
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute(
+                "INSERT INTO log (number, component, what, at, timestamp, why, judge)"
+                " VALUES (3, 1, 13, 7.0, 't', 'why', 2)"
+            )
+            connection.execute(
+                "REPLACE INTO judgement (component, transition, timestamp, delivered)"
+                " VALUES ('x1', 'WARNED', 't', 1)"
+            )
+        again = await self.opened()
+        self.assertEqual([each.number for each in await again.log(0, 9)], [1, 2, 3])
+        self.assertEqual(await again.told(), {})  # when it was told of this one is not known
+
+
 class LogFileTests(SqliteFixture, TestCase):
     """The log's tables."""
 
