@@ -99,7 +99,7 @@ class KeeperTests(SynchronousTestCase):
 
     def test_restored(self) -> None:
         """After a restart, living and dead components have them, and others are not tracked."""
-        names = [f"x1000c0s{number}b0n0" for number in range(2100)]
+        names = sorted(f"x1000c0s{number}b0n0" for number in range(2100))
         self.successResultOf(self.store.identify([Identity(each, "h", "7") for each in names]))
         tracker = Tracker(note_changes=True)
         tracker.beat(names[0], 0.0, "t", "OK")

@@ -107,6 +107,9 @@ class NameTests(Facts):
         self.assertEqual(self.tracker.take_renamed(9), [])
         self.beat(1.0)
         self.tracker.forget(A)
+        self.tracker.apply_beat(A, 2.0, "t", "OK", "replica 2")
+        self.tracker.apply_identity(Identity(A, "elsewhere", "9"))
+        self.assertEqual(self.names(), ("elsewhere", "9"))
         self.assertEqual(self.tracker.take_renamed(9), [])
 
     def test_all(self) -> None:

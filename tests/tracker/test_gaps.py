@@ -83,6 +83,7 @@ class SecondsAgoTests(ClockTestCase):
     def test_after_a_gap(self) -> None:
         """A time after a gap is as long ago as it seems."""
         self.read_after(3.0)
+        self.assertClose(self.clock.seconds_ago(self.clock.now()), 0.0)
         self.listen(5.0)
         at = self.clock.now()
         self.listen(2.0)
