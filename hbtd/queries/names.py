@@ -10,8 +10,8 @@ from hbtd.tracker.components import Component
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Phase
 
-_PORTION = 2000
-"""The most components that are looked at before others have their turn: about a millisecond."""
+_PORTION = 1000
+"""The most components or names that are looked at before others have their turn."""
 
 
 async def resolve(
@@ -54,8 +54,14 @@ async def _search(
     tracker: Tracker, names: Iterable[str], turn: Callable[[], Awaitable[None]]
 ) -> dict[str, str]:
     """Return the xnames of those of `names` that are host names or NIDs of tracked components."""
-    by_hostname = {name.strip().lower(): "" for name in names}
-    by_nid = {nid: "" for name in names if (nid := nid_of(name)) is not None}
+    by_hostname: dict[str, str] = {}
+    by_nid: dict[int, str] = {}
+    for number, name in enumerate(names, start=1):
+        by_hostname[name.strip().lower()] = ""
+        if (nid := nid_of(name)) is not None:
+            by_nid[nid] = ""
+        if number % _PORTION == 0:
+            await turn()
     ranks: dict[str | int, tuple[bool, float]] = {}
     # A copy, since components come and go while others have their turns.
     tracked = iter(tracker.tracked())
@@ -77,7 +83,9 @@ async def _search(
                     by_nid[nid] = xname
         await turn()
     found: dict[str, str] = {}
-    for name in names:
+    for number, name in enumerate(names, start=1):
+        if number % _PORTION == 0:
+            await turn()
         nid = nid_of(name)
         xname = by_hostname[name.strip().lower()] or ("" if nid is None else by_nid[nid])
         if xname:

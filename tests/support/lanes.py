@@ -25,7 +25,10 @@ def listener(started: tuple[HbtdService, Any]) -> Any:
 def state(service):
     """Return everything that requests may change, except for times."""
     tracker = service.tracker
-    healthy = [(name, each.timestamp, each.status) for name, each in tracker._healthy.items()]
+    healthy = [
+        (name, each.timestamp, each.status, each.identity)
+        for name, each in tracker._healthy.items()
+    ]
     judged = dict(service.monitor.judged)
     return healthy, tracker.beats, tracker.warned, tracker.dead, judged, service.params.current
 
