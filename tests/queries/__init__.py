@@ -1,1 +1,1 @@
-"""Tests of `hbtd.queries`."""
+"""Tests of the queries, without HTTP."""
