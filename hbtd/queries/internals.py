@@ -113,7 +113,15 @@ class Internals:
         return {
             "Seconds": round(observed.now(), 3),
             "DeafSeconds": round(observed.deaf_seconds, 3),
-            "Gaps": [],
+            "Gaps": [
+                {
+                    "At": format_time(gap.at),
+                    "Seconds": round(gap.seconds, 3),
+                    "Kind": gap.kind.value,
+                    "Cause": gap.cause or None,
+                }
+                for gap in reversed(observed.gaps())
+            ],
         }
 
     def _components(self) -> dict[str, Any]:
