@@ -91,7 +91,7 @@ class EventsTests(APITestCase):
         for value in ("x", "1 2", "-1", "9" * 17):
             answer = self.request("GET", EVENTS, headers={"Last-Event-ID": value})
             self.assertEqual(answer.status, 400, value)
-        self.assertEqual(len(self.service.event_hub.readers), 0)
+        self.assertEqual(len(self.service.core.event_hub.readers), 0)
 
     def test_too_many(self) -> None:
         """Further readers than allowed get a 503 with Retry-After, until one leaves."""
@@ -100,7 +100,7 @@ class EventsTests(APITestCase):
         answer = self.request("GET", EVENTS)
         self.assertEqual((answer.status, answer.headers["retry-after"]), (503, "10"))
         first.connection.hang_up()
-        self.assertEqual(len(self.service.event_hub.readers), 1)
+        self.assertEqual(len(self.service.core.event_hub.readers), 1)
         self.assertIn(b" 200 ", self.subscribe().head)
 
     def test_head(self) -> None:
@@ -109,7 +109,7 @@ class EventsTests(APITestCase):
         connection.send(encode_request("HEAD", EVENTS))
         (answer,) = parse_responses(connection.received(), ["HEAD"])
         self.assertEqual((answer.status, answer.content_type), (200, "text/event-stream"))
-        self.assertEqual(len(self.service.event_hub.readers), 0)
+        self.assertEqual(len(self.service.core.event_hub.readers), 0)
 
     def test_old_client(self) -> None:
         """A client of HTTP/1.0 gets the events without chunks."""

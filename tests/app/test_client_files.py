@@ -62,7 +62,7 @@ class ClientFilesTests(TestCase):
         await self.serve_anew(listening, hsm.resource())
         # A connection is closed only if no answer is awaited on it.
         await until(lambda: hbtd.service.notifier.pending_count == 0)
-        for agent in hbtd.service._agents:
+        for agent in hbtd.service.core.agents:
             await agent.closeCachedConnections()  # they would be used for as long as they last
         await until(lambda: hbtd.service.tracker.dead == 1, within=30)
         await until(lambda: hbtd.service.notifier.trouble() is not None, within=30)

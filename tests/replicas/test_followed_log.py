@@ -20,10 +20,10 @@ class FollowedLogTests(ReplicasTestCase):
         leader, follower = await self.replicas(2)
         streams = []
         for hbtd in (leader, follower):
-            follows = hbtd.service.log_follower
+            follows = hbtd.service.core.log_follower
             await until(lambda follows=follows: follows.read_to is not None)  # type: ignore[misc]
             streams.append(EventStream())
-            hbtd.service.event_hub.join(EVERYTHING, None, streams[-1].feed, lambda: None)
+            hbtd.service.core.event_hub.join(EVERYTHING, None, streams[-1].feed, lambda: None)
         await leader.beat(A)
         await self.is_told(A, STARTED, WARNED, DIED)
         await until(lambda: all(len(each.events) == 3 for each in streams))

@@ -170,7 +170,7 @@ class WaitingTests(ReplicasTestCase):
             (C, leader, "10.9.9.2"),
             (D, follower, "10.9.9.2"),
         )
-        follower.service._scheduler.not_heard("10.9.9.1")
+        follower.service.core.scheduler.not_heard("10.9.9.1")
         for name in (C, D):
             await self.is_told(name, STARTED, WARNED)
         self.assertEqual((self.told(A), self.told(B)), ([STARTED], [STARTED]))
@@ -185,10 +185,10 @@ class WaitingTests(ReplicasTestCase):
         # Its name takes two signs of life, 1 s each, to the leader.
         leader, other, follower = await self.replicas(3, warntime=4, errtime=6)
         await self.beaten((A, other, "10.9.9.1"), (B, other, "10.9.9.2"))
-        follower.service._scheduler.not_heard("10.9.9.1")
+        follower.service.core.scheduler.not_heard("10.9.9.1")
         await self.is_told(B, STARTED, WARNED)
         self.assertEqual(self.told(A), [STARTED])
-        self.assertEqual(follower.service._unread.waiting().components, set())
+        self.assertEqual(follower.service.core.unread.waiting().components, set())
         # What stands in signs of life does not keep itself alive.
         await until(lambda: not leader.service.replica.waiting_elsewhere, 6 + 5)
         await self.is_told(A, STARTED, DIED)
@@ -198,15 +198,15 @@ class WaitingTests(ReplicasTestCase):
         leader, follower = await self.replicas(2)
         self.assertEqual(await follower.beat(B), 200)
         await self.is_told(B, STARTED)
-        leader.service._scheduler.not_heard("10.9.9.9")
+        leader.service.core.scheduler.not_heard("10.9.9.9")
         await self.is_told(B, STARTED, WARNED, within=ERRTIME - 0.5)
 
     async def test_fallen_silent(self) -> None:
         """Those that nobody waits with are named when they are due, not before."""
         (one,) = await self.replicas(1, warntime=SILENCE + 2, errtime=600)
         await self.beaten((A, one, "10.9.9.1"))
-        one.service._scheduler.not_heard("10.9.9.1")
-        waiting = one.service._unread.waiting
+        one.service.core.scheduler.not_heard("10.9.9.1")
+        waiting = one.service.core.unread.waiting
         self.assertEqual(waiting(), Waiting(frozenset({"10.9.9.1"})))
         await until(lambda: waiting().components == {A}, SILENCE + 2)
 

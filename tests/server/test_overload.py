@@ -120,14 +120,14 @@ class ServiceTests(TestCase):
         """Health and metrics say so, and those that connect for each heartbeat count as unheard."""
         hbtd = start_hbtd(self, listen="tcp:0:interface=127.0.0.1:backlog=1", tls=False)
         port = hbtd.service.port
-        self.assertEqual(hbtd.service._unread.unheard(), Unheard())
-        await until(lambda: hbtd.service._overload.running)
+        self.assertEqual(hbtd.service.core.unread.unheard(), Unheard())
+        await until(lambda: hbtd.service.core.overload.running)
         port.stopReading()
         for _ in range(2):
             client = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=5)
             self.addCleanup(client.close)
-        await until(lambda: hbtd.service._overload.overloaded)
-        self.assertEqual(hbtd.service._unread.unheard(), Unheard({None}, True))
+        await until(lambda: hbtd.service.core.overload.overloaded)
+        self.assertEqual(hbtd.service.core.unread.unheard(), Unheard({None}, True))
         port.startReading()
         _, health = await hbtd.client.request("GET", f"{hbtd.url}/hmi/v1/health")
         self.assertIn("2 connections wait to be accepted", health["Overload"])

@@ -1,0 +1,207 @@
+"""The core of hbtd: what hears, judges, stores and tells, built out of its parts."""
+
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.logger import Logger
+
+from hbtd.api.events import encode_event, encode_missed
+from hbtd.app.errors import naming, naming_files
+from hbtd.app.etcd import connect_etcd
+from hbtd.app.hsm import connect_hsm
+from hbtd.app.stores import make_store
+from hbtd.app.unread import UnreadHeartbeats
+from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
+from hbtd.etcd.client import EtcdClient
+from hbtd.hsm.client import HSMClient
+from hbtd.hsm.notifier import Notifier
+from hbtd.monitor import Monitor
+from hbtd.net.client_credentials import RenewedAgent
+from hbtd.queries.event_hub import EventHub
+from hbtd.replicas.alone import Alone
+from hbtd.replicas.leadership import Leadership
+from hbtd.replicas.remote_changes import RemoteChanges
+from hbtd.replicas.replica import Replica
+from hbtd.runtime.reactor import elapsed_seconds
+from hbtd.server.overload import AcceptQueue, Overload
+from hbtd.server.scheduler import Scheduler
+from hbtd.store.acknowledgements import Acknowledgements
+from hbtd.store.checkpointer import Checkpointer
+from hbtd.store.condition import StoreCondition
+from hbtd.store.etcd import EtcdStore
+from hbtd.store.journal import Journal
+from hbtd.store.log_follower import LogFollower
+from hbtd.store.trimming import Trimming
+from hbtd.store.uncommitted import Uncommitted
+from hbtd.telemetry.log_reader import KAFKA
+from hbtd.telemetry.publisher import Publisher
+from hbtd.telemetry.sender import KafkaFactory
+from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.tracker import Tracker
+
+_log = Logger()
+
+
+class Core:
+    """Everything behind the API: connections to etcd and HSM, tracker, store, monitor and tellers.
+
+    The parts are attributes. None is started here: the service does that, in its order.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        reactor: Any,
+        user_agent: str,
+        connect_kafka: KafkaFactory,
+        accept_queues: Callable[[], Sequence[AcceptQueue]],
+    ) -> None:
+        """Build the parts; raise `StartupError` if a file that an option names can't be used.
+
+        `user_agent` is sent to etcd and HSM; `connect_kafka` makes a client of Kafka.
+        `accept_queues` returns the connections that wait to be accepted, by listening socket.
+        """
+        self._reactor = reactor
+        self._user_agent = user_agent
+        self.agents: list[RenewedAgent] = []
+        """The HTTP clients of etcd and HSM, whose credentials are read again when they change."""
+        self.params = LiveParams(params)
+        self.name = f"{socket.gethostname()}:{params.port}"
+        """The name of this replica: its host and port."""
+        leadership = Leadership(elapsed_seconds)
+        self.observed = ObservedClock(
+            elapsed_seconds,
+            lambda: self.params.current.warntime,
+            time.thread_time,
+            lambda: self.params.current.errtime,
+        )
+        etcd = self._connect_etcd()
+        hsm = self._connect_hsm(leadership)
+        self.store = make_store(self.params, reactor, self.observed, etcd, self.name)
+        self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
+        acknowledgements = Acknowledgements(time.time, self.tracker, self.store)
+        self.notifier = Notifier(
+            reactor,
+            hsm,
+            self.params,
+            acknowledgements.note,
+            random.random,
+            leadership.held,
+            told=acknowledgements.told,
+        )
+        self.event_hub = EventHub(reactor, self.store, encode_event, encode_missed)
+        self.log_follower = LogFollower(
+            reactor,
+            time.time,
+            self.observed,
+            self.store,
+            self.tracker,
+            random.random,
+            [self.event_hub],
+        )
+        self.publisher = Publisher(
+            reactor, self.store, self.params, connect_kafka, random.random, leadership.held
+        )
+        self.scheduler = Scheduler(reactor, lambda: self.params.current.errtime)
+        self.overload = Overload(reactor, time.time, accept_queues, self.scheduler)
+        tellers = (self.notifier.tell, self.publisher.tell, self.log_follower.tell)
+        self.uncommitted = Uncommitted()
+        condition = StoreCondition(self.store, reactor.seconds)
+        self.checkpointer = Checkpointer(
+            reactor,
+            self.observed,
+            self.tracker,
+            self.store,
+            self.params,
+            self.uncommitted,
+            condition,
+        )
+        journal = Journal(
+            reactor,
+            time.time,
+            self.store,
+            self.uncommitted,
+            condition,
+            self.checkpointer,
+            tellers,
+            random.random,
+        )
+        self.unread = UnreadHeartbeats(
+            reactor,
+            self.scheduler,
+            self.overload,
+            self.tracker,
+            self.observed,
+            self.params,
+            self.checkpointer,
+            self.store.usable,
+            lambda: self.replica.waiting_elsewhere,
+        )
+        self.monitor = Monitor(
+            reactor,
+            self.observed,
+            self.tracker,
+            self.store,
+            journal,
+            self.checkpointer,
+            self.notifier,
+            self.publisher,
+            self.params,
+            self.unread.unheard,
+        )
+        self.replica = self._make_replica(etcd, leadership)
+
+        self.trimming = Trimming(
+            reactor, time.time, self.store, self.params, lambda: self.monitor.leading, [KAFKA]
+        )
+
+    def _connect_etcd(self) -> EtcdClient | None:
+        params = self.params.current
+        if not params.kv_url.startswith(("http://", "https://")):
+            return None
+        names = ("kv_ca", "kv_cert", "kv_key")
+        with naming_files({f"--{name}": getattr(params, name) for name in names}):
+            client, agent = connect_etcd(params, self._reactor, self._user_agent)
+        # A watch lasts for ever, unlike other requests.
+        agent.credentials.on_change(lambda: self.replica.reconnect())
+        self.agents.append(agent)
+        return client
+
+    def _connect_hsm(self, leadership: Leadership) -> HSMClient:
+        with naming("--sm_ca", self.params.current.sm_ca):
+            client, agent = connect_hsm(
+                self.params, self._reactor, self._user_agent, leadership.held
+            )
+        self.agents.append(agent)
+        return client
+
+    def _make_replica(self, etcd: EtcdClient | None, leadership: Leadership) -> Replica | Alone:
+        if etcd is None or not isinstance(self.store, EtcdStore):
+            return Alone(leadership)
+        changes = RemoteChanges(
+            self.observed,
+            self.tracker,
+            self.checkpointer,
+            self.notifier,
+            self.params,
+            self.monitor,
+            self.log_follower.notify,
+        )
+        return Replica(
+            etcd,
+            self._reactor,
+            elapsed_seconds,
+            self.observed,
+            leadership,
+            self.store,
+            self.monitor,
+            changes,
+            self.params,
+            self.name,
+            random.random,
+            self.unread.waiting,
+        )

@@ -1,0 +1,185 @@
+"""What hbtd shows: its routes, and the queries, metrics and checks behind them."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
+
+from hbtd.access.service import Access
+from hbtd.api.events import Events
+from hbtd.api.health import HealthSources
+from hbtd.api.history import History
+from hbtd.api.internals import InternalsHandler
+from hbtd.app.core import Core
+from hbtd.app.inside import InsideMetrics, make_self_checks
+from hbtd.app.metrics import (
+    CertificateMetrics,
+    EtcdMetrics,
+    EventMetrics,
+    HistoryMetrics,
+    MachineMetrics,
+    Metrics,
+    make_registry,
+)
+from hbtd.app.queries import make_queries
+from hbtd.app.routes import Routes, make_routes
+from hbtd.app.stores import describe_store
+from hbtd.app.troubles import Troubles
+from hbtd.queries.internals import Internals, Parts
+from hbtd.queries.machine import Machine
+from hbtd.queries.summary import MachineCounts
+from hbtd.replicas.replica import Replica
+from hbtd.runtime.reactor_lag import ReactorLag
+from hbtd.server.factory import ConnectionFactory
+from hbtd.store.etcd import EtcdStore
+
+
+class Views:
+    """Builds what people and programs can ask hbtd, and what it checks about itself.
+
+    `troubles`, `lag` and `self_checks` are services, which the owner starts and stops.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        core: Core,
+        access: Access,
+        connections: Callable[[], ConnectionFactory],
+        log_dropped: Callable[[], int],
+    ) -> None:
+        """Build it for the parts of `core`.
+
+        `connections` returns the clients' connections, once they can be made. `log_dropped` returns
+        how many lines of the log were dropped.
+        """
+        self._reactor = reactor
+        self._core = core
+        self._access = access
+        self._connections = connections
+        self._log_dropped = log_dropped
+        self.troubles = self._make_troubles()
+        """Why parts do not work, and since when."""
+        self.lag = ReactorLag(reactor)
+        """By how much the reactor is late."""
+        self.self_checks = make_self_checks(
+            reactor,
+            core.observed,
+            core.tracker,
+            core.monitor,
+            core.params,
+            core.uncommitted,
+            core.store,
+            connections,
+        )
+        """The checks of what always holds, unless hbtd has a bug."""
+        self.internals = self._make_internals()
+        """What hbtd knows about its own parts."""
+        machine = Machine(core.tracker)
+        counts = MachineCounts(machine)
+        self.registry = self._make_registry(counts)
+        """The metrics."""
+        self.routes = self._make_routes(machine, counts)
+        """All routes of the API, with the callers who may use them, and the handlers."""
+
+    def _make_registry(self, counts: MachineCounts) -> CollectorRegistry:
+        core = self._core
+        collectors: list[Collector] = [
+            Metrics(
+                core.tracker,
+                core.observed,
+                core.monitor,
+                core.notifier,
+                core.publisher,
+                core.store.usable,
+                self._access.refusals.counts,
+                self._log_dropped,
+                lambda: core.params.current.telemetry_address is not None,
+            ),
+            CertificateMetrics(self._access.presented),
+            HistoryMetrics(core.store.last_number, self._count_entries),
+            EventMetrics(core.event_hub),
+            MachineMetrics(counts),
+            InsideMetrics(core.notifier.time_to_tell, self.lag, self.self_checks),
+        ]
+        if isinstance(core.store, EtcdStore) and isinstance(core.replica, Replica):
+            collectors.append(EtcdMetrics(core.store, core.checkpointer, core.replica.space))
+        return make_registry(*collectors)
+
+    @property
+    def _count_entries(self) -> Callable[[], int] | None:
+        """What counts the entries of the log; `None` if the store does not."""
+        store = self._core.store
+        return None if isinstance(store, EtcdStore) else store.entries
+
+    def _make_internals(self) -> Internals:
+        core = self._core
+        return Internals(
+            Parts(
+                time.time,
+                self._reactor.seconds,
+                core.name,
+                lambda: core.name if core.monitor.leading else None,
+                describe_store(core.params.current.kv_url),
+                core.params,
+                core.observed,
+                core.tracker,
+                core.monitor,
+                core.notifier,
+                core.publisher,
+                core.store,
+                self._count_entries,
+                core.uncommitted,
+                core.checkpointer,
+                self._connections,
+                core.overload,
+                self.lag,
+                self.self_checks,
+                self._log_dropped,
+            )
+        )
+
+    def _make_troubles(self) -> Troubles:
+        core = self._core
+        return Troubles(
+            self._reactor,
+            time.time,
+            {
+                "KvStoreReason": lambda: None if core.store.usable() else core.store.health(),
+                "MsgBusReason": lambda: core.publisher.reason,
+            },
+        )
+
+    def _reasons(self) -> dict[str, str]:
+        texts = self.troubles.texts()
+        hsm = self._core.notifier.trouble()
+        return texts if hsm is None else {**texts, "HsmStatusReason": hsm}
+
+    def _make_routes(self, machine: Machine, counts: MachineCounts) -> Routes:
+        core = self._core
+        sources = HealthSources(
+            core.monitor.store_ready,
+            core.store.health,
+            core.publisher.health,
+            core.notifier.health,
+            core.overload.health,
+            self._reasons,
+            counts.update,
+        )
+        queries = make_queries(
+            core.tracker,
+            core.monitor,
+            core.notifier,
+            core.store,
+            machine,
+            core.observed,
+            time.time,
+            core.name,
+        )
+        events = Events(core.tracker, core.event_hub, core.params.current.max_event_readers)
+        history = History(core.tracker, core.store, time.time)
+        internals = InternalsHandler(self.internals.describe)
+        groups = (queries, events, history, internals)
+        return make_routes(core.monitor, core.params, sources, self.registry, groups)
