@@ -1,0 +1,184 @@
+"""The population: all tracked components, and what is known of each."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
+
+from hbtd.tracker.components import Component, identity_of, sort_queue
+from hbtd.tracker.records import Identity
+from hbtd.tracker.transitions import Phase
+
+
+class Population:
+    """The tracked components: the healthy, the warned and the dead, and what is known of each.
+
+    The healthy and the warned are in queues, in the order of their last heartbeats. This class
+    answers what is asked of components, and takes facts about them that judge nobody; what moves
+    them from one queue to another is in `Tracker`.
+    """
+
+    def __init__(self) -> None:
+        self._healthy: OrderedDict[str, Component] = OrderedDict()
+        self._warned: OrderedDict[str, Component] = OrderedDict()
+        self._dead: dict[str, Component] = {}
+        # The components whose host names and NIDs are to be stored.
+        self._renamed: set[str] = set()
+        self.population = 0
+        """A number that grows whenever a component begins or ceases to be tracked."""
+
+    def component(self, xname: str) -> Component | None:
+        """Return what is known of a component, also of a dead one; `None` if it is not tracked."""
+        return self._healthy.get(xname) or self._warned.get(xname) or self._dead.get(xname)
+
+    def phase(self, xname: str) -> Phase:
+        """Return the phase that a component is in now."""
+        if xname in self._healthy:
+            return Phase.HEALTHY
+        if xname in self._warned:
+            return Phase.WARNED
+        return Phase.DEAD if xname in self._dead else Phase.UNKNOWN
+
+    def __contains__(self, xname: str) -> bool:
+        return xname in self._healthy or xname in self._warned or xname in self._dead
+
+    @property
+    def healthy(self) -> int:
+        """The number of components that are neither warned about nor dead."""
+        return len(self._healthy)
+
+    @property
+    def warned(self) -> int:
+        """The number of components that were warned about, and neither heard nor dead since."""
+        return len(self._warned)
+
+    @property
+    def dead(self) -> int:
+        """The number of components that have died and were not heard since."""
+        return len(self._dead)
+
+    def tracked(self) -> list[str]:
+        """Return all components that are tracked, in no particular order."""
+        # An OrderedDict looks up each key as it goes, which takes ten times as long.
+        return [*dict.keys(self._healthy), *dict.keys(self._warned), *self._dead]
+
+    def living(self) -> Iterator[str]:
+        """Yield all components that live, including those warned about."""
+        yield from self._healthy
+        yield from self._warned
+
+    def dead_components(self) -> Iterator[str]:
+        """Yield all components that have died and were not heard since."""
+        yield from self._dead
+
+    def queues(self) -> tuple[list[str], list[str], list[str]]:
+        """Return the components that are healthy, warned and dead at this moment, in queue order.
+
+        Each is in exactly one of the lists, unless there is a bug.
+        """
+        return list(self._healthy), list(self._warned), list(self._dead)
+
+    def silent_components(self) -> list[str]:
+        """Return all components that are warned about or dead, in no particular order."""
+        return [*self._warned, *self._dead]
+
+    def silence_flags(self, xnames: Sequence[str]) -> tuple[bytes, bytes]:
+        """Return whether each of `xnames` is warned about, and whether it is dead, as 0 or 1."""
+        warned = map(self._warned.__contains__, xnames)
+        return bytes(warned), bytes(map(self._dead.__contains__, xnames))
+
+    def silent(self, xnames: Sequence[str]) -> list[Component]:
+        """Return what is known of those of `xnames` that are warned about or dead."""
+        found = [*map(self._warned.get, xnames), *map(self._dead.get, xnames)]
+        return [component for component in found if component is not None]
+
+    def note_judged(self, xname: str, phase: Phase, at: float, heard: float | None) -> None:
+        """Note, from the log, when the present phase of a component was judged: the Unix time.
+
+        `heard` is the observed time of its last heartbeat before that, if known: a component that
+        died before this process has started gets it. If the component is not in that phase, or not
+        tracked, nothing changes.
+        """
+        component = self.component(xname)
+        if component is None or self.phase(xname) is not phase:
+            return
+        component.since = at
+        if component.told < at:
+            component.told = 0.0
+        if phase is Phase.DEAD and component.last_heard == -inf and heard is not None:
+            component.last_heard = heard
+
+    def note_told(self, xname: str, phase: Phase, at: float) -> None:
+        """Note that HSM has acknowledged, at the Unix time `at`, that a component is in a phase.
+
+        If the component is not in that phase any more, or not tracked, nothing changes.
+        """
+        component = self.component(xname)
+        if component is not None and self.phase(xname) is phase:
+            component.told = at
+
+    def identity(self, xname: str) -> Identity | None:
+        """Return the host name and NID of a component; `None` if it is not tracked or has none."""
+        component = self.component(xname)
+        if component is None or not component.identity:
+            return None
+        return Identity(xname, component.hostname, component.nid)
+
+    def apply_identity(self, identity: Identity) -> None:
+        """Apply a stored host name and NID, unless others were sent here that are yet to be stored.
+
+        Components that are not tracked are ignored.
+        """
+        component = self.component(identity.component)
+        if component is not None and identity.component not in self._renamed:
+            component.identity = identity_of(identity.hostname, identity.nid)
+
+    def mark_all_renamed(self) -> None:
+        """Note that the host names and NIDs of all components are to be stored again."""
+        self._renamed = {xname for xname in self.tracked() if self.identity(xname) is not None}
+
+    def take_renamed(self, most: int) -> list[Identity]:
+        """Return at most `most` of the host names and NIDs that are to be stored.
+
+        The caller stores them or, if that fails, calls `put_back_renamed`.
+        """
+        names = [self._renamed.pop() for _ in range(min(most, len(self._renamed)))]
+        found = map(self.identity, names)
+        return [identity for identity in found if identity is not None]
+
+    def put_back_renamed(self, identities: Iterable[Identity]) -> None:
+        """Note again what `take_renamed` returned and could not be stored."""
+        self._renamed.update(each.component for each in identities if each.component in self)
+
+    def share_texts(self) -> Callable[[str, str], tuple[str, str]]:
+        """Return a function from a component's name and timestamp to equal texts: to our copies.
+
+        A start with a million judgements to resume has no room for other copies. Texts that are not
+        here are returned as they are. The function is of use as long as no component changes, and
+        itself takes some memory from the first call on.
+        """
+        names: dict[str, str] = {}
+        healthy = self._healthy
+
+        def share(xname: str, timestamp: str) -> tuple[str, str]:
+            if not names:
+                names.update((each, each) for each in self.living())
+            component = healthy.get(xname) or self._warned.get(xname)
+            if component is None:
+                return xname, timestamp
+            known = component.timestamp
+            return names.get(xname, xname), known if known == timestamp else timestamp
+
+        return share
+
+    def sort_queues(self) -> None:
+        """Sort the queues by last heartbeat, since records are not applied in that order."""
+        sort_queue(self._healthy)
+        sort_queue(self._warned)
+
+    def _pop(self, xname: str) -> Component | None:
+        """Remove a component from the queue it is in, and return it; `None` if it is in none."""
+        for queue in (self._healthy, self._warned, self._dead):
+            component = queue.pop(xname, None)
+            if component is not None:
+                return component
+        return None
