@@ -146,7 +146,12 @@ def _raise_open_files() -> int:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
         except (OSError, ValueError) as error:
-            _log.warn("The open-file limit can't be raised: {error}", error=str(error))
+            _log.warn(
+                "The open-file limit can't be raised to {wanted}: {error}. Raise it from outside"
+                " (LimitNOFILE of the unit, or ulimit -n).",
+                wanted=wanted,
+                error=str(error),
+            )
     now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     _log.info("The open-file limit is {now}; each connection is an open file.", now=now)
     return now

@@ -68,18 +68,20 @@ class UnreadHeartbeats:
         )
 
     def waiting(self) -> Waiting:
-        """Return whose heartbeats wait here, as this replica's sign of life tells the others.
+        """Return whose heartbeats wait here; this replica's sign of life tells the other replicas.
 
         The result has the addresses from which connections wait here, and two kinds of components:
 
-        - Those that this replica heard last from an address that waits, here or elsewhere: no other
-          replica knows which these are. They are included from `SILENCE` seconds before they are
-          due to be judged. So the leader has their names in time or, if it does not hear this
-          replica, its observed clock stands still.
+        - Those whose last heartbeat this replica took, and which sent it from an address that now
+          has connections waiting, at this replica or another. Only this replica knows which these
+          are. Each is named from `SILENCE` seconds before it is due to be judged: by then, the
+          leader has the name, or it has noticed that it does not hear this replica, and has stopped
+          its observed clock.
         - Those whose heartbeats were read here but are late to be stored: other replicas don't know
           of these heartbeats.
 
-        Components that other replicas have named are not repeated: they would never be dropped.
+        Components that are unheard only because another replica has named them are left out:
+        otherwise replicas would repeat each other's names for ever.
         """
         params = self._params.current
         unstored = self._unstored()

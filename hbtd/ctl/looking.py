@@ -146,7 +146,7 @@ def why(run: Invocation) -> int:
 
 
 def _single(run: Invocation) -> list[str]:
-    """Return the names on the command line one by one; hbtd expands nodesets."""
+    """Return the names on the command line one by one; hbtd is asked to expand nodesets."""
     names = run.names()
     if not any(char in names for char in "[,"):
         return [names]

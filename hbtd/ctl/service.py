@@ -35,7 +35,7 @@ def internals(run: Invocation) -> int:
 
 
 def outline(value: Any, indent: str) -> Iterator[str]:
-    """Return nested objects and lists as indented lines."""
+    """Yield the lines that show a decoded JSON value, indented by `indent` and more."""
     pairs = value.items() if isinstance(value, dict) else (("-", each) for each in value)
     for key, inner in pairs:
         name = shown(key) if key == "-" else f"{shown(key)}:"

@@ -243,7 +243,8 @@ class Notifier(Service):
         await self._drained
         if self.pending_count:
             self._log.warn(
-                "HSM was not notified of {components} before hbtd stopped.",
+                "HSM was not notified of {components} before hbtd stopped. It is after the next"
+                " start, except with --kv_url=mem:.",
                 components=counted(self.pending_count, "component"),
             )
 

@@ -88,7 +88,7 @@ class Outbox:
         """Return all judgements of one transition, oldest first; empty if there is none.
 
         Each call returns another transition, in turn, so that a mass death does not delay
-        components that start. Components that are held are left out.
+        components that start. Components for which `hold` was called are left out.
         """
         for transition in list(self._groups):
             waiting = self._groups.pop(transition)

@@ -81,7 +81,7 @@ class ClientCredentials:
             each.on_change(self._read_again)
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` each time that other certificates were read, and `policy` has changed."""
+        """Have `listener` called after each change of the certificates: `policy` is the new one."""
         self._listeners.append(listener)
 
     def presented(self) -> Iterator[tuple[str, Certificate]]:

@@ -242,7 +242,10 @@ class EventHub:
         reader.drop()
 
     def _failed(self, reader: Reader, failure: Failure) -> None:
-        self._log.failure("Serving a reader of events failed because of a bug in hbtd.", failure)
+        self._log.failure(
+            "Serving a client of /events failed because of a bug in hbtd; it is disconnected.",
+            failure,
+        )
         self._drop(reader)
 
     # Events of the past
@@ -333,7 +336,10 @@ class EventHub:
                 try:
                     self._write(reader)
                 except Exception:  # noqa: BLE001  # the others go on
-                    self._log.failure("Writing events to a reader failed; it is dropped.")
+                    self._log.failure(
+                        "Writing to a client of /events failed because of a bug in hbtd; it is"
+                        " disconnected."
+                    )
                     self._drop(reader)
                 else:
                     self.wake(reader)

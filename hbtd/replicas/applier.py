@@ -37,7 +37,7 @@ from hbtd.tracker.transitions import Phase, Transition
 
 
 class Moment(NamedTuple):
-    """The times that two clocks show at one moment."""
+    """One moment: the time that has elapsed, and the observed time."""
 
     elapsed: float
     """Seconds of a clock that also advances while the process does not run."""
@@ -141,7 +141,9 @@ class Applier:
             self._times.load(records)
             self._store.clear_records().addErrback(
                 lambda failure: self._log.failure(
-                    "clear_on_gap is set, but the stored records could not be deleted.", failure
+                    "The stored records could not be deleted, although clear_on_gap is set; the"
+                    " next start may find them again.",
+                    failure,
                 )
             )
         self._changes.load(self._as_loaded(records), self._store.mirror.dead())

@@ -4,7 +4,7 @@ from enum import Enum, auto
 
 
 class State(Enum):
-    """What this replica knows of etcd."""
+    """Whether this replica has all changes in etcd, is catching up, or has to read all keys."""
 
     LOADING = auto()
     """All keys have to be read."""

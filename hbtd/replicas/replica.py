@@ -204,7 +204,9 @@ class Replica(Service):
     def _review_now(self) -> None:
         Deferred.fromCoroutine(self._review()).addErrback(
             lambda failure: self._log.failure(
-                "Checking whether this replica leads failed; next check in 1 s.", failure
+                "Checking whether this replica leads failed because of a bug in hbtd; it is checked"
+                " again in 1 s.",
+                failure,
             )
         )
 

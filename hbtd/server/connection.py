@@ -128,7 +128,7 @@ class Connection(Protocol):
 
     @property
     def in_fast_lane(self) -> bool:
-        """Whether the next request is offered to the fast lane before any other."""
+        """Whether the fast lane is tried for the next request, before the ordinary lane."""
         return self._lane is not None and self._channel is None
 
     @property

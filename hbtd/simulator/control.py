@@ -145,9 +145,10 @@ class CommandLines(LineOnlyReceiver):
 
 
 class ControlServer:
-    """Commands to a fleet over HTTP.
+    """An HTTP server that takes commands to a fleet.
 
-    `GET /fleet` shows it; `POST /kill`, `/freeze` and `/revive` have the nodes as their body.
+    `GET /fleet` shows the fleet. `POST /kill` cuts the power of nodes, `/freeze` makes them hang,
+    `/revive` brings them back; the body of each is a nodeset.
     """
 
     _app = Klein()

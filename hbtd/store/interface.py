@@ -84,9 +84,9 @@ class IStore(Interface):
         """Return what the selected components were at the Unix time `at`.
 
         They are the first `most` after the name `after`, in the order of their names, including
-        those that were forgotten since. The state of a component is what the last entry of the log
-        says that was not judged after that time; without one, the next entry says what it was
-        before. The Deferred fails with `StoreUnusable` if the log can't be read.
+        those that were forgotten since. What a component was is taken from its last entry in the
+        log that was judged at `at` or before; if there is none, from its first later entry, which
+        says what it was before. The Deferred fails with `StoreUnusable` if the log can't be read.
         """
 
     def last_number() -> int:

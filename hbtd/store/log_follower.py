@@ -34,7 +34,7 @@ class Listener(Protocol):
     """The interface of an object that is told of new entries of the log."""
 
     def begin(self, number: int) -> None:
-        """Note that entries follow which come after this number; the log may have earlier ones."""
+        """Prepare for entries with numbers above `number`; earlier ones are not passed on."""
 
     def tell(self, entries: Sequence[LogEntry]) -> None:
         """Take the next entries of the log, in order."""
@@ -94,7 +94,7 @@ class LogFollower(Service):
         self._wakeup.interrupt()
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
-        """Note that judgements were committed by this replica: the log has further entries."""
+        """Read the log on, because this replica has committed judgements; they are in it."""
         self.notify()
 
     def notify(self) -> None:

@@ -78,7 +78,7 @@ class StateThen(NamedTuple):
 
 
 class StatesThen(NamedTuple):
-    """What components were at a moment in the past."""
+    """What components were at a moment in the past, by the log of transitions."""
 
     states: Sequence[StateThen]
     """One for each component, in the order of their names."""

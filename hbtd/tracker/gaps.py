@@ -10,7 +10,7 @@ _MOST: Final = 100
 
 
 class GapKind(Enum):
-    """Why the observed clock stood still."""
+    """The kinds of gaps: why the observed clock did not count some time."""
 
     STALL = "stall"
     """hbtd itself could not hear: it did not run, or was busy with something else."""

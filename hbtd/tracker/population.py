@@ -124,7 +124,7 @@ class Population:
         return Identity(xname, component.hostname, component.nid)
 
     def apply_identity(self, identity: Identity) -> None:
-        """Apply a stored host name and NID, unless others were sent here that are yet to be stored.
+        """Set a component's host name and NID to stored ones, unless newer ones are yet to be stored.
 
         Components that are not tracked are ignored.
         """
@@ -176,7 +176,7 @@ class Population:
         sort_queue(self._warned)
 
     def _pop(self, xname: str) -> Component | None:
-        """Remove a component from the queue it is in, and return it; `None` if it is in none."""
+        """Take a component out of the healthy, warned or dead ones; `None` if it is not tracked."""
         for queue in (self._healthy, self._warned, self._dead):
             component = queue.pop(xname, None)
             if component is not None:

@@ -296,9 +296,10 @@ class Tracker(Population):
             self._revive(record, at, warntime, errtime)
 
     def apply_gap(self, record: Record, at: float) -> None:
-        """Apply a warning after which the silence of the component begins anew, at `at`.
+        """Mark a component as warned about; its silence begins anew, at the observed time `at`.
 
-        Another replica has warned about the component because nobody was listening for a while.
+        Another replica has stored that warning after a time in which no replica could hear
+        components: the silence in that time proves nothing.
         """
         xname = record.component
         self._changed.pop(xname, None)

@@ -75,7 +75,7 @@ ALARMS: Final = frozenset({Transition.WARNED, Transition.DIED})
 class Judgement:
     """The statement that a component has made a transition, as it is committed and sent.
 
-    Two judgements are equal if they send the same: how they came about is only for the log.
+    Two judgements are equal if HSM is told the same: how they came about does not count.
     """
 
     component: str
