@@ -90,7 +90,7 @@ class HbtdService(Service):
             params, reactor, user_agent, connect_kafka, lambda: self._listening.accept_queues()
         )
         self.core = core
-        """What hears, judges, stores and tells; the parts that are used most are attributes, too."""
+        """What hears, judges, stores and tells; its most used parts are attributes here, too."""
         self.params, self.store, self.tracker = core.params, core.store, core.tracker
         self.monitor, self.notifier, self.publisher = core.monitor, core.notifier, core.publisher
         self.replica = core.replica

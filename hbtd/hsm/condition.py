@@ -59,8 +59,8 @@ class Condition:
     def set_aside(self, culprit: Culprit) -> None:
         """Log that a component has been set aside."""
         self._log.error(
-            "HSM does not accept the update of {component} to {state}/{flag}, and says {said!r}; the"
-            " component is set aside, and tried again alone, first after 5 s.",
+            "HSM does not accept the update of {component} to {state}/{flag}, and says {said!r};"
+            " the component is set aside, and tried again alone, first after 5 s.",
             component=culprit.judgement.component,
             state=culprit.judgement.transition.state,
             flag=culprit.judgement.transition.flag,

@@ -164,7 +164,7 @@ class Quarantine:
         return self._try([suspect.component])
 
     def _take_group(self, now: float) -> _Group | None:
-        """Remove and return the first group of suspects that is due to be sent; `None` if none is."""
+        """Remove and return the first group of suspects that is due; `None` if none is."""
         for index, group in enumerate(self._groups):
             if group.due <= now:
                 del self._groups[index]

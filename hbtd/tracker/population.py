@@ -124,7 +124,7 @@ class Population:
         return Identity(xname, component.hostname, component.nid)
 
     def apply_identity(self, identity: Identity) -> None:
-        """Set a component's host name and NID to stored ones, unless newer ones are yet to be stored.
+        """Set a component's host name and NID to stored ones, unless it has sent newer ones.
 
         Components that are not tracked are ignored.
         """
