@@ -7,7 +7,7 @@ from typing import Any
 from hbtd.ctl.escaping import shown, shown_json
 from hbtd.ctl.failures import NO, UNREACHABLE, YES, Busy, Failure, Misused, Unreachable
 from hbtd.ctl.invocation import Invocation, server_states
-from hbtd.ctl.names import portions
+from hbtd.ctl.names import hint, portions
 from hbtd.formats.nodesets import fold
 from hbtd.formats.times import format_time
 
@@ -22,11 +22,7 @@ def wait(run: Invocation) -> int:
     """
     options = run.options
     names = run.names()
-    wanted = set((server_states(options.state) or "").split(","))
-    if not names:
-        raise Misused("no names: give the components to wait for")
-    if wanted - _STATES - {_GONE}:
-        raise Misused(f"--state {options.state}: give ok, warned, dead, alive, silent or gone")
+    wanted = set((server_states(options.state or ",", _GONE) or "").split(","))
     deadline = run.clock() + options.timeout
     failed: Failure | None = None
     said = False
@@ -65,7 +61,7 @@ def _missing(run: Invocation, names: str, wanted: set[str]) -> tuple[bool, str]:
     found = [c["XName"] for c in answer["Components"]] if others else []
     parts = [fold(found)] if found else []
     if answer["Unknown"] and _GONE not in wanted:
-        parts.append(f"{answer['Unknown']} (not tracked)")
+        parts.append(f"{answer['Unknown']} (not tracked{hint(answer['Unknown'])})")
     return bool(parts), ", ".join(parts)
 
 
@@ -89,6 +85,13 @@ def send(run: Invocation) -> int:
                 if not failed:
                     run.terminal.note(f"{error}; trying again every {options.period:g} s")
                 failed = True
+            except Misused as error:
+                if "Component Name" not in str(error):
+                    raise
+                raise Misused(
+                    f"{error}: {shown(options.xname)} is no xname such as x1000c0s0b0n0,"
+                    " with a chassis from c0 to c7"
+                ) from None
             else:
                 if failed:
                     run.terminal.note("heartbeats are taken again")
@@ -119,8 +122,6 @@ def forget(run: Invocation) -> int:
     """
     options = run.options
     names = run.names()
-    if not names:
-        raise Misused("no names: give the components to forget")
     if not options.yes:
         if not run.terminal.asks:
             raise Misused("this is no terminal to ask on: give --yes to have them forgotten")
@@ -136,7 +137,7 @@ def forget(run: Invocation) -> int:
         run.terminal.line(f"{shown(answer['Forgotten'])} forgotten{which}")
     for key, meaning in (("Unknown", "not tracked"), ("TooSoon", "forgotten a moment ago already")):
         if answer.get(key):
-            run.terminal.note(f"{meaning}: {answer[key]}")
+            run.terminal.note(f"{meaning}: {answer[key]}{hint(answer[key])}")
     return NO if answer.get("Unknown") or answer.get("TooSoon") else YES
 
 
@@ -145,23 +146,35 @@ def params(run: Invocation) -> int:
     words = run.options.parameters
     before = run.api.get("/params")
     known = {name.lower(): name for name in before}
-    for word in words:
+    for before_it, word in zip(("", *words), words, strict=False):
         name = word.partition("=")[0]
         if name.lower() not in known:
             from hbtd.config.suggestions import did_you_mean
 
+            if before_it.lower() in known:
+                raise Misused(f"to change {before_it}, write {before_it}={word}")
             raise Misused(f"hbtd has no parameter {name!r}{did_you_mean(name, before)}")
     named = [known[word.partition("=")[0].lower()] for word in words]
     changes = {
         name: word.partition("=")[2] for name, word in zip(named, words, strict=True) if "=" in word
     }
     after = run.api.call("PATCH", "/params", body=changes).json() if changes else before
+    if changes and _warns_nobody(after):
+        run.terminal.note("Errtime is not above Warntime: nobody is warned before being dead")
     if run.json:
         run.terminal.line(shown_json(after))
         return YES
     rows = [_parameter(name, before, after) for name in named or after]
     run.terminal.table(("NAME", "VALUE"), rows, titles=run.options.headers)
     return YES
+
+
+def _warns_nobody(parameters: dict[str, Any]) -> bool:
+    """Return whether components are dead as soon as they would be warned about."""
+    try:
+        return float(parameters["Errtime"]) <= float(parameters["Warntime"])
+    except (ValueError, KeyError):
+        return False
 
 
 def _parameter(name: str, before: dict[str, Any], after: dict[str, Any]) -> tuple[str, str]:

@@ -100,12 +100,16 @@ def make_parsers(environ: Mapping[str, str]) -> Parsers:
 def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
     """Return the options; exit with status 2 and a line on standard error if they are wrong."""
     parsers = make_parsers(environ)
-    options = parsers.main.parse_args(list(_with_times(arguments)))
+    options, rest = parsers.main.parse_known_args(list(_with_times(arguments)))
+    if rest:
+        asked = parsers.commands.get(options.command, parsers.main)
+        asked.error(f"unrecognized arguments: {' '.join(rest)}")
     if options.command is None:
         parsers.main.print_help()
         raise SystemExit(0)
-    if options.output == "nodeset" and options.command != "list":
-        parsers.main.error(f"-o nodeset is for list, not for {options.command}")
+    states = options.command == "list" or (options.command == "history" and options.at)
+    if options.output == "nodeset" and not states:
+        parsers.main.error(f"-o nodeset is for list and history --at, not for {options.command}")
     if options.command == "send":
         options.counted = bool(options.count)
     return options
@@ -155,7 +159,7 @@ def _add_common(parser: ArgumentParser, defaults: Mapping[str, Any] | None) -> N
     group.add_argument(
         "-o", "--output", choices=("table", "wide", "json", "nodeset"), metavar="FORM",
         default=default("output"),
-        help="table (default), wide, json (what hbtd answers), or nodeset (list alone)",
+        help="table (default), wide, json (what hbtd answers), or nodeset (list and history --at)",
     )  # fmt: skip
     group.add_argument(
         "--no-headers", dest="headers", action="store_false", default=default("headers"),

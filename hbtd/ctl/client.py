@@ -269,7 +269,7 @@ class Client:
                 f"hbtd can't do it now: {detail}" + (f"; again in {pause} s" if pause else "")
             )
         if 400 <= answer.status < 500:
-            return Misused(f"hbtd says: {detail}")
+            return Misused(f"hbtd says: {detail.rstrip('; ')}")
         return Failure(f"hbtd failed: {detail}")
 
 

@@ -48,7 +48,8 @@ def period(text: str) -> float:
 
 
 STATES_HELP = (
-    "states, separated by commas: ok, warned, dead, alive (ok or warned), silent (warned or dead)"
+    "states, separated by commas: ok (healthy), warned, dead, alive (ok or warned), silent (warned"
+    " or dead)"
 )
 
 _SUFFIX_TEXT = """\
@@ -194,8 +195,9 @@ COMMANDS = (
         "list", " [NODESET...]", "look", "components, one a line",
         f"Print components, one a line.\n\n{_SUFFIX_TEXT}\n\n"
         "Columns are xname, type, hostname, nid, state, since, last, age, status,\n"
-        "timestamp, source and hsm. -o nodeset prints the names alone, folded. The exit\n"
-        "status is 1 if some components that are named are not tracked.",
+        "timestamp, source and hsm: since is when the state began, last the time of the\n"
+        "last heartbeat, and age how long ago that was. -o nodeset prints the names alone,\n"
+        "folded. The exit status is 1 if some components that are named are not tracked.",
         ("hbtctl list --state dead", "hbtctl list --under x1000c7 -o wide",
          "hbtctl list 'nid[000001-000064]' --columns nid,state",
          "clush -w \"$(hbtctl list --state ok -o nodeset)\" uptime"), _add_list,
@@ -227,10 +229,13 @@ COMMANDS = (
     Command(
         "history", " [NODESET...]", "follow", "what happened when, or the states at a moment",
         "Print transitions, oldest first, or with --at the state of each component at a\n"
-        "moment. A TIME is 2026-11-26, 2026-11-26T18:56:00Z, or how long ago: -15m, -2h,\n"
-        "-7d.",
+        "moment. A TIME is 2026-11-26, 2026-11-26T18:56:00Z, 18:56 (the latest), or how\n"
+        "long ago: -15m, -2h, -7d. --at also has those that were forgotten since.",
         ("hbtctl history x1000c7s0b0n0 --since -2h",
-         "hbtctl history --at 2026-11-26T18:56:00Z --state dead"), _add_history,
+         "hbtctl history --at 2026-11-26T18:56:00Z --state dead",
+         "hbtctl history --at -2m --state dead -o nodeset",
+         "hbtctl history --since -1h --limit 0 | awk '$4 == \"dead\"'   # came back"),
+        _add_history,
     ),
     Command(
         "wait", " NODESET...", "act", "wait until components are in a state",
@@ -238,6 +243,7 @@ COMMANDS = (
         "they are not within --timeout, and standard error says which. While hbtd can't be\n"
         "reached it is asked again; if that lasts to the end, the status is 3.",
         ("hbtctl wait 'x1000c0s[0-7]b0n[0-3]' --state ok --timeout 600",
+         "hbtctl list --under x1000c7 -o nodeset | hbtctl wait --timeout 900 -",
          "hbtctl wait nid000083 --state dead --timeout 0 -q && echo it is dead"), _add_wait,
     ),
     Command(

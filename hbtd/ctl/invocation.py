@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hbtd.ctl.client import Answer, Query
+from hbtd.ctl.escaping import shown
+from hbtd.ctl.failures import Misused
 from hbtd.ctl.names import joined, portions
 from hbtd.ctl.terminal import Terminal
 from hbtd.formats.nodesets import natural_key
@@ -57,8 +59,16 @@ class Invocation:
         return bool(self.options.output == "json")
 
     def names(self) -> str:
-        """Return the names on the command line, as one nodeset."""
-        return joined(self.options.names, self.terminal.stdin)
+        """Return the names on the command line, as one nodeset.
+
+        Raise `Misused` if what is there names nobody: an empty group must not mean all components.
+        """
+        words = self.options.names
+        names = joined(words, self.terminal.stdin)
+        if words and not names:
+            text = shown(" ".join(words) or "''", 60)
+            raise Misused(f"no names: {text} stands for no component")
+        return names
 
     def pages(self, path: str, query: Query, most: int = 0) -> Iterator[dict[str, Any]]:
         """Return the pages of a list, until its end or until `most` entries were asked for."""
@@ -99,9 +109,20 @@ class Invocation:
         return {"Components": found, "Next": following, "Unknown": ",".join(unknown)}
 
 
-def server_states(text: str | None) -> str | None:
-    """Return the states in a list as hbtd names them: also `ok`, `alive` and `silent`."""
+def server_states(text: str | None, also: str = "") -> str | None:
+    """Return the states in a list as hbtd names them: also `ok`, `alive` and `silent`.
+
+    Raise `Misused` for what is no state, nor the word that may be there, too.
+    """
     if not text:
         return None
     parts = [_STATES.get(part.strip().lower(), part.strip().lower()) for part in text.split(",")]
-    return ",".join(dict.fromkeys(",".join(parts).split(",")))
+    states = list(dict.fromkeys(",".join(parts).split(",")))
+    words = ["healthy", "warned", "dead", *filter(None, [also])]
+    wrong = [state for state in states if state not in words]
+    if wrong:
+        rest = f"silent or {also}" if also else "or silent"
+        raise Misused(
+            f"--state has {wrong[0]!r}: give ok, warned, dead, alive{', ' if also else ' '}{rest}"
+        )
+    return ",".join(states)

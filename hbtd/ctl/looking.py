@@ -6,7 +6,8 @@ from typing import Any
 from hbtd.ctl.escaping import shown, shown_json
 from hbtd.ctl.failures import NO, YES, Misused
 from hbtd.ctl.invocation import Invocation, server_states
-from hbtd.ctl.times import shown_seconds, shown_time
+from hbtd.ctl.names import hint
+from hbtd.ctl.times import full_time, shown_seconds, shown_time
 from hbtd.formats.nodesets import fold
 
 Component = dict[str, Any]
@@ -24,7 +25,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Component], str]]] = {
     "age": ("AGE", lambda c: shown_seconds(c.get("Age"))),
     "status": ("STATUS", lambda c: shown(c.get("Status"), 64) or "-"),
     "timestamp": ("TIMESTAMP", lambda c: shown(c.get("Timestamp"), 40) or "-"),
-    "source": ("SOURCE", lambda c: shown(c.get("Source"), 45) or "-"),
+    "source": ("SOURCE", lambda c: shown_source(c) or "-"),
     "hsm": ("HSM", lambda c: shown_hsm(c.get("HSM"))),
 }
 """The columns of `list`: name, header, and the text for a component."""
@@ -36,6 +37,11 @@ def shown_state(component: Component) -> str:
     """Return the state of a component, with a suffix that says whether HSM knows it."""
     hsm = component.get("HSM") or {}
     return shown(component.get("State"), 20) + _SUFFIXES.get(str(hsm.get("State")), "")
+
+
+def shown_source(component: Component) -> str:
+    """Return the address that a heartbeat came from; one of IPv4 as such, not as one of IPv6."""
+    return shown(component.get("Source"), 45).removeprefix("::ffff:")
 
 
 def shown_hsm(hsm: dict[str, Any] | None) -> str:
@@ -122,7 +128,7 @@ def _columns(text: str | None, *, wide: bool) -> tuple[str, ...]:
 def _unknown(run: Invocation, unknown: str) -> int:
     if not unknown:
         return YES
-    run.terminal.note(f"not tracked: {unknown}")
+    run.terminal.note(f"not tracked: {unknown}{hint(unknown)}")
     return NO
 
 
@@ -134,7 +140,8 @@ def why(run: Invocation) -> int:
     for i, name in enumerate(_single(run)):
         answer = run.api.call("GET", f"/components/{quote(name, safe='')}", expected=(404,))
         if answer.status == 404:
-            run.terminal.note(_detail(answer.json()) or f"{name} is not tracked")
+            reason = _detail(answer.json()) or f"{name} is not tracked"
+            run.terminal.note(reason + (hint(name) or _by_xname(name)))
             status = NO
         elif run.json:
             run.terminal.line(shown_json(answer.json()))
@@ -155,6 +162,11 @@ def _single(run: Invocation) -> list[str]:
     return [c["XName"] for c in answer["Components"]] + unknown
 
 
+def _by_xname(name: str) -> str:
+    """Return a remark for a NID or hostname, of which the log knows nothing."""
+    return "" if name.startswith("x") else "; the log knows those no longer tracked by xname only"
+
+
 def _detail(problem: Any) -> str:
     return str(problem.get("detail") or "") if isinstance(problem, dict) else ""
 
@@ -172,7 +184,7 @@ def _explain(run: Invocation, c: Component) -> None:
         )
     )
     last = f"{shown_time(c.get('LastHeartbeat'))}, {shown_seconds(c.get('Age'))} ago"
-    source = f" from {shown(c['Source'], 45)}" if c.get("Source") else ""
+    source = f" from {shown_source(c)}" if c.get("Source") else ""
     _fact(run, "last heartbeat", last + source if c.get("LastHeartbeat") else "not known")
     if c.get("Status") or c.get("Timestamp"):
         _fact(
@@ -219,24 +231,25 @@ def history(run: Invocation) -> int:
     options = run.options
     query: dict[str, object] = {"under": options.under}
     if options.at:
-        query |= {"at": options.at, "state": server_states(options.state)}
+        query |= {"at": full_time(options.at), "state": server_states(options.state)}
         key = "Components"
     else:
         if options.state:
             raise Misused("--state needs --at")
         order = "newest" if options.newest else "oldest"
-        query |= {"since": options.since, "until": options.until, "order": order}
+        since, until = full_time(options.since), full_time(options.until)
+        query |= {"since": since, "until": until, "order": order}
         key = "Entries"
     found, page = _history_pages(run, query, key)
     if run.json:
         run.terminal.line(shown_json({**page, key: found}))
         return YES
-    if key == "Components":
+    if options.output == "nodeset":
+        run.terminal.line(shown(fold(c["XName"] for c in found), 1 << 30))
+    elif key == "Components":
         rows = [[shown(c["XName"]), shown(c["State"]), shown_time(c["Since"])] for c in found]
         states = [c["State"] for c in found]
         run.terminal.table(("XNAME", "STATE", "SINCE"), rows, states, titles=options.headers)
-        if not page.get("Complete", True):
-            run.terminal.note("the log does not reach so far back: some components may be missing")
     else:
         rows = [
             [shown_time(e.get("At")), shown(e["XName"]), shown(e.get("From")) or "-",
@@ -246,8 +259,13 @@ def history(run: Invocation) -> int:
         headers = ("TIME", "XNAME", "FROM", "TO", "TRANSITION", "WHY")
         states = [e.get("To", "") for e in found]
         run.terminal.table(headers, rows, states, titles=options.headers)
+    if not page.get("Complete", True):
+        run.terminal.note("the log does not reach so far back: some components may be missing")
     if page.get("Next"):
         run.terminal.note(f"there are more than {options.limit}; --limit 0 shows all")
+    elif not found and options.names:
+        names = ",".join(options.names)
+        run.terminal.note(f"nothing of this is in the log: {shown(names, 200)}{hint(names)}")
     return YES
 
 

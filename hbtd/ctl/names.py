@@ -27,6 +27,16 @@ def joined(words: Sequence[str], stdin: TextIO) -> str:
     return _without_groups(text) if "@" in text else text
 
 
+def hint(unknown: str) -> str:
+    """Return what to do about a name that hbtd does not know, or nothing if it may well be one."""
+    for name in unknown.split(","):
+        if name.lower() in ("ok", "healthy", "warned", "dead", "alive", "silent"):
+            return f"; a state is given as --state {name}"
+        if re.fullmatch(r"x\d+(c\d+([sr]\d+(b\d+)?)?)?", name):
+            return f"; `hbtctl list --under {name} -o nodeset` names what is within {name}"
+    return ""
+
+
 def portions(names: str, longest: int = LONGEST) -> Iterator[str]:
     """Return names in portions for one query each; a single empty one if there are no names."""
     portion = ""

@@ -1,6 +1,11 @@
 """Times and durations as people read them. All times are in UTC, as hbtd's own texts are."""
 
+import re
+from datetime import UTC, datetime, timedelta
+
 from hbtd.ctl.escaping import shown
+
+_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?Z?")
 
 
 def shown_time(text: object) -> str:
@@ -8,6 +13,17 @@ def shown_time(text: object) -> str:
     if not isinstance(text, str):
         return "-"
     return shown(text[:19].replace("T", " "), 19)
+
+
+def full_time(text: str | None, now: datetime | None = None) -> str | None:
+    """Return a time of day, `18:56` or `18:56:00`, as the latest such moment; else the text."""
+    if text is None or not _OF_DAY.fullmatch(text):
+        return text
+    now = now or datetime.now(UTC)
+    hours, minutes, seconds = (int(part) for part in f"{text.rstrip('Z')}:00".split(":")[:3])
+    moment = now.replace(hour=hours, minute=minutes, second=seconds, microsecond=0)
+    moment -= timedelta(days=1) if moment > now else timedelta()
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def shown_seconds(seconds: object) -> str:

@@ -66,7 +66,7 @@ class ArgumentTests(SynchronousTestCase):
         """What can't be used is named in one line, with the help that shows what can."""
         for words, text in (
             (["lst"], "invalid choice: 'lst'"),
-            (["list", "--stat", "x"], "unrecognized arguments: --stat"),
+            (["list", "--stat", "x"], "unrecognized arguments: --stat (see hbtctl list --help)"),
             (["wait"], "the following arguments are required: NODESET (see hbtctl wait --help)"),
             (["wait", "x1", "--timeout", "soon"], "'soon' is not a number of seconds"),
             (["wait", "x1", "--timeout", "nan"], "'nan' is not a number of seconds"),
@@ -74,7 +74,7 @@ class ArgumentTests(SynchronousTestCase):
             (["list", "--limit", "-1"], "--limit"),
             (["list", "--limit", "٣"], "is not a number from 0 on"),
             (["events", "-n", "1001"], "1001 is more than 1000"),
-            (["tree", "-o", "nodeset"], "-o nodeset is for list, not for tree"),
+            (["tree", "-o", "nodeset"], "-o nodeset is for list and history --at, not for tree"),
             (["status", "-o", "xml"], "invalid choice: 'xml'"),
         ):
             self.assertIn(text, self.complaint(*words))

@@ -208,6 +208,33 @@ class LookingTests(CommandTestCase):
         query = self.hbtd.asked[0][2]
         self.assertEqual((query["since"], query["order"]), ("-2h", "oldest"))
 
+    def test_history_of_nobody(self) -> None:
+        """If the log has nothing of a chassis, standard error says how to ask about one."""
+        self.assertEqual(self.hbtctl("history", "x1000c7"), 0)
+        self.assertIn("nothing of this is in the log: x1000c7; `hbtctl list --under", self.err)
+
+    def test_history_names(self) -> None:
+        """`history --at` prints names alone, too, and a time of day is the latest such moment."""
+        self.hbtd.components = chassis(7, "dead")
+        self.assertEqual(self.hbtctl("history", "--at", "18:56", "-o", "nodeset"), 0)
+        self.assertEqual(self.out, "x1000c7s[0-1]b0n[0-1]\n")
+        self.assertRegex(self.hbtd.asked[0][2]["at"], r"^\d{4}-\d\d-\d\dT18:56:00Z$")
+
+    def test_empty_names(self) -> None:
+        """Names that turn out to be nobody are refused, instead of standing for everybody."""
+        self.hbtd.components = chassis(0)
+        for command in ("list", "tree", "history", "events", "wait", "why", "forget"):
+            for words in (["-"], [""], [","]):
+                self.assertEqual(self.hbtctl(command, *words), 2, command)
+                self.assertIn("stands for no component", self.err)
+        self.assertEqual((self.out, self.hbtd.asked), ("", []))
+
+    def test_ipv4_source(self) -> None:
+        """An address of IPv4 is shown as such, also if hbtd listens on IPv6."""
+        self.hbtd.components = [component("x1000c0s0b0n0", Source="::ffff:10.1.0.65")]
+        self.assertEqual(self.hbtctl("list", "--columns", "source", "--no-headers"), 0)
+        self.assertEqual(self.out, "10.1.0.65\n")
+
     def test_history_limit(self) -> None:
         """It is said when there is more; 0 is no limit."""
         self.hbtd.log = [entry(i, "x1000c0s0b0n0") for i in range(1, 2002)]
@@ -401,12 +428,20 @@ class ActingTests(CommandTestCase):
         self.assertEqual(self.hbtctl("params", "--no-headers", "warntime=20", "sm_url=a=b"), 0)
         self.assertEqual(self.out, "Warntime  20 (was 10)\nSm_url    a=b (was http://hsm)\n")
         self.assertEqual(self.hbtd.asked[1][3], {"Warntime": "20", "Sm_url": "a=b"})
+        self.assertEqual(self.err, "")
+
+    def test_params_order(self) -> None:
+        """A change after which nobody is warned any more is remarked on."""
+        self.assertEqual(self.hbtctl("params", "errtime=3"), 0)
+        self.assertIn("Errtime is not above Warntime", self.err)
 
     def test_params_unknown(self) -> None:
         """An unknown parameter is refused before anything is changed."""
         self.assertEqual(self.hbtctl("params", "errtime=40", "warntim=20"), 2)
         self.assertIn("no parameter 'warntim' (did you mean Warntime?)", self.err)
-        self.assertEqual([method for method, *_ in self.hbtd.asked], ["GET"])
+        self.assertEqual(self.hbtctl("params", "errtime", "40"), 2)
+        self.assertEqual(self.err, "hbtctl: to change errtime, write errtime=40\n")
+        self.assertEqual([method for method, *_ in self.hbtd.asked], ["GET", "GET"])
 
     def test_send(self) -> None:
         """`send` is a node: all five fields, as often as asked."""
@@ -433,6 +468,10 @@ class ActingTests(CommandTestCase):
         """A heartbeat that is refused ends it; one that finds nobody is tried again."""
         self.hbtd.replies["/heartbeat"] = (400, {}, problem(400, "Invalid NID"))
         self.assertEqual(self.hbtctl("send", "x1c0s0b0n0"), 2)
+        invalid = problem(400, "Invalid Component Name")
+        self.hbtd.replies["/heartbeat"] = (400, {}, invalid)
+        self.assertEqual(self.hbtctl("send", "nid000001"), 2)
+        self.assertIn("Invalid Component Name: nid000001 is no xname such as", self.err)
         self.url = f"http://localhost:{free_port()}"
         self.assertEqual(self.hbtctl("send", "x1c0s0b0n0", "--count", "2", "--period", ".01"), 3)
         self.assertEqual(self.err.count("trying again every 0.01 s"), 1)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis.strategies import integers, lists, sampled_from, text
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.ctl.names import joined, portions
+from hbtd.ctl.names import hint, joined, portions
 
 
 class NamesTests(SynchronousTestCase):
@@ -22,6 +22,12 @@ class NamesTests(SynchronousTestCase):
         self.assertEqual(
             joined(["-", "nid7"], stdin), "x1000c0s0b0n0,x1000c0s1b0n0,x1000c0s2b0n0,nid7"
         )
+
+    def test_hint(self) -> None:
+        """A place or a state in place of a component is explained; other names are not."""
+        self.assertIn("--under x1000c7 ", hint("nid7,x1000c7"))
+        self.assertIn("--state dead", hint("dead"))
+        self.assertEqual(hint("x1000c7s0b0n0,nid7"), "")
 
     @given(lists(sampled_from(["x1c0", "nid[1-4,7]", "x[1-2]c[0,3]s0"])), integers(1, 40))
     def test_portions(self, names: list[str], longest: int) -> None:
