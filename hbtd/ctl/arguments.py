@@ -100,6 +100,7 @@ def make_parsers(environ: Mapping[str, str]) -> Parsers:
 def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
     """Return the options; exit with status 2 and a line on standard error if they are wrong."""
     parsers = make_parsers(environ)
+    _check_options(arguments, parsers)
     options, rest = parsers.main.parse_known_args(list(_with_times(arguments)))
     if rest:
         asked = parsers.commands.get(options.command, parsers.main)
@@ -113,6 +114,26 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
     if options.command == "send":
         options.counted = bool(options.count)
     return options
+
+
+def _check_options(words: Sequence[str], parsers: Parsers) -> None:
+    """Exit with status 2 and a suggestion if an option is none of any command.
+
+    argparse would take the value of an unknown option before the command for the command.
+    """
+    asked = next((parsers.commands[word] for word in words if word in parsers.commands), None)
+    everywhere = [parsers.main, *parsers.commands.values()]
+    known = {name for parser in everywhere for name in parser._option_string_actions}
+    for word in words:
+        name = word.partition("=")[0]
+        if name == "--":
+            return
+        if name.startswith("--") and name not in known:
+            from hbtd.config.suggestions import did_you_mean
+
+            parser = asked or parsers.main
+            meant = did_you_mean(name, parser._option_string_actions)
+            parser.error(f"unrecognized arguments: {word}{meant}")
 
 
 def _with_times(words: Sequence[str]) -> Iterator[str]:

@@ -66,7 +66,9 @@ class ArgumentTests(SynchronousTestCase):
         """What can't be used is named in one line, with the help that shows what can."""
         for words, text in (
             (["lst"], "invalid choice: 'lst'"),
-            (["list", "--stat", "x"], "unrecognized arguments: --stat (see hbtctl list --help)"),
+            (["list", "--stat", "x"], "unrecognized arguments: --stat (did you mean --state?)"),
+            (["list", "-s", "dead"], "unrecognized arguments: -s (see hbtctl list --help)"),
+            (["--token", "t", "status"], "--token (did you mean --token-file?) (see hbtctl status"),
             (["wait"], "the following arguments are required: NODESET (see hbtctl wait --help)"),
             (["wait", "x1", "--timeout", "soon"], "'soon' is not a number of seconds"),
             (["wait", "x1", "--timeout", "nan"], "'nan' is not a number of seconds"),
