@@ -181,7 +181,7 @@ class Core:
 
     def _make_replica(self, etcd: EtcdClient | None, leadership: Leadership) -> Replica | Alone:
         if etcd is None or not isinstance(self.store, EtcdStore):
-            return Alone(leadership)
+            return Alone(leadership, self.name)
         changes = RemoteChanges(
             self.observed,
             self.tracker,

@@ -23,8 +23,12 @@ def make_queries(
     observed: ObservedClock,
     wall: Callable[[], float],
     replica: str,
+    leader: Callable[[], str | None],
 ) -> Components:
-    """Return the handlers of queries about components; `wall` returns Unix seconds."""
+    """Return the handlers of queries about components; `wall` returns Unix seconds.
+
+    `replica` is the name of this replica; `leader` returns that of the one that leads, if known.
+    """
 
     async def recent(xname: str, most: int) -> Sequence[LogEntry]:
         found: Sequence[LogEntry] = await store.history(
@@ -37,5 +41,5 @@ def make_queries(
 
     facts = Facts(tracker, observed, wall, notifier.standing)
     explainer = Explainer(tracker, monitor, facts, recent)
-    summary = Summary(tracker, machine, facts, wall, hsm, lambda: monitor.leading, replica)
+    summary = Summary(tracker, machine, facts, wall, hsm, lambda: monitor.leading, leader, replica)
     return Components(tracker, monitor, machine, facts, explainer, summary)

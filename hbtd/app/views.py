@@ -121,7 +121,7 @@ class Views:
                 time.time,
                 self._reactor.seconds,
                 core.name,
-                lambda: core.name if core.monitor.leading else None,
+                lambda: core.replica.leader,
                 describe_store(core.params.current.kv_url),
                 core.params,
                 core.observed,
@@ -177,6 +177,7 @@ class Views:
             core.observed,
             time.time,
             core.name,
+            lambda: core.replica.leader,
         )
         events = Events(core.tracker, core.event_hub, core.params.current.max_event_readers)
         history = History(core.tracker, core.store, time.time)

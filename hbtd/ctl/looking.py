@@ -78,8 +78,9 @@ def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
     ready = "ready" if hsm.get("Ready") else "not ready"
     waiting = f"{shown(hsm.get('Waiting', 0))} changes wait"
     aside = f", {shown(hsm['SetAside'])} set aside" if hsm.get("SetAside") else ""
-    replica = shown(summary.get("Replica")) or "-"
-    who = replica if summary.get("Leader", True) else f"{replica}, which follows"
+    who = shown(summary.get("Replica")) or "-"
+    if not summary.get("Leading", True):
+        who += f", which follows {shown(summary.get('Leader')) or '(no leader is known)'}"
     lines.append(f"HSM {ready}, {waiting}{aside}; replica {who}; {shown_time(summary['At'])} UTC")
     for group in summary.get("Groups") or ():
         state = "dead" if group.get("Dead") else "warned"

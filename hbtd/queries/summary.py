@@ -52,15 +52,20 @@ class Summary:
         wall: Callable[[], float],
         hsm: Callable[[], HSMQueue],
         leading: Callable[[], bool],
+        leader: Callable[[], str | None],
         replica: str,
     ) -> None:
-        """Make the object; `leading` returns whether this replica, named `replica`, leads."""
+        """Make the object; `leading` returns whether this replica, named `replica`, leads.
+
+        `leader` returns the name of the replica that leads, `None` if it is not known.
+        """
         self._tracker = tracker
         self._machine = machine
         self._facts = facts
         self._wall = wall
         self._hsm = hsm
         self._leading = leading
+        self._leader = leader
         self._replica = replica
 
     async def summarise(self, turn: Turn) -> dict[str, object]:
@@ -82,8 +87,9 @@ class Summary:
             "Silent": fold(single),
             "More": more,
             "HSM": {"Ready": hsm.ready, "Waiting": hsm.waiting, "SetAside": hsm.set_aside},
-            "Leader": self._leading(),
             "Replica": self._replica,
+            "Leader": self._leader(),
+            "Leading": self._leading(),
         }
 
     async def _show_group(

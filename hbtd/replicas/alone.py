@@ -10,14 +10,20 @@ from hbtd.replicas.sign_of_life import Waiting
 class Alone(Service):
     """Lets an hbtd that does not share its store lead for as long as this service runs."""
 
-    def __init__(self, leadership: Leadership) -> None:
-        """Make a service that holds `leadership` while it runs."""
+    def __init__(self, leadership: Leadership, name: str) -> None:
+        """Make a service that holds `leadership` while it runs; `name` is that of this hbtd."""
+        self._name = name
         self._leadership = leadership
 
     @property
     def waiting_elsewhere(self) -> dict[int, Waiting]:
         """An empty dict, since there are no other replicas."""
         return {}
+
+    @property
+    def leader(self) -> str | None:
+        """The name of this hbtd while it runs."""
+        return self._name if self.running else None
 
     def startService(self) -> None:
         """Begin to lead."""

@@ -111,6 +111,18 @@ class Applier:
         return {n: sign.waiting for n, sign in signs if sign.waiting and n != self.number}
 
     @property
+    def leader_elsewhere(self) -> str | None:
+        """The name of the other replica that judges, as its sign of life says; `None` if unknown.
+
+        One that was killed is named until its lease ends, or another one says that it judges.
+        """
+        leaders = [n for n, sign in self._signs_of_life.items() if sign.leads and n != self.number]
+        if not leaders:
+            return None
+        latest = max(leaders, key=lambda number: self.present[number].elapsed)
+        return self._signs_of_life[latest].name.decode("utf-8", "replace")
+
+    @property
     def warned(self) -> set[str]:
         """The components that an original hbtd may have warned HSM about, and not reported back."""
         return self._times.warned

@@ -69,6 +69,7 @@ class Replica(Service):
         """
         self._clock = clock
         self._leadership = leadership
+        self._name = name
         self._store = store
         self._monitor = monitor
         self._changes = changes
@@ -93,6 +94,7 @@ class Replica(Service):
             name,
             jitter,
             waiting,
+            lambda: monitor.leading,
             self._became_synchronized,
             self._progressed,
         )
@@ -121,6 +123,11 @@ class Replica(Service):
         Replicas at which none wait are left out.
         """
         return self._applier.waiting_elsewhere
+
+    @property
+    def leader(self) -> str | None:
+        """The name of the replica that judges, this one or another; `None` if it is not known."""
+        return self._name if self._monitor.leading else self._applier.leader_elsewhere
 
     def startService(self) -> None:
         """Start to synchronize with the other replicas, and to try to become the leader."""

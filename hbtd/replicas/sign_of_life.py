@@ -15,6 +15,9 @@ _BLOCKS = b" blocks"
 _WAITING = b" waiting"
 """The mark of a replica at which heartbeats wait; the value ends with it."""
 
+_LEADS = b" leads"
+"""The mark of the replica that judges, behind its name; replicas that don't know it ignore it."""
+
 _NEW = "new"
 """The word for all components that open a connection for each heartbeat."""
 
@@ -76,6 +79,8 @@ class SignOfLife(NamedTuple):
     """Whether the replica reads blocks; those of earlier releases don't."""
     waiting: Waiting = Waiting()
     """Whose heartbeats wait at the replica."""
+    leads: bool = False
+    """Whether the replica judges; those of earlier releases don't say so."""
 
     def to_bytes(self) -> bytes:
         """Return the value of the presence key.
@@ -90,6 +95,7 @@ class SignOfLife(NamedTuple):
         return b"".join(
             (
                 self.name,
+                _LEADS if self.leads else b"",
                 _FOR + names.encode() if names else b"",
                 _BLOCKS if self.reads_blocks else b"",
                 _WAITING if waiting else b"",
@@ -107,8 +113,10 @@ def read_sign_of_life(value: bytes) -> SignOfLife:
     rest = value.removesuffix(_WAITING)
     reads_blocks = rest.endswith(_BLOCKS)
     name, _, names = rest.removesuffix(_BLOCKS).partition(_FOR)
+    leads = name.endswith(_LEADS)
+    name = name.removesuffix(_LEADS)
     if not waits:
-        return SignOfLife(name, reads_blocks)
+        return SignOfLife(name, reads_blocks, leads=leads)
     words = set(names.decode("utf-8", "replace").split()) or {_HERE}
     flags = words & {_NEW, _HERE, _ALL}
     addresses = frozenset(word for word in words if "." in word or ":" in word)
@@ -119,4 +127,4 @@ def read_sign_of_life(value: bytes) -> SignOfLife:
         heard_here=_HERE in flags,
         everybody=_ALL in flags,
     )
-    return SignOfLife(name, reads_blocks, waiting)
+    return SignOfLife(name, reads_blocks, waiting, leads)

@@ -72,14 +72,15 @@ class Sync(Service):
         name: str,
         jitter: Callable[[], float],
         waiting: Callable[[], Waiting],
+        leading: Callable[[], bool],
         became_synchronized: Callable[[], None],
         progressed: Callable[[], None],
     ) -> None:
         """Make the service that synchronizes this replica with the others; it is not started yet.
 
         `name` is how this replica is called in its presence key. `jitter` returns a random number
-        from 0 to 1; `waiting` returns whose heartbeats wait here before they are read.
-        `became_synchronized` is called each time this replica has become synchronized,
+        from 0 to 1; `waiting` returns whose heartbeats wait here before they are read, `leading`
+        whether this replica judges. `became_synchronized` is called each time this replica has become synchronized,
         `progressed` each time changes have been applied.
         """
         self._client = client
@@ -88,6 +89,7 @@ class Sync(Service):
         self._applier = applier
         self._name = name
         self._waiting = waiting
+        self._leading = leading
         self._became_synchronized = became_synchronized
         self._progressed = progressed
         self._number = str(applier.number).encode()
@@ -306,8 +308,8 @@ class Sync(Service):
             self._hearing.lose()
 
     def _make_presence(self) -> Put:
-        """Return the write of this replica's presence key, which tells whose heartbeats wait."""
-        sign = SignOfLife(self._name.encode(), True, self._waiting())
+        """Return the write of this replica's presence key, its sign of life."""
+        sign = SignOfLife(self._name.encode(), True, self._waiting(), self._leading())
         return Put(PRESENCE + self._number, sign.to_bytes(), self._lease)
 
     async def _write_presence(self) -> None:

@@ -212,7 +212,7 @@ class SummaryTests(ComponentsTestCase):
         answer = self.get("/summary")
         self.assertEqual(answer["Counts"], {"healthy": 18, "warned": 0, "dead": 0, "total": 18})
         self.assertEqual((answer["Groups"], answer["Silent"], answer["More"]), ([], "", 0))
-        self.assertEqual((answer["Leader"], answer["HSM"]["Ready"]), (True, False))
+        self.assertEqual((answer["Leading"], answer["HSM"]["Ready"]), (True, False))
 
     def test_chassis(self):
         """A dead chassis is one group with a line for people; one more dead node is named."""

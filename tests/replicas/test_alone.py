@@ -35,7 +35,7 @@ class LeadershipTests(SynchronousTestCase):
 
     def test_alone(self):
         """A replica that is alone leads from its start to its stop, without waiting."""
-        alone = Alone(self.leadership)
+        alone = Alone(self.leadership, "hbtd-1:28500")
         self.assertFalse(self.leadership.held())
         alone.startService()
         self.successResultOf(Deferred.fromCoroutine(alone.wait_until_synchronized(5.0)))

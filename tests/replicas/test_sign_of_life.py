@@ -27,16 +27,16 @@ NAMED = st.builds(
 class SignOfLifeTests(SynchronousTestCase):
     """Values of presence keys."""
 
-    @given(NAMED, st.booleans())
-    def test_back(self, waiting: Waiting, reads_blocks: bool) -> None:
+    @given(NAMED, st.booleans(), st.booleans())
+    def test_back(self, waiting: Waiting, reads_blocks: bool, leads: bool) -> None:
         """What one replica writes, another reads."""
-        sign = SignOfLife(b"nid1:28500", reads_blocks, waiting)
+        sign = SignOfLife(b"nid1:28500", reads_blocks, waiting, leads)
         self.assertEqual(read_sign_of_life(sign.to_bytes()), sign)
 
-    @given(NAMED)
-    def test_for_earlier_replicas(self, waiting: Waiting) -> None:
+    @given(NAMED, st.booleans())
+    def test_for_earlier_replicas(self, waiting: Waiting, leads: bool) -> None:
         """Earlier replicas find their marks at the end, in their order."""
-        value = SignOfLife(b"nid1:28500", True, waiting).to_bytes()
+        value = SignOfLife(b"nid1:28500", True, waiting, leads).to_bytes()
         self.assertEqual(value.endswith(b" waiting"), bool(waiting))
         self.assertTrue(value.removesuffix(b" waiting").endswith(b" blocks"))
 
@@ -46,6 +46,11 @@ class SignOfLifeTests(SynchronousTestCase):
         for value, sign in (
             (b"nid1:28500", SignOfLife(name, False)),
             (b"nid1:28500 blocks", SignOfLife(name, True)),
+            (b"nid1:28500 leads blocks", SignOfLife(name, True, leads=True)),
+            (
+                b"nid1:28500 leads for new blocks waiting",
+                SignOfLife(name, True, Waiting(fresh=True), leads=True),
+            ),
             (
                 b"nid1:28500 for new 10.0.0.1 x1c0s0b0n0 blocks waiting",
                 SignOfLife(

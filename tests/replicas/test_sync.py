@@ -276,6 +276,7 @@ class RetryTests(SynchronousTestCase):
             "one",
             lambda: 1.0,
             Waiting,
+            bool,
             nothing,
             nothing,
         )

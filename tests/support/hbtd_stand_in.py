@@ -158,7 +158,8 @@ class StandIn:
             "Silent": "",
             "HSM": {"Ready": True, "Waiting": 0, "SetAside": 0},
             "More": 0,
-            "Leader": True,
+            "Leader": "hbtd-1:28500",
+            "Leading": True,
             "Replica": "host-1",
         }
 
