@@ -61,10 +61,13 @@ class Facts:
         self._standing = standing
 
     def age(self, component: Component) -> float | None:
-        """Return how many seconds ago a component was heard last; `None` if that is not known."""
+        """Return how many seconds ago a component was heard last; `None` if that is not known.
+
+        These are real seconds, also those that don't count as its silence.
+        """
         if not isfinite(component.last_heard):
             return None
-        return max(self._observed.now() - component.last_heard, 0.0)
+        return max(self._observed.seconds_ago(component.last_heard), 0.0)
 
     def last_heartbeat(self, component: Component) -> float:
         """Return when a component was heard last: the Unix time, 0 if that is not known."""

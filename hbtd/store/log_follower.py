@@ -167,7 +167,7 @@ class LogFollower(Service):
     def _note(self, xname: str, phase: Phase, at: float, silent: float | None) -> None:
         heard = None
         if silent is not None and at:
-            heard = self._observed.now() - (self._wall() - at) - silent
+            heard = self._observed.shown(self._wall() - at + silent)
         self._tracker.note_judged(xname, phase, at, heard)
 
     def _more(self) -> bool:

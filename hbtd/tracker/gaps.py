@@ -1,8 +1,10 @@
 """The latest gaps: stretches of time that the observed clock has not counted, and why."""
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 _MOST: Final = 100
@@ -39,6 +41,9 @@ class Gaps:
 
     def __init__(self) -> None:
         self._gaps: deque[Gap] = deque(maxlen=_MOST)
+        # How much was not counted before each of them, and in all.
+        self._before: deque[float] = deque(maxlen=_MOST)
+        self._total = 0.0
         self._open = False
 
     def note(self, at: float, seconds: float, kind: GapKind, cause: str, observed: float) -> None:
@@ -46,7 +51,10 @@ class Gaps:
         if self._open and self._gaps[-1].kind is kind:
             last = self._gaps[-1]
             self._gaps[-1] = last._replace(seconds=last.seconds + seconds, observed=observed)
+            self._total += seconds
         elif seconds > 0.0:
+            self._before.append(self._total)
+            self._total += seconds
             self._gaps.append(Gap(at - seconds, seconds, kind, cause, observed))
             self._open = True
 
@@ -60,9 +68,17 @@ class Gaps:
 
     def since(self, observed: float) -> float:
         """Return how many seconds were not counted after an observed time, as far as is known."""
-        seconds = 0.0
+        first = bisect_right(self._gaps, observed, key=attrgetter("observed"))
+        return self._total - self._before[first] if first < len(self._gaps) else 0.0
+
+    def observed_before(self, seconds: float, now: float) -> float:
+        """Return the observed time that was shown `seconds` before it was `now`."""
         for gap in reversed(self._gaps):
-            if gap.observed <= observed:
+            counted = now - gap.observed
+            if seconds < counted:
                 break
-            seconds += gap.seconds
-        return seconds
+            now = gap.observed
+            seconds -= counted + gap.seconds
+            if seconds < 0.0:
+                return now
+        return now - seconds

@@ -155,6 +155,16 @@ class ObservedClock:
         uncounted = self._monotonic() - self.ticked_at - (now - self._observed)
         return now - observed + max(uncounted, 0.0) + self._gaps.since(observed)
 
+    def shown(self, seconds_ago: float) -> float:
+        """Return the observed time that this clock has shown some real seconds ago.
+
+        That is negative if the clock had not been made. Of gaps before the last hundred nothing is
+        known.
+        """
+        now = self.now()
+        uncounted = self._monotonic() - self.ticked_at - (now - self._observed)
+        return self._gaps.observed_before(max(seconds_ago - max(uncounted, 0.0), 0.0), now)
+
     def now(self) -> float:
         """Return the observed seconds since this clock was made.
 

@@ -89,6 +89,19 @@ class SecondsAgoTests(ClockTestCase):
         self.listen(2.0)
         self.assertClose(self.clock.seconds_ago(at), 2.0)
 
+    def test_shown(self) -> None:
+        """What the clock has shown some seconds ago is found through gaps, and before them all."""
+        self.listen(5.0)
+        self.read_after(4.0)
+        self.listen(10.0)
+        now = self.clock.now()
+        for ago, before in ((0.0, 0.0), (2.0, 2.0), (8.0, 6.1), (13.5, 6.1), (15.0, 7.2)):
+            self.assertClose(self.clock.shown(ago), now - before)
+        self.assertClose(self.clock.shown(100.0), now - 92.2)
+        self.assertClose(self.clock.seconds_ago(self.clock.shown(15.0)), 15.0)
+        self.time += 3.0
+        self.assertClose(self.clock.seconds_ago(self.clock.shown(18.0)), 18.0)
+
     def test_never(self) -> None:
         """A heartbeat whose time is not known was infinitely long ago."""
         self.assertEqual(self.clock.seconds_ago(-inf), inf)
