@@ -75,8 +75,8 @@ prometheus: $(STAMP)  ## unpack Debian's prometheus and promtool into .venv, for
 	@test -x $(VENV)/prometheus/usr/bin/promtool || ( mkdir -p $(VENV)/prometheus && cd $(VENV)/prometheus \
 	    && apt-get --quiet download prometheus && dpkg --extract prometheus_*.deb . && rm prometheus_*.deb )
 
-test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etcd; mix it with the original; crowd and attack it; takes twenty minutes
-	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite tests.faults.etcd tests.faults.replicas tests.faults.telemetry tests.faults.releases tests.faults.mixed tests.faults.outages tests.faults.crowd tests.faults.handshakes tests.faults.strangers
+test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etcd; mix it with the original; ask it at night; crowd and attack it; takes twenty minutes
+	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite tests.faults.etcd tests.faults.replicas tests.faults.telemetry tests.faults.releases tests.faults.mixed tests.faults.outages tests.faults.crowd tests.faults.handshakes tests.faults.strangers tests.faults.night
 
 fuzz: $(STAMP)  ## fuzz parsers, live server and both lanes, HBTD_FUZZ_SECONDS (60) for each
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --editable '.[fuzz]' \

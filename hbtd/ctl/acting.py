@@ -23,6 +23,8 @@ def wait(run: Invocation) -> int:
     options = run.options
     names = run.names()
     wanted = set((server_states(options.state or ",", _GONE) or "").split(","))
+    if not names and not options.under:
+        raise Misused("no names: give the components to wait for, or --under")
     deadline = run.clock() + options.timeout
     failed: Failure | None = None
     said = False
@@ -37,7 +39,7 @@ def wait(run: Invocation) -> int:
                 said = True
         if failed is None and not missing:
             if not options.quiet:
-                run.terminal.line(f"{shown(names, 2000)}: {options.state}")
+                run.terminal.line(f"{shown(names or options.under, 2000)}: {options.state}")
             return YES
         left = deadline - run.clock()
         if left <= 0:
@@ -56,12 +58,17 @@ def _missing(run: Invocation, names: str, wanted: set[str]) -> tuple[bool, str]:
 
     hbtd is asked only for components in other states, so the answer is short when few are left.
     """
-    others = _STATES - wanted
-    answer = run.components(names, {"state": ",".join(sorted(others or _STATES))})
+    others, under = _STATES - wanted, run.options.under
+    query = {"under": under}
+    answer = run.components(names, {**query, "state": ",".join(sorted(others or _STATES))})
     found = [c["XName"] for c in answer["Components"]] if others else []
     parts = [fold(found)] if found else []
     if answer["Unknown"] and _GONE not in wanted:
         parts.append(f"{answer['Unknown']} (not tracked{hint(answer['Unknown'])})")
+    in_doubt = not names and not found and _GONE not in wanted
+    if in_doubt and not run.components(names, query, 1)["Components"]:
+        # A part of the machine of which hbtd has yet to hear is not up.
+        parts.append(f"nothing is tracked in {under}")
     return bool(parts), ", ".join(parts)
 
 
@@ -122,6 +129,14 @@ def forget(run: Invocation) -> int:
     """
     options = run.options
     names = run.names()
+    if not names and not options.under:
+        raise Misused("no names: give the components to forget, or --under")
+    if options.under:
+        found = run.components(names, {"under": options.under})["Components"]
+        names = fold(each["XName"] for each in found)
+        if not names:
+            run.terminal.note(f"nothing of that is tracked in {options.under}")
+            return NO
     if not options.yes:
         if not run.terminal.asks:
             raise Misused("this is no terminal to ask on: give --yes to have them forgotten")

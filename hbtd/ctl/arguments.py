@@ -111,6 +111,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
     states = options.command == "list" or (options.command == "history" and options.at)
     if options.output == "nodeset" and not states:
         parsers.main.error(f"-o nodeset is for list and history --at, not for {options.command}")
+    if options.command in ("wait", "forget") and not (options.names or options.under):
+        parsers.commands[options.command].error("give a NODESET, or --under")
     if options.command == "send":
         options.counted = bool(options.count)
     return options

@@ -59,12 +59,14 @@ is set aside and retried; ~ it was told, but the answer is in doubt. Without a
 suffix HSM was told, or this replica does not know."""
 
 
-def _add_names(parser: ArgumentParser, *, needed: bool = False) -> None:
+def _add_names(
+    parser: ArgumentParser, *, needed: bool = False, none: str = "; all if none is given"
+) -> None:
     parser.add_argument(
         "names",
         metavar="NODESET",
         nargs="+" if needed else "*",
-        help="components" + ("" if needed else "; all if none is given"),
+        help="components" + ("" if needed else none),
     )
 
 
@@ -134,7 +136,8 @@ def _add_history(parser: ArgumentParser) -> None:
 
 
 def _add_wait(parser: ArgumentParser) -> None:
-    _add_names(parser, needed=True)
+    _add_names(parser, none=", unless there is --under")
+    _add_under(parser)
     parser.add_argument(
         "--state", metavar="STATE", default="ok", help=f"{STATES_HELP}, gone (not tracked) (ok)"
     )
@@ -166,7 +169,8 @@ def _add_send(parser: ArgumentParser) -> None:
 
 
 def _add_forget(parser: ArgumentParser) -> None:
-    _add_names(parser, needed=True)
+    _add_names(parser, none=", unless there is --under")
+    _add_under(parser)
     parser.add_argument("-y", "--yes", action="store_true", help="don't ask")
 
 
@@ -238,12 +242,13 @@ COMMANDS = (
         _add_history,
     ),
     Command(
-        "wait", " NODESET...", "act", "wait until components are in a state",
-        "Wait until all components that are named are in a state; the exit status is 1 if\n"
-        "they are not within --timeout, and standard error says which. While hbtd can't be\n"
-        "reached it is asked again; if that lasts to the end, the status is 3.",
+        "wait", " [NODESET...]", "act", "wait until components are in a state",
+        "Wait until all components that are named, or all within a cabinet, chassis or\n"
+        "slot, are in a state; the exit status is 1 if they are not within --timeout, and\n"
+        "standard error says which. Where nothing is tracked, nothing is ok. While hbtd\n"
+        "can't be reached it is asked again; if that lasts to the end, the status is 3.",
         ("hbtctl wait 'x1000c0s[0-7]b0n[0-3]' --state ok --timeout 600",
-         "hbtctl list --under x1000c7 -o nodeset | hbtctl wait --timeout 900 -",
+         "hbtctl wait --under x1000c7 --state ok",
          "hbtctl wait nid000083 --state dead --timeout 0 -q && echo it is dead"), _add_wait,
     ),
     Command(
@@ -252,10 +257,10 @@ COMMANDS = (
         ("hbtctl send x1000c0s0b0n0 --nid 1", "hbtctl send x1000c0s0b0n0 --count 1"), _add_send,
     ),
     Command(
-        "forget", " NODESET...", "act", "have components forgotten",
+        "forget", " [NODESET...]", "act", "have components forgotten",
         "Have components forgotten, without a transition: for those that were taken out\n"
         "of the machine. One that sends a heartbeat starts anew.",
-        ("hbtctl forget 'x1000c7s0b0n[0-1]'",
+        ("hbtctl forget 'x1000c7s0b0n[0-1]'", "hbtctl forget --under x1000c7",
          "hbtctl list --state dead -o nodeset | hbtctl forget --yes -"),
         _add_forget,
     ),

@@ -33,7 +33,7 @@ def hint(unknown: str) -> str:
         if name.lower() in ("ok", "healthy", "warned", "dead", "alive", "silent"):
             return f"; a state is given as --state {name}"
         if re.fullmatch(r"x\d+(c\d+([sr]\d+(b\d+)?)?)?", name):
-            return f"; `hbtctl list --under {name} -o nodeset` names what is within {name}"
+            return f"; --under {name} is for what is in it"
     return ""
 
 

@@ -23,6 +23,9 @@ _AT_ONCE = 1000
 _FEW = 5000
 """The most silent components that are sorted for themselves, without all others."""
 
+_NOTABLE = 0.5
+"""Seconds that don't count as silence from which on it is worth a sentence."""
+
 _WHOLE_MACHINE = frozenset({"s0", "all"})
 
 
@@ -181,7 +184,7 @@ class Explainer:
     def _why(self, xname: str, component: Component | None) -> dict[str, object]:
         limits = self._monitor.limits
         why: dict[str, object] = {
-            "Text": self._sentence(xname, component),
+            "Text": self._sentence(xname, component) + self._uncounted(component),
             "Warntime": limits.warntime,
             "Errtime": limits.errtime,
             "MeanPeriod": None,
@@ -199,6 +202,16 @@ class Explainer:
                 f" judged Errtime ({limits.errtime} s) later."
             )
         return why
+
+    def _uncounted(self, component: Component | None) -> str:
+        """Return a sentence on the seconds that don't count as silence; empty if there are none."""
+        age = None if component is None else self._facts.age(component)
+        if component is None or age is None:
+            return ""
+        seconds = age - self._monitor.silence(component)
+        if seconds < _NOTABLE:
+            return ""
+        return f" Another {seconds:.1f} s do not count, as hbtd could not hear then."
 
     def _sentence(self, xname: str, component: Component | None) -> str:
         """Return, in a sentence, why a component is in its state."""
@@ -227,7 +240,7 @@ class Explainer:
                 f"Still healthy: silent for {silent:.1f} s, which is not less than {warntime}, but"
                 f" not judged yet; hbtd looks every {limits.interval} s."
             )
-        return f"Healthy: heard {silent:.1f} s ago, which is less than {warntime}."
+        return f"Healthy: silent for {silent:.1f} s, which is less than {warntime}."
 
 
 def show_entry(entry: LogEntry) -> dict[str, object]:

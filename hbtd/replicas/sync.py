@@ -80,8 +80,8 @@ class Sync(Service):
 
         `name` is how this replica is called in its presence key. `jitter` returns a random number
         from 0 to 1; `waiting` returns whose heartbeats wait here before they are read, `leading`
-        whether this replica judges. `became_synchronized` is called each time this replica has become synchronized,
-        `progressed` each time changes have been applied.
+        whether this replica judges. `became_synchronized` is called each time this replica has
+        become synchronized, `progressed` each time changes have been applied.
         """
         self._client = client
         self._clock = clock

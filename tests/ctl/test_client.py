@@ -70,6 +70,15 @@ class ClientTests(CommandTestCase):
         self.assertEqual(self.out, "")
         self.assertEqual(self.err, f"hbtctl: {self.url} can't be reached: Connection refused\n")
 
+    def test_closed_connection(self) -> None:
+        """A connection that the server has closed since the last answer is made anew."""
+        self.hbtd.hangs_up = True
+        self.hbtd.components = [component(f"x1000c0s{i}b0n0") for i in range(2500)]
+        self.assertEqual(self.hbtctl("list", "--no-headers", "--columns", "xname"), 0)
+        self.assertEqual(self.out.split(), [c["XName"] for c in self.hbtd.components])
+        self.assertEqual(len(self.hbtd.asked), 3)
+        self.assertEqual(self.hbtctl("health"), 0)
+
     def test_unknown_host(self) -> None:
         """A host that does not exist: status 3."""
         self.url = "http://nowhere.invalid:1"

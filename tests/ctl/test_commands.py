@@ -1,11 +1,18 @@
 """What the commands ask, print, and exit with."""
 
 import json
+from collections.abc import Iterator
 from io import StringIO
+from itertools import count
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.ctl.acting import wait
 from hbtd.ctl.arguments import parse, settings
 from hbtd.ctl.client import Client
+from hbtd.ctl.failures import Misused, Refused
+from hbtd.ctl.following import watch
 from hbtd.ctl.invocation import Invocation
 from hbtd.ctl.main import run
 from hbtd.ctl.terminal import Terminal
@@ -139,6 +146,25 @@ class LookingTests(CommandTestCase):
         self.assertEqual(self.out.split(), [f"x{i}c0s0b0n0" for i in range(1, 1000, 2)])
         self.assertGreater(len(self.hbtd.asked), 1)
 
+    def test_many_names_limited(self) -> None:
+        """Once there are as many as asked for, the names that are left are not asked about."""
+        self.hbtd.components = [component(f"x{i}c0s0b0n0", Hostname=f"n{i}") for i in range(1000)]
+        names = ",".join(f"x{i}c0s0b0n0" for i in range(1000))
+        one = ("list", names, "--no-headers", "--columns", "xname", "--limit", "3")
+        self.assertEqual(self.hbtctl(*one), 0)
+        self.assertEqual(self.out.split(), [f"x{i}c0s0b0n0" for i in range(3)])
+        self.assertEqual(len(self.hbtd.asked), 1)
+
+    def test_place(self) -> None:
+        """Who names a chassis as if it were a component is told of `--under`."""
+        self.hbtd.components = chassis(7)
+        self.assertEqual(self.hbtctl("list", "x1000c7"), 1)
+        self.assertEqual(
+            self.err, "hbtctl: not tracked: x1000c7; --under x1000c7 is for what is in it\n"
+        )
+        self.hbtctl("list", "x1000c9s0b0n0")
+        self.assertEqual(self.err, "hbtctl: not tracked: x1000c9s0b0n0\n")
+
     def test_json(self) -> None:
         """`-o json` is hbtd's own answer, before or behind the command."""
         self.hbtd.components = chassis(0)[:1]
@@ -211,7 +237,7 @@ class LookingTests(CommandTestCase):
     def test_history_of_nobody(self) -> None:
         """If the log has nothing of a chassis, standard error says how to ask about one."""
         self.assertEqual(self.hbtctl("history", "x1000c7"), 0)
-        self.assertIn("nothing of this is in the log: x1000c7; `hbtctl list --under", self.err)
+        self.assertIn("nothing of this is in the log: x1000c7; --under x1000c7", self.err)
 
     def test_history_names(self) -> None:
         """`history --at` prints names alone, too, and a time of day is the latest such moment."""
@@ -388,8 +414,59 @@ class FollowingTests(CommandTestCase):
         self.assertIn("enough", self.err)
 
 
+class Trickle:
+    """An API whose events come one after another; it counts the summaries that it is asked for."""
+
+    def __init__(self, events: int) -> None:
+        self.events = events
+        self.summaries = 0
+
+    def get(self, path: str, query: Any = None) -> Any:
+        """Return an empty history, or a summary."""
+        self.summaries += path == "/summary"
+        counts = {"healthy": 1, "warned": 0, "dead": 0, "total": 1}
+        return {"Entries": []} if path == "/history" else {"Counts": counts, "At": AT}
+
+    def stream(self, path: str, query: Any, last_id: str, silence: float) -> Iterator[bytes]:
+        """Return the events, and refuse what comes after them."""
+        for number in range(1, self.events + 1):
+            data = json.dumps(entry(number, "x1000c7s0b0n0"))
+            yield f"id: {number}\nevent: transition\ndata: {data}\n\n".encode()
+        raise Refused("enough")
+
+
+class TrickleTests(SynchronousTestCase):
+    """`watch` while something happens all the time."""
+
+    def test_redrawn(self) -> None:
+        """It is drawn about once a second: neither for each event, nor only when there is peace."""
+        api: Any = Trickle(events=60)
+        out = StringIO()
+        options = parse(["watch"], {})
+        times = count(0.0, 0.25)  # so long takes each event, whenever the other thread reads it
+        terminal = Terminal(StringIO(), out, StringIO(), {})
+        run = Invocation(api, terminal, options, lambda: next(times))
+        self.assertRaises(Refused, watch, run, api)
+        self.assertEqual(out.getvalue().count("1 components"), api.summaries)
+        self.assertIn(api.summaries, range(60 // 5, 60 // 2))
+
+
 class ActingTests(CommandTestCase):
     """The commands that do something."""
+
+    def test_forget_under(self) -> None:
+        """`--under` forgets what is in a part of the machine; status 1 if that is nothing."""
+        self.hbtd.components = [*chassis(0), *chassis(7)]
+        self.assertEqual(self.hbtctl("forget", "--under", "x1000c7", typed="y\n"), 0)
+        self.assertIn("Forget x1000c7s[0-1]b0n[0-1]? [y/N] ", self.err)
+        self.assertEqual(self.hbtd.components, chassis(0))
+        self.assertEqual(self.hbtctl("forget", "--yes", "--under", "x1000c7"), 1)
+        self.assertEqual(self.err, "hbtctl: nothing of that is tracked in x1000c7\n")
+        only = ("--under", "x1000c0", "x1000c0s0b0n0,x1000c7s0b0n0")
+        self.assertEqual(self.hbtctl("forget", "--yes", *only), 0)
+        self.assertEqual(self.hbtd.components, chassis(0)[1:])
+        self.assertEqual(self.hbtctl("forget", "--yes", "x1000c7"), 1)
+        self.assertIn("--under x1000c7 is for what is in it", self.err)
 
     def test_forget(self) -> None:
         """`forget --yes` asks nobody, and says what was found; status 1 if not all were."""
@@ -559,6 +636,21 @@ class WaitTests(CommandTestCase):
         self.assertEqual(self.wait("x1000c0s0b0n0", "--state", "gone"), 0)
         self.hbtd.components = chassis(0)
         self.assertEqual(self.wait("x1000c0s0b0n0", "--state", "gone", "--timeout", "0"), 1)
+
+    def test_under(self) -> None:
+        """`--under` waits for what is tracked in a part of the machine; nothing is not ok."""
+        self.hbtd.components = [*chassis(0, "dead"), *chassis(7)]
+        self.assertEqual(self.wait("--under", "x1000c7"), 0)
+        self.assertEqual(self.out, "x1000c7: ok\n")
+        self.assertEqual(self.wait("--under", "x1000c0", "--timeout", "0"), 1)
+        self.assertIn("not ok within 0 s: x1000c0s[0-1]b0n[0-1]\n", self.err)
+        self.assertEqual(self.wait("--under", "x1000c3", "--timeout", "0"), 1)
+        self.assertIn("not ok within 0 s: nothing is tracked in x1000c3\n", self.err)
+        self.assertEqual(self.wait("--under", "x1000c3", "--state", "gone"), 0)
+        self.assertEqual(self.wait("x1000c0s0b0n0", "--under", "x1000c7", "--timeout", "0"), 0)
+        self.assertEqual(self.wait("x1000c7", "--timeout", "0"), 1)
+        self.assertIn("(not tracked; --under x1000c7 is for what is in it)", self.err)
+        self.assertRaises(Misused, self.wait, ",")
 
     def test_any_state(self) -> None:
         """To be in any state means to be tracked."""

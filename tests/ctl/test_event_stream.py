@@ -75,6 +75,13 @@ class EventParserTests(SynchronousTestCase):
         with self.assertRaises(ValueError):
             self.parsed(b"data: xxxxxxxxxxxxxxxxxxxx\n" * 60_000)
 
+    def test_end_in_halves(self) -> None:
+        """A line end whose two bytes come one by one is one line end."""
+        parser = EventParser()
+        self.assertEqual(parser.feed(b"data: a\r"), [])
+        self.assertEqual(parser.feed(b"\ndata: b\r"), [])
+        self.assertEqual(parser.feed(b"\n\r\n"), [Event("message", "a\nb", "")])
+
     @given(lists(integers(1, 40)), integers(0, 2))
     def test_chunks(self, sizes: list[int], ends: int) -> None:
         """However the bytes arrive, and whatever ends the lines, the events are the same."""

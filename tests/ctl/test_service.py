@@ -1,11 +1,13 @@
 """The command hbtctl with a real hbtd."""
 
+import signal
 from io import StringIO
 
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from hbtd.ctl.main import run
+from tests.support.processes import spawn
 from tests.support.running import start_hbtd, until
 
 NODES = [f"x1000c{chassis}s0b0n{node}" for chassis in (0, 7) for node in (0, 1)]
@@ -55,9 +57,51 @@ class ServiceTests(TestCase):
         self.assertIn("started   heartbeat", self.out)
         self.assertEqual(await self.hbtctl("forget", "--yes", "x1000c7s0b0n[0-1],x9c0"), 1)
         self.assertEqual(self.out, "2 forgotten: x1000c7s0b0n[0-1]\n")
-        self.assertIn("hbtctl: not tracked: x9c0; `hbtctl list --under x9c0 ", self.err)
+        self.assertIn("hbtctl: not tracked: x9c0; --under x9c0 is for what is in it", self.err)
         gone = ("--state", "gone", "--timeout", "0")
         self.assertEqual(await self.hbtctl("wait", "x1000c7s0b0n[0-1]", *gone), 0)
+
+    async def test_past(self) -> None:
+        """Events, history and internals are as a real hbtd tells them."""
+        nodes = ",".join(NODES)
+        follower = spawn(self, ["-m", "hbtd.ctl", "--url", self.hbtd.url, "events", "-f"])
+        follower.url.addErrback(lambda failure: None)
+        for nid, name in enumerate(NODES):
+            await self.hbtctl("send", name, "--count", "1", "--nid", str(nid))
+        self.assertEqual(await self.hbtctl("wait", nodes, "--timeout", "5"), 0)
+        await self.hbtctl("params", "warntime=1", "errtime=2", "interval=1")
+        dead = ("--state", "dead", "--timeout", "20", "--interval", "0.1")
+        self.assertEqual(await self.hbtctl("wait", *dead, "--under", "x1000"), 0)
+        last = self.hbtd.service.store.last_number
+        await until(lambda: last() == 3 * len(NODES))
+        await until(lambda: follower.said.count(" died ") == len(NODES))
+        follower.signal(signal.SIGINT)
+        await follower.ended
+        self.assertEqual(follower.said.count("\n"), 3 * len(NODES))
+        self.assertEqual(await self.hbtctl("events", "-n", "4", "--under", "x1000c7"), 0)
+        self.assertEqual([line.split()[2:4] for line in self.out.splitlines()], [
+            [name, what] for what in ("warned", "died") for name in NODES[2:]
+        ])  # fmt: skip
+        self.assertEqual(await self.hbtctl("events", "--after", "8"), 0)
+        self.assertEqual(self.out.count(" died "), 4)
+        self.assertEqual(await self.hbtctl("history", "nid000001", "--since", "-1h"), 0)
+        lines = self.out.splitlines()
+        self.assertEqual(lines[0].split(), ["TIME", "XNAME", "FROM", "TO", "TRANSITION", "WHY"])
+        self.assertEqual(
+            [line.split()[3:6] for line in lines[1:]],
+            [
+                ["unknown", "healthy", "started"],
+                ["healthy", "warned", "warned"],
+                ["warned", "dead", "died"],
+            ],
+        )
+        self.assertEqual(await self.hbtctl("history", "--at", "-1s", "--no-headers"), 0)
+        self.assertEqual(self.out.count("\n"), len(NODES))
+        self.assertEqual(await self.hbtctl("history", "--at", "-1h"), 0)
+        self.assertEqual(self.out, "XNAME  STATE  SINCE\n")
+        self.assertEqual(await self.hbtctl("internals"), 0)
+        for line in ("Leading: yes", "Store:", "Observed: ", "SelfChecks:"):
+            self.assertIn(line, self.out)
 
     async def test_refusals(self) -> None:
         """What hbtd refuses is said in its words, in one line, with status 2."""

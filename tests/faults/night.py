@@ -13,12 +13,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -182,7 +180,7 @@ class Night(TestCase):
         self.assertLess(self.spent - began, 60)
 
     async def who(self, port: int) -> None:
-        """Who is silent?"""
+        """Ask who is silent."""
         self.write("# who is silent?\n")
         self.assertEqual(await self.hbtctl(port, "list --state silent -o nodeset"), f"{FOLDED}\n")
         answer = await self.curl(port, "components?state=warned,dead")
@@ -190,7 +188,7 @@ class Night(TestCase):
         self.assertEqual((len(answer["Components"]), answer["Next"]), (65, None))
 
     async def since_when(self, port: int) -> None:
-        """Since when?"""
+        """Ask since when."""
         self.write("# since when?\n")
         out = await self.hbtctl(port, "list --state dead --no-headers --columns xname,last,since")
         rows = [line.split() for line in out.splitlines()]
@@ -203,7 +201,7 @@ class Night(TestCase):
             self.assertIn(_clock(dead), row[-1])
 
     async def how_much(self, port: int) -> None:
-        """Is it one node or a whole chassis?"""
+        """Ask whether it is one node or a whole chassis."""
         self.write("# one node or a whole chassis?\n")
         out = await self.hbtctl(port, "status")
         self.assertIn("512 components: 447 healthy, 0 warned, 65 dead\n", out)
@@ -219,7 +217,7 @@ class Night(TestCase):
         self.assertIn(f"{CHASSIS}  64/64 dead", await self.hbtctl(port, "tree --down"))
 
     async def told(self, port: int) -> None:
-        """Did HSM hear of it, and when?"""
+        """Ask whether HSM heard of it, and when."""
         self.write("# did HSM hear of it, and when?\n")
         out = await self.hbtctl(port, "list --state dead --no-headers --columns xname,hsm")
         answer = await self.curl(port, "components?state=dead")
@@ -234,7 +232,7 @@ class Night(TestCase):
             self.assertTrue(0 < first - self.killed < 2 * ERRTIME + SOON)
 
     async def why(self, port: int) -> None:
-        """Why does hbtd think so, of one?"""
+        """Ask why hbtd thinks so of one."""
         self.write("# why does hbtd think so (of one)?\n")
         out = await self.hbtctl(port, f"why {ONE}")
         self.assertIn(f"{ONE_XNAME} (Node, {ONE}, NID 123)\ndead since ", out)
@@ -248,7 +246,7 @@ class Night(TestCase):
         )
 
     async def last_night(self, port: int) -> None:
-        """What happened last night, and how was it at a moment?"""
+        """Ask what happened last night, and how it was at a moment."""
         self.write("# what happened last night?\n")
         out = await self.hbtctl(port, f"history --since -1h --under {CHASSIS} --no-headers")
         lines = out.splitlines()
@@ -269,7 +267,7 @@ class Night(TestCase):
         self.assertEqual([each["XName"] for each in answer["Components"]], DEAD)
 
     async def leader(self, port: int) -> None:
-        """Which replica judges?"""
+        """Ask which replica judges."""
         self.write("# which replica judges?\n")
         leading = {each: (await self.summary(each))["Replica"] for each in self.ports}
         (leads,) = [each for each in self.ports if (await self.summary(each))["Leading"]]

@@ -37,9 +37,11 @@ class LeadershipTests(SynchronousTestCase):
         """A replica that is alone leads from its start to its stop, without waiting."""
         alone = Alone(self.leadership, "hbtd-1:28500")
         self.assertFalse(self.leadership.held())
+        self.assertIsNone(alone.leader)
         alone.startService()
         self.successResultOf(Deferred.fromCoroutine(alone.wait_until_synchronized(5.0)))
         self.clock.advance(1e9)
+        self.assertEqual(alone.leader, "hbtd-1:28500")
         self.assertTrue(self.leadership.held())
         self.successResultOf(alone.stopService())
         self.assertFalse(self.leadership.held())

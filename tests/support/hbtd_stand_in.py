@@ -77,6 +77,8 @@ class StandIn:
         """What each next request for events is sent; then the stream ends."""
         self.last_ids: list[str] = []
         """The header `Last-Event-ID` of each request for events."""
+        self.hangs_up = False
+        """Whether each connection is closed, unannounced, after one answer."""
         self.heartbeats = threading.Semaphore(0)
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Reply:
@@ -223,6 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+        self.close_connection |= self.server.stand_in.hangs_up  # type: ignore[attr-defined]
 
     def _stream(self, stand_in: StandIn) -> None:
         stand_in.last_ids.append(self.headers.get("Last-Event-ID", ""))

@@ -352,6 +352,7 @@ class TimedAPITestCase(APITestCase):
         self.tracker = Tracker()
         self.unheard = Unheard()
         observed = ObservedClock(clock, lambda: service.params.current.warntime)
+        self.observed = observed
         tellers = (service.notifier.tell, service.publisher.tell)
         journal, checkpointer = make_journal(
             self.reactor,

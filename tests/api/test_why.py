@@ -1,0 +1,145 @@
+"""Why a component is in its state, as `GET /components/{name}` says."""
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from hbtd.api.health import HealthSources
+from hbtd.app.queries import make_queries
+from hbtd.app.routes import make_routes
+from hbtd.queries.machine import Machine
+from hbtd.server.factory import ConnectionFactory
+from hbtd.tracker.components import Unheard
+from tests.support.http_memory import HEARTBEAT, TimedAPITestCase, make_site
+
+WALL = 1.8e9
+
+
+class WhyTests(TimedAPITestCase):
+    """With time in the test's hands; `Warntime` is 10 s, `Errtime` 30 s."""
+
+    def setUp(self) -> None:
+        """Serve the queries, too."""
+        super().setUp()
+        service = self.service
+        queries = make_queries(
+            self.tracker,
+            self.monitor,
+            service.notifier,
+            service.store,
+            Machine(self.tracker),
+            self.observed,
+            lambda: WALL + self.reactor.seconds(),
+            "hbtd-1:28500",
+            lambda: "hbtd-1:28500",
+        )
+        sources = HealthSources(bool, str, str, str)
+        registry = CollectorRegistry()
+        routes = make_routes(self.monitor, service.params, sources, registry, [queries]).api
+        self.factory = ConnectionFactory(make_site(routes, self.reactor), None, self.reactor)
+
+    def beat(self) -> None:
+        """Send a heartbeat."""
+        beat = {**HEARTBEAT, "Component": "x1c0"}
+        self.assertEqual(self.request("POST", "/v1/heartbeat", beat).status, 200)
+
+    def look(self) -> Any:
+        """Return what is known of the component."""
+        return self.request("GET", "/v1/components/x1c0").json()
+
+    def text(self) -> str:
+        """Return why it is in its state, as a sentence."""
+        return str(self.look()["Why"]["Text"])
+
+    def test_life(self) -> None:
+        """Healthy, warned about and dead, each with the limit that counts."""
+        self.beat()
+        self.pass_time(9)
+        self.assertEqual(
+            self.text(), "Healthy: silent for 9.0 s, which is less than Warntime (10 s)."
+        )
+        self.pass_time(16)
+        self.assertEqual(
+            self.text(),
+            "Warned about: silent for 25.0 s. From Warntime (10 s) on a component is warned about,"
+            " from Errtime (30 s) on it is dead.",
+        )
+        self.pass_time(20)
+        self.assertEqual(
+            self.text(), "Dead: silent for 45.0 s, which is not less than Errtime (30 s)."
+        )
+
+    def test_not_judged_yet(self) -> None:
+        """Between two sweeps a component is healthy although its silence is long enough."""
+        self.service.params.patch({"interval": "5"})
+        self.pass_time(6)
+        self.beat()
+        texts = []
+        for _ in range(80):
+            self.pass_time(0.25)
+            texts.append(self.text())
+        self.assertIn(
+            "Still healthy: silent for 10.0 s, which is not less than Warntime (10 s), but not"
+            " judged yet; hbtd looks every 5 s.",
+            texts,
+        )
+
+    def test_restored(self) -> None:
+        """When one was heard that was dead when hbtd started is not known until the log says it."""
+        self.tracker.restore([], ["x1c0"], 0.0, 10, 30)
+        answer = self.look()
+        self.assertEqual((answer["State"], answer["LastHeartbeat"]), ("dead", None))
+        self.assertEqual(
+            answer["Why"]["Text"],
+            "Dead: it was silent for Errtime (30 s); its last heartbeat is not known here.",
+        )
+
+    def test_judged_elsewhere(self) -> None:
+        """One whose death another replica has judged may have been heard here a short time ago."""
+        self.beat()
+        self.pass_time(4)
+        self.tracker.apply_death("x1c0")
+        self.assertEqual(
+            self.text(),
+            "Dead: judged earlier, or by another replica; as far as is known here it was heard"
+            " 4.0 s ago.",
+        )
+
+    def test_forgotten(self) -> None:
+        """What is no longer tracked has a past, and no state."""
+        self.beat()
+        self.pass_time(1)
+        self.request("DELETE", "/v1/heartbeat/x1c0")
+        self.pass_time(1)
+        self.assertEqual(self.text(), "Not tracked: it was forgotten, or its records were lost.")
+
+    def test_delay(self) -> None:
+        """While heartbeats of it may wait unread it is judged later, and that is said."""
+        self.beat()
+        self.assertIsNone(self.look()["Why"]["Delay"])
+        self.unheard = Unheard(components={"x1c0"})
+        self.assertEqual(
+            self.look()["Why"]["Delay"],
+            "Heartbeats of this component may have arrived and not been read yet, so it is judged"
+            " Errtime (30 s) later.",
+        )
+        self.pass_time(39)
+        self.assertEqual(self.look()["State"], "healthy")
+        self.unheard = Unheard(components={"x2c0"})
+        self.assertIsNone(self.look()["Why"]["Delay"])
+
+    def test_deaf(self) -> None:
+        """When hbtd could not hear, silence does not grow; the last heartbeat stays when it was."""
+        self.beat()
+        self.pass_time(5)
+        before = self.look()
+        self.observed.deafen(0.0, "etcd was silent")
+        self.pass_time(60)
+        after = self.look()
+        self.assertEqual(after["LastHeartbeat"], before["LastHeartbeat"])
+        self.assertAlmostEqual(after["Age"], 65.0, delta=0.2)
+        self.assertEqual(
+            after["Why"]["Text"],
+            "Healthy: silent for 5.0 s, which is less than Warntime (10 s). Another 60.0 s do not"
+            " count, as hbtd could not hear then.",
+        )
