@@ -5,6 +5,7 @@ from tests.support.event_stream import EventStream
 from tests.support.hsm_memory import DIED, STARTED, WARNED
 from tests.support.replicas_running import A, ReplicasTestCase
 from tests.support.running import Hbtd, until
+from tests.support.server_process import free_ports
 
 
 class FollowedLogTests(ReplicasTestCase):
@@ -32,3 +33,34 @@ class FollowedLogTests(ReplicasTestCase):
         later = await self.replica()
         await until(lambda: self.known(later) == self.known(leader), 10)
         self.assertGreater(self.known(leader)[0], 1e9)
+
+
+class LeaderTests(ReplicasTestCase):
+    """Each replica can name the one that judges."""
+
+    async def named(self, hbtd: Hbtd) -> tuple[str | None, bool]:
+        """Return the name of the leader, and whether the replica that is asked leads."""
+        _, summary = await hbtd.client.request("GET", f"{hbtd.url}/hmi/v1/summary")
+        _, internals = await hbtd.client.request("GET", f"{hbtd.url}/hmi/v1/internals")
+        self.assertEqual(summary["Leader"], internals["Leader"])
+        self.assertEqual(summary["Leading"], internals["Leading"])
+        return summary["Leader"], summary["Leading"]
+
+    async def test_named(self) -> None:
+        """A follower names the leader, and the next one when that has taken over."""
+        one, two, three = [await self.replica(port=port) for port in free_ports(3)]
+        await until(lambda: one.service.monitor.leading)
+        name = one.service.replica.leader
+        assert name is not None
+        self.assertTrue(name.endswith(f":{one.service.params.current.port}"), name)
+        await until(lambda: two.service.replica.leader == three.service.replica.leader == name)
+        self.assertEqual(await self.named(one), (name, True))
+        self.assertEqual(await self.named(two), (name, False))
+        await one.service.stopService()
+        await until(lambda: two.service.monitor.leading or three.service.monitor.leading)
+        leads = two if two.service.monitor.leading else three
+        follows = three if leads is two else two
+        after = leads.service.replica.leader
+        self.assertNotIn(after, (None, name))
+        await until(lambda: follows.service.replica.leader == after)
+        self.assertEqual(await self.named(follows), (after, False))
