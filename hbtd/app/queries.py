@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 
 from hbtd.api.components import Components
 from hbtd.hsm.notifier import Notifier
+from hbtd.hsm.standing import Standing, Told
 from hbtd.monitor import Monitor
 from hbtd.queries.components import Explainer, Facts
 from hbtd.queries.machine import Machine
 from hbtd.queries.summary import HSMQueue, Summary
 from hbtd.store.interface import IStore
 from hbtd.store.past import LogEntry, Selection, Span
+from hbtd.store.uncommitted import Uncommitted
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
@@ -19,6 +21,7 @@ def make_queries(
     monitor: Monitor,
     notifier: Notifier,
     store: IStore,
+    uncommitted: Uncommitted,
     machine: Machine,
     observed: ObservedClock,
     wall: Callable[[], float],
@@ -37,9 +40,16 @@ def make_queries(
         return found
 
     def hsm() -> HSMQueue:
-        return HSMQueue(notifier.hsm_ready, notifier.pending_count, notifier.set_aside_count)
+        waiting = notifier.pending_count + len(uncommitted)
+        return HSMQueue(notifier.hsm_ready, waiting, notifier.set_aside_count)
 
-    facts = Facts(tracker, observed, wall, notifier.standing)
+    def standing(xname: str) -> Standing:
+        if xname in uncommitted:
+            reason = "this change has yet to be stored, and HSM is told after that"
+            return Standing(Told.WAITING, 0.0, reason)
+        return notifier.standing(xname)
+
+    facts = Facts(tracker, observed, wall, standing)
     explainer = Explainer(tracker, monitor, facts, recent)
     summary = Summary(tracker, machine, facts, wall, hsm, lambda: monitor.leading, leader, replica)
     return Components(tracker, monitor, machine, facts, explainer, summary)

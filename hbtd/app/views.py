@@ -173,6 +173,7 @@ class Views:
             core.monitor,
             core.notifier,
             core.store,
+            core.uncommitted,
             machine,
             core.observed,
             time.time,

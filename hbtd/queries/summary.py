@@ -36,7 +36,7 @@ class HSMQueue(NamedTuple):
 
     ready: bool
     waiting: int
-    """The number of components with a judgement that waits for HSM."""
+    """The number of judgements that wait for HSM, those included that are not stored yet."""
     set_aside: int
     """The number of components that are set aside because their updates fail."""
 
@@ -110,12 +110,7 @@ class Summary:
         text = f"{group.xname} {group.silent}/{group.total} silent"
         if since:
             text += f" since {_clock_time(since, self._wall())}"
-        if not untold:
-            text += f", HSM told {_clock_time(told, self._wall())}"
-        elif untold < group.silent:
-            text += f", HSM not told of {untold}"
-        else:
-            text += ", HSM not told"
+        text += self._told_text(told, untold, group.silent)
         return {
             "XName": group.xname,
             "Type": group.type,
@@ -127,6 +122,21 @@ class Summary:
             "Told": None if untold else format_time(told),
             "Text": text,
         }
+
+    def _told_text(self, told: float, untold: int, silent: int) -> str:
+        """Return whether HSM was told of `silent` components, the last of them at `told`.
+
+        Of `untold` ones no acknowledgement is known here.
+        """
+        if not untold:
+            return f", HSM told {_clock_time(told, self._wall())}"
+        of = f" of {untold}" if untold < silent else ""
+        if self._hsm().waiting:
+            return f", HSM not told{of}"
+        if self._leading():
+            # Nothing waits: an earlier release noted that HSM was told, and not when.
+            return f", HSM told, of {untold} not known when" if of else ", HSM told"
+        return f", not known here whether HSM was told{of}"
 
     def _silent_since(self, components: Sequence[Component]) -> float:
         """Return when the last one of some silent components was heard: the Unix time.

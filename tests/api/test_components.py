@@ -69,7 +69,7 @@ class PageTests(ComponentsTestCase):
         self.assertRegex(first.pop("LastHeartbeat"), "^20.*Z$")
         self.assertGreaterEqual(first.pop("Age"), 0)
         first.pop("Since")
-        self.assertIn(first.pop("HSM")["State"], ("waiting", "told"))
+        self.assertEqual(first.pop("HSM")["State"], "waiting")
         self.assertEqual(
             first,
             {
@@ -238,14 +238,19 @@ class SummaryTests(ComponentsTestCase):
         )
         self.assertEqual(answer["Silent"], "x1001c0s9b0n0")
 
-    def test_untold(self):
-        """What HSM was not told of is said."""
-        for name in CHASSIS:
-            self.service.tracker.apply_death(name)
-        self.assertIsNone(self.get("/summary")["Groups"][0]["Told"])
-        self.assertIn("HSM", self.get("/summary")["Groups"][0]["Text"])
-        self.tell_hsm(CHASSIS[0])
-        self.assertIn("HSM not told of 15", self.get("/summary")["Groups"][0]["Text"])
+    def test_yet_to_be_stored(self):
+        """HSM was not told of what is not stored yet, although nothing of it waits to be sent."""
+        notifier = self.service.notifier
+        self.assertEqual((notifier.pending_count, len(CHASSIS) + 2), (0, 18))
+        self.assertEqual(self.get("/summary")["HSM"]["Waiting"], 18)
+        told = self.get("/components?limit=1")["Components"][0]["HSM"]
+        self.assertEqual((told["State"], told["At"]), ("waiting", None))
+        self.assertIn("yet to be stored", told["Reason"])
+        self.reactor.pump([0.1] * 5)
+        self.assertEqual(self.get("/summary")["HSM"]["Waiting"], notifier.pending_count)
+        told = self.get("/components?limit=1")["Components"][0]["HSM"]
+        self.assertEqual((told["State"], notifier.pending_count), ("waiting", 18))
+        self.assertIn("nosm is set", told["Reason"])
 
     def test_metrics(self):
         """The metrics count by cabinet, and the parts that are wholly silent."""

@@ -9,6 +9,7 @@ from hbtd.app.queries import make_queries
 from hbtd.app.routes import make_routes
 from hbtd.queries.machine import Machine
 from hbtd.server.factory import ConnectionFactory
+from hbtd.store.uncommitted import Uncommitted
 from hbtd.tracker.components import Unheard
 from tests.support.http_memory import HEARTBEAT, TimedAPITestCase, make_site
 
@@ -27,6 +28,7 @@ class WhyTests(TimedAPITestCase):
             self.monitor,
             service.notifier,
             service.store,
+            Uncommitted(),
             Machine(self.tracker),
             self.observed,
             lambda: WALL + self.reactor.seconds(),

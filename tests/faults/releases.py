@@ -1,6 +1,6 @@
-"""Replicas of this release beside those of the one that wrote no log of transitions.
+"""Replicas of this release beside those of earlier ones, which write less to etcd.
 
-That one is taken from the history of the git repository.
+These are taken from the history of the git repository.
 """
 
 import signal
@@ -28,6 +28,9 @@ from tests.support.running import reactor, until
 WITHOUT_LOG = "1eb6c4c68533e46d883fbd1a2f7a9340c8d1360f"
 """The last commit whose replicas wrote no log."""
 
+WITHOUT_NAMES = "eb107b136f284dfa5011fe73cb4506dbf99ab2db"
+"""The last commit whose replicas stored neither host names and NIDs nor when HSM was told."""
+
 NODES, DOOMED = 200, 5
 WARNTIME, ERRTIME, INTERVAL = 5, 10, 1
 PERIOD = 2.0
@@ -51,11 +54,14 @@ class RollingTests(OwnReplicasTestCase):
     """Replicas are replaced, one after the other, by those of the other release."""
 
     timeout = 300
+    commit = WITHOUT_LOG
+    logs = False
+    """Whether the earlier release writes a log."""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         """Unpack the earlier release, and start etcd and an HSM whose updates are recorded."""
         self.earlier = Path(self.mktemp()).absolute()
-        unpack(WITHOUT_LOG, self.earlier)
+        unpack(self.commit, self.earlier)
         etcd = await self.start()
         self.heard: dict[str, list[tuple[float, Any]]] = {}
         self.begin(etcd.address, on_update=self.note)
@@ -122,7 +128,7 @@ class RollingTests(OwnReplicasTestCase):
         fleet.startService()
         self.addCleanup(fleet.stopService)
         await until(lambda: len(self.heard) == NODES, within=30)
-        self.assertEqual(await self.logged(), [])
+        self.assertEqual(len(await self.logged()), NODES if self.logs else 0)
         fleet.kill(doomed[0])
         await self.replace(replicas, CHECKOUT)
         await self.all_died(doomed[0])
@@ -142,12 +148,30 @@ class RollingTests(OwnReplicasTestCase):
         numbers = [each.number for each in log]
         self.assertTrue(all(one < other for one, other in pairwise(numbers)), numbers)
         died = [e.judgement.component for e in log if e.judgement.transition is DIED]
-        self.assertLessEqual({*doomed[1], *doomed[3]}, set(died))
+        logged = doomed if self.logs else (doomed[1], doomed[3])
+        self.assertLessEqual({name for some in logged for name in some}, set(died))
+        for each in replicas:
+            await self.asked(each, doomed)
         self.assertEqual(list(self.faults({name for some in doomed for name in some})), [])
         for each in replicas:
             self.assertNotIn("Traceback", each.process.said)
             self.assertNotIn(" error ", each.process.said)
         await deferToThread(self.etcd.etcdctl, "endpoint", "health")
+
+    async def asked(self, replica: Spawned, doomed: Sequence[Sequence[str]]) -> None:
+        """Check what a replica of this release answers about nodes that have died."""
+        names = ",".join(name for some in doomed for name in some)
+        _, answer = await replica.get(f"components?state=dead&names={names}")
+        found = {component["XName"]: component for component in answer["Components"]}
+        self.assertEqual(len(found), 4 * DOOMED)
+        for number, some in enumerate(doomed):
+            for name in some:
+                # Those that died while the earlier release judged are told of without a time.
+                told, ours = found[name]["HSM"], number in (1, 3)
+                self.assertIn(told["State"], ("told",) if ours else ("told", "unknown"), told)
+                self.assertEqual(bool(told["At"]), ours or bool(told["At"]))
+        status, one = await replica.get("components/nid000001")
+        self.assertEqual((status, one["XName"], one["State"]), (200, doomed[0][0], "dead"))
 
     def faults(self, doomed: set[str]) -> Iterator[str]:
         """Return what HSM should not have got, in words."""
@@ -157,3 +181,10 @@ class RollingTests(OwnReplicasTestCase):
             expected = [STARTED, WARNED, DIED] if name in doomed else [STARTED]
             if distinct != expected:
                 yield f"{name}: HSM was told {distinct}"
+
+
+class LoggingTests(RollingTests):
+    """The same with a release that writes a log, with fewer fields."""
+
+    commit = WITHOUT_NAMES
+    logs = True
