@@ -1,10 +1,12 @@
 """What replicas that share an etcd know from the log."""
 
+from twisted.internet.task import deferLater
+
 from hbtd.store.past import EVERYTHING
 from tests.support.event_stream import EventStream
 from tests.support.hsm_memory import DIED, STARTED, WARNED
 from tests.support.replicas_running import A, ReplicasTestCase
-from tests.support.running import Hbtd, until
+from tests.support.running import Hbtd, reactor, until
 from tests.support.server_process import free_ports
 
 
@@ -54,6 +56,11 @@ class LeaderTests(ReplicasTestCase):
         assert name is not None
         self.assertTrue(name.endswith(f":{one.service.params.current.port}"), name)
         await until(lambda: two.service.replica.leader == three.service.replica.leader == name)
+        said = set()
+        for _ in range(50):  # more than two signs of life of each
+            said.add(two.service.replica.leader)
+            await deferLater(reactor, 0.05)
+        self.assertEqual(said, {name})
         self.assertEqual(await self.named(one), (name, True))
         self.assertEqual(await self.named(two), (name, False))
         await one.service.stopService()
