@@ -109,7 +109,10 @@ class Night(TestCase):
         await self.counts(healthy=NODES - 65, dead=65)
 
         async def leads() -> bool:
-            return any([(await self.summary(each))["Leading"] for each in self.ports])
+            said = [await self.summary(each) for each in self.ports]
+            leaders = [each["Replica"] for each in said if each["Leading"]]
+            # The others know its name once it has said so, within a second.
+            return [each["Leader"] for each in said] == leaders * len(said)
 
         await until_true(leads, within=25)
 
