@@ -31,6 +31,7 @@ _READERS = 500
 _IDLE = 10
 """The number of further readers that never read."""
 
+_ROUNDS = 3
 _PERIOD = 12.0
 _WARNTIME = 18
 _ERRTIME = 20
@@ -57,7 +58,9 @@ class _Sample(NamedTuple):
 def measure(count: int) -> list[Row]:
     """Let a tenth of `count` components die at once, while the others beat."""
     allow_many_files()
-    alone, beside = _sample(count, 1, 0), _sample(count, _READERS, _IDLE)
+    alone = _sample(count, 1, 0)
+    # One of several, as what else runs on the machine takes its part of the two full cores.
+    beside = sorted(_sample(count, _READERS, _IDLE) for _ in range(_ROUNDS))[_ROUNDS // 2]
     deaths = count // 10
     return [
         Row(
@@ -156,14 +159,13 @@ def _read(url: str, readers: int, idle: int, events: int) -> list[list[float]]:
         connection.sendall(request)
         assert connection.recv(4096).startswith(_ANSWER)
         if number < readers:
-            selector.register(connection, selectors.EVENT_READ, _Counter(_EVENT))
+            selector.register(connection, selectors.EVENT_READ, (connection, _Counter(_EVENT)))
     print("ready", flush=True)
     bursts: list[list[float]] = []
     left = readers
     while left:
         for key, _ in selector.select():
-            connection, counter = key.fileobj, key.data
-            assert isinstance(connection, socket.socket)
+            connection, counter = key.data
             data = connection.recv(1 << 18)
             if not data:
                 raise RuntimeError(f"a reader was dropped after {counter.count} events")
