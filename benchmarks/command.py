@@ -8,6 +8,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
+from benchmarks.http import PLAIN
 from benchmarks.running import LOAD_CORE, hbtd, on_core
 from benchmarks.table import Row
 
@@ -22,7 +23,7 @@ _COMMANDS = {
     "list --under x1001 --limit 1000 -o nodeset": _TARGET,
     "list x1002c[0-7]s[0-7]b[0-1]n[0-1]": _TARGET,
     "why x1003c0s0b0n0": _TARGET,
-    "tree --down": "",
+    "tree --down": _TARGET,
 }
 
 
@@ -32,7 +33,7 @@ def measure(count: int) -> list[Row]:
         path = Path(folder) / "store"
         make = [sys.executable, "-m", "benchmarks.start", "make", str(path), str(count)]
         subprocess.run(make, check=True, timeout=600)
-        with hbtd(f"--kv_url=sqlite:{path}", "--nosm=yes", "--tls=no") as url:
+        with hbtd(*PLAIN, f"--kv_url=sqlite:{path}", "--nosm=yes") as url:
             environ = {**os.environ, "HBTCTL_URL": url}
             return [
                 Row(

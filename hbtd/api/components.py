@@ -21,12 +21,13 @@ from hbtd.api.queries import (
 )
 from hbtd.api.routes import Role, Route
 from hbtd.formats import xnames
-from hbtd.formats.nodesets import fold
+from hbtd.formats.nodesets import fold, portions
 from hbtd.monitor import Monitor
 from hbtd.queries.components import Explainer, Facts, Selection, select
 from hbtd.queries.machine import Machine, Turn
 from hbtd.queries.names import resolve
 from hbtd.queries.summary import Summary
+from hbtd.queries.tree import silent_parts
 from hbtd.server.bodies import read_json
 from hbtd.server.problems import Problem
 from hbtd.server.replies import Reply
@@ -38,6 +39,7 @@ from hbtd.tracker.transitions import Phase
 
 _Later = Coroutine[Deferred[Any], Any, Reply]
 
+_NAMES_AT_ONCE = 5000
 _ROWS_AT_ONCE = 200
 _FORGOTTEN_AT_ONCE = 50
 _MOST_TRANSITIONS = 20
@@ -50,7 +52,7 @@ _TYPES = {each.name.lower(): each.name for each in xnames.COMPONENT_TYPES}
 
 
 class Components:
-    """The handlers of `/components`, `/summary` and `/forget`."""
+    """The handlers of `/components`, `/summary`, `/tree` and `/forget`."""
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class Components:
             Route("GET", "/components", Role.READER, self.list_page),
             Route("GET", "/components/<name>", Role.READER, self.one),
             Route("GET", "/summary", Role.READER, self.summary),
+            Route("GET", "/tree", Role.READER, self.tree),
             Route("POST", "/forget", Role.OPERATOR, self.forget),
         )
 
@@ -100,7 +103,9 @@ class Components:
         unknown: list[str] = []
         if nodeset is not None:
             names, unknown = await read_names([nodeset], self._tracker, turn, "Parameter names")
-            unknown += [name for name in names if name not in self._tracker]
+            for portion in portions(iter(names), _NAMES_AT_ONCE):
+                unknown += [name for name in portion if name not in self._tracker]
+                await turn()
             selection = selection._replace(names=names)
         found, after = await select(self._tracker, self._machine, selection, most, turn)
         pages = []
@@ -135,6 +140,24 @@ class Components:
         """
         read_parameters(request, ())
         return ascii_reply(await self._summary.summarise(_turn_of(request)))
+
+    def tree(self, request: Request) -> _Later:
+        """Return a page of the parts of the machine in which something is silent, with counts.
+
+        Raise `Problem` 400 if a parameter is wrong.
+        """
+        parameters = read_parameters(request, ("under", "limit", "after"))
+        return self._tree(
+            _turn_of(request),
+            read_under(parameters),
+            _read_after(parameters.get("after")),
+            read_limit(parameters),
+        )
+
+    async def _tree(self, turn: Turn, under: str, after: str, most: int) -> Reply:
+        counts, parts, following = await silent_parts(self._machine, under, after, most, turn)
+        shown = [part.show() for part in parts]
+        return ascii_reply({"Counts": counts, "Parts": shown, "Next": following})
 
     def forget(self, request: Request) -> _Later:
         """Forget the components that the nodesets in the body name.

@@ -9,7 +9,7 @@ from hbtd.ctl.failures import NO, YES
 from hbtd.ctl.invocation import Invocation
 from hbtd.ctl.looking import shown_hsm
 from hbtd.ctl.times import shown_time
-from hbtd.formats.nodesets import fold, natural_key
+from hbtd.formats.nodesets import fold, natural_key, within
 
 _PLACES = re.compile(r"(x\d+)(c\d+)?(s\d+|r\d+)?")
 _STATES = ("dead", "warned", "healthy")
@@ -50,15 +50,8 @@ def grouped(components: list[Component]) -> Group:
     """Return components by place, which follows from their xnames alone."""
     machine = Group("")
     for component in components:
-        match = _PLACES.match(component["XName"])
-        parts = [part for part in match.groups() if part] if match else []
-        path = [machine]
-        name = ""
-        for part in parts:
-            name += part
-            if name == component["XName"]:
-                break  # a cabinet's own heartbeat is not inside it
-            path.append(path[-1].inner.setdefault(name, Group(name)))
+        places = _places(component["XName"])
+        path = _path(machine, places[-1] if places else "", dict.fromkeys(_STATES, 0))
         path[-1].own.append(component)
         for group in path:
             state = component["State"]
@@ -66,20 +59,73 @@ def grouped(components: list[Component]) -> Group:
     return machine
 
 
+def _places(xname: str) -> list[str]:
+    """Return the names of the places in which a component is, the largest first."""
+    match = _PLACES.match(xname)
+    ends = [match.end(i) for i in (1, 2, 3) if match[i]] if match else []
+    # A cabinet's own heartbeat is not inside it.
+    return [xname[:end] for end in ends if end < len(xname)]
+
+
+def _path(machine: Group, place: str, counts: dict[str, int]) -> list[Group]:
+    """Return the groups from the whole machine to a place; new ones begin with these counts."""
+    path = [machine]
+    for name in [*_places(place), *([place] if place else [])]:
+        group = path[-1].inner.get(name)
+        if group is None:
+            group = path[-1].inner[name] = Group(name)
+            group.counts = dict(counts)
+        path.append(group)
+    return path
+
+
 def tree(run: Invocation) -> int:
     """Print the tree; the status is 1 if some components that were named are not tracked."""
-    answer = run.components(run.names(), {"under": run.options.under})
+    names = run.names()
+    if run.options.down and not names and not run.json:
+        return _down(run)
+    answer = run.components(names, {"under": run.options.under})
     if run.json:
         run.terminal.line(shown_json(answer))
         return NO if answer["Unknown"] else YES
-    machine = grouped(answer["Components"])
-    run.terminal.line(f"{machine.total} components: {_counts(run, machine)}")
-    for line in _branches(run, machine, "", down=run.options.down):
-        run.terminal.line(line)
+    _draw(run, grouped(answer["Components"]))
     if answer["Unknown"]:
         run.terminal.note(f"not tracked: {answer['Unknown']}")
         return NO
     return YES
+
+
+def _down(run: Invocation) -> int:
+    """Print where something is silent, without asking hbtd about those that are heard."""
+    under = run.options.under
+    query = {"under": under}
+    silent = run.components("", {**query, "state": "warned,dead"})["Components"]
+    machine = Group("")
+    listed = {""}
+    for page in run.pages("/tree", query):
+        machine.counts = _read_counts(page["Counts"])
+        for part in page["Parts"]:
+            # Above what was asked for, there is nothing else.
+            for group in _path(machine, part["XName"], machine.counts)[-1:]:
+                group.counts = _read_counts(part["Counts"])
+                listed.add(group.name)
+    for component in silent:
+        place = "".join(_places(component["XName"])[-1:])
+        # If its place is not listed, it was heard again since the first question.
+        if place in listed or (under and not within(place, under)):
+            _path(machine, place, machine.counts)[-1].own.append(component)
+    _draw(run, machine)
+    return YES
+
+
+def _read_counts(counts: dict[str, int]) -> dict[str, int]:
+    return {state: int(counts[state]) for state in _STATES}
+
+
+def _draw(run: Invocation, machine: Group) -> None:
+    run.terminal.line(f"{machine.total} components: {_counts(run, machine)}")
+    for line in _branches(run, machine, "", down=run.options.down):
+        run.terminal.line(line)
 
 
 def _branches(run: Invocation, group: Group, indent: str, *, down: bool) -> Iterator[str]:

@@ -42,6 +42,7 @@ READ = {
     ("GET", "/components"): 200,
     ("GET", f"/components/{XNAME}"): 404,
     ("GET", "/summary"): 200,
+    ("GET", "/tree"): 200,
     ("GET", "/history"): 200,
 }
 

@@ -198,6 +198,64 @@ class OneTests(TimedAPITestCase):
         self.assertIn("Not tracked", answer["Why"]["Text"])
 
 
+class TreeTests(ComponentsTestCase):
+    """`GET /tree`."""
+
+    def test_quiet(self):
+        """While all are heard, no part of the machine is listed."""
+        counts = {"healthy": 18, "warned": 0, "dead": 0, "total": 18}
+        self.assertEqual(self.get("/tree"), {"Counts": counts, "Parts": [], "Next": None})
+
+    def test_silent(self):
+        """Parts in which something is silent are listed, each before its own parts."""
+        for name in (*CHASSIS[:2], "x1001c0s9b0n0"):
+            self.service.tracker.apply_death(name)
+        answer = self.get("/tree")
+        self.assertEqual(answer["Counts"], {"healthy": 15, "warned": 0, "dead": 3, "total": 18})
+        parts = [(p["XName"], p["Type"], *p["Counts"].values()) for p in answer["Parts"]]
+        slot = CHASSIS[0].partition("b")[0]
+        self.assertEqual(
+            parts,
+            [
+                ("x1000", "Cabinet", 14, 0, 2, 16),
+                ("x1000c7", "Chassis", 14, 0, 2, 16),
+                (slot, "ComputeModule", 0, 0, 2, 2),
+                ("x1001", "Cabinet", 1, 0, 1, 2),
+                ("x1001c0", "Chassis", 1, 0, 1, 2),
+                ("x1001c0s9", "ComputeModule", 0, 0, 1, 1),
+            ],
+        )
+
+    def test_under(self):
+        """With `under`, only this part and what is in it count."""
+        for name in (*CHASSIS[:2], "x1001c0s9b0n0"):
+            self.service.tracker.apply_death(name)
+        answer = self.get("/tree?under=x1001c0")
+        self.assertEqual(answer["Counts"]["total"], 2)
+        self.assertEqual([p["XName"] for p in answer["Parts"]], ["x1001c0", "x1001c0s9"])
+        self.assertEqual(self.get("/tree?under=x1001c0s9b0n0")["Counts"]["dead"], 1)
+        self.assertEqual(self.get("/tree?under=x100")["Counts"]["total"], 0)
+
+    def test_pages(self):
+        """Pages follow each other without gaps, whatever their size."""
+        for name in (CHASSIS[0], CHASSIS[5], "x1001c0s9b0n0"):
+            self.service.tracker.apply_death(name)
+        whole = self.get("/tree")["Parts"]
+        for limit in range(1, len(whole) + 1):
+            found, after = [], ""
+            while after is not None:
+                page = self.get(f"/tree?limit={limit}" + (f"&after={after}" if after else ""))
+                self.assertLessEqual(len(page["Parts"]), limit)
+                found += page["Parts"]
+                after = page["Next"]
+            self.assertEqual(found, whole)
+
+    def test_wrong(self):
+        """Parameters that can't be used are refused."""
+        self.assertIn("under", self.refused("/tree?under=x1000_"))
+        self.assertIn("after", self.refused("/tree?after=7"))
+
+
 class SummaryTests(ComponentsTestCase):
     """`GET /summary`."""
 

@@ -323,6 +323,40 @@ class TreeTests(CommandTestCase):
             "waiting: HSM is not ready\n",
         )
 
+    def test_down_asks(self) -> None:
+        """`--down` asks for those that are silent, not for all others; `--under` is passed on."""
+        self.hbtd.components = [*chassis(0), *chassis(7, "dead"), component("sms01", "dead")]
+        node = "x1000c7s1b0n0"
+        self.assertEqual(self.hbtctl("tree", "--down", "--under", node), 0)
+        self.assertIn("1 components: 1 dead\n`- x1000  1/1 dead since 2026", self.out)
+        self.hbtd.asked.clear()
+        self.assertEqual(self.hbtctl("tree", "--down", "--under", "x1000c7s1"), 0)
+        self.assertEqual(
+            [(path, query.get("state"), query["under"]) for _, path, query, _ in self.hbtd.asked],
+            [("/components", "warned,dead", "x1000c7s1"), ("/tree", None, "x1000c7s1")],
+        )
+        self.assertEqual(
+            self.out,
+            "2 components: 2 dead\n"
+            "`- x1000  2/2 dead since 2026-11-26 18:56:00, HSM told 2026-11-26 18:56:30\n",
+        )
+
+    def test_down_meanwhile(self) -> None:
+        """Who was heard again while hbtd was asked is not shown; nor is an error who died then."""
+        self.hbtd.components = [*chassis(0), *chassis(7, "dead")]
+        calm = {"healthy": 8, "warned": 0, "dead": 0, "total": 8}
+        self.hbtd.replies["/tree"] = (200, {}, {"Counts": calm, "Parts": [], "Next": None})
+        self.assertEqual(self.hbtctl("tree", "--down"), 0)
+        self.assertEqual(self.out, "8 components: 8 healthy\n")
+        everything = {"healthy": 0, "warned": 0, "dead": 8, "total": 8}
+        parts = [{"XName": "x1000", "Type": "Cabinet", "Counts": everything}]
+        self.hbtd.components = chassis(0)
+        self.hbtd.replies["/tree"] = (
+            200, {}, {"Counts": everything, "Parts": parts, "Next": None},
+        )  # fmt: skip
+        self.assertEqual(self.hbtctl("tree", "--down"), 0)
+        self.assertIn("x1000  8/8 dead", self.out)
+
     def test_calm(self) -> None:
         """When nobody is silent, `--down` is one line."""
         self.hbtd.components = chassis(0)

@@ -1,6 +1,7 @@
 """A server on this host that answers hbtctl as hbtd does, with components that tests make up."""
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from ClusterShell.NodeSet import NodeSet
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.ctl.main import run
+from hbtd.formats.nodesets import natural_key, within
 from hbtd.formats.xnames import component_type, normalise
 
 AT = "2026-11-26T18:56:00.000Z"
@@ -91,6 +93,7 @@ class StandIn:
             "GET components": self._components,
             "GET components/": self._component,
             "GET summary": self._summary,
+            "GET tree": self._tree,
             "GET history": self._history,
             "GET params": lambda path, query, body: self.params,
             "PATCH params": self._patch,
@@ -165,6 +168,24 @@ class StandIn:
             "Replica": "host-1",
         }
 
+    def _tree(self, path: str, query: dict[str, str], body: Any) -> Any:
+        everything, _ = self._chosen({"under": query.get("under", "")})
+        silent, _ = self._chosen({"under": query.get("under", ""), "state": "warned,dead"})
+        places = {
+            match[0]
+            for c in silent
+            for pattern in (r"x\d+", r"x\d+c\d+", r"x\d+c\d+[rs]\d+")
+            if (match := re.match(pattern, c["XName"])) and match[0] != c["XName"]
+        }
+        found = sorted(places, key=natural_key)
+        begin, limit = int(query.get("after", 0)), int(query["limit"])
+        following = str(begin + limit) if begin + limit < len(found) else None
+        parts = [
+            {"XName": x, "Counts": _counts([c for c in everything if within(c["XName"], x)])}
+            for x in found[begin : begin + limit]
+        ]
+        return {"Counts": _counts(everything), "Parts": parts, "Next": following}
+
     def _history(self, path: str, query: dict[str, str], body: Any) -> Any:
         limit, begin = int(query.get("limit", 1000)), int(query.get("after", 0))
         if "at" in query:
@@ -186,6 +207,12 @@ class StandIn:
         self.components = [c for c in self.components if c not in found]
         names = str(NodeSet.fromlist([c["XName"] for c in found]))
         return {"Forgotten": len(found), "XNames": names, "Unknown": unknown, "TooSoon": ""}
+
+
+def _counts(components: list[dict[str, Any]]) -> dict[str, int]:
+    states = [c["State"] for c in components]
+    counts = {state: states.count(state) for state in ("healthy", "warned", "dead")}
+    return {**counts, "total": len(states)}
 
 
 def problem(status: int, detail: str) -> dict[str, Any]:

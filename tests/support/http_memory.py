@@ -58,6 +58,7 @@ ROUTES: Mapping[str, Sequence[str]] = {
     "/components": ["GET", "HEAD"],
     f"/components/{XNAME}": ["GET", "HEAD"],
     "/summary": ["GET", "HEAD"],
+    "/tree": ["GET", "HEAD"],
     "/forget": ["POST"],
     "/params": ["GET", "HEAD", "PATCH"],
     "/liveness": ["GET", "HEAD"],
