@@ -115,7 +115,8 @@ async def read_names(
     `Problem` 400 if a text is no nodeset, or if there are too many names; `what` is what to call
     the nodesets then.
     """
-    left, expanded = MOST_NAMES, []
+    left = MOST_NAMES
+    expanded: dict[str, None] = {}
     for number, text in enumerate(nodesets):
         if number % 200 == 199:
             await turn()
@@ -125,12 +126,17 @@ async def read_names(
             raise Problem(400, f"{what}: {error}") from None
         left_before = left
         for portion in portions(names, _PORTION):
-            expanded += portion
+            expanded.update(dict.fromkeys(portion))
             left -= len(portion)
             if left < left_before - _PORTION:
                 await turn()
-    found, unknown = await resolve(tracker, dict.fromkeys(expanded), turn)
-    return list(dict.fromkeys(found.values())), unknown
+    found, unknown = await resolve(tracker, expanded, turn)
+    stand_for: dict[str, None] = {}
+    for portion in portions(iter(found.values()), _PORTION):
+        if stand_for:
+            await turn()
+        stand_for.update(dict.fromkeys(portion))
+    return list(stand_for), unknown
 
 
 async def fold_many(names: Collection[str], turn: Turn) -> str:

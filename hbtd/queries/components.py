@@ -39,7 +39,7 @@ class Selection(NamedTuple):
     under: str = ""
     """The xname of what they are in, or are themselves; empty for the whole machine."""
     names: Collection[str] | None = None
-    """Their xnames; `None` for any."""
+    """Their xnames, each once; `None` for any."""
     after: str = ""
     """The xname that they follow in natural order; empty for all."""
 
@@ -140,7 +140,7 @@ async def _candidates(
 ) -> Sequence[str]:
     """Return, in natural order, the components among which all selected ones are."""
     if selection.names is not None:
-        return await sort_names(set(selection.names), turn)
+        return await sort_names(selection.names, turn)
     silent = selection.states is not None and Phase.HEALTHY not in selection.states
     if silent and tracker.warned + tracker.dead <= _FEW:
         return await sort_names(tracker.silent_components(), turn)

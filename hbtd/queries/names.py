@@ -39,21 +39,26 @@ async def resolve(
         if number % _PORTION == 0:
             await turn()
     if wanted:
-        found.update(await _search(tracker, wanted, turn))
+        await _search(tracker, wanted, found, turn)
     unknown = []
-    for name, xname in wanted.items():
+    for number, (name, xname) in enumerate(wanted.items(), start=1):
         if name not in found:
             if xname is None:
                 unknown.append(name)
             else:
                 found[name] = xname
+        if number % _PORTION == 0:
+            await turn()
     return found, unknown
 
 
 async def _search(
-    tracker: Tracker, names: Iterable[str], turn: Callable[[], Awaitable[None]]
-) -> dict[str, str]:
-    """Return the xnames of those of `names` that are host names or NIDs of tracked components."""
+    tracker: Tracker,
+    names: Iterable[str],
+    found: dict[str, str],
+    turn: Callable[[], Awaitable[None]],
+) -> None:
+    """Add to `found` the xnames of those of `names` that tracked components have as host or NID."""
     by_hostname: dict[str, str] = {}
     by_nid: dict[int, str] = {}
     for number, name in enumerate(names, start=1):
@@ -82,7 +87,6 @@ async def _search(
                 if nid in by_nid and _better(tracker, xname, component, nid, ranks):
                     by_nid[nid] = xname
         await turn()
-    found: dict[str, str] = {}
     for number, name in enumerate(names, start=1):
         if number % _PORTION == 0:
             await turn()
@@ -90,7 +94,6 @@ async def _search(
         xname = by_hostname[name.strip().lower()] or ("" if nid is None else by_nid[nid])
         if xname:
             found[name] = xname
-    return found
 
 
 def _better(
