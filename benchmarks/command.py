@@ -23,15 +23,16 @@ _COMMANDS = {
     "list --under x1001 --limit 1000 -o nodeset": _TARGET,
     "list x1002c[0-7]s[0-7]b[0-1]n[0-1]": _TARGET,
     "why x1003c0s0b0n0": _TARGET,
+    "list --state dead": _TARGET,
     "tree --down": _TARGET,
 }
 
 
 def measure(count: int) -> list[Row]:
-    """Measure commands about `count` components, which hbtd has read from a file."""
+    """Measure commands about `count` components of a file, among them a dead chassis."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "store"
-        make = [sys.executable, "-m", "benchmarks.start", "make", str(path), str(count)]
+        make = [sys.executable, "-m", "benchmarks.start", "make", str(path), str(count), "dead"]
         subprocess.run(make, check=True, timeout=600)
         with hbtd(*PLAIN, f"--kv_url=sqlite:{path}", "--nosm=yes") as url:
             environ = {**os.environ, "HBTCTL_URL": url}

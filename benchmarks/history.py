@@ -1,4 +1,4 @@
-"""The costs of the log of transitions in an SQLite file: its size, trimming it, opening it.
+"""The costs of the log of transitions in an SQLite file: its size, reading and trimming it.
 
 Run as `python -m benchmarks.history PATH COUNT` it measures in its own process, and prints the
 figures as JSON.
@@ -13,6 +13,7 @@ import time
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -26,6 +27,11 @@ from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 _COMPONENTS = 10_000
 _BEGIN = 1.76e9  # in Unix time
+_SECONDS = 30 * 86400 / 1e6
+"""The mean time between two transitions: a million of them are a month's."""
+
+_PAGE = 1000
+_MOMENTS = 21
 _TICK = 0.002
 
 
@@ -45,6 +51,9 @@ def measure(count: int) -> list[Row]:
         Row(f"a log of {count:,} transitions", f"{found['size'] / 1e6:.0f} MB",
             f"<= {megabytes:.0f} MB"),
         Row("opening a file with it", f"{found['open']:.1f} s"),
+        Row(f"a moment of the past: the first {_PAGE:,} components",
+            f"{found['moment'] * 1e3:.0f} ms, most {found['moment_most'] * 1e3:.0f} ms", "< 50 ms"),
+        Row("... all components", f"{found['moment_all'] * 1e3:.0f} ms"),
         Row("trimming a tenth of it", f"{found['trim']:.1f} s"),
         Row("a commit meanwhile", f"most {found['commit'] * 1e3:.0f} ms"),
         Row("the reactor meanwhile", f"late by most {found['late'] * 1e3:.0f} ms", "< 20 ms"),
@@ -58,7 +67,7 @@ class _Fleet:
         self._rng = random.Random(1)
         self._names = node_names(_COMPONENTS)
         self._phases = dict.fromkeys(self._names, Phase.UNKNOWN)
-        self._now = _BEGIN
+        self.now = _BEGIN
 
     def some(self) -> list[Judgement]:
         """Return the judgements of a commit: mostly of one component, sometimes of many."""
@@ -67,7 +76,7 @@ class _Fleet:
     def _next(self) -> Judgement:
         rng = self._rng
         name = rng.choice(self._names)
-        self._now += 2 * rng.random()
+        self.now += 2 * _SECONDS * rng.random()
         before, transition, why = self._phases[name], Transition.STARTED, "heartbeat"
         if before is Phase.HEALTHY:
             transition, why = Transition.WARNED, f"silent for {rng.uniform(10, 15):.1f} s"
@@ -76,8 +85,23 @@ class _Fleet:
         elif before is Phase.WARNED:
             transition, why = Transition.DIED, f"silent for {rng.uniform(30, 35):.1f} s"
         self._phases[name] = transition.after
-        stamp = datetime.fromtimestamp(self._now - 3, timezone.utc).isoformat()
-        return Judgement(name, transition, stamp, before, why, self._now)
+        stamp = datetime.fromtimestamp(self.now - 3, timezone.utc).isoformat()
+        return Judgement(name, transition, stamp, before, why, self.now)
+
+
+async def _look_back(store: SqliteStore, until: float) -> dict[str, float]:
+    """Return how long it takes to read what components were at moments all over the log."""
+    times = []
+    for number in range(_MOMENTS):
+        at = _BEGIN + (until - _BEGIN) * (number + 0.5) / _MOMENTS
+        began = time.monotonic()
+        then = await store.states_at(at, most=_PAGE)
+        times.append(time.monotonic() - began)
+        assert len(then.states) == _PAGE
+    began = time.monotonic()
+    await store.states_at(until)
+    everything = time.monotonic() - began
+    return {"moment": median(times), "moment_most": max(times), "moment_all": everything}
 
 
 async def _measure(reactor: Any, path: str, count: int) -> dict[str, float]:
@@ -91,6 +115,7 @@ async def _measure(reactor: Any, path: str, count: int) -> dict[str, float]:
     began = time.monotonic()
     await store.open()
     found["open"] = time.monotonic() - began
+    found |= await _look_back(store, fleet.now)
 
     ticks = [time.monotonic()]
     ticking = LoopingCall(lambda: ticks.append(time.monotonic()))

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,7 @@ from hbtd.config.params import Params
 from hbtd.simulator.fleet import node_names
 
 _TICK = 0.001
+_CHECKS = 3
 
 _CLIENT = """
 import http.client, sys, time
@@ -44,7 +46,9 @@ _QUERIES = {
     "names of no component": ("GET", "/components?names=x[9000-9999]c[0-7]s[0-9]", 3, ""),
     "a host name": ("GET", "/components/nid099999", 5, ""),
     "/summary, all healthy": ("GET", "/summary", 9, ""),
+    "/tree, all healthy": ("GET", "/tree", 5, ""),
     "/metrics": ("GET", "/metrics", 5, ""),
+    "/internals": ("GET", "/internals", 5, ""),
 }
 """The method, the path, how often, and the body of each query."""
 
@@ -52,14 +56,17 @@ _WHEN_SILENT = {
     "/summary, a chassis dead": ("GET", "/summary", 9, ""),
     "the dead ones": ("GET", "/components?state=dead", 5, ""),
 }
-_WHEN_SCATTERED = {"/summary, each third dead": ("GET", "/summary", 9, "")}
+_WHEN_SCATTERED = {
+    "/summary, each third dead": ("GET", "/summary", 9, ""),
+    "/tree, each third dead": ("GET", "/tree", 5, ""),
+}
 _WHEN_DEAD = {
     "/summary, all dead": ("GET", "/summary", 9, ""),
     "forgetting 10,000": (
         "POST",
         "/forget",
         1,
-        '{"XNames": ["x[0-19]c[0-7]s[0-63]b0n0"]}',
+        '{"XNames": ["x[1000-1019]c[0-7]s[0-7]b[0-1]n[0-3]"]}',
     ),
 }
 
@@ -86,16 +93,21 @@ def measure(count: int) -> list[Row]:
 
 async def _ask(reactor: Any, port: int, query: tuple[str, str, int, str]) -> tuple[float, float]:
     """Return the median of the times of a query, and by how much the reactor was late at most."""
+    method, path, times, body = query
+    arguments = ["-c", _CLIENT, str(port), method, path, str(times), body]
+    return await _late(reactor, lambda: getProcessOutput(sys.executable, arguments, errortoo=True))
+
+
+async def _late(reactor: Any, work: Callable[[], Deferred[Any]]) -> tuple[float, float]:
+    """Return the result of some work, and by how much the reactor was late meanwhile at most."""
     ticks = [time.monotonic()]
     ticking = LoopingCall(lambda: ticks.append(time.monotonic()))
     ticking.clock = reactor
-    method, path, times, body = query
     ticking.start(_TICK)
-    arguments = ["-c", _CLIENT, str(port), method, path, str(times), body]
-    out = await getProcessOutput(sys.executable, arguments, errortoo=True)
+    result = await work()
     ticking.stop()
     late = max(later - tick for tick, later in pairwise(ticks[5:])) - _TICK
-    return float(out), late
+    return float(result), late
 
 
 async def _measure(reactor: Any, count: int) -> dict[str, tuple[float, float]]:
@@ -120,9 +132,16 @@ async def _measure(reactor: Any, count: int) -> dict[str, tuple[float, float]]:
             await deferLater(reactor, 0.2)
             found[name] = await _ask(reactor, port, query)
 
+    async def check() -> float:
+        began = time.monotonic()
+        for _ in range(_CHECKS):
+            await service.self_checks.run()
+        return (time.monotonic() - began) / _CHECKS
+
     await ask_all(_QUERIES)
+    found["self-checks"] = await _late(reactor, lambda: Deferred.fromCoroutine(check()))
     for name in names:
-        if name.startswith("x1c3s"):
+        if name.startswith("x1001c3s"):
             tracker.apply_death(name)
     await ask_all(_WHEN_SILENT)
     for name in names[::3]:

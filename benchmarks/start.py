@@ -1,6 +1,7 @@
 """A start with many stored components: how long it takes, and how much memory.
 
-Run as `python -m benchmarks.start make FILE COUNT` it writes a file of the store `sqlite:`. Set
+Run as `python -m benchmarks.start make FILE COUNT` it writes a file of the store `sqlite:`; with
+`dead` after that, a chassis is dead. Set
 `HBTD_BENCH_BASE` to another checkout of hbtd to start that one, too, and compare the two.
 """
 
@@ -101,7 +102,7 @@ def _start(path: Path, tree: Path) -> _Start:
     return _Start(seconds, peak, after)
 
 
-async def _make(reactor: Any, path: str, count: int, *, untold: bool) -> None:
+async def _make(reactor: Any, path: str, count: int, *, untold: bool, dead: bool) -> None:
     """Write a file with `count` components, of whose starts HSM was not told if `untold`."""
     store = SqliteStore(path, reactor, reactor.seconds, "benchmarks")
     await store.open()
@@ -114,12 +115,18 @@ async def _make(reactor: Any, path: str, count: int, *, untold: bool) -> None:
             Judgement(each.component, Transition.STARTED, each.timestamp) for each in records
         ]
         await store.commit(judgements if untold else [], records)
+    if dead:
+        died = [name for name in names if name.startswith("x1003c3s")]
+        at = "2026-11-23T00:00:00.000000+00:00"
+        await store.commit([Judgement(name, Transition.DIED, at) for name in died])
     await store.close()
 
 
 def _main(reactor: Any, what: str, path: str, count: str, *rest: str) -> Deferred[None]:
     assert what == "make"
-    return Deferred.fromCoroutine(_make(reactor, path, int(count), untold="untold" in rest))
+    return Deferred.fromCoroutine(
+        _make(reactor, path, int(count), untold="untold" in rest, dead="dead" in rest)
+    )
 
 
 if __name__ == "__main__":
