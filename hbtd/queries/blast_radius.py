@@ -65,10 +65,8 @@ async def find_silent_groups(silence: Silence, turn: Turn) -> list[SilentGroup]:
         seen += 1
         if seen % _AT_ONCE == 0:
             await turn()
-        if group.silent < _FEWEST:
-            continue
-        parts = [part for part in _parts(silence, group) if part.silent]
-        if group.mostly and not _is_due_to_one(group, parts):
+        parts, most = _silent_parts(silence, group)
+        if group.mostly and not _is_due_to_one(group, most):
             found.append(group)
         else:
             waiting += parts
@@ -76,9 +74,31 @@ async def find_silent_groups(silence: Silence, turn: Turn) -> list[SilentGroup]:
     return found
 
 
-def _is_due_to_one(group: SilentGroup, parts: Sequence[SilentGroup]) -> bool:
-    """Return whether one of its parts says it better that a group is silent."""
-    most = max((part.silent for part in parts), default=0)
+def _silent_parts(silence: Silence, group: SilentGroup) -> tuple[list[SilentGroup], int]:
+    """Return the parts one level below a group in which, or in a part of which, most are silent.
+
+    There may be some too many. Also return how many are silent in the part with most of them.
+    """
+    level = _below(group)
+    layout, found, most = silence.layout, list[SilentGroup](), 0
+    if level == len(LEVELS):
+        return found, most
+    warned, dead = silence.warned, silence.dead
+    part, whole = _MOSTLY
+    starts, ends = layout.starts[level], layout.ends[level]
+    for index in layout.parts(level, group.start, group.end):
+        # Counted before anything is made: there are very many slots, and few of them matter.
+        start, end = starts[index], ends[index]
+        silent = warned.count(1, start, end) + dead.count(1, start, end)
+        most = max(most, silent)
+        inner = level < len(LEVELS) - 1
+        if silent >= _FEWEST and (inner or silent * whole >= (end - start) * part):
+            found.append(_group(silence, level, index))
+    return found, most
+
+
+def _is_due_to_one(group: SilentGroup, most: int) -> bool:
+    """Return whether a part of a group with `most` silent ones says it better that it is silent."""
     part, whole = _MOSTLY
     return most == group.silent or (not group.wholly and most * whole >= group.silent * part)
 
@@ -117,9 +137,14 @@ def _group(silence: Silence, level: int, index: int) -> SilentGroup:
     return SilentGroup(name, kind, start, end, *silence.counts(start, end))
 
 
+def _below(group: SilentGroup) -> int:
+    """Return the level of the parts of a group, which is that of no parts if it is a slot."""
+    return LEVELS.index(group.type) + 1 if group.type in LEVELS else 0
+
+
 def _parts(silence: Silence, group: SilentGroup) -> list[SilentGroup]:
     """Return the parts of a group that are one level below it."""
-    level = LEVELS.index(group.type) + 1 if group.type in LEVELS else 0
+    level = _below(group)
     if level == len(LEVELS):
         return []
     indices = silence.layout.parts(level, group.start, group.end)
