@@ -162,19 +162,26 @@ def expand(text: str, most: int) -> Iterator[str]:
 
 
 def _combined(terms: Iterable[tuple[str, int, Iterator[str]]]) -> dict[str, None]:
-    """Return the names of terms with operators, from left to right."""
+    """Return the names of terms with operators, from left to right.
+
+    Each term takes no longer than it has names, however many were found before: a short text may
+    have thousands of terms.
+    """
     found: dict[str, None] = {}
     for operator, _, names in terms:
-        term = dict.fromkeys(names)
         if operator == ",":
-            found.update(term)
+            found.update(dict.fromkeys(names))
         elif operator == "&":
-            found = {name: None for name in found if name in term}
+            found = {name: None for name in names if name in found}
+        elif operator == "!":
+            for name in names:
+                found.pop(name, None)
         else:
-            others = term if operator == "^" else {}
-            new = [name for name in others if name not in found]
-            found = {name: None for name in found if name not in term}
-            found.update(dict.fromkeys(new))
+            for name in dict.fromkeys(names):
+                if name in found:
+                    del found[name]
+                else:
+                    found[name] = None
     return found
 
 
