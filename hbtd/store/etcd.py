@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, succeed
 from zope.interface import implementer
 
 from hbtd.config.params import Params
@@ -24,6 +24,7 @@ from hbtd.store.etcd_trimming import EtcdTrimming
 from hbtd.store.etcd_writer import EtcdWriter
 from hbtd.store.interface import IStore, LogEntry, NotLeading, StoreUnusable
 from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen
+from hbtd.store.questions import AT_ONCE
 from hbtd.tracker.records import Identity, Record
 from hbtd.tracker.transitions import Judgement, Transition
 
@@ -67,6 +68,7 @@ class EtcdStore:
         """A function that returns the present Unix time in seconds."""
         self._judge = judge
         self._turn = DeferredLock()
+        self._questions = DeferredSemaphore(AT_ONCE)
         self._closed = False
         self._trouble: str | None = "Not initialized"
         self._out_of_sync: str | None = None
@@ -339,7 +341,7 @@ class EtcdStore:
         self, span: Span, selection: Selection = EVERYTHING, most: int = 1000
     ) -> Deferred[Sequence[LogEntry]]:
         """Return entries of the log about selected components, `most` of them at most."""
-        return self._noting(self._past.history(span, selection, most))
+        return self._noting(self._asking(self._past.history(span, selection, most)))
 
     def states_at(
         self,
@@ -349,7 +351,18 @@ class EtcdStore:
         most: int = sys.maxsize,
     ) -> Deferred[StatesThen]:
         """Return what the selected components were at a Unix time; all of the log is read."""
-        return self._noting(self._past.states_at(at, selection, after, most))
+        return self._noting(self._asking(self._past.states_at(at, selection, after, most)))
+
+    async def _asking(self, question: Coroutine[Any, Any, _T]) -> _T:
+        """Wait for a question about the past; of the others, few are asked at the same time.
+
+        Each reads pages of the log in turn with commits, and keeps what it has found.
+        """
+        try:
+            async with self._questions:
+                return await question
+        finally:
+            question.close()
 
     def last_number(self) -> int:
         """Return the highest number of a judgement or entry of the log that this replica knows."""

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from hbtd.store import sqlite_identities, sqlite_log, sqlite_past
 from hbtd.store.interface import IStore, LogEntry, StoreUnusable
 from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen, StateThen
+from hbtd.store.questions import Questions
 from hbtd.store.sqlite_file import (
     Contents,
     DatabaseFile,
@@ -84,6 +85,7 @@ class SqliteStore:
         self._clock_offset = 0.0
         self._pool: ConnectionPool | None = None
         self._file = DatabaseFile(path)
+        self._questions = Questions()
         self._flushed_at: float | None = None
         self._commit_failed = False
         self._trouble: str | None = "Not initialized"
@@ -184,10 +186,10 @@ class SqliteStore:
     async def _history(self, span: Span, selection: Selection, most: int) -> Sequence[LogEntry]:
         found: list[LogEntry] = []
         begin = partial(sqlite_past.begin, span=span, selection=selection)
-        place: sqlite_past.Place | None = await self._noting(self._run(begin))
+        place: sqlite_past.Place | None = await self._ask(begin)
         while place is not None:
             search = partial(sqlite_past.search, span=span, place=place, most=most - len(found))
-            some, place = await self._noting(self._run(search))
+            some, place = await self._ask(search)
             found += some
         return found
 
@@ -205,7 +207,7 @@ class SqliteStore:
         self, at: float, selection: Selection, after: str, most: int
     ) -> StatesThen:
         number_at = partial(sqlite_past.number_at, at=at)
-        number, complete = await self._noting(self._run(number_at))
+        number, complete = await self._ask(number_at)
         found: list[StateThen] = []
         done: str | None = after
         while done is not None and len(found) < most:
@@ -216,7 +218,7 @@ class SqliteStore:
                 after=done,
                 most=most - len(found),
             )
-            some, done = await self._noting(self._run(states))
+            some, done = await self._ask(states)
             found += some
         return StatesThen(found, complete)
 
@@ -387,6 +389,10 @@ class SqliteStore:
             return fail(StoreUnusable(self.health()))
         done: Deferred[_T] = self._pool.runWithConnection(self._interact, work)
         return done
+
+    def _ask(self, work: Callable[[Any], _T]) -> Deferred[_T]:
+        """Do as `_run`, for a question about the past: commits need not wait for many of these."""
+        return self._questions.ask(lambda: self._noting(self._run(work)))
 
     # The following three methods run in the store's thread.
 

@@ -1,10 +1,12 @@
 """The tests of what the log tells about the past; all stores pass them (`store_contract.py`)."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
+
+from twisted.internet.defer import CancelledError
 
 from hbtd.store.past import LogEntry, Selection, Span, StateThen
 from hbtd.tracker.transitions import Phase
@@ -52,8 +54,45 @@ class PastModel:
         return {x: state for x, state in states.items() if state[0] is not UNKNOWN}
 
 
+class Names(frozenset[str]):
+    """Names that note whether the store has looked at them."""
+
+    begun: list["Names"]
+
+    def __iter__(self) -> Iterator[str]:
+        self.begun.append(self)
+        return super().__iter__()
+
+    def __contains__(self, name: object) -> bool:
+        self.begun.append(self)
+        return super().__contains__(name)
+
+
 class PastContract(StoreFixture):
     """The tests of `history`, `states_at` and `told`."""
+
+    async def test_commit_among_questions(self) -> None:
+        """A commit does not wait for the many who have asked about the past before."""
+        store = await self.opened()
+        if not store.durable:
+            return  # it answers at once
+        await store.commit([judged("x1", 1.0, STARTED)], [])
+        begun: list[Names] = []
+        answers = []
+        for _ in range(50):
+            names = Names(["x1"])
+            names.begun = begun
+            answers.append(store.history(Span(), Selection(names), 10))
+            answers.append(store.states_at(1.0, Selection(names), "", 10))
+        await store.commit([judged("x2", 2.0, STARTED)], [])
+        self.assertLess(len(set(map(id, begun))), 20)
+        for each in answers[::3]:
+            each.addErrback(lambda failure: failure.trap(CancelledError))
+            each.cancel()  # the client has gone
+        for number, each in enumerate(answers):
+            if number % 3:
+                self.assertTrue(await each)
+        self.assertTrue(await store.history(Span(), Selection(["x2"]), 10))
 
     async def told_story(self, store: Any, count: int, seed: int) -> PastModel:
         """Log a random story of twelve components of two cabinets."""
