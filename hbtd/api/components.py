@@ -8,10 +8,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.server import Request
 
 from hbtd.api.queries import (
+    ROW_SIZE,
     ascii_reply,
     bad,
     encode,
     fold_many,
+    hold,
     printable,
     read_limit,
     read_names,
@@ -24,7 +26,7 @@ from hbtd.formats import xnames
 from hbtd.formats.nodesets import fold, portions
 from hbtd.monitor import Monitor
 from hbtd.queries.components import Explainer, Facts, Selection, select
-from hbtd.queries.machine import Machine, Turn
+from hbtd.queries.machine import Machine
 from hbtd.queries.names import resolve
 from hbtd.queries.summary import Summary
 from hbtd.queries.tree import silent_parts
@@ -41,6 +43,10 @@ _Later = Coroutine[Deferred[Any], Any, Reply]
 
 _NAMES_AT_ONCE = 5000
 _ROWS_AT_ONCE = 200
+_SUMMARY_SIZE = 65_536
+_SUMMARY_SIZE_OF_EACH = 8
+"""The bytes that a summary takes for each component while it is made, roughly."""
+
 _FORGOTTEN_AT_ONCE = 50
 _MOST_TRANSITIONS = 20
 _MOST_LOGGED = 1000
@@ -94,15 +100,17 @@ class Components:
             _read_after(parameters.get("after")),
         )
         return self._page(
-            _turn_of(request), selection, parameters.get("names"), read_limit(parameters)
+            _limited(request), selection, parameters.get("names"), read_limit(parameters)
         )
 
     async def _page(
-        self, turn: Turn, selection: Selection, nodeset: str | None, most: int
+        self, request: LimitedRequest, selection: Selection, nodeset: str | None, most: int
     ) -> Reply:
-        unknown: list[str] = []
+        turn, unknown = request.turn, list[str]()
+        hold(request, ROW_SIZE * most)
         if nodeset is not None:
-            names, unknown = await read_names([nodeset], self._tracker, turn, "Parameter names")
+            named = await read_names([nodeset], self._tracker, request, "Parameter names")
+            names, unknown = named.xnames(), named.unknown
             for portion in portions(iter(names), _NAMES_AT_ONCE):
                 unknown += [name for name in portion if name not in self._tracker]
                 await turn()
@@ -124,7 +132,7 @@ class Components:
         parameters, 404 if there is no such component, and 503 if the log can't be read.
         """
         read_parameters(request, ())
-        found, _ = await resolve(self._tracker, [name], _turn_of(request))
+        found, _, _ = await resolve(self._tracker, [name], _limited(request).turn)
         try:
             told = await self._explainer.explain(found[name], _MOST_TRANSITIONS) if found else None
         except StoreUnusable as error:
@@ -139,7 +147,10 @@ class Components:
         Raise `Problem` 400 if there are parameters.
         """
         read_parameters(request, ())
-        return ascii_reply(await self._summary.summarise(_turn_of(request)))
+        tracker = self._tracker
+        tracked = tracker.healthy + tracker.warned + tracker.dead
+        hold(_limited(request), _SUMMARY_SIZE + _SUMMARY_SIZE_OF_EACH * tracked)
+        return ascii_reply(await self._summary.summarise(_limited(request).turn))
 
     def tree(self, request: Request) -> _Later:
         """Return a page of the parts of the machine in which something is silent, with counts.
@@ -148,19 +159,25 @@ class Components:
         """
         parameters = read_parameters(request, ("under", "limit", "after"))
         return self._tree(
-            _turn_of(request),
+            _limited(request),
             read_under(parameters),
             _read_after(parameters.get("after")),
             read_limit(parameters),
         )
 
-    async def _tree(self, turn: Turn, under: str, after: str, most: int) -> Reply:
-        counts, parts, following = await silent_parts(self._machine, under, after, most, turn)
+    async def _tree(self, request: LimitedRequest, under: str, after: str, most: int) -> Reply:
+        hold(request, ROW_SIZE * most)
+        counts, parts, following = await silent_parts(
+            self._machine, under, after, most, request.turn
+        )
         shown = [part.show() for part in parts]
         return ascii_reply({"Counts": counts, "Parts": shown, "Next": following})
 
     def forget(self, request: Request) -> _Later:
         """Forget the components that the nodesets in the body name.
+
+        A host name or NID that several components have sent names none of them here: nodes choose
+        what they send, and an operator means only one.
 
         Raise `Problem` 400 if the body is no object with a list of nodesets, or if one of them is
         wrong; nothing is forgotten then.
@@ -172,10 +189,12 @@ class Components:
         nodesets = body.get("XNames") if isinstance(body, dict) else None
         if not isinstance(nodesets, list) or not all(isinstance(x, str) for x in nodesets):
             raise Problem(400, "The body must be a JSON object with a list of nodesets, XNames")
-        return self._forget(_turn_of(request), nodesets)
+        return self._forget(_limited(request), nodesets)
 
-    async def _forget(self, turn: Turn, nodesets: Sequence[str]) -> Reply:
-        names, unknown = await read_names(nodesets, self._tracker, turn, "XNames")
+    async def _forget(self, request: LimitedRequest, nodesets: Sequence[str]) -> Reply:
+        turn = request.turn
+        named = await read_names(nodesets, self._tracker, request, "XNames")
+        names, unknown = named.certain(), named.unknown
         forgotten: list[str] = []
         too_soon: list[str] = []
         try:
@@ -197,6 +216,7 @@ class Components:
                 "XNames": await fold_many(forgotten, turn),
                 "Unknown": await fold_many(unknown, turn),
                 "TooSoon": await fold_many(too_soon, turn),
+                "Ambiguous": await fold_many(named.ambiguous, turn),
             }
         )
         return reply._replace(change=f"{_describe(forgotten)}.")
@@ -211,9 +231,9 @@ def _describe(forgotten: Sequence[str]) -> str:
     return f"{len(forgotten)} no longer tracked: {names}"
 
 
-def _turn_of(request: Request) -> Turn:
+def _limited(request: Request) -> LimitedRequest:
     assert isinstance(request, LimitedRequest)
-    return request.turn
+    return request
 
 
 def _read_words(text: str | None, parameter: str, known: dict[str, Any]) -> Any:

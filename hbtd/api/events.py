@@ -67,8 +67,8 @@ class Events:
     ) -> Reply:
         names: frozenset[str] | None = None
         if nodeset is not None:
-            found, _ = await read_names([nodeset], self._tracker, request.turn, "Parameter names")
-            names = frozenset(found)
+            named = await read_names([nodeset], self._tracker, request, "Parameter names")
+            names = frozenset(named.xnames())
         self._check_room()
         # twisted.web keeps the connection, of which the end of the answer would not be known.
         request.channel.persistent = False
@@ -106,8 +106,8 @@ class Events:
 
         A browser that connects again repeats the parameter, but says in a header what it has.
         """
-        headers = request.requestHeaders.getRawHeaders("last-event-id") or []
-        header = headers[0].strip() if headers else ""
+        headers = request.requestHeaders.getRawHeaders(b"last-event-id") or []
+        header = headers[0].decode("latin-1").strip() if headers else ""
         if header:
             if not _is_number(header):
                 raise Problem(400, "Last-Event-ID is no number of an event")

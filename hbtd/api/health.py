@@ -94,7 +94,8 @@ class Health:
         if self._sources.before_metrics is not None:
             assert isinstance(request, LimitedRequest)
             await self._sources.before_metrics(request.turn)
-        if _prefers_openmetrics(request.getHeader("accept") or ""):
+        accept = request.getHeader(b"accept") or b""
+        if _prefers_openmetrics(accept.decode("latin-1")):
             body, content_type = openmetrics.generate_latest(self._registry), _OPENMETRICS
         else:
             body, content_type = exposition.generate_latest(self._registry), _TEXT

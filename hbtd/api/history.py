@@ -8,8 +8,10 @@ from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
 from hbtd.api.queries import (
+    ROW_SIZE,
     bad,
     encode,
+    hold,
     read_limit,
     read_names,
     read_parameters,
@@ -21,7 +23,6 @@ from hbtd.api.routes import Role, Route
 from hbtd.formats import xnames
 from hbtd.formats.times import format_time, parse_time
 from hbtd.queries.components import show_entry
-from hbtd.queries.machine import Turn
 from hbtd.server.problems import Problem
 from hbtd.server.replies import Reply
 from hbtd.server.site import LimitedRequest
@@ -69,7 +70,7 @@ class History:
             wanted = read_states(parameters)
             name = _read_name(parameters)
             return self._guard(
-                self._then(request.turn, parameters.get("names"), under, at, wanted, name, most)
+                self._then(request, parameters.get("names"), under, at, wanted, name, most)
             )
         order = parameters.get("order", "oldest")
         if order not in ("oldest", "newest"):
@@ -80,25 +81,26 @@ class History:
             order == "newest",
             _read_number(parameters),
         )
-        return self._guard(self._entries(request.turn, parameters.get("names"), under, span, most))
+        return self._guard(self._entries(request, parameters.get("names"), under, span, most))
 
     async def _entries(
-        self, turn: Turn, nodeset: str | None, under: str, span: Span, most: int
+        self, request: LimitedRequest, nodeset: str | None, under: str, span: Span, most: int
     ) -> Reply:
-        selection = await self._select(turn, nodeset, under)
+        hold(request, ROW_SIZE * most)
+        selection = await self._select(request, nodeset, under)
         found = await self._store.history(span, selection, most + 1)
         entries = found[:most]
         following = str(entries[-1].number) if len(found) > most else None
         pages = []
         for start in range(0, len(entries), _ROWS_AT_ONCE):
             if start:
-                await turn()
+                await request.turn()
             pages.append(encode(list(map(show_entry, entries[start : start + _ROWS_AT_ONCE]))))
         return rows_reply("Entries", pages, {"Next": following})
 
     async def _then(
         self,
-        turn: Turn,
+        request: LimitedRequest,
         nodeset: str | None,
         under: str,
         at: float,
@@ -106,7 +108,8 @@ class History:
         after: str,
         most: int,
     ) -> Reply:
-        selection = await self._select(turn, nodeset, under)
+        hold(request, ROW_SIZE * most)
+        selection = await self._select(request, nodeset, under)
         found: list[StateThen] = []
         complete, more = True, True
         # etcd reads the whole log for each call.
@@ -116,22 +119,22 @@ class History:
             found += [each for each in states if wanted is None or each.phase in wanted]
             more = len(states) == portion
             after = states[-1].component if states else ""
-            await turn()
+            await request.turn()
         following = found[most - 1].component if len(found) > most else None
         pages = []
         for start in range(0, min(len(found), most), _ROWS_AT_ONCE):
             if start:
-                await turn()
+                await request.turn()
             rows = found[start : min(start + _ROWS_AT_ONCE, most)]
             pages.append(encode(list(map(_show, rows))))
         rest = {"Next": following, "At": format_time(at), "Complete": complete}
         return rows_reply("Components", pages, rest)
 
-    async def _select(self, turn: Turn, nodeset: str | None, under: str) -> Selection:
+    async def _select(self, request: LimitedRequest, nodeset: str | None, under: str) -> Selection:
         if nodeset is None:
             return Selection(None, under)
-        names, _ = await read_names([nodeset], self._tracker, turn, "Parameter names")
-        return Selection(frozenset(names), under)
+        named = await read_names([nodeset], self._tracker, request, "Parameter names")
+        return Selection(frozenset(named.xnames()), under)
 
     @staticmethod
     async def _guard(work: _Later) -> Reply:

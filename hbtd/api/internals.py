@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
-from urllib.parse import parse_qsl
 
 from twisted.internet.defer import Deferred
 
+from hbtd.api.queries import ascii_reply, read_parameters
 from hbtd.api.routes import Role, Route
-from hbtd.server.problems import Problem
-from hbtd.server.replies import Reply, json_reply
+from hbtd.server.replies import Reply
 from hbtd.server.site import LimitedRequest
 
 Describe = Callable[[Callable[[], Deferred[None]]], Coroutine[Deferred[Any], Any, dict[str, Any]]]
@@ -27,7 +26,5 @@ class InternalsHandler:
 
     async def internals(self, request: LimitedRequest) -> Reply:
         """Return the description of hbtd's parts; raise `Problem` 400 if there are parameters."""
-        query = request.uri.partition(b"?")[2].decode("ascii", "replace")
-        for name, _ in parse_qsl(query, keep_blank_values=True):
-            raise Problem(400, f"Unknown parameter '{name}': /internals has none")
-        return json_reply(await self._describe(request.turn))
+        read_parameters(request, ())
+        return ascii_reply(await self._describe(request.turn))

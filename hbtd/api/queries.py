@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
@@ -13,21 +14,51 @@ from hbtd.queries.machine import Turn, sort_names
 from hbtd.queries.names import resolve
 from hbtd.server.problems import Problem
 from hbtd.server.replies import JSON, Reply
+from hbtd.server.site import LimitedRequest
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Phase
 
 MOST_NAMES = 100_000
 """The most names in one query; with more, hbtd would be busy for too long."""
 
+ROW_SIZE = 1024
+"""The bytes that a row of an answer takes while it is made, roughly."""
+
 MOST_ROWS = 1000
 """The most rows of a page, and how many it has if the client does not say."""
 
 _PORTION = 2000
+_NAME_SIZE = 350
+"""The bytes that a name in a query takes while it is looked up, measured."""
+
+_CHARACTERS_AT_ONCE = 16_384
+"""The most characters of nodesets that are read before others have their turns."""
+
 _STATES = {
     "ok": Phase.HEALTHY,
     **{phase.value: phase for phase in Phase if phase is not Phase.UNKNOWN},
 }
 _WHOLE_MACHINE = ("s0", "all")
+
+
+class Named(NamedTuple):
+    """The components that names in a query stand for."""
+
+    found: dict[str, str]
+    """The xname that each name stands for; it is tracked, or could be."""
+    unknown: list[str]
+    """The names that stand for no component."""
+    ambiguous: list[str]
+    """The names that several components have sent."""
+
+    def xnames(self) -> list[str]:
+        """Return the xnames that the names stand for, each once."""
+        return list(dict.fromkeys(self.found.values()))
+
+    def certain(self) -> list[str]:
+        """Return the xnames that the names stand for, without those of ambiguous names."""
+        doubtful = set(self.ambiguous)
+        return list(dict.fromkeys(x for name, x in self.found.items() if name not in doubtful))
 
 
 def read_parameters(request: Request, known: Collection[str]) -> dict[str, str]:
@@ -107,36 +138,43 @@ def read_under(parameters: Mapping[str, str]) -> str:
 
 
 async def read_names(
-    nodesets: Collection[str], tracker: Tracker, turn: Turn, what: str
-) -> tuple[list[str], list[str]]:
-    """Return the xnames of components in nodesets of xnames, NIDs and host names.
+    nodesets: Collection[str], tracker: Tracker, request: LimitedRequest, what: str
+) -> Named:
+    """Return the components in nodesets of xnames, NIDs and host names.
 
-    They are tracked, or could be. Also return the names that stand for no component. Raise
-    `Problem` 400 if a text is no nodeset, or if there are too many names; `what` is what to call
-    the nodesets then.
+    Raise `Problem` 400 if a text is no nodeset, or if there are too many names; `what` is what to
+    call the nodesets then. Raise `Problem` 503 if there is no memory for so many names.
     """
-    left = MOST_NAMES
+    left, read = MOST_NAMES, 0
     expanded: dict[str, None] = {}
-    for number, text in enumerate(nodesets):
-        if number % 200 == 199:
-            await turn()
+    for text in nodesets:
+        read += len(text) + 80
+        if read > _CHARACTERS_AT_ONCE:
+            read = 0
+            await request.turn()
         try:
             names = expand(text, left)
         except NodesetError as error:
             raise Problem(400, f"{what}: {error}") from None
         left_before = left
         for portion in portions(names, _PORTION):
+            # A text of 20 characters may stand for 100,000 names.
+            hold(request, _NAME_SIZE * len(portion))
             expanded.update(dict.fromkeys(portion))
             left -= len(portion)
             if left < left_before - _PORTION:
-                await turn()
-    found, unknown = await resolve(tracker, expanded, turn)
-    stand_for: dict[str, None] = {}
-    for portion in portions(iter(found.values()), _PORTION):
-        if stand_for:
-            await turn()
-        stand_for.update(dict.fromkeys(portion))
-    return list(stand_for), unknown
+                await request.turn()
+    return Named(*await resolve(tracker, expanded, request.turn))
+
+
+def hold(request: LimitedRequest, count: int) -> None:
+    """Reserve memory for an answer that is being made; raise `Problem` 503 if there is none left.
+
+    The memory is that of large bodies, of which one address has at most half of what others leave:
+    so nobody can have thousands of answers made at the same time.
+    """
+    if not request.hold(count):
+        raise request.no_room()
 
 
 async def fold_many(names: Collection[str], turn: Turn) -> str:

@@ -122,6 +122,14 @@ def send(run: Invocation) -> int:
     return UNREACHABLE if failed else YES
 
 
+_NOT_FORGOTTEN = {
+    "Unknown": "not tracked",
+    "TooSoon": "forgotten a moment ago already",
+    "Ambiguous": "sent by several components, name them by their xnames",
+}
+"""The parts of the answer about what was not forgotten, and what each means."""
+
+
 def forget(run: Invocation) -> int:
     """Have components forgotten.
 
@@ -150,10 +158,10 @@ def forget(run: Invocation) -> int:
     else:
         which = f": {shown(answer['XNames'], 2000)}" if answer["XNames"] else ""
         run.terminal.line(f"{shown(answer['Forgotten'])} forgotten{which}")
-    for key, meaning in (("Unknown", "not tracked"), ("TooSoon", "forgotten a moment ago already")):
+    for key, meaning in _NOT_FORGOTTEN.items():
         if answer.get(key):
             run.terminal.note(f"{meaning}: {answer[key]}{hint(answer[key])}")
-    return NO if answer.get("Unknown") or answer.get("TooSoon") else YES
+    return NO if any(answer.get(key) for key in _NOT_FORGOTTEN) else YES
 
 
 def params(run: Invocation) -> int:

@@ -149,7 +149,7 @@ class EventHub:
         # The ring has all events with numbers above this; `None` before the first is expected.
         self._start: int | None = None
         self._last = 0
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: dict[Reader, Deferred[None]] = {}
         self._due: deque[Reader] = deque()
         self._pumping = False
         self._reading = DeferredSemaphore(_READING_AT_ONCE)
@@ -163,8 +163,8 @@ class EventHub:
     def begin(self, number: int) -> None:
         """Note that entries after this number follow; serve the readers that wait for that."""
         self._start = self._last = number
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting.values():
             each.callback(None)
 
     def tell(self, entries: Sequence[LogEntry]) -> None:
@@ -221,6 +221,8 @@ class EventHub:
         if reader in self.readers:
             del self.readers[reader]
             reader.release()
+            if (begun := self._waiting.pop(reader, None)) is not None:
+                begun.callback(None)  # it may be long before the log can be read
             if not self.readers:
                 self._keeping.stopService()
 
@@ -254,7 +256,7 @@ class EventHub:
         """Send a reader the events after a number, up to what is in the ring."""
         if self._start is None:
             begun: Deferred[None] = Deferred()
-            self._waiting.append(begun)
+            self._waiting[reader] = begun
             await begun
         if after is not None and not reader.gone:
             after = await self._check(reader, after)

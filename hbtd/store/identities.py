@@ -52,8 +52,14 @@ class IdentityKeeper:
         self._storing.stopService()
 
     async def store_changed(self) -> None:
-        """Store the names that have changed; if that fails, the next call tries again."""
-        while taken := self._tracker.take_renamed(_BATCH):
+        """Store the names that have changed; if that fails, the next call tries again.
+
+        What changes meanwhile waits for the next call: a component may change its name with every
+        heartbeat, and the store has others to serve.
+        """
+        left = self._tracker.renamed
+        while left > 0 and (taken := self._tracker.take_renamed(min(_BATCH, left))):
+            left -= len(taken)
             stored = False
             try:
                 await self._store.identify(taken)

@@ -136,6 +136,11 @@ class Population:
         """Note that the host names and NIDs of all components are to be stored again."""
         self._renamed = {xname for xname in self.tracked() if self.identity(xname) is not None}
 
+    @property
+    def renamed(self) -> int:
+        """The number of components whose host names and NIDs are to be stored."""
+        return len(self._renamed)
+
     def take_renamed(self, most: int) -> list[Identity]:
         """Return at most `most` of the host names and NIDs that are to be stored.
 

@@ -325,6 +325,20 @@ class SummaryTests(ComponentsTestCase):
             self.assertIn(line, text.splitlines())
 
 
+class RoomTests(APITestCase):
+    """Answers that take much memory while they are made."""
+
+    def test_many_at_once(self):
+        """Names beyond the memory for large bodies get a 503, and don't keep it."""
+        self.begin(max_body_bytes=65_536)
+        for path in ("components?limit=1&", "history?limit=1&", "events?"):
+            for _ in range(3):
+                response = self.request("GET", f"/v1/{path}names=x[0-9999]c0")
+                self.assertEqual(response.status, 503, path)
+                self.assertEqual(response.headers["retry-after"], "10")
+        self.assertEqual(self.request("GET", "/v1/components?names=x[0-2999]c0").status, 200)
+
+
 class ForgetTests(ComponentsTestCase):
     """`POST /forget`."""
 
@@ -348,6 +362,7 @@ class ForgetTests(ComponentsTestCase):
                 "XNames": "x1000c7s[0-3]b0n[0-1],x1001c0s10b0n0",
                 "Unknown": "nid000700,x5c0",
                 "TooSoon": "",
+                "Ambiguous": "",
             },
         )
         self.assertEqual(self.service.tracker.healthy, 9)
@@ -358,6 +373,17 @@ class ForgetTests(ComponentsTestCase):
                 " x1000c7s[0-3]b0n[0-1],x1001c0s10b0n0."
             ],
         )
+
+    def test_borrowed_names(self):
+        """A node that calls itself like another one has neither forgotten, nor itself in place."""
+        self.beat(CHASSIS[5], Hostname="nid000003", NID="900")
+        self.beat(CHASSIS[6], Hostname="x1000c7s7b1n9", NID="6")
+        _, answer, _ = self.forget({"XNames": ["nid[000003-000004],900", "x1000c7s7b1n9"]})
+        self.assertEqual(answer["XNames"], CHASSIS[4])
+        self.assertEqual(answer["Ambiguous"], "900,nid000003")
+        self.assertEqual(answer["Unknown"], "x1000c7s7b1n9")
+        _, answer, _ = self.forget({"XNames": ["nid000003", CHASSIS[3]]})
+        self.assertEqual((answer["XNames"], answer["Ambiguous"]), (CHASSIS[3], "nid000003"))
 
     def test_too_soon(self):
         """What came back and was forgotten less than Errtime before stays, and is named."""

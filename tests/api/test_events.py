@@ -8,6 +8,7 @@ from tests.support.http_memory import (
     Connection,
     SlowReader,
     encode_request,
+    head,
     parse_responses,
 )
 
@@ -91,6 +92,9 @@ class EventsTests(APITestCase):
         for value in ("x", "1 2", "-1", "9" * 17):
             answer = self.request("GET", EVENTS, headers={"Last-Event-ID": value})
             self.assertEqual(answer.status, 400, value)
+        connection = self.connect()
+        connection.send(head(f"GET {EVENTS}", "Last-Event-ID: 1?").replace(b"?", b"\xff"))
+        self.assertIn(b" 400 ", connection.received())
         self.assertEqual(len(self.service.core.event_hub.readers), 0)
 
     def test_too_many(self) -> None:

@@ -4,7 +4,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from hbtd import __version__
-from tests.support.http_memory import HEARTBEAT, PREFIXES, APITestCase
+from tests.support.http_memory import HEARTBEAT, PREFIXES, APITestCase, head
 
 OPENMETRICS = "application/openmetrics-text"
 
@@ -32,6 +32,16 @@ class InternalsTests(APITestCase):
             self.assertEqual(said["Store"]["LastNumber"], 1)
             self.assertEqual(said["SelfChecks"]["Failed"], [])
 
+    def test_for_terminals(self):
+        """What others have said is in printable ASCII, as in all answers about components."""
+        self.begin(sm_url="http://hsm/\x9b31m\u202e")
+        response = self.request("GET", "/v1/internals")
+        self.assertEqual(response.json()["Options"]["Sm_url"], "http://hsm/\x9b31m\u202e")
+        self.assertTrue(response.body.isascii())
+        response = self.request("GET", "/v1/internals?%C2%9B31m=1")
+        self.assertEqual(response.status, 400)
+        self.assertTrue(response.body.isascii())
+
     def test_checked(self):
         """The self-checks of a running hbtd find nothing wrong."""
         self.request("POST", "/v1/heartbeat", HEARTBEAT)
@@ -47,6 +57,12 @@ class InternalsTests(APITestCase):
 
 class OpenMetricsTests(APITestCase):
     """The two formats of metrics."""
+
+    def test_no_text(self):
+        """A header that is no UTF-8 asks for nothing in particular."""
+        connection = self.connect()
+        connection.send(head("GET /metrics", "Accept: ?").replace(b"?", b"\xff"))
+        self.assertIn(b" 200 ", connection.received().partition(b"\r\n")[0])
 
     def test_asked_for(self):
         """OpenMetrics is sent to those who prefer it, and the text format to all others."""

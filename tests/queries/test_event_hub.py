@@ -1,6 +1,8 @@
 """The event hub, with the time and the readers in the hands of a test."""
 
+import gc
 from collections.abc import Sequence
+from weakref import ref
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
@@ -127,6 +129,17 @@ class NewReaderTests(HubTestCase):
         self.tell("x5")
         self.assertEqual((first.numbers, second.numbers), ([3, 4, 5], [5]))
         self.assertEqual(first.stream.last_event_id, "5")
+
+    def test_left_before_the_log_is_known(self) -> None:
+        """Nothing is left of those who come and go before the log is known."""
+        references = []
+        for after in (None, 1) * 5:
+            client = Client(self.hub, after=after)
+            references.append(ref(client.reader))
+            self.hub.leave(client.reader)
+            del client
+        gc.collect()
+        self.assertEqual([each() for each in references], [None] * 10)
 
     def test_before_the_log_is_known(self) -> None:
         """One who comes before the log is known gets all that is new from then on."""

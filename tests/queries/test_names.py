@@ -31,7 +31,7 @@ class ResolveTests(TestCase):
 
     async def assertResolved(self, names: list[str], found: list[str], unknown: list[str]) -> None:
         """Check what names stand for: those that are not `unknown` stand for `found`, in order."""
-        resolved, not_resolved = await resolve(self.tracker, names, self.turn)
+        resolved, not_resolved, _ = await resolve(self.tracker, names, self.turn)
         self.assertEqual(not_resolved, unknown)
         self.assertEqual([resolved[name] for name in names if name not in unknown], found)
 
@@ -70,6 +70,30 @@ class ResolveTests(TestCase):
         self.tracker.apply_death(A)
         await self.assertResolved(["nid000001", "1"], [B, B], [])
 
+    async def assertAmbiguous(self, names: list[str], ambiguous: list[str]) -> None:
+        """Check which of some names are ambiguous."""
+        _, _, found = await resolve(self.tracker, names, self.turn)
+        self.assertEqual(found, ambiguous)
+
+    async def test_ambiguous(self) -> None:
+        """A name is ambiguous if several have sent it: both as host name, as NID, or either."""
+        names = ["nid000001", "1", "nid000003", "3", A]
+        await self.assertAmbiguous(names, [])
+        self.beat(B, "Nid000001", "16")
+        await self.assertAmbiguous(names, ["nid000001"])
+        self.beat(B, "other", "0x1")
+        await self.assertAmbiguous(names, ["nid000001", "1"])
+        self.beat(B, "3", "16")
+        await self.assertAmbiguous(names, ["3"])
+
+    async def test_borrowed_place(self) -> None:
+        """Who calls itself a place in a cabinet is not found there, whether somebody is or not."""
+        self.beat(A, "x1000c0s0b0n9", "1")
+        self.beat(B, C, "16")
+        await self.assertResolved(["x1000c0s0b0n9", C], ["x1000c0s0b0n9", C], [])
+        self.beat(B, "sms01", "16")
+        await self.assertResolved(["sms01"], [B], [])
+
     async def test_dead(self) -> None:
         """Dead components keep their names; forgotten ones don't."""
         self.tracker.apply_death(C)
@@ -86,7 +110,7 @@ class ResolveTests(TestCase):
             self.turns += 1
             self.tracker.forget("x1c0s4999b0n0")
 
-        found, unknown = await resolve(self.tracker, ["h4998", "h4999"], turn)
+        found, unknown, _ = await resolve(self.tracker, ["h4998", "h4999"], turn)
         self.assertEqual((found, unknown), ({"h4998": "x1c0s4998b0n0"}, ["h4999"]))
         self.assertGreaterEqual(self.turns, 2)
 

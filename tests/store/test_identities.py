@@ -1,6 +1,6 @@
 """Host names and NIDs are stored when they change, and restored."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -27,10 +27,13 @@ class CountingStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[Sequence[Identity]] = []
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def identify(self, identities: Sequence[Identity]) -> Deferred[None]:
         """Store host names and NIDs."""
         self.asked.append(identities)
+        assert len(self.asked) < 100
+        self.meanwhile()
         if self.broken:
             return fail(StoreUnusable("broken"))
         return super().identify(identities)
@@ -86,6 +89,14 @@ class KeeperTests(SynchronousTestCase):
             self.beat(f"x1000c0s{number}b0n0")
         self.clock.advance(10.0)
         self.assertEqual([len(each) for each in self.store.asked], [500, 500, 100])
+
+    def test_ever_new(self) -> None:
+        """A component that changes its name all the time is stored once in ten seconds."""
+        self.beat(A)
+        self.store.meanwhile = lambda: self.beat(A, f"h{len(self.store.asked)}")
+        for runs in (1, 2, 3):
+            self.clock.advance(10.0)
+            self.assertEqual(len(self.store.asked), runs)
 
     def test_broken_store(self) -> None:
         """If the store fails, they are stored later."""
