@@ -157,7 +157,7 @@ def _authorization(request: Request) -> bytes | None:
 
 
 def _from_web_page(request: Request) -> bool:
-    """Return whether a web page has caused a POST.
+    """Return whether a web page has caused a request.
 
     Browsers say so by `Origin`, and newer ones by `Sec-Fetch-Site` as well.
     """
@@ -174,4 +174,7 @@ def _relayed(request: Request) -> bool:
     The peer of such a request proves little about who has made it.
     """
     names = [name.lower() for name, _ in request.requestHeaders.getAllRawHeaders()]
-    return any(name in _RELAYED or name.startswith(_RELAYED_PREFIXES) for name in names)
+    # Of what a page only loads, as a picture or a script, browsers don't tell the origin.
+    return _from_web_page(request) or any(
+        name in _RELAYED or name.startswith(_RELAYED_PREFIXES) for name in names
+    )

@@ -261,6 +261,18 @@ class WritingTests(DetoursTestCase):
             request = encode_request("PATCH", "/v1/params", change, {"X": "y", name: ""})
             self.assertEqual(self.statuses(self.connect(here), request), [status], name)
 
+    def test_loaded_by_a_page(self) -> None:
+        """What a web page of another site loads, as a script or a picture, comes from no operator.
+
+        Browsers send no `Origin` with such requests, and name this host in `Host`.
+        """
+        self.start(operator_access="loopback", reader_access="operators")
+        here = CREDENTIALS["on this host"]
+        for site, status in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
+            for path in ("/v1/summary", "/v1/internals", "/metrics"):
+                request = encode_request("GET", path, headers={"Sec-Fetch-Site": site})
+                self.assertEqual(self.statuses(self.connect(here), request), [status], site)
+
 
 class HostTests(DetoursTestCase):
     """Operators on this host, and what their requests name as their host."""
