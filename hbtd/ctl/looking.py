@@ -40,8 +40,8 @@ def shown_state(component: Component) -> str:
 
 
 def shown_source(component: Component) -> str:
-    """Return the address that a heartbeat came from; one of IPv4 as such, not as one of IPv6."""
-    return shown(component.get("Source"), 45).removeprefix("::ffff:")
+    """Return the address that a heartbeat came from."""
+    return shown(component.get("Source"), 45)
 
 
 def shown_hsm(hsm: dict[str, Any] | None) -> str:
@@ -179,11 +179,8 @@ def _explain(run: Invocation, c: Component) -> None:
     known += [f"NID {shown(c['NID'], 20)}"] if c.get("NID") else []
     line(f"{shown(c['XName'])} ({', '.join(filter(None, known))})")
     since = f" since {shown_time(c['Since'])}" if c.get("Since") else ""
-    line(
-        run.terminal.paint(
-            f"{shown_state(c)}{since}: {shown(reasons.get('Text'), 500)}", c["State"]
-        )
-    )
+    line(run.terminal.paint(f"{shown_state(c)}{since}", c["State"]))
+    _fact(run, "why", shown(reasons.get("Text"), 500))
     last = f"{shown_time(c.get('LastHeartbeat'))}, {shown_seconds(c.get('Age'))} ago"
     source = f" from {shown_source(c)}" if c.get("Source") else ""
     _fact(run, "last heartbeat", last + source if c.get("LastHeartbeat") else "not known")

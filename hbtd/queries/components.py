@@ -44,6 +44,10 @@ class Selection(NamedTuple):
     """The xname that they follow in natural order; empty for all."""
 
 
+_MAPPED = "::ffff:"
+"""How an IPv4 address begins on a socket that takes connections of IPv6, too."""
+
+
 class Facts:
     """Tells what is known of components.
 
@@ -93,7 +97,7 @@ class Facts:
             "Age": None if age is None else round(age, 3),
             "Timestamp": component.timestamp,
             "Status": component.status,
-            "Source": component.source,
+            "Source": (component.source or "").removeprefix(_MAPPED) or None,
             "Hostname": component.hostname,
             "NID": component.nid,
             "HSM": {"State": told.told.value, "At": format_time(told.at), "Reason": told.reason},
@@ -192,7 +196,7 @@ class Explainer:
             "LongestGap": None,
             "Delay": None,
         }
-        if component is not None and component.mean:
+        if component is not None and component.mean > 0:
             why["MeanPeriod"] = round(component.mean, 3)
             why["Deviation"] = round(component.deviation, 3)
             why["LongestGap"] = round(component.longest, 3)
@@ -229,7 +233,7 @@ class Explainer:
                 f" heard {silent:.1f} s ago."
             )
         if phase is Phase.DEAD:
-            return f"Dead: silent for {silent:.1f} s, which is not less than {errtime}."
+            return f"Dead: silent for {silent:.1f} s; the limit, Errtime, is {limits.errtime} s."
         if phase is Phase.WARNED:
             return (
                 f"Warned about: silent for {silent:.1f} s. From {warntime} on a component is"
@@ -237,8 +241,9 @@ class Explainer:
             )
         if silent >= limits.warntime:
             return (
-                f"Still healthy: silent for {silent:.1f} s, which is not less than {warntime}, but"
-                f" not judged yet; hbtd looks every {limits.interval} s."
+                f"Still healthy: silent for {silent:.1f} s; the limit, Warntime, is"
+                f" {limits.warntime} s, but it is not judged yet: hbtd looks every"
+                f" {limits.interval} s."
             )
         return f"Healthy: silent for {silent:.1f} s, which is less than {warntime}."
 

@@ -49,6 +49,12 @@ class WhyTests(TimedAPITestCase):
         """Return what is known of the component."""
         return self.request("GET", "/v1/components/x1c0").json()
 
+    def test_address(self) -> None:
+        """An address of IPv4 is shown as such, also if hbtd listens on IPv6; a period if known."""
+        self.tracker.beat("x1c0", 0.0, "now", "OK", "::ffff:10.1.0.65")
+        answer = self.look()
+        self.assertEqual((answer["Source"], answer["Why"]["MeanPeriod"]), ("10.1.0.65", None))
+
     def text(self) -> str:
         """Return why it is in its state, as a sentence."""
         return str(self.look()["Why"]["Text"])
@@ -67,9 +73,7 @@ class WhyTests(TimedAPITestCase):
             " from Errtime (30 s) on it is dead.",
         )
         self.pass_time(20)
-        self.assertEqual(
-            self.text(), "Dead: silent for 45.0 s, which is not less than Errtime (30 s)."
-        )
+        self.assertEqual(self.text(), "Dead: silent for 45.0 s; the limit, Errtime, is 30 s.")
 
     def test_not_judged_yet(self) -> None:
         """Between two sweeps a component is healthy although its silence is long enough."""
@@ -81,8 +85,8 @@ class WhyTests(TimedAPITestCase):
             self.pass_time(0.25)
             texts.append(self.text())
         self.assertIn(
-            "Still healthy: silent for 10.0 s, which is not less than Warntime (10 s), but not"
-            " judged yet; hbtd looks every 5 s.",
+            "Still healthy: silent for 10.0 s; the limit, Warntime, is 10 s, but it is not judged"
+            " yet: hbtd looks every 5 s.",
             texts,
         )
 
