@@ -92,6 +92,7 @@ class _Fleet:
 async def _look_back(store: SqliteStore, until: float) -> dict[str, float]:
     """Return how long it takes to read what components were at moments all over the log."""
     times = []
+    await store.states_at(until, most=_PAGE)  # hbtd itself does so when it starts
     for number in range(_MOMENTS):
         at = _BEGIN + (until - _BEGIN) * (number + 0.5) / _MOMENTS
         began = time.monotonic()
