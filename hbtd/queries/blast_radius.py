@@ -15,6 +15,8 @@ _FEWEST = 2
 """The fewest silent components that make a group."""
 
 _AT_ONCE = 2000
+_OPENED_AT_ONCE = 200
+"""The most groups whose parts are counted before others have their turns."""
 
 
 class SilentGroup(NamedTuple):
@@ -63,7 +65,7 @@ async def find_silent_groups(silence: Silence, turn: Turn) -> list[SilentGroup]:
     while waiting:
         group = waiting.pop()
         seen += 1
-        if seen % _AT_ONCE == 0:
+        if seen % _OPENED_AT_ONCE == 0:
             await turn()
         parts, most = _silent_parts(silence, group)
         if group.mostly and not _is_due_to_one(group, most):
