@@ -219,14 +219,14 @@ async def describe_connections(connections: ConnectionFactory, turn: Turn) -> di
     states: Counter[State] = Counter()
     present = list(connections)
     for start in range(0, len(present), _PORTION):
-        for each in islice(present, start, start + _PORTION):
+        for each in present[start : start + _PORTION]:
             lanes["fast" if each.in_fast_lane else "ordinary"] += 1
             states[each.state] += 1
         await turn()
     hosts = list(connections.of_hosts.items())
     first: list[tuple[int, str]] = []
     for start in range(0, len(hosts), _PORTION):
-        portion = ((count, host) for host, count in islice(hosts, start, start + _PORTION))
+        portion = ((count, host) for host, count in hosts[start : start + _PORTION])
         first = nlargest(MOST_ADDRESSES, (*first, *portion))
         await turn()
     return {
