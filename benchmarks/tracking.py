@@ -149,7 +149,7 @@ async def _deaths(reactor: Any, count: int, dying: int, store: str) -> dict[str,
     def beat() -> None:
         nonlocal beats
         for name in living[beats % len(living) :][:50]:
-            service.monitor.beat_again(name, _TIMESTAMP % 1, "OK")
+            service.tracker.beat_again(name, service.monitor.now(), _TIMESTAMP % 1, "OK")
         beats += 50
 
     beating = LoopingCall(beat)

@@ -69,6 +69,13 @@ class Monitor:
         self._sweeping = PeriodicService(
             clock, params.current.interval, self._sweep, "the sweep", now=False
         )
+        self.now = observed.now
+        """Returns the observed time."""
+        self.beat_again = tracker.beat_again
+        """Takes the heartbeat of a component if it is healthy: nearly all heartbeats are such.
+
+        It is `Tracker.beat_again` itself, because each call costs time.
+        """
         self.running = False
         """Whether the monitor was started, and not stopped since."""
         self.leading = False
@@ -133,24 +140,6 @@ class Monitor:
         judgement = self._tracker.beat(xname, at, timestamp, status, source, fresh, hostname, nid)
         if judgement is not None:
             self.commit([judgement])
-
-    def beat_again(
-        self,
-        xname: str,
-        timestamp: str,
-        status: str,
-        source: str | None = None,
-        fresh: bool = False,
-        hostname: str = "",
-        nid: str = "",
-    ) -> bool:
-        """Take a heartbeat if `xname`, which need not be valid, is a healthy component.
-
-        Return whether it is; if not, nothing has changed. Nearly all heartbeats are taken in this
-        way, which does not need to check the name.
-        """
-        at = self._observed.now()
-        return self._tracker.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid)
 
     def forget_on_request(self, xname: str) -> str | None:
         """Forget a component as `forget` does, but a tracked one only once in `errtime` seconds.

@@ -181,6 +181,7 @@ class FastLane:
         """
         self._longest_head = min(header_bytes, _LONGEST_HEAD)
         self._monitor = monitor
+        self._now, self._beat_again = monitor.now, monitor.beat_again
         self._wall_clock = wall_clock
         self._may_beat_for = may_beat_for
         # The answers without and with `Connection: close`; made again in each second, for `Date`.
@@ -304,8 +305,8 @@ class FastLane:
             xname = xname or xnames.parse(component)
             if xname in (None, component) or not may_beat(head.authorization, xname):
                 return False
-        if self._monitor.beat_again(
-            component, timestamp, status, sender.host, sender.fresh, hostname, nid
+        if self._beat_again(
+            component, self._now(), timestamp, status, sender.host, sender.fresh, hostname, nid
         ):
             return True
         xname = xname or xnames.parse(component)
