@@ -1,5 +1,6 @@
 """Living components, the queues in which they are, and which of them are overdue."""
 
+import sys
 from collections import OrderedDict
 from collections.abc import Set
 from itertools import islice
@@ -9,6 +10,9 @@ from typing import Final, NamedTuple
 
 NOT_HEARD: Final = -1.0
 """The mean period of a component whose next heartbeat does not end a period."""
+
+NO_PERIOD: Final = 0.0
+"""The mean period of a component whose next heartbeat ends the first period."""
 
 _TENTHS: Final = tuple(i / 10 for i in range(3601))
 
@@ -66,6 +70,7 @@ class Component:
         self.mean = NOT_HEARD
         """The mean period of the heartbeats in observed seconds, the latest ones weighing most.
 
+        Not all periods are taken: see `Tracker.beat_again`.
         It is 0 or less if it is not known: the component has sent only one heartbeat since it, or
         hbtd, started.
         """
@@ -83,6 +88,21 @@ class Component:
     def nid(self) -> str:
         """The node ID in the last heartbeat that had one, verbatim; empty if none had."""
         return self.identity.rpartition("\n")[2]
+
+    def note_period(self, period: float) -> None:
+        """Take the period that a heartbeat has ended, if it has, in seconds."""
+        if self.mean is NOT_HEARD:
+            self.mean = NO_PERIOD
+            return
+        if period > self.longest:
+            self.note_longest(period)
+        if self.mean is NO_PERIOD:
+            self.mean = period or sys.float_info.min
+            return
+        # Jacobson's estimates, as TCP makes them of round trips.
+        error = period - self.mean
+        self.mean += error / 8
+        self.deviation += (abs(error) - self.deviation) / 4
 
     def note_longest(self, period: float) -> None:
         """Take a period that is longer than the longest one so far."""

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from math import inf
 
 from hbtd.tracker.components import (
+    NO_PERIOD,
+    NOT_HEARD,
     Component,
     Unheard,
     find_overdue,
@@ -18,6 +20,10 @@ from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 _LONGEST_TEXT = 256
 """The most characters that are kept of a heartbeat's timestamp, and of its status."""
+
+
+_LOOK_EVERY = 15.0
+"""Observed seconds in which the period and the names of one heartbeat of each component count."""
 
 
 class TrackerFull(Exception):
@@ -112,6 +118,8 @@ class Tracker(Population):
         self._healthy[xname] = component
         if before is not Phase.WARNED:
             component.forget_periods()
+        elif hostname:
+            self._note_identity(xname, component, hostname, nid)
         self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid, True)
         return Judgement(xname, transition, component.timestamp, before, "heartbeat")
 
@@ -131,7 +139,8 @@ class Tracker(Population):
 
         Return whether it is; if not, nothing has changed. The name of a healthy component needs no
         check, since it is valid and in normal form. `elsewhere` says that another replica took the
-        heartbeat.
+        heartbeat. To save time, the period and the names in a heartbeat are taken of the first one
+        in each 15 observed seconds, of those on new connections, and of the first after a start.
         """
         component = self._healthy.get(xname)
         if component is None:
@@ -141,21 +150,13 @@ class Tracker(Population):
             if self._note_changes:
                 # The name is always the same object, or there would be two of each in memory.
                 self._changed[component.xname] = self._ticked_at
-        # Jacobson's estimates, as TCP makes them of round trips. Called for every heartbeat.
-        period = at - component.last_heard
-        if (mean := component.mean) > 0.0:
-            error = period - mean
-            component.mean = mean + error / 8
-            if error < 0.0:
-                error = -error
-            deviation = component.deviation
-            component.deviation = deviation + (error - deviation) / 4
-            if period > component.longest:
-                component.note_longest(period)
-        elif mean:
-            component.mean = 0.0
-        else:
-            component.mean = period
+        period, mean = at - component.last_heard, component.mean
+        # What a heartbeat does not touch needs not be fetched into the processor's cache.
+        if fresh or at % _LOOK_EVERY < period or mean is NO_PERIOD or mean is NOT_HEARD:
+            component.note_period(period)
+            if hostname:
+                self._note_identity(xname, component, hostname, nid)
+        elif period > component.longest:
             component.note_longest(period)
         if len(timestamp) > _LONGEST_TEXT:
             timestamp = timestamp[:_LONGEST_TEXT]
@@ -165,9 +166,6 @@ class Tracker(Population):
         component.fresh = fresh
         if component.status != status:
             component.status = self._shared(status[:_LONGEST_TEXT])
-        # As `identity_of` does.
-        if hostname and component.identity != f"{hostname}\n{nid}":
-            self._note_identity(xname, component, hostname, nid)
         self._healthy.move_to_end(xname)
         return True
 

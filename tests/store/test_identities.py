@@ -59,7 +59,7 @@ class KeeperTests(SynchronousTestCase):
 
     def beat(self, xname: str, hostname: str = "nid000001", nid: str = "1") -> None:
         """Let a component beat."""
-        self.tracker.beat(xname, 0.0, "t", "OK", None, False, hostname, nid)
+        self.tracker.beat(xname, 0.0, "t", "OK", None, True, hostname, nid)
 
     def stored(self) -> Any:
         """Return what is in the store."""

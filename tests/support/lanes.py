@@ -33,6 +33,11 @@ def state(service):
     return healthy, tracker.beats, tracker.warned, tracker.dead, judged, service.params.current
 
 
+def _without_names(state):
+    healthy, *others = state
+    return [each[:-1] for each in healthy], *others
+
+
 def start_over(service):
     """Undo earlier examples, so that each one is independent of the others."""
     tracker = service.tracker
@@ -75,6 +80,7 @@ class LanesTestCase(APITestCase):
         self.assertEqual(outcomes[1], outcomes[2], pieces)
         states = [state(service) for service, _ in self.lanes]
         self.assertEqual(states[0], states[1], pieces)
-        self.assertEqual(states[1], states[2], pieces)
+        # To twisted.web by itself no connection is new, so names are looked at more seldom.
+        self.assertEqual(*map(_without_names, states[1:]), pieces)
         self.assertEqual(self.flushLoggedErrors(), [])
         return outcomes[0]

@@ -44,10 +44,10 @@ class NameTests(Facts):
         """They are those that were last sent; a heartbeat without any leaves them."""
         self.beat(0.0)
         self.assertEqual(self.names(), ("nid000001", "1"))
-        self.beat(1.0, hostname="new\nname")
+        self.beat(3.0, 6.0, 9.0, 12.0, 15.0, hostname="new\nname")
         self.assertEqual(self.names(), ("new\nname", "1"))
-        self.beat(2.0, hostname="new\nname", nid="2")
-        self.beat(3.0, hostname="", nid="")
+        self.beat(18.0, 30.0, hostname="new\nname", nid="2")
+        self.beat(45.0, hostname="", nid="")
         self.assertEqual(self.names(), ("new\nname", "2"))
 
     def test_none(self) -> None:
@@ -62,7 +62,7 @@ class NameTests(Facts):
         self.beat(0.0, hostname="h" * 300, nid="0" * 300)
         self.assertEqual(self.names(), ("h" * 256, "0" * 256))
         self.assertEqual(len(self.tracker.take_renamed(9)), 1)
-        self.beat(1.0, hostname="h" * 300, nid="0" * 300)
+        self.beat(15.0, hostname="h" * 300, nid="0" * 300)
         self.assertEqual(self.tracker.take_renamed(9), [])
 
     def test_through_death(self) -> None:
@@ -138,9 +138,30 @@ class PeriodTests(Facts):
         """The latest periods weigh an eighth in the mean, and a quarter in the deviation."""
         self.beat(0.0, 4.0, 16.0)
         self.assertEqual((self.component.mean, self.component.deviation), (5.0, 2.0))
-        self.beat(17.0)
-        self.assertEqual((self.component.mean, self.component.deviation), (4.5, 2.5))
-        self.assertEqual(self.component.longest, 12.0)
+        self.beat(30.0)
+        self.assertEqual((self.component.mean, self.component.deviation), (6.125, 3.75))
+        self.assertEqual(self.component.longest, 14.0)
+
+    def test_sampled(self) -> None:
+        """One period in 15 seconds counts for the estimates, and each for the longest."""
+        self.beat(0.0, 3.0, 6.0, 14.0)
+        self.assertEqual((self.component.mean, self.component.deviation), (3.0, 0.0))
+        self.assertEqual(self.component.longest, 8.0)
+        self.beat(16.0, 17.0, 18.0)
+        self.assertEqual((self.component.mean, self.component.deviation), (2.875, 0.25))
+
+    def test_new_connection(self) -> None:
+        """The names and the period of a heartbeat on a new connection count."""
+        self.beat(0.0, 3.0)
+        self.tracker.beat(A, 10.0, "t", "OK", None, True, "new", "2")
+        self.assertEqual((self.component.hostname, self.component.mean), ("new", 3.5))
+
+    def test_names_after_a_warning(self) -> None:
+        """A component that comes back after a warning has the names that it sends then."""
+        self.beat(0.0, 1.0)
+        self.tracker.sweep(11.5, 10.0, 30.0, 9)
+        self.beat(11.9, hostname="new")
+        self.assertEqual(self.component.hostname, "new")
 
     def test_longest(self) -> None:
         """The longest period is rounded up to tenths, up to six minutes."""
