@@ -26,7 +26,7 @@ class KillTests(TestCase):
         await story.live()
         await deferToThread(broker.down)
         await story.live(seconds=1.0)
-        stopped = await story.live("--sm_timeout=1", seconds=0.5, end_by=signal.SIGTERM)
+        stopped = await story.live("--sm_timeout=1", seconds=2.0, end_by=signal.SIGTERM)
         self.assertRegex(
             stopped.said,
             r"\d+ messages? (was|were) not published to Kafka; (it is|they are) published",
