@@ -50,6 +50,7 @@ _SUMMARY_SIZE_OF_EACH = 8
 _FORGOTTEN_AT_ONCE = 50
 _MOST_TRANSITIONS = 20
 _MOST_LOGGED = 1000
+_MOST_NAMED = 20
 """The most forgotten components that the log line about a request names."""
 
 _STATES = {"ok": Phase.HEALTHY, **{phase.value: phase for phase in Phase}}
@@ -129,12 +130,20 @@ class Components:
         """Return all that is known of one component, and why it is in its state.
 
         The path has its xname, its NID or its host name. Raise `Problem` 400 if there are
-        parameters, 404 if there is no such component, and 503 if the log can't be read.
+        parameters, or if several components have sent that name, 404 if there is no such component,
+        and 503 if the log can't be read.
         """
         read_parameters(request, ())
-        found, _, _ = await resolve(self._tracker, [name], _limited(request).turn)
+        found, _ = await resolve(self._tracker, [name], _limited(request).turn)
+        xnames = found.get(name, [])
+        if len(xnames) > 1:
+            raise Problem(
+                400,
+                f"{printable(name)} is what {len(xnames)} components call"
+                f" themselves: {fold(xnames[:_MOST_NAMED])}; give an xname",
+            )
         try:
-            told = await self._explainer.explain(found[name], _MOST_TRANSITIONS) if found else None
+            told = await self._explainer.explain(xnames[0], _MOST_TRANSITIONS) if xnames else None
         except StoreUnusable as error:
             raise Problem(503, f"The log of transitions can't be read: {error}") from None
         if told is None:
@@ -216,7 +225,7 @@ class Components:
                 "XNames": await fold_many(forgotten, turn),
                 "Unknown": await fold_many(unknown, turn),
                 "TooSoon": await fold_many(too_soon, turn),
-                "Ambiguous": await fold_many(named.ambiguous, turn),
+                "Ambiguous": await fold_many(named.ambiguous(), turn),
             }
         )
         return reply._replace(change=f"{_describe(forgotten)}.")

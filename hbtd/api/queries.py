@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
+from itertools import chain
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -44,21 +45,22 @@ _WHOLE_MACHINE = ("s0", "all")
 class Named(NamedTuple):
     """The components that names in a query stand for."""
 
-    found: dict[str, str]
-    """The xname that each name stands for; it is tracked, or could be."""
+    found: dict[str, list[str]]
+    """The xnames that each name stands for; they are tracked, or could be."""
     unknown: list[str]
     """The names that stand for no component."""
-    ambiguous: list[str]
-    """The names that several components have sent."""
 
     def xnames(self) -> list[str]:
         """Return the xnames that the names stand for, each once."""
-        return list(dict.fromkeys(self.found.values()))
+        return list(dict.fromkeys(chain.from_iterable(self.found.values())))
 
     def certain(self) -> list[str]:
         """Return the xnames that the names stand for, without those of ambiguous names."""
-        doubtful = set(self.ambiguous)
-        return list(dict.fromkeys(x for name, x in self.found.items() if name not in doubtful))
+        return list(dict.fromkeys(x[0] for x in self.found.values() if len(x) == 1))
+
+    def ambiguous(self) -> list[str]:
+        """Return the names that several components have sent."""
+        return [name for name, xnames in self.found.items() if len(xnames) > 1]
 
 
 def read_parameters(request: Request, known: Collection[str]) -> dict[str, str]:

@@ -385,6 +385,19 @@ class ForgetTests(ComponentsTestCase):
         _, answer, _ = self.forget({"XNames": ["nid000003", CHASSIS[3]]})
         self.assertEqual((answer["XNames"], answer["Ambiguous"]), (CHASSIS[3], "nid000003"))
 
+    def test_nobody_hides(self):
+        """Of components with one name all are listed; asked for one, hbtd says which they are."""
+        self.beat(CHASSIS[5], Hostname="nid000003", NID="3")
+        answer = self.request("GET", "/v1/components?names=nid000003").json()
+        self.assertEqual([c["XName"] for c in answer["Components"]], [CHASSIS[3], CHASSIS[5]])
+        response = self.request("GET", "/v1/components/nid000003")
+        self.assert_problem(
+            response,
+            400,
+            "nid000003 is what 2 components call themselves: x1000c7s[1-2]b0n1; give an xname",
+            "/hmi/v1/components",
+        )
+
     def test_too_soon(self):
         """What came back and was forgotten less than Errtime before stays, and is named."""
         self.forget({"XNames": CHASSIS})

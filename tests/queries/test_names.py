@@ -22,7 +22,7 @@ class ResolveTests(TestCase):
 
     def beat(self, xname: str, hostname: str = "", nid: str = "", at: float = 0.0) -> None:
         """Let a component beat."""
-        self.tracker.beat(xname, at, "t", "OK", None, False, hostname, nid)
+        self.tracker.beat(xname, at, "t", "OK", None, True, hostname, nid)
 
     async def turn(self) -> None:
         """Count that others have had their turn."""
@@ -31,9 +31,9 @@ class ResolveTests(TestCase):
 
     async def assertResolved(self, names: list[str], found: list[str], unknown: list[str]) -> None:
         """Check what names stand for: those that are not `unknown` stand for `found`, in order."""
-        resolved, not_resolved, _ = await resolve(self.tracker, names, self.turn)
+        resolved, not_resolved = await resolve(self.tracker, names, self.turn)
         self.assertEqual(not_resolved, unknown)
-        self.assertEqual([resolved[name] for name in names if name not in unknown], found)
+        self.assertEqual([resolved[n] for n in names if n not in unknown], [[x] for x in found])
 
     async def test_xnames(self) -> None:
         """Xnames in any spelling stand for themselves, without a look at all components."""
@@ -45,11 +45,12 @@ class ResolveTests(TestCase):
         await self.assertResolved(["1", "nid1", "NID0000016", "16"], [A, A, B, B], [])
 
     async def test_hostnames(self) -> None:
-        """Host names are compared regardless of case, and go before NIDs."""
+        """Host names are compared regardless of case; what is a NID as well stands for both."""
         await self.assertResolved(["LOGIN.example", "nid000003"], [B, C], [])
         self.beat(B, "nid000003", "16")
         self.beat(C, "other", "3")
-        await self.assertResolved(["nid000003", "nid3"], [B, C], [])
+        found, _ = await resolve(self.tracker, ["nid000003", "nid3"], self.turn)
+        self.assertEqual(found, {"nid000003": [B, C], "nid3": [C]})
 
     async def test_unknown(self) -> None:
         """Names that stand for nothing are returned; an xname need not be tracked."""
@@ -62,18 +63,19 @@ class ResolveTests(TestCase):
         await self.assertResolved(["", " "], [], ["", " "])
 
     async def test_shared(self) -> None:
-        """Of several components with one name it is the living one, then the last one heard."""
+        """What several components have sent stands for all of them, whether they live or not."""
         self.beat(B, "nid000001", "1", at=5.0)
-        await self.assertResolved(["nid000001", "1"], [B, B], [])
-        self.tracker.apply_death(B)
-        await self.assertResolved(["nid000001", "1"], [A, A], [])
         self.tracker.apply_death(A)
-        await self.assertResolved(["nid000001", "1"], [B, B], [])
+        found, unknown = await resolve(self.tracker, ["nid000001", "1"], self.turn)
+        self.assertEqual(
+            {name: set(each) for name, each in found.items()}, {"nid000001": {A, B}, "1": {A, B}}
+        )
+        self.assertEqual(unknown, [])
 
     async def assertAmbiguous(self, names: list[str], ambiguous: list[str]) -> None:
         """Check which of some names are ambiguous."""
-        _, _, found = await resolve(self.tracker, names, self.turn)
-        self.assertEqual(found, ambiguous)
+        found, _ = await resolve(self.tracker, names, self.turn)
+        self.assertEqual([name for name in found if len(found[name]) > 1], ambiguous)
 
     async def test_ambiguous(self) -> None:
         """A name is ambiguous if several have sent it: both as host name, as NID, or either."""
@@ -110,8 +112,8 @@ class ResolveTests(TestCase):
             self.turns += 1
             self.tracker.forget("x1c0s4999b0n0")
 
-        found, unknown, _ = await resolve(self.tracker, ["h4998", "h4999"], turn)
-        self.assertEqual((found, unknown), ({"h4998": "x1c0s4998b0n0"}, ["h4999"]))
+        found, unknown = await resolve(self.tracker, ["h4998", "h4999"], turn)
+        self.assertEqual((found, unknown), ({"h4998": ["x1c0s4998b0n0"]}, ["h4999"]))
         self.assertGreaterEqual(self.turns, 2)
 
 
