@@ -170,7 +170,8 @@ class Monitor:
     def stop_tracking(self, xname: str) -> bool:
         """Stop tracking a component, on request; return whether it was tracked.
 
-        Requests to other replicas count for the limit of `forget_on_request`, too.
+        It is called for requests to this replica and to others: all count for the limit of
+        `forget_on_request`.
         """
         tracked = self._tracker.forget(xname)
         if tracked:

@@ -33,5 +33,5 @@ class TimeToTell:
         self._repeats.add(judgement)
 
     def drop_repeats(self) -> None:
-        """Note that nothing is sent any more."""
+        """Forget which judgements are sent again, since none are being sent now."""
         self._repeats.clear()

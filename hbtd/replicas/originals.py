@@ -33,7 +33,7 @@ class Meaning(Enum):
 def meaning(
     stored: StoredRecord, before: Collection[int], warntime: float, *, living: bool
 ) -> Meaning:
-    """Return the `Meaning` that the write of a record by an original hbtd has.
+    """Return what it means that an original hbtd has written a record.
 
     `before` has the last two times that were stored in the component's record before; it is empty
     if there was no record. `living` says whether the component is tracked, and not dead.

@@ -218,9 +218,11 @@ class Blocks:
         self._owed.pop(xname, None)
 
     def reset(self, living: Collection[str] = ()) -> None:
-        """Note that all of etcd was read again: the next heartbeat of each component is recorded.
+        """Begin anew, since all of etcd was read again.
 
-        Only the components in `living`, whose records in etcd have no warning, stay owed a record.
+        The next heartbeat of each component is written as a record, not in a block. The components
+        of which a record was due already are forgotten, except those in `living`: the living ones
+        whose records in etcd have no warning.
         """
         self._recorded.clear()
         for xname in [xname for xname in self._owed if xname not in living]:

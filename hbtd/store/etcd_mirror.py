@@ -73,7 +73,7 @@ class EtcdMirror:
         self.requests.clear()
 
     def lose(self, keys: Container[bytes]) -> None:
-        """Note that etcd has lost its data: of the cursors, only those in `keys` are there."""
+        """Note that etcd has lost its data, and the cursors whose keys are not in `keys`."""
         lost = {key: number for key, number in self.cursors.items() if key not in keys}
         self.lost_cursors.update(lost)
 

@@ -177,8 +177,8 @@ class LogFollower(Service):
 
     def _outage_began(self, reason: str) -> None:
         self._log.warn(
-            "The log of transitions can't be read; until it can, queries don't know since when"
-            " components are what they are, and events wait: {error}",
+            "The log of transitions can't be read: {error}. Until it can, queries can't say since"
+            " when components are in their states, and events are late.",
             error=reason,
         )
 

@@ -41,7 +41,7 @@ class Selection(NamedTuple):
 
 
 def is_under(xname: str, under: str) -> bool:
-    """Return whether a component is `under` itself, or part of it, going by the names."""
+    """Return whether an xname is that of the component `under`, or of a part of it."""
     if not xname.startswith(under):
         return False
     return len(xname) == len(under) or not xname[len(under)].isdigit()

@@ -60,9 +60,9 @@ class Uncommitted:
     def take(self, most: int) -> Sequence[Judgement]:
         """Put up to `most` judgements, the first ones of the queue, in hand; return those in hand.
 
-        A judgement that repeats the transition of the one before on the same component is dropped,
-        if that one was passed on just before. Such repetitions arise when a replica becomes the
-        leader while its own request to the leader is pending.
+        A judgement is dropped if it has the same transition as the previous one on its component,
+        and that one was committed since the queue was last empty. There are such repetitions when a
+        replica becomes the leader while its own request to the leader is pending.
         """
         while self._waiting and len(self._in_hand) < most:
             judgement = self._waiting.popleft()
