@@ -255,9 +255,9 @@ class _BoundedHeads(ProtocolWrapper):
             super().dataReceived(data)
 
     def _receive_head(self, data: bytes) -> bytes:
-        """Pass on some data that begins in the head of a response; return what remains.
+        """Pass on data that begin within the head of a response; return what was not passed on.
 
-        Data remain only behind an interim response (1xx): they begin the head of the next one.
+        That is empty, except after an interim response (1xx): then it begins the next head.
         """
         seen = self._last + data
         end = _END_OF_HEAD.search(seen)

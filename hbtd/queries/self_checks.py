@@ -191,7 +191,7 @@ class JournalCheck:
 
 
 def cursor_check(store: IStore, reader: str, judging: Callable[[], bool]) -> Check:
-    """Return the check that Kafka's cursor is not beyond the log: it would be told nothing more.
+    """Return the check that Kafka's cursor is not beyond the log: Kafka would get nothing then.
 
     `reader` is the cursor's name in the store; `judging` returns whether this replica judges, since
     others may not know the end of the log yet.

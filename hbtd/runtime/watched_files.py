@@ -186,7 +186,7 @@ def _stat(path: str) -> tuple[int, ...] | None:
 
 
 class FileWatcher(PeriodicService):
-    """Checks files every `PERIOD` seconds, and loads them again on request."""
+    """Loads files again, on request and when they have changed; checked every `PERIOD` s."""
 
     def __init__(self, clock: IReactorTime, files: Sequence[WatchedFiles[Any]]) -> None:
         super().__init__(clock, PERIOD, self._check, "the check of files", now=False)

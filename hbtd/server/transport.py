@@ -168,7 +168,7 @@ class WriteThrough(_Transport):
 
 
 class OverTCP(WriteThrough):
-    """The base of the transports over TCP, which ask the socket only once for what they need."""
+    """The base of the transports over TCP: the socket is asked once for its address and options."""
 
     _host: IPv4Address | IPv6Address | None = None
     _no_delay = True  # of the listening socket (`hbtd.server.listening`)

@@ -220,9 +220,9 @@ class Blocks:
     def reset(self, living: Collection[str] = ()) -> None:
         """Begin anew, since all of etcd was read again.
 
-        The next heartbeat of each component is written as a record, not in a block. The components
-        of which a record was due already are forgotten, except those in `living`: the living ones
-        whose records in etcd have no warning.
+        The next heartbeat of each component is written as a record, not in a block. A record that
+        was due without a heartbeat is due no longer, unless the component is in `living`, that is,
+        lives and has a record without a warning in etcd.
         """
         self._recorded.clear()
         for xname in [xname for xname in self._owed if xname not in living]:

@@ -241,7 +241,7 @@ class Sender:
                 self._contact.succeed()
 
     def _note_failure(self, order: Order, error: Exception) -> None:
-        """Note that Kafka failed, unless the order has changed."""
+        """Note that Kafka failed, unless the publisher has replaced `order` meanwhile."""
         with self._changed:
             if self._backlog.holds(order):
                 self._contact.fail(error)
