@@ -78,7 +78,7 @@ class Internals:
     """Describes the parts of hbtd as a JSON object."""
 
     def __init__(self, parts: Parts) -> None:
-        """Begin to count the uptime."""
+        """Describe `parts`; the uptime counts from now on, before hbtd serves."""
         self._parts = parts
         self._began, self._began_at = parts.seconds(), parts.wall()
 
