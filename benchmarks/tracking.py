@@ -4,6 +4,7 @@ Run as `python -m benchmarks.tracking memory COUNT` or `... deaths COUNT DYING K
 in its own process and prints the figures as JSON.
 """
 
+import gc
 import json
 import random
 import subprocess
@@ -143,6 +144,7 @@ async def _deaths(reactor: Any, count: int, dying: int, store: str) -> dict[str,
             service.monitor.beat(name, _TIMESTAMP % 0, "OK")
         await deferLater(reactor, 0)
     await deferLater(reactor, 0.5)
+    gc.freeze()  # as hbtd does when many components have come
     living = names[dying:]
     beats = count
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
@@ -17,6 +18,7 @@ from hbtd.app.errors import StartupError, exit_status
 from hbtd.app.service import HbtdService
 from hbtd.config.params import Params
 from hbtd.net.names import Names
+from hbtd.runtime.garbage import Freezer
 from hbtd.runtime.log_writer import LogWriter, writer_to
 from hbtd.runtime.logs import dropped_lines, error_stream, escaped, line_format, observer
 
@@ -66,6 +68,8 @@ class _Process(HbtdService):
     ) -> None:
         """Build the service; `log_observer` is given its log, and writes with `writer`, if any."""
         super().__init__(params, reactor, log_observer, log_writer=writer)
+        tracker = self.tracker
+        self._freezer = Freezer(reactor, lambda: tracker.healthy + tracker.warned + tracker.dead)
         self._flush = lambda: None if writer is None else writer.flush(_FLUSH)
         atexit.register(self._flush)
 
@@ -90,6 +94,11 @@ class _Process(HbtdService):
         # Modules and stored components will stay: spares the garbage collector a million objects.
         gc.collect()
         gc.freeze()
+        self._freezer.startService()
+
+    def stopService(self) -> Deferred[None]:
+        self._freezer.stopService()
+        return super().stopService()
 
     def _start_failed(self, failure: Failure) -> None:
         status = exit_status(failure.value)
