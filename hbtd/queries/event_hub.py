@@ -22,7 +22,7 @@ KEEP_ALIVE: Final = 15.0
 """Seconds between two comments that keep idle connections open."""
 
 MOST_BEHIND: Final = 10_000
-"""The most entries of the log that a reader who comes back is sent; see `EventHub.join`."""
+"""The most events in the ring, and the most that a reader who comes back is sent (`join`)."""
 
 _IN_BLOCK: Final = 64
 _TURN: Final = 0.002
