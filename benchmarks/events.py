@@ -87,7 +87,7 @@ def _sample(count: int, readers: int, idle: int) -> _Sample:
         subprocess.run(make, check=True, timeout=600)
         options = (
             "--nosm=yes",
-            f"--max_event_readers={_READERS + _IDLE}",
+            f"--max_event_readers={2 * (_READERS + _IDLE)}",
             f"--warntime={_WARNTIME}",
             f"--errtime={_ERRTIME}",
             "--interval=1",

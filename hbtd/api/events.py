@@ -1,5 +1,6 @@
 """Handlers for events: transitions as Server-Sent Events, as they are committed."""
 
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
@@ -41,7 +42,11 @@ class Events:
     """The handler of `/events`."""
 
     def __init__(self, tracker: Tracker, hub: EventHub, most: int) -> None:
-        """Make the handler; there may be `most` readers at once."""
+        """Make the handler; there may be `most` readers at once.
+
+        An IP address may have half of the places that the others leave, so that none has them all.
+        """
+        self._of_host: Counter[str | None] = Counter()
         self._tracker = tracker
         self._hub = hub
         self._most = most
@@ -59,7 +64,7 @@ class Events:
         parameters = read_parameters(request, ("names", "under", "after"))
         under = read_under(parameters)
         after = self._read_after(request, parameters.get("after"))
-        self._check_room()
+        self._check_room(request.source)
         return self._stream(request, parameters.get("names"), under, after)
 
     async def _stream(
@@ -69,7 +74,7 @@ class Events:
         if nodeset is not None:
             named = await read_names([nodeset], self._tracker, request, "Parameter names")
             names = frozenset(named.xnames())
-        self._check_room()
+        self._check_room(request.source)
         # twisted.web keeps the connection, of which the end of the answer would not be known.
         request.channel.persistent = False
         selection = Selection(names, under)
@@ -86,19 +91,33 @@ class Events:
             selection, after, request.write, request.channel.transport.abortConnection
         )
         request.registerProducer(reader, True)
+        host = request.source
+        self._of_host[host] += 1
+
+        def left(result: Any) -> Any:
+            self._of_host[host] -= 1
+            if not self._of_host[host]:
+                del self._of_host[host]
+            return result
 
         def ended(result: Any) -> Any:
             request.unregisterProducer()
             return result
 
-        return reader.ended.addCallback(ended)
+        return reader.ended.addBoth(left).addCallback(ended)
 
-    def _check_room(self) -> None:
-        if self._hub.closed or len(self._hub.readers) >= self._most:
-            why = "hbtd is stopping" if self._hub.closed else f"{self._most} read events already"
-            raise Problem(
-                503, f"No more readers of events: {why}", headers=(("Retry-After", "10"),)
-            )
+    def _check_room(self, host: str | None) -> None:
+        """Raise `Problem` 503 if there is no room for another reader from an IP address."""
+        present, own = len(self._hub.readers), self._of_host[host]
+        if self._hub.closed:
+            why = "hbtd is stopping"
+        elif present >= self._most:
+            why = f"{self._most} read events already"
+        elif own and 2 * (own + 1) > self._most - (present - own):
+            why = f"{own} at this address read events already"
+        else:
+            return
+        raise Problem(503, f"No more readers of events: {why}", headers=(("Retry-After", "10"),))
 
     @staticmethod
     def _read_after(request: Request, parameter: str | None) -> int | None:

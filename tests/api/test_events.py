@@ -99,13 +99,25 @@ class EventsTests(APITestCase):
 
     def test_too_many(self) -> None:
         """Further readers than allowed get a 503 with Retry-After, until one leaves."""
-        self.begin(max_event_readers=2)
-        first, _ = self.subscribe(), self.subscribe()
+        self.begin(max_event_readers=1)
+        first = self.subscribe()
         answer = self.request("GET", EVENTS)
         self.assertEqual((answer.status, answer.headers["retry-after"]), (503, "10"))
+        self.assertIn(b"1 read events already", answer.body)
         first.connection.hang_up()
-        self.assertEqual(len(self.service.core.event_hub.readers), 1)
+        self.assertEqual(len(self.service.core.event_hub.readers), 0)
         self.assertIn(b" 200 ", self.subscribe().head)
+
+    def test_many_of_one_address(self) -> None:
+        """One address gets half of the places that others leave, again once one of its own left."""
+        self.begin(max_event_readers=6)
+        readers = [self.subscribe() for _ in range(3)]
+        answer = self.request("GET", EVENTS)
+        self.assertEqual(answer.status, 503)
+        self.assertIn(b"3 at this address read events already", answer.body)
+        readers[0].connection.hang_up()
+        self.assertIn(b" 200 ", self.subscribe().head)
+        self.assertEqual(len(self.service.core.event_hub.readers), 3)
 
     def test_head(self) -> None:
         """HEAD is answered at once, with the same type; nobody reads then."""
