@@ -8,6 +8,7 @@ from hbtd.ctl.failures import NO, YES, Misused
 from hbtd.ctl.invocation import Invocation, server_states
 from hbtd.ctl.names import hint
 from hbtd.ctl.times import full_time, shown_seconds, shown_time
+from hbtd.formats.counts import counted
 from hbtd.formats.nodesets import fold
 
 Component = dict[str, Any]
@@ -74,9 +75,9 @@ def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
         run.terminal.paint(f"{counts[state]} {state}", state if counts[state] else "")
         for state in ("healthy", "warned", "dead")
     ]
-    lines = [f"{counts['total']} components: {', '.join(parts)}"]
+    lines = [f"{counted(counts['total'], 'component')}: {', '.join(parts)}"]
     ready = "ready" if hsm.get("Ready") else "not ready"
-    waiting = f"{shown(hsm.get('Waiting', 0))} changes wait"
+    waiting = counted(hsm.get("Waiting", 0), "change waits", "changes wait")
     aside = f", {shown(hsm['SetAside'])} set aside" if hsm.get("SetAside") else ""
     who = shown(summary.get("Replica")) or "-"
     if not summary.get("Leading", True):

@@ -9,6 +9,7 @@ from hbtd.ctl.failures import NO, YES
 from hbtd.ctl.invocation import Invocation
 from hbtd.ctl.looking import shown_hsm
 from hbtd.ctl.times import shown_time
+from hbtd.formats.counts import counted
 from hbtd.formats.nodesets import fold, natural_key, within
 
 _PLACES = re.compile(r"(x\d+)(c\d+)?(s\d+|r\d+)?")
@@ -123,7 +124,7 @@ def _read_counts(counts: dict[str, int]) -> dict[str, int]:
 
 
 def _draw(run: Invocation, machine: Group) -> None:
-    run.terminal.line(f"{machine.total} components: {_counts(run, machine)}")
+    run.terminal.line(f"{counted(machine.total, 'component')}: {_counts(run, machine)}")
     for line in _branches(run, machine, "", down=run.options.down):
         run.terminal.line(line)
 

@@ -155,6 +155,14 @@ class LookingTests(CommandTestCase):
         self.assertEqual(self.out.split(), [f"x{i}c0s0b0n0" for i in range(3)])
         self.assertEqual(len(self.hbtd.asked), 1)
 
+    def test_one(self) -> None:
+        """One component is counted in the singular."""
+        self.hbtd.components = [component("x1000c0s0b0n0")]
+        self.assertEqual(self.hbtctl("status"), 0)
+        self.assertIn("1 component: 1 healthy", self.out)
+        self.assertEqual(self.hbtctl("tree"), 0)
+        self.assertIn("1 component: 1 healthy", self.out)
+
     def test_place(self) -> None:
         """Who names a chassis as if it were a component is told of `--under`."""
         self.hbtd.components = chassis(7)
@@ -323,7 +331,7 @@ class TreeTests(CommandTestCase):
         self.hbtd.components = [*chassis(0), *chassis(7, "dead"), component("sms01", "dead")]
         node = "x1000c7s1b0n0"
         self.assertEqual(self.hbtctl("tree", "--down", "--under", node), 0)
-        self.assertIn("1 components: 1 dead\n`- x1000  1/1 dead since 2026", self.out)
+        self.assertIn("1 component: 1 dead\n`- x1000  1/1 dead since 2026", self.out)
         self.hbtd.asked.clear()
         self.assertEqual(self.hbtctl("tree", "--down", "--under", "x1000c7s1"), 0)
         self.assertEqual(
@@ -476,7 +484,7 @@ class TrickleTests(SynchronousTestCase):
         terminal = Terminal(StringIO(), out, StringIO(), {})
         run = Invocation(api, terminal, options, lambda: next(times))
         self.assertRaises(Refused, watch, run, api)
-        self.assertEqual(out.getvalue().count("1 components"), api.summaries)
+        self.assertEqual(out.getvalue().count("1 component:"), api.summaries)
         self.assertIn(api.summaries, range(60 // 5, 60 // 2))
 
 
