@@ -1,6 +1,7 @@
 """Replicas that tell Kafka: the next leader goes on where the last one stopped."""
 
 import signal
+from collections.abc import Awaitable, Callable
 
 from twisted.internet.threads import deferToThread
 
@@ -30,6 +31,14 @@ class TelemetryTests(ReplicasTestCase):
         self.broker.create_topic(TOPIC, 3)
         self.telemetry = {"use_telemetry": True, "telemetry_host": f"{self.broker.address}:{TOPIC}"}
         self.patient = {**self.telemetry, "warntime": 1000, "errtime": 2000}
+
+    def has_cursor(self, leader: Hbtd) -> Callable[[], Awaitable[bool]]:
+        """Return a function that tells whether Kafka's cursor is stored."""
+
+        async def stored() -> bool:
+            return await leader.service.store.cursor(KAFKA) is not None
+
+        return stored
 
     async def check(self, leader: Hbtd) -> int:
         """Check that Kafka has the whole log, in order; return how many messages are repeated."""
@@ -101,6 +110,7 @@ class TelemetryTests(ReplicasTestCase):
         """A leader that another one replaces drops what it has in memory; the other publishes."""
         one, two = await self.replicas(2, **self.patient)
         await until(lambda: one.service.publisher.connected)
+        await until_true(self.has_cursor(one))
         await deferToThread(self.broker.down)
         await until(lambda: not one.service.publisher.connected)
         for number, name in enumerate(NODES):
