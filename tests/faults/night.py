@@ -64,6 +64,7 @@ class Night(TestCase):
             "--control_port=0",
         )  # fmt: skip
         await self.counts(healthy=NODES)
+        await until_true(self.named, within=30)  # other replicas get names within ten seconds
         self.killed = time.time()
         killing = await deferToThread(
             subprocess.run,
@@ -77,6 +78,18 @@ class Night(TestCase):
             return all([(await self.summary(port))["Groups"][0]["Told"] for port in self.ports])
 
         await until_true(told, within=20)
+
+    async def named(self) -> bool:
+        """Return whether each replica knows the NIDs of all nodes."""
+        path = "/hmi/v1/components?names=nid[000001-000512]&limit=1"
+        for port in self.ports:
+            answer = await deferToThread(
+                subprocess.run, ["curl", "-sS", "-g", self.url(port) + path],
+                check=True, capture_output=True, text=True,
+            )  # fmt: skip
+            if json.loads(answer.stdout).get("Unknown") != "":
+                return False
+        return True
 
     async def simulator(self, announced: str, *arguments: str) -> str:
         """Start a part of the simulator; return what it announces."""
