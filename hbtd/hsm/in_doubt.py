@@ -66,6 +66,12 @@ class InDoubt:
             else:
                 self._in_doubt[judgement.component] = doubt._replace(sent_since=judgement)
 
+    def withdraw_alarm(self, xname: str) -> None:
+        """Send the last judgement on a component not again if its transition is warned or died."""
+        doubt = self._in_doubt.get(xname)
+        if doubt is not None and doubt.sent_since and doubt.sent_since.transition.alarming:
+            self._in_doubt[xname] = doubt._replace(sent_since=None)
+
     def settled(self, now: float) -> list[Judgement]:
         """Drop the updates that HSM must have finished by `now`.
 

@@ -196,11 +196,12 @@ class Notifier(Service):
         self._abandon_calls()
 
     def withdraw(self, xname: str) -> None:
-        """Remove the judgement on a component from the outbox if its transition is warned or died.
+        """Send the judgement on a component no more, nor again, if it was warned or died.
 
         An update in flight is not stopped. Earlier failures of the component are forgotten.
         """
         self._outbox.withdraw_alarm(xname)
+        self._in_doubt.withdraw_alarm(xname)
         self._quarantine.forget(xname)
         self._notify()
 

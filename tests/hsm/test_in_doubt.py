@@ -56,6 +56,19 @@ class InDoubtTests(StartedTestCase):
         self.assertEqual(self.hsm.components[A].flag, "Warning")
         self.assertEqual(self.hsm.updates[-1].names, [A])
 
+    def test_withdrawn(self) -> None:
+        """An alarm about a component that was forgotten meanwhile is not sent again."""
+        self.hsm.behaviour.hang = True
+        self.tell(STARTED, A)
+        self.advance(2.1)
+        self.hsm.behaviour.hang = False
+        self.tell(DIED, A)
+        self.advance(2)
+        self.notifier.withdraw(A)
+        self.advance(60)
+        told = [update.state for update in self.hsm.updates]
+        self.assertEqual(told.count("Standby"), 1)
+
     def test_pending_judgement(self) -> None:
         """A newer judgement that waits is sent instead."""
         self.abandon(A)

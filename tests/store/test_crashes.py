@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -91,6 +91,27 @@ step = st.one_of(
 )
 
 
+SENT_AGAIN = [
+    ("silence", C, 0.1),
+    *[("silence", B, 0.1)] * 4,
+    ("wait", None, 0.1),
+    *[("silence", B, 0.1)] * 3,
+    ("store", True, 0.1),
+    ("wait", None, 0.1),
+    ("silence", B, 0.1),
+    ("silence", B, 0.3),
+    ("hsm", False, 7.0),
+    ("crash", (0, True), 4.5),
+    ("store", False, 7.0),
+    ("silence", B, 0.1),
+    ("silence", B, 1.0),
+    ("silence", B, 9.0),
+    ("hsm", True, 9.0),
+    ("forget", B, 2.0),
+]
+"""A component is forgotten while its death is to be sent again, because of an update in doubt."""
+
+
 class StoryTests(SynchronousTestCase):
     """Any story: nodes come and go, hbtd is killed, the store or HSM fails."""
 
@@ -108,6 +129,7 @@ class StoryTests(SynchronousTestCase):
         elif what == "hsm":
             world.hsm.behaviour.ready = argument
 
+    @example(SENT_AGAIN)
     @settings(max_examples=150)
     @given(st.lists(step, max_size=25))
     def test_any_story(self, story):
