@@ -64,7 +64,7 @@ class Component:
         self.identity = ""
         """The host name and the NID in the last heartbeat that had them; see `identity_of`."""
         self.since = 0.0
-        """When the component's latest transition was judged: the Unix time; 0 if not known."""
+        """When the component's latest transition was judged: the Unix time; 0 if not known yet."""
         self.told = 0.0
         """When HSM has acknowledged that transition: the Unix time; 0 if not, or not known."""
         self.mean = NOT_HEARD
@@ -88,6 +88,10 @@ class Component:
     def nid(self) -> str:
         """The node ID in the last heartbeat that had one, verbatim; empty if none had."""
         return self.identity.rpartition("\n")[2]
+
+    def enter_phase(self) -> None:
+        """Note that the component is in another phase: since when, the log tells later."""
+        self.since = self.told = 0.0
 
     def note_period(self, period: float) -> None:
         """Take the period that a heartbeat has ended, if it has, in seconds."""

@@ -116,6 +116,7 @@ class Tracker(Population):
             component = Component(xname, at, "", "")
             self.population += 1
         self._healthy[xname] = component
+        component.enter_phase()
         if before is not Phase.WARNED:
             component.forget_periods()
         elif hostname:
@@ -202,6 +203,7 @@ class Tracker(Population):
                 transition = Transition.DIED
             else:
                 self._warned[xname] = component
+                component.enter_phase()
                 transition = Transition.WARNED
                 # One that was unheard before is warned about after others that were heard later.
                 out_of_order |= component.last_heard < latest
@@ -289,9 +291,10 @@ class Tracker(Population):
         """Mark a component as warned about, as another replica did; `record` is what it stored."""
         component = self._healthy.pop(record.component, None)
         if component is not None:
+            component.enter_phase()
             self._warned[record.component] = component
         elif record.component not in self._warned:
-            self._revive(record, at, warntime, errtime)
+            self._revive(record, at, warntime, errtime).enter_phase()
 
     def apply_gap(self, record: Record, at: float) -> None:
         """Mark a component as warned about; its silence begins anew, at the observed time `at`.
@@ -301,13 +304,17 @@ class Tracker(Population):
         """
         xname = record.component
         self._changed.pop(xname, None)
-        self._warned[xname] = self._recorded(record, at)
+        again = xname in self._warned
+        component = self._warned[xname] = self._recorded(record, at)
+        if not again:
+            component.enter_phase()
 
     def apply_death(self, xname: str) -> None:
         """Apply a death that another replica judged."""
-        component = self._pop(xname)
-        self.population += component is None
-        self._bury(xname, component or Component(xname, -inf, "", ""))
+        if xname not in self._dead:
+            component = self._pop(xname)
+            self.population += component is None
+            self._bury(xname, component or Component(xname, -inf, "", ""))
 
     def restore(
         self,
@@ -410,11 +417,12 @@ class Tracker(Population):
             if self._note_changes:
                 self._renamed.add(xname)
 
-    def _revive(self, record: Record, at: float, warntime: float, errtime: float) -> None:
+    def _revive(self, record: Record, at: float, warntime: float, errtime: float) -> Component:
         queue = self._warned if record.warned else self._healthy
         age = age_after_restart(record, warntime, errtime)
         last_heard = at - age if age else at  # most are of one age: one object for all of these
-        queue[record.component] = self._recorded(record, last_heard)
+        component = queue[record.component] = self._recorded(record, last_heard)
+        return component
 
     def _recorded(self, record: Record, last_heard: float) -> Component:
         """Return the component of a record, made anew or taken out of its queue, and updated."""
@@ -431,6 +439,7 @@ class Tracker(Population):
 
     def _bury(self, xname: str, component: Component) -> None:
         self._dead[xname] = component
+        component.enter_phase()
         self._changed.pop(xname, None)
 
     def _shared(self, status: str) -> str:

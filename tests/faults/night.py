@@ -78,18 +78,30 @@ class Night(TestCase):
             return all([(await self.summary(port))["Groups"][0]["Told"] for port in self.ports])
 
         await until_true(told, within=20)
+        await until_true(self.known, within=20)
+
+    async def known(self) -> bool:
+        """Return whether each replica knows since when the dead are dead.
+
+        A follower hears of a death before it has read that in the log.
+        """
+        path = "/hmi/v1/components?state=dead"
+        found = [await self.fetch(port, path) for port in self.ports]
+        return all(each["Since"] for answer in found for each in answer["Components"])
+
+    async def fetch(self, port: int, path: str) -> Any:
+        """Return a decoded answer, without a line in the transcript."""
+        answer = await deferToThread(
+            subprocess.run, ["curl", "-sS", "-g", self.url(port) + path],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        return json.loads(answer.stdout)
 
     async def named(self) -> bool:
         """Return whether each replica knows the NIDs of all nodes."""
         path = "/hmi/v1/components?names=nid[000001-000512]&limit=1"
-        for port in self.ports:
-            answer = await deferToThread(
-                subprocess.run, ["curl", "-sS", "-g", self.url(port) + path],
-                check=True, capture_output=True, text=True,
-            )  # fmt: skip
-            if json.loads(answer.stdout).get("Unknown") != "":
-                return False
-        return True
+        found = [await self.fetch(port, path) for port in self.ports]
+        return all(answer.get("Unknown") == "" for answer in found)
 
     async def simulator(self, announced: str, *arguments: str) -> str:
         """Start a part of the simulator; return what it announces."""
@@ -128,6 +140,7 @@ class Night(TestCase):
             return [each["Leader"] for each in said] == leaders * len(said)
 
         await until_true(leads, within=25)
+        await until_true(self.known, within=20)
 
     @staticmethod
     def url(port: int) -> str:

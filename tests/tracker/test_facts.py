@@ -123,6 +123,53 @@ class NameTests(Facts):
         self.assertEqual([len(self.tracker.take_renamed(3)) for _ in range(3)], [3, 1, 0])
 
 
+class PhaseTests(Facts):
+    """Since when a component is in its phase, and when HSM was told of that."""
+
+    def assertUnknown(self) -> None:
+        """Check that neither is known, and let both become known."""
+        self.assertEqual((self.component.since, self.component.told), (0.0, 0.0))
+        phase = self.tracker.phase(A)
+        self.tracker.note_judged(A, phase, 1000.0, None)
+        self.tracker.note_told(A, phase, 1001.0)
+        self.assertEqual((self.component.since, self.component.told), (1000.0, 1001.0))
+
+    def test_judged_here(self) -> None:
+        """In a new phase neither is known until the log tells it."""
+        self.beat(0.0)
+        self.assertUnknown()
+        self.beat(1.0)
+        self.assertEqual(self.component.since, 1000.0)
+        self.tracker.sweep(11.5, 10.0, 30.0, 9)
+        self.assertUnknown()
+        self.beat(12.0)
+        self.assertUnknown()
+        self.tracker.sweep(100.0, 10.0, 30.0, 9)
+        self.assertUnknown()
+        self.beat(101.0)
+        self.assertUnknown()
+
+    def test_judged_elsewhere(self) -> None:
+        """So it is if another replica judges; what it repeats changes nothing."""
+        record = Record(A, 11.0, "t", "OK", True)
+        self.beat(0.0)
+        self.assertUnknown()
+        self.tracker.apply_warning(record, 11.0, 10.0, 30.0)
+        self.assertUnknown()
+        self.tracker.apply_gap(record, 12.0)
+        self.assertEqual(self.component.since, 1000.0)
+        self.tracker.apply_death(A)
+        self.assertUnknown()
+        self.tracker.apply_death(A)
+        self.assertEqual(self.component.since, 1000.0)
+        self.tracker.apply_warning(record, 40.0, 10.0, 30.0)
+        self.assertUnknown()
+        self.beat(41.0)
+        self.tracker.note_judged(A, self.tracker.phase(A), 1000.0, None)
+        self.tracker.apply_gap(record, 50.0)
+        self.assertUnknown()
+
+
 class PeriodTests(Facts):
     """The mean period, the deviation from it, and the longest period."""
 
