@@ -25,6 +25,7 @@ class EventParser:
         self._id = last_id
         self._type = ""
         self._data: list[str] = []
+        self._size = 0
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that end within a chunk.
@@ -50,7 +51,8 @@ class EventParser:
         value = value.removeprefix(" ")
         if name == "data":
             self._data.append(value)
-            if sum(map(len, self._data)) > _MOST:
+            self._size += len(value)
+            if self._size > _MOST:
                 raise ValueError("an event is longer than 1 MiB")
         elif name == "event":
             self._type = value
@@ -60,7 +62,7 @@ class EventParser:
     def _dispatched(self) -> Event | None:
         self.last_id = self._id
         type_, data = self._type or "message", self._data
-        self._type, self._data = "", []
+        self._type, self._data, self._size = "", [], 0
         return Event(type_, "\n".join(data), self.last_id) if data else None
 
 

@@ -74,6 +74,7 @@ class EventParserTests(SynchronousTestCase):
             self.parsed(b"data: " + b"x" * (1 << 21))
         with self.assertRaises(ValueError):
             self.parsed(b"data: xxxxxxxxxxxxxxxxxxxx\n" * 60_000)
+        self.assertEqual(len(self.parsed((b"data: " + b"x" * 1000 + b"\n\n") * 2000)), 2000)
 
     def test_end_in_halves(self) -> None:
         """A line end whose two bytes come one by one is one line end."""

@@ -45,6 +45,8 @@ class ServiceTests(TestCase):
                 await self.hbtd.beat(name)
 
         await until(lambda: tracker.dead == 4, within=20)
+        dead = [tracker.component(name) for name in NODES]
+        await until(lambda: all(each is not None and each.since for each in dead))
         await beat()
         self.assertEqual(await self.hbtctl("params", "errtime=4000", "warntime=3000"), 0)
         await beat()
