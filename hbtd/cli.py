@@ -4,12 +4,13 @@ import signal
 import sys
 from os import environ
 
+from hbtd.runtime.signals import hold_signals
+
 
 def main() -> None:
     """Run hbtd until it is stopped; exit with status 2 if an option can't be used."""
-    # Before anything that takes time is imported. A SIGHUP would kill the process, so it waits
-    # until the service handles it; Ctrl-C would print a traceback.
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    # Before anything that takes time is imported. Ctrl-C would print a traceback.
+    hold_signals()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from hbtd.config.command_line import CommandLine
 

@@ -1,12 +1,12 @@
 """hbtd as a twistd plugin, `twistd -n hbtd [options]`; also used by hbtd.tac."""
 
-import signal
 from os import environ
 
 from twisted.application.service import IService
 
 from hbtd.config.command_line import CommandLine
 from hbtd.runtime.reactor import install
+from hbtd.runtime.signals import hold_signals
 
 
 class Options(CommandLine):
@@ -22,8 +22,7 @@ def makeService(options: Options) -> IService:
     The service logs to the standard error stream, unless twistd's options name another log or put
     twistd in the background.
     """
-    # A SIGHUP would kill the process; it waits until the service handles it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    hold_signals()
     install()
     # Imported after the reactor is installed: Klein imports the reactor.
     from hbtd.app.process import make_service

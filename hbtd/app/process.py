@@ -21,6 +21,7 @@ from hbtd.net.names import Names
 from hbtd.runtime.garbage import Freezer
 from hbtd.runtime.log_writer import LogWriter, writer_to
 from hbtd.runtime.logs import dropped_lines, error_stream, escaped, line_format, observer
+from hbtd.runtime.signals import deliver_signals
 
 _FLUSH = 2.0
 """Seconds to wait at the end for the reader of the log to take the last lines."""
@@ -131,8 +132,7 @@ class _Process(HbtdService):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
         signal.signal(signal.SIGHUP, reload)
-        # One that has arrived since the process began, and waits, is handled now.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+        deliver_signals()
         # Python would let it kill the process in its last moments.
         ignore = (signal.signal, signal.SIGHUP, signal.SIG_IGN)
         self._reactor.addSystemEventTrigger("after", "shutdown", *ignore)

@@ -108,17 +108,17 @@ class StartTests(TestCase):
 
     timeout = 120
 
-    def survives_hangup(self, process: int) -> bool:
-        """Return whether a process blocks or handles SIGHUP; check that it does before Twisted."""
+    def survives(self, signal_number: int, process: int) -> bool:
+        """Return whether a process holds or handles a signal; check that it does before Twisted."""
         if b"\0-m\0hbtd\0" not in Path(f"/proc/{process}/cmdline").read_bytes():
             return False  # it is still that of the test
         # Twisted needs zope.interface, which has a library; it takes most of the start.
         twisted = "zope" in Path(f"/proc/{process}/maps").read_text()
         status = Path(f"/proc/{process}/status").read_text()
         masks = re.findall(r"^Sig(?:Blk|Cgt):\s*(\w+)$", status, re.MULTILINE)
-        survives = any(int(mask, 16) >> (signal.SIGHUP - 1) & 1 for mask in masks)
-        self.assertTrue(survives or not twisted)
-        return survives
+        held = any(int(mask, 16) >> (signal_number - 1) & 1 for mask in masks)
+        self.assertTrue(held or not twisted)
+        return held
 
     async def test_hangup(self) -> None:
         """A SIGHUP at any moment of the start does not end it, and makes it read files again."""
@@ -126,7 +126,7 @@ class StartTests(TestCase):
             process = spawn(self, ["-m", "hbtd", *MEMORY])
             transport: Any = process.transport
             # The interpreter itself needs a moment before hbtd can do anything.
-            await until(lambda: self.survives_hangup(transport.pid))  # noqa: B023
+            await until(lambda: self.survives(signal.SIGHUP, transport.pid))  # noqa: B023
             self.assertEqual(process.said, "")
             await deferLater(reactor, delay)
             process.signal(signal.SIGHUP)
@@ -134,6 +134,18 @@ class StartTests(TestCase):
             await until(lambda: "Change by SIGHUP: certificates" in process.said)  # noqa: B023
             process.signal(signal.SIGTERM)
             self.assertEqual(await process.ended, 0, process.said)
+
+    async def test_terminated(self) -> None:
+        """A SIGTERM at any moment of the start stops it in order, with status 0."""
+        for delay in (0.0, 0.1, 0.2, 0.3, 0.4):
+            process = spawn(self, ["-m", "hbtd", *MEMORY])
+            process.url.addErrback(lambda failure: None)
+            transport: Any = process.transport
+            await until(lambda: self.survives(signal.SIGTERM, transport.pid))  # noqa: B023
+            await deferLater(reactor, delay)
+            process.signal(signal.SIGTERM)
+            self.assertEqual(await process.ended, 0, process.said)
+            self.assertIn("hbtd has stopped.", process.said)
 
     async def test_first_line(self) -> None:
         """The first line of the log names the version and the store."""

@@ -1,0 +1,19 @@
+"""Signals that arrive before hbtd can handle them."""
+
+import signal
+
+_HELD = (signal.SIGHUP, signal.SIGTERM)
+"""By default each would kill the process half-way through its start.
+
+SIGINT is not one of them: whoever presses Ctrl-C wants a start that takes long to end.
+"""
+
+
+def hold_signals() -> None:
+    """Have SIGHUP and SIGTERM wait until `deliver_signals` is called."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+
+
+def deliver_signals() -> None:
+    """Deliver the signals that have waited, and from now on each at once."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
