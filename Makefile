@@ -56,9 +56,9 @@ demo-picture: $(STAMP)  ## draw docs/images/demo.svg, the output of make demo
 	$(BIN)/python docs/demo_picture.py < docs/images/demo.txt > docs/images/demo.svg
 	@rm docs/images/demo.txt
 
-test: TRIALFLAGS ?= -j4
+test: TRIALFLAGS ?= -j6
 test: T ?= tests
-test: $(STAMP)  ## run the tests on two cores, or T=tests.hsm alone
+test: $(STAMP)  ## run the tests, or T=tests.hsm alone
 	$(TRIAL) $(TRIALFLAGS) $(T)
 
 coverage: TRIALFLAGS ?= -j4
