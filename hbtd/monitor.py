@@ -51,8 +51,8 @@ class Monitor:
         """Make a monitor that has not been started.
 
         `journal` commits its judgements, and passes them on to `notifier` and `publisher`;
-        `checkpointer` stores the records of what it hears. `unheard` returns which components are
-        judged later, because their clients are kept waiting.
+        `checkpointer` stores the records that heartbeats change. `unheard` returns which components
+        are judged later, because heartbeats that they have sent may wait to be read.
         """
         self._clock = clock
         self._observed = observed
@@ -133,8 +133,9 @@ class Monitor:
         """Take a heartbeat of a component, whose `xname` must be valid and in normal form.
 
         `source` is the sender's IP address, `None` on a Unix socket; `fresh` says whether this is
-        the first heartbeat on its connection. `hostname` and `nid` are empty if it had none. Raise
-        `TrackerFull` if the component is not tracked and no more can be.
+        the first heartbeat on its connection. `hostname` and `nid` are empty if the heartbeat has
+        none. Raise `TrackerFull` if the component is not tracked and the maximum number of
+        components is reached.
         """
         at = self._observed.now()
         judgement = self._tracker.beat(xname, at, timestamp, status, source, fresh, hostname, nid)
@@ -148,8 +149,8 @@ class Monitor:
         tracked.
 
         Raise `ForgottenLately`, and forget nothing, if this component was forgotten less than
-        `errtime` seconds ago. A node that has itself forgotten and starts again, over and over,
-        would otherwise cause transitions, updates of HSM and log lines without bound.
+        `errtime` seconds ago. Otherwise a node could cause transitions, updates of HSM and log
+        lines without bound, by sending heartbeats and requests to be forgotten in turn.
         """
         if xname in self._tracker:
             self._forgotten.check(xname, self._clock.seconds(), self._params.current.errtime)
@@ -160,7 +161,8 @@ class Monitor:
     def forget(self, xname: str) -> None:
         """Stop tracking a component, and withdraw unsent alarms about that component.
 
-        It is called for requests to other replicas, whose logs say who made the requests.
+        This is called if another replica was requested to forget the component; the log of that
+        replica says by whom.
         """
         if self._forget(xname):
             self._log.info(
@@ -170,8 +172,8 @@ class Monitor:
     def stop_tracking(self, xname: str) -> bool:
         """Stop tracking a component, on request; return whether it was tracked.
 
-        It is called for requests to this replica and to others: all count for the limit of
-        `forget_on_request`.
+        This is called for requests to this replica and to others, all of which count for the limit
+        of `forget_on_request`.
         """
         tracked = self._tracker.forget(xname)
         if tracked:
@@ -203,15 +205,18 @@ class Monitor:
         return self._params.current
 
     def silence(self, component: Component) -> float:
-        """Return for how many observed seconds a component has been silent; `inf` if unknown."""
+        """Return the silence of a component, in observed seconds; `inf` if it is not known."""
         return max(self._observed.now() - component.last_heard, 0.0)
 
     def judged_later(self, xname: str, component: Component) -> bool:
-        """Return whether a component is judged later, since heartbeats of it may wait unread."""
+        """Return whether a component is judged later, since its heartbeats may wait to be read."""
         return self._unheard().includes(xname, component)
 
     def store_ready(self) -> bool:
-        """Return whether the store can be used, or could a few seconds ago; see `Journal.ready`."""
+        """Return whether the store can be used, or could be used a few seconds ago.
+
+        See `Journal.ready`.
+        """
         return self._journal.ready()
 
     # Leading and following
@@ -248,7 +253,7 @@ class Monitor:
         self._publisher.follow()
 
     def judge_returns(self, started: Iterable[str] = (), warned: Iterable[str] = ()) -> None:
-        """If this replica leads, judge which of some components are back: all that are healthy.
+        """If this replica leads, judge that the healthy ones of some components have come back.
 
         `started` are the components that this replica, when it was a follower, requested the leader
         to judge; `warned` are those that an original hbtd, which stores no judgements, has warned

@@ -50,12 +50,18 @@ class Caller(NamedTuple):
     """Whether the caller has proved to be an operator; `False` also if that was not checked."""
 
     def check_beat(self, xname: str) -> None:
-        """Raise `Forbidden` unless the caller may send heartbeats of `xname`, in normal form."""
+        """Raise `Forbidden` unless the caller may send heartbeats of the component `xname`.
+
+        The name is in normal form.
+        """
         if not self.any_component and xname not in self.components:
             raise Forbidden("Only heartbeats of one's own component are taken")
 
     def check_forget(self, xname: str) -> None:
-        """Raise `Forbidden` unless the caller may have `xname`, in normal form, forgotten."""
+        """Raise `Forbidden` unless the caller may have the component `xname` forgotten.
+
+        The name is in normal form.
+        """
         if not self.operator and xname not in self.components:
             raise Forbidden("Only operators may have another component forgotten")
 
@@ -115,8 +121,8 @@ class Gate:
     def authenticate(self, credentials: Credentials) -> Authentication:
         """Authenticate the sender of a heartbeat; the result can be used for further requests.
 
-        Raise `Unauthenticated` if there are no valid credentials, and `KeysUnavailable` if there is
-        only a JWT, which can't be verified because no keys have been fetched yet.
+        Raise `Unauthenticated` if there are no valid credentials. Raise `KeysUnavailable` if the
+        only credential is a JWT that can't be verified, because no keys have been fetched yet.
         """
         verifier = self._node_tokens
         keys = None if verifier is None else verifier.keys
@@ -164,8 +170,8 @@ class Gate:
         """Return the sender of a request if it is an operator; raise an exception otherwise.
 
         Raise `Forbidden` if the caller has proved to be somebody else, if operators are recognized
-        by their address only, or if the caller's address suffices but the request is misdirected.
-        Raise `Unauthenticated` otherwise.
+        by their address only, or if the request comes from this host, where operators are, but is
+        addressed to another one (`Credentials.misdirected`). Raise `Unauthenticated` otherwise.
         """
         if self._is_operator(credentials):
             return OPERATOR
@@ -181,9 +187,10 @@ class Gate:
     def node_or_operator(self, credentials: Credentials) -> Caller:
         """Return the sender of a request to forget a component: an operator or a node.
 
-        If the sender is neither, raise the exceptions of `node`. If nodes need no credentials, no
-        node can be told from another, so that only operators may have components forgotten: then
-        raise the exceptions of `operator`.
+        If the sender is neither, raise the exceptions of `node`, or `Forbidden` if the request
+        comes from this host but is addressed to another one. If nodes need no credentials, no node
+        can be told from another, so that only operators may have components forgotten: then raise
+        the exceptions of `operator`.
         """
         if self._is_operator(credentials):
             return OPERATOR
@@ -203,8 +210,8 @@ class Gate:
         """Return a text for log lines that says who has sent a request, as far as that is proved.
 
         The text names the operator's token, the certificate or the subject of the JWT, even if
-        these don't permit the request. If there are none, it says whether the caller is on this
-        host.
+        these don't permit the request. Without any of them, the text says whether the request comes
+        from this host, or through a proxy or web page.
         """
         token = self._operator_token(credentials)
         if token is not None:
@@ -230,7 +237,7 @@ class Gate:
         return token is not None and self._is_valid(token)
 
     def _operator_token(self, credentials: Credentials) -> Token | None:
-        """Return the operator's token that is presented, expired or not; `None` without any."""
+        """Return the operator's token in a request, expired or not; `None` if there is none."""
         if self._operator_tokens is None or credentials.authorization is None:
             return None
         try:
@@ -242,16 +249,21 @@ class Gate:
         return self._now() < token.expires
 
     def _expiry(self, credentials: Credentials) -> str:
-        """Return a sentence for a caller that presents an expired operator's token, else `""`."""
+        """Return the reason for refusing a caller whose operator's token has expired.
+
+        Return an empty text if the request has no such token, or if the token is valid.
+        """
         token = self._operator_token(credentials)
         if token is None or self._is_valid(token):
             return ""
         return "Other credentials are needed: the token has expired"
 
     def _is_here(self, credentials: Credentials) -> bool:
-        """Return whether the caller, by its address, is an operator.
+        """Return whether the caller is an operator because the request comes from this host.
 
-        Whether the request is misdirected is not checked here.
+        The rules must have `loopback`, and no proxy or web page may have caused the request.
+        Whether the request is addressed to another host (`Credentials.misdirected`) is not checked
+        here.
         """
         return self._operators.loopback and credentials.peer.local and not credentials.relayed
 
@@ -270,9 +282,9 @@ class Gate:
         return True
 
     def _certificate(self, peer: Peer) -> ClientCertificate | None:
-        """Return a peer's certificate, `None` if it has none or the certificate has expired.
+        """Return the client certificate of `peer`; `None` if there is none, or if it has expired.
 
-        A connection may outlast the certificate that was presented on it.
+        A certificate may expire while the connection is open.
         """
         certificate = peer.certificate
         return certificate if certificate and self._now() < certificate.expires else None

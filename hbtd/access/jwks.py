@@ -87,7 +87,7 @@ class KeySource(Protocol):
         """The current keys, a new object after each change; `None` until the first are loaded."""
 
     def request_refresh(self) -> None:
-        """Ask the source to load the keys again soon, as a token is signed with an unknown key."""
+        """Load the keys again, now or soon, because a token is signed with an unknown key."""
 
 
 def parse_jwks(content: bytes) -> Keys:
@@ -210,7 +210,10 @@ class FetchedKeys(MultiService):
         return self._keys
 
     def request_refresh(self) -> None:
-        """Make a fetch due at once, or when `MIN_REFRESH` has passed since the last one began."""
+        """Have the keys fetched now, or `MIN_REFRESH` seconds after the last fetch began.
+
+        The later of the two times counts.
+        """
         self._due = min(self._due, self._last_fetch + MIN_REFRESH)
 
     def stopService(self) -> Deferred[Any]:

@@ -74,7 +74,7 @@ class VerifiedToken(NamedTuple):
 
 
 class _Refusal(NamedTuple):
-    """The remembered error of a token that is not valid, whatever the time of day is."""
+    """The remembered reason why a token is not valid, other than its times."""
 
     why: str
     until: float
@@ -146,7 +146,7 @@ class JWTVerifier:
         return verified
 
     def _forget_if_keys_changed(self) -> bool:
-        """Forget all results, and return `True`, if the keys have changed."""
+        """Return whether the keys have changed; if so, forget all results."""
         keys = self._source.keys
         if keys is self._keys:
             return False
@@ -156,9 +156,10 @@ class JWTVerifier:
         return True
 
     def _verify_new(self, token: bytes, digest: bytes) -> VerifiedToken:
-        """Verify a token that is not known to be valid, and remember the result.
+        """Verify a token that is not remembered as valid, and remember the result.
 
-        Raise the exceptions of `verify`: at once if the token is known to be invalid.
+        Raise the exceptions of `verify`. If the token is remembered as invalid, and the keys have
+        not changed, raise `InvalidToken` without verifying the token.
         """
         seconds = self._seconds()
         refusal = self._refused.get(digest)
@@ -186,7 +187,10 @@ class JWTVerifier:
         return verified
 
     def _verify(self, token: bytes) -> VerifiedToken:
-        """Verify everything in a token but its times; raise the exceptions of `verify`."""
+        """Verify everything in a token but its times; return what the token proves.
+
+        Raise the exceptions of `verify`.
+        """
         if self._source.keys is None:
             raise NoKeys
         if len(token) > _LONGEST:
@@ -208,9 +212,9 @@ class JWTVerifier:
     def _claims(self, token: bytes, algorithm: object, kid: object) -> dict[str, Any]:
         """Verify a token, except its times, with the current keys; return its claims.
 
-        If the token fits none of the keys to try, ask for new ones, because a key may have changed
-        under the same ID. Raise `UnknownKey` or `PyJWTError` if the new keys don't fit either, or
-        if a claim is not valid.
+        If the token fits none of the keys, request a refresh of the keys, because a key may have
+        changed under the same ID. If that changes the keys, try the new ones once. Raise
+        `UnknownKey` or `PyJWTError` if the token fits no key, or if a claim is not valid.
         """
         keys = self._source.keys
         try:
@@ -222,7 +226,10 @@ class JWTVerifier:
         return self._decoded(token, algorithm, kid)  # a file was read at once
 
     def _decoded(self, token: bytes, algorithm: object, kid: object) -> dict[str, Any]:
-        """Return the claims of a token, verified with a current key; raise what `_claims` does."""
+        """Try the current keys on a token; return its claims, verified except for its times.
+
+        Raise `UnknownKey` or `PyJWTError` if the token fits no key, or if a claim is not valid.
+        """
         failure: PyJWTError = InvalidSignatureError()
         for key in self._candidates(algorithm, kid):
             try:
@@ -248,8 +255,8 @@ class JWTVerifier:
     def _candidates(self, algorithm: object, kid: object) -> list[Key]:
         """Return the keys to try on a token whose header has this algorithm and this key ID.
 
-        Ask for new keys if none has that ID. Raise `UnknownKey` if there still is none, and
-        `InvalidAlgorithmError` if none of the keys may be used with the algorithm.
+        If no key fits the ID, request a refresh of the keys. Raise `UnknownKey` if no key fits the
+        ID after that, and `InvalidAlgorithmError` if none that fits may be used with the algorithm.
         """
         for _ in range(2):
             keys = self._source.keys or ()

@@ -94,7 +94,10 @@ class Refusals(MultiService):
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, reasons: Iterable[str]) -> None:
-        """Set the count of each of `reasons` to zero; `clock` times the log lines."""
+        """Begin with a count of zero for each of `reasons`.
+
+        `clock` determines when log lines are due.
+        """
         super().__init__()
         self._clock = clock
         self._peers: dict[tuple[str, str], _PeerRefusals] = {}
@@ -107,8 +110,8 @@ class Refusals(MultiService):
     def note(self, host: str, reason: str, detail: str, what: str = REQUEST) -> None:
         """Count a refusal to `host` for `reason`; log the first at once, later ones in a summary.
 
-        `detail` is the sentence that is logged of the first. `what` says what was refused, `CHANGE`
-        or `REQUEST`; the first of each is logged.
+        `detail` is a sentence about the reason, which is logged for the first refusal. `what` says
+        what was refused, `CHANGE` or `REQUEST`; of each kind, the first refusal is logged at once.
         """
         self.counts[reason] += 1
         peer = self._peers.get((host, what))

@@ -49,10 +49,10 @@ class Access(MultiService):
         """Make the parts, and read all files that the parameters name.
 
         `served` is the certificate that hbtd serves, or `None` if it serves no TLS. `reasons` are
-        the reasons for which parts other than the gate refuse; these refusals are counted, too.
-        `jitter` returns a random number from 0 to 1, for `Backoff`. `clients` are the credentials
-        that hbtd uses as a client of other services; their files are watched, too. Raise
-        `AccessUnusable` if a file can't be used.
+        the reasons why other parts than the gate refuse requests; these refusals are counted, too.
+        `jitter` returns a random number from 0 to 1, for the pauses between retries. `clients` are
+        the credentials that hbtd uses as a client of other services; their files are watched, too.
+        Raise `AccessUnusable` if a file can't be used.
         """
         super().__init__()
         self._params = params
@@ -101,9 +101,9 @@ class Access(MultiService):
     def reload(self, asked_by: str) -> None:
         """Read all files again, changed or not, and log the outcomes.
 
-        `asked_by` says, for the log, what has asked for that. If a file can't be used, its old
-        contents stay in force. The exception is the file of operators' tokens: while it can't be
-        used, no token in it is valid.
+        `asked_by` says, for the log, who or what has requested this. If a file can't be used, its
+        old contents stay in force. The exception is the file of operators' tokens: while it can't
+        be used, no token in it is valid.
         """
         outcomes = self._watcher.reload()
         self._log.info(
@@ -113,7 +113,11 @@ class Access(MultiService):
         )
 
     def presented(self) -> Iterator[tuple[str, Certificate]]:
-        """Return the certificates that hbtd presents to clients and servers, each with a name."""
+        """Yield the name and the certificate of each identity that hbtd presents.
+
+        The name is `served` for the certificate that is presented to clients; for one that is
+        presented to a server it is that of the option, such as `kv_cert`.
+        """
         for certificates in self._certificates:
             yield from certificates.presented()
 

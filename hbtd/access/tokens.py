@@ -129,7 +129,8 @@ def parse_tokens(content: bytes, path: str) -> list[Token]:
 def _parse_line(words: Sequence[str], number: int) -> Token:
     """Return the token that a line of the file defines, from the words of the line.
 
-    `number` is that of the line. Raise `ValueError`, which says what is wrong, if it is not valid.
+    `number` is the number of the line, from 1. Raise `ValueError`, with a message that says what is
+    wrong, if the line is not valid.
     """
     if len(words) > 2 or (len(words) == 2 and not words[1].startswith(_EXPIRES)):
         raise ValueError("after [NAME:]SECRET only expires=TIME may follow")

@@ -107,7 +107,7 @@ def _endpoint(route: Route, authorization: Authorization) -> Callable[..., bytes
 
 
 def _failure(error: Exception) -> str:
-    """Return the outcome of a change whose handler has raised an exception, for the log."""
+    """Return a text for the log about a requested change whose handler has raised `error`."""
     if isinstance(error, Problem):
         # The detail may repeat what was sent, however long that is.
         detail = error.detail[:_LONGEST_SHOWN].rstrip("; .")
@@ -116,7 +116,10 @@ def _failure(error: Exception) -> str:
 
 
 def _write(request: Request, reply: Reply) -> bytes | Deferred[bytes]:
-    """Write a handler's reply; raise `Problem` 503 if there is no memory for its body."""
+    """Write a handler's reply; raise `Problem` 503 if there is no memory for its body.
+
+    Return the body, for Klein to write, or a Deferred that fires when a large body is written.
+    """
     assert isinstance(request, LimitedRequest)
     if not request.hold(len(reply.body)):
         raise request.no_room()

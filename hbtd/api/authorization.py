@@ -80,8 +80,9 @@ class Authorization:
         Raise `Refused` unless the request's credentials prove that its sender has the role. If the
         role concerns a component, the handler still has to check that component with the caller.
 
-        Heartbeats from web pages are refused whatever their credentials are: browsers don't ask
-        before they send such simple requests to other hosts, and may add a client certificate.
+        Heartbeats from web pages are refused whatever their credentials are: browsers send such
+        simple requests to other hosts without asking these hosts first, and may add a client
+        certificate.
         """
         if role is Role.ANYONE or (role is Role.READER and self._open_to_readers):
             return Caller()
@@ -102,7 +103,10 @@ class Authorization:
         self.log_asked(self.asked(request), outcome)
 
     def log_asked(self, asked: str, outcome: str) -> None:
-        """Log a permitted request for a change, for which `asked` has returned this text."""
+        """Log a permitted request for a change, and its outcome.
+
+        `asked` is the text that the method `asked` has returned for the request.
+        """
         self._log.info("Change by {asked}: {outcome}", asked=asked, outcome=outcome)
 
     def asked(self, request: Request) -> str:
@@ -120,7 +124,10 @@ class Authorization:
         )
 
     def _misdirected(self, request: Request, peer: Peer) -> bool:
-        """Return whether a request is addressed to another host, as those of a web page may be."""
+        """Return whether the `Host` header of a request names another host than this one.
+
+        A web page may cause such requests. On a Unix socket, every `Host` is accepted.
+        """
         (host,) = request.requestHeaders.getRawHeaders(b"host") or [b""]
         return not peer.unix and not names_own_host(host.decode("latin-1"), self._own_names)
 

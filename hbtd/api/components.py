@@ -129,9 +129,9 @@ class Components:
     async def one(self, request: Request, name: str) -> Reply:
         """Return all that is known of one component, and why it is in its state.
 
-        The path has its xname, its NID or its host name. Raise `Problem` 400 if there are
-        parameters, or if several components have sent that name, 404 if there is no such component,
-        and 503 if the log can't be read.
+        `name` is an xname, or a NID or host name that the component has sent. Raise `Problem` 400
+        if there are parameters, or if several components have sent the name, 404 if there is no
+        such component, and 503 if the log can't be read.
         """
         read_parameters(request, ())
         found, _ = await resolve(self._tracker, [name], _limited(request).turn)
@@ -185,8 +185,8 @@ class Components:
     def forget(self, request: Request) -> _Later:
         """Forget the components that the nodesets in the body name.
 
-        A host name or NID that several components have sent names none of them here: nodes choose
-        what they send, and an operator means only one.
+        A host name or NID that several components have sent stands for none of them here: nodes
+        choose what they send, and the operator means one component. The reply lists such names.
 
         Raise `Problem` 400 if the body is no object with a list of nodesets, or if one of them is
         wrong; nothing is forgotten then.
@@ -246,7 +246,11 @@ def _limited(request: Request) -> LimitedRequest:
 
 
 def _read_words(text: str | None, parameter: str, known: dict[str, Any]) -> Any:
-    """Return the set of what the words of a parameter, joined by commas, stand for."""
+    """Return the set of the values that `known` has for the words in `text`.
+
+    `text` is the value of the query parameter named `parameter`: words separated by commas. Return
+    `None` if `text` is `None`; raise `Problem` 400 if a word is not in `known`.
+    """
     if text is None:
         return None
     words = [word.strip().lower() for word in text.split(",")]

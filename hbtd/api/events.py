@@ -29,12 +29,15 @@ _HEADERS: Final = (
 
 
 def encode_event(entry: LogEntry) -> bytes:
-    """Return the event of an entry of the log."""
+    """Return an entry of the log as a Server-Sent Event, encoded."""
     return b"id: %d\nevent: transition\ndata: %b\n\n" % (entry.number, encode(show_entry(entry)))
 
 
 def encode_missed(after: int, to: int) -> bytes:
-    """Return the event which says that entries after a number, up to another, may be missing."""
+    """Return an encoded event that says that log entries may be missing.
+
+    These are the entries with numbers from `after + 1` to `to`.
+    """
     return b'id: %d\nevent: missed\ndata: {"After":%d,"UpTo":%d}\n\n' % (to, after, to)
 
 
@@ -44,7 +47,8 @@ class Events:
     def __init__(self, tracker: Tracker, hub: EventHub, most: int) -> None:
         """Make the handler; there may be `most` readers at once.
 
-        An IP address may have half of the places that the others leave, so that none has them all.
+        The readers at one IP address may have half of the places that readers at other addresses
+        leave free, and one place in any case.
         """
         self._of_host: Counter[str | None] = Counter()
         self._tracker = tracker
@@ -121,9 +125,11 @@ class Events:
 
     @staticmethod
     def _read_after(request: Request, parameter: str | None) -> int | None:
-        """Return the number after which events are wanted, `None` for those from now on.
+        """Return the number of the log entry after which events begin; `None` for new ones only.
 
-        A browser that connects again repeats the parameter, but says in a header what it has.
+        `parameter` is the value of the query parameter `after`. The header `Last-Event-ID` takes
+        precedence: a browser that connects again repeats the parameter, and names in the header the
+        last event that it has received. Raise `Problem` 400 if the one that counts is no number.
         """
         headers = request.requestHeaders.getRawHeaders(b"last-event-id") or []
         header = headers[0].decode("latin-1").strip() if headers else ""

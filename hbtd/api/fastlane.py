@@ -158,7 +158,10 @@ class Sender:
         self.head: _Head | None = None
 
     def remember(self, raw: bytes, head: _Head) -> None:
-        """Remember a head with credentials, unless it is too long."""
+        """Remember `head`, which was parsed from `raw`, unless `raw` is too long.
+
+        The head has credentials, so it is remembered for this connection only.
+        """
         if len(raw) <= _LONGEST_SECRET:
             self.raw, self.head = raw, head
 
@@ -231,7 +234,10 @@ class FastLane:
         return count, end, _DRY, 0
 
     def answers(self, count: int, *, last: bool = False) -> bytes:
-        """Return `count` empty 200 answers, the same bytes as the ordinary lane's."""
+        """Return `count` empty 200 answers, the same bytes as the ordinary lane's.
+
+        If `last` is true, the last of them has `Connection: close`.
+        """
         now = int(self._wall_clock())
         if now != self._dated:
             self._dated = now
@@ -254,9 +260,9 @@ class FastLane:
         return Verdict.OTHER
 
     def _read_head(self, data: bytes) -> _Head | None:
-        """Parse a head, and remember it if it is short and has no credentials.
+        """Return the parsed head of a heartbeat; `None` if it is one for the ordinary lane.
 
-        Return `None` if the request is one for the ordinary lane.
+        A short head without credentials is remembered, so that the same bytes are parsed only once.
         """
         head = _parse(data) if len(data) <= self._longest_head else None
         if head is None or not head.complete or head.hosts != 1:

@@ -22,7 +22,7 @@ _OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
 
 
 class HealthSources(NamedTuple):
-    """The functions that tell `Health` whether hbtd is ready, and the texts of its answers."""
+    """The functions that `Health` calls for its answers."""
 
     store_ready: Callable[[], bool]
     """Returns whether the store can be used, and so whether hbtd is ready."""
@@ -90,7 +90,7 @@ class Health:
         return json_reply(texts if overload is None else {**texts, "Overload": overload})
 
     async def metrics(self, request: Request) -> Reply:
-        """Return the metrics in Prometheus' text format, or as OpenMetrics if `Accept` asks so."""
+        """Return the metrics in Prometheus' text format, or in OpenMetrics if `Accept` says so."""
         if self._sources.before_metrics is not None:
             assert isinstance(request, LimitedRequest)
             await self._sources.before_metrics(request.turn)
@@ -107,7 +107,7 @@ class Health:
 
 
 def _prefers_openmetrics(accept: str) -> bool:
-    """Return whether an `Accept` header names OpenMetrics, and plain text not before that."""
+    """Return whether an `Accept` header rates OpenMetrics at least as high as plain text."""
     wanted: dict[str, float] = {}
     for value, quality in parse_accept_header(accept):
         kind = value.partition(";")[0].strip().lower()

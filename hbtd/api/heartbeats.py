@@ -26,8 +26,8 @@ class Heartbeats:
     """The handlers of `/heartbeat`.
 
     The handlers raise `Problem` if the body or the component's name is invalid, and `Refused` if
-    the caller may not do what it asks for, or only later, or if no further component can be
-    tracked.
+    the caller may not make the request, or may make it only later, or if the limit of tracked
+    components is reached.
     """
 
     def __init__(self, monitor: Monitor) -> None:

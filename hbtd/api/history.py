@@ -1,4 +1,4 @@
-"""Handlers for the past: what happened when, and what was at a moment."""
+"""Handlers for the past: past transitions, and the states of components at a moment."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import inf

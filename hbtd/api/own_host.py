@@ -13,7 +13,7 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::[0-9]*)?")
 def read_own_names(hostname: str, path: Path = _HOSTS) -> frozenset[str]:
     """Return the names of this host in lower case: `hostname`, and those beside it in a hosts file.
 
-    One of these is usually the fully qualified one. DNS is not asked, since it would delay the
+    The fully qualified name is usually one of them. DNS is not asked, since it would delay the
     start, and others may control its answers.
     """
     own = hostname.lower()

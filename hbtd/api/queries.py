@@ -55,11 +55,11 @@ class Named(NamedTuple):
         return list(dict.fromkeys(chain.from_iterable(self.found.values())))
 
     def certain(self) -> list[str]:
-        """Return the xnames that the names stand for, without those of ambiguous names."""
+        """Return the xnames of the names that stand for one component only, each xname once."""
         return list(dict.fromkeys(x[0] for x in self.found.values() if len(x) == 1))
 
     def ambiguous(self) -> list[str]:
-        """Return the names that several components have sent."""
+        """Return the host names and NIDs in the query that several components have sent."""
         return [name for name, xnames in self.found.items() if len(xnames) > 1]
 
 
@@ -93,7 +93,10 @@ def read_parameters(request: Request, known: Collection[str]) -> dict[str, str]:
 
 
 def bad(parameter: str, why: str) -> Problem:
-    """Return the problem, a 400, of a parameter; `why` says in a few words what is wrong."""
+    """Return the `Problem` 400 for a query parameter, such as "Parameter limit is no number".
+
+    `why` is what follows the name of the parameter in the message.
+    """
     return Problem(400, f"Parameter {printable(parameter)} {why}")
 
 
@@ -104,7 +107,7 @@ def printable(text: str, most: int = 60) -> str:
 
 
 def read_limit(parameters: Mapping[str, str]) -> int:
-    """Return how many rows a page may have; raise `Problem` 400 if the parameter is wrong."""
+    """Return the parameter `limit`, the most rows of a page; raise `Problem` 400 if it is wrong."""
     text = parameters.get("limit", str(MOST_ROWS))
     if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= MOST_ROWS):
         raise bad("limit", f"is no number from 1 to {MOST_ROWS}")
@@ -112,9 +115,9 @@ def read_limit(parameters: Mapping[str, str]) -> int:
 
 
 def read_states(parameters: Mapping[str, str]) -> frozenset[Phase] | None:
-    """Return the states in the parameter `state`, joined by commas; `None` without it.
+    """Return the states that the parameter `state` names; `None` without this parameter.
 
-    Raise `Problem` 400 if there is an unknown word.
+    Its words are separated by commas. Raise `Problem` 400 if there is an unknown word.
     """
     if "state" not in parameters:
         return None
@@ -126,9 +129,10 @@ def read_states(parameters: Mapping[str, str]) -> frozenset[Phase] | None:
 
 
 def read_under(parameters: Mapping[str, str]) -> str:
-    """Return the xname of which components are to be a part; empty for the whole machine.
+    """Return the parameter `under`: the xname of the part of the machine that is asked about.
 
-    Raise `Problem` 400 if the parameter is no xname.
+    Return an empty text for the whole machine: if there is no such parameter, or if it is `s0` or
+    `all`. Raise `Problem` 400 if the parameter is no xname.
     """
     text = parameters.get("under")
     if text is None:
@@ -144,8 +148,8 @@ async def read_names(
 ) -> Named:
     """Return the components in nodesets of xnames, NIDs and host names.
 
-    Raise `Problem` 400 if a text is no nodeset, or if there are too many names; `what` is what to
-    call the nodesets then. Raise `Problem` 503 if there is no memory for so many names.
+    Raise `Problem` 400 if a text is no nodeset, or if there are too many names; `what` is what the
+    message calls the nodesets. Raise `Problem` 503 if there is no memory for so many names.
     """
     left, read = MOST_NAMES, 0
     expanded: dict[str, None] = {}
@@ -170,17 +174,17 @@ async def read_names(
 
 
 def hold(request: LimitedRequest, count: int) -> None:
-    """Reserve memory for an answer that is being made; raise `Problem` 503 if there is none left.
+    """Reserve `count` bytes for an answer that is being made; raise `Problem` 503 if that fails.
 
-    The memory is that of large bodies, of which one address has at most half of what others leave:
-    so nobody can have thousands of answers made at the same time.
+    The bytes count as those of large request bodies do: one address gets at most half of what the
+    other addresses leave, so that nobody can have thousands of answers made at the same time.
     """
     if not request.hold(count):
         raise request.no_room()
 
 
 async def fold_many(names: Collection[str], turn: Turn) -> str:
-    """Return names as a nodeset, folded in portions; others have their turns meanwhile."""
+    """Return names as one nodeset; `turn` is awaited between portions of the work."""
     ordered = iter(await sort_names(names, turn))
     folded: list[str] = []
     for portion in portions(ordered, _PORTION):
@@ -193,8 +197,8 @@ async def fold_many(names: Collection[str], turn: Turn) -> str:
 def encode(value: object) -> bytes:
     """Return a value as JSON in printable ASCII characters: all others are escaped.
 
-    What nodes choose may have escape sequences for terminals, also in single characters, and the
-    JSON may be read on one.
+    Texts that nodes have sent may contain control characters, which would have an effect on the
+    terminal on which somebody reads the JSON.
     """
     encoded = orjson.dumps(value)
     if encoded.isascii() and b"\x7f" not in encoded:
@@ -208,6 +212,9 @@ def ascii_reply(value: object) -> Reply:
 
 
 def rows_reply(name: str, pages: Collection[bytes], after: Mapping[str, object]) -> Reply:
-    """Return a reply with rows under `name`, given as JSON lists, and further fields after them."""
+    """Return a reply with a JSON object: the rows under `name`, then the fields in `after`.
+
+    `pages` are encoded JSON lists of rows, which are joined to one list.
+    """
     rows = b",".join(page[1:-1] for page in pages if page != b"[]")
     return Reply(200, b'{"%b":[%b],%b' % (name.encode(), rows, encode(after)[1:]), JSON)

@@ -1,4 +1,4 @@
-"""The core of hbtd: what hears, judges, stores and tells, built out of its parts."""
+"""The core of hbtd: builds the parts that hear, judge, store, and tell HSM and Kafka."""
 
 import random
 import socket
@@ -47,9 +47,9 @@ _log = Logger()
 
 
 class Core:
-    """Everything behind the API: connections to etcd and HSM, tracker, store, monitor and tellers.
+    """Everything behind the API: clients of etcd and HSM, tracker, store, monitor, and more.
 
-    The parts are attributes. None is started here: the service does that, in its order.
+    The parts are attributes. They are only built here; `HbtdService` starts them, in its order.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Core:
         """Build the parts; raise `StartupError` if a file that an option names can't be used.
 
         `user_agent` is sent to etcd and HSM; `connect_kafka` makes a client of Kafka.
-        `accept_queues` returns the connections that wait to be accepted, by listening socket.
+        `accept_queues` returns the queue of waiting connections of each listening socket.
         """
         self._reactor = reactor
         self._user_agent = user_agent

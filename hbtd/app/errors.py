@@ -33,8 +33,8 @@ class StartupError(Exception):
 def exit_status(error: BaseException | None) -> int:
     """Return the exit status of the process if its service has failed to start with this error.
 
-    If the store can't be used, that is `CAN_PASS`, 75: the store may recover, and a damaged file
-    can be replaced, so that hbtd starts later with the same options. For any other error it is
+    If the store can't be used, the status is `CAN_PASS`, 75: the store may recover, and a damaged
+    file can be replaced, so that hbtd starts later with the same options. Otherwise the status is
     `UNEXPECTED`, 1.
     """
     return CAN_PASS if isinstance(error, StoreDamaged | StoreUnusable) else UNEXPECTED

@@ -28,9 +28,9 @@ def file_hint(error: BaseException) -> str:
 def clock_hint(text: str, now: float) -> str:
     """Return what this host's clock says, to be appended to the text of an error.
 
-    `now` is that time, in seconds since the epoch. The result is empty unless the text says that a
-    certificate is not valid yet. The time is not a part of the text itself because errors with
-    equal texts are logged only once.
+    `now` is the present time, in seconds since the epoch. The result is empty unless the text says
+    that a certificate is not valid yet. The time is not a part of the text itself because errors
+    with equal texts are logged only once.
     """
     if _NOT_YET_VALID not in text:
         return ""

@@ -1,4 +1,4 @@
-"""What hbtd says and checks about its own parts: builds the self-checks and the metrics of them."""
+"""Builds the self-checks, and the metrics of hbtd's own parts."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -42,7 +42,10 @@ class LifeCycle:
         await _done(start())
 
     def add(self, name: str, stop: Step) -> None:
-        """Push a part that the caller starts; the method `stop` will call the function `stop`."""
+        """Push a part that the caller starts; the method `stop` will call the function `stop`.
+
+        `name` names the part in log lines.
+        """
         self._stops.append((name, stop))
 
     async def stop(self) -> None:

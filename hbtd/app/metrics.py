@@ -165,7 +165,7 @@ class CertificateMetrics(Collector):
     """The metric of the certificates that hbtd presents."""
 
     def __init__(self, presented: Callable[[], Iterable[tuple[str, Certificate]]]) -> None:
-        """Make the collector; `presented` returns the certificates, each with a name."""
+        """Make the collector; `presented` returns pairs of a name and a certificate."""
         self._presented = presented
 
     def collect(self) -> Iterable[Metric]:
@@ -184,7 +184,7 @@ class MachineMetrics(Collector):
     """The metrics of cabinets, and of silent parts of the machine."""
 
     def __init__(self, counts: MachineCounts) -> None:
-        """Make the collector; `counts` have to be updated before it is asked."""
+        """Make the collector; the caller has to update `counts` before each collection."""
         self._counts = counts
 
     def collect(self) -> Iterable[Metric]:

@@ -67,7 +67,11 @@ class _Process(HbtdService):
         log_observer: ILogObserver | None,
         writer: LogWriter | None,
     ) -> None:
-        """Build the service; `log_observer` is given its log, and writes with `writer`, if any."""
+        """Build the service.
+
+        `log_observer` is to receive the log of the service; `writer` is what this observer writes
+        lines with. Both are `None` if twistd writes the log.
+        """
         super().__init__(params, reactor, log_observer, log_writer=writer)
         tracker = self.tracker
         self._freezer = Freezer(reactor, lambda: tracker.healthy + tracker.warned + tracker.dead)

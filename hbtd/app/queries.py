@@ -30,7 +30,8 @@ def make_queries(
 ) -> Components:
     """Return the handlers of queries about components; `wall` returns Unix seconds.
 
-    `replica` is the name of this replica; `leader` returns that of the one that leads, if known.
+    `replica` is the name of this replica; `leader` returns the name of the replica that leads, or
+    `None` if it is not known.
     """
 
     async def recent(xname: str, most: int) -> Sequence[LogEntry]:

@@ -37,7 +37,7 @@ def make_routes(
     registry: CollectorRegistry,
     more: Iterable[Handlers] = (),
 ) -> Routes:
-    """Return all routes, with their handlers; `more` are those of queries."""
+    """Return the routes of all handlers, including the handlers in `more`."""
     health = Health(sources, registry)
     groups: Sequence[Handlers] = (
         Heartbeats(monitor),

@@ -53,7 +53,7 @@ _log = Logger()
 
 
 class HbtdService(Service):
-    """hbtd as one service: the listener, and everything behind it.
+    """hbtd as one service: the listening ports, and everything behind them.
 
     Its public parts are attributes, for embedders and tests.
     """
@@ -69,8 +69,9 @@ class HbtdService(Service):
         """Build the parts; raise `StartupError` if a file or an endpoint can't be used.
 
         `reactor` provides `IReactorCore`, `IReactorTime` and `IReactorTCP`. `log_observer`, unless
-        it is `None`, replaces twistd's log observer; `log_writer` is what it writes with, if
-        anything. `connect_kafka` makes a client of Kafka.
+        it is `None`, replaces twistd's log observer. `log_writer`, if there is one, writes the
+        lines of that observer; it is asked how many of them were dropped. `connect_kafka` makes a
+        client of Kafka.
         """
         _log.info(
             "hbtd {version} starts. Its records are kept {where}.",
@@ -166,13 +167,13 @@ class HbtdService(Service):
 
     @property
     def port(self) -> Any:
-        """The listening port (`IListeningPort`) while it is bound, `None` otherwise."""
+        """The first listening port (`IListeningPort`) while it is bound, `None` otherwise."""
         return self._listening.port
 
     def reload(self, asked_by: str = "a call of reload()") -> None:
         """Read the files of certificates, keys and tokens again; see `Access.reload`.
 
-        `asked_by` names, for the log, what has asked for it.
+        `asked_by` says, for the log, who or what has requested this.
         """
         self.access.reload(asked_by)
 
@@ -198,7 +199,7 @@ class HbtdService(Service):
             parent.setComponent(ILogObserver, self._log_observer)
 
     def privilegedStartService(self) -> None:
-        """Bind the port; raise `StartupError` if that is not possible.
+        """Bind the ports; raise `StartupError` if that is not possible.
 
         Connections are accepted later, when all other parts have been started.
         """
@@ -214,7 +215,7 @@ class HbtdService(Service):
         self._starting = Deferred.fromCoroutine(self._start()).addErrback(self._start_failed)
 
     async def _start(self) -> None:
-        """Start the parts one after another; each may use those before it until it has stopped."""
+        """Start the parts one after another; each may use those that were started before it."""
         start = self._life_cycle.start
         await start("the log of libraries", self._library_log.start, self._library_log.stop)
         await start("connections to neighbours", lambda: None, self._close_pools)

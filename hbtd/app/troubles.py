@@ -20,10 +20,10 @@ class Troubles(PeriodicService):
         wall_clock: Callable[[], float],
         reasons: Mapping[str, Callable[[], str | None]],
     ) -> None:
-        """Make a service that has yet to be started.
+        """Make a service that calls the functions in `reasons`, whose keys name parts of hbtd.
 
-        `wall_clock` returns the seconds since the epoch. Each function of `reasons` returns why a
-        part does not work, and `None` while it works.
+        Each function returns why its part does not work, and `None` while it works. `wall_clock`
+        returns the seconds since the epoch.
         """
         super().__init__(clock, _PERIOD, self._look, "the look at what does not work")
         self._wall_clock = wall_clock
@@ -44,7 +44,7 @@ class Troubles(PeriodicService):
         self._present()
 
     def _present(self) -> dict[str, str]:
-        """Return why parts do not work at present, by their names; note since when they do not."""
+        """Return why parts do not work at present, by part; remember since when that is so."""
         found = {name: reason() for name, reason in self._reasons.items()}
         present = {name: reason for name, reason in found.items() if reason is not None}
         now = self._wall_clock()

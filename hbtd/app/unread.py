@@ -21,7 +21,8 @@ from hbtd.tracker.tracker import Tracker
 class UnreadHeartbeats:
     """Finds the components that may have sent heartbeats which no replica has read yet.
 
-    The monitor judges these components later; this replica's sign of life tells the others of them.
+    The monitor judges these components later. This replica's sign of life names them to the other
+    replicas.
     """
 
     _log = Logger()
@@ -38,12 +39,12 @@ class UnreadHeartbeats:
         usable: Callable[[], bool],
         elsewhere: Callable[[], Mapping[int, Waiting]],
     ) -> None:
-        """Make an object that finds the components anew in each call.
+        """Make an object whose methods ask the given parts each time that they are called.
 
-        `scheduler` and `overload` know which connections wait here; `tracker` knows from which
-        address each component was last heard, and `checkpointer` which heartbeats are not stored
-        yet. `usable` returns whether the store can be used; `elsewhere` returns whose heartbeats
-        wait at the other replicas, by the number of the replica.
+        `scheduler` and `overload` say from which addresses connections wait here; `tracker` says
+        from which address each component was last heard, and `checkpointer` which heartbeats are
+        not stored yet. `usable` returns whether the store can be used; `elsewhere` returns whose
+        heartbeats wait at the other replicas, by the number of the replica.
         """
         self._scheduler = scheduler
         self._overload = overload
@@ -68,15 +69,15 @@ class UnreadHeartbeats:
         )
 
     def waiting(self) -> Waiting:
-        """Return whose heartbeats wait here; this replica's sign of life tells the other replicas.
+        """Return whose heartbeats wait here, for this replica's sign of life.
 
         The result has the addresses from which connections wait here, and two kinds of components:
 
         - Those whose last heartbeat this replica took, and which sent it from an address that now
           has connections waiting, at this replica or another. Only this replica knows which these
-          are. Each is named from `SILENCE` seconds before it is due to be judged: by then, the
-          leader has the name, or it has noticed that it does not hear this replica, and has stopped
-          its observed clock.
+          are. Each is named from `SILENCE` seconds before it is due to be judged. So, when it is
+          due, the leader has the name, or has noticed that it does not hear this replica, and has
+          stopped its observed clock.
         - Those whose heartbeats were read here but are late to be stored: other replicas don't know
           of these heartbeats.
 
@@ -113,9 +114,9 @@ class UnreadHeartbeats:
         self._log.info("etcd is fast enough again: heartbeats are stored in time.")
 
     def _from_addresses(self, elsewhere: Iterable[Waiting]) -> Unheard:
-        """Return the components that this replica heard last from an address that waits.
+        """Return the components last heard here from an address with waiting connections.
 
-        Connections from the address wait here or, as `elsewhere` says, at another replica.
+        The connections wait at this replica or, as `elsewhere` says, at another.
         """
         sources: set[str | None] = self._scheduler.waiting_long()
         fresh = self._overload.queue_full

@@ -37,9 +37,9 @@ from hbtd.store.etcd import EtcdStore
 
 
 class Views:
-    """Builds what people and programs can ask hbtd, and what it checks about itself.
+    """Builds the routes, queries and metrics of hbtd, and its self-checks.
 
-    `troubles`, `lag` and `self_checks` are services, which the owner starts and stops.
+    `troubles`, `lag` and `self_checks` are services, which `HbtdService` starts and stops.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Views:
         connections: Callable[[], ConnectionFactory],
         log_dropped: Callable[[], int],
     ) -> None:
-        """Build it for the parts of `core`.
+        """Build everything from the parts of `core`.
 
         `connections` returns the clients' connections, once they can be made. `log_dropped` returns
         how many lines of the log were dropped.
@@ -110,7 +110,7 @@ class Views:
 
     @property
     def _count_entries(self) -> Callable[[], int] | None:
-        """What counts the entries of the log; `None` if the store does not."""
+        """The function that counts the entries of the log; `None` if the store does not count."""
         store = self._core.store
         return None if isinstance(store, EtcdStore) else store.entries
 

@@ -221,7 +221,7 @@ def _described(option: str, text: str, width: int) -> list[str]:
 
 
 class CommandLine(HbtdOptions):
-    """The options of hbtd; instead of raising `UsageError`, parsing prints it, and exits."""
+    """The options of hbtd, as a command parses them: an error is printed, and ends the process."""
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse arguments, or print why they can't be used, in one line, and exit with status 2."""

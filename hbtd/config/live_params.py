@@ -150,7 +150,7 @@ class LiveParams:
         return self._current
 
     def adopt(self, values: Mapping[str, object]) -> None:
-        """Adopt another replica's values as `adopted` does, call the listeners, and log that."""
+        """Adopt another replica's values as `adopted` does, call the listeners, and log changes."""
         old = self._current
         self._replace(adopted(old, values))
         if self._current != old:
@@ -176,9 +176,9 @@ class LiveParams:
     def _undo(
         self, old: Params, new: Params, called: Sequence[Callable[[Params, Params], None]]
     ) -> None:
-        """Restore the `old` parameters; tell the listeners that were called, the last one first.
+        """Restore the `old` parameters; call the listeners in `called` with them, in reverse order.
 
-        Otherwise the same change, requested again, would find nothing to change.
+        If the `new` parameters stayed, a repeated request for the same change would change nothing.
         """
         self._current = old
         for listener in reversed(called):

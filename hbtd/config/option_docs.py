@@ -18,7 +18,10 @@ _END = "end of the generated options"
 
 
 def options_markdown() -> str:
-    """Return a section with a table for every group of options, in Markdown."""
+    """Return, in Markdown, a section for each group of options, with a table of the options.
+
+    A last section names the parameters that can be changed while hbtd runs.
+    """
     lines: list[str] = []
     for group, parameters in _groups():
         lines += [f"## {group.value}", ""]
@@ -34,7 +37,7 @@ def options_markdown() -> str:
 
 
 def options_manual() -> str:
-    """Return a subsection with a paragraph for every option of each group, in roff."""
+    """Return, in roff, a subsection for each group of options, with a paragraph on each option."""
     lines: list[str] = []
     for group, parameters in _groups():
         lines.append(f".SS {group.value}")

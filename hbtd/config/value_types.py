@@ -145,7 +145,10 @@ def _kv_compact(text: str) -> str:
 
 
 def parse_history(text: str) -> int:
-    """Parse a duration, such as `30d`; return its seconds. Raise `ValueError` if it is none."""
+    """Parse a duration, such as `30d`; return its seconds.
+
+    Raise `ValueError` if the text is no duration.
+    """
     if text == "0":
         return 0
     match = _DURATION.fullmatch(text)

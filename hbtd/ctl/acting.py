@@ -16,9 +16,10 @@ _GONE = "gone"
 
 
 def wait(run: Invocation) -> int:
-    """Wait until all named components are in a state; the status is 1 if time is over before.
+    """Wait until all named components are in a state.
 
-    While hbtd can't be reached, the command tries again until the time is over.
+    The exit status is 1 if that has not come about within `--timeout` seconds. While hbtd can't be
+    reached, the command tries again; the exit status is 3 if the last attempt has failed, too.
     """
     options = run.options
     names = run.names()
@@ -54,9 +55,10 @@ def wait(run: Invocation) -> int:
 
 
 def _missing(run: Invocation, names: str, wanted: set[str]) -> tuple[bool, str]:
-    """Return whether some of the components are not in a wanted state, and which, as text.
+    """Return whether some of the components are in none of the `wanted` states, and which.
 
-    hbtd is asked only for components in other states, so the answer is short when few are left.
+    The second value is a text for people. Only components in states that are not wanted are
+    requested from hbtd, so its answer is short when few are left.
     """
     others, under = _STATES - wanted, run.options.under
     query = {"under": under}
@@ -73,7 +75,7 @@ def _missing(run: Invocation, names: str, wanted: set[str]) -> tuple[bool, str]:
 
 
 def send(run: Invocation) -> int:
-    """Send heartbeats in the name of a component, until Ctrl-C or as many as asked for."""
+    """Send heartbeats in the name of a component, until Ctrl-C, or as often as `--count` says."""
     options = run.options
     body = {
         "Component": options.xname,
@@ -133,7 +135,9 @@ _NOT_FORGOTTEN = {
 def forget(run: Invocation) -> int:
     """Have components forgotten.
 
-    The status is 1 if some were not tracked, or had been forgotten a short time ago.
+    The exit status is 1 if some are not forgotten: because they are not tracked, or were forgotten
+    a short time ago, because several components have sent the given name, or because the user does
+    not agree when asked.
     """
     options = run.options
     names = run.names()
@@ -193,7 +197,7 @@ def params(run: Invocation) -> int:
 
 
 def _warns_nobody(parameters: dict[str, Any]) -> bool:
-    """Return whether components are dead as soon as they would be warned about."""
+    """Return whether `Errtime` is at most `Warntime`, so that components die without a warning."""
     try:
         return float(parameters["Errtime"]) <= float(parameters["Warntime"])
     except (ValueError, KeyError):

@@ -119,9 +119,10 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
 
 
 def _check_options(words: Sequence[str], parsers: Parsers) -> None:
-    """Exit with status 2 and a suggestion if an option is none of any command.
+    """Exit with status 2, and suggest a name, if an option is given that no command has.
 
-    argparse would take the value of an unknown option before the command for the command.
+    Without this check, argparse would take the value of an unknown option before the command for
+    the name of the command.
     """
     asked = next((parsers.commands[word] for word in words if word in parsers.commands), None)
     everywhere = [parsers.main, *parsers.commands.values()]
@@ -139,7 +140,7 @@ def _check_options(words: Sequence[str], parsers: Parsers) -> None:
 
 
 def _with_times(words: Sequence[str]) -> Iterator[str]:
-    """Return words with `--since -2h` joined to `--since=-2h`: -2h alone would be an option."""
+    """Yield words, `--since -2h` as `--since=-2h`: `-2h` alone would be taken for an option."""
     rest = iter(words)
     for word in rest:
         if word in ("--since", "--until", "--at"):
@@ -150,7 +151,7 @@ def _with_times(words: Sequence[str]) -> Iterator[str]:
 
 
 def settings(options: Namespace) -> Settings:
-    """Return the settings, by which hbtd is reached, from the options."""
+    """Return the settings for the connection to hbtd, out of all options."""
     return Settings(
         options.url, options.ca, options.cert, options.key, options.token_file,
         options.http_timeout,
@@ -158,7 +159,7 @@ def settings(options: Namespace) -> Settings:
 
 
 def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values of options that are not on the command line."""
+    """Return the default values of options; some come from environment variables."""
     return {
         "url": environ.get("HBTCTL_URL") or DEFAULT_URL,
         "token_file": environ.get("HBTCTL_TOKEN_FILE") or None,
@@ -172,7 +173,10 @@ def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _add_common(parser: ArgumentParser, defaults: Mapping[str, Any] | None) -> None:
-    """Add the options that stand before a command as well as behind it."""
+    """Add the options that may stand before the command and after it.
+
+    `defaults` are the default values by name; if it is `None`, the options have no default values.
+    """
 
     def default(name: str) -> Any:
         return defaults[name] if defaults is not None else SUPPRESS

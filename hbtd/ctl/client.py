@@ -22,7 +22,10 @@ Query = Mapping[str, object]
 
 
 class Target(NamedTuple):
-    """Where hbtd is: a scheme (`http`, `https` or `unix`), host and port or a socket, a path."""
+    """Where hbtd is: the scheme, host and port of its address, and the path of its API.
+
+    The scheme is `http`, `https` or `unix`; for `unix`, `host` is the path of the socket.
+    """
 
     scheme: str
     host: str
@@ -69,9 +72,10 @@ class Answer(NamedTuple):
 
 
 def parse_url(url: str) -> Target:
-    """Return the target that a URL names; raise `Misused` if it names none.
+    """Return the target that a URL names; raise `Misused` if the URL can't be used.
 
-    `unix:/run/hbtd.sock` is a Unix socket. Without a port it is 28500, without a path `/hmi/v1`.
+    `unix:/run/hbtd.sock` names a Unix socket. The default port is 28500, the default path
+    `/hmi/v1`.
     """
     scheme, _, rest = url.partition(":")
     if scheme == "unix" and rest.strip("/"):
@@ -93,7 +97,7 @@ def read_token(path: str) -> str:
     """Return the token in a file: its first line that is neither empty nor a comment.
 
     The line may be one of hbtd's own token file, with a name before the token and a time of expiry
-    after it. Raise `Misused` if there is none.
+    after it. Raise `Misused` if the file can't be read or has no token.
     """
     try:
         with open(path, encoding="ascii") as file:
@@ -112,8 +116,8 @@ def read_token(path: str) -> str:
 class Client:
     """A client of hbtd's API, whose calls are bounded in time and in size.
 
-    `timeout` in the settings is for connecting and for each silence of the server. Nothing is read,
-    and no connection made, before the first call.
+    The setting `timeout` limits, in seconds, how long connecting takes, and how long the server may
+    send nothing. No connection is made before the first call.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -145,8 +149,8 @@ class Client:
     ) -> Answer:
         """Return the answer to a request, if it is a success or its status is `expected`.
 
-        Raise `Failure` otherwise, with what hbtd said. A connection that the server has closed
-        since the last call is made anew.
+        Raise `Failure` otherwise, with the reason that hbtd gives. If the server has closed the
+        connection since the last call, send the request on a new one.
         """
         reused = self._connection is not None
         try:
@@ -168,10 +172,10 @@ class Client:
         return answer
 
     def stream(self, path: str, query: Query, last_id: str, silence: float) -> Iterator[bytes]:
-        """Return the bytes of an endless answer as they come.
+        """Yield the bytes of an endless answer as they come.
 
-        Raise `Unreachable` after `silence` seconds without any. The iterator ends when the server
-        ends the answer.
+        Raise `Unreachable` if no byte comes for `silence` seconds. The iterator ends when the
+        server ends the answer.
         """
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
         if last_id:
@@ -274,7 +278,7 @@ class Client:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """Plain HTTP over a Unix socket."""
+    """A connection for plain HTTP over a Unix socket."""
 
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)

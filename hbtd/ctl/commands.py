@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Command(NamedTuple):
-    """A command: what its help says of it, and the function that adds its arguments."""
+    """A command: its texts for `--help`, and the function that adds its arguments to a parser."""
 
     name: str
     usage: str

@@ -15,9 +15,9 @@ _LONGEST = 200
 def shown(text: object, longest: int = _LONGEST) -> str:
     r"""Return a text for a terminal: what is not plainly visible becomes an escape such as `\x1b`.
 
-    These are control characters, whatever changes the direction of writing, invisible and combining
-    characters, and unassigned ones. A text longer than `longest` characters is cut, and ends in
-    `...`. `None` becomes the empty text.
+    Escaped are control characters, characters that are written from right to left or change the
+    direction of writing, invisible and combining characters, and unassigned ones. A text longer
+    than `longest` characters is cut, and ends in `...`. `None` becomes the empty text.
     """
     plain = "" if text is None else str(text)
     if len(plain) > longest:

@@ -28,7 +28,7 @@ class EventParser:
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Return the events that end within a chunk.
+        """Return the events that are complete once `chunk`, the next bytes of the stream, has come.
 
         Raise `ValueError` if a line, or the data of an event, is longer than a mebibyte.
         """

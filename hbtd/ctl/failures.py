@@ -46,10 +46,10 @@ class Unreachable(Failure):
 
 
 class Refused(Failure):
-    """The caller may not do this."""
+    """hbtd refuses a request: credentials are missing, or do not permit it."""
 
     status = REFUSED
 
 
 class Busy(Failure):
-    """hbtd can't do it at present; another attempt may succeed."""
+    """hbtd can't do what was requested at present; another attempt may succeed."""

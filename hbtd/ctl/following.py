@@ -34,10 +34,11 @@ def follow(
     note: Callable[[str], None],
     sleep: Callable[[float], None],
 ) -> Iterator[Event]:
-    """Return events without end, from the one after `last_id`.
+    """Yield events without end, from the one after the event with the ID `last_id`.
 
-    A connection that breaks is made again, and the stream goes on where it was. Raise `Failure` if
-    there is no connection at first, and whenever hbtd refuses the request.
+    If the connection breaks, connect again and continue after the last event. `note` is called with
+    messages about that; `sleep` waits for a number of seconds. Raise `Failure` if the first attempt
+    to connect fails, and whenever hbtd refuses the request.
     """
     parser = EventParser(last_id)
     pause, connected, broken = _PAUSE[0], False, False
@@ -91,7 +92,10 @@ def _query(run: Invocation) -> dict[str, object]:
 
 
 def _show_latest(run: Invocation, query: Query) -> str:
-    """Print the latest entries of the log; return the number of the last, as text."""
+    """Print the latest entries that `query` selects, as many as `--last` says.
+
+    Return, as text, the number of the latest entry of the whole log.
+    """
     newest = run.api.get("/history", {"order": "newest", "limit": 1})["Entries"]
     number = newest[0]["Number"] if newest else 0
     if run.options.last:
@@ -103,7 +107,7 @@ def _show_latest(run: Invocation, query: Query) -> str:
 
 
 def _show_after(run: Invocation, query: Query) -> None:
-    """Print the entries after a number that the log has at present, oldest first."""
+    """Print the entries of the log that follow the number given as `--after`, oldest first."""
     after = run.options.after
     found: list[dict[str, Any]] = []
     for page in run.pages("/history", {**query, "order": "newest"}):
@@ -138,10 +142,10 @@ def _colour(entry: dict[str, Any]) -> str:
 
 
 def watch(run: Invocation, follower: API) -> int:
-    """Show what `status` shows, anew whenever something happens.
+    """Show what `status` shows, and show it again whenever something happens.
 
-    The events come through `follower`, in a thread of its own. On a terminal the screen is redrawn,
-    elsewhere each new summary is printed below the last.
+    Events are read from `follower`, a second client of hbtd, in a thread. On a terminal the screen
+    is redrawn; elsewhere each new summary is printed below the last.
     """
     queue: Queue[Event | str | Failure] = Queue()
     query = _query(run)
@@ -179,7 +183,10 @@ def _latest_number(run: Invocation) -> int:
 def _together(
     queue: "Queue[Event | str | Failure]", clock: Callable[[], float]
 ) -> "list[Event | str | Failure]":
-    """Return what arrives within `_REFRESH`, and until `_TOGETHER` after the first of it."""
+    """Return the items that come into a queue within `_TOGETHER` seconds of the first one.
+
+    Wait for at most `_REFRESH` seconds in all; the list may be empty then.
+    """
     found: list[Event | str | Failure] = []
     end = clock() + _REFRESH
     try:
@@ -192,7 +199,7 @@ def _together(
 
 
 def _draw(run: Invocation, latest: list[str], remark: str) -> None:
-    """Show the present summary, the latest transitions, and a remark."""
+    """Fetch the summary, and show it with the latest transitions and a remark."""
     terminal = run.terminal
     try:
         summary = run.api.get("/summary")

@@ -36,7 +36,7 @@ class API(Protocol):
         """Return the answer to a request, if it is a success or its status is `expected`."""
 
     def stream(self, path: str, query: Query, last_id: str, silence: float) -> Iterator[bytes]:
-        """Return the bytes of an endless answer as they come."""
+        """Yield the bytes of an endless answer as they come."""
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -61,7 +61,8 @@ class Invocation:
     def names(self) -> str:
         """Return the names on the command line, as one nodeset.
 
-        Raise `Misused` if what is there names nobody: an empty group must not mean all components.
+        Raise `Misused` if names are given that stand for no component: an empty group must not mean
+        all components.
         """
         words = self.options.names
         names = joined(words, self.terminal.stdin)
@@ -71,7 +72,10 @@ class Invocation:
         return names
 
     def pages(self, path: str, query: Query, most: int = 0) -> Iterator[dict[str, Any]]:
-        """Return the pages of a list, until its end or until `most` entries were asked for."""
+        """Yield the pages of a list, until its end, or until `most` entries were requested.
+
+        If `most` is 0, all entries are requested.
+        """
         after, left = query.get("after"), most
         while True:
             limit = min(left, PAGE) if most else PAGE
@@ -83,9 +87,10 @@ class Invocation:
                 return
 
     def components(self, names: str, query: Query, most: int = 0) -> dict[str, Any]:
-        """Return what `GET /components` answers, from all pages and portions of the names.
+        """Return what `GET /components` answers about `names`, all pages joined.
 
-        The keys are `Components`, `Next` and `Unknown`.
+        Long lists of names take several requests. `most` is the most components to return, 0 for
+        all. The keys of the result are `Components`, `Next` and `Unknown`.
         """
         found: list[dict[str, Any]] = []
         unknown: list[str] = []
@@ -110,9 +115,10 @@ class Invocation:
 
 
 def server_states(text: str | None, also: str = "") -> str | None:
-    """Return the states in a list as hbtd names them: also `ok`, `alive` and `silent`.
+    """Return a list of states as hbtd names them; `ok`, `alive` and `silent` are translated.
 
-    Raise `Misused` for what is no state, nor the word that may be there, too.
+    The states are separated by commas. `also` is a further word that may be among them. Raise
+    `Misused` for any other word. Return `None` if there is no list.
     """
     if not text:
         return None

@@ -35,7 +35,7 @@ _TABLE = ("xname", "nid", "state", "since", "age", "hsm")
 
 
 def shown_state(component: Component) -> str:
-    """Return the state of a component, with a suffix that says whether HSM knows it."""
+    """Return the state of a component, with a suffix if HSM may not have been told of it."""
     hsm = component.get("HSM") or {}
     return shown(component.get("State"), 20) + _SUFFIXES.get(str(hsm.get("State")), "")
 
@@ -56,7 +56,10 @@ def shown_hsm(hsm: dict[str, Any] | None) -> str:
 
 
 def status(run: Invocation) -> int:
-    """Print how many components are in which state, and what is silent."""
+    """Print how many components are in which state, and what is silent.
+
+    With `--check`, the exit status is 1 if a component is silent.
+    """
     summary = run.api.get("/summary")
     counts = summary["Counts"]
     if run.json:
@@ -69,7 +72,7 @@ def status(run: Invocation) -> int:
 
 
 def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
-    """Return the lines about a summary that `status` and `watch` show."""
+    """Return the lines for a summary, as `status` and `watch` print them."""
     counts, hsm = summary["Counts"], summary.get("HSM") or {}
     parts = [
         run.terminal.paint(f"{counts[state]} {state}", state if counts[state] else "")
@@ -94,7 +97,10 @@ def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
 
 
 def list_components(run: Invocation) -> int:
-    """Print components, one a line; the status is 1 if some that were named are not tracked."""
+    """Print one component a line.
+
+    The exit status is 1 if some components that were named are not tracked.
+    """
     options = run.options
     columns = _columns(options.columns, wide=options.output == "wide")
     query = {"state": server_states(options.state), "type": options.type, "under": options.under}
@@ -135,7 +141,7 @@ def _unknown(run: Invocation, unknown: str) -> int:
 
 
 def why(run: Invocation) -> int:
-    """Print all that is known of components, and why hbtd thinks so."""
+    """Print all that is known of components, and why each is in its state."""
     from urllib.parse import quote
 
     status = YES
@@ -165,7 +171,7 @@ def _single(run: Invocation) -> list[str]:
 
 
 def _by_xname(name: str) -> str:
-    """Return a remark for a NID or hostname, of which the log knows nothing."""
+    """Return a remark that the log knows xnames only; empty if the name is an xname."""
     return "" if name.startswith("x") else "; the log knows those no longer tracked by xname only"
 
 
@@ -216,7 +222,7 @@ def _fact(run: Invocation, name: str, text: str) -> None:
 
 
 def transition_line(entry: Component, *, named: bool = False) -> str:
-    """Return an entry of the log in one line, with the component's name if it is `named`."""
+    """Return an entry of the log in one line, with the component's name if `named` is true."""
     who = f"{shown(entry['XName']):16} " if named else ""
     judge = f" ({shown(entry['Judge'], 60)})" if entry.get("Judge") else ""
     return (
@@ -226,7 +232,7 @@ def transition_line(entry: Component, *, named: bool = False) -> str:
 
 
 def history(run: Invocation) -> int:
-    """Print past transitions, or the states of components at a moment."""
+    """Print past transitions, or the states that components had at a moment."""
     options = run.options
     query: dict[str, object] = {"under": options.under}
     if options.at:
@@ -271,7 +277,7 @@ def history(run: Invocation) -> int:
 def _history_pages(
     run: Invocation, query: dict[str, object], key: str
 ) -> tuple[list[Component], dict[str, Any]]:
-    """Return entries of the log, and the last page, which says whether there are more."""
+    """Return what is listed under `key` on all pages of `GET /history`, and the last page."""
     found: list[Component] = []
     page: dict[str, Any] = {}
     for page in run.pages("/history", {**query, "names": run.names()}, run.options.limit):

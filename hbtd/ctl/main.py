@@ -29,7 +29,10 @@ def run(
     out: TextIO,
     err: TextIO,
 ) -> int:
-    """Run one command, and return its exit status. `SystemExit` is raised for `--help`."""
+    """Run one command, and return its exit status.
+
+    Raise `SystemExit` for `--help`, `--version`, and a wrong command line.
+    """
     options = arguments.parse(words, environ)
     terminal = Terminal(stdin, out, err, environ)
     try:

@@ -28,7 +28,10 @@ def joined(words: Sequence[str], stdin: TextIO) -> str:
 
 
 def hint(unknown: str) -> str:
-    """Return what to do about a name that hbtd does not know, or nothing if it may well be one."""
+    """Return advice on names that hbtd does not know, if they look like a mistake.
+
+    An example is a state that is given as a name. The result is empty if there is no advice.
+    """
     for name in unknown.split(","):
         if name.lower() in ("ok", "healthy", "warned", "dead", "alive", "silent"):
             return f"; a state is given as --state {name}"
@@ -38,7 +41,11 @@ def hint(unknown: str) -> str:
 
 
 def portions(names: str, longest: int = LONGEST) -> Iterator[str]:
-    """Return names in portions for one query each; a single empty one if there are no names."""
+    """Yield a nodeset in portions, each of them short enough for one query.
+
+    A portion is shorter than `longest` characters if it has several names. If there are no names,
+    one empty portion is yielded.
+    """
     portion = ""
     for name in re.findall(r"(?:[^,\[]|\[[^\]]*\]?)+", names):
         if portion and len(portion) + len(name) >= longest:
@@ -49,7 +56,7 @@ def portions(names: str, longest: int = LONGEST) -> Iterator[str]:
 
 
 def _without_groups(names: str) -> str:
-    """Return names with the groups of this host expanded."""
+    """Return a nodeset in which the ClusterShell groups of this host, `@NAME`, are expanded."""
     from ClusterShell.NodeSet import NodeSet, NodeSetException
     from ClusterShell.NodeUtils import GroupResolverError, GroupSourceError
 

@@ -9,7 +9,10 @@ from hbtd.ctl.invocation import Invocation
 
 
 def health(run: Invocation) -> int:
-    """Print what hbtd says of its store, Kafka and HSM; the status is 1 if it is not ready."""
+    """Print what hbtd says about its store, Kafka and HSM.
+
+    The exit status is 1 if hbtd is not ready.
+    """
     answer = run.api.get("/health")
     ready = run.api.call("GET", "/readiness", expected=(503,)).status < 300
     if run.json:
@@ -24,7 +27,7 @@ def health(run: Invocation) -> int:
 
 
 def internals(run: Invocation) -> int:
-    """Print the state of hbtd's internal parts, as `GET /internals` tells it."""
+    """Print the state of hbtd's internal parts, as `GET /internals` describes it."""
     answer = run.api.get("/internals")
     if run.json:
         run.terminal.line(shown_json(answer))

@@ -1,4 +1,4 @@
-"""What a command prints: tables, notes and progress, coloured only where a person looks."""
+"""What a command prints: tables, notes and progress, with colours on a terminal only."""
 
 from collections.abc import Mapping, Sequence
 from typing import TextIO
@@ -12,7 +12,7 @@ _PRETTIEST = 2000
 
 
 class Terminal:
-    """Standard input, output and error of a command, and what its environment says of them."""
+    """Standard input, output and error of a command, and what the terminal can show."""
 
     def __init__(self, stdin: TextIO, out: TextIO, err: TextIO, environ: Mapping[str, str]) -> None:
         self.stdin = stdin
@@ -30,12 +30,12 @@ class Terminal:
         self._progress = ""
 
     def line(self, text: str = "") -> None:
-        """Print a line, which is escaped already."""
+        """Print a line on standard output; the caller has escaped `text` (`hbtd.ctl.escaping`)."""
         self.clear_progress()
         print(text, file=self.out)
 
     def note(self, text: str) -> None:
-        """Tell the person at the terminal, on standard error."""
+        """Print a message for the user on standard error, escaped."""
         self.clear_progress()
         print(f"hbtctl: {shown(text, 4000)}", file=self.err, flush=True)
 
@@ -47,13 +47,13 @@ class Terminal:
             print(self._progress, end="\r", file=self.err, flush=True)
 
     def clear_progress(self) -> None:
-        """Remove what `progress` shows."""
+        """Remove the text that `progress` has shown."""
         if self._progress:
             print(" " * len(self._progress), end="\r", file=self.err, flush=True)
             self._progress = ""
 
     def paint(self, text: str, state: str) -> str:
-        """Return a text in the colour of a state, where there are colours."""
+        """Return a text in the colour of a state, if the output is coloured."""
         colour = _COLOURS.get(state)
         return f"\x1b[{colour}m{text}\x1b[0m" if self.coloured and colour else text
 
@@ -67,9 +67,9 @@ class Terminal:
     ) -> None:
         """Print a table of escaped texts.
 
-        `states` has the state of each row, for its colour; `titles` says whether there is a line
-        of headers. Where a person looks, the table fits the terminal's width; elsewhere there is a
-        line for each row, whose cells are separated by two blanks at least.
+        `states` has the state of each row, for its colour; `titles` says whether there is a line of
+        headers. On a terminal with colours, a table that is not too long fits the terminal's width.
+        Otherwise there is one line for each row, whose cells are separated by at least two blanks.
         """
         self.clear_progress()
         if self.interactive and self.coloured and len(rows) <= _PRETTIEST:

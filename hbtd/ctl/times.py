@@ -16,7 +16,10 @@ def shown_time(text: object) -> str:
 
 
 def full_time(text: str | None, now: datetime | None = None) -> str | None:
-    """Return a time of day, `18:56` or `18:56:00`, as the latest such moment; else the text."""
+    """Return a time of day, `18:56` or `18:56:00`, as the latest such moment up to `now`.
+
+    The result is a time of RFC 3339 in UTC. Any other text, and `None`, is returned unchanged.
+    """
     if text is None or not _OF_DAY.fullmatch(text):
         return text
     now = now or datetime.now(UTC)
@@ -27,7 +30,10 @@ def full_time(text: str | None, now: datetime | None = None) -> str | None:
 
 
 def shown_seconds(seconds: object) -> str:
-    """Return a duration with its two largest units, such as `4.2s`, `3m12s` or `3d04h`."""
+    """Return a duration in seconds as text, such as `4.2s`, `3m12s` or `3d04h`.
+
+    Return `-` if `seconds` is no number.
+    """
     if not isinstance(seconds, int | float):
         return "-"
     if seconds < 60:

@@ -36,19 +36,22 @@ class Group:
 
     @property
     def uniform(self) -> str | None:
-        """The state that all components here have, if it is one."""
+        """The state of all components at this place and within it; `None` if they differ."""
         present = [state for state in _STATES if self.counts[state]]
         return present[0] if len(present) == 1 else None
 
     def members(self) -> Iterator[Component]:
-        """Return all components here and within."""
+        """Yield all components at this place and within it."""
         yield from self.own
         for group in self.inner.values():
             yield from group.members()
 
 
 def grouped(components: list[Component]) -> Group:
-    """Return components by place, which follows from their xnames alone."""
+    """Return the whole machine as a group, with each component in its place.
+
+    The place of a component follows from its xname alone.
+    """
     machine = Group("")
     for component in components:
         places = _places(component["XName"])
@@ -69,7 +72,10 @@ def _places(xname: str) -> list[str]:
 
 
 def _path(machine: Group, place: str, counts: dict[str, int]) -> list[Group]:
-    """Return the groups from the whole machine to a place; new ones begin with these counts."""
+    """Return the groups from the whole machine down to a place.
+
+    Missing groups are added, each with a copy of `counts` as its numbers of components.
+    """
     path = [machine]
     for name in [*_places(place), *([place] if place else [])]:
         group = path[-1].inner.get(name)
@@ -81,7 +87,10 @@ def _path(machine: Group, place: str, counts: dict[str, int]) -> list[Group]:
 
 
 def tree(run: Invocation) -> int:
-    """Print the tree; the status is 1 if some components that were named are not tracked."""
+    """Print the tree.
+
+    The exit status is 1 if some components that were named are not tracked.
+    """
     names = run.names()
     if run.options.down and not names and not run.json:
         return _down(run)
@@ -97,7 +106,7 @@ def tree(run: Invocation) -> int:
 
 
 def _down(run: Invocation) -> int:
-    """Print where something is silent, without asking hbtd about those that are heard."""
+    """Print the places in which something is silent, without fetching healthy components."""
     under = run.options.under
     query = {"under": under}
     silent = run.components("", {**query, "state": "warned,dead"})["Components"]
@@ -130,7 +139,7 @@ def _draw(run: Invocation, machine: Group) -> None:
 
 
 def _branches(run: Invocation, group: Group, indent: str, *, down: bool) -> Iterator[str]:
-    """Return the lines within a group; with `down` only those where something is silent."""
+    """Yield the lines below a group; with `down`, only those where something is silent."""
     inner = sorted(group.inner.values(), key=lambda each: natural_key(each.name))
     if down:
         inner = [each for each in inner if each.uniform != "healthy"]
@@ -147,7 +156,7 @@ def _branches(run: Invocation, group: Group, indent: str, *, down: bool) -> Iter
 
 
 def _line(run: Invocation, group: Group) -> str:
-    """Return the line of one place."""
+    """Return the line about one place: its name, and how many components are in which state."""
     state = group.uniform
     name = shown(group.name)
     if state is None:
@@ -159,7 +168,10 @@ def _line(run: Invocation, group: Group) -> str:
 
 
 def _leaves(run: Invocation, group: Group, *, down: bool) -> Iterator[str]:
-    """Return a line for the components of each state that are directly in a group."""
+    """Yield one line for each state, about the components that are directly in a group.
+
+    With `down`, there is no line for healthy components.
+    """
     for state in dict.fromkeys((*_STATES, *group.counts)):
         members = [c for c in group.own if c["State"] == state]
         if members and not (down and state == "healthy"):
@@ -171,7 +183,7 @@ def _leaves(run: Invocation, group: Group, *, down: bool) -> Iterator[str]:
 
 
 def _circumstances(members: list[Component]) -> str:
-    """Return since when components are silent, and what HSM knows of it."""
+    """Return a text that says since when components are silent, and whether HSM was told."""
     since = min((c["Since"] for c in members if c.get("Since")), default=None)
     text = f" since {shown_time(since)}" if since else ""
     told = [c["HSM"] for c in members if c.get("HSM")]

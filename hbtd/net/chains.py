@@ -12,7 +12,7 @@ _LONGEST_NAME = 100
 
 
 class Expiring(NamedTuple):
-    """A certificate that expires, with the words for notices of that."""
+    """A certificate that expires, with the texts of the log lines about its expiry."""
 
     certificate: Certificate
     what: str
@@ -74,7 +74,7 @@ def describe(certificate: Certificate) -> str:
 def expiring_chain(
     chain: Sequence[Certificate], what: str, consequence: str, doubting: str
 ) -> Iterator[Expiring]:
-    """Yield the certificates of a chain, each with the words for notices of its expiry.
+    """Yield the certificates of a chain, each with the texts of the log lines about its expiry.
 
     `what` and `consequence` are those of the first certificate (see `Expiring`); `doubting` names
     those who would no longer trust the chain, such as "clients".
@@ -94,7 +94,7 @@ def expiring_chain(
 def expiring_authorities(
     authorities: Sequence[Certificate], option: str, consequence: str
 ) -> Iterator[Expiring]:
-    """Yield the authorities of a bundle, each with the words for notices of its expiry.
+    """Yield the authorities of a bundle, each with the texts of the log lines about its expiry.
 
     `option` names the bundle; `consequence` is that of each expiry (see `Expiring`).
     """

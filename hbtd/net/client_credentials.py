@@ -1,4 +1,4 @@
-"""The certificates that hbtd trusts and presents as a client; they may change meanwhile."""
+"""The certificates that hbtd trusts and presents as a client; they may change while it runs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -43,9 +43,9 @@ class ClientCredentials:
         """Read the files; raise `TLSUnusable` if one can't be used.
 
         `server` names the server in log lines, and `ca_option` the option whose value is `trust`:
-        `system`, `insecure` or the path of a bundle, as for `client_policy`. `cert_path`, unless it
-        is empty, and `key_path` are the paths of a certificate that is presented, and of its key;
-        `cert_option` is the option that names the former.
+        `system`, `insecure` or the path of a bundle, as for `client_policy`. `cert_path` and
+        `key_path` are the paths of the certificate to present and of its key, both empty if there
+        is none; `cert_option` names the option whose value is `cert_path`.
         """
         self._server = server
         self._ca_option = ca_option
@@ -81,7 +81,7 @@ class ClientCredentials:
             each.on_change(self._read_again)
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called after each change of the certificates: `policy` is the new one."""
+        """Call `listener` after each change of the certificates, when `policy` is already new."""
         self._listeners.append(listener)
 
     def presented(self) -> Iterator[tuple[str, Certificate]]:
@@ -90,7 +90,7 @@ class ClientCredentials:
             yield self._cert_option.lstrip("-"), self._identity.current.chain[0]
 
     def expiring(self) -> Iterator[Expiring]:
-        """Return the certificates in use, for `ExpiryNotices`."""
+        """Yield the certificates in use, for `ExpiryNotices`."""
         if self._authorities is not None:
             consequence = (
                 f"if {self._server} is certified by it, hbtd no longer trusts it. Renew it."
@@ -140,7 +140,7 @@ class RenewedAgent:
         make_pool: Callable[[], BoundedPool],
         connect_timeout: float | None = None,
     ) -> None:
-        """Make an agent that presents, and trusts, what `credentials` say.
+        """Make an agent whose connections use the present certificates of `credentials`.
 
         `make_pool` returns a new pool of connections. An attempt to connect takes at most
         `connect_timeout` seconds; `None` stands for Twisted's default.

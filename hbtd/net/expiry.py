@@ -22,7 +22,10 @@ _PERIOD = 600.0
 
 
 def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None:
-    """Return which of `NOTICES` is due, or `None` if none is; `last` is the one logged last."""
+    """Return which of `NOTICES` is due, or `None` if none is; `last` is the one logged last.
+
+    `expires` is when the certificate expires.
+    """
     left = expires - now
     due = min((days for days in NOTICES if left <= timedelta(days=days)), default=None)
     return due if due is not None and (last is None or due < last) else None
@@ -62,7 +65,10 @@ class ExpiryNotices(PeriodicService):
             self._last[key] = self._noted(each, now, before.get(key))
 
     def _noted(self, expiring: Expiring, now: datetime, last: int | None) -> int | None:
-        """Log the notice that is due, if any; return the last one that has been logged."""
+        """Log the notice that is due, if any; return which notice was logged last.
+
+        `last` is what this method has returned for the same certificate before.
+        """
         begins = expiring.certificate.not_valid_before_utc
         expires = expiring.certificate.not_valid_after_utc
         if begins > now:

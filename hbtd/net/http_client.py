@@ -60,7 +60,7 @@ _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 
 
 class URI(URL):
-    """A URL that is not encoded again: the URLs in parameters have been checked already.
+    """A URL that is used as it is written: the URLs in parameters have been checked already.
 
     The base class would try to encode an IPv6 address as if it were a host name.
     """
@@ -148,11 +148,11 @@ class _BoundedEndpoint:
         self._on_not_now = on_not_now
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect, and fail with `NameNotLookedUp` if that is cancelled during the look-up.
+        """Connect; if this is cancelled during the look-up, fail with `NameNotLookedUp`.
 
         Twisted would fail with `DNSLookupError`, as if there were no such name, and the caller
         would try another server although nobody waits for it any more. Likewise, fail with
-        `HandshakeUnfinished` if it is cancelled during the TLS handshake.
+        `HandshakeUnfinished` if this is cancelled during the TLS handshake.
         """
         wrapping = WrappingFactory(protocolFactory)
         wrapping.noisy = False
@@ -255,9 +255,10 @@ class _BoundedHeads(ProtocolWrapper):
             super().dataReceived(data)
 
     def _receive_head(self, data: bytes) -> bytes:
-        """Pass on data that begin within the head of a response; return what was not passed on.
+        """Pass on received data, at most up to the end of a head; return what was not passed on.
 
-        That is empty, except after an interim response (1xx): then it begins the next head.
+        Data are left only after the head of an interim response (1xx): they begin the next head.
+        After any other head, the body is passed on, too.
         """
         seen = self._last + data
         end = _END_OF_HEAD.search(seen)
@@ -279,7 +280,7 @@ class _BoundedHeads(ProtocolWrapper):
         return rest
 
     def _read_status(self, data: bytes) -> bytes:
-        """Read the status line of a response; return what to pass on of what was received.
+        """Look for the status line of a response in received data; return the data to pass on.
 
         If the status says "not now", as 503 does, `Connection: close` is added, so that the client
         of twisted.web closes the connection at the end of the response.

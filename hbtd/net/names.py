@@ -102,12 +102,12 @@ class Names:
     next caller. An older answer is used if there is no new one within `PATIENCE` seconds, or if the
     look-up fails without a nameserver saying that there is no such name.
 
-    A look-up that takes longer than all retries may have no end, as what the system asks beside
-    nameservers can hang. So another thread begins the same look-up when a caller asks after 30, 60,
+    A look-up that takes longer than all retries may never end, because the system may also ask
+    services that hang. So another thread begins the same look-up when a caller asks after 30, 60,
     120, ... s.
 
-    hbtd looks a name up again for each new connection, which it often needs because the one before
-    has failed. So each answer begins with another address than the one before.
+    hbtd looks up a name for each new connection, which it often needs because the previous one has
+    failed. So each answer begins with another address than the previous one.
     """
 
     def __init__(
@@ -153,7 +153,11 @@ class Names:
         return asker
 
     def _ask(self, asked: _Asked, asker: _Asker) -> None:
-        """Let `asker` wait for the look-up in progress or, if there is none, for a new one."""
+        """Let `asker` wait for the look-up of `asked`; begin it unless it is in progress.
+
+        Begin it in another thread, too, if the threads in which it is in progress have taken too
+        long.
+        """
         look_up = self._asking.get(asked) or _LookUp()
         now = self._reactor.seconds()
         if not look_up.threads or now >= look_up.another_at:
@@ -177,7 +181,7 @@ class Names:
         return [(family, address) for family, _, _, _, address in answer]
 
     def _look_up_and_tell(self, asked: _Asked, look_up: _LookUp) -> None:
-        """Look up a name, in a thread; have the reactor's thread call `_looked_up`."""
+        """Look up a name, in a thread; then have `_looked_up` called in the reactor's thread."""
         found: Found | None
         try:
             found = self._look_up(asked)
@@ -190,9 +194,10 @@ class Names:
         self._reactor.callFromThread(self._looked_up, asked, look_up, found)
 
     def _looked_up(self, asked: _Asked, look_up: _LookUp, found: Found | None) -> None:
-        """Remember and pass on what was found; `None` means that no nameserver has answered.
+        """Remember the addresses that a thread has found, and pass them to the callers.
 
-        Of several threads the first one that has found something counts.
+        `found` is `None` if no nameserver has answered. If several threads look up the same name,
+        the first answer counts.
         """
         look_up.threads -= 1
         if self._asking.get(asked) is not look_up or (found is None and look_up.threads):
@@ -208,7 +213,10 @@ class Names:
         return bool(found) and self._reactor.seconds() - at < REMEMBERED
 
     def _next(self, asked: _Asked) -> Found:
-        """Return the remembered addresses, beginning with another one each time."""
+        """Return the remembered addresses, beginning with another one each time.
+
+        Return an empty list if none are remembered, or if they are too old.
+        """
         if not self._remembers(asked):
             return []
         _, found = self._known[asked]

@@ -50,11 +50,11 @@ class ServedCertificate:
         )
 
     def presented(self) -> Iterator[tuple[str, Certificate]]:
-        """Return the certificate that new connections are served with, and a name for it."""
+        """Yield the name `served` and the certificate that new connections are served with."""
         yield "served", self.identity.chain[0]
 
     def expiring(self) -> Iterator[Expiring]:
-        """Return the certificates in use, for `ExpiryNotices`."""
+        """Yield the certificates in use, for `ExpiryNotices`."""
         yield from expiring_chain(
             self.identity.chain,
             "hbtd's certificate",

@@ -311,7 +311,7 @@ def _certified_name(hostname: bytes) -> bytes:
     """Return a host's name as certificates have it: without the dot that may end it in a URL.
 
     The dot says that the name is complete (RFC 1034 3.1). Neither SNI (RFC 6066 3) nor a
-    certificate has it; curl leaves it out of both, too, and keeps it in `Host`.
+    certificate has it. curl leaves the dot out of both, and keeps it in the `Host` header only.
     """
     return hostname.removesuffix(b".")
 

@@ -20,7 +20,7 @@ _OPENED_AT_ONCE = 200
 
 
 class SilentGroup(NamedTuple):
-    """A part of the machine that is wholly or mostly silent."""
+    """A part of the machine, with the numbers of its silent components."""
 
     xname: str
     type: str
@@ -33,22 +33,22 @@ class SilentGroup(NamedTuple):
 
     @property
     def total(self) -> int:
-        """The number of all its components."""
+        """The number of all components in this part."""
         return self.end - self.start
 
     @property
     def silent(self) -> int:
-        """The number of its components that are warned about or dead."""
+        """The number of the components in this part that are warned about or dead."""
         return self.warned + self.dead
 
     @property
     def wholly(self) -> bool:
-        """Whether all its components are silent."""
+        """Whether all components in this part are silent."""
         return self.silent == self.total
 
     @property
     def mostly(self) -> bool:
-        """Whether three quarters of its components or more are silent."""
+        """Whether at least three quarters of the components, and at least two, are silent."""
         part, whole = _MOSTLY
         return self.silent >= _FEWEST and self.silent * whole >= self.total * part
 
@@ -56,8 +56,8 @@ class SilentGroup(NamedTuple):
 async def find_silent_groups(silence: Silence, turn: Turn) -> list[SilentGroup]:
     """Return the largest groups that are mostly silent, those with most silent components first.
 
-    None is in another one. If nearly all silent components of a group are in one part of it, that
-    part is returned: a chassis rather than the cabinet in which little else is silent.
+    No group contains another. If nearly all silent components of a group are in one part of it,
+    that part is returned instead: a chassis rather than the cabinet in which little else is silent.
     """
     found: list[SilentGroup] = []
     waiting = [_group(silence, -1, 0)]
@@ -77,9 +77,9 @@ async def find_silent_groups(silence: Silence, turn: Turn) -> list[SilentGroup]:
 
 
 def _silent_parts(silence: Silence, group: SilentGroup) -> tuple[list[SilentGroup], int]:
-    """Return the parts one level below a group in which, or in a part of which, most are silent.
+    """Return the parts one level below a group that may be mostly silent, or contain such parts.
 
-    There may be some too many. Also return how many are silent in the part with most of them.
+    Also return the number of silent components in the part with the most of them.
     """
     level = _below(group)
     layout, found, most = silence.layout, list[SilentGroup](), 0
@@ -100,7 +100,12 @@ def _silent_parts(silence: Silence, group: SilentGroup) -> tuple[list[SilentGrou
 
 
 def _is_due_to_one(group: SilentGroup, most: int) -> bool:
-    """Return whether a part of a group with `most` silent ones says it better that it is silent."""
+    """Return whether the silence of a group is mainly that of one of its parts.
+
+    `most` is the number of silent components in the part with the most of them. The result is true
+    if the group has no other silent components, or if `most` is at least three quarters of its
+    silent components and the group is not wholly silent.
+    """
     part, whole = _MOSTLY
     return most == group.silent or (not group.wholly and most * whole >= group.silent * part)
 
@@ -125,7 +130,7 @@ async def count_wholly_silent(silence: Silence, turn: Turn) -> dict[str, int]:
 
 
 def cabinets(silence: Silence) -> Sequence[SilentGroup]:
-    """Return all cabinets, silent or not."""
+    """Return all cabinets, including those in which nothing is silent."""
     return _parts(silence, _group(silence, -1, 0))
 
 
@@ -140,7 +145,7 @@ def _group(silence: Silence, level: int, index: int) -> SilentGroup:
 
 
 def _below(group: SilentGroup) -> int:
-    """Return the level of the parts of a group, which is that of no parts if it is a slot."""
+    """Return the index in `LEVELS` of the parts of a group; `len(LEVELS)` for a slot."""
     return LEVELS.index(group.type) + 1 if group.type in LEVELS else 0
 
 

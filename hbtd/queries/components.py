@@ -1,4 +1,4 @@
-"""What hbtd knows of its components, one after another, and why it thinks so."""
+"""What hbtd knows about single components, and why each of them is in its state."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -49,7 +49,7 @@ _MAPPED = "::ffff:"
 
 
 class Facts:
-    """Tells what is known of components.
+    """Describes tracked components.
 
     Times of heartbeats are kept in observed seconds; here they are given as times of day.
     """
@@ -61,7 +61,10 @@ class Facts:
         wall: Callable[[], float],
         standing: Callable[[str], Standing],
     ) -> None:
-        """Make the object; `wall` returns Unix seconds, `standing` what HSM knows of an xname."""
+        """Make the object; `wall` returns Unix seconds.
+
+        `standing` returns, for an xname, what HSM was told of that component.
+        """
         self._tracker = tracker
         self._observed = observed
         self._wall = wall
@@ -109,8 +112,8 @@ async def select(
 ) -> tuple[list[str], str | None]:
     """Return the first `most` of the selected components, in natural order.
 
-    Also return the name after which the next ones follow, `None` if these are the last ones. Others
-    have their turns while many components are looked at.
+    Also return the xname after which the next ones follow, `None` if there are no more. `turn` is
+    awaited between portions of the work.
     """
     candidates = await _candidates(tracker, machine, selection, turn)
     start = bisect_right(candidates, natural_key(selection.after), key=natural_key)
@@ -142,7 +145,7 @@ def _fits(tracker: Tracker, selection: Selection, xname: str) -> bool:
 async def _candidates(
     tracker: Tracker, machine: Machine, selection: Selection, turn: Turn
 ) -> Sequence[str]:
-    """Return, in natural order, the components among which all selected ones are."""
+    """Return components in natural order, among them all that `selection` selects."""
     if selection.names is not None:
         return await sort_names(selection.names, turn)
     silent = selection.states is not None and Phase.HEALTHY not in selection.states
@@ -152,7 +155,7 @@ async def _candidates(
 
 
 class Explainer:
-    """Tells why a component is in its state, and what happened to it lately."""
+    """Explains why a component is in its state, and lists its latest transitions."""
 
     def __init__(
         self,
@@ -168,9 +171,10 @@ class Explainer:
         self._recent = recent
 
     async def explain(self, xname: str, most: int) -> dict[str, object] | None:
-        """Return what is known of a component, why, and its `most` latest transitions.
+        """Return a description of a component, the reason for its state, and its last transitions.
 
-        Return `None` if it is not tracked and the log has nothing about it.
+        The transitions are at most `most`. Return `None` if the component is not tracked and the
+        log has nothing about it.
         """
         entries = await self._recent(xname, most)
         found = self._facts.describe(xname)
@@ -208,7 +212,10 @@ class Explainer:
         return why
 
     def _uncounted(self, component: Component | None) -> str:
-        """Return a sentence on the seconds that don't count as silence; empty if there are none."""
+        """Return a sentence on the seconds since the last heartbeat that do not count as silence.
+
+        Return an empty text if there are none, or hardly any.
+        """
         age = None if component is None else self._facts.age(component)
         if component is None or age is None:
             return ""

@@ -35,7 +35,7 @@ _RETRY: Final = 1.0
 
 
 class Block(NamedTuple):
-    """Some events that follow each other."""
+    """Events with consecutive numbers, encoded, with the components that they are about."""
 
     numbers: Sequence[int]
     names: Sequence[str]
@@ -131,7 +131,8 @@ class EventHub:
         """Make a hub without events.
 
         `encode` returns the event of an entry. `missed` returns the event which says that entries
-        after a number, up to another, may be missing. The ring has `most_kept` events at most.
+        after a number, up to another, may be missing. The hub keeps about `most_kept` events in
+        memory, the latest ones.
         """
         self._clock = clock
         self._store = store
@@ -161,14 +162,14 @@ class EventHub:
     # What the follower of the log tells
 
     def begin(self, number: int) -> None:
-        """Note that entries after this number follow; serve the readers that wait for that."""
+        """Note the number of the log's last entry; serve the readers that have joined before."""
         self._start = self._last = number
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
             each.callback(None)
 
     def tell(self, entries: Sequence[LogEntry]) -> None:
-        """Make events of entries, and write them to all readers in turns."""
+        """Make events of new entries of the log, and write them to all readers, in short turns."""
         for start in range(0, len(entries), _IN_BLOCK):
             some = entries[start : start + _IN_BLOCK]
             events = [self._encode(each) for each in some]
@@ -200,12 +201,16 @@ class EventHub:
     ) -> Reader:
         """Add a reader, which is sent all events about selected components from now on.
 
-        With a number `after`, it is sent the events of the entries after that first. If some of
-        these are no longer in the log, or if there are more than `MOST_BEHIND`, an event says so.
-        In the second case, and if the log ends before that number, events go on at the present.
+        `write` sends bytes to the client, and `drop` ends its connection at once.
 
-        A reader that does not read is dropped once its next events are not in the ring any more;
-        one that reads, but can't be written to fast enough, is told what it has missed.
+        With a number `after`, the reader is first sent the events of all entries after that number.
+        If some of these are no longer in the log, it is sent the others, after an event that says
+        which may be missing. If there are more than `MOST_BEHIND`, or if the log ends before that
+        number, it is sent such an event, and then only new events.
+
+        A reader that does not read is dropped once its next events are no longer in memory. A
+        reader that reads, but to which the hub can't write fast enough, is sent an event that says
+        which may be missing.
         """
         reader = Reader(self, selection, write, drop)
         self.readers[reader] = None
@@ -217,7 +222,7 @@ class EventHub:
         return reader
 
     def leave(self, reader: Reader) -> None:
-        """Remove a reader; do nothing if it has left."""
+        """Remove a reader; do nothing if it was removed already."""
         if reader in self.readers:
             del self.readers[reader]
             reader.release()
@@ -227,7 +232,10 @@ class EventHub:
                 self._keeping.stopService()
 
     def close(self) -> None:
-        """End the streams of all readers, since hbtd stops; those that come later end at once."""
+        """End the streams of all readers, because hbtd stops.
+
+        From now on `closed` is true, and the handler of `/events` refuses new readers.
+        """
         self._closed = True
         for reader in list(self.readers):
             self.leave(reader)
@@ -235,7 +243,7 @@ class EventHub:
 
     @property
     def closed(self) -> bool:
-        """Whether there are no more events, since hbtd stops."""
+        """Whether the hub is closed, because hbtd stops."""
         return self._closed
 
     def _drop(self, reader: Reader) -> None:
@@ -253,7 +261,11 @@ class EventHub:
     # Events of the past
 
     async def _catch_up(self, reader: Reader, after: int | None) -> None:
-        """Send a reader the events after a number, up to what is in the ring."""
+        """Send a reader the events after a number that the hub no longer has in memory.
+
+        Then let the reader go on with the events in memory. If `after` is `None`, send nothing, and
+        let the reader begin with the next event.
+        """
         if self._start is None:
             begun: Deferred[None] = Deferred()
             self._waiting[reader] = begun
@@ -275,7 +287,11 @@ class EventHub:
             self.wake(reader)
 
     async def _check(self, reader: Reader, after: int) -> int | None:
-        """Return the number after which a reader goes on, `None` for now; tell it of gaps."""
+        """Return the number after which a reader is sent events; `None` for new events only.
+
+        `after` is the number that the reader has asked for. If entries after it can't be sent, send
+        the reader an event that says so.
+        """
         trimmed = 0
         try:
             trimmed = await self._store.cursor(TRIMMED) or 0
@@ -301,7 +317,11 @@ class EventHub:
         return ()
 
     def _place(self, reader: Reader, after: int) -> int:
-        """Return the index of the first block after a number; write the rest of the one before."""
+        """Return the index of the block with which a reader goes on after the entry `after`.
+
+        If this entry is within a block, send the reader the rest of that block, and return the
+        index of the next.
+        """
         for place in range(self._first, self._end):
             block = self._blocks[place]
             if block.numbers[-1] > after:
@@ -352,7 +372,11 @@ class EventHub:
             self._clock.callLater(0, self._pump)
 
     def _write(self, reader: Reader) -> None:
-        """Write the next block to a reader, or a sign of life."""
+        """Write the next block to a reader or, if there is none, a keep-alive comment.
+
+        If the next block is no longer in memory, write an event that says which entries may be
+        missing.
+        """
         assert reader.place is not None
         if reader.place < self._first:
             # It has read all it was sent, but the hub was busy with others for too long.

@@ -44,7 +44,7 @@ Turn = Callable[[], Deferred[None]]
 
 
 class Parts(NamedTuple):
-    """The parts of hbtd that `Internals` asks."""
+    """The parts of hbtd that `Internals` describes, and functions that it needs for that."""
 
     wall: Callable[[], float]
     """Returns the seconds since the epoch."""
@@ -78,7 +78,7 @@ class Internals:
     """Describes the parts of hbtd as a JSON object."""
 
     def __init__(self, parts: Parts) -> None:
-        """Describe `parts`; the uptime counts from now on, before hbtd serves."""
+        """Make an object that describes `parts`; the uptime that it states begins now."""
         self._parts = parts
         self._began, self._began_at = parts.seconds(), parts.wall()
 
@@ -214,7 +214,7 @@ class Internals:
 
 
 async def describe_connections(connections: ConnectionFactory, turn: Turn) -> dict[str, Any]:
-    """Return how many connections there are, by lane, by state, and of which addresses most."""
+    """Return the numbers of connections by lane and by state, and the addresses with the most."""
     lanes = {"fast": 0, "ordinary": 0}
     states: Counter[State] = Counter()
     present = list(connections)
@@ -241,7 +241,10 @@ async def describe_connections(connections: ConnectionFactory, turn: Turn) -> di
 
 
 def described(durations: Distribution) -> dict[str, Any]:
-    """Return the number, mean and longest of some durations, and how many were at most so long."""
+    """Return the number, mean and longest of some durations, as the API shows them.
+
+    Also return, for each of some bounds, how many durations are not longer. All are in seconds.
+    """
     count = durations.count
     within: Iterable[tuple[float, int]] = zip(
         durations.bounds, durations.cumulative(), strict=False

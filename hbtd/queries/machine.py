@@ -31,7 +31,7 @@ _FEW: Final = 500
 class Layout(NamedTuple):
     """Tracked components in natural order, and where in this order each part of the machine is.
 
-    It does not change: components that come and go later are in the next one.
+    A layout does not change: when components begin or cease to be tracked, a new one is made.
     """
 
     order: list[str]
@@ -42,11 +42,14 @@ class Layout(NamedTuple):
     """For each of `LEVELS`, the positions after the last components of its parts."""
 
     def name(self, level: int, index: int) -> str:
-        """Return the xname of a part of the machine."""
+        """Return the xname of the part with the number `index` among the parts of a level."""
         return part_of(self.order[self.starts[level][index]], level)
 
     def parts(self, level: int, start: int, end: int) -> range:
-        """Return which parts of a level are at the positions from `start` to `end`."""
+        """Return the indices of the parts of a level that begin between two positions.
+
+        The position of the first component of such a part is at least `start`, and below `end`.
+        """
         starts = self.starts[level]
         return range(bisect_left(starts, start), bisect_left(starts, end))
 
@@ -61,14 +64,18 @@ class Silence(NamedTuple):
     """For each component in the order, 1 if it is dead, else 0."""
 
     def counts(self, start: int, end: int) -> tuple[int, int]:
-        """Return how many of the components from `start` to `end` are warned about, and dead."""
+        """Return how many components are warned about, and how many are dead.
+
+        Only those at positions from `start` to before `end` of the natural order are counted.
+        """
         return self.warned.count(1, start, end), self.dead.count(1, start, end)
 
 
 def part_of(xname: str, level: int) -> str:
-    """Return the part of the machine, of one of `LEVELS`, in which a component is.
+    """Return the xname of the part of the machine that a component is in, or is.
 
-    The result is empty if it is in none.
+    `level` is the index in `LEVELS` of the type of the part. The result is empty if the component
+    is in no such part.
     """
     match = _PLACE.match(xname)
     return xname[: match.end(level + 1)] if match and match[level + 1] else ""
@@ -77,8 +84,8 @@ def part_of(xname: str, level: int) -> str:
 class Machine:
     """Keeps the natural order of all tracked components.
 
-    The order is brought up to date when it is asked for, in portions between which others have
-    their turns. While no component begins or ceases to be tracked, that costs nothing.
+    The order is updated when it is requested; `turn` is awaited between portions of the work. While
+    no component begins or ceases to be tracked, that costs nothing.
     """
 
     def __init__(self, tracker: Tracker) -> None:
@@ -119,7 +126,7 @@ class Machine:
         return Silence(layout, bytes(warned), bytes(dead))
 
     async def _update(self, turn: Turn) -> None:
-        """Bring the order up to date with the tracker as it is at the beginning of this."""
+        """Update the order to the components that are tracked when this is called."""
         population = self._tracker.population
         names = self._tracker.tracked()
         tracked: set[str] = set()
@@ -146,7 +153,7 @@ class Machine:
 
 
 async def sort_names(names: Collection[str], turn: Turn) -> list[str]:
-    """Return names in natural order; others have their turns while they are sorted."""
+    """Return names in natural order; `turn` is awaited between portions of the work."""
     if len(names) <= _SORTED_AT_ONCE:
         return sorted(names, key=natural_key)
     # Cabinet by cabinet, which follow one another: that is less work than to merge.
@@ -190,7 +197,7 @@ async def _gather(merged: Iterator[str], turn: Turn) -> list[str]:
 
 
 async def _lay_out(order: list[str], turn: Turn) -> Layout:
-    """Find the parts of the machine: each is a stretch of the order."""
+    """Return the layout of components, which are given in natural order."""
     starts = tuple(array("L") for _ in LEVELS)
     ends = tuple(array("L") for _ in LEVELS)
     inside = [""] * len(LEVELS)

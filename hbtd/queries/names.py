@@ -19,16 +19,17 @@ async def resolve(
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Return the xnames that each of `names` stands for, and the names that stand for none.
 
-    A name is, in this order: the xname of a tracked component, in any spelling; any xname of what
-    is in a cabinet; the host name that a component has sent, in upper or lower case, and the NID
-    that a component has sent, as a number (`1234`) or the way that schedulers write it
-    (`nid001234`); or another valid xname, although no such component is tracked.
+    A name is, in this order: the xname of a tracked component, in any spelling; the xname of a
+    cabinet or of something in a cabinet, tracked or not; the host name that a component has sent,
+    in upper or lower case, and the NID that a component has sent, as a number (`1234`) or the way
+    that schedulers write it (`nid001234`); or another valid xname, although no such component is
+    tracked.
 
     Components choose what they send. A host name or NID that several have sent stands for all of
     these: none of them can hide behind another.
 
-    All components are looked at if any name is not the xname of a tracked one; `turn` is awaited
-    between portions of that, so that others have their turn.
+    If any name is not of the first two kinds, all tracked components are searched; `turn` is
+    awaited between portions of that.
     """
     found: dict[str, list[str]] = {}
     wanted: dict[str, str | None] = {}
@@ -101,7 +102,10 @@ def nid_of(name: str) -> int | None:
 
 
 def _number(nid: str) -> int | None:
-    """Return a NID that was sent, which may have any spelling of an integer, as a number."""
+    """Return the number in a NID that a component has sent; `None` if it is no integer.
+
+    All spellings of an integer that heartbeats may have are accepted.
+    """
     if nid.isdecimal() and nid.isascii() and len(nid) < 19 and nid[0] != "0":
         return int(nid)
     try:

@@ -40,26 +40,29 @@ Turn = Callable[[], Deferred[None]]
 
 
 class Heard(Protocol):
-    """What is asked of the clock by which silence is measured."""
+    """The interface of the observed clock, as far as the checks use it."""
 
     ticked_at: float
 
     def now(self) -> float:
-        """Return the observed seconds."""
+        """Return the observed time in seconds."""
 
 
 class SelfChecks(PeriodicService):
-    """Runs the checks once a minute, logs what has failed, and counts it.
+    """Runs the self-checks once a minute, logs failures, and counts them.
 
     A check has failed if it finds something wrong in two runs in a row: at a single moment, some
-    part may be between two steps. Each failure is logged once, with what is wrong, and its end,
-    too.
+    part may be between two steps. When a check begins to fail, a log line says what is wrong;
+    another log line says when the check no longer fails.
     """
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, checks: Mapping[str, Check]) -> None:
-        """Make the service of some checks, by their names; the first run is a minute away."""
+        """Make a service that runs `checks`, which have names.
+
+        The first run is a minute after the start.
+        """
         super().__init__(clock, _INTERVAL, self.run, "the self-checks", now=False)
         self._checks = checks
         self._suspected: set[str] = set()
@@ -105,10 +108,10 @@ class SelfChecks(PeriodicService):
 def clock_check(
     observed: Heard, monotonic: Callable[[], float], running: Callable[[], bool]
 ) -> Check:
-    """Return the check that the observed clock is wound: without it, no silence would be noticed.
+    """Return the check that the observed clock is updated regularly.
 
-    `monotonic` returns the seconds in which `observed.ticked_at` is; `running` returns whether the
-    clock is to be wound.
+    If it were not, no silence would be noticed. `observed.ticked_at` is when it was updated last,
+    in seconds of `monotonic`; `running` returns whether it is to be updated.
     """
 
     async def check() -> str | None:
@@ -121,7 +124,7 @@ def clock_check(
 
 
 def queues_check(tracker: Tracker, turn: Turn) -> Check:
-    """Return the check that each component is either healthy, warned about or dead."""
+    """Return the check that no component is in two states: healthy, warned about or dead."""
 
     async def check() -> str | None:
         seen: set[str] = set()
@@ -144,10 +147,10 @@ def overdue_check(
     judging: Callable[[], bool],
     turn: Turn,
 ) -> Check:
-    """Return the check that nobody has been silent for much longer than `errtime` and still lives.
+    """Return the check that no living component has been silent for much longer than `errtime`.
 
     A component may be judged as much as `errtime` later if hbtd was overloaded, and some sweeps may
-    pass before everybody is judged. `judging` returns whether this replica judges.
+    pass before all overdue components are judged. `judging` returns whether this replica judges.
     """
 
     async def check() -> str | None:
@@ -174,13 +177,19 @@ class JournalCheck:
     """The check that judgements are committed while the store can be used."""
 
     def __init__(self, uncommitted: Uncommitted, usable: Callable[[], bool]) -> None:
-        """Begin without judgements; `usable` returns whether the store can be used."""
+        """Make the check of the judgements in `uncommitted`.
+
+        `usable` returns whether the store can be used.
+        """
         self._uncommitted = uncommitted
         self._usable = usable
         self._first: Judgement | None = None
 
     async def __call__(self) -> str | None:
-        """Return what is wrong if the same judgement waits as a run ago."""
+        """Return what is wrong if the first uncommitted judgement is the same as in the last run.
+
+        Return `None` otherwise, or if the store can't be used.
+        """
         before, self._first = self._first, self._uncommitted.first if self._usable() else None
         if self._first is None or self._first is not before:
             return None
@@ -191,10 +200,10 @@ class JournalCheck:
 
 
 def cursor_check(store: IStore, reader: str, judging: Callable[[], bool]) -> Check:
-    """Return the check that Kafka's cursor is not beyond the log: Kafka would get nothing then.
+    """Return the check that the publisher's cursor is not beyond the end of the log.
 
-    `reader` is the cursor's name in the store; `judging` returns whether this replica judges, since
-    others may not know the end of the log yet.
+    If it were, nothing would be published on Kafka. `reader` is the cursor's name in the store;
+    `judging` returns whether this replica judges: the others may not know the end of the log yet.
     """
 
     async def check() -> str | None:
@@ -212,9 +221,10 @@ def cursor_check(store: IStore, reader: str, judging: Callable[[], bool]) -> Che
 def connections_check(
     hosts: Callable[[], Mapping[str, int]], connections: Iterable[Any], turn: Turn
 ) -> Check:
-    """Return the check that the connections of each address are counted right, for the limits.
+    """Return the check that the numbers of connections by address are right.
 
-    `hosts` returns the counts by address; each of `connections` has a `host`.
+    Limits depend on these numbers. `hosts` returns them; `connections` are all connections, each
+    with its address as `host`.
     """
 
     async def check() -> str | None:
@@ -235,7 +245,7 @@ def connections_check(
 
 
 def pause(clock: IReactorTime) -> Turn:
-    """Return a function that lets the reactor do other work."""
+    """Return a function whose Deferred fires once the reactor has done other work."""
     return lambda: deferLater(clock, 0)
 
 

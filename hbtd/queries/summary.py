@@ -32,7 +32,7 @@ _MOST_CABINETS = 256
 
 
 class HSMQueue(NamedTuple):
-    """The numbers of components whose judgements HSM has yet to acknowledge."""
+    """Whether HSM is ready, and how many judgements wait for it or are set aside."""
 
     ready: bool
     waiting: int
@@ -42,7 +42,7 @@ class HSMQueue(NamedTuple):
 
 
 class Summary:
-    """Answers with the state of the machine as a whole."""
+    """Summarises the state of the whole machine, for `GET /summary`."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Summary:
         self._replica = replica
 
     async def summarise(self, turn: Turn) -> dict[str, object]:
-        """Return counts, silent groups and further silent components, as the API shows them."""
+        """Return the answer to `GET /summary`: counts, silent groups, further silent components."""
         silence = await self._machine.silence(turn)
         groups = (await find_silent_groups(silence, turn))[:_MOST_GROUPS]
         single, more = _in_no_group(silence, groups)
@@ -124,9 +124,10 @@ class Summary:
         }
 
     def _told_text(self, told: float, untold: int, silent: int) -> str:
-        """Return whether HSM was told of `silent` components, the last of them at `told`.
+        """Return the end of a sentence that says whether HSM was told of `silent` components.
 
-        Of `untold` ones no acknowledgement is known here.
+        `told` is the Unix time at which HSM was told of the last of them. For `untold` of them,
+        this replica knows of no acknowledgement.
         """
         if not untold:
             return f", HSM told {_clock_time(told, self._wall())}"
@@ -139,16 +140,20 @@ class Summary:
         return f", not known here whether HSM was told{of}"
 
     def _silent_since(self, components: Sequence[Component]) -> float:
-        """Return when the last one of some silent components was heard: the Unix time.
+        """Return since when all of some components are silent, as Unix time.
 
-        Where that is not known, the time of the transition counts; 0 if that is not known, either.
+        That is when the last of them was heard. If that is not known, return the time of the latest
+        transition among them, or 0 if that is not known, either.
         """
         latest = max(components, key=attrgetter("last_heard"))
         return self._facts.last_heartbeat(latest) or max(map(attrgetter("since"), components))
 
 
 def _in_no_group(silence: Silence, groups: Iterable[SilentGroup]) -> tuple[list[str], int]:
-    """Return silent components that are in no group, and how many more there are."""
+    """Return silent components that are in none of `groups`, and how many more there are.
+
+    At most `_MOST_SINGLE` are returned.
+    """
     found: list[int] = []
     count = 0
     for flags in (bytearray(silence.warned), bytearray(silence.dead)):
@@ -189,7 +194,7 @@ class MachineCounts:
         """The numbers of wholly silent parts of the machine by type, as of the last `update`."""
 
     async def update(self, turn: Turn) -> None:
-        """Count anew; others have their turns meanwhile."""
+        """Count again; `turn` is awaited between portions of the work."""
         silence = await self._machine.silence(turn)
         self.silent_groups = await count_wholly_silent(silence, turn)
         everything = sorted(cabinets(silence), key=lambda each: (-each.silent, each.start))

@@ -1,4 +1,4 @@
-"""The tree of the machine, as far as something in it is silent, with counts for each part."""
+"""The parts of the machine in which something is silent, as a tree with counts."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -40,10 +40,10 @@ async def silent_parts(
 ) -> tuple[dict[str, int], list[Part], str | None]:
     """Return the first `most` cabinets, chassis and slots in which something is silent.
 
-    They are in natural order, each before its own parts, and those that follow the xname `after`.
-    With an xname `under`, only this part of the machine and what is in it count. Also return the
-    numbers of components by state in all of it, and the xname after which the next parts follow,
-    `None` if these are the last ones.
+    They are in natural order, each before its own parts, and begin after the xname `after`. With an
+    xname `under`, they are that part of the machine and the parts in it. Also return the numbers of
+    components by state, in that part or in the whole machine, and the xname after which the next
+    parts follow, `None` if there are no more.
     """
     silence = await machine.silence(turn)
     order = silence.layout.order
@@ -68,10 +68,10 @@ async def silent_parts(
 def _inside(
     silence: Silence, under: str, level: int, start: int, end: int, following: int
 ) -> Iterator[Part | None]:
-    """Yield the parts from `start` to `end`, and `None` instead of those that are left out.
+    """Yield the parts of a level between two positions in the layout, each before its own parts.
 
-    These are those in which all are heard, those that `under` is in, and those that end before the
-    position `following`.
+    Yield `None` in place of each part that is left out: a part in which nothing is silent, a part
+    that contains `under`, or a part that ends before the position `following`.
     """
     if level == len(LEVELS):
         return
