@@ -70,7 +70,7 @@ class EtcdClient:
         self._clock = clock
 
     async def breathe(self) -> None:
-        """Let the reactor do other work, between two parts of what takes long."""
+        """Let the reactor do other work once; for use between the parts of a long computation."""
         await deferLater(self._clock, 0)
 
     def put(self, key: bytes, value: bytes, lease: int = 0) -> Deferred[int]:
@@ -111,9 +111,9 @@ class EtcdClient:
     def last_key(self, start: bytes, end: bytes, *, revision: int = 0) -> Deferred[KeyValue | None]:
         """Return the last key from `start` up to but excluding `end`, `None` if there is none.
 
-        The key comes without its value. It is that of `revision`, or of now if that is 0. etcd
-        reads the whole range for it. The Deferred fails with `Compacted` if etcd no longer has that
-        revision.
+        The key comes without its value. It is the last one as of `revision`, or as of now if
+        `revision` is 0. etcd reads the whole range to find it. The Deferred fails with `Compacted`
+        if etcd no longer has that revision.
         """
 
         def read(answer: Any) -> KeyValue | None:

@@ -64,7 +64,7 @@ class Compacted(Exception):
 
 
 class LockTimeout(Exception):
-    """The lock was held by others for as long as the caller was to wait for it."""
+    """The lock was not acquired within the time that the caller allowed; others held it."""
 
 
 def one_line(text: str) -> str:

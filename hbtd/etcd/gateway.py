@@ -215,7 +215,8 @@ class Gateway:
     ) -> Deferred[_T]:
         """Await `call`, an HTTP request, for at most `timeout` seconds.
 
-        The Deferred fails with the errors of `Gateway.call`.
+        `attempt` has the endpoint that a failure is attributed to. The Deferred fails with the
+        errors of `Gateway.call`.
         """
 
         def failed(failure: Failure) -> NoReturn:

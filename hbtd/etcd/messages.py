@@ -56,7 +56,7 @@ class DatabaseSize(NamedTuple):
 
 
 class TxnResult(NamedTuple):
-    """The outcome of a transaction."""
+    """The outcome of a transaction: whether it was carried out, and etcd's revision afterwards."""
 
     succeeded: bool
     """Whether all compares held, so that the operations were carried out."""
@@ -216,7 +216,7 @@ def read_count(message: Mapping[str, Any]) -> int:
 def read_size(message: Mapping[str, Any]) -> DatabaseSize:
     """Return the size of the database from the status of a member.
 
-    From etcd 3.6 on, the status has the quota, too.
+    Only etcd 3.6 and later report the quota; with an earlier etcd, the quota is 0.
     """
     size = int(message["dbSize"])
     in_use = int(message.get("dbSizeInUse", size))

@@ -50,8 +50,8 @@ class Watch:
 
         `on_progress(revision)` is called when etcd reports, without a change, that all changes of
         all ranges up to `revision` have been reported; by default etcd does so every ten minutes.
-        Neither function is called once `ended` has failed; if one raises an exception, `ended`
-        fails with it.
+        Neither function is called once the Deferred in the attribute `ended` has failed. If one of
+        them raises an exception, `ended` fails with that exception.
 
         The watch counts as broken after `silence` seconds of `clock` without a message. etcd sends
         nothing while nothing changes, so the caller has to change a key in time.
@@ -95,7 +95,7 @@ class Watch:
             raise gateway.unavailable(endpoint, str(error), timed_out=error.timed_out) from error
 
     def _received(self, line: bytes) -> None:
-        """Read a message from etcd, and report its changes; an exception here ends the watch."""
+        """Read a message from etcd, and report its changes; if this raises, the watch ends."""
         try:
             message = orjson.loads(line)
             failure: Exception | None = error_in(message)

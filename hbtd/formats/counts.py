@@ -2,5 +2,8 @@
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """Return a number and what it counts: `one` if that is 1, else `many`, by default with an s."""
+    """Return `count` and the noun for it, such as "1 node" or "2 nodes".
+
+    The noun is `one` if `count` is 1, otherwise `many`, which is `one` with an s by default.
+    """
     return f"{count} {one if count == 1 else many or one + 's'}"

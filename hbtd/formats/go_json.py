@@ -82,9 +82,9 @@ def _replace_lone_surrogates(text: str) -> str:
 def _flatten(text: str) -> str:
     """Return a JSON text in which values that are nested more than `_LEVELS` deep are `true`.
 
-    Brackets in the strings of `text` must be hidden (`_hide_brackets`); in the result they are
-    shown again. Raise `ValueError` if a replaced value is no JSON, or if any is nested more than
-    `_DEEPEST` deep.
+    `_hide_brackets` must have replaced the brackets in the strings of `text` by stand-ins; the
+    result has the brackets. Raise `ValueError` if a value replaced by `true` is no JSON, or if any
+    value is nested more than `_DEEPEST` deep.
     """
     depth = start = 0
     blocks: list[list[str]] = [[]]

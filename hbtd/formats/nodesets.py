@@ -41,16 +41,17 @@ class NodesetError(ValueError):
 def natural_key(name: str) -> str:
     """Return a key that sorts names in natural order: `x1000c0s2` before `x1000c0s10`.
 
-    A name that begins with another one, as far as whole numbers go, has a key that begins with the
-    other one's: a cabinet is directly followed by all that is in it.
+    In this order a cabinet is directly followed by all that is in it: the key of `x1c0` begins with
+    that of `x1`. The key of `x10` does not, since its number is another one.
     """
     return _LONG_NUMBER.sub(_number_key, name)
 
 
 def _number_key(match: "re.Match[str]") -> str:
-    """Return a number of several digits, preceded by a character for its length.
+    """Return the matched number, preceded by a character for its length, as a part of a sort key.
 
-    The character is one that comes after all digits, and before all small letters.
+    So longer numbers sort after shorter ones. The character sorts after all digits, and before all
+    small letters; a number of one digit has none.
     """
     digits = match[0].lstrip("0") or "0"
     length = chr(min(len(digits), 32) + ord("8")) if len(digits) > 1 else ""
@@ -67,7 +68,9 @@ def within(xname: str, group: str) -> bool:
 
 
 def fold(names: Iterable[str]) -> str:
-    """Return names as one nodeset, sorted and as short as it gets quickly; empty without names.
+    """Return names as one nodeset, sorted; without names, return an empty text.
+
+    The nodeset is short, but not always the shortest possible, which would take long to find.
 
     Names may have only characters that `expand` accepts.
     """
@@ -92,7 +95,11 @@ def fold(names: Iterable[str]) -> str:
 def _merged(
     boxes: Iterable[tuple[tuple[str, ...], ...]], axis: int
 ) -> list[tuple[tuple[str, ...], ...]]:
-    """Return boxes of numbers with those merged that differ on one axis only."""
+    """Merge the boxes that differ only in the numbers at the index `axis`; return the result.
+
+    A box stands for names with the same text between their numbers: for each number in a name, it
+    has the numbers that are possible there.
+    """
     same: dict[tuple[tuple[str, ...], ...], list[str]] = {}
     for box in boxes:
         same.setdefault(box[:axis] + box[axis + 1 :], []).extend(box[axis])
@@ -107,7 +114,10 @@ def _number_order(number: str) -> tuple[int, int]:
 
 
 def _box_text(pattern: tuple[str, ...], box: tuple[tuple[str, ...], ...]) -> tuple[str, str]:
-    """Return the nodeset of a box, preceded by the key that sorts it."""
+    """Return a sort key and the nodeset of a box; see `_merged`.
+
+    `pattern` has the texts before, between and after the numbers of the names.
+    """
     first, text = [pattern[0]], [pattern[0]]
     for numbers, after in zip(box, pattern[1:], strict=True):
         first += (numbers[0], after)
@@ -116,7 +126,10 @@ def _box_text(pattern: tuple[str, ...], box: tuple[tuple[str, ...], ...]) -> tup
 
 
 def _ranges(numbers: tuple[str, ...]) -> str:
-    """Return sorted numbers as a list of ranges; those of one range have the same padding."""
+    """Return sorted numbers as a nodeset's list of ranges, such as `0-7,9`.
+
+    Numbers that are padded with zeros to different lengths are in different ranges.
+    """
     ranges: list[list[str]] = []
     for number in numbers:
         if ranges and _follows(ranges[-1][-1], number):
@@ -127,17 +140,17 @@ def _ranges(numbers: tuple[str, ...]) -> str:
 
 
 def _follows(before: str, number: str) -> bool:
-    """Return whether a number is the next one after another, written in the same way."""
+    """Return whether `number` follows `before` with the same padding, as `08` follows `07`."""
     return str(int(before) + 1).zfill(_padding(before)) == number
 
 
 def _padding(number: str) -> int:
-    """Return the number of digits to which a number is filled up with zeros."""
+    """Return the number of digits of a number that begins with 0, such as `007`; otherwise 0."""
     return len(number) if number[0] == "0" and len(number) > 1 else 0
 
 
 def expand(text: str, most: int) -> Iterator[str]:
-    """Return an iterator over the names in a nodeset, which makes them as they are taken.
+    """Return an iterator over the names in a nodeset, which makes each name when it is asked for.
 
     Names may come repeatedly. Raise `NodesetError`, before any name is made, if the text is no
     nodeset, or one of more than `most` names; repeated names count each time.
@@ -162,10 +175,10 @@ def expand(text: str, most: int) -> Iterator[str]:
 
 
 def _combined(terms: Iterable[tuple[str, int, Iterator[str]]]) -> dict[str, None]:
-    """Return the names of terms with operators, from left to right.
+    """Return the names in `terms`, combined by the operators from left to right, as keys of a dict.
 
-    Each term takes no longer than it has names, however many were found before: a short text may
-    have thousands of terms.
+    Each of `terms` is an operator, a number of names, and the names. The time that a term takes
+    depends only on its own number of names, because a short text may have thousands of terms.
     """
     found: dict[str, None] = {}
     for operator, _, names in terms:
@@ -186,7 +199,10 @@ def _combined(terms: Iterable[tuple[str, int, Iterator[str]]]) -> dict[str, None
 
 
 def _split(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the terms of a nodeset, each with the operator in front of it."""
+    """Yield the operator (`,`, `!`, `&` or `^`) and the text of each term of a nodeset, in order.
+
+    Raise `NodesetError` if a term is missing next to an operator.
+    """
     operator = ","
     after = False
     for match in _TOKEN.finditer(text.strip()):
@@ -202,7 +218,11 @@ def _split(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _parse_term(term: str) -> tuple[int, Iterator[str]]:
-    """Return the number of names of a term, and an iterator that makes them."""
+    """Return the number of names of a term, and an iterator that makes them.
+
+    A term is a part of a nodeset between operators, such as `x1000c[0-7]s0b0`. Raise `NodesetError`
+    if it is invalid.
+    """
     if "[" not in term and "]" not in term:
         if not _PLAIN.fullmatch(term):
             raise _misfit(term)
@@ -233,7 +253,11 @@ def _parse_term(term: str) -> tuple[int, Iterator[str]]:
 
 
 def _parse_list(term: str, text: str) -> tuple[list[range], list[int]]:
-    """Return the ranges of a list in brackets, and to how many digits each is filled up."""
+    """Return the ranges in `text`, a list such as `0-7,9`, and the padding of each range.
+
+    The padding is the number of digits, with zeros in front, or 0 for none. Raise `NodesetError`,
+    which quotes `term`, if the list is invalid.
+    """
     ranges: list[range] = []
     paddings: list[int] = []
     for part in text.split(","):
@@ -254,7 +278,11 @@ def _parse_list(term: str, text: str) -> tuple[list[range], list[int]]:
 def _make_names(
     literals: list[str], lists: list[list[range]], paddings: list[list[int]], tail: str
 ) -> Iterator[str]:
-    """Return an iterator that makes the names of a term with lists in brackets, in order."""
+    """Return an iterator that makes the names of a term with lists in brackets, in order.
+
+    `literals` are the texts before each list, and `tail` is the text after the last one. `lists`
+    has the ranges of numbers in each list, `paddings` the number of digits of each range, or 0.
+    """
 
     def add(made: str, axis: int) -> Iterator[str]:
         if axis == len(lists):
@@ -278,18 +306,18 @@ def _misfit(term: str) -> NodesetError:
 
 
 def _shown(text: str, quote: str = "'") -> str:
-    """Return a nodeset for an error message, printable and cut off if it is long."""
+    """Return a nodeset for an error message: quoted, printable, and cut off if it is long."""
     cut = text[:_LONGEST_SHOWN] + "..." * (len(text) > _LONGEST_SHOWN)
     return f"{quote}{cut.encode('unicode_escape').decode('ascii')}{quote}"
 
 
 def count_names(names: Collection[str]) -> str:
-    """Return names for a log line: a single one alone, and several with their number, folded."""
+    """Return names for a log line: a single name alone, several as "2 components: x1c[0-1]"."""
     folded = fold(names)
     return folded if len(names) == 1 else f"{len(names)} components: {folded}"
 
 
 def portions(names: Iterator[str], size: int) -> Iterator[list[str]]:
-    """Yield names in lists of `size`, the last one shorter, as they are taken."""
+    """Yield names in lists of `size`, the last one perhaps shorter; take names list by list."""
     while portion := list(islice(names, size)):
         yield portion

@@ -52,8 +52,9 @@ class BatchSize:
         """Adapt the size after HSM accepted a batch of `count` components in `took` seconds.
 
         `target` is the number of seconds that a batch should take. The size grows by at most half,
-        and only after a full batch. It shrinks at once, but only failures reduce it below `_SLOW`.
-        `now` is the time in seconds of any clock.
+        and only after a full batch. If the batch took longer than `target`, the size is reduced,
+        but not below `_SLOW` components: only failures do that. `now` is the time in seconds of any
+        clock.
         """
         self._took = took, count
         fitting = int(count * target / took) if took > 0 else _MOST

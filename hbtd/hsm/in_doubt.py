@@ -67,7 +67,7 @@ class InDoubt:
                 self._in_doubt[judgement.component] = doubt._replace(sent_since=judgement)
 
     def withdraw_alarm(self, xname: str) -> None:
-        """Send the last judgement on a component not again if its transition is warned or died."""
+        """Don't send again the last judgement on a component if it is an alarm (warned, died)."""
         doubt = self._in_doubt.get(xname)
         if doubt is not None and doubt.sent_since and doubt.sent_since.transition.alarming:
             self._in_doubt[xname] = doubt._replace(sent_since=None)

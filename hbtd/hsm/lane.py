@@ -48,7 +48,7 @@ class Lane:
                     await self.wakeup.pause(_AFTER_A_BUG)
 
     async def wait_for(self, call: Deferred[None]) -> None:
-        """Wait for the end of an update, which `abandon` cancels."""
+        """Wait until `call`, the update in flight, has ended; meanwhile, `abandon` cancels it."""
         self.abandoned = False
         self._call = call
         try:

@@ -123,7 +123,7 @@ class Notifier(Service):
 
     @property
     def batch_sizes(self) -> dict[Transition, int]:
-        """The most components that the next update of each transition names."""
+        """The most components that the next update may have, for each transition."""
         return {transition: size.size for transition, size in self._batch_sizes.items()}
 
     @property
@@ -142,7 +142,7 @@ class Notifier(Service):
     def standing(self, xname: str) -> Standing:
         """Return whether HSM was told of the latest transition of a tracked component.
 
-        Only the replica that leads knows it for certain; another one knows what the store says.
+        Only on the leader is the answer certain; a follower answers by what is in the store.
         """
         said = self._quarantine.why_set_aside(xname)
         if said is not None:
@@ -196,9 +196,10 @@ class Notifier(Service):
         self._abandon_calls()
 
     def withdraw(self, xname: str) -> None:
-        """Send the judgement on a component no more, nor again, if it was warned or died.
+        """Don't send the latest judgement on a component if it is an alarm (warned, died).
 
-        An update in flight is not stopped. Earlier failures of the component are forgotten.
+        An alarm that HSM has acknowledged is not sent again, either. An update in flight is not
+        stopped. Earlier failures of the component are forgotten.
         """
         self._outbox.withdraw_alarm(xname)
         self._in_doubt.withdraw_alarm(xname)
@@ -333,7 +334,7 @@ class Notifier(Service):
             await lane.wakeup.pause(pause)
 
     def _target(self) -> float:
-        """Return the seconds that an update should take."""
+        """Return the seconds that an update should take; see `BatchSize.answered`."""
         return self._params.current.sm_timeout / 4
 
     def _patience(self, batch: list[Judgement]) -> float | None:
@@ -443,7 +444,7 @@ class Notifier(Service):
             self._notify()
 
     def _look_back(self) -> None:
-        """Send judgements again whose effect an abandoned update may have undone."""
+        """Send again the judgements whose effect an abandoned update may have undone."""
         for judgement in self._in_doubt.settled(self._clock.seconds()):
             self._outbox.put_back(judgement)
             if judgement in self._outbox:

@@ -28,7 +28,8 @@ _JITTER = 0.2
 class Culprit(NamedTuple):
     """A judgement that failed when it was sent alone, and the reason.
 
-    `since` is the time of the component's first failure, perhaps together with others.
+    `since` is the time of the component's first failure, perhaps together with others, in seconds
+    of the notifier's clock.
     """
 
     judgement: Judgement
@@ -62,7 +63,7 @@ class _Suspect:
 
 
 class _Group(NamedTuple):
-    """Suspects that are to be sent together, no earlier than `due`."""
+    """Suspects that are to be sent together, no earlier than the time `due`, in seconds."""
 
     suspects: Sequence[_Suspect]
     due: float
@@ -75,8 +76,9 @@ class Quarantine:
     connection sends nothing more. The second one sends them again, in halves, oldest first, until
     they are accepted or fail alone. What fails alone although another update was accepted since its
     first failure is a culprit, and set aside: it is retried alone after 5, 10, 20, ... 300 seconds,
-    and at once when it has a new judgement. While every update fails, HSM itself may be to blame:
-    then only components that HSM rejects, each alone, while no others wait are culprits.
+    and at once when it has a new judgement. While every update fails, HSM itself may be to blame.
+    Suspects are then set aside only if HSM has rejected each of them alone, and the outbox has no
+    other components.
     """
 
     def __init__(self, outbox: Outbox, jitter: Callable[[], float]) -> None:
@@ -100,7 +102,7 @@ class Quarantine:
         return self._set_aside.keys()
 
     def why_set_aside(self, xname: str) -> str | None:
-        """Return what was said when the update of a component failed; `None` if not set aside."""
+        """Return why the last update of a component failed; `None` if it is not set aside."""
         suspect = self._set_aside.get(xname)
         if suspect is None:
             return None
@@ -112,7 +114,7 @@ class Quarantine:
 
     @property
     def everything_fails(self) -> bool:
-        """Whether HSM itself seems to be to blame, as after each `IN_A_ROW` failures in a row."""
+        """Whether HSM seems to be to blame: true after every `IN_A_ROW` failures in a row."""
         return self.in_a_row > 0 and self.in_a_row % IN_A_ROW == 0
 
     def is_evident(self, batch: Sequence[Judgement]) -> bool:
@@ -172,7 +174,10 @@ class Quarantine:
         return None
 
     def next_due(self) -> float | None:
-        """Return the time at which the next suspects can be sent, `None` if there are none."""
+        """Return when the next suspects can be sent, in seconds of the notifier's clock.
+
+        Return `None` if there are no suspects.
+        """
         times = [group.due for group in self._groups]
         suspect = self._first_aside()
         if suspect is not None:
@@ -207,11 +212,11 @@ class Quarantine:
         pause: float = 0.0,
         rejected: bool = False,
     ) -> list[Culprit]:
-        """Note that a batch has failed, for the reason `said`; return the culprits this reveals.
+        """Note that a batch has failed, for the reason `said`; return the culprits found by this.
 
-        Its components are sent again `pause` seconds from `now` at the earliest. `rejected` says
-        whether HSM has answered that the content is wrong; that decides if components fail alone
-        while no others wait, with which they could be compared.
+        The components of the batch are sent again `pause` seconds from `now` at the earliest.
+        `rejected` says whether HSM has answered that the content is wrong. Only such a
+        rejection makes components culprits while no update is accepted; see `Quarantine`.
         """
         self._trying = [] if self._is_tried(batch) else self._trying
         suspects = self._suspect(batch, now)
@@ -238,7 +243,7 @@ class Quarantine:
         return self._convict(now)
 
     def reconsider(self) -> None:
-        """Send all components that are set aside again now; begin anew with the shortest pause."""
+        """Retry all components that are set aside now; the pause after that is the shortest one."""
         for suspect in self._set_aside.values():
             suspect.tries = 0
         self._hasten()
@@ -289,9 +294,10 @@ class Quarantine:
         self._tries = [(0.0, next(self._numbers), each) for each in self._set_aside.values()]
 
     def _first_of(self, group: _Group, sizes: Mapping[Transition, BatchSize]) -> list[Judgement]:
-        """Take the suspects of the next update from a group; the others remain a group.
+        """Take from a group the suspects of the next update; return the judgements on them.
 
-        Return the judgements on those taken; the list is empty if none of the group need be sent.
+        The rest of the group is put back as the first one of the groups. The list is empty if no
+        component of the group has a judgement to be sent.
         """
         transition: Transition | None = None
         names: list[str] = []
@@ -322,7 +328,10 @@ class Quarantine:
         return [judgement for judgement in latest if judgement is not None]
 
     def _recall(self) -> None:
-        """Put the suspects of an update whose outcome was not reported back before all others."""
+        """Make the last batch of the second connection the first group of suspects to be sent.
+
+        Do nothing if the outcome of that batch was reported to `accepted` or `failed`.
+        """
         suspects = [self._suspects[each] for each in self._trying if each in self._suspects]
         again = [each for each in suspects if each.component not in self._set_aside]
         if again:
@@ -330,7 +339,7 @@ class Quarantine:
         self._trying = []
 
     def _is_tried(self, batch: Sequence[Judgement]) -> bool:
-        """Return whether a batch is the one on the second connection."""
+        """Return whether a batch is the one that was sent last on the second connection."""
         return batch[0].component in self._trying
 
     def _suspect(self, batch: Sequence[Judgement], now: float) -> list[_Suspect]:
@@ -348,7 +357,8 @@ class Quarantine:
     def _convict(self, now: float) -> list[Culprit]:
         """Set all suspects aside if HSM has rejected each alone, and nothing else is to be sent.
 
-        Otherwise the next updates will show whether HSM accepts anything.
+        Return the culprits. The list is empty otherwise: the next updates will show whether HSM
+        accepts anything.
         """
         if self._outbox.has_free:
             return []
@@ -382,7 +392,10 @@ class Quarantine:
             self._outbox.release(xname)
 
     def _join(self) -> None:
-        """Join the groups that failed only while every update did: HSM was to blame for that."""
+        """Join into one group all groups that first failed after the last success of any update.
+
+        While every update failed, HSM was to blame, so the halving of groups has shown nothing.
+        """
         groups, self._groups = self._groups, deque()
         joined: list[_Suspect] = []
         for group in groups:

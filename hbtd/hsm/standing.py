@@ -20,7 +20,7 @@ class Told(Enum):
 
 
 class Standing(NamedTuple):
-    """What HSM knows of a component."""
+    """Whether HSM was told of the latest transition of a component, when, and if not, why."""
 
     told: Told
     """Whether HSM was told of its latest transition."""

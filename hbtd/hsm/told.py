@@ -33,5 +33,5 @@ class TimeToTell:
         self._repeats.add(judgement)
 
     def drop_repeats(self) -> None:
-        """Forget which judgements are sent again, since none are being sent now."""
+        """Undo all calls of `repeated`: the judgements are no longer to be sent."""
         self._repeats.clear()

@@ -37,7 +37,11 @@ from hbtd.tracker.transitions import Phase, Transition
 
 
 class Moment(NamedTuple):
-    """One moment: the time that has elapsed, and the observed time."""
+    """The time of one moment, in seconds, by two clocks.
+
+    `elapsed` is by a clock that also advances while the process does not run, `observed` is by the
+    observed clock.
+    """
 
     elapsed: float
     """Seconds of a clock that also advances while the process does not run."""
@@ -49,7 +53,8 @@ class Applier:
     """Brings this replica up to date with etcd: its monitor, its parameters and its mirror of etcd.
 
     Changes that this replica has written itself are known already and skipped. They are recognized
-    by the presence key, its sign of life, with which each transaction of a replica begins.
+    by the first change of their transaction: each transaction of a replica begins with a write of
+    that replica's presence key.
     """
 
     _log = Logger()
@@ -67,7 +72,8 @@ class Applier:
     ) -> None:
         """Make the applier of the replica with this number.
 
-        `moment` and `before_load` become the attributes of these names.
+        `moment` returns the present moment; `before_load` is called before all of etcd is read
+        again.
         """
         self.number = number
         """The number of this replica."""
@@ -103,7 +109,7 @@ class Applier:
 
     @property
     def waiting_elsewhere(self) -> dict[int, Waiting]:
-        """Whose heartbeats wait at the other replicas, by the number of the replica.
+        """The components whose heartbeats wait at other replicas, by the number of the replica.
 
         Replicas at which none wait are left out.
         """
@@ -114,7 +120,8 @@ class Applier:
     def leader_elsewhere(self) -> str | None:
         """The name of the other replica that judges, as its sign of life says; `None` if unknown.
 
-        One that was killed is named until its lease ends, or another one says that it judges.
+        A leader that was killed is named until its lease ends, or until another replica's sign of
+        life says that it judges.
         """
         leaders = [n for n, sign in self._signs_of_life.items() if sign.leads and n != self.number]
         if not leaders:
@@ -124,7 +131,10 @@ class Applier:
 
     @property
     def warned(self) -> set[str]:
-        """The components that an original hbtd may have warned HSM about, and not reported back."""
+        """The components that an original hbtd may have warned HSM about.
+
+        Components that an original has reported to HSM as heard since are left out.
+        """
         return self._times.warned
 
     def load(
@@ -293,7 +303,10 @@ class Applier:
             self._changes.apply_heartbeat(record, source_of(writer))
 
     def _apply_foreign_record(self, stored: StoredRecord, before: Sequence[int]) -> None:
-        """Apply a record that no replica of this hbtd has written, but probably an original."""
+        """Apply a record that no replica of this hbtd has written, but probably an original.
+
+        `before` has the times, at most two, that were stored in the component's record before.
+        """
         record = stored.record
         xname = record.component
         living = self._changes.is_living(xname)
@@ -346,7 +359,7 @@ class Applier:
 
 
 def source_of(number: int) -> str:
-    """Return the name of the replica with this number as a source of heartbeats."""
+    """Return the name by which the tracker knows a replica as a source of heartbeats."""
     return intern(f"replica {number}")
 
 

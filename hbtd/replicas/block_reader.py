@@ -21,7 +21,7 @@ class BlockReader:
         """The revision of the last block."""
 
     def apply(self, key: bytes, value: bytes | None, revision: int, source: str) -> None:
-        """Apply a change of a block's key; `source` stands for the replica that has made it."""
+        """Apply a change of a block's key by the replica that `source` names (`source_of`)."""
         if value is None:
             return  # the replica is gone
         block = self._store.mirror.read(read_block, key, value)
@@ -32,9 +32,10 @@ class BlockReader:
         self._changes.apply_heard(block.heard, source)
 
     def apply_record(self, key: bytes, value: bytes, source: str) -> StoredRecord | None:
-        """Apply a record that is in one transaction with the last block.
+        """Apply a record that was written in one transaction with the block applied last.
 
-        Return the record, or `None` if the value is invalid.
+        `source` names the replica that wrote it (`source_of`). Return the record, or `None` if
+        the value is invalid.
         """
         stored = self._store.mirror.read_record(key, value)
         if stored is None:

@@ -70,7 +70,7 @@ class History:
         self._noted.append((now, revision))
 
     def outdated(self, now: float) -> int | None:
-        """Return the last revision noted about `HISTORY` seconds ago or before, `None` without one.
+        """Return the last revision noted about `HISTORY` seconds ago or before; `None` if none was.
 
         Drop it, and all earlier ones, from the notes.
         """
@@ -103,8 +103,8 @@ class Compaction(Service):
         """Make a service that has yet to be started.
 
         `elapsed` returns the seconds of a clock that also advances while the process does not run;
-        `revision` returns the revision of etcd that this replica has reached, or 0; `leading`
-        returns whether this replica leads.
+        `revision` returns the revision of etcd that this replica has reached, or 0 while it has to
+        read all of etcd; `leading` returns whether this replica leads.
         """
         self._client = client
         self._elapsed = elapsed

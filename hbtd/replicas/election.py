@@ -35,7 +35,7 @@ _REVOCATION = 2.0
 
 
 class _Term:
-    """A lease, and until when the lease is certain to last."""
+    """A lease of this replica, and the time until which the lease is certain to last."""
 
     def __init__(self, lease: int, valid_until: float) -> None:
         self.lease = lease
@@ -45,7 +45,7 @@ class _Term:
         """A Deferred that fires once the lease may have expired, or `end` was called."""
 
     def end(self) -> None:
-        """End the term: let `over` fire, unless it has."""
+        """End the term: fire the Deferred `over`, unless it has fired already."""
         if not self.over.called:
             self.over.callback(None)
 

@@ -20,7 +20,8 @@ class Hearing:
     ) -> None:
         """Begin as if etcd had been heard just now.
 
-        `moment` returns the present moment; `present` has when each living replica was last heard.
+        `moment` returns the present moment; `present` has, by the number of the
+        replica, when each living replica was last heard.
         """
         self._observed = observed
         self._moment = moment
@@ -49,7 +50,7 @@ class Hearing:
         self.heard = self._moment()
 
     def give(self, seconds: float) -> None:
-        """Give etcd more time to answer: count it as last heard no longer ago than `seconds`."""
+        """Give etcd more time to answer: count it as heard at most `seconds` ago."""
         soonest = self._moment().elapsed - seconds
         self.heard = self.heard._replace(elapsed=max(self.heard.elapsed, soonest))
 
@@ -78,9 +79,10 @@ class Hearing:
             self._was_deaf = False
 
     def _deaf_since(self, moment: Moment, cause: str) -> None:
-        """Stop the observed clock until `check` finds that all are heard again.
+        """Stop the observed clock until `check` finds that etcd and all replicas are heard.
 
         A standstill then makes up for the seconds that the clock has counted since `moment`.
+        `cause` says why the clock stops, for the log.
         """
         # In observed time, since a standstill makes up only for seconds that were counted.
         self._observed.deafen(self._observed.now() - moment.observed, cause)

@@ -35,8 +35,9 @@ def meaning(
 ) -> Meaning:
     """Return what it means that an original hbtd has written a record.
 
-    `before` has the last two times that were stored in the component's record before; it is empty
-    if there was no record. `living` says whether the component is tracked, and not dead.
+    `before` has the last two times, in Unix seconds, that were stored in the component's record
+    before this one; it is empty if there was no record. `warntime` is in seconds. `living` says
+    whether the component is tracked, and not dead.
     """
     if stored.after_gap:
         return Meaning.GAP
@@ -66,7 +67,10 @@ def as_loaded(stored: StoredRecord, judgement: Judgement | None, warntime: float
 
 
 class StoredTimes:
-    """The last times stored in each record in etcd, and which components originals warned about."""
+    """The last two times stored in each record in etcd; the components that originals warned about.
+
+    The times are those of heartbeats, in Unix seconds.
+    """
 
     def __init__(self) -> None:
         # The last time, and the one before if there was another.
@@ -83,7 +87,10 @@ class StoredTimes:
         self.warned = {each.record.component for each in records if each.record.warned}
 
     def note(self, xname: str, heard: int) -> Sequence[int]:
-        """Note that a record was written with the time `heard`; return its last times before."""
+        """Note that the record of a component was written with the time `heard`, in Unix seconds.
+
+        Return the times, at most two and the last one first, that were stored in it before.
+        """
         before = self._heard.get(xname, ())
         if heard not in before[:1]:
             self._heard[xname] = (heard, *before[:1])

@@ -58,7 +58,10 @@ class Position:
         self.state = State.CATCHING_UP
 
     def watching(self) -> None:
-        """Note that a watch begins after `revision`, and await a write that is made from now on."""
+        """Note that a watch begins after the revision that this replica has reached.
+
+        The replica is synchronized once the watch has reported a write made from now on.
+        """
         self._barrier = None
         self.state = State.CATCHING_UP
 

@@ -30,7 +30,7 @@ class RemoteChanges:
         monitor: Monitor,
         log_grown: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make what applies changes; `log_grown` is called when the log has further entries."""
+        """Make the object; `log_grown` is called when another replica has added to the log."""
         self._observed = observed
         self._tracker = tracker
         self._checkpointer = checkpointer
@@ -58,9 +58,8 @@ class RemoteChanges:
     def apply_heartbeat(self, record: Record, source: str | None = None) -> None:
         """Apply a heartbeat that another replica took.
 
-        If this replica leads, the judgement that follows is committed.
-
-        `source` stands for that replica: see `Unheard.sources`.
+        If this replica leads, the judgement that follows is committed. `source` names the other
+        replica (`source_of`).
         """
         judgement = self._tracker.apply_beat(
             record.component, self._observed.now(), record.timestamp, record.status, source
@@ -68,10 +67,11 @@ class RemoteChanges:
         self._commit_applied([judgement])
 
     def apply_heard(self, ages: Mapping[str, float], source: str | None) -> None:
-        """Apply heartbeats that another replica took, and told in a block, without timestamps.
+        """Apply heartbeats that another replica took, and wrote in a block without timestamps.
 
-        `ages` are the ages of the heartbeats, by component, in observed seconds. If this replica
-        leads, judgements that components restarted are committed.
+        `ages` are the ages of the heartbeats, by component, in observed seconds. `source` names
+        the other replica (`source_of`). If this replica leads, judgements that components
+        restarted are committed.
         """
         at = self._observed.now()
         judgements = [
@@ -80,13 +80,19 @@ class RemoteChanges:
         self._commit_applied(judgements)
 
     def apply_recorded(self, record: Record, age: float, source: str | None) -> None:
-        """Apply a heartbeat in a record, which another replica took `age` observed seconds ago."""
+        """Apply a heartbeat in a record, which another replica took `age` observed seconds ago.
+
+        `source` names the other replica (`source_of`).
+        """
         at = self._observed.now() - age
         sent = record.timestamp, record.status
         self._commit_applied([self._tracker.apply_heard(record.component, at, source, sent)])
 
     def apply_sent(self, record: Record, source: str | None) -> None:
-        """Apply the status and timestamp of a heartbeat whose age an earlier block has told."""
+        """Apply the status and timestamp of a heartbeat whose age was in an earlier block.
+
+        `source` names the replica that took the heartbeat (`source_of`).
+        """
         if not self._tracker.apply_sent(record, source):
             self.apply_heartbeat(record, source)
 
@@ -98,9 +104,9 @@ class RemoteChanges:
     def apply_warning(self, record: Record, *, by_a_leader: bool = True) -> None:
         """Apply a warning, unless the component was heard here since.
 
-        `by_a_leader` says whether a replica has judged it. If not, an original hbtd has, and has
-        told HSM by itself; the leader, too, must know of that, to tell HSM when the component is
-        back.
+        `by_a_leader` says whether the leader has judged that. If not, an original hbtd has, and has
+        sent HSM the warning by itself; then the warning is applied on the leader, too, so that HSM
+        is told when the component restarts.
         """
         known = by_a_leader and self._monitor.leading and record.component in self._tracker
         if known or self._checkpointer.has_unstored(record.component):
@@ -109,8 +115,9 @@ class RemoteChanges:
         self._tracker.apply_warning(record, self._observed.now(), params.warntime, params.errtime)
 
     def apply_gap(self, record: Record) -> None:
-        """Begin the silence of a component anew: an original hbtd has warned about it after a gap.
+        """Mark a component as warned about, and measure its silence from now on.
 
+        An original hbtd has warned about it after a time in which no hbtd could hear heartbeats.
         HSM and Kafka are told nothing. If the component was heard here since, do nothing.
         """
         if not self._checkpointer.has_unstored(record.component):
@@ -122,9 +129,9 @@ class RemoteChanges:
             self._tracker.apply_death(xname)
 
     def apply_told(self, xname: str, phase: Phase, at: float) -> None:
-        """Apply that HSM has acknowledged, at the Unix time `at`, that a component is in a phase.
+        """Note that HSM acknowledged, at the Unix time `at`, that a component is in a phase.
 
-        At 0, HSM has yet to acknowledge it.
+        If `at` is 0, HSM has yet to acknowledge that.
         """
         self._tracker.note_told(xname, phase, at)
 
@@ -151,7 +158,7 @@ class RemoteChanges:
         self._tracker.apply_identity(identity)
 
     def store_all(self) -> None:
-        """Mark the records and names of all components as changed, so that they are stored."""
+        """Mark the records and identities of all components as changed, so that they are stored."""
         self._tracker.mark_all_changed(self._observed.ticked_at)
         self._tracker.mark_all_renamed()
 

@@ -118,7 +118,7 @@ class Replica(Service):
 
     @property
     def waiting_elsewhere(self) -> dict[int, Waiting]:
-        """Whose heartbeats wait at the other replicas, by the number of the replica.
+        """The components whose heartbeats wait at other replicas, by the number of the replica.
 
         Replicas at which none wait are left out.
         """
@@ -220,10 +220,10 @@ class Replica(Service):
     async def _review(self) -> None:
         """Do the periodic work that depends on the role of this replica.
 
-        If it leads, delete from etcd the requests that it has granted, and judge that healthy
-        components are back if an original hbtd has warned HSM about them. If it does not lead,
-        but is elected and synchronized, begin to lead. Leader or not, write changed parameters, and
-        cursors that etcd has lost, to etcd while it is synchronized.
+        If the replica leads, delete from etcd the requests that it has granted, and judge that
+        healthy components restarted if an original hbtd has warned HSM about them. If the replica
+        does not lead, but is elected and synchronized, begin to lead. Leader or not, write changed
+        parameters, and cursors that etcd has lost, to etcd while the replica is synchronized.
         """
         self._choose_form()
         if self.sync.synchronized:

@@ -59,10 +59,11 @@ def waiting_at(
 ) -> Waiting:
     """Return whose heartbeats wait at this replica, with at most `MOST_NAMED` names of a kind.
 
-    `addresses`, `fresh` and `components` become the fields of these names; `components` is `None`
-    if there are too many that the replica was the last to hear. `unstored` are the components whose
-    heartbeats it has heard, and not stored in time. If there are too many of these, or too many
-    addresses, everybody may wait.
+    `addresses` are the IP addresses whose connections wait here. `components` are those that this
+    replica was the last to hear, from an address that waits here or elsewhere; it is `None` if they
+    are too many. `fresh` says whether components that open a connection for each heartbeat may
+    wait, too. `unstored` are the components whose heartbeats this replica took, but did not store
+    in time. If there are too many of these, or of the addresses, any component may wait.
     """
     named = frozenset(address for address in addresses if address is not None)
     if max(len(named), len(unstored)) > MOST_NAMED:

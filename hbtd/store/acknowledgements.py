@@ -13,7 +13,7 @@ class Acknowledgements:
     """Notes, in the tracker and in the store, that HSM has acknowledged judgements."""
 
     def __init__(self, wall: Callable[[], float], tracker: Tracker, store: IStore) -> None:
-        """Make an object that notes them; `wall` returns the present Unix time in seconds."""
+        """Make an object that notes acknowledgements; `wall` returns the present Unix time."""
         self._wall = wall
         self._tracker = tracker
         self._store = store

@@ -71,8 +71,8 @@ def back_up(
     The copy is as of one moment, even if hbtd writes meanwhile. Raise `TooLate` if it is not
     complete at `deadline`, in seconds of `clock`, for example because another program keeps the
     file locked, and `BackupFailed` if it can't be made; then there is no new file. An existing file
-    is overwritten only if `replace` is true. After every `pages` pages, the deadline is checked and
-    `progress` is called.
+    is overwritten only if `replace` is true. After every `pages` pages, `progress` is called
+    with the number of pages copied so far and the number of all pages, and the deadline is checked.
     """
     if not os.path.isfile(source):
         raise BackupFailed(f"there is no file {source}")
@@ -111,7 +111,11 @@ def back_up(
 def _copy(
     source: str, part: str, pages: int, copied: Callable[[int, int, int], None]
 ) -> tuple[int, int]:
-    """Copy the file `source` to the file `part`, and check it; return what `back_up` does."""
+    """Copy the file `source` to the file `part`, and check the copy.
+
+    After every `pages` pages, `copied` is called as the `progress` of `sqlite3.Connection.backup`.
+    Return the numbers of records and judgements in the copy.
+    """
     # Without a log nobody uses the file, and SQLite needs neither locks nor further files.
     how = "mode=ro" if os.path.exists(f"{source}-wal") else "immutable=1"
     with (

@@ -68,7 +68,8 @@ class Checkpointer:
     ) -> None:
         """Make the checkpointer of a tracker and a store.
 
-        `uncommitted` are the journal's judgements; `condition` is told whether calls succeed.
+        `uncommitted` are the judgements that the journal has yet to commit; `condition` notes
+        whether calls of the store succeed.
         """
         self._clock = clock
         self._observed = observed
@@ -180,7 +181,7 @@ class Checkpointer:
         return self._being_stored.union(changed, self._uncommitted.components())
 
     def forget(self, xname: str) -> None:
-        """Make the store forget a component."""
+        """Start to make the store forget a component; don't wait until it has."""
         Deferred.fromCoroutine(self.delete(xname))
 
     async def delete(self, xname: str) -> None:
@@ -217,8 +218,8 @@ class Checkpointer:
     async def _checkpoint(self, within: float) -> None:
         """Store the records of the components that were heard since the last checkpoint.
 
-        The batches are spread over `within` seconds, since the store's thread and the reactor may
-        have to share a processor. If the store fails, the records remain to be stored.
+        They are stored in batches, spread over `within` seconds, since the store's thread and the
+        reactor may have to share a processor. If the store fails, the records remain to be stored.
         """
         if not self._condition.ready():
             self._condition.failed(StoreUnusable(self._store.health()))

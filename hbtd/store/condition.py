@@ -13,7 +13,7 @@ _PATIENCE = 5.0
 
 
 class StoreCondition:
-    """Whether a store can be used; logs when its calls begin to fail, and succeed again."""
+    """Tracks whether a store can be used; logs when its calls begin to fail, and succeed again."""
 
     _log = Logger()
 

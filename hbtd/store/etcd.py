@@ -138,7 +138,10 @@ class EtcdStore:
     def undelivered(
         self, share: Callable[[str, str], tuple[str, str]] | None = None
     ) -> Deferred[list[Judgement]]:
-        """Return the undelivered judgements in `mirror`, in the order of their commits."""
+        """Return the undelivered judgements in `mirror`, in the order of their commits.
+
+        `share` is not used, because the judgements are in memory already.
+        """
         stored = self.mirror.judgements()
         return succeed([each.judgement for each in stored if not each.delivered])
 
@@ -153,7 +156,10 @@ class EtcdStore:
         return succeed([judgement for judgement in found if judgement.transition in of])
 
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
-        """Return the latest alarms in `mirror` that HSM has acknowledged, and when."""
+        """Return, by component, the latest alarms in `mirror` that HSM has acknowledged.
+
+        Each is a transition with the Unix time of the acknowledgement.
+        """
         return succeed(
             {
                 judgement.component: (judgement.transition, told)
@@ -163,7 +169,10 @@ class EtcdStore:
         )
 
     def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
-        """Return records of components after `after`; the ages, by wall clock, are as of now."""
+        """Return the records of the first components after `after`, at most `most`.
+
+        The ages, by wall clock, are as of now.
+        """
 
         async def work() -> Sequence[Record]:
             found: list[Record] = []
@@ -190,9 +199,9 @@ class EtcdStore:
         Each transaction also logs its judgements. A component's judgements that are in several
         transactions are stored one after the other, each with a record.
 
-        A follower writes the records and, for each component that started, a request to the leader
-        to judge that; the result is `False`. For a component that restarted no request is needed:
-        the leader sees that from the record.
+        The result is `True` on the leader and `False` on a follower. A follower writes the records
+        and, for each component that started, a request to the leader to judge that. For a component
+        that restarted no request is needed: the leader sees that from the record.
         """
 
         async def work() -> bool:
@@ -246,7 +255,10 @@ class EtcdStore:
                 self.blocks.undo(plan)
 
     def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
-        """Mark judgements as delivered; fail with `NotLeading` if this replica does not lead."""
+        """Mark judgements as delivered, acknowledged by HSM at the Unix time `at`.
+
+        The Deferred fails with `NotLeading` if this replica does not lead.
+        """
 
         async def work() -> None:
             steps: dict[str, Step] = {}
@@ -354,9 +366,10 @@ class EtcdStore:
         return self._noting(self._asking(self._past.states_at(at, selection, after, most)))
 
     async def _asking(self, question: Coroutine[Any, Any, _T]) -> _T:
-        """Wait for a question about the past; of the others, few are asked at the same time.
+        """Return the answer to a question about the past; up to `AT_ONCE` are asked at a time.
 
-        Each reads pages of the log in turn with commits, and keeps what it has found.
+        The number is limited because each question keeps what it has found in memory. Between two
+        pages of the log that a question reads, other calls of the store are carried out.
         """
         try:
             async with self._questions:
@@ -369,11 +382,11 @@ class EtcdStore:
         return self.mirror.last_number
 
     def cursor(self, reader: str) -> Deferred[int | None]:
-        """Return a reader's cursor: up to which number it has passed on the log; `None` if new."""
+        """Return the cursor of a reader of the log, or `None` if the reader has none yet."""
         return self._noting(self._log.cursor(reader))
 
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
-        """Set a reader's cursor: the number up to which it has passed on the log.
+        """Set the cursor of a reader that has passed on the log's entries up to `number`.
 
         The same reader on the next leader begins there. In a follower, fail with `NotLeading`.
         """
@@ -385,9 +398,10 @@ class EtcdStore:
             await self._noting(self._log.restore_cursors())
 
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
-        """Delete entries of the log; return how many, or fail with `NotLeading` in a follower.
+        """Delete entries of the log as `IStore.trim` says; return how many.
 
-        In a log of more than 10,000 entries, a tenth of them may remain although they are due.
+        In a log of more than 10,000 entries, a tenth of them may remain although they are due. The
+        Deferred fails with `NotLeading` if this replica does not lead.
         """
         return self._noting(self._trimming.trim(before, most, told))
 

@@ -77,8 +77,8 @@ def _ages(stored: Any) -> dict[str, float]:
 def put_of_block(presence: Put, slot: int, block: Block) -> Put:
     """Return the operation that writes a block of this replica.
 
-    `presence` is the write of the replica's presence key. `slot` is a number in the block's key,
-    which must be another one for each block of a transaction.
+    `presence` is the write of the replica's presence key. `slot` is a number in the block's key;
+    no two blocks of a transaction may have the same one.
     """
     key = BLOCK + presence.key.removeprefix(PRESENCE) + b"/%d" % slot
     return Put(key, block_value(block), presence.lease)
@@ -118,7 +118,10 @@ class Plan(NamedTuple):
 def _portions(
     names: Sequence[str], records: Sequence[Record]
 ) -> Iterator[tuple[Sequence[str], Sequence[Record]]]:
-    """Yield, for one transaction after another, the names in its block, and its records."""
+    """Divide names and records among transactions.
+
+    For each transaction, yield the names of the components in its block, and its records.
+    """
     some_names = batches(names, _MOST_HEARD)
     some_records = batches(records, _MOST_RECORDS)
     while (portion := (next(some_names, ()), next(some_records, ()))) != ((), ()):
@@ -129,10 +132,11 @@ class Blocks:
     """Decides which heartbeats are written in blocks only, and when records of their own are due.
 
     The record of a component is written with one of its heartbeats every half `errtime`. It is also
-    written once the component has been silent for half of `warntime`, unless it has the last
-    heartbeat already. So a program that reads only records takes a component to be silent for
-    longer than it is, but by no more than half of both times; and a replica that judges a silent
-    component knows the status and timestamp that it sent last.
+    written once the component has been silent for half of `warntime` (or of `errtime`, if that is
+    shorter), unless the record has the last heartbeat already. So a program that reads only records
+    may take a component to be silent for longer than it is, but by no more than half of `errtime`
+    plus half of `warntime`. A replica that judges a silent component has its last status and
+    timestamp.
     """
 
     def __init__(self, elapsed: Callable[[], float], params: Callable[[], Params]) -> None:
@@ -152,7 +156,7 @@ class Blocks:
         self._owed: OrderedDict[str, tuple[Record, float]] = OrderedDict()
 
     def allow(self, allowed: bool) -> None:
-        """Write blocks from now on, or records only."""
+        """Write blocks from now on if `allowed` is true, otherwise only records."""
         self.allowed = allowed
 
     @property
@@ -163,7 +167,8 @@ class Blocks:
     def plan(self, records: Iterable[Record]) -> Plan:
         """Return the plan for writing the heartbeats in `records`.
 
-        Owed records of components that have fallen silent are added to it. If the plan can't be
+        The plan also has the records, among those that `owed` counts, of components that have been
+        silent for half of `warntime`, or of `errtime` if that is shorter. If the plan can't be
         carried out, call `undo`; then `records` may be planned again.
         """
         now, params = self._elapsed(), self._params()
@@ -218,11 +223,10 @@ class Blocks:
         self._owed.pop(xname, None)
 
     def reset(self, living: Collection[str] = ()) -> None:
-        """Begin anew, since all of etcd was read again.
+        """Write the next heartbeat of each component as a record, since all of etcd was read again.
 
-        The next heartbeat of each component is written as a record, not in a block. A record that
-        was due without a heartbeat is due no longer, unless the component is in `living`, that is,
-        lives and has a record without a warning in etcd.
+        Among the components that `owed` counts, only those in `living` remain: those that live and
+        have a record without a warning in etcd.
         """
         self._recorded.clear()
         for xname in [xname for xname in self._owed if xname not in living]:
@@ -237,9 +241,10 @@ class Blocks:
         return (recorded - moment) // period != (now - moment) // period
 
     def _restate(self, now: float, silent_since: float, most: int) -> list[Record]:
-        """Remove and return up to `most` owed records of components silent since `silent_since`.
+        """Return up to `most` records, of components last heard before `silent_since`.
 
-        Times are those of `elapsed`; `now` is the present one.
+        The records are removed from those that `owed` counts. Times are those of the clock
+        `elapsed`; `now` is the present one.
         """
         front = list(islice(self._owed.items(), most))
         restated: list[Record] = []

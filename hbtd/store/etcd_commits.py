@@ -59,9 +59,10 @@ def steps_of_leader(
 ) -> list[Step]:
     """Return the steps by which a leader commits judgements with these numbers, and records.
 
-    There is a step for each judgement, in their order, which also logs it. The record of a
-    component is that in `records` once its last judgement is committed; before, it agrees with the
-    judgement. `judge` is the name of this replica, `wall` the present Unix time in seconds.
+    There is a step for each judgement, in their order, which also adds it to the log of
+    transitions. With the last judgement of a component, its record in `records` is written; with an
+    earlier one, a record that agrees with that judgement. `judge` is the name of this replica,
+    `wall` the present Unix time in seconds.
     """
     given = {record.component: record for record in records}
     last = {
@@ -91,9 +92,10 @@ def _record_meanwhile(
 ) -> Record | None:
     """Return the record to write with a judgement that is not its component's last in a commit.
 
-    The record agrees with that judgement, because this process may be killed before the transaction
-    of the last one. `record` is the one that agrees with the last, whose transition is `end`; it is
-    `None` if the component is dead or forgotten then.
+    The result agrees with that judgement, because this process may be killed before it writes the
+    last one; it is `None` if no record is to be written. `end` is the transition of the last
+    judgement. `record` is the record to write with that one, `None` if the component is dead or
+    forgotten after it.
     """
     if judgement.transition is Transition.DIED:
         return None
@@ -127,8 +129,8 @@ def steps_of_follower(
 
 
 def request(xname: str, kind: bytes, operation: Operation) -> Step:
-    """Return a step: `operation`, and the write of a request of this `kind` to the leader.
+    """Return a step that carries out `operation`, and writes a request to the leader.
 
-    Both are about the component `xname`.
+    The request is of this `kind`; it and `operation` are about the component `xname`.
     """
     return Step([operation, Put(key_of(REQUEST, xname), kind)], request=(xname, kind))

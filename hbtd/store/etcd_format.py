@@ -138,7 +138,10 @@ def read_record(key: bytes, value: bytes, wall: float) -> StoredRecord:
 
 
 def heard_in(value: bytes) -> int:
-    """Return the stored time in the result of `record_value`, faster than `read_record` does."""
+    """Return the time of the heartbeat, in Unix seconds, in a value made by `record_value`.
+
+    This is faster than `read_record`.
+    """
     return int(orjson.loads(value)[_FIELDS[1]], 16)
 
 

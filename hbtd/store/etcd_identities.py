@@ -47,7 +47,7 @@ _Names = dict[str, tuple[str, str]]
 
 
 def identity_key(xname: str) -> bytes:
-    """Return the key that holds the identity of a component, among those of its neighbours."""
+    """Return the key that holds the identities of a component and of others in its chassis."""
     place = _PLACE.match(xname)
     if place is None:
         return IDENTITY + b"other/%d" % (sum(xname.encode()) % _SLOTS)
@@ -62,7 +62,7 @@ def identities_value(names: _Names) -> bytes:
 
 
 def read_identities(_: bytes, value: bytes) -> list[Identity]:
-    """Return the identities that are stored in a key's value; raise `InvalidValue` for another."""
+    """Return the identities in a key's value; raise `InvalidValue` if the value is invalid."""
     found: list[Identity] = []
     for xname, names in read_object(value).items():
         match names:
@@ -84,14 +84,14 @@ class InTurn(Protocol):
 class EtcdIdentities:
     """Reads and writes the keys of identities.
 
-    Every replica writes those of the components that it hears. As several may write one key, each
-    reads it before, and writes it only if it was not changed since.
+    Every replica writes the identities of the components that it hears. As several replicas may
+    write one key, each reads the key first, and writes it only if it was not changed meanwhile.
     """
 
     def __init__(
         self, client: EtcdClient, mirror: EtcdMirror, writer: EtcdWriter, in_turn: InTurn
     ) -> None:
-        """Make the part of a store; `in_turn` carries out its calls one after the other."""
+        """Make the object; `in_turn` runs work after all earlier calls of the store."""
         self._client = client
         self._mirror = mirror
         self._writer = writer
@@ -118,7 +118,7 @@ class EtcdIdentities:
         await self._in_turn(lambda: self._change(changes))
 
     async def remove(self, xname: str) -> None:
-        """Delete the identity of a component. This is to be called within a turn."""
+        """Delete the identity of a component. Call this only from work that `in_turn` runs."""
         await self._change({identity_key(xname): {xname: None}})
 
     async def _change(self, changes: dict[bytes, dict[str, tuple[str, str] | None]]) -> None:
@@ -132,7 +132,11 @@ class EtcdIdentities:
     async def _try(
         self, keys: Sequence[bytes], changes: dict[bytes, dict[str, tuple[str, str] | None]]
     ) -> bool:
-        """Write some keys; return whether no other replica wrote one of them meanwhile."""
+        """Write `changes` to `keys`, unless another replica writes one of these keys meanwhile.
+
+        `changes` has, by key and xname, the host name and NID, or `None` to delete them. Return
+        whether they were written; if not, nothing was.
+        """
         stored: dict[bytes, KeyValue] = {}
         async for page in self._client.pages(keys[0], keys[-1] + b"\0", size=_PAGE):
             stored.update((item.key, item) for item in page.items)

@@ -61,10 +61,10 @@ class EtcdLog:
     async def keys(self, after: int, size: int = _FIRST_PAGE) -> AsyncIterator[list[LogKey]]:
         """Yield the keys of the log that may have entries above the number `after`, in order.
 
-        The keys are yielded in pages, the first of up to `size` keys, the next ones by what was
-        found; between these, other calls of the store have their turn. Keys with invalid values or
-        without entries are left out. Raise the exceptions of `EtcdClient.range`, and
-        `StoreUnusable` if the store is closed.
+        The keys are yielded in pages. The first page has up to `size` keys; the size of the next
+        ones depends on how many entries the keys have. Between two pages, other calls of the store
+        are carried out. Keys with invalid values or without entries are left out. Raise the
+        exceptions of `EtcdClient.range`, and `StoreUnusable` if the store is closed.
         """
         start = log_key(after + 1)
         more = True
@@ -89,7 +89,7 @@ class EtcdLog:
         return await self.in_turn(work)
 
     async def breathe(self) -> None:
-        """Let the reactor do other work."""
+        """Let the reactor do other work once; for use between the parts of a long computation."""
         await self._client.breathe()
 
     async def read(self, after: int, most: int) -> Sequence[LogEntry]:
@@ -108,7 +108,7 @@ class EtcdLog:
         return found
 
     async def cursor(self, reader: str) -> int | None:
-        """Return a reader's cursor: up to which number it has passed on the log; `None` if new."""
+        """Return the cursor of a reader of the log, or `None` if the reader has none yet."""
         key = CURSOR + reader.encode()
 
         async def work() -> int | None:
@@ -118,7 +118,7 @@ class EtcdLog:
         return await self.in_turn(work)
 
     async def move_cursor(self, reader: str, number: int) -> None:
-        """Set a reader's cursor: the number up to which it has passed on the log."""
+        """Set the cursor of a reader that has passed on the log's entries up to `number`."""
         key = CURSOR + reader.encode()
         await self.write([Step([Put(key, cursor_value(number))])])
         self._mirror.moved(key, number)

@@ -88,7 +88,9 @@ def read_stored(key: bytes, value: bytes) -> list[StoredEntry]:
 
 
 def _stored(fields: list[Any], last: int) -> StoredEntry:
-    """Return the entry with these fields, of a key of the log whose last number is `last`.
+    """Return the entry that these fields, read from JSON, stand for.
+
+    `last` is the number in the entry's key: no entry there has a higher one.
 
     Raise `ValueError`, `TypeError` or `LookupError` if the entry is invalid.
     """
@@ -126,7 +128,7 @@ def read_cursor(_: bytes, value: bytes) -> int:
 
 
 def read_last_number(key: bytes, value: bytes) -> int:
-    """Return a number that the log has reached, from one of its keys or from a cursor.
+    """Return the number in a key of the log, or in the value of a cursor; the log has reached it.
 
     Raise `InvalidValue` if the key or the cursor is invalid.
     """

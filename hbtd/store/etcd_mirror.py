@@ -73,21 +73,21 @@ class EtcdMirror:
         self.requests.clear()
 
     def lose(self, keys: Container[bytes]) -> None:
-        """Note that etcd has lost its data, and the cursors whose keys are not in `keys`."""
+        """Note that etcd has lost its data, among them the cursors whose keys are not in `keys`."""
         lost = {key: number for key, number in self.cursors.items() if key not in keys}
         self.lost_cursors.update(lost)
 
     def moved(self, key: bytes, number: int) -> None:
-        """Note that a cursor has been written."""
+        """Note that `number` was written as the cursor in `key`."""
         self.cursors[key] = number
         self.lost_cursors.pop(key, None)
 
     def apply(self, key: bytes, value: bytes | None, revision: int) -> StoredJudgement | None:
         """Apply a change of a key in etcd; `value` is `None` if the key was deleted.
 
-        Return the judgement if the key now holds one, `None` otherwise. Of the log only the highest
-        number is kept. Keys other than these and those of judgements and requests are
-        ignored.
+        Return the judgement if the key now holds one, `None` otherwise. Of the log, only the
+        cursors and the highest number are kept. Keys that are not those of judgements, requests,
+        the log or cursors are ignored.
         """
         if key.startswith(JUDGEMENT):
             stored = self.read(read_judgement, key, value) if value is not None else None
@@ -176,7 +176,7 @@ class EtcdMirror:
         return max(self.last_number, self._reserved) + 1
 
     def reserve(self, number: int) -> None:
-        """Give this number, and lower ones, to no further judgement."""
+        """Don't give this number, or any lower one, to another judgement."""
         self._reserved = max(self._reserved, number)
 
     def _saw(self, number: int) -> None:

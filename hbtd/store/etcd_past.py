@@ -58,7 +58,7 @@ class EtcdPast:
         return found
 
     async def _forward(self, low: int, high: int) -> AsyncIterator[Iterable[StoredEntry]]:
-        """Yield entries with numbers above `low`, up to `high`, in portions."""
+        """Yield the entries with numbers above `low`, up to `high`, in order and in portions."""
         async for keys in self._log.keys(low):
             portion = [each for key in keys for each in key.entries]
             # A commit that was tried again may have left an entry in two keys.
@@ -72,7 +72,7 @@ class EtcdPast:
                 return
 
     async def _backward(self, low: int, high: int) -> AsyncIterator[Iterable[StoredEntry]]:
-        """Yield entries with numbers above `low`, up to `high`, the latest ones first."""
+        """Yield the entries with numbers above `low`, up to `high`, in portions, latest first."""
         while high > low:
             start = max(high - _WINDOW, low)
             window = [each async for some in self._forward(start, high) for each in some]
@@ -80,7 +80,7 @@ class EtcdPast:
             high = start
 
     async def _number_before(self, at: float) -> int:
-        """Return the number of the last entry that was judged before a time, 0 if there is none."""
+        """Return the number of the last entry judged before the Unix time `at`; 0 if none."""
         low, high = 0, self._mirror.last_number + 1
         while high - low > 1:
             middle = (low + high) // 2
@@ -125,7 +125,7 @@ class EtcdPast:
         return StatesThen(found, complete)
 
     async def _number_at(self, at: float) -> int:
-        """Return the number of the last entry that was not judged after a time, 0 if none."""
+        """Return the number of the last entry judged at the Unix time `at` or before; 0 if none."""
         number = await self._number_before(at)
         # Entries of the very same time may follow.
         async for portion in self._forward(number, self._mirror.last_number):

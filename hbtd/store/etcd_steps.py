@@ -98,8 +98,8 @@ def transactions(steps: Iterable[Step]) -> Iterator[list[Step]]:
 def operations_of(batch: Iterable[Step]) -> list[Operation]:
     """Return the operations that carry out these steps, without the write of the presence key.
 
-    Of several operations on one key only the last is left: etcd refuses others. The entries of the
-    steps are put into the log.
+    Of several operations on one key, only the last is returned: etcd refuses more than one. If the
+    steps have entries for the log, a further operation writes these.
     """
     operations: dict[bytes, Operation] = {}
     logged: list[bytes] = []

@@ -38,10 +38,10 @@ They have about a thousand entries: a few milliseconds' worth.
 class EtcdTrimming:
     """Deletes entries of the log, but never the last one of a component.
 
-    Entries are examined in portions, beginning with the oldest; all later ones must be read to know
-    which is the last one of its component. Because of that cost, a large log is trimmed only when
-    at least a fiftieth of it is to be examined; and entries that were kept are examined again only
-    after the log has grown by a tenth.
+    Entries are examined in portions, beginning with the oldest. For each portion, the whole rest of
+    the log is read, to find out which entries are the last ones of their components. Because of
+    that cost, a large log is trimmed only when at least a fiftieth of it is to be examined; and
+    entries that were kept are examined again only after the log has grown by a tenth.
     """
 
     def __init__(
@@ -52,7 +52,11 @@ class EtcdTrimming:
         small: int = SMALL,
         portion: int = PORTION,
     ) -> None:
-        """Make the trimmer of a log; `small` and `portion` replace `SMALL` and `PORTION`."""
+        """Make the trimmer of a log.
+
+        A log of up to `small` entries is examined as a whole each time; of a larger one, about
+        `portion` entries are examined at once.
+        """
         self._log = log
         self._mirror = mirror
         self._writer = writer
@@ -98,7 +102,7 @@ class EtcdTrimming:
         return small or self._lock_key != self._writer.lock_key
 
     async def _begin_anew(self) -> None:
-        """Count the entries, and examine them from the beginning of the log."""
+        """Count the entries of the log; the next portion to examine is the first one of the log."""
         lock_key, last = self._writer.lock_key, self._mirror.last_number
         count = 0
         async for keys in self._log.keys(0):
@@ -108,7 +112,11 @@ class EtcdTrimming:
         self._examined = 0
 
     async def _next_portion(self, before: float, most: int, told: int) -> list[LogKey]:
-        """Return the next keys of the log with entries to delete; none if there are too few."""
+        """Return the next keys of the log that may have entries to delete.
+
+        They have about `PORTION` entries at most. The list is empty if it would have less than a
+        fiftieth of a large log. The arguments are those of `IStore.trim`.
+        """
         whole = self._size <= self._small
         excess = self._size - most
         found: list[LogKey] = []
@@ -123,7 +131,10 @@ class EtcdTrimming:
         return found if whole or count >= self._size // 50 else []
 
     async def _trim(self, portion: Sequence[LogKey], before: float, most: int, told: int) -> None:
-        """Delete those entries of a portion of the log that `trim` is to delete."""
+        """Delete those entries of `portion` that `IStore.trim` is to delete.
+
+        The other arguments are those of `IStore.trim`.
+        """
         last = {entry.component: entry.number for key in portion for entry in key.entries}
         await self._drop_superseded(last, number_of(portion[-1].key))
 
@@ -163,7 +174,7 @@ class EtcdTrimming:
     async def _drop_superseded(self, last: dict[str, int], after: int) -> None:
         """Remove from `last` the components of which the log has an entry above the number `after`.
 
-        `last` has the number of an entry of each component.
+        `last` has, by component, the number of its last entry up to `after`.
         """
         async for keys in self._log.keys(after):
             for key in keys:

@@ -52,7 +52,10 @@ class EtcdWriter:
 
     @property
     def presence(self) -> Put | None:
-        """The operation with which each transaction begins: it writes the presence key."""
+        """The operation with which each transaction begins: it writes the presence key.
+
+        `None` if `set_presence` was not called yet.
+        """
         return None if self._presence is None else self._presence()
 
     def set_presence(self, presence: Callable[[], Put]) -> None:

@@ -26,7 +26,7 @@ class IdentityKeeper:
     ) -> None:
         """Make the keeper of a tracker's host names and NIDs, which has not begun.
 
-        `condition` is told whether calls of the store succeed.
+        `condition` notes whether calls of the store succeed.
         """
         self._tracker = tracker
         self._store = store
@@ -36,7 +36,10 @@ class IdentityKeeper:
         )
 
     async def restore(self) -> None:
-        """Apply the stored names to the components that are tracked; raise `StoreUnusable`."""
+        """Apply the stored host names and NIDs to the components that are tracked.
+
+        Raise `StoreUnusable` if the store can't be read.
+        """
         after = ""
         while page := await self._store.identities(after, _PAGE):
             for identity in page:
@@ -44,7 +47,7 @@ class IdentityKeeper:
             after = page[-1].component
 
     def begin(self) -> None:
-        """Begin to store names."""
+        """Begin to store changed host names and NIDs."""
         self._storing.startService()
 
     def end(self) -> None:
@@ -52,10 +55,10 @@ class IdentityKeeper:
         self._storing.stopService()
 
     async def store_changed(self) -> None:
-        """Store the names that have changed; if that fails, the next call tries again.
+        """Store the host names and NIDs that have changed; if that fails, the next call retries.
 
-        What changes meanwhile waits for the next call: a component may change its name with every
-        heartbeat, and the store has others to serve.
+        What changes during a call is stored by the next one. Otherwise, components that change
+        their names with every heartbeat would keep the store busy without end.
         """
         left = self._tracker.renamed
         while left > 0 and (taken := self._tracker.take_renamed(min(_BATCH, left))):

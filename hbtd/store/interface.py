@@ -50,11 +50,11 @@ class IStore(Interface):
     def commit(judgements: Sequence[Judgement], records: Sequence[Record] = ()) -> Deferred[bool]:
         """Store records, and judgements, which are marked as not delivered.
 
-        Stored judgements and records of the same components are replaced. The judgement and the
-        record of a component are committed together or not at all. Each judgement is also added to
-        the log, in the same transaction and in this order, also those of a component that is in
-        `judgements` more than once. The record of a component that
-        died is deleted, unless `records` has a new one.
+        They replace the stored judgements and records of the same components. The judgement and the
+        record of a component are committed together or not at all. All judgements are also added to
+        the log, in the same transaction and in the order in which they are given, even if several
+        are about one component. The record of a component that died is deleted, unless `records`
+        has a new one.
 
         The Deferred fires once everything is stored safely: with `True` if the caller is to send
         the judgements, with `False` if another replica judges instead. It fails with
@@ -72,10 +72,10 @@ class IStore(Interface):
     ) -> Deferred[Sequence[LogEntry]]:
         """Return entries of the log about selected components, `most` of them at most.
 
-        They come in the order of the log, or in the reverse order. The search begins at the entry
-        with the earliest time in the span, and ends at the one with the latest: if the wall clock
-        was set back, others of that time may be left out. The Deferred fails with `StoreUnusable`
-        if the log can't be read.
+        They come in the order of the log, or in the reverse order, as `span` says. The search
+        begins at the entry with the earliest time in the span, and ends at the one with the latest.
+        If the wall clock was set back, other entries with times in the span may be left out. The
+        Deferred fails with `StoreUnusable` if the log can't be read.
         """
 
     def states_at(
@@ -93,13 +93,15 @@ class IStore(Interface):
         """Return the number of the last entry of the log, as far as it is known here; 0 if none."""
 
     def cursor(reader: str) -> Deferred[int | None]:
-        """Return a reader's cursor: up to which number it has passed on the log; `None` if new.
+        """Return the cursor of a reader of the log, or `None` if the reader has none yet.
+
+        The cursor is the number of the last entry that the reader has passed on.
 
         The Deferred fails with `StoreUnusable` if that can't be read.
         """
 
     def move_cursor(reader: str, number: int) -> Deferred[None]:
-        """Set a reader's cursor: the number up to which it has passed on the log.
+        """Set the cursor of a reader that has passed on the log's entries up to `number`.
 
         The Deferred fails with `StoreUnusable` if that can't be stored, with `NotLeading` if
         another replica leads.
@@ -168,15 +170,16 @@ class IStore(Interface):
     ) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits.
 
-        A store that does not have them in memory makes them with the texts that `share` returns for
-        their names and timestamps. So no second copy of a million texts is ever in memory.
+        `share` takes the name of a component and a timestamp, and returns equal texts, those that
+        are in memory already if there are any. A store that does not keep judgements in memory
+        makes the judgements with these texts, so that a million texts need not be in memory twice.
         """
 
     def told() -> Deferred[dict[str, tuple[Transition, float]]]:
-        """Return the latest alarms that HSM has acknowledged, and when: the Unix times.
+        """Return, by component, the latest alarms that HSM has acknowledged.
 
-        They are by component. Those of which the time is not known are left out. The Deferred fails
-        with `StoreUnusable` if they can't be read.
+        Each is a transition with the Unix time of the acknowledgement. Those of which the time is
+        not known are left out. The Deferred fails with `StoreUnusable` if they can't be read.
         """
 
     def judgements(

@@ -54,8 +54,8 @@ class Journal:
         """Make the journal of a store.
 
         `wall` returns Unix seconds. `uncommitted` and `condition` are those of `checkpointer`,
-        which knows the records. Each of `tellers` is called with the judgements of each commit, if
-        this replica leads. `jitter` returns a random number from 0 to 1.
+        which provides the records. If this replica leads, each of `tellers` is called with the
+        judgements of each commit. `jitter` returns a random number from 0 to 1.
         """
         self._clock = clock
         self._wall = wall

@@ -37,7 +37,7 @@ class Listener(Protocol):
         """Prepare for entries with numbers above `number`; earlier ones are not passed on."""
 
     def tell(self, entries: Sequence[LogEntry]) -> None:
-        """Take the next entries of the log, in order."""
+        """Receive the next entries of the log, in order."""
 
 
 class LogFollower(Service):
@@ -94,7 +94,7 @@ class LogFollower(Service):
         self._wakeup.interrupt()
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
-        """Read the log on, because this replica has committed judgements; they are in it."""
+        """Read the new entries of the log: this replica has added these judgements to it."""
         self.notify()
 
     def notify(self) -> None:
@@ -147,7 +147,7 @@ class LogFollower(Service):
                 listener.begin(begin)
 
     async def _read(self, read_to: int) -> None:
-        """Read all that is new in the log, in portions between which others have their turns."""
+        """Read the next portion of the log, after the number `read_to`, and pass it on."""
         last = self._store.last_number()
         entries = await self._store.log(read_to, _PORTION)
         if self._stopped:

@@ -91,11 +91,11 @@ class MemoryStore:
         return len(self._log)
 
     def cursor(self, reader: str) -> Deferred[int | None]:
-        """Return a reader's cursor: up to which number it has passed on the log; `None` if new."""
+        """Return the cursor of a reader of the log, or `None` if the reader has none yet."""
         return succeed(self._log.cursors.get(reader))
 
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
-        """Set a reader's cursor: the number up to which it has passed on the log."""
+        """Set the cursor of a reader that has passed on the log's entries up to `number`."""
         self._log.cursors[reader] = number
         return succeed(None)
 
@@ -151,11 +151,14 @@ class MemoryStore:
     def undelivered(
         self, share: Callable[[str, str], tuple[str, str]] | None = None
     ) -> Deferred[list[Judgement]]:
-        """Return the judgements that are not marked as delivered, in the order of their commits."""
+        """Return the judgements that are not marked as delivered, in the order of their commits.
+
+        `share` is not used, because the judgements are in memory already.
+        """
         return succeed(list(self._undelivered.values()))
 
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
-        """Return the latest alarms that HSM has acknowledged, and when."""
+        """Return, by component, the latest alarm acknowledged by HSM, and the Unix time of that."""
         return succeed(dict(self._told))
 
     def judgements(

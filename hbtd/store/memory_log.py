@@ -82,7 +82,7 @@ class MemoryLog:
         return state_then(entries[max(later - 1, 0)], number)
 
     def _number_at(self, at: float) -> int:
-        """Return the number of the last entry that was not judged after a time, 0 if none."""
+        """Return the number of the last entry judged at the Unix time `at` or before; 0 if none."""
         later = bisect_right(self._entries, at, key=_at)
         if later == len(self._entries):
             return self.last_number
@@ -91,7 +91,8 @@ class MemoryLog:
     def trim(self, before: float, most: int, told: int) -> int:
         """Delete entries as `IStore.trim` says; return how many.
 
-        A log of 100,000 entries takes up to 20 ms: a store in memory should have no larger one.
+        This takes up to 20 ms for a log of 100,000 entries, during which the reactor waits; a store
+        in memory should have no larger log.
         """
         old = [each for each in self._entries if _at(each) < before and self._may_go(each, told)]
         self._delete(old)

@@ -21,7 +21,7 @@ class LogEntry(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Which components a question is about: those that meet all conditions."""
+    """Which components a question is about: by name, by what they are part of, or by both."""
 
     names: Collection[str] | None = None
     """The components, by xname; `None` for all."""
@@ -78,7 +78,7 @@ class StateThen(NamedTuple):
 
 
 class StatesThen(NamedTuple):
-    """What components were at a moment in the past, by the log of transitions."""
+    """The answer to the question what components were at a moment in the past."""
 
     states: Sequence[StateThen]
     """One for each component, in the order of their names."""
@@ -87,10 +87,10 @@ class StatesThen(NamedTuple):
 
 
 def state_then(entry: LogEntry, until: int) -> StateThen | None:
-    """Return what the component of an entry was when the log had numbers up to `until`.
+    """Return what the component of an entry was when `until` was the last number in the log.
 
-    The entry is the last one of the component by then or, if there is none, the first one after
-    that. Return `None` if the component was not tracked.
+    `entry` must be the last one of the component up to that number or, if there is none, the first
+    one after it. Return `None` if the component was not tracked.
     """
     judgement = entry.judgement
     if entry.number <= until:

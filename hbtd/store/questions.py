@@ -14,8 +14,8 @@ _T = TypeVar("_T")
 class Questions:
     """Calls functions that ask the store's thread, a few at once and in the order of asking.
 
-    Clients ask as often as they like, and the thread takes one call after the other: without a
-    limit, a commit would wait for all who have asked before.
+    Clients ask as often as they like, and the thread carries out one call after the other. Without
+    a limit, a commit would wait for all questions that were asked before.
     """
 
     def __init__(self) -> None:
@@ -24,8 +24,8 @@ class Questions:
     def ask(self, call: Callable[[], Deferred[_T]]) -> Deferred[_T]:
         """Call a function when it is its turn; the Deferred fires with its result.
 
-        Cancel the Deferred if nobody waits for the answer any more. A call that has begun keeps its
-        place until it has ended nevertheless, for the thread is busy with it until then.
+        Cancel the Deferred if nobody waits for the answer any more. A call that has begun still
+        counts as one of the few until it has ended, because the thread is busy with it.
         """
         place = self._places.acquire()
         answer: Deferred[_T] = Deferred(lambda _: place.cancel())

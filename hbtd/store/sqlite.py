@@ -55,7 +55,7 @@ class SqliteStore:
     """Keeps judgements, records and the log of transitions in an SQLite file; see `IStore`.
 
     Calls are carried out in one thread. When the Deferred of a call fires, its changes are safe on
-    the disk. The file is locked while it is open, so that no two hbtd can use it.
+    the disk. The file is locked while it is open, so that no two hbtd processes use it.
 
     Each call checks that the file is still there. If it was removed, it is written again; while
     another file is in its place, or it has other content, the store can't be used.
@@ -180,7 +180,10 @@ class SqliteStore:
     def history(
         self, span: Span, selection: Selection = EVERYTHING, most: int = 1000
     ) -> Deferred[Sequence[LogEntry]]:
-        """Return entries of the log, in portions between which other calls have their turn."""
+        """Return entries of the log about selected components, `most` of them at most.
+
+        They are read in portions, between which other calls of the store are carried out.
+        """
         return Deferred.fromCoroutine(self._history(span, selection, most))
 
     async def _history(self, span: Span, selection: Selection, most: int) -> Sequence[LogEntry]:
@@ -200,7 +203,10 @@ class SqliteStore:
         after: str = "",
         most: int = sys.maxsize,
     ) -> Deferred[StatesThen]:
-        """Return what components were, in portions between which other calls have their turn."""
+        """Return what the selected components were at the Unix time `at`.
+
+        The log is read in portions, between which other calls of the store are carried out.
+        """
         return Deferred.fromCoroutine(self._states_at(at, selection, after, most))
 
     async def _states_at(
@@ -231,15 +237,18 @@ class SqliteStore:
         return self._entries
 
     def cursor(self, reader: str) -> Deferred[int | None]:
-        """Return a reader's cursor: up to which number it has passed on the log; `None` if new."""
+        """Return the cursor of a reader of the log, or `None` if the reader has none yet."""
         return self._noting(self._run(lambda cursor: sqlite_log.read_cursor(cursor, reader)))
 
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
-        """Set a reader's cursor: the number up to which it has passed on the log."""
+        """Set the cursor of a reader that has passed on the log's entries up to `number`."""
         return self._write(lambda cursor, now: sqlite_log.move_cursor(cursor, reader, number))
 
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
-        """Delete entries of the log, in portions between which other calls have their turn."""
+        """Delete entries of the log as `IStore.trim` says; return how many.
+
+        They are deleted in portions, between which other calls of the store are carried out.
+        """
         return Deferred.fromCoroutine(self._trim(before, most, told))
 
     async def _trim(self, before: float, most: int, told: int) -> int:
@@ -250,9 +259,10 @@ class SqliteStore:
         )
 
     async def _trim_by(self, column: str, high: float, told: int, excess: Callable[[], int]) -> int:
-        """Delete at most `excess()` entries of the log whose `column` is below `high`.
+        """Delete entries of the log whose `column` is below `high`, the lowest first.
 
-        Entries with numbers above `told` stay. Return how many were deleted.
+        `excess` returns how many may still be deleted. Entries with numbers above `told`, and the
+        last one of each component, stay. Return how many were deleted.
         """
         done: float | None = -inf
         deleted = 0
@@ -335,7 +345,8 @@ class SqliteStore:
     ) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits.
 
-        They are read in portions; of their texts, what `share` returns is kept.
+        They are read in portions. Each is made with the texts that `share` returns for its
+        component's name and its timestamp.
         """
         return Deferred.fromCoroutine(self._undelivered(share))
 
@@ -360,7 +371,7 @@ class SqliteStore:
         return self._noting(self._run(lambda cursor: read_judgements(cursor, of)))
 
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
-        """Return the latest alarms that HSM has acknowledged, and when."""
+        """Return, by component, the latest alarm acknowledged by HSM, and the Unix time of that."""
 
         def work(cursor: Any) -> dict[str, tuple[Transition, float]]:
             cursor.execute(
@@ -380,7 +391,7 @@ class SqliteStore:
         return self._trouble or "Initialization key present: HBTD_OK"
 
     def _run(self, work: Callable[[Any], _T]) -> Deferred[_T]:
-        """Call `work` with a cursor, in the store's thread and in a transaction.
+        """Call `work` with a cursor of SQLite, in the store's thread and in a transaction.
 
         The Deferred fires with the result of `work`, or fails with the exception that it raises. It
         fails with `StoreUnusable` if the store is not open.
@@ -391,7 +402,11 @@ class SqliteStore:
         return done
 
     def _ask(self, work: Callable[[Any], _T]) -> Deferred[_T]:
-        """Do as `_run`, for a question about the past: commits need not wait for many of these."""
+        """Call `work` as `_run` does, for a question about the past.
+
+        Only a few questions are passed to the store's thread at a time, so that a commit need not
+        wait for many.
+        """
         return self._questions.ask(lambda: self._noting(self._run(work)))
 
     # The following three methods run in the store's thread.
@@ -422,10 +437,10 @@ class SqliteStore:
                 self._interact(connection, end_session)
 
     def _write(self, work: Callable[[Any, float], _T], *, commits: bool = False) -> Deferred[_T]:
-        """Call `work` with a cursor and the time of the file's clock, in seconds.
+        """Call `work` with a cursor of SQLite and the time of the file's clock, in seconds.
 
         The transaction in which `work` runs also stores that time. The Deferred fires with the
-        result of `work`.
+        result of `work`. `commits` says whether this is a commit, as for `_noting`.
         """
         now = self._clock_offset + self._observed()
 

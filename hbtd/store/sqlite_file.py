@@ -109,7 +109,10 @@ class DatabaseFile:
         return Found(_check_unopened(self._path, log=log), empty, log)
 
     def unlock(self) -> None:
-        """Release the lock. All connections must be closed: this ends their locks, too."""
+        """Release the lock. Close all connections to the file before.
+
+        Closing the descriptor that holds the lock would end the locks of SQLite as well.
+        """
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -124,9 +127,9 @@ class DatabaseFile:
     def check(self, connection: Any) -> str | None:
         """Check that the file is still there; if it is not, write it again from `connection`.
 
-        Return what has happened, for the log, and `None` if all is as it was. Raise `FileLost` if
-        the file can't be written again, or if there is another file in its place or another content
-        in it, which is then left as it is.
+        Return a text for the log that says what happened, or `None` if nothing did. Raise
+        `FileLost` if the file can't be written again, or if there is another file in its place or
+        another content in it, which is then left as it is.
         """
         if self._overwritten:
             raise self._not_ours()
@@ -298,9 +301,10 @@ def _doubts(cursor: Any, found: Found, *, written: bool) -> list[str]:
 def _check_unopened(path: str, *, log: bool) -> bool:
     """Check a file without changing it; return whether that was possible.
 
-    Raise `StoreDamaged` if the file is damaged, or belongs to another program or a newer hbtd. An
-    ordinary connection would change the file: when it is closed, it applies the write-ahead log
-    that a killed process has left behind.
+    `log` says whether there is a write-ahead log beside the file. Raise `StoreDamaged` if the file
+    is damaged, or belongs to another program or a newer hbtd. An ordinary connection would change
+    the file: when it is closed, it applies the write-ahead log that a killed process has left
+    behind.
     """
     # To read a write-ahead log SQLite needs a lock and further files; without one it needs neither.
     how = "mode=ro" if log else "immutable=1"

@@ -57,7 +57,7 @@ _PORTION: Final = 1000
 
 
 def add_columns(cursor: Any) -> None:
-    """Add to the log what files of earlier versions lack; these versions leave it empty."""
+    """Add to the table `log` the column `silent`, which files of earlier versions lack."""
     columns = [name for _, name, *_ in cursor.execute("PRAGMA table_info(log)").fetchall()]
     if "silent" not in columns:
         cursor.execute("ALTER TABLE log ADD COLUMN silent REAL")
@@ -151,14 +151,14 @@ def text(value: bytes | None) -> str:
 
 
 def read_cursor(cursor: Any, reader: str) -> int | None:
-    """Return a reader's cursor: up to which number it has passed on the log; `None` if new."""
+    """Return the cursor of a reader of the log, or `None` if the reader has none yet."""
     cursor.execute("SELECT number FROM log_cursor WHERE reader = ?", (reader,))
     row = cursor.fetchone()
     return None if row is None else int(row[0])
 
 
 def move_cursor(cursor: Any, reader: str, number: int) -> None:
-    """Set a reader's cursor: the number up to which it has passed on the log."""
+    """Set the cursor of a reader that has passed on the log's entries up to `number`."""
     cursor.execute("REPLACE INTO log_cursor (reader, number) VALUES (?, ?)", (reader, number))
 
 

@@ -113,9 +113,10 @@ def _entries(cursor: Any, numbers: list[int]) -> list[LogEntry]:
 
 
 def number_at(cursor: Any, at: float) -> tuple[int, bool]:
-    """Return the number of the last entry not judged after a time, and if the log has all since.
+    """Return the number of the last entry judged at `at` or before, 0 if there is none.
 
-    It has all if nothing from after that entry was trimmed.
+    `at` is a Unix time. The second value says whether the log has all entries after that one, that
+    is, none of them was trimmed.
     """
     later = cursor.execute("SELECT 1 FROM log WHERE at > ? LIMIT 1", (at,)).fetchone()
     if later is None:
@@ -131,10 +132,10 @@ def number_at(cursor: Any, at: float) -> tuple[int, bool]:
 def states(
     cursor: Any, number: int, selection: Selection, after: str, most: int
 ) -> tuple[list[StateThen], str | None]:
-    """Return what components were when the log had entries up to `number`, at most `most`.
+    """Return what up to `most` components were when `number` was the last number in the log.
 
-    They are components with names after `after`. The second value is the name up to which all are
-    found; `None` if there are no more.
+    They are selected components with names after `after`. The second value is the name up to which
+    all components were examined, or `None` if there are no more.
     """
     portion = min(_PORTION, max(most, 1)) if selection.everything else _PORTION
     low, end = after, "\U0010ffff"

@@ -47,7 +47,10 @@ class Trimming(PeriodicService):
         self._outage = Outage(self._began, self._ended, clock.seconds)
 
     def stopService(self) -> Deferred[None]:
-        """Stop; a run in progress ends after the call of the store that it has made."""
+        """Stop; a run in progress ends after the call of the store that it has made.
+
+        The Deferred fires when the run has ended.
+        """
         stopped = super().stopService()
         self._trimming.cancel()
         return stopped
