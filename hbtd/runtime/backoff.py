@@ -26,7 +26,7 @@ class Backoff:
         return self._failures
 
     def next(self) -> float:
-        """Return the seconds to wait after another failure."""
+        """Count a failure; return the seconds to wait before the next attempt."""
         failures, self._failures = self._failures, self._failures + 1
         return self._policy(failures)
 

@@ -1,4 +1,4 @@
-"""The distribution of durations: how many were at most so long, for histograms in metrics."""
+"""The distribution of durations, as the metrics show it: counts in the buckets of a histogram."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -6,13 +6,16 @@ from itertools import accumulate
 
 
 class Distribution:
-    """Counts durations by size, so that percentiles can be estimated; takes the same memory always.
+    """Counts durations in buckets by their length, so that percentiles can be estimated.
 
-    The durations themselves are not kept.
+    The durations themselves are not kept, so the memory used does not grow.
     """
 
     def __init__(self, bounds: Iterable[float]) -> None:
-        """Begin without durations; `bounds` are the upper limits of the buckets, in seconds."""
+        """Make an empty distribution; `bounds` are the upper limits of its buckets, in seconds.
+
+        One more bucket, the last, has no upper limit.
+        """
         self.bounds: Sequence[float] = tuple(sorted(bounds))
         """The upper limits of all buckets but the last one, which has none."""
         self._counts = [0] * (len(self.bounds) + 1)
@@ -34,5 +37,5 @@ class Distribution:
         return sum(self._counts)
 
     def cumulative(self) -> list[int]:
-        """Return, for each bucket, how many durations are in it or in a smaller one."""
+        """Return, for each bucket in order, how many durations are in it and all smaller ones."""
         return list(accumulate(self._counts))

@@ -1,4 +1,4 @@
-"""Garbage collection: what has come to stay is taken out of its sight."""
+"""Garbage collection: hides long-lived objects from it, so that collections stay short."""
 
 import gc
 from collections.abc import Callable
@@ -15,12 +15,12 @@ _FEW = 1000
 
 
 class Freezer(PeriodicService):
-    """Freezes all objects (`gc.freeze`) each time that those that stay have grown by a quarter.
+    """Calls `gc.freeze` each time that the number of tracked components has grown by a quarter.
 
-    A full collection looks at every object that is not frozen, a tenth of a second for 100,000
-    components, and nothing else runs meanwhile. What is frozen by chance, too, and is in a cycle of
-    references, is never freed: so this must not happen often, and however many components come, it
-    happens a few dozen times.
+    A full collection looks at every object that is not frozen, which takes a tenth of a second for
+    100,000 components, and nothing else runs meanwhile. `gc.freeze` freezes all objects, also those
+    that are about to become garbage: of these, objects in a cycle of references are never freed. So
+    it must not be called often, and is called a few dozen times, however many components there are.
     """
 
     def __init__(
@@ -29,14 +29,14 @@ class Freezer(PeriodicService):
         staying: Callable[[], int],
         freeze: Callable[[], object] = gc.freeze,
     ) -> None:
-        """Make a service that is not started; `staying` counts what has come to stay."""
-        super().__init__(clock, _INTERVAL, self._look, "the look at what stays", now=False)
+        """Make a service that is not started; `staying` returns how many components are tracked."""
+        super().__init__(clock, _INTERVAL, self._look, "freezing long-lived objects", now=False)
         self._staying = staying
         self._freeze = freeze
         self._frozen = 0
 
     def startService(self) -> None:
-        """Begin to look; what is there now counts as frozen."""
+        """Begin the periodic checks; the components that are tracked now count as frozen."""
         self._frozen = self._staying()
         super().startService()
 

@@ -20,9 +20,9 @@ _RETRY_MS = 1000
 class LogWriter:
     """Writes lines to a file descriptor, in a thread of its own.
 
-    A pipe whose reader has stalled, journald's socket or a slow disk blocks its writer. So
-    `write` only appends to a queue. Once the queue is full, lines are dropped and counted, until
-    the thread can go on; in their place it writes how many there were. Lines are written whole, and
+    A pipe whose reader has stalled, journald's socket or a slow disk blocks its writer. So `write`
+    only appends to a queue. Once the queue is full, lines are dropped and counted, until the thread
+    can go on; in their place the thread writes how many were dropped. Lines are written whole, and
     in the order of the calls.
     """
 
@@ -31,8 +31,9 @@ class LogWriter:
     ) -> None:
         """Make a writer for an open file descriptor, which is left open.
 
-        `notice(count)`, called in the thread, returns a line about dropped lines. `most` is the
-        limit of the queue in bytes; a line is accepted as long as the queue has fewer.
+        `notice(count)`, called in the thread, returns a line that says that `count` lines were
+        dropped. `most` is the limit of the queue in bytes: a line is accepted if fewer bytes are
+        waiting.
         """
         self._descriptor = descriptor
         self._encoding = encoding
@@ -52,7 +53,7 @@ class LogWriter:
         """The number of lines that were dropped, or that the system did not take."""
 
     def write(self, line: str) -> None:
-        """Write a line, which ends in a line feed, as soon as possible; do not wait for that."""
+        """Queue a line, which must end in a line feed, or drop it if the queue is full."""
         encoded = self._encoded(line)
         with self._changed:
             # Nothing is accepted after a dropped line until the notice has its place.
@@ -107,13 +108,16 @@ class LogWriter:
             self._tell(dropped)
 
     def _tell(self, count: int) -> None:
-        """Write a notice of dropped lines, if there are any; if that fails, count them again."""
+        """Write a notice of `count` dropped lines, if any.
+
+        If that fails, the next notice counts these lines, too.
+        """
         if count and not self._written(self._encoded(self._notice(count))):
             with self._changed:
                 self._failed += count
 
     def _write_piece(self, lines: Sequence[bytes]) -> None:
-        """Write some lines; count them as dropped if the system does not take them."""
+        """Write some lines at once; if that fails, count them as dropped."""
         piece = b"".join(lines)
         written = self._written(piece)
         with self._changed:
@@ -123,7 +127,7 @@ class LogWriter:
                 self.dropped_count += len(lines)
 
     def _written(self, data: bytes) -> bool:
-        """Write lines; return whether the system has taken them."""
+        """Write lines; return whether that succeeded."""
         try:
             if not self._at_line_start:  # a disk that was full has taken a part of a line
                 self._write_all(b"\n")
@@ -149,7 +153,7 @@ class LogWriter:
 
 
 def _pieces(lines: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Return lines in pieces: each is a single line, or has no more bytes than `_AT_ONCE`."""
+    """Divide lines into lists, each of a single line or of at most `_AT_ONCE` bytes."""
     piece: list[bytes] = []
     size = 0
     for line in lines:
@@ -163,7 +167,10 @@ def _pieces(lines: Sequence[bytes]) -> Iterator[list[bytes]]:
 
 
 def writer_to(stream: TextIO | None, notice: Callable[[int], str]) -> LogWriter:
-    """Return a writer to the file of a text stream, or to nowhere if the stream is `None`."""
+    """Return a writer to the file of a text stream; with `None`, one that discards all lines.
+
+    `notice` is as in `LogWriter`.
+    """
     if stream is None:  # as `sys.stderr` is, if the process began without standard error
         return LogWriter(os.open(os.devnull, os.O_WRONLY), "utf-8", notice)
     return LogWriter(stream.fileno(), stream.encoding, notice)

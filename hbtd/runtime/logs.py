@@ -42,7 +42,7 @@ LineFormat = Callable[[LogEvent], str]
 
 
 def line_format(log_format: str, environ: Mapping[str, str]) -> LineFormat:
-    """Return the format of lines for the parameter `log_format`, which is `text` or `json`.
+    """Return the function that formats events, by the parameter `log_format`: `text` or `json`.
 
     If `environ` has `JOURNAL_STREAM`, text lines are written for journald: with its priorities, and
     without a time, which journald records itself.
@@ -55,9 +55,9 @@ def line_format(log_format: str, environ: Mapping[str, str]) -> LineFormat:
 def observer(
     write: Callable[[str], object], line: LineFormat, debug: Callable[[], int]
 ) -> ILogObserver:
-    """Return an observer that writes the log in the format `line`; see `LogWriter.write`.
+    """Return an observer that formats each event with `line`, and passes the text to `write`.
 
-    `debug()` returns the current debug level.
+    `debug()` returns the current value of the option `--debug`, which excludes some events.
     """
 
     def observe(event: LogEvent) -> None:
@@ -191,7 +191,7 @@ class LibraryLog(logging.Handler):
             self.handleError(record)
 
     def start(self) -> None:
-        """Begin to receive the library's messages, and keep them from all parent handlers."""
+        """Begin to receive the library's messages; the handlers of parent loggers no longer do."""
         self._before = (self._logger.propagate, self._logger.level)
         self._logger.addHandler(self)
         self._logger.propagate = False

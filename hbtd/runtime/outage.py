@@ -13,10 +13,10 @@ class Outage:
     failures there are in between. So the log has one line for the beginning and one for the end.
 
     If the cause changes meanwhile, `changed` is called with the new one: without that, "connection
-    refused" would be all that is said of a server that has come back with a wrong certificate. It
-    is called once for each cause, or again after ten minutes, when the cause is not the one that
-    was reported last. Each pause between these reports is twice as long as the one before, so
-    causes that alternate, or that all differ, don't fill the log.
+    refused" would be all that is said of a server that has come back with a wrong certificate. A
+    cause is not reported twice in succession, nor twice within ten minutes. The shortest time
+    between two reports is five seconds at first, and doubles with each report, up to ten minutes;
+    so causes that alternate, or that all differ, don't fill the log.
     """
 
     def __init__(
@@ -28,8 +28,8 @@ class Outage:
     ) -> None:
         """Begin without an outage.
 
-        `began` and `changed`, which is `began` if it is not given, get the reason as their
-        argument, `ended` gets none. `now` returns the seconds of a monotonic clock.
+        `began` and `changed` are called with the reason of a failure, `ended` without arguments.
+        `changed` is `began` if it is not given. `now` returns the seconds of a monotonic clock.
         """
         self._began = began
         self._ended = ended
@@ -48,7 +48,8 @@ class Outage:
     def fail(self, reason: str, cause: str | None = None) -> None:
         """Note a failure, and report it if it begins an outage or has another cause.
 
-        `cause` tells causes apart if `reason` can't, because it contains figures that vary.
+        `cause` identifies the cause if `reason` contains figures that vary; by default it is
+        `reason`.
         """
         before, self._reason = self._reason, reason
         cause = reason if cause is None else cause
@@ -69,7 +70,7 @@ class Outage:
             self._ended()
 
     def reset(self) -> None:
-        """End an outage without calling `ended`. Call this when another server is used now."""
+        """End an outage without calling `ended`. Call this when a different server is used."""
         self._reason = None
 
     def _is_due(self, cause: str) -> bool:

@@ -46,7 +46,7 @@ class PeriodicService(Service):
 
     @interval.setter
     def interval(self, seconds: float) -> None:
-        """Change the interval. Unless a run is in progress, the next begins that long from now."""
+        """Set the interval. Unless a run is in progress, the next one begins `seconds` from now."""
         self._interval = seconds
         if self._loop.running:
             if self._loop.call is None:
@@ -56,7 +56,7 @@ class PeriodicService(Service):
                 self._start(now=False)
 
     def startService(self) -> None:
-        """Start the runs; if one from before a stop is still in progress, wait for it first."""
+        """Start the runs, but wait until a run from before the last stop, if any, has finished."""
         if not self.running:
             super().startService()
             self._finished.addCallback(lambda _: self._start(now=self._now))

@@ -15,8 +15,8 @@ class ReactorLag(Service):
     """Measures, ten times a second, how much later than due the reactor makes a call.
 
     While the lag lasts, hbtd answers nobody: some part works for too long without a pause, or the
-    host gives hbtd no processor. (A `PeriodicService` would not do: it keeps to its beat, and so
-    hides by how much it is late.)
+    host gives hbtd no processor time. (A `PeriodicService` can't be used for this: its work does
+    not learn when a run was due.)
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -33,7 +33,7 @@ class ReactorLag(Service):
             self._schedule()
 
     def stopService(self) -> None:
-        """Measure no more."""
+        """Stop measuring."""
         super().stopService()
         if self._call is not None:
             self._call.cancel()

@@ -10,10 +10,10 @@ SIGINT is not one of them: whoever presses Ctrl-C wants a start that takes long 
 
 
 def hold_signals() -> None:
-    """Have SIGHUP and SIGTERM wait until `deliver_signals` is called."""
+    """Block SIGHUP and SIGTERM: if one arrives, it waits until `deliver_signals` is called."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
 
 
 def deliver_signals() -> None:
-    """Deliver the signals that have waited, and from now on each at once."""
+    """Deliver the signals that `hold_signals` has made wait, and all later ones at once."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)

@@ -18,7 +18,7 @@ class Wakeup:
         self._pausing = False
 
     async def wait(self, at_most: float | None = None) -> None:
-        """Wait until `notify` or `interrupt` is called, or some seconds have passed."""
+        """Wait until `notify` or `interrupt` is called, or for `at_most` seconds, if given."""
         alarm = None if at_most is None else self._clock.callLater(at_most, self.interrupt)
         self._waiting = Deferred()
         try:
@@ -28,7 +28,7 @@ class Wakeup:
                 alarm.cancel()
 
     async def pause(self, seconds: float) -> None:
-        """Wait for some seconds, or until `interrupt`; `notify` does not end a pause."""
+        """Wait for some seconds, or until `interrupt` is called; `notify` does not end a pause."""
         self._pausing = True
         try:
             await self.wait(seconds)

@@ -27,11 +27,12 @@ class WatchedFiles(Generic[_T]):
     """The content of some files: all are loaded again when one of them has changed.
 
     If the changed files can't be used, the content stays as it was, or becomes `instead`, if that
-    was given. They are loaded again at each check, changed or not, until they can be used: a
-    certificate becomes valid, and an error in reading passes, without any change of the files.
+    was given. The files are then loaded again at each check until they can be used, for that may
+    happen without a change: a certificate becomes valid, or an error in reading them passes.
 
     The files may be incomplete because they are being written, so an error is logged only if it is
-    the same at the next check, and then once, until the files change or can be used again.
+    the same at the next check, and then once, until the files change or can be used again. An error
+    that differs each time is logged at every sixth check.
     """
 
     _log = Logger()
@@ -49,10 +50,9 @@ class WatchedFiles(Generic[_T]):
         """Load the files for the first time, and pass on any exception that `load` raises.
 
         `what` names the files in log lines, in the plural and at the beginning of a sentence;
-        `describe` returns a phrase about their content, by which people tell it from another one.
-        `load` returns the content, or raises `unusable` if the files can't be used. Then `instead`,
-        if given, is the content until they can be used again; otherwise the content stays as it
-        was.
+        `describe` returns a phrase about the content, by which operators recognise it. `load`
+        returns the content, or raises `unusable` if the files can't be used. Then `instead`, if
+        given, is the content until they can be used again; otherwise the content stays as it was.
         """
         self._what = what
         self._paths = paths
@@ -99,8 +99,8 @@ class WatchedFiles(Generic[_T]):
     def check(self) -> None:
         """Load the files again if they have changed, or could not be used when last loaded.
 
-        An error is logged at the second check that finds it, since files may be read while they
-        are being replaced; and only once.
+        An error is logged once, and only when a second check finds it, since the files may have
+        been read while they were being replaced.
         """
         before = self._refusal
         signature = self._signature()
@@ -116,12 +116,15 @@ class WatchedFiles(Generic[_T]):
             self._report()
 
     def _details(self) -> str:
-        """Return a phrase about the content, in parentheses, to follow other words."""
+        """Return a space and the description of the content in parentheses, or an empty text."""
         details = self._describe(self.current)
         return f" ({details})" if details else ""
 
     def _reload(self, signature: _Signature, *, said: bool = False) -> None:
-        """Load the files; log success unless `said` is true, since the caller then logs it."""
+        """Load the files; log success unless `said` is true, since the caller then logs it.
+
+        `signature` is the present result of `_signature`.
+        """
         self._seen = signature
         self._unreported = None
         try:
@@ -149,8 +152,8 @@ class WatchedFiles(Generic[_T]):
                 listener()
             except Exception:  # noqa: BLE001  # the others must know, and other files be checked
                 self._log.failure(
-                    "{what} could not be put to use because of a bug in hbtd; what was in use"
-                    " stays in use.",
+                    "{what} were read, but could not be put to use because of a bug in hbtd;"
+                    " the old ones stay in use.",
                     what=self._what,
                 )
 
@@ -167,7 +170,7 @@ class WatchedFiles(Generic[_T]):
                 so=(
                     "the old ones stay in force"
                     if self._instead is None
-                    else "until they are corrected there are none"
+                    else "none are in force until they are corrected"
                 ),
                 error=str(error),
             )
@@ -186,7 +189,7 @@ def _stat(path: str) -> tuple[int, ...] | None:
 
 
 class FileWatcher(PeriodicService):
-    """Loads files again, on request and when they have changed; checked every `PERIOD` s."""
+    """Checks files every `PERIOD` seconds, and loads again those that have changed."""
 
     def __init__(self, clock: IReactorTime, files: Sequence[WatchedFiles[Any]]) -> None:
         super().__init__(clock, PERIOD, self._check, "the check of files", now=False)
@@ -195,7 +198,8 @@ class FileWatcher(PeriodicService):
     def reload(self) -> list[str]:
         """Load all files again, changed or not.
 
-        Return, for each group of files, a phrase that says whether they are accepted or refused.
+        Return, for each `WatchedFiles`, a phrase that says whether its files are accepted or
+        refused.
         """
         return [files.reload() for files in self._files]
 

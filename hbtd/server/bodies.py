@@ -18,8 +18,9 @@ class CappedRequest(Request):
     """A request whose body never takes more than `most` bytes of memory.
 
     A larger body is discarded as it arrives, so that its client can read the 413 instead of seeing
-    its connection reset. A client that sends far more gets the 413 before it has finished, and its
-    connection is aborted. If there is no memory for a body, the same happens with a 503.
+    its connection reset. A client that sends more than four times `most` gets the 413 before it has
+    finished, and its connection is closed. If there is no memory for a body, it is discarded, too,
+    and the answer is a 503.
     """
 
     # twisted.web's own default claims text/html for answers without a body.
@@ -53,7 +54,7 @@ class CappedRequest(Request):
     def hold(self, count: int) -> bool:
         """Reserve `count` bytes of `room` until the request has ended; return whether that worked.
 
-        Nothing is reserved for bodies that are no larger than a heartbeat's.
+        For at most `MAX_HEARTBEAT_BODY` bytes nothing is reserved, and the result is true.
         """
         if count <= MAX_HEARTBEAT_BODY:
             return True
@@ -105,7 +106,7 @@ class CappedRequest(Request):
         """Process the request, which has arrived completely.
 
         Unlike twisted.web, never parse the body as a form: curl labels a heartbeat's JSON as a form
-        by default. Of a target in absolute form (RFC 9112 3.2.2), use the path and the query.
+        by default. If the target is in absolute form (RFC 9112 3.2.2), use only its path and query.
         """
         target, mark, query = path.partition(b"?")
         if not target.startswith(b"/"):
@@ -118,7 +119,7 @@ class CappedRequest(Request):
         self.process()
 
     def getRequestHostname(self) -> bytes:
-        """Return a constant host name, since nothing depends on it and the router rejects some."""
+        """Return `hbtd` as the host name: the router rejects some names, and none is needed."""
         return b"hbtd"
 
 
@@ -126,9 +127,8 @@ def read_json(request: Request, limit: int | None = None) -> Any:
     """Return the decoded JSON of a request's body.
 
     Raise `Problem` 413 when it has more than `limit` bytes, if a limit is given, and `ValueError`
-    when it is not JSON. A body that orjson refuses is read as the original hbtd would read
-    it, but only if it is no larger than a heartbeat may be: that takes up to a hundred times as
-    long.
+    when it is not JSON. A body that orjson refuses is decoded as the original hbtd would do it, if
+    it has at most `MAX_HEARTBEAT_BODY` bytes: that takes up to a hundred times as long as orjson.
     """
     assert request.content is not None
     body = request.content.read(-1 if limit is None else limit + 1)

@@ -127,7 +127,7 @@ class StrictChannel(HTTPChannel):
         super().write(data)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Write a piece of a body that is sent in chunks, as `write` does."""
+        """Join the parts of a chunk of a body, and write them as `write` does."""
         self.write(b"".join(iovec))
 
     def write_head(self) -> None:
@@ -153,7 +153,7 @@ class StrictChannel(HTTPChannel):
 
 
 class Conversation(Protocol):
-    """The interface of a connection for the `RequestChannel` that reads one of its requests."""
+    """The interface by which a `RequestChannel` uses the connection whose request it reads."""
 
     host: str | None
     retired: bool
@@ -167,7 +167,7 @@ class Conversation(Protocol):
         """Whether data that have been received wait for a turn."""
 
     def turn(self) -> Deferred[None]:
-        """Return a Deferred that fires when it is the connection's turn."""
+        """Return a Deferred that fires when the connection gets its next turn."""
 
     def heartbeat_taken(self) -> None:
         """Note that a heartbeat has been taken on the connection."""
@@ -185,14 +185,14 @@ class Conversation(Protocol):
         """Note that the client has read its answers."""
 
     def farewell(self) -> None:
-        """Note that the channel closes the connection."""
+        """Note that the channel has begun to close the connection."""
 
 
 class RequestChannel(StrictChannel):
-    """A channel that reads one request, and passes the data behind it back to its connection."""
+    """A channel that reads one request, and passes the data after it back to the connection."""
 
     def __init__(self, connection: Conversation, site: Any) -> None:
-        """Make a channel that reads for `connection`, and serves a `LimitedSite`."""
+        """Make a channel that reads a request of `connection` for `site`, a `LimitedSite`."""
         super().__init__()
         self.factory = self.site = site
         self.requestFactory = site.requestFactory
@@ -207,7 +207,7 @@ class RequestChannel(StrictChannel):
         return self._connection.fresh
 
     def turn(self) -> Deferred[None]:
-        """Return a Deferred that fires when it is the connection's turn."""
+        """Return a Deferred that fires when the connection gets its next turn."""
         return self._connection.turn()
 
     def heartbeat_taken(self) -> None:

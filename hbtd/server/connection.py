@@ -44,7 +44,7 @@ class Owner(Interface):
 
     @property
     def proven_since(self) -> float:
-        """The time, by `now`, since when a connection must have had a heartbeat to be proven."""
+        """The time, by `now`, after which a connection must have had a heartbeat to be proven."""
 
     def add(self, connection: "Connection") -> None:
         """Add a connection that has been made."""
@@ -189,7 +189,7 @@ class Connection(Protocol):
         return State.QUEUED <= self.state <= State.STALLED
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Leave the factory, and release what the lost connection holds."""
+        """Remove the lost connection from the factory, and drop its data and references."""
         self._enter(State.CLOSED)
         self._sender = None  # it may know the transport, which knows this
         self.factory.discard(self)
@@ -246,7 +246,8 @@ class Connection(Protocol):
     def time_out(self) -> None:
         """Close the connection, because it has been in its state for too long.
 
-        If it is being closed already, or if the client does not read its answers, abort it.
+        Abort it instead if its TLS handshake is not complete, if its client does not read answers,
+        or if it is being closed already.
         """
         state, limits = self.state, self.factory.limits
         if state is State.CLOSING:
@@ -265,11 +266,11 @@ class Connection(Protocol):
             self.close()
 
     def give_up(self) -> None:
-        """Abort the connection if its handshake has yet to begin.
+        """Abort the connection if its TLS handshake waits for a turn.
 
-        Its client has waited so long that it is about to hang up. If hbtd served clients in order
-        during an overload, it would serve each of them too late. Without those that have waited
-        longest, it serves the next ones in time.
+        The scheduler calls this when the client has waited so long that it is about to hang up. If
+        hbtd served clients in order during an overload, it would serve each of them too late.
+        Without those that have waited longest, it serves the next ones in time.
         """
         if self.state is State.WAITING:
             self._abort()
@@ -344,7 +345,11 @@ class Connection(Protocol):
             data = self._hand_on(data)
 
     def _conclude(self, data: bytes, taken: Taken, lane: Lane) -> bytes:
-        """Answer the heartbeats that the fast lane took; return the data for the other lane."""
+        """Answer the heartbeats that the fast lane took; return the data for the ordinary lane.
+
+        `taken` is what `lane.take` returned for `data`. Data that neither lane can process yet are
+        kept.
+        """
         count, end, verdict, need = taken
         if count:
             self.heard = self.factory.now
@@ -379,7 +384,7 @@ class Connection(Protocol):
             self._enter(State.ARRIVING)
 
     def _hand_on(self, data: bytes) -> bytes:
-        """Pass data to an ordinary HTTP channel; return the data that it has not read."""
+        """Pass data to the HTTP channel of the ordinary lane; return the data that stay unread."""
         if self._channel is None:
             self.transport.unregisterProducer()
             self._channel = RequestChannel(self, self.factory.site)
@@ -396,7 +401,7 @@ class Connection(Protocol):
     # What the channel asks and tells
 
     def turn(self) -> Deferred[None]:
-        """Return a Deferred that fires when it is the connection's turn."""
+        """Return a Deferred that fires when the connection gets its next turn."""
         return self.factory.scheduler.turn(self.host, proven=self.proven)
 
     def heartbeat_taken(self) -> None:
@@ -429,7 +434,7 @@ class Connection(Protocol):
             self._go(unread)
 
     def client_behind(self) -> None:
-        """Enter the state, `BLOCKED` or `STALLED`, of waiting until the client reads answers."""
+        """Enter the state `BLOCKED` or `STALLED`: the client has to read answers first."""
         if self.state is State.ANSWERING:
             self._enter(State.BLOCKED)
         elif self.state < State.ANSWERING:
@@ -455,17 +460,20 @@ class Connection(Protocol):
 
     @property
     def _rest(self) -> State:
-        """The state to enter when no request is in hand: `NEW` or `IDLE`."""
+        """The state between two requests: `NEW` or `IDLE`.
+
+        It is `IDLE` once a request has been answered with a status below 400.
+        """
         return _IDLE if self._accepted else State.NEW
 
     def _enter(self, state: State) -> None:
-        """Enter a state, and set `since` accordingly.
+        """Enter a state, and set `since` to the present time, with two exceptions.
 
         `since` does not change while a request arrives or waits for a turn, so that both together
         are limited. In the states up to `NEW` it is the time at which the connection was made.
 
-        If the connection ends while it waits for a turn, tell the scheduler: a heartbeat of its
-        client may not have been heard.
+        If the connection ends while it waits for a turn, the scheduler notes that: a heartbeat of
+        its client may not have been heard.
         """
         before, self.state = self.state, state
         if state >= State.CLOSING and before in _WAITING and self.since < self.factory.now:

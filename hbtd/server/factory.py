@@ -53,7 +53,8 @@ class ConnectionFactory(ServerFactory):
         Requests are offered to the `lane` first, if there is one. With `tls`, connections begin in
         the state of a handshake, and their transports report its end. `clock` measures the time
         that connections may last. `scheduler` gives connections their turns; by default it is a new
-        one. `jitter` returns a random number from 0 to 1, by which their ages differ.
+        one. `jitter` returns a random number from 0 to 1, which varies the age at which a
+        connection is closed.
         """
         self.site = site
         self.lane = lane
@@ -93,8 +94,8 @@ class ConnectionFactory(ServerFactory):
     def _refusal(self, host: str | None) -> tuple[str, str] | None:
         """Return why a new connection from an IP address is refused, `None` if it is accepted.
 
-        If it would be one too many, another one is closed, if possible, and the new one accepted.
-        The result is one of `REASONS`, and a sentence.
+        The reason is a pair: one of `REASONS`, and a sentence. A connection beyond a limit is
+        accepted if one that is not proven can be closed to make room.
         """
         limits = self.limits
         # Those on a Unix socket have no address: the file says who may use it.
@@ -123,13 +124,14 @@ class ConnectionFactory(ServerFactory):
 
     @property
     def proven_since(self) -> float:
-        """The time, by `now`, since when a connection must have had a heartbeat to be proven."""
+        """The time, by `now`, after which a connection must have had a heartbeat to be proven."""
         return self.now - self.scheduler.errtime()
 
     def fit(self, most: int) -> bool:
-        """Lower the limit of connections to `most`; return whether it was as low already.
+        """Lower the limit of connections to `most`; return true if it was not higher before.
 
-        One address may have at most three quarters of `most`, so that there is room for others.
+        If the connections of one address are limited, lower that limit to three quarters of `most`,
+        so that there is room for others.
         """
         limits = self.limits
         if most >= limits.connections:
@@ -146,7 +148,7 @@ class ConnectionFactory(ServerFactory):
 
     @property
     def of_hosts(self) -> Mapping[str, int]:
-        """The number of open connections of each address, without those that have none."""
+        """The number of open connections from each IP address that has any."""
         return self._of_host
 
     def __iter__(self) -> Iterator[Connection]:
@@ -231,7 +233,10 @@ class ConnectionFactory(ServerFactory):
             self._strangers.add(each.host, each)
 
     def _close_overdue(self) -> None:
-        """Close at most `_CLOSED_AT_ONCE` overdue connections now, and the others later."""
+        """Close at most `_CLOSED_AT_ONCE` overdue connections now.
+
+        If there are more, continue in the next iteration of the reactor.
+        """
         for _ in range(min(_CLOSED_AT_ONCE, len(self._overdue))):
             connection = self._overdue.popleft()
             if connection.since <= self.now - self._lifetimes[connection.state]:
@@ -240,7 +245,7 @@ class ConnectionFactory(ServerFactory):
             self.reactor.callLater(0, self._close_overdue)
 
     def _retire_some(self) -> None:
-        """Let connections that are near their greatest age close after the next answer.
+        """Retire some connections near their greatest age: each closes after its next answer.
 
         Each is chosen at a random moment, so that clients don't all connect again at once. None is
         chosen while clients might not be able to connect again: at the limit of connections, or

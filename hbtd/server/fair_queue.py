@@ -1,4 +1,4 @@
-"""A queue that serves clients in turn, so that those with most requests get no more than others."""
+"""A queue that serves clients in turn, so that one with many requests gets no more than others."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ _SITE_BITS = 64
 def network_of(host: str | None) -> str | None:
     """Return the network that an IP address counts as: itself, or its /64 if it is an IPv6 address.
 
-    An IPv4 address that a dual-stack socket reports is an IPv4 address. `None`, and what is no
-    IP address, is returned unchanged.
+    An IPv4-mapped IPv6 address, which a dual-stack socket reports for an IPv4 client, counts as its
+    IPv4 address. `None`, and a text that is no IP address, is returned unchanged.
     """
     if host is None or ":" not in host:
         return host
@@ -39,11 +39,11 @@ class _Entry(NamedTuple, Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """A queue from which networks get turns one after the other, each for one item.
+    """A queue whose networks take turns; at each turn, one item of a network is taken.
 
     In each network its addresses take turns, and the items of one address are taken in the order in
-    which they were added. A network is an IPv4 address or the /64 of an IPv6 address: a client
-    that has one address of a /64 has all of them.
+    which they were added. A network is an IPv4 address or the /64 of an IPv6 address: a client that
+    has one address of a /64 can use all of them.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class FairQueue(Generic[T]):
     def append(self, host: str | None, item: T, now: float) -> None:
         """Add an item of a client at the IP address `host`, `None` for one on a Unix socket.
 
-        `now` is the present time, in seconds of any one clock: the item waits since then.
+        `now` is the present time in seconds; all calls must take it from the same clock.
         """
         hosts = self._networks.setdefault(network_of(host), OrderedDict())
         hosts.setdefault(host, deque()).append(_Entry(now, item))

@@ -29,13 +29,14 @@ class Lane(Protocol):
     """The interface of an object that takes simple requests, and leaves all others to the site."""
 
     def sender(self, transport: Any, host: str | None) -> Any:
-        """Return a new object for what the lane remembers about the connection of a transport.
+        """Return a new object in which the lane keeps what it remembers about one connection.
 
-        `host` is the client's IP address, `None` on a Unix socket.
+        `transport` is that of the connection, and `host` the client's IP address, `None` on a Unix
+        socket.
         """
 
     def take(self, data: bytes, sender: Any) -> Taken:
-        """Process the requests at the beginning of `data`, and return what was taken.
+        """Process the requests at the beginning of `data`; return how much was taken, as a `Taken`.
 
         `data` are the unanswered bytes of a connection, and `sender` is what `sender()` returned
         for that connection. The caller writes the answers, which `answers` returns.

@@ -58,7 +58,7 @@ class Limits(NamedTuple):
 
     @property
     def unread_timeout(self) -> float:
-        """Seconds after which a connection is closed whose client does not read its answers."""
+        """Seconds for which a client may leave answers unread before its connection is closed."""
         return min(self.idle_timeout, _UNREAD)
 
     @property

@@ -91,7 +91,7 @@ def ipv6_only_by_default() -> bool:
 
 
 def serves_only_ipv6(port: IListeningPort) -> bool:
-    """Return whether a port on all IPv6 addresses leaves out IPv4 clients."""
+    """Return whether a port listens on all IPv6 addresses, but accepts no IPv4 clients."""
     if not isinstance(port, tcp.Port) or port.addressFamily != AF_INET6:
         return False
     host = port.getHost().host
@@ -103,12 +103,12 @@ class DualStackEndpoint:
     """The endpoint of a port on all IPv6 and IPv4 addresses, whatever is the host's default."""
 
     def __init__(self, reactor: Any, port: int) -> None:
-        """Make an endpoint; `reactor` provides `IReactorSocket`, and port 0 is any free one."""
+        """Make an endpoint; `reactor` provides `IReactorSocket`. Port 0 means any free port."""
         self._reactor = reactor
         self._port = port
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Return a Deferred that has fired with the port, or failed with `CannotListenError`."""
+        """Return a Deferred that has fired already: with the port, or with `CannotListenError`."""
         return execute(self._listen, protocolFactory)
 
     def _listen(self, factory: IProtocolFactory) -> IListeningPort:

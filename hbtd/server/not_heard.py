@@ -14,7 +14,8 @@ _MOST_NETWORKS = 50_000
 class NotHeard:
     """The IP addresses of clients that were refused or gave up, and when that was.
 
-    The addresses are kept by network: a client with many of them displaces none of other networks.
+    The number of addresses is limited for each network, so that a client with many of them does not
+    displace those of other networks.
     """
 
     def __init__(self) -> None:

@@ -50,7 +50,7 @@ def accept_queue(port: Any) -> AcceptQueue | None:
 
 
 class Overload(PeriodicService):
-    """Checks how long clients wait before they are heard, and reports an overload of hbtd.
+    """Checks how long clients wait before they are heard, and logs an overload of hbtd.
 
     An overload begins when an accept queue is full, or when a connection has waited for its turn
     for more than half a second. It is over when neither was the case for five seconds.
@@ -130,8 +130,7 @@ class Overload(PeriodicService):
 
     def _say(self, reason: str) -> None:
         self._log.warn(
-            "Overloaded: {reason}. Components whose heartbeats are perhaps unread are judged"
-            " later.",
+            "Overloaded: {reason}. Components whose heartbeats may be unread are judged later.",
             reason=reason,
         )
 

@@ -38,7 +38,7 @@ def method_not_allowed(allow: Iterable[str]) -> Problem:
 
 
 def problem_reply(problem: Problem, instance: str) -> Reply:
-    """Return the reply with the problem document of a problem."""
+    """Return the reply that answers a request with a problem; `instance` is the request's path."""
     body = {
         "type": "about:blank",
         "title": "Internal Server Error" if problem.status >= 500 else "Invalid Request",
@@ -52,7 +52,10 @@ def problem_reply(problem: Problem, instance: str) -> Reply:
 
 
 def encode_problem(problem: Problem, instance: str = "/") -> bytes:
-    """Return a whole HTTP response with a problem, for when there is no request object."""
+    """Return a whole HTTP response with a problem, for when there is no request object.
+
+    `instance` is the request's path, if it is known.
+    """
     reply = problem_reply(problem, instance)
     return (
         b"HTTP/1.1 %d %b\r\nConnection: close\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b"

@@ -60,7 +60,7 @@ def write(request: IRequest, reply: Reply) -> bytes | Deferred[bytes]:
 
 @implementer(IPushProducer)
 class _Body:
-    """Writes a body as fast as the client reads it; `written` fires with `b""` at the end."""
+    """Writes a body as fast as the client reads it; the Deferred `written` fires at the end."""
 
     def __init__(self, request: Any, body: bytes) -> None:
         self.written: Deferred[bytes] = Deferred(lambda _: self.stopProducing())

@@ -58,7 +58,7 @@ class Waiting(Protocol):
 
 
 class _Turn:
-    """A turn that is waited for with a Deferred, which may be cancelled."""
+    """An entry in a scheduler's queue; the Deferred `given` fires at its turn."""
 
     def __init__(self, host: str | None, proven: bool) -> None:
         self.host = host
@@ -150,7 +150,7 @@ class Scheduler:
         return turn.given
 
     def longest_wait(self) -> float:
-        """Return for how many seconds the connection that waits longest has waited; 0 if none."""
+        """Return how many seconds the connection that waits longest has waited; 0 if none waits."""
         since = [queue.longest_since() for queue in (self._proven, self._strangers)]
         return max((self._clock.seconds() - at for at in since if at is not None), default=0.0)
 
@@ -194,7 +194,10 @@ class Scheduler:
         self._see_to_turns()
 
     def _give(self, queue: FairQueue[Waiting], most: int, share: float) -> int:
-        """Give at most `most` connections a turn, until a share is used up; return how many."""
+        """Give at most `most` connections of a queue a turn; return how many got one.
+
+        Stop once `share`, from 0 to 1, of the turns in this iteration has been used up.
+        """
         given = 0
         while given < most and not self._used(share):
             waiting, since = queue.pop()

@@ -37,7 +37,7 @@ class LimitedRequest(CappedRequest):
 
     @property
     def fault(self) -> str | None:
-        """A sentence that says what is wrong with the head; `None` if nothing is."""
+        """A sentence that says what is wrong with the request's head; `None` if nothing is."""
         hosts = len(self.requestHeaders.getRawHeaders(b"host") or ())
         # RFC 9112 3.2: only HTTP/1.0 may leave it out, and nobody may name two.
         if hosts > 1 or (not hosts and self.clientproto != b"HTTP/1.0"):
@@ -58,7 +58,7 @@ class LimitedRequest(CappedRequest):
         return fresh
 
     def turn(self) -> Deferred[None]:
-        """Return a Deferred that fires when it is the turn of this request again.
+        """Return a Deferred that fires when the connection of this request gets its next turn.
 
         Work that takes long waits for this after each step, so that others have their turns.
         """
@@ -70,7 +70,10 @@ class LimitedRequest(CappedRequest):
         self.channel.heartbeat_taken()
 
     def note(self, reason: str, detail: str) -> None:
-        """Count and log that something was refused to the client of this request."""
+        """Count and log that the client of this request was refused something.
+
+        `reason` is one of `REASONS`, and `detail` a sentence.
+        """
         self._note(self.channel.transport.getPeer(), reason, detail)
 
     def no_room(self) -> Problem:
@@ -85,7 +88,7 @@ class LimitedRequest(CappedRequest):
         self.channel.write_head()
 
     def finish(self) -> None:
-        """Finish the answer."""
+        """Finish the answer, and release the memory that was reserved for the request."""
         self._open_requests.discard(self)
         self.let_go()
         super().finish()
@@ -100,7 +103,7 @@ class LimitedRequest(CappedRequest):
 
 
 class LimitedSite(Site):
-    """Serves a resource within limits; can close connections after the answers in progress."""
+    """Serves a resource within limits; can close connections after their next answers."""
 
     protocol = StrictChannel  # type: ignore[assignment]  # twisted.web wraps its own for HTTP/2
     noisy = False

@@ -40,7 +40,10 @@ class State(IntEnum):
 
 
 def lifetimes(limits: Limits) -> list[float]:
-    """Return the most seconds in each state, in the order of the states; `inf` is no limit."""
+    """Return how long a connection may be in each state: seconds, in the order of the states.
+
+    `inf` means that there is no limit.
+    """
     seconds = {
         State.HANDSHAKE: limits.request_timeout + TICK,
         State.WAITING: limits.request_timeout + TICK,

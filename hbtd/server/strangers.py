@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Strangers(Generic[T]):
-    """Connections in the order in which they were added, by address and by network.
+    """A collection of connections, by IP address and by network, in the order of their addition.
 
     A network is what `network_of` returns. The time that a method takes does not grow with the
     number of connections and networks, except for iteration.
@@ -59,7 +59,7 @@ class Strangers(Generic[T]):
         return next(iter(self._groups.get(host, ())), None)
 
     def first_of_largest(self) -> T | None:
-        """Return the earliest connection of the network with the most, `None` if there are none."""
+        """Return the earliest connection of the network that has most; `None` if there is none."""
         if not self._length:
             return None
         return self.first_of(next(iter(self._by_size[self._largest])))
@@ -73,7 +73,7 @@ class Strangers(Generic[T]):
     def _resized(self, network: str | None, change_back: int) -> None:
         """Update the order of the networks by size, as a network has one connection more or less.
 
-        `change_back` is the earlier number of its connections minus the present one.
+        `change_back` is -1 if it has one more than before, and 1 if it has one less.
         """
         after = len(self._groups.get(network, ()))
         before = after + change_back

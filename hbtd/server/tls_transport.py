@@ -139,7 +139,10 @@ class _OverTLS(WriteThrough):
         return self._end_output()
 
     def _broken(self) -> Any:
-        """Close the connection after invalid TLS, but let the client read the alert first."""
+        """Close the connection after invalid TLS data, but let the client read the alert first.
+
+        Return `None`, or the reason if the connection is lost already.
+        """
         self.protocol.close()
         return None if self.disconnecting else main.CONNECTION_LOST
 
@@ -147,7 +150,7 @@ class _OverTLS(WriteThrough):
     def _replied(self) -> bool:
         """Whether OpenSSL has done most of the work of a handshake, as it has sent its ServerHello.
 
-        With TLS 1.2 the key exchange is yet to come, on a curve that the client has chosen.
+        With TLS 1.2 this is never true, because the key exchange follows the ServerHello.
         """
         return self._tls.get_protocol_version() == SSL.TLS1_3_VERSION and any(
             self._tls.server_random() or b""
@@ -187,7 +190,7 @@ class _OverTLS(WriteThrough):
                 self.connectionLost(Failure(why))
 
     def _read_without_event(self) -> Any:
-        """Read without an event of the reactor; return why the connection is lost, or `None`."""
+        """Read without waiting for the reactor; return why the connection is lost, or `None`."""
         why = self.doRead()
         if why is not main.CONNECTION_DONE:
             return why
@@ -214,7 +217,7 @@ class _OverTLS(WriteThrough):
         return super().doWrite()
 
     def writeSomeData(self, data: bytes) -> Any:
-        """Encrypt and send data; return how many bytes, or the reason if the connection is lost."""
+        """Encrypt and send data; return how many bytes were sent, or why the connection is lost."""
         if not data:
             return 0
         try:

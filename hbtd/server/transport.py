@@ -38,7 +38,7 @@ class ServerProtocol(Protocol):
     def inputEnded(self) -> bool:
         """Handle the end of the client's data; return whether answers are still to be written.
 
-        If so, the protocol must close the connection after these.
+        If they are, the protocol must close the connection after writing them.
         """
 
     def handshakeMayGoOn(self) -> bool:
@@ -79,7 +79,7 @@ class WriteThrough(_Transport):
 
     @staticmethod
     def _forget_errors() -> None:
-        """Discard what the library that sends the data (OpenSSL) has stored about an error."""
+        """Do nothing. With TLS this discards what OpenSSL has stored about an error."""
 
     def __init__(self, sock: socket.socket, *args: Any) -> None:
         """Make a transport on a client's socket; `args` are those of Twisted's transports."""
@@ -110,7 +110,7 @@ class WriteThrough(_Transport):
             self.connectionLost(reason)
 
     def _say_end(self) -> None:
-        """Tell the client that the output ends, if the protocol on the socket (TLS) can."""
+        """Do nothing. With TLS this sends a close_notify, which says that the output ends."""
 
     def write(self, data: bytes) -> None:
         """Send data at once if Twisted's buffer is empty; put what is not sent into the buffer."""

@@ -148,7 +148,11 @@ class _End:
 def _listen_for_commands(
     reactor: Any, fleet: Fleet, number: int, out: TextIO
 ) -> IListeningPort | None:
-    """Serve commands to a fleet over HTTP, unless the port is -1; return the port."""
+    """Accept commands to a fleet over HTTP, on the local port `number`; return the port.
+
+    If `number` is -1, do nothing and return `None`; 0 means any free port. Print the address to
+    `out`.
+    """
     if number < 0:
         return None
     site = Site(ControlServer(fleet).resource(), reactor=reactor)

@@ -36,7 +36,7 @@ class CommandRefused(Exception):
 
 
 class FleetControl:
-    """Carries out commands to a fleet, one line each."""
+    """Carries out commands to a fleet, each of which is a line of text."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -56,9 +56,10 @@ class FleetControl:
         return f"{what} {len(names)} nodes{': ' if names else ''}{fold(names)}"
 
     def change(self, what: str, nodes: str) -> Collection[str]:
-        """Kill, freeze or revive nodes; return the names of those that this has changed.
+        """Kill, freeze or revive nodes; return the names of those whose state has changed.
 
-        `what` is one of `CHANGES`. Raise `CommandRefused` as `do` does.
+        `what` is one of `CHANGES`, and `nodes` a text that `select` understands. Raise
+        `CommandRefused` if it does not.
         """
         fleet = self._fleet
         names = select(fleet, what, nodes)
@@ -71,10 +72,10 @@ class FleetControl:
 def select(fleet: Fleet, what: str, text: str) -> list[str]:
     """Return the names of the nodes that a text stands for.
 
-    The text is a nodeset of xnames, of what these are in (`x1000c7`), and of host names; or `all`;
-    or a share, such as `10%`, which is taken at random from the nodes to which `what` can happen:
-    those that beat, or, to be revived, the silent ones. Raise `CommandRefused` if it is something
-    else.
+    The text is `all`; or a nodeset of xnames, host names, and parts of the machine such as
+    `x1000c7`, which stand for the nodes in them; or a share such as `10%`. A share is taken at
+    random: from the silent nodes if `what` is `revive`, otherwise from those that send heartbeats.
+    Raise `CommandRefused` if the text is anything else.
     """
     text = text.strip()
     if not text:
@@ -106,7 +107,7 @@ def select(fleet: Fleet, what: str, text: str) -> list[str]:
 
 
 def describe_fleet(fleet: Fleet) -> str:
-    """Return a line that says which nodes are silent."""
+    """Return a line with the number of beating nodes, and with the killed and the frozen ones."""
     killed, frozen = fold(fleet.killed), fold(fleet.frozen)
     return (
         f"beating {len(fleet.beating)}"
@@ -126,7 +127,7 @@ class CommandLines(LineOnlyReceiver):
         self._out = out
 
     def lineReceived(self, line: bytes) -> None:
-        """Carry out a command; empty lines are none."""
+        """Carry out the command in a line, and print what was done; ignore an empty line."""
         text = line.decode("utf-8", "replace").strip()
         if not text:
             return
@@ -137,7 +138,7 @@ class CommandLines(LineOnlyReceiver):
         print(said, file=self._out, flush=True)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Say that a line is too long, and read on."""
+        """Print that a line is too long, and read on."""
         print(f"a command has at most {_LONGEST_LINE} characters", file=self._out, flush=True)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -145,7 +145,7 @@ async def _play(reactor: Any, url: str, period: float, transcript: Transcript) -
 
 
 async def _ask(reactor: Any, url: str, *command: str) -> str:
-    """Return what `hbtctl` prints about the hbtd at a URL."""
+    """Run `hbtctl` with the arguments `command` for the hbtd at `url`; return what it prints."""
     printed: bytes = await getProcessOutput(
         sys.executable,
         ["-m", "hbtd.ctl", f"--url={url}", "--ca=insecure", *command],

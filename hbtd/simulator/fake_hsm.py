@@ -224,7 +224,7 @@ class FakeHSM:
         return answer
 
     def _refuse(self, update: Update, request: Request, status: int, objection: str) -> NoReturn:
-        """Answer an update with an error: an HTTP status, and the objection as its reason."""
+        """Raise the `_Problem` that answers an update with an HTTP status and an objection."""
         self._note_answer(update, status)
         if self.behaviour.retry_after:
             request.setHeader("Retry-After", self.behaviour.retry_after)
@@ -364,7 +364,10 @@ def _read_update(update: Update) -> str | None:
 
 
 def _rejection(update: Update, behaviour: Behaviour) -> str | None:
-    """Return the reason to reject an update that names a component in `refuse`, else `None`."""
+    """Return the reason to reject an update if it names a component in `behaviour.refuse`.
+
+    Otherwise return `None`.
+    """
     refused = {xnames.normalise(name) for name in behaviour.refuse}
     hit = next((name for name in update.names if xnames.normalise(name) in refused), None)
     return None if hit is None else f"The fake HSM was told to refuse '{hit}'"

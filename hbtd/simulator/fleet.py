@@ -62,10 +62,10 @@ class _Node:
 class Fleet(Service):
     """Nodes that POST heartbeats to hbtd, on independent schedules, over a few shared connections.
 
-    Each node sends a heartbeat every `period` seconds. The time of each deviates at random by up
-    to `jitter`, a fraction of the period below 1. The nodes' first heartbeats are spread over one
-    period. While a heartbeat has no answer, the same node's next heartbeats are not sent and count
-    as failed. No heartbeat is sent twice.
+    Each node sends a heartbeat every `period` seconds. The time of each heartbeat deviates at
+    random by up to `jitter`, a fraction of the period below 1. The nodes' first heartbeats are
+    spread over one period. While a heartbeat has no answer, the same node's next heartbeats are not
+    sent and count as failed. No heartbeat is sent twice.
 
     `clock` also dates the heartbeats, so its seconds must be Unix time, as those of Twisted's
     reactors are. `endpoint` connects to the host of `url`, the base URL of hbtd's API;
@@ -140,7 +140,7 @@ class Fleet(Service):
                 node.timer = self._clock.callLater(node.phase - now, self._due, node)
 
     def stopService(self) -> Deferred[None]:
-        """Stop all nodes and disconnect; the Deferred fires once all connections are closed.
+        """Stop all nodes and disconnect; return a Deferred that fires once that is done.
 
         Heartbeats that have no answer yet are dropped, and count neither as answered nor as failed.
         """

@@ -115,7 +115,10 @@ class Link(Service):
         self._client.startService()
 
     def stopService(self) -> Deferred[None]:
-        """Drop all heartbeats and disconnect; the Deferred fires within about a second."""
+        """Drop all heartbeats and disconnect.
+
+        Return a Deferred that fires once the connection is closed, within about a second.
+        """
         super().stopService()
         self._waiting.clear()
         if self._connection is not None:

@@ -16,7 +16,7 @@ class Latency(NamedTuple):
 
 
 class Statistics:
-    """Counts of a fleet's heartbeats since it was made, and latencies of the answers."""
+    """Counts of a fleet's heartbeats so far, and latencies of the answers."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -43,7 +43,7 @@ class Statistics:
         self._longest = max(self._longest, seconds)
 
     def latency(self) -> Latency:
-        """Return percentiles of the latest 20,000 answers and the maximum of all answers.
+        """Return percentiles of the latest 20,000 latencies, and the longest latency so far.
 
         All are zero before the first answer.
         """

@@ -30,13 +30,14 @@ class Order(NamedTuple):
 class Backlog:
     """The entries of the log that are on their way to Kafka, oldest first.
 
-    The reactor's thread puts entries in; the publisher's thread takes batches out, and settles
-    them. Both do so under the lock `changed`, by which the publisher's thread is notified.
-    `done` says up to which entry Kafka has been told, so that the cursor can be moved there.
+    The reactor's thread puts entries in. The publisher's thread takes batches out, and notes which
+    messages Kafka has accepted or refused. Both hold the lock `changed` for that, by which the
+    publisher's thread is also notified. `done` says up to which entry Kafka has been told, so that
+    the cursor can be moved there.
     """
 
     def __init__(self) -> None:
-        """Make a backlog with nothing in it, and no address to send it to."""
+        """Make an empty backlog, with the order to send nothing."""
         self.changed = Condition()
         self.more = False
         """Whether the log has entries that have yet to be put here."""
@@ -54,24 +55,27 @@ class Backlog:
 
     @property
     def done(self) -> int:
-        """The number up to which Kafka has been told of all entries that were put here."""
+        """The number of the log up to which all entries that were put here are done.
+
+        Each of these was acknowledged by Kafka, given up or dropped.
+        """
         with self.changed:
             pending = (self._refusals.aside, self._batch, self._waiting)
             return min((each[0].number - 1 for each in pending if each), default=self._put)
 
     @property
     def room(self) -> int:
-        """How many entries can be put here."""
+        """The number of further entries that can be put here."""
         return max(CAPACITY - self.pending, 0)
 
     @property
     def pending(self) -> int:
-        """The number of entries that Kafka has yet to be told of."""
+        """The number of entries that Kafka has yet to acknowledge."""
         with self.changed:
             return len(self._waiting) + len(self._batch) + len(self._refusals.aside)
 
     def pending_up_to(self, number: int) -> int:
-        """Return how many entries with numbers up to `number` Kafka has yet to be told of."""
+        """Return how many entries with numbers up to `number` Kafka has yet to acknowledge."""
         with self.changed:
             pending = (self._refusals.aside, self._batch, self._waiting)
             return sum(each.number <= number for entries in pending for each in entries)
@@ -83,7 +87,7 @@ class Backlog:
             self._put = number
 
     def put(self, entries: Sequence[LogEntry], more: bool) -> None:
-        """Add entries, which are newer than all others; `more` says if the log has further ones."""
+        """Add entries that are newer than all here; `more` says whether the log has newer ones."""
         with self.changed:
             self._waiting.extend(entries)
             if entries:
@@ -92,7 +96,7 @@ class Backlog:
             self.changed.notify()
 
     def skip(self, number: int) -> int:
-        """Drop the entries up to `number` that are not in the batch; return how many."""
+        """Drop the entries up to `number` that are not in the batch; return how many these were."""
         with self.changed:
             before = self.pending
             while self._waiting and self._waiting[0].number <= number:
@@ -102,7 +106,7 @@ class Backlog:
             return before - self.pending
 
     def clear(self) -> None:
-        """Drop all entries, including those of the batch, which are not sent again."""
+        """Drop all entries, including those of a batch that is being sent."""
         with self.changed:
             self._clear()
 
@@ -117,7 +121,7 @@ class Backlog:
         self.changed.notify()
 
     def send_to(self, address: TelemetryAddress | None) -> None:
-        """Order the thread to send what waits to `address`, or to send nothing."""
+        """Order the thread to send entries to `address` from now on, or nothing if it is `None`."""
         with self.changed:
             self._order = Order(self._order.number + 1, address, self._order.stop_at)
             if self._refusals.aside:
@@ -129,7 +133,7 @@ class Backlog:
             self.changed.notify()
 
     def stop(self, at: float) -> None:
-        """Order the thread to stop when nothing waits, at the latest at the monotonic time `at`."""
+        """Order the thread to stop once no entries wait, or else at the monotonic time `at`."""
         with self.changed:
             self._order = self._order._replace(stop_at=at)
             self.changed.notify()
@@ -147,7 +151,7 @@ class Backlog:
 
     @property
     def empty(self) -> bool:
-        """Whether no entries are here, and none are known to follow in the log."""
+        """Whether the backlog has no entries, and the log is not known to have further ones."""
         return not (self.more or self.pending)
 
     @property
@@ -178,7 +182,8 @@ class Backlog:
     def settle(self, batch: list[LogEntry], done: Sequence[bool]) -> int:
         """Note which messages of a batch Kafka has accepted; return how many are given up.
 
-        `done` says of each message in the batch whether Kafka has accepted it.
+        `done` says of each message in the batch whether Kafka has accepted it. Those given up are
+        messages that Kafka refused before, and of whose components it has now accepted newer ones.
         """
         accepted = list(compress(batch, done))
         with self.changed:
@@ -189,7 +194,7 @@ class Backlog:
             return self._apply(self._refusals.accepted(accepted))
 
     def refuse(self, order: Order) -> tuple[int, bool]:
-        """Note that Kafka has refused the batch, or what is left of it; ignore an outdated order.
+        """Note that Kafka has refused the batch, or what is left of it, unless `order` is outdated.
 
         Return how many messages are given up, and whether Kafka seems to refuse everything.
         """

@@ -10,7 +10,7 @@ from hbtd.runtime.outage import Outage
 
 
 class Contact:
-    """Whether Kafka accepts messages.
+    """The state of the contact with Kafka: whether Kafka accepts messages.
 
     Kafka's first success, and the beginning and end of each outage, are logged. The methods take no
     lock: the publisher and its thread call them while they hold the lock of the backlog.
@@ -27,7 +27,7 @@ class Contact:
         """Whether Kafka accepts messages."""
 
     def use(self, address: TelemetryAddress | None) -> None:
-        """Begin anew with another address; `None` if nothing is published."""
+        """Forget the state so far, and use another address; `None` if nothing is published."""
         self._address = address
         self._outage.reset()
         self.connected = self._was_connected = False
@@ -41,12 +41,12 @@ class Contact:
             self._log_connection()
 
     def fail(self, error: Exception) -> None:
-        """Note that Kafka failed."""
+        """Note that Kafka accepts no messages, because of `error`."""
         self.connected = False
         self._outage.fail(str(error) if isinstance(error, KafkaError) else repr(error))
 
     def health(self) -> str:
-        """Return a text about the state of Kafka (docs/protocol.md, "Probes and health")."""
+        """Return a text about the contact with Kafka (docs/protocol.md, "Probes and health")."""
         if self.connected:
             return "Connected and OPEN"
         return "Connected and CLOSED" if self._was_connected else "Not Connected"

@@ -70,7 +70,10 @@ class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is n
         return max(float(super().connection_delay(node_id)) * 1000, 1000 * _PAUSE)
 
     def poll(self, timeout_ms: float | None = None, future: Any = None) -> Any:
-        """Do pending work; sleep for a moment if many polls in a row had nothing to do."""
+        """Do pending work; sleep for a moment if many polls in a row had nothing to do.
+
+        The arguments and the result are those of kafka-python's method.
+        """
         began = time.monotonic()
         result = super().poll(timeout_ms=timeout_ms, future=future)
         if self.in_flight_request_count() or time.monotonic() - began > _PAUSE / 10:
@@ -150,7 +153,10 @@ class Kafka:
 
 
 def _why_unreachable(address: TelemetryAddress) -> str:
-    """Try to connect to a broker without kafka-python, which tells no reason; return the reason."""
+    """Return why no connection to Kafka can be made, in words, after a trial without kafka-python.
+
+    The errors of kafka-python don't give the reason.
+    """
     try:
         with socket.create_connection((address.host, address.port), _TRIAL):
             return "a server accepts connections there, but does not answer like Kafka without TLS"

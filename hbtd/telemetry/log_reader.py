@@ -28,15 +28,15 @@ _SAVE_EVERY = 1.0
 _RETRY = (0.75, 1.5)
 """The shortest and the longest pause, in seconds, before a failed call is tried again."""
 
-_DROPPED = "{messages} dropped, the oldest: more than 100,000 waited for Kafka."
+_DROPPED = "{messages} dropped, oldest first, because more than 100,000 waited for Kafka."
 
 
 class LogReader:
-    """Reads the log of transitions for Kafka while this replica leads and Kafka is to be told.
+    """Reads the log of transitions for Kafka while this replica leads and telemetry is on.
 
-    Reading begins at Kafka's cursor in the store. Without a cursor it begins at the present, after
-    the judgements that are not delivered: in a store of an earlier version, Kafka may have yet to
-    be told of these, too.
+    Reading begins at Kafka's cursor in the store. If the store has none, as one of an earlier
+    version of hbtd, Kafka may have yet to be told of the judgements that are not delivered: these
+    are sent first, and reading begins at the end of the log.
     """
 
     _log = Logger()
@@ -52,8 +52,8 @@ class LogReader:
     ) -> None:
         """Make a reader that is not started.
 
-        `undelivered` are the stored judgements that are not delivered, as of when the last number
-        of the log was `since`; `jitter` returns a random number from 0 to 1.
+        `undelivered` are the judgements that were not delivered when `since` was the last number of
+        the log; `jitter` returns a random number from 0 to 1.
         """
         self._clock = clock
         self._store = store
@@ -82,12 +82,15 @@ class LogReader:
         Deferred.fromCoroutine(self._run()).addErrback(self._ended)
 
     def stop(self) -> None:
-        """Read no more; calls of the store that are under way have no effect any more."""
+        """Stop reading; the results of calls of the store that are under way are ignored."""
         self._stopped = True
         self._wakeup.interrupt()
 
     async def save(self) -> None:
-        """Move the cursor to what Kafka has been told by now; raise an exception if that fails."""
+        """Move the cursor in the store to the last entry that Kafka has been told of.
+
+        Raise an exception if that fails.
+        """
         if not self._joined:
             return
         number = max(self._backlog.done, self._begin)
@@ -97,7 +100,7 @@ class LogReader:
             self._stored = number
 
     def committed(self) -> None:
-        """Note that the log has further entries."""
+        """Note that entries have been committed to the log."""
         self._exhausted_at = None
         if self._joined and self._more():
             self._backlog.more = True
@@ -109,7 +112,7 @@ class LogReader:
 
     @property
     def pending(self) -> int:
-        """The number of entries that wait: in the backlog, and in the log behind these."""
+        """The number of entries that wait: in the backlog, and in the log after these."""
         if not self._joined:
             return len(self._undelivered)
         unread = self._store.last_number() - self._read_to if self._more() else 0
@@ -117,12 +120,15 @@ class LogReader:
 
     @property
     def unlogged(self) -> int:
-        """The number of entries that wait and are in memory only: from before Kafka's cursor."""
+        """The number of waiting entries that are in memory only: undelivered judgements.
+
+        They were put into the backlog because the store had no cursor of Kafka.
+        """
         return self._backlog.pending_up_to(self._begin) if self._joined else 0
 
     @property
     def told(self) -> int | None:
-        """Up to which number of the log Kafka has been told; `None` if it is not known yet."""
+        """The number of the log up to which Kafka has been told; `None` if it is not known yet."""
         return max(self._backlog.done, self._begin) if self._joined else None
 
     async def _run(self) -> None:
@@ -187,7 +193,7 @@ class LogReader:
         return max(self._saved_at + _SAVE_EVERY - self._clock.seconds(), 0.0)
 
     async def _read(self) -> None:
-        """Read the log as far as there is room in the backlog."""
+        """Read entries from the log into the backlog, until that is full or the log has no more."""
         while not self._stopped:
             self._drop()
             if not self._more():

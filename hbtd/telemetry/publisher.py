@@ -1,4 +1,4 @@
-"""The Kafka publisher: reads the log of transitions, and has a thread send them to Kafka."""
+"""The Kafka publisher: reads the log of transitions, and sends its entries to Kafka in a thread."""
 
 from collections.abc import Callable, Sequence
 from threading import Thread
@@ -33,13 +33,13 @@ ThreadFactory = Callable[[Callable[[], None]], Thread]
 
 
 class Publisher(Service):
-    """Publishes the log of transitions to Kafka, in order, each at least once.
+    """Publishes the log of transitions to Kafka, in order, and each transition at least once.
 
-    While this replica leads, a `LogReader` puts the entries of the log behind Kafka's cursor into a
+    While this replica leads, a `LogReader` puts the entries of the log after Kafka's cursor into a
     `Backlog`, from which a thread with a `Sender` sends them; the cursor follows when Kafka has
-    acknowledged them. So what waits is in the log (docs/protocol.md, "Kafka"). Changes of
-    `Use_telemetry` and `Telemetry_host` take effect at once; while no thread can be started, the
-    publisher tries again.
+    acknowledged them. So what has yet to be sent is in the log (docs/protocol.md, "Kafka"). Changes
+    of `Use_telemetry` and `Telemetry_host` take effect at once. If the thread can't be started, the
+    publisher tries again after a pause.
     """
 
     _log = Logger()
@@ -111,7 +111,7 @@ class Publisher(Service):
     def pending_count(self) -> int:
         """The number of messages that wait for Kafka; 0 if this replica does not lead.
 
-        While telemetry is off, they are those that will be published when it is on.
+        While telemetry is off, it is the number of those that will be sent once telemetry is on.
         """
         if self._reader is not None:
             return self._reader.pending
@@ -133,7 +133,7 @@ class Publisher(Service):
         return "use_telemetry is off" if given else "no telemetry_host is given"
 
     def tell(self, judgements: Sequence[Judgement] = ()) -> None:
-        """Note that judgements have been committed: they are read from the log."""
+        """Note that judgements have been committed, which the publisher will read from the log."""
         if self._reader is not None:
             self._reader.committed()
         elif not self._looked:
@@ -143,8 +143,8 @@ class Publisher(Service):
         """Begin to publish the log: this replica has become the leader.
 
         `undelivered` are the stored judgements that are not delivered, and `since` was the last
-        number of the log before these were read. They are published only if Kafka has no cursor in
-        this store yet.
+        number of the log before they were read. They are published only if the store has no cursor
+        of Kafka yet.
         """
         self._leading = True
         self._stop_reading()
@@ -153,7 +153,10 @@ class Publisher(Service):
             self._look_up_cursor()
 
     def _look_up_cursor(self) -> None:
-        """Find out what waits while there is no reader; if that fails, after the next commit."""
+        """Read Kafka's cursor from the store, to count what waits while there is no reader.
+
+        If that fails, it is tried again after the next commit.
+        """
         self._looked = True
         Deferred.fromCoroutine(self._look_up())
 
@@ -167,7 +170,10 @@ class Publisher(Service):
             self._told = told
 
     def follow(self) -> None:
-        """Publish no more, and drop what is in memory: the new leader goes on from the cursor."""
+        """Stop publishing, as this replica does not lead any more, and drop what is in memory.
+
+        The new leader continues from the cursor.
+        """
         self._leading = False
         self._told, self._looked = None, True
         self._stop_reading()
@@ -187,15 +193,15 @@ class Publisher(Service):
             self._backlog.clear()
 
     def startService(self) -> None:
-        """Start publishing if the parameters switch it on and say where Kafka is."""
+        """Start publishing if the parameters switch telemetry on and say where Kafka is."""
         super().startService()
         self._use(self._params.current.telemetry_address)
 
     def stopService(self) -> Deferred[None]:
         """Publish the waiting messages, for at most `sm_timeout` seconds, and stop.
 
-        The Deferred fires when the thread has ended, or after `sm_timeout` seconds, and when the
-        cursor is stored. What has not been published stays in the log.
+        Return a Deferred that fires once the thread has ended, or `sm_timeout` seconds have passed,
+        and the cursor has then been stored. What has not been published stays in the log.
         """
         super().stopService()
         if self._start_again is not None:
@@ -224,7 +230,10 @@ class Publisher(Service):
         self._stop_reading()
 
     async def _save(self, reader: LogReader) -> None:
-        """Store Kafka's cursor for the last time; if that fails, some messages are sent twice."""
+        """Store Kafka's cursor for the last time.
+
+        If that fails, or takes more than a second, log that some messages may be sent twice.
+        """
         try:
             await bounded(self._reactor, _LAST_SAVE, reader.save())
         except Exception as error:  # noqa: BLE001  # nothing is lost
@@ -288,7 +297,7 @@ class Publisher(Service):
             self._reactor.callFromThread(self._thread_ended.callback, None)
 
     def _progressed(self) -> None:
-        """Tell the reader, from the thread, that entries have left the backlog."""
+        """Notify the reader, from the publisher's thread, that entries have left the backlog."""
         self._reactor.callFromThread(self._on_progress)
 
     def _on_progress(self) -> None:
@@ -297,7 +306,7 @@ class Publisher(Service):
 
 
 def _what_becomes_of(waiting: int, lost: int) -> str:
-    """Return what is said of the messages that wait when hbtd stops, of which some are lost."""
+    """Return a clause for the log about `waiting` messages at a stop, of which `lost` are lost."""
     if lost == waiting:
         return "it is lost" if waiting == 1 else "they are lost"
     if not lost:

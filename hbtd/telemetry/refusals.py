@@ -38,7 +38,7 @@ _ABOUT_THE_PRODUCER = (
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Return whether an error is an answer of Kafka that sending again will not change."""
+    """Return whether an error means that Kafka has refused messages, and would do so again."""
     return (
         isinstance(error, BrokerResponseError)
         and not error.retriable
@@ -61,10 +61,10 @@ class Refusals:
     """Finds the messages that Kafka refuses among those that it accepts.
 
     Kafka refuses whole batches. So a batch that is refused is halved, until a message is refused
-    alone. That message is set aside, and the next one sent. If that is accepted, those set aside
-    are sent once more, and dropped if they are refused again. If many in a row are refused, Kafka
-    itself seems to be to blame: those set aside are sent again before all others, and twice as many
-    may be set aside in the next round.
+    alone. That message is set aside, and the next one sent. If Kafka accepts that one, the messages
+    set aside are sent once more, and dropped if they are refused again. If instead it refuses many
+    in a row, Kafka itself seems to be to blame: the messages set aside are sent again before all
+    others, and twice as many may be set aside in the next round.
     """
 
     def __init__(self, most: int) -> None:
@@ -82,8 +82,8 @@ class Refusals:
     def accepted(self, batch: Sequence[LogEntry]) -> Outcome:
         """Note that Kafka has accepted messages; return what becomes of those that were set aside.
 
-        Each of these is sent once more, or dropped if a newer message of its component has been
-        accepted.
+        Each of these is sent once more, or dropped if `batch`, the accepted messages, has a newer
+        one of the same component.
         """
         self.everything = False
         self._most_aside = _FIRST_ASIDE
@@ -115,7 +115,11 @@ class Refusals:
         self.aside = [each for each in self.aside if each.number > number]
 
     def give_up(self) -> Outcome:
-        """End a round in which nothing was accepted; in the next, twice as many are set aside."""
+        """End a round in which Kafka accepted nothing; return what becomes of its messages.
+
+        The messages that were set aside are sent again, and twice as many may be set aside in the
+        next round.
+        """
         self.everything = True
         self._most_aside *= 2
         self._doubted.clear()
@@ -124,14 +128,15 @@ class Refusals:
 
 
 class Complaints:
-    """Logs that messages were dropped: at once for each new cause, else once a minute."""
+    """Logs that messages were dropped: at once for a new cause, else at most once a minute."""
 
     _log = Logger()
 
     def __init__(self, clock: Callable[[], float], text: str = REFUSED) -> None:
         """Begin with nothing to log; `clock` returns the seconds of a monotonic clock.
 
-        `text` is the line, with `messages` for how many were, and `error` for the cause.
+        `text` is the format of the log line. In it, `messages` is their number and a verb, such as
+        "3 messages were", and `error` is the cause.
         """
         self._clock = clock
         self._text = text

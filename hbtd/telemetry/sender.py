@@ -1,4 +1,4 @@
-"""The sender: what the publisher's thread does, the only one that uses Kafka."""
+"""The sender: the work of the publisher's thread, the only one that uses Kafka."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -48,7 +48,7 @@ KafkaFactory = Callable[[TelemetryAddress], Kafka]
 
 
 class Sender:
-    """Sends Kafka what is in a backlog, in batches, in order, and each message at least once.
+    """Sends the entries of a backlog to Kafka, in batches, in order, and each at least once.
 
     While Kafka is unavailable, the messages wait. A message that Kafka refuses, while it accepts
     others, is given up and counted.
@@ -118,7 +118,7 @@ class Sender:
     def _pause(self, order: Order, seconds: float | None) -> None:
         """Wait before the next attempt to connect, or until there is another order.
 
-        The wait lasts `seconds`; if that is `None`, it is longer after each failure.
+        The wait lasts `seconds`; if that is `None`, it grows with each failure.
         """
         with self._changed:
             if seconds is None:
@@ -135,8 +135,8 @@ class Sender:
     def _feed(self, kafka: Kafka, order: Order) -> None:
         """Send Kafka one batch after another, until the order changes or the thread must stop.
 
-        Also return when nothing has succeeded for so long that it is better to connect anew. Raise
-        the error of the first message that failed.
+        Also return when nothing has succeeded for `renewal` seconds, so that the caller connects
+        anew. Raise the error of the first message that failed.
         """
         if not self._backlog.refuses_everything:
             self._note_success(order)
@@ -211,7 +211,10 @@ class Sender:
         return False
 
     def _settle(self, batch: list[LogEntry], futures: Sequence[Any]) -> None:
-        """Remove the messages that Kafka has accepted from a batch; the others stay in it."""
+        """Remove the messages that Kafka has accepted from a batch; the others stay in it.
+
+        `futures` are the kafka-python futures of the messages, in their order.
+        """
         done = [future.succeeded() for future in futures]
         if any(done):
             self._refused_backoff.reset()
@@ -219,7 +222,7 @@ class Sender:
             self._progressed()
 
     def _note_refusal(self, order: Order, error: Exception) -> float:
-        """Note that Kafka has refused the batch; return for how many seconds to wait."""
+        """Note that Kafka has refused the batch; return the seconds until the next attempt."""
         self._refused_because = str(error)
         given_up, everything = self._backlog.refuse(order)
         self._complain(given_up)

@@ -1,4 +1,4 @@
-"""Living components, the queues in which they are, and which of them are overdue."""
+"""Components, the queues of the living ones, and which of them are overdue."""
 
 import sys
 from collections import OrderedDict
@@ -90,11 +90,18 @@ class Component:
         return self.identity.rpartition("\n")[2]
 
     def enter_phase(self) -> None:
-        """Note that the component is in another phase: since when, the log tells later."""
+        """Reset `since` and `told`, as the component has entered another phase.
+
+        Both are set later: `since` from the log of transitions, `told` when HSM has acknowledged.
+        """
         self.since = self.told = 0.0
 
     def note_period(self, period: float) -> None:
-        """Take the period that a heartbeat has ended, if it has, in seconds."""
+        """Note the period, in observed seconds, that a heartbeat has ended.
+
+        The first call for a component, and the first after `forget_periods`, are ignored: no period
+        has ended.
+        """
         if self.mean is NOT_HEARD:
             self.mean = NO_PERIOD
             return
@@ -109,13 +116,13 @@ class Component:
         self.deviation += (abs(error) - self.deviation) / 4
 
     def note_longest(self, period: float) -> None:
-        """Take a period that is longer than the longest one so far."""
+        """Note a period, in observed seconds, that is longer than all earlier ones."""
         tenths = ceil(period * 10)
         # Numbers that many components share take no memory.
         self.longest = _TENTHS[tenths] if tenths < len(_TENTHS) else period
 
     def forget_periods(self) -> None:
-        """Forget the periods between heartbeats; that from the last heartbeat does not count."""
+        """Discard all data on periods; the time since the last heartbeat won't count as one."""
         self.mean, self.deviation, self.longest = NOT_HEARD, 0.0, 0.0
 
 
@@ -142,7 +149,7 @@ class Unheard(NamedTuple):
 
 
 def sort_queue(queue: OrderedDict[str, Component]) -> None:
-    """Put the components of a queue in the order of their last heartbeats, if they are not."""
+    """Sort the components of a queue by the times of their last heartbeats, if need be."""
     times = [component.last_heard for component in queue.values()]
     if all(map(le, times, islice(times, 1, None))):
         return
@@ -159,10 +166,11 @@ def find_overdue(
     unheard: Unheard,
     most: int,
 ) -> list[tuple[str, Component, float]]:
-    """Return at most `most` components of a queue that have been silent for `limit` seconds.
+    """Return up to `most` components of a queue that have been silent for `limit` seconds or more.
 
-    Each comes with its name and the seconds of its silence at the time `at`; for components that
-    are `unheard`, the silence is reduced by `patience` seconds. All are observed seconds.
+    Each is a tuple of the name, the component, and its seconds of silence at the time `at`; for
+    components that are `unheard`, the silence is reduced by `patience` seconds. All are observed
+    seconds.
     """
     overdue: list[tuple[str, Component, float]] = []
     for xname, component in queue.items():

@@ -1,4 +1,4 @@
-"""Which components were forgotten lately: a rule against forgetting one again and again."""
+"""Which components were forgotten lately, so that none is forgotten again and again."""
 
 from collections import OrderedDict
 

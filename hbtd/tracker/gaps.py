@@ -37,7 +37,7 @@ class Gap(NamedTuple):
 
 
 class Gaps:
-    """Keeps the latest gaps; uninterrupted time of one kind is one gap."""
+    """Keeps the latest gaps; gaps of one kind are joined if no time was counted between them."""
 
     def __init__(self) -> None:
         self._gaps: deque[Gap] = deque(maxlen=_MOST)
@@ -47,7 +47,11 @@ class Gaps:
         self._open = False
 
     def note(self, at: float, seconds: float, kind: GapKind, cause: str, observed: float) -> None:
-        """Note that `seconds` up to the Unix time `at` were not counted."""
+        """Note that `seconds` up to the Unix time `at` were not counted.
+
+        `cause` says why, in words, and `observed` is the observed time at which the clock stood
+        still.
+        """
         if self._open and self._gaps[-1].kind is kind:
             last = self._gaps[-1]
             self._gaps[-1] = last._replace(seconds=last.seconds + seconds, observed=observed)
@@ -59,7 +63,7 @@ class Gaps:
             self._open = True
 
     def close(self) -> None:
-        """Note that time is counted again: the next gap is another one."""
+        """Note that time is counted again, so that the next gap is not joined to the last one."""
         self._open = False
 
     def all(self) -> Sequence[Gap]:
@@ -67,12 +71,12 @@ class Gaps:
         return list(self._gaps)
 
     def since(self, observed: float) -> float:
-        """Return how many seconds were not counted after an observed time, as far as is known."""
+        """Return the seconds of all kept gaps that are later than an observed time."""
         first = bisect_right(self._gaps, observed, key=attrgetter("observed"))
         return self._total - self._before[first] if first < len(self._gaps) else 0.0
 
     def observed_before(self, seconds: float, now: float) -> float:
-        """Return the observed time that was shown `seconds` before it was `now`."""
+        """Return what the observed clock showed `seconds` real seconds before it showed `now`."""
         for gap in reversed(self._gaps):
             counted = now - gap.observed
             if seconds < counted:

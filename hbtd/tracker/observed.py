@@ -45,9 +45,9 @@ class ObservedClock:
 
         `monotonic` returns seconds that never decrease; `patience` returns the longest standstill
         after a deaf stretch, in seconds. `busy` returns the seconds of processor time that this
-        thread has used. Seconds in which hbtd was deaf because of that are left out, but at most
-        `most_busy()` of them within ten times as many seconds. `wall` returns the Unix time, for
-        `gaps`.
+        thread has used. If hbtd was deaf because this thread was busy, that time is left out, too,
+        but no more than `most_busy()` seconds in any stretch ten times as long. `wall` returns the
+        Unix time, for `gaps`.
         """
         self._monotonic = monotonic
         self._patience = patience
@@ -69,7 +69,7 @@ class ObservedClock:
         """The total number of seconds for which hbtd has been deaf, without standstills."""
 
     def tick(self) -> None:
-        """Add the time since the last tick, unless hbtd was deaf or a standstill lasts."""
+        """Add the time since the last tick to the observed time, unless it belongs to a gap."""
         ticked_at, busy_until = self._monotonic(), self._busy()
         elapsed, busy = ticked_at - self.ticked_at, busy_until - self._busy_until
         self.ticked_at, self._busy_until = ticked_at, busy_until
@@ -102,9 +102,9 @@ class ObservedClock:
     def _beyond_allowance(self, own: float) -> float:
         """Return how many of `own` seconds are counted, although hbtd was deaf or in a standstill.
 
-        `own` are the seconds of that state whose cause was this thread's own work. Only a part of
-        them may be left out (see `__init__`): otherwise, a client that keeps hbtd busy could delay
-        every judgement.
+        `own` are the seconds of deafness and standstill that this thread's own work has caused.
+        Only a part of them may be left out (see `__init__`): otherwise, a client that keeps hbtd
+        busy could delay every judgement.
         """
         most, now = self._most_busy(), self.ticked_at
         # Half of it may be left out at once, and half of it in the time that follows.
@@ -120,7 +120,7 @@ class ObservedClock:
         `unheard` is the number of seconds that the clock has counted although such heartbeats did
         not arrive. The clock never goes back; instead, `hear` is followed by a standstill of that
         length, or by the rest of the present standstill if that is longer. If the clock is stopped
-        already, nothing changes. `cause` says for `gaps` why they did not arrive.
+        already, nothing changes. `cause` says in words, for `gaps`, why heartbeats don't arrive.
         """
         if not self._deaf:
             self.tick()
@@ -142,24 +142,27 @@ class ObservedClock:
             self._deaf_for = 0.0
 
     def gaps(self) -> Sequence[Gap]:
-        """Return the last hundred gaps, with what is over of the present one, the latest last."""
+        """Return the last hundred gaps, the latest last.
+
+        A gap that has not ended is included, with the seconds so far.
+        """
         return self._gaps.all()
 
     def seconds_ago(self, observed: float) -> float:
-        """Return how many real seconds ago this clock has shown an observed time.
+        """Return how many real seconds ago this clock showed an observed time.
 
-        If it has stood still at that time, its end counts. Of gaps before the last hundred nothing
-        is known, and the result is too small by these.
+        If the clock stood still at that time, the end of the gap counts. Gaps before the last
+        hundred are not known, and the result is too small by their length.
         """
         now = self.now()
         uncounted = self._monotonic() - self.ticked_at - (now - self._observed)
         return now - observed + max(uncounted, 0.0) + self._gaps.since(observed)
 
     def shown(self, seconds_ago: float) -> float:
-        """Return the observed time that this clock has shown some real seconds ago.
+        """Return the observed time that this clock showed `seconds_ago` real seconds ago.
 
-        That is negative if the clock had not been made. Of gaps before the last hundred nothing is
-        known.
+        The result is negative if the clock had not been made then. Gaps before the last hundred are
+        not known, and not taken into account.
         """
         now = self.now()
         uncounted = self._monotonic() - self.ticked_at - (now - self._observed)

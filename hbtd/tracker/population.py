@@ -12,9 +12,9 @@ from hbtd.tracker.transitions import Phase
 class Population:
     """The tracked components: the healthy, the warned and the dead, and what is known of each.
 
-    The healthy and the warned are in queues, in the order of their last heartbeats. This class
-    answers what is asked of components, and takes facts about them that judge nobody; what moves
-    them from one queue to another is in `Tracker`.
+    The healthy and the warned are in queues, in the order of their last heartbeats. This class has
+    the queries, and the changes that don't move a component from one queue to another; `Tracker`
+    has those that do.
     """
 
     def __init__(self) -> None:
@@ -71,9 +71,9 @@ class Population:
         yield from self._dead
 
     def queues(self) -> tuple[list[str], list[str], list[str]]:
-        """Return the components that are healthy, warned and dead at this moment, in queue order.
+        """Return three lists: the healthy, the warned and the dead components, in queue order.
 
-        Each is in exactly one of the lists, unless there is a bug.
+        Each component is in exactly one of the lists, unless there is a bug.
         """
         return list(self._healthy), list(self._warned), list(self._dead)
 
@@ -82,7 +82,10 @@ class Population:
         return [*self._warned, *self._dead]
 
     def silence_flags(self, xnames: Sequence[str]) -> tuple[bytes, bytes]:
-        """Return whether each of `xnames` is warned about, and whether it is dead, as 0 or 1."""
+        """Return which of `xnames` are warned about, and which are dead, as two byte strings.
+
+        Each has a byte for each name, in order: 1 if that is so, otherwise 0.
+        """
         warned = map(self._warned.__contains__, xnames)
         return bytes(warned), bytes(map(self._dead.__contains__, xnames))
 
@@ -92,10 +95,10 @@ class Population:
         return [component for component in found if component is not None]
 
     def note_judged(self, xname: str, phase: Phase, at: float, heard: float | None) -> None:
-        """Note, from the log, when the present phase of a component was judged: the Unix time.
+        """Note the Unix time `at` at which, by the log, a component's present phase was judged.
 
-        `heard` is the observed time of its last heartbeat before that, if known: a component that
-        died before this process has started gets it. If the component is not in that phase, or not
+        `heard` is the observed time of its last heartbeat before that, if known; it is used for a
+        component that died before this process started. If the component is not in `phase`, or not
         tracked, nothing changes.
         """
         component = self.component(xname)
@@ -133,16 +136,16 @@ class Population:
             component.identity = identity_of(identity.hostname, identity.nid)
 
     def mark_all_renamed(self) -> None:
-        """Note that the host names and NIDs of all components are to be stored again."""
+        """Note that the host names and NIDs of all components are to be stored, changed or not."""
         self._renamed = {xname for xname in self.tracked() if self.identity(xname) is not None}
 
     @property
     def renamed(self) -> int:
-        """The number of components whose host names and NIDs are to be stored."""
+        """The number of components whose host names and NIDs are yet to be stored."""
         return len(self._renamed)
 
     def take_renamed(self, most: int) -> list[Identity]:
-        """Return at most `most` of the host names and NIDs that are to be stored.
+        """Remove at most `most` of the host names and NIDs that are to be stored, and return them.
 
         The caller stores them or, if that fails, calls `put_back_renamed`.
         """
@@ -151,15 +154,15 @@ class Population:
         return [identity for identity in found if identity is not None]
 
     def put_back_renamed(self, identities: Iterable[Identity]) -> None:
-        """Note again what `take_renamed` returned and could not be stored."""
+        """Put back what `take_renamed` returned, because it could not be stored."""
         self._renamed.update(each.component for each in identities if each.component in self)
 
     def share_texts(self) -> Callable[[str, str], tuple[str, str]]:
-        """Return a function from a component's name and timestamp to equal texts: to our copies.
+        """Return a function that replaces a name and a timestamp with equal texts, kept here.
 
-        A start with a million judgements to resume has no room for other copies. Texts that are not
-        here are returned as they are. The function is of use as long as no component changes, and
-        itself takes some memory from the first call on.
+        With it, a million judgements that are resumed at a start share these texts; there is no
+        memory for copies. The function returns texts without an equal here unchanged. It may be
+        used as long as no component changes, and itself takes some memory from its first call on.
         """
         names: dict[str, str] = {}
         healthy = self._healthy
@@ -181,7 +184,7 @@ class Population:
         sort_queue(self._warned)
 
     def _pop(self, xname: str) -> Component | None:
-        """Take a component out of the healthy, warned or dead ones; `None` if it is not tracked."""
+        """Remove a healthy, warned or dead component, and return it; `None` if it is untracked."""
         for queue in (self._healthy, self._warned, self._dead):
             component = queue.pop(xname, None)
             if component is not None:

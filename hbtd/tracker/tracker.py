@@ -51,8 +51,8 @@ class Tracker(Population):
         """Make an empty tracker.
 
         With `note_changes`, the tracker notes which components were heard, so that their records
-        can be stored. `beat` takes heartbeats of at most `most` components, including dead ones;
-        stored ones, and those of other replicas, may exceed that.
+        can be stored. `beat` accepts new components until `most` are tracked, including dead ones;
+        components that are restored, or that other replicas have heard, may exceed that.
         """
         super().__init__()
         self._note_changes = note_changes
@@ -104,7 +104,10 @@ class Tracker(Population):
         hostname: str = "",
         nid: str = "",
     ) -> Judgement | None:
-        """Apply a heartbeat that another replica took and has stored; return what `beat` does."""
+        """Apply a heartbeat that another replica took and has stored; for the arguments see `beat`.
+
+        Return the judgement if the component has started or restarted.
+        """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid, True):
             return None
         transition, before = Transition.STARTED, Phase.UNKNOWN
@@ -140,8 +143,9 @@ class Tracker(Population):
 
         Return whether it is; if not, nothing has changed. The name of a healthy component needs no
         check, since it is valid and in normal form. `elsewhere` says that another replica took the
-        heartbeat. To save time, the period and the names in a heartbeat are taken of the first one
-        in each 15 observed seconds, of those on new connections, and of the first after a start.
+        heartbeat. To save time, the mean period, host name and NID are updated only by the
+        component's first heartbeat in each 15 observed seconds, by the first on each connection,
+        and by the first two after a start.
         """
         component = self._healthy.get(xname)
         if component is None:
@@ -259,9 +263,10 @@ class Tracker(Population):
     ) -> Judgement | None:
         """Apply a heartbeat that another replica took earlier, unless a later one is known.
 
-        `last_heard` is the observed time of that heartbeat; `sent` are the timestamp and the status
-        in it. Without them, those of the heartbeat before remain, and a component that is dead or
-        not tracked stays so. Return the judgement if the component has started or restarted.
+        `last_heard` is the observed time of that heartbeat, and `source` stands for the replica.
+        `sent` are the timestamp and the status in the heartbeat; without them, those of the
+        heartbeat before remain, and a component that is dead or not tracked stays so. Return the
+        judgement if the component has started or restarted.
         """
         component = self._healthy.get(xname) or self._warned.get(xname)
         if component is None:
@@ -273,9 +278,10 @@ class Tracker(Population):
         return self.apply_beat(xname, last_heard, timestamp, status, source)
 
     def apply_sent(self, record: Record, source: str | None) -> bool:
-        """Apply the status and timestamp of a heartbeat that is known already from `source`.
+        """Set a component's status and timestamp to those of a heartbeat that was applied before.
 
-        If the component was heard elsewhere since, it has sent something else, and nothing changes.
+        Until now only the time of that heartbeat was known, and `source`, which stands for the
+        replica that took it. If the component was heard from another source since, nothing changes.
         Return whether the component lives.
         """
         xname = record.component
@@ -288,7 +294,10 @@ class Tracker(Population):
         return True
 
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
-        """Mark a component as warned about, as another replica did; `record` is what it stored."""
+        """Mark a component as warned about, as another replica did; `record` is what it stored.
+
+        If the component is dead or not tracked, it is tracked as in `restore`.
+        """
         component = self._healthy.pop(record.component, None)
         if component is not None:
             component.enter_phase()
@@ -299,8 +308,8 @@ class Tracker(Population):
     def apply_gap(self, record: Record, at: float) -> None:
         """Mark a component as warned about; its silence begins anew, at the observed time `at`.
 
-        Another replica has stored that warning after a time in which no replica could hear
-        components: the silence in that time proves nothing.
+        An original hbtd has stored this warning, as `record`, after a time in which nobody could
+        hear components: the silence in that time proves nothing.
         """
         xname = record.component
         self._changed.pop(xname, None)
@@ -326,7 +335,7 @@ class Tracker(Population):
     ) -> None:
         """Track the components of `records`, and those of `dead` as dead, unless already tracked.
 
-        The ages of the records are reduced by `age_after_restart`.
+        The ages of the records are reduced to what `age_after_restart` returns.
         """
         self.restore_page(records, at, warntime, errtime)
         for xname in dead:
@@ -337,9 +346,9 @@ class Tracker(Population):
     def restore_page(
         self, records: Iterable[Record], at: float, warntime: float, errtime: float
     ) -> None:
-        """Track the components of `records` as `restore` does, which has to be called after this.
+        """Track the components of `records`, a part of those to restore; `restore` must follow.
 
-        The queues are not in order until then.
+        Until then, the queues are not in order.
         """
         for record in records:
             if record.component not in self:
@@ -425,7 +434,11 @@ class Tracker(Population):
         return component
 
     def _recorded(self, record: Record, last_heard: float) -> Component:
-        """Return the component of a record, made anew or taken out of its queue, and updated."""
+        """Return the component that a record describes, with the record's data, and in no queue.
+
+        If the component is tracked, it is taken out of its queue; otherwise it is made. The caller
+        puts it into a queue.
+        """
         status = self._shared(record.status[:_LONGEST_TEXT])
         timestamp = record.timestamp[:_LONGEST_TEXT]
         component = self._pop(record.component)

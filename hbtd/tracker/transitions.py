@@ -75,7 +75,7 @@ ALARMS: Final = frozenset({Transition.WARNED, Transition.DIED})
 class Judgement:
     """The statement that a component has made a transition, as it is committed and sent.
 
-    Two judgements are equal if HSM is told the same: how they came about does not count.
+    Two judgements are equal if their components, transitions and timestamps are.
     """
 
     component: str
