@@ -25,7 +25,7 @@ class Problem(Exception):
         self.status = status
         self.detail = detail
         self.allow = tuple(sorted(allow))
-        """The methods that the path allows, for the `Allow` header of a 405; otherwise `None`."""
+        """The methods that the path allows, for the `Allow` header of a 405; otherwise empty."""
         self.headers = headers
         """Further headers of the answer."""
 
