@@ -195,7 +195,7 @@ class TokenTests(SynchronousTestCase):
         with capturedLogs() as events:
             clock.pump([PERIOD] * 5)
         (line,) = [eventAsText(e) for e in events if e["log_level"] is LogLevel.error]
-        self.assertIn("there are none", line)
+        self.assertIn("none are in force", line)
         self.assertNotIn("short", line)
         self.path.write_text(TOKEN)
         self.assertIsNotNone(tokens.find(TOKEN.encode()))
