@@ -13,7 +13,7 @@ from tests.support.processes import CHECKOUT
 
 def settings() -> dict[str, str]:
     """Return the settings of the unit."""
-    lines = (CHECKOUT / "deploy" / "hbtd.service").read_text().splitlines()
+    lines = (CHECKOUT / "deploy" / "systemd" / "hbtd.service").read_text().splitlines()
     pairs = [line.partition("=") for line in lines if line and line[0] not in "#["]
     return {name: value for name, _, value in pairs}
 
