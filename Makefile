@@ -10,6 +10,8 @@ STAMP  := $(VENV)/.installed
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Exact versions, with hashes, of all that .venv and the container image take from PyPI.
 LOCKS  := requirements/tools.txt requirements/develop.txt
+# The Debian that is booted to test the unit.
+SUITE  ?= bookworm
 # kafka-python's own affair, two thousand times.
 TRIAL  := PYTHONWARNINGS='default,ignore:read_text is deprecated,ignore:open_text is deprecated' $(BIN)/trial
 
@@ -18,7 +20,7 @@ LOCK   := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --
           --generate-hashes --no-emit-index-url $(LOCKFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock run demo demo-picture test coverage test-real prometheus test-faults fuzz audit check format docs bench bench-quick dist clean
+.PHONY: help venv lock run demo demo-picture test coverage test-real prometheus systemd-root test-systemd test-faults fuzz audit check format docs bench bench-quick dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -74,6 +76,10 @@ test-real: $(STAMP)  ## run the tests that take an Apache Kafka (Java and Maven)
 prometheus: $(STAMP)  ## unpack Debian's prometheus and promtool into .venv, for the tests of alerts; installs nothing
 	@test -x $(VENV)/prometheus/usr/bin/promtool || ( mkdir -p $(VENV)/prometheus && cd $(VENV)/prometheus \
 	    && apt-get --quiet download prometheus && dpkg --extract prometheus_*.deb . && rm prometheus_*.deb )
+
+systemd-root: $(STAMP)  ## make a small Debian with systemd in .venv with mmdebstrap, for the tests of the unit; takes root, installs nothing
+	@test -x $(VENV)/systemd-root/lib/systemd/systemd || ( rm -rf $(VENV)/systemd-root && mmdebstrap --quiet --mode=root --variant=minbase \
+	    --include=systemd,python3,python3-venv,iproute2,procps,ca-certificates $(SUITE) $(VENV)/systemd-root )
 
 test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etcd; mix it with the original; ask it at night; crowd and attack it; takes twenty minutes
 	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite tests.faults.etcd tests.faults.replicas tests.faults.telemetry tests.faults.releases tests.faults.mixed tests.faults.outages tests.faults.crowd tests.faults.handshakes tests.faults.strangers tests.faults.night
