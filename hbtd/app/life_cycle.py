@@ -22,8 +22,17 @@ class LifeCycle:
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, patience: Callable[[], float]) -> None:
-        """Make an empty stack; `patience` returns how many seconds `stop` waits for each part."""
+    def __init__(
+        self,
+        clock: IReactorTime,
+        patience: Callable[[], float],
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Make an empty stack; `patience` returns how many seconds `stop` waits for each part.
+
+        `note` is called before each step with what it does, such as "Starting the store".
+        """
+        self._note = note
         self._clock = clock
         self._patience = patience
         self._stops: list[tuple[str, Step]] = []
@@ -39,6 +48,7 @@ class LifeCycle:
         if self._stopping:
             raise CancelledError
         self.add(name, stop)
+        self._note(f"Starting {name}")
         await _done(start())
 
     def add(self, name: str, stop: Step) -> None:
@@ -53,6 +63,7 @@ class LifeCycle:
         self._stopping = True
         while self._stops:
             name, stop = self._stops.pop()
+            self._note(f"Stopping {name}")
             try:
                 await bounded(self._clock, self._patience(), _stopped(stop))
             except DeadlineExceeded as late:

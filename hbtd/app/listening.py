@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from hbtd.app.errors import StartupError, naming, naming_files
 from hbtd.app.hints import file_hint
 from hbtd.config.params import Params
+from hbtd.formats.counts import counted
 from hbtd.net.served_certificate import ServedCertificate, serve_files, serve_identity
 from hbtd.net.tls import ephemeral_identity
 from hbtd.server.factory import ConnectionFactory
@@ -30,6 +31,7 @@ from hbtd.server.listening import (
     set_transport,
 )
 from hbtd.server.overload import AcceptQueue, accept_queue
+from hbtd.server.passed_sockets import NotListening, PassedSocket, check_passed
 
 _DRAIN = 2.0
 """Seconds after which connections that are still open are aborted when hbtd stops."""
@@ -40,8 +42,18 @@ _POLL = 0.02
 _log = Logger()
 
 
-def make_endpoints(params: Params, reactor: Any) -> list[IStreamServerEndpoint]:
-    """Return the endpoints to listen on; raise `StartupError` when `listen` can't be used."""
+def make_endpoints(
+    params: Params, reactor: Any, passed: Sequence[int] = ()
+) -> list[IStreamServerEndpoint]:
+    """Return the endpoints to listen on; raise `StartupError` when they can't be used.
+
+    These are what `listen` says, else the listening sockets that systemd has passed to this
+    process, by their file descriptors, else `port` on each of the addresses.
+    """
+    if passed and params.endpoint_kind != "systemd":
+        _note_passed(params, len(passed))
+    if passed and not params.listen:
+        return _passed_endpoints(reactor, passed)
     if params.listen:
         with naming("--listen", params.listen):
             try:
@@ -61,6 +73,31 @@ def make_endpoints(params: Params, reactor: Any) -> list[IStreamServerEndpoint]:
         else endpoint_of_address(reactor, params.port, each)
         for each in addresses
     ]
+
+
+def _note_passed(params: Params, count: int) -> None:
+    """Log what becomes of the sockets that systemd has passed."""
+    sockets = counted(count, "socket")
+    if params.listen:
+        _log.warn("--listen is given: {sockets} of systemd's will not be served.", sockets=sockets)
+    else:
+        _log.info(
+            "Serving on {sockets} of systemd's (ListenStream= of hbtd.socket), instead of --port"
+            " and --address.",
+            sockets=sockets,
+        )
+
+
+def _passed_endpoints(reactor: Any, passed: Sequence[int]) -> list[IStreamServerEndpoint]:
+    for descriptor in passed:
+        try:
+            check_passed(descriptor)
+        except NotListening as error:
+            raise StartupError(
+                f"file descriptor {descriptor}, which systemd has passed (LISTEN_FDS), {error}:"
+                " give hbtd.socket ListenStream= and Accept=no only"
+            ) from error
+    return [PassedSocket(reactor, descriptor) for descriptor in passed]
 
 
 def make_certificate(params: Params) -> ServedCertificate | None:

@@ -16,11 +16,13 @@ from twisted.python.failure import Failure
 
 from hbtd.app.errors import StartupError, exit_status
 from hbtd.app.service import HbtdService
+from hbtd.app.supervision import Supervision, make_supervision
 from hbtd.config.params import Params
 from hbtd.net.names import Names
 from hbtd.runtime.garbage import Freezer
 from hbtd.runtime.log_writer import LogWriter, writer_to
 from hbtd.runtime.logs import dropped_lines, error_stream, escaped, line_format, observer
+from hbtd.runtime.service_manager import passed_sockets
 from hbtd.runtime.signals import deliver_signals
 
 _FLUSH = 2.0
@@ -42,14 +44,18 @@ def make_service(
     were given, are logged.
     """
     service: HbtdService
+    supervision = make_supervision(reactor, environ, os.getpid())
+    supervision.step("Reading options and files")
     log_observer = writer = None
     if own_log:
         line = line_format(params.log_format, environ)
         writer = writer_to(error_stream(), dropped_lines(line, time.time))
         log_observer = observer(writer.write, line, lambda: service.params.current.debug)
     try:
-        service = _Process(params, reactor, log_observer, writer)
+        passed = passed_sockets(environ, os.getpid())
+        service = _Process(params, reactor, log_observer, writer, supervision, passed)
     except StartupError as error:
+        supervision.failed(str(error))
         print(escaped(f"hbtd: {error}"), file=error_stream())
         raise SystemExit(error.status) from None
     for sentence in warnings:
@@ -66,13 +72,23 @@ class _Process(HbtdService):
         reactor: Any,
         log_observer: ILogObserver | None,
         writer: LogWriter | None,
+        supervision: Supervision,
+        passed: Sequence[int],
     ) -> None:
         """Build the service.
 
         `log_observer` is to receive the log of the service; `writer` is what this observer writes
-        lines with. Both are `None` if twistd writes the log.
+        lines with. Both are `None` if twistd writes the log. `supervision` tells systemd what hbtd
+        does; `passed` are the file descriptors of the sockets that systemd has passed.
         """
-        super().__init__(params, reactor, log_observer, log_writer=writer)
+        super().__init__(
+            params,
+            reactor,
+            log_observer,
+            log_writer=writer,
+            supervision=supervision,
+            passed_sockets=passed,
+        )
         tracker = self.tracker
         self._freezer = Freezer(reactor, lambda: tracker.healthy + tracker.warned + tracker.dead)
         self._flush = lambda: None if writer is None else writer.flush(_FLUSH)
@@ -82,6 +98,7 @@ class _Process(HbtdService):
         try:
             super().privilegedStartService()
         except StartupError as error:
+            self._supervision.failed(str(error))
             _log.critical("hbtd could not start: {error}", error=str(error))
             raise SystemExit(error.status) from None
 

@@ -3,6 +3,8 @@
 import random
 import socket
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -26,6 +28,7 @@ from hbtd.app.metrics import (
     ConnectionMetrics,
 )
 from hbtd.app.stores import describe_store, store_hint
+from hbtd.app.supervision import Supervision
 from hbtd.app.views import Views
 from hbtd.config.params import Params
 from hbtd.formats.counts import counted
@@ -65,13 +68,16 @@ class HbtdService(Service):
         log_observer: ILogObserver | None = None,
         connect_kafka: KafkaFactory = Kafka,
         log_writer: LogWriter | None = None,
+        supervision: Supervision | None = None,
+        passed_sockets: Sequence[int] = (),
     ) -> None:
         """Build the parts; raise `StartupError` if a file or an endpoint can't be used.
 
         `reactor` provides `IReactorCore`, `IReactorTime` and `IReactorTCP`. `log_observer`, unless
         it is `None`, replaces twistd's log observer. `log_writer`, if there is one, writes the
         lines of that observer; it is asked how many of them were dropped. `connect_kafka` makes a
-        client of Kafka.
+        client of Kafka. `supervision` tells systemd what hbtd does; `passed_sockets` are the file
+        descriptors of the sockets that systemd has passed.
         """
         _log.info(
             "hbtd {version} starts. Its records are kept {where}.",
@@ -84,7 +90,8 @@ class HbtdService(Service):
         self._library_log = LibraryLog("kafka")
         host = ascii(socket.gethostname()).strip("'")  # a header has no other characters
         user_agent = f"hbtd/{__version__} ({host or 'a host without a name'})"
-        self._life_cycle = LifeCycle(reactor, self._patience)
+        self._supervision = Supervision(reactor) if supervision is None else supervision
+        self._life_cycle = LifeCycle(reactor, self._patience, self._supervision.step)
         self._starting: Deferred[None] = succeed(None)
 
         core = Core(
@@ -95,7 +102,7 @@ class HbtdService(Service):
         self.params, self.store, self.tracker = core.params, core.store, core.tracker
         self.monitor, self.notifier, self.publisher = core.monitor, core.notifier, core.publisher
         self.replica = core.replica
-        endpoints = make_endpoints(params, reactor)
+        endpoints = make_endpoints(params, reactor, passed_sockets)
         certificate = make_certificate(params)
         self.access = self._make_access(certificate)
         self.views = Views(reactor, core, self.access, lambda: self._connections, self._log_dropped)
@@ -175,7 +182,7 @@ class HbtdService(Service):
 
         `asked_by` says, for the log, who or what has requested this.
         """
-        self.access.reload(asked_by)
+        self._supervision.reload(lambda: self.access.reload(asked_by))
 
     def fit_connections(self, files: int) -> None:
         """Lower the limit of connections to what the open-file limit `files` allows.
@@ -216,7 +223,10 @@ class HbtdService(Service):
 
     async def _start(self) -> None:
         """Start the parts one after another; each may use those that were started before it."""
-        start = self._life_cycle.start
+        start, supervision = self._life_cycle.start, self._supervision
+        observed = self.core.observed
+        watch = partial(supervision.watch, lambda: observed.ticked_at)
+        await start("the reports to systemd", watch, supervision.stopped)
         await start("the log of libraries", self._library_log.start, self._library_log.stop)
         await start("connections to neighbours", lambda: None, self._close_pools)
         await start("the store", self._open_store, self.store.close)
@@ -238,11 +248,14 @@ class HbtdService(Service):
         checks = self.views.self_checks
         await start("the self-checks", checks.startService, checks.stopService)
         await start("the listener", self._listening.accept, self._stop_accepting)
-        _log.info("hbtd {version} serves {url}", version=__version__, url=self._listening.url)
+        url = self._listening.url
+        _log.info("hbtd {version} serves {url}", version=__version__, url=url)
+        supervision.serving(lambda: self.views.in_words(url))
 
     def _start_failed(self, failure: Failure) -> None:
         if not self.running:
             return  # stopped before all parts had started
+        self._supervision.failed(failure.getErrorMessage())
         if failure.check(StoreDamaged, StoreUnusable):
             _log.critical(
                 "hbtd can't use its store, and stops: {error}{hint}",
@@ -265,6 +278,7 @@ class HbtdService(Service):
 
     async def _stop(self) -> None:
         _log.info("hbtd is stopping.")
+        self._supervision.stopping()
         self._starting.cancel()
         await self._life_cycle.stop()
         _log.info("hbtd has stopped.")

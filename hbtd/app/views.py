@@ -35,6 +35,9 @@ from hbtd.runtime.reactor_lag import ReactorLag
 from hbtd.server.factory import ConnectionFactory
 from hbtd.store.etcd import EtcdStore
 
+_PARTS = {"KvStoreReason": "the store", "MsgBusReason": "Kafka", "HsmStatusReason": "HSM"}
+"""What does not work, by the names of the reasons."""
+
 
 class Views:
     """Builds the routes, queries and metrics of hbtd, and its self-checks.
@@ -140,6 +143,15 @@ class Views:
                 self._log_dropped,
             )
         )
+
+    def in_words(self, url: str) -> str:
+        """Return what hbtd serves and what does not work, in one line for `systemctl status`."""
+        tracker = self._core.tracker
+        counts = (
+            f"{tracker.healthy:,} heartbeating, {tracker.warned:,} warned, {tracker.dead:,} dead"
+        )
+        troubles = [f"{_PARTS[name]}: {text}" for name, text in self._reasons().items()]
+        return "; ".join([f"Serving {url}: {counts}", *troubles])
 
     def _make_troubles(self) -> Troubles:
         core = self._core

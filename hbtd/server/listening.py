@@ -20,6 +20,7 @@ from typing import Any
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
     serverFromString,
@@ -30,6 +31,7 @@ from zope.interface import implementer
 
 from hbtd.net.served_certificate import ServedCertificate
 from hbtd.server.factory import ConnectionFactory
+from hbtd.server.passed_sockets import PassedSocket
 from hbtd.server.proxied import proxied
 from hbtd.server.tls_transport import TLSTransport, UnixTLSTransport
 from hbtd.server.transport import TCPTransport, UnixTransport
@@ -60,8 +62,8 @@ def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoin
     """Return the endpoint that a string describes, as Twisted's `serverFromString` does.
 
     The defaults differ: the backlog is `BACKLOG`, and a Unix socket is accessible to its owner and
-    group only. `haproxy:` also accepts headers that Twisted does not (`hbtd.server.proxied`). The
-    exceptions are those of `serverFromString`.
+    group only; one that systemd has passed stays as it is. `haproxy:` also accepts headers that
+    Twisted does not (`hbtd.server.proxied`). The exceptions are those of `serverFromString`.
     """
     beginning, _, rest = description.partition(":")
     kind = beginning.replace("\\", "").lower()  # Twisted ignores both
@@ -72,6 +74,8 @@ def endpoint_from_string(reactor: Any, description: str) -> IStreamServerEndpoin
         if not re.search(rf"(?<!\\):{name}=", description):
             description += f":{argument}"
     endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    if isinstance(endpoint, AdoptedStreamServerEndpoint):
+        return PassedSocket(reactor, endpoint.fileno)
     return endpoint
 
 

@@ -11,11 +11,18 @@ from hbtd.app.errors import CAN_PASS, WRONG_OPTION
 from tests.support.processes import CHECKOUT
 
 
-def settings() -> dict[str, str]:
-    """Return the settings of the unit."""
+def settings() -> dict[str, list[str]]:
+    """Return the settings of the unit, each with its values."""
     lines = (CHECKOUT / "deploy" / "systemd" / "hbtd.service").read_text().splitlines()
     pairs = [line.partition("=") for line in lines if line and line[0] not in "#["]
-    return {name: value for name, _, value in pairs}
+    found: dict[str, list[str]] = {}
+    for name, _, value in pairs:
+        found.setdefault(name, []).append(value)
+    return found
+
+
+WAIT, PAUSE = settings()["ExecStartPre"]
+"""The commands before a start: one waits for the time to be set, one pauses after failures."""
 
 
 class RetryTests(TestCase):
@@ -24,10 +31,35 @@ class RetryTests(TestCase):
     def test_statuses(self) -> None:
         """Only the status of a wrong option keeps it from trying again, and no number of tries."""
         unit = settings()
-        self.assertEqual(unit["Restart"], "on-failure")
-        self.assertEqual(unit["RestartPreventExitStatus"].split(), [str(WRONG_OPTION)])
+        self.assertEqual(unit["Restart"], ["on-failure"])
+        self.assertEqual(unit["RestartPreventExitStatus"], [str(WRONG_OPTION)])
         self.assertNotEqual(CAN_PASS, WRONG_OPTION)
-        self.assertEqual(unit["StartLimitIntervalSec"], "0")
+        self.assertEqual(unit["StartLimitIntervalSec"], ["0"])
+
+    async def test_pauses(self) -> None:
+        """After each failed start the pause is longer, up to 30 s, and the first start has none."""
+        folder = Path(self.mktemp()).resolve()
+        folder.mkdir()
+        sleep = folder / "sleep"
+        sleep.write_text(f"#!/bin/sh\necho $1 >> {folder}/slept\n")
+        sleep.chmod(0o755)
+        environ = {"PATH": f"{folder}:/usr/bin:/bin", "RUNTIME_DIRECTORY": str(folder)}
+        program, *arguments = shlex.split(PAUSE.lstrip("-").replace("$$", "$"))
+        said = []
+        for _ in range(8):
+            out, err, status = await getProcessOutputAndValue(program, arguments, env=environ)
+            self.assertEqual((err, status), (b"", 0))
+            said.append(out.decode())
+        slept = (folder / "slept").read_text().split()
+        self.assertEqual(slept, ["1", "2", "4", "8", "16", "30", "30"])
+        self.assertEqual(said[0], "")
+        self.assertIn("could not start: the next attempt is in 16 s", said[5])
+        (served,) = settings()["ExecStartPost"]
+        program, *arguments = shlex.split(served.lstrip("-"))
+        arguments = [each.replace("${RUNTIME_DIRECTORY}", str(folder)) for each in arguments]
+        await getProcessOutputAndValue(program, arguments)
+        out, _, _ = await getProcessOutputAndValue("/bin/sh", ["-c", f"ls {folder}"])
+        self.assertEqual(out.split(), [b"sleep", b"slept"])
 
 
 class ClockTests(TestCase):
@@ -51,9 +83,9 @@ class ClockTests(TestCase):
 
         The status of a command that `timeout` has ended is 124.
         """
-        line = settings()["ExecStartPre"]
-        self.assertEqual(line[0], "-", "otherwise hbtd would not be started")
-        program, limit, *command = shlex.split(line[1:].replace("$$", "$"))
+        # Without - hbtd would not be started after 60 s; without + it could not read /proc/uptime.
+        self.assertEqual(WAIT[:2], "-+")
+        program, limit, *command = shlex.split(WAIT[2:].replace("$$", "$"))
         self.assertEqual(limit, "60")
         began = time.monotonic()
         _, err, status = await getProcessOutputAndValue(

@@ -1,7 +1,7 @@
 """A Debian system with a real systemd as its first process, in namespaces of its own.
 
-`make systemd-root` makes the Debian root in .venv. Each `SystemdRoot` boots what looks like a copy of
-it: when the test ends, all that was written there is gone, and so are its processes. Several may
+`make systemd-root` makes the Debian root in .venv. Each `SystemdRoot` boots what looks like a copy
+of it: when the test ends, all that was written there is gone, and so are its processes. Several may
 run at the same time. It takes root on Linux.
 """
 

@@ -1,0 +1,183 @@
+"""What hbtd tells systemd: that it serves, what it does, and that it does not hang."""
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from hbtd.runtime.logs import escaped
+from hbtd.runtime.outage import Outage
+from hbtd.runtime.periodic import PeriodicService
+from hbtd.runtime.service_manager import NotifySocket, watchdog_period
+
+_TURN = 1.0
+"""Seconds between two looks at what there is to tell; fewer if the watchdog's time is short."""
+
+_STATUS_PAUSE = 5.0
+"""Seconds between two texts about what hbtd does while it serves."""
+
+_LONGEST_STATUS = 1000
+"""Characters of such a text."""
+
+_MORE_TO_START = 300
+"""Seconds that a step of the start may take: a million components to load on a busy machine."""
+
+_MORE_TO_STOP = 60
+"""Seconds that hbtd may hang while it stops."""
+
+_log = Logger()
+
+
+class _Phase(Enum):
+    STARTING = auto()
+    SERVING = auto()
+    STOPPING = auto()
+
+
+class Supervision:
+    """Tells systemd the state of hbtd, with messages as those of sd_notify(3).
+
+    While hbtd starts and stops, systemd is asked for more time for as long as the reactor runs.
+    While it serves, the watchdog is fed if the observed clock has ticked since the last time. So
+    hbtd is restarted if it hangs, but not for being slow. What can't be sent is sent again.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        send: Callable[[str], None] | None = None,
+        watchdog: float | None = None,
+    ) -> None:
+        """Make it; `send` sends a message or raises `OSError`, `None` is for no systemd at all.
+
+        `watchdog` is the number of seconds after which systemd restarts an hbtd that is silent.
+        """
+        self._clock = clock
+        self._send = send
+        self._phase = _Phase.STARTING
+        self._feed_every = None if watchdog is None else watchdog / 4
+        self._fed_at = clock.seconds()
+        self._ticked_at = lambda: 0.0
+        self._last_tick = 0.0
+        self._describe = lambda: ""
+        self._described_at = clock.seconds()
+        self._status = ""
+        self._unsent = ""
+        self._outage = Outage(self._cut_off, self._heard_again, clock.seconds)
+        turn = _TURN if self._feed_every is None else min(_TURN, self._feed_every)
+        self._turns = PeriodicService(clock, turn, self._turn, "telling systemd", now=False)
+
+    def watch(self, ticked_at: Callable[[], float]) -> None:
+        """Begin the start of a service whose observed clock has last ticked at `ticked_at()`."""
+        self._ticked_at = ticked_at
+        if self._send is not None:
+            self._turns.startService()
+
+    def step(self, doing: str) -> None:
+        """Tell what is being done while hbtd starts or stops, and ask for the time to do so."""
+        self._tell(self._as_status(f"{doing} ..."), *self._more_time())
+
+    def serving(self, describe: Callable[[], str]) -> None:
+        """Tell that hbtd serves; `describe()` returns in a few words what it serves."""
+        self._phase = _Phase.SERVING
+        self._describe = describe
+        self._described_at = self._clock.seconds()
+        self._tell_state("READY=1", self._as_status(describe()))
+
+    def reload(self, work: Callable[[], None]) -> None:
+        """Do the work of a reload; tell its beginning and its end if hbtd serves."""
+        if self._phase is not _Phase.SERVING:
+            work()  # to tell that hbtd is ready would be wrong
+            return
+        self._tell_state("RELOADING=1", f"MONOTONIC_USEC={round(self._clock.seconds() * 1e6)}")
+        try:
+            work()
+        finally:
+            self._tell_state("READY=1")
+
+    def stopping(self) -> None:
+        """Tell that hbtd stops."""
+        self._phase = _Phase.STOPPING
+        self._tell_state("STOPPING=1", *self._more_time())
+
+    def failed(self, reason: str) -> None:
+        """Tell why hbtd can't start."""
+        self._tell(self._as_status(f"Could not start: {reason}"))
+
+    def stopped(self) -> Deferred[None]:
+        """Tell no more than what is told by calls; return a Deferred that fires then."""
+        return self._turns.stopService()
+
+    def _turn(self) -> None:
+        messages = []
+        now = self._clock.seconds()
+        if self._phase is not _Phase.SERVING:
+            messages += self._more_time()
+        elif now - self._described_at >= _STATUS_PAUSE:
+            self._described_at = now
+            before = self._status
+            status = self._as_status(self._describe())
+            messages += [status] if status != before else []
+        messages += self._food(now)
+        if messages or self._unsent:
+            self._tell(*messages)
+
+    def _food(self, now: float) -> list[str]:
+        """Return what feeds the watchdog, if it is time to and hbtd works."""
+        if self._feed_every is None or now - self._fed_at < self._feed_every:
+            return []
+        ticked_at = self._ticked_at()
+        if self._phase is _Phase.SERVING and ticked_at == self._last_tick:
+            return []
+        self._last_tick = ticked_at
+        self._fed_at = now
+        return ["WATCHDOG=1"]
+
+    def _more_time(self) -> list[str]:
+        seconds = _MORE_TO_STOP if self._phase is _Phase.STOPPING else _MORE_TO_START
+        return [f"EXTEND_TIMEOUT_USEC={seconds * 1_000_000}"]
+
+    def _as_status(self, text: str) -> str:
+        self._status = f"STATUS={escaped(text)[:_LONGEST_STATUS]}"
+        return self._status
+
+    def _tell_state(self, *lines: str) -> None:
+        """Tell what systemd has to know; if that fails, each later message begins with it."""
+        self._unsent = "\n".join(lines)
+        self._tell()
+
+    def _tell(self, *lines: str) -> None:
+        if self._send is None:
+            return
+        message = "\n".join([*([self._unsent] if self._unsent else []), *lines])
+        try:
+            self._send(message)
+        except OSError as error:
+            self._outage.fail(error.strerror or str(error))
+        else:
+            self._unsent = ""
+            self._outage.recover()
+
+    def _cut_off(self, reason: str) -> None:
+        _log.warn(
+            "systemd can't be told what hbtd does (NOTIFY_SOCKET): {reason}; tried again.",
+            reason=reason,
+        )
+
+    def _heard_again(self) -> None:
+        _log.info("systemd is told again what hbtd does.")
+
+
+def make_supervision(clock: IReactorTime, environ: Mapping[str, str], pid: int) -> Supervision:
+    """Return what tells systemd about the process `pid`, as the environment says."""
+    address = environ.get("NOTIFY_SOCKET")
+    if not address:
+        return Supervision(clock)
+    try:
+        notify = NotifySocket(address)
+    except ValueError as error:
+        _log.warn("NOTIFY_SOCKET can't be used: {error}.", error=str(error))
+        return Supervision(clock)
+    return Supervision(clock, notify.send, watchdog_period(environ, pid))

@@ -1,0 +1,65 @@
+"""The protocols of systemd: what it passes to a service, and what a service tells it.
+
+They are those of sd_listen_fds(3), sd_watchdog_enabled(3) and sd_notify(3). What the environment
+says to another process, or what makes no sense, counts as not said.
+"""
+
+import socket
+from collections.abc import Mapping
+
+FIRST_SOCKET = 3
+"""The file descriptor of the first socket that is passed."""
+
+_MOST_SOCKETS = 1024
+"""More are not passed; a greater number is an error."""
+
+
+def passed_sockets(environ: Mapping[str, str], pid: int) -> range:
+    """Return the file descriptors of the sockets that were passed to the process `pid`.
+
+    They are none if the environment was inherited from another process, to which they were passed.
+    """
+    count = _number(environ.get("LISTEN_FDS"))
+    if count is None or count > _MOST_SOCKETS or _number(environ.get("LISTEN_PID")) != pid:
+        return range(0)
+    return range(FIRST_SOCKET, FIRST_SOCKET + count)
+
+
+def watchdog_period(environ: Mapping[str, str], pid: int) -> float | None:
+    """Return within how many seconds the process `pid` must tell again that it works.
+
+    It is `None` if nobody waits for that.
+    """
+    microseconds = _number(environ.get("WATCHDOG_USEC"))
+    if microseconds is None or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
+        return None
+    return microseconds / 1e6
+
+
+def _number(text: str | None) -> int | None:
+    """Return a positive decimal number; `None` if the text is none."""
+    if text is None or not (text.isascii() and text.isdigit()) or len(text) > 20:
+        return None
+    return int(text) or None
+
+
+class NotifySocket:
+    """The socket to which a service sends messages for systemd."""
+
+    def __init__(self, address: str) -> None:
+        """Prepare to send to an address as in NOTIFY_SOCKET: a path, or a name that begins with @.
+
+        Raise `ValueError` if it is neither.
+        """
+        if address[:1] not in ("/", "@") or len(address) < 2 or "\0" in address:
+            raise ValueError(f"{address!r} is neither an absolute path nor a name after '@'")
+        self._address = "\0" + address[1:] if address[0] == "@" else address
+        self._socket: socket.socket | None = None
+
+    def send(self, message: str) -> None:
+        """Send a message, or raise `OSError`; never wait."""
+        if self._socket is None:
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            made.setblocking(False)
+            self._socket = made
+        self._socket.sendto(message.encode("utf-8", "replace"), self._address)

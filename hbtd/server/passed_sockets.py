@@ -1,0 +1,88 @@
+"""Listening sockets that another process, such as systemd, has made and passed to this one."""
+
+import os
+import socket
+from typing import Any
+
+from twisted.internet import tcp, unix
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+
+
+class NotListening(Exception):
+    """A file descriptor is no socket to accept connections from; the message says what it is."""
+
+
+def check_passed(descriptor: int) -> None:
+    """Raise `NotListening` unless a file descriptor is a listening TCP or Unix stream socket."""
+    try:
+        duplicate = os.dup(descriptor)
+    except OSError as error:
+        raise NotListening("is not open") from error
+    try:
+        passed = socket.socket(fileno=duplicate)
+    except OSError as error:
+        os.close(duplicate)
+        raise NotListening("is no socket") from error
+    with passed:
+        if passed.family not in _FAMILIES:
+            raise NotListening("is neither a TCP nor a Unix socket")
+        if passed.type != socket.SOCK_STREAM:
+            raise NotListening("is no stream socket")
+        if not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise NotListening("does not listen")
+
+
+class _PassedUnixPort(unix.Port):
+    """A port on a Unix socket that another process has bound, and may pass to the next hbtd.
+
+    Twisted's would change the mode of its file, and remove it at the end.
+    """
+
+    def startListening(self) -> None:
+        """Begin to accept connections, as TCP ports on passed sockets do."""
+        tcp.Port.startListening(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close this process's descriptor of the socket."""
+        tcp.Port.connectionLost(self, reason)
+
+
+@implementer(IStreamServerEndpoint)
+class PassedSocket:
+    """The endpoint of a socket that was passed to this process: it goes on without the process."""
+
+    def __init__(self, reactor: Any, descriptor: int) -> None:
+        """Make the endpoint of a file descriptor that `check_passed` has found to be fit."""
+        self._reactor = reactor
+        self._descriptor = descriptor
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Return a Deferred that has fired with the port, or failed with `CannotListenError`.
+
+        It can be called once, since the file descriptor is closed.
+        """
+        return execute(self._listen, protocolFactory)
+
+    def _listen(self, factory: IProtocolFactory) -> IListeningPort:
+        try:
+            check_passed(self._descriptor)
+        except NotListening as error:
+            reason = OSError(f"file descriptor {self._descriptor} {error}")
+            raise CannotListenError("", self._descriptor, reason) from error
+        with socket.socket(fileno=self._descriptor) as passed:
+            passed.setblocking(False)
+            if passed.family == socket.AF_UNIX:
+                port = _PassedUnixPort._fromListeningDescriptor(
+                    self._reactor, passed.fileno(), factory
+                )
+                port.startListening()
+            else:
+                port = self._reactor.adoptStreamPort(passed.fileno(), passed.family, factory)
+            found: IListeningPort = port
+            return found
