@@ -23,6 +23,8 @@ def makeService(options: Options) -> IService:
     twistd in the background.
     """
     hold_signals()
+    # Twisted, when its endpoints are imported, removes what systemd says about sockets.
+    environment = dict(environ)
     install()
     # Imported after the reactor is installed: Klein imports the reactor.
     from hbtd.app.process import make_service
@@ -32,4 +34,4 @@ def makeService(options: Options) -> IService:
         bool(twistd["nodaemon"])
         and not any(twistd[name] for name in ("logfile", "syslog", "logger"))
     )
-    return make_service(options.params, environ, own_log=own_log, warnings=options.warnings)
+    return make_service(options.params, environment, own_log=own_log, warnings=options.warnings)

@@ -1,10 +1,12 @@
 """hbtd as a process: where its log goes, which signals it handles, and its exit status."""
 
 import atexit
+import faulthandler
 import gc
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -123,6 +125,8 @@ class _Process(HbtdService):
         return super().stopService()
 
     def _start_failed(self, failure: Failure) -> None:
+        if not self.running:
+            return  # it was stopped meanwhile, which is no failure
         status = exit_status(failure.value)
 
         def end() -> None:
@@ -153,6 +157,9 @@ class _Process(HbtdService):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
         signal.signal(signal.SIGHUP, reload)
+        if sys.__stderr__ is not None:
+            # systemd's watchdog ends a process that hangs with SIGABRT: the log says where it was.
+            faulthandler.enable(sys.__stderr__)
         deliver_signals()
         # Python would let it kill the process in its last moments.
         ignore = (signal.signal, signal.SIGHUP, signal.SIG_IGN)

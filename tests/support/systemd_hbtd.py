@@ -1,5 +1,7 @@
 """hbtd's unit in a system with a real systemd."""
 
+import json
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,3 +63,37 @@ class SystemdHbtd(SystemdRoot):
         """Change a unit."""
         self.write(f"/etc/systemd/system/{unit}.d/test.conf", text)
         self.run("systemctl", "daemon-reload")
+
+    def client(self, script: str, *arguments: str) -> "subprocess.Popen[str]":
+        """Run a Python script of this host, with `arguments`, in the network of the system."""
+        return subprocess.Popen(
+            ["nsenter", "-t", str(self.pid), "-n", sys.executable, "-c", script, *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def beat(self, xname: str, port: int = 28500) -> int:
+        """Send a heartbeat over TLS; return the status of the answer."""
+        with self.client(_BEAT, xname, str(port)) as client:
+            said, _ = client.communicate(timeout=20)
+        return int(json.loads(said))
+
+    @property
+    def state(self) -> str:
+        """The state of the unit, such as "active"."""
+        return self.show("hbtd", "ActiveState")
+
+    @property
+    def restarts(self) -> int:
+        """How often systemd has restarted it by itself."""
+        return int(self.show("hbtd", "NRestarts"))
+
+
+_BEAT = """
+import http.client, json, ssl, sys, time
+context = ssl._create_unverified_context()
+client = http.client.HTTPSConnection("127.0.0.1", int(sys.argv[2]), context=context, timeout=10)
+body = {"Component": sys.argv[1], "Hostname": "h", "NID": "1", "Status": "OK", "Timestamp": "t"}
+client.request("POST", "/hmi/v1/heartbeat", json.dumps(body))
+print(client.getresponse().status)
+"""

@@ -115,7 +115,8 @@ class SystemdRoot:
         """
         done = self.status(*command, given=given, within=within)
         if check and done[0] != 0:
-            raise AssertionError(f"{' '.join(command)} ended with {done[0]}: {done[1]}")
+            log = self.status("journalctl", "--no-pager", "-n", "40")[1]
+            raise AssertionError(f"{' '.join(command)} ended with {done[0]}: {done[1]}\n{log}")
         return done[1]
 
     def status(self, *command: str, given: str = "", within: float = 60) -> tuple[int, str]:
