@@ -1,11 +1,12 @@
 """hbtd as a twistd plugin, `twistd -n hbtd [options]`; also used by hbtd.tac."""
 
-from os import environ
+from os import environ, getpid
 
 from twisted.application.service import IService
 
 from hbtd.config.command_line import CommandLine
 from hbtd.runtime.reactor import install
+from hbtd.runtime.service_manager import names_of_sockets
 from hbtd.runtime.signals import hold_signals
 
 
@@ -25,6 +26,8 @@ def makeService(options: Options) -> IService:
     hold_signals()
     # Twisted, when its endpoints are imported, removes what systemd says about sockets.
     environment = dict(environ)
+    if names := names_of_sockets(environ, getpid()):
+        environ.setdefault("LISTEN_FDNAMES", names)
     install()
     # Imported after the reactor is installed: Klein imports the reactor.
     from hbtd.app.process import make_service

@@ -25,6 +25,14 @@ def passed_sockets(environ: Mapping[str, str], pid: int) -> range:
     return range(FIRST_SOCKET, FIRST_SOCKET + count)
 
 
+def names_of_sockets(environ: Mapping[str, str], pid: int) -> str:
+    """Return LISTEN_FDNAMES for the sockets passed to the process `pid` if it is not there.
+
+    Without it, Twisted takes no socket to be passed. systemd calls one without a name "unknown".
+    """
+    return ":".join("unknown" for _ in passed_sockets(environ, pid))
+
+
 def watchdog_period(environ: Mapping[str, str], pid: int) -> float | None:
     """Return within how many seconds the process `pid` must tell again that it works.
 

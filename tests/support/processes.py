@@ -70,10 +70,12 @@ def spawn(
     environ: Mapping[str, str] | None = None,
     cwd: Path = CHECKOUT,
     stderr: int | None = None,
+    passed: Sequence[int] = (),
 ) -> HbtdProcess:
     """Run `python arguments...`, until the test ends at the latest.
 
-    Its standard error is collected, unless `stderr` is another file descriptor for it.
+    Its standard error is collected, unless `stderr` is another file descriptor for it. The file
+    descriptors `passed` are its third and following ones.
     """
     process = HbtdProcess()
     process.url.addErrback(lambda failure: failure)
@@ -91,7 +93,12 @@ def spawn(
         [sys.executable, *arguments],
         env=environment,
         path=str(cwd),
-        childFDs={0: "w", 1: "r", 2: "r" if stderr is None else stderr},
+        childFDs={
+            0: "w",
+            1: "r",
+            2: "r" if stderr is None else stderr,
+            **dict(enumerate(passed, 3)),
+        },
     )
     test.addCleanup(process.finish)
     return process

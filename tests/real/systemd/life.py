@@ -37,7 +37,7 @@ class UnitTests(SynchronousTestCase):
     """hbtd's unit on its own."""
 
     def test_start_reload_stop(self) -> None:
-        """Systemd knows when it serves, what it serves, that it has reloaded, and that it stopped."""
+        """It tells when it serves, and what; when it has reloaded; and when it stops."""
         system = SystemdHbtd(self)
         system.run("systemctl", "start", "hbtd")
         self.assertEqual(system.state, "active")
