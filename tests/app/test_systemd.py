@@ -58,21 +58,6 @@ class TellTests(TestCase):
         self.assertRegex(serving, r"^STATUS=Serving https://.*: 0 heartbeating, 0 warned, 0 dead")
         self.assertIn("STATUS=Stopping the store ...", lines[names.index("STOPPING") :])
 
-    async def test_stall(self) -> None:
-        """While it is stopped it feeds no watchdog, and goes on when it continues."""
-        manager = ServiceManager(self, watchdog=0.4)
-        process = manager.start(*HBTD)
-        await process.url
-        await until(lambda: manager.count("WATCHDOG=1") >= 3)
-        process.signal(signal.SIGSTOP)
-        before = manager.count("WATCHDOG=1")
-        stat = Path(f"/proc/{process.transport.pid}/stat")
-        await until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
-        before = manager.count("WATCHDOG=1")
-        process.signal(signal.SIGCONT)
-        await until(lambda: manager.count("WATCHDOG=1") > before)
-        await stop(self, process)
-
     async def test_could_not_start(self) -> None:
         """It tells why it can't start."""
         manager = ServiceManager(self)
