@@ -81,6 +81,17 @@ class TellTests(TestCase):
         states = [each for each in "\n".join(manager.told()).split("\n") if each in STATES]
         self.assertIn(states, (["STOPPING=1"], ["READY=1", "STOPPING=1"]))
 
+    async def test_stopped_while_it_waits(self) -> None:
+        """Stopped while its start waits for etcd, it ends with status 0, and did not serve."""
+        manager = ServiceManager(self)
+        process = manager.start(*HBTD, "--kv_url=http://127.0.0.1:1")
+        await until(lambda: manager.count("STATUS=Starting the monitor") == 1)
+        process.signal(signal.SIGTERM)
+        await self.assertFailure(process.url, AssertionError)
+        self.assertEqual(await process.ended, 0, process.said)
+        self.assertEqual(manager.count("READY=1"), 0)
+        self.assertEqual(manager.count("STATUS=Could not start"), 0)
+
     async def test_unreachable(self) -> None:
         """Nobody at NOTIFY_SOCKET, or garbage in it, is a warning, and hbtd serves."""
         for address in ("/none/notify", "garbage", "@hbtd-test-nobody"):
@@ -134,6 +145,20 @@ class SocketTests(TestCase):
             process = ServiceManager(self).start(*HBTD, *options, passed=listening)
             self.assertEqual(await process.url, f"http://127.0.0.1:{port}")
             self.assertNotIn("will not be served", process.said)
+
+    async def test_unix(self) -> None:
+        """A Unix socket that is passed keeps its mode and its file, also with --listen."""
+        path = Path("/tmp") / f"hbtd-{os.getpid()}.sock"
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+            self.addCleanup(path.unlink)
+            path.chmod(0o600)
+            listening.listen()
+            for options in ((), ("--listen=systemd:domain=UNIX:index=0",)):
+                process = ServiceManager(self).start(*HBTD, *options, passed=listening)
+                self.assertEqual(await process.url, f"unix:{path}")
+                await stop(self, process)
+                self.assertEqual(path.stat().st_mode & 0o777, 0o600)
 
     async def test_other_process(self) -> None:
         """Sockets that were passed to the parent of hbtd are not its own."""
