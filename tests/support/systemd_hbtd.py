@@ -40,6 +40,7 @@ class SystemdHbtd(SystemdRoot):
             CHECKOUT / "twisted": f"{_CHECKOUT}/twisted",
         }
         super().__init__(test, binds)
+        self._test = test
         self.write("/opt/hbtd/bin/hbtd", _SCRIPT, 0o755)
         self.options(options)
         for name in ("hbtd.service", "hbtd.socket"):
@@ -66,11 +67,14 @@ class SystemdHbtd(SystemdRoot):
 
     def client(self, script: str, *arguments: str) -> "subprocess.Popen[str]":
         """Run a Python script of this host, with `arguments`, in the network of the system."""
-        return subprocess.Popen(
-            ["nsenter", "-t", str(self.pid), "-n", sys.executable, "-c", script, *arguments],
+        inside = ("nsenter", "-t", str(self.pid), "-n", sys.executable, "-c", script)
+        client = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *inside, *arguments],
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._test.addCleanup(client.kill)
+        return client
 
     def beat(self, xname: str, port: int = 28500) -> int:
         """Send a heartbeat over TLS; return the status of the answer."""
