@@ -271,7 +271,6 @@ class PassingTests(TestCase):
     async def test_certificate_comes(self) -> None:
         """A certificate that is missing, then not valid yet, is served once it is valid."""
         folder = Path(self.mktemp()).resolve()
-        identity = make_identity("localhost", begins=6 / 86400)
         options = (f"--tls_cert={folder}/cert.pem", f"--tls_key={folder}/key.pem")
         reasons = []
         # As systemd does it.
@@ -282,7 +281,10 @@ class PassingTests(TestCase):
             except AssertionError:
                 self.assertEqual(await process.ended, 75, process.said)
                 reasons.append("missing" if "can't be read" in process.said else "not yet")
-                write_identity(identity, folder)
+                if len(reasons) == 1:
+                    # Not before: on a busy machine the first start takes a while.
+                    identity = make_identity("localhost", begins=6 / 86400)
+                    write_identity(identity, folder)
                 await _seconds(1)
             else:
                 break

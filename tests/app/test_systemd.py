@@ -58,6 +58,15 @@ class TellTests(TestCase):
         self.assertRegex(serving, r"^STATUS=Serving https://.*: 0 heartbeating, 0 warned, 0 dead")
         self.assertIn("STATUS=Stopping the store ...", lines[names.index("STOPPING") :])
 
+    async def test_abort(self) -> None:
+        """Ended by the watchdog, with SIGABRT, it says where it was."""
+        process = ServiceManager(self).start(*HBTD)
+        await process.url
+        process.signal(signal.SIGABRT)
+        self.assertEqual(await process.ended, -signal.SIGABRT)
+        self.assertIn("Fatal Python error: Aborted", process.said)
+        self.assertIn("in doPoll", process.said)
+
     async def test_could_not_start(self) -> None:
         """It tells why it can't start."""
         manager = ServiceManager(self)

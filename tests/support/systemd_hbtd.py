@@ -100,4 +100,5 @@ client = http.client.HTTPSConnection("127.0.0.1", int(sys.argv[2]), context=cont
 body = {"Component": sys.argv[1], "Hostname": "h", "NID": "1", "Status": "OK", "Timestamp": "t"}
 client.request("POST", "/hmi/v1/heartbeat", json.dumps(body))
 print(client.getresponse().status)
+client.close()
 """
