@@ -65,7 +65,7 @@ class TellTests(TestCase):
         process.signal(signal.SIGABRT)
         self.assertEqual(await process.ended, -signal.SIGABRT)
         self.assertIn("Fatal Python error: Aborted", process.said)
-        self.assertIn("in doPoll", process.said)
+        self.assertIn("hbtd/cli.py", process.said)
 
     async def test_could_not_start(self) -> None:
         """It tells why it can't start."""
