@@ -102,6 +102,7 @@ check: $(STAMP)  ## linter, formatter, type checker, rules of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy deploy/node/hbtd-agent
 	$(BIN)/lint-imports
 
 format: $(STAMP)  ## bring the code into the one format

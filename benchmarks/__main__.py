@@ -8,6 +8,7 @@ from time import perf_counter
 
 from benchmarks import (
     access,
+    agent,
     command,
     components,
     crowds,
@@ -56,6 +57,7 @@ def main() -> None:
         ("the log of transitions", lambda: history.measure(100_000 if quick else 1_000_000)),
         ("queries", lambda: queries.measure(10_000 if quick else 100_000)),
         ("readers of events", lambda: events.measure(20_000 if quick else 100_000)),
+        ("the agent of nodes", lambda: agent.measure(10 if quick else 50, 5 if quick else 60)),
         ("the command hbtctl", lambda: command.measure(10_000 if quick else 100_000)),
         ("replicas", lambda: replicas.measure(2 if quick else 5, 3 if quick else 5)),
         ("the process", lambda: components.measure(20_000 if quick else 100_000)),

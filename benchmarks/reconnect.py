@@ -93,16 +93,16 @@ def _restart(key: str, nodes: int) -> _Outcome:
                 idle = 1 - (processor_seconds(pid) - busy) / seconds
                 # Whoever was not heard is warned about by then.
                 sleep(max(began + _WARNTIME + 2 - monotonic(), 0))
-                metrics = _metrics(url)
+                found = metrics(url)
     return _Outcome(
         seconds,
         failed,
         max(idle, 0),
-        int(metrics['hbtd_transitions_total{transition="warned"}']),
+        int(found['hbtd_transitions_total{transition="warned"}']),
     )
 
 
-def _metrics(url: str) -> dict[str, float]:
+def metrics(url: str) -> dict[str, float]:
     """Return hbtd's metrics by name."""
     with urlopen(f"{url}/metrics", timeout=_PATIENCE, context=_trusting()) as answer:
         text = answer.read().decode()

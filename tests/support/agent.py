@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessTerminated
-from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -225,3 +226,61 @@ def spawn_agent(
     )
     test.addCleanup(process.finish)
     return process
+
+
+class Scripted(Protocol):
+    """A connection of a server that answers as a test says."""
+
+    def __init__(self, answers: Callable[[bytes], bytes | None]) -> None:
+        self._answers, self._data = answers, b""
+        self.transport: Any = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Answer each request, the body included; an answer of `b""` closes the connection."""
+        self._data += data
+        head, found, rest = self._data.partition(b"\r\n\r\n")
+        length = re.search(rb"Content-Length: (\d+)", head)
+        size = int(length[1]) if length else 0
+        if not found or len(rest) < size:
+            return
+        self._data = rest[size:]
+        reply = self._answers(head + found + rest[:size])
+        if reply == b"":
+            self.transport.loseConnection()
+        elif reply is not None:
+            self.transport.write(reply)
+
+
+class ScriptedServer(Factory):
+    """A server that answers as a test says; it counts its connections and keeps the requests.
+
+    `answers` gets a request and returns what is sent: `b""` closes the connection, `None` is
+    silence.
+    """
+
+    noisy = False
+
+    def __init__(self, test: TestCase, answers: Callable[[bytes], bytes | None]) -> None:
+        self.answers = answers
+        self.connections: list[Scripted] = []
+        self.requests: list[bytes] = []
+        port = reactor.listenTCP(0, self, interface="127.0.0.1")
+        test.addCleanup(self._stop, port)
+        self.port = port.getHost().port
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def buildProtocol(self, address: Any) -> Scripted:
+        """Count a connection."""
+        protocol = Scripted(self._answer)
+        self.connections.append(protocol)
+        return protocol
+
+    def _answer(self, request: bytes) -> bytes | None:
+        self.requests.append(request)
+        return self.answers(request)
+
+    def _stop(self, port: Any) -> Any:
+        for each in self.connections:
+            if each.transport is not None:
+                each.transport.abortConnection()
+        return port.stopListening()

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -145,12 +146,13 @@ class CertificatesTests(CredentialsTestCase):
         self.assertIsNone(self.credentials(url="http://hbtd").context())
 
 
-class Found(agent.Addresses):
+class Found(agent.Addresses):  # type: ignore[misc]
     """Addresses that are found at once, or never."""
 
     def __init__(self, addresses, clock, fraction=0.0):
         target = agent.Target("https", "hbtd.example", 28500, "/hmi/v1")
         super().__init__(target, fraction, clock)
+        self.known: list[Any] = []
         self.found = addresses
 
     def look_up(self):
@@ -242,7 +244,7 @@ class LogTests(SynchronousTestCase):
         )
 
     def test_bounded(self):
-        """However often that changes, there are ten lines in ten minutes, and the rest is counted."""
+        """However often that changes, there are ten lines in ten minutes; others are counted."""
         log = agent.Log({"JOURNAL_STREAM": "8:1"}, self.clock)
         for _ in range(3600):
             log.failed(agent.Failed("connect", "refused"))

@@ -1,6 +1,7 @@
 """Where hbtd-agent finds who it is and where hbtd is."""
 
 import re
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from tests.support.processes import CHECKOUT
 SHASTA = (
     "console=ttyS0,115200n8 bad_page=panic ip=dhcp quiet "
     "htburl=https://api-gw-service-nmn.local/apis/hbtd/hmi/v1/heartbeat "
-    "xname=x3000c0s19b1n0 nid=1 root=live:\"s3://a b\" bss_referral_token=0-1"
+    'xname=x3000c0s19b1n0 nid=1 root=live:"s3://a b" bss_referral_token=0-1'
 )
 URL = "https://hbtd.example"
 
@@ -32,7 +33,7 @@ class SettingsTests(SynchronousTestCase):
 
         Each is found in normal form.
         """
-        places = [
+        places: list[dict[str, Any]] = [
             {"files": {}, "host": "x1000c0s0b0n05.local"},
             {"files": {"/etc/cray/xname": "X1000c0s0b0n4"}},
             {"files": {"/proc/cmdline": "a xname=x01000c0s0b0n3 b"}},
@@ -40,7 +41,7 @@ class SettingsTests(SynchronousTestCase):
             {"environ": {"HBTD_AGENT_XNAME": " x1000c0s0b0n1 "}},
             {"given": {"xname": "x1000c0s0b0n00"}},
         ]
-        together = {"given": {"url": URL}, "environ": {}, "files": {}, "host": ""}
+        together: dict[str, Any] = {"given": {"url": URL}, "environ": {}, "files": {}, "host": ""}
         for number, place in zip((5, 4, 3, 2, 1, 0), places, strict=True):
             for part, value in place.items():
                 known = together[part]
@@ -150,7 +151,7 @@ class DocumentTests(SynchronousTestCase):
         self.assertNotRegex(text, r"(?m)^[^#\n]")
 
     def test_unit(self):
-        """The unit starts the program where packages install it, and does not hide /proc/cmdline."""
+        """The unit starts what packages install, and does not hide /proc/cmdline from it."""
         text = (PATH.parent / "hbtd-agent.service").read_text()
         self.assertIn("\nExecStart=/usr/bin/hbtd-agent\n", text)
         self.assertNotIn("\nProcSubset=pid", text)
