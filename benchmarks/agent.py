@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 
 from benchmarks.reconnect import metrics
 from benchmarks.running import LOAD_CORE, hbtd, on_core
@@ -24,7 +24,10 @@ def measure(nodes: int, seconds: float) -> list[Row]:
     with ExitStack() as stack:
         url = stack.enter_context(hbtd("--port=0", "--address=127.0.0.1", "--nosm"))
         pids = [stack.enter_context(_agent(url, name)) for name in node_names(nodes)]
+        patience = monotonic() + 60
         while metrics(url)['hbtd_components{state="healthy"}'] < nodes:
+            if monotonic() > patience:
+                raise RuntimeError(f"not all of {nodes} nodes were heard")
             sleep(0.2)
         before, began = sum(map(_processor_ms, pids)), _heartbeats(url)
         sleep(seconds)

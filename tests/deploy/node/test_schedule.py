@@ -125,7 +125,10 @@ class PromiseTests(SynchronousTestCase):
     @given(nodes, moments, troubles, st.floats(20, 40))
     @settings(max_examples=200)
     def test_hiccup(self, node, boot, trouble, after):
-        """A trouble that meets one heartbeat does not bring a node near `Warntime`."""
+        """A trouble that meets one heartbeat does not bring a node near `Warntime`.
+
+        One that could not connect tries again in the middle of the period.
+        """
         met: list[float] = []
 
         def answers(now):
@@ -137,7 +140,8 @@ class PromiseTests(SynchronousTestCase):
 
         hbtd = simulate(node, boot, 90, answers)
         self.assertEqual(len(met), 1)
-        self.assertLess(max(self.silences(hbtd)), 0.7 * WARNTIME)
+        connected = trouble() is not None and not isinstance(trouble(), Exception)
+        self.assertLess(max(self.silences(hbtd)), (0.7 if connected else 0.52) * WARNTIME)
 
     @given(nodes, moments, troubles, st.floats(20, 40), st.floats(0.1, 400))
     @settings(max_examples=200, deadline=None)
