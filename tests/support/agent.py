@@ -116,7 +116,7 @@ class SimulatedHbtd:
         self.tried: list[float] = []
         self.taken: list[float] = []
         self.asked: list[float] = []
-        self.warntime = "10"
+        self.warntime: Callable[[float], str] = lambda now: "10"
         self.credentials = self.addresses = self
 
     def token(self) -> str:
@@ -130,7 +130,7 @@ class SimulatedHbtd:
         """Answer a request."""
         if data.startswith(b"GET"):
             self.asked.append(self._clock.now)
-            body = b'{"Warntime":"%s"}' % self.warntime.encode()
+            body = b'{"Warntime":"%s"}' % self.warntime(self._clock.now).encode()
             return agent.Answer(200, {}, body, True)
         self.tried.append(self._clock.now)
         end = self._clock.now + 1.5 * patience
@@ -158,13 +158,13 @@ def simulate(
     answers: Callable[[float], Any] = lambda now: answer(200),
     *,
     note: str = "",
-    warntime: str = "10",
+    warntime: str | Callable[[float], str] = "10",
     period: float | None = None,
 ) -> SimulatedHbtd:
     """Run the agent of a node from a time of day on; return what it did to hbtd."""
     clock = SimulatedClock(start, start + seconds)
     hbtd = SimulatedHbtd(clock, answers)
-    hbtd.warntime = warntime
+    hbtd.warntime = (lambda now: warntime) if isinstance(warntime, str) else warntime
     target = agent.Target("https", "hbtd", 28500, "/hmi/v1")
     settings = agent.Settings(
         target, xname, "nid000001", "1", "OK", "system", "", "", "", period, {}

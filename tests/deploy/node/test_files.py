@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -203,6 +204,23 @@ class AddressesTests(SynchronousTestCase):
         addresses.ordered(1)
         addresses.found = [("10.9.9.9", 28500)]
         self.assertEqual(addresses.ordered(1), [("10.9.9.9", 28500)])
+
+    def test_hanging(self):
+        """A look-up that hangs takes no more time than there is, and one thread in all."""
+        hanging = threading.Event()
+        self.addCleanup(hanging.set)
+
+        def hang(*arguments):
+            hanging.wait(20)
+            return []
+
+        self.patch(agent.socket, "getaddrinfo", hang)
+        target = agent.Target("https", "hbtd.example", 28500, "/hmi/v1")
+        addresses = agent.Addresses(target, 0.5, self.clock)
+        threads = {addresses.look_up() for _ in range(5)}
+        self.assertEqual(len(threads), 1)
+        error = self.assertRaises(agent.Failed, addresses.ordered, 0.05)
+        self.assertIn("not looked up in time", str(error))
 
     def test_no_name(self):
         """A name that can't be one is a failure like others."""

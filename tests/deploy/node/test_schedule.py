@@ -1,5 +1,6 @@
 """When hbtd-agent beats: simulated nodes, and an hbtd that comes and goes."""
 
+import itertools
 import math
 from collections import Counter
 from functools import partial
@@ -36,16 +37,16 @@ def _always(what, now):
     return what
 
 
-class SlotTests(SynchronousTestCase):
-    """The slots of a node."""
+class MomentTests(SynchronousTestCase):
+    """The moments at which a node beats."""
 
     @given(moments, st.floats(0.1, 3600), st.floats(0, 1, exclude_max=True))
-    def test_slot(self, now, period, fraction):
-        """The next slot is in its place in the period, and within a twentieth more than one."""
-        slot = agent.slot_after(now, period, fraction)
-        self.assertGreater(slot, now)
-        self.assertLessEqual(slot, now + 1.05 * period + 1e-6)
-        place = (slot - fraction * period) / period
+    def test_moment(self, now, period, fraction):
+        """The next moment is in its place in the period, and within a twentieth more than one."""
+        moment = agent.moment_after(now, period, fraction)
+        self.assertGreater(moment, now)
+        self.assertLessEqual(moment, now + 1.05 * period + 1e-6)
+        place = (moment - fraction * period) / period
         self.assertAlmostEqual(place, round(place), places=4)
 
     def test_same(self):
@@ -199,11 +200,20 @@ class PromiseTests(SynchronousTestCase):
             self.assertAlmostEqual(gap, 2 * PERIOD, places=3)
 
     def test_other_warntime(self):
-        """Another `Warntime` is followed after five minutes, in the slots of the new period."""
+        """Another `Warntime` than the default is followed after the first heartbeat."""
         hbtd = simulate(NODE, BOOT, 60, warntime="60")
         gaps = self.silences(hbtd)
         self.assertEqual([round(each, 3) for each in gaps[1:]], [20.0] * (len(gaps) - 1))
         self.assertLessEqual(gaps[0], 21)
+
+    def test_changed_warntime(self):
+        """A `Warntime` that is changed is followed within five minutes and a period."""
+        changed = BOOT + 400
+        hbtd = simulate(NODE, BOOT, 1400, warntime=lambda now: "10" if now < changed else "30")
+        late = [each for each in hbtd.taken if each > changed + 300 + PERIOD]
+        self.assertLess(late[0] - (changed + 300 + PERIOD), 10.5)
+        for before, after in itertools.pairwise(late):
+            self.assertAlmostEqual(after - before, 10, places=3)
 
     def test_set_period(self):
         """With a period that was set, nobody is asked."""
