@@ -293,7 +293,10 @@ class MisbehavingTests(TestCase):
         self.assertIn("answer 503", process.said)
 
     async def test_addresses(self):
-        """Of several addresses the first one that answers gets the heartbeat, and the next ones."""
+        """Of several addresses the first one that answers gets the heartbeat, and the next ones.
+
+        Once the name has another address, that one gets them.
+        """
         servers = [ScriptedServer(self, lambda request: None) for _ in range(2)]
         hung, good = sorted(servers, key=lambda each: each.port)
         good.answers = lambda request: TAKEN
@@ -312,6 +315,11 @@ class MisbehavingTests(TestCase):
             self.assertEqual(answer.status, 200)
         self.assertEqual((len(good.requests), len(good.connections)), (3, 1))
         self.assertEqual(len(hung.requests), 1)
+        moved = ScriptedServer(self, lambda request: TAKEN)
+        known[:] = [("127.0.0.1", moved.port)]
+        addresses.look_up()
+        await deferToThread(connection.request, data, 1.0)
+        self.assertEqual((len(good.requests), len(moved.requests)), (3, 1))
 
     async def test_systemd(self):
         """Systemd is told that it is ready, how it goes, that it lives, and that it stops."""
@@ -360,7 +368,7 @@ class _Done:
     """A look-up that has found what it looks for."""
 
     def __init__(self, addresses, known):
-        addresses.known = known
+        addresses.known = list(known)
 
     def join(self, patience):
         """Return at once."""
