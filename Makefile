@@ -84,8 +84,8 @@ systemd-root: $(STAMP)  ## make a small Debian with systemd in .venv with mmdebs
 test-systemd: $(STAMP)  ## run the tests of the unit under a real systemd (root, and make systemd-root); takes two minutes
 	$(TRIAL) $(TRIALFLAGS) tests.real.systemd.root tests.real.systemd.life tests.real.systemd.failures tests.real.systemd.agent
 
-test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etcd; mix it with the original; ask it at night; crowd and attack it; have agents beat meanwhile; takes twenty minutes
-	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite tests.faults.etcd tests.faults.replicas tests.faults.telemetry tests.faults.releases tests.faults.mixed tests.faults.outages tests.faults.crowd tests.faults.handshakes tests.faults.strangers tests.faults.night tests.faults.agents
+test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etcd; mix it with the original; ask it at night; crowd, attack and restart it; have agents beat meanwhile; takes twenty minutes
+	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite tests.faults.etcd tests.faults.replicas tests.faults.telemetry tests.faults.releases tests.faults.mixed tests.faults.outages tests.faults.crowd tests.faults.handshakes tests.faults.strangers tests.faults.restart tests.faults.night tests.faults.agents
 
 fuzz: $(STAMP)  ## fuzz parsers, live server and both lanes, HBTD_FUZZ_SECONDS (60) for each
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --editable '.[fuzz]' \

@@ -36,8 +36,14 @@ from hbtd.server.passed_sockets import NotListening, PassedSocket, check_passed
 _DRAIN = 2.0
 """Seconds after which connections that are still open are aborted when hbtd stops."""
 
+_FAREWELL = 0.5
+"""Seconds in which clients have to read the last answers and to hang up.
+
+Pools of connections notice the end of an idle one only when they use it again.
+"""
+
 _POLL = 0.02
-"""Seconds between two checks, when hbtd stops, of whether connections are still in use."""
+"""Seconds between two checks, when hbtd stops, of whether connections are still open."""
 
 _log = Logger()
 
@@ -190,8 +196,8 @@ class Listening:
     async def close(self) -> None:
         """Stop listening, wait until the requests in progress are answered, and close connections.
 
-        Two seconds after the ports are closed, connections that are still open are aborted. If no
-        port is bound, do nothing.
+        Connections that are still open are aborted half a second after all have been told to close,
+        and two seconds after the ports are closed at the latest. If no port is bound, do nothing.
         """
         ports, self._ports = self._ports, []
         if not ports:
@@ -202,9 +208,9 @@ class Listening:
             if stopped is not None:
                 await stopped
         deadline = self._reactor.seconds() + _DRAIN
-        while self._connections.busy and self._reactor.seconds() < deadline:
-            await deferLater(self._reactor, _POLL)
+        await self._connections.finish(_DRAIN)
         self._connections.close()
+        deadline = min(deadline, self._reactor.seconds() + _FAREWELL)
         while len(self._connections) and self._reactor.seconds() < deadline:
             await deferLater(self._reactor, _POLL)
         self._connections.abort()

@@ -18,11 +18,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from hbtd.server.channel import RequestChannel
-from hbtd.server.lane import Lane, Taken, Verdict
+from hbtd.server.lane import Lane, LastAnswers, Taken, Verdict
 from hbtd.server.limits import CONNECTIONS, SLOW, TLS, UNREAD, Limits
 from hbtd.server.scheduler import Scheduler
 from hbtd.server.site import LimitedSite
-from hbtd.server.states import State
+from hbtd.server.states import TICK, State
 
 # Enumerations' members are slow to look up, and these are needed for each heartbeat.
 _IDLE: Final = State.IDLE
@@ -95,7 +95,7 @@ class Connection(Protocol):
         self.heard = -inf
         """The factory's time at which the last heartbeat was taken on the connection."""
         # Requests are offered to the lane, if there is one; the sender is what it remembers.
-        self._lane = None if factory.site.closing else factory.lane
+        self._lane = factory.lane
         self._sender: Any = None
         # What has arrived and waits for a turn, or for the client to read.
         self._unread = b""
@@ -225,7 +225,7 @@ class Connection(Protocol):
     def retire(self) -> None:
         """Arrange that the connection is closed after its next answer, because of its age."""
         self.retired = True
-        self.leave_fast_lane()
+        self.answer_last()
         if self._channel is not None:
             self._channel.ending = True
 
@@ -239,9 +239,28 @@ class Connection(Protocol):
         transport = self.transport
         getattr(transport, "abortNow", transport.abortConnection)()
 
-    def leave_fast_lane(self) -> None:
-        """Leave all further requests to the ordinary lane."""
-        self._lane = None
+    def answer_last(self) -> None:
+        """Make the next answer of the fast lane the last one."""
+        if self._lane is not None:
+            self._lane = LastAnswers(self._lane)
+
+    def close_if_quiet(self) -> bool:
+        """Close the connection unless a request is, or may be, under way; return whether it closes.
+
+        A request that has arrived, but has yet to be read, would be lost. A connection that was
+        made in the last second or two, and on which nothing was sent so far, gets more time.
+        """
+        if self.state >= State.CLOSING:
+            return True
+        if self.state <= State.NEW and self.factory.now - self.made <= TICK:
+            return False
+        if self.state in _RESTING and getattr(self.transport, "hasInput", _never)():
+            return False
+        if self.busy:
+            return False
+        self.close()
+        getattr(self.transport, "endNow", _nothing)()
+        return True
 
     def time_out(self) -> None:
         """Close the connection, because it has been in its state for too long.
@@ -489,3 +508,11 @@ class Connection(Protocol):
     def _abort(self) -> None:
         self._enter(State.CLOSED)
         self.transport.abortConnection()
+
+
+def _nothing() -> None:
+    """Do nothing, in place of what other transports than hbtd's own can't do."""
+
+
+def _never() -> bool:
+    return False

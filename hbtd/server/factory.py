@@ -10,11 +10,12 @@ from typing import Any
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.internet.task import deferLater
 
 from hbtd.formats.counts import counted
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.server.connection import Connection
-from hbtd.server.lane import Lane
+from hbtd.server.lane import Lane, LastAnswers
 from hbtd.server.limits import CONNECTIONS, PEER_CONNECTIONS
 from hbtd.server.scheduler import Scheduler
 from hbtd.server.site import LimitedSite
@@ -28,6 +29,8 @@ _AGE_JITTER = 0.2
 _OF_PEER = 0.75
 """The share of all connections that one address may have if the open-file limit is low."""
 
+_POLL = 0.02
+"""Seconds between two looks at connections on which requests are under way, when hbtd stops."""
 
 _CLOSED_AT_ONCE = 100
 """The most connections closed in one iteration of the reactor: a few milliseconds' worth."""
@@ -156,16 +159,29 @@ class ConnectionFactory(ServerFactory):
         yield from self._proven
         yield from self._strangers
 
-    @property
-    def busy(self) -> bool:
-        """Whether any request has begun to arrive and has not been answered."""
-        return any(connection.busy for connection in self)
-
     def drain(self) -> None:
         """Close every connection after its next answer, from now on."""
         self.site.closing = True
+        if self.lane is not None:
+            self.lane = LastAnswers(self.lane)
         for connection in self:
-            connection.leave_fast_lane()
+            connection.answer_last()
+
+    async def finish(self, seconds: float) -> None:
+        """Close each connection as soon as no request is under way on it.
+
+        Return when all are closing, or after so many `seconds`. Between connections that are idle
+        the reactor runs, so that a request that arrives meanwhile is still answered.
+        """
+        deadline = self.reactor.seconds() + seconds
+        left = deque(self)
+        while left and self.reactor.seconds() < deadline:
+            before = len(left)
+            for _ in range(min(_CLOSED_AT_ONCE, before)):
+                connection = left.popleft()
+                if not connection.close_if_quiet():
+                    left.append(connection)
+            await deferLater(self.reactor, 0 if len(left) < before else _POLL)
 
     def close(self) -> None:
         """Close all connections, each once the data written to it have been sent."""

@@ -44,3 +44,20 @@ class Lane(Protocol):
 
     def answers(self, count: int, *, last: bool = False) -> bytes:
         """Return `count` answers as bytes; with `last`, the final one has `Connection: close`."""
+
+
+class LastAnswers:
+    """A lane for connections that are to end: what another lane answers next is the last answer."""
+
+    def __init__(self, lane: Lane) -> None:
+        """Make a lane that has `lane` take the requests."""
+        self.sender, self.answers = lane.sender, lane.answers
+        self._take = lane.take
+
+    def take(self, data: bytes, sender: Any) -> Taken:
+        """Process the requests at the beginning of `data`; see `Lane.take`."""
+        taken = self._take(data, sender)
+        if taken[2] is Verdict.DRY:
+            count, size, _, need = taken
+            return count, size, Verdict.LAST, need
+        return taken

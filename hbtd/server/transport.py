@@ -13,6 +13,7 @@ All else, such as buffers and back pressure, is inherited from Twisted's `tcp.Se
 `unix.Server`.
 """
 
+import select
 import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -112,6 +113,12 @@ class WriteThrough(_Transport):
     def _say_end(self) -> None:
         """Do nothing. With TLS this sends a close_notify, which says that the output ends."""
 
+    def hasInput(self) -> bool:
+        """Return whether anything has arrived, the end of the data included, and is unread."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return bool(poll.poll(0))
+
     def write(self, data: bytes) -> None:
         """Send data at once if Twisted's buffer is empty; put what is not sent into the buffer."""
         if self._blocked:
@@ -128,6 +135,18 @@ class WriteThrough(_Transport):
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Join pieces of data, and write them at once."""
         self.write(b"".join(iovec))
+
+    def endNow(self) -> None:
+        """End the output of a connection that is being closed, if nothing is left to be sent.
+
+        Otherwise that would be done in the reactor's next round, and requests that arrive until
+        then would be discarded.
+        """
+        unsent = self.dataBuffer or self._tempDataLen
+        if self.disconnecting and not (self.disconnected or unsent):
+            why = self.doWrite()
+            if why:
+                self.connectionLost(Failure(why))
 
     def abortNow(self) -> None:
         """Abort the connection, and close the socket before this call returns.

@@ -2,7 +2,7 @@
 
 It computes from heartbeats, times and etcd what the original hbtd computes: what it writes to etcd,
 and what it tells HSM. `tests.replicas.test_original_hbtd` compares it with a recording of the
-original. It has no HTTP server: heartbeats are calls of `beat`.
+original. Heartbeats are calls of `beat`; `tests.support.original_http` has an HTTP server.
 """
 
 import json
@@ -182,6 +182,14 @@ class OriginalHbtd:
         await self._client.put(key, heard.value)
         if heard.started:
             self._note(name, STARTED)
+
+    async def heartbeating(self, name: str) -> bool:
+        """Return whether a component, named as it names itself, was heard within `errtime`."""
+        known = await self._client.get(name.encode())
+        if known is None:
+            return False
+        heard = int(json.loads(known.value)["Last_hb_rcv_time"], 16)
+        return self._wall() - heard < self.errtime
 
     async def patch(self, params: dict[str, str]) -> None:
         """Change parameters: it writes all of its own to etcd, and reads none from there."""

@@ -1,0 +1,209 @@
+"""hbtd restarted under load, with a socket that systemd would hold: nobody is refused.
+
+Twenty thousand nodes send heartbeats over kept connections, a thousand more over fresh ones, while
+hbtd is stopped and killed, and started again. `HBTD_RESTART_RATE` sets how many heartbeats a second
+the nodes send over kept connections. What clients saw is printed.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from hbtd.simulator.fake_hsm import Update
+from hbtd.simulator.fleet import node_names
+from tests.support.certificates import make_identity, write_identity
+from tests.support.processes import CHECKOUT, HbtdProcess
+from tests.support.running import reactor, start_hsm, until
+from tests.support.service_manager import ServiceManager
+from tests.support.steady_load import Load
+
+RATE = int(os.environ.get("HBTD_RESTART_RATE", "20000"))
+
+INTERVAL = 1
+
+SLACK = 1.5
+"""Seconds for a judgement to be stored and to reach HSM, and for a busy machine."""
+
+BACKLOG = 4096
+
+
+DEAD = "Heartbeat stopped -- declared dead"
+
+
+class RestartTests(TestCase):
+    """Restarts under load."""
+
+    timeout = 120
+
+    def setUp(self) -> None:
+        """Bind the port, as systemd does for a socket unit, and make a node stop on demand."""
+        self.listening = socket.create_server(
+            ("::", 0), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
+        )
+        self.addCleanup(self.listening.close)
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        self.told: dict[str, dict[str, float]] = {}
+        self.false: list[tuple[str, str]] = []
+        self.stopped: dict[str, float] = {}
+        self.hsm = start_hsm(self, on_update=self.note)
+
+    def note(self, update: Update) -> None:
+        """Note what HSM is told, other than starts."""
+        if "stopped" not in update.message:
+            return
+        for name in update.names:
+            if name in self.stopped:
+                self.told.setdefault(name, {}).setdefault(update.message, reactor.seconds())
+            else:
+                self.false.append((name, update.message))
+
+    def start(self, *options: str) -> HbtdProcess:
+        """Start hbtd on the socket."""
+        return ServiceManager(self).start(
+            *("-m", "hbtd", "--use_telemetry=no", f"--interval={INTERVAL}"),
+            *(f"--kv_url=sqlite:{self.directory}/hbtd.sqlite", f"--sm_url={self.hsm.url}"),
+            *options,
+            passed=self.listening,
+        )
+
+    async def test_plain(self) -> None:
+        """Over plain HTTP no connection is refused, and nobody is judged wrongly or late."""
+        load = Load(False, 20_000, 10_000, RATE, 1_000, 1_000)
+        await self.restart(load, (5, 7), ("SIGTERM", "SIGKILL"), "--tls=no")
+
+    async def test_tls(self) -> None:
+        """The same over TLS, with half the rate and fewer connections, for which both ends work."""
+        load = Load(True, 10_000, 2_000, RATE / 2, 500, 200)
+        await self.restart(load, (7, 9), ("SIGTERM", "SIGKILL"), *self.certificate())
+
+    async def test_quiet(self) -> None:
+        """Connections that are idle when hbtd stops, nearly all of them, keep it for no second."""
+        load = Load(True, 2_000, 2_000, 1_000, 200, 100)
+        await self.restart(load, (5, 7), ("SIGTERM",), *self.certificate())
+
+    def certificate(self) -> list[str]:
+        """Make a certificate; return the options with which it is served."""
+        certificate, key = write_identity(make_identity("localhost"), self.directory)
+        return [f"--tls_cert={certificate}", f"--tls_key={key}"]
+
+    async def restart(
+        self, load: Load, times: tuple[int, int], signals: Sequence[str], *options: str
+    ) -> None:
+        """End hbtd by each of the signals under load, and start it again; check what was seen.
+
+        `times` are `Warntime` and `Errtime`. The first signal is SIGTERM.
+        """
+        warntime, errtime = times
+        options = (*options, f"--warntime={warntime}", f"--errtime={errtime}")
+        process = self.start(*options)
+        await process.url
+        port = self.listening.getsockname()[1]
+        generator = Generator(self, port, load)
+        await deferLater(reactor, 3)
+        seen = await generator.counts()
+        before = seen["kept"]["outcomes"]["answered"] + seen["fresh"]["outcomes"]["answered"]
+        print(f"\n      {before / seen['seconds']:.0f} heartbeats answered a second before")
+        for how, victim in zip(signals, node_names(len(signals)), strict=True):
+            self.stopped[victim] = reactor.seconds()
+            generator.stop(victim)
+            await deferLater(reactor, 0.3)
+            began = reactor.seconds()
+            process.signal(signal.Signals[how])
+            await process.ended
+            ended = reactor.seconds()
+            process = self.start(*options)
+            await process.url
+            seconds = reactor.seconds() - began
+            print(f"      {how}: ended after {ended - began:.2f} s,", end="")
+            print(f" served after {seconds:.2f} s")
+            told = self.told.setdefault(victim, {})
+            await until(partial(told.__contains__, DEAD), errtime + INTERVAL + 10)
+            seen = await generator.counts()
+            for kind in ("kept", "fresh"):
+                print(f"      {kind}: {json.dumps(seen[kind])}")
+                self.assertEqual(seen[kind]["outcomes"].get("refused", 0), 0)
+                if how == "SIGTERM":
+                    self.assert_in_order(seen[kind]["outcomes"])
+            late = told[DEAD] - self.stopped[victim] - errtime
+            print(f"      dead {late:.1f} s after Errtime")
+            self.assertEqual(self.false, [])
+            self.assertGreaterEqual(late, -1)
+            self.assertLessEqual(late, INTERVAL + seconds + SLACK)
+
+    def assert_in_order(self, outcomes: dict[str, int]) -> None:
+        """Check what clients saw of an hbtd that has stopped in order."""
+        self.assertEqual(outcomes.get("reset", 0), 0)
+        # Sent in the instant in which hbtd closes the connection, which can't be avoided.
+        self.assertLess(outcomes.get("unanswered", 0), 0.001 * outcomes["answered"])
+        self.assertEqual(set(outcomes) - {"answered", "unanswered", "still waiting"}, set())
+
+
+class Generator(ProcessProtocol):
+    """A process of `tests.support.steady_load`."""
+
+    def __init__(self, test: TestCase, port: int, load: Load) -> None:
+        self._output = b""
+        self._errors = b""
+        self._counts: Deferred[Any] = Deferred()
+        self._running = True
+        self._ended: Deferred[Any] = Deferred()
+        command: Sequence[str] = (
+            *(sys.executable, "-m", "tests.support.steady_load"),
+            *(str(port), json.dumps(load._asdict())),
+        )
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        reactor.spawnProcess(self, sys.executable, command, env=environment)
+        test.addCleanup(self.end)
+
+    def stop(self, name: str) -> None:
+        """Send no more heartbeats of a component."""
+        assert self.transport is not None
+        self.transport.write(f"{name}\n".encode())
+
+    def counts(self) -> Deferred[Any]:
+        """Return a Deferred that fires with the counts since the last call."""
+        assert self.transport is not None
+        self._counts = Deferred()
+        self.transport.write(b"?\n")
+        return self._counts
+
+    def outReceived(self, data: bytes) -> None:
+        """Collect the counts."""
+        self._output += data
+        line, end, rest = self._output.partition(b"\n")
+        if end:
+            self._output = rest
+            self._counts.callback(json.loads(line))
+
+    def errReceived(self, data: bytes) -> None:
+        """Collect what went wrong."""
+        self._errors += data
+
+    def processEnded(self, reason: Failure) -> None:
+        """Fail if counts are expected."""
+        self._running = False
+        self._ended.callback(None)
+        if not self._counts.called:
+            self._counts.errback(AssertionError(self._errors.decode()[-2000:]))
+
+    def end(self) -> Deferred[Any]:
+        """End the process; return a Deferred that fires when it has ended."""
+        ended: Deferred[Any] = self._ended
+        if self._running:
+            assert self.transport is not None
+            self._counts.addErrback(lambda _: None)
+            self.transport.signalProcess("KILL")
+        return ended
