@@ -1,12 +1,18 @@
 """The documents say what the code does."""
 
 import re
+import runpy
+import shlex
+from collections import Counter
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from hbtd.config.command_line import HbtdOptions
 from hbtd.config.option_docs import updated
 from hbtd.config.params import PARAMETERS
+from hbtd.ctl.arguments import parse
 from hbtd.store.sqlite_file import VERSION
 from tests.support.http_memory import HEARTBEAT, APITestCase
 from tests.support.processes import CHECKOUT
@@ -145,6 +151,31 @@ class MetricsTests(APITestCase):
         self.assertEqual(set(re.findall(r"^\| `(hbtd_\w+)", section, re.MULTILINE)), names)
 
 
+class MigrationTests(SynchronousTestCase):
+    """The commands of docs/migration.md can be given like that."""
+
+    def test_commands(self) -> None:
+        """Each is parsed by its program, or is one of a few of other programs."""
+        commands = _commands((CHECKOUT / "docs" / "migration.md").read_text())
+        compare = runpy.run_path(str(CHECKOUT / "deploy" / "shadow" / "compare.py"))
+        parsed = Counter[str]()
+        for command in commands:
+            program, *words = shlex.split(command, comments=True)
+            if ">" in words:
+                words = words[: words.index(">")]
+            if program == "hbtd":
+                HbtdOptions({}).parseOptions(words)
+            elif program == "hbtctl":
+                parse(words, {})
+            elif program == "python3":
+                self.assertEqual(words[0], "deploy/shadow/compare.py")
+                compare["make_parser"]().parse_args(words[1:])
+            else:
+                self.assertIn(program, ("tr", "curl", "etcdctl"), command)
+            parsed[program] += 1
+        self.assertEqual(set(parsed), {"hbtd", "hbtctl", "python3", "tr", "curl", "etcdctl"})
+
+
 class FormatTests(SynchronousTestCase):
     """What is said of going back to an earlier release."""
 
@@ -181,6 +212,36 @@ class ReferenceTests(SynchronousTestCase):
                 if anchor:
                     self.assertIn(anchor, _anchors(target), f"{document.name}: {link}")
 
+    def test_reachable(self) -> None:
+        """Whoever reads the README finds every document by its links."""
+        found, left = set(), [CHECKOUT / "README.md"]
+        while left:
+            document = left.pop()
+            if document in found or document.suffix != ".md":
+                continue
+            found.add(document)
+            for link in re.findall(r"\]\(([^)\s#]+)", _without_code(document.read_text())):
+                if "://" not in link:
+                    left.append((document.parent / link).resolve())
+        self.assertEqual(set(_documents()) - found, set())
+
+    def test_addresses(self) -> None:
+        """Links to other sites are complete, and none is on this host."""
+        for document in _documents():
+            text = re.sub(r"`[^`]*`", "", _without_code(document.read_text()))
+            for link in re.findall(r"\]\((\w+:[^)\s]*)\)", text):
+                parts = urlsplit(link)
+                self.assertEqual(parts.scheme, "https", f"{document.name}: {link}")
+                self.assertIn(".", parts.hostname or "", f"{document.name}: {link}")
+
+    def test_runbook(self) -> None:
+        """Every alert leads to a heading of the runbook."""
+        rules = (CHECKOUT / "deploy" / "hbtd.rules.yml").read_text()
+        links = re.findall(r"runbook_url: \S*?(docs/\w+\.md)#(\S+)", rules)
+        self.assertEqual(len(links), rules.count("- alert:"))
+        for path, anchor in links:
+            self.assertIn(anchor, _anchors(CHECKOUT / path))
+
     def test_sections(self) -> None:
         """Every section of a document that a docstring or comment names exists."""
         pattern = re.compile(r'(docs/\w+\.md), "([^"]+)"')
@@ -211,4 +272,21 @@ def _without_code(text: str) -> str:
 def _anchors(document: Path) -> set[str]:
     """Return the anchors of a document's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", _without_code(document.read_text()), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    anchors: Counter[str] = Counter()
+    found = set()
+    for heading in headings:
+        anchor = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        found.add(f"{anchor}-{anchors[anchor]}" if anchors[anchor] else anchor)
+        anchors[anchor] += 1
+    return found
+
+
+def _commands(text: str) -> list[str]:
+    """Return the commands in a document's blocks of shell code."""
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [
+        line.strip()
+        for block in blocks
+        for line in block.replace("\\\n", "").splitlines()
+        if line.strip()
+    ]

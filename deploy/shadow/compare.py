@@ -165,8 +165,8 @@ def compare(services: Services, options: argparse.Namespace, say: Callable[[str]
     return 1 if comparison.lasting else 0
 
 
-def main() -> int:
-    """Compare as the command line says, and return the exit status."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     description = (__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("first", help="base URL of the hbtd that tells HSM, the original")
@@ -180,6 +180,12 @@ def main() -> int:
     parser.add_argument(
         "--settle", type=float, default=20, help="how long a difference may last (20)"
     )
+    return parser
+
+
+def main() -> int:
+    """Compare as the command line says, and return the exit status."""
+    parser = make_parser()
     options = parser.parse_args()
     options.first, options.second = options.first.rstrip("/"), options.second.rstrip("/")
     options.hsm = options.hsm and options.hsm.rstrip("/")

@@ -49,7 +49,7 @@ class ShadowTestCase(TestCase):
         self.addCleanup(port.stopListening)
         self.original_port = port.getHost().port
         self.original_url = f"http://127.0.0.1:{self.original_port}"
-        self.shadow = start_hbtd(self, tls=False, **TIMES)
+        self.shadow = start_hbtd(self, tls=False, sm_url=self.hsm.url, **TIMES)
         self.shadow_url = self.shadow.url.replace("localhost", "127.0.0.1")
         await self.original.start()
 
@@ -168,6 +168,33 @@ class CompareTests(ShadowTestCase):
         self.assertIn("Connection refused", lines[0])
         lines, status = await self.compare("--ca=/none", "http://a", "http://b")
         self.assertEqual(status, 2)
+
+
+class TakeoverTests(ShadowTestCase):
+    """The shadow in place of the original."""
+
+    async def test_takeover(self) -> None:
+        """HSM is told of everybody who beats, and of a node that dies while nobody tells it."""
+        both = (self.original_url, self.shadow_url)
+        names = node_names(20)
+        beats: dict[str, tuple[str, ...]] = dict.fromkeys(names, both)
+        self.keep_beating(beats)
+        await until(lambda: len(self.hsm.hsm.components) == 20)
+        before = len(self.hsm.hsm.updates)
+        self.original.kill()
+        doomed = beats.popitem()[0]
+        await deferLater(reactor, 1)
+        self.assertEqual(len(self.hsm.hsm.updates), before)
+        beats.update(dict.fromkeys(beats, both[1:]))
+        await self.shadow.patch(Nosm="0", Use_telemetry="0")
+        await until(lambda: self.hsm.hsm.components[doomed].state == "Standby")
+        told = [
+            (name, update.message)
+            for update in self.hsm.hsm.updates[before:]
+            for name in update.names
+            if name != doomed
+        ]
+        self.assertEqual(sorted(told), [(name, "Heartbeat started") for name in sorted(beats)])
 
 
 @skipUnless(shutil.which("nginx"), "there is no nginx")
