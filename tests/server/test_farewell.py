@@ -106,6 +106,15 @@ class FarewellTests(TestCase):
                 client.socket.close()
                 await stopping
 
+    async def test_made_meanwhile(self) -> None:
+        """The first answer on a connection that is made while hbtd stops is the last one, too."""
+        hbtd, _ = await self.serve(tls=False)
+        connections(hbtd).drain()
+        client = Client(hbtd, tls=False)
+        answer = await self.in_thread(client.ask, BEAT)
+        self.assertTrue(answer.startswith(b"HTTP/1.1 200 OK\r\nConnection: close\r\n"), answer)
+        client.socket.close()
+
     async def test_several_at_once(self) -> None:
         """Of heartbeats that arrive together, the last answer alone ends the connection."""
         hbtd, client = await self.serve()
@@ -119,6 +128,18 @@ class FarewellTests(TestCase):
         self.assertIn(b"Connection: close\r\n", answers.rpartition(b"HTTP/1.1")[2])
         client.socket.close()
         await stopping
+
+    async def test_at_once(self) -> None:
+        """The client of an idle connection sees the end before the reactor has another round."""
+        for tls in (False, True):
+            hbtd, client = await self.serve(tls=tls)
+            await self.in_thread(client.shake_hands)
+            await self.in_thread(client.ask, BEAT)
+            (connection,) = connections(hbtd)
+            self.assertTrue(connection.close_if_quiet())
+            client.socket.settimeout(1)
+            self.assertEqual(client.read(), b"")
+            client.socket.close()
 
     async def test_idle(self) -> None:
         """An idle client that does not notice is not waited for as long as for one that is late."""
