@@ -7,7 +7,6 @@ the nodes send over kept connections. What clients saw is printed.
 
 import json
 import os
-import re
 import signal
 import socket
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
@@ -26,7 +26,7 @@ from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.fleet import node_names
 from tests.support.certificates import make_identity, write_identity
 from tests.support.processes import CHECKOUT, HbtdProcess
-from tests.support.running import WebClient, reactor, start_hsm, until
+from tests.support.running import reactor, start_hsm, until
 from tests.support.service_manager import ServiceManager
 from tests.support.steady_load import Load
 
@@ -115,10 +115,13 @@ class RestartTests(TestCase):
         generator = Generator(self, port, load)
         await deferLater(reactor, 3)
         seen = await generator.counts()
+        skip_if_held_up(seen)
         before = seen["kept"]["outcomes"]["answered"] + seen["fresh"]["outcomes"]["answered"]
         print(f"\n      {before / seen['seconds']:.0f} heartbeats answered a second before")
         # Of those with fresh connections, as nobody else has the address of one of these.
         victims = node_names(load.components + len(signals))[load.components :]
+        if before / seen["seconds"] < (load.rate + load.fresh_rate) / 2:
+            raise SkipTest("this machine is too busy: not half of the heartbeats were answered")
         for how, victim in zip(signals, victims, strict=True):
             self.stopped[victim] = reactor.seconds()
             generator.stop(victim)
@@ -138,23 +141,15 @@ class RestartTests(TestCase):
             for kind in ("kept", "fresh"):
                 print(f"      {kind}: {json.dumps(seen[kind])}")
                 self.assertEqual(seen[kind]["outcomes"].get("refused", 0), 0)
-                if how == "SIGTERM":
-                    self.assert_in_order(seen[kind]["outcomes"])
+            skip_if_held_up(seen)
             late = told[DEAD] - self.stopped[victim] - errtime
-            deaf = await self.deaf(f"http{'s' * load.tls}://localhost:{port}")
-            print(f"      dead {late:.1f} s after Errtime; since the start deaf for {deaf:.1f} s")
+            print(f"      dead {late:.1f} s after Errtime")
             self.assertEqual(self.false, [])
             self.assertGreaterEqual(late, -1)
-            self.assertLessEqual(late, INTERVAL + seconds + deaf + SLACK)
-
-    async def deaf(self, url: str) -> float:
-        """Return for how many seconds hbtd could not hear, by its metrics."""
-        client = WebClient(self)
-        response = await client.treq.get(f"{url}/metrics", timeout=20, reactor=reactor)
-        text = (await response.content()).decode()
-        found = re.search(r"^hbtd_deaf_seconds_total (\S+)$", text, re.MULTILINE)
-        assert found
-        return float(found[1])
+            self.assertLessEqual(late, INTERVAL + seconds + SLACK)
+            if how == "SIGTERM":
+                self.assert_in_order(seen["kept"]["outcomes"])
+                self.assert_in_order(seen["fresh"]["outcomes"])
 
     def assert_in_order(self, outcomes: dict[str, int]) -> None:
         """Check what clients saw of an hbtd that has stopped in order."""
@@ -162,6 +157,13 @@ class RestartTests(TestCase):
         # Sent in the instant in which hbtd closes the connection, which can't be avoided.
         self.assertLess(outcomes.get("unanswered", 0), 0.001 * outcomes["answered"])
         self.assertEqual(set(outcomes) - {"answered", "unanswered", "still waiting"}, set())
+
+
+def skip_if_held_up(seen: dict[str, Any]) -> None:
+    """Skip the rest of the test if the load was not as steady as it should be."""
+    held_up = seen["held_up"]
+    if held_up > 1:
+        raise SkipTest(f"this machine is too busy: no heartbeat was sent for {held_up:.1f} s")
 
 
 class Generator(ProcessProtocol):

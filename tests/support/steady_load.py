@@ -3,7 +3,8 @@
 Run as `python -m tests.support.steady_load PORT OPTIONS`, with options as JSON, it sends heartbeats
 until its standard input ends, at a constant rate over kept connections and over fresh ones. Each
 line of the input names a component that it sends no more heartbeats of, or is `?`. After a `?`, and
-at the end, it prints a line of JSON with the counts since the last one, by kind of connection.
+at the end, it prints a line of JSON with the counts since the last one, by kind of connection; and
+`held_up`, the longest time between two rounds of its own.
 
 Each kept connection, and each fresh component, has a loopback address of its own, as nodes have. A
 heartbeat that fails is not sent again: its component has its next turn. One whose connection still
@@ -110,6 +111,7 @@ class Generator:
         names = list(node_names(load.components + load.fresh_components))
         self._kept, self._fresh = Counts(), Counts()
         self._since = monotonic()
+        self._held_up = 0.0
         per = load.components // load.connections
         self._turns = cycle(
             [
@@ -129,10 +131,11 @@ class Generator:
     def run(self) -> None:
         """Send until the standard input ends."""
         self._poll.register(0, _IN)
-        began = monotonic()
+        began = now = monotonic()
         sent = fresh = 0
         while True:
-            now = monotonic()
+            before, now = now, monotonic()
+            self._held_up = max(self._held_up, now - before)
             due = int((now - began) * self._load.rate)
             if due - sent > self._load.rate / 10:
                 sent = due  # it was held up; it does not catch up all at once
@@ -169,6 +172,7 @@ class Generator:
             json.dumps(
                 {
                     "seconds": now - self._since,
+                    "held_up": self._held_up,
                     **{
                         kind: {**vars(counts), "outcomes": dict(counts.outcomes)}
                         for kind, counts in seen.items()
@@ -177,7 +181,7 @@ class Generator:
             ),
             flush=True,
         )
-        self._since = now
+        self._since, self._held_up = now, 0.0
         for counts in seen.values():
             counts.clear()
 
