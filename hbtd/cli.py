@@ -1,10 +1,16 @@
 """The console command `hbtd`: the service in the foreground."""
 
+from __future__ import annotations
+
 import signal
 import sys
 from os import environ
+from typing import TYPE_CHECKING, NoReturn
 
-from hbtd.runtime.signals import hold_signals
+from hbtd.runtime.signals import deliver_signals, hold_signals
+
+if TYPE_CHECKING:
+    from hbtd.config.command_line import CommandLine
 
 
 def main() -> None:
@@ -18,6 +24,9 @@ def main() -> None:
     # --help may be piped into a command that stops reading; a server ignores this signal.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     options.parseOptions()
+    if options.check:
+        deliver_signals()
+        _check(options)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     # Imported late, so that --help is fast.
     from twisted.scripts import twistd
@@ -25,3 +34,13 @@ def main() -> None:
     config = twistd.ServerOptions()  # type: ignore[attr-defined]  # it has it on POSIX
     config.parseOptions(["--nodaemon", "--pidfile=", "hbtd", *sys.argv[1:]])
     twistd.runApp(config)
+
+
+def _check(options: CommandLine) -> NoReturn:
+    """Check whether hbtd could start, and exit with the status that it would have."""
+    from hbtd.runtime.reactor import install
+
+    install()
+    from hbtd.app.process import run_check
+
+    raise SystemExit(run_check(options, sys.stdout))

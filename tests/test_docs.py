@@ -31,7 +31,7 @@ class OptionsTests(SynchronousTestCase):
         """docs/options.md has a row for every option, and for no other."""
         rows = re.findall(r"^\| (`--[^|]*) \|", self.text("options.md"), re.MULTILINE)
         named = re.findall(r"`--(\w+)`", " ".join(rows))
-        self.assertEqual(sorted(named), sorted([*_names(), "help", "version"]))
+        self.assertEqual(sorted(named), sorted([*_names(), "help", "version", "check"]))
 
     def test_table_cells(self) -> None:
         """docs/options.md has the environment variables and the defaults of the code."""
@@ -54,7 +54,7 @@ class OptionsTests(SynchronousTestCase):
         """The manual page has every option, and no other."""
         section = self.text("hbtd.8").partition("\n.SH OPTIONS\n")[2].partition("\n.SH ")[0]
         named = re.findall(r"^\.BI? --(\w+)", section, re.MULTILINE)
-        self.assertEqual(sorted(named), sorted([*_names(), "help", "version"]))
+        self.assertEqual(sorted(named), sorted([*_names(), "help", "version", "check"]))
 
     def test_manual_texts(self) -> None:
         """The manual page describes each option as `--help` does."""

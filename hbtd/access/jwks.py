@@ -231,13 +231,13 @@ class FetchedKeys(MultiService):
         if now < self._due:
             return
         self._last_fetch, self._due = now, now + REFRESH
-        self._fetching = bounded(self._clock, _TIMEOUT, self._fetch())
+        self._fetching = bounded(self._clock, _TIMEOUT, self.fetch())
         try:
             keys = await self._fetching
         except Exception as error:  # noqa: BLE001  # the next fetch may succeed all the same
             if self.running:
                 self._due = self._clock.seconds() + self._retries.next()
-                self._outage.fail(_describe(error))
+                self._outage.fail(describe_fetch_failure(error))
             return
         finally:
             self._fetching = None
@@ -248,7 +248,8 @@ class FetchedKeys(MultiService):
         if _identity(keys) != _identity(self._keys or ()):
             self._keys = keys
 
-    async def _fetch(self) -> Keys:
+    async def fetch(self) -> Keys:
+        """Return the keys that are at the URL now; raise any exception if that fails."""
         response = await self._http.get(
             URI.from_text(self._url),
             allow_redirects=False,
@@ -277,7 +278,7 @@ class FetchedKeys(MultiService):
         self._log.info("Fetched the keys that verify nodes' JWTs.")
 
 
-def _describe(error: Exception) -> str:
+def describe_fetch_failure(error: Exception) -> str:
     """Return why a fetch failed, in words for a log line."""
     if isinstance(error, DeadlineExceeded) and (unsent := why_not_sent(error)) is not None:
         return unsent

@@ -171,8 +171,7 @@ class Listening:
                 raise StartupError(f"{self._option} does not bind at once")
             (port,) = outcome
             if isinstance(port, Failure):
-                reason = f"can't listen: {_reason(port)}"
-                raise StartupError(reason, passing=_can_pass(port.value)) from port.value
+                raise cannot_listen(port) from port.value
             self._ports.append(port)
             try:
                 set_transport(port, self._certificate)
@@ -228,6 +227,11 @@ class Listening:
         if isinstance(address, UNIXAddress) and address.name is not None:
             return "unix:" + os.fsdecode(address.name)
         return str(address)
+
+
+def cannot_listen(failure: Failure) -> StartupError:
+    """Return the error that says why an endpoint could not be bound."""
+    return StartupError(f"can't listen: {_reason(failure)}", passing=_can_pass(failure.value))
 
 
 def _can_pass(error: BaseException | None) -> bool:

@@ -9,16 +9,18 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
+from hbtd.app.check.run import run
 from hbtd.app.errors import StartupError, exit_status
 from hbtd.app.service import HbtdService
 from hbtd.app.supervision import Supervision, make_supervision
+from hbtd.config.command_line import HbtdOptions
 from hbtd.config.params import Params
 from hbtd.net.names import Names
 from hbtd.runtime.garbage import Freezer
@@ -63,6 +65,11 @@ def make_service(
     for sentence in warnings:
         _log.warn("{sentence}", sentence=sentence)
     return service
+
+
+def run_check(options: HbtdOptions, out: TextIO) -> int:
+    """Write to `out` whether hbtd could start with parsed options; return the exit status."""
+    return run(options, reactor, out)
 
 
 class _Process(HbtdService):

@@ -36,15 +36,12 @@ from hbtd.net.served_certificate import ServedCertificate
 from hbtd.runtime.log_writer import LogWriter
 from hbtd.runtime.logs import LibraryLog
 from hbtd.server.factory import ConnectionFactory
-from hbtd.server.limits import REASONS, limits_of
+from hbtd.server.limits import REASONS, connections_for, limits_of
 from hbtd.server.site import LimitedSite
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.sqlite_file import StoreDamaged
 from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.sender import KafkaFactory
-
-_OTHER_FILES = 128
-"""Open files that are reserved for everything but clients' connections."""
 
 _ETCD_PATIENCE = 5.0
 """Seconds to wait for etcd at start; then hbtd serves without it, with heartbeats in memory."""
@@ -189,7 +186,7 @@ class HbtdService(Service):
 
         Log a warning if this changes the limit of connections.
         """
-        most = max(files - _OTHER_FILES, 1)
+        most = connections_for(files)
         if not self._connections.fit(most):
             _log.warn(
                 "Limited to {connections} by the open-file limit;"

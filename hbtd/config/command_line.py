@@ -8,7 +8,7 @@ import re
 import sys
 import textwrap
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 from twisted.python.usage import Options, UsageError
@@ -40,7 +40,8 @@ class HbtdOptions(Options):
 
     `parseOptions` sets the attributes `params`, to the parameters, and `warnings`, to sentences for
     the log about how they were given. It raises `UsageError`, with a message of one line, if an
-    option can't be used.
+    option can't be used; after `--check` it sets `faults` instead, to the messages about all of
+    these, and `params` to the usable ones.
     """
 
     synopsis = "Usage: hbtd [options]"
@@ -58,6 +59,11 @@ class HbtdOptions(Options):
         self._environ = environ
         self.params = Params()
         self.warnings: list[str] = []
+        self.check = False
+        """Whether hbtd is only to check whether it could start."""
+        self.faults: list[str] = []
+        self.parsed = False
+        """Whether the arguments could be told apart, so that `params` has what was given."""
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the text of `--help`, `width` columns wide.
@@ -74,7 +80,11 @@ class HbtdOptions(Options):
                     text = f"{parameter.help} (Default: {parameter.shown_default})"
                     lines += _described(f"--{parameter.name}=", text.replace("`", ""), width)
         lines += ["", "Other:"]
-        for option, name in (("-h, --help", "help"), ("--version", "version")):
+        for option, name in (
+            ("-h, --help", "help"),
+            ("--version", "version"),
+            ("--check", "check"),
+        ):
             lines += _described(option, " ".join(self.docs[name].split()), width)
         return "\n".join(["", *lines])
 
@@ -85,12 +95,33 @@ class HbtdOptions(Options):
         print(f"hbtd {__version__}")
         raise SystemExit(0)
 
+    def opt_check(self) -> None:
+        """Say whether hbtd could start with these options, and what is wrong; change nothing."""
+        self.check = True
+
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse arguments, by default those of the process, and set `params`.
 
-        Raise `UsageError` if an argument or an environment variable can't be used.
+        Raise `UsageError` if an argument or an environment variable can't be used, unless
+        `--check` is among the arguments.
         """
-        arguments = _normalised(sys.argv[1:] if options is None else options)
+        given = sys.argv[1:] if options is None else options
+        # It is looked for first: what stands before it is checked, too.
+        self.check = "--check" in map(_doubled, given)
+        try:
+            self._parse(_normalised(given, self._fault))
+        except UsageError as error:
+            if not self.check:
+                raise
+            self.faults.append(str(error))
+
+    def _fault(self, message: str) -> None:
+        """Raise `UsageError`, or after `--check` note its message."""
+        if not self.check:
+            raise UsageError(message)
+        self.faults.append(message)
+
+    def _parse(self, arguments: Sequence[str]) -> None:
         try:
             super().parseOptions(arguments)
         except UsageError as error:
@@ -98,19 +129,29 @@ class HbtdOptions(Options):
                 raise
             name = missing[1]
             allowed = next(each.value_type.allowed for each in PARAMETERS if each.name == name)
-            raise UsageError(f"--{name} needs a value: --{name}=VALUE ({allowed})") from None
-
-    def parseArgs(self, *args: str) -> None:
-        """Raise `UsageError` if there is an argument that is not an option."""
-        if args:
-            raise UsageError(f"{args[0]!r} is not an option")
+            self._fault(f"--{name} needs a value: --{name}=VALUE ({allowed})")
+            super().parseOptions(arguments[:-1])
 
     def postOptions(self) -> None:
         """Set `params` from the options and the environment.
 
         Raise `UsageError` if a value, or a combination of options, can't be used.
         """
-        given: dict[str, Any] = {}
+        given = dict(self._values())
+        params = Params(**given)
+        if not params.kv_url:
+            try:
+                params = Params(**{**given, _KV_URL: self._etcd_url()})
+            except UsageError as error:
+                self._fault(str(error))
+        for message in _contradictions(params):
+            self._fault(message)
+        self.params = params
+        self.warnings = environment.warnings(self._environ)
+        self.parsed = True
+
+    def _values(self) -> Iterator[tuple[str, Any]]:
+        """Yield the name and the value of each parameter that is given, and can be used."""
         for parameter in PARAMETERS:
             name, text = f"--{parameter.name}", self[parameter.name]
             if text is None:
@@ -121,23 +162,12 @@ class HbtdOptions(Options):
             if text is None:
                 continue
             try:
-                given[parameter.name] = parameter.value_type.parse(text)
+                yield parameter.name, parameter.value_type.parse(text)
             except ValueError:
-                raise UsageError(
+                self._fault(
                     f"{name}={_without_password(text)!r} can't be used: it must be"
                     f" {parameter.value_type.allowed}"
-                ) from None
-        params = Params(**given)
-        if not params.kv_url:
-            params = Params(**{**given, _KV_URL: self._etcd_url()})
-        if bool(params.kv_cert) != bool(params.kv_key):
-            raise UsageError("--kv_cert and --kv_key must be given together")
-        if bool(params.tls_cert) != bool(params.tls_key):
-            raise UsageError("--tls_cert and --tls_key must be given together")
-        _check_serving(params)
-        _check_access(params)
-        self.params = params
-        self.warnings = environment.warnings(self._environ)
+                )
 
     def _etcd_url(self) -> str:
         """Return the URL of etcd from the environment variables `ETCD_HOST` and `ETCD_PORT`.
@@ -159,31 +189,35 @@ class HbtdOptions(Options):
             ) from None
 
 
-def _check_serving(params: Params) -> None:
-    """Raise `UsageError` if parameters about listening and TLS contradict each other."""
+def _contradictions(params: Params) -> Iterator[str]:
+    """Yield why parameters, each of which could be used, can't be used together."""
+    for cert, key in (("kv_cert", "kv_key"), ("tls_cert", "tls_key")):
+        if bool(getattr(params, cert)) != bool(getattr(params, key)):
+            yield f"--{cert} and --{key} must be given together"
     if not params.tls and (params.tls_cert or params.tls_client_ca):
-        raise UsageError("--tls=no excludes --tls_cert, --tls_key and --tls_client_ca")
+        yield "--tls=no excludes --tls_cert, --tls_key and --tls_client_ca"
     if params.listen and params.address:
-        raise UsageError("--listen and --address exclude each other: an endpoint has its address")
+        yield "--listen and --address exclude each other: an endpoint has its address"
     if params.listen and params.tls_client_ca and not params.tls_cert:
-        raise UsageError("--tls_client_ca takes --tls_cert, as --listen is plain HTTP without it")
+        yield "--tls_client_ca takes --tls_cert, as --listen is plain HTTP without it"
     kind = params.endpoint_kind
     if kind in ("ssl", "tls"):
-        raise UsageError(
+        yield (
             f"--listen={params.listen!r} can't be used: write --listen=tcp:PORT, and --tls_cert and"
             " --tls_key"
         )
-    if kind == "haproxy" and params.tls_cert:
-        raise UsageError(
+    elif kind == "haproxy" and params.tls_cert:
+        yield (
             "--listen=haproxy:... excludes --tls_cert: the PROXY protocol comes before TLS, which"
             " the proxy has to terminate"
         )
-    if kind and kind not in ("tcp", "tcp4", "tcp6", "unix", "systemd") and params.tls_cert:
-        raise UsageError(f"--tls_cert can't be used with a {kind} endpoint; tcp, unix, systemd can")
+    elif kind and kind not in ("tcp", "tcp4", "tcp6", "unix", "systemd") and params.tls_cert:
+        yield f"--tls_cert can't be used with a {kind} endpoint; tcp, unix, systemd can"
+    yield from _contradictions_of_access(params)
 
 
-def _check_access(params: Params) -> None:
-    """Raise `UsageError` if the rules of access contradict parameters about listening and TLS."""
+def _contradictions_of_access(params: Params) -> Iterator[str]:
+    """Yield why the rules of access contradict parameters about listening and TLS."""
     asking = [
         name
         for name, asks in (
@@ -193,12 +227,12 @@ def _check_access(params: Params) -> None:
         if asks
     ]
     if asking and not params.tls_client_ca:
-        raise UsageError(
+        yield (
             f"--{asking[0]}={getattr(params, asking[0])!r} can't be used without --tls_client_ca,"
             " nor without TLS of hbtd's own: certificates must be asked for and checked"
         )
     if params.operator_rules.loopback and params.endpoint_kind == "haproxy":
-        raise UsageError(
+        yield (
             "--operator_access=loopback can't be used with a haproxy endpoint, whose clients can"
             " claim any address"
         )
@@ -232,21 +266,31 @@ class CommandLine(HbtdOptions):
             raise SystemExit(2) from None
 
 
-def _normalised(arguments: Sequence[str]) -> list[str]:
+def _doubled(argument: str) -> str:
+    """Return an argument with `-name` spelled `--name`."""
+    single = argument.startswith("-") and not argument.startswith("--") and len(argument) > 2
+    return f"-{argument}" if single else argument
+
+
+def _normalised(arguments: Sequence[str], fault: Callable[[str], None]) -> list[str]:
     """Return arguments with `-name` spelled `--name`, and a flag without value `--name=yes`.
 
-    Raise `UsageError` if an argument looks like an option, but is none.
+    Call `fault` with a message about each argument that is no option; these are left out.
     """
     valued = {f"--{parameter.name}" for parameter in PARAMETERS}
     flags = {f"--{parameter.name}" for parameter in PARAMETERS if parameter.flag}
     normalised: list[str] = []
     left = deque(arguments)
     while left:
-        argument = left.popleft()
-        if argument.startswith("-") and not argument.startswith("--") and len(argument) > 2:
-            argument = "-" + argument
+        argument = _doubled(left.popleft())
         if argument.startswith("--"):
-            _check_name(argument[2:].partition("=")[0])
+            unknown = _unknown(argument[2:].partition("=")[0])
+            if unknown:
+                fault(unknown)
+                continue
+        elif not argument.startswith("-") or argument == "-":
+            fault(f"{argument!r} is not an option")
+            continue
         if argument in flags and not (left and left[0].lower() in SWITCH_WORDS):
             argument += "=yes"
         normalised.append(argument)
@@ -255,8 +299,9 @@ def _normalised(arguments: Sequence[str]) -> list[str]:
     return normalised
 
 
-def _check_name(name: str) -> None:
-    """Raise `UsageError` unless `name` is the name of an option, or the beginning of one."""
-    names = [*(parameter.name for parameter in PARAMETERS), "help", "version"]
-    if not any(each.startswith(name) for each in names):
-        raise UsageError(f"there is no option --{name}{did_you_mean(name, names, '--')}")
+def _unknown(name: str) -> str:
+    """Return an error unless `name` is the name of an option, or the beginning of one."""
+    names = [*(parameter.name for parameter in PARAMETERS), "help", "version", "check"]
+    if any(each.startswith(name) for each in names):
+        return ""
+    return f"there is no option --{name}{did_you_mean(name, names, '--')}"

@@ -112,3 +112,12 @@ class Room:
         self._of_host[host] -= count
         if self._of_host[host] <= 0:
             del self._of_host[host]
+
+
+_OTHER_FILES = 128
+"""Open files that are reserved for everything but clients' connections."""
+
+
+def connections_for(files: int) -> int:
+    """Return how many connections an open-file limit of `files` allows."""
+    return max(files - _OTHER_FILES, 1)

@@ -111,6 +111,11 @@ class DualStackEndpoint:
         self._reactor = reactor
         self._port = port
 
+    @property
+    def port(self) -> int:
+        """The number of the port, 0 for any free one."""
+        return self._port
+
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Return a Deferred that has fired already: with the port, or with `CannotListenError`."""
         return execute(self._listen, protocolFactory)

@@ -106,7 +106,7 @@ class DatabaseFile:
         self._overwritten = False
         log = os.path.exists(f"{self._path}-wal")
         empty = not (log or os.fstat(self._lock).st_size)
-        return Found(_check_unopened(self._path, log=log), empty, log)
+        return Found(check_unopened(self._path, log=log), empty, log)
 
     def unlock(self) -> None:
         """Release the lock. Close all connections to the file before.
@@ -298,7 +298,7 @@ def _doubts(cursor: Any, found: Found, *, written: bool) -> list[str]:
     return doubts
 
 
-def _check_unopened(path: str, *, log: bool) -> bool:
+def check_unopened(path: str, *, log: bool) -> bool:
     """Check a file without changing it; return whether that was possible.
 
     `log` says whether there is a write-ahead log beside the file. Raise `StoreDamaged` if the file

@@ -1,0 +1,72 @@
+"""Who holds a file's lock or a port: whether it is the hbtd that a restart would replace."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_LISTENS = "0A"  # TCP_LISTEN, in /proc/net/tcp
+
+_UNIT = re.compile(r"/(hbtd[^/\n]*\.service)(?:/|$)", re.MULTILINE)
+
+
+class Owners:
+    """What the kernel says of the processes that hold locks and ports."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+
+    def unit_of(self, pid: int) -> str:
+        """Return the unit of systemd that a process belongs to, if it is one of hbtd's; else ''.
+
+        Such a process ends when its unit is restarted: what it holds is free for its successor.
+        """
+        with suppress(OSError):
+            found = _UNIT.search((self._proc / str(pid) / "cgroup").read_text("utf-8", "replace"))
+            return found[1] if found else ""
+        return ""
+
+    def lock_holder(self, path: str) -> int | None:
+        """Return the process that has locked a file with `flock`, `None` if there is none.
+
+        It is 0 if the process can't be seen from here. The file is not touched: to try the lock
+        would keep an hbtd that starts at this moment from having it.
+        """
+        status = os.stat(path)
+        device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+        place = f"{device}:{status.st_ino}"
+        with suppress(OSError):
+            for line in (self._proc / "locks").read_text("ascii", "replace").splitlines():
+                words = line.split()
+                # "1: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF"; with "->" for one that waits
+                if len(words) >= 8 and words[1] == "FLOCK" and words[5] == place:
+                    return max(int(words[4]), 0)
+        return None
+
+    def port_holder(self, port: int) -> int | None:
+        """Return a process that listens on a TCP port, `None` if none can be seen.
+
+        Processes of other users can be seen by root only.
+        """
+        inodes = {f"socket:[{inode}]" for inode in self._listening(port)}
+        for directory in self._proc.glob("[0-9]*/fd") if inodes else ():
+            with suppress(OSError):
+                for each in directory.iterdir():
+                    with suppress(OSError):
+                        if os.readlink(each) in inodes:
+                            return int(directory.parent.name)
+        return None
+
+    def lives(self, pid: int) -> bool:
+        """Return whether there is such a process."""
+        return (self._proc / str(pid)).exists()
+
+    def _listening(self, port: int) -> Iterator[str]:
+        """Yield the inodes of the sockets that listen on a TCP port."""
+        for table in ("tcp", "tcp6"):
+            with suppress(OSError):
+                for line in (self._proc / "net" / table).read_text("ascii").splitlines()[1:]:
+                    words = line.split()
+                    if words[3] == _LISTENS and int(words[1].rpartition(":")[2], 16) == port:
+                        yield words[9]

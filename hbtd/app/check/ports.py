@@ -1,0 +1,119 @@
+"""Where hbtd would listen: whether that could be bound, without listening there."""
+
+import errno
+import os
+import socket
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from hbtd.app.check.findings import Findings
+from hbtd.app.check.owners import Owners
+from hbtd.app.listening import cannot_listen, make_endpoints
+from hbtd.config.params import Params
+from hbtd.server.listening import DualStackEndpoint
+
+_LONGEST_PATH = 107
+"""The most bytes of a Unix socket's path."""
+
+
+class ProbingReactor:
+    """Takes the place of the reactor for endpoints, to which it says whether they could be bound.
+
+    A TCP port is bound for a moment, but nobody listens there. Linux lets others bind it and
+    listen meanwhile, such as an hbtd that starts, since both reuse addresses.
+    """
+
+    def __init__(self, owners: Owners) -> None:
+        self._owners = owners
+        self.found: list[str] = []
+        """What could be bound, in words."""
+
+    def listenTCP(
+        self, port: int, factory: object, backlog: int = 50, interface: str = ""
+    ) -> object:
+        """Raise `CannotListenError` unless a TCP port of an address could be bound."""
+        self.bind(port, interface)
+        return self
+
+    def listenUNIX(
+        self, address: str, factory: object, backlog: int = 50, mode: int = 0, wantPID: bool = False
+    ) -> object:
+        """Raise `CannotListenError`, or `OSError`, unless a Unix socket could be made."""
+        path = os.fspath(address)
+        if len(os.fsencode(path)) > _LONGEST_PATH:
+            raise CannotListenError(None, path, OSError(errno.ENAMETOOLONG, "the path is too long"))
+        folder = os.path.dirname(path) or "."
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{path}.lock")
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{path}.lock")
+        holder = self._holder_of_lock(f"{path}.lock")
+        unit = self._owners.unit_of(holder) if holder else ""
+        if holder is not None and not unit:
+            raise CannotListenError(None, path, f"process {holder} listens there")
+        if holder is None and os.path.lexists(path) and not os.path.islink(f"{path}.lock"):
+            raise CannotListenError(None, path, OSError(errno.EADDRINUSE, "there is such a file"))
+        held = f"; {unit}, process {holder}, listens there" if holder else ""
+        self.found.append(f"unix:{path}{held}")
+        return self
+
+    def adoptStreamPort(self, descriptor: int, family: int, factory: object) -> object:
+        """Say that a socket was passed, which is left alone."""
+        self.found.append("a socket that was passed to this process")
+        return self
+
+    def bind(self, port: int, interface: str, *, both: bool = False) -> None:
+        """Bind a port of an address for a moment; raise `CannotListenError` if that fails.
+
+        `both` says whether a port of IPv6 is for IPv4, too.
+        """
+        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+        where = f"port {port} of {interface or 'all addresses'}" if port else "any free port"
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as made:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if both:
+                    made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                # With port 0 this tells only whether there is such an address.
+                made.bind((interface, port))
+        except OSError as error:
+            holder = self._owners.port_holder(port) if error.errno == errno.EADDRINUSE else None
+            unit = self._owners.unit_of(holder) if holder else ""
+            if not unit:
+                raise CannotListenError(interface, port, error) from error
+            where += f"; {unit}, process {holder}, listens there"
+        self.found.append(where)
+
+    def _holder_of_lock(self, path: str) -> int | None:
+        """Return the living process that a lock of Twisted's names, `None` if there is none."""
+        with suppress(OSError, ValueError):
+            pid = int(os.readlink(path))
+            if self._owners.lives(pid):
+                return pid
+        return None
+
+
+def check_ports(params: Params, findings: Findings, owners: Owners) -> None:
+    """Say of each endpoint whether hbtd could bind it.
+
+    A port on which a running unit of hbtd listens is no error: a restart takes it over.
+    """
+    reactor = ProbingReactor(owners)
+    with findings.catching():
+        for endpoint in make_endpoints(params, reactor):
+            outcome: list[Any] = []
+            if isinstance(endpoint, DualStackEndpoint):
+                try:
+                    reactor.bind(endpoint.port, "::", both=True)
+                except CannotListenError:
+                    outcome.append(Failure())
+            else:
+                endpoint.listen(Factory()).addBoth(outcome.append)
+            if outcome and isinstance(outcome[0], Failure):
+                findings.error(cannot_listen(outcome[0]))
+    for each in reactor.found:
+        findings.fine(f"can listen: {each}")
