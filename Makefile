@@ -109,9 +109,10 @@ format: $(STAMP)  ## bring the code into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP)  ## write the options into docs/options.md and docs/hbtd.8, and docs/hbtctl.1, from their definitions
+docs: $(STAMP)  ## write the options into docs/options.md and docs/hbtd.8, docs/hbtctl.1 and docs/hbtd-smoke.1, from their definitions
 	$(BIN)/python -m hbtd.config.option_docs docs/options.md docs/hbtd.8
 	$(BIN)/python -m hbtd.ctl.manual docs/hbtctl.1
+	$(BIN)/python -m hbtd.smoke.manual docs/hbtd-smoke.1
 
 bench: $(STAMP)  ## measure speed and size; prints a table and draws docs/performance.svg; takes twenty minutes
 	$(BIN)/python -m benchmarks --plot docs/performance.svg

@@ -23,7 +23,8 @@ class Parser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2, after one line that says what is wrong."""
-        print(f"hbtctl: {message} (see {self.prog} --help)", file=sys.stderr)
+        command = self.prog.split()[0]
+        print(f"{command}: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(USAGE)
 
 
@@ -150,16 +151,16 @@ def _with_times(words: Sequence[str]) -> Iterator[str]:
             yield word
 
 
-def settings(options: Namespace) -> Settings:
-    """Return the settings for the connection to hbtd, out of all options."""
+def settings(options: Namespace, command: str = "hbtctl") -> Settings:
+    """Return the settings for the connection of `command` to hbtd, out of all options."""
     return Settings(
         options.url, options.ca, options.cert, options.key, options.token_file,
-        options.http_timeout,
+        options.http_timeout, command,
     )  # fmt: skip
 
 
-def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the default values of options; some come from environment variables."""
+def connection_defaults(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the default values for `add_connection`; some come from environment variables."""
     return {
         "url": environ.get("HBTCTL_URL") or DEFAULT_URL,
         "token_file": environ.get("HBTCTL_TOKEN_FILE") or None,
@@ -167,9 +168,11 @@ def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
         "cert": environ.get("HBTCTL_CERT") or None,
         "key": environ.get("HBTCTL_KEY") or None,
         "http_timeout": 10.0,
-        "output": "table",
-        "headers": True,
     }
+
+
+def _defaults(environ: Mapping[str, str]) -> dict[str, Any]:
+    return {**connection_defaults(environ), "output": "table", "headers": True}
 
 
 def _add_common(parser: ArgumentParser, defaults: Mapping[str, Any] | None) -> None:
@@ -192,6 +195,15 @@ def _add_common(parser: ArgumentParser, defaults: Mapping[str, Any] | None) -> N
         "--no-headers", dest="headers", action="store_false", default=default("headers"),
         help="tables without their first line",
     )  # fmt: skip
+    add_connection(parser, defaults)
+
+
+def add_connection(parser: ArgumentParser, defaults: Mapping[str, Any] | None) -> None:
+    """Add the options that say how to reach hbtd; without `defaults`, absent ones stay unset."""
+
+    def default(name: str) -> Any:
+        return defaults[name] if defaults is not None else SUPPRESS
+
     group = parser.add_argument_group("connection")
     group.add_argument(
         "--url", metavar="URL", default=default("url"),

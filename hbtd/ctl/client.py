@@ -53,6 +53,8 @@ class Settings(NamedTuple):
     key: str | None = None
     token_file: str | None = None
     timeout: float = 10.0
+    command: str = "hbtctl"
+    """The command that asks, for hbtd's log."""
 
 
 class Answer(NamedTuple):
@@ -124,7 +126,7 @@ class Client:
         self.target = parse_url(settings.url)
         self._settings = settings
         self._connection: http.client.HTTPConnection | None = None
-        self._headers = {"Accept": "application/json", "User-Agent": "hbtctl"}
+        self._headers = {"Accept": "application/json", "User-Agent": settings.command}
         if settings.token_file:
             self._headers["Authorization"] = f"Bearer {read_token(settings.token_file)}"
         self._context = _context(settings) if self.target.scheme == "https" else None
@@ -134,6 +136,12 @@ class Client:
         """Whether a token is sent over a network without encryption."""
         plain = self.target.scheme == "http" and not self.target.local
         return plain and "Authorization" in self._headers
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The server's certificate, in DER, on the connection that is open; `None` without TLS."""
+        sock = None if self._connection is None else self._connection.sock
+        return sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
 
     def get(self, path: str, query: Query | None = None) -> Any:
         """Return the decoded answer to a GET; raise `Failure` if it is no success."""

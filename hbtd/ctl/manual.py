@@ -15,54 +15,57 @@ from hbtd.ctl.failures import MEANINGS
 def page() -> str:
     """Return the manual page in roff."""
     main, commands = make_parsers({})
-    common = {option for action in _options(main) for option in action.option_strings}
+    common = {name for action in options(main) for name in action.option_strings}
     lines = [
         '.\\" Written by make docs from hbtd/ctl/commands.py and arguments.py.',
         f'.TH HBTCTL 1 "" "hbtd {__version__}" "User Commands"',
         *(".SH NAME", "hbtctl \\- asks hbtd which components of the machine are alive"),
         *(".SH SYNOPSIS", ".B hbtctl", '.RI [ option... ] " " command " " [ argument... ]'),
-        *(".SH DESCRIPTION", *_paragraphs(DESCRIPTION), ".PP", *_paragraphs(NAMES_TEXT)),
+        *(".SH DESCRIPTION", *paragraphs(DESCRIPTION), ".PP", *paragraphs(NAMES_TEXT)),
         ".SH COMMANDS",
     ]
     for command in COMMANDS:
-        lines += [f".SS {command.name}{_roff(command.usage)}", *_paragraphs(command.text)]
-        for action in _options(commands[command.name]):
+        lines += [f".SS {command.name}{roff(command.usage)}", *paragraphs(command.text)]
+        for action in options(commands[command.name]):
             if not common.issuperset(action.option_strings):
-                lines += _option(action)
+                lines += option(action)
         lines += [".PP", "Examples:", ".PP", ".nf", ".RS"]
-        lines += [_roff(example) for example in command.examples]
+        lines += [roff(example) for example in command.examples]
         lines += [".RE", ".fi"]
     lines += [".SH OPTIONS", "These may stand before a command as well as behind it."]
-    for action in _options(main):
-        lines += _option(action)
+    for action in options(main):
+        lines += option(action)
     lines.append(".SH ENVIRONMENT")
     for name, meaning in ENVIRONMENT:
-        lines += [".TP", f".B {_roff(name)}", _roff(meaning)]
+        lines += [".TP", f".B {roff(name)}", roff(meaning)]
     lines.append(".SH EXIT STATUS")
     for number, meaning in MEANINGS:
-        lines += [".TP", f".B {number}", _roff(meaning)]
+        lines += [".TP", f".B {number}", roff(meaning)]
     lines += [".SH SEE ALSO", ".BR hbtd (8),", ".BR nodeset (1),", ".BR clush (1)"]
     return "\n".join(lines) + "\n"
 
 
-def _options(parser: ArgumentParser) -> list[Action]:
+def options(parser: ArgumentParser) -> list[Action]:
+    """Return the options of a parser."""
     return [action for action in parser._actions if action.option_strings]
 
 
-def _option(action: Action) -> Iterator[str]:
-    value = f" \\fI{_roff(str(action.metavar))}\\fR" if action.nargs is None else ""
-    names = ", ".join(f"\\fB{_roff(name)}\\fR" for name in action.option_strings)
+def option(action: Action) -> Iterator[str]:
+    """Yield the lines about an option."""
+    value = f" \\fI{roff(str(action.metavar))}\\fR" if action.nargs is None else ""
+    names = ", ".join(f"\\fB{roff(name)}\\fR" for name in action.option_strings)
     yield ".TP"
     yield f"{names}{value}"
-    yield _roff(action.help or "")
+    yield roff(action.help or "")
 
 
-def _paragraphs(text: str) -> list[str]:
-    lines = [_roff(line) or ".PP" for line in text.split("\n")]
+def paragraphs(text: str) -> list[str]:
+    """Return the lines of a text whose paragraphs are separated by empty lines."""
+    lines = [roff(line) or ".PP" for line in text.split("\n")]
     return [f"\\&{line}" if re.match(r"[.'](?!PP$)", line) else line for line in lines]
 
 
-def _roff(text: str) -> str:
+def roff(text: str) -> str:
     r"""Return a text in roff: with `\` and `-` as they are, and code between backticks in bold."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("~", "\\(ti")
     return re.sub(r"`([^`]*)`", r"\\fB\1\\fR", escaped)

@@ -1,0 +1,230 @@
+"""A heartbeat there and back, of a name that nobody else uses, which is forgotten again.
+
+Whatever this does must do no harm to a live system. So nothing is sent before it is known that the
+name is nobody's, and that it may be forgotten again: left alone, it would be declared dead. While
+it is tracked it goes on beating, and it is forgotten only if all its heartbeats were ours.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from hbtd.ctl.client import Answer
+from hbtd.ctl.failures import Busy, Failure, Unreachable
+from hbtd.ctl.invocation import API
+from hbtd.formats.times import format_time
+from hbtd.smoke.checking import Checks, Skipped, Wrong
+
+STATUS = "hbtd-smoke"
+"""The status in our heartbeats, by which they are known."""
+
+_NID = "-1"  # no node's
+_POLL = 0.2
+"""Seconds between two questions about what has yet to come."""
+
+
+class States(Protocol):
+    """The states of components in HSM."""
+
+    def state(self, xname: str) -> tuple[str, str] | None:
+        """Return state and flag of a component, `None` if HSM does not know it."""
+
+
+class Heartbeat:
+    """Beats as one component for as long as the checks take."""
+
+    def __init__(
+        self,
+        api: API,
+        node_api: API,
+        hsm: States | None,
+        xname: str,
+        params: dict[str, str],
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        sleep: Callable[[float], None],
+        *,
+        patience: float,
+    ) -> None:
+        """Make the checks for the component `xname`, whose name is in normal form.
+
+        `node_api` sends heartbeats, `api` everything else; `params` are those of hbtd. `clock`
+        returns seconds, `wall` the Unix time. What has to come must come within `patience` seconds.
+        """
+        self._api = api
+        self._node_api = node_api
+        self._hsm = hsm
+        self._xname = xname
+        self._params = params
+        self._clock = clock
+        self._wall = wall
+        self._sleep = sleep
+        self._patience = patience
+        self._last: float | None = None
+        self._path = quote(xname, safe="")
+
+    def run(self, checks: Checks) -> None:
+        """Run the checks; nothing is sent unless the first two have passed."""
+        if not checks.run(f"heartbeat: {self._xname} is free", self.free):
+            return
+        if not checks.run(f"heartbeat: {self._xname} may be forgotten", self.forgettable):
+            return
+        try:
+            if checks.run(f"heartbeat: {self._xname} is heard", self.heard):
+                checks.run(f"heartbeat: {self._xname} is seen", self.seen)
+                checks.run(f"heartbeat: HSM shows {self._xname}", self.shown)
+        finally:
+            # Also after Ctrl-C, and if nobody knows whether the heartbeat has arrived.
+            checks.run(f"heartbeat: {self._xname} is forgotten", self.forgotten)
+
+    def free(self) -> str:
+        """Check that the component is neither tracked nor dead, or was left behind by us."""
+        found = self._component()
+        if found is None:
+            return "hbtd does not track it"
+        if found.get("Status") == STATUS and found["State"] != "healthy":
+            return f"left behind by an earlier run, and {found['State']}"
+        raise Wrong(
+            f"{self._xname} is {found['State']}, last heard {found.get('LastHeartbeat')} from"
+            f" {found.get('Source')} with status {found.get('Status')!r}: give a name that no node"
+            " has; nothing was sent"
+        )
+
+    def forgettable(self) -> str:
+        """Check that this caller is an operator, by having nobody forgotten."""
+        self._api.call("POST", "/forget", body={"XNames": []})
+        return "this caller is an operator"
+
+    def heard(self) -> str:
+        """Send a heartbeat."""
+        begun = self._clock()
+        self._beat()
+        return f"taken within {self._clock() - begun:.3f} s"
+
+    def seen(self) -> str:
+        """Wait until hbtd shows the component, with what we have sent."""
+
+        def healthy() -> str | None:
+            found = self._component()
+            if found is None or found["State"] != "healthy":
+                return None
+            self._ours(found)
+            answer = self._api.get(f"/hbstate/{self._path}")
+            return found["State"] if answer["Heartbeating"] is True else None
+
+        return f"{self._wait(healthy, 'it is not shown as healthy')}, and heartbeating"
+
+    def shown(self) -> str:
+        """Wait until HSM shows the component as ready."""
+        hsm = self._hsm
+        if hsm is None:
+            raise Skipped("no --hsm-url")
+        if self._params.get("Nosm") == "1":
+            raise Skipped("hbtd leaves HSM alone (Nosm)")
+        last: tuple[str, str] | None = None
+
+        def ready() -> str | None:
+            nonlocal last
+            last = hsm.state(self._xname)
+            return "Ready OK" if last == ("Ready", "OK") else None
+
+        def instead() -> str:
+            if last is None:
+                return f"HSM knows no {self._xname}: give the name of one that it knows; this is so"
+            return f"HSM shows {' '.join(last)}"
+
+        return self._wait(ready, instead)
+
+    def forgotten(self) -> str:
+        """Have the component forgotten; beat until that is possible.
+
+        hbtd forgets a component only once in `Errtime`, and may be away for a moment.
+        """
+        begun = self._clock()
+        deadline = begun + max(int(self._params.get("Errtime", 30)) + 5, self._patience)
+        why = ""
+        while True:
+            try:
+                found = self._component()
+                if found is not None and found["State"] == "healthy":
+                    self._ours(found)
+                answer = self._api.call("DELETE", f"/heartbeat/{self._path}", expected=(429,))
+                if answer.status != 429:
+                    break
+                pause = _pause(answer)
+            except (Unreachable, Busy) as error:
+                why = f": {error}"
+                pause = 1.0
+            if self._clock() >= deadline:
+                raise Wrong(
+                    f"{self._xname} is left behind, and will be declared dead{why};"
+                    f" hbtctl forget {self._xname} removes it"
+                )
+            self._idle(min(pause, deadline - self._clock()))
+        self._last = None  # another heartbeat would be a first one
+        # Replicas learn of it from one another.
+        self._wait(lambda: "" if self._component() is None else None, "it is still tracked")
+        return f"after {self._clock() - begun:.1f} s"
+
+    def _component(self) -> dict[str, Any] | None:
+        """Return what hbtd knows of the component; `None` if it is not tracked."""
+        answer = self._api.call("GET", f"/components/{self._path}", expected=(404,))
+        if answer.status == 404:
+            return None
+        found: dict[str, Any] = answer.json()
+        return None if found["State"] == "unknown" else found
+
+    def _ours(self, found: dict[str, Any]) -> None:
+        """Raise `Wrong` if somebody else has beaten as the component."""
+        if found.get("Status") != STATUS:
+            raise Wrong(
+                f"somebody else beats as {self._xname}, from {found.get('Source')}: it is not"
+                " forgotten"
+            )
+
+    def _beat(self) -> None:
+        self._last = self._clock()
+        body = {
+            "Component": self._xname,
+            "Hostname": f"{STATUS}-{self._xname}",
+            "NID": _NID,
+            "Status": STATUS,
+            "Timestamp": format_time(self._wall()),
+        }
+        self._node_api.call("POST", "/heartbeat", body=body)
+
+    def _wait(self, look: Callable[[], str | None], missing: str | Callable[[], str]) -> str:
+        """Return what `look` returns when it is not `None`; beat meanwhile."""
+        deadline = self._clock() + self._patience
+        while True:
+            found = look()
+            if found is not None:
+                return found
+            if self._clock() >= deadline:
+                what = missing if isinstance(missing, str) else missing()
+                raise Wrong(f"{what} after {self._patience:g} s")
+            self._idle(_POLL)
+
+    def _idle(self, seconds: float) -> None:
+        """Let time pass, and beat as often as a node does."""
+        until = self._clock() + seconds
+        period = int(self._params.get("Warntime", 10)) / 3
+        while True:
+            now = self._clock()
+            due = until if self._last is None else self._last + period
+            if due <= now < until:
+                with suppress(Failure):  # what it means is found out by the next question
+                    self._beat()
+            elif now >= until:
+                return
+            else:
+                self._sleep(min(due, until) - now)
+
+
+def _pause(answer: Answer) -> float:
+    """Return the seconds after which a refused request is to be made again."""
+    try:
+        return max(float(answer.headers.get("Retry-After", _POLL)), _POLL)
+    except ValueError:
+        return _POLL

@@ -1,0 +1,45 @@
+"""What HSM shows of a component."""
+
+from urllib.parse import quote, urlsplit
+
+from hbtd.ctl.client import Client, Settings
+from hbtd.ctl.escaping import shown
+from hbtd.ctl.failures import Misused
+from hbtd.smoke.checking import Wrong
+
+_PORTS = {"http": 80, "https": 443}
+_ANY = tuple(status for status in range(300, 600))
+
+
+class HSM:
+    """Reads the states of components from HSM, and changes none."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Make a client of HSM; raise `Misused` if its URL or a file can't be used."""
+        parts = urlsplit(settings.url)
+        if parts.scheme not in _PORTS or not parts.hostname or not parts.path.strip("/"):
+            raise Misused(
+                f"--hsm-url {shown(settings.url)} can't be used: give HSM's base URL, as hbtd has"
+                " it in --sm_url"
+            )
+        if parts.port is None:
+            parts = parts._replace(netloc=f"{parts.netloc}:{_PORTS[parts.scheme]}")
+        self._client = Client(settings._replace(url=parts.geturl()))
+
+    def state(self, xname: str) -> tuple[str, str] | None:
+        """Return state and flag of a component, `None` if HSM does not know it.
+
+        Raise `Wrong` if HSM says something else, and `Failure` if it can't be reached.
+        """
+        path = f"/State/Components/{quote(xname, safe='')}"
+        answer = self._client.call("GET", path, expected=_ANY)
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise Wrong(f"HSM answers {answer.status} to {path}")
+        found = answer.json()
+        return str(found["State"]), str(found.get("Flag", ""))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()

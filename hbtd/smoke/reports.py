@@ -1,0 +1,94 @@
+"""How the outcomes are written: in the Test Anything Protocol, version 14, or as JUnit's XML."""
+
+import json
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+from hbtd.ctl.escaping import shown
+from hbtd.smoke.checking import Result
+
+_LONGEST = 2000
+
+
+class TapReport:
+    """Writes a line for each outcome as it comes, and its text below."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        """Make it; `write` is given each line, without its end."""
+        self._write = write
+        self._count = 0
+        write("TAP version 14")
+
+    def add(self, result: Result) -> None:
+        """Write an outcome."""
+        self._count += 1
+        name = _tap(result.name)
+        if result.skipped:
+            self._write(f"ok {self._count} - {name} # SKIP {_tap(result.text)}")
+            return
+        self._write(f"{'' if result.ok else 'not '}ok {self._count} - {name}")
+        self._write("  ---")
+        # JSON in ASCII is YAML, too.
+        self._write(f"  message: {json.dumps(shown(result.text, _LONGEST))}")
+        self._write(f"  duration_ms: {result.seconds * 1000:.1f}")
+        self._write("  ...")
+
+    def end(self, gave_up: str) -> None:
+        """Write how many there were, and why there are not more."""
+        self._write(f"1..{self._count}")
+        if gave_up:
+            self._write(f"Bail out! {_tap(gave_up)}")
+
+
+class JUnitReport:
+    """Writes a document with all outcomes at the end."""
+
+    def __init__(self, write: Callable[[str], object], url: str) -> None:
+        """Make it; `url` is where hbtd is, and `write` is given the document."""
+        self._write = write
+        self._url = url
+        self._results: list[Result] = []
+
+    def add(self, result: Result) -> None:
+        """Remember an outcome."""
+        self._results.append(result)
+
+    def end(self, gave_up: str) -> None:
+        """Write the document; the last failure says already why there are not more."""
+        results = self._results
+        suite = ElementTree.Element(
+            "testsuite",
+            name="hbtd-smoke",
+            hostname=shown(self._url),
+            tests=str(len(results)),
+            failures=str(sum(not each.ok for each in results)),
+            errors="0",
+            skipped=str(sum(each.skipped for each in results)),
+            time=f"{sum(each.seconds for each in results):.3f}",
+        )
+        for each in results:
+            case = ElementTree.SubElement(
+                suite,
+                "testcase",
+                classname="hbtd-smoke",
+                name=shown(each.name),
+                time=f"{each.seconds:.3f}",
+            )
+            text = shown(each.text, _LONGEST)
+            if each.skipped:
+                ElementTree.SubElement(case, "skipped", message=text)
+            elif each.ok:
+                ElementTree.SubElement(case, "system-out").text = text
+            else:
+                failure = ElementTree.SubElement(
+                    case, "failure", message=text, type=f"exit status {each.status}"
+                )
+                failure.text = text
+        ElementTree.indent(suite)
+        document = ElementTree.tostring(suite, "unicode")
+        self._write(f'<?xml version="1.0" encoding="UTF-8"?>\n{document}')
+
+
+def _tap(text: str) -> str:
+    """Return a text that means nothing but itself in a line of TAP."""
+    return shown(text, _LONGEST).replace("\\", "\\\\").replace("#", "\\#")
