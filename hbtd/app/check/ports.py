@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -27,8 +28,12 @@ class ProbingReactor:
     listen meanwhile, such as an hbtd that starts, since both reuse addresses.
     """
 
-    def __init__(self, owners: Owners) -> None:
+    def __init__(
+        self, owners: Owners, make_socket: Callable[[int, int], socket.socket] = socket.socket
+    ) -> None:
+        """Make it; `make_socket` is given a family and a type, as `socket.socket` is."""
         self._owners = owners
+        self._make_socket = make_socket
         self.found: list[str] = []
         """What could be bound, in words."""
 
@@ -74,7 +79,7 @@ class ProbingReactor:
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         where = f"port {port} of {interface or 'all addresses'}" if port else "any free port"
         try:
-            with socket.socket(family, socket.SOCK_STREAM) as made:
+            with self._make_socket(family, socket.SOCK_STREAM) as made:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if both:
                     made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

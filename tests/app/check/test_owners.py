@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.error import CannotListenError
 from twisted.trial.unittest import SynchronousTestCase
@@ -136,17 +137,30 @@ class ProbeTests(OwnersTestCase):
     """To look whether a port is free keeps nobody from it."""
 
     def test_concurrent_start(self) -> None:
-        """While a port is bound by the check, an hbtd that starts can bind it and listen there."""
-        with socket.socket() as probing:
-            probing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probing.bind(("127.0.0.1", 0))
-            port = probing.getsockname()[1]
-            with socket.create_server(("127.0.0.1", port), reuse_port=False) as starting:
-                self.assertEqual(starting.getsockname()[1], port)
-                # And the other way round.
-                with self.assertRaises(CannotListenError) as raised:
-                    ProbingReactor(Owners(self.proc)).bind(port, "127.0.0.1")
-                self.assertEqual(raised.exception.socketError.errno, errno.EADDRINUSE)
+        """While the check has a port bound, an hbtd that starts can bind it, and listen there."""
+        started: list[int] = []
+
+        class Watched(socket.socket):
+            """A socket that sees to it that it can be shared as soon as it is bound."""
+
+            def bind(self, address: Any) -> None:
+                super().bind(address)
+                with socket.create_server(address) as starting:
+                    started.append(starting.getsockname()[1])
+
+            def listen(self, backlog: int = 0) -> None:
+                raise AssertionError("a check listens")
+
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        ProbingReactor(Owners(self.proc), Watched).bind(port, "127.0.0.1")
+        self.assertEqual(started, [port])
+
+    def test_taken(self) -> None:
+        """A port on which somebody listens is found to be in use."""
+        with self.assertRaises(CannotListenError) as raised:
+            ProbingReactor(Owners(self.proc)).bind(self.port, "127.0.0.1")
+        self.assertEqual(raised.exception.socketError.errno, errno.EADDRINUSE)
 
     def test_dual_stack(self) -> None:
         """A port of all addresses is taken by a listener on one of IPv4."""
