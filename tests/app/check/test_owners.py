@@ -163,7 +163,18 @@ class ProbeTests(OwnersTestCase):
         self.assertEqual(raised.exception.socketError.errno, errno.EADDRINUSE)
 
     def test_dual_stack(self) -> None:
-        """A port of all addresses is taken by a listener on one of IPv4."""
+        """A port of all addresses is taken by a listener on one of IPv4, whatever the default."""
+
+        class SixOnly(socket.socket):
+            """A socket of a host that has net.ipv6.bindv6only set."""
+
+            def __init__(self, *args: Any) -> None:
+                super().__init__(*args)
+                self.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+
+        reactor = ProbingReactor(Owners(self.proc), SixOnly)
+        with self.assertRaises(CannotListenError):
+            reactor.bind(self.port, "::", both=True)
         params = Params(kv_url="mem:", port=self.port)
         check_ports(params, self.findings, Owners(self.proc))
         self.assertEqual(self.findings.status, 75, self.said)
