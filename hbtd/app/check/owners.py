@@ -44,19 +44,22 @@ class Owners:
                     return max(int(words[4]), 0)
         return None
 
-    def port_holder(self, port: int) -> int | None:
-        """Return a process that listens on a TCP port, `None` if none can be seen.
+    def port_holders(self, port: int) -> list[int]:
+        """Return the processes that listen on a TCP port, as far as they can be seen.
 
-        Processes of other users can be seen by root only.
+        Those of other users can be seen by root only. A socket that systemd has passed is held by
+        systemd as well.
         """
+        found = []
         inodes = {f"socket:[{inode}]" for inode in self._listening(port)}
         for directory in self._proc.glob("[0-9]*/fd") if inodes else ():
             with suppress(OSError):
                 for each in directory.iterdir():
                     with suppress(OSError):
                         if os.readlink(each) in inodes:
-                            return int(directory.parent.name)
-        return None
+                            found.append(int(directory.parent.name))
+                            break
+        return found
 
     def lives(self, pid: int) -> bool:
         """Return whether there is such a process."""

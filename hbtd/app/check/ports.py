@@ -17,6 +17,8 @@ from hbtd.app.listening import cannot_listen, make_endpoints
 from hbtd.config.params import Params
 from hbtd.server.listening import DualStackEndpoint
 
+_SYSTEMD = 1
+
 _LONGEST_PATH = 107
 """The most bytes of a Unix socket's path."""
 
@@ -86,11 +88,15 @@ class ProbingReactor:
                 # With port 0 this tells only whether there is such an address.
                 made.bind((interface, port))
         except OSError as error:
-            holder = self._owners.port_holder(port) if error.errno == errno.EADDRINUSE else None
-            unit = self._owners.unit_of(holder) if holder else ""
-            if not unit:
+            holders = self._owners.port_holders(port) if error.errno == errno.EADDRINUSE else []
+            replaced = [pid for pid in holders if self._owners.unit_of(pid)]
+            if replaced:
+                unit = self._owners.unit_of(replaced[0])
+                where += f"; {unit}, process {replaced[0]}, listens there"
+            elif _SYSTEMD in holders:
+                where += "; systemd listens there, and has to pass the socket (hbtd.socket)"
+            else:
                 raise CannotListenError(interface, port, error) from error
-            where += f"; {unit}, process {holder}, listens there"
         self.found.append(where)
 
     def _holder_of_lock(self, path: str) -> int | None:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,11 @@ class OwnersTests(OwnersTestCase):
         """The kernel names the process that holds a lock, and the one that holds a port."""
         owners = Owners()
         self.assertEqual(owners.lock_holder(str(self.path)), os.getpid())
-        self.assertEqual(owners.port_holder(self.port), os.getpid())
+        self.assertEqual(owners.port_holders(self.port), [os.getpid()])
         fcntl.flock(self.lock, fcntl.LOCK_UN)
         self.socket.close()
         self.assertIsNone(owners.lock_holder(str(self.path)))
-        self.assertIsNone(owners.port_holder(self.port))
+        self.assertEqual(owners.port_holders(self.port), [])
 
     def test_units(self) -> None:
         """Units of hbtd are known by their names, in both kinds of control groups."""
@@ -89,7 +90,7 @@ class OwnersTests(OwnersTestCase):
         """Without /proc nobody is known to hold anything."""
         owners = Owners(self.proc / "nowhere")
         self.assertIsNone(owners.lock_holder(str(self.path)))
-        self.assertIsNone(owners.port_holder(self.port))
+        self.assertEqual(owners.port_holders(self.port), [])
         self.assertEqual(owners.unit_of(1), "")
 
 
@@ -110,6 +111,20 @@ class RestartTests(OwnersTestCase):
         said = "\n".join(self.said)
         self.assertIn(f"hbtd.sqlite; hbtd.service, process {pid}, uses it", said)
         self.assertIn(f"port {self.port} of 127.0.0.1; hbtd.service, process {pid}", said)
+
+    def test_passed_socket(self) -> None:
+        """A socket of systemd's is no error, whether the unit runs, which has it too, or not."""
+        owners = self.in_unit()
+        mine = self.proc / str(os.getpid())
+        shutil.copytree(mine / "fd", self.proc / "1" / "fd", symlinks=True)
+        (self.proc / "1" / "cgroup").write_text("0::/init.scope\n")
+        self.check(owners)
+        self.assertIn(f"hbtd.service, process {os.getpid()}, listens there", self.said[-1])
+        shutil.rmtree(mine)
+        again = Findings(self.said.append)
+        check_ports(Params(port=self.port, address="127.0.0.1"), again, owners)
+        self.assertIn("systemd listens there, and has to pass the socket", self.said[-1])
+        self.assertEqual((self.findings.status, again.status), (0, 0))
 
     def test_others(self) -> None:
         """Those of another program, or of an hbtd that is no unit, are."""
