@@ -40,7 +40,9 @@ def _check(options: CommandLine) -> NoReturn:
     """Check whether hbtd could start, and exit with the status that it would have."""
     from hbtd.runtime.reactor import install
 
+    # Twisted, when its endpoints are imported, removes what systemd says about sockets.
+    environment = dict(environ)
     install()
     from hbtd.app.process import run_check
 
-    raise SystemExit(run_check(options, sys.stdout))
+    raise SystemExit(run_check(options, environment, sys.stdout))

@@ -67,9 +67,12 @@ def make_service(
     return service
 
 
-def run_check(options: HbtdOptions, out: TextIO) -> int:
-    """Write to `out` whether hbtd could start with parsed options; return the exit status."""
-    return run(options, reactor, out)
+def run_check(options: HbtdOptions, environ: Mapping[str, str], out: TextIO) -> int:
+    """Write to `out` whether hbtd could start with parsed options; return the exit status.
+
+    `environ` says which sockets systemd has passed.
+    """
+    return run(options, reactor, out, passed_sockets(environ, os.getpid()))
 
 
 class _Process(HbtdService):

@@ -132,6 +132,19 @@ class SocketTests(TestCase):
                 await beats(self, await process.url)
             await stop(self, process)
 
+    async def test_check(self) -> None:
+        """`--check` looks at the sockets that are passed, and not at the port of the options."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            options = (f"--port={listening.getsockname()[1]}", "--kv_url=mem:", "--nosm")
+            for passed, status in ((listening, 0), (None, 75)):
+                process = ServiceManager(self).start(
+                    "-m", "hbtd", "--check", *options, passed=passed
+                )
+                process.url.addErrback(lambda failure: None)
+                self.assertEqual(await process.ended, status, process.said)
+                said = "a socket that systemd has passed" in process.said
+                self.assertEqual(said, passed is not None)
+
     async def test_ways(self) -> None:
         """So does hbtd as a plugin of twistd, and from its .tac file."""
         environ = {"HBTD_KV_URL": "mem:", "HBTD_NOSM": "yes", "HBTD_USE_TELEMETRY": "no"}

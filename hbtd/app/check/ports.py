@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,7 @@ from hbtd.app.check.owners import Owners
 from hbtd.app.listening import cannot_listen, make_endpoints
 from hbtd.config.params import Params
 from hbtd.server.listening import DualStackEndpoint
+from hbtd.server.passed_sockets import PassedSocket
 
 _SYSTEMD = 1
 
@@ -108,16 +109,20 @@ class ProbingReactor:
         return None
 
 
-def check_ports(params: Params, findings: Findings, owners: Owners) -> None:
+def check_ports(
+    params: Params, findings: Findings, owners: Owners, passed: Sequence[int] = ()
+) -> None:
     """Say of each endpoint whether hbtd could bind it.
 
     A port on which a running unit of hbtd listens is no error: a restart takes it over.
     """
     reactor = ProbingReactor(owners)
     with findings.catching():
-        for endpoint in make_endpoints(params, reactor):
+        for endpoint in make_endpoints(params, reactor, passed):
             outcome: list[Any] = []
-            if isinstance(endpoint, DualStackEndpoint):
+            if isinstance(endpoint, PassedSocket):  # it was looked at already
+                reactor.found.append("a socket that systemd has passed")
+            elif isinstance(endpoint, DualStackEndpoint):
                 try:
                     reactor.bind(endpoint.port, "::", both=True)
                 except CannotListenError:

@@ -1,5 +1,6 @@
 """The whole of `hbtd --check`, in the order of what hbtd needs at its start."""
 
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from twisted.internet.defer import Deferred
@@ -17,7 +18,9 @@ from hbtd.config.command_line import HbtdOptions
 from hbtd.net.names import Names
 
 
-async def check(options: HbtdOptions, reactor: Any, findings: Findings) -> None:
+async def check(
+    options: HbtdOptions, reactor: Any, findings: Findings, passed: Sequence[int]
+) -> None:
     """Check everything that parsed options name; nothing is changed.
 
     `reactor` runs; it provides `IReactorTime`, `IReactorTCP` and `IReactorPluggableNameResolver`.
@@ -36,20 +39,20 @@ async def check(options: HbtdOptions, reactor: Any, findings: Findings) -> None:
             Files(params, reactor, findings).check()
             owners = Owners()
             check_store(params, findings, owners)
-            check_ports(params, findings, owners)
+            check_ports(params, findings, owners, passed)
             check_host(params, findings)
             reactor.installNameResolver(Names(reactor))
             await Neighbours(params, reactor, findings).check()
     findings.conclude()
 
 
-def run(options: HbtdOptions, reactor: Any, out: TextIO) -> int:
+def run(options: HbtdOptions, reactor: Any, out: TextIO, passed: Sequence[int]) -> int:
     """Check, in a reactor that is not running yet; return the exit status of the process."""
     findings = Findings(lambda line: print(line, file=out, flush=True))
     outcome: list[Any] = []
 
     def start() -> None:
-        checked = Deferred.fromCoroutine(check(options, reactor, findings))
+        checked = Deferred.fromCoroutine(check(options, reactor, findings, passed))
         checked.addBoth(outcome.append).addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(start)
