@@ -157,7 +157,7 @@ class Components:
         """
         read_parameters(request, ())
         tracker = self._tracker
-        tracked = tracker.healthy + tracker.warned + tracker.dead
+        tracked = len(tracker)
         hold(_limited(request), _SUMMARY_SIZE + _SUMMARY_SIZE_OF_EACH * tracked)
         return ascii_reply(await self._summary.summarise(_limited(request).turn))
 

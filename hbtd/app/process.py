@@ -102,7 +102,7 @@ class _Process(HbtdService):
             passed_sockets=passed,
         )
         tracker = self.tracker
-        self._freezer = Freezer(reactor, lambda: tracker.healthy + tracker.warned + tracker.dead)
+        self._freezer = Freezer(reactor, lambda: len(tracker))
         self._flush = lambda: None if writer is None else writer.flush(_FLUSH)
         atexit.register(self._flush)
 

@@ -41,6 +41,9 @@ class Population:
     def __contains__(self, xname: str) -> bool:
         return xname in self._healthy or xname in self._warned or xname in self._dead
 
+    def __len__(self) -> int:
+        return len(self._healthy) + len(self._warned) + len(self._dead)
+
     @property
     def healthy(self) -> int:
         """The number of components that are neither warned about nor dead."""

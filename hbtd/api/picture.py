@@ -1,0 +1,77 @@
+"""The handler for a picture of the machine: the names and states of all components at once."""
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.web.server import Request
+
+from hbtd.api.queries import ascii_reply, hold, read_parameters
+from hbtd.api.routes import Role, Route
+from hbtd.formats.times import format_time
+from hbtd.queries.machine import Machine, Silence
+from hbtd.server.replies import Reply
+from hbtd.server.site import LimitedRequest
+
+_SIZE_OF_EACH = 64
+"""The bytes that a picture takes for each component while it is made, roughly."""
+
+_LETTERS = bytes.maketrans(b"\0\1\2\3", b"hwdd")
+"""What stands for a component that is healthy, warned about, dead."""
+
+
+class Picture:
+    """The handler of `/picture`."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        count: Callable[[], int],
+        last_number: Callable[[], int],
+        wall: Callable[[], float],
+    ) -> None:
+        """Make the handler.
+
+        `count` returns how many components are tracked, `last_number` the number of the latest
+        entry in the log, and `wall` Unix seconds.
+        """
+        self._machine = machine
+        self._count = count
+        self._last_number = last_number
+        self._wall = wall
+
+    def routes(self) -> Sequence[Route]:
+        """Return the route of this handler."""
+        return (Route("GET", "/picture", Role.READER, self.picture),)
+
+    def picture(self, request: Request) -> Coroutine[Deferred[Any], Any, Reply]:
+        """Return the names of all tracked components in natural order, and a letter for each state.
+
+        Raise `Problem` 400 if there are parameters, and 503 if there is no memory for the answer.
+        """
+        assert isinstance(request, LimitedRequest)
+        read_parameters(request, ())
+        return self.make(request)
+
+    async def make(self, request: LimitedRequest) -> Reply:
+        """Return the reply of `picture`; others have their turns meanwhile."""
+        hold(request, _SIZE_OF_EACH * self._count())
+        # Read before the states: events from here on lead to states that are at least as new.
+        number, at = self._last_number(), self._wall()
+        silence = await self._machine.silence(request.turn)
+        await request.turn()
+        return ascii_reply(
+            {
+                "At": format_time(at),
+                "Number": number,
+                "Names": "\n".join(silence.layout.order),
+                "States": self.states(silence),
+            }
+        )
+
+    @staticmethod
+    def states(silence: Silence) -> str:
+        """Return a letter for each component, in the order of the layout."""
+        # As numbers of which each byte is a flag: a hundred thousand are added in a moment.
+        flags = int.from_bytes(silence.warned, "big") + 2 * int.from_bytes(silence.dead, "big")
+        return flags.to_bytes(len(silence.dead), "big").translate(_LETTERS).decode("ascii")
