@@ -20,7 +20,7 @@ LOCK   := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --
           --generate-hashes --no-emit-index-url $(LOCKFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock run demo demo-picture test coverage test-real prometheus systemd-root test-systemd test-faults fuzz audit check format docs bench bench-quick dist clean
+.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root test-systemd test-faults test-browser screenshots fuzz audit check format docs bench bench-quick dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ run: $(STAMP)  ## serve https://localhost:28500, with nothing else needed; HBTD_
 
 demo: $(STAMP)  ## hbtd, a fake HSM and a small fleet of nodes in one terminal; ends by itself
 	$(BIN)/python -m hbtd.simulator demo
+
+demo-live: $(STAMP)  ## a machine of 2,000 nodes to which things happen, to look at in a browser; Ctrl-C ends it
+	exec $(BIN)/python -m hbtd.simulator demo --live
 
 demo-picture: $(STAMP)  ## draw docs/images/demo.svg, the output of make demo
 	$(BIN)/python -m hbtd.simulator demo > docs/images/demo.txt
@@ -87,6 +90,9 @@ test-systemd: $(STAMP)  ## run the tests of the unit under a real systemd (root,
 test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etcd; mix it with the original; ask it at night; crowd, attack and restart it; have agents beat meanwhile; takes twenty minutes
 	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite tests.faults.etcd tests.faults.replicas tests.faults.telemetry tests.faults.releases tests.faults.mixed tests.faults.outages tests.faults.crowd tests.faults.handshakes tests.faults.strangers tests.faults.restart tests.faults.night tests.faults.agents
 
+test-browser: $(STAMP)  ## look at the page in a headless Chromium (Debian's chromium and chromium-driver)
+	$(TRIAL) $(TRIALFLAGS) tests.browser.page tests.browser.modules
+
 fuzz: $(STAMP)  ## fuzz parsers, live server and both lanes, HBTD_FUZZ_SECONDS (60) for each
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --editable '.[fuzz]' \
 	    || echo 'There is no atheris for this Python: the parsers are left out.' >&2
@@ -113,6 +119,9 @@ docs: $(STAMP)  ## write the options into docs/options.md and docs/hbtd.8, docs/
 	$(BIN)/python -m hbtd.config.option_docs docs/options.md docs/hbtd.8
 	$(BIN)/python -m hbtd.ctl.manual docs/hbtctl.1
 	$(BIN)/python -m hbtd.smoke.manual docs/hbtd-smoke.1
+
+screenshots: $(STAMP)  ## take the pictures of the page for the README (needs chromium and chromium-driver)
+	PYTHONPATH=. $(BIN)/python docs/screenshots.py docs/images
 
 bench: $(STAMP)  ## measure speed and size; prints a table and draws docs/performance.svg; takes twenty minutes
 	$(BIN)/python -m benchmarks --plot docs/performance.svg

@@ -1,4 +1,4 @@
-"""The demonstration: runs hbtd with a fake HSM and a small fleet, and prints what happens."""
+"""The demonstration: runs hbtd with a fake HSM and a fleet, and prints what happens."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from typing import Any, Final, TextIO
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessDone, ProcessTerminated
-from twisted.internet.interfaces import IProcessTransport, IReactorTime
+from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutput
@@ -19,9 +19,11 @@ from hbtd.formats.nodesets import within
 from hbtd.simulator.commands import summary
 from hbtd.simulator.control import FleetControl
 from hbtd.simulator.endpoints import client_endpoint
-from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.simulator.fake_hsm import FakeHSM
 from hbtd.simulator.fleet import Fleet, node_names
+from hbtd.simulator.live import Mishaps
 from hbtd.simulator.options import DemoOptions
+from hbtd.simulator.transcript import Transcript
 
 _NODES: Final = 96
 """The nodes of one chassis, and half as many of the next."""
@@ -35,32 +37,8 @@ _WARNTIME: Final = 4
 _START_TIMEOUT: Final = 20.0
 """Seconds within which hbtd must start."""
 
-_NAMES_SHOWN: Final = 2
-"""The most components that a line about an update names."""
-
-
-class Transcript:
-    """Prints the lines of the demonstration: seconds since its start, speaker, and text."""
-
-    def __init__(self, clock: IReactorTime, out: TextIO) -> None:
-        self._clock = clock
-        self._out = out
-        self._began = clock.seconds()
-
-    def say(self, speaker: str, text: str) -> None:
-        """Print a line: the seconds since the start, the speaker, and the text."""
-        seconds = self._clock.seconds() - self._began
-        print(f"{seconds:5.1f} s  {speaker:<5}  {text}", file=self._out, flush=True)
-
-    def update(self, update: Update) -> None:
-        """Print a line about an update that the fake HSM has applied."""
-        names = " ".join(update.names[:_NAMES_SHOWN])
-        more = len(update.names) - _NAMES_SHOWN
-        shown = f"{names} +{more}" if more > 0 else names
-        self.say(
-            "HSM",
-            f"{update.state}/{update.flag:<{13 - len(update.state)}} {update.message:<34}  {shown}",
-        )
+_LIVE_PERIOD: Final = 1.0
+"""Seconds between two heartbeats of a node in the live demonstration."""
 
 
 async def run_demo(
@@ -68,12 +46,14 @@ async def run_demo(
 ) -> None:
     """Run the demonstration, which takes about 4.5 times `warntime` seconds, and print it to `out`.
 
-    Raise `RuntimeError` if hbtd ends before it serves, and `TimeoutError` if it does not serve
-    within 20 seconds.
+    With the option `live` it has a larger machine, and goes on until it is interrupted. Raise
+    `RuntimeError` if hbtd ends before it serves, and `TimeoutError` if it does not serve within 20
+    seconds.
     """
     transcript = Transcript(reactor, out)
     say = transcript.say
-    hsm = FakeHSM(reactor, on_update=transcript.update)
+    # In the live demonstration there would be a line each second.
+    hsm = FakeHSM(reactor, on_update=None if options["live"] else transcript.update)
     port: Any = reactor.listenTCP(0, Site(hsm.resource(), reactor=reactor), interface="127.0.0.1")
     say(
         "demo",
@@ -88,6 +68,9 @@ async def run_demo(
     try:
         url = await hbtd.url.addTimeout(_START_TIMEOUT, reactor)
         say("hbtd", f"serves {url}")
+        say("demo", f"to see the machine: {url}/ui/ (the certificate was made just now)")
+        if options["live"]:
+            await _play_live(reactor, url, options["nodes"], transcript)
         await _play(reactor, url, warntime / 4, transcript)
         states = sorted({f"{each.state}/{each.flag}" for each in hsm.components.values()})
         say("HSM", f"{len(hsm.components)} components are known, all {' or '.join(states)}")
@@ -142,6 +125,35 @@ async def _play(reactor: Any, url: str, period: float, transcript: Transcript) -
     await fleet.stopService()
     for line in summary(fleet, reactor.seconds() - began).splitlines():
         say("nodes", line)
+
+
+async def _play_live(reactor: Any, url: str, nodes: int, transcript: Transcript) -> None:
+    """Run a fleet to which one thing after another happens, until the process is interrupted."""
+    names = node_names(nodes)
+    fleet = Fleet(
+        reactor,
+        client_endpoint(reactor, url),
+        url,
+        names,
+        random=Random(1),  # noqa: S311
+        period=_LIVE_PERIOD,
+    )
+    control = FleetControl(fleet)
+    transcript.say("nodes", f"{nodes} nodes boot; Ctrl-C ends it")
+    fleet.startService()
+    mishaps = Mishaps(names, Random(2))  # noqa: S311
+
+    def pass_by(where: str) -> None:
+        control.change("revive", where)
+        transcript.say("nodes", f"{where} is back")
+
+    await deferLater(reactor, 2 * _LIVE_PERIOD)
+    while True:
+        mishap = mishaps.draw()
+        await deferLater(reactor, mishap.after)
+        control.change(mishap.kind.change, mishap.nodes)
+        transcript.say("nodes", mishap.kind.text.format(mishap.nodes))
+        reactor.callLater(mishap.seconds, pass_by, mishap.nodes)
 
 
 async def _ask(reactor: Any, url: str, *command: str) -> str:

@@ -239,9 +239,21 @@ class FleetOptions(_Options):
 
 
 class DemoOptions(_Options):
-    """Options of the command `demo`: only `--help` and `--version`."""
+    """Options of the command `demo`."""
 
-    synopsis = "Usage: python -m hbtd.simulator demo"
+    synopsis = "Usage: python -m hbtd.simulator demo [options]"
+    optFlags: ClassVar = [
+        ["live", None, "A larger machine, to which things happen until Ctrl-C."],
+    ]
+    optParameters: ClassVar = [
+        [
+            "nodes",
+            None,
+            2000,
+            "Number of nodes with --live.",
+            integer("--nodes", 1, MOST_NODES),
+        ],
+    ]
 
 
 class SimulatorOptions(_Options):

@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from hbtd.simulator.demo import Transcript, run_demo
+from hbtd.simulator.demo import run_demo
 from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.options import DemoOptions
+from hbtd.simulator.transcript import Transcript
 from tests.support.processes import CHECKOUT
 
 
