@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from hbtd.api.health import Health, HealthSources
 from hbtd.api.heartbeats import Heartbeats
+from hbtd.api.machine_page import MachinePage
 from hbtd.api.params import Parameters
 from hbtd.api.routes import Route
 from hbtd.api.states import States
@@ -46,4 +47,5 @@ def make_routes(
         health,
         *more,
     )
-    return Routes([route for group in groups for route in group.routes()], health.root_routes())
+    root = [*health.root_routes(), *MachinePage().routes()]
+    return Routes([route for group in groups for route in group.routes()], root)

@@ -12,6 +12,7 @@ from hbtd.api.events import Events
 from hbtd.api.health import HealthSources
 from hbtd.api.history import History
 from hbtd.api.internals import InternalsHandler
+from hbtd.api.picture import Picture
 from hbtd.app.core import Core
 from hbtd.app.inside import InsideMetrics, make_self_checks
 from hbtd.app.metrics import (
@@ -195,5 +196,6 @@ class Views:
         events = Events(core.tracker, core.event_hub, core.params.current.max_event_readers)
         history = History(core.tracker, core.store, time.time)
         internals = InternalsHandler(self.internals.describe)
-        groups = (queries, events, history, internals)
+        picture = Picture(machine, lambda: len(core.tracker), core.store.last_number, time.time)
+        groups = (queries, events, history, internals, picture)
         return make_routes(core.monitor, core.params, sources, self.registry, groups)

@@ -43,6 +43,7 @@ READ = {
     ("GET", f"/components/{XNAME}"): 404,
     ("GET", "/summary"): 200,
     ("GET", "/tree"): 200,
+    ("GET", "/picture"): 200,
     ("GET", "/history"): 200,
 }
 
@@ -211,4 +212,7 @@ class TableTests(AccessTestCase):
             closed[method, path.replace(XNAME, "<name>")] = Role.READER
         opened = {(method, path.replace(XNAME, "<xname>")): Role.ANYONE for method, path in OPEN}
         self.assertEqual(roles, closed | opened)
-        self.assertEqual({route.role for route in service.routes.root}, {Role.READER})
+        at_root = {route.path: route.role for route in service.routes.root}
+        self.assertEqual(at_root.pop("/metrics"), Role.READER)
+        # The page has no data of its own: it asks for them, with what its reader may do.
+        self.assertEqual(at_root, dict.fromkeys(("/", "/ui", "/ui/", "/ui/<name>"), Role.ANYONE))

@@ -1,0 +1,111 @@
+// The machine as this page knows it: all components, their states, and what was before.
+
+import { compare } from "./xnames.js";
+
+export const HEALTHY = 0, WARNED = 1, DEAD = 2, ABSENT = 3;
+export const STATES = ["healthy", "warned", "dead"];
+const LETTERS = { h: HEALTHY, w: WARNED, d: DEAD };
+const CODES = { healthy: HEALTHY, warned: WARNED, dead: DEAD, unknown: ABSENT };
+/** The most changes that are kept to look back. */
+const MOST_KEPT = 50_000;
+
+export class Machine {
+  constructor() {
+    this.names = [];
+    this.states = new Uint8Array(0);
+    this.index = new Map();
+    this.counts = [0, 0, 0, 0];
+    /** The number of the newest entry of the log that is in this. */
+    this.number = 0;
+    /** Changes, the oldest first: {number, at, name, from, to, why}. */
+    this.changes = [];
+    /** From when on all changes are known: milliseconds since 1970. */
+    this.knownSince = Date.now();
+    this.newcomers = new Map();
+  }
+
+  /** Take a picture of /picture in place of what was known. */
+  take(picture) {
+    this.names = picture.Names ? picture.Names.split("\n") : [];
+    this.states = Uint8Array.from(picture.States, (letter) => LETTERS[letter]);
+    this.index = new Map(this.names.map((name, i) => [name, i]));
+    this.number = picture.Number;
+    this.newcomers.clear();
+    this.#count();
+  }
+
+  /** Apply an entry of the log; return the position of its component, -1 if it is new here. */
+  apply(entry) {
+    const change = changeOf(entry);
+    if (change.number <= this.number && this.changes.at(-1)?.number >= change.number) return -1;
+    this.number = Math.max(this.number, change.number);
+    this.changes.push(change);
+    if (this.changes.length > MOST_KEPT) {
+      this.changes.splice(0, MOST_KEPT / 10);
+      this.knownSince = this.changes[0].at;
+    }
+    const i = this.index.get(change.name);
+    if (i === undefined) {
+      this.newcomers.set(change.name, change.to);
+      return -1;
+    }
+    this.counts[this.states[i]]--;
+    this.counts[change.to]++;
+    this.states[i] = change.to;
+    return i;
+  }
+
+  /** Give newcomers their places; return whether there were any. */
+  admit() {
+    if (!this.newcomers.size) return false;
+    const added = [...this.newcomers.keys()].sort(compare);
+    const names = [], states = new Uint8Array(this.names.length + added.length);
+    let i = 0, j = 0;
+    while (i < this.names.length || j < added.length) {
+      const old = j === added.length || (i < this.names.length && compare(this.names[i], added[j]) < 0);
+      states[names.length] = old ? this.states[i] : this.newcomers.get(added[j]);
+      names.push(old ? this.names[i++] : added[j++]);
+    }
+    this.names = names;
+    this.states = states;
+    this.index = new Map(names.map((name, k) => [name, k]));
+    this.newcomers.clear();
+    this.#count();
+    return true;
+  }
+
+  /** Put older entries of the log, the newest first, before the changes that are known. */
+  recall(entries, since) {
+    const first = this.changes[0]?.number ?? Infinity;
+    const older = entries.map(changeOf).filter((change) => change.number < first).reverse();
+    this.changes = [...older, ...this.changes].slice(-MOST_KEPT);
+    this.knownSince = this.changes.length === MOST_KEPT ? this.changes[0].at : since;
+  }
+
+  /** Return the states at a time, in milliseconds since 1970. */
+  statesAt(time) {
+    const states = this.states.slice();
+    for (let k = this.changes.length - 1; k >= 0 && this.changes[k].at > time; k--) {
+      const i = this.index.get(this.changes[k].name);
+      if (i !== undefined) states[i] = this.changes[k].from;
+    }
+    return states;
+  }
+
+  #count() {
+    this.counts = [0, 0, 0, 0];
+    for (const state of this.states) this.counts[state]++;
+  }
+}
+
+function changeOf(entry) {
+  return {
+    number: entry.Number,
+    at: Date.parse(entry.At),
+    name: entry.XName,
+    from: CODES[entry.From] ?? ABSENT,
+    to: CODES[entry.To] ?? ABSENT,
+    why: entry.Why,
+    what: entry.Transition,
+  };
+}

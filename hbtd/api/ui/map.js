@@ -1,0 +1,359 @@
+// The map: draws the machine on a canvas, and lets it be zoomed, moved and pointed at.
+
+import { ABSENT, DEAD, HEALTHY, WARNED } from "./machine.js";
+
+const MARGIN = 20;
+/** From which size in pixels on a square has a gap around it, a glyph in it. */
+const GAP_FROM = 3, GLYPH_FROM = 8;
+const MOST_ZOOM = 60;
+/** The least width of what has a label, as a multiple of the label's size. */
+const LABEL_ROOM = 2.2;
+
+export class Map2D {
+  /** Draw on a canvas; `onSelect(i)` is called when a component is clicked, `onHover(i, x, y)`. */
+  constructor(canvas, { onSelect, onHover }) {
+    this.canvas = canvas;
+    this.context = canvas.getContext("2d", { alpha: false });
+    this.layout = null;
+    this.states = new Uint8Array(0);
+    /** Which components are shown, as a Uint8Array of 1 and 0; null for all. The rest is dimmed. */
+    this.shown = null;
+    this.selected = -1;
+    this.view = { scale: 1, x: 0, y: 0 };
+    this.fitted = true;
+    this.dirty = new Set();
+    this.whole = true;
+    this.scheduled = false;
+    this.colours = {};
+    this.pointers = new Map();
+    this.listen(onSelect, onHover);
+  }
+
+  /** Draw another layout, with these states; keep the place that is looked at. */
+  take(layout, states) {
+    this.layout = layout;
+    this.states = states;
+    if (this.fitted) this.fit();
+    this.redraw();
+  }
+
+  /** Draw one component anew with the next frame. */
+  touch(i) {
+    this.dirty.add(i);
+    this.schedule();
+  }
+
+  /** Draw everything anew with the next frame. */
+  redraw() {
+    this.whole = true;
+    this.schedule();
+  }
+
+  schedule() {
+    if (this.scheduled) return;
+    this.scheduled = true;
+    requestAnimationFrame(() => {
+      this.scheduled = false;
+      this.draw();
+    });
+  }
+
+  /** Take over the size of the canvas and the colours of the page. */
+  resize() {
+    const ratio = window.devicePixelRatio || 1;
+    const { clientWidth, clientHeight } = this.canvas;
+    this.width = Math.max(clientWidth, 1);
+    this.height = Math.max(clientHeight, 1);
+    this.ratio = ratio;
+    this.canvas.width = Math.round(this.width * ratio);
+    this.canvas.height = Math.round(this.height * ratio);
+    const style = getComputedStyle(this.canvas);
+    for (const name of ["ground", "healthy", "warned", "dead", "glyph", "label", "select", "absent", "frame"]) {
+      this.colours[name] = style.getPropertyValue(`--${name}`).trim();
+    }
+    this.labelSize = parseFloat(style.getPropertyValue("--label-size"));
+    if (this.layout && this.fitted) this.fit();
+    this.redraw();
+  }
+
+  get aspect() {
+    return (this.width - 2 * MARGIN) / Math.max(this.height - 2 * MARGIN, 1);
+  }
+
+  /** Show everything. */
+  fit() {
+    this.fitted = true;
+    if (!this.layout) return;
+    this.show({ x: 0, y: 0, width: this.layout.width, height: this.layout.height }, MARGIN);
+  }
+
+  /** Show a part of the machine as large as possible. */
+  zoomTo(part) {
+    this.fitted = false;
+    this.show(part, Math.min(this.width, this.height) / 8);
+  }
+
+  show(part, margin) {
+    const scale = Math.min(
+      (this.width - 2 * margin) / part.width, (this.height - 2 * margin) / part.height, MOST_ZOOM,
+    );
+    this.view = {
+      scale,
+      x: (this.width - part.width * scale) / 2 - part.x * scale,
+      y: (this.height - part.height * scale) / 2 - part.y * scale,
+    };
+    this.redraw();
+  }
+
+  /** Zoom by a factor around a point of the canvas, by default its middle. */
+  zoom(factor, x = this.width / 2, y = this.height / 2) {
+    const least = this.layout ? Math.min(this.width / this.layout.width, this.height / this.layout.height) / 2 : 0.1;
+    const scale = Math.min(Math.max(this.view.scale * factor, least), MOST_ZOOM);
+    const grown = scale / this.view.scale;
+    this.view = { scale, x: x - (x - this.view.x) * grown, y: y - (y - this.view.y) * grown };
+    this.fitted = false;
+    this.redraw();
+  }
+
+  move(dx, dy) {
+    this.view.x += dx;
+    this.view.y += dy;
+    this.fitted = false;
+    this.redraw();
+  }
+
+  /** Select a component, and move the map if it is not in sight. */
+  select(i) {
+    const before = this.selected;
+    this.selected = i;
+    if (i >= 0) {
+      const { scale, x, y } = this.view;
+      const left = this.layout.x[i] * scale + x, top = this.layout.y[i] * scale + y;
+      if (left < 0 || top < 0 || left + scale > this.width || top + scale > this.height) {
+        this.move(this.width / 2 - left, this.height / 2 - top);
+      }
+    }
+    if (before !== i) this.redraw();
+  }
+
+  /** Return the component at a point of the canvas, -1 if there is none. */
+  at(pointX, pointY) {
+    if (!this.layout) return -1;
+    const x = (pointX - this.view.x) / this.view.scale, y = (pointY - this.view.y) / this.view.scale;
+    const found = this.layout.cabinets.find((each) => inside(each, x, y));
+    if (!found) return -1;
+    for (let i = found.start; i < found.end; i++) {
+      if (x >= this.layout.x[i] && x < this.layout.x[i] + 1 && y >= this.layout.y[i] && y < this.layout.y[i] + 1) {
+        return this.states[i] === ABSENT ? -1 : i;
+      }
+    }
+    return -1;
+  }
+
+  /** Return the component next to another one in a direction, or the other one itself. */
+  next(i, dx, dy) {
+    const { x, y } = this.layout;
+    let best = i, nearest = Infinity;
+    for (let k = 0; k < x.length; k++) {
+      const along = (x[k] - x[i]) * dx + (y[k] - y[i]) * dy;
+      if (along < 0.5) continue;
+      const across = Math.abs((x[k] - x[i]) * dy) + Math.abs((y[k] - y[i]) * dx);
+      const distance = along + 3 * across;
+      if (distance < nearest) {
+        nearest = distance;
+        best = k;
+      }
+    }
+    return best;
+  }
+
+  draw() {
+    if (!this.layout) return;
+    const { context, ratio } = this;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    if (this.whole || this.dirty.size > 5000) this.drawAll();
+    else {
+      for (const i of this.dirty) this.drawOne(i);
+      if (this.selected >= 0 && this.dirty.has(this.selected)) this.drawSelection();
+    }
+    this.whole = false;
+    this.dirty.clear();
+  }
+
+  drawAll() {
+    const { context, layout, view } = this;
+    context.fillStyle = this.colours.ground;
+    context.fillRect(0, 0, this.width, this.height);
+    const gap = this.gap(), glyphs = view.scale >= GLYPH_FROM;
+    const groups = [[], [], [], [], [], [], [], []];
+    for (const cabinet of layout.cabinets) {
+      if (!this.inSight(cabinet)) continue;
+      for (let i = cabinet.start; i < cabinet.end; i++) {
+        groups[this.states[i] + (this.shown && !this.shown[i] ? 4 : 0)].push(i);
+      }
+    }
+    const { x, y } = layout, { scale } = view;
+    groups.forEach((group, k) => {
+      if (!group.length || k % 4 === ABSENT) return;
+      context.globalAlpha = k > 3 ? 0.16 : 1;
+      context.fillStyle = this.colour(k % 4);
+      for (const i of group) this.fill(x[i] * scale + view.x, y[i] * scale + view.y, scale, gap);
+      if (glyphs && k % 4 !== HEALTHY) for (const i of group) this.drawGlyph(i, k % 4);
+    });
+    context.globalAlpha = 1;
+    this.drawLabels();
+    if (this.selected >= 0) this.drawSelection();
+  }
+
+  drawOne(i) {
+    const { context, view, layout } = this;
+    const left = layout.x[i] * view.scale + view.x, top = layout.y[i] * view.scale + view.y, gap = this.gap();
+    if (left + view.scale < 0 || top + view.scale < 0 || left > this.width || top > this.height) return;
+    context.fillStyle = this.colours.ground;
+    this.fill(left, top, view.scale, gap);
+    const state = this.states[i];
+    if (state === ABSENT) return;
+    context.globalAlpha = this.shown && !this.shown[i] ? 0.16 : 1;
+    context.fillStyle = this.colour(state);
+    this.fill(left, top, view.scale, gap);
+    if (view.scale >= GLYPH_FROM && state !== HEALTHY) this.drawGlyph(i, state);
+    context.globalAlpha = 1;
+  }
+
+  /** Draw a cross on what is dead, an exclamation mark on what is warned about. */
+  drawGlyph(i, state) {
+    const { context, view, layout } = this;
+    const size = this.size();
+    const left = this.snap(layout.x[i] * view.scale + view.x), top = this.snap(layout.y[i] * view.scale + view.y);
+    const near = size * 0.25, far = size * 0.75, middle = size / 2;
+    context.strokeStyle = this.colours.glyph;
+    context.lineWidth = Math.max(1.2, size / 9);
+    context.beginPath();
+    if (state === DEAD) {
+      context.moveTo(left + near, top + near);
+      context.lineTo(left + far, top + far);
+      context.moveTo(left + far, top + near);
+      context.lineTo(left + near, top + far);
+    } else if (state === WARNED) {
+      context.moveTo(left + middle, top + size * 0.18);
+      context.lineTo(left + middle, top + size * 0.6);
+      context.moveTo(left + middle, top + size * 0.7);
+      context.lineTo(left + middle, top + size * 0.84);
+    }
+    context.stroke();
+  }
+
+  drawLabels() {
+    const { context, layout, view, labelSize } = this;
+    context.textBaseline = "alphabetic";
+    context.fillStyle = this.colours.label;
+    for (const part of layout.parts) {
+      if (!this.inSight(part)) continue;
+      const width = part.width * view.scale, left = part.x * view.scale + view.x, top = part.y * view.scale + view.y;
+      if (part.level === 0) {
+        const room = (layout.title + 1) * view.scale;
+        const size = Math.min(Math.max(labelSize, view.scale * 0.9), 1.8 * labelSize, width / 3.2, room);
+        if (size < 7) continue;
+        context.font = `600 ${size}px system-ui, sans-serif`;
+        context.fillText(part.name || "others", left, top + layout.title * view.scale - Math.max(2, size / 5), width);
+      } else if (part.level === 1 && view.scale > 9 && width > labelSize * LABEL_ROOM) {
+        context.font = `${labelSize - 1}px system-ui, sans-serif`;
+        context.save();
+        context.translate(left - 4, top + (part.height * view.scale) / 2);
+        context.rotate(-Math.PI / 2);
+        context.textAlign = "center";
+        context.fillText(part.name.replace(/^x\d+/, ""), 0, 0);
+        context.restore();
+        context.textAlign = "start";
+      }
+    }
+  }
+
+  drawSelection() {
+    const { context, layout, view, selected } = this;
+    const size = this.size(), pad = Math.max(1.5, size / 10);
+    context.strokeStyle = this.colours.select;
+    context.lineWidth = Math.max(2, size / 8);
+    context.strokeRect(
+      this.snap(layout.x[selected] * view.scale + view.x) - pad, this.snap(layout.y[selected] * view.scale + view.y) - pad,
+      size + 2 * pad, size + 2 * pad,
+    );
+  }
+
+  colour(state) {
+    return state === DEAD ? this.colours.dead : state === WARNED ? this.colours.warned : this.colours.healthy;
+  }
+
+  /** Fill a square on whole pixels: all gaps are alike, rather than all squares. */
+  fill(left, top, side, gap) {
+    const x = this.snap(left), y = this.snap(top), least = 1 / this.ratio;
+    this.context.fillRect(
+      x, y, Math.max(this.snap(left + side) - x - gap, least), Math.max(this.snap(top + side) - y - gap, least),
+    );
+  }
+
+  /** Return the gap between two squares, in pixels of the page. */
+  gap() {
+    const { scale } = this.view;
+    return scale < GAP_FROM ? 0 : Math.max(1, Math.round(scale * 0.1 * this.ratio)) / this.ratio;
+  }
+
+  /** Return the side of a square, in pixels of the page. */
+  size() {
+    return this.snap(this.view.scale) - this.gap();
+  }
+
+  snap(position) {
+    return Math.round(position * this.ratio) / this.ratio;
+  }
+
+  inSight(part) {
+    const { scale, x, y } = this.view;
+    const left = part.x * scale + x, top = part.y * scale + y;
+    return left < this.width && top < this.height && left + part.width * scale > 0 && top + part.height * scale > 0;
+  }
+
+  listen(onSelect, onHover) {
+    const { canvas, pointers } = this;
+    let moved = 0;
+    canvas.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      this.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), event.offsetX, event.offsetY);
+    }, { passive: false });
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      pointers.set(event.pointerId, event);
+      moved = pointers.size > 1 ? Infinity : 0;
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      const last = pointers.get(event.pointerId);
+      if (!last) {
+        onHover(this.at(event.offsetX, event.offsetY), event.offsetX, event.offsetY);
+        return;
+      }
+      const dx = event.offsetX - last.offsetX, dy = event.offsetY - last.offsetY;
+      if (pointers.size === 2) {
+        const [other] = [...pointers.values()].filter((each) => each.pointerId !== event.pointerId);
+        const before = Math.hypot(last.offsetX - other.offsetX, last.offsetY - other.offsetY);
+        const now = Math.hypot(event.offsetX - other.offsetX, event.offsetY - other.offsetY);
+        if (before > 0) this.zoom(now / before, (event.offsetX + other.offsetX) / 2, (event.offsetY + other.offsetY) / 2);
+      } else {
+        moved += Math.abs(dx) + Math.abs(dy);
+        if (moved > 4) this.move(dx, dy);
+      }
+      pointers.set(event.pointerId, event);
+    });
+    const end = (event) => {
+      if (pointers.delete(event.pointerId) && event.type === "pointerup" && moved <= 4) {
+        onSelect(this.at(event.offsetX, event.offsetY));
+      }
+    };
+    canvas.addEventListener("pointerup", end);
+    canvas.addEventListener("pointercancel", end);
+    canvas.addEventListener("pointerleave", () => onHover(-1, 0, 0));
+  }
+}
+
+function inside(part, x, y) {
+  return x >= part.x && y >= part.y && x < part.x + part.width && y < part.y + part.height;
+}

@@ -1,0 +1,113 @@
+// The strip at the bottom: what happened in the last hours, and the way back to a moment.
+
+import { DEAD, WARNED } from "./machine.js";
+
+const KEYS = { ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10 };
+
+export class Strip {
+  /** Draw the changes of a machine on a canvas; `onTime(time)` is called with null for now. */
+  constructor(canvas, machine, onTime) {
+    this.canvas = canvas;
+    this.machine = machine;
+    this.onTime = onTime;
+    this.span = 6 * 3600_000;
+    this.time = null;
+    const at = (event) => this.go(this.timeAt(event.offsetX));
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      at(event);
+    });
+    canvas.addEventListener("pointermove", (event) => event.buttons && at(event));
+    canvas.addEventListener("keydown", (event) => {
+      const step = KEYS[event.key];
+      if (event.key === "End") this.go(null);
+      else if (event.key === "Home") this.go(Date.now() - this.span);
+      else if (step) this.go((this.time ?? Date.now()) + (step * this.span) / 200);
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+  }
+
+  /** Go to a time in milliseconds since 1970, or to now: null. */
+  go(time) {
+    const now = Date.now();
+    const first = Math.max(now - this.span, this.machine.knownSince);
+    this.time = time === null || time >= now ? null : Math.max(time, first);
+    this.onTime(this.time);
+    this.draw();
+  }
+
+  /** Return the time at a place on the strip; null, for now, at its right end. */
+  timeAt(x) {
+    if (x >= this.canvas.clientWidth - 4) return null;
+    return Date.now() - this.span * (1 - x / this.canvas.clientWidth);
+  }
+
+  draw() {
+    const { canvas, machine, span } = this;
+    const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+    if (!width) return;
+    canvas.width = width * ratio;
+    canvas.height = height * ratio;
+    const context = canvas.getContext("2d");
+    context.scale(ratio, ratio);
+    const colour = (name) => getComputedStyle(canvas).getPropertyValue(`--${name}`).trim();
+    const now = Date.now(), begin = now - span, bar = 4, count = Math.ceil(width / bar);
+    const bins = [new Uint32Array(count + 1), new Uint32Array(count + 1), new Uint32Array(count + 1)];
+    for (let k = machine.changes.length - 1; k >= 0 && machine.changes[k].at >= begin; k--) {
+      const { at, to } = machine.changes[k];
+      bins[to === DEAD ? 0 : to === WARNED ? 1 : 2][Math.min(Math.floor(((at - begin) / span) * count), count)]++;
+    }
+    let most = 1;
+    for (let k = 0; k <= count; k++) most = Math.max(most, bins[0][k] + bins[1][k] + bins[2][k]);
+    const ground = height - 13;
+    for (let k = 0; k <= count; k++) {
+      let top = ground;
+      ["dead", "warned", "healthy"].forEach((state, b) => {
+        if (!bins[b][k]) return;
+        // By the logarithm: one node and a cabinet can both be seen.
+        const share = Math.log1p(bins[b][k]) / Math.log1p(most);
+        const tall = Math.max(2, (share * ground) / 3);
+        top -= tall;
+        context.fillStyle = colour(state);
+        context.fillRect(k * bar, top, bar - 1, tall);
+      });
+    }
+    context.fillStyle = colour("frame");
+    context.fillRect(0, ground, width, 1);
+    this.drawHours(context, begin, now, width, height, colour("label"));
+    const unknown = ((machine.knownSince - begin) / span) * width;
+    if (unknown > 0) {
+      context.fillStyle = colour("frame");
+      context.globalAlpha = 0.5;
+      context.fillRect(0, 0, unknown, ground);
+      context.globalAlpha = 1;
+    }
+    const place = this.time === null ? width - 1 : ((this.time - begin) / span) * width;
+    context.fillStyle = colour("select");
+    context.fillRect(Math.round(place) - 1, 0, 2, height);
+    canvas.setAttribute("aria-valuenow", String(Math.round((place / width) * 1000)));
+    canvas.setAttribute("aria-valuetext", this.time === null ? "now" : new Date(this.time).toLocaleString());
+  }
+
+  drawHours(context, begin, now, width, height, colour) {
+    const steps = [300, 900, 3600, 3 * 3600, 6 * 3600, 86_400].map((seconds) => seconds * 1000);
+    const step = steps.find((each) => (width * each) / this.span > 64) ?? steps.at(-1);
+    const offset = new Date().getTimezoneOffset() * 60_000;
+    context.fillStyle = colour;
+    context.font = "10px system-ui, sans-serif";
+    for (let t = Math.ceil((begin - offset) / step) * step + offset; t < now; t += step) {
+      const x = ((t - begin) / this.span) * width;
+      const text = step < steps.at(-1) ? timeOfDay(t).slice(0, 5) : new Date(t).toLocaleDateString();
+      if (x < width - 34) context.fillText(text, x + 3, height - 2);
+      context.fillRect(x, height - 13, 1, 13);
+    }
+  }
+}
+
+/** Return the local time of day of a time in milliseconds since 1970. */
+export function timeOfDay(time) {
+  const date = new Date(time);
+  return [date.getHours(), date.getMinutes(), date.getSeconds()].map((n) => String(n).padStart(2, "0")).join(":");
+}

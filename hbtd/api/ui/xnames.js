@@ -1,0 +1,98 @@
+// Names of components: their places in the machine, their order, and sets of them.
+
+const PLACE = /^(x\d+)(?:(c\d+)([rs]\d+)?)?/;
+
+/** Return [cabinet, chassis, slot] of an xname, each as an xname; "" for what it is not in. */
+export function place(name) {
+  const found = PLACE.exec(name);
+  if (!found) return ["", "", ""];
+  const chassis = found[2] ? found[1] + found[2] : "";
+  return [found[1], chassis, found[3] ? chassis + found[3] : ""];
+}
+
+/** Return whether a component is a part of the machine, or in it: x1000c1 is not in x1000c. */
+export function within(name, part) {
+  if (!name.startsWith(part)) return false;
+  return name.length === part.length || !isDigit(name.charCodeAt(part.length));
+}
+
+/** Compare two names in natural order, x1000c0s2 before x1000c0s10. */
+export function compare(a, b) {
+  let i = 0, j = 0;
+  while (i < a.length && j < b.length) {
+    const x = a.charCodeAt(i), y = b.charCodeAt(j);
+    if (isDigit(x) && isDigit(y)) {
+      let m = i, n = j;
+      while (isDigit(a.charCodeAt(m))) m++;
+      while (isDigit(b.charCodeAt(n))) n++;
+      const difference = Number(a.slice(i, m)) - Number(b.slice(j, n));
+      if (difference) return difference;
+      i = m;
+      j = n;
+    } else if (x !== y) return x - y;
+    else {
+      i++;
+      j++;
+    }
+  }
+  return a.length - i - (b.length - j);
+}
+
+/**
+ * Return a function that says whether a name is in a set, such as x1000c[0-3]s*,x1000c7.
+ *
+ * An xname stands for all that is in it, * for any characters, and [1-4,7] for these numbers. For a
+ * text that may mean something else, such as a NID or a host name, return null: hbtd knows those.
+ */
+export function matcher(text) {
+  const tests = [];
+  for (const word of splitOutsideBrackets(text.trim())) {
+    if (!/^[xds][\d[*]/.test(word) || !/^[\w*[\],-]+$/.test(word)) return null;
+    const pieces = word.split(/(\[[^\]]*\]|\*|\d+)/).filter(Boolean);
+    const groups = [];
+    let pattern = "^";
+    for (const piece of pieces) {
+      if (piece === "*") pattern += ".*?";
+      else if (/^\d+$/.test(piece)) {
+        groups.push([[Number(piece), Number(piece)]]);
+        pattern += "(\\d+)";
+      } else if (piece[0] === "[") {
+        const ranges = piece.slice(1, -1).split(",").map((range) => /^(\d+)(?:-(\d+))?$/.exec(range));
+        if (!ranges.every(Boolean)) return null;
+        groups.push(ranges.map((range) => [Number(range[1]), Number(range[2] ?? range[1])]));
+        pattern += "(\\d+)";
+      } else if (/[[\]]/.test(piece)) return null;
+      else pattern += piece;
+    }
+    const expression = new RegExp(pattern + "(?!\\d)");
+    tests.push((name) => {
+      const found = expression.exec(name);
+      return found !== null
+        && groups.every((ranges, i) => ranges.some(([low, high]) => low <= found[i + 1] && found[i + 1] <= high));
+    });
+  }
+  return tests.length ? (name) => tests.some((test) => test(name)) : null;
+}
+
+/** Return a text in which characters that can't be seen, or that change the order, are escaped. */
+export function visible(text) {
+  return String(text).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+}
+
+function splitOutsideBrackets(text) {
+  const words = [];
+  let word = "", depth = 0;
+  for (const c of text) {
+    if (c === "[") depth++;
+    if (c === "]") depth--;
+    if (depth <= 0 && (c === "," || c === " ")) {
+      if (word) words.push(word);
+      word = "";
+    } else word += c;
+  }
+  return word ? [...words, word] : words;
+}
+
+function isDigit(code) {
+  return code >= 48 && code <= 57;
+}

@@ -1,0 +1,185 @@
+"""The page's modules: names, their order and sets, places, and what is remembered."""
+
+import re
+from typing import Any
+from unittest import skipIf
+
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from hbtd.formats.nodesets import expand, natural_key, within
+from hbtd.simulator.fleet import node_names
+from tests.support.browser import Browser, why_not
+from tests.support.processes import spawn
+
+REASON = why_not()
+
+NAMES = [
+    *node_names(600)[::7],
+    *(
+        "x0",
+        "x1000c7",
+        "x1000c10",
+        "x1000c7r3b0",
+        "x1000c7s0b0",
+        "x1000c1s10b0n0",
+        "x1000c1s9b0n12",
+    ),
+    *("s0", "x3000c0s1b0n0", "x3000c0s40b0n0", "d0x1000", "x1000c1s2b0n3p0"),
+]
+
+
+@skipIf(REASON is not None, REASON or "")
+class ModulesTestCase(TestCase):
+    """A test case with a browser in which the modules are loaded."""
+
+    timeout = 60
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        process = spawn(
+            self,
+            ["-m", "hbtd", "--kv_url=mem:", "--nosm", "--use_telemetry=no", "--port=0", "--tls=no",
+             "--address=127.0.0.1"],
+        )  # fmt: skip
+        self.url = await process.url
+        self.page = await deferToThread(Browser)
+        self.addCleanup(deferToThread, self.page.close)
+        await deferToThread(self.page.open, self.url)
+
+    async def run_script(self, script: str, *given: object) -> Any:
+        """Return what a script returns, which has all modules of the page."""
+        modules = (
+            "const [xnames, layout, { Machine }] = await Promise.all("
+            "['xnames', 'layout', 'machine'].map((each) => import(`/ui/${each}.js`)));"
+        )
+        return await deferToThread(self.page.run, modules + script, *given)
+
+
+class NamesTests(ModulesTestCase):
+    """Names are understood as hbtd does."""
+
+    async def test_order(self) -> None:
+        """The natural order is that of hbtd."""
+        found = await self.run_script("return given[0].sort(xnames.compare)", NAMES[::-1])
+        self.assertEqual(found, sorted(NAMES, key=natural_key))
+
+    async def test_within(self) -> None:
+        """What is in a part of the machine is what hbtd says."""
+        for part in ("x1000", "x1000c1", "x1000c1s1", "x1000c7", "x1000c7s0b0", "x100"):
+            found = await self.run_script(
+                "return given[0].filter((name) => xnames.within(name, given[1]))", NAMES, part
+            )
+            self.assertEqual(found, [name for name in NAMES if within(name, part)], part)
+
+    async def test_sets(self) -> None:
+        """A set of names finds the names that hbtd's nodesets have, and what is in them."""
+        for text in (
+            "x1000c0s[0-3,7]b0n[0-3]", "x1000c[1-2]", "x1000c7", "x1000c10", "x3000,x0", "s0",
+            "x1000c1s[9-10]b0n0", "x1000c1s09b0n0",
+        ):  # fmt: skip
+            found = await self.run_script(
+                "const test = xnames.matcher(given[1]); return given[0].filter(test)", NAMES, text
+            )
+            parts = list(expand(text.replace("09", "9"), 10_000))
+            wanted = [name for name in NAMES if any(within(name, part) for part in parts)]
+            self.assertEqual(found, wanted, text)
+
+    async def test_wildcard(self) -> None:
+        """`*` stands for any characters."""
+        found = await self.run_script(
+            "return given[0].filter(xnames.matcher('x1000c*s1b*n0'))", NAMES
+        )
+        self.assertEqual(
+            found, [name for name in NAMES if re.match(r"x1000c.*s1b.*n0(?!\d)", name)]
+        )
+
+    async def test_unknown(self) -> None:
+        """What may be something else is left to hbtd."""
+        for text in (
+            "nid000001",
+            "login-1",
+            "x1000c[1-",
+            "x1000!x1000c1",
+            "@compute",
+            "",
+            " ",
+            "x",
+        ):
+            self.assertIsNone(await self.run_script("return xnames.matcher(given[0])", text), text)
+
+    async def test_visible(self) -> None:
+        """What can't be seen, or changes directions, is escaped."""
+        found = await self.run_script(
+            "return xnames.visible(given[0])", "a\x1b[31mb\u202ec\u2028é字"
+        )
+        self.assertEqual(found, "a\\u{1b}[31mb\\u{202e}c\\u{2028}é字")
+
+
+class LayoutTests(ModulesTestCase):
+    """Where everything is drawn."""
+
+    async def test_places(self) -> None:
+        """No two components overlap, each is within its parts, and parts of a level are apart."""
+        for names in (node_names(1500), sorted(NAMES, key=natural_key), ["x0c0s0b0n0"]):
+            found = await self.run_script(
+                """
+                const { x, y, parts, width } = layout.lay(given[0], 1.6);
+                return { x: [...x], y: [...y], parts, width };
+                """,
+                names,
+            )
+            places = {
+                (round(x, 3), round(y, 3)) for x, y in zip(found["x"], found["y"], strict=True)
+            }
+            self.assertEqual(len(places), len(names))
+            for part in found["parts"]:
+                for i in range(part["start"], part["end"]):
+                    if part["name"]:
+                        self.assertTrue(within(names[i], part["name"]), (names[i], part))
+                    self.assertGreaterEqual(found["x"][i], part["x"] - 0.001)
+                    self.assertGreaterEqual(found["y"][i], part["y"] - 0.001)
+                    self.assertLessEqual(found["x"][i] + 1, part["x"] + part["width"] + 0.001)
+                    self.assertLessEqual(found["y"][i] + 1, part["y"] + part["height"] + 0.001)
+                self.assertLessEqual(part["x"] + part["width"], found["width"] + 0.001)
+            for level in range(3):
+                boxes = [part for part in found["parts"] if part["level"] == level][:200]
+                for k, one in enumerate(boxes):
+                    self.assertFalse(any(_overlap(one, other) for other in boxes[k + 1 :]), one)
+
+
+class MachineTests(ModulesTestCase):
+    """What the page knows."""
+
+    async def test_changes(self) -> None:
+        """Events change states and counts, newcomers find their places, repeats change nothing."""
+        found = await self.run_script(
+            """
+            const machine = new Machine();
+            machine.take({ Number: 5, Names: "x0c0s0b0n0\\nx0c0s0b0n2", States: "hd" });
+            const event = (Number, XName, From, To) => {
+                const At = `2026-03-04T05:06:0${Number}Z`;
+                machine.apply({ Number, XName, From, To, At });
+            };
+            event(6, "x0c0s0b0n0", "healthy", "warned");
+            event(7, "x0c0s0b0n1", "unknown", "healthy");
+            event(7, "x0c0s0b0n1", "unknown", "healthy");
+            event(8, "x0c0s0b0n2", "dead", "healthy");
+            machine.admit();
+            const { names, states, counts, number, changes } = machine;
+            const before = machine.statesAt(Date.parse("2026-03-04T05:06:06.5Z"));
+            return [names, [...states], counts, number, changes.length, [...before]];
+            """
+        )
+        names = ["x0c0s0b0n0", "x0c0s0b0n1", "x0c0s0b0n2"]
+        # Before the last two events one was not there, and one was dead.
+        self.assertEqual(found, [names, [1, 0, 0], [2, 1, 0, 0], 8, 3, [1, 3, 2]])
+
+
+def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    apart = 0.001
+    return bool(
+        one["x"] + apart < other["x"] + other["width"]
+        and other["x"] + apart < one["x"] + one["width"]
+        and one["y"] + apart < other["y"] + other["height"]
+        and other["y"] + apart < one["y"] + one["height"]
+    )
