@@ -11,8 +11,9 @@ COPY requirements requirements
 RUN pip install --no-cache-dir --require-hashes --requirement requirements/tools.txt \
     && python -m venv /opt/hbtd \
     && /opt/hbtd/bin/pip install --no-cache-dir --require-hashes --requirement requirements/run.txt
-COPY setup.cfg pyproject.toml README.md LICENSE ./
-COPY docs/hbtd.8 docs/hbtctl.1 docs/hbtd-smoke.1 docs/
+COPY setup.cfg pyproject.toml README.md LICENSE CHANGELOG.md CONTRIBUTING.md SECURITY.md ./
+COPY deploy deploy
+COPY docs docs
 COPY hbtd hbtd
 COPY twisted twisted
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \

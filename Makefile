@@ -10,6 +10,13 @@ STAMP  := $(VENV)/.installed
 PIP    := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Exact versions, with hashes, of all that .venv and the container image take from PyPI.
 LOCKS  := requirements/tools.txt requirements/develop.txt
+# What make install puts where. The Python must be one that the user hbtd can run.
+PREFIX    ?= /usr/local
+ENVDIR    ?= /opt/hbtd
+DESTDIR   ?=
+RUNPYTHON ?= /usr/bin/python3
+# The few packages that build and install hbtd, and for make release the tools that make packages.
+TOOLS     := build/tools
 # The Debian that is booted to test the unit.
 SUITE  ?= bookworm
 # kafka-python's own affair, two thousand times.
@@ -20,7 +27,7 @@ LOCK   := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --
           --generate-hashes --no-emit-index-url $(LOCKFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root test-systemd test-faults test-browser screenshots fuzz audit check format docs bench bench-quick dist clean
+.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root test-systemd test-faults test-browser screenshots fuzz audit check format docs bench bench-quick dist install uninstall packages release test-packages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,8 +49,9 @@ lock:  ## write requirements/*.txt anew from setup.cfg; newer versions: LOCKFLAG
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) 'uv >= 0.9'
 	$(LOCK) requirements/tools.in -o requirements/tools.txt
-	$(LOCK) setup.cfg -o requirements/run.txt
-	$(LOCK) setup.cfg --extra test --extra check --extra dist -c requirements/run.txt -o requirements/develop.txt
+	$(LOCK) setup.cfg -c requirements/tools.txt -o requirements/run.txt
+	$(LOCK) setup.cfg --extra test --extra check -c requirements/tools.txt -c requirements/run.txt -o requirements/develop.txt
+	$(LOCK) setup.cfg --extra release -c requirements/tools.txt -c requirements/develop.txt -o requirements/release.txt
 
 run: $(STAMP)  ## serve https://localhost:28500, with nothing else needed; HBTD_* can say more
 	@mkdir -p var
@@ -82,7 +90,7 @@ prometheus: $(STAMP)  ## unpack Debian's prometheus and promtool into .venv, for
 
 systemd-root: $(STAMP)  ## make a small Debian with systemd in .venv with mmdebstrap, for the tests of the unit; takes root, installs nothing
 	@test -x $(VENV)/systemd-root/lib/systemd/systemd || ( rm -rf $(VENV)/systemd-root && mmdebstrap --quiet --mode=root --variant=minbase \
-	    --include=systemd,python3,python3-venv,iproute2,procps,ca-certificates $(SUITE) $(VENV)/systemd-root )
+	    --include=systemd,python3,python3-venv,rpm,iproute2,procps,ca-certificates $(SUITE) $(VENV)/systemd-root )
 
 test-systemd: $(STAMP)  ## run the tests of the unit under a real systemd (root, and make systemd-root); takes two minutes
 	$(TRIAL) $(TRIALFLAGS) tests.real.systemd.root tests.real.systemd.life tests.real.systemd.failures tests.real.systemd.agent
@@ -131,6 +139,33 @@ bench-quick: $(STAMP)  ## the same in less than a minute, over HTTP only, withou
 
 dist: $(STAMP)  ## build the wheel and the source archive
 	$(BIN)/python -m build
+
+$(TOOLS)/.installed: requirements/tools.txt
+	@$(RUNPYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "hbtd needs Python 3.10 or newer; say which with make RUNPYTHON=/usr/bin/python3.x")'
+	@rm -rf $(TOOLS)
+	@$(RUNPYTHON) -m venv $(TOOLS) || { rm -rf $(TOOLS); echo 'Could not make a virtual environment. On Debian: apt install python3-venv' >&2; exit 1; }
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/tools.txt
+	@touch $@
+
+$(TOOLS)/.release: $(TOOLS)/.installed requirements/release.txt
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/release.txt
+	@touch $@
+
+test-packages: $(STAMP)  ## install, upgrade and remove the packages in clean systems (make systemd-root); takes root
+	-@$(MAKE) --no-print-directory $(TOOLS)/.release
+	$(TRIAL) $(TRIALFLAGS) tests.real.packages
+
+install: $(TOOLS)/.installed  ## install hbtd on this host, with PREFIX=/usr/local and ENVDIR=/opt/hbtd, or below DESTDIR
+	$(TOOLS)/bin/python -m release install --destdir='$(DESTDIR)' --prefix='$(PREFIX)' --envdir='$(ENVDIR)'
+
+uninstall: $(TOOLS)/.installed  ## remove what make install has installed; edited files and records stay
+	$(TOOLS)/bin/python -m release uninstall --destdir='$(DESTDIR)' --prefix='$(PREFIX)' --envdir='$(ENVDIR)'
+
+packages: $(TOOLS)/.release  ## make a .deb and an .rpm of hbtd, and of the agent for nodes, in dist/
+	$(TOOLS)/bin/python -m release release --packages-only
+
+release: $(TOOLS)/.release  ## make and check all that is published: packages, archives, a list of contents, hashes
+	$(TOOLS)/bin/python -m release release
 
 clean:  ## remove what make has made
 	rm -rf $(VENV) build dist var *.egg-info _trial_temp* .hypothesis .mypy_cache .ruff_cache .import_linter_cache .coverage*

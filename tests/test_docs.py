@@ -17,6 +17,9 @@ from hbtd.store.sqlite_file import VERSION
 from tests.support.http_memory import HEARTBEAT, APITestCase
 from tests.support.processes import CHECKOUT
 
+OTHERS = ("help", "version", "check", "print-unit")
+"""The options that are no parameters."""
+
 
 class OptionsTests(SynchronousTestCase):
     """Every option is described wherever people look for it."""
@@ -30,8 +33,8 @@ class OptionsTests(SynchronousTestCase):
     def test_table(self) -> None:
         """docs/options.md has a row for every option, and for no other."""
         rows = re.findall(r"^\| (`--[^|]*) \|", self.text("options.md"), re.MULTILINE)
-        named = re.findall(r"`--(\w+)`", " ".join(rows))
-        self.assertEqual(sorted(named), sorted([*_names(), "help", "version", "check"]))
+        named = re.findall(r"`--([\w-]+)[` ]", " ".join(rows))
+        self.assertEqual(sorted(named), sorted([*_names(), *OTHERS]))
 
     def test_table_cells(self) -> None:
         """docs/options.md has the environment variables and the defaults of the code."""
@@ -53,8 +56,8 @@ class OptionsTests(SynchronousTestCase):
     def test_manual(self) -> None:
         """The manual page has every option, and no other."""
         section = self.text("hbtd.8").partition("\n.SH OPTIONS\n")[2].partition("\n.SH ")[0]
-        named = re.findall(r"^\.BI? --(\w+)", section, re.MULTILINE)
-        self.assertEqual(sorted(named), sorted([*_names(), "help", "version", "check"]))
+        named = re.findall(r"^\.B[IR]? --([\w-]+)", section, re.MULTILINE)
+        self.assertEqual(sorted(named), sorted([*_names(), *OTHERS]))
 
     def test_manual_texts(self) -> None:
         """The manual page describes each option as `--help` does."""

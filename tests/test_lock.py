@@ -56,17 +56,22 @@ class LockTests(SynchronousTestCase):
 
     def test_develop(self) -> None:
         """What `make venv` installs is what hbtd and its extras for development require."""
-        self.assert_current("develop.txt", "test", "check", "dist")
+        self.assert_current("develop.txt", "test", "check")
+
+    def test_release(self) -> None:
+        """What `make release` installs is what hbtd and its extra `release` require."""
+        self.assert_current("release.txt", "release")
 
     def test_agreement(self) -> None:
-        """Development uses the versions that the container image has."""
-        develop = _locked("develop.txt")
+        """Development and releases use the versions that the container image has."""
+        develop, release = _locked("develop.txt"), _locked("release.txt")
         for package, versions in _locked("run.txt").items():
             self.assertEqual(versions, develop[package], package)
+            self.assertEqual(versions, release[package], package)
 
     def test_hashes(self) -> None:
         """Every package has hashes, and no lock file names the index it was made from."""
-        for name in ("tools.txt", "run.txt", "develop.txt"):
+        for name in ("tools.txt", "run.txt", "develop.txt", "release.txt"):
             blocks = re.split(r"^(?=[a-z])", _text(name), flags=re.MULTILINE)[1:]
             self.assertEqual([block for block in blocks if "--hash=sha256:" not in block], [])
             self.assertNotRegex(_text(name), "://")

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 from werkzeug.http import parse_accept_header
 
+from hbtd import __version__
 from hbtd.api.routes import Role, Route
 from hbtd.queries.machine import Turn
 from hbtd.server.problems import Problem
@@ -44,8 +45,9 @@ class Health:
         self._sources = sources
         self._registry = registry
         # Without the white space, which is half of it.
-        document = files("hbtd.api").joinpath("openapi.json").read_bytes()
-        self._document = orjson.dumps(orjson.loads(document))
+        document = orjson.loads(files("hbtd.api").joinpath("openapi.json").read_bytes())
+        document["info"]["version"] = __version__
+        self._document = orjson.dumps(document)
 
     def routes(self) -> Sequence[Route]:
         """Return the routes of these handlers."""

@@ -15,6 +15,7 @@ from twisted.python.usage import Options, UsageError
 
 from hbtd import __version__
 from hbtd.config import environment
+from hbtd.config.deployed import deployed_text
 from hbtd.config.parameter import Group
 from hbtd.config.params import PARAMETERS, Params
 from hbtd.config.suggestions import did_you_mean
@@ -84,6 +85,7 @@ class HbtdOptions(Options):
             ("-h, --help", "help"),
             ("--version", "version"),
             ("--check", "check"),
+            ("--print-unit", "print-unit"),
         ):
             lines += _described(option, " ".join(self.docs[name].split()), width)
         return "\n".join(["", *lines])
@@ -98,6 +100,13 @@ class HbtdOptions(Options):
     def opt_check(self) -> None:
         """Say whether hbtd could start with these options, and what is wrong; change nothing."""
         self.check = True
+    def opt_print_unit(self, name: str) -> NoReturn:
+        """Print hbtd.service for systemd, or the file of deploy/ that is named next, and exit."""
+        try:
+            print(deployed_text(name), end="")
+        except LookupError as error:
+            raise UsageError(f"--print-unit={name!r} can't be used: {error.args[0]}") from None
+        raise SystemExit(0)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse arguments, by default those of the process, and set `params`.
@@ -275,9 +284,10 @@ def _doubled(argument: str) -> str:
 def _normalised(arguments: Sequence[str], fault: Callable[[str], None]) -> list[str]:
     """Return arguments with `-name` spelled `--name`, and a flag without value `--name=yes`.
 
-    Call `fault` with a message about each argument that is no option; these are left out.
+    `--print-unit` without a name is followed by `=hbtd.service`. Call `fault` with a message about
+    each argument that is no option; these are left out.
     """
-    valued = {f"--{parameter.name}" for parameter in PARAMETERS}
+    valued = {"--print-unit", *(f"--{parameter.name}" for parameter in PARAMETERS)}
     flags = {f"--{parameter.name}" for parameter in PARAMETERS if parameter.flag}
     normalised: list[str] = []
     left = deque(arguments)
@@ -293,6 +303,8 @@ def _normalised(arguments: Sequence[str], fault: Callable[[str], None]) -> list[
             continue
         if argument in flags and not (left and left[0].lower() in SWITCH_WORDS):
             argument += "=yes"
+        if argument == "--print-unit" and (not left or left[0].startswith("-")):
+            argument += "=hbtd.service"
         normalised.append(argument)
         if argument in valued and left:
             normalised.append(left.popleft())  # a value, even if it begins with a dash
@@ -301,7 +313,7 @@ def _normalised(arguments: Sequence[str], fault: Callable[[str], None]) -> list[
 
 def _unknown(name: str) -> str:
     """Return an error unless `name` is the name of an option, or the beginning of one."""
-    names = [*(parameter.name for parameter in PARAMETERS), "help", "version", "check"]
+    names = [*(parameter.name for parameter in PARAMETERS), "help", "version", "check", "print-unit"]
     if any(each.startswith(name) for each in names):
         return ""
     return f"there is no option --{name}{did_you_mean(name, names, '--')}"

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from hbtd import __version__
 from hbtd.config.parameter import Group, Parameter
 from hbtd.config.params import PARAMETERS
 
@@ -49,7 +50,7 @@ def options_manual() -> str:
 
 
 def updated(path: Path) -> str:
-    """Return the text of a file with its generated part brought up to date.
+    """Return the text of a file with its generated part, and the version, brought up to date.
 
     Files are Markdown if their name ends in `.md`, and roff otherwise. Raise `ValueError` if a
     marker line is missing.
@@ -63,6 +64,7 @@ def updated(path: Path) -> str:
     _, found_end, after = rest.partition(end)
     if not found_begin or not found_end:
         raise ValueError(f"{path} lacks a line {(end if found_begin else begin).rstrip()}")
+    before = re.sub(r'^(\.TH .*)"hbtd [^"]*"', rf'\g<1>"hbtd {__version__}"', before)
     blank = "\n" if path.suffix == ".md" else ""  # Markdown takes a blank line around a comment
     return f"{before}{begin}{blank}{generate()}{blank}{end}{after}"
 

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from hbtd import __version__
 from hbtd.api.health import Health, HealthSources
 from tests.support.http_memory import (
     HEARTBEAT,
@@ -156,8 +157,10 @@ class DocumentTests(APITestCase):
     """The OpenAPI document."""
 
     def test_served(self):
-        """The document of the package is served under both prefixes, without white space."""
+        """The document is served under both prefixes, with the version, without white space."""
         document = orjson.loads(files("hbtd.api").joinpath("openapi.json").read_bytes())
+        self.assertEqual(document["info"]["version"], "")
+        document["info"]["version"] = __version__
         for prefix in PREFIXES:
             response = self.request("GET", f"{prefix}/openapi.json")
             self.assertEqual((response.status, response.content_type), (200, JSON))

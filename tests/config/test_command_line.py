@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd import __version__
 from hbtd.config.command_line import CommandLine, HbtdOptions
+from hbtd.config.deployed import deployed_text
 from hbtd.config.parameter import Group
 from hbtd.config.params import PARAMETERS, Params
 
@@ -454,6 +455,25 @@ class CommandLineTests(SynchronousTestCase):
         """`--version` prints the version and exits with 0."""
         status, out, err = self.run_with("--version")
         self.assertEqual((status, out, err), (0, f"hbtd {__version__}\n", ""))
+
+    def test_print_unit(self):
+        """`--print-unit` prints the unit, or a file of deploy/, whatever else is given."""
+        for arguments, name in (
+            (["--print-unit"], "hbtd.service"),
+            (["--print-unit", "--nosm"], "hbtd.service"),
+            (["-print-unit"], "hbtd.service"),
+            (["--print-unit", "hbtd.env"], "hbtd.env"),
+            (["--print-unit=hbtd.rules.yml"], "hbtd.rules.yml"),
+        ):
+            status, out, err = self.run_with(*arguments)
+            self.assertEqual((status, out, err), (0, deployed_text(name), ""))
+
+    def test_print_unit_unknown(self):
+        """Of a file that there is not, one line says which there are, and the exit status is 2."""
+        for name in ("hbtd.timer", "../hbtd.env", "/etc/passwd", ""):
+            status, out, err = self.run_with(f"--print-unit={name}")
+            self.assertEqual((status, out), (2, ""))
+            self.assertRegex(err, r"^hbtd: --print-unit='.*hbtd\.env.*hbtd\.service.*--help\n$")
 
 
 class ServingTests(OptionsTestCase):

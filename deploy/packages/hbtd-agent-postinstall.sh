@@ -1,0 +1,7 @@
+#!/bin/sh
+# After an installation or an upgrade, of the .deb and the .rpm.
+set -e
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+    systemctl try-restart hbtd-agent.service
+fi

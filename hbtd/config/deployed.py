@@ -1,0 +1,39 @@
+"""The files of `deploy/`, as the unit for systemd, which are installed along with hbtd."""
+
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import hbtd
+
+PACKAGED = "/opt/hbtd/"
+"""The environment that the files name."""
+
+_INSTALLED = "share/hbtd/"
+
+
+def deployed_files() -> dict[str, Path]:
+    """Return the files by name, those of the checkout if hbtd runs in one; names are unique."""
+    try:
+        listed = distribution("hbtd").files or []
+    except PackageNotFoundError:
+        listed = []
+    found = [Path(str(each.locate())) for each in listed if _INSTALLED in each.as_posix()]
+    if not found:
+        checkout = Path(hbtd.__file__).resolve().parent.parent / "deploy"
+        found = [path for path in checkout.glob("**/*") if path.is_file()]
+    return {path.name: path for path in sorted(found)}
+
+
+def deployed_text(name: str) -> str:
+    """Return the text of a file, with the environment of this process in place of the packages'.
+
+    Raise `LookupError`, with the names that there are, if there is no such file.
+    """
+    files = deployed_files()
+    if name not in files:
+        raise LookupError(f"there is no {name!r}, but {', '.join(files) or 'nothing'}")
+    text = files[name].read_text("utf-8")
+    if (Path(sys.prefix) / "bin" / "hbtd").exists():
+        text = text.replace(PACKAGED, f"{sys.prefix}/")
+    return text

@@ -1,0 +1,34 @@
+"""The version of hbtd is that of everything that is published with it."""
+
+import re
+from configparser import ConfigParser
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from hbtd import __version__
+from tests.support.processes import CHECKOUT
+
+
+class VersionTests(SynchronousTestCase):
+    """Where a version is written."""
+
+    def test_package(self):
+        """The package takes it from the module, and no other file that makes packages has one."""
+        config = ConfigParser(interpolation=None)
+        config.read(CHECKOUT / "setup.cfg")
+        self.assertEqual(config["metadata"]["version"], "attr: hbtd.__version__")
+        for path in [*(CHECKOUT / "release").glob("*.py"), *CHECKOUT.glob("deploy/packages/*")]:
+            self.assertNotIn(__version__, path.read_text(), path.name)
+
+    def test_manuals(self):
+        """The manual pages that `make docs` writes name it."""
+        for name in ("hbtd.8", "hbtctl.1"):
+            head = (CHECKOUT / "docs" / name).read_text()[:200]
+            self.assertIn(f'"hbtd {__version__}"', head, f"{name}: run `make docs`")
+
+    def test_agent(self):
+        """The agent, a file that stands alone, has the same one."""
+        path = CHECKOUT / "deploy" / "node" / "hbtd-agent"
+        if not path.is_file():
+            raise SkipTest("This checkout has no agent.")
+        self.assertEqual(re.findall('^VERSION = "(.*)"$', path.read_text(), re.M), [__version__])
