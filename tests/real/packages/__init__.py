@@ -1,0 +1,1 @@
+"""hbtd's packages in clean Debian systems: `make systemd-root`, then `make test-packages`."""
