@@ -88,8 +88,8 @@ prometheus: $(STAMP)  ## unpack Debian's prometheus and promtool into .venv, for
 	@test -x $(VENV)/prometheus/usr/bin/promtool || ( mkdir -p $(VENV)/prometheus && cd $(VENV)/prometheus \
 	    && apt-get --quiet download prometheus && dpkg --extract prometheus_*.deb . && rm prometheus_*.deb )
 
-systemd-root: $(STAMP)  ## make a small Debian with systemd in .venv with mmdebstrap, for the tests of the unit; takes root, installs nothing
-	@test -x $(VENV)/systemd-root/lib/systemd/systemd || ( rm -rf $(VENV)/systemd-root && mmdebstrap --quiet --mode=root --variant=minbase \
+systemd-root: $(STAMP)  ## make a small Debian with systemd in .venv with mmdebstrap, for the tests of the unit and of packages; takes root, installs nothing
+	@test -x $(VENV)/systemd-root/usr/bin/rpm -a -x $(VENV)/systemd-root/lib/systemd/systemd || ( rm -rf $(VENV)/systemd-root && mmdebstrap --quiet --mode=root --variant=minbase \
 	    --include=systemd,python3,python3-venv,rpm,iproute2,procps,ca-certificates $(SUITE) $(VENV)/systemd-root )
 
 test-systemd: $(STAMP)  ## run the tests of the unit under a real systemd (root, and make systemd-root); takes two minutes

@@ -23,7 +23,6 @@ class Place:
     prefix: str = "/usr/local"
     where: str = PACKAGED
     """The private environment."""
-    zsh: str = "share/zsh/site-functions"
 
     def path(self, absolute: str) -> Path:
         """Return where a path of the host is now."""
@@ -61,7 +60,7 @@ def files(place: Place, built: Path) -> Iterator[File]:
             yield File(f"{prefix}/share/man/{page.parent.name}/{page.name}", page.read_bytes())
     for shell, name in (
         ("bash", "share/bash-completion/completions/hbtctl"),
-        ("zsh", f"{place.zsh}/_hbtctl"),
+        ("zsh", "share/zsh/site-functions/_hbtctl"),
     ):
         yield File(f"{prefix}/{name}", _completion(built, shell))
     documents = f"{prefix}/share/doc/hbtd"

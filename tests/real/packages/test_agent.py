@@ -6,7 +6,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from hbtd import __version__
 from tests.support.packages_built import AGENT, NEWER, everything, newer_packages, package
-from tests.support.systemd_root import SystemdRoot
+from tests.support.systemd_root import DEBIAN, SystemdRoot
 
 ENV = "/etc/hbtd/hbtd-agent.env"
 EDITED = "HBTD_AGENT_URL=https://127.0.0.1:28500\nHBTD_AGENT_XNAME=x1000c0s0b0n0\n"
@@ -24,6 +24,8 @@ class DebTests(SynchronousTestCase):
         """It is installed anywhere, restarted by an upgrade, which keeps options, and removed."""
         if not AGENT:
             raise SkipTest("This checkout has no agent.")
+        if not (DEBIAN / "usr" / "bin" / self.upgrade[0]).exists():
+            raise SkipTest(f"The Debian root has no {self.upgrade[0]}: make systemd-root.")
         old, new = everything(), newer_packages()
         system = SystemdRoot(self, {old: "/old", new: "/new"})
         system.run(*self.upgrade, f"/old/{package(old, 'hbtd-agent', self.kind).name}")
