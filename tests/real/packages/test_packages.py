@@ -2,11 +2,12 @@
 
 from twisted.trial.unittest import SkipTest
 
-from tests.support.packages_contract import ENV, PackagesContract
+from tests.support import packages_contract
+from tests.support.packages_contract import ENV
 from tests.support.systemd_root import DEBIAN
 
 
-class DebTests(PackagesContract):
+class DebTests(packages_contract.PackagesContract):
     """The `.deb`, by dpkg, which checks what it depends on."""
 
     kind, beside, saved = "deb", ".dpkg-dist", ""
@@ -45,7 +46,7 @@ class DebTests(PackagesContract):
         self.assertIn("#compdef hbtctl", self.sh("cat", vendor))
 
 
-class RpmTests(PackagesContract):
+class RpmTests(packages_contract.PackagesContract):
     """The `.rpm`, by rpm, whose database does not know what Debian has installed."""
 
     kind, beside, saved = "rpm", ".rpmnew", ".rpmsave"
