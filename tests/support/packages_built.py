@@ -30,7 +30,11 @@ def why_not() -> str | None:
     """Return why a test can't make packages, `None` if it can be tried."""
     if not (TOOLS / ".release").exists():
         return "There are no tools to make packages with: make test-packages installs them."
-    return systemd_root.why_not()
+    reason = systemd_root.why_not()
+    (python,) = (TOOLS / "lib").glob("python3.*")
+    if reason is None and not (systemd_root.DEBIAN / "usr" / "bin" / python.name).exists():
+        return f"The Debian root has no {python.name}, which packages are made for."
+    return reason
 
 
 @functools.cache
