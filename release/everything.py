@@ -64,7 +64,7 @@ def make(out: Path) -> None:
 
 def _packages(of: list[Path], out: Path, *, sbom: bool) -> list[Path]:
     """Make the packages of some wheels, and if asked the list of what is in them."""
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(prefix="hbtd-packages-") as temporary:
         place = Place(Path(temporary) / "hbtd", prefix="/usr")
         layout.lay_out(place, layout.build(place, of))
         version = environment.version(place.environment)

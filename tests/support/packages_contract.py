@@ -102,7 +102,13 @@ class PackagesContract(SynchronousTestCase):
     def test_paths(self):
         """No file says where the package was made, and links lead into the system."""
         self.install(self.old)
-        traces = ["grep", "-rlE", "hbtd-packages-|/build/(tools|wheels)", "/opt/hbtd", "/usr/bin"]
+        traces = [
+            "grep",
+            "-rlE",
+            "hbtd-packages-|hbtd[.]new|/build/(tools|wheels)",
+            "/opt/hbtd",
+            "/usr/bin",
+        ]
         self.assertEqual(self.sh(*traces, check=False), "")
         heads = self.sh("sh", "-c", "head -qn1 /opt/hbtd/bin/[a-z]* | grep -a '^#!' | sort -u")
         self.assertEqual(heads.splitlines(), [f"#!{self.python()}"])
