@@ -100,6 +100,7 @@ class HbtdOptions(Options):
     def opt_check(self) -> None:
         """Say whether hbtd could start with these options, and what is wrong; change nothing."""
         self.check = True
+
     def opt_print_unit(self, name: str) -> NoReturn:
         """Print hbtd.service for systemd, or the file of deploy/ that is named next, and exit."""
         try:
@@ -313,7 +314,8 @@ def _normalised(arguments: Sequence[str], fault: Callable[[str], None]) -> list[
 
 def _unknown(name: str) -> str:
     """Return an error unless `name` is the name of an option, or the beginning of one."""
-    names = [*(parameter.name for parameter in PARAMETERS), "help", "version", "check", "print-unit"]
+    others = ("help", "version", "check", "print-unit")
+    names = [*(parameter.name for parameter in PARAMETERS), *others]
     if any(each.startswith(name) for each in names):
         return ""
     return f"there is no option --{name}{did_you_mean(name, names, '--')}"

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.api.picture import Picture
 from hbtd.queries.machine import Layout, Machine, Silence
-from tests.api.test_components import ComponentsTestCase
+from tests.support.components_api import ComponentsTestCase
 
 
 class PictureTests(ComponentsTestCase):
