@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _check(options: CommandLine) -> NoReturn:
-    """Check whether hbtd could start, and exit with the status that it would have."""
+    """Print whether hbtd could start; exit with 0, or with the status of a start that fails."""
     from hbtd.runtime.reactor import install
 
     # Twisted, when its endpoints are imported, removes what systemd says about sockets.

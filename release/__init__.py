@@ -1,4 +1,4 @@
-"""What makes packages of hbtd, and installs it on a host: `make install`, `make release`.
+"""Makes packages of hbtd, and installs it on a host: `make install`, `make release`.
 
 `environment` builds the private environment in which hbtd is installed, `layout` puts links, units
 and documents where a host looks for them, `packages` makes a `.deb` and an `.rpm` of both,

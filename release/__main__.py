@@ -56,7 +56,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _place(options: argparse.Namespace) -> Place:
-    """Return where hbtd is, or is going to be."""
+    """Return where to install hbtd, or where it is installed, as the options say.
+
+    Raise `ReleaseError` if a path can't be used.
+    """
     for name in ("prefix", "envdir"):
         if not getattr(options, name).startswith("/") or " " in getattr(options, name):
             raise ReleaseError(f"--{name} must be an absolute path without spaces")
@@ -65,7 +68,7 @@ def _place(options: argparse.Namespace) -> Place:
 
 
 def _install(options: argparse.Namespace) -> None:
-    """Install hbtd."""
+    """Carry out the command `install`, and print what was done."""
     place = _place(options)
     if options.wheels:
         directory, lock = options.wheels, options.requirements.read_text()
@@ -101,7 +104,7 @@ def _install(options: argparse.Namespace) -> None:
 
 
 def _uninstall(options: argparse.Namespace) -> None:
-    """Remove hbtd."""
+    """Carry out the command `uninstall`, and print which files are kept."""
     place = _place(options)
     running = place.root == Path("/") and _SYSTEMD.is_dir()
     if running and place.environment.is_dir():
@@ -114,7 +117,7 @@ def _uninstall(options: argparse.Namespace) -> None:
 
 
 def _release(options: argparse.Namespace) -> None:
-    """Make packages and archives."""
+    """Carry out the command `release`: make packages and, unless told otherwise, archives."""
     from release.everything import make, make_packages
 
     (make_packages if options.packages_only else make)(options.out)

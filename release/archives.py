@@ -1,4 +1,4 @@
-"""Archives that are the same whenever, wherever and by whomever they are made."""
+"""Reproducible archives: the same contents give the same bytes, whenever and wherever."""
 
 import gzip
 import io
@@ -11,7 +11,10 @@ Contents = Mapping[str, tuple[bytes, int]]
 
 
 def write(path: Path, contents: Contents, time: int) -> None:
-    """Write a compressed archive, whose files all have one time and no owner but root."""
+    """Write a `.tar.gz` of files that belong to root and have the modification time `time`.
+
+    `time` is in Unix seconds.
+    """
     with (
         path.open("wb") as file,
         gzip.GzipFile("", "wb", fileobj=file, mtime=time) as stream,
@@ -24,7 +27,7 @@ def write(path: Path, contents: Contents, time: int) -> None:
 
 
 def read(path: Path) -> Contents:
-    """Return the files of an archive."""
+    """Return the regular files of an archive; the mode of each is 0o755 or 0o644."""
     contents = {}
     with tarfile.open(path) as archive:
         for member in archive:

@@ -1,7 +1,7 @@
-"""A private environment, in which hbtd and what it needs are alone with each other.
+"""The private environment: a Python environment that has only hbtd and what hbtd needs.
 
-It is like one of `python -m venv`, but can be built in another place than where it will be: no path
-in it says where it was built. Nothing but Python itself has to be there, no pip, no network.
+It is like one that `python -m venv` makes, but can be built in one directory and moved to another,
+since no path in it names the first. Neither pip nor a network is needed to build it.
 """
 
 import compileall
@@ -26,7 +26,7 @@ _CACHE = "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugi
 
 
 def base_python() -> Path:
-    """Return the path of the Python that runs this, outside of any virtual environment.
+    """Return the path of the Python that runs this process, outside of any virtual environment.
 
     Raise `ReleaseError` if hbtd can't be run with it.
     """
@@ -42,7 +42,10 @@ def base_python() -> Path:
 
 
 def build(wheels: Iterable[Path], environment: Path, where: str) -> None:
-    """Build an environment of some wheels in a directory, which is to be moved to `where`."""
+    """Build an environment with `wheels` in the directory `environment`.
+
+    `where` is the directory to which the caller moves the environment afterwards.
+    """
     base = base_python()
     binaries = environment / "bin"
     packages = environment / "lib" / f"python{PYTHON}" / "site-packages"
@@ -80,7 +83,7 @@ def build(wheels: Iterable[Path], environment: Path, where: str) -> None:
 
 
 def commands(environment: Path) -> list[str]:
-    """Return the names of hbtd's own commands in an environment."""
+    """Return the names of hbtd's own commands in an environment, sorted."""
     (metadata,) = environment.glob("lib/python*/site-packages/hbtd-*.dist-info")
     points = Distribution.at(metadata).entry_points
     return sorted(each.name for each in points.select(group="console_scripts"))
@@ -93,15 +96,19 @@ def version(environment: Path) -> str:
 
 
 def epoch() -> int | None:
-    """Return the time that files of a reproducible build get, if there is one."""
+    """Return SOURCE_DATE_EPOCH, the time of all files in a reproducible build, in Unix seconds.
+
+    Return `None` if it is not set.
+    """
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
     return int(text) if text.isdecimal() else None
 
 
 def _compile(packages: Path, environment: Path, where: str) -> None:
-    """Compile all modules, as the user hbtd can't write them.
+    """Compile all modules now, since hbtd's user may not write compiled files there later.
 
-    They are recognised by the contents of the sources: packages change the times of files.
+    Python compares the compiled files with the contents of the sources, not with their times, which
+    packages change.
     """
     # What it returns does not matter: some packages have templates of modules, which are no Python.
     compileall.compile_dir(
@@ -114,7 +121,7 @@ def _compile(packages: Path, environment: Path, where: str) -> None:
 
 
 def _set_times(environment: Path) -> None:
-    """Give all files the time of the build, if it has one."""
+    """Set the modification time of all files to `epoch()`, unless that is `None`."""
     time = epoch()
     if time is None:
         return
@@ -124,7 +131,7 @@ def _set_times(environment: Path) -> None:
 
 
 def _write_plugin_cache(environment: Path, packages: Path) -> None:
-    """Have twistd write the list of its plugins, which it would look for at each start."""
+    """Have Twisted write its cache of plugins, which twistd would make at each start otherwise."""
     python = environment / "bin" / f"python{PYTHON}"
     done = subprocess.run(
         [python, "-I", "-B", "-c", _CACHE], capture_output=True, text=True, cwd="/"

@@ -1,4 +1,4 @@
-"""What `make release` makes, in a checkout: all that is published of a version."""
+"""Makes all files that are published of a version, in a checkout: `make release`."""
 
 import os
 import platform
@@ -25,7 +25,10 @@ _AGENT = CHECKOUT / "deploy" / "node" / "hbtd-agent"
 
 
 def for_this_host() -> tuple[Path, list[Locked]]:
-    """Build and download the wheels for this Python; return their directory, and the packages."""
+    """Build and download the wheels for this Python; return their directory, and the packages.
+
+    The packages are hbtd and all that it needs, each with the hashes of its wheels.
+    """
     with _dated():
         wheels.download([PYTHON], _WHEELS)
         _, wheel = wheels.build(_WHEELS)
@@ -33,7 +36,7 @@ def for_this_host() -> tuple[Path, list[Locked]]:
 
 
 def make_packages(out: Path) -> None:
-    """Make the packages of hbtd and of the agent for nodes."""
+    """Make the `.deb` and the `.rpm` of hbtd and of hbtd-agent in `out`; print their paths."""
     with _dated():
         directory, wanted = for_this_host()
         for path in _packages(chosen(wanted, directory, list(sys_tags())), out, sbom=False):
@@ -41,7 +44,10 @@ def make_packages(out: Path) -> None:
 
 
 def make(out: Path) -> None:
-    """Make everything, check it, and write the hashes; what was in the directory is removed."""
+    """Empty the directory `out`, and make all that is published in it, with the SHA-256 hashes.
+
+    The source archive and the wheel are checked first. The hashes are printed, too.
+    """
     with _dated():
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
@@ -63,7 +69,11 @@ def make(out: Path) -> None:
 
 
 def _packages(of: list[Path], out: Path, *, sbom: bool) -> list[Path]:
-    """Make the packages of some wheels, and if asked the list of what is in them."""
+    """Make the `.deb` and the `.rpm` of hbtd and of hbtd-agent; return their paths.
+
+    `of` are the wheels of hbtd and of what it needs. With `sbom`, also write a list of all packages
+    in hbtd's environment (a software bill of materials).
+    """
     with tempfile.TemporaryDirectory(prefix="hbtd-packages-") as temporary:
         place = Place(Path(temporary) / "hbtd", prefix="/usr")
         layout.lay_out(place, layout.build(place, of))
@@ -77,7 +87,7 @@ def _packages(of: list[Path], out: Path, *, sbom: bool) -> list[Path]:
 
 
 def _write_sbom(built: Path, path: Path) -> None:
-    """Write what is in an environment, in the format of CycloneDX."""
+    """Write a list of the packages in an environment, as JSON in the format of CycloneDX."""
     run(
         *(str(Path(sys.executable).parent / "cyclonedx-py"), "environment"),
         *("--output-reproducible", "--output-format=JSON", f"--output-file={path}"),
@@ -87,7 +97,10 @@ def _write_sbom(built: Path, path: Path) -> None:
 
 
 def _wheelhouse(wheel: Path, out: Path) -> None:
-    """Make the archive for hosts without network."""
+    """Make the archive by which hbtd is installed on hosts without network, in `out`.
+
+    `wheel` is that of hbtd; the wheels of what hbtd needs have been downloaded.
+    """
     version = _hbtd(wheel).version
     needed: dict[str, Path] = {}
     for python in wheelhouse.PYTHONS:
@@ -108,7 +121,10 @@ def _wheelhouse(wheel: Path, out: Path) -> None:
 
 
 def _files(package: Locked) -> list[Path]:
-    """Return the downloaded wheels of a package, for all Pythons; raise if there is none."""
+    """Return the downloaded wheels of a package, for all Pythons.
+
+    Raise `ReleaseError` if there is none.
+    """
     found = [path for path in _WHEELS.glob("*.whl") if f"sha256:{sha256(path)}" in package.hashes]
     if not found:
         raise ReleaseError(f"no wheel of {package.name} {package.version} was downloaded")
@@ -116,16 +132,16 @@ def _files(package: Locked) -> list[Path]:
 
 
 def _hbtd(wheel: Path) -> Locked:
-    """Return hbtd itself as a package, whose only file is a wheel."""
+    """Return hbtd itself as a package with the hash of its wheel."""
     version = wheel.name.split("-")[1]
     return Locked("hbtd", version, frozenset({f"sha256:{sha256(wheel)}"}))
 
 
 @contextmanager
 def _dated() -> Iterator[None]:
-    """Give what is made the time of the last commit, unless SOURCE_DATE_EPOCH is set.
+    """Return a context manager that sets SOURCE_DATE_EPOCH, if unset, to the last commit's time.
 
-    So the same sources make the same files, whenever they are made.
+    With it, the same sources make the same files, whenever they are made.
     """
     if "SOURCE_DATE_EPOCH" not in os.environ:
         done = subprocess.run(

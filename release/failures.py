@@ -1,5 +1,5 @@
-"""What can't be done, in one line."""
+"""The exception for what keeps a command from being carried out."""
 
 
 class ReleaseError(Exception):
-    """Something that whoever runs the command can mend; its text says what."""
+    """A command can't be carried out until its user changes something; the message says what."""

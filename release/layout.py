@@ -1,4 +1,4 @@
-"""Where what belongs to hbtd is on a host, outside of its private environment."""
+"""The layout of hbtd on a host: where its units, links and documents are, and its environment."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ PACKAGED = "/opt/hbtd"
 
 @dataclass(frozen=True)
 class Place:
-    """A host, or a directory that is going to be a host's root, and the paths there."""
+    """Where hbtd is installed: a host's root directory, or DESTDIR, and the paths below it."""
 
     root: Path
     """What stands before all paths: `/`, or DESTDIR."""
@@ -25,18 +25,18 @@ class Place:
     """The private environment."""
 
     def path(self, absolute: str) -> Path:
-        """Return where a path of the host is now."""
+        """Return where a path of the host is at present, below `root`."""
         return self.root / absolute.lstrip("/")
 
     @property
     def environment(self) -> Path:
-        """Where the private environment is now."""
+        """The directory in which the private environment is at present, below `root`."""
         return self.path(self.where)
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of the host, with its contents."""
+    """A file to be installed on a host, with its contents and mode."""
 
     path: str
     contents: bytes
@@ -46,7 +46,7 @@ class File:
 
 
 def files(place: Place, built: Path) -> Iterator[File]:
-    """Yield the files for a host whose environment has been built in a directory."""
+    """Yield the files to be installed outside of the environment, which was built in `built`."""
     share, prefix = built / "share", place.prefix
     systemd = share / "hbtd" / "systemd"
     for unit in sorted([*systemd.glob("*.service"), *systemd.glob("*.socket")]):
@@ -72,21 +72,21 @@ def files(place: Place, built: Path) -> Iterator[File]:
 
 
 def _tree(directory: Path) -> list[Path]:
-    """Return the files in a directory and those below it."""
+    """Return the files in a directory and in the directories below it, sorted."""
     return sorted(path for path in directory.rglob("*") if path.is_file())
 
 
 def links(place: Place, built: Path) -> Iterator[tuple[str, str]]:
-    """Yield the path and the target of each link to one of hbtd's commands."""
+    """Yield the path and the target of the link to each of hbtd's commands."""
     for name in environment.commands(built):
         yield f"{place.prefix}/bin/{name}", f"{place.where}/bin/{name}"
 
 
 def lay_out(place: Place, built: Path) -> list[str]:
-    """Put a built environment, and everything outside of it, in its place.
+    """Install the environment that was built in `built`, and the files and links outside of it.
 
-    A file that whoever runs the host has edited is kept, with the new one beside it, `.new` after
-    its name. Return what to say about that.
+    A file that an administrator of the host has edited is kept, and the new one is put beside it,
+    with `.new` after its name. Return a line for the user about each such file.
     """
     said = []
     old = place.environment
@@ -113,7 +113,10 @@ def lay_out(place: Place, built: Path) -> list[str]:
 
 
 def remove(place: Place) -> list[str]:
-    """Remove what `lay_out` has put there, but no file that was edited; return what to say."""
+    """Remove all that `lay_out` has installed, except files that were edited since.
+
+    Return a line for the user about each of these. Raise `ReleaseError` if nothing is installed.
+    """
     built, said = place.environment, []
     if not built.is_dir():
         raise ReleaseError(f"{built} is not there: nothing is installed")
@@ -135,7 +138,7 @@ def remove(place: Place) -> list[str]:
 
 
 def build(place: Place, wheels: list[Path]) -> Path:
-    """Build the environment of some wheels beside where it will be; return its directory."""
+    """Build an environment with `wheels` beside the directory where it will be; return its path."""
     built = place.environment.with_name(f"{place.environment.name}.new")
     if built.exists():
         shutil.rmtree(built)
@@ -144,24 +147,27 @@ def build(place: Place, wheels: list[Path]) -> Path:
 
 
 def _completion(built: Path, shell: str) -> bytes:
-    """Return the completion of hbtctl for a shell."""
+    """Return the script by which a shell completes the arguments of hbtctl."""
     command = [str(built / "bin" / "python"), "-I", "-B", "-m", "hbtd.ctl", "completion", shell]
     return subprocess.run(command, check=True, capture_output=True, cwd="/").stdout
 
 
 def _unchanged(path: Path, place: Place) -> bool:
-    """Return whether a file is as the environment that is there has brought it."""
+    """Return whether a file is the same as when it was installed with the present environment."""
     brought = place.environment / "share" / "hbtd" / "systemd" / path.name
     return brought.is_file() and path.read_bytes() == _deployed(brought, place)
 
 
 def _deployed(path: Path, place: Place) -> bytes:
-    """Return the contents of a file of `deploy/`, with the environment that is installed."""
+    """Return the contents of a file of `deploy/`, with the environment's path for `/opt/hbtd`."""
     return path.read_bytes().replace(f"{PACKAGED}/".encode(), f"{place.where}/".encode())
 
 
 def _write(path: Path, file: File) -> None:
-    """Write a file, so that it is there wholly or not at all."""
+    """Write a file in one step, so that no other process sees a part of it.
+
+    Directories that it needs are made.
+    """
     for directory in reversed(path.parents):
         if not directory.is_dir():
             directory.mkdir()
@@ -176,7 +182,10 @@ def _write(path: Path, file: File) -> None:
 
 
 def _swap(built: Path, where: Path) -> None:
-    """Put an environment in the place of another, which a process may still run in."""
+    """Move the environment `built` to `where`, in place of the old one, which is removed.
+
+    A process may still run in the old one, which is moved aside before it is removed.
+    """
     old = where.with_name(f"{where.name}.old")
     if old.exists():
         shutil.rmtree(old)
@@ -188,7 +197,7 @@ def _swap(built: Path, where: Path) -> None:
 
 
 def _remove_empty(directory: Path) -> None:
-    """Remove directories that are empty, from the innermost on."""
+    """Remove a directory and those below it, as far as they contain no files."""
     if directory.is_dir() and not directory.is_symlink():
         for each in list(directory.iterdir()):
             if each.is_dir():

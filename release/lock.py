@@ -1,4 +1,4 @@
-"""Lock files, as far as one Python on Linux is concerned, and the wheels that they name."""
+"""Lock files: the packages that they name for a Python on Linux, and the wheels of these."""
 
 import hashlib
 import platform
@@ -31,7 +31,10 @@ class Locked:
 
 
 def locked(text: str, python: str) -> list[Locked]:
-    """Return what a lock file has for a Python on this kind of machine, as `3.11`."""
+    """Return the packages that a lock file names for a version of Python on this machine.
+
+    `text` is that of the file, and `python` a version such as `3.11`.
+    """
     environment = {
         "python_version": python,
         "python_full_version": f"{python}.0",
@@ -54,9 +57,9 @@ def locked(text: str, python: str) -> list[Locked]:
 
 
 def chosen(packages: Iterable[Locked], directory: Path, tags: Sequence[Tag]) -> list[Path]:
-    """Return one wheel for each package, the first that fits by the order of `tags`.
+    """Return one wheel for each package: of those in `directory`, the first by the order of `tags`.
 
-    Raise `ReleaseError` if there is none, or if it is not one whose hash is locked.
+    Raise `ReleaseError` if there is none, or if its hash is not locked.
     """
     rank = {tag: number for number, tag in enumerate(tags)}
     wheels: dict[tuple[str, str], list[tuple[int, Path]]] = {}
@@ -84,13 +87,13 @@ def chosen(packages: Iterable[Locked], directory: Path, tags: Sequence[Tag]) -> 
 
 
 def oldest_glibc(wheels: Iterable[Path]) -> tuple[int, int] | None:
-    """Return the oldest version of glibc on which all of the wheels run, if any needs glibc."""
+    """Return the oldest version of glibc on which all wheels run, `None` if none needs glibc."""
     needed = [glibc for path in wheels if (glibc := _glibc(path)) is not None]
     return max(needed, default=None)
 
 
 def _glibc(path: Path) -> tuple[int, int] | None:
-    """Return the version of glibc that a wheel needs; of several tags, the oldest one counts."""
+    """Return the oldest version of glibc on which a wheel runs, `None` if it needs no glibc."""
     legacy = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
     found = []
     for tag in parse_wheel_filename(path.name)[3]:
@@ -104,12 +107,12 @@ def _glibc(path: Path) -> tuple[int, int] | None:
 
 
 def platforms() -> list[str]:
-    """Return the platforms whose wheels may be taken, as `pip download --platform` wants them."""
+    """Return the platforms whose wheels can be used, as `pip download --platform` takes them."""
     machine = platform.machine()
     versions = [f"manylinux_2_{minor}_{machine}" for minor in range(OLDEST_GLIBC[1], 4, -1)]
     return [*versions, *(f"manylinux{each}_{machine}" for each in ("2014", "2010", "1"))]
 
 
 def sha256(path: Path) -> str:
-    """Return the hash of a file."""
+    """Return the SHA-256 hash of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

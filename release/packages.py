@@ -1,4 +1,4 @@
-"""Packages of a host whose files have been laid out in a directory, made by nfpm."""
+"""Makes a `.deb` and an `.rpm`, by nfpm, of files that are laid out in a directory."""
 
 import os
 import platform
@@ -19,9 +19,10 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def make(name: str, version: str, root: Path, glibc: tuple[int, int], out: Path) -> list[Path]:
-    """Make the packages `name`, as `hbtd`, of the files in a directory; return their paths.
+    """Make the `.deb` and the `.rpm` called `name` in the directory `out`; return their paths.
 
-    They need a glibc of that version at least.
+    `root` is the directory that has the files. On a host the packages need glibc, in the version
+    `glibc` or a newer one.
     """
     out.mkdir(parents=True, exist_ok=True)
     machine = platform.machine()
@@ -48,7 +49,10 @@ def make(name: str, version: str, root: Path, glibc: tuple[int, int], out: Path)
 
 
 def _nfpm() -> str:
-    """Return the path of nfpm, which is beside the Python that runs this."""
+    """Return the path of nfpm: the one beside the Python that runs this, or the first in PATH.
+
+    Raise `ReleaseError` if there is none.
+    """
     path = shutil.which("nfpm", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH')}")
     if path is None:
         raise ReleaseError("there is no nfpm: run make packages or make release, which install it")

@@ -1,4 +1,4 @@
-"""An archive with which hbtd is installed on a host that has no network."""
+"""An archive by which hbtd is installed on a host that has no network."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ _INSTALL = CHECKOUT / "deploy" / "packages" / "install.sh"
 
 
 def tools() -> list[Locked]:
-    """Return the packages that install hbtd; they are pure Python, and used as they are."""
+    """Return the packages that the installation imports; they are pure Python."""
     return [each for each in locked(_TOOLS_LOCK.read_text(), PYTHONS[0]) if each.name in _TOOLS]
 
 
 def make(version: str, wheel: Path, wheels: list[Path], tools: list[Path], path: Path) -> None:
-    """Write the archive, with hbtd's wheel, those of what it needs, and of what installs it."""
+    """Write the archive: hbtd's wheel, those of what hbtd needs, and those that install all."""
     lock = LOCK.read_text() + str(Locked("hbtd", version, frozenset({f"sha256:{sha256(wheel)}"})))
     contents = {
         "install.sh": (_INSTALL.read_bytes(), 0o755),

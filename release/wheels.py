@@ -1,4 +1,4 @@
-"""The wheels of hbtd and of what it needs, built and downloaded."""
+"""Builds the wheel of hbtd, and downloads those of what hbtd needs."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ LOCK = CHECKOUT / "requirements" / "run.txt"
 
 
 def download(pythons: Sequence[str], directory: Path) -> None:
-    """Download the wheels of what hbtd needs, for some Pythons, as `3.11`, into a directory."""
+    """Download the wheels of what hbtd needs into a directory, for each of `pythons`, as `3.11`."""
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         requirements = Path(temporary) / "requirements.txt"
@@ -34,9 +34,9 @@ def download(pythons: Sequence[str], directory: Path) -> None:
 
 
 def build(directory: Path) -> tuple[Path, Path]:
-    """Build hbtd's source archive, and the wheel from that, into a directory; return both.
+    """Build hbtd's source archive, and from that its wheel, in a directory; return both paths.
 
-    What is in the directory already, of whatever version of hbtd, is removed.
+    Those that are in the directory already, of whatever version, are removed first.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for old in [*directory.glob("hbtd-*.whl"), *directory.glob("hbtd-*.tar.gz")]:
@@ -60,7 +60,7 @@ def build(directory: Path) -> tuple[Path, Path]:
 
 
 def _ignored(directory: str, names: list[str]) -> set[str]:
-    """Return what in a directory of the checkout is not a source of hbtd."""
+    """Return which names in a directory of the checkout are no sources of hbtd."""
     made = {"__pycache__", "dropin.cache"}
     if Path(directory) == CHECKOUT:
         made |= {"build", "dist", "var"}
@@ -70,7 +70,10 @@ def _ignored(directory: str, names: list[str]) -> set[str]:
 
 
 def run(*command: str, quiet: bool = False) -> None:
-    """Run a command; raise `ReleaseError` with the end of what it said if it fails."""
+    """Run a command; if it fails, raise `ReleaseError` with the last lines of its output.
+
+    Otherwise print its output, unless `quiet` is true.
+    """
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         said = done.stdout.strip().splitlines()[-20:]

@@ -33,7 +33,7 @@ class Unusable(Exception):
 
 
 class Services:
-    """Asks services for JSON."""
+    """A client of hbtd and HSM that decodes their answers."""
 
     def __init__(self, context: ssl.SSLContext, timeout: float) -> None:
         """Make a client; `context` is for https, and `timeout` is in seconds."""
@@ -41,7 +41,10 @@ class Services:
         self._timeout = timeout
 
     def ask(self, url: str, body: Any = None) -> Any:
-        """Return the decoded answer of a GET, or of a POST of `body`; raise `Unusable`."""
+        """Return the decoded JSON answer of a GET or, if there is a `body`, of a POST.
+
+        Raise `Unusable` if there is none.
+        """
         data = None if body is None else json.dumps(body).encode()
         try:
             with self._opener.open(
@@ -53,7 +56,7 @@ class Services:
             raise Unusable(f"{url}: {error}") from error
 
     def heartbeating(self, url: str, names: list[str]) -> dict[str, bool]:
-        """Return which of the names an hbtd says are heartbeating, by name."""
+        """Return whether each of `names` is heartbeating, by name, as the hbtd at `url` says."""
         states: dict[str, bool] = {}
         for start in range(0, len(names), _AT_ONCE):
             body = {"XNames": names[start : start + _AT_ONCE]}
@@ -62,7 +65,10 @@ class Services:
         return states
 
     def judged(self, url: str) -> dict[str, str]:
-        """Return the state in which an hbtd of this kind has each component, by name."""
+        """Return the state of each component, by name, from `/components` of the hbtd at `url`.
+
+        The original hbtd has no `/components`.
+        """
         states: dict[str, str] = {}
         after: str | None = None
         while True:
@@ -74,7 +80,7 @@ class Services:
                 return states
 
     def table(self, url: str) -> dict[str, tuple[str, str]]:
-        """Return the state and flag that HSM has for each component, by name."""
+        """Return the state and flag of each component, by name, from HSM at the base URL `url`."""
         answer = self.ask(f"{url}/State/Components")
         return {
             each["ID"]: (each.get("State", ""), each.get("Flag", ""))
@@ -83,7 +89,7 @@ class Services:
 
 
 def agrees(judged: str, state: str, flag: str) -> bool:
-    """Return whether HSM's state and flag of a component fit what an hbtd has judged."""
+    """Return whether a component's state and flag in HSM fit its state in hbtd, `judged`."""
     if judged == "dead":
         return state != "Ready"
     return state == "Ready" and (flag == "Warning") == (judged == "warned")
@@ -92,7 +98,10 @@ def agrees(judged: str, state: str, flag: str) -> bool:
 def differences(
     services: Services, options: argparse.Namespace
 ) -> tuple[int, dict[tuple[str, str], str]]:
-    """Return how many components there are, and the differences now, by kind and name."""
+    """Return how many components there are, and the present differences, by kind and name.
+
+    A kind is `heartbeating` or `HSM`; a difference is a sentence.
+    """
     judged = services.judged(options.second)
     names = sorted({*judged, *options.names})
     first = services.heartbeating(options.first, names)
@@ -112,10 +121,13 @@ def differences(
 
 
 class Comparison:
-    """Which differences there are, since when, and which of them last."""
+    """The present differences, since when there is each of them, and which of them last."""
 
     def __init__(self, settle: float, say: Callable[[str], None]) -> None:
-        """Begin; `say` is called with a line for each difference that lasts `settle` seconds."""
+        """Begin without differences.
+
+        `say` is called with a line when a difference has lasted `settle` seconds, and when it ends.
+        """
         self._settle = settle
         self._say = say
         self._since: dict[tuple[str, str], float] = {}
@@ -124,7 +136,7 @@ class Comparison:
         """The components of which there was a lasting difference."""
 
     def note(self, now: float, found: dict[tuple[str, str], str]) -> None:
-        """Note the differences that there are at a time."""
+        """Note the differences `found` at the time `now`, in seconds of a monotonic clock."""
         for key in self._said - set(found):
             self._said.discard(key)
             self._say(f"{key[1]}: agreed again after {now - self._since[key]:.0f} s")
@@ -137,7 +149,10 @@ class Comparison:
 
 
 def compare(services: Services, options: argparse.Namespace, say: Callable[[str], None]) -> int:
-    """Compare until the time is over; return the exit status."""
+    """Compare every few seconds until the time is over; return the exit status.
+
+    `say` is called with each line to be printed.
+    """
     comparison = Comparison(options.settle, say)
     end = time.monotonic() + options.seconds
     rounds = known = 0

@@ -39,7 +39,7 @@ _HEADERS: Final = (
 class MachinePage:
     """The handlers of `/` and `/ui/`: one static page, which everybody may read.
 
-    What it shows it asks the API for, with the credentials of whoever looks at it.
+    The page requests its data from the API, with the credentials of the user who views it.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class MachinePage:
         return Reply(301, headers=(("Location", "ui/"),))
 
     def file(self, request: Request, name: str) -> Reply:
-        """Return a file of the page; raise `Problem` 404 if there is no such file."""
+        """Return the reply with a file of the page; raise `Problem` 404 if there is none."""
         if name not in self._files:
             raise Problem(404, "No such file of the page")
         return _answer(self._files[name], request)
@@ -77,7 +77,7 @@ def _reply(name: str, body: bytes) -> Reply:
 
 
 def _answer(reply: Reply, request: Request) -> Reply:
-    """Return a reply with a file, or one without if the client has just that file."""
+    """Return `reply`, or a 304 if the client already has this version of the file."""
     tag = reply.headers[0][1]
     known = (request.getHeader(b"if-none-match") or b"").decode("latin-1")
     if tag in known:

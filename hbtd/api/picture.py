@@ -47,14 +47,15 @@ class Picture:
     def picture(self, request: Request) -> Coroutine[Deferred[Any], Any, Reply]:
         """Return the names of all tracked components in natural order, and a letter for each state.
 
-        Raise `Problem` 400 if there are parameters, and 503 if there is no memory for the answer.
+        The letters are in the order of the names; see `states`. Raise `Problem` 400 if there are
+        parameters, and 503 if there is no memory for the answer.
         """
         assert isinstance(request, LimitedRequest)
         read_parameters(request, ())
         return self.make(request)
 
     async def make(self, request: LimitedRequest) -> Reply:
-        """Return the reply of `picture`; others have their turns meanwhile."""
+        """Return the reply of `picture`; other connections have their turns while it is made."""
         hold(request, _SIZE_OF_EACH * self._count())
         # Read before the states: events from here on lead to states that are at least as new.
         number, at = self._last_number(), self._wall()
@@ -71,7 +72,10 @@ class Picture:
 
     @staticmethod
     def states(silence: Silence) -> str:
-        """Return a letter for each component, in the order of the layout."""
+        """Return a letter for each component: `h` for healthy, `w` for warned, and `d` for dead.
+
+        The letters are in the order of `silence.layout.order`, as one text.
+        """
         # As numbers of which each byte is a flag: a hundred thousand are added in a moment.
         flags = int.from_bytes(silence.warned, "big") + 2 * int.from_bytes(silence.dead, "big")
         return flags.to_bytes(len(silence.dead), "big").translate(_LETTERS).decode("ascii")

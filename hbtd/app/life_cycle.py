@@ -30,7 +30,7 @@ class LifeCycle:
     ) -> None:
         """Make an empty stack; `patience` returns how many seconds `stop` waits for each part.
 
-        `note` is called before each step with what it does, such as "Starting the store".
+        `note` is called before each step with a text about the step, such as "Starting the store".
         """
         self._note = note
         self._clock = clock

@@ -82,7 +82,7 @@ def make_endpoints(
 
 
 def _note_passed(params: Params, count: int) -> None:
-    """Log what becomes of the sockets that systemd has passed."""
+    """Log whether hbtd serves the sockets that systemd has passed, or `--listen` excludes them."""
     sockets = counted(count, "socket")
     if params.listen:
         _log.warn("--listen is given: {sockets} of systemd's will not be served.", sockets=sockets)
@@ -195,8 +195,8 @@ class Listening:
     async def close(self) -> None:
         """Stop listening, wait until the requests in progress are answered, and close connections.
 
-        Connections that are still open are aborted half a second after all have been told to close,
-        and two seconds after the ports are closed at the latest. If no port is bound, do nothing.
+        Connections that are still open are aborted half a second after all have begun to close, and
+        two seconds after the ports are closed at the latest. If no port is bound, do nothing.
         """
         ports, self._ports = self._ports, []
         if not ports:
@@ -216,7 +216,7 @@ class Listening:
 
     @property
     def url(self) -> str:
-        """The addresses of the bound ports, as URLs for log lines, separated by commas."""
+        """The URLs of the bound ports, for log lines, separated by commas."""
         return ", ".join(self._url(port.getHost()) for port in self._ports)
 
     def _url(self, address: Any) -> str:

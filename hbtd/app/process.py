@@ -41,11 +41,11 @@ _log = Logger()
 def make_service(
     params: Params, environ: Mapping[str, str], *, own_log: bool, warnings: Sequence[str] = ()
 ) -> HbtdService:
-    """Return hbtd's service for this process; exit if it can't start (`hbtd.app.errors`).
+    """Return hbtd's service for this process; if hbtd can't start, exit with the status for that.
 
     If `own_log` is true, hbtd writes its log to the standard error stream, in the format of the
     parameter `log_format`. Otherwise twistd writes the log. `warnings`, about how the parameters
-    were given, are logged.
+    were given, are logged. The exit statuses are in `hbtd.app.errors`.
     """
     service: HbtdService
     supervision = make_supervision(reactor, environ, os.getpid())

@@ -1,4 +1,4 @@
-"""What hbtd tells systemd: that it serves, what it does, and that it does not hang."""
+"""The messages of hbtd to systemd: that it serves, what it is doing, and that it does not hang."""
 
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
@@ -37,11 +37,12 @@ class _Phase(Enum):
 
 
 class Supervision:
-    """Tells systemd the state of hbtd, with messages as those of sd_notify(3).
+    """Sends systemd messages about the state of hbtd, in the format of sd_notify(3).
 
-    While hbtd starts and stops, systemd is asked for more time for as long as the reactor runs.
-    While it serves, the watchdog is fed if the observed clock has ticked since the last time. So
-    hbtd is restarted if it hangs, but not for being slow. What can't be sent is sent again.
+    While hbtd starts or stops, systemd is asked for more time at least once a second, as long as
+    the reactor runs. While hbtd serves, the watchdog's message is sent only if the observed clock
+    has ticked since the previous one. So systemd restarts an hbtd that hangs, but not one that is
+    slow. A change of state that can't be sent is repeated in each later message until one is sent.
     """
 
     def __init__(
@@ -50,9 +51,10 @@ class Supervision:
         send: Callable[[str], None] | None = None,
         watchdog: float | None = None,
     ) -> None:
-        """Make it; `send` sends a message or raises `OSError`, `None` is for no systemd at all.
+        """Prepare to send messages with `send`, which may raise `OSError`; for `None`, send none.
 
-        `watchdog` is the number of seconds after which systemd restarts an hbtd that is silent.
+        systemd restarts hbtd after `watchdog` seconds without the watchdog's message; it does not
+        if that is `None`.
         """
         self._clock = clock
         self._send = send
@@ -70,24 +72,30 @@ class Supervision:
         self._turns = PeriodicService(clock, turn, self._turn, "telling systemd", now=False)
 
     def watch(self, ticked_at: Callable[[], float]) -> None:
-        """Begin the start of a service whose observed clock has last ticked at `ticked_at()`."""
+        """Start the timer that sends messages, if there is a systemd to send them to.
+
+        `ticked_at` returns the time at which the observed clock of the service has last ticked.
+        """
         self._ticked_at = ticked_at
         if self._send is not None:
             self._turns.startService()
 
     def step(self, doing: str) -> None:
-        """Tell what is being done while hbtd starts or stops, and ask for the time to do so."""
+        """Send `doing`, a step of hbtd's start or stop, as the status text; ask for more time."""
         self._tell(self._as_status(f"{doing} ..."), *self._more_time())
 
     def serving(self, describe: Callable[[], str]) -> None:
-        """Tell that hbtd serves; `describe()` returns in a few words what it serves."""
+        """Notify systemd that hbtd serves; `describe()` returns the status text.
+
+        From now on `describe` is called every few seconds, and a text that has changed is sent.
+        """
         self._phase = _Phase.SERVING
         self._describe = describe
         self._described_at = self._clock.seconds()
         self._tell_state("READY=1", self._as_status(describe()))
 
     def reload(self, work: Callable[[], None]) -> None:
-        """Do the work of a reload; tell its beginning and its end if hbtd serves."""
+        """Call `work`; if hbtd serves, send a message when the reload begins, and when it ends."""
         if self._phase is not _Phase.SERVING:
             work()  # to tell that hbtd is ready would be wrong
             return
@@ -98,16 +106,19 @@ class Supervision:
             self._tell_state("READY=1")
 
     def stopping(self) -> None:
-        """Tell that hbtd stops."""
+        """Notify systemd that hbtd is stopping, and ask it for the time to do so."""
         self._phase = _Phase.STOPPING
         self._tell_state("STOPPING=1", *self._more_time())
 
     def failed(self, reason: str) -> None:
-        """Tell why hbtd can't start."""
+        """Send the reason why hbtd can't start, as the text that `systemctl status` shows."""
         self._tell(self._as_status(f"Could not start: {reason}"))
 
     def stopped(self) -> Deferred[None]:
-        """Tell no more than what is told by calls; return a Deferred that fires then."""
+        """Stop the timer that sends messages; return a Deferred that fires when it has stopped.
+
+        The other methods still send theirs when they are called.
+        """
         return self._turns.stopService()
 
     def _turn(self) -> None:
@@ -125,7 +136,10 @@ class Supervision:
             self._tell(*messages)
 
     def _food(self, now: float) -> list[str]:
-        """Return what feeds the watchdog, if it is time to and hbtd works."""
+        """Return a list with the watchdog's message, or an empty one.
+
+        It is empty if the message is not due yet, or if hbtd hangs.
+        """
         if self._feed_every is None or now - self._fed_at < self._feed_every:
             return []
         ticked_at = self._ticked_at()
@@ -144,7 +158,10 @@ class Supervision:
         return self._status
 
     def _tell_state(self, *lines: str) -> None:
-        """Tell what systemd has to know; if that fails, each later message begins with it."""
+        """Send lines about a change of state.
+
+        If that fails, each later message begins with these lines until one is sent.
+        """
         self._unsent = "\n".join(lines)
         self._tell()
 
@@ -171,7 +188,7 @@ class Supervision:
 
 
 def make_supervision(clock: IReactorTime, environ: Mapping[str, str], pid: int) -> Supervision:
-    """Return what tells systemd about the process `pid`, as the environment says."""
+    """Return the `Supervision` of the process `pid`, set up by systemd's environment variables."""
     address = environ.get("NOTIFY_SOCKET")
     if not address:
         return Supervision(clock)

@@ -41,8 +41,8 @@ class HbtdOptions(Options):
 
     `parseOptions` sets the attributes `params`, to the parameters, and `warnings`, to sentences for
     the log about how they were given. It raises `UsageError`, with a message of one line, if an
-    option can't be used; after `--check` it sets `faults` instead, to the messages about all of
-    these, and `params` to the usable ones.
+    option can't be used. After `--check` it does not; it sets `faults` to the messages about all
+    options that can't be used, and `params` to the parameters that can.
     """
 
     synopsis = "Usage: hbtd [options]"
@@ -126,7 +126,7 @@ class HbtdOptions(Options):
             self.faults.append(str(error))
 
     def _fault(self, message: str) -> None:
-        """Raise `UsageError`, or after `--check` note its message."""
+        """Raise `UsageError` with a message or, after `--check`, add the message to `faults`."""
         if not self.check:
             raise UsageError(message)
         self.faults.append(message)
@@ -161,7 +161,10 @@ class HbtdOptions(Options):
         self.parsed = True
 
     def _values(self) -> Iterator[tuple[str, Any]]:
-        """Yield the name and the value of each parameter that is given, and can be used."""
+        """Yield the name and the value of each parameter that is given and can be used.
+
+        For one that can't be used, call `_fault` with a message.
+        """
         for parameter in PARAMETERS:
             name, text = f"--{parameter.name}", self[parameter.name]
             if text is None:
@@ -200,7 +203,10 @@ class HbtdOptions(Options):
 
 
 def _contradictions(params: Params) -> Iterator[str]:
-    """Yield why parameters, each of which could be used, can't be used together."""
+    """Yield a message about each combination of parameters that can't be used together.
+
+    Each of these parameters could be used alone.
+    """
     for cert, key in (("kv_cert", "kv_key"), ("tls_cert", "tls_key")):
         if bool(getattr(params, cert)) != bool(getattr(params, key)):
             yield f"--{cert} and --{key} must be given together"
@@ -227,7 +233,7 @@ def _contradictions(params: Params) -> Iterator[str]:
 
 
 def _contradictions_of_access(params: Params) -> Iterator[str]:
-    """Yield why the rules of access contradict parameters about listening and TLS."""
+    """Yield a message about each rule of access that contradicts how hbtd listens or uses TLS."""
     asking = [
         name
         for name, asks in (
@@ -265,7 +271,7 @@ def _described(option: str, text: str, width: int) -> list[str]:
 
 
 class CommandLine(HbtdOptions):
-    """The options of hbtd, as a command parses them: an error is printed, and ends the process."""
+    """The options of hbtd for a command: an error in them is printed, and ends the process."""
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse arguments, or print why they can't be used, in one line, and exit with status 2."""
@@ -313,7 +319,7 @@ def _normalised(arguments: Sequence[str], fault: Callable[[str], None]) -> list[
 
 
 def _unknown(name: str) -> str:
-    """Return an error unless `name` is the name of an option, or the beginning of one."""
+    """Return an error message if no option has a name that begins with `name`; otherwise ''."""
     others = ("help", "version", "check", "print-unit")
     names = [*(parameter.name for parameter in PARAMETERS), *others]
     if any(each.startswith(name) for each in names):

@@ -1,4 +1,4 @@
-"""The files of `deploy/`, as the unit for systemd, which are installed along with hbtd."""
+"""The files of `deploy/`, such as the unit for systemd, which are installed along with hbtd."""
 
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
@@ -13,7 +13,11 @@ _INSTALLED = "share/hbtd/"
 
 
 def deployed_files() -> dict[str, Path]:
-    """Return the files by name, those of the checkout if hbtd runs in one; names are unique."""
+    """Return the paths of the files of `deploy/`, by file name; no two have the same name.
+
+    They are the installed files or, if hbtd runs in a checkout without being installed, those in
+    the checkout.
+    """
     try:
         listed = distribution("hbtd").files or []
     except PackageNotFoundError:
@@ -26,9 +30,10 @@ def deployed_files() -> dict[str, Path]:
 
 
 def deployed_text(name: str) -> str:
-    """Return the text of a file, with the environment of this process in place of the packages'.
+    """Return the text of a file of `deploy/`, with its paths changed to this Python environment.
 
-    Raise `LookupError`, with the names that there are, if there is no such file.
+    They are below `/opt/hbtd/`, where packages install hbtd. Raise `LookupError`, with the names
+    that there are, if there is no such file.
     """
     files = deployed_files()
     if name not in files:

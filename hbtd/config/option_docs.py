@@ -50,10 +50,10 @@ def options_manual() -> str:
 
 
 def updated(path: Path) -> str:
-    """Return the text of a file with its generated part, and the version, brought up to date.
+    """Return the text of a file of documentation, with its generated part brought up to date.
 
-    Files are Markdown if their name ends in `.md`, and roff otherwise. Raise `ValueError` if a
-    marker line is missing.
+    So is the version of hbtd in the title of a manual page. Files are Markdown if their name ends
+    in `.md`, and roff otherwise. Raise `ValueError` if a marker line is missing.
     """
     generate: Callable[[], str]
     if path.suffix == ".md":

@@ -99,7 +99,7 @@ def make_parsers(environ: Mapping[str, str]) -> Parsers:
 
 
 def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
-    """Return the options; exit with status 2 and a line on standard error if they are wrong."""
+    """Return the options; if one is wrong, exit with status 2 and a line on standard error."""
     parsers = make_parsers(environ)
     _check_options(arguments, parsers)
     options, rest = parsers.main.parse_known_args(list(_with_times(arguments)))
@@ -141,7 +141,7 @@ def _check_options(words: Sequence[str], parsers: Parsers) -> None:
 
 
 def _with_times(words: Sequence[str]) -> Iterator[str]:
-    """Yield words, `--since -2h` as `--since=-2h`: `-2h` alone would be taken for an option."""
+    """Yield words, joining `--since -2h` to `--since=-2h`: `-2h` would be taken for an option."""
     rest = iter(words)
     for word in rest:
         if word in ("--since", "--until", "--at"):
@@ -152,7 +152,7 @@ def _with_times(words: Sequence[str]) -> Iterator[str]:
 
 
 def settings(options: Namespace, command: str = "hbtctl") -> Settings:
-    """Return the settings for the connection of `command` to hbtd, out of all options."""
+    """Return the settings of the connection to hbtd, from the options of the command `command`."""
     return Settings(
         options.url, options.ca, options.cert, options.key, options.token_file,
         options.http_timeout, command,
@@ -199,7 +199,10 @@ def _add_common(parser: ArgumentParser, defaults: Mapping[str, Any] | None) -> N
 
 
 def add_connection(parser: ArgumentParser, defaults: Mapping[str, Any] | None) -> None:
-    """Add the options that say how to reach hbtd; without `defaults`, absent ones stay unset."""
+    """Add the options that say how to reach hbtd, with the default values `defaults`.
+
+    If `defaults` is `None`, the result of parsing has no attribute for an option that is not given.
+    """
 
     def default(name: str) -> Any:
         return defaults[name] if defaults is not None else SUPPRESS

@@ -139,7 +139,7 @@ class Client:
 
     @property
     def certificate(self) -> bytes | None:
-        """The server's certificate, in DER, on the connection that is open; `None` without TLS."""
+        """The server's certificate, in DER, on the open connection; `None` if that has no TLS."""
         sock = None if self._connection is None else self._connection.sock
         return sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
 
@@ -155,7 +155,7 @@ class Client:
         body: object = None,
         expected: tuple[int, ...] = (),
     ) -> Answer:
-        """Return the answer to a request, if it is a success or its status is `expected`.
+        """Return the answer to a request, if it is a success or its status is in `expected`.
 
         Raise `Failure` otherwise, with the reason that hbtd gives. If the server has closed the
         connection since the last call, send the request on a new one.
@@ -180,10 +180,10 @@ class Client:
         return answer
 
     def stream(self, path: str, query: Query, last_id: str, silence: float) -> Iterator[bytes]:
-        """Yield the bytes of an endless answer as they come.
+        """Yield the body of an endless answer in pieces, as they arrive.
 
-        Raise `Unreachable` if no byte comes for `silence` seconds. The iterator ends when the
-        server ends the answer.
+        Raise `Unreachable` if no byte arrives for `silence` seconds. The iterator ends when the
+        server ends the answer. `last_id` is sent as `Last-Event-ID`, unless it is empty.
         """
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
         if last_id:
@@ -260,7 +260,7 @@ class Client:
         return Unreachable(f"{where}: {shown(reason)}")
 
     def _failure(self, path: str, answer: Answer) -> Failure:
-        """Return the exception for an answer that is no success."""
+        """Return the exception for an answer to a request for `path` that is not a success."""
         try:
             detail = shown(json.loads(answer.body)["detail"], 2000)
         except (ValueError, KeyError, TypeError):

@@ -46,12 +46,12 @@ def page() -> str:
 
 
 def options(parser: ArgumentParser) -> list[Action]:
-    """Return the options of a parser."""
+    """Return the options of a parser, without its positional arguments."""
     return [action for action in parser._actions if action.option_strings]
 
 
 def option(action: Action) -> Iterator[str]:
-    """Yield the lines about an option."""
+    """Yield the lines about an option, in roff."""
     value = f" \\fI{roff(str(action.metavar))}\\fR" if action.nargs is None else ""
     names = ", ".join(f"\\fB{roff(name)}\\fR" for name in action.option_strings)
     yield ".TP"
@@ -60,7 +60,7 @@ def option(action: Action) -> Iterator[str]:
 
 
 def paragraphs(text: str) -> list[str]:
-    """Return the lines of a text whose paragraphs are separated by empty lines."""
+    """Return the lines, in roff, of a text whose paragraphs are separated by empty lines."""
     lines = [roff(line) or ".PP" for line in text.split("\n")]
     return [f"\\&{line}" if re.match(r"[.'](?!PP$)", line) else line for line in lines]
 

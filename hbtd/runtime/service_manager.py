@@ -17,7 +17,8 @@ _MOST_SOCKETS = 1024
 def passed_sockets(environ: Mapping[str, str], pid: int) -> range:
     """Return the file descriptors of the sockets that were passed to the process `pid`.
 
-    They are none if the environment was inherited from another process, to which they were passed.
+    The range is empty if the environment was inherited from another process to which they were
+    passed.
     """
     count = _number(environ.get("LISTEN_FDS"))
     if count is None or count > _MOST_SOCKETS or _number(environ.get("LISTEN_PID")) != pid:
@@ -26,17 +27,18 @@ def passed_sockets(environ: Mapping[str, str], pid: int) -> range:
 
 
 def names_of_sockets(environ: Mapping[str, str], pid: int) -> str:
-    """Return LISTEN_FDNAMES for the sockets passed to the process `pid` if it is not there.
+    """Return what LISTEN_FDNAMES is to be for the process `pid` if systemd has not set it.
 
-    Without it, Twisted takes no socket to be passed. systemd calls one without a name "unknown".
+    Without this variable, Twisted does not use the sockets that were passed. Each is called
+    "unknown", as systemd calls a socket without a name.
     """
     return ":".join("unknown" for _ in passed_sockets(environ, pid))
 
 
 def watchdog_period(environ: Mapping[str, str], pid: int) -> float | None:
-    """Return within how many seconds the process `pid` must tell again that it works.
+    """Return within how many seconds the process `pid` must send its next watchdog message.
 
-    It is `None` if nobody waits for that.
+    Return `None` if systemd's watchdog is not on for this process.
     """
     microseconds = _number(environ.get("WATCHDOG_USEC"))
     if microseconds is None or environ.get("WATCHDOG_PID", str(pid)) != str(pid):
@@ -45,7 +47,7 @@ def watchdog_period(environ: Mapping[str, str], pid: int) -> float | None:
 
 
 def _number(text: str | None) -> int | None:
-    """Return a positive decimal number; `None` if the text is none."""
+    """Return the number that a text is; `None` if it is no positive decimal number."""
     if text is None or not (text.isascii() and text.isdigit()) or len(text) > 20:
         return None
     return int(text) or None

@@ -15,5 +15,5 @@ def hold_signals() -> None:
 
 
 def deliver_signals() -> None:
-    """Deliver the signals that `hold_signals` has made wait, and all later ones at once."""
+    """Unblock SIGHUP and SIGTERM; if one has arrived since `hold_signals`, it is delivered now."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)

@@ -511,7 +511,7 @@ class Connection(Protocol):
 
 
 def _nothing() -> None:
-    """Do nothing, in place of what other transports than hbtd's own can't do."""
+    """Do nothing; this is called in place of `endNow` if a transport has no such method."""
 
 
 def _never() -> bool:

@@ -134,7 +134,7 @@ class ConnectionFactory(ServerFactory):
         """Lower the limit of connections to `most`; return true if it was not higher before.
 
         If the connections of one address are limited, lower that limit to three quarters of `most`,
-        so that there is room for others.
+        so that there is room for other addresses.
         """
         limits = self.limits
         if most >= limits.connections:
@@ -170,8 +170,8 @@ class ConnectionFactory(ServerFactory):
     async def finish(self, seconds: float) -> None:
         """Close each connection as soon as no request is under way on it.
 
-        Return when all are closing, or after so many `seconds`. Between connections that are idle
-        the reactor runs, so that a request that arrives meanwhile is still answered.
+        Return when all are closing, or after `seconds` seconds. At most `_CLOSED_AT_ONCE` are
+        closed before the reactor runs, so that a request that arrives meanwhile is still answered.
         """
         deadline = self.reactor.seconds() + seconds
         left = deque(self)

@@ -47,10 +47,10 @@ class Lane(Protocol):
 
 
 class LastAnswers:
-    """A lane for connections that are to end: what another lane answers next is the last answer."""
+    """A wrapper of a lane, for a connection that is to be closed after its next answer."""
 
     def __init__(self, lane: Lane) -> None:
-        """Make a lane that has `lane` take the requests."""
+        """Make a wrapper that passes requests to `lane`."""
         self.sender, self.answers = lane.sender, lane.answers
         self._take = lane.take
 

@@ -84,7 +84,7 @@ class Room:
     """A budget of memory, in bytes, that large bodies of requests and answers share.
 
     An IP address gets at most half of what the other addresses have left, so that there is always
-    some for others.
+    some for yet another address.
     """
 
     def __init__(self, size: int) -> None:

@@ -104,7 +104,7 @@ def serves_only_ipv6(port: IListeningPort) -> bool:
 
 @implementer(IStreamServerEndpoint)
 class DualStackEndpoint:
-    """The endpoint of a port on all IPv6 and IPv4 addresses, whatever is the host's default."""
+    """The endpoint of a port on all IPv6 and IPv4 addresses, whatever the host's default is."""
 
     def __init__(self, reactor: Any, port: int) -> None:
         """Make an endpoint; `reactor` provides `IReactorSocket`. Port 0 means any free port."""

@@ -35,7 +35,7 @@ class NotHeard:
             self._times.popitem(last=False)
 
     def since(self, since: float) -> set[str | None]:
-        """Return the addresses noted after the time `since`, and drop all others."""
+        """Return the addresses noted after the time `since`, and drop those noted before."""
         for network, times in list(self._times.items()):
             while times and next(iter(times.values())) <= since:
                 times.popitem(last=False)

@@ -15,7 +15,7 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 class NotListening(Exception):
-    """A file descriptor is no socket to accept connections from; the message says what it is."""
+    """A file descriptor is no listening TCP or Unix stream socket; the message says why not."""
 
 
 def check_passed(descriptor: int) -> None:
@@ -41,11 +41,11 @@ def check_passed(descriptor: int) -> None:
 class _PassedUnixPort(unix.Port):
     """A port on a Unix socket that another process has bound, and may pass to the next hbtd.
 
-    Twisted's would change the mode of its file, and remove it at the end.
+    Twisted's own class would change the mode of the socket's file, and remove the file at the end.
     """
 
     def startListening(self) -> None:
-        """Begin to accept connections, as TCP ports on passed sockets do."""
+        """Begin to accept connections, as a TCP port does; leave the socket's file unchanged."""
         tcp.Port.startListening(self)
 
     def connectionLost(self, reason: Failure) -> None:
@@ -55,17 +55,20 @@ class _PassedUnixPort(unix.Port):
 
 @implementer(IStreamServerEndpoint)
 class PassedSocket:
-    """The endpoint of a socket that was passed to this process: it goes on without the process."""
+    """The endpoint of a listening socket that another process has passed to this one.
+
+    The other process, such as systemd, keeps the socket open when this one ends.
+    """
 
     def __init__(self, reactor: Any, descriptor: int) -> None:
-        """Make the endpoint of a file descriptor that `check_passed` has found to be fit."""
+        """Make the endpoint of a file descriptor for which `check_passed` raises no exception."""
         self._reactor = reactor
         self._descriptor = descriptor
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Return a Deferred that has fired with the port, or failed with `CannotListenError`.
 
-        It can be called once, since the file descriptor is closed.
+        Call this only once, since it closes the file descriptor.
         """
         return execute(self._listen, protocolFactory)
 

@@ -52,7 +52,7 @@ def problem_reply(problem: Problem, instance: str) -> Reply:
 
 
 def encode_problem(problem: Problem, instance: str = "/") -> bytes:
-    """Return a whole HTTP response with a problem, for when there is no request object.
+    """Return a whole HTTP response with a problem, to be written where there is no request object.
 
     `instance` is the request's path, if it is known.
     """

@@ -43,7 +43,7 @@ class _WholeHeaders:
 
 
 class _Header(ProtocolWrapper):
-    """Collects the PROXY header and passes it on as a whole, then whatever follows."""
+    """A protocol that passes on the PROXY header as a whole, then whatever follows it."""
 
     _begun: bytes | None = b""
 

@@ -39,9 +39,9 @@ def json_reply(value: object, status: int = 200) -> Reply:
 def write(request: IRequest, reply: Reply) -> bytes | Deferred[bytes]:
     """Set the status and headers of a reply on a request; return its body, for Klein to write.
 
-    A large body is written by this function instead, as fast as the client reads it. Then return a
-    Deferred that fires with an empty body when all is written, so that requests behind this one are
-    not answered before.
+    A large body is written by this function instead, as fast as the client reads it. The result is
+    then a Deferred that fires with an empty body when all is written, so that later requests on the
+    connection are not answered before.
     """
     request.setResponseCode(reply.status)
     if reply.content_type is not None:

@@ -48,7 +48,7 @@ class Waiting(Protocol):
 
     @property
     def proven(self) -> bool:
-        """Whether a heartbeat was taken on the connection not long ago."""
+        """Whether a heartbeat was taken on the connection in the last `Errtime`."""
 
     def give_up(self) -> None:
         """Drop the connection if work on it would be in vain, as its client is about to hang up."""

@@ -60,7 +60,8 @@ class LimitedRequest(CappedRequest):
     def turn(self) -> Deferred[None]:
         """Return a Deferred that fires when the connection of this request gets its next turn.
 
-        Work that takes long waits for this after each step, so that others have their turns.
+        Work that takes long waits for this after each step, so that other connections have their
+        turns.
         """
         turn: Deferred[None] = self.channel.turn()
         return turn

@@ -71,9 +71,9 @@ class Strangers(Generic[T]):
             del self._groups[name]
 
     def _resized(self, network: str | None, change_back: int) -> None:
-        """Update the order of the networks by size, as a network has one connection more or less.
+        """Update the order of the networks by size, after one has gained or lost a connection.
 
-        `change_back` is -1 if it has one more than before, and 1 if it has one less.
+        `change_back` is the number to add to its size now to get its size before: -1 or 1.
         """
         after = len(self._groups.get(network, ()))
         before = after + change_back

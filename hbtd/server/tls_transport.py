@@ -55,7 +55,7 @@ class _OverTLS(WriteThrough):
     # Reading
 
     def doRead(self) -> Any:
-        """Read at most one TLS record and pass on its data, or do the step that is due instead."""
+        """Read at most one TLS record and pass on its data, or do what waits for the socket."""
         if self._step is not None:
             return self._step(self)
         while True:

@@ -59,7 +59,7 @@ class FleetControl:
         """Kill, freeze or revive nodes; return the names of those whose state has changed.
 
         `what` is one of `CHANGES`, and `nodes` a text that `select` understands. Raise
-        `CommandRefused` if it does not.
+        `CommandRefused` if `select` does not understand it.
         """
         fleet = self._fleet
         names = select(fleet, what, nodes)

@@ -128,7 +128,7 @@ async def _play(reactor: Any, url: str, period: float, transcript: Transcript) -
 
 
 async def _play_live(reactor: Any, url: str, nodes: int, transcript: Transcript) -> None:
-    """Run a fleet to which one thing after another happens, until the process is interrupted."""
+    """Run a fleet with one mishap after another, until the process is interrupted."""
     names = node_names(nodes)
     fleet = Fleet(
         reactor,

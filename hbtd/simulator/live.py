@@ -15,7 +15,7 @@ _NODE: Final = len(LEVELS)
 
 
 class Kind(NamedTuple):
-    """A kind of mishap."""
+    """A kind of mishap, such as the crash of a node."""
 
     text: str
     """What to say about it; `{}` is where."""
@@ -39,7 +39,7 @@ KINDS: Final = (
 
 
 class Mishap(NamedTuple):
-    """Something that happens to nodes, and passes."""
+    """A mishap that strikes one node or one part of the machine, and passes after a while."""
 
     after: float
     """Seconds from the mishap before this one, or from the start, to this one."""
@@ -51,10 +51,10 @@ class Mishap(NamedTuple):
 
 
 class Mishaps:
-    """Draws mishaps at random, the same ones for the same seed."""
+    """A random series of mishaps, which is the same for the same seed."""
 
     def __init__(self, names: Sequence[str], random: Random) -> None:
-        """Make the object for a fleet with these nodes."""
+        """Begin a series for a fleet whose nodes have these names; `random` has the seed."""
         self._random = random
         self._places = [
             sorted({part_of(name, level) for name in names} - {""}, key=natural_key)
@@ -63,7 +63,7 @@ class Mishaps:
         self._places.append(list(names))
 
     def draw(self) -> Mishap:
-        """Return the next mishap."""
+        """Return the next mishap of the series."""
         random = self._random
         (kind,) = random.choices(KINDS, [kind.weight for kind in KINDS])
         nodes = random.choice(self._places[kind.level])

@@ -48,7 +48,7 @@ MEANINGS = (
 
 
 def make_parser(environ: Mapping[str, str]) -> Parser:
-    """Return the parser; the environment supplies defaults."""
+    """Return the parser of the command line, with defaults from the environment."""
     examples = "\n".join(f"  {each}" for each in EXAMPLES)
     statuses = "\n".join(f"  {number:<4} {meaning}" for number, meaning in MEANINGS)
     parser = Parser(
@@ -103,7 +103,7 @@ def make_parser(environ: Mapping[str, str]) -> Parser:
 
 
 def parse(words: Sequence[str], environ: Mapping[str, str]) -> Namespace:
-    """Return the options; exit with status 2 and a line on standard error if they are wrong."""
+    """Return the options; if one is wrong, exit with status 2 and a line on standard error."""
     parser = make_parser(environ)
     options = parser.parse_args(list(words))
     if options.hsm_url and not options.xname:
@@ -112,7 +112,7 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Namespace:
 
 
 def _days(text: str) -> float:
-    """Return a number of days."""
+    """Return the number of days in a text; raise `ArgumentTypeError` if it can't be used."""
     try:
         days = float(text)
     except ValueError:
@@ -123,7 +123,7 @@ def _days(text: str) -> float:
 
 
 def _xname(text: str) -> str:
-    """Return a component's name in normal form."""
+    """Return an xname in normal form; raise `ArgumentTypeError` if the text is no xname."""
     name = parse_xname(text)
     if name is None:
         raise ArgumentTypeError(f"{text!r} is no xname such as x9999c0s0b0n0")

@@ -1,4 +1,4 @@
-"""One check after another: each passes, fails or is skipped, and none keeps the next from running.
+"""Runs checks one after another, also after one that has failed, and reports their outcomes.
 
 A check is a function that returns a sentence about what it has found.
 """
@@ -10,11 +10,11 @@ from hbtd.ctl.failures import BROKEN, NO, YES, Failure
 
 
 class Wrong(Exception):
-    """Something is not as it should be; the message says what."""
+    """Raised by a check that fails because something is wrong; the message says what."""
 
 
 class Skipped(Exception):
-    """There is nothing to check; the message says why."""
+    """Raised by a check that has nothing to check, and is skipped; the message says why."""
 
 
 class Result(NamedTuple):
@@ -30,32 +30,35 @@ class Result(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether it has not failed."""
+        """Whether the check has passed or was skipped."""
         return self.status == YES
 
 
 class Report(Protocol):
-    """Says what the checks have found."""
+    """The interface of a report, which writes the outcomes of checks."""
 
     def add(self, result: Result) -> None:
-        """Take the outcome of a check."""
+        """Add the outcome of one check to the report."""
 
     def end(self, gave_up: str) -> None:
-        """Say that there are no more; `gave_up`, unless it is empty, is why they end early."""
+        """End the report; `gave_up` is why not all checks were run, or '' if they were."""
 
 
 class Checks:
-    """Runs checks, and remembers the first failure."""
+    """Runs checks, reports their outcomes, and keeps the exit status of the first failure."""
 
     def __init__(self, report: Report, clock: Callable[[], float]) -> None:
-        """Make it; `clock` returns seconds, for durations."""
+        """Begin without failures; `clock` returns the seconds by which checks are timed."""
         self._report = report
         self._clock = clock
         self.status = YES
         """The exit status: that of the first check that has failed."""
 
     def run(self, name: str, check: Callable[[], str]) -> bool:
-        """Run a check, report it, and return whether it has not failed."""
+        """Run a check and report its outcome; return whether it has passed or was skipped.
+
+        `check` returns what it has found, or raises `Wrong`, `Skipped` or `Failure`.
+        """
         begun = self._clock()
         status, skipped = YES, False
         try:

@@ -1,8 +1,9 @@
-"""A heartbeat there and back, of a name that nobody else uses, which is forgotten again.
+"""Checks that send heartbeats under a name that no node has, and have it forgotten at the end.
 
-Whatever this does must do no harm to a live system. So nothing is sent before it is known that the
-name is nobody's, and that it may be forgotten again: left alone, it would be declared dead. While
-it is tracked it goes on beating, and it is forgotten only if all its heartbeats were ours.
+These checks must not harm a live system. So no heartbeat is sent before it is known that no node
+has the name, and that this caller may have it forgotten: otherwise hbtd would declare the component
+dead. While hbtd tracks the component, heartbeats are sent regularly. It is not forgotten if
+somebody else is seen to send heartbeats for it.
 """
 
 from collections.abc import Callable
@@ -25,14 +26,14 @@ _POLL = 0.2
 
 
 class States(Protocol):
-    """The states of components in HSM."""
+    """The interface of a client that reads the states of components from HSM."""
 
     def state(self, xname: str) -> tuple[str, str] | None:
-        """Return state and flag of a component, `None` if HSM does not know it."""
+        """Return the state and the flag of a component, `None` if HSM does not know it."""
 
 
 class Heartbeat:
-    """Beats as one component for as long as the checks take."""
+    """Checks with heartbeats of one component; each returns a sentence on what it has found."""
 
     def __init__(
         self,
@@ -49,8 +50,10 @@ class Heartbeat:
     ) -> None:
         """Make the checks for the component `xname`, whose name is in normal form.
 
-        `node_api` sends heartbeats, `api` everything else; `params` are those of hbtd. `clock`
-        returns seconds, `wall` the Unix time. What has to come must come within `patience` seconds.
+        `node_api` sends heartbeats, `api` all other requests; without `hsm`, HSM is not checked.
+        `params` are the parameters of hbtd. `clock` returns seconds, `wall` the Unix time, and
+        `sleep` sleeps for some seconds. hbtd and HSM may take `patience` seconds to show what is
+        waited for.
         """
         self._api = api
         self._node_api = node_api
@@ -65,7 +68,7 @@ class Heartbeat:
         self._path = quote(xname, safe="")
 
     def run(self, checks: Checks) -> None:
-        """Run the checks; nothing is sent unless the first two have passed."""
+        """Run the checks in order; send no heartbeat unless the first two have passed."""
         if not checks.run(f"heartbeat: {self._xname} is free", self.free):
             return
         if not checks.run(f"heartbeat: {self._xname} may be forgotten", self.forgettable):
@@ -79,7 +82,7 @@ class Heartbeat:
             checks.run(f"heartbeat: {self._xname} is forgotten", self.forgotten)
 
     def free(self) -> str:
-        """Check that the component is neither tracked nor dead, or was left behind by us."""
+        """Check that hbtd does not track the component, or that it is left from an earlier run."""
         found = self._component()
         if found is None:
             return "hbtd does not track it"
@@ -92,18 +95,21 @@ class Heartbeat:
         )
 
     def forgettable(self) -> str:
-        """Check that this caller is an operator, by having nobody forgotten."""
+        """Check that this caller is an operator, by a request to forget no components at all."""
         self._api.call("POST", "/forget", body={"XNames": []})
         return "this caller is an operator"
 
     def heard(self) -> str:
-        """Send a heartbeat."""
+        """Send the component's first heartbeat, and check that hbtd takes it."""
         begun = self._clock()
         self._beat()
         return f"taken within {self._clock() - begun:.3f} s"
 
     def seen(self) -> str:
-        """Wait until hbtd shows the component, with what we have sent."""
+        """Wait until hbtd shows the component as healthy and heartbeating.
+
+        Raise `Wrong` if that takes too long, or if somebody else has sent the last heartbeat.
+        """
 
         def healthy() -> str | None:
             found = self._component()
@@ -116,7 +122,7 @@ class Heartbeat:
         return f"{self._wait(healthy, 'it is not shown as healthy')}, and heartbeating"
 
     def shown(self) -> str:
-        """Wait until HSM shows the component as ready."""
+        """Wait until HSM shows the component in the state Ready with the flag OK."""
         hsm = self._hsm
         if hsm is None:
             raise Skipped("no --hsm-url")
@@ -137,9 +143,9 @@ class Heartbeat:
         return self._wait(ready, instead)
 
     def forgotten(self) -> str:
-        """Have the component forgotten; beat until that is possible.
+        """Have hbtd forget the component; until it does, retry, and send heartbeats.
 
-        hbtd forgets a component only once in `Errtime`, and may be away for a moment.
+        hbtd forgets a component only once in `Errtime`, and may be unreachable for a moment.
         """
         begun = self._clock()
         deadline = begun + max(int(self._params.get("Errtime", 30)) + 5, self._patience)
@@ -168,7 +174,7 @@ class Heartbeat:
         return f"after {self._clock() - begun:.1f} s"
 
     def _component(self) -> dict[str, Any] | None:
-        """Return what hbtd knows of the component; `None` if it is not tracked."""
+        """Return the decoded answer of hbtd about the component; `None` if it is not tracked."""
         answer = self._api.call("GET", f"/components/{self._path}", expected=(404,))
         if answer.status == 404:
             return None
@@ -176,7 +182,10 @@ class Heartbeat:
         return None if found["State"] == "unknown" else found
 
     def _ours(self, found: dict[str, Any]) -> None:
-        """Raise `Wrong` if somebody else has beaten as the component."""
+        """Raise `Wrong` if the component's last heartbeat was sent by somebody else.
+
+        `found` is what `_component` has returned.
+        """
         if found.get("Status") != STATUS:
             raise Wrong(
                 f"somebody else beats as {self._xname}, from {found.get('Source')}: it is not"
@@ -195,7 +204,11 @@ class Heartbeat:
         self._node_api.call("POST", "/heartbeat", body=body)
 
     def _wait(self, look: Callable[[], str | None], missing: str | Callable[[], str]) -> str:
-        """Return what `look` returns when it is not `None`; beat meanwhile."""
+        """Call `look` until it returns a text, and return that; send heartbeats meanwhile.
+
+        Raise `Wrong` if that takes longer than `patience` seconds; `missing` is what to say then,
+        or a function that returns it.
+        """
         deadline = self._clock() + self._patience
         while True:
             found = look()
@@ -207,7 +220,7 @@ class Heartbeat:
             self._idle(_POLL)
 
     def _idle(self, seconds: float) -> None:
-        """Let time pass, and beat as often as a node does."""
+        """Sleep for `seconds`, and send the heartbeats that fall due meanwhile."""
         until = self._clock() + seconds
         period = int(self._params.get("Warntime", 10)) / 3
         while True:
@@ -223,7 +236,7 @@ class Heartbeat:
 
 
 def _pause(answer: Answer) -> float:
-    """Return the seconds after which a refused request is to be made again."""
+    """Return how many seconds to wait, by Retry-After, before a refused request is sent again."""
     try:
         return max(float(answer.headers.get("Retry-After", _POLL)), _POLL)
     except ValueError:

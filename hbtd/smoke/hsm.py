@@ -1,4 +1,4 @@
-"""What HSM shows of a component."""
+"""The client by which hbtd-smoke reads the states of components from HSM."""
 
 from urllib.parse import quote, urlsplit
 
@@ -12,7 +12,7 @@ _ANY = tuple(status for status in range(300, 600))
 
 
 class HSM:
-    """Reads the states of components from HSM, and changes none."""
+    """A client of HSM that reads the states of components, and changes none."""
 
     def __init__(self, settings: Settings) -> None:
         """Make a client of HSM; raise `Misused` if its URL or a file can't be used."""
@@ -27,9 +27,10 @@ class HSM:
         self._client = Client(settings._replace(url=parts.geturl()))
 
     def state(self, xname: str) -> tuple[str, str] | None:
-        """Return state and flag of a component, `None` if HSM does not know it.
+        """Return the state and the flag of a component, `None` if HSM does not know it.
 
-        Raise `Wrong` if HSM says something else, and `Failure` if it can't be reached.
+        Raise `Wrong` if HSM answers with another status than 200 and 404, and `Failure` if it can't
+        be reached.
         """
         path = f"/State/Components/{quote(xname, safe='')}"
         answer = self._client.call("GET", path, expected=_ANY)

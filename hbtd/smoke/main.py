@@ -24,7 +24,7 @@ _COMMAND = "hbtd-smoke"
 
 
 def main() -> None:
-    """Run hbtd-smoke as the command line says, and exit."""
+    """Run hbtd-smoke with the arguments of the process, and exit."""
 
     def end(number: int, frame: object) -> NoReturn:
         raise SystemExit(128 + number)
@@ -44,9 +44,10 @@ def run(
     wall: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Run the checks, and return the exit status. `SystemExit` is raised for `--help`.
+    """Run the checks that the arguments `words` ask for, and return the exit status.
 
-    `clock` returns seconds, `wall` the Unix time, and `sleep` lets seconds pass.
+    Raise `SystemExit` for `--help`, and for arguments that can't be used. The report is written to
+    `out`. `clock` returns seconds, `wall` the Unix time, and `sleep` sleeps for some seconds.
     """
     options = parse(words, environ)
     lines = _Lines(out)
@@ -97,7 +98,10 @@ def run(
 
 
 def _connect(options: Namespace, clients: list[Client | HSM]) -> tuple[Client, Client, HSM | None]:
-    """Return the clients of operators, of nodes and of HSM, which are added to `clients`, too."""
+    """Return the clients for operators' requests, for heartbeats, and for HSM (`None` without URL).
+
+    Append each of them to `clients`, which the caller closes.
+    """
     ours = settings(options, _COMMAND)
     api = node_api = Client(ours)
     hsm = None
@@ -115,14 +119,17 @@ def _no_name() -> str:
 
 
 class _Lines:
-    """Standard output, whose reader may go away: the checks go on, and clear up."""
+    """Standard output, to which writing does nothing once its reader has gone.
+
+    So the checks go on, and have the component forgotten at the end.
+    """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._gone = False
 
     def write(self, line: str) -> None:
-        """Write a line at once, unless nobody reads any more."""
+        """Write a line and flush it, unless the reader has gone."""
         if not self._gone:
             try:
                 print(line, file=self._out, flush=True)
@@ -130,7 +137,7 @@ class _Lines:
                 self._gone = True
 
     def close(self) -> None:
-        """Keep Python from writing what is left, to nobody, when it ends."""
+        """If the reader has gone, discard buffered output, which Python could not write at exit."""
         if self._gone:
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())

@@ -1,4 +1,4 @@
-"""How the outcomes are written: in the Test Anything Protocol, version 14, or as JUnit's XML."""
+"""Reports of the checks: in the Test Anything Protocol (TAP), version 14, or as JUnit's XML."""
 
 import json
 from collections.abc import Callable
@@ -11,16 +11,16 @@ _LONGEST = 2000
 
 
 class TapReport:
-    """Writes a line for each outcome as it comes, and its text below."""
+    """A report in TAP, whose lines about a check are written when its outcome is known."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
-        """Make it; `write` is given each line, without its end."""
+        """Begin the report; `write` is called with each line, without a line end."""
         self._write = write
         self._count = 0
         write("TAP version 14")
 
     def add(self, result: Result) -> None:
-        """Write an outcome."""
+        """Write the lines about an outcome."""
         self._count += 1
         name = _tap(result.name)
         if result.skipped:
@@ -34,27 +34,27 @@ class TapReport:
         self._write("  ...")
 
     def end(self, gave_up: str) -> None:
-        """Write how many there were, and why there are not more."""
+        """Write the number of outcomes, and a line with `gave_up`, unless that is empty."""
         self._write(f"1..{self._count}")
         if gave_up:
             self._write(f"Bail out! {_tap(gave_up)}")
 
 
 class JUnitReport:
-    """Writes a document with all outcomes at the end."""
+    """A report as JUnit's XML, one document that is written at the end."""
 
     def __init__(self, write: Callable[[str], object], url: str) -> None:
-        """Make it; `url` is where hbtd is, and `write` is given the document."""
+        """Begin the report about the hbtd at `url`; `write` is called once, with the document."""
         self._write = write
         self._url = url
         self._results: list[Result] = []
 
     def add(self, result: Result) -> None:
-        """Remember an outcome."""
+        """Keep an outcome for the document."""
         self._results.append(result)
 
     def end(self, gave_up: str) -> None:
-        """Write the document; the last failure says already why there are not more."""
+        """Write the document; it does not contain `gave_up`."""
         results = self._results
         suite = ElementTree.Element(
             "testsuite",
@@ -90,5 +90,5 @@ class JUnitReport:
 
 
 def _tap(text: str) -> str:
-    """Return a text that means nothing but itself in a line of TAP."""
+    """Return a text for a line of TAP, with the characters escaped that have a meaning there."""
     return shown(text, _LONGEST).replace("\\", "\\\\").replace("#", "\\#")

@@ -14,7 +14,7 @@ _NAMES = ("hbtd_components", "hbtd_heartbeats_total", "hbtd_store_usable")
 
 
 class Service:
-    """What hbtd says of itself."""
+    """Checks of what hbtd says about itself; each returns a sentence on what it has found."""
 
     def __init__(
         self,
@@ -27,9 +27,9 @@ class Service:
     ) -> None:
         """Make the checks.
 
-        `certificate` returns the one on the open connection, in DER; `wall` the Unix time. The
-        clocks may be `most_apart` seconds apart, and the certificate must be valid for `least_days`
-        days more.
+        `certificate` returns hbtd's certificate, in DER, or `None` without TLS, and `wall` the Unix
+        time. The clocks of hbtd and this host may be `most_apart` seconds apart, and the
+        certificate must be valid for `least_days` days more.
         """
         self._api = api
         self._certificate = certificate
@@ -42,7 +42,7 @@ class Service:
         """What `GET /params` has answered."""
 
     def run(self, checks: Checks) -> bool:
-        """Run the checks; return false, after the first one, if hbtd does not answer at all."""
+        """Run the checks in order; if the first one fails, run no more, and return false."""
         if not checks.run("liveness", self.liveness):
             return False
         checks.run("certificate", self.certificate)
@@ -57,7 +57,7 @@ class Service:
         return True
 
     def liveness(self) -> str:
-        """Ask whether hbtd lives; note the time that it says."""
+        """Check that hbtd answers `GET /liveness` with 204; keep the answer's Date for `clock`."""
         before = self._wall()
         answer = self._api.call("GET", "/liveness")
         self._date = (answer.headers.get("Date"), before, self._wall())
@@ -66,7 +66,7 @@ class Service:
         return f"answered within {self._date[2] - before:.3f} s"
 
     def certificate(self) -> str:
-        """Check how long the certificate is valid."""
+        """Check that the certificate is valid for `least_days` days more; skip this without TLS."""
         der = self._certificate()
         if der is None:
             raise Skipped("there is no TLS")
@@ -81,7 +81,7 @@ class Service:
         return text
 
     def clock(self) -> str:
-        """Compare hbtd's time of day with that of this host."""
+        """Check that the time of day that hbtd has sent is near this host's."""
         date, before, after = self._date
         if date is None:
             raise Skipped("the answer has no Date")
@@ -94,14 +94,14 @@ class Service:
         return f"the clocks are at most {self._most_apart:g} s apart"
 
     def readiness(self) -> str:
-        """Ask whether hbtd is ready to serve."""
+        """Check that hbtd answers `GET /readiness` that it is ready."""
         answer = self._api.call("GET", "/readiness", expected=(503,))
         if answer.status == 503:
             raise Wrong(f"not ready: {answer.json().get('detail')}")
         return "ready"
 
     def parameters(self) -> str:
-        """Read the parameters; check those that nodes go by."""
+        """Read the parameters of hbtd, and check that `Warntime` is below `Errtime`."""
         self.params = self._api.get("/params")
         warn, err = int(self.params["Warntime"]), int(self.params["Errtime"])
         if not 0 < warn < err:
@@ -109,20 +109,20 @@ class Service:
         return f"silence is warned about after {warn} s, and is death after {err} s"
 
     def store(self) -> str:
-        """Read the health; check what it says of the store."""
+        """Read hbtd's `/health`, for later checks, too; check that the store is in order."""
         self._health = self._api.get("/health")
         if self._health.get("KvStoreReason"):
             raise Wrong(str(self._health["KvStoreReason"]))
         return str(self._health["KvStore"])
 
     def hsm(self) -> str:
-        """Check what the health says of HSM, unless hbtd is to leave HSM alone."""
+        """Check that HSM is ready, by `/health`; skip this if hbtd does not use HSM."""
         if self.params.get("Nosm") == "1":
             raise Skipped("hbtd leaves HSM alone (Nosm)")
         return self._neighbour("HsmStatus", "HsmStatusReason", "Ready")
 
     def kafka(self) -> str:
-        """Check what the health says of Kafka, if hbtd is to publish there."""
+        """Check that Kafka is connected, by `/health`; skip this if hbtd does not use Kafka."""
         if self.params.get("Use_telemetry") == "0" or not self.params.get("Telemetry_host"):
             raise Skipped("hbtd publishes nothing on Kafka")
         return self._neighbour("MsgBus", "MsgBusReason", "Connected and OPEN")
@@ -134,14 +134,14 @@ class Service:
         return text
 
     def load(self) -> str:
-        """Check that hbtd is not overloaded."""
+        """Check that hbtd is not overloaded, by `/health`."""
         if self._health.get("Overload"):
             raise Wrong(str(self._health["Overload"]))
         self._health["KvStore"]  # there is an answer
         return "not overloaded"
 
     def metrics(self) -> str:
-        """Read the metrics; check that hbtd finds nothing wrong with itself."""
+        """Check that hbtd's metrics are there, and count no self-check that has failed."""
         text = self._api.call("GET", "/metrics").body.decode("utf-8", "replace")
         missing = [name for name in _NAMES if f"\n{name}" not in text]
         if missing:

@@ -47,7 +47,7 @@ class StoreDamaged(Exception):
 
 
 class FileLost(Exception):
-    """The file is not where, or not what, it was when it was opened; the message says why."""
+    """The open file of the store was removed, replaced or overwritten; the message says which."""
 
 
 class Found(NamedTuple):
@@ -75,7 +75,7 @@ class Contents(NamedTuple):
 
 
 class DatabaseFile:
-    """The file of a store: locks it for this process, and checks what others do to it.
+    """The file of a store: locks it for this process, and checks what other programs do to it.
 
     All methods are called in the store's thread. The lock is made with `flock`, and respected by
     other hbtd processes; other programs, such as `hbtd-backup`, can read the file meanwhile.
@@ -125,11 +125,11 @@ class DatabaseFile:
             self._log = _identity(f"{self._path}-wal")
 
     def check(self, connection: Any) -> str | None:
-        """Check that the file is still there; if it is not, write it again from `connection`.
+        """Check the file; if it, or its write-ahead log, was removed, write a new one.
 
-        Return a text for the log that says what happened, or `None` if nothing did. Raise
-        `FileLost` if the file can't be written again, or if there is another file in its place or
-        another content in it, which is then left as it is.
+        The new file has all that `connection` sees. Return a text for the log that says what
+        happened, or `None` if nothing did. Raise `FileLost` if the new file can't be written, or if
+        there is another file in its place or another content in it, which is then left as it is.
         """
         if self._overwritten:
             raise self._not_ours()
@@ -170,7 +170,10 @@ class DatabaseFile:
         )
 
     def _take(self, path: str) -> None:
-        """Lock a file, and release the one before, if any."""
+        """Lock the file at `path`, and release the lock that this process held so far, if any.
+
+        Raise `StoreDamaged` if another process has locked it.
+        """
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except PermissionError:
@@ -191,7 +194,7 @@ class DatabaseFile:
             os.close(before)
 
     def _renew(self, connection: Any, why: str) -> str:
-        """Write the file again, with all that an open connection sees.
+        """Write a new file in place of one that was lost, with all that an open connection sees.
 
         `why` says what was wrong with the file. Return a sentence, for the log, that repeats it and
         says what was done; raise `FileLost` if the file can't be written.

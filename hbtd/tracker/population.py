@@ -31,7 +31,10 @@ class Population:
         return self._healthy.get(xname) or self._warned.get(xname) or self._dead.get(xname)
 
     def phase(self, xname: str) -> Phase:
-        """Return the phase that a component is in now."""
+        """Return the present phase of a component: healthy, warned, dead, or `UNKNOWN`.
+
+        A component that is not tracked is in the phase `UNKNOWN`.
+        """
         if xname in self._healthy:
             return Phase.HEALTHY
         if xname in self._warned:

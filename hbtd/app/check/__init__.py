@@ -1,1 +1,1 @@
-"""`hbtd --check`: whether hbtd could start, and all that is wrong; nothing is changed."""
+"""`hbtd --check`: reports whether hbtd could start and what keeps it from that; changes nothing."""

@@ -19,7 +19,7 @@ from hbtd.net.tls import TLSUnusable, load_authorities, load_identity
 
 
 class _Pair(NamedTuple):
-    """A certificate and its key, and who no longer trusts hbtd when it expires."""
+    """The options of a certificate and its key, and who stops trusting hbtd when it expires."""
 
     cert: str
     key: str
@@ -27,7 +27,10 @@ class _Pair(NamedTuple):
 
 
 class Files:
-    """Reads the files as hbtd does at its start, each for itself, so that all faults are found."""
+    """Checks the files of certificates, keys and tokens, by reading them as hbtd does at its start.
+
+    Each file is read even if another one can't be used, so that all errors are found.
+    """
 
     def __init__(self, params: Params, reactor: Any, findings: Findings) -> None:
         self._params = params
@@ -36,7 +39,7 @@ class Files:
         self._expiring: list[Expiring] = []
 
     def check(self) -> None:
-        """Read all files, and say of each whether it can be used."""
+        """Read all files, and report of each whether it can be used."""
         params = self._params
         etcd = params.kv_url.startswith(("http://", "https://"))
         if params.tls_cert and params.tls_key:
@@ -105,7 +108,7 @@ class Files:
             self._findings.fine(f"--{option}: {path}")
 
     def _readable(self, option: str, path: str) -> bool:
-        """Return whether a file can be read; make an error of it if not."""
+        """Return whether the file of an option can be read; report an error if it can't."""
         with self._findings.catching(), naming_files({f"--{option}": path}):
             try:
                 with open(path, "rb"):

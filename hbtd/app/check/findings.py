@@ -1,4 +1,4 @@
-"""What `hbtd --check` has found: a line for each thing, and the exit status."""
+"""The findings of `hbtd --check`: a line for each, and the exit status."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,40 +11,41 @@ from hbtd.runtime.logs import escaped
 
 
 class Findings:
-    """Prints findings as they come, and remembers what hbtd could not start with."""
+    """Prints findings as they are made, and keeps the errors with which hbtd could not start."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
-        """Make it; `write` is given each line, without its end."""
+        """Begin without findings; `write` is called with each line, without a line end."""
         self._write = write
         self._errors: list[StartupError] = []
         self._warnings = 0
 
     @property
     def status(self) -> int:
-        """The exit status that hbtd would have; 0 if it could start.
+        """The exit status with which hbtd would end, 0 if it could start.
 
-        If there are several errors, one because of which another attempt is useless comes first.
+        Of several errors, one about an option that can't be used determines the status, since a
+        retry would fail, too.
         """
         statuses = {error.status for error in self._errors}
         return WRONG_OPTION if WRONG_OPTION in statuses else max(statuses, default=0)
 
     def fine(self, text: str) -> None:
-        """Print that something is as it should be."""
+        """Print a sentence about something that is in order."""
         self._say("ok", text)
 
     def warning(self, text: str) -> None:
-        """Print what is wrong, but keeps hbtd from nothing at its start."""
+        """Print a sentence about something that is wrong, but does not keep hbtd from starting."""
         self._warnings += 1
         self._say("warning", text)
 
     def error(self, error: StartupError) -> None:
-        """Print what keeps hbtd from starting."""
+        """Print an error that keeps hbtd from starting, and keep it for `status`."""
         self._errors.append(error)
         self._say("error", str(error))
 
     @contextmanager
     def catching(self) -> Iterator[None]:
-        """Return a context manager that makes a finding of a `StartupError` in its block."""
+        """Return a context manager that suppresses and reports a `StartupError` in its block."""
         try:
             yield
         except StartupError as error:
@@ -52,7 +53,10 @@ class Findings:
 
     @contextmanager
     def hearing(self) -> Iterator[None]:
-        """Return a context manager that makes warnings of what hbtd logs as such in its block."""
+        """Return a context manager that reports what hbtd logs in its block as a warning or worse.
+
+        Each such log line, also one of an error, is reported as a warning.
+        """
 
         def observe(event: LogEvent) -> None:
             ours = str(event.get("log_namespace", "")).partition(".")[0] == "hbtd"
@@ -66,7 +70,7 @@ class Findings:
             globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
 
     def conclude(self) -> None:
-        """Print the last line: whether hbtd could start."""
+        """Print the last line: whether hbtd could start, and the numbers of errors and warnings."""
         also = f", with {counted(self._warnings, 'warning')}" if self._warnings else ""
         if not self._errors:
             self._write(f"hbtd could start{also}.")

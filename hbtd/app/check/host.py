@@ -1,4 +1,4 @@
-"""The host: its clock, the limit of open files, and who checks."""
+"""The host: its clock, its limit of open files, and the user who runs the check."""
 
 import ctypes
 import os
@@ -15,7 +15,7 @@ _TIMEX_BYTES = 512  # struct timex has fewer; all zero, it asks and sets nothing
 
 
 def check_host(params: Params, findings: Findings) -> None:
-    """Warn of what on this host is not as hbtd needs it."""
+    """Warn of a low open-file limit, a clock that is not synchronised, and a check run by root."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = connections_for(files)
     if files != resource.RLIM_INFINITY and most < params.max_connections:
@@ -36,7 +36,7 @@ def check_host(params: Params, findings: Findings) -> None:
 
 
 def _synchronised() -> bool:
-    """Return whether the kernel takes the clock for synchronised, or does not say."""
+    """Return false if the kernel says that its clock is not synchronised, otherwise true."""
     try:
         asked = ctypes.create_string_buffer(_TIMEX_BYTES)
         return int(ctypes.CDLL(None).adjtimex(asked)) != _NOT_SYNCHRONISED

@@ -1,7 +1,7 @@
 """The neighbours: whether HSM, etcd, Kafka and the issuer of keys can be reached.
 
-hbtd starts without them, so what is wrong here is a warning. They are asked with the clients, and
-the credentials, that hbtd itself uses, and told nothing.
+hbtd starts without them, so one that can't be reached is a warning. The requests are made with the
+clients and the credentials that hbtd itself uses, and change nothing.
 """
 
 import random
@@ -34,7 +34,7 @@ _KEY = b"hbtd/check"
 
 
 class Neighbours:
-    """Asks all neighbours at once."""
+    """Checks that the neighbours answer; all of them are asked at the same time."""
 
     def __init__(self, params: Params, reactor: Any, findings: Findings) -> None:
         self._params = params
@@ -42,7 +42,7 @@ class Neighbours:
         self._findings = findings
 
     async def check(self) -> None:
-        """Ask those that the parameters name, and say what each has answered."""
+        """Send a request to each neighbour that the parameters name; report whether it answers."""
         params = self._params
         asked: list[Deferred[None]] = []
         if params.nosm:

@@ -12,15 +12,16 @@ _UNIT = re.compile(r"/(hbtd[^/\n]*\.service)(?:/|$)", re.MULTILINE)
 
 
 class Owners:
-    """What the kernel says of the processes that hold locks and ports."""
+    """Finds the processes that hold locks and ports, in the kernel's files below `/proc`."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
 
     def unit_of(self, pid: int) -> str:
-        """Return the unit of systemd that a process belongs to, if it is one of hbtd's; else ''.
+        """Return the name of hbtd's systemd unit to which a process belongs; '' if there is none.
 
-        Such a process ends when its unit is restarted: what it holds is free for its successor.
+        Such a process ends when its unit is restarted, and so frees its locks and ports for the
+        next hbtd.
         """
         with suppress(OSError):
             found = _UNIT.search((self._proc / str(pid) / "cgroup").read_text("utf-8", "replace"))
@@ -28,10 +29,10 @@ class Owners:
         return ""
 
     def lock_holder(self, path: str) -> int | None:
-        """Return the process that has locked a file with `flock`, `None` if there is none.
+        """Return the PID of the process that has locked a file by `flock`; `None` if none has.
 
-        It is 0 if the process can't be seen from here. The file is not touched: to try the lock
-        would keep an hbtd that starts at this moment from having it.
+        It is 0 if the kernel does not show the process, for example one outside of this container.
+        The lock is not tried: that would keep an hbtd that starts at this moment from getting it.
         """
         status = os.stat(path)
         device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
@@ -45,10 +46,10 @@ class Owners:
         return None
 
     def port_holders(self, port: int) -> list[int]:
-        """Return the processes that listen on a TCP port, as far as they can be seen.
+        """Return the PIDs of the processes that listen on a TCP port, as far as they can be seen.
 
-        Those of other users can be seen by root only. A socket that systemd has passed is held by
-        systemd as well.
+        Only root sees those of other users. For a socket that systemd has passed to hbtd, systemd's
+        PID is among them.
         """
         found = []
         inodes = {f"socket:[{inode}]" for inode in self._listening(port)}
@@ -62,7 +63,7 @@ class Owners:
         return found
 
     def lives(self, pid: int) -> bool:
-        """Return whether there is such a process."""
+        """Return whether a process with this PID exists."""
         return (self._proc / str(pid)).exists()
 
     def _listening(self, port: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Where hbtd would listen: whether that could be bound, without listening there."""
+"""The ports and sockets of hbtd: whether it could listen on them, without listening there."""
 
 import errno
 import os
@@ -25,16 +25,16 @@ _LONGEST_PATH = 107
 
 
 class ProbingReactor:
-    """Takes the place of the reactor for endpoints, to which it says whether they could be bound.
+    """A substitute for the reactor, by which endpoints find out whether they could listen.
 
-    A TCP port is bound for a moment, but nobody listens there. Linux lets others bind it and
-    listen meanwhile, such as an hbtd that starts, since both reuse addresses.
+    Nobody listens: a TCP port is only bound, for a moment. Meanwhile Linux lets another process,
+    such as an hbtd that starts, bind the port and listen on it, because both set SO_REUSEADDR.
     """
 
     def __init__(
         self, owners: Owners, make_socket: Callable[[int, int], socket.socket] = socket.socket
     ) -> None:
-        """Make it; `make_socket` is given a family and a type, as `socket.socket` is."""
+        """Make the substitute; `make_socket(family, type)` makes a socket."""
         self._owners = owners
         self._make_socket = make_socket
         self.found: list[str] = []
@@ -70,14 +70,15 @@ class ProbingReactor:
         return self
 
     def adoptStreamPort(self, descriptor: int, family: int, factory: object) -> object:
-        """Say that a socket was passed, which is left alone."""
+        """Add to `found` that a socket was passed to this process; leave the socket alone."""
         self.found.append("a socket that was passed to this process")
         return self
 
     def bind(self, port: int, interface: str, *, both: bool = False) -> None:
         """Bind a port of an address for a moment; raise `CannotListenError` if that fails.
 
-        `both` says whether a port of IPv6 is for IPv4, too.
+        A port that belongs to a unit of hbtd, or to systemd, counts as free. `both` says whether an
+        IPv6 port is to accept IPv4 connections, too.
         """
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         where = f"port {port} of {interface or 'all addresses'}" if port else "any free port"
@@ -101,7 +102,7 @@ class ProbingReactor:
         self.found.append(where)
 
     def _holder_of_lock(self, path: str) -> int | None:
-        """Return the living process that a lock of Twisted's names, `None` if there is none."""
+        """Return the PID in a lock file of Twisted; `None` if no such process is running."""
         with suppress(OSError, ValueError):
             pid = int(os.readlink(path))
             if self._owners.lives(pid):
@@ -112,9 +113,10 @@ class ProbingReactor:
 def check_ports(
     params: Params, findings: Findings, owners: Owners, passed: Sequence[int] = ()
 ) -> None:
-    """Say of each endpoint whether hbtd could bind it.
+    """Report for each endpoint whether hbtd could listen on it.
 
-    A port on which a running unit of hbtd listens is no error: a restart takes it over.
+    A port on which a running unit of hbtd listens is no error: after a restart it is free for the
+    next hbtd. `passed` are the file descriptors of the sockets that systemd has passed.
     """
     reactor = ProbingReactor(owners)
     with findings.catching():

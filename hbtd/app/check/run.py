@@ -1,4 +1,4 @@
-"""The whole of `hbtd --check`, in the order of what hbtd needs at its start."""
+"""Runs all checks of `hbtd --check`, in the order in which hbtd needs what they check."""
 
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -21,9 +21,11 @@ from hbtd.net.names import Names
 async def check(
     options: HbtdOptions, reactor: Any, findings: Findings, passed: Sequence[int]
 ) -> None:
-    """Check everything that parsed options name; nothing is changed.
+    """Check all that hbtd needs to start with parsed options, and report it; change nothing.
 
-    `reactor` runs; it provides `IReactorTime`, `IReactorTCP` and `IReactorPluggableNameResolver`.
+    `reactor` is running, and provides `IReactorTime`, `IReactorTCP` and
+    `IReactorPluggableNameResolver`. `passed` are the file descriptors of the sockets that systemd
+    has passed.
     """
     for message in options.faults:
         findings.error(StartupError(message))
@@ -47,7 +49,10 @@ async def check(
 
 
 def run(options: HbtdOptions, reactor: Any, out: TextIO, passed: Sequence[int]) -> int:
-    """Check, in a reactor that is not running yet; return the exit status of the process."""
+    """Run `check` in a reactor that is not running yet; return the exit status of the process.
+
+    The findings are printed to `out`.
+    """
     findings = Findings(lambda line: print(line, file=out, flush=True))
     outcome: list[Any] = []
 

@@ -22,7 +22,7 @@ _LITTLE = 256 * 1024 * 1024
 
 
 def check_store(params: Params, findings: Findings, owners: Owners) -> None:
-    """Say whether the store could be opened; etcd is asked elsewhere."""
+    """Report whether the store's file could be opened; etcd is checked as a neighbour."""
     where = describe_store(params.kv_url)
     if not params.kv_url.startswith("sqlite:"):
         if params.kv_url == "mem:":
@@ -43,7 +43,10 @@ def check_store(params: Params, findings: Findings, owners: Owners) -> None:
 
 
 def _check_file(path: str, owners: Owners) -> str:
-    """Return what there is to know about a file that can be used; raise `StoreDamaged` if not."""
+    """Check the store's file, and return a remark on it, such as "; it will be made", or ''.
+
+    Raise `StoreDamaged` if hbtd could not use the file.
+    """
     folder = os.path.dirname(path)
     if os.path.isdir(path):
         raise StoreDamaged("unable to open a directory as a file")
@@ -77,7 +80,10 @@ def _check_file(path: str, owners: Owners) -> str:
 
 
 def _check_contents(path: str) -> str:
-    """Check what is in a file that nobody uses; raise `StoreDamaged` if it can't be used."""
+    """Check the contents of a store's file that no hbtd has locked; return a remark, or ''.
+
+    Raise `StoreDamaged` if hbtd could not use the file.
+    """
     if not os.path.exists(f"{path}-wal"):
         return "" if check_unopened(path, log=False) else "; it is checked at the start"
     # SQLite would change the files of a process that was killed: it applies their log.
