@@ -153,7 +153,7 @@ $(TOOLS)/.release: $(TOOLS)/.installed requirements/release.txt
 
 test-packages: $(STAMP)  ## install, upgrade and remove the packages in clean systems (make systemd-root); takes root
 	-@$(MAKE) --no-print-directory $(TOOLS)/.release
-	$(TRIAL) $(TRIALFLAGS) tests.real.packages
+	$(TRIAL) $(TRIALFLAGS) tests.real.packages.packages tests.real.packages.release tests.real.packages.agent
 
 install: $(TOOLS)/.installed  ## install hbtd on this host, with PREFIX=/usr/local and ENVDIR=/opt/hbtd, or below DESTDIR
 	$(TOOLS)/bin/python -m release install --destdir='$(DESTDIR)' --prefix='$(PREFIX)' --envdir='$(ENVDIR)'

@@ -124,9 +124,5 @@ class LimitedSite(Site):
         self.closing = False
         """Whether hbtd is stopping, so that each connection is closed after its next answer."""
 
-    def close_after_answers(self) -> None:
-        """Close every connection after its next answer. Call this when hbtd stops."""
-        self.closing = True
-
     def log(self, request: http.Request) -> None:
         """Do nothing: an access log would contain nearly nothing but heartbeats."""

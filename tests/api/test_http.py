@@ -38,7 +38,7 @@ class RoutingTests(APITestCase):
     def test_unknown_path(self):
         """An unknown path is answered with 404, with the path as the instance."""
         for path in (
-            *("/", "/v1", "/v1/", "/hmi", "/hmi/v1", "/hmi/v1/", "/hmi/v2/params", "/v2/params"),
+            *("/v1", "/v1/", "/hmi", "/hmi/v1", "/hmi/v1/", "/hmi/v2/params", "/v2/params"),
             *("/params", "/heartbeat", "/openapi.json", "/liveness", "/v1/nope", "/V1/params"),
             *("/v1/Params", "/v1/params/x", "/v1/hbstate", "/v1/hbstate/", "/v1/hbstate/a/b"),
             *("/v1/heartbeat/a/b", "/v1/./params", "/v1/nope/../params", "/v1/%C3%A9"),
@@ -106,8 +106,8 @@ class RoutingTests(APITestCase):
                     self.assertEqual(answer.headers.get("content-length"), length)
 
     def test_options_of_the_server(self):
-        """`OPTIONS *` is answered with 404."""
-        self.assert_problem(self.request("OPTIONS", "*"), 404, "No such path", "/")
+        """`OPTIONS *` is answered like that of the page at the root, which can only be read."""
+        self.assert_problem(self.request("OPTIONS", "*"), 405, "Only GET operation supported", "/")
 
     def test_instance_of_a_name(self):
         """The instance of a problem has the name in normal form, but none for heartbeats."""
@@ -286,7 +286,7 @@ class SiteTests(SynchronousTestCase):
         """A closing site closes each connection after its next answer."""
         connection = Connection(self.site)
         connection.send(BEAT[:-1])
-        self.site.close_after_answers()
+        self.site.closing = True
         connection.send(BEAT[-1:])
         (answer,) = parse_responses(connection.received())
         self.assertEqual((answer.status, answer.headers["connection"]), (404, "close"))

@@ -216,12 +216,18 @@ class SamenessTests(LanesTestCase):
                 self.assert_same(request[:i])
 
     def test_closing(self):
-        """While hbtd stops, one heartbeat is answered, and the connection is closed."""
-        for service, _ in self.lanes:
-            service._site.close_after_answers()
-        answers, closed = self.assert_same(BEAT + BEAT)
-        self.assertEqual(len(parse_responses(answers)), 1)
-        self.assertTrue(closed)
+        """While hbtd stops, each connection is closed after an answer that says so.
+
+        The fast lane answers all heartbeats that have arrived together, the ordinary one the first.
+        """
+        self.lanes[0][1].drain()
+        self.lanes[1][1].drain()
+        self.lanes[2][1].closing = True
+        for (_, factory), count in zip(self.lanes, (2, 1, 1), strict=True):
+            answers, closed = self.converse(factory, [BEAT + BEAT])
+            told = [each.headers.get("connection") for each in parse_responses(answers)]
+            self.assertEqual(told, [None, "close"][-count:])
+            self.assertTrue(closed)
 
 
 class RandomTests(LanesTestCase):

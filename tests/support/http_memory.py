@@ -59,6 +59,7 @@ ROUTES: Mapping[str, Sequence[str]] = {
     f"/components/{XNAME}": ["GET", "HEAD"],
     "/summary": ["GET", "HEAD"],
     "/tree": ["GET", "HEAD"],
+    "/picture": ["GET", "HEAD"],
     "/forget": ["POST"],
     "/params": ["GET", "HEAD", "PATCH"],
     "/liveness": ["GET", "HEAD"],
