@@ -1,7 +1,10 @@
 """The monitor: which judgements heartbeats and silence cause, and what becomes of them."""
 
+from itertools import chain
+
 from twisted.logger import capturedLogs
 
+from hbtd.store.interface import StoreUnusable
 from tests.support.hsm_memory import DIED, RESTARTED, STARTED, WARNED, judge, lines, nodes
 from tests.support.monitor_memory import MonitorTestCase
 
@@ -46,6 +49,24 @@ class LifeTests(MonitorTestCase):
         self.assertEqual(self.told(A)[5:], [STARTED])
         counts = {STARTED: 2, WARNED: 2, RESTARTED: 1, DIED: 1}
         self.assertEqual(self.monitor.judged, counts)
+
+    def test_back_while_the_store_is_away(self):
+        """Who died, and came back, while the store was away is not said to be dead afterwards."""
+        self.start(warntime=10, errtime=30, interval=5)
+        self.beat(A, B)
+        self.advance(25)
+        self.assertEqual(self.told(A), [STARTED, WARNED])
+        self.store.failures = [StoreUnusable("disk full")] * 1000
+        self.advance(20)
+        self.beat_for(30, A)
+        self.assertEqual(self.told(A), [STARTED, WARNED])
+        self.store.failures = []
+        self.beat_for(20, A)
+        self.assertEqual(self.told(A), [STARTED, WARNED, STARTED])
+        self.assertEqual(self.told(B), [STARTED, WARNED, DIED])
+        # The log, and so Kafka, has it all.
+        committed = [each for each in chain(*self.store.commits) if each.component == A]
+        self.assertEqual([each.transition for each in committed], [STARTED, WARNED, DIED, STARTED])
 
     def test_gathered(self):
         """Components that start within a moment are committed and sent together."""

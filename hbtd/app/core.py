@@ -83,6 +83,7 @@ class Core:
         hsm = self._connect_hsm(leadership)
         self.store = make_store(self.params, reactor, self.observed, etcd, self.name)
         self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
+        self.uncommitted = Uncommitted()
         acknowledgements = Acknowledgements(time.time, self.tracker, self.store)
         self.notifier = Notifier(
             reactor,
@@ -92,6 +93,7 @@ class Core:
             random.random,
             leadership.held,
             told=acknowledgements.told,
+            superseded=self.uncommitted.__contains__,
         )
         self.event_hub = EventHub(reactor, self.store, encode_event, encode_missed)
         self.log_follower = LogFollower(
@@ -109,7 +111,6 @@ class Core:
         self.scheduler = Scheduler(reactor, lambda: self.params.current.errtime)
         self.overload = Overload(reactor, time.time, accept_queues, self.scheduler)
         tellers = (self.notifier.tell, self.publisher.tell, self.log_follower.tell)
-        self.uncommitted = Uncommitted()
         condition = StoreCondition(self.store, reactor.seconds)
         self.checkpointer = Checkpointer(
             reactor,
@@ -129,6 +130,7 @@ class Core:
             self.checkpointer,
             tellers,
             random.random,
+            self.notifier.judged,
         )
         self.unread = UnreadHeartbeats(
             reactor,

@@ -63,6 +63,7 @@ class Notifier(Service):
         may_send: Callable[[], bool] = lambda: True,
         wall: Callable[[], float] = time.time,
         told: Callable[[str], float] = lambda _: 0.0,
+        superseded: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Make a notifier; it sends nothing until it is started.
 
@@ -71,7 +72,8 @@ class Notifier(Service):
         `may_send` returns whether this replica, and no other, may send updates to HSM. `wall`
         returns Unix seconds, for texts that say since when something is wrong. `told` returns when
         HSM has acknowledged the latest transition of a component, the Unix time; 0 if that is not
-        known.
+        known. `superseded` returns whether a component has a judgement that has yet to be
+        committed, and is newer than all that this notifier has been given.
         """
         self._clock = clock
         self._client = client
@@ -79,6 +81,7 @@ class Notifier(Service):
         self._delivered = delivered
         self._may_send = may_send
         self._told = told
+        self._superseded = superseded
         self._jitter = jitter
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, jitter)
         self._condition = Condition(clock, params, wall)
@@ -171,11 +174,26 @@ class Notifier(Service):
     def tell(self, judgements: Iterable[Judgement]) -> None:
         """Send judgements to HSM as soon as possible.
 
-        Each replaces an earlier judgement on the same component that is still in the outbox.
+        Each replaces an earlier judgement on the same component that is still in the outbox. Alarms
+        (warned, died) that are superseded are not sent: they were committed late, and the component
+        may have been heard since.
         """
         for judgement in judgements:
-            self._outbox.put(judgement)
+            if not self._is_stale(judgement):
+                self._outbox.put(judgement)
         self._notify()
+
+    def judged(self, judgements: Iterable[Judgement]) -> None:
+        """Don't send waiting alarms about components that have been heard since.
+
+        `judgements` have just been made; `tell` is called with them once they are committed.
+        """
+        for judgement in judgements:
+            if not judgement.transition.alarming:
+                self._outbox.withdraw_alarm(judgement.component)
+
+    def _is_stale(self, judgement: Judgement) -> bool:
+        return judgement.transition.alarming and self._superseded(judgement.component)
 
     def resume(self, judgements: Sequence[Judgement], superseded: Container[str] = ()) -> None:
         """Send judgements that the previous leader or process has not marked as delivered.
@@ -446,7 +464,8 @@ class Notifier(Service):
     def _look_back(self) -> None:
         """Send again the judgements whose effect an abandoned update may have undone."""
         for judgement in self._in_doubt.settled(self._clock.seconds()):
-            self._outbox.put_back(judgement)
+            if not self._is_stale(judgement):
+                self._outbox.put_back(judgement)
             if judgement in self._outbox:
                 self.time_to_tell.repeated(judgement)
         self._notify()

@@ -50,12 +50,14 @@ class Journal:
         checkpointer: Checkpointer,
         tellers: Sequence[Callable[[Sequence[Judgement]], None]],
         jitter: Callable[[], float],
+        judged: Callable[[Sequence[Judgement]], None] = lambda _: None,
     ) -> None:
         """Make the journal of a store.
 
         `wall` returns Unix seconds. `uncommitted` and `condition` are those of `checkpointer`,
         which provides the records. If this replica leads, each of `tellers` is called with the
-        judgements of each commit. `jitter` returns a random number from 0 to 1.
+        judgements of each commit. `jitter` returns a random number from 0 to 1. `judged` is called
+        with judgements before they are committed.
         """
         self._clock = clock
         self._wall = wall
@@ -72,6 +74,7 @@ class Journal:
         self._open = False
         # Whether nobody waits any more for the judgements that are not committed yet.
         self._given_up = False
+        self._judged = judged
         self._backoff = Backoff(*_RETRY, jitter)
 
     def begin(self) -> None:
@@ -102,6 +105,7 @@ class Journal:
         """
         at = self._wall()
         self._uncommitted.add([each.made_at(at) for each in judgements])
+        self._judged(judgements)
         if self._uncommitted.waiting and self._committing is None and self._open:
             committing = Deferred.fromCoroutine(self._commit_all())
             self._committing = committing.addErrback(self._commit_failed)

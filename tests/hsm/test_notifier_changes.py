@@ -46,6 +46,33 @@ class WithdrawTests(StartedTestCase):
         self.assertEqual(self.hsm.updates, [])
 
 
+class HeardSinceTests(StartedTestCase):
+    """Components that are heard again before HSM is told of their silence."""
+
+    def test_waiting(self):
+        """An alarm that waits is not sent once its component is heard; all else still is."""
+        self.begin(nosm=True)
+        self.tell(WARNED, A)
+        self.tell(DIED, B)
+        self.tell(STARTED, C)
+        self.notifier.judged(judge(RESTARTED, A, C))
+        self.notifier.judged(judge(DIED, B))
+        self.change(nosm=0)
+        self.advance(10)
+        self.assertCountEqual(self.sent(), [(DIED, [B]), (STARTED, [C])])
+
+    def test_committed_late(self):
+        """An alarm that was committed after its component was heard is not sent at all."""
+        self.uncommitted.add(judge(STARTED, A))
+        self.tell(DIED, A, B)
+        self.advance(1)
+        self.assertEqual(self.sent(), [(DIED, [B])])
+        self.uncommitted.take(1)
+        self.notifier.tell(self.uncommitted.finish(passed_on=True))
+        self.advance(1)
+        self.assertEqual(self.sent(), [(DIED, [B]), (STARTED, [A])])
+
+
 class AnotherHSMTests(StartedTestCase):
     """Changes of `sm_url`."""
 

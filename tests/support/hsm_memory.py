@@ -16,6 +16,7 @@ from hbtd.config.params import Params
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
 from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.store.uncommitted import Uncommitted
 from hbtd.tracker.transitions import Judgement, Transition
 
 STARTED, WARNED, RESTARTED, DIED = Transition
@@ -85,8 +86,14 @@ class HSMTestCase(SynchronousTestCase):
         http = cast("HTTPClient", self.stub)
         self.client = HSMClient(http, self.clock, self.params, USER_AGENT)
         self.acknowledged: list[Judgement] = []
+        self.uncommitted = Uncommitted()
         self.notifier = Notifier(
-            self.clock, self.client, self.params, self._delivered, lambda: 0.125
+            self.clock,
+            self.client,
+            self.params,
+            self._delivered,
+            lambda: 0.125,
+            superseded=self.uncommitted.__contains__,
         )
 
     def _delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:

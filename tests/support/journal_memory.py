@@ -23,9 +23,12 @@ def make_journal(
     store: Any,
     params: LiveParams,
     tellers: Sequence[Callable[[Sequence[Judgement]], None]] = (),
+    uncommitted: Uncommitted | None = None,
+    judged: Callable[[Sequence[Judgement]], None] = lambda _: None,
 ) -> tuple[Journal, Checkpointer]:
     """Return the journal and the checkpointer of a store; they have not begun."""
-    uncommitted, condition = Uncommitted(), StoreCondition(store, clock.seconds)
+    uncommitted = Uncommitted() if uncommitted is None else uncommitted
+    condition = StoreCondition(store, clock.seconds)
     checkpointer = Checkpointer(clock, observed, tracker, store, params, uncommitted, condition)
     journal = Journal(
         clock,
@@ -36,5 +39,6 @@ def make_journal(
         checkpointer,
         tellers,
         lambda: 0.125,
+        judged,
     )
     return journal, checkpointer

@@ -108,7 +108,14 @@ class MonitorTestCase(HSMTestCase):
         )
         tellers = (self.notifier.tell, self.publisher.tell)
         journal, checkpointer = make_journal(
-            self.clock, observed, self.tracker, self.store, current, tellers
+            self.clock,
+            observed,
+            self.tracker,
+            self.store,
+            current,
+            tellers,
+            self.uncommitted,
+            self.notifier.judged,
         )
         self.monitor = Monitor(
             self.clock,
