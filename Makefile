@@ -99,7 +99,7 @@ test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etc
 	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite tests.faults.etcd tests.faults.replicas tests.faults.telemetry tests.faults.releases tests.faults.mixed tests.faults.outages tests.faults.crowd tests.faults.handshakes tests.faults.strangers tests.faults.restart tests.faults.night tests.faults.agents
 
 test-browser: $(STAMP)  ## look at the page in a headless Chromium (Debian's chromium and chromium-driver)
-	$(TRIAL) $(TRIALFLAGS) tests.browser.page tests.browser.modules
+	$(TRIAL) $(TRIALFLAGS) tests.browser.page tests.browser.trouble tests.browser.modules
 
 fuzz: $(STAMP)  ## fuzz parsers, live server and both lanes, HBTD_FUZZ_SECONDS (60) for each
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --editable '.[fuzz]' \

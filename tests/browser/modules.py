@@ -28,6 +28,11 @@ NAMES = [
     *("s0", "x3000c0s1b0n0", "x3000c0s40b0n0", "d0x1000", "x1000c1s2b0n3p0"),
 ]
 
+COLOURS = (
+    *("ground", "panel", "text", "soft", "label", "healthy", "warned", "dead"),
+    *("on-warned", "on-dead", "select", "accent"),
+)
+
 
 @skipIf(REASON is not None, REASON or "")
 class ModulesTestCase(TestCase):
@@ -49,8 +54,8 @@ class ModulesTestCase(TestCase):
     async def run_script(self, script: str, *given: object) -> Any:
         """Return what a script returns, which has all modules of the page."""
         modules = (
-            "const [xnames, layout, { Machine }] = await Promise.all("
-            "['xnames', 'layout', 'machine'].map((each) => import(`/ui/${each}.js`)));"
+            "const [xnames, layout, { Machine }, clock] = await Promise.all("
+            "['xnames', 'layout', 'machine', 'clock'].map((each) => import(`/ui/${each}.js`)));"
         )
         return await deferToThread(self.page.run, modules + script, *given)
 
@@ -114,6 +119,79 @@ class NamesTests(ModulesTestCase):
         )
         self.assertEqual(found, "a\\u{1b}[31mb\\u{202e}c\\u{2028}é字")
 
+    async def test_heaps(self) -> None:
+        """Marks that pile up over a letter are escaped from the third on, invisible letters all."""
+        found = await self.run_script(
+            "return xnames.visible(given[0])", "Z\u0300\u0301\u0302\u0303e\u0301 \u3164\u2800"
+        )
+        self.assertEqual(found, "Z\u0300\u0301\\u{302}\\u{303}e\u0301 \\u{3164}\\u{2800}")
+
+
+class TicksTests(ModulesTestCase):
+    """The times of day on the strip."""
+
+    async def test_summer_time(self) -> None:
+        """They are round local times also if summer time begins or ends in between."""
+        zone = {"timezoneId": "Europe/Berlin"}
+        await deferToThread(self.page.driver.execute_cdp_cmd, "Emulation.setTimezoneOverride", zone)
+        for day in ("2026-03-29", "2026-10-25"):
+            for hours, span in ((3, 24), (6, 24), (24, 168)):
+                found = await self.run_script(
+                    """
+                    const middle = Date.parse(given[0]), half = (given[2] / 2) * 3600000;
+                    const found = clock.ticks(middle - half, middle + half, given[1] * 3600000);
+                    return found.map(clock.dateAndTime);
+                    """,
+                    f"{day}T01:00:00Z",
+                    hours,
+                    span,
+                )
+                self.assertGreaterEqual(len(found), span // hours - 1, (day, hours))
+                for each in found:
+                    self.assertEqual(int(each[11:13]) % hours, 0, each)
+                    self.assertEqual(each[13:], ":00:00")
+                self.assertEqual(len(set(found)), len(found))
+
+
+class ColourTests(ModulesTestCase):
+    """What is drawn can be told from what it is drawn on."""
+
+    async def test_contrast(self) -> None:
+        """WCAG's least ratios: 4.5 for text, 3 for states, glyphs and what has the focus."""
+        for theme in ("light", "dark"):
+            colours = await self.run_script(
+                """
+                document.documentElement.dataset.theme = given[0];
+                const style = getComputedStyle(document.documentElement);
+                const colour = (name) => [name, style.getPropertyValue(`--${name}`).trim()];
+                return Object.fromEntries(given[1].map(colour));
+                """,
+                theme,
+                [
+                    "ground",
+                    "panel",
+                    "text",
+                    "soft",
+                    "label",
+                    "healthy",
+                    "warned",
+                    "dead",
+                    "on-warned",
+                    "on-dead",
+                    "select",
+                    "accent",
+                ],
+            )
+            pairs = [(a, b, 4.5) for a in ("text", "soft", "accent") for b in ("panel", "ground")]
+            pairs += [
+                (a, b, 3.0) for a in ("healthy", "warned", "dead") for b in ("panel", "ground")
+            ]
+            pairs += [("label", "ground", 4.5), ("select", "ground", 3.0), ("dead", "panel", 4.5)]
+            pairs += [("on-warned", "warned", 4.5), ("on-dead", "dead", 4.5)]
+            for one, other, least in pairs:
+                ratio = _contrast(colours[one], colours[other])
+                self.assertGreaterEqual(ratio, least, (theme, one, other))
+
 
 class LayoutTests(ModulesTestCase):
     """Where everything is drawn."""
@@ -173,6 +251,70 @@ class MachineTests(ModulesTestCase):
         names = ["x0c0s0b0n0", "x0c0s0b0n1", "x0c0s0b0n2"]
         # Before the last two events one was not there, and one was dead.
         self.assertEqual(found, [names, [1, 0, 0], [2, 1, 0, 0], 8, 3, [1, 3, 2]])
+
+    async def test_crossed(self) -> None:
+        """Events that overtake a picture, or are in it already, leave the states at the newest."""
+        found = await self.run_script(
+            """
+            const machine = new Machine(), At = "2026-03-04T05:06:00Z";
+            const event = (Number, XName, From, To) =>
+              machine.apply({ Number, XName, From, To, At });
+            machine.take({ At, Number: 5, Names: "x0\\nx1\\nx2", States: "hhh" });
+            event(6, "x0", "healthy", "warned");
+            event(7, "x0", "warned", "dead");
+            event(8, "x3", "unknown", "healthy");
+            // Made before 7 and 8, after x2 was forgotten.
+            machine.take({ At, Number: 6, Names: "x0\\nx1", States: "wh" }, false);
+            machine.admit();
+            const first = [machine.names, [...machine.states], machine.counts];
+            // Made after 10, whose event is on its way, as is that of 9.
+            machine.take({ At, Number: 10, Names: "x0\\nx1\\nx3", States: "dhh" }, false);
+            event(9, "x1", "healthy", "warned");
+            const middle = [...machine.states];
+            event(10, "x1", "warned", "healthy");
+            event(10, "x1", "warned", "healthy");
+            return [first, middle, [...machine.states], machine.changes.length];
+            """
+        )
+        states = [["x0", "x1", "x3"], [2, 0, 0], [2, 0, 1, 0]]
+        self.assertEqual(found, [states, [2, 0, 0], [2, 0, 0], 5])
+
+    async def test_recall(self) -> None:
+        """The past is read once, whatever events come meanwhile, and only from the present log."""
+        found = await self.run_script(
+            """
+            const machine = new Machine();
+            const entry = (Number, XName, From, To) => {
+              const At = `2026-03-04T05:06:${String(Number).padStart(2, "0")}Z`;
+              return { Number, XName, From, To, At };
+            };
+            machine.take({ At: "2026-03-04T05:06:30Z", Number: 30, Names: "x0", States: "d" });
+            machine.apply(entry(31, "x0", "dead", "healthy"));
+            // Another log has begun.
+            machine.take({ At: "2026-03-04T05:06:02Z", Number: 2, Names: "x0\\nx1", States: "hh" });
+            machine.apply(entry(3, "x1", "healthy", "warned"));
+            machine.recall([entry(4, "x1", "warned", "dead"), entry(3, "x1", "healthy", "warned"),
+              entry(2, "x1", "unknown", "healthy"), entry(1, "x0", "unknown", "healthy")], 0);
+            machine.apply(entry(4, "x1", "warned", "dead"));
+            machine.apply(entry(5, "x1", "dead", "healthy"));
+            machine.recall([entry(3, "x1", "healthy", "warned")], 0);
+            const before = machine.statesAt(Date.parse("2026-03-04T05:06:03.5Z"));
+            return [machine.changes.map((each) => each.number), [...machine.states], [...before]];
+            """
+        )
+        self.assertEqual(found, [[3, 4, 5], [0, 0], [0, 1]])
+
+
+def _contrast(one: str, other: str) -> float:
+    """Return the ratio of contrast of two colours, as WCAG defines it."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
 
 
 def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -21,6 +21,14 @@ _PATIENCE = 20.0
 _PROBE = Path(__file__).with_suffix(".js").read_text()
 """Runs in the page before its own scripts."""
 
+_CLOCK = """
+globalThis.Date = class extends Date {
+  constructor(...given) { if (given.length) super(...given); else super(Date.now()); }
+  static now() { return super.now() + AHEAD; }
+};
+"""
+"""Runs in the page before its own scripts if the browser's clock is to be wrong."""
+
 
 def why_not() -> str | None:
     """Return why there is no browser, `None` if there is one."""
@@ -33,7 +41,10 @@ def why_not() -> str | None:
 class Browser:
     """A browser with one window. Its methods block: call them in a thread."""
 
-    def __init__(self, width: int = 1400, height: int = 900, *, dark: bool = False) -> None:
+    def __init__(
+        self, width: int = 1400, height: int = 900, *, dark: bool = False, ahead: float = 0.0
+    ) -> None:
+        """Start a browser, whose clock is some seconds `ahead`."""
         options = ChromeOptions()
         options.binary_location = shutil.which("chromium") or ""
         for each in (
@@ -52,10 +63,13 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _PROBE})
+        if ahead:
+            source = _CLOCK.replace("AHEAD", str(round(ahead * 1000)))
+            self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
 
-    def resize(self, width: int, height: int) -> None:
-        """Give the page this size in pixels."""
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    def resize(self, width: int, height: int, ratio: float = 1) -> None:
+        """Give the page this size in its pixels, each of which is `ratio` of the screen's wide."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": ratio, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def open(self, url: str) -> None:

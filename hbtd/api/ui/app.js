@@ -1,13 +1,17 @@
 // The page: connects what hbtd says with the map, the panels and the keys.
 
-import { Feed, get } from "./feed.js";
+import { asker, keep } from "./access.js";
+import { dateAndTime, hear, now, timeOfDay } from "./clock.js";
+import { Feed, get, Refused } from "./feed.js";
 import { lay } from "./layout.js";
 import { ABSENT, DEAD, Machine, STATES, WARNED } from "./machine.js";
 import { Map2D } from "./map.js";
 import { showOutline } from "./outline.js";
-import { showChanges, showSilent, showWhy } from "./panels.js";
-import { Strip, timeOfDay } from "./strip.js";
-import { matcher, visible, within } from "./xnames.js";
+import { showChanges, showName, showSilent, showWhy } from "./panels.js";
+import { Search } from "./search.js";
+import { Strip } from "./strip.js";
+import { stored, throttled } from "./support.js";
+import { visible, within } from "./xnames.js";
 
 /** Milliseconds between two summaries, between two drawings of the panels, and before newcomers get places. */
 const SUMMARY_EVERY = 5000, PANELS_EVERY = 250, ADMIT_EVERY = 300;
@@ -19,22 +23,26 @@ const machine = new Machine();
 const map = new Map2D(find("canvas"), { onSelect: select, onHover: hover });
 const strip = new Strip(find("strip"), machine, lookBack);
 const chips = [...document.querySelectorAll("#counters button")];
-let onlyState = -1, onlyNames = null, past = null, current = "", lostAt = null, queries = 0, tellsHSM;
+const askForToken = asker(find("ask"));
+const wishes = [];
+let onlyState = -1, onlyNames = null, past = null, current = "", lost = null, refused = "", doubted = -1, tellsHSM;
 
 // What hbtd says
 
 const feed = new Feed({
   ask,
-  wish: () => new Promise((resolve) => find("status").addEventListener("click", resolve, { once: true })),
-  picture(picture) {
-    machine.take(picture);
+  wish: () => new Promise((resolve) => wishes.push(resolve)),
+  picture(picture, anew) {
+    hear(picture.At);
+    machine.take(picture, anew);
     placeAll();
-    refreshSoon();
+    if (anew) recall();
   },
   entries(entries) {
     for (const entry of entries) {
       const i = machine.apply(entry);
       if (i >= 0 && past === null) map.touch(i);
+      if (entry.XName === current) explainSoon();
     }
     if (machine.newcomers.size) admitSoon();
     if (onlyState >= 0) filterSoon();
@@ -42,35 +50,63 @@ const feed = new Feed({
     summarizeSoon();
   },
   live() {
-    if (lostAt === null && find("status").dataset.state === "live") return;
-    lostAt = null;
-    document.body.classList.remove("stale");
-    banner("");
+    if (!lost && find("status").dataset.state === "live") return;
+    lost = null;
     status("live", "live");
+    showBanner();
   },
-  lost(reason) {
-    if (lostAt === null) lostAt = Date.now();
-    document.body.classList.add("stale");
-    status("stale", "connecting again");
-    banner(`What you see is of ${timeOfDay(lostAt)}: ${reason}. Connecting again …`);
+  lost(reason, since) {
+    // If hbtd was never heard there is nothing to be seen.
+    if (!lost) lost = { since: find("status").dataset.state === "live" ? since : null };
+    lost.reason = reason;
+    status("stale", refused ? "no access" : "connecting again");
+    showBanner();
   },
 });
 
+/** Ask for a token; without one, ask no more until somebody wishes to give one. */
+async function ask(reason) {
+  const given = await askForToken(reason);
+  if (given) grant();
+  else {
+    refused = reason;
+    showBanner();
+  }
+  return given;
+}
+
+function grant() {
+  refused = "";
+  for (const resolve of wishes.splice(0)) resolve();
+  showBanner();
+}
+
 async function summarize() {
+  // A tab that nobody sees still has its title.
+  if (refused || (lost && !feed.resting)) return;
   try {
     const summary = await get("summary", ask);
-    const total = machine.counts[0] + machine.counts[1] + machine.counts[2] + machine.newcomers.size;
-    // What was forgotten is in no event.
-    if (summary.Counts.total < total && lostAt === null) await feed.refresh();
+    hear(summary.At);
+    const { healthy, warned, dead, total } = summary.Counts;
+    if (feed.resting) {
+      showTitle(dead, warned);
+      return;
+    }
+    const [a, b, c] = machine.counts, differs = a !== healthy || b !== warned || c !== dead;
+    // What was forgotten is in no event. Whatever else stays different would be so for ever.
+    const gone = total < a + b + c + machine.newcomers.size;
+    if (!lost && (gone || (differs && doubted === machine.number))) await feed.refresh();
+    doubted = differs ? machine.number : -1;
     tellsHSM ??= (await get("params", ask)).Nosm !== "1";
     showSilent(find("silent").querySelector("ul"), summary, tellsHSM, showPart);
+    if (current) explain();
   } catch {
     // The feed says what is wrong.
   }
 }
 
 async function recall() {
-  const since = Date.now() - strip.span;
+  const since = now() - strip.span, { era } = machine;
   const entries = [];
   let after = "", next = "";
   try {
@@ -81,11 +117,14 @@ async function recall() {
       if (!next) break;
       after = `&after=${encodeURIComponent(next)}`;
     }
+    if (era !== machine.era) return; // another one is on its way
     machine.recall(entries, next ? Date.parse(entries.at(-1).At) : since);
-    strip.draw();
+    if (machine.newcomers.size) admitSoon();
+    map.states = shownStates();
+    filter();
     refreshSoon();
   } catch (error) {
-    announce(`The history can't be read: ${error.message}`);
+    if (!(error instanceof Refused)) announce(`The history can't be read: ${error.message}`);
   }
 }
 
@@ -97,27 +136,14 @@ const refreshSoon = throttled(PANELS_EVERY, () => {
   const counts = past === null ? machine.counts : tally(states);
   chips.forEach((chip, state) => (chip.querySelector("b").textContent = counts[state].toLocaleString("en")));
   find("empty").hidden = machine.names.length > 0 || find("status").dataset.state !== "live";
-  const dead = counts[DEAD], quiet = counts[WARNED];
-  document.title = dead + quiet ? `${dead} dead, ${quiet} warned – hbtd` : "hbtd";
-  showChanges(find("changes").querySelector("ol"), machine.changes, past ?? Infinity, showName);
-  if (!find("outline").hidden) showOutline(find("outline"), map.layout, machine.names, states, showName);
+  showTitle(machine.counts[DEAD], machine.counts[WARNED]);
+  showChanges(find("changes").querySelector("ol"), machine.changes, past ?? Infinity, goTo);
+  if (!find("outline").hidden) showOutline(find("outline"), map.layout, machine.names, states, goTo);
   strip.draw();
 });
 const filterSoon = throttled(PANELS_EVERY, filter);
+const explainSoon = throttled(PANELS_EVERY, () => explain(true));
 const summarizeSoon = throttled(2000, summarize);
-
-function throttled(pause, call) {
-  let waiting = null, last = 0;
-  return () => {
-    waiting ??= setTimeout(() => {
-      waiting = null;
-      const began = performance.now();
-      call();
-      // A machine that takes long to draw is drawn less often.
-      last = Date.now() + 4 * (performance.now() - began);
-    }, Math.max(0, last + pause - Date.now()));
-  };
-}
 
 function placeAll() {
   map.take(lay(machine.names, map.aspect), shownStates());
@@ -153,31 +179,42 @@ function lookBack(time) {
   map.states = shownStates();
   document.body.classList.toggle("past", time !== null);
   find("now").disabled = time === null;
-  if (time !== null) banner(`Looking back to ${new Date(time).toLocaleString()}. Esc returns to now.`);
-  else banner(lostAt === null ? "" : `What you see is of ${timeOfDay(lostAt)}.`);
+  showBanner();
   filter();
   refreshSoon();
 }
 
-async function select(i) {
+function select(i) {
   map.select(i);
-  const name = i < 0 ? "" : machine.names[i];
-  current = name;
-  find("why").hidden = !name;
-  if (!name) return;
-  announce(`${name}: ${STATES[map.states[i]] ?? "absent"}`);
+  current = i < 0 ? "" : machine.names[i];
+  find("why").hidden = !current;
+  if (!current) return;
+  showName(find("why"), current, STATES[map.states[i]]);
+  find("why").querySelector("div").textContent = "…";
+  explain(true);
+}
+
+/** Say why the selected component is in its state, aloud where that is news. */
+async function explain(aloud = false) {
+  const name = current;
+  if (!name || find("why").hidden) return;
   try {
     const answer = await get(`components/${encodeURIComponent(name)}`, ask);
-    if (current === name) showWhy(find("why"), answer);
+    if (current !== name) return;
+    showWhy(find("why"), answer);
+    if (aloud) announce(`${name}: ${answer.State}. ${answer.Why?.Text ?? ""}`);
   } catch (error) {
-    if (current === name) find("why").querySelector("div").textContent = visible(error.message);
+    if (current !== name) return;
+    find("why").querySelector("div").textContent = visible(error.message);
+    if (aloud) announce(`${name}: ${error.message}`);
   }
 }
 
-function showName(name) {
+function goTo(name) {
   const i = machine.index.get(name);
   if (i === undefined) showPart(name);
   else {
+    if (!find("outline").hidden) outline();
     map.zoomTo({ x: map.layout.x[i] - 6, y: map.layout.y[i] - 4, width: 13, height: 9 });
     select(i);
   }
@@ -187,7 +224,7 @@ function showPart(name) {
   const part = map.layout?.parts.find((each) => each.name === name);
   if (part) map.zoomTo(part);
   find("query").value = name === "s0" ? "" : name;
-  search();
+  search.run();
 }
 
 function hover(i, x, y) {
@@ -200,33 +237,20 @@ function hover(i, x, y) {
   tip.style.top = `${Math.max(y - 30, 2)}px`;
 }
 
-async function search() {
-  const text = find("query").value.trim(), query = ++queries;
-  let names = null, failure = "";
-  if (text) {
-    names = matcher(text);
-    if (!names) {
-      find("found").textContent = "…";
-      try {
-        const answer = await get(`components?names=${encodeURIComponent(text)}`, ask);
-        const found = new Set(answer.Components.map((each) => each.XName));
-        names = (name) => found.has(name);
-      } catch (error) {
-        failure = error.message;
-        names = () => false;
-      }
-      if (query !== queries) return;
-    }
-  }
-  onlyNames = names;
-  filter();
-  const count = names ? machine.names.filter(names).length : 0;
-  find("found").textContent = visible(failure || (names ? `${count.toLocaleString("en")} found` : ""));
+function showBanner() {
+  const parts = [];
+  if (lost && !refused) parts.push(`${lost.since === null ? "There is nothing to be seen yet" : `What you see is of ${timeOfDay(lost.since)}`}: ${lost.reason}. Connecting again …`);
+  if (refused) parts.push(`${lost ? "" : "Not all is up to date: "}hbtd says: ${refused}.`);
+  if (past !== null) parts.push(`Looking back to ${dateAndTime(past)}. Esc returns to now.`);
+  document.body.classList.toggle("stale", lost !== null || refused !== "");
+  const text = visible(parts.join(" "));
+  if (find("trouble").textContent !== text) find("trouble").textContent = text;
+  find("give").hidden = !refused;
+  find("banner").hidden = !text;
 }
 
-function banner(text) {
-  find("banner").textContent = visible(text);
-  find("banner").hidden = !text;
+function showTitle(dead, quiet) {
+  document.title = dead + quiet ? `${dead} dead, ${quiet} warned – hbtd` : "hbtd";
 }
 
 function status(state, text) {
@@ -240,21 +264,6 @@ function announce(text) {
 }
 
 // What people do
-
-function ask(reason) {
-  ask.pending ??= new Promise((resolve) => {
-    const dialog = find("ask");
-    find("refusal").textContent = visible(`hbtd says: ${reason}.`);
-    find("token").value = "";
-    dialog.addEventListener("close", () => {
-      ask.pending = null;
-      resolve(find("token").value.trim());
-      find("token").value = "";
-    }, { once: true });
-    dialog.showModal();
-  });
-  return ask.pending;
-}
 
 function only(state) {
   onlyState = onlyState === state ? -1 : state;
@@ -272,7 +281,7 @@ function outline() {
 function theme() {
   const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   setTheme((document.documentElement.dataset.theme ?? system) === "dark" ? "light" : "dark");
-  localStorage.setItem("hbtd-theme", document.documentElement.dataset.theme);
+  stored((storage) => storage.setItem("hbtd-theme", document.documentElement.dataset.theme));
 }
 
 function setTheme(name) {
@@ -282,10 +291,11 @@ function setTheme(name) {
 }
 
 function escape() {
-  if (past !== null) strip.go(null);
+  if (!find("outline").hidden) outline();
+  else if (past !== null) strip.go(null);
   else if (onlyNames || find("query").value) {
     find("query").value = "";
-    search();
+    search.run();
   } else if (onlyState >= 0) only(onlyState);
   else select(-1);
   find("canvas").focus();
@@ -332,10 +342,15 @@ function move(dx, dy) {
   announce(`${current}: ${STATES[map.states[i]] ?? "absent"}`);
 }
 
+const search = new Search(find("query"), find("found"), ask, (names) => {
+  onlyNames = names;
+  filter();
+  return names ? machine.names.filter(names).length : 0;
+});
 chips.forEach((chip, state) => chip.addEventListener("click", () => only(state)));
 find("search").addEventListener("submit", (event) => {
   event.preventDefault();
-  search();
+  search.run();
   const first = machine.names.findIndex((name, i) => map.shown?.[i] && map.states[i] !== ABSENT);
   const text = find("query").value.trim();
   const part = map.layout?.parts.find((each) => each.name === text);
@@ -344,7 +359,6 @@ find("search").addEventListener("submit", (event) => {
   if (first >= 0 && within(machine.names[first], text) && machine.names[first] === text) select(first);
   find("canvas").focus();
 });
-find("query").addEventListener("input", () => search());
 find("zoom-in").addEventListener("click", () => map.zoom(1.4));
 find("zoom-out").addEventListener("click", () => map.zoom(1 / 1.4));
 find("fit").addEventListener("click", () => map.fit());
@@ -353,6 +367,13 @@ find("theme").addEventListener("click", theme);
 find("help-button").addEventListener("click", () => find("help").showModal());
 find("why").querySelector(".close").addEventListener("click", () => select(-1));
 find("now").addEventListener("click", () => strip.go(null));
+find("give").addEventListener("click", () => askForToken(refused).then((given) => {
+  if (!given) return;
+  keep(given);
+  grant();
+}));
+// What was pressed held its list up.
+document.addEventListener("pointerup", refreshSoon);
 find("span").addEventListener("change", () => {
   strip.span = Number(find("span").value) * 1000;
   strip.go(null);
@@ -367,7 +388,7 @@ new ResizeObserver(() => {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme(""));
 
 document.body.classList.toggle("wallboard", new URLSearchParams(location.search).has("wallboard"));
-setTheme(localStorage.getItem("hbtd-theme"));
+setTheme(stored((storage) => storage.getItem("hbtd-theme")));
 // For whoever looks at the page with a browser's console, and for tests.
 window.hbtd = { feed, machine, map, strip };
 setInterval(summarize, SUMMARY_EVERY);
@@ -375,4 +396,3 @@ setInterval(refreshSoon, 30_000);
 setInterval(() => (find("clock").textContent = timeOfDay(Date.now())), 1000);
 summarizeSoon();
 feed.run();
-recall();

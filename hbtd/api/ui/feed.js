@@ -1,34 +1,40 @@
 // What hbtd says: one request for the picture, then its events; again and again when that breaks.
 
+import { keep, token } from "./access.js";
+import { now } from "./clock.js";
+
 const API = new URL("../hmi/v1/", import.meta.url);
 /** Milliseconds without a byte after which a connection is given up; hbtd sends a comment each 15 s. */
-const SILENCE = 40_000;
+const SILENCE = 20_000;
 const FIRST_PAUSE = 500, LONGEST_PAUSE = 15_000;
-const TOKEN = "hbtd-token";
+/**
+ * Milliseconds after which a page that nobody sees lets its connection go: a browser has six for each
+ * host, and a seventh tab would wait for ever.
+ */
+const UNSEEN = 30_000;
 
 export class Refused extends Error {}
 
 /** Return the answer to a GET request as JSON; `ask(reason)` gets a token where hbtd wants one. */
-export async function get(path, ask, signal = AbortSignal.timeout(30_000)) {
-  const answer = await request(path, ask, { signal });
+export async function get(path, ask) {
+  const answer = await request(path, ask, {}, () => AbortSignal.timeout(30_000));
   return answer.json();
 }
 
-async function request(path, ask, options) {
+async function request(path, ask, headers, signal) {
   for (;;) {
-    const token = sessionStorage.getItem(TOKEN);
-    const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+    const sent = token();
     const answer = await fetch(new URL(path, API), {
-      ...options, headers, cache: "no-store", credentials: "same-origin", redirect: "error",
+      headers: { ...headers, ...(sent ? { Authorization: `Bearer ${sent}` } : {}) }, signal: signal(), cache: "no-store", credentials: "same-origin", redirect: "error",
     });
     if (answer.ok) return answer;
-    const reason = await problem(answer);
-    if (answer.status !== 401 && answer.status !== 403) throw new Error(reason);
+    const refused = await problem(answer);
+    if (answer.status !== 401 && answer.status !== 403) throw new Error(refused);
     // Another request may have asked for a token meanwhile.
-    if (sessionStorage.getItem(TOKEN) === token) {
-      const given = await ask(reason);
-      if (!given) throw new Refused(reason);
-      sessionStorage.setItem(TOKEN, given);
+    if (token() === sent) {
+      const given = await ask(refused);
+      if (!given) throw new Refused(refused);
+      keep(given);
     }
   }
 }
@@ -44,50 +50,77 @@ async function problem(answer) {
 
 export class Feed {
   /**
-   * `on.picture(picture)`, `on.entries(entries)`: what hbtd says. `on.live()`: it is up to date.
-   * `on.lost(reason)`: it is no longer. `on.ask(reason)`: return a token, or a promise of one.
+   * `on.picture(picture, anew)`, `on.entries(entries)`: what hbtd says; `anew` if the events do not
+   * go on from those before. `on.live()`: it is up to date. `on.lost(reason, since)`: it is no longer.
+   * `on.ask(reason)`: return a token, or a promise of one; if there is none, `on.wish()` is awaited.
    */
   constructor(on) {
     this.on = on;
-    this.number = null;
+    this.number = 0;
     this.pause = FIRST_PAUSE;
+    /** Whether nobody sees the page, so that it has no connection. */
+    this.resting = false;
+    this.abort = null;
+    let unseen;
+    document.addEventListener("visibilitychange", () => {
+      clearTimeout(unseen);
+      if (document.hidden) unseen = setTimeout(() => this.rest(), UNSEEN);
+    });
+    if (document.hidden) unseen = setTimeout(() => this.rest(), UNSEEN);
+  }
+
+  /** Let the connection go until the page is seen. */
+  rest() {
+    this.resting = true;
+    this.abort?.abort(new Error("nobody looks"));
   }
 
   /** Take pictures and events for as long as the page is open. */
   async run() {
     for (;;) {
+      if (this.resting) {
+        await seen();
+        this.resting = false;
+      }
       try {
-        if (this.number === null) await this.refresh();
+        // Each time: hbtd may have begun its log anew, of which the numbers then tell nothing.
+        await this.refresh(true);
         await this.follow();
-        this.on.lost("hbtd has ended the connection");
+        this.on.lost("hbtd has ended the connection", now());
       } catch (error) {
-        this.on.lost(error.name === "TimeoutError" ? "hbtd does not answer" : error.message);
+        if (!this.resting) this.on.lost(error.name === "TimeoutError" ? "hbtd does not answer" : error.message, error.since ?? now());
         if (error instanceof Refused) await this.on.wish();
       }
-      await new Promise((resolve) => setTimeout(resolve, this.pause * (0.5 + Math.random())));
+      if (!this.resting) await new Promise((resolve) => setTimeout(resolve, this.pause * (0.5 + Math.random())));
       this.pause = Math.min(this.pause * 2, LONGEST_PAUSE);
     }
   }
 
   /** Take a new picture. */
-  async refresh() {
+  async refresh(anew = false) {
     const picture = await get("picture", this.on.ask);
-    this.number = Math.max(picture.Number, this.number ?? 0);
-    this.on.picture(picture);
+    if (anew) this.number = picture.Number;
+    this.on.picture(picture, anew);
   }
 
   /** Read events until the connection breaks. */
   async follow() {
-    const abort = new AbortController();
-    let watch;
+    const abort = (this.abort = new AbortController());
+    let watch, last;
     const heard = () => {
+      last = now();
       clearTimeout(watch);
-      watch = setTimeout(() => abort.abort(new Error("hbtd is silent")), SILENCE);
+      watch = setTimeout(() => abort.abort(Object.assign(new Error("hbtd is silent"), { since: last })), SILENCE);
     };
     heard();
     try {
-      const options = { signal: abort.signal, headers: { "Last-Event-ID": String(this.number) } };
-      const answer = await request("events", this.on.ask, options);
+      const ask = async (reason) => {
+        clearTimeout(watch); // people may take their time
+        const given = await this.on.ask(reason);
+        heard();
+        return given;
+      };
+      const answer = await request("events", ask, { "Last-Event-ID": String(this.number) }, () => abort.signal);
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";
       for (;;) {
@@ -120,10 +153,18 @@ export class Feed {
       missed ||= fields.event === "missed";
     }
     if (entries.length) this.on.entries(entries);
-    if (missed) {
-      // The log may have begun anew: its numbers are no longer those that are known.
-      this.number = null;
-      await this.refresh();
-    }
+    if (missed) await this.refresh(true);
   }
+}
+
+function seen() {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (document.hidden) return;
+      document.removeEventListener("visibilitychange", look);
+      resolve();
+    };
+    document.addEventListener("visibilitychange", look);
+    look();
+  });
 }

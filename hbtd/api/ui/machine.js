@@ -1,5 +1,6 @@
 // The machine as this page knows it: all components, their states, and what was before.
 
+import { now } from "./clock.js";
 import { compare } from "./xnames.js";
 
 export const HEALTHY = 0, WARNED = 1, DEAD = 2, ABSENT = 3;
@@ -15,35 +16,55 @@ export class Machine {
     this.states = new Uint8Array(0);
     this.index = new Map();
     this.counts = [0, 0, 0, 0];
-    /** The number of the newest entry of the log that is in this. */
-    this.number = 0;
-    /** Changes, the oldest first: {number, at, name, from, to, why}. */
+    /** The number of the newest entry of the log that is in the states, and of that in the changes. */
+    this.number = this.logged = 0;
+    /** Changes, the oldest first: {number, at, name, from, to, why, era}. */
     this.changes = [];
+    /** How often the numbers may have begun anew. */
+    this.era = 0;
     /** From when on all changes are known: milliseconds since 1970. */
-    this.knownSince = Date.now();
+    this.knownSince = now();
     this.newcomers = new Map();
   }
 
-  /** Take a picture of /picture in place of what was known. */
-  take(picture) {
+  /**
+   * Take a picture of /picture in place of what was known. It is `anew` unless the events go on:
+   * then those that came while the picture was on its way are newer than it.
+   */
+  take(picture, anew = true) {
     this.names = picture.Names ? picture.Names.split("\n") : [];
     this.states = Uint8Array.from(picture.States, (letter) => LETTERS[letter]);
     this.index = new Map(this.names.map((name, i) => [name, i]));
     this.number = picture.Number;
     this.newcomers.clear();
+    if (anew) {
+      this.era++;
+      this.logged = picture.Number;
+      this.knownSince = Date.parse(picture.At) || now();
+    }
     this.#count();
+    let k = this.changes.length;
+    while (k > 0 && this.changes[k - 1].era === this.era && this.changes[k - 1].number > this.number) k--;
+    for (const change of this.changes.slice(k)) this.#become(change);
+    return this;
   }
 
-  /** Apply an entry of the log; return the position of its component, -1 if it is new here. */
+  /** Apply an entry of the log; return the position of its component, -1 if nothing is to be drawn. */
   apply(entry) {
-    const change = changeOf(entry);
-    if (change.number <= this.number && this.changes.at(-1)?.number >= change.number) return -1;
-    this.number = Math.max(this.number, change.number);
+    const change = this.#change(entry);
+    if (change.number <= this.logged) return -1;
+    this.logged = change.number;
     this.changes.push(change);
     if (this.changes.length > MOST_KEPT) {
       this.changes.splice(0, MOST_KEPT / 10);
-      this.knownSince = this.changes[0].at;
+      this.knownSince = Math.max(this.knownSince, this.changes[0].at);
     }
+    // What the picture has already is not undone.
+    return change.number > this.number ? this.#become(change) : -1;
+  }
+
+  #become(change) {
+    this.number = change.number;
     const i = this.index.get(change.name);
     if (i === undefined) {
       this.newcomers.set(change.name, change.to);
@@ -74,12 +95,16 @@ export class Machine {
     return true;
   }
 
-  /** Put older entries of the log, the newest first, before the changes that are known. */
+  /** Take entries of the log, the newest first, for the past; `since` is from when on they are all. */
   recall(entries, since) {
-    const first = this.changes[0]?.number ?? Infinity;
-    const older = entries.map(changeOf).filter((change) => change.number < first).reverse();
-    this.changes = [...older, ...this.changes].slice(-MOST_KEPT);
-    this.knownSince = this.changes.length === MOST_KEPT ? this.changes[0].at : since;
+    const newest = entries[0]?.Number ?? 0;
+    const newer = this.changes.filter((change) => change.era === this.era && change.number > newest);
+    const all = [...entries.map((entry) => this.#change(entry)).reverse(), ...newer];
+    this.changes = all.slice(-MOST_KEPT);
+    this.logged = Math.max(this.logged, newest);
+    // What is in the log, but in no event yet, has to be in the states, too.
+    for (const change of this.changes) if (change.number > this.number) this.#become(change);
+    this.knownSince = all.length > MOST_KEPT ? this.changes[0].at : since;
   }
 
   /** Return the states at a time, in milliseconds since 1970. */
@@ -96,16 +121,17 @@ export class Machine {
     this.counts = [0, 0, 0, 0];
     for (const state of this.states) this.counts[state]++;
   }
-}
 
-function changeOf(entry) {
-  return {
-    number: entry.Number,
-    at: Date.parse(entry.At),
-    name: entry.XName,
-    from: CODES[entry.From] ?? ABSENT,
-    to: CODES[entry.To] ?? ABSENT,
-    why: entry.Why,
-    what: entry.Transition,
-  };
+  #change(entry) {
+    return {
+      number: entry.Number,
+      at: Date.parse(entry.At),
+      name: entry.XName,
+      from: CODES[entry.From] ?? ABSENT,
+      to: CODES[entry.To] ?? ABSENT,
+      why: entry.Why,
+      what: entry.Transition,
+      era: this.era,
+    };
+  }
 }

@@ -68,7 +68,7 @@ export class Map2D {
     this.canvas.width = Math.round(this.width * ratio);
     this.canvas.height = Math.round(this.height * ratio);
     const style = getComputedStyle(this.canvas);
-    for (const name of ["ground", "healthy", "warned", "dead", "glyph", "label", "select", "absent", "frame"]) {
+    for (const name of ["ground", "healthy", "warned", "dead", "on-warned", "on-dead", "label", "select", "absent", "frame"]) {
       this.colours[name] = style.getPropertyValue(`--${name}`).trim();
     }
     this.labelSize = parseFloat(style.getPropertyValue("--label-size"));
@@ -169,6 +169,8 @@ export class Map2D {
 
   draw() {
     if (!this.layout) return;
+    // Another screen, perhaps.
+    if (window.devicePixelRatio !== this.ratio) this.resize();
     const { context, ratio } = this;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (this.whole || this.dirty.size > 5000) this.drawAll();
@@ -226,7 +228,7 @@ export class Map2D {
     const size = this.size();
     const left = this.snap(layout.x[i] * view.scale + view.x), top = this.snap(layout.y[i] * view.scale + view.y);
     const near = size * 0.25, far = size * 0.75, middle = size / 2;
-    context.strokeStyle = this.colours.glyph;
+    context.strokeStyle = this.colours[state === DEAD ? "on-dead" : "on-warned"];
     context.lineWidth = Math.max(1.2, size / 9);
     context.beginPath();
     if (state === DEAD) {
@@ -322,7 +324,7 @@ export class Map2D {
     }, { passive: false });
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
-      pointers.set(event.pointerId, event);
+      pointers.set(event.pointerId, placeOf(event));
       moved = pointers.size > 1 ? Infinity : 0;
     });
     canvas.addEventListener("pointermove", (event) => {
@@ -331,17 +333,18 @@ export class Map2D {
         onHover(this.at(event.offsetX, event.offsetY), event.offsetX, event.offsetY);
         return;
       }
-      const dx = event.offsetX - last.offsetX, dy = event.offsetY - last.offsetY;
+      const dx = event.offsetX - last.x, dy = event.offsetY - last.y;
       if (pointers.size === 2) {
-        const [other] = [...pointers.values()].filter((each) => each.pointerId !== event.pointerId);
-        const before = Math.hypot(last.offsetX - other.offsetX, last.offsetY - other.offsetY);
-        const now = Math.hypot(event.offsetX - other.offsetX, event.offsetY - other.offsetY);
-        if (before > 0) this.zoom(now / before, (event.offsetX + other.offsetX) / 2, (event.offsetY + other.offsetY) / 2);
+        const [other] = [...pointers.values()].filter((each) => each !== last);
+        const before = Math.hypot(last.x - other.x, last.y - other.y);
+        const now = Math.hypot(event.offsetX - other.x, event.offsetY - other.y);
+        if (before > 0) this.zoom(now / before, (event.offsetX + other.x) / 2, (event.offsetY + other.y) / 2);
+        this.move(dx / 2, dy / 2);
       } else {
         moved += Math.abs(dx) + Math.abs(dy);
         if (moved > 4) this.move(dx, dy);
       }
-      pointers.set(event.pointerId, event);
+      pointers.set(event.pointerId, placeOf(event));
     });
     const end = (event) => {
       if (pointers.delete(event.pointerId) && event.type === "pointerup" && moved <= 4) {
@@ -352,6 +355,11 @@ export class Map2D {
     canvas.addEventListener("pointercancel", end);
     canvas.addEventListener("pointerleave", () => onHover(-1, 0, 0));
   }
+}
+
+/** Return where an event was; later its offsets may mean something else. */
+function placeOf({ offsetX, offsetY }) {
+  return { x: offsetX, y: offsetY };
 }
 
 function inside(part, x, y) {

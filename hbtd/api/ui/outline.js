@@ -1,39 +1,41 @@
 // The machine as text: a tree of its parts with their counts, and of the components that are silent.
 
 import { ABSENT, DEAD, STATES, WARNED } from "./machine.js";
-import { element } from "./panels.js";
+import { element, replace } from "./panels.js";
 
 /** The most components that a part lists by name. */
 const MOST_NAMED = 200;
 
 /** Show the tree in an element; `onName(xname)` is called for the component or part that is chosen. */
 export function showOutline(nav, layout, names, states, onName) {
-  const open = new Set([...nav.querySelectorAll("details[open]")].map((each) => each.dataset.name));
-  const parts = layout.parts;
-  const build = (level, start, end) => parts
-    .filter((each) => each.level === level && each.start >= start && each.end <= end)
-    .map((each) => {
-      const { silent, text } = count(states, each.start, each.end);
-      const details = element("details", { open: open.has(each.name) }, element("summary", { text: `${each.name || "others"}: ${text}` }));
-      details.dataset.name = each.name;
-      const fill = () => {
-        if (details.childElementCount > 1) return;
-        details.append(...(level < 2 && each.name ? build(level + 1, each.start, each.end) : []));
-        if (level === 2 || details.childElementCount === 1) details.append(list(each, silent));
-      };
-      details.addEventListener("toggle", () => details.open && fill());
-      if (details.open) fill();
-      return details;
-    });
-  const list = (part) => {
-    const items = [];
-    for (let i = part.start; i < part.end && items.length < MOST_NAMED; i++) {
-      if (states[i] === ABSENT) continue;
-      items.push(element("li", {}, element("button", { text: `${names[i]}: ${STATES[states[i]]}`, onclick: () => onName(names[i]) })));
-    }
-    return element("ul", {}, ...items);
+  // What is opened later is shown as it is then.
+  nav.shown = { names, states };
+  const open = new Set([...nav.querySelectorAll("details[open] > summary")].map((each) => each.dataset.key));
+  const inside = (level, start, end) => layout.parts.filter((each) => each.level === level && each.start >= start && each.end <= end);
+  const build = (part) => {
+    const key = `part ${part.level} ${part.name}`;
+    const summary = element("summary", { key, text: `${part.name || "others"}: ${count(states, part.start, part.end).text}` });
+    const details = element("details", { open: open.has(key) }, summary);
+    const fill = () => details.childElementCount > 1 || details.append(...contents(part));
+    details.addEventListener("toggle", () => details.open && fill());
+    if (details.open) fill();
+    return details;
   };
-  nav.replaceChildren(element("p", { text: `The machine: ${count(states, 0, states.length).text}` }), ...build(0, 0, states.length));
+  const contents = (part) => {
+    const parts = part.level < 2 && part.name ? inside(part.level + 1, part.start, part.end) : [];
+    // What is in none of its parts: a management controller, say.
+    const own = [], { names, states } = nav.shown;
+    let i = part.start;
+    for (const each of [...parts, { start: part.end }]) {
+      for (; i < each.start && own.length < MOST_NAMED; i++) if (states[i] !== ABSENT) own.push(i);
+      i = Math.max(i, each.end);
+    }
+    const items = own.map((k) => element("li", {}, element("button", {
+      key: names[k], text: `${names[k]}: ${STATES[states[k]]}`, onclick: () => onName(names[k]),
+    })));
+    return [...(items.length ? [element("ul", {}, ...items)] : []), ...parts.map(build)];
+  };
+  replace(nav, [element("p", { text: `The machine: ${count(states, 0, states.length).text}` }), ...inside(0, 0, states.length).map(build)]);
 }
 
 function count(states, start, end) {
@@ -43,9 +45,8 @@ function count(states, start, end) {
     warned += states[i] === WARNED;
     dead += states[i] === DEAD;
   }
-  const silent = warned + dead;
-  const words = [`${all - silent} healthy`];
+  const words = [`${all - warned - dead} healthy`];
   if (warned) words.push(`${warned} warned`);
   if (dead) words.push(`${dead} dead`);
-  return { silent, text: `${words.join(", ")}, of ${all}` };
+  return { text: `${words.join(", ")}, of ${all}` };
 }

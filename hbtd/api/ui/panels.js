@@ -1,7 +1,7 @@
 // The panels beside the map: what is silent, what has changed, and why.
 
 import { STATES } from "./machine.js";
-import { timeOfDay } from "./strip.js";
+import { timeOfDay } from "./clock.js";
 import { place, visible } from "./xnames.js";
 
 const MOST_CHANGES = 60;
@@ -9,13 +9,31 @@ const MOST_CHANGES = 60;
 const TOGETHER = 3000, LATELY = 40;
 const WORDS = { healthy: "is back", warned: "is quiet", dead: "died", started: "started" };
 
-/** Make an element with a class and a text, and put other elements into it. */
-export function element(tag, { text, ...properties } = {}, ...inside) {
+/** Make an element with properties, a text, and a key for `replace`, and put other elements into it. */
+export function element(tag, { text, key, ...properties } = {}, ...inside) {
   const made = document.createElement(tag);
+  if (key !== undefined) made.dataset.key = key;
   Object.assign(made, properties);
   if (text !== undefined) made.textContent = visible(text);
   made.append(...inside);
   return made;
+}
+
+/**
+ * Put elements into another one in place of what is in it, unless they are the same. Whoever has the
+ * focus keeps it, by `data-key`; while a button in it is pressed, nothing changes under the pointer.
+ */
+export function replace(root, elements) {
+  const same = elements.length === root.childElementCount && elements.every((each, k) => each.isEqualNode(root.children[k]));
+  if (same || root.querySelector("button:active")) return;
+  const focused = root.contains(document.activeElement) ? document.activeElement : null;
+  const before = focused && [...root.querySelectorAll("[data-key]")].indexOf(focused), top = root.scrollTop;
+  root.replaceChildren(...elements);
+  root.scrollTop = top;
+  if (!focused) return;
+  const keyed = [...root.querySelectorAll("[data-key]")];
+  const heir = keyed.find((each) => each.dataset.key === focused.dataset.key) ?? keyed[Math.min(before, keyed.length - 1)];
+  heir?.focus({ preventScroll: true });
 }
 
 /**
@@ -37,11 +55,11 @@ export function showSilent(list, summary, tellsHSM, onPart) {
   if (!items.length) items.push(element("li", { className: "quiet", text: "nobody" }));
   if (tellsHSM && !summary.HSM.Ready) items.push(element("li", { className: "trouble", text: "HSM does not accept updates." }));
   if (summary.HSM.SetAside) items.push(element("li", { className: "trouble", text: `HSM rejects ${summary.HSM.SetAside} of them; they are set aside.` }));
-  list.replaceChildren(...items);
+  replace(list, items);
 }
 
 function row(name, count, about, state, onClick) {
-  const button = element("button", { onclick: onClick },
+  const button = element("button", { key: name, onclick: onClick },
     element("span", { className: `key ${state}`, text: state === "dead" ? "×" : "!" }),
     element("b", { text: name }), element("span", { className: "count", text: count }),
     element("small", { text: about }));
@@ -61,13 +79,14 @@ export function showChanges(list, changes, until, onPart) {
     if (like) {
       like.count++;
       like.name = part;
-    } else rows.push({ ...change, part, count: 1 });
+      like.first = change.number;
+    } else rows.push({ ...change, part, count: 1, first: change.number });
   }
-  list.replaceChildren(...joinCabinets(rows).slice(0, MOST_CHANGES).map((each) => {
+  replace(list, joinCabinets(rows).slice(0, MOST_CHANGES).map((each) => {
     const state = STATES[each.to] ?? "healthy";
     const verb = each.what === "started" ? WORDS.started : WORDS[state];
     const text = each.count > 1 ? `${each.count} in ${each.name}: ${verb}` : `${each.name} ${verb}`;
-    return element("li", {}, element("button", { title: visible(each.why ?? ""), onclick: () => onPart(each.name) },
+    return element("li", {}, element("button", { key: `${each.era}.${each.first}`, title: visible(each.why ?? ""), onclick: () => onPart(each.name) },
       element("time", { text: timeOfDay(each.at) }),
       element("span", { className: `key ${state}`, text: state === "dead" ? "×" : state === "warned" ? "!" : "" }),
       element("span", { text })));
@@ -90,22 +109,30 @@ function joinCabinets(rows) {
   return joined;
 }
 
+/** Show of which component something will be said, and its state. */
+export function showName(section, name, state) {
+  section.querySelector("h2").replaceChildren(
+    element("span", { className: `key ${state}`, text: state === "dead" ? "×" : state === "warned" ? "!" : "" }),
+    element("span", { text: name }),
+  );
+}
+
 /** Show what `/components/{name}` says of a component. */
 export function showWhy(section, answer) {
-  section.querySelector("h2").replaceChildren(
-    element("span", { className: `key ${answer.State}`, text: answer.State === "dead" ? "×" : answer.State === "warned" ? "!" : "" }),
-    element("span", { text: answer.XName }),
-  );
+  showName(section, answer.XName, answer.State);
   const facts = [];
   const fact = (name, value) => value && facts.push(element("dt", { text: name }), element("dd", { text: value }));
-  const names = [answer.Type, answer.Hostname, answer.NID && `NID ${answer.NID}`].filter(Boolean).join(", ");
-  fact("", names);
+  fact("type", answer.Type);
+  fact("host name", answer.Hostname);
+  fact("NID", answer.NID);
   fact(answer.State, answer.Since ? `since ${local(answer.Since)}` : "");
   fact("why", answer.Why?.Text);
   if (answer.LastHeartbeat) {
     fact("heard", `${local(answer.LastHeartbeat)}${answer.Age === null ? "" : `, ${ago(answer.Age)} ago`}${answer.Source ? ` from ${answer.Source}` : ""}`);
   }
-  if (answer.Status || answer.Timestamp) fact("it said", `${answer.Status ?? ""}${answer.Timestamp ? `, at ${answer.Timestamp}` : ""}`);
+  // Apart, so that a text from right to left leaves the other one where it is.
+  fact("it said", answer.Status);
+  fact("its time", answer.Timestamp);
   const why = answer.Why;
   if (why?.MeanPeriod) fact("period", `${why.MeanPeriod.toFixed(2)} s ± ${(why.Deviation ?? 0).toFixed(2)} s, longest gap ${(why.LongestGap ?? 0).toFixed(1)} s`);
   if (why?.Warntime) fact("limits", `warned after ${why.Warntime} s of silence, dead after ${why.Errtime} s`);
@@ -113,7 +140,7 @@ export function showWhy(section, answer) {
   if (answer.HSM) fact("HSM", [answer.HSM.State, answer.HSM.At && local(answer.HSM.At), answer.HSM.Reason].filter(Boolean).join(", "));
   const past = (answer.Transitions ?? []).slice(0, 8).map((each) => element("li", {},
     element("time", { text: local(each.At) }), element("span", { text: `${each.Transition}: ${each.Why}` })));
-  section.querySelector("div").replaceChildren(element("dl", {}, ...facts), element("ol", {}, ...past));
+  replace(section.querySelector("div"), [element("dl", {}, ...facts), element("ol", {}, ...past)]);
 }
 
 function local(time) {

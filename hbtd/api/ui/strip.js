@@ -1,5 +1,6 @@
 // The strip at the bottom: what happened in the last hours, and the way back to a moment.
 
+import { dateAndTime, now as present, ticks, timeOfDay } from "./clock.js";
 import { DEAD, WARNED } from "./machine.js";
 
 const KEYS = { ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10 };
@@ -21,8 +22,8 @@ export class Strip {
     canvas.addEventListener("keydown", (event) => {
       const step = KEYS[event.key];
       if (event.key === "End") this.go(null);
-      else if (event.key === "Home") this.go(Date.now() - this.span);
-      else if (step) this.go((this.time ?? Date.now()) + (step * this.span) / 200);
+      else if (event.key === "Home") this.go(present() - this.span);
+      else if (step) this.go((this.time ?? present()) + (step * this.span) / 200);
       else return;
       event.preventDefault();
       event.stopPropagation();
@@ -31,7 +32,7 @@ export class Strip {
 
   /** Go to a time in milliseconds since 1970, or to now: null. */
   go(time) {
-    const now = Date.now();
+    const now = present();
     const first = Math.max(now - this.span, this.machine.knownSince);
     this.time = time === null || time >= now ? null : Math.max(time, first);
     this.onTime(this.time);
@@ -41,7 +42,7 @@ export class Strip {
   /** Return the time at a place on the strip; null, for now, at its right end. */
   timeAt(x) {
     if (x >= this.canvas.clientWidth - 4) return null;
-    return Date.now() - this.span * (1 - x / this.canvas.clientWidth);
+    return present() - this.span * (1 - x / this.canvas.clientWidth);
   }
 
   draw() {
@@ -53,7 +54,7 @@ export class Strip {
     const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
     const colour = (name) => getComputedStyle(canvas).getPropertyValue(`--${name}`).trim();
-    const now = Date.now(), begin = now - span, bar = 4, count = Math.ceil(width / bar);
+    const now = present(), begin = now - span, bar = 4, count = Math.ceil(width / bar);
     const bins = [new Uint32Array(count + 1), new Uint32Array(count + 1), new Uint32Array(count + 1)];
     for (let k = machine.changes.length - 1; k >= 0 && machine.changes[k].at >= begin; k--) {
       const { at, to } = machine.changes[k];
@@ -88,26 +89,19 @@ export class Strip {
     context.fillStyle = colour("select");
     context.fillRect(Math.round(place) - 1, 0, 2, height);
     canvas.setAttribute("aria-valuenow", String(Math.round((place / width) * 1000)));
-    canvas.setAttribute("aria-valuetext", this.time === null ? "now" : new Date(this.time).toLocaleString());
+    canvas.setAttribute("aria-valuetext", this.time === null ? "now" : dateAndTime(this.time));
   }
 
   drawHours(context, begin, now, width, height, colour) {
     const steps = [300, 900, 3600, 3 * 3600, 6 * 3600, 86_400].map((seconds) => seconds * 1000);
     const step = steps.find((each) => (width * each) / this.span > 64) ?? steps.at(-1);
-    const offset = new Date().getTimezoneOffset() * 60_000;
     context.fillStyle = colour;
     context.font = "10px system-ui, sans-serif";
-    for (let t = Math.ceil((begin - offset) / step) * step + offset; t < now; t += step) {
+    for (const t of ticks(begin, now, step)) {
       const x = ((t - begin) / this.span) * width;
-      const text = step < steps.at(-1) ? timeOfDay(t).slice(0, 5) : new Date(t).toLocaleDateString();
+      const text = step < steps.at(-1) ? timeOfDay(t).slice(0, 5) : dateAndTime(t).slice(5, 10);
       if (x < width - 34) context.fillText(text, x + 3, height - 2);
       context.fillRect(x, height - 13, 1, 13);
     }
   }
-}
-
-/** Return the local time of day of a time in milliseconds since 1970. */
-export function timeOfDay(time) {
-  const date = new Date(time);
-  return [date.getHours(), date.getMinutes(), date.getSeconds()].map((n) => String(n).padStart(2, "0")).join(":");
 }

@@ -74,9 +74,15 @@ export function matcher(text) {
   return tests.length ? (name) => tests.some((test) => test(name)) : null;
 }
 
-/** Return a text in which characters that can't be seen, or that change the order, are escaped. */
+/**
+ * Return a text in which characters are escaped that can't be seen, or that change the order, and the
+ * marks that pile up over a letter, from the third on.
+ */
 export function visible(text) {
-  return String(text).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+  const escape = (some) => Array.from(some, (c) => `\\u{${c.codePointAt(0).toString(16)}}`).join("");
+  return String(text)
+    .replace(/[\p{C}\p{Zl}\p{Zp}\u115f\u1160\u2800\u3164\uffa0]/gu, escape)
+    .replace(/(\p{M}{2})(\p{M}+)/gu, (_, first, more) => first + escape(more));
 }
 
 function splitOutsideBrackets(text) {

@@ -1,0 +1,360 @@
+"""The page when something is wrong, with the connection, the clock or the token."""
+
+import re
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from selenium.webdriver.common.keys import Keys
+from twisted.internet.threads import blockingCallFromThread
+from twisted.web.proxy import ProxyClient, ProxyClientFactory, ReverseProxyResource
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from tests.support.browser import Browser
+from tests.support.page_case import NODES, PageTestCase
+from tests.support.running import WebClient, heartbeat, reactor
+from tests.support.server_process import free_ports
+
+ONE, CONTROLLER = "x1000c0s3b0n1", "x1000c0b0"
+
+
+class TroubleTestCase(PageTestCase):
+    """A test case in which single heartbeats are sent."""
+
+    def beat(self, *names: str) -> None:
+        """Send a heartbeat of each component. Call it in a thread."""
+        for name in names:
+            sent = {**heartbeat(), "Component": name}
+            blockingCallFromThread(
+                reactor, self.client.request, "POST", f"{self.url}/hmi/v1/heartbeat", sent
+            )
+
+    async def serve(self, *options: str, port: int = 0) -> Any:
+        """Start an hbtd, and wait until it serves."""
+        self.client = WebClient(self)
+        return await super().serve(*options, port=port)
+
+
+class TokenTests(TroubleTestCase):
+    """Reading is closed."""
+
+    async def serve_closed(self) -> Path:
+        """Start an hbtd that wants tokens; return the file that has them."""
+        tokens = Path(self.mktemp()).resolve()
+        tokens.parent.mkdir(parents=True, exist_ok=True)
+        tokens.write_text("alice:correct-horse-battery-staple\n")
+        await self.serve("--reader_access=operators", f"--operator_access=token:{tokens}")
+        return tokens
+
+    async def test_none(self) -> None:
+        """Who gives no token is not asked again until they wish to give one, by a key perhaps."""
+        await self.serve_closed()
+
+        def story(page: Browser) -> None:
+            self.beat(ONE)
+            page.until(partial(_asks, page), "asked")
+            page.driver.switch_to.active_element.send_keys("half a tok", Keys.ESCAPE)
+            page.until(lambda: page.text("#status") == "no access", "it says so")
+            # Longer than from one summary to the next.
+            page.run("await new Promise((resolve) => setTimeout(resolve, 6000))")
+            self.assertFalse(_asks(page))
+            self.assertIn("401", page.text("#trouble"))
+            page.run("document.getElementById('give').focus()")
+            page.press(Keys.ENTER)
+            page.until(partial(_asks, page), "asked again")
+            page.write("#token", "t\N{LATIN SMALL LETTER O WITH DIAERESIS}ken")
+            page.until(
+                lambda: page.run("return document.getElementById('ask').open && !token.value"),
+                "asked for one that is possible",
+            )
+            page.write("#token", "correct-horse-battery-staple")
+            page.until_live()
+            page.until(lambda: sum(page.counts()) == 1, "it is shown")
+            page.until(lambda: ONE in page.text("#changes"), "the history, too")
+            self.assertEqual(page.text("#banner"), "")
+            self.assertNotIn(
+                "horse", page.run("return location.href + JSON.stringify(localStorage)")
+            )
+
+        await self.look(story)
+
+    async def test_revoked(self) -> None:
+        """If the token is revoked while the page is open it asks for another one."""
+        tokens = await self.serve_closed()
+
+        def story(page: Browser) -> None:
+            page.until(partial(_asks, page), "asked")
+            page.write("#token", "correct-horse-battery-staple")
+            page.until_live()
+            tokens.write_text("alice:another-horse-battery-staple\n")
+            page.until(partial(_asks, page), "asked again", 40)
+            page.write("#token", "another-horse-battery-staple")
+            self.beat(ONE)
+            page.until(lambda: page.counts()[0] == 1, "it is shown")
+            self.assertEqual(page.text("#banner"), "")
+
+        await self.look(story)
+
+
+class ConnectionTests(TroubleTestCase):
+    """hbtd hangs, begins anew, is elsewhere, or is not looked at."""
+
+    async def test_hang(self) -> None:
+        """If hbtd hangs the page says so within 25 s, and of when what it shows is."""
+        process = await self.serve()
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            self.beat(ONE)
+            page.until(lambda: page.counts()[0] == 1, "it is there")
+            stopped = time.time()
+            process.signal(signal.SIGSTOP)
+            try:
+                page.until(lambda: "silent" in page.text("#banner"), "stale", 25)
+            finally:
+                process.signal(signal.SIGCONT)
+            said = re.search(r"\d\d:\d\d:\d\d", page.text("#banner"))
+            assert said is not None
+            stages = [time.strftime("%X", time.localtime(stopped + k)) for k in range(-4, 5)]
+            self.assertIn(said[0], stages)
+            page.until_live()
+
+        await self.look(story)
+
+    async def test_log_anew(self) -> None:
+        """A log that has begun anew, and is as long as that before, is not taken for it."""
+        (port,) = free_ports(1)
+        first = await self.serve(port=port)
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            self.beat(ONE)
+            page.until(lambda: page.counts() == (0, 0, 1), "it is dead")
+            page.run("window.hbtd.feed.pause = 9000")
+            first.signal(signal.SIGKILL)
+            page.until(lambda: "What you see is of" in page.text("#banner"), "stale")
+            again = blockingCallFromThread(reactor, self._again, port)
+            self.assertEqual(again, self.url)
+            # ONE is among the entries that have the numbers of the old ones.
+            others = [f"x1000c1s{slot}b0n0" for slot in range(20)]
+            ends = time.monotonic() + 30
+            while page.text("#status") != "live" and time.monotonic() < ends:
+                self.beat(ONE, *others)
+            page.until(lambda: page.colour(ONE) == "healthy", "it is back", 3)
+            page.until(lambda: f"{ONE} started" in page.text("#changes"), "the new log's past", 3)
+
+        await self.look(story)
+
+    async def _again(self, port: int) -> str:
+        await self.serve(port=port)
+        return self.url
+
+    async def test_prefix(self) -> None:
+        """Behind a reverse proxy the page works under a path of its own."""
+        await self.serve("--tls=no")
+        root, inner = Resource(), Resource()
+        port = int(self.url.rsplit(":", 1)[1])
+        root.putChild(b"monitoring", inner)
+        inner.putChild(b"hbtd", _Proxy("127.0.0.1", port, b""))
+        site = Site(root)
+        listening = reactor.listenTCP(0, site, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        direct = self.url
+        for path in ("/monitoring/hbtd/", "/monitoring/hbtd/ui/", "/monitoring/hbtd/ui"):
+            self.url = f"http://localhost:{listening.getHost().port}"
+
+            def story(page: Browser) -> None:
+                page.until_live()
+                self.url = direct
+                self.beat(ONE)
+                page.until(lambda: page.counts()[0] == 1, "it is there")
+                self.assertEqual(page.complaints(), [])
+
+            await self.look(story, path)
+
+    async def test_unseen(self) -> None:
+        """A tab that nobody sees has no connection, and is up to date when it is seen again."""
+        await self.serve()
+        hide = (
+            "Object.defineProperty(document, 'hidden', { value: given[0], configurable: true });"
+            "document.dispatchEvent(new Event('visibilitychange'));"
+        )
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            page.run(f"{hide} window.hbtd.feed.rest()", True)
+            page.until(lambda: page.run("return window.hbtd.feed.abort.signal.aborted"), "ended")
+            self.beat(ONE)
+            page.until(lambda: "1 dead" in page.driver.title, "the title is up to date", 30)
+            self.assertEqual(page.counts(), (0, 0, 0))
+            self.assertEqual(page.text("#banner"), "")
+            page.run(hide, False)
+            page.until(lambda: page.counts() == (0, 0, 1), "up to date", 3)
+
+        await self.look(story)
+
+    async def test_doubt(self) -> None:
+        """A state that no event brings is put right within some seconds."""
+        await self.serve()
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            self.beat(ONE)
+            page.until(lambda: page.counts() == (0, 0, 1), "it is dead")
+            page.run(
+                "const { machine, map } = window.hbtd; machine.states[0] = 0;"
+                "machine.counts = [1, 0, 0, 0]; map.redraw()"
+            )
+            page.until(lambda: page.colour(ONE) == "healthy", "it is wrong")
+            page.until(lambda: page.colour(ONE) == "dead", "put right")
+
+        await self.look(story)
+
+
+class ClockTests(TroubleTestCase):
+    """The clock of whoever looks is wrong."""
+
+    async def test_wrong(self) -> None:
+        """The strip, the clock and what is looked back to go by hbtd's time."""
+        await self.serve()
+        for wrong in (3600, -3600):
+
+            def story(page: Browser, wrong: int = wrong) -> None:
+                page.until_live()
+                self.beat(ONE)
+                page.until(lambda: page.counts() == (0, 0, 1), "it is dead")
+                dead = time.time()
+                self.beat(ONE)
+                page.until(lambda: page.counts() == (1, 0, 0), "it is back")
+                shift = page.run("return Date.now() / 1000") - dead
+                self.assertLess(abs(shift - wrong), 60)
+                page.run(
+                    "window.hbtd.strip.span = 600000; window.hbtd.strip.go(given[0])", dead * 1000
+                )
+                page.until(lambda: page.counts() == (0, 0, 1), "what was", 3)
+                self.assertIn(time.strftime("%H:%M", time.localtime(dead)), page.text("#banner"))
+                shown = page.text("#clock")
+                late = [time.strftime("%X", time.localtime(time.time() - k)) for k in range(4)]
+                self.assertIn(shown, late)
+
+            await self.look(story, ahead=wrong)
+
+
+class ReadingTests(TroubleTestCase):
+    """What is read or pressed stays in its place."""
+
+    async def test_focus(self) -> None:
+        """What has the focus keeps it while more happens, in lists and in the text."""
+        await self.serve("--warntime=300", "--errtime=600")
+
+        def focused(page: Browser) -> Any:
+            return page.run("return document.activeElement.textContent")
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            self.beat(ONE)
+            page.until(lambda: ONE in page.text("#changes"), "the change")
+            page.run("document.querySelector('#changes button').focus()")
+            before = focused(page)
+            self.beat("x1001c0s0b0n0")
+            page.until(lambda: "x1001c0s0b0n0" in page.text("#changes"), "the next one")
+            self.assertEqual(focused(page), before)
+            page.press("l")
+            page.until(lambda: "x1001: 1" in page.text("#outline"), "the text")
+            page.run("document.querySelectorAll('#outline summary')[1].focus()")
+            self.assertIn("x1001", focused(page))
+            self.beat("x1002c0s0b0n0")
+            page.until(lambda: "x1002: 1" in page.text("#outline"), "one more")
+            self.assertIn("x1001", focused(page))
+            page.press(Keys.ESCAPE)
+            self.assertEqual(page.text("#outline"), "")
+
+        await self.look(story)
+
+    async def test_everything_as_text(self) -> None:
+        """The text has all components, also those that are in no slot or no chassis."""
+        await self.serve("--warntime=300", "--errtime=600")
+        names = ("s0", "x1000", "x1000m0", CONTROLLER, ONE, "x1000c0", "d0")
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            self.beat(*names)
+            page.until(lambda: page.counts()[0] == len(names), "all are there")
+            page.press("l")
+            page.until(lambda: "others" in page.text("#outline"), "the text")
+            for _ in range(3):
+                page.run(
+                    "const all = document.querySelectorAll('#outline details');"
+                    "for (const each of all) each.open = true;"
+                    "await new Promise((resolve) => setTimeout(resolve, 300))"
+                )
+            lines = page.text("#outline").splitlines()
+            for name in names:
+                self.assertIn(f"{name}: healthy", lines)
+
+        await self.look(story)
+
+    async def test_why_goes_on(self) -> None:
+        """Why is said of the component that is selected, and anew when its state changes."""
+        process = await self.serve()
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            self.beat(CONTROLLER, ONE)
+            page.until(lambda: page.counts()[0] == 2, "they are there")
+            page.click_on(ONE)
+            page.until(lambda: "Dead: silent for" in page.text("#why"), "that it has died")
+            said = page.run("return document.getElementById('announcer').textContent")
+            self.assertIn(f"{ONE}: dead. Dead: silent", said)
+            process.signal(signal.SIGKILL)
+            page.until(lambda: "What you see is of" in page.text("#banner"), "stale")
+            page.click_on(CONTROLLER)
+            page.until(lambda: CONTROLLER in page.text("#why h2"), "its name, not the one before")
+            self.assertNotIn("Dead: silent", page.text("#why"))
+
+        await self.look(story)
+
+    async def test_many_numbers(self) -> None:
+        """A set of NIDs is found whole, though hbtd answers by pages."""
+        many = 1100
+        await self.serve("--warntime=300", "--errtime=600")
+        await self.fleet(many, 5)
+        self.assertGreater(many, NODES)
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            page.write("#query", f"nid[000001-{many:06}]")
+            page.until(lambda: page.text("#found") == "1,100 found", "all of them")
+
+        await self.look(story)
+
+
+class _Client(ProxyClient):
+    """The connection to hbtd; it ends with that of the browser."""
+
+    def connectionMade(self) -> None:
+        self.father.notifyFinish().addErrback(self._gone)
+        super().connectionMade()
+
+    def _gone(self, reason: object) -> None:
+        self._finished = True
+        self.transport.abortConnection()
+
+
+class _ClientFactory(ProxyClientFactory):
+    protocol = _Client
+
+
+class _Proxy(ReverseProxyResource):
+    proxyClientFactoryClass = _ClientFactory
+
+    def getChild(self, path: bytes, request: Any) -> "_Proxy":
+        """Return the resource that has all below this one."""
+        return _Proxy(self.host, self.port, self.path + b"/" + path, self.reactor)
+
+
+def _asks(page: Browser) -> bool:
+    return bool(page.run("return document.getElementById('ask').open"))
