@@ -196,6 +196,24 @@ class ConnectionTests(TroubleTestCase):
 
         await self.look(story)
 
+    async def test_many_windows(self) -> None:
+        """Ten windows of a browser, which has six connections for a host, are all live."""
+        await self.serve("--warntime=300", "--errtime=600")
+
+        def story(page: Browser) -> None:
+            page.driver.set_page_load_timeout(20)
+            for _ in range(9):
+                page.driver.switch_to.new_window("window")
+                page.open(self.url + "/")
+            self.beat(ONE)
+            for each in page.driver.window_handles:
+                page.driver.switch_to.window(each)
+                page.until_live()
+                page.until(lambda: page.counts() == (1, 0, 0), "it is there")
+                self.assertEqual(page.text("#banner"), "")
+
+        await self.look(story)
+
     async def test_doubt(self) -> None:
         """A state that no event brings is put right within some seconds."""
         await self.serve()

@@ -393,6 +393,6 @@ setTheme(stored((storage) => storage.getItem("hbtd-theme")));
 window.hbtd = { feed, machine, map, strip };
 setInterval(summarize, SUMMARY_EVERY);
 setInterval(refreshSoon, 30_000);
-setInterval(() => (find("clock").textContent = timeOfDay(Date.now())), 1000);
+setInterval(() => (find("clock").textContent = timeOfDay(now())), 1000);
 summarizeSoon();
 feed.run();

@@ -12,6 +12,8 @@ const FIRST_PAUSE = 500, LONGEST_PAUSE = 15_000;
  * host, and a seventh tab would wait for ever.
  */
 const UNSEEN = 30_000;
+/** How many pages of a browser may keep a connection; the others look for a moment, now and then. */
+const KEPT = 3, MOMENT = 600, NOW_AND_THEN = 2500;
 
 export class Refused extends Error {}
 
@@ -85,14 +87,31 @@ export class Feed {
       try {
         // Each time: hbtd may have begun its log anew, of which the numbers then tell nothing.
         await this.refresh(true);
-        await this.follow();
-        this.on.lost("hbtd has ended the connection", now());
+        await this.keepUp();
+        if (!this.resting) this.on.lost("hbtd has ended the connection", now());
       } catch (error) {
         if (!this.resting) this.on.lost(error.name === "TimeoutError" ? "hbtd does not answer" : error.message, error.since ?? now());
         if (error instanceof Refused) await this.on.wish();
       }
-      if (!this.resting) await new Promise((resolve) => setTimeout(resolve, this.pause * (0.5 + Math.random())));
+      if (!this.resting) await sleep(this.pause * (0.5 + Math.random()));
       this.pause = Math.min(this.pause * 2, LONGEST_PAUSE);
+    }
+  }
+
+  /** Read events until the connection breaks; now and then only, while other pages have theirs. */
+  async keepUp() {
+    for (;;) {
+      const release = await permit();
+      if (release) {
+        try {
+          return await this.follow();
+        } finally {
+          release();
+        }
+      }
+      await this.follow(MOMENT);
+      await sleep(NOW_AND_THEN);
+      if (this.resting) return;
     }
   }
 
@@ -103,10 +122,10 @@ export class Feed {
     this.on.picture(picture, anew);
   }
 
-  /** Read events until the connection breaks. */
-  async follow() {
+  /** Read events until the connection breaks, or for so many milliseconds after they have begun. */
+  async follow(moment = Infinity) {
     const abort = (this.abort = new AbortController());
-    let watch, last;
+    let watch, last, over = false;
     const heard = () => {
       last = now();
       clearTimeout(watch);
@@ -123,6 +142,12 @@ export class Feed {
       const answer = await request("events", ask, { "Last-Event-ID": String(this.number) }, () => abort.signal);
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";
+      if (moment < Infinity) {
+        setTimeout(() => {
+          over = true;
+          abort.abort();
+        }, moment);
+      }
       for (;;) {
         const { value, done } = await reader.read();
         if (done) return;
@@ -133,6 +158,8 @@ export class Feed {
         this.pause = FIRST_PAUSE;
         this.on.live();
       }
+    } catch (error) {
+      if (!over) throw error;
     } finally {
       clearTimeout(watch);
       abort.abort();
@@ -155,6 +182,26 @@ export class Feed {
     if (entries.length) this.on.entries(entries);
     if (missed) await this.refresh(true);
   }
+}
+
+/** Return a function that gives a place back; null if other pages of this browser have all. */
+async function permit() {
+  // Without TLS there may be no locks.
+  if (!navigator.locks) return () => {};
+  for (let place = 0; place < KEPT; place++) {
+    const release = await new Promise((resolve) => {
+      navigator.locks.request(`hbtd-events-${place}`, { ifAvailable: true }, (lock) => {
+        if (lock) return new Promise((give) => resolve(give));
+        return resolve(null);
+      });
+    });
+    if (release) return release;
+  }
+  return null;
+}
+
+function sleep(pause) {
+  return new Promise((resolve) => setTimeout(resolve, pause));
 }
 
 function seen() {

@@ -254,10 +254,12 @@ export class Map2D {
       const width = part.width * view.scale, left = part.x * view.scale + view.x, top = part.y * view.scale + view.y;
       if (part.level === 0) {
         const room = (layout.title + 1) * view.scale;
-        const size = Math.min(Math.max(labelSize, view.scale * 0.9), 1.8 * labelSize, width / 3.2, room);
+        // The name may reach into the gap before the next cabinet.
+        const most = width + 1.6 * view.scale;
+        const size = Math.min(Math.max(labelSize, view.scale * 0.9), 1.8 * labelSize, most / 3.2, room);
         if (size < 7) continue;
         context.font = `600 ${size}px system-ui, sans-serif`;
-        context.fillText(part.name || "others", left, top + layout.title * view.scale - Math.max(2, size / 5), width);
+        context.fillText(part.name || "others", left, top + layout.title * view.scale - Math.max(2, size / 5), most);
       } else if (part.level === 1 && view.scale > 9 && width > labelSize * LABEL_ROOM) {
         context.font = `${labelSize - 1}px system-ui, sans-serif`;
         context.save();
