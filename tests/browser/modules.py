@@ -279,6 +279,26 @@ class MachineTests(ModulesTestCase):
         states = [["x0", "x1", "x3"], [2, 0, 0], [2, 0, 1, 0]]
         self.assertEqual(found, [states, [2, 0, 0], [2, 0, 0], 5])
 
+    async def test_forgotten(self) -> None:
+        """What was forgotten and has come back was before what the log says."""
+        found = await self.run_script(
+            """
+            const machine = new Machine();
+            const event = (Number, XName, From, To) =>
+              machine.apply({ Number, XName, From, To, At: `2026-03-04T05:06:0${Number}Z` });
+            machine.take({ At: "2026-03-04T05:06:00Z", Number: 0, Names: "x0", States: "h" });
+            event(1, "x0", "healthy", "warned");
+            event(2, "x1", "unknown", "healthy");
+            event(3, "x0", "warned", "dead");
+            // Forgotten.
+            event(5, "x0", "unknown", "healthy");
+            machine.admit();
+            const at = (time) => [...machine.statesAt(Date.parse(`2026-03-04T05:06:0${time}Z`))];
+            return [1.5, 2.5, 3.5, 5.5].map(at);
+            """
+        )
+        self.assertEqual(found, [[1, 3], [1, 0], [2, 0], [0, 0]])
+
     async def test_recall(self) -> None:
         """The past is read once, whatever events come meanwhile, and only from the present log."""
         found = await self.run_script(

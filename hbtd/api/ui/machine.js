@@ -107,12 +107,21 @@ export class Machine {
     this.knownSince = all.length > MOST_KEPT ? this.changes[0].at : since;
   }
 
-  /** Return the states at a time, in milliseconds since 1970. */
+  /** Return the states at a time, in milliseconds since 1970, as the log has them. */
   statesAt(time) {
-    const states = this.states.slice();
-    for (let k = this.changes.length - 1; k >= 0 && this.changes[k].at > time; k--) {
+    const states = this.states.slice(), absent = new Set();
+    let k = this.changes.length - 1;
+    for (; k >= 0 && this.changes[k].at > time; k--) {
+      const { name, from } = this.changes[k], i = this.index.get(name);
+      if (i === undefined) continue;
+      states[i] = from;
+      if (from === ABSENT) absent.add(i);
+      else absent.delete(i);
+    }
+    // What was forgotten and came back was something before, which is not told by its return.
+    for (; k >= 0 && absent.size; k--) {
       const i = this.index.get(this.changes[k].name);
-      if (i !== undefined) states[i] = this.changes[k].from;
+      if (absent.delete(i)) states[i] = this.changes[k].to;
     }
     return states;
   }

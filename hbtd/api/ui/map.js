@@ -2,7 +2,6 @@
 
 import { ABSENT, DEAD, HEALTHY, WARNED } from "./machine.js";
 
-const MARGIN = 20;
 /** From which size in pixels on a square has a gap around it, a glyph in it. */
 const GAP_FROM = 3, GLYPH_FROM = 8;
 const MOST_ZOOM = 60;
@@ -77,14 +76,19 @@ export class Map2D {
   }
 
   get aspect() {
-    return (this.width - 2 * MARGIN) / Math.max(this.height - 2 * MARGIN, 1);
+    return (this.width - 2 * this.margin) / Math.max(this.height - 2 * this.margin, 1);
+  }
+
+  /** The room around everything, in which the names of chassis stand. */
+  get margin() {
+    return Math.max(20, 1.5 * this.labelSize);
   }
 
   /** Show everything. */
   fit() {
     this.fitted = true;
     if (!this.layout) return;
-    this.show({ x: 0, y: 0, width: this.layout.width, height: this.layout.height }, MARGIN);
+    this.show({ x: 0, y: 0, width: this.layout.width, height: this.layout.height }, this.margin);
   }
 
   /** Show a part of the machine as large as possible. */
@@ -275,9 +279,9 @@ export class Map2D {
 
   drawSelection() {
     const { context, layout, view, selected } = this;
-    const size = this.size(), pad = Math.max(1.5, size / 10);
+    const size = this.size(), pad = Math.min(Math.max(1.5, size / 10), 3);
     context.strokeStyle = this.colours.select;
-    context.lineWidth = Math.max(2, size / 8);
+    context.lineWidth = Math.min(Math.max(2, size / 8), 4);
     context.strokeRect(
       this.snap(layout.x[selected] * view.scale + view.x) - pad, this.snap(layout.y[selected] * view.scale + view.y) - pad,
       size + 2 * pad, size + 2 * pad,
