@@ -3,11 +3,13 @@
 import re
 import signal
 import time
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from selenium.webdriver.common.keys import Keys
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread
 from twisted.web.proxy import ProxyClient, ProxyClientFactory, ReverseProxyResource
 from twisted.web.resource import Resource
@@ -28,9 +30,12 @@ class TroubleTestCase(PageTestCase):
         """Send a heartbeat of each component. Call it in a thread."""
         for name in names:
             sent = {**heartbeat(), "Component": name}
-            blockingCallFromThread(
-                reactor, self.client.request, "POST", f"{self.url}/hmi/v1/heartbeat", sent
-            )
+            self.wait_for(self.client.request("POST", f"{self.url}/hmi/v1/heartbeat", sent))
+
+    @staticmethod
+    def wait_for(work: Coroutine[Any, Any, Any]) -> Any:
+        """Return what a coroutine returns. Call it in a thread."""
+        return blockingCallFromThread(reactor, lambda: Deferred.fromCoroutine(work))
 
     async def serve(self, *options: str, port: int = 0) -> Any:
         """Start an hbtd, and wait until it serves."""
@@ -136,8 +141,7 @@ class ConnectionTests(TroubleTestCase):
             page.run("window.hbtd.feed.pause = 9000")
             first.signal(signal.SIGKILL)
             page.until(lambda: "What you see is of" in page.text("#banner"), "stale")
-            again = blockingCallFromThread(reactor, self._again, port)
-            self.assertEqual(again, self.url)
+            self.wait_for(self.serve(port=port))
             # ONE is among the entries that have the numbers of the old ones.
             others = [f"x1000c1s{slot}b0n0" for slot in range(20)]
             ends = time.monotonic() + 30
@@ -147,10 +151,6 @@ class ConnectionTests(TroubleTestCase):
             page.until(lambda: f"{ONE} started" in page.text("#changes"), "the new log's past", 3)
 
         await self.look(story)
-
-    async def _again(self, port: int) -> str:
-        await self.serve(port=port)
-        return self.url
 
     async def test_prefix(self) -> None:
         """Behind a reverse proxy the page works under a path of its own."""
@@ -359,7 +359,8 @@ class _Client(ProxyClient):
 
     def _gone(self, reason: object) -> None:
         self._finished = True
-        self.transport.abortConnection()
+        assert self.transport is not None
+        self.transport.loseConnection()
 
 
 class _ClientFactory(ProxyClientFactory):
