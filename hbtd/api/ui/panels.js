@@ -28,12 +28,25 @@ export function replace(root, elements) {
   if (same || root.querySelector("button:active")) return;
   const focused = root.contains(document.activeElement) ? document.activeElement : null;
   const before = focused && [...root.querySelectorAll("[data-key]")].indexOf(focused), top = root.scrollTop;
-  root.replaceChildren(...elements);
+  const present = new Map([...root.children].map((each) => [each.firstElementChild?.dataset.key, each]));
+  const kept = elements.map((each) => renew(present.get(each.firstElementChild?.dataset.key), each));
+  if (kept.length === root.childElementCount && kept.every((each, k) => each === root.children[k])) return;
+  root.replaceChildren(...kept);
   root.scrollTop = top;
   if (!focused) return;
   const keyed = [...root.querySelectorAll("[data-key]")];
   const heir = keyed.find((each) => each.dataset.key === focused.dataset.key) ?? keyed[Math.min(before, keyed.length - 1)];
   heir?.focus({ preventScroll: true });
+}
+
+/** Return an item of a list with what is in another one that has its key, or that other one. */
+function renew(item, other) {
+  if (item?.tagName !== "LI" || other.firstElementChild?.dataset.key === undefined) return other;
+  const [to, from] = [item.firstElementChild, other.firstElementChild];
+  to.onclick = from.onclick;
+  if (!to.isEqualNode(from)) to.replaceChildren(...from.childNodes);
+  if (to.title !== from.title) to.title = from.title;
+  return item;
 }
 
 /**
