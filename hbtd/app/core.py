@@ -1,8 +1,5 @@
 """The core of hbtd: builds the parts that hear, judge, store, and tell HSM and Kafka."""
 
-import random
-import socket
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,7 +23,7 @@ from hbtd.replicas.alone import Alone
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.replica import Replica
-from hbtd.runtime.reactor import elapsed_seconds
+from hbtd.runtime.host import Host
 from hbtd.server.overload import AcceptQueue, Overload
 from hbtd.server.scheduler import Scheduler
 from hbtd.store.acknowledgements import Acknowledgements
@@ -59,6 +56,7 @@ class Core:
         user_agent: str,
         connect_kafka: KafkaFactory,
         accept_queues: Callable[[], Sequence[AcceptQueue]],
+        host: Host,
     ) -> None:
         """Build the parts; raise `StartupError` if a file that an option names can't be used.
 
@@ -66,50 +64,52 @@ class Core:
         `accept_queues` returns the queue of waiting connections of each listening socket.
         """
         self._reactor = reactor
+        self._host = host
         self._user_agent = user_agent
         self.agents: list[RenewedAgent] = []
         """The HTTP clients of etcd and HSM, whose credentials are read again when they change."""
         self.params = LiveParams(params)
-        self.name = f"{socket.gethostname()}:{params.port}"
+        self.name = f"{host.name()}:{params.port}"
         """The name of this replica: its host and port."""
-        leadership = Leadership(elapsed_seconds)
+        leadership = Leadership(host.elapsed)
         self.observed = ObservedClock(
-            elapsed_seconds,
+            host.elapsed,
             lambda: self.params.current.warntime,
-            time.thread_time,
+            host.processor,
             lambda: self.params.current.errtime,
         )
         etcd = self._connect_etcd()
         hsm = self._connect_hsm(leadership)
-        self.store = make_store(self.params, reactor, self.observed, etcd, self.name)
+        self.store = make_store(self.params, reactor, self.observed, etcd, self.name, host)
         self.tracker = Tracker(note_changes=self.store.durable, most=params.max_components)
         self.uncommitted = Uncommitted()
-        acknowledgements = Acknowledgements(time.time, self.tracker, self.store)
+        acknowledgements = Acknowledgements(host.wall, self.tracker, self.store)
         self.notifier = Notifier(
             reactor,
             hsm,
             self.params,
             acknowledgements.note,
-            random.random,
+            host.random,
             leadership.held,
-            told=acknowledgements.told,
-            superseded=self.uncommitted.__contains__,
+            host.wall,
+            acknowledgements.told,
+            self.uncommitted.__contains__,
         )
         self.event_hub = EventHub(reactor, self.store, encode_event, encode_missed)
         self.log_follower = LogFollower(
             reactor,
-            time.time,
+            host.wall,
             self.observed,
             self.store,
             self.tracker,
-            random.random,
+            host.random,
             [self.event_hub],
         )
         self.publisher = Publisher(
-            reactor, self.store, self.params, connect_kafka, random.random, leadership.held
+            reactor, self.store, self.params, connect_kafka, host.random, leadership.held
         )
         self.scheduler = Scheduler(reactor, lambda: self.params.current.errtime)
-        self.overload = Overload(reactor, time.time, accept_queues, self.scheduler)
+        self.overload = Overload(reactor, host.wall, accept_queues, self.scheduler)
         tellers = (self.notifier.tell, self.publisher.tell, self.log_follower.tell)
         condition = StoreCondition(self.store, reactor.seconds)
         self.checkpointer = Checkpointer(
@@ -123,13 +123,13 @@ class Core:
         )
         journal = Journal(
             reactor,
-            time.time,
+            host.wall,
             self.store,
             self.uncommitted,
             condition,
             self.checkpointer,
             tellers,
-            random.random,
+            host.random,
             self.notifier.judged,
         )
         self.unread = UnreadHeartbeats(
@@ -158,7 +158,7 @@ class Core:
         self.replica = self._make_replica(etcd, leadership)
 
         self.trimming = Trimming(
-            reactor, time.time, self.store, self.params, lambda: self.monitor.leading, [KAFKA]
+            reactor, host.wall, self.store, self.params, lambda: self.monitor.leading, [KAFKA]
         )
 
     def _connect_etcd(self) -> EtcdClient | None:
@@ -176,7 +176,7 @@ class Core:
     def _connect_hsm(self, leadership: Leadership) -> HSMClient:
         with naming("--sm_ca", self.params.current.sm_ca):
             client, agent = connect_hsm(
-                self.params, self._reactor, self._user_agent, leadership.held
+                self.params, self._reactor, self._user_agent, leadership.held, self._host.wall
             )
         self.agents.append(agent)
         return client
@@ -196,7 +196,7 @@ class Core:
         return Replica(
             etcd,
             self._reactor,
-            elapsed_seconds,
+            self._host.elapsed,
             self.observed,
             leadership,
             self.store,
@@ -204,6 +204,6 @@ class Core:
             changes,
             self.params,
             self.name,
-            random.random,
+            self._host.random,
             self.unread.waiting,
         )

@@ -22,7 +22,6 @@ from hbtd.queries.self_checks import (
     queues_check,
 )
 from hbtd.runtime.distribution import Distribution
-from hbtd.runtime.reactor import elapsed_seconds
 from hbtd.runtime.reactor_lag import ReactorLag
 from hbtd.server.factory import ConnectionFactory
 from hbtd.store.interface import IStore
@@ -34,6 +33,7 @@ from hbtd.tracker.tracker import Tracker
 
 def make_self_checks(
     clock: IReactorTime,
+    elapsed: Callable[[], float],
     observed: ObservedClock,
     tracker: Tracker,
     monitor: Monitor,
@@ -42,7 +42,7 @@ def make_self_checks(
     store: IStore,
     connections: Callable[[], ConnectionFactory],
 ) -> SelfChecks:
-    """Return the service that runs all self-checks."""
+    """Return the service that runs all self-checks; `elapsed` is the clock of `observed`."""
     turn = pause(clock)
 
     def judging() -> bool:
@@ -53,7 +53,7 @@ def make_self_checks(
         return await connections_check(lambda: factory.of_hosts, factory, turn)()
 
     checks: dict[str, Check] = {
-        "clock": clock_check(observed, elapsed_seconds, lambda: monitor.running),
+        "clock": clock_check(observed, elapsed, lambda: monitor.running),
         "queues": queues_check(tracker, turn),
         "overdue": overdue_check(tracker, observed, params, judging, turn),
         "journal": JournalCheck(uncommitted, store.usable),

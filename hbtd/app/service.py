@@ -1,8 +1,5 @@
 """The composition root: builds hbtd out of its parts, and starts and stops them in order."""
 
-import random
-import socket
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -33,6 +30,7 @@ from hbtd.app.views import Views
 from hbtd.config.params import Params
 from hbtd.formats.counts import counted
 from hbtd.net.served_certificate import ServedCertificate
+from hbtd.runtime.host import Host
 from hbtd.runtime.log_writer import LogWriter
 from hbtd.runtime.logs import LibraryLog
 from hbtd.server.factory import ConnectionFactory
@@ -67,6 +65,7 @@ class HbtdService(Service):
         log_writer: LogWriter | None = None,
         supervision: Supervision | None = None,
         passed_sockets: Sequence[int] = (),
+        host: Host = Host(),  # noqa: B008  # it has no state
     ) -> None:
         """Build the parts; raise `StartupError` if a file or an endpoint can't be used.
 
@@ -74,7 +73,7 @@ class HbtdService(Service):
         it is `None`, replaces twistd's log observer. `log_writer`, if there is one, writes the
         lines of that observer; it is asked how many of them were dropped. `connect_kafka` makes a
         client of Kafka. `supervision` tells systemd what hbtd does; `passed_sockets` are the file
-        descriptors of the sockets that systemd has passed.
+        descriptors of the sockets that systemd has passed. `host` has the clocks and chance.
         """
         _log.info(
             "hbtd {version} starts. Its records are kept {where}.",
@@ -85,14 +84,20 @@ class HbtdService(Service):
         self._log_observer = log_observer
         self._log_writer = log_writer
         self._library_log = LibraryLog("kafka")
-        host = ascii(socket.gethostname()).strip("'")  # a header has no other characters
-        user_agent = f"hbtd/{__version__} ({host or 'a host without a name'})"
+        self._host = host
+        name = ascii(host.name()).strip("'")  # a header has no other characters
+        user_agent = f"hbtd/{__version__} ({name or 'a host without a name'})"
         self._supervision = Supervision(reactor) if supervision is None else supervision
         self._life_cycle = LifeCycle(reactor, self._patience, self._supervision.step)
         self._starting: Deferred[None] = succeed(None)
 
         core = Core(
-            params, reactor, user_agent, connect_kafka, lambda: self._listening.accept_queues()
+            params,
+            reactor,
+            user_agent,
+            connect_kafka,
+            lambda: self._listening.accept_queues(),
+            host,
         )
         self.core = core
         """What hears, judges, stores and tells; its most used parts are attributes here, too."""
@@ -102,7 +107,9 @@ class HbtdService(Service):
         endpoints = make_endpoints(params, reactor, passed_sockets)
         certificate = make_certificate(params)
         self.access = self._make_access(certificate)
-        self.views = Views(reactor, core, self.access, lambda: self._connections, self._log_dropped)
+        self.views = Views(
+            reactor, core, self.access, lambda: self._connections, self._log_dropped, host
+        )
         """What hbtd shows: routes, queries, metrics, and the checks of itself."""
         self.routes = self.views.routes
         self._site = self._make_site()
@@ -111,7 +118,7 @@ class HbtdService(Service):
             self._make_fast_lane(),
             reactor,
             core.scheduler,
-            random.random,
+            host.random,
             tls=certificate is not None,
         )
         self.views.registry.register(ConnectionMetrics(self._connections, core.overload))
@@ -127,7 +134,7 @@ class HbtdService(Service):
                 self._reactor,
                 certificate,
                 REASONS,
-                random.random,
+                self._host.random,
                 [agent.credentials for agent in self.core.agents],
             )
         except AccessUnusable as error:
@@ -138,7 +145,7 @@ class HbtdService(Service):
 
     def _make_site(self) -> LimitedSite:
         access = self.access
-        own_names = read_own_names(socket.gethostname())
+        own_names = read_own_names(self._host.name())
         authorization = Authorization(
             access.gate,
             access.peers,
@@ -155,7 +162,7 @@ class HbtdService(Service):
         if not params.fast_lane:
             return None
         may_beat_for = None if self.access.gate.nodes_open else self._may_beat_for
-        return FastLane(self.monitor, time.time, may_beat_for, params.max_header_bytes)
+        return FastLane(self.monitor, self._host.wall, may_beat_for, params.max_header_bytes)
 
     def _note_refusal(self, address: Any, reason: str, detail: str) -> None:
         """Count and log the refusal of a request or connection of the client at an `IAddress`."""

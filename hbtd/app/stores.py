@@ -1,13 +1,12 @@
 """The choice of the store, by `kv_url`."""
 
 import os
-import time
 from typing import Any
 
 from hbtd.app.hints import path_hint
 from hbtd.config.live_params import LiveParams
 from hbtd.etcd.client import EtcdClient
-from hbtd.runtime.reactor import elapsed_seconds
+from hbtd.runtime.host import Host
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import Blocks
 from hbtd.store.memory import MemoryStore
@@ -21,14 +20,16 @@ def make_store(
     observed: ObservedClock,
     etcd: EtcdClient | None,
     judge: str,
+    host: Host,
 ) -> MemoryStore | SqliteStore | EtcdStore:
     """Return the store that `kv_url` names; the caller has to open it.
 
     `etcd` is the client of etcd; it is `None` if and only if `kv_url` names another store.
-    `judge` is this replica's host and port, for the log of transitions.
+    `judge` is this replica's host and port, for the log of transitions; `host` has the
+    clocks.
     """
     if etcd is not None:
-        return EtcdStore(etcd, time.time, Blocks(elapsed_seconds, lambda: params.current), judge)
+        return EtcdStore(etcd, host.wall, Blocks(host.elapsed, lambda: params.current), judge)
     kv_url = params.current.kv_url
     if kv_url == "mem:":
         return MemoryStore(judge)

@@ -1,6 +1,5 @@
 """What hbtd shows: its routes, and the queries, metrics and checks behind them."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +31,7 @@ from hbtd.queries.internals import Internals, Parts
 from hbtd.queries.machine import Machine
 from hbtd.queries.summary import MachineCounts
 from hbtd.replicas.replica import Replica
+from hbtd.runtime.host import Host
 from hbtd.runtime.reactor_lag import ReactorLag
 from hbtd.server.factory import ConnectionFactory
 from hbtd.store.etcd import EtcdStore
@@ -53,13 +53,16 @@ class Views:
         access: Access,
         connections: Callable[[], ConnectionFactory],
         log_dropped: Callable[[], int],
+        host: Host,
     ) -> None:
         """Build everything from the parts of `core`.
 
         `connections` returns the clients' connections, once they can be made. `log_dropped` returns
-        how many lines of the log were dropped.
+        how many lines of the log were dropped. `host` has
+        the clocks.
         """
         self._reactor = reactor
+        self._host = host
         self._core = core
         self._access = access
         self._connections = connections
@@ -70,6 +73,7 @@ class Views:
         """By how much the reactor is late."""
         self.self_checks = make_self_checks(
             reactor,
+            host.elapsed,
             core.observed,
             core.tracker,
             core.monitor,
@@ -122,7 +126,7 @@ class Views:
         core = self._core
         return Internals(
             Parts(
-                time.time,
+                self._host.wall,
                 self._reactor.seconds,
                 core.name,
                 lambda: core.replica.leader,
@@ -158,7 +162,7 @@ class Views:
         core = self._core
         return Troubles(
             self._reactor,
-            time.time,
+            self._host.wall,
             {
                 "KvStoreReason": lambda: None if core.store.usable() else core.store.health(),
                 "MsgBusReason": lambda: core.publisher.reason,
@@ -189,13 +193,14 @@ class Views:
             core.uncommitted,
             machine,
             core.observed,
-            time.time,
+            self._host.wall,
             core.name,
             lambda: core.replica.leader,
         )
         events = Events(core.tracker, core.event_hub, core.params.current.max_event_readers)
-        history = History(core.tracker, core.store, time.time)
+        history = History(core.tracker, core.store, self._host.wall)
         internals = InternalsHandler(self.internals.describe)
-        picture = Picture(machine, lambda: len(core.tracker), core.store.last_number, time.time)
+        last_number = core.store.last_number
+        picture = Picture(machine, lambda: len(core.tracker), last_number, self._host.wall)
         groups = (queries, events, history, internals, picture)
         return make_routes(core.monitor, core.params, sources, self.registry, groups)

@@ -1,0 +1,27 @@
+"""What hbtd takes from its host besides the reactor: clocks, chance, and the host's name."""
+
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hbtd.runtime.reactor import elapsed_seconds
+
+
+class Host(NamedTuple):
+    """The clocks of a host, its source of random numbers, and its name; by default the real ones.
+
+    The composition root is given one, and passes on to each part what it needs.
+    """
+
+    elapsed: Callable[[], float] = elapsed_seconds
+    """Returns the seconds of a monotonic clock that also runs while the host is suspended."""
+    wall: Callable[[], float] = time.time
+    """Returns Unix seconds."""
+    processor: Callable[[], float] = time.thread_time
+    """Returns the seconds for which the processor has worked for this thread."""
+    random: Callable[[], float] = random.random
+    """Returns a random number from 0 to 1."""
+    name: Callable[[], str] = socket.gethostname
+    """Returns the host's name."""
