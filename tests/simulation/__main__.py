@@ -1,0 +1,84 @@
+"""Runs simulated worlds, and says what has become of them.
+
+    make simulate SEEDS=100     # a hundred worlds, from a seed that depends on the time
+    make simulate SEED=123      # that one, with its story
+
+The order of sets of texts is part of a world, so Python starts anew with PYTHONHASHSEED=0.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+from tests.simulation.oracle import Violation
+from tests.simulation.world import World, logged
+
+_STORY = 120
+"""The last lines of the story of a world that went wrong."""
+
+
+def main(arguments: list[str]) -> None:
+    """Run the worlds that the command line names; exit with status 1 if one is wrong."""
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        os.execve(
+            sys.executable, [sys.executable, "-m", "tests.simulation", *arguments], environment
+        )
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument(
+        "--seed", type=int, nargs="+", help="run these worlds; of a single one print the story"
+    )
+    parser.add_argument("--seeds", type=int, default=100, help="how many worlds to run")
+    parser.add_argument("--first", type=int, help="the seed of the first one")
+    options = parser.parse_args(arguments)
+    if options.seed is not None:
+        wrong = run(options.seed, story=len(options.seed) == 1)
+    else:
+        first = int(time.time()) if options.first is None else options.first
+        wrong = run(range(first, first + options.seeds))
+    raise SystemExit(1 if wrong else 0)
+
+
+def run(seeds: Iterable[int], *, story: bool = False) -> list[int]:
+    """Run worlds, with a line of progress for each ten; return the seeds of those that are wrong.
+
+    `story` says whether to print what happened in a world that is right, too.
+    """
+    wrong: list[int] = []
+    happened: Counter[str] = Counter()
+    began, seconds, node_seconds, count = time.process_time(), 0.0, 0.0, 0
+    for seed in seeds:
+        world = World(seed)
+        violation = None
+        with logged(world.truth):
+            try:
+                world.run()
+            except Violation as error:
+                violation = error
+        count += 1
+        happened += world.truth.counts
+        seconds += world.clock.now
+        node_seconds += world.clock.now * len(world.nodes)
+        if violation is not None:
+            wrong.append(seed)
+        if violation is not None or story:
+            print("\n".join(world.truth.lines[-_STORY:]))
+            print(f"seed {seed}: {violation or 'all is as it should be'}")
+            print(f"hash {world.truth.digest}; again: make simulate SEED={seed}", flush=True)
+        elif count % 10 == 0:
+            print(f"{count} worlds, {len(wrong)} wrong", flush=True)
+    spent = time.process_time() - began
+    faults = ", ".join(f"{happened[kind]} {kind}" for kind in sorted(happened) if kind != "heard")
+    print(
+        f"{count} worlds, {len(wrong)} wrong {wrong or ''}: {node_seconds / 3600:.0f} node-hours in"
+        f" {spent:.0f} s, {seconds / spent:.0f} times as fast as life, {count / spent:.2f} worlds/s"
+    )
+    print(f"{happened['heard']} heartbeats; {faults}")
+    return wrong
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,413 @@
+"""The network of a world: connections with delays, that can be cut, reset, or left half open."""
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import (
+    ConnectionAborted,
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    TimeoutError,
+    UserError,
+)
+from twisted.internet.interfaces import IConnector, IListeningPort, ITCPTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tests.simulation.clock import WorldClock
+from tests.simulation.process import Process, ProcessState
+
+_SENT_AGAIN = 0.3
+"""Seconds after which TCP sends again what was lost."""
+
+_BUFFER = 256 * 1024
+"""Bytes on their way from which on a sender's producer is paused."""
+
+
+class Network:
+    """All ports and connections of a world, and where messages get lost."""
+
+    def __init__(
+        self, clock: WorldClock, random: Random, delay: tuple[float, float] = (0.0001, 0.002)
+    ) -> None:
+        """Make a network in which a message takes a time between two bounds, in seconds."""
+        self.clock = clock
+        self._random = random
+        self.delay = delay
+        self._ports: dict[tuple[str, int], Port] = {}
+        self._cut: dict[tuple[str, str], int] = {}
+        self._next_port = 32768
+
+    def listen(self, reactor: Any, port: int, factory: Any) -> "Port":
+        """Listen at the address of a process."""
+        made = Port(self, reactor, port or 28500, factory)
+        made.startListening()
+        reactor.process.at_death(made.vanish)
+        return made
+
+    def connect(
+        self, reactor: Any, host: str, port: int, factory: Any, timeout: float
+    ) -> "Connector":
+        """Connect a process to an address."""
+        connector = Connector(self, reactor, host, port, factory, timeout)
+        connector.connect()
+        return connector
+
+    def cut(self, source: str, target: str) -> Callable[[], None]:
+        """Lose all messages from one host to another; return a function that ends that."""
+        pair = source, target
+        self._cut[pair] = self._cut.get(pair, 0) + 1
+
+        def mend() -> None:
+            self._cut[pair] -= 1
+
+        return mend
+
+    def passes(self, source: str, target: str) -> bool:
+        """Return whether messages from one host get to another."""
+        return not (
+            self._cut.get((source, target))
+            or self._cut.get((source, "*"))
+            or self._cut.get(("*", target))
+        )
+
+    def flight(self) -> float:
+        """Return how long the next message takes, in seconds."""
+        return self._random.uniform(*self.delay)
+
+    def port_at(self, host: str, port: int) -> "Port | None":
+        """Return who listens at an address."""
+        return self._ports.get((host, port))
+
+    def own_port(self) -> int:
+        """Return a port for the client's end of a connection."""
+        self._next_port += 1
+        return self._next_port
+
+
+@implementer(IListeningPort)
+class Port:
+    """A port that a process listens at."""
+
+    def __init__(self, network: Network, reactor: Any, number: int, factory: Any) -> None:
+        self.network = network
+        self.reactor = reactor
+        self.number = number
+        self.factory = factory
+
+    def startListening(self) -> None:
+        """Accept connections."""
+        self.network._ports[self.reactor.host, self.number] = self
+        self.factory.doStart()
+
+    def stopListening(self) -> None:
+        """Accept no more connections."""
+        self.vanish()
+        self.factory.doStop()
+
+    def vanish(self) -> None:
+        """Be gone, as after a kill."""
+        self.network._ports.pop((self.reactor.host, self.number), None)
+
+    def getHost(self) -> IPv4Address:
+        """Return the address."""
+        return IPv4Address("TCP", self.reactor.host, self.number)
+
+
+@implementer(IConnector)
+class Connector:
+    """An attempt to connect, and the connection that it leads to."""
+
+    def __init__(
+        self, network: Network, reactor: Any, host: str, port: int, factory: Any, timeout: float
+    ) -> None:
+        self._network = network
+        self._reactor = reactor
+        self._host, self._port = host, port
+        self._factory = factory
+        self._timeout = timeout
+        self._over = False
+        self._end: End | None = None
+
+    def connect(self) -> None:
+        """Begin to connect."""
+        network, process = self._network, self._reactor.process
+        self._factory.doStart()
+        self._factory.startedConnecting(self)
+        self._timer = self._reactor.callLater(self._timeout, self._fail, TimeoutError())
+        address = IPv4Address("TCP", self._reactor.host, network.own_port())
+        process.at_death(lambda: self._give_up())
+
+        def arrive() -> None:
+            if self._over or not network.passes(self._reactor.host, self._host):
+                return  # a lost SYN: the client's timeout decides
+            port = network.port_at(self._host, self._port)
+            if port is None:
+                network.clock.after(
+                    network.flight(),
+                    lambda: process.input(lambda: self._fail(ConnectionRefusedError())),
+                )
+                return
+            client = End(network, process, self._reactor.host, self._host)
+            server = End(network, port.reactor.process, self._host, self._reactor.host)
+            client.peer, server.peer = server, client
+            client.here, client.there = address, port.getHost()
+            server.here, server.there = port.getHost(), address
+            server.open(port.factory)
+            network.clock.after(
+                network.flight(), lambda: process.input(lambda: self._connected(client))
+            )
+
+        network.clock.after(network.flight(), arrive)
+
+    def _connected(self, end: "End") -> None:
+        if self._over:
+            end.abortConnection()
+            return
+        self._over = True
+        self._timer.cancel()
+        self._end = end
+        end.on_lost = lambda reason: self._factory.clientConnectionLost(self, reason)
+        end.begin(self._factory.buildProtocol(end.there))
+
+    def _fail(self, error: Exception) -> None:
+        if self._over:
+            return
+        self._give_up()
+        self._factory.clientConnectionFailed(self, Failure(error))
+        self._factory.doStop()
+
+    def _give_up(self) -> None:
+        self._over = True
+        if self._timer.active():
+            self._timer.cancel()
+
+    def stopConnecting(self) -> None:
+        """Give up."""
+        self._fail(UserError())
+
+    def disconnect(self) -> None:
+        """Give up, or close the connection."""
+        if self._end is None:
+            self.stopConnecting()
+        else:
+            self._end.loseConnection()
+
+    def getDestination(self) -> IPv4Address:
+        """Return the address."""
+        return IPv4Address("TCP", self._host, self._port)
+
+
+@implementer(ITCPTransport)
+class End:
+    """One end of a connection, the transport of a protocol in a process."""
+
+    peer: "End"
+    here: IPv4Address
+    there: IPv4Address
+
+    def __init__(self, network: Network, process: Process, source: str, target: str) -> None:
+        self._network = network
+        self._process = process
+        self._source, self._target = source, target
+        self.protocol: Any = None
+        self.on_lost: Callable[[Failure], object] = lambda reason: None
+        self.disconnecting = False
+        self.connected = False
+        self.producer: Any = None
+        self._arrives = 0.0
+        self._on_way: deque[tuple[float, Callable[[], object]]] = deque()
+        self._flying = 0
+        self._early: list[bytes] = []
+        self._paused = False
+        self._lost = False
+        self._half_closed = False
+        process.at_death(self._killed)
+
+    def open(self, factory: Any) -> None:
+        """Have the server's process take up the connection."""
+        self._process.input(lambda: self.begin(factory.buildProtocol(self.there)))
+
+    def begin(self, protocol: Any) -> None:
+        """Give a protocol this end."""
+        if protocol is None:
+            self.abortConnection()
+            return
+        self.protocol = protocol
+        self.connected = True
+        protocol.makeConnection(self)
+        self._deliver_early()
+
+    # Sending
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the other end; they arrive in order, unless they are lost."""
+        if not data or self.disconnecting or self._lost:
+            return
+        self._flying += len(data)
+        self._send(lambda: self._arrived(bytes(data)))
+        if self._flying > _BUFFER and self.producer is not None:
+            self.producer.pauseProducing()
+
+    def writeSequence(self, data: Any) -> None:
+        """Send bytes to the other end."""
+        self.write(b"".join(data))
+
+    def _arrived(self, data: bytes) -> None:
+        paused = self._flying > _BUFFER
+        self._flying -= len(data)
+        if paused and self._flying <= _BUFFER and self.producer is not None and not self._lost:
+            producer = self.producer
+            self._process.input(lambda: self.producer is producer and producer.resumeProducing())
+        self.peer.receive(data)
+
+    def _send(self, arrive: Callable[[], object]) -> None:
+        """Have something arrive at the other end, after all that was sent before.
+
+        TCP sends again what is lost, for as long as both ends are there.
+        """
+        now = self._network.clock.now
+        self._arrives = max(self._arrives, now + self._network.flight())
+        self._on_way.append((self._arrives, arrive))
+        if len(self._on_way) == 1:
+            self._network.clock.at(self._arrives, self._land)
+
+    def _land(self) -> None:
+        clock = self._network.clock
+        while self._on_way and self._on_way[0][0] <= clock.now:
+            if not self._network.passes(self._source, self._target):
+                clock.after(_SENT_AGAIN, self._land)
+                return
+            _, arrive = self._on_way.popleft()
+            arrive()
+        if self._on_way:
+            clock.at(self._on_way[0][0], self._land)
+
+    # Receiving
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes that have come from the other end."""
+        if self._lost or self._process.state is ProcessState.DEAD:
+            return
+        self._process.input(lambda: self._take(data))
+
+    def _take(self, data: bytes) -> None:
+        if self._lost:
+            return
+        if self.protocol is None or self._paused or self._early:
+            self._early.append(data)
+        else:
+            self.protocol.dataReceived(data)
+
+    def _deliver_early(self) -> None:
+        while self._early and not self._paused and not self._lost and self.protocol is not None:
+            self.protocol.dataReceived(self._early.pop(0))
+
+    def hasInput(self) -> bool:
+        """Return whether bytes wait to be read."""
+        return bool(self._early)
+
+    def pauseProducing(self) -> None:
+        """Read no more."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._paused = False
+            if self._early:
+                self._process.input(self._deliver_early)
+
+    # The end
+
+    def loseConnection(self, reason: Any = None) -> None:
+        """Close the connection once all is sent."""
+        if self.disconnecting or self._lost:
+            return
+        if self.producer is not None:
+            self._close_later = True
+            return
+        self.disconnecting = True
+        self._send(lambda: self.peer.closed_by_peer(ConnectionDone()))
+        self._process.input(lambda: self.lose(ConnectionDone()))
+
+    def abortConnection(self) -> None:
+        """End the connection at once."""
+        if self._lost:
+            return
+        self.disconnecting = True
+        self._send(lambda: self.peer.closed_by_peer(ConnectionLost()))
+        self._process.input(lambda: self.lose(ConnectionAborted()))
+
+    def closed_by_peer(self, error: Exception) -> None:
+        """Learn that the other end has closed the connection."""
+        if not self._lost and self._process.state is not ProcessState.DEAD:
+            self._process.input(lambda: self.lose(error))
+
+    def lose(self, error: Exception) -> None:
+        """Tell the protocol, once, that the connection is over."""
+        if self._lost:
+            return
+        self._lost = True
+        self.connected = False
+        self.disconnecting = True
+        reason = Failure(error)
+        if self.protocol is not None:
+            self.protocol.connectionLost(reason)
+        self.on_lost(reason)
+
+    def _killed(self) -> None:
+        """Close the connection, as the kernel does for a process that was killed."""
+        if not self._lost:
+            self._lost = True
+            self._send(lambda: self.peer.closed_by_peer(ConnectionLost()))
+
+    # Producers and addresses
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Have a producer write to this end."""
+        self.producer = producer
+        self._close_later = False
+        if not streaming:
+            self._process.input(lambda: self._pull(producer))
+
+    def _pull(self, producer: Any) -> None:
+        if self.producer is producer and not self._lost:
+            producer.resumeProducing()
+            self._process.input(lambda: self._pull(producer))
+
+    def unregisterProducer(self) -> None:
+        """Have the producer write no more."""
+        self.producer = None
+        if getattr(self, "_close_later", False):
+            self.loseConnection()
+
+    def getPeer(self) -> IPv4Address:
+        """Return the other end's address."""
+        return self.there
+
+    def getHost(self) -> IPv4Address:
+        """Return this end's address."""
+        return self.here
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Do nothing."""
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Do nothing."""
+
+    def getTcpNoDelay(self) -> bool:
+        """Nothing is delayed here."""
+        return True
+
+    def getTcpKeepAlive(self) -> bool:
+        """Nobody probes here."""
+        return False
+
+    def loseWriteConnection(self) -> None:
+        """Close the connection."""
+        self.loseConnection()

@@ -1,0 +1,178 @@
+"""Simulated nodes: each sends its heartbeats over a connection of its own."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.python.failure import Failure
+
+from tests.simulation.clock import Event, WorldClock
+from tests.simulation.network import Network
+from tests.simulation.process import Process, ProcessReactor
+
+_PATIENCE = 2.0
+"""Seconds after which a node gives up a connection that does not answer."""
+
+
+class Node:
+    """A node that beats, crashes, hangs and boots."""
+
+    def __init__(
+        self,
+        name: str,
+        number: int,
+        clock: WorldClock,
+        network: Network,
+        random: Random,
+        period: float,
+        server: tuple[str, int],
+        answered: Callable[["Node"], object],
+        fail: Callable[[Failure], None],
+    ) -> None:
+        self.name = name
+        self.number = number
+        self.host = f"10.1.{number // 250}.{number % 250 + 1}"
+        self.alive = False
+        self.hanging = False
+        self.last_answered = float("-inf")
+        self._clock = clock
+        self._network = network
+        self._random = random
+        self._period = period
+        self._server = server
+        self._answered = answered
+        self._fail = fail
+        self._process: Process | None = None
+        self._next: Event | None = None
+        self._protocol: _Client | None = None
+        self._connecting = False
+        self._waiting: list[bytes] = []
+        self._beats = 0
+
+    def boot(self) -> None:
+        """Begin to beat."""
+        self.alive, self.hanging = True, False
+        self._process = Process(self._clock, lambda: 0.0, self._fail)
+        self._reactor = ProcessReactor(self._process, self._network, self.host)
+        self._protocol = None
+        self._connecting = False
+        self._next = self._clock.after(self._random.uniform(0, self._period), self._beat)
+
+    def crash(self, power: bool) -> None:
+        """Die, with the host's power or by a signal."""
+        if not self.alive or self._process is None:
+            return
+        self.alive = False
+        if self._next is not None:
+            self._next.cancel()
+        self._process.lose_power() if power else self._process.kill()
+
+    def hang(self) -> None:
+        """Send nothing until `wake` is called."""
+        self.hanging = True
+
+    def wake(self) -> None:
+        """Send again."""
+        self.hanging = False
+
+    def _beat(self) -> None:
+        jitter = self._random.uniform(0.95, 1.05)
+        self._next = self._clock.after(self._period * jitter, self._beat)
+        if self.hanging:
+            return
+        self._beats += 1
+        body = (
+            b'{"Component":"%b","Hostname":"nid%06d","NID":"%d","Status":"OK","Timestamp":"t%d"}'
+            % (self.name.encode(), self.number, self.number, self._beats)
+        )
+        request = (
+            b"POST /hmi/v1/heartbeat HTTP/1.1\r\nHost: hbtd\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
+        client = self._protocol
+        if (
+            client is not None
+            and client.oldest is not None
+            and self._clock.now - client.oldest > _PATIENCE
+        ):
+            client.transport.abortConnection()
+            self._protocol = client = None
+        if client is not None:
+            client.send(request)
+        elif not self._connecting:
+            self._connecting = True
+            self._waiting = [request]
+            self._reactor.connectTCP(*self._server, _Factory(self), timeout=_PATIENCE)
+
+    def connected(self, protocol: "_Client") -> None:
+        """Send what has waited for the connection."""
+        self._connecting = False
+        self._protocol = protocol
+        for request in self._waiting:
+            protocol.send(request)
+        self._waiting = []
+
+    def disconnected(self, protocol: "_Client | None") -> None:
+        """Connect again with the next heartbeat."""
+        if protocol is None:
+            self._connecting = False
+        elif protocol is self._protocol:
+            self._protocol = None
+
+    def heard(self) -> None:
+        """Note that a heartbeat was answered."""
+        self.last_answered = self._clock.now
+        self._answered(self)
+
+    def seconds(self) -> float:
+        """Return the time."""
+        return self._clock.now
+
+
+class _Factory(ClientFactory):
+    noisy = False
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def buildProtocol(self, addr: Any) -> "_Client":
+        return _Client(self._node)
+
+    def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
+        self._node.disconnected(None)
+
+
+class _Client(Protocol):
+    transport: Any
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._rest = b""
+        self._sent: list[float] = []
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest request without an answer was sent."""
+        return self._sent[0] if self._sent else None
+
+    def connectionMade(self) -> None:
+        self._node.connected(self)
+
+    def send(self, request: bytes) -> None:
+        """Send a request."""
+        self._sent.append(self._node.seconds())
+        self.transport.write(request)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._rest += data
+        while b"\r\n\r\n" in self._rest:
+            head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+            if b" 200 " not in head.partition(b"\r\n")[0]:
+                raise AssertionError(f"a heartbeat was answered with {head!r}")
+            if self._sent:
+                del self._sent[0]
+            self._node.heard()
+
+    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
+        self._node.disconnected(self)

@@ -1,0 +1,109 @@
+"""Simulated worlds: hbtd's promises, whatever goes wrong, and the worlds themselves."""
+
+import os
+import subprocess
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.simulation.oracle import Oracle, Timeline, Violation
+from tests.support.processes import CHECKOUT
+
+FOUND = (123, 146, 180, 244, 263, 267)
+"""Seeds that have found a fault, of hbtd or of the oracle."""
+
+
+def simulate(*arguments: str) -> tuple[int, str]:
+    """Run worlds in a process of their own; return its status and what it has printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *arguments],
+        cwd=CHECKOUT,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+class WorldTests(SynchronousTestCase):
+    """Worlds from seeds."""
+
+    def test_promises(self):
+        """In worlds with all faults nobody who beats is told dead, and every death is told."""
+        status, said = simulate("--first=1", "--seeds=6")
+        self.assertEqual(status, 0, said)
+        self.assertIn("6 worlds, 0 wrong", said)
+
+    def test_found(self):
+        """What was found once stays mended."""
+        status, said = simulate("--seed", *map(str, FOUND))
+        self.assertEqual(status, 0, said[-3000:])
+
+    def test_repeatable(self):
+        """The same seed is the same world, to the byte."""
+        stories = [simulate("--seed=7")[1].partition("again: ")[0] for _ in range(2)]
+        self.assertIn("hash ", stories[0])
+        self.assertEqual(stories[0], stories[1])
+
+
+class OracleTests(SynchronousTestCase):
+    """The oracle notices each lie, and each silence."""
+
+    def setUp(self):
+        self.oracle = Oracle(5, 12, 1)
+        self.oracle.hears.set(0, True)
+        self.oracle.works.set(0, True)
+        for second in range(1, 40, 2):
+            self.oracle.answered("x0", second)
+
+    def test_false_death(self):
+        """Who beats is not dead."""
+        self.assertRaises(Violation, self.oracle.told, "x0", "Standby", "Alert", 40)
+        self.assertRaises(Violation, self.oracle.told, "x0", "Ready", "Warning", 40)
+
+    def test_true_death(self):
+        """Who has been silent for long enough is."""
+        self.oracle.told("x0", "Ready", "Warning", 45)
+        self.oracle.told("x0", "Standby", "Alert", 52)
+
+    def test_deaf(self):
+        """Silence counts only while hbtd could hear."""
+        self.oracle.hears.set(40, False)
+        self.oracle.hears.set(50, True)
+        self.assertRaises(Violation, self.oracle.told, "x0", "Standby", "Alert", 60)
+        self.oracle.told("x0", "Standby", "Alert", 62)
+
+    def test_silence(self):
+        """A death has to be told, in the time in which that was possible."""
+        self.oracle.died("x0", 40)
+        self.oracle.works.set(45, False)
+        self.oracle.check_deaths(500)
+        self.oracle.works.set(500, True)
+        self.assertRaises(Violation, self.oracle.check_deaths, 540)
+
+    def test_rest(self):
+        """HSM's last word has to be the truth."""
+        self.assertRaises(Violation, self.oracle.check_rest, {"x0": True})
+        self.oracle.told("x0", "Ready", "OK", 40)
+        self.oracle.check_rest({"x0": True})
+        self.assertRaises(Violation, self.oracle.check_rest, {"x0": False})
+
+    def test_unheard(self):
+        """Nothing is said of a component of which no heartbeat was answered."""
+        self.assertRaises(Violation, self.oracle.told, "x1", "Ready", "OK", 40)
+
+
+class TimelineTests(SynchronousTestCase):
+    """How long something was the case."""
+
+    def test_within(self):
+        """Only the time in which it was the case counts."""
+        line = Timeline()
+        line.set(10, True)
+        line.set(20, False)
+        line.set(30, True)
+        self.assertEqual(line.within(0, 40), 20)
+        self.assertEqual(line.within(15, 32), 7)
+        self.assertEqual(line.within(21, 29), 0)
