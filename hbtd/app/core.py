@@ -9,7 +9,7 @@ from hbtd.api.events import encode_event, encode_missed
 from hbtd.app.errors import naming, naming_files
 from hbtd.app.etcd import connect_etcd
 from hbtd.app.hsm import connect_hsm
-from hbtd.app.stores import make_store
+from hbtd.app.stores import StoreFactory
 from hbtd.app.unread import UnreadHeartbeats
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
@@ -57,6 +57,7 @@ class Core:
         connect_kafka: KafkaFactory,
         accept_queues: Callable[[], Sequence[AcceptQueue]],
         host: Host,
+        make_store: StoreFactory,
     ) -> None:
         """Build the parts; raise `StartupError` if a file that an option names can't be used.
 

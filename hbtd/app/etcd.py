@@ -7,7 +7,7 @@ from treq.client import HTTPClient
 from hbtd.config.params import Params
 from hbtd.etcd.client import EtcdClient
 from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
-from hbtd.net.http_client import BoundedPool, PlainAgent
+from hbtd.net.http_client import BoundedPool, PlainAgent, WholeBody
 
 _TIMEOUT = 3.0
 """The timeout of a call to etcd, in seconds."""
@@ -41,5 +41,5 @@ def connect_etcd(params: Params, reactor: Any, user_agent: str) -> tuple[EtcdCli
     # An endpoint that does not answer must leave time to connect to the next one; but Linux repeats
     # a lost attempt to connect after a second only.
     agent = RenewedAgent(reactor, credentials, make_pool, connect_timeout=_TIMEOUT / 2)
-    http = HTTPClient(PlainAgent(agent))
+    http = HTTPClient(PlainAgent(agent), data_to_body_producer=WholeBody)
     return EtcdClient(http, reactor, params.kv_url.split(","), _TIMEOUT, user_agent), agent

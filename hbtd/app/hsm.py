@@ -10,7 +10,7 @@ from hbtd.config.live_params import LiveParams
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.fencing import FencedAgent
 from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
-from hbtd.net.http_client import BoundedPool, PlainAgent
+from hbtd.net.http_client import BoundedPool, PlainAgent, WholeBody
 
 
 def connect_hsm(
@@ -29,5 +29,7 @@ def connect_hsm(
     """
     credentials = ClientCredentials("HSM", "--sm_ca", params.current.sm_ca)
     agent = RenewedAgent(reactor, credentials, lambda: BoundedPool(reactor))
-    http = HTTPClient(FencedAgent(PlainAgent(agent), may_tell))
+    http = HTTPClient(
+        FencedAgent(PlainAgent(agent), may_tell), data_to_body_producer=WholeBody
+    )
     return HSMClient(http, reactor, params, user_agent, wall), agent

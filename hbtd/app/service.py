@@ -24,7 +24,7 @@ from hbtd.app.listening import Listening, make_certificate, make_endpoints
 from hbtd.app.metrics import (
     ConnectionMetrics,
 )
-from hbtd.app.stores import describe_store, store_hint
+from hbtd.app.stores import StoreFactory, describe_store, make_store, store_hint
 from hbtd.app.supervision import Supervision
 from hbtd.app.views import Views
 from hbtd.config.params import Params
@@ -66,6 +66,7 @@ class HbtdService(Service):
         supervision: Supervision | None = None,
         passed_sockets: Sequence[int] = (),
         host: Host = Host(),  # noqa: B008  # it has no state
+        make_store: StoreFactory = make_store,
     ) -> None:
         """Build the parts; raise `StartupError` if a file or an endpoint can't be used.
 
@@ -73,7 +74,8 @@ class HbtdService(Service):
         it is `None`, replaces twistd's log observer. `log_writer`, if there is one, writes the
         lines of that observer; it is asked how many of them were dropped. `connect_kafka` makes a
         client of Kafka. `supervision` tells systemd what hbtd does; `passed_sockets` are the file
-        descriptors of the sockets that systemd has passed. `host` has the clocks and chance.
+        descriptors of the sockets that systemd has passed. `host` has the clocks and chance;
+        `make_store` makes the store.
         """
         _log.info(
             "hbtd {version} starts. Its records are kept {where}.",
@@ -98,6 +100,7 @@ class HbtdService(Service):
             connect_kafka,
             lambda: self._listening.accept_queues(),
             host,
+            make_store,
         )
         self.core = core
         """What hears, judges, stores and tells; its most used parts are attributes here, too."""

@@ -1,6 +1,7 @@
 """The choice of the store, by `kv_url`."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from hbtd.app.hints import path_hint
@@ -12,6 +13,12 @@ from hbtd.store.etcd_blocks import Blocks
 from hbtd.store.memory import MemoryStore
 from hbtd.store.sqlite import SqliteStore
 from hbtd.tracker.observed import ObservedClock
+
+StoreFactory = Callable[
+    [LiveParams, Any, ObservedClock, EtcdClient | None, str, Host],
+    MemoryStore | SqliteStore | EtcdStore,
+]
+"""A function that returns a store, which the caller has to open; `make_store` is one."""
 
 
 def make_store(

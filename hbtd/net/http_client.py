@@ -9,7 +9,7 @@ from typing import Any
 
 from hyperlink import URL
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -17,6 +17,7 @@ from twisted.internet.error import (
     DNSLookupError,
 )
 from twisted.internet.interfaces import (
+    IConsumer,
     IHandshakeListener,
     IProtocol,
     IProtocolFactory,
@@ -103,6 +104,33 @@ def _plain(response: IResponse) -> IResponse:
     for field in (b"content-encoding", b"set-cookie"):
         response.headers.removeHeader(field)
     return response
+
+
+@implementer(IBodyProducer)
+class WholeBody:
+    """The body of a request, written in one go.
+
+    That of treq writes in portions, with the help of the global reactor, whichever the agent's is.
+    The bodies of hbtd's requests are in memory as a whole anyway.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self.length = len(body)
+        self._body = body
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write the body to `consumer`; return a Deferred that has fired."""
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Do nothing: all is written already."""
+
+    def resumeProducing(self) -> None:
+        """Do nothing: all is written already."""
+
+    def stopProducing(self) -> None:
+        """Do nothing: all is written already."""
 
 
 class ResponseTooLarge(Exception):
