@@ -27,7 +27,7 @@ LOCK   := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --
           --generate-hashes --no-emit-index-url $(LOCKFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root test-systemd test-faults test-browser screenshots fuzz audit check format docs bench bench-quick dist install uninstall packages release test-packages clean
+.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root test-systemd test-faults test-browser screenshots simulate fuzz audit check format docs bench bench-quick dist install uninstall packages release test-packages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -100,6 +100,9 @@ test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etc
 
 test-browser: $(STAMP)  ## look at the page in a headless Chromium (Debian's chromium and chromium-driver)
 	$(TRIAL) $(TRIALFLAGS) tests.browser.page tests.browser.trouble tests.browser.modules
+
+simulate: $(STAMP)  ## simulated machine rooms with all faults: SEEDS=100 of them, or SEED=123 with its story
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100))
 
 fuzz: $(STAMP)  ## fuzz parsers, live server and both lanes, HBTD_FUZZ_SECONDS (60) for each
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --editable '.[fuzz]' \
