@@ -29,7 +29,5 @@ def connect_hsm(
     """
     credentials = ClientCredentials("HSM", "--sm_ca", params.current.sm_ca)
     agent = RenewedAgent(reactor, credentials, lambda: BoundedPool(reactor))
-    http = HTTPClient(
-        FencedAgent(PlainAgent(agent), may_tell), data_to_body_producer=WholeBody
-    )
+    http = HTTPClient(FencedAgent(PlainAgent(agent), may_tell), data_to_body_producer=WholeBody)
     return HSMClient(http, reactor, params, user_agent, wall), agent
