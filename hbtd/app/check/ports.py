@@ -20,6 +20,9 @@ from hbtd.server.passed_sockets import PassedSocket
 
 _SYSTEMD = 1
 
+_UNSEEN = "; to see whether the running unit has it takes root or CAP_SYS_PTRACE"
+"""What is said of a port whose holder can't be seen, such as that of a unit with PrivateUsers=."""
+
 _LONGEST_PATH = 107
 """The most bytes of a Unix socket's path."""
 
@@ -98,6 +101,8 @@ class ProbingReactor:
             elif _SYSTEMD in holders:
                 where += "; systemd listens there, and has to pass the socket (hbtd.socket)"
             else:
+                if error.errno == errno.EADDRINUSE and not holders:
+                    error = OSError(error.errno, f"{error.strerror}{_UNSEEN}")
                 raise CannotListenError(interface, port, error) from error
         self.found.append(where)
 

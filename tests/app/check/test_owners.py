@@ -134,6 +134,14 @@ class RestartTests(OwnersTestCase):
         self.assertIn(f"the file is locked by process {os.getpid()}", said)
         self.assertIn(f"port {self.port} of 127.0.0.1: Address already in use", said)
 
+    def test_unseen(self) -> None:
+        """Of a port whose holder can't be seen, the check says what it takes to see it."""
+        owners = self.in_unit()
+        shutil.rmtree(self.proc / str(os.getpid()) / "fd")
+        check_ports(Params(port=self.port, address="127.0.0.1"), self.findings, owners)
+        self.assertEqual(self.findings.status, 75)
+        self.assertIn("whether the running unit has it takes root or CAP_SYS_PTRACE", self.said[-1])
+
     def test_unix_socket(self) -> None:
         """A Unix socket is in use while the process in its lock lives, unless it is the unit's."""
         path = f"/tmp/hbtd-owners-{os.getpid()}"
