@@ -111,6 +111,7 @@ class LiveTests(LiveTestCase):
             process = spawn_agent(self, options(hbtd.url, trust, "--once"))
             self.assertEqual(await process.ended, agent.UNREACHABLE)
             self.assertRegex(process.said, r"TLS: .*certificate|TLS: .*self.signed")
+            self.assertIn("HBTD_AGENT_CA says whom to trust", process.said)
         url = hbtd.url.replace("localhost", "127.0.0.1")
         process = spawn_agent(
             self, options(url, f"--ca={self.folder / 'hbtd' / 'cert.pem'}", "--once")
