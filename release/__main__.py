@@ -14,6 +14,10 @@ from release.layout import Place
 from release.lock import chosen, locked
 
 _SYSTEMD = Path("/run/systemd/system")
+_NEXT = (
+    "Set its options in /etc/hbtd/hbtd.env, then: systemctl enable --now hbtd"
+    " (or systemctl restart hbtd)"
+)
 
 
 def main() -> int:
@@ -96,8 +100,7 @@ def _install(options: argparse.Namespace) -> None:
                 *said,
                 f"hbtd {environment.version(place.environment)} is installed in {place.environment}"
                 f" with Python {environment.PYTHON}.",
-                "Set its options in /etc/hbtd/hbtd.env, then: systemctl enable --now hbtd"
-                " (or systemctl restart hbtd)",
+                *([] if options.destdir else [_NEXT]),
             ]
         )
     )

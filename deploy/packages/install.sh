@@ -6,6 +6,12 @@
 # The newest Python of 3.10 to 3.13 is taken; PYTHON=/usr/bin/python3.11 ./install.sh says which.
 set -eu
 cd "$(dirname "$0")"
+case ${1:-} in
+-h | --help)
+    sed -n '2,/^set/s/^# //p' install.sh
+    exit
+    ;;
+esac
 [ $# -gt 0 ] || set -- install
 command=$1
 shift
