@@ -12,7 +12,7 @@ from hbtd.runtime.outage import Outage
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.runtime.service_manager import NotifySocket, watchdog_period
 
-_TURN = 1.0
+_PERIOD = 1.0
 """Seconds between two looks at what there is to tell; fewer if the watchdog's time is short."""
 
 _STATUS_PAUSE = 5.0
@@ -59,17 +59,17 @@ class Supervision:
         self._clock = clock
         self._send = send
         self._phase = _Phase.STARTING
-        self._feed_every = None if watchdog is None else watchdog / 4
-        self._fed_at = clock.seconds()
+        self._watchdog_every = None if watchdog is None else watchdog / 4
+        self._watchdog_sent_at = clock.seconds()
         self._ticked_at = lambda: 0.0
         self._last_tick = 0.0
         self._describe = lambda: ""
         self._described_at = clock.seconds()
         self._status = ""
         self._unsent = ""
-        self._outage = Outage(self._cut_off, self._heard_again, clock.seconds)
-        turn = _TURN if self._feed_every is None else min(_TURN, self._feed_every)
-        self._turns = PeriodicService(clock, turn, self._turn, "telling systemd", now=False)
+        self._outage = Outage(self._outage_began, self._outage_ended, clock.seconds)
+        turn = _PERIOD if self._watchdog_every is None else min(_PERIOD, self._watchdog_every)
+        self._reporting = PeriodicService(clock, turn, self._report, "telling systemd", now=False)
 
     def watch(self, ticked_at: Callable[[], float]) -> None:
         """Start the timer that sends messages, if there is a systemd to send them to.
@@ -78,7 +78,7 @@ class Supervision:
         """
         self._ticked_at = ticked_at
         if self._send is not None:
-            self._turns.startService()
+            self._reporting.startService()
 
     def step(self, doing: str) -> None:
         """Send `doing`, a step of hbtd's start or stop, as the status text; ask for more time."""
@@ -119,9 +119,9 @@ class Supervision:
 
         The other methods still send theirs when they are called.
         """
-        return self._turns.stopService()
+        return self._reporting.stopService()
 
-    def _turn(self) -> None:
+    def _report(self) -> None:
         messages = []
         now = self._clock.seconds()
         if self._phase is not _Phase.SERVING:
@@ -131,22 +131,22 @@ class Supervision:
             before = self._status
             status = self._as_status(self._describe())
             messages += [status] if status != before else []
-        messages += self._food(now)
+        messages += self._watchdog_lines(now)
         if messages or self._unsent:
             self._tell(*messages)
 
-    def _food(self, now: float) -> list[str]:
+    def _watchdog_lines(self, now: float) -> list[str]:
         """Return a list with the watchdog's message, or an empty one.
 
         It is empty if the message is not due yet, or if hbtd hangs.
         """
-        if self._feed_every is None or now - self._fed_at < self._feed_every:
+        if self._watchdog_every is None or now - self._watchdog_sent_at < self._watchdog_every:
             return []
         ticked_at = self._ticked_at()
         if self._phase is _Phase.SERVING and ticked_at == self._last_tick:
             return []
         self._last_tick = ticked_at
-        self._fed_at = now
+        self._watchdog_sent_at = now
         return ["WATCHDOG=1"]
 
     def _more_time(self) -> list[str]:
@@ -177,13 +177,13 @@ class Supervision:
             self._unsent = ""
             self._outage.recover()
 
-    def _cut_off(self, reason: str) -> None:
+    def _outage_began(self, reason: str) -> None:
         _log.warn(
             "systemd can't be told what hbtd does (NOTIFY_SOCKET): {reason}; tried again.",
             reason=reason,
         )
 
-    def _heard_again(self) -> None:
+    def _outage_ended(self) -> None:
         _log.info("systemd is told again what hbtd does.")
 
 

@@ -155,7 +155,17 @@ class Views:
         counts = (
             f"{tracker.healthy:,} heartbeating, {tracker.warned:,} warned, {tracker.dead:,} dead"
         )
-        troubles = [f"{_PARTS[name]}: {text}" for name, text in self._reasons().items()]
+        # What the options leave out is no trouble.
+        params = self._core.params.current
+        chosen = {
+            "HsmStatusReason": params.nosm,
+            "MsgBusReason": params.telemetry_address is None,
+        }
+        troubles = [
+            f"{_PARTS[name]}: {text}"
+            for name, text in self._reasons().items()
+            if not chosen.get(name)
+        ]
         return "; ".join([f"Serving {url}: {counts}", *troubles])
 
     def _make_troubles(self) -> Troubles:

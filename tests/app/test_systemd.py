@@ -55,7 +55,7 @@ class TellTests(TestCase):
         self.assertIn("EXTEND_TIMEOUT_USEC=300000000", before)
         self.assertIn("STATUS=Starting the store ...", before)
         serving = lines[names.index("READY") + 1]
-        self.assertRegex(serving, r"^STATUS=Serving https://.*: 0 heartbeating, 0 warned, 0 dead")
+        self.assertRegex(serving, r"^STATUS=Serving https://.*: 0 heartbeating, 0 warned, 0 dead$")
         self.assertIn("STATUS=Stopping the store ...", lines[names.index("STOPPING") :])
 
     async def test_abort(self) -> None:

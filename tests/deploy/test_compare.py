@@ -113,7 +113,7 @@ class CompareTests(ShadowTestCase):
         await until(lambda: len(self.hsm.hsm.components) == 2)
         comparing = Deferred.fromCoroutine(
             self.compare(
-                *("--seconds=9", "--every=0.3", "--settle=3", f"--hsm={self.hsm.url}", *both)
+                *("--seconds=14", "--every=0.3", "--settle=8", f"--hsm={self.hsm.url}", *both)
             )
         )
         del beats[doomed]
@@ -122,7 +122,7 @@ class CompareTests(ShadowTestCase):
         lines, status = await comparing
         self.assertEqual(self.hsm.hsm.components[doomed].state, "Standby")
         self.assertEqual((status, len(lines)), (0, 1), lines)
-        self.assertRegex(lines[0], r"^compared \d+ times, 3 components: 0 differed for 3 s or")
+        self.assertRegex(lines[0], r"^compared \d+ times, 3 components: 0 differed for 8 s or")
 
     async def test_different(self) -> None:
         """What only one of them hears is reported once, and when both agree again."""
