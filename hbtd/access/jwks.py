@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from hbtd.net.http_client import URI, describe_failure, read_body, root_cause, why_not_sent
 from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
+from hbtd.runtime.ordinary_files import read_ordinary
 from hbtd.runtime.outage import Outage
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.runtime.watched_files import WatchedFiles
@@ -163,12 +164,9 @@ class FileKeys:
 
 def _read(path: str) -> Keys:
     try:
-        with open(path, "rb") as file:
-            content = file.read(_LARGEST + 1)
+        content, _ = read_ordinary(path, _LARGEST)
     except OSError as error:
         raise JWKSUnusable(f"{path} can't be read: {error.strerror}") from error
-    if len(content) > _LARGEST:
-        raise JWKSUnusable(f"{path} has more than {_LARGEST} bytes")
     try:
         return parse_jwks(content)
     except JWKSUnusable as error:

@@ -1,7 +1,6 @@
 """Operators' bearer tokens, read from a file."""
 
 import hmac
-import os
 import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 from twisted.logger import Logger
 
+from hbtd.runtime.ordinary_files import read_ordinary
 from hbtd.runtime.watched_files import WatchedFiles
 
 _SHORTEST = 16
@@ -84,13 +84,9 @@ def read_tokens(path: str) -> list[Token]:
     Log a warning if every user of this host may read or write it.
     """
     try:
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(_LARGEST_FILE + 1)
+        content, mode = read_ordinary(path, _LARGEST_FILE)
     except OSError as error:
         raise TokensUnusable(f"{path} can't be read: {error.strerror}") from error
-    if len(content) > _LARGEST_FILE:
-        raise TokensUnusable(f"{path} has more than {_LARGEST_FILE} bytes")
     tokens = parse_tokens(content, path)
     # Not before, as a file that can't be used is read every few seconds.
     if mode & 0o007:

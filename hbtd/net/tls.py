@@ -33,12 +33,16 @@ from zope.interface import implementer
 
 from hbtd.net.chains import describe, find_fault
 from hbtd.net.handshakes import verify_certificate
+from hbtd.runtime.ordinary_files import read_ordinary
 
 _EPHEMERAL_LIFETIME = timedelta(days=825)
 """How long a self-signed certificate is valid: longer than any process should run."""
 
 _CIPHERS = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
 """The cipher suites for TLS 1.2: forward secret and authenticated, like all those of TLS 1.3."""
+
+_LARGEST_FILE = 16 * 1024 * 1024
+"""The most bytes in a file of certificates or of a key; the authorities of the web take 0.3 MB."""
 
 _HTTP = b"http/1.1"
 
@@ -92,9 +96,9 @@ def load_identity(cert_path: str, key_path: str) -> Identity:
     """
     chain = _load_certificates(cert_path)
     try:
-        key = load_pem_private_key(_read(key_path), password=None)
+        key = load_pem_private_key(read_pem(key_path), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        hint = _SWAPPED.format("a certificate") if _CERTIFICATE in _read(key_path) else ""
+        hint = _SWAPPED.format("a certificate") if _CERTIFICATE in read_pem(key_path) else ""
         raise TLSUnusable(f"{key_path} holds no usable unencrypted PEM key{hint}") from error
     if not isinstance(key, _SigningKey):
         raise TLSUnusable(f"{key_path} holds a key that is neither RSA, ECDSA nor EdDSA")
@@ -316,16 +320,16 @@ def _certified_name(hostname: bytes) -> bytes:
     return hostname.removesuffix(b".")
 
 
-def _read(path: str) -> bytes:
+def read_pem(path: str) -> bytes:
+    """Return what is in a file of certificates or a key; raise `TLSUnusable` if that fails."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_ordinary(path, _LARGEST_FILE).content
     except OSError as error:
         raise TLSUnusable(f"{path} can't be read: {error.strerror}") from error
 
 
 def _load_certificates(path: str) -> list[x509.Certificate]:
-    content = _read(path)
+    content = read_pem(path)
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError as error:

@@ -15,7 +15,7 @@ from hbtd.app.listening import make_certificate
 from hbtd.config.params import Params
 from hbtd.net.chains import Expiring, expiring_authorities, expiring_chain
 from hbtd.net.expiry import ExpiryNotices
-from hbtd.net.tls import TLSUnusable, load_authorities, load_identity
+from hbtd.net.tls import load_authorities, load_identity, read_pem
 
 
 class _Pair(NamedTuple):
@@ -110,9 +110,6 @@ class Files:
     def _readable(self, option: str, path: str) -> bool:
         """Return whether the file of an option can be read; report an error if it can't."""
         with self._findings.catching(), naming_files({f"--{option}": path}):
-            try:
-                with open(path, "rb"):
-                    return True
-            except OSError as error:
-                raise TLSUnusable(f"{path} can't be read: {error.strerror}") from error
+            read_pem(path)
+            return True
         return False

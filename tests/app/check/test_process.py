@@ -149,6 +149,27 @@ class AgreementTests(SynchronousTestCase):
             ],
         )
 
+    def test_no_ordinary_files(self) -> None:
+        """A pipe, which nobody may ever write to, or a device instead of a file is named: 75."""
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        cert, key = write_identity(make_identity("localhost"), self.folder / "one")
+        for path in (pipe, "/dev/zero"):
+            self.agrees(
+                75,
+                *(*QUIET, "--port=0", "--kv_url=https://127.0.0.1:1", f"--tls_cert={cert}"),
+                *(f"--tls_key={path}", f"--kv_cert={path}", f"--kv_key={key}"),
+                *(f"--tls_client_ca={path}", f"--sm_ca={path}", f"--kv_ca={path}"),
+                *(f"--operator_access=token:{path}", f"--node_access=jwt:{path}"),
+                says=[
+                    f"--{option}: {path} can't be read: it is no ordinary file"
+                    for option in (
+                        *("tls_key", "kv_cert", "tls_client_ca", "sm_ca", "kv_ca"),
+                        *("operator_access", "node_access"),
+                    )
+                ],
+            )
+
     def test_clock(self) -> None:
         """A certificate that has expired, or is not valid yet: 75."""
         for begins, days, words in ((-3, -1, "expired on"), (1, 2, "is not valid before")):
