@@ -6,13 +6,14 @@ dead. While hbtd tracks the component, heartbeats are sent regularly. It is not 
 somebody else is seen to send heartbeats for it.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from hbtd.ctl.client import Answer
-from hbtd.ctl.failures import Busy, Failure, Unreachable
+from hbtd.ctl.failures import Failure, Refused
 from hbtd.ctl.invocation import API
 from hbtd.formats.times import format_time
 from hbtd.smoke.checking import Checks, Skipped, Wrong
@@ -60,6 +61,7 @@ class Heartbeat:
         self._hsm = hsm
         self._xname = xname
         self._params = params
+        self._period = self._errtime = math.nan
         self._clock = clock
         self._wall = wall
         self._sleep = sleep
@@ -68,7 +70,9 @@ class Heartbeat:
         self._path = quote(xname, safe="")
 
     def run(self, checks: Checks) -> None:
-        """Run the checks in order; send no heartbeat unless the first two have passed."""
+        """Run the checks in order; send no heartbeat unless the first three have passed."""
+        if not checks.run("heartbeat: period", self.period):
+            return
         if not checks.run(f"heartbeat: {self._xname} is free", self.free):
             return
         if not checks.run(f"heartbeat: {self._xname} may be forgotten", self.forgettable):
@@ -80,6 +84,14 @@ class Heartbeat:
         finally:
             # Also after Ctrl-C, and if nobody knows whether the heartbeat has arrived.
             checks.run(f"heartbeat: {self._xname} is forgotten", self.forgotten)
+
+    def period(self) -> str:
+        """Find out how often to beat, and how long it may take until the name can be forgotten."""
+        warntime, errtime = int(self._params["Warntime"]), int(self._params["Errtime"])
+        if not 0 < warntime < errtime:
+            raise Wrong(f"Warntime {warntime} is not below Errtime {errtime}; nothing was sent")
+        self._period, self._errtime = warntime / 3, errtime
+        return f"{self._period:.3g} s"
 
     def free(self) -> str:
         """Check that hbtd does not track the component, or that it is left from an earlier run."""
@@ -148,7 +160,7 @@ class Heartbeat:
         hbtd forgets a component only once in `Errtime`, and may be unreachable for a moment.
         """
         begun = self._clock()
-        deadline = begun + max(int(self._params.get("Errtime", 30)) + 5, self._patience)
+        deadline = begun + max(self._errtime + 5, self._patience)
         why = ""
         while True:
             try:
@@ -159,7 +171,9 @@ class Heartbeat:
                 if answer.status != 429:
                     break
                 pause = _pause(answer)
-            except (Unreachable, Busy) as error:
+            except Refused:
+                raise
+            except Failure as error:  # such as the 502 of a gateway
                 why = f": {error}"
                 pause = 1.0
             if self._clock() >= deadline:
@@ -179,7 +193,10 @@ class Heartbeat:
         if answer.status == 404:
             return None
         found: dict[str, Any] = answer.json()
-        return None if found["State"] == "unknown" else found
+        try:
+            return None if found["State"] == "unknown" else found
+        except (KeyError, TypeError):
+            raise Failure(f"the answer about {self._xname} is not one of hbtd's") from None
 
     def _ours(self, found: dict[str, Any]) -> None:
         """Raise `Wrong` if the component's last heartbeat was sent by somebody else.
@@ -222,10 +239,9 @@ class Heartbeat:
     def _idle(self, seconds: float) -> None:
         """Sleep for `seconds`, and send the heartbeats that fall due meanwhile."""
         until = self._clock() + seconds
-        period = int(self._params.get("Warntime", 10)) / 3
         while True:
             now = self._clock()
-            due = until if self._last is None else self._last + period
+            due = until if self._last is None else self._last + self._period
             if due <= now < until:
                 with suppress(Failure):  # what it means is found out by the next question
                     self._beat()
@@ -238,6 +254,7 @@ class Heartbeat:
 def _pause(answer: Answer) -> float:
     """Return how many seconds to wait, by Retry-After, before a refused request is sent again."""
     try:
-        return max(float(answer.headers.get("Retry-After", _POLL)), _POLL)
+        pause = float(answer.headers.get("Retry-After", _POLL))
     except ValueError:
         return _POLL
+    return pause if pause > _POLL else _POLL  # nor "nan"

@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.ctl.client import Answer
-from hbtd.ctl.failures import Busy, Refused, Unreachable
+from hbtd.ctl.failures import Busy, Failure, Refused, Unreachable
 from hbtd.smoke.checking import Checks, Result
 from hbtd.smoke.heartbeat import STATUS, Heartbeat
 
@@ -24,7 +24,8 @@ class FakeHbtd:
         self.sent: list[str] = []
         """What was asked for and changes something: POST, DELETE."""
         self.away_until = -1.0
-        self.too_soon_until = -1.0
+        self.too_soon_until = self.broken_until = -1.0
+        self.retry_after: str | None = None
         self.operator = True
         self.silences: list[float] = []
         self.takes = True
@@ -53,6 +54,10 @@ class FakeHbtd:
         now = self.clock.seconds()
         if now < self.away_until:
             raise Unreachable("hbtd can't be reached")
+        if now < self.broken_until:
+            if method == "GET":
+                return Answer(200, {}, b'{"maintenance":[]}')
+            raise Failure("hbtd failed: answered 502")
         if method == "GET" and path == f"/components/{NAME}":
             if self.state == "unknown":
                 return Answer(404, {}, b"")
@@ -74,7 +79,8 @@ class FakeHbtd:
             self.last, self.state = now, "unknown" if self.slow else "healthy"
             return Answer(200, {}, b"")
         if now < self.too_soon_until and self.state != "unknown":
-            return Answer(429, {"Retry-After": str(int(self.too_soon_until - now) + 1)}, b"")
+            pause = self.retry_after or str(int(self.too_soon_until - now) + 1)
+            return Answer(429, {"Retry-After": pause}, b"")
         self.state = "unknown"
         return Answer(204, {}, b"")
 
@@ -120,7 +126,23 @@ class HeartbeatTests(SynchronousTestCase):
         """One heartbeat is sent, and the component forgotten."""
         self.assertEqual(self.run_it(), [])
         self.assertEqual(self.hbtd.sent, ["POST", "DELETE"])
-        self.assertEqual(len(self.results), 6)
+        self.assertEqual(len(self.results), 7)
+
+    def test_no_parameters(self) -> None:
+        """Nothing is sent unless it is known how often to beat, nor beaten without a pause."""
+        for params in ({"Warntime": "0"}, {"Warntime": "nan"}, {"Errtime": "10"}, {"Errtime": ""}):
+            self.assertEqual(len(self.run_it(**params)), 1, params)
+            self.results.clear()
+        checks = Checks(self, self.clock.seconds)
+        strange: Any = ["Warntime"]
+        for answered in ({}, strange):
+            Heartbeat(
+                *(self.hbtd, self.hbtd, None, NAME, answered),
+                *(self.clock.seconds, self.clock.seconds, self.clock.advance),
+                patience=15.0,
+            ).run(checks)
+        self.assertEqual([each.ok for each in self.results], [False, False])
+        self.assertEqual(self.hbtd.sent, [])
 
     def test_tracked(self) -> None:
         """A component that beats, is warned about or is dead, and not by us, is left alone."""
@@ -158,6 +180,29 @@ class HeartbeatTests(SynchronousTestCase):
         self.assertEqual(self.hbtd.state, "unknown")
         self.assertGreaterEqual(len(self.hbtd.silences), 7)
         self.assertLess(max(self.hbtd.silences), 10 / 2)
+
+    def test_any_retry_after(self) -> None:
+        """However a server asks to wait, the component beats on, and is forgotten in the end."""
+        for text in ("nan", "inf", "-1", "1e999", "-inf", "soon", "0", ""):
+            self.hbtd.retry_after = text
+            self.hbtd.too_soon_until = self.clock.seconds() + 29.0
+            failed = self.run_it()
+            self.assertEqual(self.hbtd.state, "unknown", (text, failed))
+            self.assertEqual(failed, [], text)
+            self.results.clear()
+        self.assertLess(max(self.hbtd.silences), 10 / 2)
+
+    def test_gateway(self) -> None:
+        """A gateway that fails, or answers for hbtd, is outlasted: the component is forgotten."""
+        hbtd = self.hbtd
+
+        class Meanwhile(FakeHSM):
+            def state(self, xname: str) -> tuple[str, str] | None:
+                hbtd.broken_until = hbtd.clock.seconds() + 8.0
+                return ("Ready", "OK")
+
+        self.assertEqual(self.run_it(Meanwhile()), [])
+        self.assertEqual(self.hbtd.state, "unknown")
 
     def test_somebody_else(self) -> None:
         """If a node begins to beat as it, it is not forgotten."""
