@@ -67,7 +67,7 @@ class LiveTests(TestCase):
         )
         self.assertEqual(status, 0, self.out)
         self.assertNotIn("not ok", self.out)
-        self.assertIn("1..16", self.out)
+        self.assertIn("1..17", self.out)
         self.assertEqual(_tracked(hbtd), 0)
         await deferLater(reactor, FAST["errtime"] + 2 * FAST["interval"])
         await self.assert_only_started(hbtd, 1)

@@ -18,6 +18,7 @@ WHOLE = (
     TAKEN,
     CHUNKED,
     b"HTTP/1.1 100 Continue\r\n\r\n" + TAKEN,
+    b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 2 + TAKEN,
     b"HTTP/1.1 204 No Content\r\nConnection: Close\r\n\r\n",
     b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok",
 )
@@ -35,6 +36,8 @@ BROKEN = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n",
     b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000,
     b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100_000,
+    b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 100_000,
+    b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 3000,
 )
 
 
@@ -57,7 +60,7 @@ class ParseTests(SynchronousTestCase):
     def test_keep(self):
         """A connection is kept unless the answer or the version says otherwise, or more came."""
         kept = [agent.parse(each, False).keep for each in WHOLE]
-        self.assertEqual(kept, [True, True, True, False, True])
+        self.assertEqual(kept, [True, True, True, True, False, True])
         self.assertFalse(agent.parse(TAKEN + b"HTTP", False).keep)
         self.assertFalse(agent.parse(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", False).keep)
         self.assertFalse(agent.parse(b"HTTP/1.1 200 OK\r\n\r\nuntil the end", True).keep)

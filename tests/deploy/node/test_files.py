@@ -142,6 +142,29 @@ class CertificatesTests(CredentialsTestCase):
         self.write("ca", self.first[0].read_bytes())
         self.assertIsNotNone(credentials.context())
 
+    def test_no_ordinary_file(self):
+        """A pipe is not waited for, a device not opened, and what is far too large not read."""
+        os.mkfifo(self.path("pipe"))
+        self.write("large", b"")
+        os.truncate(self.path("large"), 1 << 40)
+        said = {
+            self.path("pipe"): "is no ordinary file",
+            "/dev/null": "is no ordinary file",
+            self.path("large"): "has more than",
+        }
+        for path, words in said.items():
+            writer = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+            if path == self.path("pipe"):
+                os.write(writer, self.first[0].read_bytes() + b"\n")
+            for each in (
+                self.credentials(token_file=path).token,
+                self.credentials(ca=path).context,
+                self.credentials(cert=path, key=str(self.first[1])).context,
+                self.credentials(cert=str(self.first[0]), key=path).context,
+            ):
+                self.assertIn(words, str(self.assertRaises(agent.Unusable, each)))
+            os.close(writer)
+
     def test_plain(self):
         """Without TLS there is no context."""
         self.assertIsNone(self.credentials(url="http://hbtd").context())
@@ -279,3 +302,8 @@ class LogTests(SynchronousTestCase):
             log = agent.Log({"NOTIFY_SOCKET": address}, self.clock)
             log.works("Taken")
             log.notify("READY=1")
+
+    def test_no_standard_error(self):
+        """Started with a standard error that is closed, it goes on without one."""
+        with mock.patch("sys.stderr", None):
+            agent.Log({}, self.clock).works("Taken")
