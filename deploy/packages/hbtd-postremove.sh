@@ -3,5 +3,6 @@
 set -e
 [ ! -d /run/systemd/system ] || systemctl daemon-reload
 if [ "$1" = purge ]; then
-    rm -rf /var/lib/hbtd
+    # A disk that is mounted there is emptied, and stays.
+    rm -rf /var/lib/hbtd || [ -z "$(ls -A /var/lib/hbtd)" ]
 fi

@@ -3,6 +3,12 @@
 set -e
 case "$1" in
 remove | 0)
-    [ ! -d /run/systemd/system ] || systemctl disable --now hbtd.socket hbtd.service
+    if [ -d /run/systemd/system ]; then
+        systemctl disable --now hbtd.socket hbtd.service ||
+            echo 'hbtd is removed, but could not be stopped or disabled' >&2
+    elif command -v systemctl >/dev/null; then
+        # In an image that is being built: it would still be enabled there.
+        systemctl disable hbtd.socket hbtd.service || :
+    fi
     ;;
 esac
