@@ -5,7 +5,9 @@ import json
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -55,6 +57,8 @@ class Settings(NamedTuple):
     timeout: float = 10.0
     command: str = "hbtctl"
     """The command that asks, for hbtd's log."""
+    longest: float = 60.0
+    """Seconds after which an answer that is not whole is given up, however it comes in."""
 
 
 class Answer(NamedTuple):
@@ -119,13 +123,16 @@ class Client:
     """A client of hbtd's API, whose calls are bounded in time and in size.
 
     The setting `timeout` limits, in seconds, how long connecting takes, and how long the server may
-    send nothing. No connection is made before the first call.
+    send nothing; `longest`, how long a whole answer takes. No connection is made before the first
+    call.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.target = parse_url(settings.url)
         self._settings = settings
         self._connection: http.client.HTTPConnection | None = None
+        self._sock: socket.socket | None = None
+        self._late = False
         self._headers = {"Accept": "application/json", "User-Agent": settings.command}
         if settings.token_file:
             self._headers["Authorization"] = f"Bearer {read_token(settings.token_file)}"
@@ -161,16 +168,19 @@ class Client:
         connection since the last call, send the request on a new one.
         """
         reused = self._connection is not None
-        try:
-            response = self._send(method, path, query, body)
-        except Unreachable:
-            if not reused:
-                raise
-            response = self._send(method, path, query, body)
-        try:
-            content = response.read(_MOST + 1)
-        except (OSError, http.client.HTTPException) as error:
-            raise self._unreachable(error) from error
+        with self._limited():
+            try:
+                response = self._send(method, path, query, body)
+            except Unreachable:
+                if not reused or self._late:
+                    raise
+                response = self._send(method, path, query, body)
+            try:
+                content = response.read(_MOST + 1)
+                if self._late:
+                    raise TimeoutError
+            except (OSError, http.client.HTTPException) as error:
+                raise self._unreachable(error) from error
         if len(content) > _MOST:
             self.close()
             raise Failure(f"the answer to {method} {path} is longer than {_MOST >> 20} MiB")
@@ -209,6 +219,30 @@ class Client:
         if connection is not None:
             connection.close()
 
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Return a context manager in whose block an answer may take `longest` seconds.
+
+        A server that sends a byte now and then would never be silent for long.
+        """
+        self._late = False
+        timer = threading.Timer(self._settings.longest, self._cut_off)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _cut_off(self) -> None:
+        """End the connection from another thread."""
+        self._late = True
+        sock = self._sock
+        if sock is not None:
+            with suppress(OSError):
+                # Not the method of a TLS socket, which the other thread is using.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
     def _send(
         self,
         method: str,
@@ -225,6 +259,9 @@ class Client:
         try:
             if self._connection is None:
                 self._connection = self._connect()
+            if self._connection.sock is None:
+                self._connection.connect()
+            self._sock = self._connection.sock
             self._connection.request(method, url, data, {**self._headers, **(headers or {})})
             return self._connection.getresponse()
         except http.client.InvalidURL as error:
@@ -245,6 +282,8 @@ class Client:
     def _unreachable(self, error: Exception) -> Unreachable:
         self.close()
         where = f"{self.target} can't be reached"
+        if self._late:
+            return Unreachable(f"{where}: no whole answer within {self._settings.longest:g} s")
         if isinstance(error, ssl.SSLCertVerificationError):
             return Unreachable(
                 f"{where}: its certificate is not trusted ({error.verify_message}); give its CA "

@@ -102,7 +102,8 @@ def _connect(options: Namespace, clients: list[Client | HSM]) -> tuple[Client, C
 
     Append each of them to `clients`, which the caller closes.
     """
-    ours = settings(options, _COMMAND)
+    # No heartbeat is sent while an answer is waited for, so that has to be short.
+    ours = settings(options, _COMMAND)._replace(longest=options.timeout)
     api = node_api = Client(ours)
     hsm = None
     if options.node_token_file:

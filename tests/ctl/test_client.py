@@ -1,16 +1,18 @@
 """The client: where hbtd is, whom it trusts, and what becomes of what goes wrong."""
 
+import contextlib
 import os
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.ctl.client import Target, parse_url, read_token
-from hbtd.ctl.failures import Misused
+from hbtd.ctl.client import Client, Settings, Target, parse_url, read_token
+from hbtd.ctl.failures import Misused, Unreachable
 from tests.support.certificates import make_identity, write_identity
 from tests.support.hbtd_stand_in import CommandTestCase, component, free_port, problem, serve
 
@@ -91,6 +93,26 @@ class ClientTests(CommandTestCase):
             self.url = f"http://localhost:{port}"
             self.assertEqual(self.hbtctl("status", "--http-timeout", "0.1"), 3)
         self.assertIn("no answer within 0.1 s", self.err)
+
+    def test_endless_answer(self) -> None:
+        """A server that is never silent, and never done, is given up, with TLS and without."""
+        identity = make_identity("localhost")
+        cert, key = write_identity(identity, Path(self.mktemp()))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        begin = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n"
+        for scheme in ("http", "https"):
+            for start, drop in (
+                (begin + b"\r\n", b"x"),
+                (begin + b"X: ", b"x"),
+                (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            ):
+                with _dripping(start, drop, context if scheme == "https" else None) as port:
+                    url = f"{scheme}://localhost:{port}"
+                    client = Client(Settings(url, ca="insecure", timeout=30.0, longest=0.5))
+                    error = self.assertRaises(Unreachable, client.call, "GET", "/params")
+                    client.close()
+                self.assertIn("no whole answer within 0.5 s", str(error))
 
     def test_wrong_scheme(self) -> None:
         """TLS to a server without it, and none to one with it, is said to be that."""
@@ -219,3 +241,30 @@ def _listening() -> Iterator[int]:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         yield listening.getsockname()[1]
+
+
+@contextmanager
+def _dripping(start: bytes, drop: bytes, context: ssl.SSLContext | None) -> Iterator[int]:
+    """Return a context manager that serves on a port, for one connection, an answer without end."""
+    ended = threading.Event()
+
+    def serve_one() -> None:
+        with contextlib.suppress(OSError), server.accept()[0] as plain:
+            sock = plain if context is None else context.wrap_socket(plain, server_side=True)
+            with sock:
+                sock.recv(4096)
+                sock.sendall(start)
+                # The longest that a broken client could take.
+                for _ in range(200):
+                    if ended.wait(0.05):
+                        return
+                    sock.sendall(drop)
+
+    with socket.create_server(("localhost", 0)) as server:
+        thread = threading.Thread(target=serve_one)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            ended.set()
+            thread.join()
