@@ -131,11 +131,11 @@ class HeartbeatTests(SynchronousTestCase):
     def test_no_parameters(self) -> None:
         """Nothing is sent unless it is known how often to beat, nor beaten without a pause."""
         for params in ({"Warntime": "0"}, {"Warntime": "nan"}, {"Errtime": "10"}, {"Errtime": ""}):
-            self.assertEqual(len(self.run_it(**params)), 1, params)
+            self.assertEqual(len(self.run_it(None, **params)), 1, params)
             self.results.clear()
         checks = Checks(self, self.clock.seconds)
-        strange: Any = ["Warntime"]
-        for answered in ({}, strange):
+        strange: list[Any] = [{}, ["Warntime"]]
+        for answered in strange:
             Heartbeat(
                 *(self.hbtd, self.hbtd, None, NAME, answered),
                 *(self.clock.seconds, self.clock.seconds, self.clock.advance),
