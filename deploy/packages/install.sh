@@ -5,7 +5,7 @@
 #   ./install.sh uninstall
 # The newest Python of 3.10 to 3.13 is taken; PYTHON=/usr/bin/python3.11 ./install.sh says which.
 set -eu
-cd "$(dirname "$0")"
+CDPATH= cd "$(dirname "$0")"
 case ${1:-} in
 -h | --help)
     sed -n '2,/^set/s/^# //p' install.sh
