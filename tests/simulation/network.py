@@ -225,7 +225,7 @@ class End:
         self._early: list[bytes] = []
         self._paused = False
         self._lost = False
-        self._half_closed = False
+        self._blocked = False
         process.at_death(self._killed)
 
     def open(self, factory: Any) -> None:
@@ -280,8 +280,10 @@ class End:
         clock = self._network.clock
         while self._on_way and self._on_way[0][0] <= clock.now:
             if not self._network.passes(self._source, self._target):
+                self._blocked = True
                 clock.after(_SENT_AGAIN, self._land)
                 return
+            self._blocked = False
             _, arrive = self._on_way.popleft()
             arrive()
         if self._on_way:
@@ -340,6 +342,9 @@ class End:
         if self._lost:
             return
         self.disconnecting = True
+        if self._blocked:
+            # What was lost so far is not sent again; nor is the reset.
+            self._on_way.clear()
         self._send(lambda: self.peer.closed_by_peer(ConnectionLost()))
         self._process.input(lambda: self.lose(ConnectionAborted()))
 

@@ -39,6 +39,13 @@ class Timeline:
         """Return for how many seconds it was the case between two times."""
         return self.until(end) - self.until(begin)
 
+    def begun(self, begin: float, end: float) -> int:
+        """Return how often it began to be the case between two times."""
+        return sum(
+            value and begin < time <= end
+            for time, value in zip(self._times, self._values, strict=True)
+        )
+
 
 class Violation(AssertionError):
     """Something was said that is not true, or was not said in time."""
@@ -112,11 +119,13 @@ class Oracle:
 
     def check_deaths(self, now: float) -> None:
         """Raise `Violation` if HSM should have been told of a death by now, and was not."""
-        bound = self._errtime + self._warntime + self._interval + LATE
+        rules = self._errtime + self._interval + LATE
         for name, component in self._components.items():
             if component.died is None or component.told == "standby/alert":
                 continue
             worked = self.works.within(component.died, now)
+            # After each pause of its own hbtd waits until nodes can have been heard, Warntime at most.
+            bound = rules + self._warntime * (1 + self.hears.begun(component.died, now))
             if worked > bound:
                 raise Violation(
                     f"{name} died at {component.died:.1f}; HSM knows {component.told or 'nothing'}"
