@@ -124,7 +124,7 @@ class Oracle:
             if component.died is None or component.told == "standby/alert":
                 continue
             worked = self.works.within(component.died, now)
-            # After each pause of its own hbtd waits until nodes can have been heard, Warntime at most.
+            # After each pause of its own hbtd waits for its nodes, Warntime at most.
             bound = rules + self._warntime * (1 + self.hears.begun(component.died, now))
             if worked > bound:
                 raise Violation(
