@@ -60,9 +60,9 @@ def _number_key(match: "re.Match[str]") -> str:
 
 
 def within(xname: str, group: str) -> bool:
-    """Return whether an xname is `group`, or the name of something in it, such as its cabinet.
+    """Return whether `xname` is `group` itself, or the name of something inside `group`.
 
-    Both are in normal form.
+    `group` is the xname of a cabinet, a chassis or another component. Both are in normal form.
     """
     return xname.startswith(group) and not xname[len(group) : len(group) + 1].isdecimal()
 

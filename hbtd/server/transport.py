@@ -139,8 +139,9 @@ class WriteThrough(_Transport):
     def endNow(self) -> None:
         """End the output of a connection that is being closed, if nothing is left to be sent.
 
-        Otherwise that would be done in the reactor's next round, and requests that arrive until
-        then would be discarded.
+        If something is left, do nothing: Twisted ends the output when it is sent. Without this
+        call the client would learn only after the reactor's next round that nobody reads any more,
+        and what it sends meanwhile would be discarded.
         """
         unsent = self.dataBuffer or self._tempDataLen
         if self.disconnecting and not (self.disconnected or unsent):

@@ -131,9 +131,10 @@ class EtcdTrimming:
         return found if whole or count >= self._size // 50 else []
 
     async def _trim(self, portion: Sequence[LogKey], before: float, most: int, told: int) -> None:
-        """Delete those entries of `portion` that `IStore.trim` is to delete.
+        """Delete entries of `portion`: those made before the Unix time `before`, and the excess.
 
-        The other arguments are those of `IStore.trim`.
+        The log keeps `most` entries at most. Entries with numbers above `told`, and the last one of
+        each component, stay.
         """
         last = {entry.component: entry.number for key in portion for entry in key.entries}
         await self._drop_superseded(last, number_of(portion[-1].key))

@@ -18,7 +18,10 @@ CAPACITY = 4000
 
 
 class Order(NamedTuple):
-    """What the publisher's thread is to do, until `Backlog.holds` says that this has changed."""
+    """An order to the publisher's thread: to send messages to an address, to wait, or to stop.
+
+    It is to be followed for as long as `Backlog.holds` returns true for it.
+    """
 
     number: int
     address: TelemetryAddress | None

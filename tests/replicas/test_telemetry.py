@@ -108,9 +108,8 @@ class TelemetryTests(ReplicasTestCase):
         await until(lambda: one.service.publisher.pending_count == 20)
         one.service.monitor.become_follower()
         self.assertEqual(one.service.publisher.pending_count, 0)
+        # As this replica has the lock still, it may lead again, and repeat something.
         await one.service.stopService()
         await until(lambda: two.service.monitor.leading, 30)
         await deferToThread(self.broker.up)
-        # If an answer of Kafka is late, the one that has sent a message repeats it.
         await self.check(two)
-        self.assertEqual(one.service.publisher.published_count, 0)
