@@ -73,7 +73,10 @@ class LifeCycle:
                     seconds=late.seconds,
                 )
             except Exception:  # noqa: BLE001  # the parts below have to be stopped all the same
-                self._log.failure("Stopping {name} failed.", name=name)
+                self._log.failure(
+                    "Stopping {name} failed because of a bug in hbtd; all else is stopped.",
+                    name=name,
+                )
 
 
 async def _stopped(stop: Step) -> None:

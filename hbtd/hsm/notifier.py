@@ -263,8 +263,8 @@ class Notifier(Service):
         await self._drained
         if self.pending_count:
             self._log.warn(
-                "HSM was not notified of {components} before hbtd stopped. It is after the next"
-                " start, except with --kv_url=mem:.",
+                "HSM was not notified of {components} before hbtd stopped. It will be notified"
+                " after the next start; with --kv_url=mem:, it never will be.",
                 components=counted(self.pending_count, "component"),
             )
 

@@ -50,7 +50,7 @@ class Outbox:
             self._groups[judgement.transition][judgement.component] = judgement
 
     def take_renewed(self) -> list[str]:
-        """Return the components that are held and have got a judgement since the last call."""
+        """Return the components passed to `hold` that have got a judgement since the last call."""
         renewed, self._renewed = self._renewed, []
         return renewed
 

@@ -221,7 +221,7 @@ def forget_errors() -> None:
 
 @implementer(IOpenSSLContextFactory)
 class ServerOptions:
-    """A context factory by which Twisted's own TLS uses a `server_context`."""
+    """A context factory for Twisted's `listenSSL`, with a context that `server_context` makes."""
 
     def __init__(self, identity: Identity, authorities: Sequence[x509.Certificate] = ()) -> None:
         """Make the context; arguments and exceptions are those of `server_context`."""

@@ -42,7 +42,10 @@ class Service:
         """What `GET /params` has answered."""
 
     def run(self, checks: Checks) -> bool:
-        """Run the checks in order; if the first one fails, run no more, and return false."""
+        """Run all checks of this class, one after the other; `checks` notes the outcomes.
+
+        Return false, and run no others, if hbtd does not answer `GET /liveness`; true otherwise.
+        """
         if not checks.run("liveness", self.liveness):
             return False
         checks.run("certificate", self.certificate)

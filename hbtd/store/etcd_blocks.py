@@ -187,7 +187,7 @@ class Blocks:
         return Plan(heard, own, self._restate(now, silent_since, MOST_RESTATED), self.allowed)
 
     def plan_owed(self, most: int) -> Plan:
-        """Return a plan to write the records of at most `most` components that `owed` counts."""
+        """Return a plan to write `most` records at most, of components heard since the last one."""
         now = self._elapsed()
         return Plan({}, (), self._restate(now, now, most), self.allowed)
 

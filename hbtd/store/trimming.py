@@ -89,4 +89,4 @@ class Trimming(PeriodicService):
         )
 
     def _ended(self) -> None:
-        self._log.info("The log of transitions is trimmed again.")
+        self._log.info("Trimming the log of transitions works again.")

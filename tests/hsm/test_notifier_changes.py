@@ -208,8 +208,8 @@ class StopTests(StartedTestCase):
                 self.advance(0.2)
             self.assertIsNone(self.successResultOf(stopped), how)
             self.assertIn(
-                "HSM was not notified of 2 components before hbtd stopped. It is after the next"
-                " start, except with --kv_url=mem:.",
+                "HSM was not notified of 2 components before hbtd stopped. It will be notified"
+                " after the next start; with --kv_url=mem:, it never will be.",
                 lines(events, "warn"),
             )
             sent = len(self.hsm.updates)

@@ -161,7 +161,7 @@ class TrimmingTests(SynchronousTestCase):
             [eventAsText(each, includeTimestamp=False, includeSystem=False) for each in logs],
             [
                 "The log of transitions can't be trimmed, and grows meanwhile: disk full",
-                "The log of transitions is trimmed again.",
+                "Trimming the log of transitions works again.",
             ],
         )
         self.assertEqual(self.names(), ["a"])
