@@ -120,6 +120,7 @@ def remove(place: Place) -> list[str]:
     built, said = place.environment, []
     if not built.is_dir():
         raise ReleaseError(f"{built} is not there: nothing is installed")
+    check_replaceable(built)
     paths = [place.path(link) for link, _ in links(place, built)]
     for file in files(place, built):
         path = place.path(file.path)
@@ -140,10 +141,27 @@ def remove(place: Place) -> list[str]:
 def build(place: Place, wheels: list[Path]) -> Path:
     """Build an environment with `wheels` beside the directory where it will be; return its path."""
     built = place.environment.with_name(f"{place.environment.name}.new")
+    for path in (place.environment, built, _old(place.environment)):
+        check_replaceable(path)
     if built.exists():
         shutil.rmtree(built)
     environment.build(wheels, built, place.where)
     return built
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise `ReleaseError` if there is something at a path that is no environment of hbtd.
+
+    An empty directory, and what an interrupted build has left, may be replaced.
+    """
+    if path.is_symlink():
+        raise ReleaseError(f"{path} is a symbolic link; name the directory that it leads to")
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    ours = any(path.glob("lib/python*/site-packages/hbtd-*.dist-info"))
+    interrupted = path.suffix == ".new" and (path / "pyvenv.cfg").is_file()
+    if path.exists() and not (ours or interrupted):
+        raise ReleaseError(f"{path} is no environment of hbtd, and would be deleted; name another")
 
 
 def _completion(built: Path, shell: str) -> bytes:
@@ -181,12 +199,17 @@ def _write(path: Path, file: File) -> None:
         os.utime(path, (time, time))
 
 
+def _old(environment: Path) -> Path:
+    """Return where an old environment is until it is removed."""
+    return environment.with_name(f"{environment.name}.old")
+
+
 def _swap(built: Path, where: Path) -> None:
     """Move the environment `built` to `where`, in place of the old one, which is removed.
 
     A process may still run in the old one, which is moved aside before it is removed.
     """
-    old = where.with_name(f"{where.name}.old")
+    old = _old(where)
     if old.exists():
         shutil.rmtree(old)
     if where.exists():

@@ -18,9 +18,9 @@ import ssl
 import sys
 import time
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
@@ -52,7 +52,7 @@ class Services:
                 timeout=self._timeout,
             ) as answer:
                 return json.loads(answer.read().decode())
-        except (OSError, URLError, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             raise Unusable(f"{url}: {error}") from error
 
     def heartbeating(self, url: str, names: list[str]) -> dict[str, bool]:

@@ -94,7 +94,7 @@ class Core:
             leadership.held,
             host.wall,
             acknowledgements.told,
-            self.uncommitted.__contains__,
+            self.uncommitted.was_heard,
         )
         self.event_hub = EventHub(reactor, self.store, encode_event, encode_missed)
         self.log_follower = LogFollower(

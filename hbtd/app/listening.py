@@ -42,6 +42,9 @@ _FAREWELL = 0.5
 Pools of connections notice the end of an idle one only when they use it again.
 """
 
+_LEAST_FAREWELL = 0.1
+"""Seconds in which last answers can be sent, also if the drain has taken all of its time."""
+
 _POLL = 0.02
 """Seconds between two checks, when hbtd stops, of whether connections are still open."""
 
@@ -209,7 +212,8 @@ class Listening:
         deadline = self._reactor.seconds() + _DRAIN
         await self._connections.finish(_DRAIN)
         self._connections.close()
-        deadline = min(deadline, self._reactor.seconds() + _FAREWELL)
+        now = self._reactor.seconds()
+        deadline = max(min(deadline, now + _FAREWELL), now + _LEAST_FAREWELL)
         while len(self._connections) and self._reactor.seconds() < deadline:
             await deferLater(self._reactor, _POLL)
         self._connections.abort()

@@ -308,6 +308,7 @@ def _normalised(arguments: Sequence[str], fault: Callable[[str], None]) -> list[
         elif not argument.startswith("-") or argument == "-":
             fault(f"{argument!r} is not an option")
             continue
+        argument = _spelt_out(argument)
         if argument in flags and not (left and left[0].lower() in SWITCH_WORDS):
             argument += "=yes"
         if argument == "--print-unit" and (not left or left[0].startswith("-")):
@@ -316,6 +317,15 @@ def _normalised(arguments: Sequence[str], fault: Callable[[str], None]) -> list[
         if argument in valued and left:
             normalised.append(left.popleft())  # a value, even if it begins with a dash
     return normalised
+
+
+def _spelt_out(argument: str) -> str:
+    """Return an argument with the whole name of the option, if it has the beginning of only one."""
+    name, equals, value = argument.partition("=")
+    names = [f"--{parameter.name}" for parameter in PARAMETERS]
+    found = [each for each in names if each.startswith(name)]
+    whole = len(found) == 1 and name.startswith("--")
+    return f"{found[0]}{equals}{value}" if whole else argument
 
 
 def _unknown(name: str) -> str:

@@ -72,8 +72,8 @@ class Notifier(Service):
         `may_send` returns whether this replica, and no other, may send updates to HSM. `wall`
         returns Unix seconds, for texts that say since when something is wrong. `told` returns when
         HSM has acknowledged the latest transition of a component, the Unix time; 0 if that is not
-        known. `superseded` returns whether a component has a judgement that has yet to be
-        committed, and is newer than all that this notifier has been given.
+        known. `superseded` returns whether it has yet to be committed that a component was
+        heard, after all that this notifier has been given.
         """
         self._clock = clock
         self._client = client
@@ -176,7 +176,7 @@ class Notifier(Service):
 
         Each replaces an earlier judgement on the same component that is still in the outbox. Alarms
         (warned, died) that are superseded are not sent: they were committed late, and the component
-        may have been heard since.
+        has been heard since.
         """
         for judgement in judgements:
             if not self._is_stale(judgement):
@@ -186,11 +186,13 @@ class Notifier(Service):
     def judged(self, judgements: Iterable[Judgement]) -> None:
         """Don't send waiting alarms about components that have been heard since.
 
-        `judgements` have just been made; `tell` is called with them once they are committed.
+        `judgements` have just been made; `tell` is called with them once they are committed. The
+        alarms of components with which updates have failed stay: their retries are counted.
         """
         for judgement in judgements:
-            if not judgement.transition.alarming:
-                self._outbox.withdraw_alarm(judgement.component)
+            xname = judgement.component
+            if not (judgement.transition.alarming or self._quarantine.is_suspect(xname)):
+                self._outbox.withdraw_alarm(xname)
 
     def _is_stale(self, judgement: Judgement) -> bool:
         return judgement.transition.alarming and self._superseded(judgement.component)

@@ -17,6 +17,8 @@ class Uncommitted:
         self._in_hand: list[Judgement] = []
         # How many judgements about each component are in the queue.
         self._counts: dict[str, int] = {}
+        # How many of these are no alarms: the component was heard.
+        self._heard: dict[str, int] = {}
         # The latest transitions that were passed on, or taken, in this run of commits.
         self._latest: dict[str, Transition] = {}
         self._passed_on = False
@@ -26,6 +28,10 @@ class Uncommitted:
     def __contains__(self, xname: str) -> bool:
         """Return whether a judgement about this component is not committed yet."""
         return xname in self._counts
+
+    def was_heard(self, xname: str) -> bool:
+        """Return whether a judgement that this component was heard is not committed yet."""
+        return xname in self._heard
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._in_hand)
@@ -55,7 +61,10 @@ class Uncommitted:
         """Add judgements at the end."""
         for judgement in judgements:
             self._waiting.append(judgement)
-            self._counts[judgement.component] = self._counts.get(judgement.component, 0) + 1
+            xname = judgement.component
+            self._counts[xname] = self._counts.get(xname, 0) + 1
+            if not judgement.transition.alarming:
+                self._heard[xname] = self._heard.get(xname, 0) + 1
 
     def take(self, most: int) -> Sequence[Judgement]:
         """Put up to `most` judgements, the first ones of the queue, in hand; return those in hand.
@@ -69,7 +78,7 @@ class Uncommitted:
             xname = judgement.component
             if self._passed_on:
                 if self._latest.get(xname) is judgement.transition:
-                    self._count_less(xname)
+                    self._count_less(judgement)
                     continue
                 self._latest[xname] = judgement.transition
             self._in_hand.append(judgement)
@@ -84,7 +93,7 @@ class Uncommitted:
         """
         done, self._in_hand = self._in_hand, []
         for judgement in done:
-            self._count_less(judgement.component)
+            self._count_less(judgement)
         self._passed_on = passed_on and bool(self._waiting)
         if self._passed_on:
             self._latest.update(
@@ -129,14 +138,16 @@ class Uncommitted:
         kept: list[Judgement] = []
         for judgement in judgements:
             if judgement.component == xname and judgement.transition.alarming:
-                self._count_less(xname)
+                self._count_less(judgement)
             else:
                 kept.append(judgement)
         return kept
 
-    def _count_less(self, xname: str) -> None:
-        left = self._counts[xname] - 1
-        if left:
-            self._counts[xname] = left
-        else:
-            del self._counts[xname]
+    def _count_less(self, judgement: Judgement) -> None:
+        counts = [self._counts]
+        if not judgement.transition.alarming:
+            counts.append(self._heard)
+        for each in counts:
+            each[judgement.component] -= 1
+            if not each[judgement.component]:
+                del each[judgement.component]

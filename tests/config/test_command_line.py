@@ -147,6 +147,13 @@ class OptionsTestCase(SynchronousTestCase):
 class SpellingTests(OptionsTestCase):
     """The spellings of options."""
 
+    def test_beginning(self):
+        """The beginning of a name does, with its value after a blank or an equals sign."""
+        for arguments in (("--por", "8080"), ("--por=8080",), ("-por", "8080")):
+            self.assertEqual(self.params(MEMORY, *arguments).port, 8080, arguments)
+        self.assertTrue(self.params(MEMORY, "--nosm").nosm)
+        self.assertIn("there is no option --portable", self.refusal("--portable", "1"))
+
     def test_samples_are_complete(self):
         """There is a sample for every option."""
         self.assertEqual(list(SAMPLES), [p.name for p in PARAMETERS])

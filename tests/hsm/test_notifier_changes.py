@@ -61,6 +61,24 @@ class HeardSinceTests(StartedTestCase):
         self.advance(10)
         self.assertCountEqual(self.sent(), [(DIED, [B]), (STARTED, [C])])
 
+    def test_set_aside(self):
+        """The alarm of a component that is set aside stays, and with it the count of what waits."""
+        self.hsm.behaviour.refuse = {A}
+        self.tell(DIED, A)
+        self.advance_until(lambda: self.notifier.set_aside_count == 1, 60)
+        self.notifier.judged(judge(STARTED, A))
+        self.assertEqual((self.notifier.set_aside_count, self.notifier.pending_count), (1, 0))
+        calls = len(self.clock.getDelayedCalls())
+        self.advance(600)
+        self.assertLess(len(self.clock.getDelayedCalls()), calls + 5)
+
+    def test_worse_news_waits(self):
+        """A warning is told although the news of the death has yet to be committed."""
+        self.uncommitted.add(judge(DIED, A))
+        self.tell(WARNED, A)
+        self.advance(1)
+        self.assertEqual(self.sent(), [(WARNED, [A])])
+
     def test_committed_late(self):
         """An alarm that was committed after its component was heard is not sent at all."""
         self.uncommitted.add(judge(STARTED, A))

@@ -52,6 +52,19 @@ class LayoutTests(SynchronousTestCase):
         """Return the contents of a file below the root."""
         return (self.root / path).read_text()
 
+    def test_not_ours(self):
+        """A directory that is no environment of hbtd is neither replaced nor removed."""
+        other = self.root / "srv" / "hbtd"
+        other.mkdir(parents=True)
+        layout.check_replaceable(other)
+        (other / "data").touch()
+        self.assertRaises(ReleaseError, layout.build, self.place, [])
+        self.assertRaises(ReleaseError, layout.remove, self.place)
+        self.assertTrue((other / "data").exists())
+        link = self.root / "link"
+        link.symlink_to(other)
+        self.assertRaises(ReleaseError, layout.check_replaceable, link)
+
     def test_places(self):
         """Everything is where a host looks for it, and names the environment."""
         self.assertEqual(self.install(), [])

@@ -118,6 +118,7 @@ class SimulatedHbtd:
         self.asked: list[float] = []
         self.warntime: Callable[[float], str] = lambda now: "10"
         self.credentials = self.addresses = self
+        self.renewed = False
 
     def token(self) -> str:
         """Return no token."""
@@ -135,6 +136,7 @@ class SimulatedHbtd:
         self.tried.append(self._clock.now)
         end = self._clock.now + 1.5 * patience
         while (answer := self._answers(self._clock.now)) is None:
+            self.renewed = True
             if self._clock.now >= end:
                 raise agent.Failed("timeout", "timed out")
             self._clock.sleep(0.1)

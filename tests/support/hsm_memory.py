@@ -93,7 +93,7 @@ class HSMTestCase(SynchronousTestCase):
             self.params,
             self._delivered,
             lambda: 0.125,
-            superseded=self.uncommitted.__contains__,
+            superseded=self.uncommitted.was_heard,
         )
 
     def _delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:

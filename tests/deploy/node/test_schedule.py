@@ -215,6 +215,21 @@ class PromiseTests(SynchronousTestCase):
         for before, after in itertools.pairwise(late):
             self.assertAlmostEqual(after - before, 10, places=3)
 
+    def test_restarted_with_another_warntime(self):
+        """Whoever connects anew asks at once: hbtd may be back with a lower Warntime."""
+        away, back = BOOT + 1000, BOOT + 1120
+        hbtd = simulate(
+            NODE,
+            BOOT,
+            1600,
+            lambda now: None if away < now < back else answer(200),
+            warntime=lambda now: "300" if now < away else "10",
+        )
+        first = next(each for each in hbtd.taken if each > back)
+        later = [each for each in hbtd.taken if each >= first]
+        for before, after in itertools.pairwise(later):
+            self.assertLess(after - before, 3.4)
+
     def test_set_period(self):
         """With a period that was set, nobody is asked."""
         hbtd = simulate(NODE, BOOT, 1000, period=7.0)
