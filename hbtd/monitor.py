@@ -342,7 +342,8 @@ class Monitor:
 
     def _tick(self) -> None:
         self._observed.tick()
-        self._tracker.tick(self._observed.ticked_at)
+        at = self._observed.ticked_at
+        self._tracker.tick(at, reads_late=self._store.shared and at < self._observed.caught_up_at)
 
     async def _sweep(self) -> None:
         """Judge all overdue components, in batches between which the reactor can do other work."""

@@ -99,7 +99,7 @@ class UnreadHeartbeats:
         if not self._checkpointer.late:
             self._slowness.recover()
             return set()
-        if self._usable():  # otherwise the log has a better reason
+        if self._checkpointer.slow and self._usable():  # otherwise the log has a better reason
             self._slowness.fail(f"{self._checkpointer.behind:.1f} s", "late")
         return self._checkpointer.unstored()
 

@@ -47,7 +47,7 @@ class RemoteChanges:
         died.
         """
         params = self._params.current
-        self._tracker.keep_only(self._checkpointer.unstored())
+        self._tracker.keep_only(self._checkpointer.news())
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
 
     def add_missing(self, records: Iterable[Record]) -> None:
@@ -109,7 +109,7 @@ class RemoteChanges:
         is told when the component restarts.
         """
         known = by_a_leader and self._monitor.leading and record.component in self._tracker
-        if known or self._checkpointer.has_unstored(record.component):
+        if known or self._checkpointer.has_news(record.component):
             return
         params = self._params.current
         self._tracker.apply_warning(record, self._observed.now(), params.warntime, params.errtime)
@@ -120,12 +120,12 @@ class RemoteChanges:
         An original hbtd has warned about it after a time in which no hbtd could hear heartbeats.
         HSM and Kafka are told nothing. If the component was heard here since, do nothing.
         """
-        if not self._checkpointer.has_unstored(record.component):
+        if not self._checkpointer.has_news(record.component):
             self._tracker.apply_gap(record, self._observed.now())
 
     def apply_death(self, xname: str) -> None:
         """Apply a death that the leader judged, unless the component was heard here since."""
-        if not self._checkpointer.has_unstored(xname):
+        if not self._checkpointer.has_news(xname):
             self._tracker.apply_death(xname)
 
     def apply_told(self, xname: str, phase: Phase, at: float) -> None:
@@ -168,7 +168,7 @@ class RemoteChanges:
 
     def is_stored(self, xname: str) -> bool:
         """Return whether a component lives and no heartbeat of it is still to be stored here."""
-        return self.is_living(xname) and not self._checkpointer.has_unstored(xname)
+        return self.is_living(xname) and not self._checkpointer.has_news(xname)
 
     def all_committed(self, xnames: Iterable[str]) -> list[str]:
         """Return those of `xnames` that have no judgement waiting to be committed."""

@@ -15,16 +15,13 @@ from hbtd.store.condition import StoreCondition
 from hbtd.store.identities import IdentityKeeper
 from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.store.uncommitted import Uncommitted
-from hbtd.tracker.observed import ObservedClock
+from hbtd.tracker.observed import LONG_STALL, ObservedClock
 from hbtd.tracker.records import Record
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import ALARMS, Judgement, Transition
 
 _LATE = 1.0
 """Seconds by which a checkpoint may end later than planned before it counts as late."""
-
-_SHARED_WITHIN = 10.0
-"""The age in seconds above which a heartbeat is not written to a store that replicas share."""
 
 _BATCH = 500
 """The most records that are stored in one call of the store.
@@ -92,6 +89,8 @@ class Checkpointer:
         # When the last complete checkpoint began.
         self._stored_at = clock.seconds()
         self._begun = False
+        # Whether others may have judged during a long stall, and this replica not know of it yet.
+        self._behind_others = False
         # Whether records are to be stored once more at the end.
         self._unfinished = False
 
@@ -163,13 +162,25 @@ class Checkpointer:
     @property
     def late(self) -> bool:
         """Whether heartbeats are stored so late that other replicas may miss them."""
-        usual: float = self._period + 2 * self._store.gather
-        return self.behind > usual + _LATE
+        return self.behind > self._late_after
 
-    def has_unstored(self, xname: str) -> bool:
-        """Return whether this replica took a heartbeat of the component and has yet to store it."""
+    @property
+    def slow(self) -> bool:
+        """Whether heartbeats are stored late although the store has not failed meanwhile."""
+        return self.late and self._condition.working_for > self._late_after
+
+    @property
+    def _late_after(self) -> float:
+        usual: float = self._period + 2 * self._store.gather
+        return usual + _LATE
+
+    def has_news(self, xname: str) -> bool:
+        """Return whether a heartbeat or judgement of the component is yet to be stored here.
+
+        Heartbeats that may be older than judgements of other replicas don't count.
+        """
         at = self._tracker.changed_at(xname)
-        return at is not None and (at >= self._shared_since() or xname in self._uncommitted)
+        return at is not None and (at >= self._news_since() or xname in self._uncommitted)
 
     def has_uncommitted(self, xname: str) -> bool:
         """Return whether a judgement about the component is not committed yet."""
@@ -177,7 +188,14 @@ class Checkpointer:
 
     def unstored(self) -> set[str]:
         """Return the components with a heartbeat or judgement that has yet to be stored here."""
-        changed = self._tracker.changed_since(self._shared_since())
+        return self._unstored_since(self._shared_since())
+
+    def news(self) -> set[str]:
+        """Return the components for which `has_news` is true, or that are being stored."""
+        return self._unstored_since(self._news_since())
+
+    def _unstored_since(self, since: float) -> set[str]:
+        changed = self._tracker.changed_since(since)
         return self._being_stored.union(changed, self._uncommitted.components())
 
     def forget(self, xname: str) -> None:
@@ -252,6 +270,9 @@ class Checkpointer:
 
         Return whether that succeeded; if not, the next checkpoint tries again.
         """
+        self._observed.tick()  # this may be the first that runs after a stall
+        if self._reads_late():
+            return False
         settled = (xname for xname in xnames if xname not in self._uncommitted)
         # Older heartbeats are not stored for other replicas, which may have judged since.
         taken = self._tracker.take_changed(settled, self._shared_since())
@@ -278,7 +299,30 @@ class Checkpointer:
         """
         if not self._store.shared:
             return 0.0
-        return self._observed.ticked_at - min(self._params.current.warntime, _SHARED_WITHIN)
+        return self._observed.ticked_at - min(self._params.current.warntime, LONG_STALL)
+
+    def _news_since(self) -> float:
+        """Return the time, by `ObservedClock.ticked_at`, since which heartbeats are news to others.
+
+        That is later than `_shared_since` if heartbeats were read that had waited during a long
+        stall. Others may have judged since these were sent, so their judgements hold.
+        """
+        if not self._store.shared:
+            return 0.0
+        return max(self._shared_since(), self._observed.caught_up_at)
+
+    def _reads_late(self) -> bool:
+        """Return whether judgements that others made during a long stall may not be known yet.
+
+        Until they are, records would contradict them.
+        """
+        if not self._store.shared:
+            return False
+        if self._observed.ticked_at < self._observed.caught_up_at:
+            self._behind_others = True
+        elif self._store.usable():
+            self._behind_others = False
+        return self._behind_others
 
     def _records(self, xnames: Iterable[str]) -> list[Record]:
         return self._tracker.records(xnames, self._observed.now())

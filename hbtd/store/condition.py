@@ -1,6 +1,7 @@
 """The condition of the store, as its users find it: ready or not, and what is logged about it."""
 
 from collections.abc import Callable
+from math import inf
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,6 +24,7 @@ class StoreCondition:
         self._now = now
         self._outage = Outage(self._outage_began, self._outage_ended, now)
         self._usable_at = -_PATIENCE
+        self._failed_at = -inf
 
     def ready(self) -> bool:
         """Return whether the store can be used, or could within the last `_PATIENCE` seconds.
@@ -37,11 +39,17 @@ class StoreCondition:
         """Note that a call has failed; the first failure of an outage is logged."""
         if isinstance(error, NotLeading):
             return  # this replica is about to follow, or to lead again
+        self._failed_at = self._now()
         if not isinstance(error, StoreUnusable) and self._outage.reason is None:
             self._log.failure(
                 "The store has failed unexpectedly; hbtd tries again.", Failure(error)
             )
         self._outage.fail(str(error))
+
+    @property
+    def working_for(self) -> float:
+        """Seconds since a call failed; `inf` if none has."""
+        return self._now() - self._failed_at
 
     def worked(self) -> None:
         """Note that a call has succeeded; the end of an outage is logged."""

@@ -14,6 +14,15 @@ _BUSY_WITHIN = 10
 _LATE = 0.5
 """Seconds between two ticks, beyond which hbtd counts as having been deaf."""
 
+LONG_STALL = 10.0
+"""Seconds between two ticks, beyond which other replicas may have judged meanwhile.
+
+With a shorter `patience()`, that many seconds are enough.
+"""
+
+_READ_LATE = 2.0
+"""Seconds in which hbtd reads what was sent to it during a long stall, after the stall."""
+
 
 class ObservedClock:
     """Monotonic time, without the stretches in which hbtd was deaf and the standstills after them.
@@ -58,6 +67,12 @@ class ObservedClock:
         self._allowance, self._allowed_at = inf, 0.0
         self.ticked_at = monotonic()
         """The time of the last tick, in seconds of `monotonic`."""
+        self.caught_up_at = -inf
+        """When hbtd has read, after the last long stall, what was sent to it during the stall.
+
+        This is a time of `monotonic`. What hbtd reads between the stall and that time may be as old
+        as the stall: the sender may be dead.
+        """
         self._observed = 0.0
         self._standstill = 0.0
         self._wall = wall
@@ -73,6 +88,9 @@ class ObservedClock:
         ticked_at, busy_until = self._monotonic(), self._busy()
         elapsed, busy = ticked_at - self.ticked_at, busy_until - self._busy_until
         self.ticked_at, self._busy_until = ticked_at, busy_until
+        # Nothing was heard before the first second is observed.
+        if self._observed and elapsed >= min(self._patience(), LONG_STALL):
+            self.caught_up_at = ticked_at + _READ_LATE
         if self._deaf:
             self._deaf_for += elapsed
             self.deaf_seconds += elapsed

@@ -61,6 +61,7 @@ class Tracker(Population):
         # here, by `ObservedClock.ticked_at`.
         self._changed: dict[str, float] = {}
         self._ticked_at = 0.0
+        self._reads_late = False
         # A status is one of few words, and each is sent very often: only one copy of each is kept.
         self._statuses: dict[str, str] = {}
         self.beats = 0
@@ -83,8 +84,14 @@ class Tracker(Population):
         characters, as are `hostname` and `nid`; real ones are shorter. `source` is the sender's IP
         address, if known; `fresh` says whether this is the first heartbeat on its connection. Raise
         `TrackerFull` if the component is not tracked and no more can be.
+
+        While old heartbeats are read (see `tick`), one of a warned or dead component changes
+        nothing.
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid):
+            return None
+        if self._reads_late and (xname in self._warned or xname in self._dead):
+            self.beats += 1
             return None
         if self._full and xname not in self:
             raise TrackerFull
@@ -300,6 +307,7 @@ class Tracker(Population):
         """
         component = self._healthy.pop(record.component, None)
         if component is not None:
+            self._changed.pop(record.component, None)
             component.enter_phase()
             self._warned[record.component] = component
         elif record.component not in self._warned:
@@ -365,12 +373,14 @@ class Tracker(Population):
         self._changed = {xname: at for xname, at in self._changed.items() if xname in kept}
         self._renamed &= kept.keys()
 
-    def tick(self, at: float) -> None:
+    def tick(self, at: float, *, reads_late: bool = False) -> None:
         """Set the time with which later heartbeats are noted as changes (see `changed_since`).
 
-        `at` is a value of `ObservedClock.ticked_at`, not an observed time.
+        `at` is a value of `ObservedClock.ticked_at`, not an observed time. `reads_late` says that
+        heartbeats that are taken until the next call may have waited to be read since before
+        another replica judged: so they don't prove that a warned or dead component lives.
         """
-        self._ticked_at = at
+        self._ticked_at, self._reads_late = at, reads_late
 
     def changed_at(self, xname: str) -> float | None:
         """Return the time of a component's change, or `None` without one; see `changed_since`."""

@@ -29,7 +29,7 @@ class UnreadTests(SynchronousTestCase):
         self.tracker = Tracker()
         self.waiting: set[str | None] = set()
         self.overload = SimpleNamespace(queue_full=False)
-        self.checkpointer = SimpleNamespace(late=False, behind=9.0, unstored=set)
+        self.checkpointer = SimpleNamespace(late=False, slow=True, behind=9.0, unstored=set)
         self.usable = True
         self.elsewhere: dict[int, Waiting] = {}
         clock = Clock()
@@ -124,14 +124,16 @@ class UnreadTests(SynchronousTestCase):
 
         globalLogPublisher.addObserver(cast("ILogObserver", observe))
         self.addCleanup(globalLogPublisher.removeObserver, cast("ILogObserver", observe))
-        for usable, late in (
-            (False, True),
-            (True, False),
-            (True, True),
-            (True, True),
-            (True, False),
+        for usable, late, slow in (
+            (False, True, True),
+            (True, True, False),  # it has just failed
+            (True, False, False),
+            (True, True, True),
+            (True, True, True),
+            (True, False, False),
         ):
-            self.usable, self.checkpointer.late = usable, late
+            self.usable = usable
+            self.checkpointer.late, self.checkpointer.slow = late, slow
             self.unread.waiting()
         self.assertEqual(said, ["etcd is slow: heartb", "etcd is fast enough "])
 

@@ -5,20 +5,23 @@
 
 import os
 import signal
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from random import Random
 from typing import Any
 
-from twisted.internet.task import deferLater
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 
 from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.fleet import Fleet, node_names
 from tests.support.balancer import Balancer
 from tests.support.hsm_memory import DIED, KINDS, RESTARTED, STARTED, WARNED
-from tests.support.replicas_running import A, B, OwnReplicasTestCase, Spawned, until_true
+from tests.support.replicas_running import WARNTIME as WARNTIME_OF_SPAWNED
+from tests.support.replicas_running import A, B, C, OwnReplicasTestCase, Spawned, until_true
 from tests.support.running import reactor, until
 
 SEED = int(os.environ.get("HBTD_FAULT_SEED", "1"))
@@ -177,6 +180,57 @@ class TakeoverTests(OwnReplicasTestCase):
             for one, other in pairwise(kinds):
                 if one is DIED and other in (WARNED, RESTARTED):
                     yield f"{name}: {other.name} after its death"
+
+
+class LateTests(OwnReplicasTestCase):
+    """Heartbeats that a replica reads late, because it was stopped."""
+
+    timeout = 120
+
+    async def test_read_late(self):
+        """What was sent to a stopped replica revives nobody who was declared dead meanwhile."""
+        self.begin((await self.start()).address)
+        stopped, other = await self.spawned(), await self.spawned()
+        await until_true(stopped.leads)
+        for name in (A, B, C):
+            self.assertEqual(await stopped.beat(name), 200)
+            await self.is_told(name, STARTED)
+        await deferLater(reactor, 0.5)  # so that the updates are stored as sent
+        beating = LoopingCall(lambda: ensureDeferred(other.beat(B)))
+        beating.start(0.5)
+        self.addCleanup(lambda: beating.stop() if beating.running else None)
+        stopped.process.signal(signal.SIGSTOP)
+        # The kernel takes the connection, and keeps what is sent until the replica reads it.
+        port = int(stopped.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), 5) as last_words:
+            for name in (A, C):
+                last_words.sendall(heartbeat_request(name))
+            await until_true(other.leads, within=30)
+            await self.is_told(A, STARTED, WARNED, DIED, within=30)
+            stopped.process.signal(signal.SIGCONT)
+            await deferToThread(last_words.recv, 4096)
+
+        async def follows() -> bool:
+            return not await stopped.leads() and (await stopped.get("readiness"))[0] == 204
+
+        await until_true(follows, within=LEASE)
+        await deferLater(reactor, 2 * LATE)
+        self.assertEqual(self.told(A), [STARTED, WARNED, DIED])
+        # Who lives is heard by the replica that was stopped as soon as it has caught up.
+        self.assertEqual(await stopped.beat(C), 200)
+        await self.is_told(C, STARTED, WARNED, DIED, STARTED)
+        beating.stop()
+        for _ in range(2 * WARNTIME_OF_SPAWNED):
+            self.assertEqual(await stopped.beat(B), 200)
+            await deferLater(reactor, 0.5)
+        self.assertEqual(self.told(B), [STARTED])
+
+
+def heartbeat_request(name: str) -> bytes:
+    """Return the bytes of a request with a heartbeat."""
+    body = b'{"Status": "OK", "Timestamp": "t"}'
+    head = f"POST /hmi/v1/heartbeat/{name} HTTP/1.1\r\nHost: hbtd\r\nContent-Length: {len(body)}"
+    return f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + body
 
 
 class AloneTests(OwnReplicasTestCase):

@@ -32,7 +32,7 @@ class SharedTests(SynchronousTestCase):
     def start(self, **params: Any) -> None:
         """Start a checkpointer with these parameters."""
         self.clock = Clock()
-        self.observed = ObservedClock(self.clock.seconds, lambda: 10.0)
+        self.observed = ObservedClock(self.clock.seconds, lambda: params.get("warntime", 10.0))
         self.tracker = Tracker(note_changes=True)
         self.store = SharedStore(self.clock)
         self.journal, self.checkpointer = make_journal(
@@ -90,7 +90,7 @@ class SharedTests(SynchronousTestCase):
         written = {name for _, some in self.store.written for name in some}
         self.assertEqual(len(written), len(names) - 1)
         self.assertFalse(last in written)
-        self.assertTrue(self.checkpointer.has_unstored(last))
+        self.assertTrue(self.checkpointer.has_news(last))
         self.clock.pump([0.1] * 10)
         self.assertEqual(self.store.committed, [last])
 
@@ -105,10 +105,10 @@ class SharedTests(SynchronousTestCase):
             self.store.failing = True
             self.beat(["x0"], 1.0)
             self.beat([], seconds - 0.5)
-            self.assertTrue(self.checkpointer.has_unstored("x0"))
+            self.assertTrue(self.checkpointer.has_news("x0"))
             self.assertEqual(self.checkpointer.unstored(), {"x0"})
             self.beat(["x1"], 0.8)
-            self.assertFalse(self.checkpointer.has_unstored("x0"))
+            self.assertFalse(self.checkpointer.has_news("x0"))
             self.assertEqual(self.checkpointer.unstored(), {"x1"})
             self.store.failing = False
             self.beat([], 2.0)
@@ -130,7 +130,7 @@ class SharedTests(SynchronousTestCase):
         self.store.failing = True
         self.beat(["x0"], 1.0)
         self.beat([], 60.0)
-        self.assertTrue(self.checkpointer.has_unstored("x0"))
+        self.assertTrue(self.checkpointer.has_news("x0"))
         self.store.failing = False
         self.beat([], 2.0)
         self.assertEqual(self.written(), {"x0"})
@@ -141,11 +141,60 @@ class SharedTests(SynchronousTestCase):
         self.beat(["x0"], 1.0)
         self.journal.add([Judgement("x0", Transition.STARTED, "t")])
         self.beat([], 30.0)
-        self.assertTrue(self.checkpointer.has_unstored("x0"))
+        self.assertTrue(self.checkpointer.has_news("x0"))
         self.assertEqual(self.checkpointer.unstored(), {"x0"})
         self.store.failing = False
         self.beat([], 3.0)
         self.assertEqual(self.store.committed, ["x0"])
+
+    def test_read_late(self) -> None:
+        """What may have been sent before a long stall is stored later, and is no news to others."""
+        for params, stall in (({"warntime": 30, "errtime": 60}, 10.0), ({"warntime": 5}, 5.0)):
+            self.start(**params)
+            self.beat(["x0", "x1"], 1.0)
+            self.store.written.clear()
+            self.clock.advance(stall)
+            self.beat(["x0"], 1.5)
+            self.assertEqual(self.written(), set())
+            self.assertFalse(self.checkpointer.has_news("x0"))
+            self.assertEqual(self.checkpointer.news(), set())
+            self.assertEqual(self.checkpointer.unstored(), {"x0"})
+            self.store.is_usable = False  # judgements of others have yet to arrive
+            self.beat([], 1.0)
+            self.assertEqual(self.written(), set())
+            self.store.is_usable = True
+            self.beat(["x1"], 0.3)
+            self.assertTrue(self.checkpointer.has_news("x1"))
+            self.beat([], 1.0)
+            self.assertEqual(self.written(), {"x0", "x1"})
+            # The last one to be heard before a stall is not heard now.
+            self.store.written.clear()
+            self.beat(["x2"], TICK)
+            self.clock.advance(stall + 0.5)
+            self.beat([], 3.0)
+            self.assertEqual(self.written(), set())
+
+    def test_short_stalls(self) -> None:
+        """After a shorter stall, nobody can have judged meanwhile: all is news."""
+        self.start(warntime=30, errtime=60)
+        self.beat(["x0", "x1"], 1.0)
+        for _ in range(20):
+            self.clock.advance(9.0)
+            self.beat(["x0"], 0.2)
+            self.assertTrue(self.checkpointer.has_news("x0"))
+
+    def test_slow(self) -> None:
+        """A store that has just failed is not called slow as well."""
+        self.start(warntime=30, errtime=60)
+        self.store.failing = True
+        self.beat(["x0"], 5.0)
+        self.assertTrue(self.checkpointer.late)
+        self.store.failing = False
+        self.store.seconds = 10.0
+        self.beat(["x0"], 1.0)
+        self.assertEqual((self.checkpointer.late, self.checkpointer.slow), (True, False))
+        self.beat(["x0"], 5.0)
+        self.assertTrue(self.checkpointer.slow)
 
     def test_forgotten_and_heard_again(self) -> None:
         """A component that is heard again while the store forgets others is not forgotten."""

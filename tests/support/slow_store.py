@@ -25,6 +25,8 @@ class SharedStore(MemoryStore):
         """The duration of a checkpoint, in seconds of the clock."""
         self.failing = False
         """Whether all calls fail."""
+        self.is_usable = True
+        """What `usable` returns."""
         self.written: list[tuple[float, list[str]]] = []
         """The components of each checkpoint, and its time."""
         self.commits: list[float] = []
@@ -35,6 +37,10 @@ class SharedStore(MemoryStore):
         """Unless it is `None`: what the test fires so that components are forgotten."""
         self.forgotten: list[str] = []
         """The components that were forgotten."""
+
+    def usable(self) -> bool:
+        """Return what the test has set."""
+        return self.is_usable
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()

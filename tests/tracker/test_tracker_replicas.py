@@ -44,6 +44,21 @@ class TakingUpTests(SynchronousTestCase):
             self.tracker.apply_beat("x1", 15.0, "u", "OK"), Judgement("x1", RESTARTED, "u")
         )
 
+    def test_read_late(self):
+        """A heartbeat that may be old does not revive anybody; a healthy component is heard."""
+        self.tracker.beat("x2", 1.0, "t", "OK")
+        self.tracker.apply_death("x0")
+        self.tracker.apply_warning(record("x1", 1.0, warned=True), 2.0, W, E)
+        self.tracker.tick(2.0, reads_late=True)
+        for name in ("x0", "x1", "x2"):
+            self.assertIsNone(self.tracker.beat(name, 3.0, "late", "OK"))
+        self.assertEqual(self.tracker.beat("x3", 3.0, "t", "OK"), Judgement("x3", STARTED, "t"))
+        self.assertEqual(set(self.tracker.changed_since(0.0)), {"x2", "x3"})
+        self.assertEqual(self.sweep(12.5), [])
+        self.tracker.tick(12.6)
+        self.assertEqual(self.tracker.beat("x0", 12.7, "u", "OK"), Judgement("x0", STARTED, "u"))
+        self.assertEqual(self.tracker.beat("x1", 12.8, "u", "OK"), Judgement("x1", RESTARTED, "u"))
+
     def test_apply_warning(self):
         """A component that another replica warned about is not warned about again, but dies."""
         self.tracker.apply_warning(record("x0", 12.0, warned=True), 12.0, W, E)
