@@ -9,14 +9,17 @@ _FACTOR = 1.5
 
 
 class Backoff:
-    """The growing pauses between attempts that fail, by Twisted's `backoffPolicy`.
+    """The growing pauses between attempts that fail, computed by Twisted's `backoffPolicy`.
 
     Pauses grow from `first` to `longest` seconds, and up to half of `first` is added to each at
     random, so that replicas which have lost etcd at the same moment don't retry in step.
     """
 
     def __init__(self, first: float, longest: float, jitter: Callable[[], float]) -> None:
-        """Start with the shortest pause; `jitter` must return a random number from 0 to 1."""
+        """Make a backoff whose pauses grow from `first` to `longest` seconds.
+
+        `jitter` must return a random number from 0 to 1.
+        """
         self._policy = backoffPolicy(first, longest, _FACTOR, lambda: jitter() * first / 2)
         self._failures = 0
 

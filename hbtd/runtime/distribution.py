@@ -33,9 +33,9 @@ class Distribution:
 
     @property
     def count(self) -> int:
-        """The number of durations."""
+        """The number of durations that were counted."""
         return sum(self._counts)
 
     def cumulative(self) -> list[int]:
-        """Return, for each bucket in order, how many durations are in it and all smaller ones."""
+        """Return, for each bucket in order, how many durations are in it and those before it."""
         return list(accumulate(self._counts))

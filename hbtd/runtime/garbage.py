@@ -19,8 +19,9 @@ class Freezer(PeriodicService):
 
     A full collection looks at every object that is not frozen, which takes a tenth of a second for
     100,000 components, and nothing else runs meanwhile. `gc.freeze` freezes all objects, also those
-    that are about to become garbage: of these, objects in a cycle of references are never freed. So
-    it must not be called often, and is called a few dozen times, however many components there are.
+    that are about to become garbage; those of them in a cycle of references are then never freed.
+    Therefore `gc.freeze` is called only when the number of components has grown by a quarter: a few
+    dozen times, even for a million components.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Freezer(PeriodicService):
         self._frozen = 0
 
     def startService(self) -> None:
-        """Begin the periodic checks; the components that are tracked now count as frozen."""
+        """Begin to check the number every ten seconds; growth counts from the present number."""
         self._frozen = self._staying()
         super().startService()
 

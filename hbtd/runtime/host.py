@@ -1,4 +1,4 @@
-"""What hbtd takes from its host besides the reactor: clocks, chance, and the host's name."""
+"""What hbtd uses of its host besides the reactor: clocks, random numbers, and the name."""
 
 import random
 import socket
@@ -12,7 +12,8 @@ from hbtd.runtime.reactor import elapsed_seconds
 class Host(NamedTuple):
     """The clocks of a host, its source of random numbers, and its name; by default the real ones.
 
-    The composition root is given one, and passes on to each part what it needs.
+    All fields are functions. The constructor of hbtd's service takes a `Host`, and passes to each
+    part of hbtd those functions that the part needs.
     """
 
     elapsed: Callable[[], float] = elapsed_seconds

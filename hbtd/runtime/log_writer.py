@@ -32,8 +32,8 @@ class LogWriter:
         """Make a writer for an open file descriptor, which is left open.
 
         `notice(count)`, called in the thread, returns a line that says that `count` lines were
-        dropped. `most` is the limit of the queue in bytes: a line is accepted if fewer bytes are
-        waiting.
+        dropped. `most` is the limit of the queue in bytes: a line is accepted if fewer than `most`
+        bytes are waiting.
         """
         self._descriptor = descriptor
         self._encoding = encoding
@@ -108,16 +108,16 @@ class LogWriter:
             self._tell(dropped)
 
     def _tell(self, count: int) -> None:
-        """Write a notice of `count` dropped lines, if any.
+        """Write a line which says that `count` lines were dropped, unless `count` is 0.
 
-        If that fails, the next notice counts these lines, too.
+        If that fails, the next such line counts these lines, too.
         """
         if count and not self._written(self._encoded(self._notice(count))):
             with self._changed:
                 self._failed += count
 
     def _write_piece(self, lines: Sequence[bytes]) -> None:
-        """Write some lines at once; if that fails, count them as dropped."""
+        """Write some lines together; if that fails, count them as dropped."""
         piece = b"".join(lines)
         written = self._written(piece)
         with self._changed:
@@ -153,7 +153,10 @@ class LogWriter:
 
 
 def _pieces(lines: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Divide lines into lists, each of a single line or of at most `_AT_ONCE` bytes."""
+    """Divide lines, in order, into lists of at most `_AT_ONCE` bytes each.
+
+    A longer line is alone in a list.
+    """
     piece: list[bytes] = []
     size = 0
     for line in lines:

@@ -57,7 +57,7 @@ def observer(
 ) -> ILogObserver:
     """Return an observer that formats each event with `line`, and passes the text to `write`.
 
-    `debug()` returns the current value of the option `--debug`, which excludes some events.
+    Events that the option `--debug` excludes are ignored; `debug()` returns its current value.
     """
 
     def observe(event: LogEvent) -> None:
@@ -70,9 +70,9 @@ def observer(
 
 
 def dropped_lines(line: LineFormat, now: Callable[[], float]) -> Callable[[int], str]:
-    """Return a function that is given a number of dropped lines, and returns the line about them.
+    """Return a function that takes a number of dropped lines, and returns a log line about them.
 
-    `now` returns the seconds since the epoch.
+    The log line is formatted by `line`. `now` returns the seconds since the epoch.
     """
 
     def notice(count: int) -> str:
@@ -81,8 +81,8 @@ def dropped_lines(line: LineFormat, now: Callable[[], float]) -> Callable[[int],
                 "log_level": LogLevel.warn,
                 "log_namespace": __name__,
                 "log_time": now(),
-                "log_format": "{lines} missing here: whoever reads it, or its disk, was too"
-                " slow or took no more.",
+                "log_format": "{lines} missing here: the reader of the log, or its disk, was"
+                " too slow, full or gone; check both.",
                 "lines": counted(count, "line of the log is", "lines of the log are"),
             }
         )
@@ -191,7 +191,7 @@ class LibraryLog(logging.Handler):
             self.handleError(record)
 
     def start(self) -> None:
-        """Begin to receive the library's messages; the handlers of parent loggers no longer do."""
+        """Begin to receive the library's messages, and keep them from parent loggers' handlers."""
         self._before = (self._logger.propagate, self._logger.level)
         self._logger.addHandler(self)
         self._logger.propagate = False

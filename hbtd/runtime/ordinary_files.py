@@ -11,16 +11,17 @@ from typing import NamedTuple
 
 
 class OrdinaryFile(NamedTuple):
-    """The content of a file, and its mode."""
+    """The content of a regular file, and its mode, as `os.fstat` returns it."""
 
     content: bytes
     mode: int
 
 
 def read_ordinary(path: str, most: int) -> OrdinaryFile:
-    """Return what is in an ordinary file of up to `most` bytes; raise `OSError` otherwise.
+    """Return the content and mode of a regular file; raise `OSError` if that can't be read.
 
-    Never wait for another process, and open no device, since that alone may do something.
+    `OSError` is also raised if the file has more than `most` bytes, or is not a regular file. A
+    pipe or a device is not even opened: that could block, or change the state of the device.
     """
     _check(os.stat(path).st_mode, path)
     # It may have been replaced meanwhile.

@@ -87,7 +87,7 @@ class PeriodicService(Service):
                 await going_on
         except Exception:  # noqa: BLE001  # no caller could handle it, and there is a next run
             self._log.failure(
-                "Periodic task {name} failed; next run in {interval} s.",
+                "Periodic task {name} failed because of a bug in hbtd; next run in {interval} s.",
                 name=self._name,
                 interval=self._interval,
             )

@@ -1,4 +1,4 @@
-"""The protocols of systemd: what it passes to a service, and what a service tells it.
+"""The protocols of systemd: what it passes to a service, and what a service sends to it.
 
 They are those of sd_listen_fds(3), sd_watchdog_enabled(3) and sd_notify(3). What the environment
 says to another process, or what makes no sense, counts as not said.
@@ -27,10 +27,10 @@ def passed_sockets(environ: Mapping[str, str], pid: int) -> range:
 
 
 def names_of_sockets(environ: Mapping[str, str], pid: int) -> str:
-    """Return what LISTEN_FDNAMES is to be for the process `pid` if systemd has not set it.
+    """Return a value for LISTEN_FDNAMES: "unknown" for each socket passed to the process `pid`.
 
-    Without this variable, Twisted does not use the sockets that were passed. Each is called
-    "unknown", as systemd calls a socket without a name.
+    It is for use if systemd has not set this variable, without which Twisted does not use the
+    sockets. systemd calls a socket without a name "unknown", too.
     """
     return ":".join("unknown" for _ in passed_sockets(environ, pid))
 
@@ -47,7 +47,7 @@ def watchdog_period(environ: Mapping[str, str], pid: int) -> float | None:
 
 
 def _number(text: str | None) -> int | None:
-    """Return the number that a text is; `None` if it is no positive decimal number."""
+    """Return a text as an integer; `None` if the text is not a positive decimal number."""
     if text is None or not (text.isascii() and text.isdigit()) or len(text) > 20:
         return None
     return int(text) or None

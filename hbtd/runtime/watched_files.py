@@ -99,8 +99,8 @@ class WatchedFiles(Generic[_T]):
     def check(self) -> None:
         """Load the files again if they have changed, or could not be used when last loaded.
 
-        An error is logged once, and only when a second check finds it, since the files may have
-        been read while they were being replaced.
+        An error is logged once, and only when a second check finds the same error, since the files
+        may have been read while they were being replaced.
         """
         before = self._refusal
         signature = self._signature()
@@ -116,7 +116,7 @@ class WatchedFiles(Generic[_T]):
             self._report()
 
     def _details(self) -> str:
-        """Return a space and the description of the content in parentheses, or an empty text."""
+        """Return the description of the content as " (...)"; an empty text if there is none."""
         details = self._describe(self.current)
         return f" ({details})" if details else ""
 

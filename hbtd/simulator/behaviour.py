@@ -16,11 +16,10 @@ FAULTS: Final = ("reset", "garbage", "hang", "page")
 
 @dataclass
 class Behaviour:
-    """How the fake HSM treats requests. The fields may be changed at any time.
+    """The settings of the fake HSM: how it answers requests. They may be changed at any time.
 
-    If several faults are set, the order of precedence is `reset`, `garbage`, `hang`, `page`,
-    `fail_status`, then `too_large`, then `faulty`, then `database_gone`. With any of these, updates
-    are not applied.
+    If several faults are set, the first of these takes effect: `reset`, `garbage`, `hang`, `page`,
+    `fail_status`, `too_large`, `faulty`, `database_gone`. An update with a fault is not applied.
     """
 
     ready: bool = True
@@ -112,7 +111,7 @@ class Behaviour:
         return next((fault for fault in faults if fault is not None), None)
 
     def cost(self, state: str, count: int) -> float:
-        """Return the simulated seconds that setting `count` components to a state takes."""
+        """Return the simulated seconds that it takes to set `count` components to a state."""
         return self.cost_ms_by_state.get(state, self.cost_ms) * count / 1000
 
 

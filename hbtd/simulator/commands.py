@@ -120,7 +120,7 @@ async def run_fleet(
 
 
 class _End:
-    """Signals a command to end, and delays the reactor's shutdown until the command has ended."""
+    """Asks a command to end, and delays the reactor's shutdown until the command has ended."""
 
     def __init__(self, reactor: Any) -> None:
         self._come: Deferred[None] = Deferred()

@@ -107,7 +107,7 @@ def select(fleet: Fleet, what: str, text: str) -> list[str]:
 
 
 def describe_fleet(fleet: Fleet) -> str:
-    """Return a line with the number of beating nodes, and with the killed and the frozen ones."""
+    """Return a line that says how many nodes send heartbeats, and which are killed or frozen."""
     killed, frozen = fold(fleet.killed), fold(fleet.frozen)
     return (
         f"beating {len(fleet.beating)}"

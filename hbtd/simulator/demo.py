@@ -46,9 +46,9 @@ async def run_demo(
 ) -> None:
     """Run the demonstration, which takes about 4.5 times `warntime` seconds, and print it to `out`.
 
-    With the option `live` it has a larger machine, and goes on until it is interrupted. Raise
-    `RuntimeError` if hbtd ends before it serves, and `TimeoutError` if it does not serve within 20
-    seconds.
+    With the option `live`, the fleet is larger, and the demonstration goes on until it is
+    interrupted. Raise `RuntimeError` if hbtd ends before it serves, and `TimeoutError` if it does
+    not serve within 20 seconds.
     """
     transcript = Transcript(reactor, out)
     say = transcript.say
@@ -82,7 +82,10 @@ async def run_demo(
 
 
 async def _play(reactor: Any, url: str, period: float, transcript: Transcript) -> None:
-    """Run a fleet whose nodes boot; then some lose power, others hang, and all come back."""
+    """Run a fleet whose nodes boot; then some lose power, others hang, and all come back.
+
+    Each node sends a heartbeat to the hbtd at `url` every `period` seconds.
+    """
     say = transcript.say
     fleet = Fleet(
         reactor,

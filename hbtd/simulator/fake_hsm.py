@@ -87,7 +87,7 @@ class Update:
 
 
 class _Problem(Exception):
-    """Raised to refuse a request with a problem document that has this status and detail."""
+    """Raised to refuse a request: the answer is a problem with the HTTP status and the detail."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -147,7 +147,7 @@ class FakeHSM:
     # Deferred of its answer.
 
     def _work(self) -> None:
-        """Apply queued updates, in order; pause at each for its simulated duration, by a timer."""
+        """Apply the queued updates in order, each after a timer of its simulated duration."""
         while self._queue and self._working is None:
             update, answer, request = self._queue.popleft()
             cost = self.behaviour.cost(_STATES[update.state.lower()], len(update.names))
@@ -224,7 +224,7 @@ class FakeHSM:
         return answer
 
     def _refuse(self, update: Update, request: Request, status: int, objection: str) -> NoReturn:
-        """Raise the `_Problem` that answers an update with an HTTP status and an objection."""
+        """Refuse an update: raise a `_Problem` with the HTTP status; `objection` is its detail."""
         self._note_answer(update, status)
         if self.behaviour.retry_after:
             request.setHeader("Retry-After", self.behaviour.retry_after)
@@ -328,7 +328,7 @@ class FakeHSM:
 
 
 def _check_base(base: str) -> None:
-    """Raise `NotFound` if HSM's API is not below this path."""
+    """Raise `NotFound` unless `base` is one of `BASES`, the paths below which HSM's API is."""
     if base not in BASES:
         raise NotFound
 

@@ -165,7 +165,8 @@ class Fleet(Service):
     def freeze(self, names: Iterable[str]) -> None:
         """Make nodes hang; killed nodes stay killed. Raise `KeyError` if a name is unknown.
 
-        A frozen node makes no new heartbeats, but one that already waits is still sent.
+        A frozen node makes no new heartbeats. If a heartbeat of it waits for a connection already,
+        that is still sent.
         """
         for node in self._find(names):
             if node.name in self.beating:
@@ -190,9 +191,10 @@ class Fleet(Service):
                     self._due(node)
 
     def pick(self, share: float, among: Collection[str] | None = None) -> list[str]:
-        """Return names chosen at random: the fraction `share` of `among`, by default of `beating`.
+        """Return names of nodes chosen at random: the fraction `share` of the names `among`.
 
-        Raise `ValueError` unless `share` is from 0 to 1.
+        By default, `among` is the nodes that send heartbeats. Raise `ValueError` unless `share` is
+        from 0 to 1.
         """
         if not 0 <= share <= 1:
             raise ValueError("must be a share from 0 to 1")

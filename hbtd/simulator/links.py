@@ -43,7 +43,7 @@ It is short, so that nodes are soon heard when hbtd is reachable again.
 
 @dataclass(slots=True, eq=False)
 class Beat:
-    """A heartbeat to send."""
+    """A heartbeat for a link to send: its node, its request, and when it was due."""
 
     node: str
     """The xname of the node that sends the heartbeat."""
@@ -191,7 +191,7 @@ class Link(Service):
 
 @implementer(IStreamClientEndpoint)
 class _ObservedEndpoint:
-    """A wrapper of an endpoint; it calls back at each attempt to connect and at each failure."""
+    """A wrapper of an endpoint; it calls functions at each attempt to connect and each failure."""
 
     def __init__(
         self,
@@ -276,7 +276,7 @@ class _Connection(Protocol):
             self._answered(status, reusable)
 
     def on_message_complete(self) -> None:
-        """Keep a complete answer until parsing is done; httptools calls this while it parses."""
+        """Note a complete answer, to be handled when httptools, which calls this, has returned."""
         self._answers.append((self._parser.get_status_code(), self._parser.should_keep_alive()))
 
     def _answered(self, status: int, reusable: bool) -> None:

@@ -54,7 +54,7 @@ class Mishaps:
     """A random series of mishaps, which is the same for the same seed."""
 
     def __init__(self, names: Sequence[str], random: Random) -> None:
-        """Begin a series for a fleet whose nodes have these names; `random` has the seed."""
+        """Begin a series for a fleet of the nodes `names`; `random` returns the random numbers."""
         self._random = random
         self._places = [
             sorted({part_of(name, level) for name in names} - {""}, key=natural_key)

@@ -8,7 +8,7 @@ _KEPT: Final = 20_000
 
 
 class Latency(NamedTuple):
-    """Seconds from when heartbeats were due to their answers: median, 99th percentile, maximum."""
+    """Seconds from heartbeats' due times to their answers: median, 99th percentile, maximum."""
 
     p50: float
     p99: float

@@ -103,7 +103,7 @@ def make_parser(environ: Mapping[str, str]) -> Parser:
 
 
 def parse(words: Sequence[str], environ: Mapping[str, str]) -> Namespace:
-    """Return the options; if one is wrong, exit with status 2 and a line on standard error."""
+    """Return the options in `words`; if one is wrong, print why to standard error; exit with 2."""
     parser = make_parser(environ)
     options = parser.parse_args(list(words))
     if options.hsm_url and not options.xname:
@@ -112,7 +112,7 @@ def parse(words: Sequence[str], environ: Mapping[str, str]) -> Namespace:
 
 
 def _days(text: str) -> float:
-    """Return the number of days in a text; raise `ArgumentTypeError` if it can't be used."""
+    """Return a text as a number of days; raise `ArgumentTypeError` if it is no such number."""
     try:
         days = float(text)
     except ValueError:

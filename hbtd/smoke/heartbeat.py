@@ -30,7 +30,7 @@ class States(Protocol):
     """The interface of a client that reads the states of components from HSM."""
 
     def state(self, xname: str) -> tuple[str, str] | None:
-        """Return the state and the flag of a component, `None` if HSM does not know it."""
+        """Return the state and the flag of a component; `None` if HSM does not know it."""
 
 
 class Heartbeat:
@@ -86,7 +86,10 @@ class Heartbeat:
             checks.run(f"heartbeat: {self._xname} is forgotten", self.forgotten)
 
     def period(self) -> str:
-        """Find out how often to beat, and how long it may take until the name can be forgotten."""
+        """Check that `Warntime` is below `Errtime`, and choose the time between two heartbeats.
+
+        This time is a third of `Warntime`.
+        """
         warntime, errtime = int(self._params["Warntime"]), int(self._params["Errtime"])
         if not 0 < warntime < errtime:
             raise Wrong(f"Warntime {warntime} is not below Errtime {errtime}; nothing was sent")
@@ -94,7 +97,7 @@ class Heartbeat:
         return f"{self._period:.3g} s"
 
     def free(self) -> str:
-        """Check that hbtd does not track the component, or that it is left from an earlier run."""
+        """Check that hbtd does not track the component, unless it is left from an earlier run."""
         found = self._component()
         if found is None:
             return "hbtd does not track it"
@@ -223,8 +226,8 @@ class Heartbeat:
     def _wait(self, look: Callable[[], str | None], missing: str | Callable[[], str]) -> str:
         """Call `look` until it returns a text, and return that; send heartbeats meanwhile.
 
-        Raise `Wrong` if that takes longer than `patience` seconds; `missing` is what to say then,
-        or a function that returns it.
+        Raise `Wrong` if that takes longer than `patience` seconds; the message begins with
+        `missing` or, if that is a function, with what `missing()` returns.
         """
         deadline = self._clock() + self._patience
         while True:

@@ -27,7 +27,7 @@ class HSM:
         self._client = Client(settings._replace(url=parts.geturl()))
 
     def state(self, xname: str) -> tuple[str, str] | None:
-        """Return the state and the flag of a component, `None` if HSM does not know it.
+        """Return the state and the flag of a component; `None` if HSM does not know it.
 
         Raise `Wrong` if HSM answers with another status than 200 and 404, and `Failure` if it can't
         be reached.

@@ -84,7 +84,7 @@ class Service:
         return text
 
     def clock(self) -> str:
-        """Check that the time of day that hbtd has sent is near this host's."""
+        """Check that the time of day sent by hbtd is within `most_apart` seconds of this host's."""
         date, before, after = self._date
         if date is None:
             raise Skipped("the answer has no Date")
@@ -97,7 +97,7 @@ class Service:
         return f"the clocks are at most {self._most_apart:g} s apart"
 
     def readiness(self) -> str:
-        """Check that hbtd answers `GET /readiness` that it is ready."""
+        """Check that hbtd is ready, by `GET /readiness`."""
         answer = self._api.call("GET", "/readiness", expected=(503,))
         if answer.status == 503:
             raise Wrong(f"not ready: {answer.json().get('detail')}")
@@ -112,7 +112,7 @@ class Service:
         return f"silence is warned about after {warn} s, and is death after {err} s"
 
     def store(self) -> str:
-        """Read hbtd's `/health`, for later checks, too; check that the store is in order."""
+        """Check that the store is in order, by `/health`; keep the answer for later checks."""
         self._health = self._api.get("/health")
         if self._health.get("KvStoreReason"):
             raise Wrong(str(self._health["KvStoreReason"]))
@@ -144,7 +144,7 @@ class Service:
         return "not overloaded"
 
     def metrics(self) -> str:
-        """Check that hbtd's metrics are there, and count no self-check that has failed."""
+        """Check that hbtd serves its metrics, and that they count no failed self-check."""
         text = self._api.call("GET", "/metrics").body.decode("utf-8", "replace")
         missing = [name for name in _NAMES if f"\n{name}" not in text]
         if missing:

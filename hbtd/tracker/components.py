@@ -90,9 +90,10 @@ class Component:
         return self.identity.rpartition("\n")[2]
 
     def enter_phase(self) -> None:
-        """Reset `since` and `told`, as the component has entered another phase.
+        """Set `since` and `told` to 0, because the component has entered another phase.
 
-        Both are set later: `since` from the log of transitions, `told` when HSM has acknowledged.
+        Both are set to Unix times later: `since` to that of the transition, from the log, and
+        `told` to that at which HSM has acknowledged the judgement.
         """
         self.since = self.told = 0.0
 
@@ -127,7 +128,7 @@ class Component:
 
 
 class Unheard(NamedTuple):
-    """Which components may have sent heartbeats that have not been read yet."""
+    """A set of components: those that may have sent heartbeats which have not been read yet."""
 
     sources: Set[str | None] = frozenset()
     """IP addresses and replicas: all components that were last heard from one of these."""
@@ -139,7 +140,7 @@ class Unheard(NamedTuple):
     """Whether all components."""
 
     def includes(self, xname: str, component: Component) -> bool:
-        """Return whether a component may have sent a heartbeat that has not been read yet."""
+        """Return whether a component is in this set; `xname` is its name."""
         return (
             self.everybody
             or component.source in self.sources
@@ -168,9 +169,9 @@ def find_overdue(
 ) -> list[tuple[str, Component, float]]:
     """Return up to `most` components of a queue that have been silent for `limit` seconds or more.
 
-    Each is a tuple of the name, the component, and its seconds of silence at the time `at`; for
-    components that are `unheard`, the silence is reduced by `patience` seconds. All are observed
-    seconds.
+    Each is a tuple of the xname, the component, and the seconds of its silence at the time `at`.
+    The silence of a component in `unheard` counts as `patience` seconds shorter. All times and
+    seconds are observed ones.
     """
     overdue: list[tuple[str, Component, float]] = []
     for xname, component in queue.items():
@@ -188,9 +189,10 @@ def find_overdue(
 def find_unheard(
     queue: OrderedDict[str, Component], at: float, silent: float, unheard: Unheard, most: int
 ) -> list[str] | None:
-    """Return the components of a queue that are `unheard` and silent for `silent` seconds or more.
+    """Return components that are in a queue and in `unheard`, and silent for at least `silent`.
 
-    `at` is the present observed time. Return `None` if there are more than `most` of them.
+    The result is a list of their xnames, or `None` if there are more than `most`. `silent` is in
+    seconds, and `at` is the present observed time.
     """
     found: list[str] = []
     for xname, component in queue.items():

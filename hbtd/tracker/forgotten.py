@@ -13,10 +13,11 @@ class ForgottenLately(Exception):
 
 
 class Forgotten:
-    """The components that were forgotten within a period, with the times.
+    """The components that were forgotten lately, and the times at which they were.
 
-    Times (`at`) and periods are in seconds. Times must not decrease from one call to the next.
-    Periods are more than 0, and may differ from call to call.
+    `period` is how long, in seconds, a component counts as forgotten lately. `at` is the present
+    time, in seconds. Times must not decrease from one call to the next. Periods are more than 0,
+    and may differ from call to call.
     """
 
     def __init__(self) -> None:
@@ -30,7 +31,7 @@ class Forgotten:
             raise ForgottenLately(since + period - at)
 
     def note(self, xname: str, at: float, period: float) -> None:
-        """Note that a component is forgotten; drop the components for which `period` is over."""
+        """Note that a component is forgotten; drop those forgotten `period` or more seconds ago."""
         self._times[xname] = at
         self._times.move_to_end(xname)
         while at - next(iter(self._times.values())) >= period:

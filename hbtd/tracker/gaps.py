@@ -37,7 +37,7 @@ class Gap(NamedTuple):
 
 
 class Gaps:
-    """Keeps the latest gaps; gaps of one kind are joined if no time was counted between them."""
+    """The latest hundred gaps; gaps of one kind are joined if no time was counted between them."""
 
     def __init__(self) -> None:
         self._gaps: deque[Gap] = deque(maxlen=_MOST)
@@ -71,12 +71,15 @@ class Gaps:
         return list(self._gaps)
 
     def since(self, observed: float) -> float:
-        """Return the seconds of all kept gaps that are later than an observed time."""
+        """Return the total length, in seconds, of the kept gaps after an observed time."""
         first = bisect_right(self._gaps, observed, key=attrgetter("observed"))
         return self._total - self._before[first] if first < len(self._gaps) else 0.0
 
     def observed_before(self, seconds: float, now: float) -> float:
-        """Return what the observed clock showed `seconds` real seconds before it showed `now`."""
+        """Return the observed time at the moment `seconds` real seconds ago.
+
+        `now` is the present observed time.
+        """
         for gap in reversed(self._gaps):
             counted = now - gap.observed
             if seconds < counted:

@@ -29,11 +29,11 @@ class ObservedClock:
 
     A component's silence counts only while hbtd could have heard the component, that is while the
     reactor runs: in each iteration of the reactor every connection is read. `tick` is called
-    from the reactor every `TICK` seconds. If a tick is late, because the process was stopped or an
-    iteration took long, hbtd was deaf: the time since the previous tick is not counted, except for
-    `TICK`. Then follows a standstill, as long as the deaf stretch but no longer than `patience()`:
-    a node that sent a heartbeat in the deaf stretch has to time out and to connect again before it
-    can be heard, and must not be judged before that::
+    from the reactor every `TICK` seconds. If a tick comes more than half a second after the
+    previous one, because the process was stopped or an iteration took long, hbtd was deaf: the time
+    between them is not counted, except for `TICK`. Then follows a standstill, as long as the deaf
+    stretch but no longer than `patience()`: a node that sent a heartbeat in the deaf stretch has to
+    time out and to connect again before it can be heard, and must not be judged before that::
 
         ticks      |||||||||                |||||||||||||||||||||||||||||||||||
                    hears   | deaf           | standstill     | hears
@@ -54,9 +54,9 @@ class ObservedClock:
 
         `monotonic` returns seconds that never decrease; `patience` returns the longest standstill
         after a deaf stretch, in seconds. `busy` returns the seconds of processor time that this
-        thread has used. If hbtd was deaf because this thread was busy, that time is left out, too,
-        but no more than `most_busy()` seconds in any stretch ten times as long. `wall` returns the
-        Unix time, for `gaps`.
+        thread has used. Gaps that this thread's own work has caused are left out of the observed
+        time only up to a limit: `most_busy()` seconds in any stretch ten times as long. `wall`
+        returns the Unix time, for `gaps`.
         """
         self._monotonic = monotonic
         self._patience = patience
@@ -148,8 +148,8 @@ class ObservedClock:
     def hear(self, *, patiently: bool) -> None:
         """Let the clock run again after `deafen`.
 
-        With `patiently`, a standstill comes first, as long as the deaf stretch but no longer than
-        `patience()`.
+        With `patiently`, the standstill that comes first (see `deafen`) is at least as long as the
+        deaf stretch, or `patience()` seconds if that is shorter.
         """
         if self._deaf:
             self.tick()
@@ -189,7 +189,8 @@ class ObservedClock:
     def now(self) -> float:
         """Return the observed seconds since this clock was made.
 
-        Between two ticks the result grows by at most `TICK`, since a late tick adds no more.
+        Between two ticks the result grows by at most `TICK`, because hbtd may be deaf after the
+        first of them.
         """
         if self._deaf:
             return self._observed

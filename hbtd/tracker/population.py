@@ -12,9 +12,9 @@ from hbtd.tracker.transitions import Phase
 class Population:
     """The tracked components: the healthy, the warned and the dead, and what is known of each.
 
-    The healthy and the warned are in queues, in the order of their last heartbeats. This class has
-    the queries, and the changes that don't move a component from one queue to another; `Tracker`
-    has those that do.
+    The healthy and the warned are in queues, in the order of their last heartbeats. The methods
+    of this class answer queries, or make changes that don't move a component from one queue to
+    another; `Tracker` adds the changes that do.
     """
 
     def __init__(self) -> None:
@@ -63,34 +63,36 @@ class Population:
         return len(self._dead)
 
     def tracked(self) -> list[str]:
-        """Return all components that are tracked, in no particular order."""
+        """Return the xnames of all tracked components, in no particular order."""
         # An OrderedDict looks up each key as it goes, which takes ten times as long.
         return [*dict.keys(self._healthy), *dict.keys(self._warned), *self._dead]
 
     def living(self) -> Iterator[str]:
-        """Yield all components that live, including those warned about."""
+        """Yield the xnames of all living components, including those warned about."""
         yield from self._healthy
         yield from self._warned
 
     def dead_components(self) -> Iterator[str]:
-        """Yield all components that have died and were not heard since."""
+        """Yield the xnames of all components that have died and were not heard since."""
         yield from self._dead
 
     def queues(self) -> tuple[list[str], list[str], list[str]]:
-        """Return three lists: the healthy, the warned and the dead components, in queue order.
+        """Return three lists of xnames: of the healthy, the warned and the dead components.
 
-        Each component is in exactly one of the lists, unless there is a bug.
+        The first two are in the order of the queues. Each xname is in exactly one list, unless
+        there is a bug.
         """
         return list(self._healthy), list(self._warned), list(self._dead)
 
     def silent_components(self) -> list[str]:
-        """Return all components that are warned about or dead, in no particular order."""
+        """Return the xnames of all silent components, in no particular order."""
         return [*self._warned, *self._dead]
 
     def silence_flags(self, xnames: Sequence[str]) -> tuple[bytes, bytes]:
         """Return which of `xnames` are warned about, and which are dead, as two byte strings.
 
-        Each has a byte for each name, in order: 1 if that is so, otherwise 0.
+        The first has a byte for each name, in order: 1 if the component is warned about, otherwise
+        0. The second has the same for the dead.
         """
         warned = map(self._warned.__contains__, xnames)
         return bytes(warned), bytes(map(self._dead.__contains__, xnames))
@@ -101,11 +103,11 @@ class Population:
         return [component for component in found if component is not None]
 
     def note_judged(self, xname: str, phase: Phase, at: float, heard: float | None) -> None:
-        """Note the Unix time `at` at which, by the log, a component's present phase was judged.
+        """Note the Unix time `at` at which, by the log of transitions, a component entered a phase.
 
-        `heard` is the observed time of its last heartbeat before that, if known; it is used for a
-        component that died before this process started. If the component is not in `phase`, or not
-        tracked, nothing changes.
+        `heard` is the observed time of the component's last heartbeat before that, if known; it is
+        used only for a component that died before this process started. If the component is not in
+        `phase`, or not tracked, nothing changes.
         """
         component = self.component(xname)
         if component is None or self.phase(xname) is not phase:
@@ -151,7 +153,7 @@ class Population:
         return len(self._renamed)
 
     def take_renamed(self, most: int) -> list[Identity]:
-        """Remove at most `most` of the host names and NIDs that are to be stored, and return them.
+        """Return at most `most` of the identities that are to be stored; mark them as stored.
 
         The caller stores them or, if that fails, calls `put_back_renamed`.
         """
@@ -160,15 +162,16 @@ class Population:
         return [identity for identity in found if identity is not None]
 
     def put_back_renamed(self, identities: Iterable[Identity]) -> None:
-        """Put back what `take_renamed` returned, because it could not be stored."""
+        """Mark identities as to be stored: `take_renamed` returned them, but storing failed."""
         self._renamed.update(each.component for each in identities if each.component in self)
 
     def share_texts(self) -> Callable[[str, str], tuple[str, str]]:
-        """Return a function that replaces a name and a timestamp with equal texts, kept here.
+        """Return a function that replaces an xname and a timestamp with a component's own copies.
 
-        With it, a million judgements that are resumed at a start share these texts; there is no
-        memory for copies. The function returns texts without an equal here unchanged. It may be
-        used as long as no component changes, and itself takes some memory from its first call on.
+        It is used for the judgements that are read from the store at a start, up to a million:
+        they then share the texts of the living components, which saves memory. A text of which no
+        living component has a copy is returned unchanged. The function may be used until a
+        component changes, and takes some memory from its first call on.
         """
         names: dict[str, str] = {}
         healthy = self._healthy
@@ -185,7 +188,7 @@ class Population:
         return share
 
     def sort_queues(self) -> None:
-        """Sort the queues by last heartbeat, since records are not applied in that order."""
+        """Sort the queues by last heartbeat, because records can be applied in any order."""
         sort_queue(self._healthy)
         sort_queue(self._warned)
 

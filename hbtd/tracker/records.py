@@ -30,7 +30,7 @@ class Identity(NamedTuple):
 
 
 def age_after_restart(record: Record, warntime: float, errtime: float) -> float:
-    """Return how old a stored heartbeat counts as after a restart of hbtd, in observed seconds.
+    """Return the age that a stored heartbeat gets after a restart of hbtd, in observed seconds.
 
     The stored age is reduced, if need be, so that every component has `warntime` seconds to be
     heard again before it is judged. So a restart by itself causes no warning, and a component that

@@ -80,12 +80,13 @@ class Tracker(Population):
     ) -> Judgement | None:
         """Take a heartbeat; return the judgement if the component has started or restarted.
 
-        `xname` must be valid and in normal form. `timestamp` and `status` are cut off after 256
-        characters, as are `hostname` and `nid`; real ones are shorter. `source` is the sender's IP
-        address, if known; `fresh` says whether this is the first heartbeat on its connection. Raise
-        `TrackerFull` if the component is not tracked and no more can be.
+        `at` is the present observed time. `xname` must be valid and in normal form. `timestamp`,
+        `status`, `hostname` and `nid` are cut off after 256 characters; real ones are shorter.
+        `source` is the sender's IP address, if known; `fresh` says whether this is the first
+        heartbeat on its connection. Raise `TrackerFull` if the component is not tracked, and the
+        limit of tracked components is reached.
 
-        While old heartbeats are read (see `tick`), one of a warned or dead component changes
+        While old heartbeats are read (see `tick`), a heartbeat of a warned or dead component changes
         nothing.
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid):
@@ -150,9 +151,11 @@ class Tracker(Population):
 
         Return whether it is; if not, nothing has changed. The name of a healthy component needs no
         check, since it is valid and in normal form. `elsewhere` says that another replica took the
-        heartbeat. To save time, the mean period, host name and NID are updated only by the
-        component's first heartbeat in each 15 observed seconds, by the first on each connection,
-        and by the first two after a start.
+        heartbeat; the other arguments are as in `beat`.
+
+        To save time, the mean period, host name and NID are updated only by the component's first
+        heartbeat in each 15 observed seconds, by the first on each connection, and by the first two
+        after a start.
         """
         component = self._healthy.get(xname)
         if component is None:
@@ -189,14 +192,14 @@ class Tracker(Population):
         limit: int,
         unheard: Unheard = _HEARD,
     ) -> list[Judgement]:
-        """Judge at most `limit` components that have been silent for too long.
+        """Judge at most `limit` components that are silent for too long at the observed time `at`.
 
         Components that have been silent for `errtime` seconds or more have died; those that have
         been silent for `warntime` seconds or more are warned about, once. The components that have
         been silent longest are judged first. If fewer than `limit` judgements are returned, no
         other component is overdue.
 
-        Components that are `unheard` are judged `errtime` seconds later.
+        Components in `unheard` are judged `errtime` seconds later.
         """
         judgements: list[Judgement] = []
         for xname, component, _ in find_overdue(self._warned, at, errtime, errtime, unheard, limit):
@@ -224,9 +227,10 @@ class Tracker(Population):
         return judgements
 
     def unheard(self, at: float, silent: float, unheard: Unheard, most: int) -> list[str] | None:
-        """Return the living components that are `unheard` and silent for `silent` seconds or more.
+        """Return living components in `unheard` that are silent for at least `silent` seconds.
 
-        Return `None` if there are more than `most` of them.
+        The result is a list of their xnames, or `None` if there are more than `most`. `at` is the
+        present observed time.
         """
         healthy = find_unheard(self._healthy, at, silent, unheard, most)
         if healthy is None:
@@ -235,7 +239,10 @@ class Tracker(Population):
         return None if warned is None else healthy + warned
 
     def heartbeating(self, xname: str, at: float, errtime: float) -> bool:
-        """Return whether a component was heard less than `errtime` seconds ago."""
+        """Return whether a component lives and was heard less than `errtime` seconds before `at`.
+
+        `at` is the present observed time.
+        """
         component = self._healthy.get(xname) or self._warned.get(xname)
         return component is not None and at - component.last_heard < errtime
 
@@ -248,7 +255,10 @@ class Tracker(Population):
         return known
 
     def record(self, xname: str, at: float) -> Record | None:
-        """Return the record of a component, or `None` if the component is dead or not tracked."""
+        """Return the record of a component; `None` if the component is dead or not tracked.
+
+        The age of the heartbeat is that at the observed time `at`.
+        """
         warned = xname in self._warned
         component = self._warned.get(xname) if warned else self._healthy.get(xname)
         if component is None:
@@ -257,7 +267,7 @@ class Tracker(Population):
         return Record(xname, age, component.timestamp, component.status, warned)
 
     def records(self, xnames: Iterable[str], at: float) -> list[Record]:
-        """Return the records of those of `xnames` that live."""
+        """Return the records of the living among `xnames`, with ages at the observed time `at`."""
         found = (self.record(xname, at) for xname in xnames)
         return [record for record in found if record is not None]
 
@@ -270,10 +280,10 @@ class Tracker(Population):
     ) -> Judgement | None:
         """Apply a heartbeat that another replica took earlier, unless a later one is known.
 
-        `last_heard` is the observed time of that heartbeat, and `source` stands for the replica.
-        `sent` are the timestamp and the status in the heartbeat; without them, those of the
-        heartbeat before remain, and a component that is dead or not tracked stays so. Return the
-        judgement if the component has started or restarted.
+        `last_heard` is the observed time of that heartbeat, and `source` identifies the replica.
+        `sent` are the timestamp and the status in the heartbeat. Without them, the component keeps
+        its last timestamp and status, or stays dead or untracked. Return the judgement if the
+        component has started or restarted.
         """
         component = self._healthy.get(xname) or self._warned.get(xname)
         if component is None:
@@ -285,11 +295,11 @@ class Tracker(Population):
         return self.apply_beat(xname, last_heard, timestamp, status, source)
 
     def apply_sent(self, record: Record, source: str | None) -> bool:
-        """Set a component's status and timestamp to those of a heartbeat that was applied before.
+        """Set the timestamp and the status of a component to those in `record`.
 
-        Until now only the time of that heartbeat was known, and `source`, which stands for the
-        replica that took it. If the component was heard from another source since, nothing changes.
-        Return whether the component lives.
+        They are those of a heartbeat that `apply_heard` has applied without them. `source`
+        identifies the replica that took it; if the component was heard from another source since,
+        nothing changes. Return whether the component lives.
         """
         xname = record.component
         component = self._healthy.get(xname) or self._warned.get(xname)
@@ -301,9 +311,10 @@ class Tracker(Population):
         return True
 
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
-        """Mark a component as warned about, as another replica did; `record` is what it stored.
+        """Mark a component as warned about, as another replica did, which has stored `record`.
 
-        If the component is dead or not tracked, it is tracked as in `restore`.
+        If the component is dead or not tracked, it is restored from `record`; for the other
+        arguments see `restore`.
         """
         component = self._healthy.pop(record.component, None)
         if component is not None:
@@ -314,7 +325,7 @@ class Tracker(Population):
             self._revive(record, at, warntime, errtime).enter_phase()
 
     def apply_gap(self, record: Record, at: float) -> None:
-        """Mark a component as warned about; its silence begins anew, at the observed time `at`.
+        """Mark a component as warned about, and count its silence from the observed time `at`.
 
         An original hbtd has stored this warning, as `record`, after a time in which nobody could
         hear components: the silence in that time proves nothing.
@@ -327,7 +338,7 @@ class Tracker(Population):
             component.enter_phase()
 
     def apply_death(self, xname: str) -> None:
-        """Apply a death that another replica judged."""
+        """Mark a component as dead, as another replica has judged."""
         if xname not in self._dead:
             component = self._pop(xname)
             self.population += component is None
@@ -343,7 +354,8 @@ class Tracker(Population):
     ) -> None:
         """Track the components of `records`, and those of `dead` as dead, unless already tracked.
 
-        The ages of the records are reduced to what `age_after_restart` returns.
+        `at` is the present observed time. The ages of the records are reduced to what
+        `age_after_restart` returns.
         """
         self.restore_page(records, at, warntime, errtime)
         for xname in dead:
@@ -354,9 +366,9 @@ class Tracker(Population):
     def restore_page(
         self, records: Iterable[Record], at: float, warntime: float, errtime: float
     ) -> None:
-        """Track the components of `records`, a part of those to restore; `restore` must follow.
+        """Track the components of `records`, a page of the stored ones; call `restore` afterwards.
 
-        Until then, the queues are not in order.
+        The arguments are as in `restore`. Until that is called, the queues are not in order.
         """
         for record in records:
             if record.component not in self:
@@ -383,23 +395,26 @@ class Tracker(Population):
         self._ticked_at, self._reads_late = at, reads_late
 
     def changed_at(self, xname: str) -> float | None:
-        """Return the time of a component's change, or `None` without one; see `changed_since`."""
+        """Return the time of a component's change; `None` without one. See `changed_since`."""
         return self._changed.get(xname)
 
     def changed_since(self, since: float) -> dict[str, float]:
-        """Return the components that changed at `since` or later, with the times of the changes.
+        """Return the times of all changes at `since` or later, by the xname of the component.
 
-        A change is a heartbeat taken here (`beat`, `beat_again`) whose record is still to be
-        stored; its time is the last that `tick` had set.
+        A change is a heartbeat taken here (`beat`, `beat_again`) whose record is to be stored.
+        Its time is the value of `ObservedClock.ticked_at` that `tick` was given last.
         """
         return {x: at for x, at in self._changed.items() if at >= since}
 
     def changed(self) -> list[str]:
-        """Return all components that were heard here and whose records are yet to be stored."""
+        """Return the xnames of components with a change, in no particular order.
+
+        Changes are those of `changed_since`.
+        """
         return list(self._changed)
 
     def take_changed(self, xnames: Iterable[str], since: float) -> dict[str, float]:
-        """Remove the changes of `xnames`; return those at `since` or later, by component.
+        """Remove the changes of `xnames`; return the times, by xname, of those at `since` or later.
 
         The caller stores the records of these components or, if that fails, calls `put_back`.
         """
@@ -444,10 +459,9 @@ class Tracker(Population):
         return component
 
     def _recorded(self, record: Record, last_heard: float) -> Component:
-        """Return the component that a record describes, with the record's data, and in no queue.
+        """Return the component of a record, set to the record's data; make it if not tracked.
 
-        If the component is tracked, it is taken out of its queue; otherwise it is made. The caller
-        puts it into a queue.
+        The component is in no queue then; the caller puts it into one.
         """
         status = self._shared(record.status[:_LONGEST_TEXT])
         timestamp = record.timestamp[:_LONGEST_TEXT]

@@ -93,7 +93,7 @@ class Judgement:
     """For how many seconds the component was silent then, if that is why; `None` otherwise."""
 
     def made_at(self, at: float) -> "Judgement":
-        """Return this judgement with the Unix time `at`, unless it has one."""
+        """Return this judgement with the Unix time `at`, or unchanged if it already has a time."""
         if self.at:
             return self
         # Half the time of `dataclasses.replace`: a mass death makes thousands of these.
