@@ -16,7 +16,7 @@ _GONE = "gone"
 
 
 def wait(run: Invocation) -> int:
-    """Wait until all named components are in a state.
+    """Wait until each of the named components is in one of the states that `--state` lists.
 
     The exit status is 1 if that has not come about within `--timeout` seconds. While hbtd can't be
     reached, the command tries again; the exit status is 3 if the last attempt has failed, too.
@@ -55,10 +55,10 @@ def wait(run: Invocation) -> int:
 
 
 def _missing(run: Invocation, names: str, wanted: set[str]) -> tuple[bool, str]:
-    """Return whether some of the components are in none of the `wanted` states, and which.
+    """Return whether components are in none of the `wanted` states, and a text that names them.
 
-    The second value is a text for people. Only components in states that are not wanted are
-    requested from hbtd, so its answer is short when few are left.
+    `names` is the nodeset of the components to look at, empty for all in `--under`. hbtd is asked
+    only for those in other states, so that its answer is short when few are left.
     """
     others, under = _STATES - wanted, run.options.under
     query = {"under": under}
@@ -133,7 +133,7 @@ _NOT_FORGOTTEN = {
 
 
 def forget(run: Invocation) -> int:
-    """Have components forgotten.
+    """Make hbtd forget the named components.
 
     The exit status is 1 if some are not forgotten: because they are not tracked, or were forgotten
     a short time ago, because several components have sent the given name, or because the user does
@@ -169,7 +169,7 @@ def forget(run: Invocation) -> int:
 
 
 def params(run: Invocation) -> int:
-    """Print parameters, after changing those that are given a value."""
+    """Print the named parameters, or all; before that, change those that are given a value."""
     words = run.options.parameters
     before = run.api.get("/params")
     known = {name.lower(): name for name in before}

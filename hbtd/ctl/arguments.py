@@ -62,7 +62,7 @@ class Parsers(NamedTuple):
 
 
 def make_parsers(environ: Mapping[str, str]) -> Parsers:
-    """Return the parsers; the environment supplies defaults."""
+    """Return hbtctl's parsers; some default values come from the environment variables."""
     main = Parser(
         prog="hbtctl",
         usage="hbtctl [OPTION...] COMMAND [ARGUMENT...]",
@@ -99,7 +99,7 @@ def make_parsers(environ: Mapping[str, str]) -> Parsers:
 
 
 def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
-    """Return the options; if one is wrong, exit with status 2 and a line on standard error."""
+    """Return the options in `arguments`; if one is wrong, exit with status 2 and a message."""
     parsers = make_parsers(environ)
     _check_options(arguments, parsers)
     options, rest = parsers.main.parse_known_args(list(_with_times(arguments)))
@@ -141,7 +141,10 @@ def _check_options(words: Sequence[str], parsers: Parsers) -> None:
 
 
 def _with_times(words: Sequence[str]) -> Iterator[str]:
-    """Yield words, joining `--since -2h` to `--since=-2h`: `-2h` would be taken for an option."""
+    """Yield the words of a command line, with `--since -2h` joined to `--since=-2h`.
+
+    Otherwise argparse would take `-2h` for an option. `--until` and `--at` are treated alike.
+    """
     rest = iter(words)
     for word in rest:
         if word in ("--since", "--until", "--at"):
@@ -229,7 +232,7 @@ def add_connection(parser: ArgumentParser, defaults: Mapping[str, Any] | None) -
 
 
 def _listed() -> str:
-    """Return the list of commands for `--help`, by group."""
+    """Return a text that lists the commands by group, for `--help`."""
     lines: list[str] = []
     for group, title in _GROUPS.items():
         lines.append(f"{title}:")

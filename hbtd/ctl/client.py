@@ -42,7 +42,7 @@ class Target(NamedTuple):
 
     @property
     def local(self) -> bool:
-        """Whether the connection does not leave this host."""
+        """Whether hbtd's address is a Unix socket, or a loopback address of this host."""
         return self.scheme == "unix" or self.host in ("localhost", "127.0.0.1", "::1")
 
 
@@ -151,7 +151,7 @@ class Client:
         return sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
 
     def get(self, path: str, query: Query | None = None) -> Any:
-        """Return the decoded answer to a GET; raise `Failure` if it is no success."""
+        """Return the answer to a GET, decoded from JSON; raise `Failure` if it is not a success."""
         return self.call("GET", path, query).json()
 
     def call(
@@ -221,9 +221,10 @@ class Client:
 
     @contextmanager
     def _limited(self) -> Iterator[None]:
-        """Return a context manager in whose block an answer may take `longest` seconds.
+        """Return a context manager that ends a call in its block after `longest` seconds.
 
-        A server that sends a byte now and then would never be silent for long.
+        The call then raises `Unreachable`. The setting `timeout` alone would not end an answer of
+        which a byte arrives now and then.
         """
         self._late = False
         timer = threading.Timer(self._settings.longest, self._cut_off)
@@ -235,7 +236,7 @@ class Client:
             timer.cancel()
 
     def _cut_off(self) -> None:
-        """End the connection from another thread."""
+        """End the call in progress, since its answer takes too long; run in a timer's thread."""
         self._late = True
         sock = self._sock
         if sock is not None:
@@ -299,7 +300,7 @@ class Client:
         return Unreachable(f"{where}: {shown(reason)}")
 
     def _failure(self, path: str, answer: Answer) -> Failure:
-        """Return the exception for an answer to a request for `path` that is not a success."""
+        """Return the exception to raise for an unsuccessful answer to a request for `path`."""
         try:
             detail = shown(json.loads(answer.body)["detail"], 2000)
         except (ValueError, KeyError, TypeError):

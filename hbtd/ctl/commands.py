@@ -40,7 +40,7 @@ def _seconds(text: str) -> float:
 
 
 def period(text: str) -> float:
-    """Return the seconds in a text, 0.01 or more; raise `ArgumentTypeError` for other texts."""
+    """Return an argument as seconds; raise `ArgumentTypeError` unless it is 0.01 or more."""
     seconds = _seconds(text)
     if seconds < 0.01:
         raise ArgumentTypeError(f"{text!r} seconds are too short")

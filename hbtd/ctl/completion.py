@@ -35,7 +35,7 @@ complete -F _hbtctl hbtctl
 
 
 def script(shell: str) -> str:
-    """Return the script for `bash` or `zsh`."""
+    """Return the completion script for a shell, `bash` or `zsh`."""
     main, commands = make_parsers({})
     valued = {"-o", "--output"}
     for parser in (main, *commands.values()):
@@ -62,7 +62,7 @@ def _actions(parser: ArgumentParser) -> list[Action]:
 
 
 def _words(parser: ArgumentParser) -> list[str]:
-    """Return what can be completed: long options, and the choices of arguments."""
+    """Return the words that a shell can complete: long options, and the choices of arguments."""
     words: list[str] = []
     for action in _actions(parser):
         words += [option for option in action.option_strings if option.startswith("--")]

@@ -15,7 +15,7 @@ class Event(NamedTuple):
 
 
 class EventParser:
-    """Takes the bytes of a stream as they come, and returns the events that are complete."""
+    """A parser of a stream of Server-Sent Events, which is fed with the bytes as they arrive."""
 
     def __init__(self, last_id: str = "") -> None:
         self.last_id = last_id
@@ -67,9 +67,10 @@ class EventParser:
 
 
 def _lines(text: bytes) -> list[bytes]:
-    r"""Return the lines of a stream, which end in `\r\n`, `\n` or `\r`; the last is incomplete.
+    r"""Split bytes of a stream into lines, which end in `\r\n`, `\n` or `\r`; return the lines.
 
-    A `\r` at the very end may be the first half of `\r\n`, so it stays with the incomplete line.
+    The last item is the incomplete line at the end, perhaps empty. A `\r` at the very end may be
+    the first half of `\r\n`, so it stays with the incomplete line.
     """
     end = b""
     if text.endswith(b"\r"):

@@ -37,8 +37,8 @@ def follow(
     """Yield events without end, from the one after the event with the ID `last_id`.
 
     If the connection breaks, connect again and continue after the last event. `note` is called with
-    messages about that; `sleep` waits for a number of seconds. Raise `Failure` if the first attempt
-    to connect fails, and whenever hbtd refuses the request.
+    a message when it breaks and when it is made again; `sleep` waits for a number of seconds. Raise
+    `Failure` if the first attempt to connect fails, and whenever hbtd refuses the request.
     """
     parser = EventParser(last_id)
     pause, connected, broken = _PAUSE[0], False, False
@@ -92,7 +92,7 @@ def _query(run: Invocation) -> dict[str, object]:
 
 
 def _show_latest(run: Invocation, query: Query) -> str:
-    """Print the latest entries that `query` selects, as many as `--last` says.
+    """Print the latest entries of the log that `query` selects, at most `--last` of them.
 
     Return, as text, the number of the latest entry of the whole log.
     """
@@ -185,7 +185,7 @@ def _together(
 ) -> "list[Event | str | Failure]":
     """Return the items that come into a queue within `_TOGETHER` seconds of the first one.
 
-    Wait for at most `_REFRESH` seconds in all; the list may be empty then.
+    Wait for at most `_REFRESH` seconds in all; if no item comes, the list is empty.
     """
     found: list[Event | str | Failure] = []
     end = clock() + _REFRESH
@@ -199,7 +199,11 @@ def _together(
 
 
 def _draw(run: Invocation, latest: list[str], remark: str) -> None:
-    """Fetch the summary, and show it with the latest transitions and a remark."""
+    """Fetch the summary; print it, lines on the `latest` transitions, and a remark.
+
+    The remark is about the connection for events, or empty. If the summary can't be fetched, print
+    only the reason.
+    """
     terminal = run.terminal
     try:
         summary = run.api.get("/summary")

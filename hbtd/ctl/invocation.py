@@ -23,7 +23,7 @@ class API(Protocol):
     """hbtd's API, as `hbtd.ctl.client.Client` reaches it."""
 
     def get(self, path: str, query: Query | None = None) -> Any:
-        """Return the decoded answer to a GET."""
+        """Return the answer to a GET, decoded from JSON."""
 
     def call(
         self,
@@ -115,10 +115,10 @@ class Invocation:
 
 
 def server_states(text: str | None, also: str = "") -> str | None:
-    """Return a list of states as hbtd names them; `ok`, `alive` and `silent` are translated.
+    """Return `text`, a list of states, in hbtd's words: `ok`, `alive`, `silent` are translated.
 
-    The states are separated by commas. `also` is a further word that may be among them. Raise
-    `Misused` for any other word. Return `None` if there is no list.
+    Both lists are separated by commas. `also` is a further word that `text` may have. Raise
+    `Misused` for any other word. Return `None` if `text` is empty or `None`.
     """
     if not text:
         return None

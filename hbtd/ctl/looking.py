@@ -41,7 +41,7 @@ def shown_state(component: Component) -> str:
 
 
 def shown_source(component: Component) -> str:
-    """Return the address that a heartbeat came from."""
+    """Return, as text, the address that a component's last heartbeat came from."""
     return shown(component.get("Source"), 45)
 
 
@@ -171,7 +171,7 @@ def _single(run: Invocation) -> list[str]:
 
 
 def _by_xname(name: str) -> str:
-    """Return a remark that the log knows xnames only; empty if the name is an xname."""
+    """Return a remark that the log has components by xname only; empty if `name` is an xname."""
     return "" if name.startswith("x") else "; the log knows those no longer tracked by xname only"
 
 

@@ -18,7 +18,7 @@ LONGEST = 6000
 def joined(words: Sequence[str], stdin: TextIO) -> str:
     """Return the names that words of the command line stand for, as one nodeset.
 
-    The word `-` stands for the names on standard input, separated by blanks, commas or lines.
+    The word `-` stands for the names on standard input, separated by blanks, commas or line breaks.
     """
     parts: list[str] = []
     for word in words:

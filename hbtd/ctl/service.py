@@ -38,7 +38,7 @@ def internals(run: Invocation) -> int:
 
 
 def outline(value: Any, indent: str) -> Iterator[str]:
-    """Yield the lines that show a decoded JSON value, indented by `indent` and more."""
+    """Yield the lines that show a decoded JSON value; each begins with the blanks `indent`."""
     pairs = value.items() if isinstance(value, dict) else (("-", each) for each in value)
     for key, inner in pairs:
         name = shown(key) if key == "-" else f"{shown(key)}:"
@@ -54,7 +54,7 @@ def outline(value: Any, indent: str) -> Iterator[str]:
 
 
 def _short(value: dict[str, Any]) -> bool:
-    """Return whether an object fits on one line."""
+    """Return whether a decoded JSON object is flat, and short enough to be printed on one line."""
     flat = not any(isinstance(each, dict | list) and each for each in value.values())
     return flat and sum(len(str(k)) + len(str(v)) + 3 for k, v in value.items()) < 90
 

@@ -65,11 +65,11 @@ class Terminal:
         *,
         titles: bool = True,
     ) -> None:
-        """Print a table of escaped texts.
+        """Print a table; the caller has escaped its texts (`hbtd.ctl.escaping`).
 
-        `states` has the state of each row, for its colour; `titles` says whether there is a line of
-        headers. On a terminal with colours, a table that is not too long fits the terminal's width.
-        Otherwise there is one line for each row, whose cells are separated by at least two blanks.
+        `states` has the state of each row, for its colour; `titles` says whether `headers` are
+        printed. On a terminal with colours, a table of up to `_PRETTIEST` rows is fitted to the
+        terminal's width. Otherwise each row is one line, with two or more blanks between cells.
         """
         self.clear_progress()
         if self.interactive and self.coloured and len(rows) <= _PRETTIEST:

@@ -18,7 +18,8 @@ def shown_time(text: object) -> str:
 def full_time(text: str | None, now: datetime | None = None) -> str | None:
     """Return a time of day, `18:56` or `18:56:00`, as the latest such moment up to `now`.
 
-    The result is a time of RFC 3339 in UTC. Any other text, and `None`, is returned unchanged.
+    `now` is the present by default. The result is a time of RFC 3339 in UTC. Any other text, and
+    `None`, is returned unchanged.
     """
     if text is None or not _OF_DAY.fullmatch(text):
         return text

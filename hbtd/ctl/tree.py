@@ -72,9 +72,10 @@ def _places(xname: str) -> list[str]:
 
 
 def _path(machine: Group, place: str, counts: dict[str, int]) -> list[Group]:
-    """Return the groups from the whole machine down to a place.
+    """Return the groups on the way from `machine`, the whole machine, down to a place.
 
-    Missing groups are added, each with a copy of `counts` as its numbers of components.
+    Groups that `machine` lacks are added to it, each with a copy of `counts` as its numbers of
+    components by state.
     """
     path = [machine]
     for name in [*_places(place), *([place] if place else [])]:
@@ -139,7 +140,10 @@ def _draw(run: Invocation, machine: Group) -> None:
 
 
 def _branches(run: Invocation, group: Group, indent: str, *, down: bool) -> Iterator[str]:
-    """Yield the lines below a group; with `down`, only those where something is silent."""
+    """Yield the tree's lines below a group; with `down`, only those where something is silent.
+
+    Each line begins with `indent`.
+    """
     inner = sorted(group.inner.values(), key=lambda each: natural_key(each.name))
     if down:
         inner = [each for each in inner if each.uniform != "healthy"]

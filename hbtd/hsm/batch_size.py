@@ -53,8 +53,8 @@ class BatchSize:
 
         `target` is the number of seconds that a batch should take. The size grows by at most half,
         and only after a full batch. If the batch took longer than `target`, the size is reduced,
-        but not below `_SLOW` components: only failures do that. `now` is the time in seconds of any
-        clock.
+        but not below `_SLOW` components; only `failed` makes it smaller. `now` is the time in
+        seconds of any clock.
         """
         self._took = took, count
         fitting = int(count * target / took) if took > 0 else _MOST
@@ -79,9 +79,9 @@ class BatchSize:
     def failed(self, count: int, now: float, *, timed_out: bool) -> None:
         """Reduce the size after a batch of `count` components has failed at the time `now`.
 
-        The new size is half of the old one, or half of `count` if that is less and HSM has not
-        answered in time. If the batch was larger than one that was accepted before, the size stays
-        for a while at what was accepted.
+        A batch that was not full counts only if it has `timed_out`: HSM did not answer in time. The
+        new size is half of the old one, or half of `count` if that is less. If the full batch
+        before that one was smaller and was accepted, the size does not exceed its size for a while.
         """
         if count < self.size and not timed_out:
             return
@@ -91,5 +91,5 @@ class BatchSize:
         self.size = max(1, min(self.size, count) // 2)
 
     def acquit(self) -> None:
-        """Note that updates failed because of a component, and not because of their size."""
+        """Lift the limit that `failed` has set, since a component was to blame, not the size."""
         self._enough_until = 0.0

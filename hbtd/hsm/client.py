@@ -89,7 +89,7 @@ class _Answer(NamedTuple):
 
 
 class HSMClient:
-    """A client of HSM's REST API, on the treq client `http`.
+    """A client of HSM's REST API, which sends its requests with the treq client `http`.
 
     Each request goes to the HSM at the parameter `sm_url` and may take `sm_timeout` seconds of
     `clock`, including the response body.
@@ -178,7 +178,7 @@ class HSMClient:
     async def _bounded(
         self, request: Coroutine[Deferred[Any], Any, _T], within: float | None = None
     ) -> _T:
-        """Return the result of a request, which may take `sm_timeout` seconds, or `within`.
+        """Return the result of a request; it may take `sm_timeout` seconds, or `within` if less.
 
         Pass on `HSMRejected` and `HSMUnavailable`; raise `HSMUnavailable` for all other errors.
         """

@@ -14,7 +14,7 @@ from hbtd.runtime.outage import Outage
 
 
 class Condition:
-    """Remembers whether HSM accepts updates, and says what is wrong and since when.
+    """What hbtd knows of HSM: whether it accepts updates and, if not, why and since when.
 
     An outage of HSM is logged when it begins, when it has another cause, and when it ends. A
     component is logged when it is set aside, and when HSM accepts it again.
@@ -25,7 +25,7 @@ class Condition:
     def __init__(
         self, clock: IReactorTime, params: LiveParams, wall: Callable[[], float] = time.time
     ) -> None:
-        """Begin with an HSM that has not been asked; `wall` returns Unix seconds, for texts."""
+        """Begin as if nothing had been sent to HSM; `wall` returns Unix seconds, for texts."""
         self._clock = clock
         self._params = params
         self._wall = wall
@@ -77,7 +77,7 @@ class Condition:
     def health(self, ready: bool, quarantine: Quarantine) -> str:
         """Return a text about the state of HSM (docs/protocol.md, "Probes and health").
 
-        `ready` is whether HSM counts as ready, which it does not in an outage.
+        `ready` says whether HSM counts as ready; in an outage it does not.
         """
         if not ready:
             return "Not ready"
@@ -86,7 +86,7 @@ class Condition:
         return "Ready"
 
     def why_not_ready(self) -> str:
-        """Return why HSM is sent no updates, and since when if that is known."""
+        """Return why no updates are sent to HSM, and since when if that is known."""
         if self.in_outage:
             return f"HSM fails since {self._utc(self._outage_began)}: {self._outage.reason}"
         return "HSM has not yet answered whether it is ready"
@@ -94,7 +94,7 @@ class Condition:
     def trouble(self, ready: bool, quarantine: Quarantine) -> str | None:
         """Return why HSM can't be told of all changes, and since when; `None` if it can.
 
-        `ready` is whether HSM counts as ready.
+        `ready` says whether HSM counts as ready.
         """
         if self._params.current.nosm:
             return "nosm is set"

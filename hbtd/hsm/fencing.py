@@ -15,11 +15,12 @@ class Fenced(Exception):
 
 @implementer(IAgent)
 class FencedAgent:
-    """An agent that sends the body of a request only if `may_send` returns true at that moment.
+    """A wrapper of an HTTP agent (`IAgent`) that sends no body while `may_send` returns false.
 
     Before it sends a request, an agent connects, which can take long: the network may be down, or
-    this process stopped or suspended. If another replica may lead by then, the server receives no
-    body, and so no complete request. Requests without a body are always sent.
+    this process stopped or suspended. So `may_send` is called when the body is to be sent. If
+    another replica may lead by then, the server receives no body, and so no complete request.
+    Requests without a body are always sent.
     """
 
     def __init__(self, agent: IAgent, may_send: Callable[[], bool]) -> None:

@@ -14,7 +14,7 @@ _AFTER_A_BUG = 1.0
 
 
 class Lane:
-    """A connection of the notifier: does one step at a time, with at most one update in flight."""
+    """A connection of the notifier to HSM, on which at most one update is in flight."""
 
     _log = Logger()
 
@@ -29,7 +29,11 @@ class Lane:
         going_on: Callable[[], bool],
         step: Callable[["Lane"], Coroutine[Deferred[Any], Any, None]],
     ) -> None:
-        """Start to do one `step` after another, while `going_on` returns true; log exceptions."""
+        """Start to run `step`, which sends a batch or waits for one, while `going_on` returns true.
+
+        Each run begins after the one before has ended. If `step` raises an exception, log it, and
+        go on a second later.
+        """
         Deferred.fromCoroutine(self._run(going_on, step))
 
     async def _run(

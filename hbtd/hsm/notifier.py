@@ -72,8 +72,8 @@ class Notifier(Service):
         `may_send` returns whether this replica, and no other, may send updates to HSM. `wall`
         returns Unix seconds, for texts that say since when something is wrong. `told` returns when
         HSM has acknowledged the latest transition of a component, the Unix time; 0 if that is not
-        known. `superseded` returns whether it has yet to be committed that a component was
-        heard, after all that this notifier has been given.
+        known. `superseded` returns whether there is a judgement that a component was heard, made
+        after all that this notifier was given, and not committed yet.
         """
         self._clock = clock
         self._client = client
@@ -184,10 +184,10 @@ class Notifier(Service):
         self._notify()
 
     def judged(self, judgements: Iterable[Judgement]) -> None:
-        """Don't send waiting alarms about components that have been heard since.
+        """Drop the alarm in the outbox on each component that was heard, as `judgements` say.
 
-        `judgements` have just been made; `tell` is called with them once they are committed. The
-        alarms of components with which updates have failed stay: their retries are counted.
+        `judgements` have just been made; `tell` is called with them once they are committed. Alarms
+        on suspects stay, because their retries are counted.
         """
         for judgement in judgements:
             xname = judgement.component
@@ -360,10 +360,10 @@ class Notifier(Service):
     def _patience(self, batch: list[Judgement]) -> float | None:
         """Return the seconds that an update with suspects may take, `None` for `sm_timeout`.
 
-        HSM may hang on suspects, so they get less time if they, rather than HSM, seem to be to
-        blame. After several failures in a row HSM may just be slow; then they get all the time,
-        because HSM would continue an update that is given up early. Components that are set aside
-        get all the time, too, since they delay no others.
+        HSM may hang on suspects, so the time is shorter if they, rather than HSM, seem to be to
+        blame. After several failures in a row HSM may just be slow; then it is `sm_timeout`,
+        because HSM would continue an update that is given up early. For components that are set
+        aside it is `sm_timeout`, too, since they delay no other components.
         """
         if batch[0].component in self._quarantine.set_aside:
             return None
@@ -399,7 +399,7 @@ class Notifier(Service):
         )
 
     def _failed(self, batch: list[Judgement], error: UpdateFailed) -> float:
-        """Note that an update has failed; return the seconds to pause on its connection.
+        """Note that an update has failed; return for how many seconds its connection pauses.
 
         If HSM is to blame, suspend sending.
         """
@@ -427,7 +427,7 @@ class Notifier(Service):
         if exhausted:
             self._suspend(str(error))
         elif self._quarantine.in_a_row > before and self._quarantine.everything_fails:
-            self._suspend(f"it refuses whatever it is told: {error}")
+            self._suspend(f"every update fails, the last one with: {error}")
         return pause
 
     def _blame(self, batch: list[Judgement], error: UpdateFailed, again: float) -> None:

@@ -8,7 +8,7 @@ from hbtd.tracker.transitions import Judgement, Transition
 class Outbox:
     """What HSM has yet to be told: the latest judgement on each component, by transition.
 
-    Some components are held back until `Quarantine` says that they are to be sent.
+    Judgements on suspects are held back; `Quarantine` decides when they are sent.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Outbox:
 
     @property
     def has_free(self) -> bool:
-        """Whether there is a judgement to send on a component that is not held (see `hold`)."""
+        """Whether there is a judgement on a component that is not held back (see `hold`)."""
         return any(self._groups.values())
 
     def latest(self, xname: str) -> Judgement | None:
@@ -50,12 +50,15 @@ class Outbox:
             self._groups[judgement.transition][judgement.component] = judgement
 
     def take_renewed(self) -> list[str]:
-        """Return the components passed to `hold` that have got a judgement since the last call."""
+        """Return the held-back components on which `put` has added a judgement since the last call.
+
+        A component is in the list once for each of these judgements.
+        """
         renewed, self._renewed = self._renewed, []
         return renewed
 
     def put_back(self, judgement: Judgement) -> None:
-        """Add an earlier judgement, unless the outbox has one on the same component."""
+        """Add a judgement that was sent before, unless the outbox has one on the same component."""
         if self.latest(judgement.component) is None:
             self.put(judgement)
 

@@ -63,7 +63,7 @@ class _Suspect:
 
 
 class _Group(NamedTuple):
-    """Suspects that are to be sent together, no earlier than the time `due`, in seconds."""
+    """Suspects to be sent together, at `due` or later, in seconds of the notifier's clock."""
 
     suspects: Sequence[_Suspect]
     due: float
@@ -109,19 +109,19 @@ class Quarantine:
         return "no reason" if suspect.failure is None else suspect.failure.said
 
     def is_suspect(self, xname: str) -> bool:
-        """Return whether an update with a component has failed, and none was accepted since."""
+        """Return whether an update with a component failed, and none with it was accepted since."""
         return xname in self._suspects
 
     @property
     def everything_fails(self) -> bool:
-        """Whether HSM seems to be to blame: true after every `IN_A_ROW` failures in a row."""
+        """Whether HSM seems to be to blame: `in_a_row` is a multiple of `IN_A_ROW`, and not 0."""
         return self.in_a_row > 0 and self.in_a_row % IN_A_ROW == 0
 
     def is_evident(self, batch: Sequence[Judgement]) -> bool:
         """Return whether the components of a batch, rather than HSM, are to blame if it fails.
 
-        The components are to blame if the batch is of a single one that is set aside, or if HSM has
-        accepted other updates since the first failure of each of them.
+        They are to blame if the batch is one component that is set aside, or if HSM has accepted
+        another update since the first failure of each component.
         """
         if batch[0].component in self._set_aside:
             return True
@@ -129,7 +129,7 @@ class Quarantine:
         return all(each is not None and each.successes < self._successes for each in suspects)
 
     def longest_aside(self) -> Culprit | None:
-        """Return the judgement that has been set aside for longest, or `None` if none is."""
+        """Return the culprit whose first failure was earliest; `None` if none is set aside."""
         culprits = self._failures(self._set_aside.values())
         return min(culprits, key=lambda culprit: culprit.since, default=None)
 
@@ -185,7 +185,7 @@ class Quarantine:
         return min(times, default=None)
 
     def accepted(self, batch: Sequence[Judgement]) -> list[Culprit]:
-        """Note that HSM has accepted a batch; return those in it that were set aside.
+        """Note that HSM has accepted a batch; return its culprits, which are no longer set aside.
 
         Call this after the judgements of the batch were removed from the outbox.
         """
@@ -212,7 +212,7 @@ class Quarantine:
         pause: float = 0.0,
         rejected: bool = False,
     ) -> list[Culprit]:
-        """Note that a batch has failed, for the reason `said`; return the culprits found by this.
+        """Note that a batch has failed, for the reason `said`; return the new culprits, if any.
 
         The components of the batch are sent again `pause` seconds from `now` at the earliest.
         `rejected` says whether HSM has answered that the content is wrong. Only such a
@@ -243,7 +243,7 @@ class Quarantine:
         return self._convict(now)
 
     def reconsider(self) -> None:
-        """Retry all components that are set aside now; the pause after that is the shortest one."""
+        """Make all components that are set aside due now, and their next pause the shortest one."""
         for suspect in self._set_aside.values():
             suspect.tries = 0
         self._hasten()
@@ -357,8 +357,8 @@ class Quarantine:
     def _convict(self, now: float) -> list[Culprit]:
         """Set all suspects aside if HSM has rejected each alone, and nothing else is to be sent.
 
-        Return the culprits. The list is empty otherwise: the next updates will show whether HSM
-        accepts anything.
+        Return the culprits. Otherwise, or if there are more than `IN_A_ROW` suspects, return an
+        empty list: the next updates will show whether HSM accepts anything.
         """
         if self._outbox.has_free:
             return []

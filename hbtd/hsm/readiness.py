@@ -35,8 +35,9 @@ class Readiness(Service):
     ) -> None:
         """Make a probe that is not started yet.
 
-        `found_ready` is called after each probe that finds HSM ready, with whether it was so
-        before; `not_ready` is called, with the reason, after each probe that finds HSM not ready.
+        `found_ready` is called after each probe that finds HSM ready; its argument says whether HSM
+        counted as ready before. `not_ready` is called, with the reason, after each probe that finds
+        HSM not ready.
         """
         self._client = client
         self._params = params

@@ -20,7 +20,10 @@ class TimeToTell:
         """The seconds from the judgement to the acknowledgement, by transition."""
 
     def acknowledged(self, batch: Sequence[Judgement]) -> None:
-        """Note that HSM has acknowledged judgements; those without a time are not measured."""
+        """Measure the time to tell of each judgement in a batch that HSM has just acknowledged.
+
+        Judgements whose time is not known, and those passed to `repeated`, are not measured.
+        """
         now = self._wall()
         for judgement in batch:
             if judgement in self._repeats:
@@ -29,7 +32,7 @@ class TimeToTell:
                 self.durations[judgement.transition].add(now - judgement.at)
 
     def repeated(self, judgement: Judgement) -> None:
-        """Note that a judgement is sent again although HSM has acknowledged it before."""
+        """Don't measure the next acknowledgement of a judgement that HSM acknowledged before."""
         self._repeats.add(judgement)
 
     def drop_repeats(self) -> None:

@@ -145,7 +145,7 @@ def _group(silence: Silence, level: int, index: int) -> SilentGroup:
 
 
 def _below(group: SilentGroup) -> int:
-    """Return the index in `LEVELS` of the parts of a group; `len(LEVELS)` for a slot."""
+    """Return the index in `LEVELS` of the level below a group; `len(LEVELS)` if it is a slot."""
     return LEVELS.index(group.type) + 1 if group.type in LEVELS else 0
 
 

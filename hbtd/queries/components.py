@@ -30,7 +30,7 @@ _WHOLE_MACHINE = frozenset({"s0", "all"})
 
 
 class Selection(NamedTuple):
-    """Which components a question is about: those that meet all conditions."""
+    """Conditions that select components: those that meet all of them."""
 
     states: frozenset[Phase] | None = None
     """The states that they may be in; `None` for any."""

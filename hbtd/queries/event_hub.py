@@ -35,7 +35,7 @@ _RETRY: Final = 1.0
 
 
 class Block(NamedTuple):
-    """Events with consecutive numbers, encoded, with the components that they are about."""
+    """Some successive events as bytes, with their numbers and the components they are about."""
 
     numbers: Sequence[int]
     names: Sequence[str]
@@ -52,9 +52,9 @@ class Block(NamedTuple):
 
 
 class Reader:
-    """A reader of events, which are written to its client by a function.
+    """A client of `/events`, to which the hub writes events.
 
-    The reader is a push producer: it writes nothing between `pauseProducing` and `resumeProducing`.
+    A reader is a push producer: it writes nothing between `pauseProducing` and `resumeProducing`.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Reader:
         self.paused = True
 
     def resumeProducing(self) -> None:
-        """Go on writing."""
+        """Write again, after a call of `pauseProducing`: the client can take more."""
         self.paused = False
         self.release()
         self._hub.wake(self)
@@ -169,7 +169,7 @@ class EventHub:
             each.callback(None)
 
     def tell(self, entries: Sequence[LogEntry]) -> None:
-        """Make events of new entries of the log, and write them to all readers, in short turns."""
+        """Make events of new entries of the log; start to write them to all readers."""
         for start in range(0, len(entries), _IN_BLOCK):
             some = entries[start : start + _IN_BLOCK]
             events = [self._encode(each) for each in some]
@@ -204,13 +204,14 @@ class EventHub:
         `write` sends bytes to the client, and `drop` ends its connection at once.
 
         With a number `after`, the reader is first sent the events of all entries after that number.
-        If some of these are no longer in the log, it is sent the others, after an event that says
-        which may be missing. If there are more than `MOST_BEHIND`, or if the log ends before that
-        number, it is sent such an event, and then only new events.
+        If some of these are no longer in the log, an event that says which may be missing is sent
+        before the others. If more than `MOST_BEHIND` entries follow, or if the log ends before that
+        number, the reader is sent an event that says which entries may be missing, and then only
+        new events.
 
-        A reader that does not read is dropped once its next events are no longer in memory. A
-        reader that reads, but to which the hub can't write fast enough, is sent an event that says
-        which may be missing.
+        A reader whose client does not read is dropped once its next events are no longer in memory.
+        If the client reads, but the hub can't write fast enough, the reader is sent an event that
+        says which entries may be missing.
         """
         reader = Reader(self, selection, write, drop)
         self.readers[reader] = None
@@ -261,7 +262,7 @@ class EventHub:
     # Events of the past
 
     async def _catch_up(self, reader: Reader, after: int | None) -> None:
-        """Send a reader the events after a number that the hub no longer has in memory.
+        """Read from the log the entries after a number that are not in memory; send their events.
 
         Then let the reader go on with the events in memory. If `after` is `None`, send nothing, and
         let the reader begin with the next event.

@@ -243,7 +243,7 @@ async def describe_connections(connections: ConnectionFactory, turn: Turn) -> di
 def described(durations: Distribution) -> dict[str, Any]:
     """Return the number, mean and longest of some durations, as the API shows them.
 
-    Also return, for each of some bounds, how many durations are not longer. All are in seconds.
+    Also return, for each bound of `durations`, how many do not exceed it. All are in seconds.
     """
     count = durations.count
     within: Iterable[tuple[float, int]] = zip(

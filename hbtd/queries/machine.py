@@ -84,8 +84,8 @@ def part_of(xname: str, level: int) -> str:
 class Machine:
     """Keeps the natural order of all tracked components.
 
-    The order is updated when it is requested; `turn` is awaited between portions of the work. While
-    no component begins or ceases to be tracked, that costs nothing.
+    The order is updated when it is requested, if a component has begun or ceased to be tracked
+    since the last request; `turn` is awaited between portions of the work.
     """
 
     def __init__(self, tracker: Tracker) -> None:

@@ -104,7 +104,7 @@ def nid_of(name: str) -> int | None:
 def _number(nid: str) -> int | None:
     """Return the number in a NID that a component has sent; `None` if it is no integer.
 
-    All spellings of an integer that heartbeats may have are accepted.
+    The integer may be spelled in any way that is valid in a heartbeat.
     """
     if nid.isdecimal() and nid.isascii() and len(nid) < 19 and nid[0] != "0":
         return int(nid)

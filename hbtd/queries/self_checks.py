@@ -59,7 +59,7 @@ class SelfChecks(PeriodicService):
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, checks: Mapping[str, Check]) -> None:
-        """Make a service that runs `checks`, which have names.
+        """Make a service that runs `checks`, each of which is given by its name.
 
         The first run is a minute after the start.
         """
@@ -186,7 +186,7 @@ class JournalCheck:
         self._first: Judgement | None = None
 
     async def __call__(self) -> str | None:
-        """Return what is wrong if the first uncommitted judgement is the same as in the last run.
+        """Return what is wrong if the first uncommitted judgement is the same as in the run before.
 
         Return `None` otherwise, or if the store can't be used.
         """
@@ -245,7 +245,7 @@ def connections_check(
 
 
 def pause(clock: IReactorTime) -> Turn:
-    """Return a function whose Deferred fires once the reactor has done other work."""
+    """Return a function that returns a Deferred, fired once the reactor has done other work."""
     return lambda: deferLater(clock, 0)
 
 

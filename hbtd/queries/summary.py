@@ -194,7 +194,7 @@ class MachineCounts:
         """The numbers of wholly silent parts of the machine by type, as of the last `update`."""
 
     async def update(self, turn: Turn) -> None:
-        """Count again; `turn` is awaited between portions of the work."""
+        """Bring the counts up to date; `turn` is awaited between portions of the work."""
         silence = await self._machine.silence(turn)
         self.silent_groups = await count_wholly_silent(silence, turn)
         everything = sorted(cabinets(silence), key=lambda each: (-each.silent, each.start))

@@ -12,7 +12,7 @@ _AT_ONCE = 1000
 
 
 class Part(NamedTuple):
-    """A part of the machine: how many components are in which state."""
+    """A part of the machine, with the numbers of its components by state."""
 
     xname: str
     type: str

@@ -22,7 +22,7 @@ class Alone(Service):
 
     @property
     def leader(self) -> str | None:
-        """The name of this hbtd while it runs."""
+        """The name of this hbtd while this service runs, otherwise `None`."""
         return self._name if self.running else None
 
     def startService(self) -> None:

@@ -164,7 +164,7 @@ class Applier:
             self._store.clear_records().addErrback(
                 lambda failure: self._log.failure(
                     "The stored records could not be deleted, although clear_on_gap is set; the"
-                    " next start may find them again.",
+                    " next start of hbtd may restore them.",
                     failure,
                 )
             )

@@ -81,10 +81,10 @@ class History:
 
 
 class Compaction(Service):
-    """Compacts etcd every `INTERVAL` seconds while this replica leads, as `kv_compact` says.
+    """Compacts etcd every `INTERVAL` seconds while this replica leads, if `kv_compact` allows it.
 
     History is all that was overwritten or deleted. Only the last `HISTORY` seconds are of use to
-    hbtd; other programs may need more, so if there are keys of others, by default nothing is done.
+    hbtd; other programs may need more, so by default etcd is not compacted if it has their keys.
     A full etcd is compacted, too; its files get smaller, and it takes writes, only when operators
     defragment it and end its alarm.
     """

@@ -41,7 +41,7 @@ class Hearing:
         return self.silent_for < SILENCE
 
     def begin(self) -> None:
-        """Stop the observed clock until `check` finds that etcd and all replicas are heard."""
+        """Stop the observed clock, since etcd has yet to be read; count etcd as heard just now."""
         self.hear()
         self._observed.deafen(0.0, "etcd has yet to be read")
 
@@ -50,7 +50,7 @@ class Hearing:
         self.heard = self._moment()
 
     def give(self, seconds: float) -> None:
-        """Give etcd more time to answer: count it as heard at most `seconds` ago."""
+        """Count etcd as last heard at most `seconds` ago, so that it has more time to answer."""
         soonest = self._moment().elapsed - seconds
         self.heard = self.heard._replace(elapsed=max(self.heard.elapsed, soonest))
 

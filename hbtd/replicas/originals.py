@@ -18,7 +18,7 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Meaning(Enum):
-    """What it means that an original hbtd has written a record."""
+    """What an original hbtd says about a component by writing its record."""
 
     HEARTBEAT = auto()
     """The component was heard."""
@@ -33,7 +33,7 @@ class Meaning(Enum):
 def meaning(
     stored: StoredRecord, before: Collection[int], warntime: float, *, living: bool
 ) -> Meaning:
-    """Return what it means that an original hbtd has written a record.
+    """Return what an original hbtd says about a component by writing the record `stored`.
 
     `before` has the last two times, in Unix seconds, that were stored in the component's record
     before this one; it is empty if there was no record. `warntime` is in seconds. `living` says

@@ -15,11 +15,11 @@ class State(Enum):
 
 
 class Position:
-    """The revision of etcd that this replica has reached, and what follows from it.
+    """The revision of etcd up to which this replica has applied changes, and its `State`.
 
-    `loaded`, `watching`, `wrote` and `applied` move it on: a replica is synchronized once the watch
-    has reported a write that the replica made after the watch began. `unload` and `fall_behind`
-    move it back.
+    `loaded`, `watching`, `wrote` and `applied` bring the state forward: a replica is synchronized
+    once the watch has reported a write that the replica made after the watch began. `unload` and
+    `fall_behind` set the state back.
     """
 
     def __init__(self) -> None:

@@ -15,9 +15,9 @@ from hbtd.tracker.transitions import Judgement, Phase
 class RemoteChanges:
     """Brings the tracker up to date with what other replicas do.
 
-    Other replicas don't know the heartbeats that this one took and has yet to store; so these stay,
-    whatever the others have judged. Judgements that follow from a heartbeat of another replica are
-    made if this replica leads.
+    Other replicas don't know the heartbeats that this one took and has yet to store; so these
+    heartbeats are kept, whatever other replicas have judged. Judgements that follow from a
+    heartbeat of another replica are made if this replica leads.
     """
 
     def __init__(
@@ -104,9 +104,9 @@ class RemoteChanges:
     def apply_warning(self, record: Record, *, by_a_leader: bool = True) -> None:
         """Apply a warning, unless the component was heard here since.
 
-        `by_a_leader` says whether the leader has judged that. If not, an original hbtd has, and has
-        sent HSM the warning by itself; then the warning is applied on the leader, too, so that HSM
-        is told when the component restarts.
+        `by_a_leader` says whether the leader has made the judgement. If not, an original hbtd has,
+        and has sent it to HSM by itself; then the warning is applied on the leader, too, so that
+        HSM is told when the component restarts.
         """
         known = by_a_leader and self._monitor.leading and record.component in self._tracker
         if known or self._checkpointer.has_news(record.component):
@@ -129,9 +129,9 @@ class RemoteChanges:
             self._tracker.apply_death(xname)
 
     def apply_told(self, xname: str, phase: Phase, at: float) -> None:
-        """Note that HSM acknowledged, at the Unix time `at`, that a component is in a phase.
+        """Note that HSM acknowledged `phase`, the state of a component, at the Unix time `at`.
 
-        If `at` is 0, HSM has yet to acknowledge that.
+        If `at` is 0, HSM has yet to acknowledge it.
         """
         self._tracker.note_told(xname, phase, at)
 
@@ -167,7 +167,7 @@ class RemoteChanges:
         return self._tracker.record(xname, self._observed.now()) is not None
 
     def is_stored(self, xname: str) -> bool:
-        """Return whether a component lives and no heartbeat of it is still to be stored here."""
+        """Return whether a component is living, and all its heartbeats taken here are stored."""
         return self.is_living(xname) and not self._checkpointer.has_news(xname)
 
     def all_committed(self, xnames: Iterable[str]) -> list[str]:

@@ -151,7 +151,7 @@ class Replica(Service):
         """Stop; release the lock, so that another replica can lead at once.
 
         The Deferred fires when that is done. Before that, a leader deletes from etcd the requests
-        that it has granted. Heartbeats that only blocks tell of are written as records, because an
+        that it has granted. Heartbeats that are only in blocks are written as records, because an
         original hbtd, which does not read blocks, may be started next.
         """
         super().stopService()
@@ -196,8 +196,8 @@ class Replica(Service):
     def _choose_form(self) -> None:
         """Choose whether this replica writes heartbeats to etcd in blocks, or as records.
 
-        Blocks are chosen while it is synchronized and all living replicas read blocks. When that
-        ends, the heartbeats that only blocks tell of are written as records.
+        Blocks are chosen while it is synchronized and all living replicas read blocks. When records
+        are chosen after blocks, the heartbeats that are only in blocks are written as records, too.
         """
         blocks = self._store.blocks
         allowed = self.sync.synchronized and self._applier.all_read_blocks

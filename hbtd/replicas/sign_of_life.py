@@ -60,10 +60,11 @@ def waiting_at(
     """Return whose heartbeats wait at this replica, with at most `MOST_NAMED` names of a kind.
 
     `addresses` are the IP addresses whose connections wait here. `components` are those that this
-    replica was the last to hear, from an address that waits here or elsewhere; it is `None` if they
-    are too many. `fresh` says whether components that open a connection for each heartbeat may
-    wait, too. `unstored` are the components whose heartbeats this replica took, but did not store
-    in time. If there are too many of these, or of the addresses, any component may wait.
+    replica was the last to hear, from an address whose connections wait at any replica; it is
+    `None` if they are too many. `fresh` says whether components that open a connection for each
+    heartbeat may wait, too. `unstored` are the components whose heartbeats this replica took, but
+    did not store in time. If `unstored` or `addresses` has more than `MOST_NAMED` names, the result
+    says that any component may wait.
     """
     named = frozenset(address for address in addresses if address is not None)
     if max(len(named), len(unstored)) > MOST_NAMED:

@@ -81,7 +81,10 @@ class Space(Service):
 
 
 def _shortage(size: DatabaseSize) -> str | None:
-    """Return the text of the warning about a database of this size; `None` if it has room."""
+    """Return the warning about a database of this size; `None` if the database has room.
+
+    The warning has the field `{size}`, which the caller has to fill in.
+    """
     if size.full and 0 < size.size < FULL * size.quota:
         return _ALARM
     if size.full or 0 < size.quota <= size.size:

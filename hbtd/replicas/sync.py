@@ -117,7 +117,7 @@ class Sync(Service):
 
     @property
     def revision(self) -> int:
-        """The revision of etcd up to which changes are applied, or 0 if all has to be read."""
+        """The revision of etcd up to which changes are applied; 0 if all keys have to be read."""
         return self._position.revision
 
     def startService(self) -> None:
@@ -260,7 +260,7 @@ class Sync(Service):
         self._position.loaded(revision)
 
     async def _watch_changes(self) -> None:
-        """Watch etcd and apply changes until the watch breaks; raise what ended it."""
+        """Watch etcd and apply changes until the watch breaks; raise the error that broke it."""
         self._position.watching()
         self._broken = None
         # Allow for the time until the watch reports the first write of the presence key.
