@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _check(options: CommandLine) -> NoReturn:
-    """Print whether hbtd could start; exit with 0, or with the status of a start that fails."""
+    """Print whether hbtd could start; exit with 0 if so, else with the status of a failed start."""
     from hbtd.runtime.reactor import install
 
     # Twisted, when its endpoints are imported, removes what systemd says about sockets.

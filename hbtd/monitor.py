@@ -109,9 +109,9 @@ class Monitor:
         self._ticking.stopService()
 
     async def stop(self) -> None:
-        """Stop; commit and pass on the remaining judgements, and store the remaining records.
+        """Stop sweeping; commit and pass on the remaining judgements, and store changed records.
 
-        Give that up after `sm_timeout` seconds.
+        What is not done within `sm_timeout` seconds is given up.
         """
         self.running = False
         self.stop_observing()
@@ -172,8 +172,8 @@ class Monitor:
     def stop_tracking(self, xname: str) -> bool:
         """Stop tracking a component, on request; return whether it was tracked.
 
-        This is called for requests to this replica and to others, all of which count for the limit
-        of `forget_on_request`.
+        This is called for requests to this replica and for those to other replicas. All of them
+        count towards the limit of `forget_on_request`.
         """
         tracked = self._tracker.forget(xname)
         if tracked:
@@ -253,11 +253,11 @@ class Monitor:
         self._publisher.follow()
 
     def judge_returns(self, started: Iterable[str] = (), warned: Iterable[str] = ()) -> None:
-        """If this replica leads, judge that the healthy ones of some components have come back.
+        """Judge that components have started or restarted, if they are healthy.
 
-        `started` are the components that this replica, when it was a follower, requested the leader
-        to judge; `warned` are those that an original hbtd, which stores no judgements, has warned
-        about.
+        This replica requested the leader to judge `started`, when it was a follower; an original
+        hbtd, which stores no judgements, has warned about `warned`. If this replica does not lead,
+        do nothing.
         """
         if self.leading:
             self.commit(self._returns([], started, warned))
@@ -280,10 +280,9 @@ class Monitor:
         return deaths
 
     def _without_the_gone(self, undelivered: list[Judgement]) -> list[Judgement]:
-        """Return the judgements except those on warned components that are no longer tracked.
+        """Return `undelivered` without judgements on warned components that are no longer tracked.
 
-        The records of these were deleted by an original hbtd, which has declared them dead and told
-        HSM.
+        An original hbtd has declared these components dead, told HSM, and deleted their records.
         """
         warned = {j.component for j in undelivered if j.transition is Transition.WARNED}
         gone = {xname for xname in warned if xname not in self._tracker}
@@ -298,9 +297,9 @@ class Monitor:
     ) -> list[Judgement]:
         """Return new judgements that healthy components have started or restarted.
 
-        The judgements are about the healthy components whose judgement in `stored` says that they
-        were warned or died, and about those of `started` and `warned` that have no judgement in
-        `stored`.
+        They are about the components that, by their judgement in `stored`, were warned or died, and
+        about the components in `started` and `warned` that have no judgement in `stored`. Those
+        that are not healthy are left out.
         """
         at = self._observed.now()
         latest = dict.fromkeys(warned, Transition.WARNED)
@@ -364,7 +363,10 @@ class Monitor:
         self.sweep_seconds = self._clock.seconds() - began
 
     def commit(self, judgements: Sequence[Judgement]) -> None:
-        """Pass judgements to the journal; the store of a follower turns them into requests."""
+        """Pass judgements to the journal.
+
+        On a follower, the store turns them into requests to the leader.
+        """
         if self.leading:
             self.judged.update(judgement.transition for judgement in judgements)
         self._journal.add(judgements)

@@ -107,7 +107,7 @@ def _endpoint(route: Route, authorization: Authorization) -> Callable[..., bytes
 
 
 def _failure(error: Exception) -> str:
-    """Return a text for the log about a requested change whose handler has raised `error`."""
+    """Return how a requested change has failed with `error`, in words for a log line."""
     if isinstance(error, Problem):
         # The detail may repeat what was sent, however long that is.
         detail = error.detail[:_LONGEST_SHOWN].rstrip("; .")
@@ -191,10 +191,10 @@ def _answer_unexpected(request: IRequest, failure: Failure) -> bytes | Deferred[
 
 
 def _is_misspelt(path: bytes) -> bool:
-    """Return whether the prefix or the route's name in a path contains percent-encoding.
+    """Return whether a path contains percent-encoding in its prefix or in the route's name.
 
-    Such paths are not served, because a gateway in front of hbtd might have applied the rules of
-    another path. The name of a component may be encoded.
+    Such paths are not served: a gateway in front of hbtd might not recognise them, and not apply
+    its rules for the route. The name of a component may be percent-encoded.
     """
     if b"%" not in path:
         return False
@@ -204,10 +204,10 @@ def _is_misspelt(path: bytes) -> bool:
 
 
 class _Resource(KleinResource):
-    """The resource of the API, which itself refuses requests that must not reach Klein's router."""
+    """The API's Klein resource, which refuses malformed requests before the router gets them."""
 
     def render(self, request: Request) -> object:  # type: ignore[override]  # all are server.Request
-        """Answer a request; return what twisted.web expects from `IResource.render`."""
+        """Answer a request, as `IResource.render` does."""
         assert isinstance(request, LimitedRequest)
         request.setHeader("Server", "hbtd")
         if request.last:

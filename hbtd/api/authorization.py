@@ -78,11 +78,10 @@ class Authorization:
         """Return the `Caller` who has sent a request to a route that needs `role`.
 
         Raise `Refused` unless the request's credentials prove that its sender has the role. If the
-        role concerns a component, the handler still has to check that component with the caller.
+        role concerns a component, the handler still has to call a `check_` method of the `Caller`.
 
-        Heartbeats from web pages are refused whatever their credentials are: browsers send such
-        simple requests to other hosts without asking these hosts first, and may add a client
-        certificate.
+        Heartbeats from web pages are refused, whatever credentials they have: a browser may send a
+        POST for a page of another site without asking hbtd first, and add a client certificate.
         """
         if role is Role.ANYONE or (role is Role.READER and self._open_to_readers):
             return Caller()

@@ -162,9 +162,10 @@ class Components:
         return ascii_reply(await self._summary.summarise(_limited(request).turn))
 
     def tree(self, request: Request) -> _Later:
-        """Return a page of the parts of the machine in which something is silent, with counts.
+        """Return a page of the parts of the machine in which something is silent.
 
-        Raise `Problem` 400 if a parameter is wrong.
+        The reply also says how many components are in which state. Raise `Problem` 400 if a
+        parameter is wrong.
         """
         parameters = read_parameters(request, ("under", "limit", "after"))
         return self._tree(

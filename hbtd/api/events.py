@@ -60,7 +60,7 @@ class Events:
         return (Route("GET", "/events", Role.READER, self.stream),)
 
     def stream(self, request: Request) -> Coroutine[Deferred[Any], Any, Reply]:
-        """Return a reply that goes on as long as the client reads: an event for each transition.
+        """Return a reply that sends an event for each transition until the client disconnects.
 
         Raise `Problem` 400 if a parameter is wrong, and 503 if there are too many readers.
         """
@@ -129,7 +129,7 @@ class Events:
 
         `parameter` is the value of the query parameter `after`. The header `Last-Event-ID` takes
         precedence: a browser that connects again repeats the parameter, and names in the header the
-        last event that it has received. Raise `Problem` 400 if the one that counts is no number.
+        last event that it has received. Raise `Problem` 400 if the value that is used is no number.
         """
         headers = request.requestHeaders.getRawHeaders(b"last-event-id") or []
         header = headers[0].decode("latin-1").strip() if headers else ""

@@ -326,7 +326,7 @@ class FastLane:
 
 
 def _parse(data: bytes) -> _Head | None:
-    """Parse a head, or the beginning of one, with llhttp.
+    """Return a head, or the beginning of a head, parsed with llhttp.
 
     Return `None` if the request is one for the ordinary lane.
     """

@@ -26,8 +26,8 @@ class Heartbeats:
     """The handlers of `/heartbeat`.
 
     The handlers raise `Problem` if the body or the component's name is invalid, and `Refused` if
-    the caller may not make the request, or may make it only later, or if the limit of tracked
-    components is reached.
+    the caller may not make the request, if the component was already forgotten within the last
+    `Errtime`, or if the maximum number of components is reached.
     """
 
     def __init__(self, monitor: Monitor) -> None:

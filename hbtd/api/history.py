@@ -53,7 +53,7 @@ class History:
         return (Route("GET", "/history", Role.READER, self.history),)
 
     def history(self, request: Request) -> _Later:
-        """Return a page of the log or, with the parameter `at`, of the states at a moment.
+        """Return a page of the log or, with the parameter `at`, of components' states at that time.
 
         Raise `Problem` 400 if a parameter is wrong, and 503 if the log can't be read.
         """

@@ -25,6 +25,6 @@ class InternalsHandler:
         return (Route("GET", "/internals", Role.OPERATOR, self.internals),)
 
     async def internals(self, request: LimitedRequest) -> Reply:
-        """Return the description of hbtd's parts; raise `Problem` 400 if there are parameters."""
+        """Return the present state of hbtd's parts; raise `Problem` 400 if there are parameters."""
         read_parameters(request, ())
         return ascii_reply(await self._describe(request.turn))

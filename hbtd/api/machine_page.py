@@ -60,11 +60,11 @@ class MachinePage:
         )
 
     def to_folder(self, request: Request) -> Reply:
-        """Redirect `/ui` to `/ui/`, where the page finds its files."""
+        """Redirect `/ui` to `/ui/`: the links in the page are relative to `/ui/`."""
         return Reply(301, headers=(("Location", "ui/"),))
 
     def file(self, request: Request, name: str) -> Reply:
-        """Return the reply with a file of the page; raise `Problem` 404 if there is none."""
+        """Return a reply with the file `name` of the page; raise `Problem` 404 if there is none."""
         if name not in self._files:
             raise Problem(404, "No such file of the page")
         return _answer(self._files[name], request)
@@ -77,7 +77,7 @@ def _reply(name: str, body: bytes) -> Reply:
 
 
 def _answer(reply: Reply, request: Request) -> Reply:
-    """Return `reply`, or a 304 if the client already has this version of the file."""
+    """Return `reply`, or a reply 304 if the client already has the file that `reply` contains."""
     tag = reply.headers[0][1]
     known = (request.getHeader(b"if-none-match") or b"").decode("latin-1")
     if tag in known:

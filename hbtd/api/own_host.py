@@ -11,10 +11,10 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::[0-9]*)?")
 
 
 def read_own_names(hostname: str, path: Path = _HOSTS) -> frozenset[str]:
-    """Return the names of this host in lower case: `hostname`, and those beside it in a hosts file.
+    """Return, in lower case, `hostname` and the names on the same lines of a hosts file.
 
-    The fully qualified name is usually one of them. DNS is not asked, since it would delay the
-    start, and others may control its answers.
+    `path` is the hosts file. The fully qualified name of this host is usually in it. DNS is not
+    asked, since it would delay the start, and others may control its answers.
     """
     own = hostname.lower()
     try:

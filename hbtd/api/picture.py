@@ -33,7 +33,7 @@ class Picture:
         """Make the handler.
 
         `count` returns how many components are tracked, `last_number` the number of the latest
-        entry in the log, and `wall` Unix seconds.
+        entry in the log, and `wall` the present Unix time in seconds.
         """
         self._machine = machine
         self._count = count
@@ -55,7 +55,10 @@ class Picture:
         return self.make(request)
 
     async def make(self, request: LimitedRequest) -> Reply:
-        """Return the reply of `picture`; other connections have their turns while it is made."""
+        """Return the reply of `picture`.
+
+        It is made in portions, between which other requests have their turns.
+        """
         hold(request, _SIZE_OF_EACH * self._count())
         # Read before the states: events from here on lead to states that are at least as new.
         number, at = self._last_number(), self._wall()

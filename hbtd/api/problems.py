@@ -9,7 +9,7 @@ PREFIXES = ("/hmi/v1", "/v1")
 def instance(path: str) -> str:
     """Return the `instance` of a problem (docs/protocol.md, "Errors") for a requested path.
 
-    The result always begins with the first of `PREFIXES`, also if the other one was requested. The
+    The result begins with the first of `PREFIXES`, even if `path` begins with the second. The
     name of a component is left out, except after `hbstate`, where it is kept in normal form. A path
     without a prefix is returned unchanged.
     """

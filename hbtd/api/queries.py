@@ -51,11 +51,11 @@ class Named(NamedTuple):
     """The names that stand for no component."""
 
     def xnames(self) -> list[str]:
-        """Return the xnames that the names stand for, each once."""
+        """Return the xnames that the names stand for, without duplicates."""
         return list(dict.fromkeys(chain.from_iterable(self.found.values())))
 
     def certain(self) -> list[str]:
-        """Return the xnames of the names that stand for one component only, each xname once."""
+        """Return the xnames of the names that stand for one component only, without duplicates."""
         return list(dict.fromkeys(x[0] for x in self.found.values() if len(x) == 1))
 
     def ambiguous(self) -> list[str]:
@@ -107,7 +107,10 @@ def printable(text: str, most: int = 60) -> str:
 
 
 def read_limit(parameters: Mapping[str, str]) -> int:
-    """Return the parameter `limit`, the most rows of a page; raise `Problem` 400 if it is wrong."""
+    """Return the parameter `limit`: the most rows of a page, by default `MOST_ROWS`.
+
+    Raise `Problem` 400 if it is no number from 1 to `MOST_ROWS`.
+    """
     text = parameters.get("limit", str(MOST_ROWS))
     if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= MOST_ROWS):
         raise bad("limit", f"is no number from 1 to {MOST_ROWS}")
@@ -176,8 +179,9 @@ async def read_names(
 def hold(request: LimitedRequest, count: int) -> None:
     """Reserve `count` bytes for an answer that is being made; raise `Problem` 503 if that fails.
 
-    The bytes count as those of large request bodies do: one address gets at most half of what the
-    other addresses leave, so that nobody can have thousands of answers made at the same time.
+    They are reserved until the request has ended, from the memory that large request bodies share:
+    the requests from one address get at most half of what other addresses leave free. So nobody
+    can have thousands of answers made at the same time.
     """
     if not request.hold(count):
         raise request.no_room()

@@ -29,12 +29,12 @@ class Role(Enum):
 
     @property
     def changes(self) -> bool:
-        """Whether requests to routes with this role change something; each of them is logged."""
+        """Whether hbtd logs who requests changes at the routes with this role."""
         return self in (Role.OPERATOR, Role.NODE_OR_OPERATOR)
 
 
 class Route(NamedTuple):
-    """A method and a path, the role that may call them, and the handler.
+    """A method and a path, the role that a caller needs, and the handler.
 
     The handler is called with the request and, as keyword arguments, the variables in the path and,
     if the role concerns a component, the `caller`. It returns the reply or, if the work takes more

@@ -46,7 +46,7 @@ _log = Logger()
 class Core:
     """Everything behind the API: clients of etcd and HSM, tracker, store, monitor, and more.
 
-    The parts are attributes. They are only built here; `HbtdService` starts them, in its order.
+    The parts are attributes. `Core` only builds them; `HbtdService` starts and stops them.
     """
 
     def __init__(
@@ -62,7 +62,8 @@ class Core:
         """Build the parts; raise `StartupError` if a file that an option names can't be used.
 
         `user_agent` is sent to etcd and HSM; `connect_kafka` makes a client of Kafka.
-        `accept_queues` returns the queue of waiting connections of each listening socket.
+        `accept_queues` returns the queue of waiting connections of each listening socket. `host`
+        has the clocks and the random numbers; `make_store` makes the store.
         """
         self._reactor = reactor
         self._host = host

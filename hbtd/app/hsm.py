@@ -24,8 +24,7 @@ def connect_hsm(
 
     The caller has to close the agent's connections, and to have its credentials' file watched.
     `may_tell` is called immediately before each update, which is sent only if the result is true.
-    `wall` returns Unix seconds.
-    Raise `TLSUnusable` if the file of `sm_ca` can't be used.
+    `wall` returns Unix seconds. Raise `TLSUnusable` if the file of `sm_ca` can't be used.
     """
     credentials = ClientCredentials("HSM", "--sm_ca", params.current.sm_ca)
     agent = RenewedAgent(reactor, credentials, lambda: BoundedPool(reactor))

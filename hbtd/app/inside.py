@@ -42,7 +42,11 @@ def make_self_checks(
     store: IStore,
     connections: Callable[[], ConnectionFactory],
 ) -> SelfChecks:
-    """Return the service that runs all self-checks; `elapsed` is the clock of `observed`."""
+    """Return the service that runs all self-checks.
+
+    `elapsed` returns the seconds of the monotonic clock that `observed` reads, and `connections`
+    the connections of clients.
+    """
     turn = pause(clock)
 
     def judging() -> bool:

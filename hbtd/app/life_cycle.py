@@ -74,7 +74,8 @@ class LifeCycle:
                 )
             except Exception:  # noqa: BLE001  # the parts below have to be stopped all the same
                 self._log.failure(
-                    "Stopping {name} failed because of a bug in hbtd; all else is stopped.",
+                    "Stopping {name} failed because of a bug in hbtd, which now stops its other"
+                    " parts.",
                     name=name,
                 )
 

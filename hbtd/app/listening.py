@@ -54,10 +54,11 @@ _log = Logger()
 def make_endpoints(
     params: Params, reactor: Any, passed: Sequence[int] = ()
 ) -> list[IStreamServerEndpoint]:
-    """Return the endpoints to listen on; raise `StartupError` when they can't be used.
+    """Return the endpoints to listen on; raise `StartupError` if one of them can't be used.
 
-    These are what `listen` says, else the listening sockets that systemd has passed to this
-    process, by their file descriptors, else `port` on each of the addresses.
+    If the parameter `listen` is set, return its endpoint. Otherwise, if `passed` has the file
+    descriptors of listening sockets from systemd, return these sockets as endpoints. Otherwise,
+    return an endpoint with `port` for each of `address`, by default for all addresses.
     """
     if passed and params.endpoint_kind != "systemd":
         _note_passed(params, len(passed))
@@ -85,14 +86,18 @@ def make_endpoints(
 
 
 def _note_passed(params: Params, count: int) -> None:
-    """Log whether hbtd serves the sockets that systemd has passed, or `--listen` excludes them."""
+    """Log that the `count` sockets from systemd are served, or that `--listen` excludes them."""
     sockets = counted(count, "socket")
     if params.listen:
-        _log.warn("--listen is given: {sockets} of systemd's will not be served.", sockets=sockets)
+        _log.warn(
+            "hbtd does not serve {sockets} that systemd has passed (ListenStream= of hbtd.socket),"
+            " since --listen is given. Remove --listen, or disable hbtd.socket.",
+            sockets=sockets,
+        )
     else:
         _log.info(
-            "Serving on {sockets} of systemd's (ListenStream= of hbtd.socket), instead of --port"
-            " and --address.",
+            "Serving on {sockets} that systemd has passed (ListenStream= of hbtd.socket), instead"
+            " of on --port and --address.",
             sockets=sockets,
         )
 
@@ -112,7 +117,8 @@ def _passed_endpoints(reactor: Any, passed: Sequence[int]) -> list[IStreamServer
 def make_certificate(params: Params) -> ServedCertificate | None:
     """Return the certificate to serve, `None` without TLS.
 
-    Raise `StartupError` when one of its files can't be used.
+    Raise `StartupError` if a file of `tls_cert`, `tls_key` or `tls_client_ca` can't be used, or if
+    no self-signed certificate can be made.
     """
     if not params.serves_tls:
         return None
@@ -198,8 +204,9 @@ class Listening:
     async def close(self) -> None:
         """Stop listening, wait until the requests in progress are answered, and close connections.
 
-        Connections that are still open are aborted half a second after all have begun to close, and
-        two seconds after the ports are closed at the latest. If no port is bound, do nothing.
+        Connections that clients keep open are aborted half a second after hbtd has closed its side
+        of all connections, and about two seconds after the ports were closed at the latest. If no
+        port is bound, do nothing.
         """
         ports, self._ports = self._ports, []
         if not ports:

@@ -165,7 +165,11 @@ class CertificateMetrics(Collector):
     """The metric of the certificates that hbtd presents."""
 
     def __init__(self, presented: Callable[[], Iterable[tuple[str, Certificate]]]) -> None:
-        """Make the collector; `presented` returns pairs of a name and a certificate."""
+        """Make the collector.
+
+        `presented` returns pairs of the value of the label `certificate`, such as `served`, and the
+        certificate itself.
+        """
         self._presented = presented
 
     def collect(self) -> Iterable[Metric]:

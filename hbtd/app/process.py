@@ -41,11 +41,11 @@ _log = Logger()
 def make_service(
     params: Params, environ: Mapping[str, str], *, own_log: bool, warnings: Sequence[str] = ()
 ) -> HbtdService:
-    """Return hbtd's service for this process; if hbtd can't start, exit with the status for that.
+    """Return hbtd's service for this process, or end the process if hbtd can't start.
 
-    If `own_log` is true, hbtd writes its log to the standard error stream, in the format of the
-    parameter `log_format`. Otherwise twistd writes the log. `warnings`, about how the parameters
-    were given, are logged. The exit statuses are in `hbtd.app.errors`.
+    The exit statuses are in `hbtd.app.errors`. If `own_log` is true, hbtd writes its log to the
+    standard error stream, in the format of the parameter `log_format`. Otherwise twistd writes the
+    log. `warnings` are sentences to log, about how the parameters were given.
     """
     service: HbtdService
     supervision = make_supervision(reactor, environ, os.getpid())
@@ -89,8 +89,8 @@ class _Process(HbtdService):
     ) -> None:
         """Build the service.
 
-        `log_observer` is to receive the log of the service; `writer` is what this observer writes
-        lines with. Both are `None` if twistd writes the log. `supervision` tells systemd what hbtd
+        `log_observer` is called with each event of the service's log, and writes lines with
+        `writer`. Both are `None` if twistd writes the log. `supervision` tells systemd what hbtd
         does; `passed` are the file descriptors of the sockets that systemd has passed.
         """
         super().__init__(
@@ -151,9 +151,9 @@ class _Process(HbtdService):
         """Install the signal handlers, and start the service.
 
         The first SIGTERM or SIGINT stops the service in order, with exit status 0. The second kills
-        the process. SIGHUP makes hbtd read the files of certificates, keys and tokens again.
-        twistd's handlers are not used, because once the service has stopped they kill the process
-        with the first signal.
+        the process. SIGHUP makes hbtd read the files of certificates, keys and tokens again. These
+        handlers replace twistd's, with which the first signal would kill the process if the service
+        had stopped before.
         """
 
         def end(number: int, frame: object) -> None:

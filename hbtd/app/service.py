@@ -74,8 +74,8 @@ class HbtdService(Service):
         it is `None`, replaces twistd's log observer. `log_writer`, if there is one, writes the
         lines of that observer; it is asked how many of them were dropped. `connect_kafka` makes a
         client of Kafka. `supervision` tells systemd what hbtd does; `passed_sockets` are the file
-        descriptors of the sockets that systemd has passed. `host` has the clocks and chance;
-        `make_store` makes the store.
+        descriptors of the sockets that systemd has passed. `host` has the clocks and the random
+        numbers; `make_store` makes the store.
         """
         _log.info(
             "hbtd {version} starts. Its records are kept {where}.",

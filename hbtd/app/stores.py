@@ -32,8 +32,7 @@ def make_store(
     """Return the store that `kv_url` names; the caller has to open it.
 
     `etcd` is the client of etcd; it is `None` if and only if `kv_url` names another store.
-    `judge` is this replica's host and port, for the log of transitions; `host` has the
-    clocks.
+    `judge` is this replica's host and port, for the log of transitions; `host` has the clocks.
     """
     if etcd is not None:
         return EtcdStore(etcd, host.wall, Blocks(host.elapsed, lambda: params.current), judge)

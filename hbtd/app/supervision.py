@@ -53,8 +53,8 @@ class Supervision:
     ) -> None:
         """Prepare to send messages with `send`, which may raise `OSError`; for `None`, send none.
 
-        systemd restarts hbtd after `watchdog` seconds without the watchdog's message; it does not
-        if that is `None`.
+        systemd restarts hbtd after `watchdog` seconds without the watchdog's message; if `watchdog`
+        is `None`, it does not.
         """
         self._clock = clock
         self._send = send
@@ -74,7 +74,8 @@ class Supervision:
     def watch(self, ticked_at: Callable[[], float]) -> None:
         """Start the timer that sends messages, if there is a systemd to send them to.
 
-        `ticked_at` returns the time at which the observed clock of the service has last ticked.
+        `ticked_at` returns when the observed clock of hbtd last ticked; a value that stays the same
+        means that hbtd hangs.
         """
         self._ticked_at = ticked_at
         if self._send is not None:
@@ -95,7 +96,7 @@ class Supervision:
         self._tell_state("READY=1", self._as_status(describe()))
 
     def reload(self, work: Callable[[], None]) -> None:
-        """Call `work`; if hbtd serves, send a message when the reload begins, and when it ends."""
+        """Reload by calling `work`; if hbtd serves, send a message before and after the call."""
         if self._phase is not _Phase.SERVING:
             work()  # to tell that hbtd is ready would be wrong
             return
@@ -117,7 +118,7 @@ class Supervision:
     def stopped(self) -> Deferred[None]:
         """Stop the timer that sends messages; return a Deferred that fires when it has stopped.
 
-        The other methods still send theirs when they are called.
+        The other methods still send messages when they are called.
         """
         return self._reporting.stopService()
 
@@ -179,12 +180,12 @@ class Supervision:
 
     def _outage_began(self, reason: str) -> None:
         _log.warn(
-            "systemd can't be told what hbtd does (NOTIFY_SOCKET): {reason}; tried again.",
+            "hbtd can't send its state to systemd (NOTIFY_SOCKET): {reason}. It keeps trying.",
             reason=reason,
         )
 
     def _outage_ended(self) -> None:
-        _log.info("systemd is told again what hbtd does.")
+        _log.info("hbtd can send its state to systemd again.")
 
 
 def make_supervision(clock: IReactorTime, environ: Mapping[str, str], pid: int) -> Supervision:
@@ -195,6 +196,9 @@ def make_supervision(clock: IReactorTime, environ: Mapping[str, str], pid: int) 
     try:
         notify = NotifySocket(address)
     except ValueError as error:
-        _log.warn("NOTIFY_SOCKET can't be used: {error}.", error=str(error))
+        _log.warn(
+            "NOTIFY_SOCKET can't be used, so hbtd does not send its state to systemd: {error}.",
+            error=str(error),
+        )
         return Supervision(clock)
     return Supervision(clock, notify.send, watchdog_period(environ, pid))

@@ -39,7 +39,7 @@ class UnreadHeartbeats:
         usable: Callable[[], bool],
         elsewhere: Callable[[], Mapping[int, Waiting]],
     ) -> None:
-        """Make an object whose methods ask the given parts each time that they are called.
+        """Make an object whose methods read the given parts each time that they are called.
 
         `scheduler` and `overload` say from which addresses connections wait here; `tracker` says
         from which address each component was last heard, and `checkpointer` which heartbeats are

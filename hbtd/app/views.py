@@ -55,11 +55,10 @@ class Views:
         log_dropped: Callable[[], int],
         host: Host,
     ) -> None:
-        """Build everything from the parts of `core`.
+        """Build the routes, queries, metrics and self-checks, which read the parts of `core`.
 
-        `connections` returns the clients' connections, once they can be made. `log_dropped` returns
-        how many lines of the log were dropped. `host` has
-        the clocks.
+        `connections` returns the factory of the clients' connections, which is made later than this
+        object. `log_dropped` returns how many lines of the log were dropped. `host` has the clocks.
         """
         self._reactor = reactor
         self._host = host

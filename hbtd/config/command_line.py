@@ -40,9 +40,9 @@ class HbtdOptions(Options):
     """The options of hbtd, as Twisted parses them.
 
     `parseOptions` sets the attributes `params`, to the parameters, and `warnings`, to sentences for
-    the log about how they were given. It raises `UsageError`, with a message of one line, if an
-    option can't be used. After `--check` it does not; it sets `faults` to the messages about all
-    options that can't be used, and `params` to the parameters that can.
+    the log about how they were given. If an option can't be used, it raises `UsageError`, with a
+    message of one line. With `--check`, it raises no `UsageError`; it adds a message about each
+    option that can't be used to the list `faults`, and sets `params` from all other options.
     """
 
     synopsis = "Usage: hbtd [options]"
@@ -126,7 +126,7 @@ class HbtdOptions(Options):
             self.faults.append(str(error))
 
     def _fault(self, message: str) -> None:
-        """Raise `UsageError` with a message or, after `--check`, add the message to `faults`."""
+        """Raise `UsageError` with a message or, with `--check`, add the message to `faults`."""
         if not self.check:
             raise UsageError(message)
         self.faults.append(message)
@@ -320,7 +320,7 @@ def _normalised(arguments: Sequence[str], fault: Callable[[str], None]) -> list[
 
 
 def _spelt_out(argument: str) -> str:
-    """Return an argument with the whole name of the option, if it has the beginning of only one."""
+    """Return an argument with the option's name completed, if only one option begins with it."""
     name, equals, value = argument.partition("=")
     names = [f"--{parameter.name}" for parameter in PARAMETERS]
     found = [each for each in names if each.startswith(name)]

@@ -32,8 +32,8 @@ def deployed_files() -> dict[str, Path]:
 def deployed_text(name: str) -> str:
     """Return the text of a file of `deploy/`, with its paths changed to this Python environment.
 
-    They are below `/opt/hbtd/`, where packages install hbtd. Raise `LookupError`, with the names
-    that there are, if there is no such file.
+    In the file, the paths begin with `/opt/hbtd/`, where packages install hbtd. If there is no such
+    file, raise `LookupError` with the names of the files that there are.
     """
     files = deployed_files()
     if name not in files:

@@ -150,7 +150,10 @@ class LiveParams:
         return self._current
 
     def adopt(self, values: Mapping[str, object]) -> None:
-        """Adopt another replica's values as `adopted` does, call the listeners, and log changes."""
+        """Change parameters to another replica's `values`; call the listeners, and log the changes.
+
+        See `adopted` for which values are ignored.
+        """
         old = self._current
         self._replace(adopted(old, values))
         if self._current != old:
@@ -178,7 +181,8 @@ class LiveParams:
     ) -> None:
         """Restore the `old` parameters; call the listeners in `called` with them, in reverse order.
 
-        If the `new` parameters stayed, a repeated request for the same change would change nothing.
+        `called` are the listeners that were called with the `new` parameters. If these stayed, a
+        retry of the change would find nothing to change, and call no listener.
         """
         self._current = old
         for listener in reversed(called):

@@ -52,8 +52,9 @@ def options_manual() -> str:
 def updated(path: Path) -> str:
     """Return the text of a file of documentation, with its generated part brought up to date.
 
-    So is the version of hbtd in the title of a manual page. Files are Markdown if their name ends
-    in `.md`, and roff otherwise. Raise `ValueError` if a marker line is missing.
+    In a manual page, the version of hbtd in the title is brought up to date as well. A file whose
+    name ends in `.md` is Markdown, any other one is a manual page, in roff. Raise `ValueError` if a
+    marker line is missing.
     """
     generate: Callable[[], str]
     if path.suffix == ".md":

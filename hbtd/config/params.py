@@ -58,7 +58,7 @@ def _param(
     fixed: bool = False,
     flag: bool = False,
 ) -> Any:
-    """Return a dataclass field for `Params`, whose metadata has attributes of a `Parameter`."""
+    """Return a field for the dataclass `Params`; the other arguments are put in its metadata."""
     return field(
         default=default,
         metadata={
@@ -429,7 +429,7 @@ class Params:
     def serves_tls(self) -> bool:
         """Whether hbtd itself serves TLS: `tls` is on, and `listen` is empty or `tls_cert` is set.
 
-        With `listen` alone, a proxy in front of hbtd is expected to serve TLS.
+        If `listen` is set without `tls_cert`, a proxy in front of hbtd is expected to serve TLS.
         """
         return self.tls and (not self.listen or bool(self.tls_cert))
 

@@ -145,7 +145,7 @@ def _kv_compact(text: str) -> str:
 
 
 def parse_history(text: str) -> int:
-    """Parse a duration, such as `30d`; return its seconds.
+    """Parse a duration, such as `30d`; return it in seconds.
 
     Raise `ValueError` if the text is no duration.
     """

@@ -44,11 +44,11 @@ PAGE = 2000
 class EtcdClient:
     """A client of one etcd cluster. Keys and values are bytes, times are seconds.
 
-    Every call fails with `EtcdUnavailable` if etcd can't be reached or is in trouble. etcd may have
-    carried out the call all the same, so a call should be retried only if it can safely take effect
-    twice; the compares of a retried transaction may fail because its first attempt succeeded. Every
-    call fails with `EtcdRefused` if etcd refuses it, and with `CancelledError` if its Deferred is
-    cancelled.
+    Every call fails with `EtcdUnavailable` if etcd can't be reached or reports an error of its own.
+    etcd may have carried out the failed call, so a call should be retried only if it can safely
+    take effect twice; the compares of a retried transaction may fail because its first attempt
+    succeeded. Every call fails with `EtcdRefused` if etcd refuses it, and with `CancelledError` if
+    its Deferred is cancelled.
     """
 
     def __init__(
@@ -129,8 +129,8 @@ class EtcdClient:
         """Yield all keys from `start` up to but excluding `end`, in pages of up to `size` keys.
 
         All pages are as of `revision`, or as of the first call if that is 0. If there are no keys,
-        one empty page is yielded. Raise the exceptions of `range`; `Compacted` also if etcd is
-        compacted between two pages.
+        one empty page is yielded. Raise the exceptions with which `range` fails, and `Compacted`
+        also if etcd is compacted between two pages.
         """
         more = True
         while more:

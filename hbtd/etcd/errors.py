@@ -31,8 +31,8 @@ _MAX_LENGTH = 200
 class EtcdUnavailable(Exception):
     """A call failed, or no answer to it arrived; the message says why, in one line.
 
-    etcd may have carried out the call all the same. A retry may help; it goes to the next endpoint.
-    `timed_out` says whether the call failed because no answer arrived in time.
+    etcd may have carried out the call nevertheless. A retry may succeed; it is sent to the next
+    endpoint. `timed_out` says whether the call failed because no answer arrived in time.
     """
 
     def __init__(self, reason: str, *, timed_out: bool = False) -> None:

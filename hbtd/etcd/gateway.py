@@ -111,8 +111,8 @@ class Gateway:
     def get(self, path: str) -> Deferred[bytes]:
         """Return the document at a path that is not one of the gateway's, such as etcd's metrics.
 
-        The Deferred fails with `EtcdUnavailable` if there is none; that says nothing about the
-        endpoint, which is used as before.
+        The Deferred fails with `EtcdUnavailable` if no document can be read there. Later requests
+        are sent to the same endpoint even then.
         """
 
         async def get() -> bytes:
@@ -138,7 +138,7 @@ class Gateway:
         """Open a stream with a request of these messages; no more can be sent later.
 
         The Deferred fires once the response's head has arrived and its body can be read. It fails
-        with the same exceptions as that of `call`, after `timeout` seconds at the latest.
+        with the exceptions that are described at `call`, after `timeout` seconds at the latest.
         """
         attempt = _Attempt()
         body = b"".join(orjson.dumps(each) for each in messages)

@@ -78,7 +78,7 @@ class Compare:
 
     @classmethod
     def mod_revision(cls, key: bytes, revision: int) -> "Compare":
-        """Return the condition that the key was last changed in this revision.
+        """Return the condition that the key was last changed in `revision`.
 
         The revision 0 stands for a key that does not exist.
         """
@@ -156,7 +156,7 @@ def range_message(key: bytes, end: bytes, limit: int = 0, revision: int = 0) -> 
 def last_key_message(start: bytes, end: bytes, revision: int = 0) -> Message:
     """Return the message that reads the last key from `start` up to but excluding `end`.
 
-    The value is left out. `revision` 0 stands for the present revision.
+    The answer has the key without its value. `revision` 0 stands for the present revision.
     """
     order = {"sort_target": "KEY", "sort_order": "DESCEND", "keys_only": True}
     return range_message(start, end, 1, revision) | order

@@ -45,8 +45,8 @@ class Watch:
         """Start to watch `ranges` from `start_revision` on.
 
         `on_events(events, revision)` is called with changes of one range. All changes of that range
-        up to and including `revision` have then been reported. This is the revision of the last
-        event or, if etcd has split a large transaction and its rest follows, the revision before.
+        up to and including `revision` have then been reported. `revision` is that of the last
+        event or, if etcd has split a large transaction and more of it follows, the one before that.
 
         `on_progress(revision)` is called when etcd reports, without a change, that all changes of
         all ranges up to `revision` have been reported; by default etcd does so every ten minutes.
@@ -54,7 +54,8 @@ class Watch:
         them raises an exception, `ended` fails with that exception.
 
         The watch counts as broken after `silence` seconds of `clock` without a message. etcd sends
-        nothing while nothing changes, so the caller has to change a key in time.
+        nothing while nothing changes, so the caller has to change a watched key more often than
+        that.
 
         Raise `ValueError` if there are no ranges, or if `start_revision` is below 1.
         """
@@ -95,7 +96,7 @@ class Watch:
             raise gateway.unavailable(endpoint, str(error), timed_out=error.timed_out) from error
 
     def _received(self, line: bytes) -> None:
-        """Read a message from etcd, and report its changes; if this raises, the watch ends."""
+        """Read a message from etcd, and report its changes; an exception ends the watch."""
         try:
             message = orjson.loads(line)
             failure: Exception | None = error_in(message)
@@ -148,7 +149,10 @@ def _cancellation(result: Any) -> Exception | None:
 
 
 class _Stream(Protocol):
-    """Splits a stream into messages, one per line; the last line may have no line end."""
+    """The protocol that splits a watch's response into messages, one per line.
+
+    The last line may have no line end.
+    """
 
     def __init__(
         self, clock: IReactorTime, silence: float, received: Callable[[bytes], None]

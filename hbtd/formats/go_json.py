@@ -31,10 +31,10 @@ _BRACKETS: Final = (("[", "\ud801"), ("]", "\ud802"), ("{", "\ud803"), ("}", "\u
 def decode_object(body: bytes) -> object:
     """Return a decoded JSON object, for callers that use only its keys and strings.
 
-    Accept what orjson refuses but Go accepts when it reads only strings: numbers of any size,
-    broken UTF-8 and lone surrogates in strings, each byte or surrogate as U+FFFD, and 10,000 levels
-    of nesting. The price is that numbers, and values that are nested very deeply, become `True`.
-    Raise `ValueError` if the body is no JSON object.
+    Accept what Go accepts but orjson refuses: numbers of any size, 10,000 levels of nesting, and,
+    in strings, bytes that are not UTF-8 and lone surrogates, each of which becomes U+FFFD. In the
+    result, all numbers, and values that are nested more than `_LEVELS` deep, are `True`. Raise
+    `ValueError` if the body is no JSON object.
 
     The time that this takes is proportional to the size of the body, whatever is in it: up to
     about 0.1 µs for each byte.
@@ -82,9 +82,9 @@ def _replace_lone_surrogates(text: str) -> str:
 def _flatten(text: str) -> str:
     """Return a JSON text in which values that are nested more than `_LEVELS` deep are `true`.
 
-    `_hide_brackets` must have replaced the brackets in the strings of `text` by stand-ins; the
-    result has the brackets. Raise `ValueError` if a value replaced by `true` is no JSON, or if any
-    value is nested more than `_DEEPEST` deep.
+    The caller has replaced the brackets in the strings of `text` by stand-ins, with
+    `_hide_brackets`; the strings in the result have their brackets again. Raise `ValueError` if a
+    value to be replaced by `true` is no JSON, or if a value is nested more than `_DEEPEST` deep.
     """
     depth = start = 0
     blocks: list[list[str]] = [[]]

@@ -42,7 +42,7 @@ def natural_key(name: str) -> str:
     """Return a key that sorts names in natural order: `x1000c0s2` before `x1000c0s10`.
 
     In this order a cabinet is directly followed by all that is in it: the key of `x1c0` begins with
-    that of `x1`. The key of `x10` does not, since its number is another one.
+    that of `x1`. The key of `x10` does not, since it has another number.
     """
     return _LONG_NUMBER.sub(_number_key, name)
 
@@ -50,8 +50,8 @@ def natural_key(name: str) -> str:
 def _number_key(match: "re.Match[str]") -> str:
     """Return the matched number, preceded by a character for its length, as a part of a sort key.
 
-    So longer numbers sort after shorter ones. The character sorts after all digits, and before all
-    small letters; a number of one digit has none.
+    With that character, longer numbers sort after shorter ones. It sorts after all digits, and
+    before all small letters. A number of one digit is returned without such a character.
     """
     digits = match[0].lstrip("0") or "0"
     length = chr(min(len(digits), 32) + ord("8")) if len(digits) > 1 else ""
@@ -97,8 +97,8 @@ def _merged(
 ) -> list[tuple[tuple[str, ...], ...]]:
     """Merge the boxes that differ only in the numbers at the index `axis`; return the result.
 
-    A box stands for names with the same text between their numbers: for each number in a name, it
-    has the numbers that are possible there.
+    A box stands for names that differ only in their numbers. It has, for each place in the names
+    that has a number, a tuple of the numbers that occur there, and stands for all combinations.
     """
     same: dict[tuple[tuple[str, ...], ...], list[str]] = {}
     for box in boxes:
@@ -114,7 +114,7 @@ def _number_order(number: str) -> tuple[int, int]:
 
 
 def _box_text(pattern: tuple[str, ...], box: tuple[tuple[str, ...], ...]) -> tuple[str, str]:
-    """Return a sort key and the nodeset of a box; see `_merged`.
+    """Return a sort key for a box of names, and the box as a nodeset; see `_merged` for boxes.
 
     `pattern` has the texts before, between and after the numbers of the names.
     """
@@ -140,7 +140,7 @@ def _ranges(numbers: tuple[str, ...]) -> str:
 
 
 def _follows(before: str, number: str) -> bool:
-    """Return whether `number` follows `before` with the same padding, as `08` follows `07`."""
+    """Return whether `number` is `before` plus one, with the same padding: `08` after `07`."""
     return str(int(before) + 1).zfill(_padding(before)) == number
 
 
@@ -255,8 +255,8 @@ def _parse_term(term: str) -> tuple[int, Iterator[str]]:
 def _parse_list(term: str, text: str) -> tuple[list[range], list[int]]:
     """Return the ranges in `text`, a list such as `0-7,9`, and the padding of each range.
 
-    The padding is the number of digits, with zeros in front, or 0 for none. Raise `NodesetError`,
-    which quotes `term`, if the list is invalid.
+    The padding is the number of digits to which zeros in front lengthen the numbers of a range, or
+    0 if there are none. Raise `NodesetError`, which quotes `term`, if the list is invalid.
     """
     ranges: list[range] = []
     paddings: list[int] = []
@@ -318,6 +318,9 @@ def count_names(names: Collection[str]) -> str:
 
 
 def portions(names: Iterator[str], size: int) -> Iterator[list[str]]:
-    """Yield names in lists of `size`, the last one perhaps shorter; take names list by list."""
+    """Yield names in lists of `size`; the last list may be shorter.
+
+    The names of a list are taken from the iterator only when that list is requested.
+    """
     while portion := list(islice(names, size)):
         yield portion

@@ -162,7 +162,7 @@ class SupervisionTests(SynchronousTestCase):
         self.assertEqual(sum("READY=1" in each for each in self.told), 1)
         (said,) = lines(captured, "warn")
         self.assertIn("(NOTIFY_SOCKET): Connection refused", said)
-        self.assertEqual(lines(captured, "info"), ["systemd is told again what hbtd does."])
+        self.assertEqual(lines(captured, "info"), ["hbtd can send its state to systemd again."])
 
     def test_latest_state(self) -> None:
         """Of what could not be sent only the latest state is."""

@@ -124,7 +124,7 @@ class SocketTests(TestCase):
             process = manager.start("-m", "hbtd", *ON_PASSED, passed=listening)
             url = await process.url
             self.assertEqual(url, f"https://127.0.0.1:{port}")
-            self.assertIn("Serving on 1 socket of systemd's", process.said)
+            self.assertIn("Serving on 1 socket that systemd has passed", process.said)
             await beats(self, url)
             await stop(self, process)
             with socket.create_connection(("127.0.0.1", port)):
@@ -162,11 +162,11 @@ class SocketTests(TestCase):
             options = ("--listen=tcp:0:interface=127.0.0.1",)
             process = ServiceManager(self).start(*HBTD, *options, passed=listening)
             self.assertNotEqual(await process.url, f"http://127.0.0.1:{port}")
-            self.assertIn("1 socket of systemd's will not be served", process.said)
+            self.assertIn("hbtd does not serve 1 socket that systemd has passed", process.said)
             options = ("--listen=systemd:domain=INET:index=0",)
             process = ServiceManager(self).start(*HBTD, *options, passed=listening)
             self.assertEqual(await process.url, f"http://127.0.0.1:{port}")
-            self.assertNotIn("will not be served", process.said)
+            self.assertNotIn("does not serve", process.said)
 
     async def test_unix(self) -> None:
         """A Unix socket that is passed keeps its mode and its file, also with --listen."""
@@ -188,7 +188,7 @@ class SocketTests(TestCase):
         with socket.create_server(("127.0.0.1", 0)) as listening:
             process = spawn(self, HBTD, environ, passed=[listening.fileno()])
             self.assertNotIn(str(listening.getsockname()[1]), await process.url)
-            self.assertNotIn("of systemd's", process.said)
+            self.assertNotIn("that systemd has passed", process.said)
 
     async def test_unfit(self) -> None:
         """A socket that can't be served ends it with status 2, and the line names it."""

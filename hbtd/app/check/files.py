@@ -19,7 +19,7 @@ from hbtd.net.tls import load_authorities, load_identity, read_pem
 
 
 class _Pair(NamedTuple):
-    """The options of a certificate and its key, and who stops trusting hbtd when it expires."""
+    """The options of a certificate and its key, and to whom hbtd presents the certificate."""
 
     cert: str
     key: str
@@ -39,7 +39,7 @@ class Files:
         self._expiring: list[Expiring] = []
 
     def check(self) -> None:
-        """Read all files, and report of each whether it can be used."""
+        """Read all files, and report for each of them whether it can be used."""
         params = self._params
         etcd = params.kv_url.startswith(("http://", "https://"))
         if params.tls_cert and params.tls_key:

@@ -53,9 +53,9 @@ class Findings:
 
     @contextmanager
     def hearing(self) -> Iterator[None]:
-        """Return a context manager that reports what hbtd logs in its block as a warning or worse.
+        """Return a context manager that reports the warnings that hbtd logs in its block.
 
-        Each such log line, also one of an error, is reported as a warning.
+        Errors that hbtd logs there are reported as warnings, too.
         """
 
         def observe(event: LogEvent) -> None:

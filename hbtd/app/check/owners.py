@@ -31,8 +31,9 @@ class Owners:
     def lock_holder(self, path: str) -> int | None:
         """Return the PID of the process that has locked a file by `flock`; `None` if none has.
 
-        It is 0 if the kernel does not show the process, for example one outside of this container.
-        The lock is not tried: that would keep an hbtd that starts at this moment from getting it.
+        Return 0 if the kernel does not show the process, for example one outside of this container.
+        The lock is not acquired as a test, since an hbtd that starts at this moment would then fail
+        to acquire it.
         """
         status = os.stat(path)
         device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
@@ -48,8 +49,8 @@ class Owners:
     def port_holders(self, port: int) -> list[int]:
         """Return the PIDs of the processes that listen on a TCP port, as far as they can be seen.
 
-        Only root sees those of other users. For a socket that systemd has passed to hbtd, systemd's
-        PID is among them.
+        Only root sees the processes of other users. For a socket that systemd has passed to hbtd,
+        the PID of systemd is in the list, too.
         """
         found = []
         inodes = {f"socket:[{inode}]" for inode in self._listening(port)}

@@ -53,7 +53,7 @@ class ProbingReactor:
     def listenUNIX(
         self, address: str, factory: object, backlog: int = 50, mode: int = 0, wantPID: bool = False
     ) -> object:
-        """Raise `CannotListenError`, or `OSError`, unless a Unix socket could be made."""
+        """Raise `CannotListenError` or `OSError` if no Unix socket could be made at `address`."""
         path = os.fspath(address)
         if len(os.fsencode(path)) > _LONGEST_PATH:
             raise CannotListenError(None, path, OSError(errno.ENAMETOOLONG, "the path is too long"))
@@ -107,7 +107,7 @@ class ProbingReactor:
         self.found.append(where)
 
     def _holder_of_lock(self, path: str) -> int | None:
-        """Return the PID in a lock file of Twisted; `None` if no such process is running."""
+        """Return the PID in Twisted's lock file `path`; `None` if no process has this PID."""
         with suppress(OSError, ValueError):
             pid = int(os.readlink(path))
             if self._owners.lives(pid):

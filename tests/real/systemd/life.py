@@ -150,7 +150,7 @@ class SocketTests(SynchronousTestCase):
         system = SystemdHbtd(self)
         system.run("systemctl", "start", "hbtd.socket")
         system.run("systemctl", "start", "hbtd")
-        self.assertIn("Serving on 1 socket of systemd's", system.journal("hbtd"))
+        self.assertIn("Serving on 1 socket that systemd has passed", system.journal("hbtd"))
         client = system.client(STREAM, "6")
         before = system.show("hbtd", "MainPID")
         for _ in range(2):
@@ -171,7 +171,7 @@ class SocketTests(SynchronousTestCase):
         system.run("systemctl", "start", "hbtd.socket")
         self.assertEqual(system.state, "inactive")
         self.assertEqual(system.beat(NODE), 200)
-        self.assertIn("Serving on 2 sockets of systemd's", system.journal("hbtd"))
+        self.assertIn("Serving on 2 sockets that systemd has passed", system.journal("hbtd"))
         self.assertIn("unix:/run/hbtd.sock", system.show("hbtd", "StatusText"))
         mode = ("stat", "-c", "%U %a %F", "/run/hbtd.sock")
         self.assertEqual(system.run(*mode), "root 600 socket")
