@@ -73,13 +73,16 @@ OPERATOR = Caller(operator=True)
 
 
 class Authentication(NamedTuple):
-    """The result of authenticating a node, which holds for further requests on its connection."""
+    """The authenticated sender of a heartbeat, and how long the authentication is valid.
+
+    It is valid for further requests with the same credentials on the same connection.
+    """
 
     caller: Caller
     expires: float
     """The earliest expiry of the credentials, in seconds since the epoch; `inf` if none expires."""
     keys: object
-    """The keys that verified JWTs when this result was made; it holds until they change."""
+    """The keys that JWTs were verified with; the authentication is valid until they change."""
 
 
 class Gate:
@@ -157,7 +160,7 @@ class Gate:
         return Authentication(Caller(frozenset(components), any_component), expires, keys)
 
     def still_holds(self, authentication: Authentication) -> bool:
-        """Return whether the result of an earlier `authenticate` may still be used.
+        """Return whether the result of an earlier call of `authenticate` may still be used.
 
         The result may be used until one of the credentials expires, or the keys that verify JWTs
         change.
@@ -169,9 +172,10 @@ class Gate:
     def operator(self, credentials: Credentials) -> Caller:
         """Return the sender of a request if it is an operator; raise an exception otherwise.
 
-        Raise `Forbidden` if the caller has proved to be somebody else, if operators are recognized
-        by their address only, or if the request comes from this host, where operators are, but is
-        addressed to another one (`Credentials.misdirected`). Raise `Unauthenticated` otherwise.
+        Raise `Forbidden` if the sender has a valid certificate or JWT that is no operator's, if
+        operators are recognized by their address only, or if the request comes from this host,
+        where operators are, but is addressed to another one (`Credentials.misdirected`). Raise
+        `Unauthenticated` in all other cases.
         """
         if self._is_operator(credentials):
             return OPERATOR
@@ -187,10 +191,10 @@ class Gate:
     def node_or_operator(self, credentials: Credentials) -> Caller:
         """Return the sender of a request to forget a component: an operator or a node.
 
-        If the sender is neither, raise the exceptions of `node`, or `Forbidden` if the request
-        comes from this host but is addressed to another one. If nodes need no credentials, no node
-        can be told from another, so that only operators may have components forgotten: then raise
-        the exceptions of `operator`.
+        If the sender is neither, raise the exceptions of `node`, or `Forbidden` instead if the
+        request comes from this host but is addressed to another one. If nodes need no credentials,
+        no node can prove which component it is, so that only operators may have components
+        forgotten. In that case, raise the exceptions of `operator` if the sender is no operator.
         """
         if self._is_operator(credentials):
             return OPERATOR
@@ -249,9 +253,9 @@ class Gate:
         return self._now() < token.expires
 
     def _expiry(self, credentials: Credentials) -> str:
-        """Return the reason for refusing a caller whose operator's token has expired.
+        """Return the reason for refusing a request whose operator's token has expired.
 
-        Return an empty text if the request has no such token, or if the token is valid.
+        Return an empty text if the request has no operator's token, or one that is valid.
         """
         token = self._operator_token(credentials)
         if token is None or self._is_valid(token):
@@ -261,9 +265,9 @@ class Gate:
     def _is_here(self, credentials: Credentials) -> bool:
         """Return whether the caller is an operator because the request comes from this host.
 
-        The rules must have `loopback`, and no proxy or web page may have caused the request.
-        Whether the request is addressed to another host (`Credentials.misdirected`) is not checked
-        here.
+        The rules for operators must include `loopback`, and no proxy or web page may have caused
+        the request. Whether the request is addressed to another host (`Credentials.misdirected`) is
+        not checked here.
         """
         return self._operators.loopback and credentials.peer.local and not credentials.relayed
 

@@ -208,9 +208,9 @@ class FetchedKeys(MultiService):
         return self._keys
 
     def request_refresh(self) -> None:
-        """Have the keys fetched now, or `MIN_REFRESH` seconds after the last fetch began.
+        """Have the keys fetched soon, but not within `MIN_REFRESH` seconds of the last fetch.
 
-        The later of the two times counts.
+        These seconds count from the beginning of that fetch.
         """
         self._due = min(self._due, self._last_fetch + MIN_REFRESH)
 
@@ -247,7 +247,10 @@ class FetchedKeys(MultiService):
             self._keys = keys
 
     async def fetch(self) -> Keys:
-        """Return the keys that are at the URL now; raise any exception if that fails."""
+        """Fetch the keys from the URL, and return them.
+
+        If that fails, raise an exception of any type.
+        """
         response = await self._http.get(
             URI.from_text(self._url),
             allow_redirects=False,
@@ -287,6 +290,6 @@ def describe_fetch_failure(error: Exception) -> str:
 
 
 def _identity(keys: Keys) -> list[tuple[object, ...]]:
-    """Return a value that is equal for two lists with the same keys in the same order."""
+    """Return a tuple for each key (ID, encoded key, algorithms), to compare two lists of keys."""
     der, info = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     return [(key.kid, key.public.public_bytes(der, info), *key.algorithms) for key in keys]

@@ -47,7 +47,7 @@ class UnknownKey(InvalidToken):
 
 
 class WrongKey(InvalidToken):
-    """Raised for a token whose signature fits none of the keys fetched so far with its key ID."""
+    """Raised for a token that was signed by none of the current keys with its key ID."""
 
 
 class NoKeys(Exception):
@@ -74,7 +74,10 @@ class VerifiedToken(NamedTuple):
 
 
 class _Refusal(NamedTuple):
-    """The remembered reason why a token is not valid, other than its times."""
+    """The remembered reason why a token is not valid.
+
+    It is never that a token has expired or is not valid yet: that is checked each time.
+    """
 
     why: str
     until: float
@@ -131,7 +134,7 @@ class JWTVerifier:
     def verify(self, token: bytes) -> VerifiedToken:
         """Return what a JWT proves: for which components its bearer may speak, and until when.
 
-        A token is verified once; then its result, also a refusal, is remembered for a while.
+        A token is verified once; then the result, also a refusal, is remembered for a while.
         Raise `InvalidToken` if the token is not valid, and `NoKeys` if no keys have been fetched
         yet.
         """
@@ -146,7 +149,7 @@ class JWTVerifier:
         return verified
 
     def _forget_if_keys_changed(self) -> bool:
-        """Return whether the keys have changed; if so, forget all results."""
+        """Return whether the keys have changed since the last call; if so, forget all results."""
         keys = self._source.keys
         if keys is self._keys:
             return False
@@ -187,7 +190,7 @@ class JWTVerifier:
         return verified
 
     def _verify(self, token: bytes) -> VerifiedToken:
-        """Verify everything in a token but its times; return what the token proves.
+        """Verify a token, except for its times; return what the token proves.
 
         Raise the exceptions of `verify`.
         """
@@ -210,7 +213,7 @@ class JWTVerifier:
         return VerifiedToken(subject, max(begins, default=-inf), expires)
 
     def _claims(self, token: bytes, algorithm: object, kid: object) -> dict[str, Any]:
-        """Verify a token, except its times, with the current keys; return its claims.
+        """Verify a token, except for its times, with the current keys; return its claims.
 
         If the token fits none of the keys, request a refresh of the keys, because a key may have
         changed under the same ID. If that changes the keys, try the new ones once. Raise

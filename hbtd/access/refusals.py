@@ -18,7 +18,7 @@ _PERIOD = 5.0
 _MOST_PEERS = 200
 """The most peers whose refusals are logged separately; those of all others share a line."""
 
-_OTHERS = "others"
+_OTHERS = "other addresses"
 
 REQUEST = "request or connection"
 CHANGE = "change"
@@ -89,7 +89,7 @@ class _PeerRefusals:
 
 
 class Refusals(MultiService):
-    """Counts refusals and logs them: the first of each peer at once, then one line a minute."""
+    """Counts refusals and logs them: the first to a peer at once, later ones once a minute."""
 
     _log = Logger()
 
@@ -108,10 +108,11 @@ class Refusals(MultiService):
         )
 
     def note(self, host: str, reason: str, detail: str, what: str = REQUEST) -> None:
-        """Count a refusal to `host` for `reason`; log the first at once, later ones in a summary.
+        """Count a refusal to a peer, and log it: the first at once, later ones in a summary.
 
-        `detail` is a sentence about the reason, which is logged for the first refusal. `what` says
-        what was refused, `CHANGE` or `REQUEST`; of each kind, the first refusal is logged at once.
+        `host` names the peer, and `reason` is the word to count under. `detail` is a sentence about
+        the reason, which is logged for the first refusal. `what` is the kind of what was refused,
+        `CHANGE` or `REQUEST`; the first refusal of each kind is logged at once.
         """
         self.counts[reason] += 1
         peer = self._peers.get((host, what))
@@ -130,7 +131,10 @@ class Refusals(MultiService):
         peer.reasons[reason] += 1
 
     def _report(self) -> None:
-        """Log each peer's new refusals, at most once a minute; drop peers that have none."""
+        """Log the refusals to each peer since its last log line, if that is a minute old.
+
+        Forget peers without such refusals: the next refusal to one of them is logged at once.
+        """
         now = self._clock.seconds()
         for (host, what), peer in list(self._peers.items()):
             if now - peer.logged_at < _QUIET:

@@ -99,7 +99,7 @@ class Access(MultiService):
         return Session(self.gate, self.peers, transport)
 
     def reload(self, asked_by: str) -> None:
-        """Read all files again, changed or not, and log the outcomes.
+        """Read all files of certificates, keys and tokens again, changed or not; log the outcomes.
 
         `asked_by` says, for the log, who or what has requested this. If a file can't be used, its
         old contents stay in force. The exception is the file of operators' tokens: while it can't
@@ -115,8 +115,8 @@ class Access(MultiService):
     def presented(self) -> Iterator[tuple[str, Certificate]]:
         """Yield the name and the certificate of each identity that hbtd presents.
 
-        The name is `served` for the certificate that is presented to clients; for one that is
-        presented to a server it is that of the option, such as `kv_cert`.
+        The certificate that is presented to clients has the name `served`. A certificate that is
+        presented to a server has the name of its option, such as `kv_cert`.
         """
         for certificates in self._certificates:
             yield from certificates.presented()
@@ -172,9 +172,9 @@ class Access(MultiService):
 
 @contextmanager
 def _naming(option: str) -> Iterator[None]:
-    """Return a context manager that turns errors about files in its block into `AccessUnusable`.
+    """Return a context manager that raises `AccessUnusable` if its block can't use a file.
 
-    The message names the option.
+    The message of the exception names `option`, and says why.
     """
     try:
         yield

@@ -65,10 +65,10 @@ class TokenFile:
         )
 
     def find(self, secret: bytes) -> Token | None:
-        """Return the token with a secret, expired or not, and `None` if there is none.
+        """Return the token whose secret is `secret`, expired or not; `None` if there is none.
 
-        The time that this takes does not depend on the secret. If the file has changed, it is read
-        again first; while it can't be used, there are no tokens.
+        The time that the search takes does not depend on `secret`. If the file has changed since it
+        was read, it is read again first; while it can't be used, there are no tokens.
         """
         self.watched.reload_if_changed()
         found = None

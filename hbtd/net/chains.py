@@ -33,7 +33,7 @@ class Fault(NamedTuple):
 
 
 def find_fault(chain: Sequence[Certificate], now: datetime) -> Fault | None:
-    """Return why clients would not trust a chain now; `None` if they may.
+    """Return why clients would not trust a chain now; `None` if there is no reason.
 
     The first certificate must be valid. The others are issuers. A client needs only those up to one
     that it trusts, and hbtd does not know which one that is. So a chain may end in certificates
@@ -76,8 +76,8 @@ def expiring_chain(
 ) -> Iterator[Expiring]:
     """Yield the certificates of a chain, each with the texts of the log lines about its expiry.
 
-    `what` and `consequence` are those of the first certificate (see `Expiring`); `doubting` names
-    those who would no longer trust the chain, such as "clients".
+    `what` describes the first certificate, and `consequence` says what follows from its expiry (see
+    `Expiring`). `doubting` names those who would no longer trust the chain, such as "clients".
     """
     own, *issuers = chain
     yield Expiring(own, what, consequence)
@@ -96,7 +96,8 @@ def expiring_authorities(
 ) -> Iterator[Expiring]:
     """Yield the authorities of a bundle, each with the texts of the log lines about its expiry.
 
-    `option` names the bundle; `consequence` is that of each expiry (see `Expiring`).
+    `option` names the bundle in the texts; `consequence` says what follows from the expiry of one
+    of the authorities (see `Expiring`).
     """
     for authority in authorities:
         what = f"The authority {describe(authority)} in {option}"
@@ -112,7 +113,10 @@ def _issued(issuer: Certificate, certificate: Certificate) -> bool:
 
 
 def _invalidity(certificate: Certificate, now: datetime) -> str:
-    """Return why a certificate is not valid, as the end of a sentence; an empty text if it is."""
+    """Return why a certificate is not valid, as the end of a sentence.
+
+    Return an empty text if the certificate is valid.
+    """
     begins, expires = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if begins > now:
         return f"is not valid before {begins.isoformat()}"

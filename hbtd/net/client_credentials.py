@@ -81,11 +81,11 @@ class ClientCredentials:
             each.on_change(self._read_again)
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after each change of the certificates, when `policy` is already new."""
+        """Call `listener` after each change of the certificates; `policy` is up to date then."""
         self._listeners.append(listener)
 
     def presented(self) -> Iterator[tuple[str, Certificate]]:
-        """Yield the name of the option and the certificate that is presented, if there is one."""
+        """Yield the option's name and the certificate that hbtd presents; nothing without one."""
         if self._identity is not None:
             yield self._cert_option.lstrip("-"), self._identity.current.chain[0]
 
@@ -93,7 +93,8 @@ class ClientCredentials:
         """Yield the certificates in use, for `ExpiryNotices`."""
         if self._authorities is not None:
             consequence = (
-                f"if {self._server} is certified by it, hbtd no longer trusts it. Renew it."
+                f"hbtd no longer trusts {self._server} if this authority has certified it."
+                " Renew the authority's certificate."
             )
             yield from expiring_authorities(self._authorities.current, self._ca_option, consequence)
         if self._identity is not None:
@@ -126,9 +127,9 @@ class ClientCredentials:
 
 @implementer(IAgent)
 class RenewedAgent:
-    """An agent that makes new connections once the credentials have changed.
+    """An HTTP agent that uses only new connections after the credentials have changed.
 
-    Requests in progress finish on their connections, which are closed then.
+    Requests in progress finish on the old connections, each of which is closed then.
     """
 
     _log = Logger()

@@ -34,8 +34,8 @@ def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None
 class ExpiryNotices(PeriodicService):
     """Logs when certificates are about to expire, and when they have.
 
-    A certificate gets each notice once, also if its file is read again. If the clock is set back,
-    so that no notice is due any more, all of them may come again.
+    Each notice about a certificate is logged once, also if its file is read again. If the clock is
+    set back so far that no notice is due, all notices may be logged once more.
     """
 
     _log = Logger()
@@ -65,9 +65,10 @@ class ExpiryNotices(PeriodicService):
             self._last[key] = self._noted(each, now, before.get(key))
 
     def _noted(self, expiring: Expiring, now: datetime, last: int | None) -> int | None:
-        """Log the notice that is due, if any; return which notice was logged last.
+        """Log the notice that is due, if any; return the latest notice that was logged, if any.
 
-        `last` is what this method has returned for the same certificate before.
+        A notice is one of `NOTICES`, or `_NOT_YET`. `last` is the previous result for the same
+        certificate.
         """
         begins = expiring.certificate.not_valid_before_utc
         expires = expiring.certificate.not_valid_after_utc

@@ -110,8 +110,8 @@ def _plain(response: IResponse) -> IResponse:
 class WholeBody:
     """The body of a request, written in one go.
 
-    That of treq writes in portions, with the help of the global reactor, whichever the agent's is.
-    The bodies of hbtd's requests are in memory as a whole anyway.
+    treq's own class writes a body in portions, and uses the global reactor for that, even if the
+    agent uses another one. The bodies of hbtd's requests are in memory as a whole anyway.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -124,13 +124,13 @@ class WholeBody:
         return succeed(None)
 
     def pauseProducing(self) -> None:
-        """Do nothing: all is written already."""
+        """Do nothing: the whole body has been written already."""
 
     def resumeProducing(self) -> None:
-        """Do nothing: all is written already."""
+        """Do nothing: the whole body has been written already."""
 
     def stopProducing(self) -> None:
-        """Do nothing: all is written already."""
+        """Do nothing: the whole body has been written already."""
 
 
 class ResponseTooLarge(Exception):
@@ -142,7 +142,7 @@ class NameNotLookedUp(Exception):
 
 
 class HandshakeUnfinished(Exception):
-    """A request was given up while the TLS handshake was still going on; it was not sent."""
+    """A request was given up during the TLS handshake, before the request was sent."""
 
 
 class BoundedPool(HTTPConnectionPool):
@@ -176,11 +176,12 @@ class _BoundedEndpoint:
         self._on_not_now = on_not_now
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect; if this is cancelled during the look-up, fail with `NameNotLookedUp`.
+        """Return a Deferred that fires with the protocol of a new connection.
 
-        Twisted would fail with `DNSLookupError`, as if there were no such name, and the caller
-        would try another server although nobody waits for it any more. Likewise, fail with
-        `HandshakeUnfinished` if this is cancelled during the TLS handshake.
+        If it is cancelled while the server's name is looked up, it fails with `NameNotLookedUp`.
+        With Twisted's `DNSLookupError`, as if there were no such name, the caller would try another
+        server although nobody waits for the connection any more. If the Deferred is cancelled
+        during the TLS handshake, it fails with `HandshakeUnfinished`.
         """
         wrapping = WrappingFactory(protocolFactory)
         wrapping.noisy = False
@@ -230,8 +231,8 @@ class _BoundedEndpoint:
 class _BoundedHeads(ProtocolWrapper):
     """A protocol that aborts its connection when the head of a response is too large.
 
-    The head is all that is received after a request, up to the first empty line, and with interim
-    responses (1xx) the heads of those. If the status says "not now", as 503 does, `on_not_now` is
+    The head is all that is received between a request and the body of the response, the heads of
+    interim responses (1xx) included. If the status says "not now", as 503 does, `on_not_now` is
     called, and the connection is closed at the end of the response.
     """
 
@@ -403,7 +404,7 @@ def _describe_tls_failure(error: SSL.Error, options: str) -> str:
 
 
 class _Body(Protocol):
-    """A protocol that collects the body of a response; `whole` fires with it."""
+    """A protocol that collects the body of a response; the Deferred `whole` fires with the body."""
 
     def __init__(self, limit: int) -> None:
         self.whole: Deferred[bytes] = Deferred(lambda _: self._close())

@@ -62,7 +62,7 @@ class _Asker:
         self._stop_waiting()
 
     def answer(self, found: Found) -> None:
-        """Pass the addresses to the caller, unless it has an answer or has cancelled."""
+        """Pass the addresses to the caller, unless it got an answer before or has cancelled."""
         if self.answered:
             return
         self.cancel()
@@ -153,10 +153,9 @@ class Names:
         return asker
 
     def _ask(self, asked: _Asked, asker: _Asker) -> None:
-        """Let `asker` wait for the look-up of `asked`; begin it unless it is in progress.
+        """Let `asker` wait for the look-up of `asked`; begin the look-up if none is in progress.
 
-        Begin it in another thread, too, if the threads in which it is in progress have taken too
-        long.
+        If a look-up has been in progress for too long, begin the same one in another thread, too.
         """
         look_up = self._asking.get(asked) or _LookUp()
         now = self._reactor.seconds()

@@ -9,10 +9,11 @@ LONGEST = 30.0
 
 
 def retry_after(headers: Headers, now: float) -> float:
-    """Return the seconds to wait that the headers of an answer ask for, 0 if none.
+    """Return how many seconds the headers of an answer ask the client to wait; 0 if they do not.
 
-    A date counts from the answer's own `Date`, or else from `now`, in Unix seconds. A value
-    that can't be read counts as 0.
+    If `Retry-After` is a date, the time to wait is counted from the date in the header `Date` or,
+    without one, from `now`, in seconds since the epoch. A value that can't be read counts as 0. The
+    result is at most `LONGEST`.
     """
     asked = _first(headers, b"retry-after")
     if asked.isascii() and asked.isdigit():

@@ -31,7 +31,10 @@ class ServedCertificate:
         identity: Identity | WatchedFiles[Identity],
         authorities: WatchedFiles[list[Certificate]] | None = None,
     ) -> None:
-        """Serve with `identity`; clients may present certificates signed by `authorities`."""
+        """Serve with `identity`; clients may present certificates that `authorities` have issued.
+
+        Without `authorities`, clients are not asked for a certificate.
+        """
         self._identity = identity
         self._authorities = authorities
         self.watched: list[WatchedFiles[Any]] = [

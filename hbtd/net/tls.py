@@ -233,7 +233,11 @@ class ServerOptions:
 
 
 def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:
-    """Return the protocol that is spoken over TLS (RFC 7301): HTTP/1.1, if it is offered."""
+    """Return the protocol to speak over TLS (ALPN, RFC 7301): HTTP/1.1, if the client offers it.
+
+    Return `NO_OVERLAPPING_PROTOCOLS` otherwise; the handshake then continues without ALPN. This is
+    a callback for `Context.set_alpn_select_callback`.
+    """
     return _HTTP if _HTTP in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
@@ -270,7 +274,7 @@ def _presenting(identity: Identity | None) -> dict[str, Any]:
 
 @implementer(IPolicyForHTTPS)
 class TrustAuthorities:
-    """Trusts servers whose certificate names their host and was issued by a given authority."""
+    """An https policy that trusts a server if a given authority has certified its host name."""
 
     def __init__(self, root: Any, identity: Identity | None = None) -> None:
         """Make a policy that trusts `root`, a `trustRoot` of Twisted's `optionsForClientTLS`.
@@ -291,7 +295,7 @@ class TrustAuthorities:
 
 @implementer(IPolicyForHTTPS, IOpenSSLClientConnectionCreator)
 class TrustAnybody:
-    """Trusts any server: connections are encrypted, but not authenticated."""
+    """An https policy that trusts any server: connections are encrypted, but not authenticated."""
 
     def __init__(self, identity: Identity | None = None) -> None:
         self._context = CertificateOptions(verify=False, **_presenting(identity)).getContext()
@@ -312,16 +316,16 @@ class TrustAnybody:
 
 
 def _certified_name(hostname: bytes) -> bytes:
-    """Return a host's name as certificates have it: without the dot that may end it in a URL.
+    """Return a host's name as certificates contain it: without the dot that may end it in a URL.
 
     The dot says that the name is complete (RFC 1034 3.1). Neither SNI (RFC 6066 3) nor a
-    certificate has it. curl leaves the dot out of both, and keeps it in the `Host` header only.
+    certificate contains the dot. curl leaves it out of both; it keeps it in `Host` only.
     """
     return hostname.removesuffix(b".")
 
 
 def read_pem(path: str) -> bytes:
-    """Return what is in a file of certificates or a key; raise `TLSUnusable` if that fails."""
+    """Return the content of a file of certificates or a key; raise `TLSUnusable` if that fails."""
     try:
         return read_ordinary(path, _LARGEST_FILE).content
     except OSError as error:

@@ -52,7 +52,7 @@ class CappedRequest(Request):
         return self.received > self.most
 
     def hold(self, count: int) -> bool:
-        """Reserve `count` bytes of `room` until the request has ended; return whether that worked.
+        """Reserve `count` bytes of memory until the request has ended; return whether that worked.
 
         For at most `MAX_HEARTBEAT_BODY` bytes nothing is reserved, and the result is true.
         """

@@ -176,7 +176,10 @@ class Conversation(Protocol):
         """Note that a request has arrived completely."""
 
     def request_answered(self, unread: bytes, *, accepted: bool) -> None:
-        """Note that a request was answered; process `unread`, the data that followed it."""
+        """Note that a request was answered; process `unread`, the data that followed it.
+
+        `accepted` says whether the status of the answer was below 400.
+        """
 
     def client_behind(self) -> None:
         """Note that the client has to read answers before more is written."""

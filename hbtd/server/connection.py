@@ -44,7 +44,10 @@ class Owner(Interface):
 
     @property
     def proven_since(self) -> float:
-        """The time, by `now`, after which a connection must have had a heartbeat to be proven."""
+        """The time after which a heartbeat must have been taken to prove its connection.
+
+        It is in seconds, on the same clock as `now`.
+        """
 
     def add(self, connection: "Connection") -> None:
         """Add a connection that has been made."""
@@ -58,7 +61,7 @@ class Owner(Interface):
 
 @implementer(IPushProducer, IHandshakeListener)
 class Connection(Protocol):
-    """The protocol of one client's connection, in whichever lane its requests are processed.
+    """The protocol of one client's connection; it passes requests to the fast or ordinary lane.
 
     Received data are kept only as long as they can't be processed: the beginning of a request, and
     requests that wait for their turn or until the client reads previous answers.
@@ -247,8 +250,8 @@ class Connection(Protocol):
     def close_if_quiet(self) -> bool:
         """Close the connection unless a request is, or may be, under way; return whether it closes.
 
-        A request that has arrived, but has yet to be read, would be lost. A connection that was
-        made in the last second or two, and on which nothing was sent so far, gets more time.
+        A request may be under way if data have arrived but have not been read, or if the connection
+        was made in the last second or two, and no request on it has succeeded so far.
         """
         if self.state >= State.CLOSING:
             return True
@@ -326,7 +329,10 @@ class Connection(Protocol):
             self._go(data)
 
     def _go(self, data: bytes, taken: Taken | None = None) -> None:
-        """Process data; if that raises an unexpected exception, abort this connection."""
+        """Process data; if that raises an unexpected exception, abort this connection.
+
+        The arguments are those of `_answer`.
+        """
         try:
             self._answer(data, taken)
         except Exception:  # noqa: BLE001  # the others go on
@@ -460,7 +466,7 @@ class Connection(Protocol):
             self._enter(State.STALLED)
 
     def client_caught_up(self) -> None:
-        """Leave the state of waiting for the client; data that arrived meanwhile get a turn."""
+        """Leave the state `BLOCKED` or `STALLED`; data that arrived meanwhile wait for a turn."""
         if self.state is State.BLOCKED:
             self._enter(State.ANSWERING)
         elif self.state is State.STALLED:
@@ -489,7 +495,7 @@ class Connection(Protocol):
         """Enter a state, and set `since` to the present time, with two exceptions.
 
         `since` does not change while a request arrives or waits for a turn, so that both together
-        are limited. In the states up to `NEW` it is the time at which the connection was made.
+        are limited. In `HANDSHAKE`, `WAITING` and `NEW` it is when the connection was made.
 
         If the connection ends while it waits for a turn, the scheduler notes that: a heartbeat of
         its client may not have been heard.

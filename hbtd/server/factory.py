@@ -83,7 +83,7 @@ class ConnectionFactory(ServerFactory):
         )
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Return a protocol for a new connection; if there are too many, one that aborts it."""
+        """Return a protocol for a new connection; above a limit, one that aborts the connection."""
         host: str | None = getattr(addr, "host", None)
         if host is not None:
             host = intern(host)  # components remember it
@@ -97,8 +97,9 @@ class ConnectionFactory(ServerFactory):
     def _refusal(self, host: str | None) -> tuple[str, str] | None:
         """Return why a new connection from an IP address is refused, `None` if it is accepted.
 
-        The reason is a pair: one of `REASONS`, and a sentence. A connection beyond a limit is
-        accepted if one that is not proven can be closed to make room.
+        The reason is a pair: one of `REASONS`, and a sentence. If a limit is reached, close a
+        connection that it counts and that is not proven, and accept the new one; refuse the new one
+        if all are proven.
         """
         limits = self.limits
         # Those on a Unix socket have no address: the file says who may use it.
@@ -127,11 +128,14 @@ class ConnectionFactory(ServerFactory):
 
     @property
     def proven_since(self) -> float:
-        """The time, by `now`, after which a connection must have had a heartbeat to be proven."""
+        """The time after which a heartbeat must have been taken to prove its connection.
+
+        It is in seconds, on the same clock as `now`.
+        """
         return self.now - self.scheduler.errtime()
 
     def fit(self, most: int) -> bool:
-        """Lower the limit of connections to `most`; return true if it was not higher before.
+        """Lower the limit of connections to `most`; return whether it was `most` or less already.
 
         If the connections of one address are limited, lower that limit to three quarters of `most`,
         so that there is room for other addresses.
@@ -249,7 +253,7 @@ class ConnectionFactory(ServerFactory):
             self._strangers.add(each.host, each)
 
     def _close_overdue(self) -> None:
-        """Close at most `_CLOSED_AT_ONCE` overdue connections now.
+        """Close at most `_CLOSED_AT_ONCE` connections that have been in their state for too long.
 
         If there are more, continue in the next iteration of the reactor.
         """

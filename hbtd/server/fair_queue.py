@@ -39,11 +39,11 @@ class _Entry(NamedTuple, Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """A queue whose networks take turns; at each turn, one item of a network is taken.
+    """A queue of clients' items: the clients' networks take turns, with one item at each turn.
 
-    In each network its addresses take turns, and the items of one address are taken in the order in
-    which they were added. A network is an IPv4 address or the /64 of an IPv6 address: a client that
-    has one address of a /64 can use all of them.
+    Within a network its addresses take turns, and the items of one address are taken in the order
+    in which they were added. A network is an IPv4 address or the /64 of an IPv6 address: a client
+    that has one address of a /64 can use all of them.
     """
 
     def __init__(self) -> None:

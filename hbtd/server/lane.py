@@ -55,7 +55,7 @@ class LastAnswers:
         self._take = lane.take
 
     def take(self, data: bytes, sender: Any) -> Taken:
-        """Process the requests at the beginning of `data`; see `Lane.take`."""
+        """Process requests as `Lane.take` does; the verdict is `LAST` in place of `DRY`."""
         taken = self._take(data, sender)
         if taken[2] is Verdict.DRY:
             count, size, _, need = taken

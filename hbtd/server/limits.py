@@ -95,7 +95,7 @@ class Room:
         """Bytes that are reserved."""
 
     def take(self, count: int, host: str | None) -> bool:
-        """Reserve `count` bytes for an IP address; return whether it may have them.
+        """Reserve `count` bytes for an IP address; return whether there was room for them.
 
         `host` is `None` for clients without an address.
         """

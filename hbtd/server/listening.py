@@ -148,11 +148,11 @@ def _set_options(port: IListeningPort) -> None:
 
 
 def set_transport(port: IListeningPort, served: ServedCertificate | None) -> None:
-    """Make a port, to which nobody has connected yet, use the transports of `hbtd.server`.
+    """Make a listening port use the transports of `hbtd.server` for its connections.
 
-    If a certificate is served, they are TLS transports. A port with another factory than a
-    `ConnectionFactory`, such as that of `haproxy:`, keeps Twisted's transports; if a certificate is
-    to be served there, raise `TransportUnusable`.
+    Call this before a client has connected. With `served`, a certificate, the transports speak TLS.
+    A port whose factory is no `ConnectionFactory`, such as one of `haproxy:`, keeps Twisted's
+    transports; with `served`, raise `TransportUnusable` for such a port.
     """
     _set_options(port)
     known = isinstance(getattr(port, "factory", None), ConnectionFactory)

@@ -12,7 +12,7 @@ _MOST_NETWORKS = 50_000
 
 
 class NotHeard:
-    """The IP addresses of clients that were refused or gave up, and when that was.
+    """The IP addresses of clients that were refused or gave up waiting, and when that was.
 
     The number of addresses is limited for each network, so that a client with many of them does not
     displace those of other networks.
@@ -23,7 +23,10 @@ class NotHeard:
         self._times: OrderedDict[str | None, OrderedDict[str | None, float]] = OrderedDict()
 
     def note(self, host: str | None, now: float) -> None:
-        """Note that a client at an IP address was not heard; `now` must not decrease."""
+        """Note that a client at an IP address was not heard at the time `now`.
+
+        `now` is in seconds of a monotonic clock, the same for all calls.
+        """
         network = network_of(host)
         times = self._times.setdefault(network, OrderedDict())
         self._times.move_to_end(network)
@@ -35,7 +38,7 @@ class NotHeard:
             self._times.popitem(last=False)
 
     def since(self, since: float) -> set[str | None]:
-        """Return the addresses noted after the time `since`, and drop those noted before."""
+        """Return the addresses noted after the time `since`; forget those noted before."""
         for network, times in list(self._times.items()):
             while times and next(iter(times.values())) <= since:
                 times.popitem(last=False)

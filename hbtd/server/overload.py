@@ -26,7 +26,7 @@ _TCP_INFO = Struct("=8x6I")
 
 
 class AcceptQueue(NamedTuple):
-    """The connections that wait to be accepted on a listening socket."""
+    """How many connections wait to be accepted on a listening socket, and how many may wait."""
 
     length: int
     """The number of connections that wait."""
@@ -50,7 +50,7 @@ def accept_queue(port: Any) -> AcceptQueue | None:
 
 
 class Overload(PeriodicService):
-    """Checks how long clients wait before they are heard, and logs an overload of hbtd.
+    """Checks how long clients wait before they are heard, and logs when hbtd is overloaded.
 
     An overload begins when an accept queue is full, or when a connection has waited for its turn
     for more than half a second. It is over when neither was the case for five seconds.
@@ -113,8 +113,8 @@ class Overload(PeriodicService):
         if full is not None:
             self._last_full = self._last_sign = now
             self._outage.fail(
-                f"{counted(full.length, 'connection waits', 'connections wait')} to be accepted,"
-                " no more may",
+                f"{counted(full.length, 'connection waits', 'connections wait')} to be accepted;"
+                " the queue is full",
                 "queue",
             )
         elif self.longest_wait > LONG_WAIT:

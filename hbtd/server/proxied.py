@@ -43,7 +43,7 @@ class _WholeHeaders:
 
 
 class _Header(ProtocolWrapper):
-    """A protocol that passes on the PROXY header as a whole, then whatever follows it."""
+    """A protocol wrapper that passes on the PROXY header in one piece, then all other data."""
 
     _begun: bytes | None = b""
 

@@ -74,7 +74,7 @@ class _Turn:
 
 
 class _Iterations:
-    """Counts the iterations of a reactor that does not do so itself."""
+    """Counts the iterations of a reactor that has no counter of its own."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -101,8 +101,8 @@ class Scheduler:
         """Make a scheduler with no connections yet.
 
         `clock` is a `MonotonicReactor`, or another `IReactorTime`. `errtime` returns the seconds
-        for which a heartbeat proves a connection, and for which the address of a client that was
-        not heard counts as waiting.
+        for which a heartbeat proves a connection, and for which `waiting_long` returns the address
+        of a client that was not heard.
         """
         self.errtime = errtime
         """Returns the seconds after a heartbeat for which its connection is proven."""
@@ -122,7 +122,7 @@ class Scheduler:
         return self._used(1)
 
     def enter(self) -> bool:
-        """Return whether a turn may be taken now; if so, count it."""
+        """Take a turn in this iteration, if there is one left; return whether there was."""
         if self._iteration != self._reactor.iterations:
             self._begin()
         if self.over:
@@ -157,8 +157,8 @@ class Scheduler:
     def waiting_long(self) -> set[str | None]:
         """Return the IP addresses from which heartbeats may wait to be read.
 
-        From each of them a connection has waited for more than half a second, or a client was
-        refused, or gave up waiting, in the last `errtime` seconds.
+        From such an address, a connection has been waiting for more than half a second, or a client
+        was refused or gave up waiting in the last `errtime` seconds.
         """
         now = self._clock.seconds()
         waiting = self._not_heard.since(now - self.errtime())
@@ -207,5 +207,7 @@ class Scheduler:
                     waiting.give_up()
                 waiting.take_turn()
             except Exception:  # noqa: BLE001  # the others go on
-                _log.failure("A bug in hbtd made a connection fail; others are served.")
+                _log.failure(
+                    "Work on a connection failed because of a bug in hbtd; others are served."
+                )
         return given

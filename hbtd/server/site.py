@@ -37,7 +37,7 @@ class LimitedRequest(CappedRequest):
 
     @property
     def fault(self) -> str | None:
-        """A sentence that says what is wrong with the request's head; `None` if nothing is."""
+        """A sentence that says what is wrong with the request's head; `None` if it is valid."""
         hosts = len(self.requestHeaders.getRawHeaders(b"host") or ())
         # RFC 9112 3.2: only HTTP/1.0 may leave it out, and nobody may name two.
         if hosts > 1 or (not hosts and self.clientproto != b"HTTP/1.0"):
@@ -60,8 +60,8 @@ class LimitedRequest(CappedRequest):
     def turn(self) -> Deferred[None]:
         """Return a Deferred that fires when the connection of this request gets its next turn.
 
-        Work that takes long waits for this after each step, so that other connections have their
-        turns.
+        Work that takes long waits for this Deferred after each step, so that other connections get
+        their turns.
         """
         turn: Deferred[None] = self.channel.turn()
         return turn
@@ -71,14 +71,14 @@ class LimitedRequest(CappedRequest):
         self.channel.heartbeat_taken()
 
     def note(self, reason: str, detail: str) -> None:
-        """Count and log that the client of this request was refused something.
+        """Count and log a refusal to the client of this request.
 
         `reason` is one of `REASONS`, and `detail` a sentence.
         """
         self._note(self.channel.transport.getPeer(), reason, detail)
 
     def no_room(self) -> Problem:
-        """Count and log that there is no memory for a request; return the problem for that."""
+        """Count and log that there is no memory for a request; return the problem, a 503."""
         problem = crowded()
         self.note(MEMORY, problem.detail)
         return problem
@@ -104,7 +104,10 @@ class LimitedRequest(CappedRequest):
 
 
 class LimitedSite(Site):
-    """Serves a resource within limits; can close connections after their next answers."""
+    """A twisted.web site that serves a resource within `Limits`.
+
+    While `closing` is true, each connection is closed after its next answer.
+    """
 
     protocol = StrictChannel  # type: ignore[assignment]  # twisted.web wraps its own for HTTP/2
     noisy = False

@@ -55,11 +55,11 @@ class Strangers(Generic[T]):
         return True
 
     def first_of(self, host: str | None) -> T | None:
-        """Return the earliest connection from this IP address, or `None` if there is none."""
+        """Return the connection added first from an IP address; `None` if there is none."""
         return next(iter(self._groups.get(host, ())), None)
 
     def first_of_largest(self) -> T | None:
-        """Return the earliest connection of the network that has most; `None` if there is none."""
+        """Return the connection added first from the network with the most connections, if any."""
         if not self._length:
             return None
         return self.first_of(next(iter(self._by_size[self._largest])))
@@ -73,7 +73,7 @@ class Strangers(Generic[T]):
     def _resized(self, network: str | None, change_back: int) -> None:
         """Update the order of the networks by size, after one has gained or lost a connection.
 
-        `change_back` is the number to add to its size now to get its size before: -1 or 1.
+        `change_back` is the size of `network` before, minus its size now: -1 or 1.
         """
         after = len(self._groups.get(network, ()))
         before = after + change_back

@@ -33,9 +33,9 @@ _REQUEST_LINE = re.compile(rb"[A-Z]{1,15}( |$)")
 class _OverTLS(WriteThrough):
     """A mixin for transports that speak TLS, over TCP or on a Unix socket.
 
-    OpenSSL may have to write before it can read (a renegotiation, the answer to a KeyUpdate), and
-    to read before it can write. Then the reactor watches for what OpenSSL waits for, and the call
-    is repeated.
+    OpenSSL may have to write before it can read (to refuse a renegotiation, to answer a KeyUpdate),
+    and to read before it can write. Then the reactor watches for what OpenSSL waits for, and
+    OpenSSL is called again.
     """
 
     _errors = SSL.Error
@@ -55,7 +55,11 @@ class _OverTLS(WriteThrough):
     # Reading
 
     def doRead(self) -> Any:
-        """Read at most one TLS record and pass on its data, or do what waits for the socket."""
+        """Read at most one TLS record, and pass its data to the protocol.
+
+        Instead, continue the handshake if it is not complete, retry a write for which OpenSSL had
+        to read first, or discard data if the output has ended.
+        """
         if self._step is not None:
             return self._step(self)
         while True:
@@ -90,7 +94,10 @@ class _OverTLS(WriteThrough):
         return bool(poll.poll(0))
 
     def _begin_handshake(self) -> Any:
-        """Begin the handshake, or answer a client that sends plain HTTP."""
+        """Begin the handshake, or answer a client that sends plain HTTP.
+
+        Return `None`, or the reason if the connection is lost.
+        """
         if not self.protocol.handshakeMayGoOn():
             return None
         try:
@@ -148,7 +155,7 @@ class _OverTLS(WriteThrough):
 
     @property
     def _replied(self) -> bool:
-        """Whether OpenSSL has done most of the work of a handshake, as it has sent its ServerHello.
+        """Whether OpenSSL has made its ServerHello, and so done most of the work of a handshake.
 
         With TLS 1.2 this is never true, because the key exchange follows the ServerHello.
         """
@@ -166,7 +173,7 @@ class _OverTLS(WriteThrough):
     """Whether the protocol wants to receive data: reading is not paused."""
 
     def startReading(self) -> None:
-        """Begin to wait for the socket to become readable, when the reactor calls `doRead`."""
+        """Begin to wait for the socket to become readable; the reactor then calls `doRead`."""
         self._reading = True
         super().startReading()
 
@@ -236,7 +243,10 @@ class _OverTLS(WriteThrough):
             return main.CONNECTION_LOST
 
     def _write_again(self) -> Any:
-        """Retry a write that OpenSSL suspended until it can read: the socket is readable now."""
+        """Retry a write that OpenSSL suspended until it can read: the socket is readable now.
+
+        Return `None`, or the reason if the connection is lost.
+        """
         self._step = None
         self.startWriting()
         if self._reading:

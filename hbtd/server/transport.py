@@ -31,7 +31,7 @@ DISCARD = 65536
 
 
 class ServerProtocol(Protocol):
-    """The methods that these transports call on their protocol, beyond Twisted's `IProtocol`."""
+    """The methods that hbtd's transports call on their protocol, beyond Twisted's `IProtocol`."""
 
     def dataReceived(self, data: bytes) -> None:
         """Process received data."""
@@ -80,10 +80,10 @@ class WriteThrough(_Transport):
 
     @staticmethod
     def _forget_errors() -> None:
-        """Do nothing. With TLS this discards what OpenSSL has stored about an error."""
+        """Do nothing. The override for TLS discards what OpenSSL has stored about an error."""
 
     def __init__(self, sock: socket.socket, *args: Any) -> None:
-        """Make a transport on a client's socket; `args` are those of Twisted's transports."""
+        """Make a transport on a client's socket; `args` are for Twisted's transport."""
         self._receive, self._send = sock.recv, sock.send
         super().__init__(sock, *args)
 
@@ -111,10 +111,10 @@ class WriteThrough(_Transport):
             self.connectionLost(reason)
 
     def _say_end(self) -> None:
-        """Do nothing. With TLS this sends a close_notify, which says that the output ends."""
+        """Do nothing. The override for TLS sends a close_notify, the sign that output ends."""
 
     def hasInput(self) -> bool:
-        """Return whether anything has arrived, the end of the data included, and is unread."""
+        """Return whether data, or the end of the data, have arrived and have not been read."""
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         return bool(poll.poll(0))
@@ -133,7 +133,7 @@ class WriteThrough(_Transport):
             super().write(data[sent:])
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Join pieces of data, and write them at once."""
+        """Join pieces of data, and pass them to `write` as one."""
         self.write(b"".join(iovec))
 
     def endNow(self) -> None:
@@ -141,7 +141,7 @@ class WriteThrough(_Transport):
 
         If something is left, do nothing: Twisted ends the output when it is sent. Without this
         call the client would learn only after the reactor's next round that nobody reads any more,
-        and what it sends meanwhile would be discarded.
+        and data that it sends meanwhile would be discarded.
         """
         unsent = self.dataBuffer or self._tempDataLen
         if self.disconnecting and not (self.disconnected or unsent):
@@ -176,7 +176,10 @@ class WriteThrough(_Transport):
         return self._end_output()
 
     def _end_output(self) -> Any:
-        """Close the writing side, and discard further data until the client closes its side."""
+        """Close the writing side, and discard further data until the client closes its side.
+
+        Return `None`, or the reason if the connection is lost already.
+        """
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -188,7 +191,7 @@ class WriteThrough(_Transport):
 
 
 class OverTCP(WriteThrough):
-    """The base of the transports over TCP: the socket is asked once for its address and options."""
+    """The base of the transports over TCP; it remembers the socket's address and `TCP_NODELAY`."""
 
     _host: IPv4Address | IPv6Address | None = None
     _no_delay = True  # of the listening socket (`hbtd.server.listening`)

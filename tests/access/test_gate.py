@@ -260,6 +260,7 @@ class RefusalsTests(SynchronousTestCase):
         lines = self.lines(6, storm)
         self.assertEqual(len(lines), 201)
         self.assertRegex(
-            lines[-1][1], r"Refused \d+ more requests or connections from others: \d+ forbidden"
+            lines[-1][1],
+            r"Refused \d+ more requests or connections from other addresses: \d+ forbidden",
         )
         self.assertEqual(self.refusals.counts["forbidden"], 65_000)

@@ -58,7 +58,7 @@ class OverloadTests(SynchronousTestCase):
         self.assertEqual(
             self.overload.health(),
             "Overloaded since 2001-09-09T01:46:50+00:00: "
-            "1024 connections wait to be accepted, no more may",
+            "1024 connections wait to be accepted; the queue is full",
         )
         self.queue = AcceptQueue(3, 1024)
         self.assertEqual(self.said(4), [])
