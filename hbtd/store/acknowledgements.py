@@ -1,4 +1,4 @@
-"""Acknowledgements: when HSM has acknowledged what it was told."""
+"""The times at which HSM has acknowledged judgements."""
 
 from collections.abc import Callable, Sequence
 
@@ -29,9 +29,9 @@ class Acknowledgements:
         return self._store.delivered(judgements, at)
 
     def told(self, xname: str) -> float:
-        """Return when HSM has acknowledged the latest transition of a component.
+        """Return the Unix time at which HSM has acknowledged the latest transition of a component.
 
-        This is the Unix time; it is 0 if HSM has not acknowledged it, or if that is not known.
+        Return 0 if HSM has not acknowledged that transition, or if the time is not known.
         """
         component = self._tracker.component(xname)
         return 0.0 if component is None else component.told

@@ -48,7 +48,7 @@ class BackupFailed(Exception):
 
 
 class TooLate(BackupFailed):
-    """The backup was not ready in time."""
+    """The backup was not complete at its deadline."""
 
 
 Progress = Callable[[int, int], None]
@@ -113,8 +113,8 @@ def _copy(
 ) -> tuple[int, int]:
     """Copy the file `source` to the file `part`, and check the copy.
 
-    After every `pages` pages, `copied` is called as the `progress` of `sqlite3.Connection.backup`.
-    Return the numbers of records and judgements in the copy.
+    `copied` is the argument `progress` of `sqlite3.Connection.backup`: it is called after every
+    `pages` pages. Return the numbers of records and judgements in the copy.
     """
     # Without a log nobody uses the file, and SQLite needs neither locks nor further files.
     how = "mode=ro" if os.path.exists(f"{source}-wal") else "immutable=1"
@@ -145,7 +145,10 @@ def _count(connection: Any, table: str) -> int:
 
 
 def _publish(part: str, target: str, *, replace: bool) -> None:
-    """Rename the complete copy `part` to `target`, and make sure that it is on the disk."""
+    """Rename the complete copy `part` to `target`, and make sure that it is on the disk.
+
+    If `target` exists, overwrite it if `replace` is true, otherwise raise `FileExistsError`.
+    """
     synchronize(part)
     if replace:
         os.replace(part, target)

@@ -46,9 +46,9 @@ class Checkpointer:
     """Stores the records of the components that were heard, and restores the tracker from them.
 
     If the store is durable, records are stored in checkpoints: `IStore.gather` seconds apart, or
-    more if `_RECORDS_PER_SECOND` demands it. While a component has a judgement to be committed, its
-    record is stored only together with the judgement, so that the store never has one without the
-    other.
+    further apart if there are more than 3000 records to store per second. While a component has a
+    judgement to be committed, its record is stored only together with the judgement, so that the
+    store never has one without the other.
     """
 
     _log = Logger()
@@ -154,14 +154,21 @@ class Checkpointer:
 
     @property
     def behind(self) -> float:
-        """Seconds since the last complete checkpoint began; all heartbeats before it are stored."""
+        """Seconds since the last complete checkpoint began: all earlier heartbeats are stored.
+
+        0 if the store is not durable, and before `begin` is called.
+        """
         if not (self._begun and self._store.durable):
             return 0.0
         return self._clock.seconds() - self._stored_at
 
     @property
     def late(self) -> bool:
-        """Whether heartbeats are stored so late that other replicas may miss them."""
+        """Whether a complete checkpoint is overdue by more than a second.
+
+        Then other replicas may take components to be silent because their heartbeats are not stored
+        yet.
+        """
         return self.behind > self._late_after
 
     @property
@@ -171,6 +178,7 @@ class Checkpointer:
 
     @property
     def _late_after(self) -> float:
+        """Seconds since the last complete checkpoint began, after which the next is late."""
         usual: float = self._period + 2 * self._store.gather
         return usual + _LATE
 
@@ -187,19 +195,20 @@ class Checkpointer:
         return xname in self._uncommitted
 
     def unstored(self) -> set[str]:
-        """Return the components with a heartbeat or judgement that has yet to be stored here."""
+        """Return the components whose heartbeats or judgements this replica has yet to store."""
         return self._unstored_since(self._shared_since())
 
     def news(self) -> set[str]:
-        """Return the components for which `has_news` is true, or that are being stored."""
+        """Return the components for which `has_news` is true, or whose records are being stored."""
         return self._unstored_since(self._news_since())
 
     def _unstored_since(self, since: float) -> set[str]:
+        """Return the components heard since then, by `ObservedClock.ticked_at`, but not stored."""
         changed = self._tracker.changed_since(since)
         return self._being_stored.union(changed, self._uncommitted.components())
 
     def forget(self, xname: str) -> None:
-        """Start to make the store forget a component; don't wait until it has."""
+        """Begin to make the store forget a component, and return at once."""
         Deferred.fromCoroutine(self.delete(xname))
 
     async def delete(self, xname: str) -> None:
@@ -218,7 +227,8 @@ class Checkpointer:
         """Return the records that are to be committed with these judgements.
 
         Each record agrees with the last of `judgements` about its component, even if the tracker
-        has judged the component again since: that judgement is committed later, with a new record.
+        has judged the component again since: the newer judgement is committed later, with a record
+        of its own.
         """
         if not self._store.durable:
             return []
@@ -237,7 +247,8 @@ class Checkpointer:
         """Store the records of the components that were heard since the last checkpoint.
 
         They are stored in batches, spread over `within` seconds, since the store's thread and the
-        reactor may have to share a processor. If the store fails, the records remain to be stored.
+        reactor may have to share a processor. If the store fails, the next checkpoint stores the
+        remaining records.
         """
         if not self._condition.ready():
             self._condition.failed(StoreUnusable(self._store.health()))
@@ -292,10 +303,11 @@ class Checkpointer:
         return True
 
     def _shared_since(self) -> float:
-        """Return the time, by `ObservedClock.ticked_at`, before which heartbeats are not stored.
+        """Return the time of the oldest heartbeat that may be stored, in monotonic seconds.
 
-        If replicas share the store, others may have judged the component since such a heartbeat. In
-        a store that is not shared, all heartbeats are stored: the result is 0.
+        In a store that replicas share, older heartbeats are not stored, because another replica may
+        have judged the component since. In any other store, all heartbeats are stored: the result
+        is 0.
         """
         if not self._store.shared:
             return 0.0

@@ -1,4 +1,4 @@
-"""The condition of the store, as its users find it: ready or not, and what is logged about it."""
+"""The condition of the store: whether it can be used, and the log lines about that."""
 
 from collections.abc import Callable
 from math import inf
@@ -14,12 +14,15 @@ _PATIENCE = 5.0
 
 
 class StoreCondition:
-    """Tracks whether a store can be used; logs when its calls begin to fail, and succeed again."""
+    """Tracks whether a store can be used; logs when its calls begin to fail and succeed again."""
 
     _log = Logger()
 
     def __init__(self, store: IStore, now: Callable[[], float]) -> None:
-        """Begin without an outage; `now` returns the seconds of a monotonic clock."""
+        """Make the condition of a store that has not failed yet.
+
+        `now` returns the seconds of a monotonic clock.
+        """
         self._store = store
         self._now = now
         self._outage = Outage(self._outage_began, self._outage_ended, now)
@@ -27,9 +30,9 @@ class StoreCondition:
         self._failed_at = -inf
 
     def ready(self) -> bool:
-        """Return whether the store can be used, or could within the last `_PATIENCE` seconds.
+        """Return whether the store can be used, or could be used within the last five seconds.
 
-        Only calls of this method check the store; each checkpoint makes such a call.
+        The store is checked only when this method is called, as by each checkpoint.
         """
         if self._store.usable():
             self._usable_at = self._now()

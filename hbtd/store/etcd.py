@@ -169,9 +169,9 @@ class EtcdStore:
         )
 
     def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
-        """Return the records of the first components after `after`, at most `most`.
+        """Return the records of the first `most` components after the name `after`.
 
-        The ages, by wall clock, are as of now.
+        The ages of their heartbeats are as of now, by the wall clock.
         """
 
         async def work() -> Sequence[Record]:
@@ -196,12 +196,12 @@ class EtcdStore:
     ) -> Deferred[bool]:
         """Store judgements, as not delivered, and records; a leader's transactions are fenced.
 
-        Each transaction also logs its judgements. A component's judgements that are in several
-        transactions are stored one after the other, each with a record.
+        Each transaction also adds its judgements to the log. If judgements about one component are
+        in several transactions, each is stored together with a record that agrees with it.
 
         The result is `True` on the leader and `False` on a follower. A follower writes the records
-        and, for each component that started, a request to the leader to judge that. For a component
-        that restarted no request is needed: the leader sees that from the record.
+        and, for each component that started, a request to the leader to make this judgement. For a
+        component that restarted no request is needed: the leader sees that from the record.
         """
 
         async def work() -> bool:
@@ -277,7 +277,7 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Delete what is stored of a component, except the log.
+        """Delete what is stored of a component, except its entries in the log.
 
         A follower deletes the record and the identity, and requests the leader to forget the rest.
         """
@@ -336,7 +336,7 @@ class EtcdStore:
     # Host names and NIDs
 
     def identities(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
-        """Return the stored host names and NIDs of the first components after `after`."""
+        """Return the identities of the first `most` components after the name `after`."""
         return self._noting(self._identities.read(after, most))
 
     def identify(self, identities: Sequence[Identity]) -> Deferred[None]:
@@ -362,11 +362,14 @@ class EtcdStore:
         after: str = "",
         most: int = sys.maxsize,
     ) -> Deferred[StatesThen]:
-        """Return what the selected components were at a Unix time; all of the log is read."""
+        """Return what the selected components were at the Unix time `at`.
+
+        All of the log is read for this.
+        """
         return self._noting(self._asking(self._past.states_at(at, selection, after, most)))
 
     async def _asking(self, question: Coroutine[Any, Any, _T]) -> _T:
-        """Return the answer to a question about the past; up to `AT_ONCE` are asked at a time.
+        """Return the answer to a question about the past; two are answered at a time at most.
 
         The number is limited because each question keeps what it has found in memory. Between two
         pages of the log that a question reads, other calls of the store are carried out.
@@ -378,7 +381,7 @@ class EtcdStore:
             question.close()
 
     def last_number(self) -> int:
-        """Return the highest number of a judgement or entry of the log that this replica knows."""
+        """Return the highest number of any judgement or log entry that this replica knows of."""
         return self.mirror.last_number
 
     def cursor(self, reader: str) -> Deferred[int | None]:
@@ -388,7 +391,8 @@ class EtcdStore:
     def move_cursor(self, reader: str, number: int) -> Deferred[None]:
         """Set the cursor of a reader that has passed on the log's entries up to `number`.
 
-        The same reader on the next leader begins there. In a follower, fail with `NotLeading`.
+        On the next leader, the same reader begins there. The Deferred fails with `NotLeading` if
+        this replica does not lead.
         """
         return self._noting(self._log.move_cursor(reader, number))
 
@@ -400,8 +404,9 @@ class EtcdStore:
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
         """Delete entries of the log as `IStore.trim` says; return how many.
 
-        In a log of more than 10,000 entries, a tenth of them may remain although they are due. The
-        Deferred fails with `NotLeading` if this replica does not lead.
+        In a log of more than 10,000 entries, up to a tenth of them may stay although `IStore.trim`
+        says that they are deleted. The Deferred fails with `NotLeading` if this replica does not
+        lead.
         """
         return self._noting(self._trimming.trim(before, most, told))
 
@@ -449,7 +454,7 @@ class EtcdStore:
 
 
 def describe(error: EtcdUnavailable | EtcdRefused | Compacted) -> str:
-    """Return why the store can't be used because of this error, and what to do if that is known."""
+    """Return a text that says why the store can't be used and, if known, what to do about it."""
     what = f"etcd: {error}"
     if isinstance(error, EtcdRefused) and error.code == RESOURCE_EXHAUSTED:
         what += "; raise its quota or compact and defragment it, then disarm the alarm"

@@ -59,8 +59,8 @@ def _in_units(ages: Mapping[str, float]) -> dict[str, int]:
 def read_block(_: bytes, value: bytes) -> Block:
     """Return the block that is stored in a key's value.
 
-    A missing field counts as empty; unknown fields are ignored. Names are not checked. Raise
-    `InvalidValue` if the value is not that of a block.
+    A missing field counts as empty; unknown fields are ignored. The names of components are not
+    checked. Raise `InvalidValue` if the value is not that of a block.
     """
     stored = read_object(value)
     return Block(_ages(stored.get("Heard", {})), _ages(stored.get("Recorded", {})))
@@ -129,18 +129,18 @@ def _portions(
 
 
 class Blocks:
-    """Decides which heartbeats are written in blocks only, and when records of their own are due.
+    """Decides which heartbeats are written to etcd as records, and which in blocks only.
 
     The record of a component is written with one of its heartbeats every half `errtime`. It is also
     written once the component has been silent for half of `warntime` (or of `errtime`, if that is
     shorter), unless the record has the last heartbeat already. So a program that reads only records
     may take a component to be silent for longer than it is, but by no more than half of `errtime`
-    plus half of `warntime`. A replica that judges a silent component has its last status and
+    plus half of `warntime`. When a silent component is judged, its record has the last status and
     timestamp.
     """
 
     def __init__(self, elapsed: Callable[[], float], params: Callable[[], Params]) -> None:
-        """Begin with records only.
+        """Make an object that has all heartbeats written as records until `allow` is called.
 
         `elapsed` returns the seconds of a clock that also advances while the process does not run;
         `params` returns the present parameters.
@@ -161,15 +161,19 @@ class Blocks:
 
     @property
     def owed(self) -> int:
-        """The number of components whose records don't tell of the last heartbeat taken here."""
+        """The number of *owed* records: those that lack a heartbeat which only a block has.
+
+        Each is the record of a component whose last heartbeat this replica took and wrote in a
+        block.
+        """
         return len(self._owed)
 
     def plan(self, records: Iterable[Record]) -> Plan:
         """Return the plan for writing the heartbeats in `records`.
 
-        The plan also has the records, among those that `owed` counts, of components that have been
-        silent for half of `warntime`, or of `errtime` if that is shorter. If the plan can't be
-        carried out, call `undo`; then `records` may be planned again.
+        The plan also has the owed records of components that have been silent for half of
+        `warntime`, or of `errtime` if that is shorter. If the plan can't be carried out, call
+        `undo`; then `records` may be planned again.
         """
         now, params = self._elapsed(), self._params()
         heard: dict[str, float] = {}
@@ -187,12 +191,12 @@ class Blocks:
         return Plan(heard, own, self._restate(now, silent_since, MOST_RESTATED), self.allowed)
 
     def plan_owed(self, most: int) -> Plan:
-        """Return a plan to write `most` records at most, of components heard since the last one."""
+        """Return a plan for writing up to `most` owed records; see `owed`."""
         now = self._elapsed()
         return Plan({}, (), self._restate(now, now, most), self.allowed)
 
     def undo(self, plan: Plan) -> None:
-        """Note that a plan was not carried out, or only in part."""
+        """Note that a plan was not carried out, or only in part: its records are still due."""
         now = self._elapsed()
         for record in plan.own:
             self._recorded.pop(record.component, None)
@@ -225,8 +229,8 @@ class Blocks:
     def reset(self, living: Collection[str] = ()) -> None:
         """Write the next heartbeat of each component as a record, since all of etcd was read again.
 
-        Among the components that `owed` counts, only those in `living` remain: those that live and
-        have a record without a warning in etcd.
+        `living` are the components that have a record without a warning in etcd. The records of all
+        others are no longer owed.
         """
         self._recorded.clear()
         for xname in [xname for xname in self._owed if xname not in living]:
@@ -241,10 +245,10 @@ class Blocks:
         return (recorded - moment) // period != (now - moment) // period
 
     def _restate(self, now: float, silent_since: float, most: int) -> list[Record]:
-        """Return up to `most` records, of components last heard before `silent_since`.
+        """Return up to `most` owed records, of components last heard before `silent_since`.
 
-        The records are removed from those that `owed` counts. Times are those of the clock
-        `elapsed`; `now` is the present one.
+        These records are no longer owed. Times are in seconds of the clock `elapsed`; `now` is the
+        present one.
         """
         front = list(islice(self._owed.items(), most))
         restated: list[Record] = []

@@ -15,9 +15,9 @@ from hbtd.tracker.transitions import Judgement, Transition
 class Numbering:
     """Gives numbers to the judgements that the leader commits.
 
-    Numbers rise, and none is given to two judgements: if a commit fails, etcd may have carried it
-    out. If it is tried again under the same lock, its judgements get the same numbers, so that
-    the log has each of them once.
+    Later judgements get higher numbers, and no two judgements get the same number. When a commit
+    fails, etcd may have carried it out nevertheless. So if it is tried again under the same lock,
+    its judgements get the same numbers as before, and the log has each of them once.
     """
 
     def __init__(self, mirror: EtcdMirror) -> None:
@@ -90,12 +90,12 @@ def steps_of_leader(
 def _record_meanwhile(
     judgement: Judgement, record: Record | None, end: Transition
 ) -> Record | None:
-    """Return the record to write with a judgement that is not its component's last in a commit.
+    """Return the record to write with a judgement if its component has a later one in the commit.
 
-    The result agrees with that judgement, because this process may be killed before it writes the
-    last one; it is `None` if no record is to be written. `end` is the transition of the last
-    judgement. `record` is the record to write with that one, `None` if the component is dead or
-    forgotten after it.
+    The result agrees with `judgement`, because the process may be killed between the transactions
+    of the two; it is `None` if no record is to be written. `end` is the transition of the
+    component's last judgement in the commit. `record` is the record to write with the last
+    judgement, `None` if the component is dead or forgotten after it.
     """
     if judgement.transition is Transition.DIED:
         return None
@@ -112,8 +112,8 @@ def steps_of_follower(
 ) -> list[Step]:
     """Return the steps by which a follower writes records.
 
-    In place of judgements, the steps write requests to the leader. `wall` is the present Unix time
-    in seconds.
+    For a judgement that a component started, the steps also write a request to the leader; all
+    other judgements are left out. `wall` is the present Unix time in seconds.
     """
     remaining = {record.component: record for record in records}
     for xname, judgement in latest(judgements):
@@ -131,6 +131,7 @@ def steps_of_follower(
 def request(xname: str, kind: bytes, operation: Operation) -> Step:
     """Return a step that carries out `operation`, and writes a request to the leader.
 
-    The request is of this `kind`; it and `operation` are about the component `xname`.
+    `kind` says what is requested, `STARTED` or `FORGET`. The request and `operation` are about the
+    component `xname`.
     """
     return Step([operation, Put(key_of(REQUEST, xname), kind)], request=(xname, kind))

@@ -181,7 +181,7 @@ def read_judgement(key: bytes, value: bytes) -> StoredJudgement:
 
 
 def read_params(value: bytes) -> dict[str, Any]:
-    """Return the parameters in a value, by their names on the wire.
+    """Return the parameters in the value of the key `params`: a dictionary from names to values.
 
     Any parameter may be missing or invalid. Raise `InvalidValue` if the value is not a JSON object.
     """
@@ -207,5 +207,5 @@ def _component(key: bytes) -> str:
 
 
 def is_record(key: bytes) -> bool:
-    """Return whether a key is in one of the ranges of the records."""
+    """Return whether a key is in one of the ranges of keys that hold records."""
     return any(start <= key < end for start, end in RECORDS)

@@ -1,4 +1,4 @@
-"""The host names and NIDs of components in etcd: a key for each part of a chassis.
+"""The host names and NIDs of components in etcd: one key for up to 16 slots of a chassis.
 
 A node sends them with every heartbeat, and they hardly ever change. So they are kept apart from
 the records, which are written often and which the original hbtd reads, too; and those of many
@@ -47,7 +47,7 @@ _Names = dict[str, tuple[str, str]]
 
 
 def identity_key(xname: str) -> bytes:
-    """Return the key that holds the identities of a component and of others in its chassis."""
+    """Return the key whose value has the identity of a component, among others of its chassis."""
     place = _PLACE.match(xname)
     if place is None:
         return IDENTITY + b"other/%d" % (sum(xname.encode()) % _SLOTS)
@@ -82,7 +82,7 @@ class InTurn(Protocol):
 
 
 class EtcdIdentities:
-    """Reads and writes the keys of identities.
+    """Reads and writes the identities of components in etcd.
 
     Every replica writes the identities of the components that it hears. As several replicas may
     write one key, each reads the key first, and writes it only if it was not changed meanwhile.
@@ -91,14 +91,17 @@ class EtcdIdentities:
     def __init__(
         self, client: EtcdClient, mirror: EtcdMirror, writer: EtcdWriter, in_turn: InTurn
     ) -> None:
-        """Make the object; `in_turn` runs work after all earlier calls of the store."""
+        """Make the object that reads and writes identities.
+
+        `in_turn` runs a coroutine function after all earlier calls of the store.
+        """
         self._client = client
         self._mirror = mirror
         self._writer = writer
         self._in_turn = in_turn
 
     async def read(self, after: str = "", most: int = sys.maxsize) -> Sequence[Identity]:
-        """Return the identities of the first components after `after`, at most `most`."""
+        """Return the identities of the first `most` components after the name `after`."""
 
         async def work() -> Sequence[Identity]:
             found: list[Identity] = []
@@ -135,7 +138,7 @@ class EtcdIdentities:
         """Write `changes` to `keys`, unless another replica writes one of these keys meanwhile.
 
         `changes` has, by key and xname, the host name and NID, or `None` to delete them. Return
-        whether they were written; if not, nothing was.
+        whether the changes were written; if not, none of them was.
         """
         stored: dict[bytes, KeyValue] = {}
         async for page in self._client.pages(keys[0], keys[-1] + b"\0", size=_PAGE):

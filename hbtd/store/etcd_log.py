@@ -36,7 +36,7 @@ class InTurn(Protocol):
     """Runs a coroutine after all earlier calls of the store."""
 
     def __call__(self, work: Callable[[], Coroutine[Any, Any, _T]], /) -> Awaitable[_T]:
-        """Run `work`; return the result of it, or raise its exceptions."""
+        """Run `work`; return its result, or raise its exception."""
 
 
 class LogKey(NamedTuple):
@@ -59,7 +59,7 @@ class EtcdLog:
         """The function that runs a coroutine after all earlier calls of the store."""
 
     async def keys(self, after: int, size: int = _FIRST_PAGE) -> AsyncIterator[list[LogKey]]:
-        """Yield the keys of the log that may have entries above the number `after`, in order.
+        """Yield the keys of the log that may have entries with numbers above `after`, in order.
 
         The keys are yielded in pages. The first page has up to `size` keys; the size of the next
         ones depends on how many entries the keys have. Between two pages, other calls of the store
@@ -141,7 +141,7 @@ class EtcdLog:
         await self.in_turn(work)
 
     async def write(self, steps: Sequence[Step]) -> None:
-        """Write steps, if this replica leads; otherwise raise `NotLeading`."""
+        """Write steps in fenced transactions; raise `NotLeading` if this replica does not lead."""
 
         async def work() -> None:
             await self._writer.write(steps, fenced=True)

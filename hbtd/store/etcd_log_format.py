@@ -78,7 +78,8 @@ class StoredEntry(NamedTuple):
 def read_stored(key: bytes, value: bytes) -> list[StoredEntry]:
     """Return the entries that are stored in the value of a key of the log, in order.
 
-    Raise `InvalidValue` if the key or the value is not that of the log. Names are not checked.
+    Raise `InvalidValue` if the key or the value is not that of the log. The names of components are
+    not checked.
     """
     last = number_of(key)
     try:
@@ -90,8 +91,7 @@ def read_stored(key: bytes, value: bytes) -> list[StoredEntry]:
 def _stored(fields: list[Any], last: int) -> StoredEntry:
     """Return the entry that these fields, read from JSON, stand for.
 
-    `last` is the number in the entry's key: no entry there has a higher one.
-
+    `last` is the number in the entry's key, the highest number that an entry in this key may have.
     Raise `ValueError`, `TypeError` or `LookupError` if the entry is invalid.
     """
     number, xname, transition, before, at, timestamp, why, judge, *_ = fields
@@ -107,7 +107,7 @@ def _stored(fields: list[Any], last: int) -> StoredEntry:
 
 
 def as_entry(stored: StoredEntry) -> LogEntry:
-    """Return an entry as the readers of the log get it."""
+    """Return a stored entry as a `LogEntry`, the form in which readers of the log get it."""
     number, xname, transition, before, at, timestamp, why, judge, *added = stored.fields
     made, phase = Transition[transition], _PHASES[before]
     # Entries of earlier versions don't say for how long the component was silent.
@@ -128,8 +128,9 @@ def read_cursor(_: bytes, value: bytes) -> int:
 
 
 def read_last_number(key: bytes, value: bytes) -> int:
-    """Return the number in a key of the log, or in the value of a cursor; the log has reached it.
+    """Return the number in a key of the log, or in the value of a cursor.
 
-    Raise `InvalidValue` if the key or the cursor is invalid.
+    The log has had entries up to this number. Raise `InvalidValue` if the key or the cursor is
+    invalid.
     """
     return number_of(key) if key.startswith(LOG) else read_cursor(key, value)

@@ -38,10 +38,10 @@ class LeaderRequest(NamedTuple):
 
 
 class EtcdMirror:
-    """The judgements and the requests to the leader that are in etcd.
+    """A copy of the judgements and of the requests to the leader that are in etcd.
 
-    The writer of this replica calls `wrote` after each of its changes; changes that the watch
-    reports go to `apply`. The mirror also reads values, and counts and logs the invalid ones.
+    `wrote` applies the changes that this replica writes, `apply` those that the watch of etcd
+    reports. `read` interprets the values of keys, and counts and logs the invalid ones.
     """
 
     _log = Logger()
@@ -73,7 +73,10 @@ class EtcdMirror:
         self.requests.clear()
 
     def lose(self, keys: Container[bytes]) -> None:
-        """Note that etcd has lost its data, among them the cursors whose keys are not in `keys`."""
+        """Note that etcd has lost its data; `keys` are the keys that it has now.
+
+        The cursors in all other keys are added to `lost_cursors`.
+        """
         lost = {key: number for key, number in self.cursors.items() if key not in keys}
         self.lost_cursors.update(lost)
 
@@ -172,11 +175,11 @@ class EtcdMirror:
 
     @property
     def next_number(self) -> int:
-        """The number for the next judgement: higher than any that was seen or reserved so far."""
+        """The number for the next judgement: higher than any that was seen in etcd or reserved."""
         return max(self.last_number, self._reserved) + 1
 
     def reserve(self, number: int) -> None:
-        """Don't give this number, or any lower one, to another judgement."""
+        """Reserve a number: from now on, `next_number` is higher."""
         self._reserved = max(self._reserved, number)
 
     def _saw(self, number: int) -> None:

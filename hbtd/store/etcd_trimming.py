@@ -93,7 +93,11 @@ class EtcdTrimming:
 
     @property
     def _size(self) -> int:
-        """The most entries that the log can have: those counted last, and one per number since."""
+        """The most entries that the log can have now.
+
+        This is the number of entries at the last count, less those deleted since, plus one for each
+        number that was given to a judgement since.
+        """
         return self._count + self._mirror.last_number - self._counted_at
 
     def _is_to_begin_anew(self) -> bool:
@@ -114,8 +118,9 @@ class EtcdTrimming:
     async def _next_portion(self, before: float, most: int, told: int) -> list[LogKey]:
         """Return the next keys of the log that may have entries to delete.
 
-        They have about `PORTION` entries at most. The list is empty if it would have less than a
-        fiftieth of a large log. The arguments are those of `IStore.trim`.
+        They have about `portion` entries at most (see `__init__`). In a large log, return an empty
+        list if they would have less than a fiftieth of all entries. The arguments are those of
+        `IStore.trim`.
         """
         whole = self._size <= self._small
         excess = self._size - most
@@ -131,10 +136,10 @@ class EtcdTrimming:
         return found if whole or count >= self._size // 50 else []
 
     async def _trim(self, portion: Sequence[LogKey], before: float, most: int, told: int) -> None:
-        """Delete entries of `portion`: those made before the Unix time `before`, and the excess.
+        """Delete entries of `portion`: old ones, and further ones until the log has `most` entries.
 
-        The log keeps `most` entries at most. Entries with numbers above `told`, and the last one of
-        each component, stay.
+        Old entries are those judged before the Unix time `before`. Entries with numbers above
+        `told`, and the last one of each component, stay.
         """
         last = {entry.component: entry.number for key in portion for entry in key.entries}
         await self._drop_superseded(last, number_of(portion[-1].key))
@@ -186,7 +191,10 @@ class EtcdTrimming:
 
 
 def _rewrite(key: bytes, entries: Sequence[StoredEntry]) -> Step:
-    """Return the step that leaves only these entries in a key of the log."""
+    """Return the step that leaves only these entries in a key of the log.
+
+    If there are no entries, the step deletes the key.
+    """
     if not entries:
         return Step([Delete(key)])
     return Step([Put(key, log_value([orjson.dumps(each.fields) for each in entries]))])

@@ -11,7 +11,7 @@ from hbtd.store.interface import NotLeading
 
 
 class EtcdWriter:
-    """Writes steps to etcd, in as few transactions as etcd's limits allow, and then to the mirror.
+    """Writes steps to etcd, in as few transactions as its limits allow, and updates the mirror.
 
     Every transaction begins with a write of this replica's presence key, which shows the replicas
     that watch etcd who has made the transaction. *Fenced* transactions depend on the key that
@@ -59,9 +59,9 @@ class EtcdWriter:
         return None if self._presence is None else self._presence()
 
     def set_presence(self, presence: Callable[[], Put]) -> None:
-        """Begin every transaction with what `presence` returns at that moment.
+        """Begin every transaction with the operation that `presence` returns at that moment.
 
-        `presence` returns the operation that writes this replica's presence key.
+        The operation writes this replica's presence key.
         """
         self._presence = presence
 
@@ -70,7 +70,7 @@ class EtcdWriter:
 
         No step is divided between transactions. Raise `NotLeading` if the transactions are to be
         `fenced` and this replica does not lead, and the exceptions of `EtcdClient.txn` if etcd
-        fails. Some of the steps may have been written all the same.
+        fails. Even when an exception is raised, some of the steps may have been written.
         """
         revision = 0
         compares: list[Compare] = []

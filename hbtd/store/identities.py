@@ -19,12 +19,15 @@ _PAGE = 2000
 
 
 class IdentityKeeper:
-    """Stores what components call themselves when that changes, if the store is durable."""
+    """Stores the host names and NIDs of components when they change, and restores them.
+
+    If the store is not durable, `begin` is not called, and nothing is stored.
+    """
 
     def __init__(
         self, clock: IReactorTime, tracker: Tracker, store: IStore, condition: StoreCondition
     ) -> None:
-        """Make the keeper of a tracker's host names and NIDs, which has not begun.
+        """Make the keeper of a tracker's host names and NIDs; it stores none until `begin`.
 
         `condition` notes whether calls of the store succeed.
         """
@@ -47,11 +50,11 @@ class IdentityKeeper:
             after = page[-1].component
 
     def begin(self) -> None:
-        """Begin to store changed host names and NIDs."""
+        """Begin to store changed host names and NIDs, every ten seconds."""
         self._storing.startService()
 
     def end(self) -> None:
-        """Begin no more calls of the store."""
+        """Stop storing changed host names and NIDs every ten seconds."""
         self._storing.stopService()
 
     async def store_changed(self) -> None:

@@ -90,7 +90,7 @@ class IStore(Interface):
         """
 
     def last_number() -> int:
-        """Return the number of the last entry of the log, as far as it is known here; 0 if none."""
+        """Return the number of the last entry of the log that this replica knows of; 0 if none."""
 
     def cursor(reader: str) -> Deferred[int | None]:
         """Return the cursor of a reader of the log, or `None` if the reader has none yet.
@@ -110,9 +110,9 @@ class IStore(Interface):
     def trim(before: float, most: int, told: int) -> Deferred[int]:
         """Delete entries of the log; return how many.
 
-        Entries that were judged before the Unix time `before` are deleted, and the first ones as
-        long as there are more than `most`; but none with a number above `told`, and never the last
-        entry of a component. The Deferred fails with `StoreUnusable` if they can't be deleted, with
+        Entries that were judged before the Unix time `before` are deleted, and then the oldest ones
+        until `most` are left; but none with a number above `told`, and never the last entry of a
+        component. The Deferred fails with `StoreUnusable` if they can't be deleted, with
         `NotLeading` if another replica leads.
         """
 
@@ -125,8 +125,8 @@ class IStore(Interface):
     def records(after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
         """Return stored records, with the ages of their heartbeats in seconds.
 
-        They are in the order of the components' names: at most `most`, of the first components
-        whose names come after `after`. So all records can be read page by page.
+        They are those of the first `most` components after the name `after`, in the order of the
+        components' names. So all records can be read page by page.
 
         The ages are as of now if the store uses the wall clock, otherwise as of the last write to
         the store. The Deferred fails with `StoreUnusable` if the records can't be read.
@@ -146,9 +146,9 @@ class IStore(Interface):
         """
 
     def identities(after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
-        """Return stored host names and NIDs, of living and dead components.
+        """Return the stored host names and NIDs of living and dead components.
 
-        They are those of the first components after `after`, at most `most`, in the order of the
+        They are those of the first `most` components after the name `after`, in the order of the
         components' names. The Deferred fails with `StoreUnusable` if they can't be read.
         """
 
@@ -170,9 +170,10 @@ class IStore(Interface):
     ) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits.
 
-        `share` takes the name of a component and a timestamp, and returns equal texts, those that
-        are in memory already if there are any. A store that does not keep judgements in memory
-        makes the judgements with these texts, so that a million texts need not be in memory twice.
+        `share` takes the name of a component and a timestamp, and returns texts equal to these: the
+        objects that are in memory already, if there are any. A store that does not keep judgements
+        in memory makes the judgements with these texts, so that a million texts need not be in
+        memory twice.
         """
 
     def told() -> Deferred[dict[str, tuple[Transition, float]]]:

@@ -1,4 +1,4 @@
-"""The follower of the log: what is new in the log reaches the tracker, and whoever listens."""
+"""The follower of the log: passes new entries of the log on to the tracker and to listeners."""
 
 from collections.abc import Callable, Sequence
 from math import inf
@@ -31,7 +31,7 @@ _RETRY = (0.75, 10.0)
 
 
 class Listener(Protocol):
-    """The interface of an object that is told of new entries of the log."""
+    """The interface of an object that gets the new entries of the log."""
 
     def begin(self, number: int) -> None:
         """Prepare for entries with numbers above `number`; earlier ones are not passed on."""
@@ -43,10 +43,10 @@ class Listener(Protocol):
 class LogFollower(Service):
     """Follows the log of transitions, on each replica, whether it leads or not.
 
-    After the start it finds out, in the background, since when each tracked component is what it
-    is, and when HSM was told. From then on it reads each new entry once, and passes it on to the
-    tracker and to the listeners. It is woken when judgements are committed (`tell`), and when
-    another replica has added to the log (`notify`).
+    After the start it finds out, in the background, since when each tracked component is in its
+    state, and when HSM has acknowledged that state. From then on it reads each new entry once, and
+    passes it on to the tracker and to the listeners. It is woken when judgements are committed
+    (`tell`), and when another replica has added to the log (`notify`).
     """
 
     _log = Logger()
@@ -98,7 +98,7 @@ class LogFollower(Service):
         self.notify()
 
     def notify(self) -> None:
-        """Note that the log may have further entries."""
+        """Read the new entries of the log, if any: another replica may have added some."""
         self._wakeup.notify()
 
     async def _run(self) -> None:
@@ -123,7 +123,10 @@ class LogFollower(Service):
                     await self._wakeup.wait(_LOOK)
 
     async def _find_states(self) -> None:
-        """Find out since when all components are what they are, and when HSM was told."""
+        """Find out since when components are in their states, and when HSM acknowledged these.
+
+        The results are passed to the tracker.
+        """
         begin = self._store.last_number()
         after, more = "", True
         while more:
@@ -187,7 +190,7 @@ class LogFollower(Service):
 
     def _ended(self, failure: Failure) -> None:
         self._log.failure(
-            "Following the log of transitions has ended because of a bug in hbtd; until hbtd"
-            " starts again, there are no events.",
+            "Following the log of transitions has ended because of a bug in hbtd; until hbtd is"
+            " restarted, clients of /events get no events.",
             failure,
         )

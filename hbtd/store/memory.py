@@ -26,7 +26,7 @@ class MemoryStore:
     gather = 1.0
 
     def __init__(self, judge: str = "") -> None:
-        """Make an empty store; `judge` is this replica's host and port, for the log."""
+        """Make an empty store; `judge` is this replica's host and port, for entries of the log."""
         self._judge = judge
         self._log = MemoryLog()
         self._records: dict[str, Record] = {}
@@ -79,7 +79,7 @@ class MemoryStore:
         after: str = "",
         most: int = sys.maxsize,
     ) -> Deferred[StatesThen]:
-        """Return what the selected components were at a Unix time."""
+        """Return what the selected components were at the Unix time `at`."""
         return succeed(self._log.states_at(at, selection, after, most))
 
     def last_number(self) -> int:
@@ -100,7 +100,7 @@ class MemoryStore:
         return succeed(None)
 
     def trim(self, before: float, most: int, told: int) -> Deferred[int]:
-        """Delete entries of the log; return how many."""
+        """Delete entries of the log as `IStore.trim` says; return how many."""
         return succeed(self._log.trim(before, most, told))
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
@@ -109,7 +109,10 @@ class MemoryStore:
         return succeed(None)
 
     def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
-        """Return records of components after `after`, with the ages that they were stored with."""
+        """Return the records of the first `most` components after the name `after`.
+
+        The ages of their heartbeats are those that they were stored with.
+        """
         names = sorted(xname for xname in self._records if xname > after)
         return succeed([self._records[xname] for xname in names[:most]])
 
@@ -119,7 +122,10 @@ class MemoryStore:
         return succeed(None)
 
     def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
-        """Mark judgements as delivered; ignore those that are not the latest of a component."""
+        """Mark judgements as delivered, that is, acknowledged by HSM at the Unix time `at`.
+
+        Judgements that are not the latest of their components are ignored.
+        """
         for judgement in judgements:
             if self._undelivered.get(judgement.component) == judgement:
                 del self._undelivered[judgement.component]
@@ -139,7 +145,7 @@ class MemoryStore:
         return succeed(None)
 
     def identities(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
-        """Return the stored host names and NIDs of the first components after `after`."""
+        """Return the identities of the first `most` components after the name `after`."""
         names = sorted(xname for xname in self._identities if xname > after)
         return succeed([self._identities[xname] for xname in names[:most]])
 

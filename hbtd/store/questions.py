@@ -1,4 +1,4 @@
-"""Questions about the past: few at once, so that what is to be stored does not wait for many."""
+"""A limit to the questions about the past that wait in the store's thread, ahead of commits."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 class Questions:
-    """Calls functions that ask the store's thread, a few at once and in the order of asking.
+    """Passes questions about the past to the store's thread: two at a time, in their order.
 
     Clients ask as often as they like, and the thread carries out one call after the other. Without
     a limit, a commit would wait for all questions that were asked before.
@@ -22,10 +22,11 @@ class Questions:
         self._places = DeferredSemaphore(AT_ONCE)
 
     def ask(self, call: Callable[[], Deferred[_T]]) -> Deferred[_T]:
-        """Call a function when it is its turn; the Deferred fires with its result.
+        """Call `call`, which asks the store's thread, when its turn comes; return its result.
 
-        Cancel the Deferred if nobody waits for the answer any more. A call that has begun still
-        counts as one of the few until it has ended, because the thread is busy with it.
+        Cancel the Deferred if the answer is not needed any more: then a call that has not begun is
+        dropped. A call that has begun counts as one of the two until it ends, because the thread is
+        busy with it.
         """
         place = self._places.acquire()
         answer: Deferred[_T] = Deferred(lambda _: place.cancel())

@@ -57,8 +57,9 @@ class SqliteStore:
     Calls are carried out in one thread. When the Deferred of a call fires, its changes are safe on
     the disk. The file is locked while it is open, so that no two hbtd processes use it.
 
-    Each call checks that the file is still there. If it was removed, it is written again; while
-    another file is in its place, or it has other content, the store can't be used.
+    Each call checks that the file is still there. If it was removed, it is written again. The store
+    can't be used while another file is in its place, or once another program has overwritten the
+    file.
 
     The file has a clock of its own: the observed seconds of all processes that have used the file,
     added up. Each write stores the time of this clock.
@@ -74,7 +75,7 @@ class SqliteStore:
         """Make the store in the file `path`.
 
         `reactor` provides `IReactorThreads`; `observed` returns the observed time in seconds.
-        `judge` is this replica's host and port, for the log.
+        `judge` is this replica's host and port, for the entries of the log.
         """
         self._path = path
         self._reactor = reactor
@@ -274,11 +275,14 @@ class SqliteStore:
         return deleted
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Store records and, even without any, the time of the file's clock."""
+        """Store the time of the file's clock, and records, if there are any."""
         return self._write(lambda cursor, now: _write(cursor, now, records))
 
     def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
-        """Mark judgements as delivered; ignore those that are not the latest of a component."""
+        """Mark judgements as delivered, that is, acknowledged by HSM at the Unix time `at`.
+
+        Judgements that are not the latest of their components are ignored.
+        """
 
         def work(cursor: Any, now: float) -> None:
             these = [(j.component, j.transition.name, j.timestamp) for j in judgements]
@@ -317,7 +321,10 @@ class SqliteStore:
         return self._write(work)
 
     def records(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Record]]:
-        """Return records of components after `after`; ages are as of the last write to the file."""
+        """Return the records of the first `most` components after the name `after`.
+
+        The ages of their heartbeats are as of the last write to the file.
+        """
 
         def work(cursor: Any) -> Sequence[Record]:
             cursor.execute(
@@ -330,7 +337,7 @@ class SqliteStore:
         return self._noting(self._run(work))
 
     def identities(self, after: str = "", most: int = sys.maxsize) -> Deferred[Sequence[Identity]]:
-        """Return the stored host names and NIDs of the first components after `after`."""
+        """Return the identities of the first `most` components after the name `after`."""
         read: Deferred[Sequence[Identity]] = self._run(
             lambda cursor: sqlite_identities.read(cursor, after, most)
         )
@@ -404,7 +411,7 @@ class SqliteStore:
     def _ask(self, work: Callable[[Any], _T]) -> Deferred[_T]:
         """Call `work` as `_run` does, for a question about the past.
 
-        Only a few questions are passed to the store's thread at a time, so that a commit need not
+        Only two questions at a time are passed to the store's thread, so that a commit need not
         wait for many.
         """
         return self._questions.ask(lambda: self._noting(self._run(work)))

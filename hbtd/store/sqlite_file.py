@@ -1,4 +1,4 @@
-"""The file of the store `sqlite:`: its format, its lock, and checks of what others do to it."""
+"""The file of the store `sqlite:`: its format, its lock, and checks for changes by others."""
 
 import fcntl
 import os
@@ -51,7 +51,7 @@ class FileLost(Exception):
 
 
 class Found(NamedTuple):
-    """The condition of the file before it was opened."""
+    """What `DatabaseFile.lock` finds out about the file before it is opened."""
 
     sound: bool
     """Whether the file was checked, and is sound."""
@@ -62,7 +62,7 @@ class Found(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What was found in the file when it was opened."""
+    """What `prepare` finds in the file when it is opened."""
 
     now: float
     """The time of the file's clock, in seconds."""
@@ -75,7 +75,7 @@ class Contents(NamedTuple):
 
 
 class DatabaseFile:
-    """The file of a store: locks it for this process, and checks what other programs do to it.
+    """The file of a store: locks it, and checks whether other programs have changed it.
 
     All methods are called in the store's thread. The lock is made with `flock`, and respected by
     other hbtd processes; other programs, such as `hbtd-backup`, can read the file meanwhile.
@@ -91,7 +91,7 @@ class DatabaseFile:
         self._overwritten = False
 
     def lock(self) -> Found:
-        """Lock the file, which is made if there is none, and check it without changing it.
+        """Lock the file, creating it if there is none, and check it without changing it.
 
         Raise `StoreDamaged` if another hbtd has locked it, if it is damaged, or if it belongs to
         another program or a newer hbtd.
@@ -109,9 +109,10 @@ class DatabaseFile:
         return Found(check_unopened(self._path, log=log), empty, log)
 
     def unlock(self) -> None:
-        """Release the lock. Close all connections to the file before.
+        """Release the lock. Call this only after all connections to the file are closed.
 
-        Closing the descriptor that holds the lock would end the locks of SQLite as well.
+        SQLite's own locks on the file would end as well, because the descriptor that holds the lock
+        is closed.
         """
         if self._lock >= 0:
             os.close(self._lock)
@@ -129,7 +130,7 @@ class DatabaseFile:
 
         The new file has all that `connection` sees. Return a text for the log that says what
         happened, or `None` if nothing did. Raise `FileLost` if the new file can't be written, or if
-        there is another file in its place or another content in it, which is then left as it is.
+        another program has replaced or overwritten the file, which is then left as it is.
         """
         if self._overwritten:
             raise self._not_ours()
@@ -267,14 +268,15 @@ def end_session(cursor: Any) -> None:
 
 
 def flush(cursor: Any) -> None:
-    """Move the contents of the write-ahead log into the file, as far as its readers allow."""
+    """Move the contents of the write-ahead log into the file, as far as other connections allow."""
     cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _doubts(cursor: Any, found: Found, *, written: bool) -> list[str]:
-    """Return the reasons to suspect that this file has lost data; empty if there are none.
+    """Return the reasons to suspect that the file has lost data; empty if there are none.
 
-    `found` is the condition of the file before it was opened; `written` says whether it had tables.
+    `found` is the condition of the file before it was opened; `written` says whether the file had
+    tables.
     """
     if not written:
         lost = "it is empty although it was in use: was it copied without its -wal file?"
@@ -360,7 +362,7 @@ def _damaged(why: str) -> str:
 
 
 def _is_sound(connection: Any) -> bool:
-    """Return whether a connection finds no damage in its file as it is on the disk now."""
+    """Return whether SQLite, reading a connection's file from the disk, finds no damage in it."""
     try:
         connection.execute("PRAGMA shrink_memory")
         return [row[0] for row in connection.execute("PRAGMA quick_check(1)")] == ["ok"]
@@ -378,7 +380,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def missing_directory(path: str) -> str:
-    """Return a hint, to be appended to an error about a file, if its directory is missing."""
+    """Return a hint for an error message if the directory of a file is missing, else ""."""
     folder = os.path.dirname(os.path.abspath(path))
     return "" if os.path.isdir(folder) else f"; there is no directory {folder}: create it"
 

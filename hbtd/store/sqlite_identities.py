@@ -26,7 +26,7 @@ def write(cursor: Any, identities: Sequence[Identity]) -> None:
 
 
 def read(cursor: Any, after: str, most: int) -> Sequence[Identity]:
-    """Return the identities of the first components after `after`, at most `most`."""
+    """Return the identities of the first `most` components after the name `after`."""
     cursor.execute(
         "SELECT component, hostname, nid FROM identity WHERE component > ?"
         " ORDER BY component LIMIT ?",

@@ -10,7 +10,7 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Undelivered(NamedTuple):
-    """An undelivered judgement as it is stored."""
+    """An undelivered judgement as it is stored in the file."""
 
     number: int
     """Its place in the order of commits."""

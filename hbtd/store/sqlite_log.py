@@ -76,7 +76,10 @@ def write_rows(cursor: Any, statement: str, row: str, rows: Sequence[Sequence[An
 
 
 def append(cursor: Any, judgements: Sequence[Judgement], judge: str) -> int:
-    """Add judgements to the log; return the number of the last entry."""
+    """Add judgements to the log; return the number of the last entry.
+
+    `judge` is the name of this replica, which all these entries get.
+    """
     last = last_number(cursor)
     names = [(judge,)] if judgements else []
     names += [(each.component,) for each in judgements]
@@ -137,7 +140,7 @@ def as_entry(
     judge: bytes | None,
     silent: float | None,
 ) -> LogEntry:
-    """Return the entry of a row that was selected by `ENTRIES`."""
+    """Return the `LogEntry` for a row; the arguments are the columns that `ENTRIES` selects."""
     phase, transition = _PHASES[what // 4 % 4], _TRANSITIONS[what % 4]
     judgement = Judgement(
         text(component), transition, text(timestamp), phase, text(why), at, silent
@@ -146,7 +149,7 @@ def as_entry(
 
 
 def text(value: bytes | None) -> str:
-    """Return a text of the log, which was read as bytes; what is not UTF-8 is replaced."""
+    """Return bytes from the log decoded as UTF-8, with invalid ones replaced; "" for `None`."""
     return (value or b"").decode("utf-8", "replace")
 
 
@@ -167,10 +170,10 @@ def trim_portion(
 ) -> tuple[float | None, int]:
     """Delete entries whose `column`, `at` or `number`, is above `low` and below `high`.
 
-    Look at a portion of these, the lowest first. Delete `most` of them at most, but none with a
+    Look at about 1000 of these, the lowest first. Delete `most` of them at most, but none with a
     number above `told` and not the last one of any component.
 
-    Return the highest value that was looked at, or `None` if there are no more above it, and how
+    Return the `low` for the next call, or `None` if there are no more entries to look at, and how
     many entries were deleted.
     """
     most = min(most, _PORTION)  # any number of entries may be of the same time

@@ -18,7 +18,7 @@ _PORTION: Final = 2000
 
 
 class Place(NamedTuple):
-    """Where in the log a search goes on."""
+    """The entries that a search has yet to look at: a range of numbers, and components."""
 
     low: int
     """Only entries with higher numbers are left."""
@@ -72,7 +72,10 @@ def _ids(cursor: Any, selection: Selection) -> frozenset[int] | None:
 
 
 def search(cursor: Any, span: Span, place: Place, most: int) -> tuple[list[LogEntry], Place | None]:
-    """Return entries of a span, at most `most`, and where to go on; `None` if there are no more."""
+    """Return up to `most` entries of a span, and the place to go on, `None` if there are no more.
+
+    `place` is where this part of the search begins.
+    """
     low, high, ids = place
     if low + 1 >= high or most <= 0 or (ids is not None and not ids):
         return [], None
@@ -113,10 +116,10 @@ def _entries(cursor: Any, numbers: list[int]) -> list[LogEntry]:
 
 
 def number_at(cursor: Any, at: float) -> tuple[int, bool]:
-    """Return the number of the last entry judged at `at` or before, 0 if there is none.
+    """Return the number of the last entry judged up to `at`, and whether all later ones are there.
 
-    `at` is a Unix time. The second value says whether the log has all entries after that one, that
-    is, none of them was trimmed.
+    `at` is a Unix time. The number is 0 if there is no such entry. The second value is `False` if a
+    later entry was trimmed.
     """
     later = cursor.execute("SELECT 1 FROM log WHERE at > ? LIMIT 1", (at,)).fetchone()
     if later is None:
@@ -134,8 +137,8 @@ def states(
 ) -> tuple[list[StateThen], str | None]:
     """Return what up to `most` components were when `number` was the last number in the log.
 
-    They are selected components with names after `after`. The second value is the name up to which
-    all components were examined, or `None` if there are no more.
+    They are selected components with names after `after`. Return a second value: the name up to
+    which all components were examined, or `None` if there are no more.
     """
     portion = min(_PORTION, max(most, 1)) if selection.everything else _PORTION
     low, end = after, "\U0010ffff"

@@ -34,8 +34,8 @@ class Trimming(PeriodicService):
         """Make a service that has yet to be started.
 
         `wall` returns the present Unix time in seconds, `leading` whether this replica leads.
-        `readers` are the names of the log's readers; what one of them has not passed on is kept,
-        up to `MAX_WAITING` entries.
+        `readers` are the names of the log's readers; what one of them has not passed on is kept, up
+        to 100,000 entries.
         """
         super().__init__(clock, _INTERVAL, self._trim, "trimming the log of transitions", now=False)
         self._wall = wall
@@ -47,7 +47,7 @@ class Trimming(PeriodicService):
         self._outage = Outage(self._began, self._ended, clock.seconds)
 
     def stopService(self) -> Deferred[None]:
-        """Stop; a run in progress ends after the call of the store that it has made.
+        """Stop trimming; a run in progress ends with the call of the store that it has made.
 
         The Deferred fires when the run has ended.
         """
@@ -76,7 +76,7 @@ class Trimming(PeriodicService):
     async def _told(self) -> int:
         """Return the number up to which every reader has passed on the log.
 
-        Entries before the last `MAX_WAITING` ones count as passed on.
+        Entries before the last 100,000 numbers count as passed on.
         """
         last = self._store.last_number()
         cursors = [await self._store.cursor(reader) for reader in self._readers]

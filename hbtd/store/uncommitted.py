@@ -9,7 +9,8 @@ from hbtd.tracker.transitions import Judgement, Transition
 class Uncommitted:
     """A queue of judgements to be committed; the first ones are *in hand* during their commit.
 
-    Each call takes time only for the judgements that it adds, returns or drops, however many wait.
+    `add`, `take` and `finish` need time only for the judgements that they add or return, however
+    long the queue is.
     """
 
     def __init__(self) -> None:
@@ -30,7 +31,7 @@ class Uncommitted:
         return xname in self._counts
 
     def was_heard(self, xname: str) -> bool:
-        """Return whether a judgement that this component was heard is not committed yet."""
+        """Return whether a judgement that a component started or restarted is not committed yet."""
         return xname in self._heard
 
     def __len__(self) -> int:
@@ -38,7 +39,7 @@ class Uncommitted:
 
     @property
     def waiting(self) -> bool:
-        """Whether there are judgements that are not in hand."""
+        """Whether the queue has judgements that are not in hand."""
         return bool(self._waiting)
 
     @property
@@ -58,7 +59,7 @@ class Uncommitted:
         return set(self._counts)
 
     def add(self, judgements: Iterable[Judgement]) -> None:
-        """Add judgements at the end."""
+        """Add judgements at the end of the queue."""
         for judgement in judgements:
             self._waiting.append(judgement)
             xname = judgement.component
@@ -69,9 +70,10 @@ class Uncommitted:
     def take(self, most: int) -> Sequence[Judgement]:
         """Put up to `most` judgements, the first ones of the queue, in hand; return those in hand.
 
-        A judgement is dropped if it has the same transition as the previous one on its component,
-        and that one was committed since the queue was last empty. There are such repetitions when a
-        replica becomes the leader while its own request to the leader is pending.
+        A judgement is dropped if it has the same transition as the previous one about its
+        component, and that one was committed since the queue was last empty. There are such
+        repetitions when a replica becomes the leader while its own request to the leader is
+        pending.
         """
         while self._waiting and len(self._in_hand) < most:
             judgement = self._waiting.popleft()
@@ -113,7 +115,8 @@ class Uncommitted:
     def drop_alarms(self) -> None:
         """Drop all alarms (warned, died), also those in hand: another replica judges from now on.
 
-        After that, `take` drops no judgement for repeating one that was passed on before this call.
+        From then on, `take` disregards the transitions of judgements that were passed on before
+        this call.
         """
         self._end_run()
         self._waiting = deque(each for each in self._waiting if not each.transition.alarming)
@@ -123,7 +126,7 @@ class Uncommitted:
             self._counts[judgement.component] = self._counts.get(judgement.component, 0) + 1
 
     def forget(self, xname: str) -> bool:
-        """Drop the alarms about a component; return whether a judgement about it was in hand."""
+        """Drop the alarms about a component; return whether any judgement about it was in hand."""
         self._latest.pop(xname, None)
         if xname not in self._counts:
             return False

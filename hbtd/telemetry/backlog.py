@@ -33,10 +33,10 @@ class Order(NamedTuple):
 class Backlog:
     """The entries of the log that are on their way to Kafka, oldest first.
 
-    The reactor's thread puts entries in. The publisher's thread takes batches out, and notes which
-    messages Kafka has accepted or refused. Both hold the lock `changed` for that, by which the
-    publisher's thread is also notified. `done` says up to which entry Kafka has been told, so that
-    the cursor can be moved there.
+    The reactor's thread adds entries. The publisher's thread removes them in batches, and notes
+    which messages Kafka has accepted or refused. Both lock `changed` for that, a
+    `threading.Condition`, which also notifies the publisher's thread of changes. `done` is the
+    number up to which Kafka has been told, to which the cursor can be moved.
     """
 
     def __init__(self) -> None:
@@ -58,9 +58,9 @@ class Backlog:
 
     @property
     def done(self) -> int:
-        """The number of the log up to which all entries that were put here are done.
+        """The number up to which no entry waits for Kafka any more.
 
-        Each of these was acknowledged by Kafka, given up or dropped.
+        Each entry up to this number was acknowledged by Kafka, given up or dropped.
         """
         with self.changed:
             pending = (self._refusals.aside, self._batch, self._waiting)
@@ -84,13 +84,13 @@ class Backlog:
             return sum(each.number <= number for entries in pending for each in entries)
 
     def begin(self, number: int) -> None:
-        """Drop everything; the entries that will be put here come after the entry `number`."""
+        """Drop all entries; those that are added next have numbers above `number`."""
         with self.changed:
             self._clear()
             self._put = number
 
     def put(self, entries: Sequence[LogEntry], more: bool) -> None:
-        """Add entries that are newer than all here; `more` says whether the log has newer ones."""
+        """Add the next entries of the log; `more` says whether the log has further ones."""
         with self.changed:
             self._waiting.extend(entries)
             if entries:
@@ -99,7 +99,7 @@ class Backlog:
             self.changed.notify()
 
     def skip(self, number: int) -> int:
-        """Drop the entries up to `number` that are not in the batch; return how many these were."""
+        """Drop the entries up to `number` that are not in the batch; return how many these are."""
         with self.changed:
             before = self.pending
             while self._waiting and self._waiting[0].number <= number:
@@ -136,7 +136,10 @@ class Backlog:
             self.changed.notify()
 
     def stop(self, at: float) -> None:
-        """Order the thread to stop once no entries wait, or else at the monotonic time `at`."""
+        """Order the thread to stop once no entries wait.
+
+        At the monotonic time `at` it is to stop in any case.
+        """
         with self.changed:
             self._order = self._order._replace(stop_at=at)
             self.changed.notify()
@@ -149,7 +152,7 @@ class Backlog:
         return self._order
 
     def holds(self, order: Order) -> bool:
-        """Return whether an order is still the present one, apart from its `stop_at`."""
+        """Return whether `order` still applies; a new time to stop does not replace it."""
         return self._order.number == order.number
 
     @property
@@ -183,10 +186,10 @@ class Backlog:
             return self._batch
 
     def settle(self, batch: list[LogEntry], done: Sequence[bool]) -> int:
-        """Note which messages of a batch Kafka has accepted; return how many are given up.
+        """Note which messages of a batch Kafka has accepted; return how many others are given up.
 
-        `done` says of each message in the batch whether Kafka has accepted it. Those given up are
-        messages that Kafka refused before, and of whose components it has now accepted newer ones.
+        `done` says of each message in the batch whether Kafka has accepted it. A message is given
+        up if Kafka refused it before, and has now accepted a newer one of the same component.
         """
         accepted = list(compress(batch, done))
         with self.changed:

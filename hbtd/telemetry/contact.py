@@ -12,8 +12,9 @@ from hbtd.runtime.outage import Outage
 class Contact:
     """The state of the contact with Kafka: whether Kafka accepts messages.
 
-    Kafka's first success, and the beginning and end of each outage, are logged. The methods take no
-    lock: the publisher and its thread call them while they hold the lock of the backlog.
+    Log lines say when Kafka first accepts messages, and when each outage begins and ends. The
+    methods take no lock: the publisher and its thread call them while they hold the lock of the
+    backlog.
     """
 
     _log = Logger()
@@ -27,7 +28,7 @@ class Contact:
         """Whether Kafka accepts messages."""
 
     def use(self, address: TelemetryAddress | None) -> None:
-        """Forget the state so far, and use another address; `None` if nothing is published."""
+        """Forget the state so far, and use another address, or `None` if nothing is published."""
         self._address = address
         self._outage.reset()
         self.connected = self._was_connected = False

@@ -153,7 +153,7 @@ class Kafka:
 
 
 def _why_unreachable(address: TelemetryAddress) -> str:
-    """Return why no connection to Kafka can be made, in words, after a trial without kafka-python.
+    """Return in words why Kafka can't be reached, after an attempt without kafka-python.
 
     The errors of kafka-python don't give the reason.
     """

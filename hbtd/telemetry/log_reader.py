@@ -34,9 +34,9 @@ _DROPPED = "{messages} dropped, oldest first, because more than 100,000 waited f
 class LogReader:
     """Reads the log of transitions for Kafka while this replica leads and telemetry is on.
 
-    Reading begins at Kafka's cursor in the store. If the store has none, as one of an earlier
-    version of hbtd, Kafka may have yet to be told of the judgements that are not delivered: these
-    are sent first, and reading begins at the end of the log.
+    Reading begins at Kafka's cursor in the store. A store that an earlier version of hbtd has
+    written has no such cursor. Then Kafka may not have been told of the undelivered judgements:
+    these are sent first, and reading begins at the end of the log.
     """
 
     _log = Logger()
@@ -120,9 +120,10 @@ class LogReader:
 
     @property
     def unlogged(self) -> int:
-        """The number of waiting entries that are in memory only: undelivered judgements.
+        """The number of waiting entries that are not in the log but only in memory.
 
-        They were put into the backlog because the store had no cursor of Kafka.
+        They are undelivered judgements, put into the backlog because the store had no cursor of
+        Kafka.
         """
         return self._backlog.pending_up_to(self._begin) if self._joined else 0
 
@@ -212,7 +213,7 @@ class LogReader:
             self._backlog.put(entries, self._more())
 
     def _drop(self) -> None:
-        """Drop the oldest entries if more than `MAX_WAITING` wait."""
+        """Drop the oldest entries if more than 100,000 wait."""
         bound = self._store.last_number() - MAX_WAITING
         if bound <= self._skipped():
             return

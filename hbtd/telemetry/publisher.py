@@ -36,8 +36,8 @@ class Publisher(Service):
     """Publishes the log of transitions to Kafka, in order, and each transition at least once.
 
     While this replica leads, a `LogReader` puts the entries of the log after Kafka's cursor into a
-    `Backlog`, from which a thread with a `Sender` sends them; the cursor follows when Kafka has
-    acknowledged them. So what has yet to be sent is in the log (docs/protocol.md, "Kafka"). Changes
+    `Backlog`, from which a thread with a `Sender` sends them. When Kafka has acknowledged them, the
+    cursor is moved. So what has yet to be sent is in the log (docs/protocol.md, "Kafka"). Changes
     of `Use_telemetry` and `Telemetry_host` take effect at once. If the thread can't be started, the
     publisher tries again after a pause.
     """
@@ -59,10 +59,10 @@ class Publisher(Service):
     ) -> None:
         """Make a publisher, which connects to Kafka when it is started.
 
-        `reactor` provides `IReactorFromThreads` and `IReactorTime`. `connect`, `jitter`, which
-        returns a random number from 0 to 1, and `may_send`, which returns whether this replica
-        leads at this moment, are called in the publisher's thread, which `make_thread` makes.
-        After `renewal` seconds without success the thread connects anew.
+        `reactor` provides `IReactorFromThreads` and `IReactorTime`. Three functions are called in
+        the publisher's thread, which `make_thread` makes: `connect` connects to Kafka, `jitter`
+        returns a random number from 0 to 1, and `may_send` returns whether this replica leads at
+        this moment. After `renewal` seconds without success the thread connects again.
         """
         self._reactor = reactor
         self._store = store
@@ -143,8 +143,8 @@ class Publisher(Service):
         """Begin to publish the log: this replica has become the leader.
 
         `undelivered` are the stored judgements that are not delivered, and `since` was the last
-        number of the log before they were read. They are published only if the store has no cursor
-        of Kafka yet.
+        number of the log before they were read. `undelivered` is published only if the store has no
+        cursor of Kafka yet.
         """
         self._leading = True
         self._stop_reading()
@@ -200,8 +200,8 @@ class Publisher(Service):
     def stopService(self) -> Deferred[None]:
         """Publish the waiting messages, for at most `sm_timeout` seconds, and stop.
 
-        Return a Deferred that fires once the thread has ended, or `sm_timeout` seconds have passed,
-        and the cursor has then been stored. What has not been published stays in the log.
+        Return a Deferred that fires once the cursor has been stored, after the thread has ended or
+        `sm_timeout` seconds have passed. What has not been published stays in the log.
         """
         super().stopService()
         if self._start_again is not None:
@@ -230,7 +230,7 @@ class Publisher(Service):
         self._stop_reading()
 
     async def _save(self, reader: LogReader) -> None:
-        """Store Kafka's cursor for the last time.
+        """Store Kafka's cursor for the last time before the reader is dropped.
 
         If that fails, or takes more than a second, log that some messages may be sent twice.
         """
@@ -306,7 +306,10 @@ class Publisher(Service):
 
 
 def _what_becomes_of(waiting: int, lost: int) -> str:
-    """Return a clause for the log about `waiting` messages at a stop, of which `lost` are lost."""
+    """Return a clause for the log about messages that were not published before hbtd stops.
+
+    `waiting` is the number of these messages, `lost` that of those among them that are lost.
+    """
     if lost == waiting:
         return "it is lost" if waiting == 1 else "they are lost"
     if not lost:

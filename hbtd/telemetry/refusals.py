@@ -68,7 +68,7 @@ class Refusals:
     """
 
     def __init__(self, most: int) -> None:
-        """Begin with up to `most` messages in a batch; after refusals, batches are smaller."""
+        """Make the object; a batch has up to `most` messages at first, fewer after refusals."""
         self._most = most
         self.together = most
         """The most messages in the next batch."""

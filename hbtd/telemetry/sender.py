@@ -64,12 +64,11 @@ class Sender:
         may_send: Callable[[], bool],
         renewal: float = RENEWAL,
     ) -> None:
-        """Make a sender, all of whose methods are to be called in one thread.
+        """Make a sender. All its methods, and the functions given here, are called in one thread.
 
-        In this thread it calls `connect`; `jitter`, which returns a random number from 0 to 1;
-        `progressed`, when entries have left the backlog; and `may_send`, which returns whether this
-        replica still leads. After `renewal` seconds without success the connection to Kafka is
-        made anew.
+        `connect` connects to Kafka; `jitter` returns a random number from 0 to 1; `progressed` is
+        called when entries have left the backlog; `may_send` returns whether this replica still
+        leads. After `renewal` seconds without success the sender connects to Kafka again.
         """
         self._may_send = may_send
         self._backlog = backlog
@@ -84,7 +83,7 @@ class Sender:
         self._complaints = Complaints(monotonic)
 
     def run(self) -> None:
-        """Connect, again after each failure, and send messages, until the thread must stop."""
+        """Connect and send messages until the thread must stop; connect again after a failure."""
         while True:
             with self._changed:
                 order = self._backlog.order
@@ -118,7 +117,8 @@ class Sender:
     def _pause(self, order: Order, seconds: float | None) -> None:
         """Wait before the next attempt to connect, or until there is another order.
 
-        The wait lasts `seconds`; if that is `None`, it grows with each failure.
+        The wait lasts `seconds`; if that is `None`, it grows with each failure. While hbtd stops,
+        it lasts 0.25 s.
         """
         with self._changed:
             if seconds is None:
@@ -178,8 +178,9 @@ class Sender:
     def _await_acknowledgements(self, futures: Sequence[Any], kafka: Kafka, order: Order) -> bool:
         """Wait for Kafka to acknowledge messages; raise the error of the first that failed.
 
-        Return whether Kafka works. The result is `False` also if the order has changed, or if the
-        thread must stop.
+        Return `True` once all are acknowledged. Return `False` if nothing is acknowledged for too
+        long, if the order changes, if the thread must stop, or if this replica no longer leads.
+        Without messages, return whether Kafka is connected.
         """
         began = monotonic()
         for future in futures:
