@@ -20,6 +20,7 @@ from hbtd.config.params import Params
 from hbtd.formats.counts import counted
 from hbtd.net.served_certificate import ServedCertificate, serve_files, serve_identity
 from hbtd.net.tls import ephemeral_identity
+from hbtd.runtime.unix_paths import why_too_long
 from hbtd.server.factory import ConnectionFactory
 from hbtd.server.listening import (
     DualStackEndpoint,
@@ -260,6 +261,10 @@ def _can_pass(error: BaseException | None) -> bool:
 def _reason(failure: Failure) -> str:
     """Return why a port could not be bound, in words."""
     error = failure.value
+    if isinstance(error, CannotListenError) and isinstance(error.port, str | bytes):
+        cause = error.socketError
+        reason = why_too_long(error.port) or getattr(cause, "strerror", cause)
+        return f"unix:{os.fsdecode(error.port)}: {reason}"
     if isinstance(error, CannotListenError):
         host = "all addresses" if error.interface in (None, "", "::") else error.interface
         where = f"port {error.port} of {host}"

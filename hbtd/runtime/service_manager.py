@@ -7,6 +7,8 @@ says to another process, or what makes no sense, counts as not said.
 import socket
 from collections.abc import Mapping
 
+from hbtd.runtime.unix_paths import why_too_long
+
 FIRST_SOCKET = 3
 """The file descriptor of the first socket that is passed."""
 
@@ -59,10 +61,13 @@ class NotifySocket:
     def __init__(self, address: str) -> None:
         """Prepare to send to an address as in NOTIFY_SOCKET: a path, or a name that begins with @.
 
-        Raise `ValueError` if it is neither.
+        Raise `ValueError` if it is neither, or too long.
         """
         if address[:1] not in ("/", "@") or len(address) < 2 or "\0" in address:
             raise ValueError(f"{address!r} is neither an absolute path nor a name after '@'")
+        # The name after an @ may have as many bytes as a path.
+        if why := why_too_long(address.removeprefix("@")):
+            raise ValueError(f"{address!r}: {why}")
         self._address = "\0" + address[1:] if address[0] == "@" else address
         self._socket: socket.socket | None = None
 

@@ -33,6 +33,7 @@ from tests.support.http_memory import (
     loopback_request,
 )
 from tests.support.running import NODE, WebClient, heartbeat, start_hsm, until
+from tests.support.short_paths import short_folder
 
 MEMORY = ("--kv_url=mem:", "--use_telemetry=no")
 
@@ -371,7 +372,7 @@ class SocketTests(TestCase):
 
     async def test_unix_socket(self) -> None:
         """An endpoint given with `--listen` replaces port and TLS."""
-        path = f"/tmp/hbtd-test-{id(self)}.sock"
+        path = str(short_folder(self) / "socket")
         service = self.start("--nosm", f"--listen=unix:{path}")
         visitor = Visitor(b"GET /v1/liveness HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         factory = ClientFactory()

@@ -194,3 +194,14 @@ class EnvironmentTests(SynchronousTestCase):
         with capturedLogs() as captured:
             make_supervision(Clock(), {"NOTIFY_SOCKET": "some\nwhere"}, os.getpid())
         self.assertIn("'some\\nwhere' is neither", lines(captured, "warn")[0])
+
+    def test_too_long(self) -> None:
+        """An address that is too long is a warning that says so, and is not tried again."""
+        clock = Clock()
+        with capturedLogs() as captured:
+            supervision = make_supervision(clock, {"NOTIFY_SOCKET": "/" + "x" * 120}, os.getpid())
+            supervision.serving(lambda: "")
+        (said,) = lines(captured, "warn")
+        self.assertIn("/xxx", said)
+        self.assertIn("a path of 121 bytes is too long for a Unix socket", said)
+        self.assertEqual(clock.getDelayedCalls(), [])

@@ -11,6 +11,7 @@ from twisted.trial.unittest import TestCase
 from tests.support.processes import MEMORY, HbtdProcess, spawn
 from tests.support.running import WebClient, heartbeat, until
 from tests.support.service_manager import ServiceManager
+from tests.support.short_paths import short_folder
 
 HBTD = ("-m", "hbtd", *MEMORY)
 ON_PASSED = ("--kv_url=mem:", "--nosm", "--use_telemetry=no")
@@ -170,10 +171,9 @@ class SocketTests(TestCase):
 
     async def test_unix(self) -> None:
         """A Unix socket that is passed keeps its mode and its file, also with --listen."""
-        path = Path("/tmp") / f"hbtd-{os.getpid()}.sock"
+        path = short_folder(self) / "socket"
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(str(path))
-            self.addCleanup(path.unlink)
             path.chmod(0o600)
             listening.listen()
             for options in ((), ("--listen=systemd:domain=UNIX:index=0",)):

@@ -1,7 +1,6 @@
 """The client: where hbtd is, whom it trusts, and what becomes of what goes wrong."""
 
 import contextlib
-import os
 import socket
 import ssl
 import threading
@@ -15,6 +14,7 @@ from hbtd.ctl.client import Client, Settings, Target, parse_url, read_token
 from hbtd.ctl.failures import Misused, Unreachable
 from tests.support.certificates import make_identity, write_identity
 from tests.support.hbtd_stand_in import CommandTestCase, component, free_port, problem, serve
+from tests.support.short_paths import short_folder
 
 
 class UrlTests(SynchronousTestCase):
@@ -121,8 +121,7 @@ class ClientTests(CommandTestCase):
 
     def test_unix_socket(self) -> None:
         """Hbtd can be on a Unix socket."""
-        path = os.path.relpath(self.mktemp())
-        hbtd, self.url = serve(self, path=path)
+        hbtd, self.url = serve(self, path=str(short_folder(self) / "socket"))
         hbtd.components = [component("x1000c0s0b0n0")]
         self.assertEqual(self.hbtctl("list", "--no-headers", "--columns", "xname"), 0)
         self.assertEqual(self.out, "x1000c0s0b0n0\n")

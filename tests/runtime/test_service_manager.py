@@ -2,13 +2,13 @@
 
 import os
 import socket
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.runtime.service_manager import NotifySocket, passed_sockets, watchdog_period
+from tests.support.short_paths import short_folder
 
 VALUES = st.one_of(st.text(max_size=30), st.integers().map(str))
 
@@ -71,10 +71,7 @@ class NotifySocketTests(SynchronousTestCase):
 
     def test_path(self) -> None:
         """A message is sent to a path, also after that was away for a while."""
-        path = Path(self.mktemp())
-        path.mkdir()
-        address = os.path.relpath(path / "notify", "/")
-        address = f"/{address}"
+        address = str(short_folder(self) / "notify")
         sender = NotifySocket(address)
         self.assertRaises(OSError, sender.send, "READY=1")
         receiver = self.receiver(address)
@@ -92,8 +89,21 @@ class NotifySocketTests(SynchronousTestCase):
         """An address that is none is refused, or fails when something is sent; it never waits."""
         for address in ("relative", "@", "/", "vsock:2:3", "/a\0b", "\0x"):
             self.assertRaises(ValueError, NotifySocket, address)
-        for address in ("/" + "x" * 200, "/dev/null", "/nowhere/at/all"):
+        for address in ("/dev/null", "/nowhere/at/all"):
             self.assertRaises(OSError, NotifySocket(address).send, "READY=1")
+
+    def test_too_long(self) -> None:
+        """An address that no socket can have is refused, one that a socket can have never is."""
+        for first in "/@":
+            raised = self.assertRaises(ValueError, NotifySocket, first + "ü" * 54)
+            self.assertIn("too long for a Unix socket: name one of 107 at most", str(raised))
+        folder = str(short_folder(self))
+        longest = f"{folder}/{'x' * (107 - len(folder) - 1)}"
+        name = f"{os.getpid()}".ljust(107, "x")
+        for address, bound in ((longest, longest), (f"@{name}", f"\0{name}")):
+            receiver = self.receiver(bound)
+            NotifySocket(address).send("READY=1")
+            self.assertEqual(receiver.recv(100), b"READY=1")
 
     def test_full(self) -> None:
         """If the receiver reads nothing, sending fails instead of waiting."""

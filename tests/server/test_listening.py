@@ -51,6 +51,7 @@ from hbtd.server.transport import TCPTransport, UnixTransport
 from tests.support.certificates import make_identity, write_identity
 from tests.support.http_memory import head, parse_responses
 from tests.support.running import start_hbtd, until
+from tests.support.short_paths import short_folder
 
 
 class Peer(Protocol):
@@ -104,7 +105,7 @@ class EndpointTests(ListeningTestCase):
         for description, backlog in (
             ("tcp:0:interface=127.0.0.1", BACKLOG),
             ("tcp:0:interface=127.0.0.1:backlog=7", 7),
-            (f"unix:{self.mktemp()}", BACKLOG),
+            (f"unix:{short_folder(self)}/socket", BACKLOG),
         ):
             port = await self.listen(description, self.make_factory())
             self.assertEqual(port.backlog, backlog)
@@ -149,7 +150,7 @@ class EndpointTests(ListeningTestCase):
                 port = adopt(made.fileno(), socket.AF_INET6, factory)
             self.addCleanup(port.stopListening)
             self.assertIs(serves_only_ipv6(port), bool(only) and host == "::")
-        for where in ("tcp:0:interface=127.0.0.1", f"unix:{self.mktemp()}"):
+        for where in ("tcp:0:interface=127.0.0.1", f"unix:{short_folder(self)}/socket"):
             port = await self.listen(where, self.make_factory())
             self.assertFalse(serves_only_ipv6(port))
 
@@ -179,7 +180,7 @@ class EndpointTests(ListeningTestCase):
     async def test_mode(self) -> None:
         """A Unix socket is for its owner and group, unless another mode is given."""
         for suffix, mode in (("", 0o660), (":mode=600", 0o600)):
-            path = self.mktemp() + mode.__format__("o")
+            path = short_folder(self) / "socket"
             await self.listen(f"unix:{path}{suffix}", self.make_factory())
             self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), mode)
 
@@ -189,8 +190,8 @@ class EndpointTests(ListeningTestCase):
         for description, certificate, kind in (
             ("tcp:0:interface=127.0.0.1", None, TCPTransport),
             ("tcp:0:interface=127.0.0.1", served, TLSTransport),
-            (f"unix:{self.mktemp()}a", None, UnixTransport),
-            (f"unix:{self.mktemp()}b", served, UnixTLSTransport),
+            (f"unix:{short_folder(self)}/socket", None, UnixTransport),
+            (f"unix:{short_folder(self)}/socket", served, UnixTLSTransport),
         ):
             factory = self.make_factory()
             port = await self.listen(description, factory)
@@ -313,7 +314,7 @@ class ProxyTests(ListeningTestCase):
         """What is behind the header has hbtd's defaults, not Twisted's."""
         port = await self.listen("haproxy:tcp:0:interface=127.0.0.1", self.make_factory())
         self.assertEqual(port.backlog, BACKLOG)
-        path = self.mktemp()
+        path = short_folder(self) / "socket"
         port = await self.listen(f"haproxy:unix:{path}", self.make_factory())
         self.assertEqual(port.backlog, BACKLOG)
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o660)
@@ -346,7 +347,7 @@ class ServiceTests(TestCase):
         self.patch(_SystemdParser, "_sddaemon", ListenFDs([inherited.detach()]))
         for listen in (
             "tcp:0:interface=127.0.0.1",
-            f"unix:{self.mktemp()}",
+            f"unix:{short_folder(self)}/socket",
             "systemd:domain=INET:index=0",
         ):
             hbtd = start_hbtd(self, listen=listen, tls_cert=str(cert), tls_key=str(key))

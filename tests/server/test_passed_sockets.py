@@ -3,7 +3,6 @@
 import os
 import socket
 import stat
-from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -12,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from hbtd.server.passed_sockets import NotListening, PassedSocket, check_passed
 from tests.support.running import reactor, until
+from tests.support.short_paths import short_folder
 
 
 class CheckTests(SynchronousTestCase):
@@ -90,11 +90,10 @@ class PortTests(TestCase):
 
     async def test_unix(self) -> None:
         """The file of a Unix socket keeps its mode, and is there when the port is closed."""
-        path = Path("/tmp") / f"hbtd-{os.getpid()}.sock"
+        path = short_folder(self) / "socket"
         listening = socket.socket(socket.AF_UNIX)
         self.addCleanup(listening.close)
         listening.bind(str(path))
-        self.addCleanup(path.unlink)
         path.chmod(0o600)
         listening.listen(4096)
         for _ in range(2):

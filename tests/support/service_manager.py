@@ -1,13 +1,12 @@
 """A stand-in for systemd that passes sockets, and collects what a service tells it."""
 
 import socket
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
 from tests.support.processes import CHECKOUT, HbtdProcess, spawn
+from tests.support.short_paths import short_folder
 
 _START = """
 import os, sys
@@ -23,9 +22,7 @@ class ServiceManager:
     def __init__(self, test: TestCase, watchdog: float | None = None) -> None:
         """Listen until the test ends; `watchdog` is the number of seconds that processes get."""
         self._test = test
-        folder = tempfile.TemporaryDirectory(prefix="hbtd-notify-")
-        test.addCleanup(folder.cleanup)
-        address = str(Path(folder.name) / "notify")
+        address = str(short_folder(test) / "notify")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         test.addCleanup(self._socket.close)
         self._socket.bind(address)

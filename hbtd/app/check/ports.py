@@ -15,6 +15,7 @@ from hbtd.app.check.findings import Findings
 from hbtd.app.check.owners import Owners
 from hbtd.app.listening import cannot_listen, make_endpoints
 from hbtd.config.params import Params
+from hbtd.runtime.unix_paths import why_too_long
 from hbtd.server.listening import DualStackEndpoint
 from hbtd.server.passed_sockets import PassedSocket
 
@@ -22,9 +23,6 @@ _SYSTEMD = 1
 
 _UNSEEN = "; to see whether the running unit has it takes root or CAP_SYS_PTRACE"
 """What is said of a port whose holder can't be seen, such as that of a unit with PrivateUsers=."""
-
-_LONGEST_PATH = 107
-"""The most bytes of a Unix socket's path."""
 
 
 class ProbingReactor:
@@ -55,17 +53,20 @@ class ProbingReactor:
     ) -> object:
         """Raise `CannotListenError` or `OSError` if no Unix socket could be made at `address`."""
         path = os.fspath(address)
-        if len(os.fsencode(path)) > _LONGEST_PATH:
-            raise CannotListenError(None, path, OSError(errno.ENAMETOOLONG, "the path is too long"))
         folder = os.path.dirname(path) or "."
-        if not os.path.isdir(folder):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{path}.lock")
+        # In the order of a start, which makes the lock before the socket.
+        try:
+            os.stat(f"{folder}/")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"{path}.lock") from error
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{path}.lock")
         holder = self._holder_of_lock(f"{path}.lock")
         unit = self._owners.unit_of(holder) if holder else ""
         if holder is not None and not unit:
             raise CannotListenError(None, path, f"process {holder} listens there")
+        if why_too_long(path):
+            raise CannotListenError(None, path, OSError(errno.ENAMETOOLONG, "too long"))
         if holder is None and os.path.lexists(path) and not os.path.islink(f"{path}.lock"):
             raise CannotListenError(None, path, OSError(errno.EADDRINUSE, "there is such a file"))
         held = f"; {unit}, process {holder}, listens there" if holder else ""

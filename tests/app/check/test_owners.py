@@ -16,6 +16,7 @@ from hbtd.app.check.owners import Owners
 from hbtd.app.check.ports import ProbingReactor, check_ports
 from hbtd.app.check.store import check_store
 from hbtd.config.params import Params
+from tests.support.short_paths import short_folder
 
 UNIT = "0::/system.slice/hbtd.service\n"
 
@@ -144,9 +145,8 @@ class RestartTests(OwnersTestCase):
 
     def test_unix_socket(self) -> None:
         """A Unix socket is in use while the process in its lock lives, unless it is the unit's."""
-        path = f"/tmp/hbtd-owners-{os.getpid()}"
+        path = str(short_folder(self) / "socket")
         os.symlink(str(os.getpid()), f"{path}.lock")
-        self.addCleanup(os.unlink, f"{path}.lock")
         params = Params(listen=f"unix:{path}", tls=False)
         check_ports(params, self.findings, Owners())
         self.assertEqual(self.findings.status, 75, self.said)

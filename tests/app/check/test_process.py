@@ -1,14 +1,12 @@
 """`hbtd --check` as a process: it says what the start would say, and changes nothing."""
 
 import os
-import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +20,7 @@ from tests.support.certificates import make_identity, write_identity
 from tests.support.processes import CHECKOUT, spawn
 from tests.support.running import WebClient, heartbeat, start_hsm
 from tests.support.server_process import free_ports
+from tests.support.short_paths import short_folder
 from tests.support.tmpfs import fill, small_filesystem
 
 NOBODY = 65534
@@ -74,8 +73,7 @@ class AgreementTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make a directory for files."""
-        self.folder = Path(self.mktemp()).resolve()
-        self.folder.mkdir(parents=True)
+        self.folder = short_folder(self)
 
     def agrees(
         self,
@@ -232,11 +230,23 @@ class AgreementTests(SynchronousTestCase):
         self.agrees(75, *FREE, f"--listen=unix:{missing}", says=[f"{missing}.lock: No such file"])
         (self.folder / "file").touch()
         self.agrees(75, *FREE, f"--listen=unix:{self.folder}/file", says=["can't listen"])
-        self.agrees(2, *FREE, f"--listen=unix:/tmp/{'x' * 200}", says=["can't listen"])
         self.agrees(2, *FREE, "--listen=carrier-pigeon:7", says=["carrier-pigeon"])
         self.agrees(
             75, *FREE, "--listen=systemd:domain=INET:index=0", says=["has passed no such socket"]
         )
+
+    def test_unix_paths(self) -> None:
+        """Of several reasons against a Unix socket, the one that a start comes upon first."""
+        (self.folder / "file").touch()
+        long = "x" * 150
+        for status, path, words in (
+            (2, f"{self.folder}/{long}", f"unix:{self.folder}/{long}: a path of"),
+            (2, f"{self.folder}/{long}{long}", "too long"),
+            (2, f"{self.folder}/{long}{long}/x", "File name too long"),
+            (75, f"{self.folder}/gone/{long}", f"there is no directory {self.folder}/gone"),
+            (75, f"{self.folder}/file/{long}", "Not a directory"),
+        ):
+            self.agrees(status, *FREE, f"--listen=unix:{path}", says=[words])
 
     def test_owner_and_mode(self) -> None:
         """Files and directories of others, as an ordinary user sees them: 75."""
@@ -358,8 +368,7 @@ class RunningTests(TestCase):
 
     async def test_nothing_changed(self) -> None:
         """No file, port or socket is other than before, whatever is checked, and the hbtd lives."""
-        folder = Path(tempfile.mkdtemp(prefix="hbtd-"))  # a Unix socket's path is short
-        self.addCleanup(shutil.rmtree, folder)
+        folder = short_folder(self)
         cert, key = write_identity(make_identity("localhost"), folder)
         port, other = free_ports(2)
         path = folder / "hbtd.sqlite"

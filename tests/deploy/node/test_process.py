@@ -24,6 +24,7 @@ from tests.support.certificates import make_identity, write_identity
 from tests.support.processes import CHECKOUT, MEMORY, spawn
 from tests.support.running import NODE, reactor, start_hbtd, until
 from tests.support.server_process import free_ports
+from tests.support.short_paths import short_folder
 
 TAKEN = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -324,11 +325,10 @@ class MisbehavingTests(TestCase):
 
     async def test_systemd(self):
         """Systemd is told that it is ready, how it goes, that it lives, and that it stops."""
-        path = os.path.join("/tmp", f"hbtd-agent-{os.getpid()}")
+        path = str(short_folder(self) / "notify")
         told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         told.bind(path)
         told.setblocking(False)
-        self.addCleanup(os.unlink, path)
         self.addCleanup(told.close)
         messages = []
 
