@@ -86,7 +86,7 @@ class Tracker(Population):
         heartbeat on its connection. Raise `TrackerFull` if the component is not tracked, and the
         limit of tracked components is reached.
 
-        While old heartbeats are read (see `tick`), a heartbeat of a warned or dead component changes
+        While heartbeats are read late (see `tick`), one from a warned or dead component changes
         nothing.
         """
         if self.beat_again(xname, at, timestamp, status, source, fresh, hostname, nid):
