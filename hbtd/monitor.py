@@ -209,7 +209,10 @@ class Monitor:
         return max(self._observed.now() - component.last_heard, 0.0)
 
     def judged_later(self, xname: str, component: Component) -> bool:
-        """Return whether a component is judged later, since its heartbeats may wait to be read."""
+        """Return whether the judgement that a component is silent has to be put off.
+
+        That is so while a replica may have heartbeats of the component that it has yet to read.
+        """
         return self._unheard().includes(xname, component)
 
     def store_ready(self) -> bool:

@@ -194,7 +194,11 @@ class FastLane:
         self._heads: dict[bytes, _Head] = {}
 
     def sender(self, transport: Any, host: str | None) -> Sender:
-        """Return a new `Sender` for the connection of a transport, from the IP address `host`."""
+        """Return a new `Sender`: what the fast lane remembers about one client's connection.
+
+        `transport` is that of the connection, and `host` the client's IP address; `None` on a Unix
+        socket.
+        """
         may_beat = None if self._may_beat_for is None else self._may_beat_for(transport)
         return Sender(may_beat, host)
 

@@ -58,7 +58,10 @@ def _param(
     fixed: bool = False,
     flag: bool = False,
 ) -> Any:
-    """Return a field for the dataclass `Params`; the other arguments are put in its metadata."""
+    """Return a dataclass field that defines one parameter.
+
+    All arguments except `default` are kept in the field's metadata.
+    """
     return field(
         default=default,
         metadata={

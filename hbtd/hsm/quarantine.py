@@ -114,7 +114,11 @@ class Quarantine:
 
     @property
     def everything_fails(self) -> bool:
-        """Whether HSM seems to be to blame: `in_a_row` is a multiple of `IN_A_ROW`, and not 0."""
+        """Whether `IN_A_ROW` updates, or a multiple of that, have failed without one success.
+
+        Then HSM seems to be to blame, rather than single components. As this is true only at
+        multiples of `IN_A_ROW`, the components are tried alone in between.
+        """
         return self.in_a_row > 0 and self.in_a_row % IN_A_ROW == 0
 
     def is_evident(self, batch: Sequence[Judgement]) -> bool:

@@ -55,7 +55,7 @@ class Layout(NamedTuple):
 
 
 class Silence(NamedTuple):
-    """Which components of a layout are silent."""
+    """Which of the tracked components are silent, and in which groups, at one moment."""
 
     layout: Layout
     warned: bytes

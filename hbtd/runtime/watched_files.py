@@ -134,7 +134,9 @@ class WatchedFiles(Generic[_T]):
             self._refusals += 1
             if not isinstance(error, self._unusable) and self._refusal not in self._reported:
                 self._log.failure(
-                    "{what} could not be read because of a bug in hbtd.", what=self._what
+                    "Reading {what} again failed because of a bug in hbtd; it tries again when"
+                    " the files change.",
+                    what=self._what,
                 )
             self._unreported = error
             if self._instead is not None:

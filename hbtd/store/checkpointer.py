@@ -183,9 +183,10 @@ class Checkpointer:
         return usual + _LATE
 
     def has_news(self, xname: str) -> bool:
-        """Return whether a heartbeat or judgement of the component is yet to be stored here.
+        """Return whether other replicas don't know the component's latest heartbeat or judgement.
 
-        Heartbeats that may be older than judgements of other replicas don't count.
+        This replica has taken or made it, and has yet to store it. A heartbeat that may be older
+        than judgements of other replicas does not count.
         """
         at = self._tracker.changed_at(xname)
         return at is not None and (at >= self._news_since() or xname in self._uncommitted)
@@ -199,7 +200,10 @@ class Checkpointer:
         return self._unstored_since(self._shared_since())
 
     def news(self) -> set[str]:
-        """Return the components for which `has_news` is true, or whose records are being stored."""
+        """Return the components of which other replicas don't know the latest (see `has_news`).
+
+        Those whose records are being stored at this moment are included.
+        """
         return self._unstored_since(self._news_since())
 
     def _unstored_since(self, since: float) -> set[str]:

@@ -45,7 +45,8 @@ class StoreCondition:
         self._failed_at = self._now()
         if not isinstance(error, StoreUnusable) and self._outage.reason is None:
             self._log.failure(
-                "The store has failed unexpectedly; hbtd tries again.", Failure(error)
+                "The store failed because of a bug in hbtd, which keeps trying to use it.",
+                Failure(error),
             )
         self._outage.fail(str(error))
 

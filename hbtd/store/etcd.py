@@ -417,8 +417,9 @@ class EtcdStore:
         await self._turn.run(lambda: None)
 
     async def exclusively(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Run `work` while no other call is carried out; return the result of `work`.
+        """Run `work` once all earlier calls of this store are done, and return its result.
 
+        Later calls wait until `work` has ended, so `work` must make none, but use etcd directly.
         Raise `StoreUnusable` if the store is closed, and the exceptions of `work`.
         """
         return await self._in_turn(work)

@@ -123,7 +123,9 @@ class SqliteStore:
             self._commit_failed = False
             for doubt in contents.doubts:
                 self._log.warn(
-                    "The store {path} may have lost data: {doubt}.", path=self._path, doubt=doubt
+                    "The store {path} may have lost data: {doubt}. hbtd goes on with what it has.",
+                    path=self._path,
+                    doubt=doubt,
                 )
             if self._trouble != "Closed":
                 self._trouble = None
@@ -352,8 +354,9 @@ class SqliteStore:
     ) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits.
 
-        They are read in portions. Each is made with the texts that `share` returns for its
-        component's name and its timestamp.
+        They are read in portions. `share` is called with the name of the component and the
+        timestamp of each judgement, and returns the equal texts to use in their place: the copies
+        that are in memory already.
         """
         return Deferred.fromCoroutine(self._undelivered(share))
 

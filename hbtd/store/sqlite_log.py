@@ -161,7 +161,10 @@ def read_cursor(cursor: Any, reader: str) -> int | None:
 
 
 def move_cursor(cursor: Any, reader: str, number: int) -> None:
-    """Set the cursor of a reader that has passed on the log's entries up to `number`."""
+    """Store that `reader` has passed on the log's entries up to `number`.
+
+    `cursor` is that of a database connection.
+    """
     cursor.execute("REPLACE INTO log_cursor (reader, number) VALUES (?, ?)", (reader, number))
 
 

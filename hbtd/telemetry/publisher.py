@@ -153,7 +153,9 @@ class Publisher(Service):
             self._look_up_cursor()
 
     def _look_up_cursor(self) -> None:
-        """Read Kafka's cursor from the store, to count what waits while there is no reader.
+        """Read Kafka's cursor from the store, to count what has yet to be sent to Kafka.
+
+        This is for the time in which there is no `LogReader`, which has a cursor of its own.
 
         If that fails, it is tried again after the next commit.
         """

@@ -347,7 +347,10 @@ class CopyTests(FileTestCase):
         await self.opened()
         self.assertEqual(
             self.said,
-            [f"The store {self.path} may have lost data: it once had records, and has none now."],
+            [
+                f"The store {self.path} may have lost data: it once had records, and has none now."
+                " hbtd goes on with what it has."
+            ],
         )
 
     async def test_all_dead(self) -> None:
