@@ -123,9 +123,7 @@ class SqliteStore:
             self._commit_failed = False
             for doubt in contents.doubts:
                 self._log.warn(
-                    "The store {path} may have lost data: {doubt}. hbtd goes on with what it has.",
-                    path=self._path,
-                    doubt=doubt,
+                    "The store {path} may have lost data: {doubt}.", path=self._path, doubt=doubt
                 )
             if self._trouble != "Closed":
                 self._trouble = None

@@ -41,6 +41,9 @@ _TOLD: Final = """CREATE TABLE IF NOT EXISTS log_told (
         component TEXT PRIMARY KEY, number INTEGER NOT NULL, at REAL NOT NULL
     ) WITHOUT ROWID"""
 
+_RESTORE = "Restore a copy made by hbtd-backup if you have one"
+"""What an operator can do about a file that has lost data."""
+
 
 class StoreDamaged(Exception):
     """A store's file can't be used, now or later; the message says why. It was left unchanged."""
@@ -280,7 +283,7 @@ def _doubts(cursor: Any, found: Found, *, written: bool) -> list[str]:
     """
     if not written:
         lost = "it is empty although it was in use: was it copied without its -wal file?"
-        return [] if found.empty else [lost]
+        return [] if found.empty else [f"{lost} {_RESTORE}"]
     (records,) = cursor.execute("SELECT count(*) FROM record").fetchone()
     (judgements,) = cursor.execute("SELECT count(*) FROM judgement").fetchone()
     (sessions,) = cursor.execute(
@@ -290,8 +293,7 @@ def _doubts(cursor: Any, found: Found, *, written: bool) -> list[str]:
     if sessions and not found.log and cursor.execute("SELECT * FROM session").fetchall():
         doubts.append(
             "it is probably a plain copy: it was not closed and has no -wal file, so the latest"
-            f" changes are missing. It has {counted(records, 'record')}. Restore a copy made by"
-            " hbtd-backup if you have one"
+            f" changes are missing. It has {counted(records, 'record')}. {_RESTORE}"
         )
     # SQLite remembers the highest number that a judgement ever had.
     if (
@@ -299,7 +301,7 @@ def _doubts(cursor: Any, found: Found, *, written: bool) -> list[str]:
         and not judgements
         and cursor.execute("SELECT * FROM sqlite_sequence").fetchall()
     ):
-        doubts.append("it once had records, and has none now")
+        doubts.append(f"it once had records, and has none now. {_RESTORE}")
     return doubts
 
 

@@ -349,7 +349,7 @@ class CopyTests(FileTestCase):
             self.said,
             [
                 f"The store {self.path} may have lost data: it once had records, and has none now."
-                " hbtd goes on with what it has."
+                " Restore a copy made by hbtd-backup if you have one."
             ],
         )
 
