@@ -87,7 +87,7 @@ def make_endpoints(
 
 
 def _note_passed(params: Params, count: int) -> None:
-    """Log that the `count` sockets from systemd are served, or that `--listen` excludes them."""
+    """Log that the `count` sockets from systemd are served; with `--listen`, that they are not."""
     sockets = counted(count, "socket")
     if params.listen:
         _log.warn(

@@ -149,7 +149,11 @@ class Views:
         )
 
     def in_words(self, url: str) -> str:
-        """Return what hbtd serves and what does not work, in one line for `systemctl status`."""
+        """Return one line for `systemctl status`.
+
+        It says that hbtd serves at `url`, how many components are in which state, and which
+        neighbours or parts of hbtd do not work.
+        """
         tracker = self._core.tracker
         counts = (
             f"{tracker.healthy:,} heartbeating, {tracker.warned:,} warned, {tracker.dead:,} dead"

@@ -113,7 +113,9 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
     if options.output == "nodeset" and not states:
         parsers.main.error(f"-o nodeset is for list and history --at, not for {options.command}")
     if options.command in ("wait", "forget") and not (options.names or options.under):
-        parsers.commands[options.command].error("give a NODESET, or --under")
+        parsers.commands[options.command].error(
+            "no components are named: give a NODESET, or --under"
+        )
     if options.command == "send":
         options.counted = bool(options.count)
     return options

@@ -256,7 +256,7 @@ class Notifier(Service):
         Judgements on components that are set aside don't count.
         """
         self._log.info(
-            "Waiting up to {timeout} s for HSM to be notified of {components}.",
+            "Waiting up to {timeout} s, so that HSM is notified of {components} before hbtd stops.",
             timeout=timeout,
             components=counted(self.pending_count, "component"),
         )

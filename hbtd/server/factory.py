@@ -174,8 +174,9 @@ class ConnectionFactory(ServerFactory):
     async def finish(self, seconds: float) -> None:
         """Close each connection as soon as no request is under way on it.
 
-        Return when all are closing, or after `seconds` seconds. At most `_CLOSED_AT_ONCE` are
-        closed before the reactor runs, so that a request that arrives meanwhile is still answered.
+        Return when all are closing, or after `seconds` seconds. In one iteration of the reactor, at
+        most `_CLOSED_AT_ONCE` are closed: so requests that arrive meanwhile on other connections
+        are still answered.
         """
         deadline = self.reactor.seconds() + seconds
         left = deque(self)

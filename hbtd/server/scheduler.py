@@ -100,9 +100,9 @@ class Scheduler:
     def __init__(self, clock: Any, errtime: Callable[[], float] = lambda: inf) -> None:
         """Make a scheduler with no connections yet.
 
-        `clock` is a `MonotonicReactor`, or another `IReactorTime`. `errtime` returns the seconds
-        for which a heartbeat proves a connection, and for which `waiting_long` returns the address
-        of a client that was not heard.
+        `clock` is a `MonotonicReactor`, or another `IReactorTime`. `errtime` returns a number of
+        seconds: for so long a connection is proven after a heartbeat on it, and for so long
+        `waiting_long` returns the address of a client that was refused or gave up waiting.
         """
         self.errtime = errtime
         """Returns the seconds after a heartbeat for which its connection is proven."""

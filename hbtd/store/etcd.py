@@ -362,7 +362,7 @@ class EtcdStore:
         after: str = "",
         most: int = sys.maxsize,
     ) -> Deferred[StatesThen]:
-        """Return what the selected components were at the Unix time `at`.
+        """Return the states that the selected components had at the Unix time `at`.
 
         All of the log is read for this.
         """

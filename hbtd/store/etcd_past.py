@@ -100,7 +100,7 @@ class EtcdPast:
         return None
 
     async def states_at(self, at: float, selection: Selection, after: str, most: int) -> StatesThen:
-        """Return what selected components were, as `IStore.states_at` says.
+        """Return the states of the selected components at the time `at`; see `IStore.states_at`.
 
         All of the log is read for this.
         """

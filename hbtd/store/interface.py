@@ -81,10 +81,10 @@ class IStore(Interface):
     def states_at(
         at: float, selection: Selection = EVERYTHING, after: str = "", most: int = sys.maxsize
     ) -> Deferred[StatesThen]:
-        """Return what the selected components were at the Unix time `at`.
+        """Return the states that the selected components had at the Unix time `at`.
 
         They are the first `most` after the name `after`, in the order of their names, including
-        those that were forgotten since. What a component was is taken from its last entry in the
+        those that were forgotten since. A component's state is taken from its last entry in the
         log that was judged at `at` or before; if there is none, from its first later entry, which
         says what it was before. The Deferred fails with `StoreUnusable` if the log can't be read.
         """

@@ -79,7 +79,7 @@ class MemoryStore:
         after: str = "",
         most: int = sys.maxsize,
     ) -> Deferred[StatesThen]:
-        """Return what the selected components were at the Unix time `at`."""
+        """Return the states that the selected components had at the Unix time `at`."""
         return succeed(self._log.states_at(at, selection, after, most))
 
     def last_number(self) -> int:

@@ -67,7 +67,7 @@ class MemoryLog:
         return list(islice(wanted, max(most, 0)))
 
     def states_at(self, at: float, selection: Selection, after: str, most: int) -> StatesThen:
-        """Return what selected components were, as `IStore.states_at` says."""
+        """Return the states of the selected components at the time `at`; see `IStore.states_at`."""
         number = self._number_at(at)
         names = (x for x in self._of if x > after and selection.includes(x))
         # Those that were not tracked yet are left out.

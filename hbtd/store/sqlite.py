@@ -204,7 +204,7 @@ class SqliteStore:
         after: str = "",
         most: int = sys.maxsize,
     ) -> Deferred[StatesThen]:
-        """Return what the selected components were at the Unix time `at`.
+        """Return the states that the selected components had at the Unix time `at`.
 
         The log is read in portions, between which other calls of the store are carried out.
         """

@@ -69,8 +69,14 @@ class ArgumentTests(SynchronousTestCase):
             (["list", "--stat", "x"], "unrecognized arguments: --stat (did you mean --state?)"),
             (["list", "-s", "dead"], "unrecognized arguments: -s (see hbtctl list --help)"),
             (["--token", "t", "status"], "--token (did you mean --token-file?) (see hbtctl status"),
-            (["wait"], "give a NODESET, or --under (see hbtctl wait --help)"),
-            (["forget"], "give a NODESET, or --under (see hbtctl forget --help)"),
+            (
+                ["wait"],
+                "no components are named: give a NODESET, or --under (see hbtctl wait --help)",
+            ),
+            (
+                ["forget"],
+                "no components are named: give a NODESET, or --under (see hbtctl forget --help)",
+            ),
             (["why"], "the following arguments are required: NODESET (see hbtctl why --help)"),
             (["wait", "x1", "--timeout", "soon"], "'soon' is not a number of seconds"),
             (["wait", "x1", "--timeout", "nan"], "'nan' is not a number of seconds"),
