@@ -185,7 +185,8 @@ class _Process(HbtdService):
 def _raise_open_files() -> int:
     """Raise the soft limit of open files to the hard limit, or `_MOST_FILES` if that is infinite.
 
-    Each connection is an open file. Return the new soft limit, which may be `RLIM_INFINITY`.
+    Each connection is an open file. A soft limit that is higher already is kept. Return the soft
+    limit that is now in force: `RLIM_INFINITY` if it was that before.
     """
     before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_FILES if most == resource.RLIM_INFINITY else most

@@ -227,10 +227,11 @@ class Blocks:
         self._owed.pop(xname, None)
 
     def reset(self, living: Collection[str] = ()) -> None:
-        """Write the next heartbeat of each component as a record, since all of etcd was read again.
+        """Begin anew, since all of etcd was read again.
 
-        `living` are the components that have a record without a warning in etcd. The records of all
-        others are no longer owed.
+        From now on, the next heartbeat of each component is written as a record. `living` are the
+        components that have a record without a warning in etcd. If a record of any other component
+        was still to be written, that is dropped.
         """
         self._recorded.clear()
         for xname in [xname for xname in self._owed if xname not in living]:

@@ -31,7 +31,10 @@ class Uncommitted:
         return xname in self._counts
 
     def was_heard(self, xname: str) -> bool:
-        """Return whether a judgement that a component started or restarted is not committed yet."""
+        """Return whether the queue has a judgement that says that the component was heard.
+
+        These are the judgements with which a component starts or restarts.
+        """
         return xname in self._heard
 
     def __len__(self) -> int:

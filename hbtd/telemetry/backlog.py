@@ -40,7 +40,7 @@ class Backlog:
     """
 
     def __init__(self) -> None:
-        """Make an empty backlog, with the order to send nothing."""
+        """Make an empty backlog; the publisher's thread is to send nothing until `Order` says so."""
         self.changed = Condition()
         self.more = False
         """Whether the log has entries that have yet to be put here."""
@@ -152,7 +152,10 @@ class Backlog:
         return self._order
 
     def holds(self, order: Order) -> bool:
-        """Return whether `order` still applies; a new time to stop does not replace it."""
+        """Return whether `order` is still the latest one to the publisher's thread.
+
+        It is even if only its time to stop was changed.
+        """
         return self._order.number == order.number
 
     @property

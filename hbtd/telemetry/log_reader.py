@@ -213,7 +213,10 @@ class LogReader:
             self._backlog.put(entries, self._more())
 
     def _drop(self) -> None:
-        """Drop the oldest entries if more than 100,000 wait."""
+        """If more than 100,000 entries wait for Kafka, pass over the oldest until 100,000 wait.
+
+        These stay in the log, but are never published.
+        """
         bound = self._store.last_number() - MAX_WAITING
         if bound <= self._skipped():
             return
