@@ -40,7 +40,7 @@ class Backlog:
     """
 
     def __init__(self) -> None:
-        """Make an empty backlog; the publisher's thread is to send nothing until `Order` says so."""
+        """Make an empty backlog; the publisher's thread is to send nothing for now."""
         self.changed = Condition()
         self.more = False
         """Whether the log has entries that have yet to be put here."""
