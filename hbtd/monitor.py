@@ -256,11 +256,11 @@ class Monitor:
         self._publisher.follow()
 
     def judge_returns(self, started: Iterable[str] = (), warned: Iterable[str] = ()) -> None:
-        """Judge that components have started or restarted, if they are healthy.
+        """Judge that healthy components have started or restarted; do nothing on a follower.
 
-        This replica requested the leader to judge `started`, when it was a follower; an original
-        hbtd, which stores no judgements, has warned about `warned`. If this replica does not lead,
-        do nothing.
+        `started` are components that started while this replica was a follower: it requested the
+        leader to judge that, and has to do so itself now that it leads. `warned` are components
+        that an original hbtd, which stores no judgements, may have warned HSM about.
         """
         if self.leading:
             self.commit(self._returns([], started, warned))

@@ -68,8 +68,9 @@ class BatchSize:
     def patience(self, count: int) -> float | None:
         """Return the seconds that HSM may take for `count` suspects.
 
-        The limit is a few times the time that HSM took for its last answer, so that suspects on
-        which HSM hangs are found soon. Return `None` if HSM has not answered yet.
+        That is a few times as long as HSM took to accept the last batch, and longer in proportion
+        if `count` is larger than that batch. So suspects on which HSM hangs are found soon. Return
+        `None` if HSM has not accepted a batch yet.
         """
         if self._took is None:
             return None
@@ -80,8 +81,9 @@ class BatchSize:
         """Reduce the size after a batch of `count` components has failed at the time `now`.
 
         A batch that was not full counts only if it has `timed_out`: HSM did not answer in time. The
-        new size is half of the old one, or half of `count` if that is less. If the full batch
-        before that one was smaller and was accepted, the size does not exceed its size for a while.
+        new size is half of the old one, or half of `count` if that is less. While the size
+        grows, HSM may have accepted a smaller full batch just before: then the number of components
+        in that batch is not exceeded for `_ENOUGH` seconds.
         """
         if count < self.size and not timed_out:
             return

@@ -16,7 +16,7 @@ from hbtd.runtime.outage import Outage
 class Condition:
     """What hbtd knows of HSM: whether it accepts updates and, if not, why and since when.
 
-    An outage of HSM is logged when it begins, when it has another cause, and when it ends. A
+    An outage of HSM is logged when it begins, when its cause changes, and when it ends. A
     component is logged when it is set aside, and when HSM accepts it again.
     """
 

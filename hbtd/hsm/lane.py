@@ -29,10 +29,10 @@ class Lane:
         going_on: Callable[[], bool],
         step: Callable[["Lane"], Coroutine[Deferred[Any], Any, None]],
     ) -> None:
-        """Start to run `step`, which sends a batch or waits for one, while `going_on` returns true.
+        """Start to call `step` again and again, for as long as `going_on` returns true.
 
-        Each run begins after the one before has ended. If `step` raises an exception, log it, and
-        go on a second later.
+        `step` sends a batch, or waits for one. It is called again when its coroutine has ended;
+        after an exception, which is logged, a second later.
         """
         Deferred.fromCoroutine(self._run(going_on, step))
 

@@ -42,9 +42,10 @@ class Notifier(Service):
     """Sends HSM the latest judgement on each component, until HSM has acknowledged it.
 
     There are two connections, with one PATCH at a time on each, and no component is on both, so
-    that no older judgement follows a newer one. The first one has everything but suspects: the
-    components of updates that failed, in whatever way. `Quarantine` halves these, for the second
-    one, until the components to blame are found and set aside, so that they don't delay others.
+    that no older judgement follows a newer one. When an update has failed, in whatever way, its
+    components become suspects. The first connection sends all other components, so that suspects
+    don't delay them. The second sends the suspects, which `Quarantine` divides into halves again
+    and again, until the components to blame are found and set aside.
 
     While HSM is not ready, or `nosm` is set, judgements wait in the outbox. When nothing succeeds,
     HSM is to blame: after `sm_retries` retries with growing pauses, both connections wait until a
@@ -70,10 +71,10 @@ class Notifier(Service):
         `delivered` is called with judgements that HSM has acknowledged; the Deferred that it
         returns may fail with `StoreUnusable`. `jitter` returns a random number from 0 to 1.
         `may_send` returns whether this replica, and no other, may send updates to HSM. `wall`
-        returns Unix seconds, for texts that say since when something is wrong. `told` returns when
-        HSM has acknowledged the latest transition of a component, the Unix time; 0 if that is not
-        known. `superseded` returns whether there is a judgement that a component was heard, made
-        after all that this notifier was given, and not committed yet.
+        returns Unix seconds, for texts that say since when something is wrong. `told` returns the
+        Unix time at which HSM acknowledged the latest transition of a component, or 0 if that is
+        not known. `superseded` returns whether the judgement `STARTED` or `RESTARTED` on a
+        component has yet to be committed: it is newer than all that this notifier was given.
         """
         self._clock = clock
         self._client = client
@@ -184,10 +185,10 @@ class Notifier(Service):
         self._notify()
 
     def judged(self, judgements: Iterable[Judgement]) -> None:
-        """Drop the alarm in the outbox on each component that was heard, as `judgements` say.
+        """Drop from the outbox the alarms on components that have started or restarted since.
 
-        `judgements` have just been made; `tell` is called with them once they are committed. Alarms
-        on suspects stay, because their retries are counted.
+        `judgements` say which components have. They have just been made; `tell` is called with
+        them once they are committed. Alarms on suspects stay, because their retries are counted.
         """
         for judgement in judgements:
             xname = judgement.component
@@ -219,7 +220,7 @@ class Notifier(Service):
         """Don't send the latest judgement on a component if it is an alarm (warned, died).
 
         An alarm that HSM has acknowledged is not sent again, either. An update in flight is not
-        stopped. Earlier failures of the component are forgotten.
+        stopped. Failures of updates with the component are forgotten.
         """
         self._outbox.withdraw_alarm(xname)
         self._in_doubt.withdraw_alarm(xname)
@@ -431,9 +432,10 @@ class Notifier(Service):
         return pause
 
     def _blame(self, batch: list[Judgement], error: UpdateFailed, again: float) -> None:
-        """Treat the components of an update that failed as suspects, or set them aside.
+        """Pass a failed update to the quarantine, which makes its components suspects.
 
-        The components are sent again `again` seconds from now at the earliest.
+        Log those that the quarantine sets aside, because they are to blame. The components are sent
+        again `again` seconds from now at the earliest.
         """
         culprits = self._quarantine.failed(
             batch,

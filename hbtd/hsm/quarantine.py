@@ -72,13 +72,16 @@ class _Group(NamedTuple):
 class Quarantine:
     """Divides an outbox between two connections, to find the components that make updates fail.
 
-    The components of an update that failed, in whatever way, become suspects, of which the first
-    connection sends nothing more. The second one sends them again, in halves, oldest first, until
-    they are accepted or fail alone. What fails alone although another update was accepted since its
-    first failure is a culprit, and set aside: it is retried alone after 5, 10, 20, ... 300 seconds,
-    and at once when it has a new judgement. While every update fails, HSM itself may be to blame.
-    Suspects are then set aside only if HSM has rejected each of them alone, and the outbox has no
-    other components.
+    When an update has failed, in whatever way, its components become suspects. The first connection
+    sends no suspects. The second one sends them in halves, those that failed longest ago first,
+    until each component is accepted or fails alone.
+
+    A component that fails alone is a culprit, and set aside, if HSM has accepted another update
+    since the component's first failure. It is retried alone after 5, 10, 20, ... 300 seconds, and
+    at once when there is a new judgement on it.
+
+    While every update fails, HSM itself may be to blame. Suspects are then set aside only if HSM
+    has rejected each of them alone, and no other components are in the outbox.
     """
 
     def __init__(self, outbox: Outbox, jitter: Callable[[], float]) -> None:
@@ -263,7 +266,7 @@ class Quarantine:
             self._acquit(xname)
 
     def clear(self) -> None:
-        """Forget all failures. No suspects may be in flight."""
+        """Forget all failures; call this only while no update with suspects is in flight."""
         self._trying = []
         self._groups.clear()
         self.in_a_row = 0
@@ -359,10 +362,11 @@ class Quarantine:
         return suspects
 
     def _convict(self, now: float) -> list[Culprit]:
-        """Set all suspects aside if HSM has rejected each alone, and nothing else is to be sent.
+        """Set all suspects aside if all seem to be to blame; return them as culprits.
 
-        Return the culprits. Otherwise, or if there are more than `IN_A_ROW` suspects, return an
-        empty list: the next updates will show whether HSM accepts anything.
+        Suspects seem to be to blame if HSM has rejected each of them alone, if there are at most
+        `IN_A_ROW` of them, and if nothing else is to be sent. Otherwise set none aside, and return
+        an empty list: the next updates will show whether HSM accepts anything.
         """
         if self._outbox.has_free:
             return []

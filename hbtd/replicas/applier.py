@@ -100,9 +100,10 @@ class Applier:
 
     @property
     def all_read_blocks(self) -> bool:
-        """Whether all living replicas read blocks, as their signs of life say.
+        """Whether the sign of life of every process with a life key says that it reads blocks.
 
-        Original hbtds, and replicas that have yet to read all of etcd, give no sign of life.
+        So the result is false while an original hbtd runs, or a replica that has yet to read all of
+        etcd: these have a life key, but no sign of life.
         """
         signs = self._signs_of_life
         return self.alive <= signs.keys() and all(sign.reads_blocks for sign in signs.values())
@@ -305,7 +306,8 @@ class Applier:
     def _apply_foreign_record(self, stored: StoredRecord, before: Sequence[int]) -> None:
         """Apply a record that no replica of this hbtd has written, but probably an original.
 
-        `before` has the times, at most two, that were stored in the component's record before.
+        `before` has the times of earlier heartbeats, in Unix seconds, that were stored in the
+        component's record before: at most two, the last one first.
         """
         record = stored.record
         xname = record.component

@@ -50,7 +50,10 @@ class Hearing:
         self.heard = self._moment()
 
     def give(self, seconds: float) -> None:
-        """Count etcd as last heard at most `seconds` ago, so that it has more time to answer."""
+        """Count etcd as last heard `seconds` ago, so that it has more time to answer.
+
+        If it was heard more lately than that, nothing changes.
+        """
         soonest = self._moment().elapsed - seconds
         self.heard = self.heard._replace(elapsed=max(self.heard.elapsed, soonest))
 

@@ -62,7 +62,7 @@ class Replica(Service):
     ) -> None:
         """Make the replica of this process; others know it by a number that is drawn at random.
 
-        `name` is the value of its presence key in etcd, by which operators can tell replicas apart.
+        `name` is its name in its sign of life, by which operators can tell replicas apart.
         `elapsed` returns the seconds of a clock that also advances while the process does not run;
         `jitter` returns a random number from 0 to 1; `waiting` returns whose heartbeats wait at
         this replica before they are read.

@@ -57,14 +57,17 @@ def waiting_at(
     fresh: bool,
     unstored: Collection[str] = (),
 ) -> Waiting:
-    """Return whose heartbeats wait at this replica, with at most `MOST_NAMED` names of a kind.
+    """Return whose heartbeats wait at this replica, as its sign of life is to say.
 
-    `addresses` are the IP addresses whose connections wait here. `components` are those that this
-    replica was the last to hear, from an address whose connections wait at any replica; it is
-    `None` if they are too many. `fresh` says whether components that open a connection for each
-    heartbeat may wait, too. `unstored` are the components whose heartbeats this replica took, but
-    did not store in time. If `unstored` or `addresses` has more than `MOST_NAMED` names, the result
-    says that any component may wait.
+    - `addresses` are the IP addresses from which connections wait to be read here.
+    - `components` are components whose last heartbeat this replica took, from an address that now
+      has connections waiting at this or another replica. It is `None` if they are too many to name:
+      then the result says that all components that this replica was the last to hear may wait.
+    - `fresh` says whether components that open a connection for each heartbeat may wait.
+    - `unstored` are the components whose heartbeats this replica took, but did not store in time.
+
+    If `addresses` or `unstored` has more than `MOST_NAMED` names, the result says instead that any
+    component may wait.
     """
     named = frozenset(address for address in addresses if address is not None)
     if max(len(named), len(unstored)) > MOST_NAMED:

@@ -152,9 +152,10 @@ class Backlog:
         return self._order
 
     def holds(self, order: Order) -> bool:
-        """Return whether `order` is still the latest one to the publisher's thread.
+        """Return whether the publisher's thread is still to follow `order`.
 
-        It is even if only its time to stop was changed.
+        The result is false once a newer order has been given. An order remains the same one when
+        only its time to stop is changed.
         """
         return self._order.number == order.number
 
@@ -203,9 +204,11 @@ class Backlog:
             return self._apply(self._refusals.accepted(accepted))
 
     def refuse(self, order: Order) -> tuple[int, bool]:
-        """Note that Kafka has refused the batch, or what is left of it, unless `order` is outdated.
+        """Note that Kafka has refused all messages that are left in the batch.
 
-        Return how many messages are given up, and whether Kafka seems to refuse everything.
+        Return how many messages are given up for that, and whether Kafka seems to refuse
+        everything. If `order`, by which the batch was sent, is outdated, or if nothing is left, do
+        nothing; return 0 and `False`.
         """
         with self.changed:
             if not self.holds(order) or not self._batch:

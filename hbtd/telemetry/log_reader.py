@@ -215,7 +215,7 @@ class LogReader:
     def _drop(self) -> None:
         """If more than 100,000 entries wait for Kafka, pass over the oldest until 100,000 wait.
 
-        These stay in the log, but are never published.
+        Entries that are passed over stay in the log, but are never published.
         """
         bound = self._store.last_number() - MAX_WAITING
         if bound <= self._skipped():

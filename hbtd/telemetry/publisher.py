@@ -125,7 +125,10 @@ class Publisher(Service):
 
     @property
     def reason(self) -> str | None:
-        """Why no messages are published, in words; `None` while Kafka accepts messages."""
+        """Why no messages are published, in words; `None` while Kafka accepts messages.
+
+        The reason may also be that telemetry is off, or that `telemetry_host` is not given.
+        """
         return self._why_off() if self._address is None else self._contact.reason
 
     def _why_off(self) -> str:
@@ -155,9 +158,8 @@ class Publisher(Service):
     def _look_up_cursor(self) -> None:
         """Read Kafka's cursor from the store, to count what has yet to be sent to Kafka.
 
-        This is for the time in which there is no `LogReader`, which has a cursor of its own.
-
-        If that fails, it is tried again after the next commit.
+        This is for the time in which there is no `LogReader`, which otherwise reads the cursor and
+        counts. If reading fails, it is tried again after the next commit.
         """
         self._looked = True
         Deferred.fromCoroutine(self._look_up())

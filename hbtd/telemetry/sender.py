@@ -212,9 +212,10 @@ class Sender:
         return False
 
     def _settle(self, batch: list[LogEntry], futures: Sequence[Any]) -> None:
-        """Remove the messages that Kafka has accepted from a batch; the others stay in it.
+        """Remove from the backlog's batch the messages that Kafka has accepted, and keep the rest.
 
-        `futures` are the kafka-python futures of the messages, in their order.
+        `batch` are the messages that were sent; `futures` are their kafka-python futures, in the
+        same order.
         """
         done = [future.succeeded() for future in futures]
         if any(done):

@@ -98,10 +98,10 @@ class Component:
         self.since = self.told = 0.0
 
     def note_period(self, period: float) -> None:
-        """Note the period, in observed seconds, that a heartbeat has ended.
+        """Note a heartbeat that came `period` observed seconds after the one before.
 
-        The first call for a component, and the first after `forget_periods`, are ignored: no period
-        has ended.
+        In the first call for a component, and in the first one after `forget_periods`, `period` is
+        ignored: the next period is counted from this heartbeat.
         """
         if self.mean is NOT_HEARD:
             self.mean = NO_PERIOD

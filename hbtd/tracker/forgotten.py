@@ -15,9 +15,9 @@ class ForgottenLately(Exception):
 class Forgotten:
     """The components that were forgotten lately, and the times at which they were.
 
-    `period` is how long, in seconds, a component counts as forgotten lately. `at` is the present
-    time, in seconds. Times must not decrease from one call to the next. Periods are more than 0,
-    and may differ from call to call.
+    The methods are given the present time, `at`, and how long a component counts as forgotten
+    lately, `period`, both in seconds. `at` must not decrease from one call to the next. `period` is
+    more than 0, and may differ from call to call.
     """
 
     def __init__(self) -> None:

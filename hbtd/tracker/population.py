@@ -166,12 +166,13 @@ class Population:
         self._renamed.update(each.component for each in identities if each.component in self)
 
     def share_texts(self) -> Callable[[str, str], tuple[str, str]]:
-        """Return a function that replaces an xname and a timestamp with a component's own copies.
+        """Return a function that saves memory: it swaps texts for equal ones that are kept anyway.
 
-        It is used for the judgements that are read from the store at a start, up to a million:
-        they then share the texts of the living components, which saves memory. A text of which no
-        living component has a copy is returned unchanged. The function may be used until a
-        component changes, and takes some memory from its first call on.
+        The function is given the xname and the timestamp of a judgement that is read from the store
+        at a start, of which there may be a million. It returns the same two texts: where the living
+        component of that xname has an equal one, that very object, otherwise the argument itself.
+        The function may be used until a component changes, and takes some memory from its first
+        call on.
         """
         names: dict[str, str] = {}
         healthy = self._healthy

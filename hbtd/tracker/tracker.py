@@ -389,8 +389,9 @@ class Tracker(Population):
         """Set the time with which later heartbeats are noted as changes (see `changed_since`).
 
         `at` is a value of `ObservedClock.ticked_at`, not an observed time. `reads_late` says that
-        heartbeats that are taken until the next call may have waited to be read since before
-        another replica judged: so they don't prove that a warned or dead component lives.
+        the heartbeats taken until the next call may have been sent long ago, and waited to be read
+        while another replica judged their components. So a heartbeat of a component that is warned
+        or dead does not prove that the component lives.
         """
         self._ticked_at, self._reads_late = at, reads_late
 
@@ -414,9 +415,11 @@ class Tracker(Population):
         return list(self._changed)
 
     def take_changed(self, xnames: Iterable[str], since: float) -> dict[str, float]:
-        """Remove the changes of `xnames`; return the times, by xname, of those at `since` or later.
+        """Remove all changes of `xnames`; return the times of those made at `since` or later.
 
-        The caller stores the records of these components or, if that fails, calls `put_back`.
+        The result has a time for each component with such a change, by xname; older changes are
+        dropped. The caller stores the records of the components in the result or, if that fails,
+        calls `put_back`.
         """
         taken: dict[str, float] = {}
         for xname in xnames:
