@@ -191,10 +191,13 @@ class Gate:
     def node_or_operator(self, credentials: Credentials) -> Caller:
         """Return the sender of a request to forget a component: an operator or a node.
 
-        If the sender is neither, raise the exceptions of `node`, or `Forbidden` instead if the
-        request comes from this host but is addressed to another one. If nodes need no credentials,
-        no node can prove which component it is, so that only operators may have components
-        forgotten. In that case, raise the exceptions of `operator` if the sender is no operator.
+        If nodes need credentials, and the sender is neither an operator nor a node, raise the
+        exceptions of `node`; but raise `Forbidden` instead of `Unauthenticated` if the request
+        comes from this host, where operators are, and is addressed to another one.
+
+        If nodes need no credentials, no node can prove which component it is. Then only operators
+        may have components forgotten: if the sender is no operator, raise the exceptions of
+        `operator`.
         """
         if self._is_operator(credentials):
             return OPERATOR

@@ -208,9 +208,9 @@ class FetchedKeys(MultiService):
         return self._keys
 
     def request_refresh(self) -> None:
-        """Have the keys fetched soon, but not within `MIN_REFRESH` seconds of the last fetch.
+        """Have the keys fetched soon, or later if the last fetch began only a moment ago.
 
-        These seconds count from the beginning of that fetch.
+        The next fetch then waits until `MIN_REFRESH` seconds after the beginning of the last one.
         """
         self._due = min(self._due, self._last_fetch + MIN_REFRESH)
 

@@ -89,10 +89,11 @@ class _Refusal(NamedTuple):
 class JWTVerifier:
     """Verifies nodes' tokens, and remembers the results by the tokens' digests.
 
-    To check a signature takes far longer than to take a heartbeat. The token of one request is
-    verified up to three times, and a client may send an invalid token any number of times. So
-    invalid tokens are remembered, too, for a minute. What is remembered does not depend on the time
-    of day: whether a token has expired, or is not valid yet, is checked each time.
+    To check a signature takes far longer than to take a heartbeat. For one request, `verify` is
+    called with the same token up to three times, and a client may send an invalid token any number
+    of times. So invalid tokens are remembered, too, for a minute. What is remembered does not
+    depend on the time of day: whether a token has expired, or is not valid yet, is checked each
+    time.
     """
 
     def __init__(

@@ -131,9 +131,10 @@ class Refusals(MultiService):
         peer.reasons[reason] += 1
 
     def _report(self) -> None:
-        """Log the refusals to each peer since its last log line, if that is a minute old.
+        """Log a summary of the refusals to each peer whose last log line is a minute old.
 
-        Forget peers without such refusals: the next refusal to one of them is logged at once.
+        The summary counts the refusals since that line. If there are none, log nothing, and forget
+        the peer: the next refusal to it is logged at once.
         """
         now = self._clock.seconds()
         for (host, what), peer in list(self._peers.items()):

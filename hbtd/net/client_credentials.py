@@ -85,7 +85,10 @@ class ClientCredentials:
         self._listeners.append(listener)
 
     def presented(self) -> Iterator[tuple[str, Certificate]]:
-        """Yield the option's name and the certificate that hbtd presents; nothing without one."""
+        """Yield one pair if hbtd presents a certificate to the server, and nothing otherwise.
+
+        The pair is the name of the certificate's option, such as `kv_cert`, and the certificate.
+        """
         if self._identity is not None:
             yield self._cert_option.lstrip("-"), self._identity.current.chain[0]
 

@@ -22,9 +22,10 @@ _PERIOD = 600.0
 
 
 def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None:
-    """Return which of `NOTICES` is due, or `None` if none is; `last` is the one logged last.
+    """Return which of `NOTICES` is to be logged now, `None` if none is.
 
-    `expires` is when the certificate expires.
+    `expires` is when the certificate expires, and `last` the notice that was logged last, if any.
+    Neither `last` nor a notice for more days before the expiry is logged again.
     """
     left = expires - now
     due = min((days for days in NOTICES if left <= timedelta(days=days)), default=None)

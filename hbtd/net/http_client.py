@@ -284,10 +284,11 @@ class _BoundedHeads(ProtocolWrapper):
             super().dataReceived(data)
 
     def _receive_head(self, data: bytes) -> bytes:
-        """Pass on received data, at most up to the end of a head; return what was not passed on.
+        """Pass on received data that begin in a head; return those that begin the next head.
 
-        Data are left only after the head of an interim response (1xx): they begin the next head.
-        After any other head, the body is passed on, too.
+        Data are returned only if they follow the head of an interim response (1xx). What follows
+        any other head is the body, and is passed on, too. If the head is too large, abort the
+        connection.
         """
         seen = self._last + data
         end = _END_OF_HEAD.search(seen)

@@ -103,8 +103,9 @@ class Names:
     look-up fails without a nameserver saying that there is no such name.
 
     A look-up that takes longer than all retries may never end, because the system may also ask
-    services that hang. So another thread begins the same look-up when a caller asks after 30, 60,
-    120, ... s.
+    services that hang. So a second thread begins the same look-up when a caller asks 30 s or more
+    after the first thread began, a third one 60 s or more after the second, and so on: each pause
+    is twice as long as the one before.
 
     hbtd looks up a name for each new connection, which it often needs because the previous one has
     failed. So each answer begins with another address than the previous one.
@@ -180,7 +181,10 @@ class Names:
         return [(family, address) for family, _, _, _, address in answer]
 
     def _look_up_and_tell(self, asked: _Asked, look_up: _LookUp) -> None:
-        """Look up a name, in a thread; then have `_looked_up` called in the reactor's thread."""
+        """Look up a name; then have `_looked_up` called in the reactor's thread.
+
+        This runs in a thread of its own, because the look-up may block.
+        """
         found: Found | None
         try:
             found = self._look_up(asked)

@@ -201,10 +201,11 @@ def server_context(identity: Identity, authorities: Sequence[x509.Certificate] =
 
 
 def read_record_by_record(connection: SSL.Connection) -> None:
-    """Make each read from a TLS connection on a socket return after one record, even without data.
+    """Make each read from a TLS connection on a socket end after one record, with data or not.
 
-    By default, pyOpenSSL lets OpenSSL go on until a record with data has arrived. A client could
-    then make a single call last as long as it sends KeyUpdates, while all other clients wait.
+    By default, pyOpenSSL lets OpenSSL go on until a record with data has arrived: a client could
+    make a single call last as long as it sends KeyUpdates, which carry no data, while all other
+    clients wait.
     """
     # pyOpenSSL has no public way to override the context's mode for one connection.
     SSL._lib.SSL_clear_mode(connection._ssl, SSL._lib.SSL_MODE_AUTO_RETRY)  # type: ignore[attr-defined]

@@ -54,7 +54,7 @@ class CappedRequest(Request):
     def hold(self, count: int) -> bool:
         """Reserve `count` bytes of memory until the request has ended; return whether that worked.
 
-        For at most `MAX_HEARTBEAT_BODY` bytes nothing is reserved, and the result is true.
+        If `count` is `MAX_HEARTBEAT_BODY` or less, reserve nothing, and return `True`.
         """
         if count <= MAX_HEARTBEAT_BODY:
             return True

@@ -243,15 +243,18 @@ class Connection(Protocol):
         getattr(transport, "abortNow", transport.abortConnection)()
 
     def answer_last(self) -> None:
-        """Make the next answer of the fast lane the last one."""
+        """Arrange that the connection is closed after the next answer that the fast lane gives.
+
+        That answer tells the client so, by `Connection: close`.
+        """
         if self._lane is not None:
             self._lane = LastAnswers(self._lane)
 
     def close_if_quiet(self) -> bool:
         """Close the connection unless a request is, or may be, under way; return whether it closes.
 
-        A request may be under way if data have arrived but have not been read, or if the connection
-        was made in the last second or two, and no request on it has succeeded so far.
+        A request may be under way in two cases: data have arrived that have not been read; or the
+        connection is only a second or two old and no request on it has succeeded so far.
         """
         if self.state >= State.CLOSING:
             return True
@@ -492,13 +495,15 @@ class Connection(Protocol):
         return _IDLE if self._accepted else State.NEW
 
     def _enter(self, state: State) -> None:
-        """Enter a state, and set `since` to the present time, with two exceptions.
+        """Enter a state, and set `since`, from which the time in the state is counted, to now.
 
-        `since` does not change while a request arrives or waits for a turn, so that both together
-        are limited. In `HANDSHAKE`, `WAITING` and `NEW` it is when the connection was made.
+        There are two exceptions. Between `ARRIVING` and `QUEUED`, in either direction, `since`
+        stays as it is: the time for which a request waits for a turn counts as part of the time for
+        which it arrives. In `HANDSHAKE`, `WAITING` and `NEW`, `since` is when the connection
+        was made.
 
-        If the connection ends while it waits for a turn, the scheduler notes that: a heartbeat of
-        its client may not have been heard.
+        If the connection is closed or lost while it waits for a turn, let the scheduler note that:
+        a heartbeat of its client may not have been heard.
         """
         before, self.state = self.state, state
         if state >= State.CLOSING and before in _WAITING and self.since < self.factory.now:

@@ -97,9 +97,9 @@ class ConnectionFactory(ServerFactory):
     def _refusal(self, host: str | None) -> tuple[str, str] | None:
         """Return why a new connection from an IP address is refused, `None` if it is accepted.
 
-        The reason is a pair: one of `REASONS`, and a sentence. If a limit is reached, close a
-        connection that it counts and that is not proven, and accept the new one; refuse the new one
-        if all are proven.
+        The reason is a pair: one of `REASONS`, and a sentence. If the connections of the address,
+        or all connections, have reached their limit, close one of them that is not proven, and
+        accept the new one; if all of them are proven, refuse the new one.
         """
         limits = self.limits
         # Those on a Unix socket have no address: the file says who may use it.

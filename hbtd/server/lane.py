@@ -55,7 +55,11 @@ class LastAnswers:
         self._take = lane.take
 
     def take(self, data: bytes, sender: Any) -> Taken:
-        """Process requests as `Lane.take` does; the verdict is `LAST` in place of `DRY`."""
+        """Process requests as `Lane.take` does, but have the connection closed after them.
+
+        If all bytes are taken, the verdict is `LAST`, upon which the caller closes the connection,
+        in place of `DRY`, upon which it would wait for more requests.
+        """
         taken = self._take(data, sender)
         if taken[2] is Verdict.DRY:
             count, size, _, need = taken

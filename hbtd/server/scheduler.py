@@ -51,7 +51,11 @@ class Waiting(Protocol):
         """Whether a heartbeat was taken on the connection in the last `Errtime`."""
 
     def give_up(self) -> None:
-        """Drop the connection if work on it would be in vain, as its client is about to hang up."""
+        """Drop the connection if it is a TLS handshake that waits for the turn.
+
+        The scheduler calls this before `take_turn` if the connection has waited so long that its
+        client is likely to hang up soon, so that the handshake would be in vain.
+        """
 
     def take_turn(self) -> None:
         """Do the next step of the work for this connection, if there is any left."""
@@ -83,7 +87,10 @@ class _Iterations:
 
     @property
     def iterations(self) -> int:
-        """The number of iterations; those in which this attribute is not read are not counted."""
+        """The number of the present iteration, from 0.
+
+        Only iterations in which this property is read are counted.
+        """
         if not self._in_one:
             self._in_one = True
             self._clock.callLater(0, self._end)

@@ -155,9 +155,10 @@ class _OverTLS(WriteThrough):
 
     @property
     def _replied(self) -> bool:
-        """Whether OpenSSL has made its ServerHello, and so done most of the work of a handshake.
+        """Whether the client speaks TLS 1.3, and OpenSSL has made its ServerHello.
 
-        With TLS 1.2 this is never true, because the key exchange follows the ServerHello.
+        Most of the work of the handshake is done then. With TLS 1.2 it is not, because the key
+        exchange follows the ServerHello.
         """
         return self._tls.get_protocol_version() == SSL.TLS1_3_VERSION and any(
             self._tls.server_random() or b""
@@ -257,7 +258,11 @@ class _OverTLS(WriteThrough):
     # Ending
 
     def _postLoseConnection(self) -> Any:
-        """Send a close_notify, and wait until the client hangs up."""
+        """Send a close_notify and end the output, as all data have been sent.
+
+        The connection stays open until the client hangs up. Return `None`, or the reason if the
+        connection is lost already.
+        """
         try:
             self._tls.shutdown()
         except SSL.WantWriteError:

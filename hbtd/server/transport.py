@@ -169,9 +169,11 @@ class WriteThrough(_Transport):
         super().stopWriting()
 
     def _postLoseConnection(self) -> Any:
-        """End the output after all data have been sent, and wait until the client hangs up.
+        """End the output, as all data have been sent.
 
-        If the socket were closed while received data are unread, the last answer could be lost.
+        The connection stays open until the client hangs up: if the socket were closed while
+        received data are unread, the last answer could be lost. Return `None`, or the reason if the
+        connection is lost already.
         """
         return self._end_output()
 
