@@ -114,9 +114,11 @@ def _number_order(number: str) -> tuple[int, int]:
 
 
 def _box_text(pattern: tuple[str, ...], box: tuple[tuple[str, ...], ...]) -> tuple[str, str]:
-    """Return a sort key for a box of names, and the box as a nodeset; see `_merged` for boxes.
+    """Return a sort key for a box of names, and the nodeset that stands for these names.
 
-    `pattern` has the texts before, between and after the numbers of the names.
+    The names differ only in their numbers. `box` has, for each place in the names that has a
+    number, a tuple of the numbers that occur there, in all combinations. `pattern` has the texts
+    before, between and after the numbers.
     """
     first, text = [pattern[0]], [pattern[0]]
     for numbers, after in zip(box, pattern[1:], strict=True):
@@ -177,8 +179,11 @@ def expand(text: str, most: int) -> Iterator[str]:
 def _combined(terms: Iterable[tuple[str, int, Iterator[str]]]) -> dict[str, None]:
     """Return the names in `terms`, combined by the operators from left to right, as keys of a dict.
 
-    Each of `terms` is an operator, a number of names, and the names. The time that a term takes
-    depends only on its own number of names, because a short text may have thousands of terms.
+    Each of `terms` is an operator, how many names the term has, and these names: `,` adds them, `!`
+    removes them, `&` leaves only them, and `^` removes those that are there and adds the others.
+
+    The time that a term takes depends only on how many names it has itself, however many there are
+    already: a short text may have thousands of terms.
     """
     found: dict[str, None] = {}
     for operator, _, names in terms:
@@ -278,7 +283,9 @@ def _parse_list(term: str, text: str) -> tuple[list[range], list[int]]:
 def _make_names(
     literals: list[str], lists: list[list[range]], paddings: list[list[int]], tail: str
 ) -> Iterator[str]:
-    """Return an iterator that makes the names of a term with lists in brackets, in order.
+    """Return an iterator that makes the names of a term with lists in brackets.
+
+    The numbers of the last list change fastest: `x1c0s0`, `x1c0s1`, `x1c1s0`, `x1c1s1`.
 
     `literals` are the texts before each list, and `tail` is the text after the last one. `lists`
     has the ranges of numbers in each list, `paddings` the number of digits of each range, or 0.

@@ -10,7 +10,7 @@ from hbtd.tracker.transitions import Judgement
 
 
 class Acknowledgements:
-    """Notes, in the tracker and in the store, that HSM has acknowledged judgements."""
+    """Tells the tracker and the store which judgements HSM has acknowledged, and when."""
 
     def __init__(self, wall: Callable[[], float], tracker: Tracker, store: IStore) -> None:
         """Make an object that notes acknowledgements; `wall` returns the present Unix time."""

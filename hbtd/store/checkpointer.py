@@ -95,7 +95,10 @@ class Checkpointer:
         self._unfinished = False
 
     async def restore(self) -> None:
-        """Restore the tracker from the store; with `clear_on_gap`, delete the stored records first.
+        """Restore the tracker from the store: living and dead components, and identities.
+
+        With the parameter `clear_on_gap`, all stored records are deleted first: then only the dead
+        components and their identities are restored.
 
         Raise `StoreUnusable` if the store can't be read or written.
         """
@@ -173,20 +176,23 @@ class Checkpointer:
 
     @property
     def slow(self) -> bool:
-        """Whether heartbeats are stored late although the store has not failed meanwhile."""
+        """Whether a checkpoint is late, but not because the store has failed.
+
+        The store's last failure, if there was one, is more than `_late_after` seconds ago.
+        """
         return self.late and self._condition.working_for > self._late_after
 
     @property
     def _late_after(self) -> float:
-        """Seconds since the last complete checkpoint began, after which the next is late."""
+        """The value of `behind`, in seconds, above which a checkpoint is late."""
         usual: float = self._period + 2 * self._store.gather
         return usual + _LATE
 
     def has_news(self, xname: str) -> bool:
-        """Return whether other replicas don't know the component's latest heartbeat or judgement.
+        """Return whether this replica has taken, but not begun to store, a component's heartbeat.
 
-        This replica has taken or made it, and has yet to store it. A heartbeat that may be older
-        than judgements of other replicas does not count.
+        Other replicas don't know of such a heartbeat. One that may be older than their judgements
+        counts only if this replica also has an uncommitted judgement about the component.
         """
         at = self._tracker.changed_at(xname)
         return at is not None and (at >= self._news_since() or xname in self._uncommitted)
@@ -200,14 +206,20 @@ class Checkpointer:
         return self._unstored_since(self._shared_since())
 
     def news(self) -> set[str]:
-        """Return the components of which other replicas don't know the latest (see `has_news`).
+        """Return the components about which this replica knows more than others may know.
 
-        Those whose records are being stored at this moment are included.
+        It has a judgement about them, or a heartbeat of theirs, that is not stored yet. A record
+        that is being stored at this moment counts as not stored. A heartbeat that may be older than
+        judgements of other replicas does not count.
         """
         return self._unstored_since(self._news_since())
 
     def _unstored_since(self, since: float) -> set[str]:
-        """Return the components heard since then, by `ObservedClock.ticked_at`, but not stored."""
+        """Return the components with heartbeats or judgements that are not stored yet.
+
+        Heartbeats count if they were taken at `since`, a time of `ObservedClock.ticked_at`, or
+        later. Records that are being stored at this moment count as not stored.
+        """
         changed = self._tracker.changed_since(since)
         return self._being_stored.union(changed, self._uncommitted.components())
 
@@ -307,30 +319,32 @@ class Checkpointer:
         return True
 
     def _shared_since(self) -> float:
-        """Return the time of the oldest heartbeat that may be stored, in monotonic seconds.
+        """Return the time before which heartbeats are too old to be stored, in monotonic seconds.
 
-        In a store that replicas share, older heartbeats are not stored, because another replica may
-        have judged the component since. In any other store, all heartbeats are stored: the result
-        is 0.
+        In a store that replicas share, heartbeats that were taken before this time are not stored,
+        because another replica may have judged their components since. In any other store, all
+        heartbeats are stored: the time is 0.
         """
         if not self._store.shared:
             return 0.0
         return self._observed.ticked_at - min(self._params.current.warntime, LONG_STALL)
 
     def _news_since(self) -> float:
-        """Return the time, by `ObservedClock.ticked_at`, since which heartbeats are news to others.
+        """Return the time, by `ObservedClock.ticked_at`, from which on heartbeats count in `news`.
 
-        That is later than `_shared_since` if heartbeats were read that had waited during a long
-        stall. Others may have judged since these were sent, so their judgements hold.
+        Heartbeats that were read before it may have waited during a long stall of this replica.
+        Other replicas may have judged the components since these heartbeats were sent, and such
+        judgements hold. The time is that of `_shared_since` or a later one.
         """
         if not self._store.shared:
             return 0.0
         return max(self._shared_since(), self._observed.caught_up_at)
 
     def _reads_late(self) -> bool:
-        """Return whether judgements that others made during a long stall may not be known yet.
+        """Return whether other replicas may have made judgements that this one has yet to read.
 
-        Until they are, records would contradict them.
+        This is so after a long stall of this replica. While it is, records are not stored: they
+        might contradict these judgements.
         """
         if not self._store.shared:
             return False

@@ -52,7 +52,7 @@ class StoreCondition:
 
     @property
     def working_for(self) -> float:
-        """Seconds since a call failed; `inf` if none has."""
+        """Seconds since a call of the store last failed; `inf` if none has failed."""
         return self._now() - self._failed_at
 
     def worked(self) -> None:

@@ -127,7 +127,7 @@ class EtcdStore:
         self._out_of_sync = reason
 
     def in_sync(self) -> None:
-        """Make the store usable again, since changes in etcd reach this replica.
+        """Make the store usable again: changes in etcd reach this replica once more.
 
         Earlier errors of etcd no longer count.
         """
@@ -156,9 +156,9 @@ class EtcdStore:
         return succeed([judgement for judgement in found if judgement.transition in of])
 
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
-        """Return, by component, the latest alarms in `mirror` that HSM has acknowledged.
+        """Return the alarms in `mirror` that HSM has acknowledged and no later judgement replaced.
 
-        Each is a transition with the Unix time of the acknowledgement.
+        The result has, by component, the transition and the Unix time of the acknowledgement.
         """
         return succeed(
             {
@@ -255,7 +255,7 @@ class EtcdStore:
                 self.blocks.undo(plan)
 
     def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
-        """Mark judgements as delivered, acknowledged by HSM at the Unix time `at`.
+        """Mark judgements as delivered, acknowledged by HSM at the Unix time `at`; 0 if unknown.
 
         The Deferred fails with `NotLeading` if this replica does not lead.
         """
@@ -352,7 +352,7 @@ class EtcdStore:
     def history(
         self, span: Span, selection: Selection = EVERYTHING, most: int = 1000
     ) -> Deferred[Sequence[LogEntry]]:
-        """Return entries of the log about selected components, `most` of them at most."""
+        """Return the first `most` log entries in `span` about selected components, in its order."""
         return self._noting(self._asking(self._past.history(span, selection, most)))
 
     def states_at(
@@ -364,6 +364,7 @@ class EtcdStore:
     ) -> Deferred[StatesThen]:
         """Return the states that the selected components had at the Unix time `at`.
 
+        These are the states of the first `most` components, by name, after the name `after`.
         All of the log is read for this.
         """
         return self._noting(self._asking(self._past.states_at(at, selection, after, most)))
@@ -397,7 +398,10 @@ class EtcdStore:
         return self._noting(self._log.move_cursor(reader, number))
 
     async def restore_cursors(self) -> None:
-        """Write the cursors that etcd has lost, if any; raise `StoreUnusable` if etcd fails."""
+        """Write the cursors that etcd has lost with its data back from memory, if there are any.
+
+        Raise `StoreUnusable` if etcd fails.
+        """
         if self.mirror.lost_cursors:
             await self._noting(self._log.restore_cursors())
 

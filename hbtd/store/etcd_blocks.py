@@ -97,10 +97,10 @@ class Plan(NamedTuple):
     """Whether blocks tell of the heartbeats in `own`, too."""
 
     def steps(self, presence: Put | None, wall: float) -> list[Step]:
-        """Return the steps that carry out the plan.
+        """Return the steps that carry out the plan: groups of writes that belong together.
 
-        `presence` is the write of this replica's presence key, `wall` the present Unix time in
-        seconds.
+        `presence` is the write of this replica's presence key; if it is `None`, no blocks are
+        written. `wall` is the present Unix time in seconds.
         """
         if presence is None or not (self.in_blocks or self.restated):
             return [Step([put_of(record, wall)]) for record in (*self.own, *self.restated)]
@@ -131,12 +131,12 @@ def _portions(
 class Blocks:
     """Decides which heartbeats are written to etcd as records, and which in blocks only.
 
-    The record of a component is written with one of its heartbeats every half `errtime`. It is also
-    written once the component has been silent for half of `warntime` (or of `errtime`, if that is
-    shorter), unless the record has the last heartbeat already. So a program that reads only records
-    may take a component to be silent for longer than it is, but by no more than half of `errtime`
-    plus half of `warntime`. When a silent component is judged, its record has the last status and
-    timestamp.
+    Time is divided, for each component, into periods of half `errtime`. The first heartbeat in a
+    period is written as a record. So is the last heartbeat before a silence, once the silence has
+    lasted for half of `warntime` (or of `errtime`, if that is shorter). Therefore a program that
+    reads only records may take a component to be silent for longer than it is, but by no more than
+    half of `errtime` plus half of `warntime`. When a silent component is judged, its record has the
+    last status and timestamp.
     """
 
     def __init__(self, elapsed: Callable[[], float], params: Callable[[], Params]) -> None:
@@ -171,9 +171,9 @@ class Blocks:
     def plan(self, records: Iterable[Record]) -> Plan:
         """Return the plan for writing the heartbeats in `records`.
 
-        The plan also has the owed records of components that have been silent for half of
-        `warntime`, or of `errtime` if that is shorter. If the plan can't be carried out, call
-        `undo`; then `records` may be planned again.
+        The plan also has records of components whose last heartbeats are only in blocks, and that
+        have been silent for half of `warntime`, or of `errtime` if that is shorter. If the plan
+        can't be carried out, call `undo`; then `records` may be planned again.
         """
         now, params = self._elapsed(), self._params()
         heard: dict[str, float] = {}
@@ -191,7 +191,7 @@ class Blocks:
         return Plan(heard, own, self._restate(now, silent_since, MOST_RESTATED), self.allowed)
 
     def plan_owed(self, most: int) -> Plan:
-        """Return a plan for writing up to `most` owed records; see `owed`."""
+        """Return a plan for writing up to `most` records of heartbeats that only blocks have."""
         now = self._elapsed()
         return Plan({}, (), self._restate(now, now, most), self.allowed)
 
@@ -246,10 +246,11 @@ class Blocks:
         return (recorded - moment) // period != (now - moment) // period
 
     def _restate(self, now: float, silent_since: float, most: int) -> list[Record]:
-        """Return up to `most` owed records, of components last heard before `silent_since`.
+        """Return up to `most` owed records, which are to be written and then are owed no longer.
 
-        These records are no longer owed. Times are in seconds of the clock `elapsed`; `now` is the
-        present one.
+        A record is owed if only a block has the last heartbeat of its component. Records of
+        components last heard after `silent_since` are left out. Times are in seconds of the clock
+        `elapsed`; `now` is the present one.
         """
         front = list(islice(self._owed.items(), most))
         restated: list[Record] = []

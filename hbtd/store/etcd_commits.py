@@ -26,9 +26,10 @@ class Numbering:
         self._lock_key: bytes | None = None
 
     def assign(self, judgements: Sequence[Judgement], lock_key: bytes | None) -> list[int]:
-        """Return the numbers of the judgements of a commit.
+        """Return the numbers of the judgements of a commit, in the order of `judgements`.
 
-        `lock_key` is the key of the lock that the commit depends on.
+        `lock_key` is the key that stands for holding the lock; `None` if this replica does not
+        lead. A judgement of a failed commit gets its number again if `lock_key` is still the same.
         """
         # By identity: judgements that say the same are equal.
         known = {id(judgement): number for judgement, number in self._unsure}
@@ -90,12 +91,12 @@ def steps_of_leader(
 def _record_meanwhile(
     judgement: Judgement, record: Record | None, end: Transition
 ) -> Record | None:
-    """Return the record to write with a judgement if its component has a later one in the commit.
+    """Return the record to write with a judgement that is not its component's last in the commit.
 
-    The result agrees with `judgement`, because the process may be killed between the transactions
-    of the two; it is `None` if no record is to be written. `end` is the transition of the
-    component's last judgement in the commit. `record` is the record to write with the last
-    judgement, `None` if the component is dead or forgotten after it.
+    The result agrees with `judgement`, because the process may be killed before the transaction of
+    the component's last judgement; it is `None` if no record is to be written. `end` is the
+    transition of that last judgement. `record` is the record to write with it, `None` if there is
+    none, because the component has died or was forgotten.
     """
     if judgement.transition is Transition.DIED:
         return None

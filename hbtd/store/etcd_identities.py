@@ -135,10 +135,11 @@ class EtcdIdentities:
     async def _try(
         self, keys: Sequence[bytes], changes: dict[bytes, dict[str, tuple[str, str] | None]]
     ) -> bool:
-        """Write `changes` to `keys`, unless another replica writes one of these keys meanwhile.
+        """Apply `changes` to the values of `keys`: read the values, and write those that differ.
 
-        `changes` has, by key and xname, the host name and NID, or `None` to delete them. Return
-        whether the changes were written; if not, none of them was.
+        `changes` has, by key and xname, the new host name and NID, or `None` to delete them.
+        A value that would become too large is not written. Return whether this succeeded: `False`,
+        with nothing written, if another replica has written one of the keys since it was read.
         """
         stored: dict[bytes, KeyValue] = {}
         async for page in self._client.pages(keys[0], keys[-1] + b"\0", size=_PAGE):

@@ -124,7 +124,9 @@ class EtcdLog:
         self._mirror.moved(key, number)
 
     async def restore_cursors(self) -> None:
-        """Write the cursors that etcd has lost, unless another replica has written them.
+        """Write back the cursors that etcd has lost, except those that another replica has written.
+
+        They are taken from `EtcdMirror.lost_cursors`.
 
         A reader without a cursor would begin at the present, and miss what is in the log.
         """

@@ -75,7 +75,8 @@ class EtcdMirror:
     def lose(self, keys: Container[bytes]) -> None:
         """Note that etcd has lost its data; `keys` are the keys that it has now.
 
-        The cursors in all other keys are added to `lost_cursors`.
+        The cursors that the mirror has for keys that are not among these are added to
+        `lost_cursors`.
         """
         lost = {key: number for key, number in self.cursors.items() if key not in keys}
         self.lost_cursors.update(lost)

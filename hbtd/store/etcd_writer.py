@@ -11,7 +11,7 @@ from hbtd.store.interface import NotLeading
 
 
 class EtcdWriter:
-    """Writes steps to etcd, in as few transactions as its limits allow, and updates the mirror.
+    """Writes steps in as few transactions as the limits of etcd allow, and updates the mirror.
 
     Every transaction begins with a write of this replica's presence key, which shows the replicas
     that watch etcd who has made the transaction. *Fenced* transactions depend on the key that
@@ -59,9 +59,9 @@ class EtcdWriter:
         return None if self._presence is None else self._presence()
 
     def set_presence(self, presence: Callable[[], Put]) -> None:
-        """Begin every transaction with the operation that `presence` returns at that moment.
+        """Begin every transaction with an operation that writes this replica's presence key.
 
-        The operation writes this replica's presence key.
+        `presence` is called before each transaction, and returns that operation.
         """
         self._presence = presence
 

@@ -70,12 +70,13 @@ class IStore(Interface):
     def history(
         span: Span, selection: Selection = EVERYTHING, most: int = 1000
     ) -> Deferred[Sequence[LogEntry]]:
-        """Return entries of the log about selected components, `most` of them at most.
+        """Return the first `most` log entries in `span` about selected components, in its order.
 
-        They come in the order of the log, or in the reverse order, as `span` says. The search
-        begins at the entry with the earliest time in the span, and ends at the one with the latest.
-        If the wall clock was set back, other entries with times in the span may be left out. The
-        Deferred fails with `StoreUnusable` if the log can't be read.
+        `span` says whether the oldest or the newest entry is the first. Only the part of the log
+        between the entry with the earliest time in the span and the one with the latest is
+        searched. If the wall clock was set back, entries outside of this part may have times in the
+        span, too; they may be left out. The Deferred fails with `StoreUnusable` if the log can't be
+        read.
         """
 
     def states_at(
@@ -83,10 +84,11 @@ class IStore(Interface):
     ) -> Deferred[StatesThen]:
         """Return the states that the selected components had at the Unix time `at`.
 
-        They are the first `most` after the name `after`, in the order of their names, including
-        those that were forgotten since. A component's state is taken from its last entry in the
-        log that was judged at `at` or before; if there is none, from its first later entry, which
-        says what it was before. The Deferred fails with `StoreUnusable` if the log can't be read.
+        These are the states of the first `most` components, by name, after the name `after`,
+        including components that were forgotten since. A component's state is taken from its last
+        entry in the log that was judged at `at` or before; if there is none, from its first later
+        entry, which says what it was before. The Deferred fails with `StoreUnusable` if the log
+        can't be read.
         """
 
     def last_number() -> int:
@@ -139,7 +141,7 @@ class IStore(Interface):
         """
 
     def delivered(judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
-        """Mark judgements as delivered, that is, acknowledged by HSM at the Unix time `at`.
+        """Mark judgements as delivered: acknowledged by HSM at the Unix time `at`; 0 if unknown.
 
         A judgement that is no longer the latest of its component is ignored. The Deferred fails
         with `StoreUnusable` if any could not be marked.
@@ -177,10 +179,11 @@ class IStore(Interface):
         """
 
     def told() -> Deferred[dict[str, tuple[Transition, float]]]:
-        """Return, by component, the latest alarms that HSM has acknowledged.
+        """Return the alarms that HSM has acknowledged and that no later judgement has replaced.
 
-        Each is a transition with the Unix time of the acknowledgement. Those of which the time is
-        not known are left out. The Deferred fails with `StoreUnusable` if they can't be read.
+        The result has, by component, the transition and the Unix time of the acknowledgement.
+        Alarms are left out if that time is not known. The Deferred fails with `StoreUnusable` if
+        they can't be read.
         """
 
     def judgements(

@@ -32,10 +32,10 @@ takes about four transactions.
 
 
 class Journal:
-    """Commits judgements in the order in which they are added, and then passes them on.
+    """Commits judgements in the order in which they are added, then passes them on to `tellers`.
 
-    Each is committed together with the record of its component. The store adds them to the log of
-    transitions in the same step.
+    Through the tellers, HSM and Kafka are told. Each judgement is committed together with the
+    record of its component. The store adds it to the log of transitions in the same step.
     """
 
     _log = Logger()

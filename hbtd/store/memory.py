@@ -69,7 +69,7 @@ class MemoryStore:
     def history(
         self, span: Span, selection: Selection = EVERYTHING, most: int = 1000
     ) -> Deferred[Sequence[LogEntry]]:
-        """Return entries of the log about selected components, `most` of them at most."""
+        """Return the first `most` log entries in `span` about selected components, in its order."""
         return succeed(self._log.history(span, selection, most))
 
     def states_at(
@@ -79,7 +79,10 @@ class MemoryStore:
         after: str = "",
         most: int = sys.maxsize,
     ) -> Deferred[StatesThen]:
-        """Return the states that the selected components had at the Unix time `at`."""
+        """Return the states that the selected components had at the Unix time `at`.
+
+        These are the states of the first `most` components, by name, after the name `after`.
+        """
         return succeed(self._log.states_at(at, selection, after, most))
 
     def last_number(self) -> int:
@@ -122,7 +125,7 @@ class MemoryStore:
         return succeed(None)
 
     def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
-        """Mark judgements as delivered, that is, acknowledged by HSM at the Unix time `at`.
+        """Mark judgements as delivered: acknowledged by HSM at the Unix time `at`; 0 if unknown.
 
         Judgements that are not the latest of their components are ignored.
         """
@@ -164,7 +167,10 @@ class MemoryStore:
         return succeed(list(self._undelivered.values()))
 
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
-        """Return, by component, the latest alarm acknowledged by HSM, and the Unix time of that."""
+        """Return the alarms that HSM has acknowledged and that no later judgement has replaced.
+
+        The result has, by component, the transition and the Unix time of the acknowledgement.
+        """
         return succeed(dict(self._told))
 
     def judgements(

@@ -181,7 +181,7 @@ class SqliteStore:
     def history(
         self, span: Span, selection: Selection = EVERYTHING, most: int = 1000
     ) -> Deferred[Sequence[LogEntry]]:
-        """Return entries of the log about selected components, `most` of them at most.
+        """Return the first `most` log entries in `span` about selected components, in its order.
 
         They are read in portions, between which other calls of the store are carried out.
         """
@@ -206,6 +206,7 @@ class SqliteStore:
     ) -> Deferred[StatesThen]:
         """Return the states that the selected components had at the Unix time `at`.
 
+        These are the states of the first `most` components, by name, after the name `after`.
         The log is read in portions, between which other calls of the store are carried out.
         """
         return Deferred.fromCoroutine(self._states_at(at, selection, after, most))
@@ -275,11 +276,14 @@ class SqliteStore:
         return deleted
 
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Store the time of the file's clock, and records, if there are any."""
+        """Store records, if there are any, and the time of the file's clock.
+
+        That clock adds up the observed seconds of all processes that have used the file.
+        """
         return self._write(lambda cursor, now: _write(cursor, now, records))
 
     def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
-        """Mark judgements as delivered, that is, acknowledged by HSM at the Unix time `at`.
+        """Mark judgements as delivered: acknowledged by HSM at the Unix time `at`; 0 if unknown.
 
         Judgements that are not the latest of their components are ignored.
         """
@@ -379,7 +383,10 @@ class SqliteStore:
         return self._noting(self._run(lambda cursor: read_judgements(cursor, of)))
 
     def told(self) -> Deferred[dict[str, tuple[Transition, float]]]:
-        """Return, by component, the latest alarm acknowledged by HSM, and the Unix time of that."""
+        """Return the alarms that HSM has acknowledged and that no later judgement has replaced.
+
+        The result has, by component, the transition and the Unix time of the acknowledgement.
+        """
 
         def work(cursor: Any) -> dict[str, tuple[Transition, float]]:
             cursor.execute(
@@ -447,7 +454,8 @@ class SqliteStore:
     def _write(self, work: Callable[[Any, float], _T], *, commits: bool = False) -> Deferred[_T]:
         """Call `work` with a cursor of SQLite and the time of the file's clock, in seconds.
 
-        The transaction in which `work` runs also stores that time. The Deferred fires with the
+        That clock adds up the observed seconds of all processes that have used the file. The
+        transaction in which `work` runs also stores its time. The Deferred fires with the
         result of `work`. `commits` says whether this is a commit, as for `_noting`.
         """
         now = self._clock_offset + self._observed()

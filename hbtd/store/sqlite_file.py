@@ -78,7 +78,7 @@ class Contents(NamedTuple):
 
 
 class DatabaseFile:
-    """The file of a store: locks it, and checks whether other programs have changed it.
+    """Locks the file of a store, and checks whether other programs have changed it.
 
     All methods are called in the store's thread. The lock is made with `flock`, and respected by
     other hbtd processes; other programs, such as `hbtd-backup`, can read the file meanwhile.

@@ -118,8 +118,8 @@ class Uncommitted:
     def drop_alarms(self) -> None:
         """Drop all alarms (warned, died), also those in hand: another replica judges from now on.
 
-        From then on, `take` disregards the transitions of judgements that were passed on before
-        this call.
+        Afterwards, `take` drops no judgement for having the same transition as one that was
+        committed before this call.
         """
         self._end_run()
         self._waiting = deque(each for each in self._waiting if not each.transition.alarming)
