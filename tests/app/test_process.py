@@ -11,6 +11,7 @@ from random import Random
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
@@ -19,6 +20,7 @@ from hbtd.formats.nodesets import expand
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fleet import Fleet, node_names
 from tests.support.certificates import make_identity, old_root_chain, write_identity
+from tests.support.prepared import run_prepared
 from tests.support.processes import CHECKOUT, MEMORY, HbtdProcess, spawn
 from tests.support.running import NODE, WebClient, heartbeat, reactor, start_hsm, until
 from tests.support.short_paths import short_folder
@@ -174,11 +176,10 @@ class RefusalTests(TestCase):
 
     async def refused(self, *arguments: object, status: int = 75) -> str:
         """Start hbtd, which fails, and return what it logged above the level of information."""
-        process = spawn(self, ["-m", "hbtd", *MEMORY, *(str(each) for each in arguments)])
-        process.url.addErrback(lambda failure: None)
-        self.assertEqual(await process.ended, status, process.said)
-        lines = [line for line in process.said.splitlines() if " info " not in line]
-        self.assertEqual(len(lines), 1, process.said)
+        ended, said = await deferToThread(run_prepared, [*MEMORY, *arguments], {})
+        self.assertEqual(ended, status, said)
+        lines = [line for line in said.splitlines() if " info " not in line]
+        self.assertEqual(len(lines), 1, said)
         return lines[0]
 
     async def test_bad_option(self) -> None:

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from hbtd.store.sqlite_file import APPLICATION
 from tests.support.certificates import make_identity, write_identity
+from tests.support.prepared import run_prepared
 from tests.support.processes import CHECKOUT, spawn
 from tests.support.running import WebClient, heartbeat, start_hsm
 from tests.support.server_process import free_ports
@@ -48,16 +49,20 @@ def run(
     user: int | None = None,
 ) -> Outcome:
     """Run hbtd, which has to end by itself."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": f"{CHECKOUT}:{sysconfig.get_path('purelib')}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **{name: os.environ[name] for name in os.environ if name.startswith("COVERAGE_")},
+        **(environ or {}),
+    }
+    if user is None:
+        status, said = run_prepared(arguments, environment)
+        return Outcome(status, said.splitlines())
     done = subprocess.run(
-        [sys.executable if user is None else PYTHON, "-m", "hbtd", *map(str, arguments)],
+        [PYTHON, "-m", "hbtd", *map(str, arguments)],
         cwd="/",
-        env={
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{CHECKOUT}:{sysconfig.get_path('purelib')}",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **{name: os.environ[name] for name in os.environ if name.startswith("COVERAGE_")},
-            **(environ or {}),
-        },
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
