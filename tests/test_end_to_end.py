@@ -14,7 +14,7 @@ from tests.support.running import NODE, Hbtd, reactor, start_hbtd, start_hsm, un
 class LifeOfANodeTests(TestCase):
     """A node that starts, goes quiet, comes back and dies."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_a_whole_life(self) -> None:
         """Each transition reaches HSM in time and with its exact bytes, and Kafka in order."""
@@ -113,7 +113,7 @@ class LifeOfANodeTests(TestCase):
 class TroubleWithHSMTests(TestCase):
     """Whatever HSM does, it has the right states in the end."""
 
-    timeout = 90
+    timeout = 240
 
     async def test_one_trouble_after_another(self) -> None:
         """HSM fails, hangs, resets, sends garbage, rejects a name, and recovers."""
@@ -187,7 +187,7 @@ class TroubleWithHSMTests(TestCase):
 class ParametersTests(TestCase):
     """Parameters take effect at once."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_hsm_moves(self) -> None:
         """With another `Sm_url`, later updates go to that HSM, once it is ready."""
@@ -217,7 +217,7 @@ class ParametersTests(TestCase):
         hbtd = start_hbtd(self, warntime=1000, errtime=2000, interval=1000)
         await hbtd.beat()
         await hbtd.patch(Interval="1", Warntime="1")
-        await until(lambda: hbtd.service.tracker.warned == 1, within=4)
+        await until(lambda: hbtd.service.tracker.warned == 1)
 
     async def test_telemetry_comes_and_goes(self) -> None:
         """It connects to Kafka when it is named, and disconnects when it is switched off."""

@@ -25,7 +25,7 @@ NEIGHBOUR = "x1000c0s0b0n1"
 class SocketsTestCase(TestCase):
     """A test with a service over TLS that verifies client certificates."""
 
-    timeout = 120
+    timeout = 240
 
     def setUp(self):
         self.folder = Path(self.mktemp()).resolve()

@@ -20,7 +20,7 @@ from tests.support.running import NODE, Hbtd, heartbeat, reactor, start_hbtd, un
 class ClientFilesTests(TestCase):
     """A site renews its authority: servers get new certificates, then hbtd gets the new bundle."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).resolve()

@@ -48,7 +48,7 @@ sys.exit(process.returncode)
 class StalledReaderTests(TestCase):
     """Whoever reads standard error stops reading."""
 
-    timeout = 120
+    timeout = 240
 
     async def test_serves_and_stops(self) -> None:
         """With a full pipe hbtd serves as before, counts what it drops, and stops on SIGTERM."""
@@ -106,7 +106,7 @@ class StalledReaderTests(TestCase):
 class StartTests(TestCase):
     """The first moments of the process."""
 
-    timeout = 120
+    timeout = 240
 
     def survives(self, signal_number: int, process: int) -> bool:
         """Return whether a process holds or handles a signal; check that it does before Twisted."""
@@ -181,7 +181,7 @@ class StartTests(TestCase):
 class HostTests(TestCase):
     """Hosts that are set up in unusual ways."""
 
-    timeout = 60
+    timeout = 120
 
     async def in_namespace(self, kind: str, *arguments: str) -> tuple[str, int]:
         """Run Python in a new namespace; return its output and status."""

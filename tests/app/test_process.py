@@ -42,7 +42,7 @@ ENVIRONMENT = {
 class StartTests(TestCase):
     """Every way to start hbtd serves heartbeats."""
 
-    timeout = 120
+    timeout = 240
 
     async def serves(
         self,
@@ -130,7 +130,7 @@ class StartTests(TestCase):
 class EndTests(TestCase):
     """hbtd stops in order."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_interrupt(self) -> None:
         """SIGINT stops it with status 0."""
@@ -172,7 +172,7 @@ class EndTests(TestCase):
 class RefusalTests(TestCase):
     """A reason not to start is one line, and an exit status."""
 
-    timeout = 60
+    timeout = 120
 
     async def refused(self, *arguments: object, status: int = 75) -> str:
         """Start hbtd, which fails, and return what it logged above the level of information."""
@@ -271,7 +271,7 @@ class RefusalTests(TestCase):
 class PassingTests(TestCase):
     """What keeps hbtd from starting passes, and an hbtd that is started again serves."""
 
-    timeout = 90
+    timeout = 240
 
     async def test_certificate_comes(self) -> None:
         """A certificate that is missing, then not valid yet, is served once it is valid."""
@@ -313,7 +313,7 @@ class PassingTests(TestCase):
 class FreezeTests(TestCase):
     """A stopped process doesn't take its own deafness for silence."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_stopped_and_continued(self) -> None:
         """Stopped for longer than `errtime`, hbtd warns about none of the nodes that went on."""

@@ -35,7 +35,7 @@ async def stop(test: TestCase, process: HbtdProcess) -> None:
 class TellTests(TestCase):
     """What hbtd tells."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_life(self) -> None:
         """It tells that it serves, reloads, serves again and stops, in that order."""
@@ -115,7 +115,7 @@ class TellTests(TestCase):
 class SocketTests(TestCase):
     """Sockets that are passed to hbtd."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_restart(self) -> None:
         """Hbtd serves TLS on it; while it is restarted connections wait for the next one."""

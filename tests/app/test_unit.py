@@ -65,7 +65,7 @@ class RetryTests(TestCase):
 class ClockTests(TestCase):
     """The unit waits for the time to be set."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         self.bin = Path(self.mktemp()).resolve()

@@ -147,8 +147,8 @@ class ConnectionTests(TroubleTestCase):
             ends = time.monotonic() + 30
             while page.text("#status") != "live" and time.monotonic() < ends:
                 self.beat(ONE, *others)
-            page.until(lambda: page.colour(ONE) == "healthy", "it is back", 3)
-            page.until(lambda: f"{ONE} started" in page.text("#changes"), "the new log's past", 3)
+            page.until(lambda: page.colour(ONE) == "healthy", "it is back", 15)
+            page.until(lambda: f"{ONE} started" in page.text("#changes"), "the new log's past", 15)
 
         await self.look(story)
 
@@ -192,7 +192,7 @@ class ConnectionTests(TroubleTestCase):
             self.assertEqual(page.counts(), (0, 0, 0))
             self.assertEqual(page.text("#banner"), "")
             page.run(hide, False)
-            page.until(lambda: page.counts() == (0, 0, 1), "up to date", 3)
+            page.until(lambda: page.counts() == (0, 0, 1), "up to date", 15)
 
         await self.look(story)
 
@@ -252,7 +252,7 @@ class ClockTests(TroubleTestCase):
                 page.run(
                     "window.hbtd.strip.span = 600000; window.hbtd.strip.go(given[0])", dead * 1000
                 )
-                page.until(lambda: page.counts() == (0, 0, 1), "what was", 3)
+                page.until(lambda: page.counts() == (0, 0, 1), "what was", 15)
                 self.assertIn(time.strftime("%H:%M", time.localtime(dead)), page.text("#banner"))
                 shown = page.text("#clock")
                 late = [time.strftime("%X", time.localtime(time.time() - k)) for k in range(4)]

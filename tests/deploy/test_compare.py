@@ -32,7 +32,7 @@ TIMES = {"warntime": 2, "errtime": 4, "interval": 1}
 class ShadowTestCase(TestCase):
     """The original, which tells HSM, and beside it an hbtd that tells nobody."""
 
-    timeout = 60
+    timeout = 120
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         """Start both."""

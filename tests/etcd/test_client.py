@@ -276,7 +276,7 @@ class LeaseTests(EtcdTestCase):
         await self.client.put(b"kept", b"", kept)
         await self.client.put(b"left", b"", left)
 
-        deadline = reactor.seconds() + 10
+        deadline = reactor.seconds() + 30
         while b"left" in await self.keys():
             self.assertLess(reactor.seconds(), deadline)
             self.assertEqual(await self.client.renew(kept), 1)
@@ -292,7 +292,7 @@ class LockTests(EtcdTestCase):
 
     async def queued(self, count: int) -> None:
         """Wait until `count` clients hold the lock or wait for it."""
-        deadline = reactor.seconds() + 5
+        deadline = reactor.seconds() + 30
         while len(await self.keys()) != count:
             self.assertLess(reactor.seconds(), deadline)
 

@@ -133,7 +133,7 @@ class ClusterTests(ClientTestCase):
         for call in (alone.put(b"key", b"lost"), alone.get(b"key"), alone.grant(10)):
             error = await self.unavailable(call)
             self.assertIn("no leader", str(error))
-        self.assertLess(reactor.seconds() - began, 1)
+        self.assertLess(reactor.seconds() - began, 3)
 
         await deferToThread(majority.start)
         await self.insist(alone, b"again")
@@ -143,7 +143,7 @@ class ClusterTests(ClientTestCase):
 
     async def leaderless(self, client: HandyClient) -> None:
         """Wait until the client's member has noticed that there is no leader."""
-        deadline = reactor.seconds() + 10
+        deadline = reactor.seconds() + 30
         while True:
             try:
                 await client.status()
@@ -153,7 +153,7 @@ class ClusterTests(ClientTestCase):
 
     async def insist(self, client: EtcdClient, value: bytes) -> None:
         """Put the key again and again until that succeeds."""
-        deadline = reactor.seconds() + 10
+        deadline = reactor.seconds() + 30
         while True:
             try:
                 await client.put(b"key", value)

@@ -236,7 +236,7 @@ def heartbeat_request(name: str) -> bytes:
 class AloneTests(OwnReplicasTestCase):
     """A single replica."""
 
-    timeout = 120
+    timeout = 240
 
     async def test_stopped(self):
         """After being stopped for long, it soon declares the nodes that died meanwhile dead."""

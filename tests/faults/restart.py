@@ -46,7 +46,7 @@ DEAD = "Heartbeat stopped -- declared dead"
 class RestartTests(TestCase):
     """Restarts under load."""
 
-    timeout = 120
+    timeout = 240
 
     def setUp(self) -> None:
         """Bind the port, as systemd does for a socket unit, and make a node stop on demand."""

@@ -13,7 +13,7 @@ BODY = {"ComponentIDs": ["x1"], "State": "Ready", "Flag": "OK"}
 class FencedAgentTests(TestCase):
     """A fenced agent, with a real server."""
 
-    timeout = 20
+    timeout = 120
 
     def setUp(self):
         """Start an HSM, and make a client for it."""

@@ -65,7 +65,7 @@ class RawServer(Protocol):
 class SocketTestCase(TestCase):
     """Holds a client on real sockets, with a clock of its own, and a raw server."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self):
         self.connections: list[RawServer] = []

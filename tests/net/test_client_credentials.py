@@ -54,7 +54,7 @@ class Page(Resource):
 class RenewalTestCase(TestCase):
     """A server on a local port, and a client whose files may be replaced."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).resolve()

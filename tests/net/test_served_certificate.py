@@ -260,7 +260,7 @@ class Load:
 class UnderLoadTests(TestCase):
     """The certificate of a busy process is replaced."""
 
-    timeout = 120
+    timeout = 240
 
     async def shown(self, url: str) -> str:
         """Return the certificate that a new connection gets."""

@@ -113,7 +113,7 @@ class Here:
 class HandshakeTestCase(TestCase):
     """Serves hello over TLS on a local port."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self):
         self.folder = Path(self.mktemp()).resolve()

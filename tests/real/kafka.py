@@ -39,7 +39,7 @@ def shared_kafka() -> RealKafka:
 class RealKafkaTestCase(TestCase):
     """A test case with a broker, and a topic and an hbtd for each test."""
 
-    timeout = 90
+    timeout = 240
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.kafka = shared_kafka()
@@ -254,7 +254,7 @@ class TopicTests(RealKafkaTestCase):
         await deferToThread(strict.start)
         process, nodes = await self.serve(at=strict.address, connected=False)
         await nodes.beat(NODE, "early")
-        await until(lambda: "accepts no messages" in process.said, 30)
+        await until(lambda: "accepts no messages" in process.said, 60)
         await deferToThread(create_topic, strict.address, self.topic)
         found = await deferToThread(consume, strict.address, self.topic, 1, 60.0)
         self.assertEqual(contents(found), [message(NODE, "early")])
@@ -269,7 +269,7 @@ class TopicTests(RealKafkaTestCase):
         await nodes.beat("x3c0s0b0n0", "small")
         await nodes.beat("x3c0s1b0n0", "large" * 50)
         await nodes.beat("x3c0s2b0n0", "small")
-        await until(lambda: "1 message was refused by Kafka" in process.said, 30)
+        await until(lambda: "1 message was refused by Kafka" in process.said, 60)
         await nodes.beat("x3c0s1b0n0", "small")
         found = contents(await deferToThread(consume, self.kafka.address, self.topic, 2))
         self.assertEqual({key for key, _ in found}, {b"x3c0s0b0n0", b"x3c0s2b0n0"})

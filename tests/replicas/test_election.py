@@ -68,8 +68,8 @@ class LeadershipTests(EtcdTestCase):
         began = reactor.seconds()
         await one.stop()
         self.assertEqual((one.held, one.lost), (False, 1))
-        await until(lambda: other.held, within=2)
-        self.assertLess(reactor.seconds() - began, 2)
+        await until(lambda: other.held, within=6)
+        self.assertLess(reactor.seconds() - began, 6)
         self.assertIsNone(await self.client.get(key))
         self.assertEqual(one.lost, 1)
 
@@ -82,7 +82,7 @@ class LeadershipTests(EtcdTestCase):
         await holding.stop()
         self.assertEqual((waiting.lost, holding.lost), (0, 1))
         third = self.stand()
-        await until(lambda: third.held, within=2)
+        await until(lambda: third.held, within=6)
 
     async def test_slept(self):
         """A leader whose process was stopped for long leads no more, and then runs again."""
@@ -92,7 +92,7 @@ class LeadershipTests(EtcdTestCase):
         self.assertFalse(one.held)
         self.assertEqual(one.lost, 0)
         await until(lambda: one.lost == 1)
-        await until(lambda: one.held, within=5)
+        await until(lambda: one.held)
         self.assertEqual(len(one.keys), 2)
         self.assertEqual(one.lost, 1)
 
@@ -103,8 +103,8 @@ class LeadershipTests(EtcdTestCase):
         found = await self.client.get(one.keys[0])
         assert found is not None
         await self.client.revoke(found.lease)
-        await until(lambda: one.lost == 1, within=5)
-        await until(lambda: one.held, within=5)
+        await until(lambda: one.lost == 1)
+        await until(lambda: one.held)
         self.assertEqual((one.lost, len(one.keys)), (1, 2))
 
     async def test_kept(self):
@@ -116,7 +116,7 @@ class LeadershipTests(EtcdTestCase):
         term = one.election._term
         assert term is not None
         until_then = term.valid_until
-        await until(lambda: term.valid_until > until_then + 1.5, within=5)
+        await until(lambda: term.valid_until > until_then + 1.5)
         self.assertLessEqual(term.valid_until, reactor.seconds() + LEASE - MARGIN)
 
 
@@ -140,7 +140,7 @@ class TroubleTests(OwnEtcdTestCase):
         one.ahead += term.valid_until - reactor.seconds() - 0.3
         self.assertTrue(one.held)
         await until(lambda: not one.held, within=0.5)
-        await until(lambda: one.lost == 1, within=2)
+        await until(lambda: one.lost == 1)
         await deferToThread(etcd.start)
         # Which would happen by itself, but only ten seconds from now.
         await self.connect(etcd.address).revoke(term.lease)

@@ -33,7 +33,7 @@ class FollowedLogTests(ReplicasTestCase):
         self.assertEqual(streams[0].events, streams[1].events)
         await until(lambda: self.known(leader)[1] and self.known(follower) == self.known(leader))
         later = await self.replica()
-        await until(lambda: self.known(later) == self.known(leader), 10)
+        await until(lambda: self.known(later) == self.known(leader), 30)
         self.assertGreater(self.known(leader)[0], 1e9)
 
 

@@ -20,7 +20,7 @@ TOPIC = "hbtd-replicas"
 class TelemetryTests(ReplicasTestCase):
     """Two replicas on etcd, and the mock broker."""
 
-    timeout = 90
+    timeout = 240
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         """Start a broker, too."""
@@ -39,7 +39,7 @@ class TelemetryTests(ReplicasTestCase):
             # One that has just begun to lead does not know yet what waits.
             return await store.cursor(KAFKA) == store.last_number()
 
-        await until_true(all_published, 30)
+        await until_true(all_published, 60)
         log = await store.log(0, 10_000)
         found = contents(await deferToThread(consume, self.broker.address, TOPIC))
         expected = by_key(
@@ -62,7 +62,7 @@ class TelemetryTests(ReplicasTestCase):
             await one.beat(name, f"b{number}")
         await until(lambda: publisher.pending_count == 10)
         await one.service.stopService()
-        await until(lambda: two.service.monitor.leading, 30)
+        await until(lambda: two.service.monitor.leading, 60)
         await deferToThread(self.broker.up)
         await two.beat(NODES[0], "c")
         self.assertEqual(await self.check(two), 0)
@@ -81,7 +81,7 @@ class TelemetryTests(ReplicasTestCase):
         for number, name in enumerate(NODES):
             self.assertEqual(await one.beat(name, f"a{number}"), 200)
         process.signal(signal.SIGKILL)
-        await until(lambda: two.service.monitor.leading, 30)
+        await until(lambda: two.service.monitor.leading, 60)
         for number, name in enumerate(NODES[:5]):
             await two.beat(name, f"b{number}")
         tracker = two.service.tracker
@@ -93,7 +93,7 @@ class TelemetryTests(ReplicasTestCase):
             alive = tracker.healthy or tracker.warned
             return tracker.dead >= 5 and not alive and len(deaths) == tracker.dead
 
-        await until_true(all_dead_in_the_log, 30)
+        await until_true(all_dead_in_the_log, 60)
         repeated = await self.check(two)
         self.assertLessEqual(repeated, len(NODES))
 
@@ -110,6 +110,6 @@ class TelemetryTests(ReplicasTestCase):
         self.assertEqual(one.service.publisher.pending_count, 0)
         # As this replica has the lock still, it may lead again, and repeat something.
         await one.service.stopService()
-        await until(lambda: two.service.monitor.leading, 30)
+        await until(lambda: two.service.monitor.leading, 60)
         await deferToThread(self.broker.up)
         await self.check(two)

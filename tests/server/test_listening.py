@@ -82,7 +82,7 @@ class Caller(Protocol):
 class ListeningTestCase(TestCase):
     """Listens on real ports."""
 
-    timeout = 30
+    timeout = 120
 
     def make_factory(self) -> ConnectionFactory:
         """Make a factory, which serves nothing."""
@@ -328,7 +328,7 @@ class ProxyTests(ListeningTestCase):
 class ServiceTests(TestCase):
     """The whole service on other endpoints than its port."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_addresses(self) -> None:
         """It listens on each address that is given, over TLS."""

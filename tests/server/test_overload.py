@@ -114,7 +114,7 @@ class QueueTests(TestCase):
 class ServiceTests(TestCase):
     """The whole service, when nobody can connect to it."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_said(self) -> None:
         """Health and metrics say so, and those that connect for each heartbeat count as unheard."""

@@ -40,7 +40,7 @@ class Client(Protocol):
 class SocketTests(TestCase):
     """The whole service, plain and over TLS."""
 
-    timeout = 60
+    timeout = 120
 
     def connect(self, says: bytes, **params: Any) -> Deferred[Client]:
         """Start hbtd, and connect to it."""
@@ -58,7 +58,7 @@ class SocketTests(TestCase):
         block = BEAT * 50 + GET + BEAT
         for tls in (False, True):
             client = await self.connect(block * 40 + BEAT, tls=tls)
-            await until(lambda: self.service.tracker.beats == 51 * 40 + 1, 30)
+            await until(lambda: self.service.tracker.beats == 51 * 40 + 1, 60)
             await until(lambda: client.heard.count(b"HTTP/1.1 200 ") == 52 * 40 + 1)  # noqa: B023
             lengths = [len(each.body) for each in parse_responses(client.heard)]
             size = max(lengths)
@@ -82,7 +82,7 @@ class SocketTests(TestCase):
 class LimitTests(TestCase):
     """One connection too many."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_closed_at_once(self) -> None:
         """It is closed before TLS begins; another that ends makes room for the next."""

@@ -76,7 +76,7 @@ def start(reactor: Any, *arguments: str) -> Any:
 class CommandTests(TestCase):
     """The commands `hsm` and `fleet`, mostly as processes."""
 
-    timeout = 20
+    timeout = 120
 
     async def test_serves_until_terminated(self):
         """The command `hsm` prints its address and updates, and exits with 0 on SIGTERM."""

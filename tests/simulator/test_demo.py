@@ -89,7 +89,7 @@ class PictureTests(SynchronousTestCase):
 class DemoTests(TestCase):
     """The whole story, at twice its usual speed."""
 
-    timeout = 40
+    timeout = 120
 
     async def test_demo(self):
         """Nodes lose power, hang and return; HSM learns of all of it; hbtd ends well."""

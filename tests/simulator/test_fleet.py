@@ -303,7 +303,7 @@ class StatisticsTests(SynchronousTestCase):
 class SocketTests(TestCase):
     """Fleets on real sockets."""
 
-    timeout = 10
+    timeout = 120
 
     def setUp(self):
         from twisted.internet import reactor

@@ -25,7 +25,7 @@ FAST = {"warntime": 2, "errtime": 3, "interval": 1}
 class LiveTests(TestCase):
     """The whole command against a whole hbtd, on real sockets."""
 
-    timeout = 90
+    timeout = 240
 
     async def smoke(self, url: str, *words: str, **environ: str) -> int:
         """Run it, in a thread; the outputs are in `self.out` and `self.err` afterwards."""

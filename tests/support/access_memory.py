@@ -89,7 +89,7 @@ class AccessTestCase(TestCase):
     fast_lane = True
     """Whether plain heartbeats take the fast lane."""
 
-    timeout = 120
+    timeout = 240
 
     def setUp(self):
         self.folder = Path(self.mktemp()).resolve()

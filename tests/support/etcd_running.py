@@ -73,7 +73,7 @@ class HandyClient(EtcdClient):
 class ClientTestCase(TestCase):
     """A test case that makes clients, and closes their connections."""
 
-    timeout = 30
+    timeout = 120
 
     def connect(
         self,

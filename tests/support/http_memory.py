@@ -287,7 +287,7 @@ def start_in_memory(
 class APITestCase(TestCase):
     """A test of the REST API of the real service, in memory."""
 
-    timeout = 120
+    timeout = 240
 
     fast_lane = True
     """Whether the fast lane is tested, or the ordinary one."""

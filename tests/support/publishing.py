@@ -24,7 +24,7 @@ TOPIC = "hbtd-published"
 class PublisherTestCase(TestCase):
     """Holds a broker and publishers; checks that the reactor is never blocked."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         self.said = said_by_publishers(self)
@@ -93,7 +93,7 @@ class PublisherTestCase(TestCase):
         self.longest_tell = max(self.longest_tell, idle_time() - began)
 
     async def published(
-        self, publisher: Publisher, broker: MockBroker | None = None, within: float = 15.0
+        self, publisher: Publisher, broker: MockBroker | None = None, within: float = 40.0
     ) -> list[Message]:
         """Wait until all is published; return what an independent client then consumes."""
         await until(lambda: publisher.pending_count == 0, within)

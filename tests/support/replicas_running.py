@@ -23,7 +23,7 @@ WARNTIME, ERRTIME = 2, 4
 class Replicas(TestCase):
     """Mixed into a test case that has an `etcd`: replicas, and the updates that HSM receives."""
 
-    timeout = 60
+    timeout = 120
 
     def begin(self, url: str, on_update: Callable[[Update], None] | None = None) -> None:
         """Start an HSM, for replicas on this etcd."""
@@ -69,7 +69,7 @@ class Replicas(TestCase):
         found = [each for each in self.hsm.updates if each.applied and name in each.names]
         return sorted(found, key=lambda update: update.applied or 0.0)
 
-    async def is_told(self, name: str, *what: Transition, within: float = 15.0) -> None:
+    async def is_told(self, name: str, *what: Transition, within: float = 40.0) -> None:
         """Wait until HSM has been told of these transitions of a component, and of no others."""
         try:
             await until(lambda: len(self.told(name)) >= len(what), within)
@@ -137,13 +137,13 @@ class Spawned:
 
 
 async def until_all(
-    replicas: Iterable[Hbtd], condition: Callable[[Hbtd], object], within: float = 10.0
+    replicas: Iterable[Hbtd], condition: Callable[[Hbtd], object], within: float = 30.0
 ) -> None:
     """Wait until a condition is true of all replicas; fail after `within` seconds."""
     await until(lambda: all(condition(each) for each in replicas), within)
 
 
-async def until_true(condition: Any, within: float = 10.0) -> None:
+async def until_true(condition: Any, within: float = 30.0) -> None:
     """Wait until a coroutine returns something true; fail after `within` seconds."""
     deadline = reactor.seconds() + within
     while not await condition():
@@ -157,7 +157,7 @@ async def until_true(condition: Any, within: float = 10.0) -> None:
 class ReplicasTestCase(EtcdTestCase, Replicas):
     """Replicas on an empty etcd."""
 
-    timeout = 60
+    timeout = 120
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         """Clear etcd, and start an HSM."""
@@ -168,4 +168,4 @@ class ReplicasTestCase(EtcdTestCase, Replicas):
 class OwnReplicasTestCase(OwnEtcdTestCase, Replicas):
     """Replicas on etcds that are damaged; `begin` has to be called."""
 
-    timeout = 90
+    timeout = 240

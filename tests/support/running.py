@@ -28,8 +28,11 @@ NODE = "x1000c0s0b0n0"
 mock_kafka = partial(Kafka, api_version=(2, 3))
 
 
-async def until(condition: Callable[[], object], within: float = 10.0) -> None:
-    """Wait until a condition is true; fail after `within` seconds."""
+async def until(condition: Callable[[], object], within: float = 30.0) -> None:
+    """Wait until a condition is true; fail after `within` seconds.
+
+    Where the time is not what is tested, there is plenty of it: machines are slow and busy.
+    """
     deadline = reactor.seconds() + within
     while not condition():
         if reactor.seconds() > deadline:

@@ -81,9 +81,9 @@ class KilledPublishers:
         """Run hbtd once more, until all are dead and Kafka has been told, and stop it in order."""
         process = self.run()
         url = await process.url
-        await until(lambda: "accepts messages" in process.said, 30)
+        await until(lambda: "accepts messages" in process.said, 60)
         await self.beat(url, NODES[:2])
-        await until(lambda: process.said.count("declared dead") >= 2, 20)
+        await until(lambda: process.said.count("declared dead") >= 2, 60)
         process.signal(signal.SIGTERM)
         self._test.assertEqual(await process.ended, 0, process.said)
         self._test.assertNotIn("were not published", process.said)

@@ -14,7 +14,7 @@ PROGRAM = ("-m", "tests.support.mock_kafka_hbtd")
 class KillTests(TestCase):
     """Processes over one SQLite file and the mock broker."""
 
-    timeout = 90
+    timeout = 240
 
     async def test_killed(self):
         """After some kills, also while Kafka is away, it has every transition in order."""

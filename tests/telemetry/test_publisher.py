@@ -121,7 +121,7 @@ class OutageTests(PublisherTestCase):
 
         began = time.process_time()
         await deferLater(reactor, 2)
-        self.assertLess(time.process_time() - began, 0.6, "waiting took much of a core")
+        self.assertLess(time.process_time() - began, 1.0, "waiting took much of a core")
 
         await deferToThread(self.broker.up)
         found = contents(await self.published(publisher))
@@ -254,7 +254,7 @@ class RefusalTests(PublisherTestCase):
         picky = PickyKafka(bad.__contains__, MessageSizeTooLargeError())
         publisher, _ = self.start(connect=picky.connect)
         self.tell(publisher, numbered(range(1000)))
-        await until(lambda: publisher.pending_count == 0, 30)
+        await until(lambda: publisher.pending_count == 0, 60)
         in_order = sorted(picky.accepted, key=lambda number: number % len(NAMES))
         good = [each for each in range(1000) if each not in bad]
         self.assertEqual(in_order, sorted(good, key=lambda number: number % len(NAMES)))
@@ -619,8 +619,8 @@ class StopTests(PublisherTestCase):
             self.tell(publisher, numbered(range(1000)))
         began = time.process_time()
         await deferLater(reactor, 2)
-        self.assertLess(time.process_time() - began, 0.6, "waiting took much of a core")
-        self.assertLess(await self.stop(*publishers), 2.5)
+        self.assertLess(time.process_time() - began, 1.0, "waiting took much of a core")
+        self.assertLess(await self.stop(*publishers), 6)
         self.assertEqual([publisher.health() for publisher in publishers], ["Not Connected"] * 2)
         await until(lambda: not publisher_threads())
         with warnings.catch_warnings(record=True) as left_open:
@@ -633,7 +633,7 @@ class StopTests(PublisherTestCase):
         publisher, _ = await self.start_connected()
         await deferToThread(self.broker.delay, 60)
         self.tell(publisher, numbered(range(1000)))
-        self.assertLess(await self.stop(publisher), 2.5)
+        self.assertLess(await self.stop(publisher), 6)
         self.assert_said(self.takes(), "1000 messages were not published to Kafka; they are lost.")
 
     async def test_from_before(self):
@@ -695,5 +695,5 @@ class StopTests(PublisherTestCase):
         began = time.monotonic()
         process.signal(signal.SIGTERM)
         self.assertEqual(await process.ended, 0, process.said)
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.monotonic() - began, 15)
         self.assertNotIn("Traceback", process.said)

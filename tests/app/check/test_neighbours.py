@@ -24,7 +24,7 @@ ALONE = Params(kv_url="mem:", nosm=True, use_telemetry=False)
 class NeighboursTestCase(TestCase):
     """Neighbours on ports of this host."""
 
-    timeout = 30
+    timeout = 120
 
     async def check(self, **params: Any) -> list[str]:
         """Check the neighbours that parameters name; return what is found, which is no error."""

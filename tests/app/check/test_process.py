@@ -357,7 +357,7 @@ class AloneTests(SynchronousTestCase):
 class RunningTests(TestCase):
     """A check beside an hbtd that runs, and beside its neighbours."""
 
-    timeout = 120
+    timeout = 240
 
     async def test_proxies(self) -> None:
         """Proxies in the environment are not used: HSM is asked itself."""

@@ -59,7 +59,7 @@ class LiveTestCase(TestCase):
 class PythonsTests(LiveTestCase):
     """Every Python that nodes may have."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_all(self):
         """With each Python on this host a node is heard over TLS, on one connection."""
@@ -93,7 +93,7 @@ class PythonsTests(LiveTestCase):
 class LiveTests(LiveTestCase):
     """An agent of this host's Python."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_renewed(self):
         """A certificate that is replaced while the agent runs is used for the next heartbeat."""
@@ -206,7 +206,7 @@ class LiveTests(LiveTestCase):
 class MisbehavingTests(TestCase):
     """Servers that hang, close, delay and babble."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_one_connection(self):
         """All heartbeats and questions use one connection, with the token that is current."""
