@@ -19,6 +19,9 @@ RUNPYTHON ?= /usr/bin/python3
 TOOLS     := build/tools
 # The Debian that is booted to test the unit.
 SUITE  ?= bookworm
+# Tests of faults that mostly wait, so that two of them can run at a time; and those that take all of the machine.
+FAULTS_WAITING   := sqlite etcd telemetry releases mixed outages night
+FAULTS_MEASURING := replicas agents crowd handshakes strangers restart
 # kafka-python's own affair, two thousand times.
 TRIAL  := PYTHONWARNINGS='default,ignore:read_text is deprecated,ignore:open_text is deprecated' $(BIN)/trial
 
@@ -96,7 +99,10 @@ test-systemd: $(STAMP)  ## run the tests of the unit under a real systemd (root,
 	$(TRIAL) $(TRIALFLAGS) tests.real.systemd.root tests.real.systemd.life tests.real.systemd.failures tests.real.systemd.agent
 
 test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etcd; mix it with the original; ask it at night; crowd, attack and restart it; have agents beat meanwhile; takes twenty minutes
-	$(TRIAL) $(TRIALFLAGS) tests.faults.sqlite tests.faults.etcd tests.faults.replicas tests.faults.telemetry tests.faults.releases tests.faults.mixed tests.faults.outages tests.faults.crowd tests.faults.handshakes tests.faults.strangers tests.faults.restart tests.faults.night tests.faults.agents
+	@status=0; \
+	$(TRIAL) $(or $(TRIALFLAGS),-j2) $(FAULTS_WAITING:%=tests.faults.%) || status=1; \
+	$(TRIAL) $(TRIALFLAGS) $(FAULTS_MEASURING:%=tests.faults.%) || status=1; \
+	exit $$status
 
 test-browser: $(STAMP)  ## look at the page in a headless Chromium (Debian's chromium and chromium-driver)
 	$(TRIAL) $(TRIALFLAGS) tests.browser.page tests.browser.trouble tests.browser.modules

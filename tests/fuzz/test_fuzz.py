@@ -341,7 +341,7 @@ class LiveTests(TestCase):
     async def test_schemathesis(self):
         """The service conforms to its OpenAPI document, still works then, and exits with 0."""
         process = self.start()
-        url = (await process.url.addTimeout(20, reactor)) + "/hmi/v1"
+        url = (await process.url.addTimeout(60, reactor)) + "/hmi/v1"
         checks = "not_a_server_error status_code_conformance content_type_conformance"
         checks += " response_headers_conformance response_schema_conformance"
         checks += " unsupported_method allow_header_conformance"
@@ -364,5 +364,5 @@ class LiveTests(TestCase):
             self.assertEqual(answer.code, expected)
             await answer.content()
         process.transport.signalProcess(SIGTERM)
-        self.assertIsInstance(await process.ended.addTimeout(20, reactor), ProcessDone)
+        self.assertIsInstance(await process.ended.addTimeout(60, reactor), ProcessDone)
         self.assertNotIn(b"Traceback", process.log)
