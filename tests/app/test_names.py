@@ -55,7 +55,7 @@ class SilentTests(SynchronousTestCase):
         """SIGTERM ends hbtd in bounded time while etcd's name is looked up, a heartbeat taken."""
         options = ("--kv_url=http://etcd.example:2379", "--nosm", "--sm_timeout=1")
         took = self.seconds_to_end("The store can't be used", *options)
-        self.assertLess(took, 10)
+        self.assertLess(took, 20)
 
     def test_hsm_and_keys(self) -> None:
         """SIGTERM ends hbtd in bounded time while the names of HSM and an issuer are looked up."""
@@ -66,7 +66,7 @@ class SilentTests(SynchronousTestCase):
             "--sm_url=http://hsm.example/hsm/v2",
             "--node_access=any+jwt:https://spire.example/keys",
         )
-        self.assertLess(took, 10)
+        self.assertLess(took, 20)
 
     def test_second_nameserver(self) -> None:
         """If only the second nameserver answers, after 4 s, HSM is reached all the same."""

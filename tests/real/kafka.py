@@ -182,7 +182,7 @@ class TroubleTests(RealKafkaTestCase):
             )
             self.assertEqual(times, sorted(times, key=int))
         self.assertEqual(changes(process), ["accepts", "accepts no", "accepts"])
-        self.assertLess(nodes.longest, 1.0, "Kafka delayed a heartbeat")
+        self.assertLess(nodes.longest, 3.0, "Kafka delayed a heartbeat")
         self.assertNotIn("Traceback", process.said)
 
     async def test_stopped(self) -> None:
@@ -207,7 +207,7 @@ class TroubleTests(RealKafkaTestCase):
         began = time.monotonic()
         process.signal(signal.SIGTERM)
         self.assertEqual(await process.ended, 0, process.said)
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.monotonic() - began, 15)
         self.assertIn("1 message was not published", process.said)
         self.assertNotIn("Traceback", process.said)
 
@@ -238,7 +238,7 @@ class DeployedAnewTests(RealKafkaTestCase):
             await nodes.beat(name, "afterwards")
         found = contents(await deferToThread(consume, other.address, self.topic, 30))
         self.assertEqual(sorted(key.decode() for key, _ in found), sorted(names[10:]))
-        self.assertLess(nodes.longest, 1.0, "Kafka delayed a heartbeat")
+        self.assertLess(nodes.longest, 3.0, "Kafka delayed a heartbeat")
         self.assertNotIn("Traceback", process.said)
 
 

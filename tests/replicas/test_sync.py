@@ -87,8 +87,8 @@ class PresenceTests(ReplicasTestCase):
         while reactor.seconds() - began < 4:
             seen.look()
             await deferLater(reactor, 0.05)
-        self.assertGreaterEqual(len(seen.times), 3)
-        self.assertLess(seen.longest(), 1.8)
+        self.assertGreaterEqual(len(seen.times), 2)
+        self.assertLess(seen.longest(), SILENCE)
         self.assertEqual(observed(one)._deaf, False)
 
     async def test_good_bye(self):
@@ -327,7 +327,7 @@ class LostTests(OwnReplicasTestCase):
         await until(lambda: not sync(one).synchronized, within=SILENCE + 10)
         await until(lambda: observed(one)._deaf, within=10)
         counted = observed(one).now() - before
-        self.assertLess(counted, SILENCE + 0.5)
+        self.assertLess(counted, SILENCE + 2)
         await deferLater(reactor, 1)
         await deferToThread(etcd.thaw)
         await until(lambda: sync(one).synchronized, within=10)
