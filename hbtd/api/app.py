@@ -107,7 +107,10 @@ def _endpoint(route: Route, authorization: Authorization) -> Callable[..., bytes
 
 
 def _failure(error: Exception) -> str:
-    """Return how a requested change has failed with `error`, in words for a log line."""
+    """Return what a log line says about a request for a change, whose handler raised `error`.
+
+    The request was refused if `error` is a `Problem`; any other exception means a bug in hbtd.
+    """
     if isinstance(error, Problem):
         # The detail may repeat what was sent, however long that is.
         detail = error.detail[:_LONGEST_SHOWN].rstrip("; .")
@@ -116,9 +119,10 @@ def _failure(error: Exception) -> str:
 
 
 def _write(request: Request, reply: Reply) -> bytes | Deferred[bytes]:
-    """Write a handler's reply; raise `Problem` 503 if there is no memory for its body.
+    """Set a reply's status and headers on `request`; return the body, for Klein to write.
 
-    Return the body, for Klein to write, or a Deferred that fires when a large body is written.
+    A large body or a stream is written without Klein: the result is then a Deferred that fires when
+    all is written. Raise `Problem` 503 if there is no memory for the body.
     """
     assert isinstance(request, LimitedRequest)
     if not request.hold(len(reply.body)):

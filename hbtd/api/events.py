@@ -48,7 +48,7 @@ class Events:
         """Make the handler; there may be `most` readers at once.
 
         The readers at one IP address may have half of the places that readers at other addresses
-        leave free, and one place in any case.
+        leave free. If they leave only one place, one reader may have it.
         """
         self._of_host: Counter[str | None] = Counter()
         self._tracker = tracker

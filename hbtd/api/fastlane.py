@@ -264,7 +264,7 @@ class FastLane:
         return Verdict.OTHER
 
     def _read_head(self, data: bytes) -> _Head | None:
-        """Return the parsed head of a heartbeat; `None` if it is one for the ordinary lane.
+        """Return `data`, a whole head, parsed; `None` if its request is one for the ordinary lane.
 
         A short head without credentials is remembered, so that the same bytes are parsed only once.
         """

@@ -26,8 +26,9 @@ class Heartbeats:
     """The handlers of `/heartbeat`.
 
     The handlers raise `Problem` if the body or the component's name is invalid, and `Refused` if
-    the caller may not make the request, if the component was already forgotten within the last
-    `Errtime`, or if the maximum number of components is reached.
+    the caller may not make the request. A heartbeat of a component that is not tracked is refused,
+    too, if the maximum number of components is reached; and so is a request to forget a component
+    that is tracked again, after it was forgotten within the last `Errtime`.
     """
 
     def __init__(self, monitor: Monitor) -> None:

@@ -11,7 +11,7 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::[0-9]*)?")
 
 
 def read_own_names(hostname: str, path: Path = _HOSTS) -> frozenset[str]:
-    """Return, in lower case, `hostname` and the names on the same lines of a hosts file.
+    """Return, in lower case, `hostname` and the names that share a line with it in a hosts file.
 
     `path` is the hosts file. The fully qualified name of this host is usually in it. DNS is not
     asked, since it would delay the start, and others may control its answers.

@@ -77,7 +77,8 @@ class Picture:
     def states(silence: Silence) -> str:
         """Return a letter for each component: `h` for healthy, `w` for warned, and `d` for dead.
 
-        The letters are in the order of `silence.layout.order`, as one text.
+        `silence` says which of the components are silent. The letters are one text, in the order in
+        which `silence.layout.order` names the components.
         """
         # As numbers of which each byte is a flag: a hundred thousand are added in a moment.
         flags = int.from_bytes(silence.warned, "big") + 2 * int.from_bytes(silence.dead, "big")

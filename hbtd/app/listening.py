@@ -203,8 +203,9 @@ class Listening:
                 port.startReading()
 
     async def close(self) -> None:
-        """Stop listening, wait until the requests in progress are answered, and close connections.
+        """Stop listening, and close each connection once its request in progress is answered.
 
+        After two seconds, also close the connections whose requests have not been answered by then.
         Connections that clients keep open are aborted half a second after hbtd has closed its side
         of all connections, and about two seconds after the ports were closed at the latest. If no
         port is bound, do nothing.

@@ -162,7 +162,7 @@ class ConnectionMetrics(Collector):
 
 
 class CertificateMetrics(Collector):
-    """The metric of the certificates that hbtd presents."""
+    """The metric that says when each certificate that hbtd presents expires."""
 
     def __init__(self, presented: Callable[[], Iterable[tuple[str, Certificate]]]) -> None:
         """Make the collector.

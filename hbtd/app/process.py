@@ -152,8 +152,8 @@ class _Process(HbtdService):
 
         The first SIGTERM or SIGINT stops the service in order, with exit status 0. The second kills
         the process. SIGHUP makes hbtd read the files of certificates, keys and tokens again. These
-        handlers replace twistd's, with which the first signal would kill the process if the service
-        had stopped before.
+        handlers replace Twisted's: with those, once the service had stopped, the process would kill
+        itself with the first signal instead of exiting with status 0.
         """
 
         def end(number: int, frame: object) -> None:

@@ -19,10 +19,10 @@ from hbtd.tracker.tracker import Tracker
 
 
 class UnreadHeartbeats:
-    """Finds the components that may have sent heartbeats which no replica has read yet.
+    """Finds the components that may have sent heartbeats which have yet to be read or stored.
 
-    The monitor judges these components later. This replica's sign of life names them to the other
-    replicas.
+    The monitor puts off the judgement that one of these components is silent. This replica's sign
+    of life tells the other replicas what `waiting` returns.
     """
 
     _log = Logger()
@@ -57,7 +57,11 @@ class UnreadHeartbeats:
         self._slowness = Outage(self._slowness_began, self._slowness_ended, clock.seconds)
 
     def unheard(self) -> Unheard:
-        """Return the components that may have sent heartbeats that no replica has read."""
+        """Return the components that may have sent heartbeats of which this replica can't know yet.
+
+        Such a heartbeat waits to be read, at this replica or another, or was read by another
+        replica, which has yet to store it.
+        """
         elsewhere = self._elsewhere()
         unheard = self._from_addresses(elsewhere.values())
         all_of = {source_of(number) for number, each in elsewhere.items() if each.heard_here}

@@ -267,7 +267,12 @@ class EtcdClient:
         silence: float,
         on_progress: Callable[[int], None] = lambda revision: None,
     ) -> Watch:
-        """Start to watch the changes of ranges of keys, from a revision on; see `Watch`."""
+        """Start to watch the changes of ranges of keys, from a revision on; return the `Watch`.
+
+        `on_events` is called with changes, and `on_progress` when etcd reports, without a change,
+        up to which revision it has reported all changes. The watch counts as broken after `silence`
+        seconds without a message from etcd. See `Watch.__init__`, which has the same parameters.
+        """
         return Watch(
             self._gateway,
             self._clock,

@@ -138,10 +138,11 @@ def put_message(key: bytes, value: bytes, lease: int) -> Message:
 
 
 def range_message(key: bytes, end: bytes, limit: int = 0, revision: int = 0) -> Message:
-    """Return the message that reads or deletes the keys from `key` up to but excluding `end`.
+    """Return the message of a request about the keys from `key` up to but excluding `end`.
 
-    If `end` is empty, the message is about `key` alone. `limit` 0 stands for no limit, `revision` 0
-    for the present revision.
+    It is the same whether the request is to read the keys or to delete them. If `end` is empty, the
+    message is about `key` alone. `limit` and `revision` are for reading only: `limit` 0 stands for
+    no limit, `revision` 0 for the present revision.
     """
     message: Message = {"key": encode_bytes(key)}
     if end:

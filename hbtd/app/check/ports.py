@@ -74,7 +74,10 @@ class ProbingReactor:
         return self
 
     def adoptStreamPort(self, descriptor: int, family: int, factory: object) -> object:
-        """Add to `found` that a socket was passed to this process; leave the socket alone."""
+        """Note in `found`, the list of what can be used, that this process was passed a socket.
+
+        The socket itself is left alone.
+        """
         self.found.append("a socket that was passed to this process")
         return self
 

@@ -82,7 +82,9 @@ def _check_file(path: str, owners: Owners) -> str:
 def _check_contents(path: str) -> str:
     """Check the contents of a store's file that no hbtd has locked; return a remark, or ''.
 
-    Raise `StoreDamaged` if hbtd could not use the file.
+    The remark says that the file was not closed, or that only the start of hbtd can check it. It is
+    empty for a file that was closed and is sound. Raise `StoreDamaged` if hbtd could not use the
+    file.
     """
     if not os.path.exists(f"{path}-wal"):
         return "" if check_unopened(path, log=False) else "; it is checked at the start"
