@@ -145,7 +145,8 @@ class HbtdOptions(Options):
     def postOptions(self) -> None:
         """Set `params` from the options and the environment.
 
-        Raise `UsageError` if a value, or a combination of options, can't be used.
+        Raise `UsageError` if a value, or a combination of options, can't be used; with `--check`,
+        add a message to `faults` instead.
         """
         given = dict(self._values())
         params = Params(**given)
@@ -320,7 +321,10 @@ def _normalised(arguments: Sequence[str], fault: Callable[[str], None]) -> list[
 
 
 def _spelt_out(argument: str) -> str:
-    """Return an argument with the option's name completed, if only one option begins with it."""
+    """Return an argument, `--name` or `--name=value`, with a shortened name completed.
+
+    It is returned unchanged if no option, or more than one, has a name that begins so.
+    """
     name, equals, value = argument.partition("=")
     names = [f"--{parameter.name}" for parameter in PARAMETERS]
     found = [each for each in names if each.startswith(name)]

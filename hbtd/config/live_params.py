@@ -179,10 +179,11 @@ class LiveParams:
     def _undo(
         self, old: Params, new: Params, called: Sequence[Callable[[Params, Params], None]]
     ) -> None:
-        """Restore the `old` parameters; call the listeners in `called` with them, in reverse order.
+        """Restore the `old` parameters, and tell the listeners in `called` so, the last one first.
 
-        `called` are the listeners that were called with the `new` parameters. If these stayed, a
-        retry of the change would find nothing to change, and call no listener.
+        These were called with the change from `old` to `new`, and are now called with that from
+        `new` to `old`. If the `new` parameters stayed, a retry of the change would find nothing to
+        change, and call no listener.
         """
         self._current = old
         for listener in reversed(called):

@@ -18,8 +18,9 @@ _GONE = "gone"
 def wait(run: Invocation) -> int:
     """Wait until each of the named components is in one of the states that `--state` lists.
 
-    The exit status is 1 if that has not come about within `--timeout` seconds. While hbtd can't be
-    reached, the command tries again; the exit status is 3 if the last attempt has failed, too.
+    After `--timeout` seconds, the command gives up: with exit status 1 if some components are in
+    other states, and with 3 if hbtd, when asked last, could not be reached or was busy. Until then
+    it asks again and again.
     """
     options = run.options
     names = run.names()
@@ -55,7 +56,7 @@ def wait(run: Invocation) -> int:
 
 
 def _missing(run: Invocation, names: str, wanted: set[str]) -> tuple[bool, str]:
-    """Return whether components are in none of the `wanted` states, and a text that names them.
+    """Return whether any component is in a state that is not `wanted`, and a text that names those.
 
     `names` is the nodeset of the components to look at, empty for all in `--under`. hbtd is asked
     only for those in other states, so that its answer is short when few are left.

@@ -124,8 +124,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
 def _check_options(words: Sequence[str], parsers: Parsers) -> None:
     """Exit with status 2, and suggest a name, if an option is given that no command has.
 
-    Without this check, argparse would take the value of an unknown option before the command for
-    the name of the command.
+    Without this check, if an unknown option stood before the command's name, argparse would take
+    the option's value to be that name.
     """
     asked = next((parsers.commands[word] for word in words if word in parsers.commands), None)
     everywhere = [parsers.main, *parsers.commands.values()]
@@ -157,7 +157,10 @@ def _with_times(words: Sequence[str]) -> Iterator[str]:
 
 
 def settings(options: Namespace, command: str = "hbtctl") -> Settings:
-    """Return the settings of the connection to hbtd, from the options of the command `command`."""
+    """Return the settings of the connection to hbtd, from the options of a command.
+
+    `command` is the command's name, which is sent as `User-Agent` and so appears in hbtd's log.
+    """
     return Settings(
         options.url, options.ca, options.cert, options.key, options.token_file,
         options.http_timeout, command,

@@ -146,7 +146,10 @@ class Client:
 
     @property
     def certificate(self) -> bytes | None:
-        """The server's certificate, in DER, on the open connection; `None` if that has no TLS."""
+        """The server's certificate, in DER, on the open connection.
+
+        `None` if the connection has no TLS, or if no connection is open.
+        """
         sock = None if self._connection is None else self._connection.sock
         return sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
 

@@ -59,10 +59,10 @@ class Invocation:
         return bool(self.options.output == "json")
 
     def names(self) -> str:
-        """Return the names on the command line, as one nodeset.
+        """Return the names on the command line as one nodeset, which is empty if there are none.
 
-        Raise `Misused` if names are given that stand for no component: an empty group must not mean
-        all components.
+        Raise `Misused` if there are names, but they stand for no component, such as the name of an
+        empty ClusterShell group: the empty nodeset would mean all components.
         """
         words = self.options.names
         names = joined(words, self.terminal.stdin)
@@ -115,10 +115,11 @@ class Invocation:
 
 
 def server_states(text: str | None, also: str = "") -> str | None:
-    """Return `text`, a list of states, in hbtd's words: `ok`, `alive`, `silent` are translated.
+    """Return a list of states in hbtd's words: `ok`, `alive` and `silent` are translated.
 
-    Both lists are separated by commas. `also` is a further word that `text` may have. Raise
-    `Misused` for any other word. Return `None` if `text` is empty or `None`.
+    `text` and the result are states separated by commas. `also`, unless it is empty, is one more
+    word that `text` may have; it is returned as it is. Raise `Misused` for any other word. Return
+    `None` if `text` is empty or `None`.
     """
     if not text:
         return None

@@ -46,7 +46,10 @@ def shown_source(component: Component) -> str:
 
 
 def shown_hsm(hsm: dict[str, Any] | None) -> str:
-    """Return a text that says whether HSM was told of a component's state or, if not, why."""
+    """Return a text that says whether HSM was told of a component's state or, if not, why.
+
+    `hsm` is hbtd's answer about that. Return `-` if it is `None`, or says that it is unknown.
+    """
     if not hsm or hsm.get("State") in (None, "unknown"):
         return "-"
     text = shown(hsm["State"], 20)

@@ -20,7 +20,7 @@ _OPENED_AT_ONCE = 200
 
 
 class SilentGroup(NamedTuple):
-    """A part of the machine, with the numbers of its silent components."""
+    """A part of the machine, and how many of its components are warned about, and how many dead."""
 
     xname: str
     type: str
@@ -58,6 +58,7 @@ async def find_silent_groups(silence: Silence, turn: Turn) -> list[SilentGroup]:
 
     No group contains another. If nearly all silent components of a group are in one part of it,
     that part is returned instead: a chassis rather than the cabinet in which little else is silent.
+    `turn` is awaited between portions of the work.
     """
     found: list[SilentGroup] = []
     waiting = [_group(silence, -1, 0)]
@@ -77,7 +78,7 @@ async def find_silent_groups(silence: Silence, turn: Turn) -> list[SilentGroup]:
 
 
 def _silent_parts(silence: Silence, group: SilentGroup) -> tuple[list[SilentGroup], int]:
-    """Return the parts one level below a group that may be mostly silent, or contain such parts.
+    """Return the parts, one level below a group, that are mostly silent or may contain such parts.
 
     Also return the number of silent components in the part with the most of them.
     """
@@ -113,7 +114,8 @@ def _is_due_to_one(group: SilentGroup, most: int) -> bool:
 async def count_wholly_silent(silence: Silence, turn: Turn) -> dict[str, int]:
     """Return how many cabinets, chassis and slots are wholly silent, by type.
 
-    A part of the machine counts if it has at least two components.
+    A part of the machine counts if it has at least two components. `turn` is awaited between
+    portions of the work.
     """
     counts = dict.fromkeys(LEVELS, 0)
     waiting = list(_parts(silence, _group(silence, -1, 0)))

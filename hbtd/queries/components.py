@@ -73,7 +73,7 @@ class Facts:
     def age(self, component: Component) -> float | None:
         """Return how many seconds ago a component was heard last; `None` if that is not known.
 
-        These are real seconds, also those that don't count as its silence.
+        These are real seconds: they include those that don't count as its silence.
         """
         if not isfinite(component.last_heard):
             return None
@@ -145,7 +145,10 @@ def _fits(tracker: Tracker, selection: Selection, xname: str) -> bool:
 async def _candidates(
     tracker: Tracker, machine: Machine, selection: Selection, turn: Turn
 ) -> Sequence[str]:
-    """Return components in natural order, among them all that `selection` selects."""
+    """Return components in natural order, among them all that `selection` selects.
+
+    `turn` is awaited between portions of the work.
+    """
     if selection.names is not None:
         return await sort_names(selection.names, turn)
     silent = selection.states is not None and Phase.HEALTHY not in selection.states
@@ -214,7 +217,8 @@ class Explainer:
     def _uncounted(self, component: Component | None) -> str:
         """Return a sentence on the seconds since the last heartbeat that do not count as silence.
 
-        Return an empty text if there are none, or hardly any.
+        Return an empty text if there are none, or hardly any, if the last heartbeat is not known,
+        or if the component is not tracked: then `component` is `None`.
         """
         age = None if component is None else self._facts.age(component)
         if component is None or age is None:
@@ -225,7 +229,10 @@ class Explainer:
         return f" Another {seconds:.1f} s do not count, as hbtd could not hear then."
 
     def _sentence(self, xname: str, component: Component | None) -> str:
-        """Return, in a sentence, why a component is in its state."""
+        """Return, in a sentence, why a component is in its state.
+
+        `component` is `None` if the component is not tracked.
+        """
         limits = self._monitor.limits
         warntime, errtime = f"Warntime ({limits.warntime} s)", f"Errtime ({limits.errtime} s)"
         phase = self._tracker.phase(xname)

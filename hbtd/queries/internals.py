@@ -214,7 +214,10 @@ class Internals:
 
 
 async def describe_connections(connections: ConnectionFactory, turn: Turn) -> dict[str, Any]:
-    """Return the numbers of connections by lane and by state, and the addresses with the most."""
+    """Return the numbers of connections by lane and by state, and the addresses with the most.
+
+    `turn` is awaited between portions of the work.
+    """
     lanes = {"fast": 0, "ordinary": 0}
     states: Counter[State] = Counter()
     present = list(connections)

@@ -96,7 +96,10 @@ class Machine:
         self._layout = Layout(self._order, (), ())
 
     async def order(self, turn: Turn) -> list[str]:
-        """Return the xnames of all tracked components in natural order; don't change this list."""
+        """Return the xnames of all tracked components in natural order; don't change this list.
+
+        `turn` is awaited between portions of the work.
+        """
         if self._population != self._tracker.population:
             await self._lock.acquire()
             try:
@@ -107,14 +110,20 @@ class Machine:
         return self._order
 
     async def layout(self, turn: Turn) -> Layout:
-        """Return all tracked components with the parts of the machine in which they are."""
+        """Return all tracked components with the parts of the machine in which they are.
+
+        `turn` is awaited between portions of the work.
+        """
         order = await self.order(turn)
         if self._layout.order is not order or not self._layout.starts:
             self._layout = await _lay_out(order, turn)
         return self._layout
 
     async def silence(self, turn: Turn) -> Silence:
-        """Return which components are silent: those that are warned about or dead."""
+        """Return which components are silent: those that are warned about or dead.
+
+        `turn` is awaited between portions of the work.
+        """
         layout = await self.layout(turn)
         warned, dead = bytearray(), bytearray()
         for start in range(0, len(layout.order), _FLAGGED_AT_ONCE):
@@ -126,7 +135,10 @@ class Machine:
         return Silence(layout, bytes(warned), bytes(dead))
 
     async def _update(self, turn: Turn) -> None:
-        """Update the order to the components that are tracked when this is called."""
+        """Update the order to the components that are tracked when this is called.
+
+        `turn` is awaited between portions of the work.
+        """
         population = self._tracker.population
         names = self._tracker.tracked()
         tracked: set[str] = set()
@@ -197,7 +209,10 @@ async def _gather(merged: Iterator[str], turn: Turn) -> list[str]:
 
 
 async def _lay_out(order: list[str], turn: Turn) -> Layout:
-    """Return the layout of components, which are given in natural order."""
+    """Return the layout of the components `order`, which are in natural order.
+
+    `turn` is awaited between portions of the work.
+    """
     starts = tuple(array("L") for _ in LEVELS)
     ends = tuple(array("L") for _ in LEVELS)
     inside = [""] * len(LEVELS)

@@ -62,7 +62,11 @@ async def _search(
     found: dict[str, list[str]],
     turn: Callable[[], Awaitable[None]],
 ) -> None:
-    """Add to `found` the xnames of the components that have sent one of `names`."""
+    """Find the components that have sent each of `names`, as their host name or as their NID.
+
+    Add to `found`, for each name that was sent, the xnames of these components. `turn` is awaited
+    between portions of the work.
+    """
     by_hostname: dict[str, list[str]] = {}
     by_nid: dict[int, list[str]] = {}
     for number, name in enumerate(names, start=1):

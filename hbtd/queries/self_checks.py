@@ -124,7 +124,10 @@ def clock_check(
 
 
 def queues_check(tracker: Tracker, turn: Turn) -> Check:
-    """Return the check that no component is in two states: healthy, warned about or dead."""
+    """Return the check that no component is in two states: healthy, warned about or dead.
+
+    `turn` is awaited between portions of the work.
+    """
 
     async def check() -> str | None:
         seen: set[str] = set()
@@ -149,8 +152,10 @@ def overdue_check(
 ) -> Check:
     """Return the check that no living component has been silent for much longer than `errtime`.
 
-    A component may be judged as much as `errtime` later if hbtd was overloaded, and some sweeps may
-    pass before all overdue components are judged. `judging` returns whether this replica judges.
+    The limit is three times the sum of `errtime` and `interval`, plus a minute: a component may be
+    judged as much as `errtime` later if hbtd was overloaded, and some sweeps may pass before all
+    overdue components are judged. `judging` returns whether this replica judges; if it does not,
+    nothing is checked. `turn` is awaited between portions of the work.
     """
 
     async def check() -> str | None:
@@ -202,8 +207,9 @@ class JournalCheck:
 def cursor_check(store: IStore, reader: str, judging: Callable[[], bool]) -> Check:
     """Return the check that the publisher's cursor is not beyond the end of the log.
 
-    If it were, nothing would be published on Kafka. `reader` is the cursor's name in the store;
-    `judging` returns whether this replica judges: the others may not know the end of the log yet.
+    If it were, nothing would be published on Kafka. `reader` is the cursor's name in the store.
+    `judging` returns whether this replica judges; if it does not, nothing is checked, because it
+    may not know the end of the log yet.
     """
 
     async def check() -> str | None:
@@ -224,7 +230,7 @@ def connections_check(
     """Return the check that the numbers of connections by address are right.
 
     Limits depend on these numbers. `hosts` returns them; `connections` are all connections, each
-    with its address as `host`.
+    with its address as `host`. `turn` is awaited between portions of the work.
     """
 
     async def check() -> str | None:

@@ -69,7 +69,10 @@ class Summary:
         self._replica = replica
 
     async def summarise(self, turn: Turn) -> dict[str, object]:
-        """Return the answer to `GET /summary`: counts, silent groups, further silent components."""
+        """Return the answer to `GET /summary`: counts, silent groups, further silent components.
+
+        `turn` is awaited between portions of the work.
+        """
         silence = await self._machine.silence(turn)
         groups = (await find_silent_groups(silence, turn))[:_MOST_GROUPS]
         single, more = _in_no_group(silence, groups)
@@ -126,8 +129,8 @@ class Summary:
     def _told_text(self, told: float, untold: int, silent: int) -> str:
         """Return the end of a sentence that says whether HSM was told of `silent` components.
 
-        `told` is the Unix time at which HSM was told of the last of them. For `untold` of them,
-        this replica knows of no acknowledgement.
+        For `untold` of them, this replica does not know when HSM was told, or whether it was. If
+        `untold` is 0, `told` is the Unix time at which HSM was told of the last of them.
         """
         if not untold:
             return f", HSM told {_clock_time(told, self._wall())}"
@@ -140,10 +143,10 @@ class Summary:
         return f", not known here whether HSM was told{of}"
 
     def _silent_since(self, components: Sequence[Component]) -> float:
-        """Return since when all of some components are silent, as Unix time.
+        """Return the Unix time from which on all of `components` are silent.
 
-        That is when the last of them was heard. If that is not known, return the time of the latest
-        transition among them, or 0 if that is not known, either.
+        It is the time of the latest heartbeat from any of them. If none of their heartbeats is
+        known, return the time of their latest transition, or 0 if no transition is known, either.
         """
         latest = max(components, key=attrgetter("last_heard"))
         return self._facts.last_heartbeat(latest) or max(map(attrgetter("since"), components))

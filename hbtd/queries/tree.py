@@ -43,7 +43,7 @@ async def silent_parts(
     They are in natural order, each before its own parts, and begin after the xname `after`. With an
     xname `under`, they are that part of the machine and the parts in it. Also return the numbers of
     components by state, in that part or in the whole machine, and the xname after which the next
-    parts follow, `None` if there are no more.
+    parts follow, `None` if there are no more. `turn` is awaited between portions of the work.
     """
     silence = await machine.silence(turn)
     order = silence.layout.order
@@ -68,10 +68,12 @@ async def silent_parts(
 def _inside(
     silence: Silence, under: str, level: int, start: int, end: int, following: int
 ) -> Iterator[Part | None]:
-    """Yield the parts of a level between two positions in the layout, each before its own parts.
+    """Yield the parts of a level and of all lower levels, each part before the parts in it.
 
-    Yield `None` in place of each part that is left out: a part in which nothing is silent, a part
-    that contains `under`, or a part that ends before the position `following`.
+    They begin, in the layout's order, at positions from `start` to before `end`. A part in which
+    nothing is silent, or that ends before the position `following`, is left out with all parts in
+    it; `None` is yielded once in its place. `None` is also yielded in place of a part that contains
+    `under`, followed by the parts in it.
     """
     if level == len(LEVELS):
         return

@@ -37,5 +37,5 @@ class Distribution:
         return sum(self._counts)
 
     def cumulative(self) -> list[int]:
-        """Return, for each bucket in order, how many durations are in it and those before it."""
+        """Return, for each bucket in order, how many durations are in it or in an earlier one."""
         return list(accumulate(self._counts))

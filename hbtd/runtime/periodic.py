@@ -46,7 +46,10 @@ class PeriodicService(Service):
 
     @interval.setter
     def interval(self, seconds: float) -> None:
-        """Set the interval. Unless a run is in progress, the next one begins `seconds` from now."""
+        """Set the interval; the next run begins `seconds` from now.
+
+        If a run is in progress, the new interval counts once that run has finished.
+        """
         self._interval = seconds
         if self._loop.running:
             if self._loop.call is None:

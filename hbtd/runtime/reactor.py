@@ -74,6 +74,6 @@ def elapsed_seconds() -> float:
 
 
 def install() -> None:
-    """Install `MonotonicReactor` as the reactor of the process, unless one is installed already."""
+    """Install `MonotonicReactor` as the process's reactor, if no reactor is installed yet."""
     if "twisted.internet.reactor" not in sys.modules:
         installReactor(MonotonicReactor())

@@ -71,7 +71,7 @@ class WatchedFiles(Generic[_T]):
         self._listeners: list[Callable[[], None]] = []
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener()` each time that the files have been loaded again."""
+        """Call `listener()` each time that the files have been loaded again, and can be used."""
         self._listeners.append(listener)
 
     def reload(self) -> str:
@@ -99,8 +99,9 @@ class WatchedFiles(Generic[_T]):
     def check(self) -> None:
         """Load the files again if they have changed, or could not be used when last loaded.
 
-        An error is logged once, and only when a second check finds the same error, since the files
-        may have been read while they were being replaced.
+        The files may have been read while they were being replaced. So an error is logged only when
+        the next check finds the same one, or, if each check finds another, at every sixth check. An
+        error that was logged is not logged again until the files change or can be used.
         """
         before = self._refusal
         signature = self._signature()

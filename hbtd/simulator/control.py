@@ -73,9 +73,9 @@ def select(fleet: Fleet, what: str, text: str) -> list[str]:
     """Return the names of the nodes that a text stands for.
 
     The text is `all`; or a nodeset of xnames, host names, and parts of the machine such as
-    `x1000c7`, which stand for the nodes in them; or a share such as `10%`. A share is taken at
-    random: from the silent nodes if `what` is `revive`, otherwise from those that send heartbeats.
-    Raise `CommandRefused` if the text is anything else.
+    `x1000c7`, which stand for the nodes in them; or a share such as `10%`, for nodes chosen at
+    random. It is a share of the silent nodes if `what` is `revive`, otherwise of the nodes that
+    send heartbeats. Raise `CommandRefused` if the text is anything else.
     """
     text = text.strip()
     if not text:

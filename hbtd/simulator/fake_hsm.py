@@ -224,7 +224,7 @@ class FakeHSM:
         return answer
 
     def _refuse(self, update: Update, request: Request, status: int, objection: str) -> NoReturn:
-        """Refuse an update: raise a `_Problem` with the HTTP status; `objection` is its detail."""
+        """Reject an update: raise a `_Problem` with the HTTP status; `objection` is its detail."""
         self._note_answer(update, status)
         if self.behaviour.retry_after:
             request.setHeader("Retry-After", self.behaviour.retry_after)

@@ -97,7 +97,11 @@ class Heartbeat:
         return f"{self._period:.3g} s"
 
     def free(self) -> str:
-        """Check that hbtd does not track the component, unless it is left from an earlier run."""
+        """Check that hbtd does not track the component, or that an earlier run has left it behind.
+
+        It counts as left behind if it is silent, and its last status is the one that such a run
+        sends.
+        """
         found = self._component()
         if found is None:
             return "hbtd does not track it"
@@ -255,7 +259,10 @@ class Heartbeat:
 
 
 def _pause(answer: Answer) -> float:
-    """Return how many seconds to wait, by Retry-After, before a refused request is sent again."""
+    """Return how many seconds to wait before a refused request is sent again.
+
+    They are those of the header Retry-After, and at least `_POLL`, also if there is no such header.
+    """
     try:
         pause = float(answer.headers.get("Retry-After", _POLL))
     except ValueError:
