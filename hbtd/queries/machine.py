@@ -1,7 +1,7 @@
 """The tracked components in the order of their names, and the parts of the machine they are in."""
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator
 from heapq import merge
 from itertools import islice
@@ -46,12 +46,11 @@ class Layout(NamedTuple):
         return part_of(self.order[self.starts[level][index]], level)
 
     def parts(self, level: int, start: int, end: int) -> range:
-        """Return the indices of the parts of a level that begin between two positions.
+        """Return the indices of the parts of a level with components between two positions.
 
-        The position of the first component of such a part is at least `start`, and below `end`.
+        The position of at least one component of such a part is at least `start`, and below `end`.
         """
-        starts = self.starts[level]
-        return range(bisect_left(starts, start), bisect_left(starts, end))
+        return range(bisect_right(self.ends[level], start), bisect_left(self.starts[level], end))
 
 
 class Silence(NamedTuple):

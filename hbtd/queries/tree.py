@@ -70,10 +70,10 @@ def _inside(
 ) -> Iterator[Part | None]:
     """Yield the parts of a level and of all lower levels, each part before the parts in it.
 
-    They begin, in the layout's order, at positions from `start` to before `end`. A part in which
-    nothing is silent, or that ends before the position `following`, is left out with all parts in
-    it; `None` is yielded once in its place. `None` is also yielded in place of a part that contains
-    `under`, followed by the parts in it.
+    They have components, in the layout's order, at positions from `start` to before `end`. A part
+    in which nothing is silent, or that ends before the position `following`, is left out with all
+    parts in it; `None` is yielded once in its place. `None` is also yielded in place of a part that
+    contains `under`, followed by the parts in it.
     """
     if level == len(LEVELS):
         return

@@ -193,11 +193,24 @@ class TreeTests(ComponentsTestCase):
 
     def test_under(self):
         """With `under`, only this part and what is in it count."""
-        for name in (*CHASSIS[:2], "x1001c0s9b0n0"):
+        for name in (*CHASSIS[:2], CHASSIS[-1], "x1001c0s9b0n0", "x1001c0s10b0n0"):
             self.service.tracker.apply_death(name)
         answer = self.get("/tree?under=x1001c0")
         self.assertEqual(answer["Counts"]["total"], 2)
-        self.assertEqual([p["XName"] for p in answer["Parts"]], ["x1001c0", "x1001c0s9"])
+        self.assertEqual(
+            [p["XName"] for p in answer["Parts"]], ["x1001c0", "x1001c0s9", "x1001c0s10"]
+        )
+        first, last = (name[: name.index("b")] for name in (CHASSIS[0], CHASSIS[-1]))
+        for under, parts in (
+            ("x1000c7", ["x1000c7", first, last]),
+            (first, [first]),
+            (last, [last]),
+            ("x1001", ["x1001", "x1001c0", "x1001c0s9", "x1001c0s10"]),
+            ("x1001c0s10", ["x1001c0s10"]),
+            ("x1001c0s10b0n0", []),
+        ):
+            answer = self.get(f"/tree?under={under}")
+            self.assertEqual([p["XName"] for p in answer["Parts"]], parts)
         self.assertEqual(self.get("/tree?under=x1001c0s9b0n0")["Counts"]["dead"], 1)
         self.assertEqual(self.get("/tree?under=x100")["Counts"]["total"], 0)
 
