@@ -69,7 +69,7 @@ class Behaviour:
     """The simulated duration of a PATCH, in milliseconds per component in the PATCH."""
 
     cost_ms_by_state: dict[str, float] = field(default_factory=dict)
-    """Values that replace `cost_ms` for PATCHes to certain states, such as `{"Standby": 2.0}`."""
+    """Values that replace `cost_ms` for PATCHes to some states, such as `{"Standby": 2.0}`."""
 
     def merged(self, changes: Mapping[str, object]) -> "Behaviour":
         """Return a copy in which `changes`, decoded from JSON, replace some fields.

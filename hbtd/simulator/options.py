@@ -154,7 +154,10 @@ class HSMOptions(_Options):
     optFlags: ClassVar = [["tls", None, "Serve HTTPS with a self-signed certificate."]]
 
     def costs_by_state(self) -> dict[str, float]:
-        """Return the `Behaviour.cost_ms_by_state` that the options set."""
+        """Return how long the fake HSM takes for a PATCH, by the new state, as far as options say.
+
+        The values are milliseconds for each component of the PATCH (`Behaviour.cost_ms_by_state`).
+        """
         costs = {"Ready": self["ready_cost_ms"], "Standby": self["standby_cost_ms"]}
         return {state: cost for state, cost in costs.items() if cost is not None}
 

@@ -129,7 +129,10 @@ class Uncommitted:
             self._counts[judgement.component] = self._counts.get(judgement.component, 0) + 1
 
     def forget(self, xname: str) -> bool:
-        """Drop the alarms about a component; return whether any judgement about it was in hand."""
+        """Drop the alarms about a component, also those in hand.
+
+        Return whether any judgement about it was in hand: its commit can't be called back.
+        """
         self._latest.pop(xname, None)
         if xname not in self._counts:
             return False
