@@ -57,9 +57,9 @@ class DeathTests(PageTestCase):
         def story(page: Browser) -> None:
             page.until_live()
             self.control("kill", CHASSIS)
-            page.until(lambda: f"{CHASSIS}\n64/64" in page.text("#silent"), "the chassis")
+            page.until(lambda: f"{CHASSIS}\n64 dead of 64" in page.text("#silent"), "the chassis")
             page.until(lambda: page.counts() == (NODES - 64, 0, 64), "its nodes are dead")
-            page.until(lambda: f"in {CHASSIS}: died" in page.text("#changes"), "the change")
+            page.until(lambda: f"64 died in {CHASSIS}" in page.text("#changes"), "the change")
             page.click("#silent li button")
             self.assertIs(page.run("return window.hbtd.map.fitted"), False)
             self.assertEqual(page.text("#found"), "64 found")

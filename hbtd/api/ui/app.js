@@ -1,31 +1,36 @@
 // The page: connects what hbtd says with the map, the panels and the keys.
 
 import { asker, keep } from "./access.js";
-import { dateAndTime, hear, now, timeOfDay } from "./clock.js";
+import { hear, local, now, readTime } from "./clock.js";
 import { Feed, get, Refused } from "./feed.js";
+import { Header } from "./header.js";
+import { listenToKeys } from "./keys.js";
 import { lay } from "./layout.js";
 import { ABSENT, DEAD, Machine, STATES, WARNED } from "./machine.js";
 import { Map2D } from "./map.js";
 import { showOutline } from "./outline.js";
-import { showChanges, showName, showSilent, showWhy } from "./panels.js";
+import { showChanges, showSilent } from "./panels.js";
 import { Search } from "./search.js";
 import { Strip } from "./strip.js";
-import { stored, throttled } from "./support.js";
-import { visible, within } from "./xnames.js";
+import { find, stored, throttled } from "./support.js";
+import { Why } from "./why.js";
+import { matcher, visible, within } from "./xnames.js";
 
 /** Milliseconds between two summaries, between two drawings of the panels, and before newcomers get places. */
 const SUMMARY_EVERY = 5000, PANELS_EVERY = 250, ADMIT_EVERY = 300;
-/** The most pages of the history that are read to look back. */
-const MOST_PAGES = 20;
+/** The most pages of the history that are read to look back, and how far back they are read at least. */
+const MOST_PAGES = 20, LEAST_RECALLED = 6 * 3600_000;
 
-const find = (id) => document.getElementById(id);
+const header = new Header();
 const machine = new Machine();
 const map = new Map2D(find("canvas"), { onSelect: select, onHover: hover });
 const strip = new Strip(find("strip"), machine, lookBack);
 const chips = [...document.querySelectorAll("#counters button")];
 const askForToken = asker(find("ask"));
+const why = new Why(find("why"), machine, ask, (text) => header.announce(text));
 const wishes = [];
-let onlyState = -1, onlyNames = null, past = null, current = "", lost = null, refused = "", doubted = -1, tellsHSM;
+let onlyState = -1, onlyNames = null, past = null, current = "", doubted = -1;
+let summary = null, tellsHSM;
 
 // What hbtd says
 
@@ -50,17 +55,13 @@ const feed = new Feed({
     summarizeSoon();
   },
   live() {
-    if (!lost && find("status").dataset.state === "live") return;
-    lost = null;
-    status("live", "live");
-    showBanner();
+    if (!header.lost && header.state === "live") return;
+    header.live();
+    refreshSoon();
   },
   lost(reason, since) {
-    // If hbtd was never heard there is nothing to be seen.
-    if (!lost) lost = { since: find("status").dataset.state === "live" ? since : null };
-    lost.reason = reason;
-    status("stale", refused ? "no access" : "connecting again");
-    showBanner();
+    header.lose(reason, since);
+    refreshSoon();
   },
 });
 
@@ -69,44 +70,45 @@ async function ask(reason) {
   const given = await askForToken(reason);
   if (given) grant();
   else {
-    refused = reason;
-    showBanner();
+    header.refused = reason;
+    header.show();
   }
   return given;
 }
 
 function grant() {
-  refused = "";
+  header.refused = "";
   for (const resolve of wishes.splice(0)) resolve();
-  showBanner();
+  header.show();
 }
 
 async function summarize() {
   // A tab that nobody sees still has its title.
-  if (refused || (lost && !feed.resting)) return;
+  if (header.refused || (header.lost && !feed.resting)) return;
   try {
-    const summary = await get("summary", ask);
-    hear(summary.At);
-    const { healthy, warned, dead, total } = summary.Counts;
+    const said = await get("summary", ask);
+    hear(said.At);
+    const { healthy, warned, dead, total } = said.Counts;
     if (feed.resting) {
-      showTitle(dead, warned);
+      header.showTitle(dead, warned, past === null ? "" : "now ");
       return;
     }
     const [a, b, c] = machine.counts, differs = a !== healthy || b !== warned || c !== dead;
     // What was forgotten is in no event. Whatever else stays different would be so for ever.
     const gone = total < a + b + c + machine.newcomers.size;
-    if (!lost && (gone || (differs && doubted === machine.number))) await feed.refresh();
+    if (!header.lost && (gone || (differs && doubted === machine.number))) await feed.refresh();
     doubted = differs ? machine.number : -1;
     tellsHSM ??= (await get("params", ask)).Nosm !== "1";
-    showSilent(find("silent").querySelector("ul"), summary, tellsHSM, showPart);
-    if (current) explain();
+    summary = said;
+    refreshSoon();
+    if (past === null) why.explain();
   } catch {
     // The feed says what is wrong.
   }
 }
 
 async function recall() {
-  const since = now() - strip.span, { era } = machine;
+  const since = now() - Math.max(strip.span, LEAST_RECALLED), { era } = machine;
   const entries = [];
   let after = "", next = "";
   try {
@@ -124,7 +126,7 @@ async function recall() {
     filter();
     refreshSoon();
   } catch (error) {
-    if (!(error instanceof Refused)) announce(`The history can't be read: ${error.message}`);
+    if (!(error instanceof Refused)) header.announce(`The history can't be read: ${error.message}`);
   }
 }
 
@@ -135,14 +137,17 @@ const refreshSoon = throttled(PANELS_EVERY, () => {
   const states = shownStates();
   const counts = past === null ? machine.counts : tally(states);
   chips.forEach((chip, state) => (chip.querySelector("b").textContent = counts[state].toLocaleString("en")));
-  find("empty").hidden = machine.names.length > 0 || find("status").dataset.state !== "live";
-  showTitle(machine.counts[DEAD], machine.counts[WARNED]);
+  find("empty").hidden = machine.names.length > 0 || header.state !== "live";
+  if (!feed.resting) header.showTitle(counts[DEAD], counts[WARNED], past === null ? "" : `${local(past)}: `);
+  find("silent").querySelector("h2").textContent = past === null ? "Silent" : `Silent at ${local(past)}`;
+  showSilent(find("silent").querySelector("ul"), { machine, layout: map.layout, states, time: past, summary, tellsHSM }, showPart);
+  find("changes").querySelector("h2").textContent = past === null ? "Recent changes" : `Changes until ${local(past)}`;
   showChanges(find("changes").querySelector("ol"), machine.changes, past ?? Infinity, goTo);
   if (!find("outline").hidden) showOutline(find("outline"), map.layout, machine.names, states, goTo);
   strip.draw();
 });
 const filterSoon = throttled(PANELS_EVERY, filter);
-const explainSoon = throttled(PANELS_EVERY, () => explain(true));
+const explainSoon = throttled(PANELS_EVERY, () => why.explain(past === null));
 const summarizeSoon = throttled(2000, summarize);
 
 function placeAll() {
@@ -175,39 +180,48 @@ function filter() {
 }
 
 function lookBack(time) {
-  past = time;
+  if (time === null && past !== null) header.announce("Back to now.");
+  past = header.past = time;
   map.states = shownStates();
-  document.body.classList.toggle("past", time !== null);
   find("now").disabled = time === null;
-  showBanner();
+  why.look(stateOf(machine.index.get(current)), past);
+  header.show();
   filter();
   refreshSoon();
+}
+
+/** Look at the moment that is typed, for which the strip may have to go further back. */
+async function lookAt(text) {
+  const time = readTime(text, now());
+  find("misread").textContent = time === undefined ? "18:43, 18:43:10, -2m?" : "";
+  if (time === undefined) return;
+  if (time !== null && time < now() - strip.span) {
+    const spans = [...find("span").options].map((each) => Number(each.value));
+    await setSpan(spans.find((seconds) => time >= now() - seconds * 1000) ?? spans.at(-1));
+  }
+  strip.go(time);
+  // Times on the page are whole seconds.
+  if (time !== null && past - time >= 1000) find("misread").textContent = `not known before ${local(past)}`;
+  else find("canvas").focus();
+}
+
+async function setSpan(seconds) {
+  find("span").value = String(seconds);
+  strip.span = seconds * 1000;
+  stored((storage) => storage.setItem("hbtd-span", String(seconds)));
+  strip.draw();
+  if (now() - strip.span < machine.knownSince && strip.span > LEAST_RECALLED) await recall();
+}
+
+/** Return the state that is shown of a component, undefined if it was not there. */
+function stateOf(i) {
+  return STATES[map.states[i]];
 }
 
 function select(i) {
   map.select(i);
   current = i < 0 ? "" : machine.names[i];
-  find("why").hidden = !current;
-  if (!current) return;
-  showName(find("why"), current, STATES[map.states[i]]);
-  find("why").querySelector("div").textContent = "…";
-  explain(true);
-}
-
-/** Say why the selected component is in its state, aloud where that is news. */
-async function explain(aloud = false) {
-  const name = current;
-  if (!name || find("why").hidden) return;
-  try {
-    const answer = await get(`components/${encodeURIComponent(name)}`, ask);
-    if (current !== name) return;
-    showWhy(find("why"), answer);
-    if (aloud) announce(`${name}: ${answer.State}. ${answer.Why?.Text ?? ""}`);
-  } catch (error) {
-    if (current !== name) return;
-    find("why").querySelector("div").textContent = visible(error.message);
-    if (aloud) announce(`${name}: ${error.message}`);
-  }
+  why.select(current, stateOf(i), past);
 }
 
 function goTo(name) {
@@ -220,10 +234,14 @@ function goTo(name) {
   }
 }
 
-function showPart(name) {
-  const part = map.layout?.parts.find((each) => each.name === name);
+/** Show a part of the machine, or components, as large as possible, and dim the rest. */
+function showPart(names) {
+  const part = map.layout?.parts.find((each) => each.name === names);
+  const test = names === "s0" ? null : matcher(names);
   if (part) map.zoomTo(part);
-  find("query").value = name === "s0" ? "" : name;
+  else if (!test) map.fit();
+  else map.zoomTo(map.around(machine.names.flatMap((name, i) => (test(name) ? [i] : []))));
+  find("query").value = names === "s0" ? "" : names;
   search.run();
 }
 
@@ -231,36 +249,10 @@ function hover(i, x, y) {
   const tip = find("tip");
   tip.hidden = i < 0;
   if (i < 0) return;
-  tip.textContent = `${machine.names[i]}  ${STATES[map.states[i]]}`;
+  tip.textContent = `${machine.names[i]}  ${stateOf(i)}`;
   const room = find("map").clientWidth;
   tip.style.left = `${Math.min(x + 14, room - tip.offsetWidth - 4)}px`;
   tip.style.top = `${Math.max(y - 30, 2)}px`;
-}
-
-function showBanner() {
-  const parts = [];
-  if (lost && !refused) parts.push(`${lost.since === null ? "There is nothing to be seen yet" : `What you see is of ${timeOfDay(lost.since)}`}: ${lost.reason}. Connecting again …`);
-  if (refused) parts.push(`${lost ? "" : "Not all is up to date: "}hbtd says: ${refused}.`);
-  if (past !== null) parts.push(`Looking back to ${dateAndTime(past)}. Esc returns to now.`);
-  document.body.classList.toggle("stale", lost !== null || refused !== "");
-  const text = visible(parts.join(" "));
-  if (find("trouble").textContent !== text) find("trouble").textContent = text;
-  find("give").hidden = !refused;
-  find("banner").hidden = !text;
-}
-
-function showTitle(dead, quiet) {
-  document.title = dead + quiet ? `${dead} dead, ${quiet} warned – hbtd` : "hbtd";
-}
-
-function status(state, text) {
-  find("status").dataset.state = state;
-  find("status").textContent = text;
-  refreshSoon();
-}
-
-function announce(text) {
-  find("announcer").textContent = visible(text);
 }
 
 // What people do
@@ -291,8 +283,10 @@ function setTheme(name) {
 }
 
 function escape() {
-  if (!find("outline").hidden) outline();
-  else if (past !== null) strip.go(null);
+  if (past !== null) {
+    strip.go(null);
+    if (!find("outline").hidden) return;
+  } else if (!find("outline").hidden) outline();
   else if (onlyNames || find("query").value) {
     find("query").value = "";
     search.run();
@@ -301,7 +295,6 @@ function escape() {
   find("canvas").focus();
 }
 
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const ACTIONS = {
   "/": () => find("query").focus(),
   "?": () => find("help").showModal(),
@@ -312,34 +305,20 @@ const ACTIONS = {
   "=": () => map.zoom(1.4),
   "-": () => map.zoom(1 / 1.4),
   f: () => map.fit(),
+  g: () => find("when").focus(),
   l: outline,
   t: theme,
 };
 
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  if (event.key === "Escape") {
-    escape();
-    event.preventDefault();
-    return;
-  }
-  if (/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
-  const arrow = event.target === find("canvas") || event.target === document.body ? ARROWS[event.key] : null;
-  if (arrow && machine.names.length) {
-    move(...arrow);
-    event.preventDefault();
-  } else if (event.key === "Enter" && event.target === find("canvas")) select(map.selected);
-  else if (ACTIONS[event.key]) {
-    ACTIONS[event.key]();
-    event.preventDefault();
-  }
-});
+listenToKeys(find("canvas"), { actions: ACTIONS, escape, move, enter: () => select(map.selected) });
 
 function move(dx, dy) {
+  if (!machine.names.length) return;
   const i = map.selected < 0 ? Math.max(map.states.findIndex((state) => state === DEAD || state === WARNED), 0) : map.next(map.selected, dx, dy);
-  map.select(i);
+  if (why.open) select(i);
+  else map.select(i);
   current = machine.names[i];
-  announce(`${current}: ${STATES[map.states[i]] ?? "absent"}`);
+  header.announce(`${current}: ${stateOf(i) ?? "not tracked"}${past === null ? "" : ` at ${local(past)}`}`);
 }
 
 const search = new Search(find("query"), find("found"), ask, (names) => {
@@ -367,17 +346,17 @@ find("theme").addEventListener("click", theme);
 find("help-button").addEventListener("click", () => find("help").showModal());
 find("why").querySelector(".close").addEventListener("click", () => select(-1));
 find("now").addEventListener("click", () => strip.go(null));
-find("give").addEventListener("click", () => askForToken(refused).then((given) => {
+find("give").addEventListener("click", () => askForToken(header.refused).then((given) => {
   if (!given) return;
   keep(given);
   grant();
 }));
 // What was pressed held its list up.
 document.addEventListener("pointerup", refreshSoon);
-find("span").addEventListener("change", () => {
-  strip.span = Number(find("span").value) * 1000;
-  strip.go(null);
-  recall();
+find("span").addEventListener("change", () => setSpan(Number(find("span").value)));
+find("go").addEventListener("submit", (event) => {
+  event.preventDefault();
+  lookAt(find("when").value);
 });
 new ResizeObserver(() => {
   map.resize();
@@ -389,10 +368,12 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setT
 
 document.body.classList.toggle("wallboard", new URLSearchParams(location.search).has("wallboard"));
 setTheme(stored((storage) => storage.getItem("hbtd-theme")));
+const span = stored((storage) => storage.getItem("hbtd-span"));
+if ([...find("span").options].some((each) => each.value === span)) find("span").value = span;
+strip.span = Number(find("span").value) * 1000;
 // For whoever looks at the page with a browser's console, and for tests.
-window.hbtd = { feed, machine, map, strip };
+window.hbtd = { feed, machine, map, strip, keys: Object.keys(ACTIONS) };
 setInterval(summarize, SUMMARY_EVERY);
 setInterval(refreshSoon, 30_000);
-setInterval(() => (find("clock").textContent = timeOfDay(now())), 1000);
 summarizeSoon();
 feed.run();

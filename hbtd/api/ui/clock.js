@@ -1,7 +1,8 @@
 // What time it is for hbtd: the clock of whoever looks may be wrong.
 
-/** Milliseconds of difference that may be the way of an answer. */
+/** Milliseconds by which the difference of two clocks may seem to vary: an answer may take so long. */
 const TOLERATED = 2000;
+const UNITS = { s: 1000, m: 60_000, h: 3600_000, d: 86_400_000 };
 let ahead = 0;
 
 /** Return the time in milliseconds since 1970, by hbtd's clock. */
@@ -12,7 +13,9 @@ export function now() {
 /** Take over hbtd's time, as an answer has it. */
 export function hear(time) {
   const difference = Date.parse(time) - Date.now();
-  if (!Number.isNaN(difference)) ahead = Math.abs(difference) > TOLERATED ? difference : 0;
+  if (Number.isNaN(difference)) return;
+  // It is later for hbtd than an answer says, never earlier: no time that hbtd tells is in the future.
+  ahead = Math.abs(difference - ahead) > TOLERATED ? difference : Math.max(difference, ahead);
 }
 
 /** Return the local time of day of a time in milliseconds since 1970. */
@@ -25,6 +28,41 @@ export function timeOfDay(time) {
 export function dateAndTime(time) {
   const date = new Date(time), day = [date.getFullYear(), date.getMonth() + 1, date.getDate()];
   return `${day.map((n) => String(n).padStart(2, "0")).join("-")} ${timeOfDay(time)}`;
+}
+
+/** Return the local time of day, with the date unless it is today's. */
+export function local(time) {
+  const today = dateAndTime(now()).slice(0, 10);
+  const text = dateAndTime(time);
+  return text.startsWith(today) ? text.slice(11) : text;
+}
+
+/** Return how long so many seconds are, for people. */
+export function lapse(seconds) {
+  if (seconds < 90) return `${Math.floor(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`;
+}
+
+/**
+ * Return the time that a text stands for: 18:43, 18:43:10, 2026-03-04 18:43, or -90s, -2m, -1h, -1d; null
+ * for now, undefined for any other text. A time of day is today's, or yesterday's if it is yet to come.
+ */
+export function readTime(text, present) {
+  const words = text.trim().toLowerCase();
+  if (!words || words === "now") return null;
+  const ago = /^-?\s*(\d{1,9}(?:\.\d+)?)\s*([smhd])[a-z]*(?: ago)?$/.exec(words);
+  if (ago) return present - Number(ago[1]) * UNITS[ago[2]];
+  const found = /^(?:(\d{4})-(\d\d?)-(\d\d?)[ t]+)?(\d\d?):(\d\d)(?::(\d\d))?$/.exec(words);
+  if (!found) return undefined;
+  const [year, month, day, hour, minute, second] = found.slice(1).map((each) => Number(each ?? 0));
+  if (hour > 23 || minute > 59 || second > 59) return undefined;
+  const date = new Date(present);
+  if (year) date.setFullYear(year, month - 1, day);
+  if (year && (date.getMonth() !== month - 1 || date.getDate() !== day)) return undefined;
+  date.setHours(hour, minute, second, 0);
+  if (!year && date.getTime() > present + UNITS.m) date.setDate(date.getDate() - 1);
+  return date.getTime();
 }
 
 /**

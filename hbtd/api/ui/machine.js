@@ -126,6 +126,24 @@ export class Machine {
     return states;
   }
 
+  /**
+   * Return since when components have been in their states at a time, by name, in milliseconds since
+   * 1970. Those whose last change before is not known are not in it.
+   */
+  sinces(names, time) {
+    const wanted = new Set(names), found = new Map();
+    for (let k = this.changes.length - 1; k >= 0 && found.size < wanted.size; k--) {
+      const { at, name } = this.changes[k];
+      if (at <= time && wanted.has(name) && !found.has(name)) found.set(name, at);
+    }
+    return found;
+  }
+
+  /** Return the known changes of a component up to a time, the newest first. */
+  changesOf(name, time) {
+    return this.changes.filter((each) => each.name === name && each.at <= time && each.era === this.era).reverse();
+  }
+
   #count() {
     this.counts = [0, 0, 0, 0];
     for (const state of this.states) this.counts[state]++;

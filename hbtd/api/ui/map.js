@@ -1,10 +1,15 @@
-// The map: draws the machine on a canvas, and lets it be zoomed, moved and pointed at.
+// The map: draws the machine on a canvas.
 
 import { ABSENT, DEAD, HEALTHY, WARNED } from "./machine.js";
+import { listenToPointers } from "./pointing.js";
 
 /** From which size in pixels on a square has a gap around it, a glyph in it. */
 const GAP_FROM = 3, GLYPH_FROM = 8;
 const MOST_ZOOM = 60;
+/** The least size in pixels of what is silent, by state: one among 100,000 can be seen. */
+const LEAST = [0, 3, 4, 0];
+/** The most changes that are drawn one by one. */
+const MOST_ALONE = 5000, MOST_MARKS_ALONE = 300;
 /** The least width of what has a label, as a multiple of the label's size. */
 const LABEL_ROOM = 2.2;
 
@@ -24,8 +29,7 @@ export class Map2D {
     this.whole = true;
     this.scheduled = false;
     this.colours = {};
-    this.pointers = new Map();
-    this.listen(onSelect, onHover);
+    listenToPointers(this, onSelect, onHover);
   }
 
   /** Draw another layout, with these states; keep the place that is looked at. */
@@ -87,26 +91,46 @@ export class Map2D {
   /** Show everything. */
   fit() {
     this.fitted = true;
-    if (!this.layout) return;
-    this.show({ x: 0, y: 0, width: this.layout.width, height: this.layout.height }, this.margin);
+    if (this.layout) this.show(this.everything);
+  }
+
+  get everything() {
+    return { x: 0, y: 0, width: this.layout.width, height: this.layout.height };
   }
 
   /** Show a part of the machine as large as possible. */
   zoomTo(part) {
     this.fitted = false;
-    this.show(part, Math.min(this.width, this.height) / 8);
+    this.show(part);
   }
 
-  show(part, margin) {
-    const scale = Math.min(
-      (this.width - 2 * margin) / part.width, (this.height - 2 * margin) / part.height, MOST_ZOOM,
-    );
+  /** Return the part of the map in which some components are; without any, everything. */
+  around(positions) {
+    if (!positions.length) return this.everything;
+    const box = [Infinity, Infinity, -Infinity, -Infinity];
+    for (const i of positions) {
+      const x = this.layout.x[i], y = this.layout.y[i];
+      box[0] = Math.min(box[0], x);
+      box[1] = Math.min(box[1], y);
+      box[2] = Math.max(box[2], x + 1);
+      box[3] = Math.max(box[3], y + 1);
+    }
+    return { x: box[0], y: box[1], width: box[2] - box[0], height: box[3] - box[1] };
+  }
+
+  show(part) {
+    // A part is shown no smaller than it is where everything is.
+    const scale = Math.min(Math.max(this.scaleOf(part), this.scaleOf(this.everything)), MOST_ZOOM);
     this.view = {
       scale,
       x: (this.width - part.width * scale) / 2 - part.x * scale,
       y: (this.height - part.height * scale) / 2 - part.y * scale,
     };
     this.redraw();
+  }
+
+  scaleOf({ width, height }) {
+    return Math.min((this.width - 2 * this.margin) / width, (this.height - 2 * this.margin) / height);
   }
 
   /** Zoom by a factor around a point of the canvas, by default its middle. */
@@ -146,12 +170,16 @@ export class Map2D {
     const x = (pointX - this.view.x) / this.view.scale, y = (pointY - this.view.y) / this.view.scale;
     const found = this.layout.cabinets.find((each) => inside(each, x, y));
     if (!found) return -1;
+    let best = -1, worst = -1;
     for (let i = found.start; i < found.end; i++) {
-      if (x >= this.layout.x[i] && x < this.layout.x[i] + 1 && y >= this.layout.y[i] && y < this.layout.y[i] + 1) {
-        return this.states[i] === ABSENT ? -1 : i;
-      }
+      const more = this.excess(i), left = this.layout.x[i] - more, top = this.layout.y[i] - more;
+      if (x < left || y < top || x >= left + 1 + 2 * more || y >= top + 1 + 2 * more) continue;
+      const state = this.states[i];
+      if (state === ABSENT || state <= worst) continue;
+      best = i;
+      worst = state;
     }
-    return -1;
+    return best;
   }
 
   /** Return the component next to another one in a direction, or the other one itself. */
@@ -177,10 +205,11 @@ export class Map2D {
     if (window.devicePixelRatio !== this.ratio) this.resize();
     const { context, ratio } = this;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    if (this.whole || this.dirty.size > 5000) this.drawAll();
+    const marks = this.view.scale < LEAST[DEAD];
+    if (this.whole || this.dirty.size > (marks ? MOST_MARKS_ALONE : MOST_ALONE)) this.drawAll();
     else {
-      for (const i of this.dirty) this.drawOne(i);
-      if (this.selected >= 0 && this.dirty.has(this.selected)) this.drawSelection();
+      for (const i of this.dirty) marks ? this.drawAround(i) : this.drawOne(i);
+      if (this.selected >= 0 && (marks || this.dirty.has(this.selected))) this.drawSelection();
     }
     this.whole = false;
     this.dirty.clear();
@@ -198,12 +227,13 @@ export class Map2D {
         groups[this.states[i] + (this.shown && !this.shown[i] ? 4 : 0)].push(i);
       }
     }
-    const { x, y } = layout, { scale } = view;
-    groups.forEach((group, k) => {
-      if (!group.length || k % 4 === ABSENT) return;
+    // What is dimmed first: what is silent and small reaches over what is beside it.
+    [4, 5, 6, HEALTHY, WARNED, DEAD].forEach((k) => {
+      const group = groups[k];
+      if (!group.length) return;
       context.globalAlpha = k > 3 ? 0.16 : 1;
       context.fillStyle = this.colour(k % 4);
-      for (const i of group) this.fill(x[i] * scale + view.x, y[i] * scale + view.y, scale, gap);
+      for (const i of group) this.fillOne(i, gap);
       if (glyphs && k % 4 !== HEALTHY) for (const i of group) this.drawGlyph(i, k % 4);
     });
     context.globalAlpha = 1;
@@ -224,6 +254,42 @@ export class Map2D {
     this.fill(left, top, view.scale, gap);
     if (view.scale >= GLYPH_FROM && state !== HEALTHY) this.drawGlyph(i, state);
     context.globalAlpha = 1;
+  }
+
+  /** Draw anew where one component is, and what reaches into that place: squares of few pixels. */
+  drawAround(i) {
+    const { context, view, layout } = this, most = LEAST[DEAD];
+    const cabinet = layout.cabinets.find(({ start, end }) => i >= start && i < end);
+    const middle = (k) => [(layout.x[k] + 0.5) * view.scale + view.x, (layout.y[k] + 0.5) * view.scale + view.y];
+    const [x, y] = middle(i), near = [[], [], []];
+    if (!cabinet || x < -most || y < -most || x > this.width + most || y > this.height + most) return;
+    for (let k = cabinet.start; k < cabinet.end; k++) {
+      const [left, top] = middle(k);
+      if (this.states[k] !== ABSENT && Math.abs(left - x) <= 2 * most && Math.abs(top - y) <= 2 * most) near[this.states[k]].push(k);
+    }
+    context.save();
+    context.beginPath();
+    context.rect(this.snap(x - most), this.snap(y - most), 2 * most, 2 * most);
+    context.clip();
+    context.fillStyle = this.colours.ground;
+    context.fillRect(x - 2 * most, y - 2 * most, 4 * most, 4 * most);
+    for (const dim of [true, false]) {
+      near.forEach((group, state) => {
+        context.globalAlpha = dim ? 0.16 : 1;
+        context.fillStyle = this.colour(state);
+        for (const k of group) if (this.isDim(k) === dim) this.fillOne(k, this.gap());
+      });
+    }
+    context.restore();
+  }
+
+  isDim(i) {
+    return this.shown !== null && !this.shown[i];
+  }
+
+  /** Return by how much the square of a component is larger on each side than its place. */
+  excess(i) {
+    return this.isDim(i) ? 0 : Math.max(0, LEAST[this.states[i]] / this.view.scale - 1) / 2;
   }
 
   /** Draw a cross on what is dead, an exclamation mark on what is warned about. */
@@ -292,6 +358,13 @@ export class Map2D {
     return state === DEAD ? this.colours.dead : state === WARNED ? this.colours.warned : this.colours.healthy;
   }
 
+  /** Fill the square of a component; what is silent is never too small to be seen. */
+  fillOne(i, gap) {
+    const { scale, x, y } = this.view, more = this.excess(i) * scale;
+    const left = this.layout.x[i] * scale + x, top = this.layout.y[i] * scale + y;
+    this.fill(left - more, top - more, scale + 2 * more, more ? 0 : gap);
+  }
+
   /** Fill a square on whole pixels: all gaps are alike, rather than all squares. */
   fill(left, top, side, gap) {
     const x = this.snap(left), y = this.snap(top), least = 1 / this.ratio;
@@ -320,52 +393,6 @@ export class Map2D {
     const left = part.x * scale + x, top = part.y * scale + y;
     return left < this.width && top < this.height && left + part.width * scale > 0 && top + part.height * scale > 0;
   }
-
-  listen(onSelect, onHover) {
-    const { canvas, pointers } = this;
-    let moved = 0;
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      this.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), event.offsetX, event.offsetY);
-    }, { passive: false });
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      pointers.set(event.pointerId, placeOf(event));
-      moved = pointers.size > 1 ? Infinity : 0;
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const last = pointers.get(event.pointerId);
-      if (!last) {
-        onHover(this.at(event.offsetX, event.offsetY), event.offsetX, event.offsetY);
-        return;
-      }
-      const dx = event.offsetX - last.x, dy = event.offsetY - last.y;
-      if (pointers.size === 2) {
-        const [other] = [...pointers.values()].filter((each) => each !== last);
-        const before = Math.hypot(last.x - other.x, last.y - other.y);
-        const now = Math.hypot(event.offsetX - other.x, event.offsetY - other.y);
-        if (before > 0) this.zoom(now / before, (event.offsetX + other.x) / 2, (event.offsetY + other.y) / 2);
-        this.move(dx / 2, dy / 2);
-      } else {
-        moved += Math.abs(dx) + Math.abs(dy);
-        if (moved > 4) this.move(dx, dy);
-      }
-      pointers.set(event.pointerId, placeOf(event));
-    });
-    const end = (event) => {
-      if (pointers.delete(event.pointerId) && event.type === "pointerup" && moved <= 4) {
-        onSelect(this.at(event.offsetX, event.offsetY));
-      }
-    };
-    canvas.addEventListener("pointerup", end);
-    canvas.addEventListener("pointercancel", end);
-    canvas.addEventListener("pointerleave", () => onHover(-1, 0, 0));
-  }
-}
-
-/** Return where an event was; later its offsets may mean something else. */
-function placeOf({ offsetX, offsetY }) {
-  return { x: offsetX, y: offsetY };
 }
 
 function inside(part, x, y) {

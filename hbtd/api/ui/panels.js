@@ -1,13 +1,16 @@
-// The panels beside the map: what is silent, what has changed, and why.
+// The lists beside the map: what is silent, and what has changed.
 
-import { STATES } from "./machine.js";
-import { timeOfDay } from "./clock.js";
-import { place, visible } from "./xnames.js";
+import { local, timeOfDay } from "./clock.js";
+import { DEAD, STATES, WARNED } from "./machine.js";
+import { apart, silentParts } from "./silence.js";
+import { fold, place, visible } from "./xnames.js";
 
 const MOST_CHANGES = 60;
 /** Milliseconds, and lines, within which the same change of one chassis is one line. */
 const TOGETHER = 3000, LATELY = 40;
-const WORDS = { healthy: "is back", warned: "is quiet", dead: "died", started: "started" };
+/** The most parts of the machine that are listed as silent, and the most components besides. */
+const MOST_PARTS = 100, MOST_NAMED = 1000;
+const GLYPHS = { warned: "!", dead: "×" };
 
 /** Make an element with properties, a text, and a key for `replace`, and put other elements into it. */
 export function element(tag, { text, key, ...properties } = {}, ...inside) {
@@ -46,35 +49,61 @@ function renew(item, other) {
   to.onclick = from.onclick;
   if (!to.isEqualNode(from)) to.replaceChildren(...from.childNodes);
   if (to.title !== from.title) to.title = from.title;
+  if (to.className !== from.className) to.className = from.className;
   return item;
 }
 
+/** Return the mark of a state: its colour and glyph. */
+export function keyOf(state = "absent") {
+  return element("span", { className: `key ${state}`, text: GLYPHS[state] ?? "" });
+}
+
 /**
- * Show what `/summary` says is silent. `tellsHSM` is false if hbtd tells HSM nothing; `onPart(names)` is
- * called for what is clicked.
+ * Show which parts of the machine are silent with these states, at a time: null for now. Of the present
+ * `summary`, the answer of /summary, says more; `tellsHSM` is false if hbtd tells HSM nothing.
+ * `onPart(names)` is called for what is clicked.
  */
-export function showSilent(list, summary, tellsHSM, onPart) {
-  const items = summary.Groups.map((group) => {
-    const since = group.Since ? `since ${timeOfDay(Date.parse(group.Since))}` : "";
-    const told = !tellsHSM ? "" : group.Told ? `HSM told ${timeOfDay(Date.parse(group.Told))}` : "HSM not told of all";
-    const about = [since, told].filter(Boolean).join(", ");
-    return row(group.XName === "s0" ? "the whole machine" : group.XName, `${group.Silent}/${group.Total}`, about, group.Dead ? "dead" : "warned", () => onPart(group.XName));
+export function showSilent(list, { machine, layout, states, time, summary, tellsHSM }, onPart) {
+  const parts = layout ? silentParts(layout, states).slice(0, MOST_PARTS) : [];
+  const lone = [DEAD, WARNED].map((state) => [state, apart(states, state, parts)]);
+  const isSilent = (i) => states[i] === DEAD || states[i] === WARNED;
+  const within = parts.map(({ start, end }) => Array.from({ length: end - start }, (_, k) => start + k).filter(isSilent));
+  const sinces = machine.sinces([...within, ...lone.map(([, found]) => found)].flat().map((i) => machine.names[i]), time ?? Infinity);
+  const since = (positions) => sinceText(positions.map((i) => sinces.get(machine.names[i])), machine.knownSince);
+  const items = parts.map((part, k) => {
+    const said = time === null ? summary?.Groups.find((each) => each.XName === part.name) : undefined;
+    const told = !said || !tellsHSM ? "" : said.Told ? `HSM told ${local(Date.parse(said.Told))}` : "HSM not told of all";
+    const name = part.name === "s0" ? "the whole machine" : part.name;
+    return row({ name, part, about: [since(within[k]), told].filter(Boolean).join(", "), onClick: () => onPart(part.name) });
   });
-  if (summary.Silent) {
-    const more = summary.More ? ` and ${summary.More} more` : "";
-    const dead = summary.Groups.reduce((left, group) => left - group.Dead, summary.Counts.dead);
-    items.push(row(summary.Silent + more, "", items.length ? "apart from these" : "here and there", dead > 0 ? "dead" : "warned", () => onPart(summary.Silent)));
+  for (const [state, found] of lone) {
+    if (!found.length) continue;
+    const names = fold(found.slice(0, MOST_NAMED).map((i) => machine.names[i]));
+    const more = found.length > MOST_NAMED ? ` and ${found.length - MOST_NAMED} more` : "";
+    const part = { [STATES[state]]: found.length };
+    items.push(row({ name: names + more, key: STATES[state], part, about: since(found), onClick: () => onPart(names) }));
   }
-  if (!items.length) items.push(element("li", { className: "quiet", text: "nobody" }));
-  if (tellsHSM && !summary.HSM.Ready) items.push(element("li", { className: "trouble", text: "HSM does not accept updates." }));
-  if (summary.HSM.SetAside) items.push(element("li", { className: "trouble", text: `HSM rejects ${summary.HSM.SetAside} of them; they are set aside.` }));
+  if (!items.length) items.push(element("li", { className: "none", text: "nobody" }));
+  const trouble = (text) => items.push(element("li", { className: "trouble", text: time === null ? text : `Now: ${text}` }));
+  if (summary && tellsHSM && !summary.HSM.Ready) trouble("HSM does not accept updates.");
+  if (summary?.HSM.SetAside) trouble(`HSM rejects ${summary.HSM.SetAside} of them; they are set aside.`);
   replace(list, items);
 }
 
-function row(name, count, about, state, onClick) {
-  const button = element("button", { key: name, onclick: onClick },
-    element("span", { className: `key ${state}`, text: state === "dead" ? "×" : "!" }),
-    element("b", { text: name }), element("span", { className: "count", text: count }),
+/** Return since when components are silent, given the times of their last changes as far as they are known. */
+function sinceText(times, knownSince) {
+  const known = times.filter((each) => each !== undefined).sort((a, b) => a - b);
+  const first = known.length < times.length ? `before ${local(knownSince)}` : local(known[0]);
+  const last = known.length ? local(known.at(-1)) : first;
+  return first === last ? `since ${first}` : `since ${first} – ${last}`;
+}
+
+function row({ name, key = name, part: { warned = 0, dead = 0, total = 0, whole }, about, onClick }) {
+  const counts = [warned && `${warned} warned`, dead && `${dead} dead`].filter(Boolean).join(", ");
+  const keys = [dead && "dead", warned && "warned"].filter(Boolean).map(keyOf);
+  const button = element("button", { key, className: whole ? "inner" : "", onclick: onClick },
+    element("span", { className: "keys" }, ...keys),
+    element("b", { text: name }), element("span", { className: "count", text: total ? `${counts} of ${total}` : counts }),
     element("small", { text: about }));
   return element("li", {}, button);
 }
@@ -96,12 +125,11 @@ export function showChanges(list, changes, until, onPart) {
     } else rows.push({ ...change, part, count: 1, first: change.number });
   }
   replace(list, joinCabinets(rows).slice(0, MOST_CHANGES).map((each) => {
-    const state = STATES[each.to] ?? "healthy";
-    const verb = each.what === "started" ? WORDS.started : WORDS[state];
-    const text = each.count > 1 ? `${each.count} in ${each.name}: ${verb}` : `${each.name} ${verb}`;
+    // The log's own word: started, warned, restarted, died.
+    const text = each.count > 1 ? `${each.count} ${each.what} in ${each.name}` : `${each.name} ${each.what}`;
     return element("li", {}, element("button", { key: `${each.era}.${each.first}`, title: visible(each.why ?? ""), onclick: () => onPart(each.name) },
       element("time", { text: timeOfDay(each.at) }),
-      element("span", { className: `key ${state}`, text: state === "dead" ? "×" : state === "warned" ? "!" : "" }),
+      keyOf(STATES[each.to]),
       element("span", { text })));
   }));
 }
@@ -120,50 +148,4 @@ function joinCabinets(rows) {
     }
   }
   return joined;
-}
-
-/** Show of which component something will be said, and its state. */
-export function showName(section, name, state) {
-  section.querySelector("h2").replaceChildren(
-    element("span", { className: `key ${state}`, text: state === "dead" ? "×" : state === "warned" ? "!" : "" }),
-    element("span", { text: name }),
-  );
-}
-
-/** Show what `/components/{name}` says of a component. */
-export function showWhy(section, answer) {
-  showName(section, answer.XName, answer.State);
-  const facts = [];
-  const fact = (name, value) => value && facts.push(element("dt", { text: name }), element("dd", { text: value }));
-  fact("type", answer.Type);
-  fact("host name", answer.Hostname);
-  fact("NID", answer.NID);
-  fact(answer.State, answer.Since ? `since ${local(answer.Since)}` : "");
-  fact("why", answer.Why?.Text);
-  if (answer.LastHeartbeat) {
-    fact("heard", `${local(answer.LastHeartbeat)}${answer.Age === null ? "" : `, ${ago(answer.Age)} ago`}${answer.Source ? ` from ${answer.Source}` : ""}`);
-  }
-  // Apart, so that a text from right to left leaves the other one where it is.
-  fact("it said", answer.Status);
-  fact("its time", answer.Timestamp);
-  const why = answer.Why;
-  if (why?.MeanPeriod) fact("period", `${why.MeanPeriod.toFixed(2)} s ± ${(why.Deviation ?? 0).toFixed(2)} s, longest gap ${(why.LongestGap ?? 0).toFixed(1)} s`);
-  if (why?.Warntime) fact("limits", `warned after ${why.Warntime} s of silence, dead after ${why.Errtime} s`);
-  fact("later", why?.Delay);
-  if (answer.HSM) fact("HSM", [answer.HSM.State, answer.HSM.At && local(answer.HSM.At), answer.HSM.Reason].filter(Boolean).join(", "));
-  const past = (answer.Transitions ?? []).slice(0, 8).map((each) => element("li", {},
-    element("time", { text: local(each.At) }), element("span", { text: `${each.Transition}: ${each.Why}` })));
-  replace(section.querySelector("div"), [element("dl", {}, ...facts), element("ol", {}, ...past)]);
-}
-
-function local(time) {
-  const date = new Date(time);
-  const today = date.toDateString() === new Date().toDateString();
-  return `${today ? "" : `${date.toLocaleDateString()} `}${timeOfDay(date.getTime())}`;
-}
-
-function ago(seconds) {
-  if (seconds < 90) return `${seconds.toFixed(1)} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`;
 }

@@ -3,7 +3,9 @@
 import { dateAndTime, now as present, ticks, timeOfDay } from "./clock.js";
 import { DEAD, WARNED } from "./machine.js";
 
+/** In steps: a part of the span each, a second at least. With Shift, arrows go as far as pages. */
 const KEYS = { ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10 };
+const STEPS = 300, COARSE = 10, LEAST_STEP = 1000;
 
 export class Strip {
   /** Draw the changes of a machine on a canvas; `onTime(time)` is called with null for now. */
@@ -11,7 +13,7 @@ export class Strip {
     this.canvas = canvas;
     this.machine = machine;
     this.onTime = onTime;
-    this.span = 6 * 3600_000;
+    this.span = 3600_000;
     this.time = null;
     const at = (event) => this.go(this.timeAt(event.offsetX));
     canvas.addEventListener("pointerdown", (event) => {
@@ -20,21 +22,25 @@ export class Strip {
     });
     canvas.addEventListener("pointermove", (event) => event.buttons && at(event));
     canvas.addEventListener("keydown", (event) => {
-      const step = KEYS[event.key];
+      const arrow = KEYS[event.key], coarse = event.shiftKey && Math.abs(arrow) === 1 ? COARSE : 1;
+      const step = Math.max(this.span / STEPS, LEAST_STEP);
       if (event.key === "End") this.go(null);
       else if (event.key === "Home") this.go(present() - this.span);
-      else if (step) this.go((this.time ?? present()) + (step * this.span) / 200);
+      else if (arrow) this.go((this.time ?? present()) + arrow * coarse * step);
       else return;
       event.preventDefault();
       event.stopPropagation();
     });
   }
 
+  /** The time at its left end: that of the span, or the one that is shown if that is earlier. */
+  get begin() {
+    return Math.min(present() - this.span, this.time ?? Infinity);
+  }
+
   /** Go to a time in milliseconds since 1970, or to now: null. */
   go(time) {
-    const now = present();
-    const first = Math.max(now - this.span, this.machine.knownSince);
-    this.time = time === null || time >= now ? null : Math.max(time, first);
+    this.time = time === null || time >= present() ? null : Math.max(time, this.machine.knownSince);
     this.onTime(this.time);
     this.draw();
   }
@@ -42,11 +48,12 @@ export class Strip {
   /** Return the time at a place on the strip; null, for now, at its right end. */
   timeAt(x) {
     if (x >= this.canvas.clientWidth - 4) return null;
-    return present() - this.span * (1 - x / this.canvas.clientWidth);
+    const { begin } = this;
+    return begin + (present() - begin) * (x / this.canvas.clientWidth);
   }
 
   draw() {
-    const { canvas, machine, span } = this;
+    const { canvas, machine, begin } = this, now = present(), span = now - begin;
     const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
     if (!width) return;
     canvas.width = width * ratio;
@@ -54,7 +61,7 @@ export class Strip {
     const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
     const colour = (name) => getComputedStyle(canvas).getPropertyValue(`--${name}`).trim();
-    const now = present(), begin = now - span, bar = 4, count = Math.ceil(width / bar);
+    const bar = 4, count = Math.ceil(width / bar);
     const bins = [new Uint32Array(count + 1), new Uint32Array(count + 1), new Uint32Array(count + 1)];
     for (let k = machine.changes.length - 1; k >= 0 && machine.changes[k].at >= begin; k--) {
       const { at, to } = machine.changes[k];
@@ -93,12 +100,12 @@ export class Strip {
   }
 
   drawHours(context, begin, now, width, height, colour) {
-    const steps = [300, 900, 3600, 3 * 3600, 6 * 3600, 86_400].map((seconds) => seconds * 1000);
-    const step = steps.find((each) => (width * each) / this.span > 64) ?? steps.at(-1);
+    const steps = [60, 300, 900, 3600, 3 * 3600, 6 * 3600, 86_400].map((seconds) => seconds * 1000);
+    const step = steps.find((each) => (width * each) / (now - begin) > 64) ?? steps.at(-1);
     context.fillStyle = colour;
     context.font = "10px system-ui, sans-serif";
     for (const t of ticks(begin, now, step)) {
-      const x = ((t - begin) / this.span) * width;
+      const x = ((t - begin) / (now - begin)) * width;
       const text = step < steps.at(-1) ? timeOfDay(t).slice(0, 5) : dateAndTime(t).slice(5, 10);
       if (x < width - 34) context.fillText(text, x + 3, height - 2);
       context.fillRect(x, height - 13, 1, 13);

@@ -1,5 +1,10 @@
 // What all parts of the page may need.
 
+/** Return the element of the page with an id. */
+export function find(id) {
+  return document.getElementById(id);
+}
+
 /** Return a function that has another one called soon, but not more often than each `pause` milliseconds. */
 export function throttled(pause, call) {
   let waiting = null, last = -Infinity;

@@ -74,6 +74,35 @@ export function matcher(text) {
   return tests.length ? (name) => tests.some((test) => test(name)) : null;
 }
 
+/** Return names, in natural order, as a set that `matcher` understands: x1000c[0-1]s4b0n[0-3]. */
+export function fold(names) {
+  let boxes = names.map((name) => name.split(/(\d+)/));
+  const longest = boxes.reduce((most, box) => Math.max(most, box.length), 0);
+  // Along one number after another, the last one first, those that differ in this one only become one.
+  for (let axis = longest - 1 - (longest % 2); axis > 0; axis -= 2) {
+    const merged = new Map();
+    for (const box of boxes) {
+      const key = box.map((text, k) => (k === axis ? "" : text)).join("\0");
+      if (merged.has(key)) merged.get(key).push(box[axis]);
+      else merged.set(key, [box, box[axis]]);
+    }
+    boxes = [...merged.values()].map(([box, ...numbers]) => box.map((text, k) => (k === axis ? ranges(numbers) : text)));
+  }
+  return boxes.map((box) => box.join("")).join(",");
+}
+
+/** Return numbers, the least first, as [0-3,7]; one alone as it is. */
+function ranges(numbers) {
+  if (numbers.length < 2) return numbers[0];
+  const found = [];
+  for (const number of numbers) {
+    const last = found.at(-1);
+    if (last && Number(number) === Number(last[1]) + 1) last[1] = number;
+    else found.push([number, number]);
+  }
+  return `[${found.map(([first, last]) => (first === last ? first : `${first}-${last}`)).join(",")}]`;
+}
+
 /**
  * Return a text in which characters are escaped that can't be seen, or that change the order, and the
  * marks that pile up over a letter, from the third on.

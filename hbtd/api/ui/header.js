@@ -1,0 +1,86 @@
+// What the top of the page says: whether what is shown is live, of when it is, and what is wrong.
+
+import { dateAndTime, lapse, local, now, timeOfDay } from "./clock.js";
+import { find } from "./support.js";
+import { visible } from "./xnames.js";
+
+/** Milliseconds for which what was said aloud can be read again. */
+const SAID = 10_000;
+
+export class Header {
+  constructor() {
+    /** Whether the page is up to date: "" before it ever was, "live" or "stale". */
+    this.state = "";
+    this.text = "connecting";
+    /** Since when and for what reason it is not. */
+    this.lost = null;
+    /** Why hbtd gives no data without a token. */
+    this.refused = "";
+    /** The moment that is shown, null for now. */
+    this.past = null;
+    this.tick();
+  }
+
+  /** hbtd is heard. */
+  live() {
+    this.lost = null;
+    this.become("live", "live");
+  }
+
+  /** hbtd is not heard since a time. */
+  lose(reason, since) {
+    // If hbtd was never heard there is nothing to be seen.
+    if (!this.lost) this.lost = { since: this.state === "live" ? since : null };
+    this.lost.reason = reason;
+    this.become("stale", this.refused ? "no access" : "connecting again");
+  }
+
+  become(state, text) {
+    Object.assign(this, { state, text });
+    this.show();
+  }
+
+  /** Say what holds. */
+  show() {
+    const { past } = this, status = find("status");
+    const text = past === null ? this.text : `${local(past)}, ${lapse((now() - past) / 1000)} ago`;
+    status.dataset.state = past === null ? this.state : "past";
+    // That time goes by is no news.
+    status.setAttribute("aria-live", past === null ? "polite" : "off");
+    if (status.textContent !== text) status.textContent = text;
+    find("clock").textContent = `${past === null ? "" : "now "}${timeOfDay(now())}`;
+    this.showBanner();
+  }
+
+  showBanner() {
+    const { lost, refused, past } = this, parts = [];
+    if (lost && !refused) parts.push(`${lost.since === null ? "There is nothing to be seen yet" : `What you see is of ${timeOfDay(lost.since)}`}: ${lost.reason}. Connecting again …`);
+    if (refused) parts.push(`${lost ? "" : "Not all is up to date: "}hbtd says: ${refused}.`);
+    if (past !== null) parts.push(`Looking back to ${dateAndTime(past)}. Esc returns to now.`);
+    document.body.classList.toggle("past", past !== null);
+    document.body.classList.toggle("stale", lost !== null || refused !== "");
+    const text = visible(parts.join(" "));
+    if (find("trouble").textContent !== text) find("trouble").textContent = text;
+    find("give").hidden = !refused;
+    find("banner").hidden = !text;
+  }
+
+  /** Name the page by what is silent; `when` says of when that is. */
+  showTitle(dead, warned, when = "") {
+    document.title = dead + warned || when ? `${when}${dead} dead, ${warned} warned – hbtd` : "hbtd";
+  }
+
+  /** Say something to whoever listens rather than looks. */
+  announce(text) {
+    find("announcer").textContent = visible(text);
+    clearTimeout(this.silence);
+    // Whoever comes to it later would take it for what is.
+    this.silence = setTimeout(() => (find("announcer").textContent = ""), SAID);
+  }
+
+  /** Show the time, and how long ago that is what is shown: with each second, as it begins. */
+  tick() {
+    this.show();
+    setTimeout(() => this.tick(), 1000 - (now() % 1000));
+  }
+}
