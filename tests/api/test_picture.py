@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from hbtd.api.picture import Picture
 from hbtd.queries.machine import Layout, Machine, Silence
 from tests.support.components_api import ComponentsTestCase
+from tests.support.processes import CHECKOUT
 
 
 class PictureTests(ComponentsTestCase):
@@ -76,6 +77,36 @@ class NumberTests(ComponentsTestCase):
         self.reactor.pump([0.1] * 20)  # until all is stored
         entries = self.get("/history")["Entries"]
         self.assertEqual(self.get("/picture")["Number"], entries[-1]["Number"])
+
+
+class KeysTests(SynchronousTestCase):
+    """The keys of the page."""
+
+    def setUp(self):
+        self.folder = files("hbtd.api").joinpath("ui")
+        page = self.folder.joinpath("index.html").read_text(encoding="utf-8")
+        dialog = page[page.index('<dialog id="help">') : page.index("</dl>")]
+        found = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", dialog)
+        self.help = [tuple(re.sub("</?kbd>", "`", text) for text in each) for each in found]
+
+    def test_documented(self):
+        """The help and the documents list the same keys, for the same purposes."""
+        document = (CHECKOUT / "docs" / "operations.md").read_text(encoding="utf-8")
+        section = document.partition("\n## The page\n")[2].partition("\n## ")[0]
+        rows = re.findall(r"^\| (`.*?`) \| (.*?) \|$", section, re.MULTILINE)
+        self.assertEqual(rows, self.help)
+
+    def test_all(self):
+        """The help lists all keys that do something, and those only."""
+        scripts = {name: self.folder.joinpath(name).read_text() for name in ("app.js", "strip.js")}
+        actions = re.findall(r'^  "?(.)"?: ', scripts["app.js"].partition("const ACTIONS")[2], re.M)
+        steps = re.findall(r"(\w+): -?1", scripts["strip.js"].partition("const KEYS")[2][:90])
+        arrows = {"\N{LEFTWARDS ARROW}", "\N{RIGHTWARDS ARROW}"}
+        arrows |= {"\N{UPWARDS ARROW}", "\N{DOWNWARDS ARROW}"}
+        others = {*arrows, "Shift", "Home", "End", "Enter", "Esc", *steps[2:]}
+        listed = {key for row in self.help for text in row for key in re.findall("`(.*?)`", text)}
+        # `=` is where `+` is without Shift.
+        self.assertEqual(listed, ({*actions} - {"="}) | others)
 
 
 class PageTests(ComponentsTestCase):

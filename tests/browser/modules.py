@@ -2,17 +2,12 @@
 
 import re
 from typing import Any
-from unittest import skipIf
 
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
 
 from hbtd.formats.nodesets import expand, natural_key, within
 from hbtd.simulator.fleet import node_names
-from tests.support.browser import Browser, why_not
-from tests.support.processes import spawn
-
-REASON = why_not()
+from tests.support.page_case import ModulesTestCase
 
 NAMES = [
     *node_names(600)[::7],
@@ -32,32 +27,6 @@ COLOURS = (
     *("ground", "panel", "text", "soft", "label", "healthy", "warned", "dead"),
     *("on-warned", "on-dead", "select", "accent"),
 )
-
-
-@skipIf(REASON is not None, REASON or "")
-class ModulesTestCase(TestCase):
-    """A test case with a browser in which the modules are loaded."""
-
-    timeout = 120
-
-    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
-        process = spawn(
-            self,
-            ["-m", "hbtd", "--kv_url=mem:", "--nosm", "--use_telemetry=no", "--port=0", "--tls=no",
-             "--address=127.0.0.1"],
-        )  # fmt: skip
-        self.url = await process.url
-        self.page = await deferToThread(Browser)
-        self.addCleanup(deferToThread, self.page.close)
-        await deferToThread(self.page.open, self.url)
-
-    async def run_script(self, script: str, *given: object) -> Any:
-        """Return what a script returns, which has all modules of the page."""
-        modules = (
-            "const [xnames, layout, { Machine }, clock] = await Promise.all("
-            "['xnames', 'layout', 'machine', 'clock'].map((each) => import(`/ui/${each}.js`)));"
-        )
-        return await deferToThread(self.page.run, modules + script, *given)
 
 
 class NamesTests(ModulesTestCase):
@@ -223,6 +192,64 @@ class LayoutTests(ModulesTestCase):
                 boxes = [part for part in found["parts"] if part["level"] == level][:200]
                 for k, one in enumerate(boxes):
                     self.assertFalse(any(_overlap(one, other) for other in boxes[k + 1 :]), one)
+
+
+class MarksTests(ModulesTestCase):
+    """What is drawn where squares have few pixels."""
+
+    async def test_one_of_many(self) -> None:
+        """One dead node among 100,000 is seen where everything is, and can be pointed at."""
+        found = await self.run_script(
+            """
+            const { machine, map } = window.hbtd, At = new Date().toISOString();
+            const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+            const drawn = async () => {
+              for (let k = 0; k < 3; k++) await frame();
+              return map.context.getImageData(0, 0, map.canvas.width, map.canvas.height).data;
+            };
+            const parse = (text) => text.match(/\\w\\w/g).map((each) => parseInt(each, 16));
+            const count = (data, [r, g, b]) => {
+              let found = 0;
+              for (let k = 0; k < data.length; k += 4)
+                found += data[k] === r && data[k + 1] === g && data[k + 2] === b;
+              return found;
+            };
+            const show = (States) => {
+              machine.take({ At, Number: 0, Names: given[0].join("\\n"), States });
+              map.take(layout.lay(machine.names, map.aspect), machine.states);
+              map.fit();
+            };
+            const many = given[0].length, i = Math.floor(many / 2) + 5;
+            show("h".repeat(i) + "d" + "h".repeat(many - i - 1));
+            const dead = parse(map.colours.dead), marks = [count(await drawn(), dead)];
+            const { scale, x, y } = map.view;
+            const place = [map.layout.x[i] * scale + x, map.layout.y[i] * scale + y];
+            const pointed = [0, 1].map((k) => map.at(place[0] + k, place[1] + k));
+            // One after the other they become what they are when all is drawn at once.
+            const same = [];
+            for (const changes of [[[i, 0]], [[i, 1], [i + 1, 2]], [[i + 1, 0], [i + 2, 2]]]) {
+              for (const [k, state] of changes) {
+                machine.states[k] = state;
+                map.touch(k);
+              }
+              const apart = await drawn();
+              map.redraw();
+              const whole = await drawn();
+              marks.push(count(whole, dead));
+              same.push(apart.every((value, k) => value === whole[k]));
+            }
+            return { scale, marks, pointed: pointed.map((each) => each - i), same };
+            """,
+            node_names(100_000),
+        )
+        self.assertLess(found["scale"], 3)
+        first, none, second, third = found["marks"]
+        for marked in (first, second, third):
+            self.assertGreaterEqual(marked, 9)
+            self.assertLessEqual(marked, 25)
+        self.assertEqual(none, 0)
+        self.assertEqual(found["pointed"], [0, 0])
+        self.assertEqual(found["same"], [True, True, True])
 
 
 class MachineTests(ModulesTestCase):

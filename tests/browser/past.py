@@ -7,16 +7,15 @@ from typing import Any
 
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser.trouble import TroubleTestCase
 from tests.support.browser import NONE, Browser
-from tests.support.page_case import NODES
+from tests.support.page_case import NODES, BeatsTestCase
 
 CHASSIS, ONE = "x1000c1", "x1000c0s3b0n1"
 CROSS = "\N{MULTIPLICATION SIGN}"
 SPAN = "return window.hbtd.strip.span / 1000"
 
 
-class MomentTests(TroubleTestCase):
+class MomentTests(BeatsTestCase):
     """What belongs to the moment."""
 
     async def test_everything(self) -> None:
@@ -118,7 +117,7 @@ class MomentTests(TroubleTestCase):
             await self.look(story)
 
 
-class TimeTests(TroubleTestCase):
+class TimeTests(BeatsTestCase):
     """The way to a moment."""
 
     async def test_go_to_a_time(self) -> None:
@@ -210,7 +209,7 @@ class TimeTests(TroubleTestCase):
         await self.look(story)
 
 
-class SilentTests(TroubleTestCase):
+class SilentTests(BeatsTestCase):
     """What is silent, of which state, and where."""
 
     async def test_worst(self) -> None:

@@ -3,47 +3,24 @@
 import re
 import signal
 import time
-from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from selenium.webdriver.common.keys import Keys
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import blockingCallFromThread
 from twisted.web.proxy import ProxyClient, ProxyClientFactory, ReverseProxyResource
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from tests.support.browser import Browser
-from tests.support.page_case import NODES, PageTestCase
-from tests.support.running import WebClient, heartbeat, reactor
+from tests.support.page_case import NODES, BeatsTestCase
+from tests.support.running import reactor
 from tests.support.server_process import free_ports
 
 ONE, CONTROLLER = "x1000c0s3b0n1", "x1000c0b0"
 
 
-class TroubleTestCase(PageTestCase):
-    """A test case in which single heartbeats are sent."""
-
-    def beat(self, *names: str) -> None:
-        """Send a heartbeat of each component. Call it in a thread."""
-        for name in names:
-            sent = {**heartbeat(), "Component": name}
-            self.wait_for(self.client.request("POST", f"{self.url}/hmi/v1/heartbeat", sent))
-
-    @staticmethod
-    def wait_for(work: Coroutine[Any, Any, Any]) -> Any:
-        """Return what a coroutine returns. Call it in a thread."""
-        return blockingCallFromThread(reactor, lambda: Deferred.fromCoroutine(work))
-
-    async def serve(self, *options: str, port: int = 0) -> Any:
-        """Start an hbtd, and wait until it serves."""
-        self.client = WebClient(self)
-        return await super().serve(*options, port=port)
-
-
-class TokenTests(TroubleTestCase):
+class TokenTests(BeatsTestCase):
     """Reading is closed."""
 
     async def serve_closed(self) -> Path:
@@ -104,7 +81,7 @@ class TokenTests(TroubleTestCase):
         await self.look(story)
 
 
-class ConnectionTests(TroubleTestCase):
+class ConnectionTests(BeatsTestCase):
     """hbtd hangs, begins anew, is elsewhere, or is not looked at."""
 
     async def test_hang(self) -> None:
@@ -232,7 +209,7 @@ class ConnectionTests(TroubleTestCase):
         await self.look(story)
 
 
-class ClockTests(TroubleTestCase):
+class ClockTests(BeatsTestCase):
     """The clock of whoever looks is wrong."""
 
     async def test_wrong(self) -> None:
@@ -261,7 +238,7 @@ class ClockTests(TroubleTestCase):
             await self.look(story, ahead=wrong)
 
 
-class ReadingTests(TroubleTestCase):
+class ReadingTests(BeatsTestCase):
     """What is read or pressed stays in its place."""
 
     async def test_focus(self) -> None:

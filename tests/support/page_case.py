@@ -1,16 +1,17 @@
 """Test cases with an hbtd, a fleet and a browser, all of them real."""
 
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 from unittest import skipIf
 
-from twisted.internet.threads import deferToThread
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.support.browser import Browser, why_not
 from tests.support.processes import HbtdProcess, spawn
-from tests.support.running import WebClient
+from tests.support.running import WebClient, heartbeat, reactor
 from tests.support.server_process import free_ports
 
 _REASON: Final = why_not()
@@ -71,3 +72,50 @@ class PageTestCase(TestCase):
                 browser.close()
 
         await deferToThread(tell)
+
+
+class BeatsTestCase(PageTestCase):
+    """A test case in which single heartbeats are sent."""
+
+    def beat(self, *names: str) -> None:
+        """Send a heartbeat of each component. Call it in a thread."""
+        for name in names:
+            sent = {**heartbeat(), "Component": name}
+            self.wait_for(self.sender.request("POST", f"{self.url}/hmi/v1/heartbeat", sent))
+
+    @staticmethod
+    def wait_for(work: Coroutine[Any, Any, Any]) -> Any:
+        """Return what a coroutine returns. Call it in a thread."""
+        return blockingCallFromThread(reactor, lambda: Deferred.fromCoroutine(work))
+
+    async def serve(self, *options: str, port: int = 0) -> Any:
+        """Start an hbtd, and wait until it serves."""
+        self.sender = WebClient(self)
+        return await super().serve(*options, port=port)
+
+
+@skipIf(_REASON is not None, _REASON or "")
+class ModulesTestCase(TestCase):
+    """A test case with a browser in which the modules are loaded."""
+
+    timeout = 60
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        process = spawn(
+            self,
+            ["-m", "hbtd", "--kv_url=mem:", "--nosm", "--use_telemetry=no", "--port=0", "--tls=no",
+             "--address=127.0.0.1"],
+        )  # fmt: skip
+        self.url = await process.url
+        self.page = await deferToThread(Browser)
+        self.addCleanup(deferToThread, self.page.close)
+        await deferToThread(self.page.open, self.url)
+
+    async def run_script(self, script: str, *given: object) -> Any:
+        """Return what a script returns, which has all modules of the page."""
+        modules = (
+            "const modules = ['xnames', 'layout', 'machine', 'clock', 'silence'];"
+            "const [xnames, layout, { Machine }, clock, silence] = await Promise.all("
+            "modules.map((each) => import(`/ui/${each}.js`)));"
+        )
+        return await deferToThread(self.page.run, modules + script, *given)
