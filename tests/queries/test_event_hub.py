@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.api.events import encode_event, encode_missed
-from hbtd.queries.event_hub import EventHub, Reader
+from hbtd.queries.event_hub import EventHub
+from hbtd.queries.event_reader import Reader
 from hbtd.store.interface import LogEntry, StoreUnusable
 from hbtd.store.memory import MemoryStore
 from hbtd.store.past import EVERYTHING, Selection

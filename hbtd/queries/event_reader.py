@@ -1,0 +1,86 @@
+"""The readers of events, as the event hub sees them."""
+
+from collections.abc import Callable, Container
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from hbtd.store.past import Selection
+
+
+class Hub(Protocol):
+    """The interface of the event hub to its readers."""
+
+    @property
+    def readers(self) -> Container["Reader"]:
+        """The readers that have not left."""
+
+    def leave(self, reader: "Reader") -> None:
+        """Remove a reader; do nothing if it was removed already."""
+
+    def wake(self, reader: "Reader") -> None:
+        """Write to a reader soon, if there is anything to write."""
+
+
+class Reader:
+    """A client of `/events`, to which the hub writes events.
+
+    A reader is a push producer: it writes nothing between `pauseProducing` and `resumeProducing`.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        selection: Selection,
+        write: Callable[[bytes], object],
+        drop: Callable[[], object],
+    ) -> None:
+        self.selection = selection
+        self.write = write
+        self.drop = drop
+        """A function that ends the connection at once."""
+        self.place: int | None = None
+        """The index of the next block for this reader; `None` while it is sent earlier events."""
+        self.done = 0
+        """Up to which number it was sent events, once it has a place."""
+        self.paused = False
+        self.queued = False
+        """Whether it is in the queue of those to be written to."""
+        self.idle = False
+        """Whether a sign of life is due, unless there is something else to write."""
+        self.ended: Deferred[bytes] = Deferred(lambda _: hub.leave(self))
+        """Fires with `b""` when the hub ends; cancel it when the client has gone."""
+        self._hub = hub
+        self._resumed: Deferred[None] | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether this reader has left the hub."""
+        return self not in self._hub.readers
+
+    def pauseProducing(self) -> None:
+        """Write nothing more, because the client does not read fast enough."""
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        """Write again, after a call of `pauseProducing`: the client can take more."""
+        self.paused = False
+        self.release()
+        self._hub.wake(self)
+
+    def stopProducing(self) -> None:
+        """Write nothing more; the connection is lost."""
+        self.paused = True
+        self._hub.leave(self)
+
+    def release(self) -> None:
+        """End the wait in a call of `writable`, if there is one."""
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None:
+            resumed.callback(None)
+
+    async def writable(self) -> None:
+        """Wait until the client reads, or this reader has left."""
+        if self.paused and not self.gone:
+            self._resumed = Deferred()
+            await self._resumed
