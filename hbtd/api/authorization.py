@@ -97,6 +97,14 @@ class Authorization:
             return self._gate.node_or_operator(credentials)
         return self._gate.operator(credentials)
 
+    def permits(self, request: Request, role: Role) -> bool:
+        """Return whether `authorize` permits a request, which may have begun some time ago."""
+        try:
+            self.authorize(request, role)
+        except Refused:
+            return False
+        return True
+
     def log_change(self, request: Request, outcome: str) -> None:
         """Log a permitted request for a change: who has made it, from where, and its outcome."""
         self.log_asked(self.asked(request), outcome)

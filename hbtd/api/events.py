@@ -1,7 +1,7 @@
 """Handlers for events: transitions as Server-Sent Events, as they are committed."""
 
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -44,8 +44,12 @@ def encode_missed(after: int, to: int) -> bytes:
 class Events:
     """The handler of `/events`."""
 
-    def __init__(self, tracker: Tracker, hub: EventHub, most: int) -> None:
+    def __init__(
+        self, tracker: Tracker, hub: EventHub, most: int, may_read: Callable[[Request], bool]
+    ) -> None:
         """Make the handler; there may be `most` readers at once.
+
+        `may_read` returns whether the sender of a request may still read events.
 
         The readers at one IP address may have half of the places that readers at other addresses
         leave free. If they leave only one place, one reader may have it.
@@ -54,6 +58,7 @@ class Events:
         self._tracker = tracker
         self._hub = hub
         self._most = most
+        self._may_read = may_read
 
     def routes(self) -> Sequence[Route]:
         """Return the routes of this handler."""
@@ -61,6 +66,8 @@ class Events:
 
     def stream(self, request: Request) -> Coroutine[Deferred[Any], Any, Reply]:
         """Return a reply that sends an event for each transition until the client disconnects.
+
+        It ends earlier if hbtd stops, or the client may no longer read.
 
         Raise `Problem` 400 if a parameter is wrong, and 503 if there are too many readers.
         """
@@ -92,7 +99,11 @@ class Events:
     def _begin(self, request: Any, selection: Selection, after: int | None) -> Deferred[bytes]:
         request.write(_GREETING)
         reader = self._hub.join(
-            selection, after, request.write, request.channel.transport.abortConnection
+            selection,
+            after,
+            request.write,
+            request.channel.transport.abortConnection,
+            lambda: self._may_read(request),
         )
         request.registerProducer(reader, True)
         host = request.source

@@ -16,6 +16,7 @@ from hbtd.api.app import make_resource
 from hbtd.api.authorization import Authorization
 from hbtd.api.fastlane import FastLane, MayBeat
 from hbtd.api.own_host import read_own_names
+from hbtd.api.routes import Role
 from hbtd.app.core import Core
 from hbtd.app.errors import StartupError
 from hbtd.app.hints import file_hint
@@ -110,12 +111,19 @@ class HbtdService(Service):
         endpoints = make_endpoints(params, reactor, passed_sockets)
         certificate = make_certificate(params)
         self.access = self._make_access(certificate)
+        authorization = self._make_authorization()
         self.views = Views(
-            reactor, core, self.access, lambda: self._connections, self._log_dropped, host
+            reactor,
+            core,
+            self.access,
+            lambda: self._connections,
+            self._log_dropped,
+            lambda request: authorization.permits(request, Role.READER),
+            host,
         )
         """What hbtd shows: routes, queries, metrics, and the checks of itself."""
         self.routes = self.views.routes
-        self._site = self._make_site()
+        self._site = self._make_site(authorization)
         self._connections = ConnectionFactory(
             self._site,
             self._make_fast_lane(),
@@ -146,16 +154,17 @@ class HbtdService(Service):
     def _log_dropped(self) -> int:
         return 0 if self._log_writer is None else self._log_writer.dropped_count
 
-    def _make_site(self) -> LimitedSite:
+    def _make_authorization(self) -> Authorization:
         access = self.access
-        own_names = read_own_names(self._host.name())
-        authorization = Authorization(
+        return Authorization(
             access.gate,
             access.peers,
             access.refusals,
-            own_names,
+            read_own_names(self._host.name()),
             open_to_readers=self.params.current.reader_access == "any",
         )
+
+    def _make_site(self, authorization: Authorization) -> LimitedSite:
         resource = make_resource(authorization, self.routes.api, self.routes.root)
         limits = limits_of(self.params.current)
         return LimitedSite(resource, self._reactor, limits, self._note_refusal)

@@ -5,6 +5,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
+from twisted.web.server import Request
 
 from hbtd.access.service import Access
 from hbtd.api.events import Events
@@ -53,12 +54,14 @@ class Views:
         access: Access,
         connections: Callable[[], ConnectionFactory],
         log_dropped: Callable[[], int],
+        may_read: Callable[[Request], bool],
         host: Host,
     ) -> None:
         """Build the routes, queries, metrics and self-checks, which read the parts of `core`.
 
         `connections` returns the factory of the clients' connections, which is made later than this
-        object. `log_dropped` returns how many lines of the log were dropped. `host` has the clocks.
+        object. `log_dropped` returns how many lines of the log were dropped. `may_read` returns
+        whether the sender of a request may still read. `host` has the clocks.
         """
         self._reactor = reactor
         self._host = host
@@ -66,6 +69,7 @@ class Views:
         self._access = access
         self._connections = connections
         self._log_dropped = log_dropped
+        self._may_read = may_read
         self.troubles = self._make_troubles()
         """Why parts do not work, and since when."""
         self.lag = ReactorLag(reactor)
@@ -210,7 +214,8 @@ class Views:
             core.name,
             lambda: core.replica.leader,
         )
-        events = Events(core.tracker, core.event_hub, core.params.current.max_event_readers)
+        most = core.params.current.max_event_readers
+        events = Events(core.tracker, core.event_hub, most, self._may_read)
         history = History(core.tracker, core.store, self._host.wall)
         internals = InternalsHandler(self.internals.describe)
         last_number = core.store.last_number

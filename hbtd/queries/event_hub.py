@@ -20,7 +20,10 @@ from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.store.past import TRIMMED, LogEntry, Selection
 
 KEEP_ALIVE: Final = 15.0
-"""Seconds between two comments that keep idle connections open."""
+"""Seconds between two comments that keep idle connections open.
+
+As often it is checked whether readers may still read.
+"""
 
 MOST_BEHIND: Final = 10_000
 """The most events in the ring, and the most that a reader who comes back is sent (`join`)."""
@@ -135,10 +138,13 @@ class EventHub:
         after: int | None,
         write: Callable[[bytes], object],
         drop: Callable[[], object],
+        may_read: Callable[[], bool] = lambda: True,
     ) -> Reader:
         """Add a reader, which is sent all events about selected components from now on.
 
-        `write` sends bytes to the client, and `drop` ends its connection at once.
+        `write` sends bytes to the client, and `drop` ends its connection at once. `may_read`
+        returns whether the client may still read events. It is called every `KEEP_ALIVE` seconds,
+        and once it has returned false, the reader's stream is ended.
 
         With a number `after`, the reader is first sent the events of all entries after that number.
         If some of these are no longer in the log, an event that says which may be missing is sent
@@ -149,8 +155,13 @@ class EventHub:
         A reader whose client does not read is dropped once its next events are no longer in memory.
         If the client reads, but the hub can't write fast enough, the reader is sent an event that
         says which entries may be missing.
+
+        If the hub is closed, the reader's stream has ended already.
         """
-        reader = Reader(self, selection, write, drop)
+        reader = Reader(self, selection, write, drop, may_read)
+        if self._closed:
+            reader.ended.callback(b"")
+            return reader
         self.readers[reader] = None
         if len(self.readers) == 1:
             self._keeping.startService()
@@ -276,9 +287,7 @@ class EventHub:
 
     def wake(self, reader: Reader) -> None:
         """Write to a reader soon, if there is anything to write."""
-        if reader.queued or reader.paused or reader.place is None:
-            return
-        if reader.place == self._end and not reader.idle:
+        if reader.queued or not (reader.unchecked or self._can_write(reader)):
             return
         reader.queued = True
         self._due.append(reader)
@@ -286,15 +295,23 @@ class EventHub:
             self._pumping = True
             self._clock.callLater(0, self._pump)
 
+    def _can_write(self, reader: Reader) -> bool:
+        if reader.paused or reader.place is None:
+            return False
+        return reader.idle or reader.place != self._end
+
     def _pump(self) -> None:
         self._pumping = False
         ends = self._clock.seconds() + _TURN
         while self._due:
             reader = self._due.popleft()
             reader.queued = False
-            if reader in self.readers and not reader.paused:
+            if reader in self.readers:
                 try:
-                    self._write(reader)
+                    if reader.unchecked:
+                        self._check_permission(reader)
+                    if reader in self.readers and self._can_write(reader):
+                        self._write(reader)
                 except Exception:  # noqa: BLE001  # the others go on
                     self._log.failure(
                         "Writing to a client of /events failed because of a bug in hbtd; it is"
@@ -308,6 +325,18 @@ class EventHub:
         if self._due and not self._pumping:
             self._pumping = True
             self._clock.callLater(0, self._pump)
+
+    def _check_permission(self, reader: Reader) -> None:
+        """End the stream of a reader that may no longer read; drop it if it does not read."""
+        reader.unchecked = False
+        if reader.may_read():
+            return
+        paused = reader.paused
+        self.leave(reader)
+        if paused:
+            reader.drop()
+        else:
+            reader.ended.callback(b"")
 
     def _write(self, reader: Reader) -> None:
         """Write the next block to a reader or, if there is none, a keep-alive comment.
@@ -338,7 +367,7 @@ class EventHub:
 
     def _keep_alive(self) -> None:
         for reader in self._living():
-            reader.idle = True
+            reader.idle = reader.unchecked = True
             self.wake(reader)
 
     def _living(self) -> Iterator[Reader]:

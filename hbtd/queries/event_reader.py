@@ -34,11 +34,16 @@ class Reader:
         selection: Selection,
         write: Callable[[bytes], object],
         drop: Callable[[], object],
+        may_read: Callable[[], bool],
     ) -> None:
         self.selection = selection
         self.write = write
         self.drop = drop
         """A function that ends the connection at once."""
+        self.may_read = may_read
+        """A function that returns whether the client may still read events."""
+        self.unchecked = False
+        """Whether `may_read` has to be called before anything more is written."""
         self.place: int | None = None
         """The index of the next block for this reader; `None` while it is sent earlier events."""
         self.done = 0

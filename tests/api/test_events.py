@@ -1,5 +1,6 @@
 """Events over HTTP, to clients in memory."""
 
+from tests.support.access_memory import TOKEN, AccessTestCase, Credential, Transport
 from tests.support.event_stream import EventStream, unchunked
 from tests.support.http_memory import (
     HEARTBEAT,
@@ -11,6 +12,7 @@ from tests.support.http_memory import (
     head,
     parse_responses,
 )
+from tests.support.issuer import bearer
 
 EVENTS = "/hmi/v1/events"
 
@@ -173,3 +175,36 @@ class EventsTests(APITestCase):
         client.connection.hang_up()
         self.reactor.pump([0.2] * 20)
         await stopped
+
+
+class RevokedTests(AccessTestCase):
+    """Clients whose credentials permitted them to read events, and do so no longer."""
+
+    def check(self, line: str) -> None:
+        """Check that a stream ends once its token's line in the file is `line`; others go on."""
+        service = self.start(operator_access="token:{folder}/tokens", reader_access="operators")
+        revoked, other = (
+            Credential(headers=bearer(token)) for token in (TOKEN, "another-token-of-operators")
+        )
+        clients = []
+        for credential in (revoked, other):
+            connection = Connection(self.reactor.tcpServers[0][1], Transport(credential))
+            self.addCleanup(connection.hang_up)
+            clients.append(Subscriber(connection, **credential.headers))
+        self.reactor.pump([1.0] * 60)
+        self.assertEqual([each.connection.closed for each in clients], [False, False])
+        (self.folder / "tokens").write_text(f"another-token-of-operators\n{line}\n")
+        self.reactor.pump([1.0] * 60)
+        self.assertEqual([each.connection.closed for each in clients], [True, False])
+        clients[0].read()
+        self.assertTrue(clients[0].body.endswith(b"0\r\n\r\n"))
+        self.assertEqual(self.outcome(service, other, "GET", "/v1/summary"), 200)
+        self.assertEqual(self.outcome(service, revoked, "GET", EVENTS), 401)
+
+    def test_revoked(self) -> None:
+        """A stream ends within a minute after its token was removed from the file."""
+        self.check("")
+
+    def test_expired(self) -> None:
+        """A stream ends within a minute after its token has expired."""
+        self.check(f"{TOKEN} expires=2020-01-01")
