@@ -225,6 +225,8 @@ class Notifier(Service):
         self._outbox.withdraw_alarm(xname)
         self._in_doubt.withdraw_alarm(xname)
         self._quarantine.forget(xname)
+        if self._outbox.latest(xname) is None:
+            self.time_to_tell.drop_repeat(xname)
         self._notify()
 
     def startService(self) -> None:

@@ -14,8 +14,9 @@ class TimeToTell:
     def __init__(self, wall: Callable[[], float]) -> None:
         """Begin without judgements; `wall` returns the seconds since the epoch."""
         self._wall = wall
-        # Judgements that HSM has acknowledged once, and is told again all the same.
-        self._repeats: set[Judgement] = set()
+        # Judgements that HSM has acknowledged once, and is told again all the same: by component
+        # the latest, until HSM acknowledges that or a later one.
+        self._repeats: dict[str, Judgement] = {}
         self.durations = {each: Distribution(_BOUNDS) for each in Transition}
         """The seconds from the judgement to the acknowledgement, by transition."""
 
@@ -26,14 +27,17 @@ class TimeToTell:
         """
         now = self._wall()
         for judgement in batch:
-            if judgement in self._repeats:
-                self._repeats.discard(judgement)
-            elif judgement.at:
+            repeat = self._repeats.pop(judgement.component, None)
+            if judgement != repeat and judgement.at:
                 self.durations[judgement.transition].add(now - judgement.at)
 
     def repeated(self, judgement: Judgement) -> None:
         """Don't measure the next acknowledgement of a judgement that HSM acknowledged before."""
-        self._repeats.add(judgement)
+        self._repeats[judgement.component] = judgement
+
+    def drop_repeat(self, xname: str) -> None:
+        """Undo a call of `repeated` about a component: the judgement is no longer to be sent."""
+        self._repeats.pop(xname, None)
 
     def drop_repeats(self) -> None:
         """Undo all calls of `repeated`: the judgements are no longer to be sent."""

@@ -54,3 +54,25 @@ class TimeToTellTests(StartedTestCase):
         told = [update.names for update in self.hsm.updates if update.state == "Ready"]
         self.assertEqual(told, [[A], [A]])
         self.assertEqual(self.measured(), [1, 0, 0, 0])
+
+    def test_repeat_replaced(self) -> None:
+        """Nothing is kept about a repeat once HSM has acknowledged a later judgement instead."""
+        told = self.notifier.time_to_tell
+        ((first,), (later,)) = judge(STARTED, A), judge(DIED, A)
+        told.repeated(first)
+        told.acknowledged([later.made_at(time.time())])
+        self.assertEqual((self.measured(), told._repeats), ([0, 0, 0, 1], {}))
+
+    def test_repeat_withdrawn(self) -> None:
+        """Nothing is kept about the repeat of an alarm on a component that was forgotten since."""
+        self.hsm.behaviour.hang = True
+        self.tell(STARTED, A)
+        self.advance(2.1)
+        self.hsm.behaviour.hang = False
+        self.tell(DIED, A)
+        self.advance_until(lambda: self.sent()[-1:] == [(DIED, [A])], 60)
+        self.hsm.behaviour.hang = True
+        told = self.notifier.time_to_tell
+        self.advance_until(lambda: told._repeats, 60)
+        self.notifier.withdraw(A)
+        self.assertEqual(told._repeats, {})
