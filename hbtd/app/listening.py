@@ -32,7 +32,7 @@ from hbtd.server.listening import (
     set_transport,
 )
 from hbtd.server.overload import AcceptQueue, accept_queue
-from hbtd.server.passed_sockets import NotListening, PassedSocket, check_passed
+from hbtd.server.passed_sockets import NotListening, PassedSocket, check_passed, close_passed
 
 _DRAIN = 2.0
 """Seconds after which connections that are still open are aborted when hbtd stops."""
@@ -57,12 +57,15 @@ def make_endpoints(
 ) -> list[IStreamServerEndpoint]:
     """Return the endpoints to listen on; raise `StartupError` if one of them can't be used.
 
-    If the parameter `listen` is set, return its endpoint. Otherwise, if `passed` has the file
-    descriptors of listening sockets from systemd, return these sockets as endpoints. Otherwise,
-    return an endpoint with `port` for each of `address`, by default for all addresses.
+    If the parameter `listen` is set, return its endpoint; close the sockets from systemd that it
+    excludes. Otherwise, if `passed` has the file descriptors of listening sockets from systemd,
+    return these sockets as endpoints. Otherwise, return an endpoint with `port` for each of
+    `address`, by default for all addresses.
     """
     if passed and params.endpoint_kind != "systemd":
         _note_passed(params, len(passed))
+        if params.listen:
+            close_passed(passed)
     if passed and not params.listen:
         return _passed_endpoints(reactor, passed)
     if params.listen:

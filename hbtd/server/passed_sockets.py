@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -36,6 +37,19 @@ def check_passed(descriptor: int) -> None:
             raise NotListening("is no stream socket")
         if not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise NotListening("does not listen")
+
+
+def close_passed(descriptors: Iterable[int]) -> None:
+    """Close the listening sockets among file descriptors, which are not to be served.
+
+    Otherwise they would stay open once systemd has closed them, and clients would wait on them.
+    """
+    for descriptor in descriptors:
+        try:
+            check_passed(descriptor)
+        except NotListening:
+            continue  # perhaps something that this process has opened
+        os.close(descriptor)
 
 
 class _PassedUnixPort(unix.Port):

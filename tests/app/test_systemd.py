@@ -164,10 +164,21 @@ class SocketTests(TestCase):
             process = ServiceManager(self).start(*HBTD, *options, passed=listening)
             self.assertNotEqual(await process.url, f"http://127.0.0.1:{port}")
             self.assertIn("hbtd does not serve 1 socket that systemd has passed", process.said)
+            await stop(self, process)
             options = ("--listen=systemd:domain=INET:index=0",)
             process = ServiceManager(self).start(*HBTD, *options, passed=listening)
             self.assertEqual(await process.url, f"http://127.0.0.1:{port}")
             self.assertNotIn("does not serve", process.said)
+
+    async def test_listen_closes(self) -> None:
+        """With --listen, clients of a socket that is passed are refused once systemd closes it."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            address = listening.getsockname()
+            options = ("--listen=tcp:0:interface=127.0.0.1",)
+            process = ServiceManager(self).start(*HBTD, *options, passed=listening)
+            await process.url
+        self.assertRaises(ConnectionRefusedError, socket.create_connection, address, 10)
+        await stop(self, process)
 
     async def test_unix(self) -> None:
         """A Unix socket that is passed keeps its mode and its file, also with --listen."""

@@ -9,7 +9,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from hbtd.server.passed_sockets import NotListening, PassedSocket, check_passed
+from hbtd.server.passed_sockets import NotListening, PassedSocket, check_passed, close_passed
 from tests.support.running import reactor, until
 from tests.support.short_paths import short_folder
 
@@ -40,6 +40,15 @@ class CheckTests(SynchronousTestCase):
         ):
             error = self.assertRaises(NotListening, check_passed, descriptor)
             self.assertEqual(str(error), words)
+
+    def test_closed(self) -> None:
+        """Only listening sockets are closed of what was passed but is not served."""
+        listening = socket.create_server(("127.0.0.1", 0)).detach()
+        file = os.open(os.devnull, os.O_RDONLY)
+        self.addCleanup(os.close, file)
+        close_passed([99_999, file, listening])
+        os.fstat(file)
+        self.assertRaises(OSError, os.fstat, listening)
 
     def test_taken_once(self) -> None:
         """A socket that is closed meanwhile is an error about its descriptor."""
