@@ -142,6 +142,44 @@ class CertificatesTests(CredentialsTestCase):
         self.write("ca", self.first[0].read_bytes())
         self.assertIsNotNone(credentials.context())
 
+    def use_system(self, file, directory):
+        """Let OpenSSL look there for the system's certificates, until the test ends."""
+        places = {"SSL_CERT_FILE": file, "SSL_CERT_DIR": directory}
+        patched = mock.patch.dict(os.environ, places)
+        patched.start()
+        self.addCleanup(patched.stop)
+
+    def test_system(self):
+        """The system's bundle is read again when it has changed; a spoilt one is not used."""
+        self.write("system", self.first[0].read_bytes())
+        self.use_system(self.path("system"), "/nowhere")
+        credentials = self.credentials()
+        first = credentials.context()
+        self.assertIs(credentials.context(), first)
+        self.assertEqual(len(first.get_ca_certs()), 1)
+        for spoilt in b"", b"no certificate", None:
+            os.unlink(self.path("system"))
+            if spoilt is not None:
+                self.write("system", spoilt)
+            self.assertIs(credentials.context(), first)
+        self.assertEqual(len(self.log.lines), 1, self.log.lines)
+        others = make_identity("c", make_identity("others"))
+        other, _ = write_identity(others, self.pathlike("c"))
+        self.write("system", self.first[0].read_bytes() + other.read_bytes())
+        second = credentials.context()
+        self.assertEqual(len(second.get_ca_certs()), 2)
+        self.assertEqual(self.log.lines[1:], ["Using the new certificates"])
+
+    def test_system_directory(self):
+        """So is the system's directory, of which OpenSSL keeps what it has read."""
+        os.mkdir(self.path("certs"))
+        self.patch(os, "environ", {"SSL_CERT_FILE": "/nowhere", "SSL_CERT_DIR": self.path("certs")})
+        credentials = self.credentials()
+        first = credentials.context()
+        self.assertIs(credentials.context(), first)
+        self.write("certs/0a1b2c3d.0", self.first[0].read_bytes())
+        self.assertIsNot(credentials.context(), first)
+
     def test_no_ordinary_file(self):
         """A pipe is not waited for, a device not opened, and what is far too large not read."""
         os.mkfifo(self.path("pipe"))
