@@ -5,6 +5,7 @@ import platform
 import shutil
 import sys
 import tempfile
+from configparser import ConfigParser
 from pathlib import Path
 from string import Template
 
@@ -25,19 +26,9 @@ def make(name: str, version: str, root: Path, glibc: tuple[int, int], out: Path)
     `glibc` or a newer one.
     """
     out.mkdir(parents=True, exist_ok=True)
-    machine = platform.machine()
-    values = {
-        "PACKAGE_VERSION": version,
-        "PACKAGE_ARCH": _ARCHITECTURES.get(machine, machine),
-        "PACKAGE_PYTHON": f"python{PYTHON}",
-        "PACKAGE_GLIBC": ".".join(str(each) for each in glibc),
-        "PACKAGE_ROOT": str(root),
-        "PACKAGE_DEPLOY": str(CHECKOUT / "deploy"),
-    }
-    template = Template((_CONFIGURATIONS / f"{name}.yaml").read_text())
     with tempfile.TemporaryDirectory(dir=out) as temporary:
         configuration, made = Path(temporary) / "nfpm.yaml", Path(temporary) / "made"
-        configuration.write_text(template.substitute(values))
+        configuration.write_text(configured(name, version, root, glibc))
         made.mkdir()
         for kind in FORMATS:
             run(
@@ -46,6 +37,24 @@ def make(name: str, version: str, root: Path, glibc: tuple[int, int], out: Path)
                 quiet=True,
             )
         return [path.replace(out / path.name) for path in sorted(made.iterdir())]
+
+
+def configured(name: str, version: str, root: Path, glibc: tuple[int, int]) -> str:
+    """Return the configuration by which nfpm makes the packages called `name`; see `make`."""
+    machine = platform.machine()
+    metadata = ConfigParser(interpolation=None)
+    metadata.read(CHECKOUT / "setup.cfg", "utf-8")
+    of = metadata["metadata"]
+    values = {
+        "PACKAGE_VERSION": version,
+        "PACKAGE_MAINTAINER": f"{of['maintainer']} <{of['maintainer_email']}>",
+        "PACKAGE_ARCH": _ARCHITECTURES.get(machine, machine),
+        "PACKAGE_PYTHON": f"python{PYTHON}",
+        "PACKAGE_GLIBC": ".".join(str(each) for each in glibc),
+        "PACKAGE_ROOT": str(root),
+        "PACKAGE_DEPLOY": str(CHECKOUT / "deploy"),
+    }
+    return Template((_CONFIGURATIONS / f"{name}.yaml").read_text()).substitute(values)
 
 
 def _nfpm() -> str:
