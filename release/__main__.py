@@ -12,6 +12,7 @@ from release import environment, layout
 from release.failures import ReleaseError
 from release.layout import Place
 from release.lock import chosen, locked
+from release.owners import check_unpackaged
 
 _SYSTEMD = Path("/run/systemd/system")
 _NEXT = (
@@ -74,6 +75,7 @@ def _place(options: argparse.Namespace) -> Place:
 def _install(options: argparse.Namespace) -> None:
     """Carry out the command `install`, and print what was done."""
     place = _place(options)
+    check_unpackaged(place)
     if options.wheels:
         directory, lock = options.wheels, options.requirements.read_text()
         packages = locked(lock, environment.PYTHON)
@@ -109,6 +111,7 @@ def _install(options: argparse.Namespace) -> None:
 def _uninstall(options: argparse.Namespace) -> None:
     """Carry out the command `uninstall`, and print which files are kept."""
     place = _place(options)
+    check_unpackaged(place)
     running = place.root == Path("/") and _SYSTEMD.is_dir()
     if running and place.environment.is_dir():
         units = ["hbtd.socket", "hbtd.service"]
