@@ -132,10 +132,11 @@ format: $(STAMP)  ## bring the code into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP)  ## write the options into docs/options.md and docs/hbtd.8, docs/hbtctl.1 and docs/hbtd-smoke.1, from their definitions
+docs: $(STAMP)  ## write the options into docs/options.md and docs/hbtd.8, docs/hbtctl.1, docs/hbtd-smoke.1 and docs/hbtd-backup.8, from their definitions
 	$(BIN)/python -m hbtd.config.option_docs docs/options.md docs/hbtd.8
 	$(BIN)/python -m hbtd.ctl.manual docs/hbtctl.1
 	$(BIN)/python -m hbtd.smoke.manual docs/hbtd-smoke.1
+	$(BIN)/python -m hbtd.ctl.backup_manual docs/hbtd-backup.8
 
 screenshots: $(STAMP)  ## take the pictures of the page for the README (needs chromium and chromium-driver)
 	PYTHONPATH=. $(BIN)/python docs/screenshots.py docs/images

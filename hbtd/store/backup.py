@@ -25,22 +25,24 @@ _RETRY = 0.2
 _FAILED = 1
 _LATE = 75  # EX_TEMPFAIL of sysexits.h
 
-_DESCRIPTION = """\
+DESCRIPTION = """\
 Copy the file of the store sqlite:PATH, whether hbtd is running or not.
 
 The copy is one file, complete as of one moment, and checked. It appears under
 its name only then."""
 
-_EPILOG = """\
+RESTORE = """\
 To restore a copy: stop hbtd, remove the old file together with those that have
 -wal and -shm after its name, put the copy in its place, for hbtd's user to read
-and write, and start hbtd.
+and write, and start hbtd."""
 
-exit status:
-  0   the copy is there
-  1   it could not be made
-  2   the command line can't be used
-  75  it was not ready in time; another attempt may succeed"""
+MEANINGS = (
+    (0, "the copy is there"),
+    (_FAILED, "it could not be made"),
+    (2, "the command line can't be used"),
+    (_LATE, "it was not ready in time; another attempt may succeed"),
+)
+"""Each exit status with its meaning."""
 
 
 class BackupFailed(Exception):
@@ -164,11 +166,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    statuses = "\n".join(f"  {number:<3} {meaning}" for number, meaning in MEANINGS)
     parser = argparse.ArgumentParser(
         prog="hbtd-backup",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
+        description=DESCRIPTION,
+        epilog=f"{RESTORE}\n\nexit status:\n{statuses}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="SOURCE", help="hbtd's file, or its --kv_url")
@@ -178,7 +182,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="SECONDS",
         type=_seconds,
         default=_TIMEOUT,
-        help="how long it may take, waiting included (default: %(default)g)",
+        help=f"how long it may take, waiting included (default: {_TIMEOUT:g})",
     )
     parser.add_argument("--force", action="store_true", help="overwrite TARGET if it exists")
     parser.add_argument(
@@ -187,12 +191,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         default=sys.stderr.isatty(),
         help="show how much is copied; without being asked, on a terminal only",
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make a backup as the command line says, and exit."""
-    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    options = make_parser().parse_args(arguments)
     source = options.source.removeprefix("sqlite:")
 
     def progress(done: int, pages: int) -> None:

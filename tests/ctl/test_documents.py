@@ -7,11 +7,21 @@ from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from hbtd.ctl import backup_manual
 from hbtd.ctl.arguments import make_parsers
 from hbtd.ctl.commands import COMMANDS
 from hbtd.ctl.completion import script
 from hbtd.ctl.manual import page
+from hbtd.store.backup import MEANINGS, make_parser
 from tests.support.processes import CHECKOUT
+
+
+def groff(name: str) -> bytes:
+    """Return what groff has to complain about in a manual page; skip the test without groff."""
+    if not shutil.which("groff"):
+        raise SkipTest("there is no groff")
+    command = ["groff", "-man", "-Tutf8", "-ww", str(CHECKOUT / "docs" / name)]
+    return subprocess.run(command, capture_output=True, check=True).stderr
 
 
 class ManualTests(SynchronousTestCase):
@@ -32,14 +42,29 @@ class ManualTests(SynchronousTestCase):
 
     def test_roff(self) -> None:
         """Groff finds nothing wrong with it."""
-        if not shutil.which("groff"):
-            raise SkipTest("there is no groff")
-        done = subprocess.run(
-            ["groff", "-man", "-Tutf8", "-ww", str(CHECKOUT / "docs" / "hbtctl.1")],
-            capture_output=True,
-            check=True,
-        )
-        self.assertEqual(done.stderr, b"")
+        self.assertEqual(groff("hbtctl.1"), b"")
+
+
+class BackupManualTests(SynchronousTestCase):
+    """docs/hbtd-backup.8."""
+
+    def test_current(self) -> None:
+        """The manual page is what the parser says."""
+        if (CHECKOUT / "docs" / "hbtd-backup.8").read_text("utf-8") != backup_manual.page():
+            self.fail("docs/hbtd-backup.8 is not current: run `make docs`")
+
+    def test_complete(self) -> None:
+        """It has each argument, option and exit status, and how a copy is restored."""
+        text = backup_manual.page().replace("\\-", "-")
+        for argument in re.findall(r"--[a-z-]+|SOURCE|TARGET", make_parser().format_help()):
+            self.assertIn(argument, text)
+        for number, _ in MEANINGS:
+            self.assertIn(f"\n.B {number}\n", text)
+        self.assertIn("To restore a copy", text)
+
+    def test_roff(self) -> None:
+        """Groff finds nothing wrong with it."""
+        self.assertEqual(groff("hbtd-backup.8"), b"")
 
 
 class CompletionTests(SynchronousTestCase):

@@ -22,9 +22,20 @@ class VersionTests(SynchronousTestCase):
 
     def test_manuals(self):
         """The manual pages that `make docs` writes name it."""
-        for name in ("hbtd.8", "hbtctl.1"):
+        for name in ("hbtd.8", "hbtctl.1", "hbtd-smoke.1", "hbtd-backup.8"):
             head = (CHECKOUT / "docs" / name).read_text()[:200]
             self.assertIn(f'"hbtd {__version__}"', head, f"{name}: run `make docs`")
+
+    def test_manual_of_each_command(self):
+        """Each command that is installed has a manual page, which is installed with it."""
+        config = ConfigParser(interpolation=None)
+        config.read(CHECKOUT / "setup.cfg")
+        scripts = config["options.entry_points"]["console_scripts"].split("\n")
+        commands = [each.partition("=")[0].strip() for each in scripts if each]
+        self.assertGreater(len(commands), 3)
+        for command in commands:
+            pages = [path.name for path in (CHECKOUT / "docs").glob(f"{command}.[18]")]
+            self.assertEqual(len(pages), 1, command)
 
     def test_agent(self):
         """The agent, a file that stands alone, has the same one."""

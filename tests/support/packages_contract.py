@@ -86,6 +86,7 @@ class PackagesContract(SynchronousTestCase):
             ("/opt/hbtd/bin/hbtd", "root:root 755"),
             ("/usr/lib/systemd/system/hbtd.service", "root:root 644"),
             ("/usr/share/man/man8/hbtd.8", "root:root 644"),
+            ("/usr/share/man/man8/hbtd-backup.8", "root:root 644"),
             ("/usr/share/man/man1/hbtctl.1", "root:root 644"),
             ("/usr/share/bash-completion/completions/hbtctl", "root:root 644"),
             ("/usr/share/doc/hbtd/deploy/hbtd.rules.yml", "root:root 644"),
