@@ -54,15 +54,18 @@ class JUnitReport:
         self._results.append(result)
 
     def end(self, gave_up: str) -> None:
-        """Write the document; it does not contain `gave_up`."""
+        """Write the document, with `gave_up`, unless that is empty, as an error.
+
+        The error is in a test case of its own, which stands for the checks that were not run.
+        """
         results = self._results
         suite = ElementTree.Element(
             "testsuite",
             name="hbtd-smoke",
             hostname=shown(self._url),
-            tests=str(len(results)),
+            tests=str(len(results) + bool(gave_up)),
             failures=str(sum(not each.ok for each in results)),
-            errors="0",
+            errors=str(int(bool(gave_up))),
             skipped=str(sum(each.skipped for each in results)),
             time=f"{sum(each.seconds for each in results):.3f}",
         )
@@ -84,6 +87,12 @@ class JUnitReport:
                     case, "failure", message=text, type=f"exit status {each.status}"
                 )
                 failure.text = text
+        if gave_up:
+            case = ElementTree.SubElement(
+                suite, "testcase", classname="hbtd-smoke", name="the other checks", time="0.000"
+            )
+            text = f"not run: {shown(gave_up, _LONGEST)}"
+            ElementTree.SubElement(case, "error", message=text, type="not run").text = text
         ElementTree.indent(suite)
         document = ElementTree.tostring(suite, "unicode")
         self._write(f'<?xml version="1.0" encoding="UTF-8"?>\n{document}')

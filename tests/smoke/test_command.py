@@ -36,10 +36,11 @@ class SmokeTestCase(SynchronousTestCase):
             "/health": (200, {}, {"KvStore": "HBTD_OK", "HsmStatus": "Ready", "MsgBus": ""}),
         }
 
-    def smoke(self, *words: str, wall: Any = None, **environ: str) -> int:
+    def smoke(self, *words: str, wall: Any = None, clock: Any = None, **environ: str) -> int:
         """Run it; the outputs are in `self.out` and `self.err` afterwards."""
         out, err = StringIO(), StringIO()
-        clocks = {} if wall is None else {"wall": wall}
+        given = {"wall": wall, "clock": clock}
+        clocks = {name: each for name, each in given.items() if each is not None}
         try:
             return run(words, {"HBTCTL_URL": self.url, **environ}, out, err, **clocks)
         finally:
@@ -225,6 +226,29 @@ class ReportTests(SmokeTestCase):
         (failure,) = suite.findall("testcase/failure")
         self.assertIn("]]><x>&\\x1b[2J\\x00\\u202e", failure.attrib["message"])
         self.assertEqual(suite.attrib["skipped"], str(len(suite.findall("testcase/skipped"))))
+
+    def test_junit_given_up(self) -> None:
+        """If not all checks were run, the document has an error that says why: no hbtd, Ctrl-C."""
+        self.hbtd.replies["/liveness"] = (404, {}, b"")
+        self.assertEqual(self.smoke("-o", "junit"), 5)
+        self.check_error("not run: http")
+
+        def interrupt() -> float:
+            if any(path == "/readiness" for _, path, *_ in self.hbtd.asked):
+                raise KeyboardInterrupt
+            return time.monotonic()
+
+        self.hbtd.replies["/liveness"] = (204, {}, b"")
+        self.assertEqual(self.smoke("-o", "junit", clock=interrupt), 130)
+        self.check_error("not run: interrupted")
+
+    def check_error(self, words: str) -> None:
+        """Check that the document has one error, which it counts, with these words."""
+        suite = ElementTree.fromstring(self.out)
+        self.assertEqual(suite.attrib["tests"], str(len(suite.findall("testcase"))))
+        self.assertEqual(suite.attrib["errors"], "1")
+        (error,) = suite.findall("testcase/error")
+        self.assertIn(words, error.attrib["message"])
 
     def test_reader_gone(self) -> None:
         """When nobody reads the output any more, the checks go on to their end."""
