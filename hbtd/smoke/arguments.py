@@ -19,13 +19,16 @@ back. The outcomes go to standard output, in TAP 14 or as JUnit's XML."""
 CARE = """\
 Without --xname nothing is changed. With it, the name of a component is needed
 that HSM knows and that no node has: hbtd tells HSM and Kafka that it has started.
-If hbtd tracks the name, or this caller may not have it forgotten, nothing is
-sent. The component goes on beating until it is forgotten again, also after
-Ctrl-C and SIGTERM, and is forgotten only if nobody else has beaten as it. As hbtd
-forgets a component once in Errtime only, a run that follows another takes as long.
-HSM is not told that it was forgotten, and goes on showing it as Ready. Only if
-hbtd-smoke is killed (SIGKILL) will the component be declared dead; the next run
-removes it."""
+Nothing is sent if hbtd tracks the name, unless an earlier run has left it behind,
+nor if this caller may not have it forgotten. The component goes on beating until
+it is forgotten again, also after Ctrl-C and SIGTERM. It is not forgotten if
+somebody else is seen to beat as it. As hbtd forgets a component once in Errtime
+only, a run that follows another may take that much longer. HSM is not told that
+it was forgotten, and goes on showing it as Ready.
+
+The component is left behind, and will be declared dead, only if hbtd-smoke is
+killed or interrupted once more, or if hbtd refuses to forget it or can't be
+reached for longer than Errtime. A later run removes it; so does hbtctl forget."""
 
 EXAMPLES = (
     "hbtd-smoke --url https://hbtd.example:28500 --ca site-ca.pem",

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.ctl.client import Answer
 from hbtd.ctl.failures import Busy, Failure, Refused, Unreachable
+from hbtd.smoke.arguments import CARE
 from hbtd.smoke.checking import Checks, Result
 from hbtd.smoke.heartbeat import STATUS, Heartbeat
 
@@ -30,6 +31,7 @@ class FakeHbtd:
         self.silences: list[float] = []
         self.takes = True
         self.slow = False
+        self.deleting: BaseException | None = None
 
     def get(self, path: str, query: object = None) -> Any:
         """Return the decoded answer to a GET."""
@@ -70,6 +72,8 @@ class FakeHbtd:
                 raise Refused("hbtd refuses this")
             assert body == {"XNames": []}
             return Answer(200, {}, b"{}")
+        if method == "DELETE" and self.deleting is not None:
+            raise self.deleting
         self.sent.append(method)
         if method == "POST":
             if not self.takes:
@@ -263,6 +267,27 @@ class HeartbeatTests(SynchronousTestCase):
 
         self.assertRaises(KeyboardInterrupt, self.run_it, Meanwhile())
         self.assertEqual((self.hbtd.sent, self.hbtd.state), (["POST", "DELETE"], "unknown"))
+
+    def test_not_forgotten(self) -> None:
+        """Interrupted once more, or refused in the end, it is left behind, as the help says."""
+        hbtd, said = self.hbtd, " ".join(CARE.split())
+
+        class Meanwhile(FakeHSM):
+            def state(self, xname: str) -> tuple[str, str] | None:
+                raise KeyboardInterrupt
+
+        hbtd.deleting = KeyboardInterrupt()
+        self.assertRaises(KeyboardInterrupt, self.run_it, Meanwhile())
+        self.assertEqual((hbtd.sent, hbtd.state), (["POST"], "healthy"))
+        hbtd.state, hbtd.deleting = "unknown", Refused("hbtd refuses this")
+        self.assertEqual(self.run_it(), ["hbtd refuses this"])
+        self.assertEqual((hbtd.sent, hbtd.state), (["POST", "POST"], "healthy"))
+        self.assertIn("killed or interrupted once more, or if hbtd refuses to forget it", said)
+        self.results.clear()
+        hbtd.state, hbtd.deleting = "dead", None
+        self.assertEqual(self.run_it(), [])
+        self.assertEqual(hbtd.state, "unknown")
+        self.assertIn("unless an earlier run has left it behind", said)
 
     def test_hsm(self) -> None:
         """HSM has to show it as ready; it beats while HSM is waited for."""
