@@ -114,7 +114,11 @@ class Authorization:
 
         `asked` is the text that the method `asked` has returned for the request.
         """
-        self._log.info("Change by {asked}: {outcome}", asked=asked, outcome=outcome)
+        self._log.info(
+            "Change by {requester_and_request}: {outcome}",
+            requester_and_request=asked,
+            outcome=outcome,
+        )
 
     def asked(self, request: Request) -> str:
         """Return a text for log lines that says who asks for which change, and from where."""

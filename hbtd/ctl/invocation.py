@@ -115,10 +115,10 @@ class Invocation:
 
 
 def server_states(text: str | None, also: str = "") -> str | None:
-    """Return a list of states in hbtd's words: `ok`, `alive` and `silent` are translated.
+    """Return states that a user gave, translated to the words that hbtd's API knows.
 
-    `text` and the result are states separated by commas. `also`, unless it is empty, is one more
-    word that `text` may have; it is returned as it is. Raise `Misused` for any other word. Return
+    `text` and the result have states separated by commas. Users may also write `ok`, `alive` and
+    `silent`, and the word `also`, which stays as it is. Raise `Misused` for any other word. Return
     `None` if `text` is empty or `None`.
     """
     if not text:

@@ -98,7 +98,7 @@ class BeatsTestCase(PageTestCase):
 class ModulesTestCase(TestCase):
     """A test case with a browser in which the modules are loaded."""
 
-    timeout = 60
+    timeout = 120
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         process = spawn(
