@@ -28,7 +28,11 @@ class SqliteProcessTestCase(TestCase):
         """Choose a file that does not exist."""
         self.path = Path(self.mktemp()).resolve()
         self.client = WebClient(self)
-        self.base = (
+
+    @property
+    def base(self) -> tuple[str, ...]:
+        """The options that each process has."""
+        return (
             f"--kv_url=sqlite:{self.path}",
             *("--port=0", "--tls=no", "--use_telemetry=no"),
             # Few enough that any limit of open files allows for them, which is not said then.

@@ -102,7 +102,7 @@ class ServiceTests(TestCase):
         self.assertEqual(await self.hbtctl("history", "--at", "-1h"), 0)
         self.assertEqual(self.out, "XNAME  STATE  SINCE\n")
         self.assertEqual(await self.hbtctl("internals"), 0)
-        for line in ("Leading: yes", "Store:", "Observed: ", "SelfChecks:"):
+        for line in ("Leading: yes", "Store:", "Observed:", "SelfChecks:"):
             self.assertIn(line, self.out)
 
     async def test_refusals(self) -> None:
