@@ -79,6 +79,7 @@ class Core:
             lambda: self.params.current.warntime,
             host.processor,
             lambda: self.params.current.errtime,
+            host.wall,
         )
         etcd = self._connect_etcd()
         hsm = self._connect_hsm(leadership)

@@ -1,5 +1,8 @@
 """`GET /internals` and the metrics of hbtd's own parts."""
 
+import time
+from datetime import datetime
+
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -31,6 +34,17 @@ class InternalsTests(APITestCase):
             self.assertEqual(said["Connections"]["ByLane"], {"fast": 0, "ordinary": 1})
             self.assertEqual(said["Store"]["LastNumber"], 1)
             self.assertEqual(said["SelfChecks"]["Failed"], [])
+
+    def test_gaps(self):
+        """What hbtd could not hear in is dated by the wall clock."""
+        began = time.time()
+        self.service.core.observed.deafen(1.0, "a test")
+        self.reactor.pump([0.1] * 10)
+        gaps = self.request("GET", "/v1/internals").json()["Observed"]["Gaps"]
+        (at,) = [gap["At"] for gap in gaps if gap["Cause"] == "a test"]
+        self.assertLess(
+            abs(datetime.fromisoformat(at.replace("Z", "+00:00")).timestamp() - began), 60
+        )
 
     def test_for_terminals(self):
         """What others have said is in printable ASCII, as in all answers about components."""
