@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs, eventAsText
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import IResource
@@ -104,9 +105,10 @@ class ClientFilesTests(TestCase):
         write_identity(self.new, self.folder)
         hbtd.service.reload()
         status = 0
-        deadline = reactor.seconds() + 3 * FIRST_RETRY
+        deadline = reactor.seconds() + 3 * FIRST_RETRY + 10
         while status != 200 and reactor.seconds() < deadline:
             status = await self.beat(hbtd, second)
+            await deferLater(reactor, 0.05)
         self.assertEqual(status, 200)
 
     async def beat(self, hbtd: Hbtd, issuer: Issuer) -> int:

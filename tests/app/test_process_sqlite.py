@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -232,6 +233,7 @@ class TroubleTests(SqliteProcessTestCase):
         began = reactor.seconds()
         while await self.ready(url) == 204:
             self.assertLess(reactor.seconds() - began, 30)
+            await deferLater(reactor, 0.05)
         folder.mkdir()
         await until(lambda: "The store can be used again" in process.said)
         self.assertEqual(await self.ready(url), 204)
@@ -256,6 +258,7 @@ class TroubleTests(SqliteProcessTestCase):
         await until(lambda: "The store can't be used" in process.said)
         while await self.ready(url) == 204:
             self.assertLess(reactor.seconds() - began, 30, process.said)
+            await deferLater(reactor, 0.05)
         self.assertGreater(reactor.seconds() - began, 3.5)
         _, health = await self.client.request("GET", f"{url}/hmi/v1/health")
         self.assertIn(str(self.path), health["KvStore"])

@@ -304,7 +304,7 @@ class KillTests(RealKafkaTestCase):
         await nodes.beat("x3c0s0b0n0", "on")
         await deferToThread(consume, self.kafka.address, self.topic, 1)
         while (await nodes.metrics())["hbtd_kafka_pending"]:
-            pass
+            await deferLater(reactor, 0.05)
         await nodes.patch(Use_telemetry="0")
         await nodes.beat("x3c0s1b0n0", "off")
         await until(lambda: "Heartbeat started: x3c0s1b0n0" in process.said)

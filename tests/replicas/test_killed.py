@@ -47,6 +47,7 @@ class KilledTests(ReplicasTestCase):
         while not await other.leads():
             self.assertEqual([await other.beat(A), await other.beat(B)], [200, 200])
             self.assertLess(reactor.seconds() - stopped, 3 * LEASE)
+            await deferLater(reactor, 0.05)
         await self.is_told(A, STARTED)
         leader.process.signal(signal.SIGCONT)
 
