@@ -219,23 +219,30 @@ class Components:
                     (unknown if before is None else forgotten).append(xname)
         except CancelledError:
             # The client has gone; what was done nevertheless has to be logged.
-            return Reply(200, change=f"{_describe(forgotten)}; the client did not wait for more.")
+            change = (
+                f"{_describe(forgotten, held=bool(too_soon))}; the client did not wait for more."
+            )
+            return Reply(200, change=change)
+        ambiguous = named.ambiguous()
         reply = ascii_reply(
             {
                 "Forgotten": len(forgotten),
                 "XNames": await fold_many(forgotten, turn),
                 "Unknown": await fold_many(unknown, turn),
                 "TooSoon": await fold_many(too_soon, turn),
-                "Ambiguous": await fold_many(named.ambiguous(), turn),
+                "Ambiguous": await fold_many(ambiguous, turn),
             }
         )
-        return reply._replace(change=f"{_describe(forgotten)}.")
+        return reply._replace(change=f"{_describe(forgotten, held=bool(too_soon or ambiguous))}.")
 
 
-def _describe(forgotten: Sequence[str]) -> str:
-    """Return in words, for the log, which components were forgotten."""
+def _describe(forgotten: Sequence[str], *, held: bool) -> str:
+    """Return in words, for the log, which components were forgotten.
+
+    `held` says whether some that were meant are tracked and could not be forgotten.
+    """
     if not forgotten:
-        return "nothing changed, none was tracked"
+        return f"nothing changed, none {'could be forgotten' if held else 'was tracked'}"
     more = len(forgotten) - _MOST_LOGGED
     names = fold(islice(forgotten, _MOST_LOGGED)) + (f" and {more} more" if more > 0 else "")
     return f"{len(forgotten)} no longer tracked: {names}"

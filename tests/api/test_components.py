@@ -360,6 +360,8 @@ class ForgetTests(ComponentsTestCase):
         self.assertEqual(answer["XNames"], CHASSIS[4])
         self.assertEqual(answer["Ambiguous"], "900,nid000003")
         self.assertEqual(answer["Unknown"], "x1000c7s7b1n9")
+        _, _, lines = self.forget({"XNames": ["nid000003"]})
+        self.assertIn("nothing changed, none could be forgotten.", lines[0])
         _, answer, _ = self.forget({"XNames": ["nid000003", CHASSIS[3]]})
         self.assertEqual((answer["XNames"], answer["Ambiguous"]), (CHASSIS[3], "nid000003"))
 
@@ -383,7 +385,9 @@ class ForgetTests(ComponentsTestCase):
         _, answer, lines = self.forget({"XNames": CHASSIS[:2]})
         self.assertEqual((answer["Forgotten"], answer["TooSoon"]), (0, CHASSIS[0]))
         self.assertEqual(answer["Unknown"], CHASSIS[1])
-        self.assertIn("nothing changed", lines[0])
+        self.assertIn("nothing changed, none could be forgotten.", lines[0])
+        _, _, lines = self.forget({"XNames": CHASSIS[1:2]})
+        self.assertIn("nothing changed, none was tracked.", lines[0])
 
     def test_wrong(self):
         """A body with anything wrong forgets nothing; the refusal is logged."""
