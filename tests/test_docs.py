@@ -1,18 +1,22 @@
 """The documents say what the code does."""
 
+import json
 import re
 import runpy
 import shlex
 from collections import Counter
+from itertools import chain, pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from hbtd.api.routes import Role
 from hbtd.config.command_line import HbtdOptions
 from hbtd.config.option_docs import updated
 from hbtd.config.params import PARAMETERS
 from hbtd.ctl.arguments import parse
+from hbtd.smoke.arguments import parse as parse_smoke
 from hbtd.store.sqlite_file import VERSION
 from tests.support.http_memory import HEARTBEAT, APITestCase
 from tests.support.processes import CHECKOUT
@@ -66,6 +70,15 @@ class OptionsTests(SynchronousTestCase):
             described = parameter.help.replace("`", "")
             self.assertIn(f"--{parameter.name} = value {described}", text)
 
+    def test_manual_items(self) -> None:
+        """Each option of the manual page is an item of its own, and not part of the one before."""
+        lines = (
+            self.text("hbtd.8").partition("\n.SH OPTIONS\n")[2].partition("\n.SH ")[0].splitlines()
+        )
+        for before, line in pairwise(lines):
+            if re.match(r"\.B[IR]? --\w", line) and "name" not in line:
+                self.assertEqual(before, ".TP", line)
+
     def test_protocol(self) -> None:
         """docs/protocol.md names every option."""
         text = self.text("protocol.md")
@@ -93,6 +106,48 @@ class RoutesTests(APITestCase):
             path = route.path.replace("<", "{").replace(">", "}")
             served.setdefault(path, set()).add(route.method)
         self.assertEqual(described, served)
+
+    def test_roles(self) -> None:
+        """The table in docs/security.md says of every route who may use it."""
+        text = (CHECKOUT / "docs" / "security.md").read_text()
+        section = text.partition("\n## Two roles\n")[2].partition("\n### ")[0]
+        described, method = {}, ""
+        for requests, who in re.findall(r"^\| (`[A-Z][^|]*) \| ([^|]*) \|$", section, re.MULTILINE):
+            for each in re.findall(r"`([^`]*)`", requests):
+                named, _, path = each.rpartition(" ")
+                method = named or method  # that of the path before
+                described[method, path] = who
+        words = {
+            Role.NODE: "the node; everybody, with `--node_access=any`",
+            Role.NODE_OR_OPERATOR: "the node, with credentials; operators",
+            Role.OPERATOR: "operators",
+            Role.READER: "everybody; operators, with `--reader_access=operators`",
+            Role.ANYONE: "everybody",
+        }
+        served = {
+            (route.method, route.path.replace("<", "{").replace(">", "}")): words[route.role]
+            for route in self.service.routes.api
+        }
+        self.assertEqual(described, served)
+
+    def test_readers(self) -> None:
+        """docs/protocol.md names all that `--reader_access=operators` closes, and nothing else."""
+        text = " ".join((CHECKOUT / "docs" / "protocol.md").read_text().split())
+        (named,) = re.findall(r"with `--reader_access=operators`, ([^.]*) are for operators", text)
+        closed = {
+            route.path.replace("<", "{").replace(">", "}")
+            for route in self.service.routes.api
+            if route.role is Role.READER
+        }
+        self.assertEqual(set(re.findall(r"`([^`]*)`", named)), closed)
+
+    def test_params(self) -> None:
+        """The example of `GET /params` in docs/protocol.md has every parameter."""
+        text = (CHECKOUT / "docs" / "protocol.md").read_text()
+        section = text.partition("\n### GET /params\n")[2]
+        (example,) = re.findall(r"^```json\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)[:1]
+        answer = self.request("GET", "/v1/params").json()
+        self.assertEqual(json.loads(example).keys(), answer.keys())
 
 
 class LinesTests(SynchronousTestCase):
@@ -152,6 +207,47 @@ class MetricsTests(APITestCase):
         text = (CHECKOUT / "docs" / "protocol.md").read_text()
         section = text.partition("\n### Metrics\n")[2].partition("\n## ")[0]
         self.assertEqual(set(re.findall(r"^\| `(hbtd_\w+)", section, re.MULTILINE)), names)
+
+
+class LayersTests(SynchronousTestCase):
+    """docs/design.md says where things are."""
+
+    def test_layers(self) -> None:
+        """Its table has every folder and module of hbtd/, each below whatever imports from it."""
+        text = (CHECKOUT / "docs" / "design.md").read_text()
+        section = text.partition("\n## Where things are\n")[2].partition("\n## ")[0]
+        rows = re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE)
+        order = [re.findall(r"`hbtd/(\w+)", row) for row in rows]
+        place = {name: number for number, names in enumerate(order) for name in names}
+        rules = (CHECKOUT / "pyproject.toml").read_text()
+        (layers,) = re.findall(r"^layers = \[$(.*?)^\]$", rules, re.MULTILINE | re.DOTALL)
+        levels = [re.findall(r"\w+", line) for line in re.findall(r'"(.*)"', layers)]
+        self.assertEqual(sorted(place), sorted(chain.from_iterable(levels)))
+        for higher, lower in pairwise(levels[1:]):  # hbtd/__main__.py is with the ways to start
+            self.assertLess(max(place[name] for name in higher), min(place[name] for name in lower))
+
+
+class CommandsTests(SynchronousTestCase):
+    """The commands of hbtd in the documents can be given like that."""
+
+    def test_commands(self) -> None:
+        """Each in a block of commands is parsed by its program."""
+        pattern = re.compile(r"(?:^|[$|;&] )((?:hbtd|hbtctl|hbtd-smoke) [^|;&]+)")
+        parsed = Counter[str]()
+        for path in _documents():
+            for line in _commands(path.read_text()):
+                for command in pattern.findall(line):
+                    program, *words = shlex.split(command, comments=True)
+                    if ">" in words:
+                        words = words[: words.index(">")]
+                    if program == "hbtctl":
+                        parse(words, {})
+                    elif program == "hbtd-smoke":
+                        parse_smoke(words, {})
+                    else:
+                        HbtdOptions({}).parseOptions([word for word in words if word != "…"])
+                    parsed[program] += 1
+        self.assertGreater(min(parsed[each] for each in ("hbtd", "hbtctl", "hbtd-smoke")), 1)
 
 
 class MigrationTests(SynchronousTestCase):
@@ -286,7 +382,7 @@ def _anchors(document: Path) -> set[str]:
 
 def _commands(text: str) -> list[str]:
     """Return the commands in a document's blocks of shell code."""
-    blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^ *```(?:sh|console)\n(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL)
     return [
         line.strip()
         for block in blocks
