@@ -70,10 +70,10 @@ def _endpoint(route: Route, authorization: Authorization) -> Callable[..., bytes
                 variables["caller"] = caller
             reply = route.handler(request, **variables)
         except Refused as refused:
-            raise authorization.problem(request, refused, route.role) from None
+            raise authorization.problem(request, refused, change=route.changes) from None
         except Exception as error:
             # Only operators: nodes must not be able to fill the log.
-            if route.role.changes and caller.operator:
+            if route.changes and caller.operator:
                 authorization.log_change(request, _failure(error))
             raise
         if isinstance(reply, Reply) and reply.change:
@@ -81,7 +81,7 @@ def _endpoint(route: Route, authorization: Authorization) -> Callable[..., bytes
         if isinstance(reply, Reply):
             return _write(request, reply)
         # Before the coroutine begins: when it ends, the client may have gone.
-        asked = authorization.asked(request) if route.role.changes else ""
+        asked = authorization.asked(request) if route.changes else ""
         later = Deferred.fromCoroutine(reply)
         if asked:
             later.addCallbacks(

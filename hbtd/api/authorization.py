@@ -142,11 +142,14 @@ class Authorization:
         (host,) = request.requestHeaders.getRawHeaders(b"host") or [b""]
         return not peer.unix and not names_own_host(host.decode("latin-1"), self._own_names)
 
-    def problem(self, request: Request, refused: Refused, role: Role) -> Problem:
-        """Count and log a refused request to a route; return the problem to answer with."""
+    def problem(self, request: Request, refused: Refused, *, change: bool) -> Problem:
+        """Count and log a refused request to a route; return the problem to answer with.
+
+        `change` says whether the request is for a change; if so, the log line says who made it.
+        """
         detail = str(refused)
         host = self._peers.of(_transport(request)).host
-        if role.changes:
+        if change:
             asked = self.asked(request)
             self._refusals.note(host, refused.reason, f"{detail}. Asked by {asked}", CHANGE)
         else:

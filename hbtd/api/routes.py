@@ -27,11 +27,6 @@ class Role(Enum):
         """
         return self in (Role.NODE, Role.NODE_OR_OPERATOR)
 
-    @property
-    def changes(self) -> bool:
-        """Whether hbtd logs who requests changes at the routes with this role."""
-        return self in (Role.OPERATOR, Role.NODE_OR_OPERATOR)
-
 
 class Route(NamedTuple):
     """A method and a path, the role that a caller needs, and the handler.
@@ -48,3 +43,8 @@ class Route(NamedTuple):
     """The path below the API's prefixes, in the syntax of werkzeug's rules."""
     role: Role
     handler: Callable[..., Reply | Coroutine[Deferred[Any], Any, Reply]]
+
+    @property
+    def changes(self) -> bool:
+        """Whether a request to this route is for a change, so that hbtd logs who makes it."""
+        return self.method != "GET" and self.role in (Role.OPERATOR, Role.NODE_OR_OPERATOR)

@@ -231,6 +231,16 @@ class ChangeTests(ChangeTestCase):
         (line,) = lines
         self.assertIn("forgotten once in Errtime seconds only. Asked by loopback from 127", line)
 
+    def test_reading(self) -> None:
+        """What only operators may read is no change, whether it is refused or not."""
+        self.begin()
+        for path in ("/v1/internals", "/v1/internals?x=1"):
+            answer, lines = self.lines(CREDENTIALS["operator's token"], "GET", path)
+            self.assertEqual((answer.status, lines), (400 if "?" in path else 200, []))
+        answer, (line,) = self.lines(CREDENTIALS["nothing"], "GET", "/v1/internals")
+        self.assertEqual(answer.status, 401)
+        self.assertTrue(line.startswith("Refused a request or connection from 192.0.2.1: "), line)
+
     def test_bug(self) -> None:
         """A change that fails unexpectedly is a line, too."""
         self.begin()
