@@ -347,23 +347,27 @@ class EventHub:
         assert reader.place is not None
         if reader.place < self._first:
             # It has read all it was sent, but the hub was busy with others for too long.
-            before, reader.done = reader.done, self._start or 0
             reader.place = self._first
-            reader.write(self._missed(before, reader.done))
+            before, start = reader.done, self._start or 0
+            if before < start:
+                reader.done = start
+                reader.write(self._missed(before, start))
             return
         if reader.place < self._end:
             block = self._blocks[reader.place]
-            data = block.select(reader.selection, 0)
+            # It may have been sent some of them from the log, before the hub was told of them.
+            data = block.select(reader.selection, reader.done)
             reader.place += 1
-            reader.done = block.numbers[-1]
+            reader.done = max(reader.done, block.numbers[-1])
             if data:
                 reader.idle = False
                 reader.write(data)
             return
         reader.idle = False
         # One who reads about few components has to know up to which number there was nothing.
-        number = b"" if reader.selection.everything else b"id: %d\n" % self._last
-        reader.write(b": keep-alive\n%b\n" % number)
+        number = max(self._last, reader.done)
+        known = b"" if reader.selection.everything else b"id: %d\n" % number
+        reader.write(b": keep-alive\n%b\n" % known)
 
     def _keep_alive(self) -> None:
         for reader in self._living():

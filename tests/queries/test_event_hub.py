@@ -22,6 +22,37 @@ class NewReaderTests(HubTestCase):
         self.assertEqual((first.numbers, second.numbers), ([3, 4, 5], [5]))
         self.assertEqual(first.stream.last_event_id, "5")
 
+    def test_ahead_of_the_hub(self) -> None:
+        """What a reader was sent from the log, before the hub was told of it, is not sent again."""
+        self.log("x1", "x2")
+        self.hub.begin(2)
+        ahead = self.log("x3", "x4", "x3")
+        hub_only = Client(self.hub, after=2)
+        clients = [Client(self.hub, each, after=1) for each in (EVERYTHING, Selection(None, "x3"))]
+        self.go_round()
+        self.clock.advance(15)
+        self.go_round()
+        self.assertEqual([each.stream.last_event_id for each in clients], ["5", "5"])
+        for entry in ahead:
+            self.hub.tell([entry])
+            self.go_round()
+        self.tell("x3")
+        expected = [[3, 4, 5, 6], [2, 3, 4, 5, 6], [3, 5, 6]]
+        self.assertEqual([each.numbers for each in (hub_only, *clients)], expected)
+
+    def test_ahead_of_a_short_ring(self) -> None:
+        """A reader that is ahead of what the hub has dropped already has missed nothing."""
+        self.hub = self.make_hub(2)
+        self.log("x1", "x2")
+        self.hub.begin(2)
+        ahead = self.log("x3", "x4", "x5", "x6")
+        client = Client(self.hub, after=1)
+        self.go_round()
+        for entry in ahead:
+            self.hub.tell([entry])  # without a moment to write it
+        self.go_round()
+        self.assertEqual((client.numbers, client.missed), ([2, 3, 4, 5, 6], []))
+
     def test_left_before_the_log_is_known(self) -> None:
         """Nothing is left of those who come and go before the log is known."""
         references = []
