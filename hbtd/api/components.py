@@ -1,6 +1,7 @@
 """Handlers for asking about components, and for forgetting many at once."""
 
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -26,7 +27,7 @@ from hbtd.formats import xnames
 from hbtd.formats.nodesets import fold, portions
 from hbtd.monitor import Monitor
 from hbtd.queries.components import Explainer, Facts, Selection, select
-from hbtd.queries.machine import Machine
+from hbtd.queries.machine import SILENCE_SIZE_OF_EACH, Machine
 from hbtd.queries.names import resolve
 from hbtd.queries.summary import Summary
 from hbtd.queries.tree import silent_parts
@@ -131,10 +132,11 @@ class Components:
 
         `name` is an xname, or a NID or host name that the component has sent. Raise `Problem` 400
         if there are parameters, or if several components have sent the name, 404 if there is no
-        such component, and 503 if the log can't be read.
+        such component, and 503 if the log can't be read, or if there is no memory for the search.
         """
         read_parameters(request, ())
-        found, _ = await resolve(self._tracker, [name], _limited(request).turn)
+        limited = _limited(request)
+        found, _ = await resolve(self._tracker, [name], limited.turn, partial(hold, limited))
         xnames = found.get(name, [])
         if len(xnames) > 1:
             raise Problem(
@@ -176,7 +178,7 @@ class Components:
         )
 
     async def _tree(self, request: LimitedRequest, under: str, after: str, most: int) -> Reply:
-        hold(request, ROW_SIZE * most)
+        hold(request, ROW_SIZE * most + SILENCE_SIZE_OF_EACH * len(self._tracker))
         counts, parts, following = await silent_parts(
             self._machine, under, after, most, request.turn
         )

@@ -12,8 +12,9 @@ from twisted.web.server import Request
 from werkzeug.http import parse_accept_header
 
 from hbtd import __version__
+from hbtd.api.queries import hold
 from hbtd.api.routes import Role, Route
-from hbtd.queries.machine import Turn
+from hbtd.queries.machine import SILENCE_SIZE_OF_EACH, Turn
 from hbtd.server.problems import Problem
 from hbtd.server.replies import JSON, Reply, json_reply
 from hbtd.server.site import LimitedRequest
@@ -36,6 +37,8 @@ class HealthSources(NamedTuple):
     """Returns texts, by field of the answer, that say why and since when parts do not work."""
     before_metrics: Callable[[Turn], Coroutine[Deferred[Any], Any, None]] | None = None
     """Counts, in turns, what the metrics are about, before they are read."""
+    components: Callable[[], int] = lambda: 0
+    """Returns how many components there are to count."""
 
 
 class Health:
@@ -92,9 +95,13 @@ class Health:
         return json_reply(texts if overload is None else {**texts, "Overload": overload})
 
     async def metrics(self, request: Request) -> Reply:
-        """Return the metrics in Prometheus' text format, or in OpenMetrics if `Accept` says so."""
+        """Return the metrics in Prometheus' text format, or in OpenMetrics if `Accept` says so.
+
+        Raise `Problem` 503 if there is no memory for what they are counted with.
+        """
         if self._sources.before_metrics is not None:
             assert isinstance(request, LimitedRequest)
+            hold(request, SILENCE_SIZE_OF_EACH * self._sources.components())
             await self._sources.before_metrics(request.turn)
         accept = request.getHeader(b"accept") or b""
         if _prefers_openmetrics(accept.decode("latin-1")):

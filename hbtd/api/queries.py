@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -173,7 +174,7 @@ async def read_names(
             left -= len(portion)
             if left < left_before - _PORTION:
                 await request.turn()
-    return Named(*await resolve(tracker, expanded, request.turn))
+    return Named(*await resolve(tracker, expanded, request.turn, partial(hold, request)))
 
 
 def hold(request: LimitedRequest, count: int) -> None:

@@ -201,6 +201,7 @@ class Views:
             core.overload.health,
             self._reasons,
             counts.update,
+            lambda: len(core.tracker),
         )
         queries = make_queries(
             core.tracker,

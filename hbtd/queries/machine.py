@@ -22,6 +22,9 @@ slots, those of routers included."""
 
 _PLACE: Final = compile_pattern("(x[0-9]+)(?:(c[0-9]+)([rs][0-9]+)?)?")
 _HEAD: Final = compile_pattern("[^0-9]*[0-9]*")
+SILENCE_SIZE_OF_EACH: Final = 4
+"""The bytes that a `Silence` takes for each tracked component while it is made."""
+
 _SORTED_AT_ONCE: Final = 2000
 _FLAGGED_AT_ONCE: Final = 20_000
 _FEW: Final = 500

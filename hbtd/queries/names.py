@@ -10,12 +10,18 @@ from hbtd.tracker.tracker import Tracker
 _CABINET = "x"
 """The letter with which the xname of a cabinet begins, and that of all that is in it."""
 
+_SIZE_OF_EACH = 8
+"""The bytes that a search takes for each tracked component."""
+
 _PORTION = 1000
 """The most components or names that are looked at before others have their turn."""
 
 
 async def resolve(
-    tracker: Tracker, names: Collection[str], turn: Callable[[], Awaitable[None]]
+    tracker: Tracker,
+    names: Collection[str],
+    turn: Callable[[], Awaitable[None]],
+    reserve: Callable[[int], None],
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Return the xnames that each of `names` stands for, and the names that stand for none.
 
@@ -29,7 +35,8 @@ async def resolve(
     these: none of them can hide behind another.
 
     If any name is not of the first two kinds, all tracked components are searched; `turn` is
-    awaited between portions of that.
+    awaited between portions of that. Before, `reserve` is called with the number of bytes that the
+    search takes; it may raise an exception.
     """
     found: dict[str, list[str]] = {}
     wanted: dict[str, str | None] = {}
@@ -43,6 +50,7 @@ async def resolve(
         if number % _PORTION == 0:
             await turn()
     if wanted:
+        reserve(_SIZE_OF_EACH * len(tracker))
         await _search(tracker, wanted, found, turn)
     unknown = []
     for number, (name, xname) in enumerate(wanted.items(), start=1):

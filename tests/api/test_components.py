@@ -316,6 +316,19 @@ class RoomTests(APITestCase):
                 self.assertEqual(response.headers["retry-after"], "10")
         self.assertEqual(self.request("GET", "/v1/components?names=x[0-2999]c0").status, 200)
 
+    def test_looks_at_everybody(self):
+        """An answer for which all components are looked at counts with what that takes."""
+        self.begin(max_body_bytes=8192)
+        for number in range(70_000):
+            self.service.tracker.beat(f"x{number}", 0.0, "t", "OK")
+        paths = ("components/nobody", "components?limit=1&names=nobody", "tree?limit=1", "metrics")
+        for path in paths:
+            self.assertEqual(self.request("GET", f"/v1/{path}").status, 503, path)
+        for number in range(40_000):
+            self.service.tracker.forget(f"x{number}")
+        statuses = [self.request("GET", f"/v1/{path}").status for path in paths]
+        self.assertEqual(statuses, [404, 200, 200, 200])
+
 
 class ForgetTests(ComponentsTestCase):
     """`POST /forget`."""

@@ -16,6 +16,7 @@ class ResolveTests(TestCase):
         """Let three components beat."""
         self.tracker = Tracker()
         self.turns = 0
+        self.reserved: list[int] = []
         self.beat(A, "nid000001", "1")
         self.beat(B, "Login.example", "0x10")
         self.beat(C, "nid000003", "3")
@@ -29,16 +30,20 @@ class ResolveTests(TestCase):
         self.turns += 1
         await succeed(None)
 
+    def reserve(self, count: int) -> None:
+        """Note that memory is reserved for a search."""
+        self.reserved.append(count)
+
     async def assertResolved(self, names: list[str], found: list[str], unknown: list[str]) -> None:
         """Check what names stand for: those that are not `unknown` stand for `found`, in order."""
-        resolved, not_resolved = await resolve(self.tracker, names, self.turn)
+        resolved, not_resolved = await resolve(self.tracker, names, self.turn, self.reserve)
         self.assertEqual(not_resolved, unknown)
         self.assertEqual([resolved[n] for n in names if n not in unknown], [[x] for x in found])
 
     async def test_xnames(self) -> None:
         """Xnames in any spelling stand for themselves, without a look at all components."""
         await self.assertResolved([A, " X1000C00S0b0n1"], [A, B], [])
-        self.assertEqual(self.turns, 0)
+        self.assertEqual((self.turns, self.reserved), (0, []))
 
     async def test_nids(self) -> None:
         """NIDs stand for the components that sent them, whatever the spelling of either."""
@@ -49,7 +54,7 @@ class ResolveTests(TestCase):
         await self.assertResolved(["LOGIN.example", "nid000003"], [B, C], [])
         self.beat(B, "nid000003", "16")
         self.beat(C, "other", "3")
-        found, _ = await resolve(self.tracker, ["nid000003", "nid3"], self.turn)
+        found, _ = await resolve(self.tracker, ["nid000003", "nid3"], self.turn, self.reserve)
         self.assertEqual(found, {"nid000003": [B, C], "nid3": [C]})
 
     async def test_unknown(self) -> None:
@@ -66,7 +71,7 @@ class ResolveTests(TestCase):
         """What several components have sent stands for all of them, whether they live or not."""
         self.beat(B, "nid000001", "1", at=5.0)
         self.tracker.apply_death(A)
-        found, unknown = await resolve(self.tracker, ["nid000001", "1"], self.turn)
+        found, unknown = await resolve(self.tracker, ["nid000001", "1"], self.turn, self.reserve)
         self.assertEqual(
             {name: set(each) for name, each in found.items()}, {"nid000001": {A, B}, "1": {A, B}}
         )
@@ -74,7 +79,7 @@ class ResolveTests(TestCase):
 
     async def assertAmbiguous(self, names: list[str], ambiguous: list[str]) -> None:
         """Check which of some names are ambiguous."""
-        found, _ = await resolve(self.tracker, names, self.turn)
+        found, _ = await resolve(self.tracker, names, self.turn, self.reserve)
         self.assertEqual([name for name in found if len(found[name]) > 1], ambiguous)
 
     async def test_ambiguous(self) -> None:
@@ -96,6 +101,18 @@ class ResolveTests(TestCase):
         self.beat(B, "sms01", "16")
         await self.assertResolved(["sms01"], [B], [])
 
+    async def test_reserved(self) -> None:
+        """Memory is reserved for each search; without it, nothing is searched."""
+        await self.assertResolved(["nid000003"], [C], [])
+        self.assertEqual(self.reserved, [24])
+
+        def refuse(count: int) -> None:
+            raise MemoryError
+
+        with self.assertRaises(MemoryError):
+            await resolve(self.tracker, ["nid000003"], self.turn, refuse)
+        self.assertEqual(self.turns, 1)
+
     async def test_dead(self) -> None:
         """Dead components keep their names; forgotten ones don't."""
         self.tracker.apply_death(C)
@@ -112,7 +129,7 @@ class ResolveTests(TestCase):
             self.turns += 1
             self.tracker.forget("x1c0s4999b0n0")
 
-        found, unknown = await resolve(self.tracker, ["h4998", "h4999"], turn)
+        found, unknown = await resolve(self.tracker, ["h4998", "h4999"], turn, self.reserve)
         self.assertEqual((found, unknown), ({"h4998": ["x1c0s4998b0n0"]}, ["h4999"]))
         self.assertGreaterEqual(self.turns, 2)
 
