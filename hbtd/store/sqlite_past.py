@@ -4,14 +4,21 @@ All functions run in the store's thread. Each call looks at a portion of the log
 commits have their turns in between.
 """
 
+from collections.abc import Sequence
 from math import inf
 from typing import Any, Final, NamedTuple
 
 from hbtd.store.past import TRIMMED, LogEntry, Selection, Span, StateThen, state_then
-from hbtd.store.sqlite_log import ENTRIES, as_entry, read_cursor
+from hbtd.store.sqlite_log import ENTRIES, as_entry, read_cursor, text
 
 _FEW: Final = 200
 """The most components of which the entries are found one component after the other."""
+
+_NAME: Final = "CAST(name AS BLOB)"
+"""A name as bytes: one that is not UTF-8 must not keep anybody from the others."""
+
+_IN_STATEMENT: Final = 500
+"""The most names, or numbers, in one SQL statement."""
 
 _PORTION: Final = 2000
 """The most entries, or components, that are looked at in one call."""
@@ -52,23 +59,28 @@ def begin(cursor: Any, span: Span, selection: Selection) -> Place:
 def _ids(cursor: Any, selection: Selection) -> frozenset[int] | None:
     if selection.everything:
         return None
-    found: list[tuple[int, str]] = []
-    under = selection.under
-    if selection.names is None:
+    if selection.names is not None:
+        found = _named(cursor, list(selection.names))
+    else:
+        under = selection.under
         found = cursor.execute(
-            "SELECT id, name FROM log_name WHERE name = ? OR (name >= ? AND name < ?)",
+            f"SELECT id, {_NAME} FROM log_name WHERE name = ? OR (name >= ? AND name < ?)",  # noqa: S608
             (under, f"{under}:", f"{under}~"),
         ).fetchall()
-    else:
-        names = list(selection.names)
-        for start in range(0, len(names), 500):
-            some = names[start : start + 500]
-            marks = ", ".join("?" * len(some))
-            found += cursor.execute(
-                f"SELECT id, name FROM log_name WHERE name IN ({marks})",  # noqa: S608
-                some,
-            )
-    return frozenset(id for id, name in found if selection.includes(name))
+    return frozenset(id for id, name in found if selection.includes(text(name)))
+
+
+def _named(cursor: Any, names: Sequence[str]) -> list[tuple[int, bytes]]:
+    """Return those of `names` that the log has, each after its number in the file."""
+    found: list[tuple[int, bytes]] = []
+    for start in range(0, len(names), _IN_STATEMENT):
+        some = names[start : start + _IN_STATEMENT]
+        marks = ", ".join("?" * len(some))
+        found += cursor.execute(
+            f"SELECT id, {_NAME} FROM log_name WHERE name IN ({marks})",  # noqa: S608
+            some,
+        ).fetchall()
+    return found
 
 
 def search(cursor: Any, span: Span, place: Place, most: int) -> tuple[list[LogEntry], Place | None]:
@@ -107,8 +119,8 @@ def search(cursor: Any, span: Span, place: Place, most: int) -> tuple[list[LogEn
 
 def _entries(cursor: Any, numbers: list[int]) -> list[LogEntry]:
     found: dict[int, LogEntry] = {}
-    for start in range(0, len(numbers), 500):
-        some = numbers[start : start + 500]
+    for start in range(0, len(numbers), _IN_STATEMENT):
+        some = numbers[start : start + _IN_STATEMENT]
         marks = ", ".join("?" * len(some))
         cursor.execute(f"{ENTRIES} WHERE number IN ({marks})", some)
         found.update((row[0], as_entry(*row)) for row in cursor.fetchall())
@@ -141,34 +153,41 @@ def states(
     which all components were examined, or `None` if there are no more.
     """
     portion = min(_PORTION, max(most, 1)) if selection.everything else _PORTION
-    low, end = after, "\U0010ffff"
-    if selection.names is not None:
-        names = sorted(x for x in selection.names if x > after and selection.includes(x))[:500]
-        marks = ", ".join("?" * len(names))
-        of, values, portion = f"name IN ({marks})", names, 500
-        full, last = len(names) == portion, names[-1] if names else ""
+    full, last = False, ""
+    if selection.names is not None and len(selection.names) <= _IN_STATEMENT:
+        names = [x for x in selection.names if x > after and selection.includes(x)]
+        ids = [id for id, _ in _named(cursor, names)]
     else:
+        # Of very many names, those that the log has: to sort them all takes long, each time.
+        low, end = after, "\U0010ffff"
         if selection.under:
             low, end = max(after, selection.under), f"{selection.under}~"
         # The component itself is not after its own name.
         how = ">=" if selection.under and low != after else ">"
-        of, values = f"name {how} ? AND name < ?", [low, end]
-        found = cursor.execute(
-            f"SELECT name FROM log_name WHERE {of} ORDER BY name LIMIT ?",  # noqa: S608
-            (*values, portion),
-        ).fetchall()
-        full, last = len(found) == portion, found[-1][0] if found else ""
-    cursor.execute(
-        f"""SELECT ifnull(
-            (SELECT max(number) FROM log INDEXED BY log_component
-             WHERE component = id AND number <= ?),
-            (SELECT min(number) FROM log INDEXED BY log_component
-             WHERE component = id AND number > ?)
-        ) FROM log_name WHERE {of} ORDER BY name LIMIT ?""",  # noqa: S608
-        (number, number, *values, portion),
-    )
-    # A name that is no component's, but that of a judge, has no entry.
-    picked = [each for (each,) in cursor.fetchall() if each is not None]
+        cursor.execute(
+            f"SELECT id, {_NAME} FROM log_name WHERE name {how} CAST(? AS TEXT) AND name < ?"  # noqa: S608
+            " ORDER BY name LIMIT ?",
+            (low.encode("utf-8", "surrogateescape"), end, portion),
+        )
+        found = cursor.fetchall()
+        full = len(found) == portion
+        last = found[-1][1].decode("utf-8", "surrogateescape") if found else ""
+        ids = [id for id, name in found if selection.includes(text(name))]
+    picked: list[int] = []
+    for start in range(0, len(ids), _IN_STATEMENT):
+        some = ids[start : start + _IN_STATEMENT]
+        marks = ", ".join("?" * len(some))
+        cursor.execute(
+            f"""SELECT ifnull(
+                (SELECT max(number) FROM log INDEXED BY log_component
+                 WHERE component = id AND number <= ?),
+                (SELECT min(number) FROM log INDEXED BY log_component
+                 WHERE component = id AND number > ?)
+            ) FROM log_name WHERE id IN ({marks})""",  # noqa: S608
+            (number, number, *some),
+        )
+        # A name that is no component's, but that of a judge, has no entry.
+        picked += [each for (each,) in cursor.fetchall() if each is not None]
     then = [state_then(entry, number) for entry in _entries(cursor, picked)]
     chosen = [each for each in then if each is not None and selection.includes(each.component)]
     chosen.sort(key=lambda each: each.component)

@@ -7,13 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from math import inf
 from pathlib import Path
+from time import thread_time
 from typing import Any
 
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from hbtd.store.interface import StoreUnusable
+from hbtd.store.past import Selection, Span
+from hbtd.store.sqlite_past import states
 from tests.support.processes import CHECKOUT
 from tests.support.sqlite_files import SqliteFixture
 from tests.support.store_contract import DIED, RESTARTED, STARTED, WARNED, judgement, record
@@ -334,6 +338,53 @@ class LogFileTests(SqliteFixture, TestCase):
         again = await self.opened()
         whys = [each.judgement.why for each in await again.log(0, 9)]
         self.assertEqual(whys, ["why", "\ufffdA", "why"])
+
+    async def test_bad_name(self) -> None:
+        """A name that is damaged keeps nobody from finding the others, and their states."""
+        store = self.make_store()
+        await store.open()
+        await store.commit([judged(f"x1c{number}") for number in range(9)])
+        await store.close()
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute(
+                "UPDATE log_name SET name = CAST(x'783163ff' AS TEXT) WHERE name = 'x1c2'"
+            )
+        again = await self.opened()
+        names = [f"x1c{number}" for number in range(9) if number != 2]
+        for selection in (Selection(), Selection(under="x1"), Selection(names)):
+            for most in (3, 100):
+                found: list[str] = []
+                while states := (await again.states_at(inf, selection, max(found, default=""),
+                                                       most)).states:  # fmt: skip
+                    found += [each.component for each in states if "\ufffd" not in each.component]
+                    if len(states) < most or len(found) > 20:
+                        break
+                self.assertEqual(found, names, (selection, most))
+            entries = await again.history(Span(), selection)
+            self.assertEqual({each.judgement.component for each in entries} - {"x1c\ufffd"},
+                             {*names})  # fmt: skip
+
+    async def test_many_names(self) -> None:
+        """A question about 100,000 names takes the store's thread a moment only."""
+        store = await self.opened()
+        some = [f"x{number}c1" for number in range(0, 5000, 2)]
+        await store.commit([judged(name) for name in some])
+        names = frozenset(f"x{number}c1" for number in range(100_000))
+        calls = []
+
+        def ask(cursor: Any) -> int:
+            began = thread_time()
+            after: str | None = ""
+            count = 0
+            while after is not None:
+                found, after = states(cursor, 10**9, Selection(names), after, 10**9)
+                count += len(found)
+                calls.append(after)
+            self.assertLess(thread_time() - began, 3.0)
+            return count
+
+        self.assertEqual(await store._run(ask), 2500)
+        self.assertEqual(len(calls), 2)
 
     async def test_file_removed(self) -> None:
         """A file that is removed is written anew with its log and cursors."""
