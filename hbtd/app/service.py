@@ -208,7 +208,7 @@ class HbtdService(Service):
         most = connections_for(files)
         if not self._connections.fit(most):
             _log.warn(
-                "Limited to {connections} by the open-file limit;"
+                "hbtd accepts {connections} at most, because of the open-file limit;"
                 " --max_connections is {wanted}. Raise the limit (LimitNOFILE of the unit, or"
                 " ulimit -n), or lower --max_connections.",
                 connections=counted(most, "connection"),

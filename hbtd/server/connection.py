@@ -462,14 +462,20 @@ class Connection(Protocol):
             self._go(unread)
 
     def client_behind(self) -> None:
-        """Enter the state `BLOCKED` or `STALLED`: the client has to read answers first."""
+        """Process no further request until the client has read what it was answered.
+
+        While an answer is being written the state is `BLOCKED` meanwhile, otherwise `STALLED`.
+        """
         if self.state is State.ANSWERING:
             self._enter(State.BLOCKED)
         elif self.state < State.ANSWERING:
             self._enter(State.STALLED)
 
     def client_caught_up(self) -> None:
-        """Leave the state `BLOCKED` or `STALLED`; data that arrived meanwhile wait for a turn."""
+        """Go on after `client_behind`: the client has read enough of its answers.
+
+        Data that arrived meanwhile wait for a turn.
+        """
         if self.state is State.BLOCKED:
             self._enter(State.ANSWERING)
         elif self.state is State.STALLED:

@@ -189,10 +189,11 @@ class Checkpointer:
         return usual + _LATE
 
     def has_news(self, xname: str) -> bool:
-        """Return whether this replica has taken, but not begun to store, a component's heartbeat.
+        """Return whether other replicas don't know of the latest heartbeat of a component.
 
-        Other replicas don't know of such a heartbeat. One that may be older than their judgements
-        counts only if this replica also has an uncommitted judgement about the component.
+        This replica has taken it, and has yet to begin to store it. If the heartbeat may be older
+        than judgements of other replicas, the result is false, unless this replica has an
+        uncommitted judgement about the component.
         """
         at = self._tracker.changed_at(xname)
         return at is not None and (at >= self._news_since() or xname in self._uncommitted)

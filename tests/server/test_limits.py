@@ -187,7 +187,7 @@ class ConnectionsTests(LimitsTestCase):
         with capturedLogs() as events:
             self.service.fit_connections(130)
         said = eventAsText(events[0])
-        self.assertIn("Limited to 2 connections", said)
+        self.assertIn("hbtd accepts 2 connections at most", said)
         self.assertIn("Raise the limit (LimitNOFILE of the unit, or ulimit -n), or lower", said)
         found = [self.node_from(f"10.0.0.{number}") for number in range(3)]
         self.assertEqual(found.count(None), 1)
