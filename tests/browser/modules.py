@@ -245,8 +245,8 @@ class MarksTests(ModulesTestCase):
         self.assertLess(found["scale"], 3)
         first, none, second, third = found["marks"]
         for marked in (first, second, third):
-            self.assertGreaterEqual(marked, 9)
-            self.assertLessEqual(marked, 25)
+            self.assertGreaterEqual(marked, 16)
+            self.assertLessEqual(marked, 36)
         self.assertEqual(none, 0)
         self.assertEqual(found["pointed"], [0, 0])
         self.assertEqual(found["same"], [True, True, True])

@@ -9,17 +9,17 @@ const TITLE = 1.8, TITLE_OF_MANY = 3.6, MANY = 60;
 
 /**
  * Return the layout of names in natural order: their positions x and y, the parts of the machine,
- * {name, level, start, end, x, y, width, height}, and the size of the whole. `aspect` is width by
+ * {name, level, start, end, x, y, width, height}, those with a name by level, and the size of the whole. `aspect` is width by
  * height of the room that there is.
  */
 export function lay(names, aspect) {
-  const cabinets = group(names);
+  const groups = group(names);
   const x = new Float32Array(names.length), y = new Float32Array(names.length);
-  const title = cabinets.length > MANY ? TITLE_OF_MANY : TITLE;
-  for (const cabinet of cabinets) arrange(cabinet, title);
-  const { width, height } = shelve(cabinets, aspect);
+  const title = groups.length > MANY ? TITLE_OF_MANY : TITLE;
+  for (const cabinet of groups) arrange(cabinet, title);
+  const { width, height } = shelve(groups, aspect);
   const parts = [];
-  for (const cabinet of cabinets) {
+  for (const cabinet of groups) {
     parts.push(part(cabinet, 0, cabinet.x, cabinet.y));
     for (const chassis of cabinet.chassis) {
       const left = cabinet.x, top = cabinet.y + title + chassis.y;
@@ -35,7 +35,9 @@ export function lay(names, aspect) {
       }
     }
   }
-  return { x, y, parts, width, height, title, cabinets: parts.filter((each) => each.level === 0) };
+  const cabinets = parts.filter((each) => each.level === 0);
+  const levels = [0, 1, 2].map((level) => parts.filter((each) => each.level === level && each.name));
+  return { x, y, parts, levels, width, height, title, cabinets };
 }
 
 function part({ name, start, end, width, height }, level, x, y) {

@@ -7,7 +7,7 @@ import { listenToPointers } from "./pointing.js";
 const GAP_FROM = 3, GLYPH_FROM = 8;
 const MOST_ZOOM = 60;
 /** The least size in pixels of what is silent, by state: one among 100,000 can be seen. */
-const LEAST = [0, 3, 4, 0];
+const LEAST = [0, 4, 5, 0];
 /** The most changes that are drawn one by one. */
 const MOST_ALONE = 5000, MOST_MARKS_ALONE = 300;
 /** The least width of what has a label, as a multiple of the label's size. */
@@ -107,20 +107,13 @@ export class Map2D {
   /** Return the part of the map in which some components are; without any, everything. */
   around(positions) {
     if (!positions.length) return this.everything;
-    const box = [Infinity, Infinity, -Infinity, -Infinity];
-    for (const i of positions) {
-      const x = this.layout.x[i], y = this.layout.y[i];
-      box[0] = Math.min(box[0], x);
-      box[1] = Math.min(box[1], y);
-      box[2] = Math.max(box[2], x + 1);
-      box[3] = Math.max(box[3], y + 1);
-    }
-    return { x: box[0], y: box[1], width: box[2] - box[0], height: box[3] - box[1] };
+    const [left, right] = extent(positions, this.layout.x), [top, bottom] = extent(positions, this.layout.y);
+    return { x: left, y: top, width: right + 1 - left, height: bottom + 1 - top };
   }
 
   show(part) {
     // A part is shown no smaller than it is where everything is.
-    const scale = Math.min(Math.max(this.scaleOf(part), this.scaleOf(this.everything)), MOST_ZOOM);
+    const scale = Math.min(Math.max(...[part, this.everything].map((each) => this.scaleOf(each))), MOST_ZOOM);
     this.view = {
       scale,
       x: (this.width - part.width * scale) / 2 - part.x * scale,
@@ -172,7 +165,7 @@ export class Map2D {
     if (!found) return -1;
     let best = -1, worst = -1;
     for (let i = found.start; i < found.end; i++) {
-      const more = this.excess(i), left = this.layout.x[i] - more, top = this.layout.y[i] - more;
+      const more = this.isDim(i) ? 0 : this.excessOf(this.states[i]), left = this.layout.x[i] - more, top = this.layout.y[i] - more;
       if (x < left || y < top || x >= left + 1 + 2 * more || y >= top + 1 + 2 * more) continue;
       const state = this.states[i];
       if (state === ABSENT || state <= worst) continue;
@@ -233,7 +226,8 @@ export class Map2D {
       if (!group.length) return;
       context.globalAlpha = k > 3 ? 0.16 : 1;
       context.fillStyle = this.colour(k % 4);
-      for (const i of group) this.fillOne(i, gap);
+      const more = this.excessOf(k);
+      for (const i of group) this.fillOne(i, more, gap);
       if (glyphs && k % 4 !== HEALTHY) for (const i of group) this.drawGlyph(i, k % 4);
     });
     context.globalAlpha = 1;
@@ -258,7 +252,7 @@ export class Map2D {
 
   /** Draw anew where one component is, and what reaches into that place: squares of few pixels. */
   drawAround(i) {
-    const { context, view, layout } = this, most = LEAST[DEAD];
+    const { context, view, layout } = this, most = LEAST[DEAD], gap = this.gap();
     const cabinet = layout.cabinets.find(({ start, end }) => i >= start && i < end);
     const middle = (k) => [(layout.x[k] + 0.5) * view.scale + view.x, (layout.y[k] + 0.5) * view.scale + view.y];
     const [x, y] = middle(i), near = [[], [], []];
@@ -277,19 +271,19 @@ export class Map2D {
       near.forEach((group, state) => {
         context.globalAlpha = dim ? 0.16 : 1;
         context.fillStyle = this.colour(state);
-        for (const k of group) if (this.isDim(k) === dim) this.fillOne(k, this.gap());
+        for (const k of group) if (!this.isDim(k) !== dim) this.fillOne(k, dim ? 0 : this.excessOf(state), gap);
       });
     }
     context.restore();
   }
 
   isDim(i) {
-    return this.shown !== null && !this.shown[i];
+    return this.shown && !this.shown[i];
   }
 
-  /** Return by how much the square of a component is larger on each side than its place. */
-  excess(i) {
-    return this.isDim(i) ? 0 : Math.max(0, LEAST[this.states[i]] / this.view.scale - 1) / 2;
+  /** Return by how much squares of a state are larger on each side than their places, if they are not dim. */
+  excessOf(state) {
+    return Math.max(0, (LEAST[state] ?? 0) / this.view.scale - 1) / 2;
   }
 
   /** Draw a cross on what is dead, an exclamation mark on what is warned about. */
@@ -358,11 +352,10 @@ export class Map2D {
     return state === DEAD ? this.colours.dead : state === WARNED ? this.colours.warned : this.colours.healthy;
   }
 
-  /** Fill the square of a component; what is silent is never too small to be seen. */
-  fillOne(i, gap) {
-    const { scale, x, y } = this.view, more = this.excess(i) * scale;
-    const left = this.layout.x[i] * scale + x, top = this.layout.y[i] * scale + y;
-    this.fill(left - more, top - more, scale + 2 * more, more ? 0 : gap);
+  /** Fill the square of a component, `more` larger on each side. */
+  fillOne(i, more, gap) {
+    const { scale, x, y } = this.view, { layout } = this;
+    this.fill((layout.x[i] - more) * scale + x, (layout.y[i] - more) * scale + y, (1 + 2 * more) * scale, more ? 0 : gap);
   }
 
   /** Fill a square on whole pixels: all gaps are alike, rather than all squares. */
@@ -397,4 +390,9 @@ export class Map2D {
 
 function inside(part, x, y) {
   return x >= part.x && y >= part.y && x < part.x + part.width && y < part.y + part.height;
+}
+
+/** Return the least and the largest coordinate of some components. */
+function extent(positions, coordinates) {
+  return positions.reduce(([least, most], i) => [Math.min(least, coordinates[i]), Math.max(most, coordinates[i])], [Infinity, -Infinity]);
 }

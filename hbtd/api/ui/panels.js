@@ -9,7 +9,7 @@ const MOST_CHANGES = 60;
 /** Milliseconds, and lines, within which the same change of one chassis is one line. */
 const TOGETHER = 3000, LATELY = 40;
 /** The most parts of the machine that are listed as silent, and the most components besides. */
-const MOST_PARTS = 100, MOST_NAMED = 1000;
+const MOST_PARTS = 100, MOST_NAMED = 500;
 const GLYPHS = { warned: "!", dead: "×" };
 
 /** Make an element with properties, a text, and a key for `replace`, and put other elements into it. */

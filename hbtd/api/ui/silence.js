@@ -18,9 +18,8 @@ export function silentParts(layout, states) {
     const part = { name, start, end };
     return { ...part, warned: warned(part), dead: dead(part), total: total(part) };
   };
-  const levels = [0, 1, 2].map((level) => layout.parts.filter((each) => each.level === level && each.name));
-  const silent = search(levels, states.length, (part) => warned(part) + dead(part), total).map(counted);
-  const died = search(levels, states.length, dead, total).map(counted);
+  const silent = search(layout.levels, states.length, (part) => warned(part) + dead(part), total).map(counted);
+  const died = search(layout.levels, states.length, dead, total).map(counted);
   silent.sort((a, b) => b.warned + b.dead - a.warned - a.dead || a.start - b.start);
   return silent.flatMap((whole) => {
     const inside = died.filter(({ name, start, end }) => name !== whole.name && start >= whole.start && end <= whole.end);

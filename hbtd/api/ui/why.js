@@ -85,7 +85,7 @@ export class Why {
     const changes = past.slice(0, MOST_CHANGES).map((each) => item(each.at, each.what, each.why));
     const label = element("p", { className: "moment", text: `as it was at ${local(time)}` });
     const parts = [label, facts.list, element("ol", {}, ...changes)];
-    if (failure) parts.push(element("p", { text: failure }));
+    if (failure) parts.push(element("p", { text: `Now: ${failure}` }));
     replace(this.section.querySelector("div"), parts);
     return `${name}: ${state ?? "not tracked"} at ${local(time)}. ${past[0]?.why ?? ""}`;
   }
