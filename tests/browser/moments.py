@@ -36,8 +36,11 @@ class SilenceTests(ModulesTestCase):
     async def test_as_hbtd(self) -> None:
         """They are those that hbtd's summary has, in the same order."""
         chance = random.Random(17)
-        names = sorted([*node_names(400), *OTHERS], key=natural_key)
-        for _ in range(12):
+        for number in range(24):
+            # Slots have from one to eight nodes, chassis from one slot on.
+            nodes = node_names(chance.choice((24, 100, 400)))
+            some = chance.sample(nodes, len(nodes) // (number % 3 + 1))
+            names = sorted([*some, *OTHERS], key=natural_key)
             states = _some_silent(names, chance)
             wanted = await _groups(names, states)
             parts, wholes, _ = await self.find(names, states)
