@@ -21,7 +21,11 @@ With a shorter `patience()`, that many seconds are enough.
 """
 
 _READ_LATE = 2.0
-"""Seconds in which hbtd reads what was sent to it during a long stall, after the stall."""
+"""Seconds in which hbtd reads what was sent to it during a long stall, after the stall.
+
+With a short `patience()`, a third of that: this has to end well before the standstill after the
+stall does, so that whoever beats is heard before anybody is judged.
+"""
 
 
 class ObservedClock:
@@ -73,6 +77,7 @@ class ObservedClock:
         This is a time of `monotonic`. What hbtd reads between the stall and that time may be as old
         as the stall: the sender may be dead.
         """
+        self._ticked = False
         self._observed = 0.0
         self._standstill = 0.0
         self._wall = wall
@@ -88,9 +93,10 @@ class ObservedClock:
         ticked_at, busy_until = self._monotonic(), self._busy()
         elapsed, busy = ticked_at - self.ticked_at, busy_until - self._busy_until
         self.ticked_at, self._busy_until = ticked_at, busy_until
-        # Nothing was heard before the first second is observed.
-        if self._observed and elapsed >= min(self._patience(), LONG_STALL):
-            self.caught_up_at = ticked_at + _READ_LATE
+        # Nothing is heard before the first tick.
+        if self._ticked and elapsed >= min(self._patience(), LONG_STALL):
+            self.caught_up_at = ticked_at + min(_READ_LATE, self._patience() / 3)
+        self._ticked = True
         if self._deaf:
             self._deaf_for += elapsed
             self.deaf_seconds += elapsed
@@ -131,6 +137,14 @@ class ObservedClock:
         left_out = min(own, allowance)
         self._allowance, self._allowed_at = allowance - left_out, now
         return own - left_out
+
+    @property
+    def stalled(self) -> bool:
+        """Whether hbtd has just run again after a long stall, and `tick` was not called since.
+
+        What waited in the sockets may be read before the first tick after a stall.
+        """
+        return self._monotonic() - self.ticked_at >= min(self._patience(), LONG_STALL)
 
     def deafen(self, unheard: float, cause: str = "") -> None:
         """Stop the clock until `hear`: heartbeats that other replicas take don't arrive here.

@@ -207,3 +207,43 @@ class PropertyTests(ClockTestCase):
             self.read_after(stall)
         self.assertClose(self.clock.now(), len(stalls) * TICK)
         self.assertClose(self.clock.now() + self.clock.deaf_seconds, sum(stalls))
+
+
+class LongStallTests(ClockTestCase):
+    """The time in which hbtd reads what was sent to it during a long stall."""
+
+    def test_caught_up(self):
+        """It begins with the first tick after ten seconds, and lasts for two."""
+        self.begin(patience=30.0)
+        self.listen(1.0)
+        self.read_after(9.9)
+        self.assertTrue(self.clock.caught_up_at < self.time)
+        self.time += 9.9
+        self.assertFalse(self.clock.stalled)
+        self.time += 0.1
+        self.assertTrue(self.clock.stalled)
+        self.clock.tick()
+        self.assertFalse(self.clock.stalled)
+        self.assertClose(self.clock.caught_up_at, self.time + 2.0)
+
+    def test_short_patience(self):
+        """With a short `patience`, it ends well before the standstill does."""
+        self.begin(patience=1.5)
+        self.listen(1.0)
+        before = self.read_after(1.5)
+        self.assertClose(self.clock.caught_up_at, self.time + 0.5)
+        self.assertClose(self.listen(1.4), before)
+
+    def test_at_first(self):
+        """What passes before the first tick is no stall: nothing is heard then."""
+        self.begin(patience=30.0)
+        self.read_after(1000.0)
+        self.assertTrue(self.clock.caught_up_at < self.time)
+
+    def test_deaf_from_the_beginning(self):
+        """A stall counts even if the clock has never run."""
+        self.begin(patience=30.0)
+        self.clock.deafen(0.0)
+        self.read_after(TICK)
+        self.read_after(20.0)
+        self.assertClose(self.clock.caught_up_at, self.time + 2.0)
