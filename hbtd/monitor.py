@@ -137,6 +137,8 @@ class Monitor:
         none. Raise `TrackerFull` if the component is not tracked and the maximum number of
         components is reached.
         """
+        if self._observed.stalled:
+            self._tick()  # it was sent before, perhaps, and is read before the timers run
         at = self._observed.now()
         judgement = self._tracker.beat(xname, at, timestamp, status, source, fresh, hostname, nid)
         if judgement is not None:

@@ -123,6 +123,7 @@ class Core:
             self.params,
             self.uncommitted,
             condition,
+            lambda: self.replica.synchronized,
         )
         journal = Journal(
             reactor,

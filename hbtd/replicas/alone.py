@@ -21,6 +21,11 @@ class Alone(Service):
         return {}
 
     @property
+    def synchronized(self) -> bool:
+        """True, since there are no other replicas to be synchronized with."""
+        return True
+
+    @property
     def leader(self) -> str | None:
         """The name of this hbtd while this service runs, otherwise `None`."""
         return self._name if self.running else None

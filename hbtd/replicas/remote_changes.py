@@ -1,6 +1,6 @@
 """Applies to this replica's tracker what other replicas have taken, judged or forgotten."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from hbtd.config.live_params import LiveParams
 from hbtd.hsm.notifier import Notifier
@@ -40,14 +40,18 @@ class RemoteChanges:
         self.log_grown = log_grown
         """A function to be called when the log has further entries."""
 
-    def load(self, records: Iterable[Record], dead: Iterable[str]) -> None:
+    def load(self, records: Collection[Record], dead: Collection[str]) -> None:
         """Replace the contents of the tracker, except for heartbeats that are not stored yet.
 
         `records` are all stored records, `dead` the components whose stored judgement is that they
         died.
         """
         params = self._params.current
-        self._tracker.keep_only(self._checkpointer.news())
+        old = self._checkpointer.old_judgements()
+        judged = old.intersection((*(each.component for each in records), *dead)) if old else old
+        for xname in judged:
+            self._checkpointer.withdraw(xname)
+        self._tracker.keep_only(self._checkpointer.news() | (old - judged))
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
 
     def add_missing(self, records: Iterable[Record]) -> None:
@@ -111,6 +115,7 @@ class RemoteChanges:
         known = by_a_leader and self._monitor.leading and record.component in self._tracker
         if known or self._checkpointer.has_news(record.component):
             return
+        self._checkpointer.withdraw(record.component)
         params = self._params.current
         self._tracker.apply_warning(record, self._observed.now(), params.warntime, params.errtime)
 
@@ -121,11 +126,13 @@ class RemoteChanges:
         HSM and Kafka are told nothing. If the component was heard here since, do nothing.
         """
         if not self._checkpointer.has_news(record.component):
+            self._checkpointer.withdraw(record.component)
             self._tracker.apply_gap(record, self._observed.now())
 
     def apply_death(self, xname: str) -> None:
         """Apply a death that the leader judged, unless the component was heard here since."""
         if not self._checkpointer.has_news(xname):
+            self._checkpointer.withdraw(xname)
             self._tracker.apply_death(xname)
 
     def apply_told(self, xname: str, phase: Phase, at: float) -> None:

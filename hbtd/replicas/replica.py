@@ -125,6 +125,11 @@ class Replica(Service):
         return self._applier.waiting_elsewhere
 
     @property
+    def synchronized(self) -> bool:
+        """Whether all that other replicas have written is known here; see `Sync`."""
+        return self.sync.synchronized
+
+    @property
     def leader(self) -> str | None:
         """The name of the replica that judges, this one or another; `None` if it is not known."""
         return self._name if self._monitor.leading else self._applier.leader_elsewhere

@@ -1,6 +1,6 @@
 """The checkpointer: stores the records of the components that were heard."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -62,11 +62,13 @@ class Checkpointer:
         params: LiveParams,
         uncommitted: Uncommitted,
         condition: StoreCondition,
+        synchronized: Callable[[], bool],
     ) -> None:
         """Make the checkpointer of a tracker and a store.
 
         `uncommitted` are the judgements that the journal has yet to commit; `condition` notes
-        whether calls of the store succeed.
+        whether calls of the store succeed. `synchronized` returns whether this replica knows all
+        that others have stored.
         """
         self._clock = clock
         self._observed = observed
@@ -75,6 +77,7 @@ class Checkpointer:
         self._params = params
         self._uncommitted = uncommitted
         self._condition = condition
+        self._synchronized = synchronized
         # Components that the store still has to forget.
         self._forgotten: set[str] = set()
         self._checkpoints = PeriodicService(
@@ -89,8 +92,8 @@ class Checkpointer:
         # When the last complete checkpoint began.
         self._stored_at = clock.seconds()
         self._begun = False
-        # Whether others may have judged during a long stall, and this replica not know of it yet.
-        self._behind_others = False
+        # The `caught_up_at` of the last long stall after which this replica has caught up.
+        self._caught_up = observed.caught_up_at
         # Whether records are to be stored once more at the end.
         self._unfinished = False
 
@@ -176,11 +179,14 @@ class Checkpointer:
 
     @property
     def slow(self) -> bool:
-        """Whether a checkpoint is late, but not because the store has failed.
+        """Whether a checkpoint is late, but not because the store has failed, or hbtd has stalled.
 
-        The store's last failure, if there was one, is more than `_late_after` seconds ago.
+        The store's last failure, and the last long stall, are more than `_late_after` seconds ago.
         """
-        return self.late and self._condition.working_for > self._late_after
+        if not self.late or self._observed.stalled:
+            return False
+        running_for = self._observed.ticked_at - self._observed.caught_up_at
+        return min(self._condition.working_for, running_for) > self._late_after
 
     @property
     def _late_after(self) -> float:
@@ -191,12 +197,14 @@ class Checkpointer:
     def has_news(self, xname: str) -> bool:
         """Return whether other replicas don't know of the latest heartbeat of a component.
 
-        This replica has taken it, and has yet to begin to store it. If the heartbeat may be older
-        than judgements of other replicas, the result is false, unless this replica has an
-        uncommitted judgement about the component.
+        This replica has taken it, and has yet to begin to store it. A heartbeat that may be older
+        than judgements of other replicas does not count. If there is an uncommitted judgement about
+        the component, its heartbeat may be older only if it was read after a long stall.
         """
         at = self._tracker.changed_at(xname)
-        return at is not None and (at >= self._news_since() or xname in self._uncommitted)
+        if at is None or at < self._old_until():
+            return False
+        return at >= self._shared_since() or xname in self._uncommitted
 
     def has_uncommitted(self, xname: str) -> bool:
         """Return whether a judgement about the component is not committed yet."""
@@ -213,7 +221,25 @@ class Checkpointer:
         that is being stored at this moment counts as not stored. A heartbeat that may be older than
         judgements of other replicas does not count.
         """
-        return self._unstored_since(self._news_since())
+        since = max(self._shared_since(), self._old_until())
+        return self._unstored_since(since).difference(self.old_judgements())
+
+    def old_judgements(self) -> set[str]:
+        """Return the components with uncommitted judgements that may be old.
+
+        They follow from heartbeats that were sent before the end of the last long stall. If other
+        replicas have judged these components meanwhile, their judgements hold: see `withdraw`.
+        """
+        old_until = self._old_until()
+        times = {x: self._tracker.changed_at(x) for x in self._uncommitted.components()}
+        return {x for x, at in times.items() if at is not None and at < old_until}
+
+    def withdraw(self, xname: str) -> None:
+        """Drop the uncommitted judgements that a component has started or restarted.
+
+        Another replica has judged since the heartbeat from which they follow.
+        """
+        self._uncommitted.drop_returns(xname)
 
     def _unstored_since(self, since: float) -> set[str]:
         """Return the components with heartbeats or judgements that are not stored yet.
@@ -223,6 +249,24 @@ class Checkpointer:
         """
         changed = self._tracker.changed_since(since)
         return self._being_stored.union(changed, self._uncommitted.components())
+
+    def behind_others(self) -> bool:
+        """Return whether judgements that others made during a long stall may not be known yet.
+
+        Until they are, whatever follows from earlier heartbeats would contradict them.
+        """
+        if not self._store.shared:
+            return False
+        # This may be the first that runs after a stall; at the end, ticks are no longer made.
+        if self._observed.stalled and self._checkpoints.running:
+            self._observed.tick()
+        caught_up_at = self._observed.caught_up_at
+        if caught_up_at <= self._caught_up:
+            return False
+        if self._observed.ticked_at < caught_up_at or not self._synchronized():
+            return True
+        self._caught_up = caught_up_at
+        return False
 
     def forget(self, xname: str) -> None:
         """Begin to make the store forget a component, and return at once."""
@@ -298,8 +342,7 @@ class Checkpointer:
 
         Return whether that succeeded; if not, the next checkpoint tries again.
         """
-        self._observed.tick()  # this may be the first that runs after a stall
-        if self._reads_late():
+        if self.behind_others():
             return False
         settled = (xname for xname in xnames if xname not in self._uncommitted)
         # Older heartbeats are not stored for other replicas, which may have judged since.
@@ -330,30 +373,13 @@ class Checkpointer:
             return 0.0
         return self._observed.ticked_at - min(self._params.current.warntime, LONG_STALL)
 
-    def _news_since(self) -> float:
-        """Return the time, by `ObservedClock.ticked_at`, from which on heartbeats count in `news`.
+    def _old_until(self) -> float:
+        """Return the time, by `ObservedClock.ticked_at`, until which heartbeats may be old.
 
-        Heartbeats that were read before it may have waited during a long stall of this replica.
-        Other replicas may have judged the components since these heartbeats were sent, and such
-        judgements hold. The time is that of `_shared_since` or a later one.
+        They may have waited during the last long stall. Others may have judged since these were
+        sent, so their judgements hold.
         """
-        if not self._store.shared:
-            return 0.0
-        return max(self._shared_since(), self._observed.caught_up_at)
-
-    def _reads_late(self) -> bool:
-        """Return whether other replicas may have made judgements that this one has yet to read.
-
-        This is so after a long stall of this replica. While it is, records are not stored: they
-        might contradict these judgements.
-        """
-        if not self._store.shared:
-            return False
-        if self._observed.ticked_at < self._observed.caught_up_at:
-            self._behind_others = True
-        elif self._store.usable():
-            self._behind_others = False
-        return self._behind_others
+        return self._observed.caught_up_at if self._store.shared else 0.0
 
     def _records(self, xnames: Iterable[str]) -> list[Record]:
         return self._tracker.records(xnames, self._observed.now())

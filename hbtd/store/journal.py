@@ -194,8 +194,11 @@ class Journal:
         """Commit judgements together with the records of their components.
 
         Return `True` if the judgements are to be passed on, `False` if another replica judges
-        instead, and `None` if the commit failed.
+        instead, and `None` if the commit failed, or is to be tried later.
         """
+        # While this replica leads, nobody else judges.
+        if not self._leading and self._checkpointer.behind_others():
+            return None
         try:
             ours = await self._store.commit(judgements, self._checkpointer.records_with(judgements))
         except CancelledError:

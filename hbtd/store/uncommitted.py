@@ -128,6 +128,20 @@ class Uncommitted:
         for judgement in (*self._in_hand, *self._waiting):
             self._counts[judgement.component] = self._counts.get(judgement.component, 0) + 1
 
+    def drop_returns(self, xname: str) -> None:
+        """Drop the judgements that a component started or restarted, also those in hand."""
+        if xname not in self._heard:
+            return
+        self._latest.pop(xname, None)
+
+        def drops(each: Judgement) -> bool:
+            return each.component == xname and not each.transition.alarming
+
+        for each in filter(drops, (*self._in_hand, *self._waiting)):
+            self._count_less(each)
+        self._waiting = deque(each for each in self._waiting if not drops(each))
+        self._in_hand = [each for each in self._in_hand if not drops(each)]
+
     def forget(self, xname: str) -> bool:
         """Drop the alarms about a component, also those in hand.
 

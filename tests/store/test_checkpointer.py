@@ -41,7 +41,9 @@ class SharedTests(SynchronousTestCase):
             self.tracker,
             self.store,
             LiveParams(Params(kv_url="mem:", **params)),
+            synchronized=lambda: self.synchronized,
         )
+        self.synchronized = True
         self.checkpointer.begin()
         self.journal.begin()
 
@@ -159,10 +161,10 @@ class SharedTests(SynchronousTestCase):
             self.assertFalse(self.checkpointer.has_news("x0"))
             self.assertEqual(self.checkpointer.news(), set())
             self.assertEqual(self.checkpointer.unstored(), {"x0"})
-            self.store.is_usable = False  # judgements of others have yet to arrive
+            self.synchronized = False  # judgements of others have yet to arrive
             self.beat([], 1.0)
             self.assertEqual(self.written(), set())
-            self.store.is_usable = True
+            self.synchronized = True
             self.beat(["x1"], 0.3)
             self.assertTrue(self.checkpointer.has_news("x1"))
             self.beat([], 1.0)
@@ -173,6 +175,58 @@ class SharedTests(SynchronousTestCase):
             self.clock.advance(stall + 0.5)
             self.beat([], 3.0)
             self.assertEqual(self.written(), set())
+
+    def test_judged_late(self) -> None:
+        """Judgements of a follower from before a long stall are committed when it has caught up."""
+        self.beat(["x0"], 1.0)
+        self.journal.add([Judgement("x0", Transition.STARTED, "t")])
+        self.clock.advance(30.0)
+        self.beat([], TICK)
+        self.assertFalse(self.checkpointer.has_news("x0"))
+        self.assertEqual(self.checkpointer.old_judgements(), {"x0"})
+        self.assertEqual(self.checkpointer.news(), set())
+        self.synchronized = False
+        self.beat([], 5.0)
+        self.assertEqual(self.store.commits, [])
+        self.synchronized = True
+        self.beat([], 2.0)
+        self.assertEqual(self.store.committed, ["x0"])
+
+    def test_judged_late_by_the_leader(self) -> None:
+        """The leader commits at once, also after a long stall: it would have lost the lock."""
+        self.journal.lead()
+        self.beat(["x0"], 1.0)
+        self.journal.add([Judgement("x0", Transition.STARTED, "t")])
+        self.clock.advance(30.0)
+        self.beat([], 0.2)
+        self.assertEqual(self.store.committed, ["x0"])
+
+    def test_judged_while_the_store_failed(self) -> None:
+        """A judgement that waits for the store is news, but for one that also waited for us."""
+        self.store.failing = True
+        self.beat(["x0"], 1.0)
+        self.journal.add([Judgement("x0", Transition.STARTED, "t")])
+        self.beat([], 30.0)
+        self.assertEqual(self.checkpointer.news(), {"x0"})
+        self.clock.advance(10.0)
+        self.beat([], TICK)
+        self.assertEqual(self.checkpointer.news(), set())
+        self.checkpointer.withdraw("x0")
+        self.assertFalse(self.checkpointer.has_uncommitted("x0"))
+        self.store.failing = False
+        self.beat([], 5.0)
+        self.assertEqual(self.store.committed, [])
+
+    def test_finish(self) -> None:
+        """The last checkpoint is made however long ago the observed clock was stopped."""
+        self.beat(["x0"], 1.05)
+        self.checkpointer.end()
+        self.store.written.clear()
+        self.tracker.beat("x0", self.observed.now(), "t", "OK")
+        self.clock.advance(20.0)
+        Deferred.fromCoroutine(self.checkpointer.finish(5.0))
+        self.clock.advance(TICK)
+        self.assertEqual(self.written(), {"x0"})
 
     def test_short_stalls(self) -> None:
         """After a shorter stall, nobody can have judged meanwhile: all is news."""
@@ -195,6 +249,13 @@ class SharedTests(SynchronousTestCase):
         self.assertEqual((self.checkpointer.late, self.checkpointer.slow), (True, False))
         self.beat(["x0"], 5.0)
         self.assertTrue(self.checkpointer.slow)
+        # Nor is it called slow because this process was stopped.
+        self.store.seconds = 0.0
+        self.beat(["x0"], 12.0)
+        self.clock.rightNow += 20.0
+        for seconds in (0.0, 1.0):  # at first, no timer has run yet
+            self.beat(["x0"], seconds)
+            self.assertEqual((self.checkpointer.late, self.checkpointer.slow), (True, False))
 
     def test_forgotten_and_heard_again(self) -> None:
         """A component that is heard again while the store forgets others is not forgotten."""

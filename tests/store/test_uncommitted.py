@@ -46,6 +46,23 @@ class UncommittedTests(SynchronousTestCase):
             self.assertEqual(list(self.queue.finish(passed_on=True)), expected)
         self.assertEqual(len(self.queue), 0)
 
+    def test_drop_returns(self) -> None:
+        """That a component started or restarted is dropped; alarms, and other components, stay."""
+        started, other = judgement("x0"), judgement("x1")
+        died, restarted = judgement("x0", DIED), judgement("x0", Transition.RESTARTED)
+        self.queue.add([started, other, died, restarted])
+        self.queue.take(2)
+        self.queue.drop_returns("x0")
+        self.queue.drop_returns("x2")
+        self.assertEqual(list(self.queue.in_hand), [other])
+        self.assertTrue("x0" in self.queue)
+        self.assertFalse(self.queue.was_heard("x0"))
+        self.assertEqual(list(self.queue.finish(passed_on=True)), [other])
+        self.assertEqual(list(self.queue.take(5)), [died])
+        self.queue.finish(passed_on=True)
+        self.assertEqual(len(self.queue), 0)
+        self.assertFalse("x0" in self.queue)
+
     def test_in_hand(self) -> None:
         """A judgement counts as uncommitted until its commit is finished."""
         self.queue.add([judgement("x0"), judgement("x0", WARNED)])

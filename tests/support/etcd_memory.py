@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 
 from hbtd.etcd.client import EtcdClient
-from hbtd.etcd.errors import NOT_FOUND, EtcdRefused, EtcdUnavailable
+from hbtd.etcd.errors import NOT_FOUND, RESOURCE_EXHAUSTED, EtcdRefused, EtcdUnavailable
 from hbtd.etcd.gateway import Gateway, Opened
 from hbtd.etcd.messages import Delete, Message, Put, decode_bytes, encode_bytes
 from tests.support.hsm_memory import USER_AGENT
@@ -46,6 +46,8 @@ class MemoryEtcd:
 
         A message takes `latency` seconds from a client to etcd, or back.
         """
+        self.refused = ""
+        """The path of the requests that are refused."""
         self._seconds = seconds
         self.latency = latency
         self.revision = 1
@@ -102,6 +104,8 @@ class MemoryEtcd:
 
     def answer(self, path: str, message: Message) -> Message | Deferred[Message]:
         """Return the answer to a request, or a Deferred of it."""
+        if path == self.refused:
+            raise EtcdRefused(RESOURCE_EXHAUSTED, "too many requests")
         handler = getattr(self, "_" + path.strip("/").replace("/", "_"))
         return cast("Message | Deferred[Message]", handler(message))
 

@@ -25,11 +25,14 @@ def make_journal(
     tellers: Sequence[Callable[[Sequence[Judgement]], None]] = (),
     uncommitted: Uncommitted | None = None,
     judged: Callable[[Sequence[Judgement]], None] = lambda _: None,
+    synchronized: Callable[[], bool] = lambda: True,
 ) -> tuple[Journal, Checkpointer]:
     """Return the journal and the checkpointer of a store; they have not begun."""
     uncommitted = Uncommitted() if uncommitted is None else uncommitted
     condition = StoreCondition(store, clock.seconds)
-    checkpointer = Checkpointer(clock, observed, tracker, store, params, uncommitted, condition)
+    checkpointer = Checkpointer(
+        clock, observed, tracker, store, params, uncommitted, condition, synchronized
+    )
     journal = Journal(
         clock,
         lambda: WALL,

@@ -132,12 +132,16 @@ class Ours(Process):
         leadership = Leadership(clock.seconds)
         observed = ObservedClock(clock.seconds, lambda: params.current.warntime)
         store = EtcdStore(client, world.wall, Blocks(clock.seconds, lambda: params.current))
+        self.store = store
         self.tracker = Tracker(note_changes=True)
         hsm = HSMClient(cast("HTTPClient", world.stub), clock, params, USER_AGENT)
         self.notifier = Notifier(clock, hsm, params, store.delivered, lambda: 0.5, leadership.held)
         publisher = Publisher(clock, store, params, lambda address: cast("Any", None), lambda: 0.5)
         tellers = (self.notifier.tell, publisher.tell)
-        journal, checkpointer = make_journal(clock, observed, self.tracker, store, params, tellers)
+        journal, checkpointer = make_journal(
+            clock, observed, self.tracker, store, params, tellers,
+            synchronized=lambda: self.replica.synchronized,
+        )  # fmt: skip
         # Nobody's connection waits, since there are none.
         scheduler = cast("Any", SimpleNamespace(waiting_long=set))
         overload = cast("Any", SimpleNamespace(queue_full=False))
@@ -164,6 +168,14 @@ class Ours(Process):
     async def _start(self) -> None:
         await self.replica.wait_until_synchronized(5)
         await self.monitor.start()
+
+    def wake(self, *names: str) -> None:
+        """Let it go on; heartbeats of `names` waited, and are read before anything else happens."""
+        self.paused = False
+        self.clock.rightNow += self._behind
+        self._behind = 0.0
+        for name in names:
+            self.beat(name)
 
     def beat(self, name: str) -> None:
         """Send it a heartbeat."""

@@ -25,8 +25,6 @@ class SharedStore(MemoryStore):
         """The duration of a checkpoint, in seconds of the clock."""
         self.failing = False
         """Whether all calls fail."""
-        self.is_usable = True
-        """What `usable` returns."""
         self.written: list[tuple[float, list[str]]] = []
         """The components of each checkpoint, and its time."""
         self.commits: list[float] = []
@@ -39,8 +37,8 @@ class SharedStore(MemoryStore):
         """The components that were forgotten."""
 
     def usable(self) -> bool:
-        """Return what the test has set."""
-        return self.is_usable
+        """Return true, although the store was not opened."""
+        return True
 
     def commit(
         self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
