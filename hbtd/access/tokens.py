@@ -143,7 +143,10 @@ def _parse_line(words: Sequence[str], number: int) -> Token:
 
 
 def _parse_time(text: str) -> float:
-    """Return a time in seconds since the epoch; raise `ValueError` if the text is no time."""
+    """Return the Unix time that an ISO 8601 date or date with time gives; UTC without a time zone.
+
+    Raise `ValueError` if `text` is neither.
+    """
     try:
         # Python 3.10 does not know the Z.
         moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))

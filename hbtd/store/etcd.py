@@ -127,9 +127,9 @@ class EtcdStore:
         self._out_of_sync = reason
 
     def in_sync(self) -> None:
-        """Make the store usable again: changes in etcd reach this replica once more.
+        """Make the store usable again, because changes in etcd reach this replica once more.
 
-        Earlier errors of etcd no longer count.
+        Errors of etcd before this call no longer count.
         """
         self._out_of_sync = self._trouble = None
 
