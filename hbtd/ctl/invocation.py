@@ -20,7 +20,7 @@ _STATES = {"ok": "healthy", "alive": "healthy,warned", "silent": "warned,dead"}
 
 
 class API(Protocol):
-    """hbtd's API, as `hbtd.ctl.client.Client` reaches it."""
+    """What commands can ask of hbtd; `hbtd.ctl.client.Client` asks it over HTTP."""
 
     def get(self, path: str, query: Query | None = None) -> Any:
         """Return the answer to a GET, decoded from JSON."""

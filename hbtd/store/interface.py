@@ -70,9 +70,9 @@ class IStore(Interface):
     def history(
         span: Span, selection: Selection = EVERYTHING, most: int = 1000
     ) -> Deferred[Sequence[LogEntry]]:
-        """Return the first `most` log entries in `span` about selected components, in its order.
+        """Return at most `most` log entries about selected components, in the order of `span`.
 
-        `span` says whether the oldest or the newest entry is the first. Only the part of the log
+        `span` gives the times of the entries, and whether the oldest or the newest comes first. Only the part of the log
         between the entry with the earliest time in the span and the one with the latest is
         searched. If the wall clock was set back, entries outside of this part may have times in the
         span, too; they may be left out. The Deferred fails with `StoreUnusable` if the log can't be

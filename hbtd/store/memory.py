@@ -69,7 +69,7 @@ class MemoryStore:
     def history(
         self, span: Span, selection: Selection = EVERYTHING, most: int = 1000
     ) -> Deferred[Sequence[LogEntry]]:
-        """Return the first `most` log entries in `span` about selected components, in its order."""
+        """Return at most `most` log entries about selected components, in the order of `span`."""
         return succeed(self._log.history(span, selection, most))
 
     def states_at(

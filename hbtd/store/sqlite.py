@@ -181,7 +181,7 @@ class SqliteStore:
     def history(
         self, span: Span, selection: Selection = EVERYTHING, most: int = 1000
     ) -> Deferred[Sequence[LogEntry]]:
-        """Return the first `most` log entries in `span` about selected components, in its order.
+        """Return at most `most` log entries about selected components, in the order of `span`.
 
         They are read in portions, between which other calls of the store are carried out.
         """

@@ -174,9 +174,9 @@ class DatabaseFile:
         )
 
     def _take(self, path: str) -> None:
-        """Lock the file at `path`, and release the lock that this process held so far, if any.
+        """Lock the file that is at `path` now, in place of the one that was locked before, if any.
 
-        Raise `StoreDamaged` if another process has locked it.
+        Raise `StoreDamaged` if another process has locked it; the one before then stays locked.
         """
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

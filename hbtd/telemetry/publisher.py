@@ -227,7 +227,7 @@ class Publisher(Service):
         await self._save(reader)
         if waiting:
             self._log.warn(
-                "{messages} not published to Kafka; {kept}.",
+                "{messages} not published to Kafka before hbtd stopped; {kept}.",
                 messages=counted(waiting, "message was", "messages were"),
                 kept=_what_becomes_of(waiting, unlogged if self._store.durable else waiting),
             )

@@ -348,7 +348,9 @@ class NoThreadTests(PublisherTestCase):
         params.patch({"Use_telemetry": "0"})
         params.patch({"Use_telemetry": "1"})
         await publisher.stopService()
-        self.assertIn("10 messages were not published to Kafka; they are lost.", self.said)
+        self.assertIn(
+            "10 messages were not published to Kafka before hbtd stopped; they are lost.", self.said
+        )
         self.assertEqual(publisher_threads(), [])
 
 
@@ -634,7 +636,10 @@ class StopTests(PublisherTestCase):
         await deferToThread(self.broker.delay, 60)
         self.tell(publisher, numbered(range(1000)))
         self.assertLess(await self.stop(publisher), 6)
-        self.assert_said(self.takes(), "1000 messages were not published to Kafka; they are lost.")
+        self.assert_said(
+            self.takes(),
+            "1000 messages were not published to Kafka before hbtd stopped; they are lost.",
+        )
 
     async def test_from_before(self):
         """Messages that are in no log, from before the store knew of Kafka, are said to be lost."""
@@ -646,13 +651,13 @@ class StopTests(PublisherTestCase):
             (
                 2,
                 0,
-                "2 messages were not published to Kafka; they are published after the next start.",
+                "2 messages were not published to Kafka before hbtd stopped; they are published after the next start.",
             ),
-            (0, 1, "1 message was not published to Kafka; it is lost."),
+            (0, 1, "1 message was not published to Kafka before hbtd stopped; it is lost."),
             (
                 1,
                 2,
-                "3 messages were not published to Kafka; 2 of them are lost, from before hbtd noted"
+                "3 messages were not published to Kafka before hbtd stopped; 2 of them are lost, from before hbtd noted"
                 " how far Kafka has been told; the others are published after the next start.",
             ),
         ):
@@ -677,7 +682,9 @@ class StopTests(PublisherTestCase):
         await until(lambda: self.said)
         await self.stop(publisher)
         self.assertLess(len(attempts), 10)
-        self.assert_said(self.gone, "10 messages were not published to Kafka; they are lost.")
+        self.assert_said(
+            self.gone, "10 messages were not published to Kafka before hbtd stopped; they are lost."
+        )
 
     async def test_process(self):
         """A process with messages for a Kafka that is down serves requests, and stops in time."""
