@@ -72,11 +72,11 @@ class IStore(Interface):
     ) -> Deferred[Sequence[LogEntry]]:
         """Return at most `most` log entries about selected components, in the order of `span`.
 
-        `span` gives the times of the entries, and whether the oldest or the newest comes first. Only the part of the log
-        between the entry with the earliest time in the span and the one with the latest is
-        searched. If the wall clock was set back, entries outside of this part may have times in the
-        span, too; they may be left out. The Deferred fails with `StoreUnusable` if the log can't be
-        read.
+        `span` gives the times of the entries, and whether the oldest or the newest comes first.
+        Only the part of the log between the entry with the earliest time in the span and the one
+        with the latest is searched. If the wall clock was set back, entries outside of this part
+        may have times in the span, too; they may be left out. The Deferred fails with
+        `StoreUnusable` if the log can't be read.
         """
 
     def states_at(

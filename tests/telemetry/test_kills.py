@@ -29,7 +29,8 @@ class KillTests(TestCase):
         stopped = await story.live("--sm_timeout=1", seconds=2.0, end_by=signal.SIGTERM)
         self.assertRegex(
             stopped.said,
-            r"\d+ messages? (was|were) not published to Kafka before hbtd stopped; (it is|they are) published",
+            r"\d+ messages? (was|were) not published to Kafka before hbtd stopped;"
+            r" (it is|they are) published",
         )
         await story.live("--use_telemetry=no", seconds=0.5)
         await deferToThread(broker.up)

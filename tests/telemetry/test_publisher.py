@@ -651,14 +651,15 @@ class StopTests(PublisherTestCase):
             (
                 2,
                 0,
-                "2 messages were not published to Kafka before hbtd stopped; they are published after the next start.",
+                "2 messages were not published to Kafka before hbtd stopped; they are published"
+                " after the next start.",
             ),
             (0, 1, "1 message was not published to Kafka before hbtd stopped; it is lost."),
             (
                 1,
                 2,
-                "3 messages were not published to Kafka before hbtd stopped; 2 of them are lost, from before hbtd noted"
-                " how far Kafka has been told; the others are published after the next start.",
+                "3 messages were not published to Kafka before hbtd stopped; 2 of them are lost,"
+                " from before hbtd noted how far Kafka has been told; the others are published after the next start.",
             ),
         ):
             self.said.clear()
