@@ -1,6 +1,7 @@
 """What becomes of messages that Kafka refuses while it can be reached."""
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import NamedTuple
 
 from kafka.errors import (
@@ -8,9 +9,16 @@ from kafka.errors import (
     DuplicateSequenceNumberError,
     InvalidProducerEpochError,
     InvalidProducerIdMappingError,
+    InvalidRecordError,
+    InvalidTimestampError,
+    InvalidTopicError,
+    MessageSizeTooLargeError,
     OutOfOrderSequenceNumberError,
+    PolicyViolationError,
     ProducerFencedError,
+    RecordListTooLargeError,
     UnknownProducerIdError,
+    UnsupportedForMessageFormatError,
 )
 from twisted.logger import Logger
 
@@ -36,14 +44,53 @@ _ABOUT_THE_PRODUCER = (
     UnknownProducerIdError,
 )
 
+# Whoever sends the same message again gets the same answer. All other refusals may pass: what may
+# be written where is not known to all brokers at once, and a broker may be in trouble.
+_FOR_GOOD = (
+    InvalidRecordError,
+    InvalidTimestampError,
+    InvalidTopicError,
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    UnsupportedForMessageFormatError,
+)
+
 
 def is_refusal(error: BaseException) -> bool:
-    """Return whether an error means that Kafka has refused messages, and would do so again."""
+    """Return whether an error means that Kafka has refused messages, and may do so again."""
     return (
         isinstance(error, BrokerResponseError)
         and not error.retriable
         and not isinstance(error, _ABOUT_THE_PRODUCER)
     )
+
+
+class Doubts:
+    """Tells which refusals may pass: those that are not about a message, until they have lasted.
+
+    A broker may refuse for a moment what others accept. Its messages must not be given up for that.
+    """
+
+    def __init__(self, clock: Callable[[], float], patience: float) -> None:
+        """Make the object; `clock` returns the seconds of a monotonic clock.
+
+        Refusals of the kind that may pass do not pass if they have been coming for more than
+        `patience` seconds, with no more than that between two of them.
+        """
+        self._clock = clock
+        self._patience = patience
+        self._began = self._last = -inf
+
+    def may_pass(self, error: BaseException) -> bool:
+        """Return whether a refusal, for which `is_refusal` returns true, may pass."""
+        if isinstance(error, _FOR_GOOD):
+            return False
+        now = self._clock()
+        if now - self._last > self._patience:
+            self._began = now
+        self._last = now
+        return now - self._began < self._patience
 
 
 class Outcome(NamedTuple):

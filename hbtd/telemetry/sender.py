@@ -14,7 +14,7 @@ from hbtd.telemetry import messages
 from hbtd.telemetry.backlog import Backlog, Order
 from hbtd.telemetry.contact import Contact
 from hbtd.telemetry.kafka import Kafka
-from hbtd.telemetry.refusals import Complaints, is_refusal
+from hbtd.telemetry.refusals import Complaints, Doubts, is_refusal
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 2.0
@@ -68,7 +68,8 @@ class Sender:
 
         `connect` connects to Kafka; `jitter` returns a random number from 0 to 1; `progressed` is
         called when entries have left the backlog; `may_send` returns whether this replica still
-        leads. After `renewal` seconds without success the sender connects to Kafka again.
+        leads. After `renewal` seconds without success the sender connects to Kafka again; for twice
+        as long, refusals that are not about a message count as failures of Kafka.
         """
         self._may_send = may_send
         self._backlog = backlog
@@ -81,6 +82,7 @@ class Sender:
         self._refused_backoff = Backoff(FIRST_PAUSE, _LONGEST_REFUSED_PAUSE, jitter)
         self._refused_because = ""
         self._complaints = Complaints(monotonic)
+        self._doubts = Doubts(monotonic, 2 * renewal)
 
     def run(self) -> None:
         """Connect and send messages until the thread must stop; connect again after a failure."""
@@ -101,7 +103,8 @@ class Sender:
                     self._contact.connected = False
                     kafka.abandon()
             except Exception as error:  # noqa: BLE001  # kafka-python raises more than KafkaError
-                if self._backlog.in_hand and is_refusal(error):
+                refused = self._backlog.in_hand and is_refusal(error)
+                if refused and not self._doubts.may_pass(error):
                     pause = self._note_refusal(order, error)
                 else:
                     self._note_failure(order, error)

@@ -10,7 +10,11 @@ from threading import Event, Thread
 from typing import Any
 
 import orjson
-from kafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
+from kafka.errors import (
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+    TopicAuthorizationFailedError,
+)
 from twisted.internet.defer import Deferred, fail, gatherResults
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
@@ -268,7 +272,7 @@ class RefusalTests(PublisherTestCase):
     async def test_all(self):
         """If all are refused they wait; that is said once, and so is the end."""
         refuses = True
-        picky = PickyKafka(lambda number: refuses, TopicAuthorizationFailedError(TOPIC))
+        picky = PickyKafka(lambda number: refuses, PolicyViolationError())
         publisher, _ = self.start(connect=picky.connect)
         self.tell(publisher, numbered(range(1000)))
         await until(lambda: len(self.said) == 2)
@@ -287,6 +291,30 @@ class RefusalTests(PublisherTestCase):
         self.assertEqual(in_order, sorted(range(1000), key=lambda number: number % len(NAMES)))
         self.assertEqual(len(self.said), 3, self.said)
         self.assertIn("accepts messages", self.said[2])
+
+    async def test_some_for_a_while(self):
+        """Messages that a broker refuses for a while, for no fault of theirs, are not given up."""
+        refuses = True
+        picky = PickyKafka(
+            lambda number: refuses and number % len(NAMES) == 1,
+            TopicAuthorizationFailedError(TOPIC),
+        )
+        publisher, _ = self.start(connect=picky.connect)
+        self.tell(publisher, numbered(range(100)))
+        await deferLater(reactor, 4)  # long enough to refuse each of them twice
+        self.assertEqual(publisher.refused_count, 0)
+        refuses = False
+        await until(lambda: publisher.pending_count == 0)
+        self.assertEqual((publisher.published_count, publisher.refused_count), (100, 0))
+        self.assertEqual(set(picky.accepted), set(range(100)))
+
+    async def test_some_that_last(self):
+        """Messages that are refused for no fault of theirs, without end, hold up others no more."""
+        picky = PickyKafka((1).__eq__, TopicAuthorizationFailedError(TOPIC))
+        publisher, _ = self.start(connect=picky.connect, renewal=1.0)
+        self.tell(publisher, numbered(range(100)))
+        await until(lambda: publisher.pending_count == 0, 60)
+        self.assertEqual((publisher.published_count, publisher.refused_count), (99, 1))
 
     async def test_last(self):
         """A message that is refused, and has none behind it, waits for the next one."""

@@ -11,11 +11,12 @@ from kafka.errors import (
     OutOfOrderSequenceNumberError,
     TopicAuthorizationFailedError,
 )
+from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.store.interface import LogEntry
-from hbtd.telemetry.refusals import Complaints, Outcome, Refusals, is_refusal
+from hbtd.telemetry.refusals import Complaints, Doubts, Outcome, Refusals, is_refusal
 from tests.support.telemetry import NAMES, entries
 
 MOST = 50
@@ -103,6 +104,24 @@ class RefusalsTests(SynchronousTestCase):
         for each in (old, other):
             refusals.refused([each])
         self.assertEqual(refusals.accepted([new]), Outcome([other], [old]))
+
+
+class DoubtsTests(SynchronousTestCase):
+    """Which refusals may pass."""
+
+    def test_lasting(self):
+        """What is about a message never passes; anything else may, until it has lasted."""
+        clock = Clock()
+        doubts = Doubts(clock.seconds, 60.0)
+        denied = TopicAuthorizationFailedError("t")
+
+        def may_pass(after):
+            clock.advance(after)
+            return doubts.may_pass(denied)
+
+        self.assertFalse(doubts.may_pass(MessageSizeTooLargeError()))
+        self.assertEqual([may_pass(each) for each in (0, 30, 29, 1, 59)], [True] * 3 + [False] * 2)
+        self.assertEqual([may_pass(each) for each in (61, 59, 1)], [True, True, False])
 
 
 class ComplaintsTests(SynchronousTestCase):
