@@ -6,7 +6,7 @@ All functions run in the store's thread, in a transaction of the caller.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from hbtd.store.sqlite_log import write_rows
+from hbtd.store.sqlite_log import text, write_rows
 from hbtd.tracker.records import Identity
 
 # A file of the version before gets this table when it is opened, and that version ignores it.
@@ -28,8 +28,9 @@ def write(cursor: Any, identities: Sequence[Identity]) -> None:
 def read(cursor: Any, after: str, most: int) -> Sequence[Identity]:
     """Return the identities of the first `most` components after the name `after`."""
     cursor.execute(
-        "SELECT component, hostname, nid FROM identity WHERE component > ?"
-        " ORDER BY component LIMIT ?",
+        "SELECT CAST(component AS BLOB), CAST(hostname AS BLOB), CAST(nid AS BLOB) FROM identity"
+        " WHERE component > ? ORDER BY component LIMIT ?",
         (after, most),
     )
-    return list(map(Identity._make, cursor))
+    # Texts are read as bytes: one that is not UTF-8 must not keep hbtd from starting.
+    return [Identity(text(xname), text(hostname), text(nid)) for xname, hostname, nid in cursor]

@@ -18,6 +18,7 @@ from twisted.trial.unittest import TestCase
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.past import Selection, Span
 from hbtd.store.sqlite_past import states
+from hbtd.tracker.records import Identity
 from tests.support.processes import CHECKOUT
 from tests.support.sqlite_files import SqliteFixture
 from tests.support.store_contract import DIED, RESTARTED, STARTED, WARNED, judgement, record
@@ -363,6 +364,20 @@ class LogFileTests(SqliteFixture, TestCase):
             entries = await again.history(Span(), selection)
             self.assertEqual({each.judgement.component for each in entries} - {"x1c\ufffd"},
                              {*names})  # fmt: skip
+
+    async def test_bad_identity(self) -> None:
+        """A host name that is damaged keeps nobody from reading the others."""
+        store = self.make_store()
+        await store.open()
+        await store.identify([Identity(f"x{number}", "nid", "1") for number in range(3)])
+        await store.close()
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute(
+                "UPDATE identity SET hostname = CAST(x'ff41' AS TEXT) WHERE component = 'x1'"
+            )
+        again = await self.opened()
+        found = await again.identities()
+        self.assertEqual([each.hostname for each in found], ["nid", "\ufffdA", "nid"])
 
     async def test_many_names(self) -> None:
         """A question about 100,000 names takes the store's thread a moment only."""
