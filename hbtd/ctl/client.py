@@ -17,6 +17,8 @@ from hbtd.ctl.failures import Busy, Failure, Misused, Refused, Unreachable
 _PORT = 28500
 _PATH = "/hmi/v1"
 _MOST = 64 << 20
+_OF_GATEWAYS = (502, 504)
+"""Statuses that hbtd never answers with: a gateway does, such as while hbtd is restarted."""
 _NAMED = re.compile(r"[A-Za-z][A-Za-z0-9._@-]{0,30}:")
 
 Query = Mapping[str, object]
@@ -322,6 +324,10 @@ class Client:
             pause = shown(answer.headers.get("Retry-After"), 20)
             return Busy(
                 f"hbtd can't do it now: {detail}" + (f"; again in {pause} s" if pause else "")
+            )
+        if answer.status in _OF_GATEWAYS:
+            return Unreachable(
+                f"{self.target} can't be reached: a gateway before it answered {answer.status}"
             )
         if 400 <= answer.status < 500:
             return Misused(f"hbtd says: {detail.rstrip('; ')}")

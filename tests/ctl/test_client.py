@@ -161,6 +161,8 @@ class ClientTests(CommandTestCase):
             (404, problem(404, "no"), 5, "it is an earlier release, or not hbtd"),
             (503, problem(503, "busy"), 5, "hbtd can't do it now: busy; again in 7 s"),
             (500, b"<html>", 5, "hbtd failed: answered 500 to /summary"),
+            (502, b"<html>", 3, "can't be reached: a gateway before it answered 502"),
+            (504, b"<html>", 3, "can't be reached: a gateway before it answered 504"),
             (302, b"", 5, "redirects to https://login"),
             (
                 200,
