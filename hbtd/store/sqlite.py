@@ -46,6 +46,12 @@ _REPLACE_MANY = _REPLACE + ", (?, ?, ?, ?, ?)" * (ROWS_PER_STATEMENT - 1)
 _PORTION = 5000
 """The most undelivered judgements that are read at a time."""
 
+_HANGS = 30.0
+"""Seconds in which the store's thread must finish some call, unless there is none to carry out.
+
+Calls take a few milliseconds each, or a few hundred: a disk that is away can block one for minutes.
+"""
+
 _FLUSH = 60.0
 """Observed seconds after which the write-ahead log is moved into the file itself."""
 
@@ -74,8 +80,8 @@ class SqliteStore:
     def __init__(self, path: str, reactor: Any, observed: Callable[[], float], judge: str) -> None:
         """Make the store in the file `path`.
 
-        `reactor` provides `IReactorThreads`; `observed` returns the observed time in seconds.
-        `judge` is this replica's host and port, for the entries of the log.
+        `reactor` provides `IReactorThreads` and `IReactorTime`; `observed` returns the observed
+        time in seconds. `judge` is this replica's host and port, for the entries of the log.
         """
         self._path = path
         self._reactor = reactor
@@ -90,6 +96,9 @@ class SqliteStore:
         self._flushed_at: float | None = None
         self._commit_failed = False
         self._trouble: str | None = "Not initialized"
+        # The calls that the store's thread has yet to finish, and since when it has finished none.
+        self._calls = 0
+        self._calls_since = 0.0
 
     def open(self) -> Deferred[None]:
         """Open the file, or create it if there is none.
@@ -398,12 +407,18 @@ class SqliteStore:
         return self._noting(self._run(work))
 
     def usable(self) -> bool:
-        """Return whether the file is open and the last call succeeded."""
-        return self._trouble is None
+        """Return whether the file is open, the last call succeeded, and no call hangs."""
+        return self._trouble is None and not self._hangs
 
     def health(self) -> str:
         """Return why the store can't be used, or the original hbtd's text for a store that can."""
+        if self._trouble is None and self._hangs:
+            return f"{self._path}: the disk does not answer, for more than {_HANGS:g} s now"
         return self._trouble or "Initialization key present: HBTD_OK"
+
+    @property
+    def _hangs(self) -> bool:
+        return self._calls > 0 and self._reactor.seconds() - self._calls_since > _HANGS
 
     def _run(self, work: Callable[[Any], _T]) -> Deferred[_T]:
         """Call `work` with a cursor of SQLite, in the store's thread and in a transaction.
@@ -413,8 +428,17 @@ class SqliteStore:
         """
         if self._pool is None:
             return fail(StoreUnusable(self.health()))
+        if not self._calls:
+            self._calls_since = self._reactor.seconds()
+        self._calls += 1
+
+        def finished(result: Any) -> Any:
+            self._calls -= 1
+            self._calls_since = self._reactor.seconds()
+            return result
+
         done: Deferred[_T] = self._pool.runWithConnection(self._interact, work)
-        return done
+        return done.addBoth(finished)
 
     def _ask(self, work: Callable[[Any], _T]) -> Deferred[_T]:
         """Call `work` as `_run` does, for a question about the past.

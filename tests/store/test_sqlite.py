@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -14,6 +15,7 @@ from twisted.trial.unittest import TestCase
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.sqlite import SqliteStore
 from hbtd.store.sqlite_file import StoreDamaged
+from tests.support.running import reactor
 from tests.support.sqlite_files import OPENS, WELL, WRITES, SqliteFixture
 from tests.support.store_contract import (
     DIED,
@@ -349,6 +351,19 @@ class RefusedTests(SqliteFixture, TestCase):
         await self.assertRefused("not an SQLite file")
 
 
+class Ahead:
+    """The reactor, with a clock that a test can move."""
+
+    ahead = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+    def seconds(self) -> float:
+        """Return the time of the clock."""
+        return float(reactor.seconds()) + self.ahead
+
+
 class TroubleTests(SqliteFixture, TestCase):
     """Writes that fail."""
 
@@ -379,6 +394,30 @@ class TroubleTests(SqliteFixture, TestCase):
         both = [judgement("x1", WARNED), judgement("x2", DIED)]
         await self.assertKept(again, both, both)
         await self.assertRecords(again, [record("x1", warned=True), *many[1:]])
+
+    async def test_hanging_disk(self) -> None:
+        """While a call hangs for long, the store can't be used; once it ends, it can."""
+        clock = Ahead()
+        store = SqliteStore(str(self.path), clock, lambda: 0.0, "test:0")
+        self.addCleanup(store.close)
+        await store.open()
+        answer = Event()
+        self.addCleanup(answer.set)
+        hanging = store._run(lambda cursor: answer.wait())
+        waiting = store.commit([judgement("x1", DIED)])
+        clock.ahead += 25
+        self.assertTrue(store.usable())
+        clock.ahead += 10
+        self.assertFalse(store.usable())
+        self.assertIn("the disk does not answer", store.health())
+        answer.set()
+        await hanging
+        self.assertTrue(store.usable())
+        await waiting
+        await store.cursor("kafka")  # which comes after all others
+        clock.ahead += 100
+        self.assertTrue(store.usable())
+        self.assertEqual(store.health(), WELL)
 
     async def test_no_room_to_begin(self) -> None:
         """On a full disk a new file is refused for that reason."""
