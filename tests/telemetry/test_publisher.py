@@ -687,7 +687,8 @@ class StopTests(PublisherTestCase):
                 1,
                 2,
                 "3 messages were not published to Kafka before hbtd stopped; 2 of them are lost,"
-                " from before hbtd noted how far Kafka has been told; the others are published after the next start.",
+                " from before hbtd noted how far Kafka has been told; the others are published"
+                " after the next start.",
             ),
         ):
             self.said.clear()
