@@ -202,10 +202,10 @@ class Applier:
         return found
 
     def _apply_all(self, others: Sequence[KeyValue]) -> KeyValue | None:
-        """Apply all keys other than those of records and parameters.
+        """Apply `others`, which are all keys but those of records; return that of the parameters.
 
-        Return the key of the parameters with its value, or `None` if there is no such key. First
-        forget what may be outdated: the known replicas and locks, and the parameters' revision.
+        The key of the parameters is returned unapplied; `None` if there is no such key. What may be
+        outdated is forgotten before: known replicas and locks, and the parameters' revision.
         """
         self._shared_params.reset()
         self.present.clear()

@@ -51,8 +51,9 @@ class WatchedFiles(Generic[_T]):
 
         `what` names the files in log lines, in the plural and at the beginning of a sentence;
         `describe` returns a phrase about the content, by which operators recognise it. `load`
-        returns the content, or raises `unusable` if the files can't be used. Then `instead`, if
-        given, is the content until they can be used again; otherwise the content stays as it was.
+        returns the content, or raises `unusable` if the files can't be used. If it does so later,
+        when the files are loaded again, the content is `instead`, if given, until they can be used;
+        otherwise it stays as it was.
         """
         self._what = what
         self._paths = paths

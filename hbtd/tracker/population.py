@@ -189,7 +189,10 @@ class Population:
         return share
 
     def sort_queues(self) -> None:
-        """Sort the queues by last heartbeat, because records can be applied in any order."""
+        """Put the healthy and the warned components back in the order of their last heartbeats.
+
+        This is for afterwards, when records were applied in another order.
+        """
         sort_queue(self._healthy)
         sort_queue(self._warned)
 

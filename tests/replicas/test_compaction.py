@@ -149,7 +149,7 @@ class CompactionTests(SynchronousTestCase):
         self.start()
         self.client.others = 2
         (line,) = self.advance(300)
-        self.assertIn("does not compact etcd: it has 2 keys of other programs", line)
+        self.assertIn("refrains from compacting etcd: it has 2 keys of other programs", line)
         self.assertEqual(self.client.compacted, [])
         self.client.others = 0
         self.assertEqual(self.advance(90), ["hbtd compacts etcd from now on."])
