@@ -154,7 +154,8 @@ class Compaction(Service):
     def _refrains(self, reason: str) -> None:
         self._log.warn(
             "hbtd refrains from compacting etcd: {error}. Let etcd do it"
-            " (--auto-compaction-retention), or set --kv_compact=yes; otherwise its database fills up.",
+            " (--auto-compaction-retention), or set --kv_compact=yes; otherwise its database"
+            " fills up.",
             error=reason,
         )
 
