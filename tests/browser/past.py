@@ -271,7 +271,8 @@ class SilentTests(BeatsTestCase):
 
     async def test_words(self) -> None:
         """Changes are told in the words of the log: started, warned, restarted, died."""
-        await self.serve()
+        # Further apart than what is told in one line.
+        await self.serve("--warntime=4", "--errtime=8")
 
         def story(page: Browser) -> None:
             page.until_live()
@@ -281,10 +282,9 @@ class SilentTests(BeatsTestCase):
             page.until(lambda: f"{ONE} restarted" in page.text("#changes"), "restarted")
             page.until(lambda: f"{ONE} died" in page.text("#changes"), "died")
             self.beat(ONE)
-            page.until(lambda: page.counts() == (1, 0, 0), "started")
             page.until(
                 lambda: (
-                    re.findall(rf"{ONE} (\w+)", page.text("#changes"))
+                    re.findall(rf"{ONE} (\w+)", page.text("#changes"))[-6:]
                     == ["started", "died", "warned", "restarted", "warned", "started"]
                 ),
                 "all of them, the newest first",
