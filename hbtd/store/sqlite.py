@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from hbtd.store import sqlite_identities, sqlite_log, sqlite_past
+from hbtd.store.forgetting import Forgetting
 from hbtd.store.interface import IStore, LogEntry, StoreUnusable
 from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen, StateThen
 from hbtd.store.questions import Questions
@@ -96,6 +97,8 @@ class SqliteStore:
         self._flushed_at: float | None = None
         self._commit_failed = False
         self._trouble: str | None = "Not initialized"
+        # What is to be forgotten, if that was the last call.
+        self._forgetting: Forgetting | None = None
         # The calls that the store's thread has yet to finish, and since when it has finished none.
         self._calls = 0
         self._calls_since = 0.0
@@ -317,13 +320,26 @@ class SqliteStore:
         return self._write(work)
 
     def forget(self, xname: str) -> Deferred[None]:
-        """Delete the judgement, the record and the identity of a component."""
+        """Delete the judgement, the record and the identity of a component.
+
+        Successive calls share a transaction, unless other calls of the store come in between.
+        """
+        forgotten = self._forgetting and self._forgetting.add(xname)
+        if forgotten:
+            return forgotten
+        batch = Forgetting()
+        added = batch.add(xname)
+        assert added is not None
 
         def work(cursor: Any, now: float) -> None:
+            names = [(each,) for each in batch.take()]
             for table in ("record", "judgement", "log_told", "identity"):
-                cursor.execute(f"DELETE FROM {table} WHERE component = ?", (xname,))  # noqa: S608
+                cursor.executemany(f"DELETE FROM {table} WHERE component = ?", names)  # noqa: S608
 
-        return self._write(work)
+        done = self._write(work)
+        self._forgetting = batch
+        done.addBoth(batch.end)
+        return added
 
     def clear_records(self) -> Deferred[None]:
         """Delete all records, but no judgements."""
@@ -428,6 +444,7 @@ class SqliteStore:
         """
         if self._pool is None:
             return fail(StoreUnusable(self.health()))
+        self._forgetting = None
         if not self._calls:
             self._calls_since = self._reactor.seconds()
         self._calls += 1

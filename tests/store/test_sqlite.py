@@ -19,6 +19,7 @@ from tests.support.running import reactor
 from tests.support.sqlite_files import OPENS, WELL, WRITES, SqliteFixture
 from tests.support.store_contract import (
     DIED,
+    STARTED,
     WARNED,
     StoreContract,
     judgement,
@@ -418,6 +419,32 @@ class TroubleTests(SqliteFixture, TestCase):
         clock.ahead += 100
         self.assertTrue(store.usable())
         self.assertEqual(store.health(), WELL)
+
+    async def test_many_forgotten(self) -> None:
+        """Thousands that are forgotten at once take few transactions; a commit's place stays."""
+        store = await self.opened()
+        names = [f"x{number}" for number in range(3000)]
+        await store.commit([judgement(name, DIED) for name in names])
+        assert store._pool is not None
+        (connection,) = store._pool.connections.values()
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
+        last = [store.forget(name) for name in names[:-1]][-1]
+        again = store.commit([judgement("x0", STARTED), judgement("x2999", WARNED)])
+        await gatherResults([last, again, store.forget("x2999")])
+        connection.set_trace_callback(None)
+        self.assertLess(statements.count("COMMIT"), 20)
+        self.assertEqual(await store.judgements(), [judgement("x0", STARTED)])
+
+    async def test_forgotten_in_vain(self) -> None:
+        """Each of those that can't be forgotten is said so, also once the store is closed."""
+        store = await self.opened()
+        self.path.write_bytes(b"other")
+        calls = [store.forget(f"x{number}") for number in range(3)]
+        for each in calls:
+            await self.assertFailure(each, StoreUnusable)
+        await store.close()
+        await self.assertFailure(store.forget("x1"), StoreUnusable)
 
     async def test_no_room_to_begin(self) -> None:
         """On a full disk a new file is refused for that reason."""
