@@ -110,7 +110,7 @@ class HandshakesTests(TestCase):
         dead = [when for message, when in found.items() if "declared dead" in message]
         self.assertEqual(len(dead), 1, found)
         self.assertGreaterEqual(dead[0], ERRTIME - 1.2)
-        self.assertLess(dead[0], ERRTIME + INTERVAL + 3 + deaf)
+        self.assertLess(dead[0], ERRTIME + INTERVAL + 1 + deaf)
 
     async def attack(self, kind: str, attempts: int) -> dict[str, int]:
         """Have hostile clients of a kind attack; return what they have seen."""

@@ -37,7 +37,7 @@ CHASSIS, MORE, ONE = "x1000c1", "x1000c4s5b0n3", "nid000123"
 DEAD = [*node_names(NODES)[64:128], MORE]
 ONE_XNAME = node_names(NODES)[122]
 FOLDED = fold(DEAD)
-SOON = 2.0
+SOON = 1.0
 """Seconds by which times may differ: heartbeats are dated by when they were heard."""
 
 

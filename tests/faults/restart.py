@@ -34,7 +34,7 @@ RATE = int(os.environ.get("HBTD_RESTART_RATE", "20000"))
 
 INTERVAL = 1
 
-SLACK = 3.0
+SLACK = 1.5
 """Seconds for a judgement to be stored and to reach HSM, and for a busy machine."""
 
 BACKLOG = 4096

@@ -27,7 +27,7 @@ from tests.support.replicas_running import (
 from tests.support.running import Hbtd, reactor, until
 
 LEASE = 10
-PROMISED = 4.0
+PROMISED = 1.5
 """Seconds within which a follower's heartbeat is in the leader's tracker (docs/performance.md)."""
 
 

@@ -62,7 +62,7 @@ class ParamsTests(ReplicasTestCase):
         for number, patched in enumerate(replicas):
             await patched.patch(Warntime=str(100 + number), Debug="0x1")
             expected = 100 + number
-            await until_all(replicas, partial(has_warntime, expected), within=5)
+            await until_all(replicas, partial(has_warntime, expected), within=1.0)
             for other in replicas:
                 self.assertEqual((await self.shown(other))["Warntime"], str(expected))
 
@@ -279,14 +279,14 @@ class WorkTests(ReplicasTestCase):
         began = reactor.seconds()
         await follower.beat(A)
         await self.is_told(A, STARTED)
-        self.assertLess(reactor.seconds() - began, 5)
+        self.assertLess(reactor.seconds() - began, 1.5)
         await until(lambda: leader.service.monitor.heartbeating([A]) == [True])
         await self.is_told(A, STARTED, WARNED)
         await until(lambda: follower.service.tracker.warned == 1)
         began = reactor.seconds()
         await follower.beat(A)
         await self.is_told(A, STARTED, WARNED, RESTARTED)
-        self.assertLess(reactor.seconds() - began, 5)
+        self.assertLess(reactor.seconds() - began, 1.5)
         await self.is_told(A, STARTED, WARNED, RESTARTED, WARNED, DIED)
         await until(lambda: follower.service.tracker.dead == 1)
         self.assertEqual(follower.service.monitor.heartbeating([A]), [False])
@@ -341,7 +341,7 @@ class WorkTests(ReplicasTestCase):
         await self.is_told(A, STARTED)
         await self.is_told(B, STARTED)
         await self.forget(one, A)
-        await until_all(replicas, lambda each: not beats(each), within=8)
+        await until_all(replicas, lambda each: not beats(each), within=2)
         await self.is_told(B, STARTED, WARNED, DIED)
         self.assertEqual(self.told(A), [STARTED])
         self.assertEqual(await self.ctl("get", A), "")
@@ -393,7 +393,7 @@ class WorkTests(ReplicasTestCase):
             await one.beat(A)
             await other.beat(B)
             await deferLater(reactor, 0.1)
-            self.assertLess(reactor.seconds() - began, 7)
+            self.assertLess(reactor.seconds() - began, 3)
         await stopping
         await one.beat(A)
         await deferLater(reactor, WARNTIME / 2)

@@ -39,7 +39,7 @@ LOST = 0.3
 """Seconds before a kill in which heartbeats may not have been stored (docs/design.md)."""
 RESUMED = 0.5
 """Seconds after a node's return in which HSM may still get judgements from before a kill."""
-LATE = 3.0
+LATE = 2.0
 """Seconds that a judgement may take to reach HSM: a sweep's interval, a commit and a PATCH."""
 
 STARTED, WARNED, RESTARTED, DIED = Transition
