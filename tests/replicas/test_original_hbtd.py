@@ -74,7 +74,7 @@ class RecordingTests(SynchronousTestCase):
                     else None
                 )
                 if not key.startswith("hbtd_dist_lock"):
-                    written.append((change["type"], key, value))
+                    written.append((change.get("type", "PUT"), key, value))
         self.assertEqual(written, expected)
         told = [(each["component"], each["message"]) for each in RECORDING["told_to_hsm"]]
         self.assertEqual([(name, message) for _, name, message in self.told], told)

@@ -8,6 +8,7 @@ from unittest import skipIf
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
@@ -21,7 +22,9 @@ from hbtd.etcd.errors import EtcdUnavailable
 from hbtd.etcd.messages import Delete, Event, revision_of
 from hbtd.etcd.watch import Watch
 from hbtd.net.tls import client_policy
+from tests.support.etcd_gateway import EtcdGateway
 from tests.support.etcd_server import EtcdServer, why_not
+from tests.support.etcd_state import EtcdState
 from tests.support.running import reactor
 
 EVERYTHING = (b"\0", b"\0")
@@ -74,6 +77,9 @@ class ClientTestCase(TestCase):
     """A test case that makes clients, and closes their connections."""
 
     timeout = 120
+    client: HandyClient
+    address: str
+    """The base URL of the etcd."""
 
     def connect(
         self,
@@ -88,6 +94,10 @@ class ClientTestCase(TestCase):
         self.addCleanup(pool.closeCachedConnections)
         agent = Agent(reactor, policy or client_policy("insecure"), pool=pool)
         return HandyClient(HTTPClient(agent), clock, endpoints, timeout, "hbtd-test")
+
+    async def keys(self) -> list[bytes]:
+        """Return all keys."""
+        return [item.key for item in (await self.client.range(*EVERYTHING)).items]
 
     async def unavailable(self, call: Deferred[Any]) -> EtcdUnavailable:
         """Return the `EtcdUnavailable` with which a call must fail."""
@@ -108,12 +118,9 @@ class EtcdTestCase(ClientTestCase):
         self.etcd = shared_etcd()
         if not self.etcd.running:
             await deferToThread(self.etcd.start)
-        self.client = self.connect(self.etcd.address)
+        self.address = self.etcd.address
+        self.client = self.connect(self.address)
         await self.client.delete(*EVERYTHING)
-
-    async def keys(self) -> list[bytes]:
-        """Return all keys."""
-        return [item.key for item in (await self.client.range(*EVERYTHING)).items]
 
     async def ctl(self, *arguments: str) -> str:
         """Run etcdctl; return its output."""
@@ -130,6 +137,26 @@ class OwnEtcdTestCase(ClientTestCase):
         self.addCleanup(deferToThread, etcd.close)
         await deferToThread(etcd.start)
         return etcd
+
+
+class MemoryEtcdTestCase(ClientTestCase):
+    """A test case with a client of an etcd in memory, whose gateway listens on loopback."""
+
+    loses = False
+    """Whether answers are lost."""
+
+    async def setUp(self):  # type: ignore[override]  # trial waits for it
+        """Start the etcd."""
+        self.state = EtcdState(reactor.seconds)
+        gateway = EtcdGateway(self.state, reactor, loses=lambda: self.loses)
+        port = reactor.listenTCP(0, Site(gateway), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        expiry = LoopingCall(self.state.advance)
+        expiry.clock = reactor
+        expiry.start(0.1)
+        self.addCleanup(expiry.stop)
+        self.address = f"http://127.0.0.1:{port.getHost().port}"
+        self.client = self.connect(self.address)
 
 
 class Watching:
