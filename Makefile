@@ -107,8 +107,8 @@ test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etc
 test-browser: $(STAMP)  ## look at the page in a headless Chromium (Debian's chromium and chromium-driver)
 	$(TRIAL) $(TRIALFLAGS) tests.browser.page tests.browser.trouble tests.browser.past tests.browser.replicas tests.browser.modules tests.browser.moments
 
-simulate: $(STAMP)  ## simulated machine rooms with all faults: SEEDS=100 of them, or SEED=123 with its story
-	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100))
+simulate: $(STAMP)  ## simulated machine rooms with all faults: SEEDS=100 of them, or SEED=123 with its story; REPLICAS=3 on an etcd
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100)) $(if $(REPLICAS),--replicas)
 
 fuzz: $(STAMP)  ## fuzz parsers, live server and both lanes, HBTD_FUZZ_SECONDS (60) for each
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) --editable '.[fuzz]' \

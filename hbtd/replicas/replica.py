@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from random import SystemRandom
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError
@@ -73,7 +72,7 @@ class Replica(Service):
         self._store = store
         self._monitor = monitor
         self._changes = changes
-        number = SystemRandom().randrange(1, 2**31)
+        number = 1 + int(jitter() * (2**31 - 1))
         self._shared_params = SharedParams(client, store, params)
         self._applier = Applier(
             number,

@@ -11,9 +11,11 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tests.simulation.oracle import Violation
+from tests.simulation.replicated import ReplicatedWorld
+from tests.simulation.single import SingleWorld
 from tests.simulation.world import World, logged
 
 _STORY = 120
@@ -32,17 +34,21 @@ def main(arguments: list[str]) -> None:
         "--seed", type=int, nargs="+", help="run these worlds; of a single one print the story"
     )
     parser.add_argument("--seeds", type=int, default=100, help="how many worlds to run")
+    parser.add_argument(
+        "--replicas", action="store_true", help="worlds with three replicas and an etcd"
+    )
     parser.add_argument("--first", type=int, help="the seed of the first one")
     options = parser.parse_args(arguments)
+    make = ReplicatedWorld if options.replicas else SingleWorld
     if options.seed is not None:
-        wrong = run(options.seed, story=len(options.seed) == 1)
+        wrong = run(options.seed, make, story=len(options.seed) == 1)
     else:
         first = int(time.time()) if options.first is None else options.first
-        wrong = run(range(first, first + options.seeds))
+        wrong = run(range(first, first + options.seeds), make)
     raise SystemExit(1 if wrong else 0)
 
 
-def run(seeds: Iterable[int], *, story: bool = False) -> list[int]:
+def run(seeds: Iterable[int], make: Callable[[int], World], *, story: bool = False) -> list[int]:
     """Run worlds, with a line of progress for each ten; return the seeds of those that are wrong.
 
     `story` says whether to print what happened in a world that is right, too.
@@ -51,7 +57,7 @@ def run(seeds: Iterable[int], *, story: bool = False) -> list[int]:
     happened: Counter[str] = Counter()
     began, seconds, node_seconds, count = time.process_time(), 0.0, 0.0, 0
     for seed in seeds:
-        world = World(seed)
+        world = make(seed)
         violation = None
         with logged(world.truth):
             try:
@@ -67,7 +73,10 @@ def run(seeds: Iterable[int], *, story: bool = False) -> list[int]:
         if violation is not None or story:
             print("\n".join(world.truth.lines[-_STORY:]))
             print(f"seed {seed}: {violation or 'all is as it should be'}")
-            print(f"hash {world.truth.digest}; again: make simulate SEED={seed}", flush=True)
+            print(
+                f"hash {world.truth.digest}; again: make simulate SEED={seed}{world.options}",
+                flush=True,
+            )
         elif count % 10 == 0:
             print(f"{count} worlds, {len(wrong)} wrong", flush=True)
     spent = time.process_time() - began

@@ -41,6 +41,8 @@ class Network:
         self._ports: dict[tuple[str, int], Port] = {}
         self._cut: dict[tuple[str, str], int] = {}
         self._next_port = 32768
+        self.on_write: Callable[[str, str, bytes], object] = lambda source, target, data: None
+        """Called with what one host sends to another, when it is sent."""
 
     def listen(self, reactor: Any, port: int, factory: Any) -> "Port":
         """Listen at the address of a process."""
@@ -248,6 +250,7 @@ class End:
         """Send bytes to the other end; they arrive in order, unless they are lost."""
         if not data or self.disconnecting or self._lost:
             return
+        self._network.on_write(self._source, self._target, data)
         self._flying += len(data)
         self._send(lambda: self._arrived(bytes(data)))
         if self._flying > _BUFFER and self.producer is not None:

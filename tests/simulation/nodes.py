@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 from tests.simulation.clock import Event, WorldClock
 from tests.simulation.network import Network
 from tests.simulation.process import Process, ProcessReactor
+from tests.simulation.server import PORT
 
 _PATIENCE = 2.0
 """Seconds after which a node gives up a connection that does not answer."""
@@ -26,8 +27,8 @@ class Node:
         network: Network,
         random: Random,
         period: float,
-        server: tuple[str, int],
-        answered: Callable[["Node"], object],
+        choose: Callable[["Node"], str],
+        answered: Callable[["Node", str], object],
         fail: Callable[[Failure], None],
     ) -> None:
         self.name = name
@@ -36,11 +37,13 @@ class Node:
         self.alive = False
         self.hanging = False
         self.last_answered = float("-inf")
+        self.server = ""
+        """The host that it is connected to, or was last."""
         self._clock = clock
         self._network = network
         self._random = random
         self._period = period
-        self._server = server
+        self._choose = choose
         self._answered = answered
         self._fail = fail
         self._process: Process | None = None
@@ -103,7 +106,8 @@ class Node:
         elif not self._connecting:
             self._connecting = True
             self._waiting = [request]
-            self._reactor.connectTCP(*self._server, _Factory(self), timeout=_PATIENCE)
+            self.server = self._choose(self)
+            self._reactor.connectTCP(self.server, PORT, _Factory(self), timeout=_PATIENCE)
 
     def connected(self, protocol: "_Client") -> None:
         """Send what has waited for the connection."""
@@ -120,10 +124,16 @@ class Node:
         elif protocol is self._protocol:
             self._protocol = None
 
-    def heard(self) -> None:
-        """Note that a heartbeat was answered."""
+    def move(self) -> None:
+        """Close the connection, and make another one with the next heartbeat."""
+        if self._protocol is not None:
+            self._protocol.transport.loseConnection()
+            self._protocol = None
+
+    def heard(self, host: str) -> None:
+        """Note that a host has answered a heartbeat."""
         self.last_answered = self._clock.now
-        self._answered(self)
+        self._answered(self, host)
 
     def seconds(self) -> float:
         """Return the time."""
@@ -172,7 +182,7 @@ class _Client(Protocol):
                 raise AssertionError(f"a heartbeat was answered with {head!r}")
             if self._sent:
                 del self._sent[0]
-            self._node.heard()
+            self._node.heard(self.transport.getPeer().host)
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         self._node.disconnected(self)

@@ -4,11 +4,14 @@ It shares no code with hbtd. It knows when heartbeats were answered, when nodes 
 and HSM could work; not what hbtd has read, thought or written.
 """
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from itertools import pairwise
 
 SLACK = 0.5
 """Seconds by which a silence may seem longer to hbtd: a message on its way, a tick of its clock."""
+
+_CALM = 60.0
+"""Seconds after which nothing that was sent before is on its way."""
 
 LATE = 12.0
 """Seconds, besides those of the rules, within which HSM must be told: commits, probes, retries."""
@@ -55,12 +58,18 @@ class _Component:
     def __init__(self) -> None:
         self.answered: list[float] = []
         """When heartbeats were answered, since HSM was told of the last change before."""
+        self.seen = False
+        """Whether any heartbeat was answered."""
         self.died: float | None = None
         self.told = ""
+        self.known_dead = False
+        """Whether HSM was told of a death that has truly been one, for as long as the rules ask."""
 
 
 class Oracle:
     """Checks each thing that HSM is told, and that it is told of each death."""
+
+    slack = SLACK
 
     def __init__(self, warntime: float, errtime: float, interval: float) -> None:
         self._warntime, self._errtime, self._interval = warntime, errtime, interval
@@ -76,6 +85,7 @@ class Oracle:
     def answered(self, name: str, now: float) -> None:
         """Note that a heartbeat was answered."""
         component = self._get(name)
+        component.seen = True
         component.answered.append(now)
         if len(component.answered) > 64:
             # Only the longest silence matters, and the newest heartbeats.
@@ -85,12 +95,13 @@ class Oracle:
     def died(self, name: str, now: float) -> None:
         """Note that a node has lost its power, or its agent was killed."""
         component = self._get(name)
-        if component.answered:
+        if component.seen:
             component.died = now
 
     def booted(self, name: str) -> None:
         """Note that a node begins to beat."""
-        self._get(name).died = None
+        component = self._get(name)
+        component.died, component.known_dead = None, False
 
     def told(self, name: str, state: str, flag: str, now: float) -> None:
         """HSM was sent news of a component; raise `Violation` if that was not true then."""
@@ -99,16 +110,32 @@ class Oracle:
         limit = {"ready/warning": self._warntime, "standby/alert": self._errtime}.get(word, 0.0)
         if limit:
             longest = self._longest_silence(component, now)
-            if longest < limit - SLACK:
+            if longest < limit - self.slack:
                 raise Violation(
                     f"{name} is said to be {word}, but in the time in which hbtd could hear it was"
                     f" silent for {longest:.3f} s at most, of {limit:g} s"
                 )
-        elif not component.answered:
+        elif not component.seen:
             raise Violation(f"{name} is said to be {word}, but no heartbeat of it was answered")
+        self._check_order(name, component, word, now)
         component.told = word
         before = [time for time in component.answered if time <= now]
         component.answered = component.answered[max(len(before) - 1, 0) :]
+
+    def _check_order(self, name: str, component: _Component, word: str, now: float) -> None:
+        if word == "standby/alert":
+            died = component.died
+            component.known_dead = died is not None and now - died >= self._errtime
+        elif word == "ready/ok" and component.known_dead:
+            raise Violation(
+                f"{name} is said to be back, but it died at {component.died:.1f}, HSM knew, and it"
+                " has not beaten since"
+            )
+        elif word == "ready/warning" and component.told == "standby/alert" and self._calm(now):
+            raise Violation(f"{name} is warned about after its death, without a return between")
+
+    def _calm(self, now: float) -> bool:
+        return self.works.within(now - _CALM, now) >= min(_CALM, now)
 
     def _longest_silence(self, component: _Component, now: float) -> float:
         # A heartbeat may have been heard whose answer is still on its way, never the reverse.
@@ -123,14 +150,19 @@ class Oracle:
         for name, component in self._components.items():
             if component.died is None or component.told == "standby/alert":
                 continue
+            if not component.answered:
+                continue
             worked = self.works.within(component.died, now)
-            # After each pause of its own hbtd waits for its nodes, Warntime at most.
-            bound = rules + self._warntime * (1 + self.hears.begun(component.died, now))
+            bound = rules + self._settling(component.died, now)
             if worked > bound:
                 raise Violation(
                     f"{name} died at {component.died:.1f}; HSM knows {component.told or 'nothing'}"
                     f" after {worked:.1f} s in which all worked ({bound:g} s are allowed)"
                 )
+
+    def _settling(self, begin: float, end: float) -> float:
+        # After each pause of its own hbtd waits for its nodes, Warntime at most.
+        return self._warntime * (1 + self.hears.begun(begin, end))
 
     def check_rest(self, alive: dict[str, bool]) -> None:
         """Raise `Violation` unless HSM's last words are the truth."""
@@ -143,3 +175,35 @@ class Oracle:
                 raise Violation(
                     f"{name} at rest is {component.told or 'unknown'} in HSM, not {wanted}"
                 )
+
+
+class ReplicaOracle(Oracle):
+    """The oracle of several replicas that share an etcd."""
+
+    slack = SLACK + 3.0
+    """A heartbeat is stored for other replicas within three seconds, or their clocks stop."""
+
+    settle = 25.0
+    """Seconds, besides Warntime, until another replica leads: a lease, a wait, a load."""
+
+    def __init__(self, warntime: float, errtime: float, interval: float) -> None:
+        """Begin in a world in which nothing has happened."""
+        super().__init__(warntime, errtime, interval)
+        self.no_lock_until = 0.0
+        """Until when nobody holds the lock through no fault of a replica: etcd has lost it."""
+
+    def beaten(self, name: str) -> None:
+        """Note that a heartbeat was answered."""
+        self._get(name).seen = True
+
+    def shared(self, name: str, at: float) -> None:
+        """Note that a heartbeat was answered by a replica that could share it from then on."""
+        insort(self._get(name).answered, at)
+
+    def sent(self, host: str, leader: str | None, now: float) -> None:
+        """Note that a replica sends HSM an update; raise `Violation` if it holds no lock."""
+        if host != leader and now > self.no_lock_until:
+            raise Violation(f"{host} sends HSM an update, but the lock is held by {leader}")
+
+    def _settling(self, begin: float, end: float) -> float:
+        return (self._warntime + self.settle) * (1 + self.works.begun(begin, end))

@@ -119,6 +119,11 @@ class EtcdState:
         for lease in self._leases.values():
             lease.expires = self._seconds() + lease.ttl
 
+    def leave(self) -> None:
+        """Forget all connections, as the next process does of a member that was killed."""
+        self._watching.clear()
+        self._waiting.clear()
+
     def holder(self, name: bytes) -> bytes | None:
         """Return the key that stands for holding a lock, `None` if nobody holds it."""
         rivals = self._in_range(name + b"/", name + b"0")

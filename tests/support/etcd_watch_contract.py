@@ -22,7 +22,7 @@ class WatchContract(_Base):
 
     async def setUp(self):  # type: ignore[override]  # trial waits for it
         """Find out the next revision."""
-        await super().setUp()
+        await super().setUp()  # type: ignore[misc]  # trial waits for it
         self.start = (await self.client.status()).revision + 1
 
     async def test_changes(self) -> None:

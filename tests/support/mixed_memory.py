@@ -4,6 +4,7 @@ Everything is in one process, on clocks of the test, so that a story of minutes 
 """
 
 from itertools import count
+from random import Random
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
@@ -158,7 +159,7 @@ class Ours(Process):
         )
         self.replica = Replica(
             client, clock, clock.seconds, observed, leadership, store, self.monitor, changes,
-            params, f"ours-{number}", lambda: 0.5, unread.waiting,
+            params, f"ours-{number}", Random(number).random, unread.waiting,
         )  # fmt: skip
         self._stopping = False
         self.notifier.startService()

@@ -1,0 +1,213 @@
+"""A world with three replicas of hbtd that share an etcd."""
+
+from collections.abc import Callable
+from functools import partial
+
+from hbtd.app.stores import make_store
+from tests.simulation.etcd import ETCD, PORT, Etcd
+from tests.simulation.nodes import Node
+from tests.simulation.oracle import ReplicaOracle
+from tests.simulation.server import Server
+from tests.simulation.world import HSM, World
+
+HOSTS = ("10.0.0.11", "10.0.0.12", "10.0.0.13")
+
+_SHARED = 2.5
+"""Seconds for which a replica has to go on after a heartbeat, so that the others learn of it."""
+
+_PROBES = 4.0
+"""Seconds after which nodes are no longer sent to a replica that is not ready."""
+
+
+class ReplicatedWorld(World):
+    """Three replicas, etcd, HSM and nodes."""
+
+    options = " REPLICAS=3"
+    oracle: ReplicaOracle
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(
+            seed, ((10, 30, 2), (8, 20, 2), (15, 40, 5)), ReplicaOracle, nodes=30, seconds=400.0
+        )
+        self.etcd = Etcd(self.clock, self.network, self.random, self.fail)
+        self.servers = [
+            Server(
+                f"hbtd-{number}",
+                host,
+                self.params(host, f"http://{ETCD}:{PORT}"),
+                make_store,
+                self.clock,
+                self.network,
+                self.random,
+                self.truth,
+                self.fail,
+                self.note_state,
+            )
+            for number, host in enumerate(HOSTS)
+        ]
+        self._by_host = {server.host: server for server in self.servers}
+        self._not_shared_since = dict.fromkeys(HOSTS, 0.0)
+        self._shared_since = dict.fromkeys(HOSTS, 0.0)
+        self._shares = dict.fromkeys(HOSTS, False)
+        self.network.on_write = self._sent
+
+    # What the oracle is told
+
+    def _reaches(self, host: str, other: str) -> bool:
+        return self.network.passes(host, other) and self.network.passes(other, host)
+
+    def note_state(self) -> None:
+        """Tell the oracle which replicas can share what they hear, and whether all is well."""
+        now = self.clock.now
+        well = self.etcd.healthy and self.hsm_ok
+        for server in self.servers:
+            host = server.host
+            shares = server.running and self.etcd.healthy and self._reaches(host, ETCD)
+            if shares != self._shares[host]:
+                self._shares[host] = shares
+                (self._shared_since if shares else self._not_shared_since)[host] = now
+            if server.alive and not (shares and self._reaches(host, HSM)):
+                well = False
+        self.oracle.hears.set(now, any(self._shares.values()))
+        self.oracle.works.set(now, well and any(self._shares.values()))
+
+    def node_answered(self, node: Node, host: str) -> None:
+        """Tell the oracle of a heartbeat, once others have learnt of it."""
+        self.truth.note("heard", node.name, story=False)
+        self.oracle.beaten(node.name)
+        at = self.clock.now
+
+        def shared() -> None:
+            if self._shares[host] and self._shared_since[host] <= at:
+                self.oracle.shared(node.name, at)
+
+        self.clock.after(_SHARED, shared)
+
+    def _sent(self, source: str, target: str, data: bytes) -> None:
+        if target == HSM and source in self._by_host and b"ComponentIDs" in data:
+            self.check(partial(self.oracle.sent, source, self.etcd.leads(), self.clock.now))
+
+    # Nodes
+
+    def choose(self, node: Node) -> str:
+        """Return one of the replicas that a load balancer takes for ready."""
+        now = self.clock.now
+        ready = [
+            host
+            for host in HOSTS
+            if self._shares[host] or now - self._not_shared_since[host] < _PROBES
+        ]
+        others = [host for host in ready if host != node.server]
+        return self.random.choice(others or ready or HOSTS)
+
+    # What goes wrong
+
+    def faults(self) -> list[tuple[float, Callable[[], None]]]:
+        """Return kinds of faults with their weights."""
+        return [
+            *self.machine_faults(),
+            (2, self.hsm_trouble),
+            (5, self._stop),
+            (3, self._kill),
+            (2, self._cut_hsm),
+            (2, lambda: self.cut_nodes(self.random.choice(HOSTS))),
+            (4, self._cut_etcd),
+            (2, self._slow),
+            (3, self._move),
+            (1, self._roll),
+            (2, self._slow_etcd),
+            (2, self._lose_answers),
+            (1, self._kill_etcd),
+            (1, self._fill_etcd),
+            (0.5, self._lose_data),
+        ]
+
+    def _server(self) -> Server:
+        """Return a replica, the leader as often as not."""
+        leader = self._by_host.get(self.etcd.leads() or "")
+        chosen = self.random.choice(self.servers)
+        return leader if leader is not None and self.random.random() < 0.5 else chosen
+
+    def _stop(self) -> None:
+        server = self._server()
+        if server.running:
+            server.stop()
+            self.later(0.2, self.random.choice((5, 20, 3 * self.errtime)), server.resume)
+
+    def _kill(self) -> None:
+        server = self._server()
+        if server.alive:
+            server.kill()
+            self.later(0.5, 40, server.start)
+
+    def _cut_hsm(self) -> None:
+        pair = [self._server().host, HSM]
+        self.random.shuffle(pair)
+        self.cut(*pair, 0.5, 30)
+
+    def _cut_etcd(self) -> None:
+        pair = [self._server().host, ETCD]
+        self.random.shuffle(pair)
+        self.cut(*pair, 0.5, self.random.choice((4, 30)))
+
+    def _slow(self) -> None:
+        server = self._server()
+        self.truth.note("hbtd", f"{server.name} gets little of a processor")
+        server.slow = self.random.uniform(2, 20)
+
+        def mend() -> None:
+            server.slow = 1.0
+
+        self.later(5, 40, mend)
+
+    def _move(self) -> None:
+        some = self.random.sample(self.nodes, self.random.randint(1, 10))
+        self.truth.note("move", " ".join(node.name for node in some))
+        for node in some:
+            node.move()
+
+    def _roll(self) -> None:
+        """Restart one replica after the other."""
+        self.truth.note("hbtd", "replicas are restarted one by one")
+        for number, server in enumerate(self.servers):
+            self.clock.after(15.0 * number, partial(server.end, server.start))
+
+    def _slow_etcd(self) -> None:
+        self.etcd.delay = self.random.uniform(0.05, 2.0)
+        self._trouble(f"answers up to {self.etcd.delay:.1f} s late")
+        self.later(1, 30, self._mend_etcd)
+
+    def _lose_answers(self) -> None:
+        self.etcd.lossy = self.random.uniform(0.05, 0.5)
+        self._trouble(f"answers {1 - self.etcd.lossy:.0%} of what it does")
+        self.later(1, 30, self._mend_etcd)
+
+    def _fill_etcd(self) -> None:
+        self.etcd.state.full = True
+        self._trouble("has no space")
+        self.later(1, 30, self._mend_etcd)
+
+    def _mend_etcd(self) -> None:
+        self.etcd.delay, self.etcd.lossy, self.etcd.state.full = 0.0, 0.0, False
+        self._trouble("is well again")
+
+    def _kill_etcd(self) -> None:
+        self.etcd.kill()
+        self._trouble("is killed")
+
+        def start() -> None:
+            self.etcd.start()
+            self._trouble("starts")
+
+        self.later(0.5, 30, start)
+
+    def _lose_data(self) -> None:
+        self.etcd.kill()
+        self.etcd.state.lose_data()
+        self.oracle.no_lock_until = self.clock.now + 15.0
+        self.etcd.start()
+        self._trouble("loses its data")
+
+    def _trouble(self, what: str) -> None:
+        self.truth.note("etcd", what)
+        self.note_state()

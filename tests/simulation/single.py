@@ -1,0 +1,110 @@
+"""A world with one hbtd and a store on a disk."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.simulation.disk import Disk, DiskStore
+from tests.simulation.nodes import Node
+from tests.simulation.oracle import Oracle
+from tests.simulation.server import Server
+from tests.simulation.world import HSM, World
+
+HBTD = "10.0.0.1"
+
+
+class SingleWorld(World):
+    """One hbtd, its disk, HSM and nodes."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed, ((5, 12, 1), (10, 30, 2), (8, 20, 5)), Oracle)
+        self.disk = Disk()
+        self.hbtd = Server(
+            "hbtd",
+            HBTD,
+            self.params(HBTD, "mem:"),
+            self._make_store,
+            self.clock,
+            self.network,
+            self.random,
+            self.truth,
+            self.fail,
+            self.note_state,
+        )
+        self.servers = [self.hbtd]
+
+    def _make_store(
+        self, params: Any, reactor: Any, observed: Any, etcd: Any, judge: str, host: Any
+    ) -> DiskStore:
+        return DiskStore(
+            self.disk, reactor, observed.now, lambda: self.random.uniform(0.0005, 0.02)
+        )
+
+    def choose(self, node: Node) -> str:
+        """Return hbtd's host."""
+        return HBTD
+
+    def node_answered(self, node: Node, host: str) -> None:
+        """Tell the oracle that a node's heartbeat was answered."""
+        self.truth.note("heard", node.name, story=False)
+        self.oracle.answered(node.name, self.clock.now)
+
+    def note_state(self) -> None:
+        """Tell the oracle whether hbtd runs, and whether HSM hears it."""
+        hears = self.hbtd.running
+        hsm = self.network.passes(HBTD, HSM) and self.network.passes(HSM, HBTD)
+        self.oracle.hears.set(self.clock.now, hears)
+        works = hears and self.hsm_ok and hsm and not self.disk.broken
+        self.oracle.works.set(self.clock.now, works)
+
+    def faults(self) -> list[tuple[float, Callable[[], None]]]:
+        """Return kinds of faults with their weights."""
+        return [
+            *self.machine_faults(),
+            (3, self._stop_hbtd),
+            (2, self._kill_hbtd),
+            (3, self.hsm_trouble),
+            (2, self._cut_hsm),
+            (3, lambda: self.cut_nodes(HBTD)),
+            (2, self._slow_hbtd),
+            (1, self._step_clock),
+            (1, self._break_disk),
+        ]
+
+    def _stop_hbtd(self) -> None:
+        if self.hbtd.running:
+            self.hbtd.stop()
+            self.later(0.2, 2 * self.errtime, self.hbtd.resume)
+
+    def _kill_hbtd(self) -> None:
+        if self.hbtd.alive:
+            self.hbtd.kill()
+            self.later(0.5, 40, self.hbtd.start)
+
+    def _cut_hsm(self) -> None:
+        self.cut(*self.random.choice(((HBTD, HSM), (HSM, HBTD))), 0.5, 30)
+
+    def _slow_hbtd(self) -> None:
+        self.truth.note("hbtd", "gets little of a processor")
+        self.hbtd.slow = self.random.uniform(2, 20)
+
+        def mend() -> None:
+            self.hbtd.slow = 1.0
+
+        self.later(5, 40, mend)
+
+    def _step_clock(self) -> None:
+        step = self.random.choice((-3600.0, -5.0, 5.0, 3600.0))
+        self.truth.note("clock", f"steps by {step:g} s")
+        self.hbtd.wall_offset += step
+
+    def _break_disk(self) -> None:
+        self.truth.note("disk", "is full")
+        self.disk.broken = True
+        self.note_state()
+
+        def mend() -> None:
+            self.truth.note("disk", "has room again")
+            self.disk.broken = False
+            self.note_state()
+
+        self.later(1, 30, mend)
