@@ -36,8 +36,9 @@ class InDoubt:
         self._in_doubt: dict[str, _Doubt] = {}
 
     def __contains__(self, xname: str) -> bool:
-        """Return whether HSM may still carry out an abandoned update of a component."""
-        return xname in self._in_doubt
+        """Return whether an abandoned update may yet undo what HSM was told of a component."""
+        doubt = self._in_doubt.get(xname)
+        return doubt is not None and doubt.sent_since is not None
 
     def abandoned(self, batch: Iterable[Judgement], until: float) -> None:
         """Note that a batch was abandoned, but may still take effect.
@@ -61,10 +62,12 @@ class InDoubt:
             doubt = self._in_doubt.get(judgement.component)
             if doubt is None:
                 continue
-            if doubt.abandoned == {judgement.transition}:
-                del self._in_doubt[judgement.component]  # the same update twice has the same result
-            else:
-                self._in_doubt[judgement.component] = doubt._replace(sent_since=judgement)
+            # The same update twice has the same result, until HSM is told something else.
+            same = doubt.abandoned == {judgement.transition}
+            if same and doubt.sent_since is None:
+                continue
+            since = None if same else judgement
+            self._in_doubt[judgement.component] = doubt._replace(sent_since=since)
 
     def withdraw_alarm(self, xname: str) -> None:
         """Don't send again the last judgement on a component if it is an alarm (warned, died)."""

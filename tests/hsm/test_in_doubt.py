@@ -36,6 +36,18 @@ class InDoubtTests(StartedTestCase):
         self.assertEqual(self.hsm.components[A].state, "Ready")
         self.assertEqual(self.hsm.components[B].state, "Standby")
 
+    def test_repeated_and_overtaken(self) -> None:
+        """So is what was sent after the abandoned update was repeated, and accepted."""
+        self.abandon(A)
+        self.advance(3)
+        self.assertEqual(self.hsm.components[A].state, "Standby")
+        self.tell(STARTED, A)
+        self.advance(0.2)
+        self.assertEqual(self.hsm.components[A].state, "Ready")
+        self.finish_late(A)
+        self.advance(15)
+        self.assertEqual(self.hsm.components[A].state, "Ready")
+
     def test_once(self) -> None:
         """It is sent again only once, and only for components with a different judgement since."""
         self.abandon(A, B)

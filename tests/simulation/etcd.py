@@ -46,6 +46,11 @@ class Etcd:
         self._expire()
 
     @property
+    def running(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None
+
+    @property
     def healthy(self) -> bool:
         """Whether it runs, answers fast, and takes writes."""
         return (

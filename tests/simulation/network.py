@@ -38,6 +38,8 @@ class Network:
         self.clock = clock
         self._random = random
         self.delay = delay
+        self.backlog = 128
+        """The most connections that wait at a port until they are accepted."""
         self._ports: dict[tuple[str, int], Port] = {}
         self._cut: dict[tuple[str, str], int] = {}
         self._next_port = 32768
@@ -100,6 +102,8 @@ class Port:
         self.reactor = reactor
         self.number = number
         self.factory = factory
+        self.waiting = 0
+        """How many connections have yet to be accepted."""
 
     def startListening(self) -> None:
         """Accept connections."""
@@ -148,6 +152,8 @@ class Connector:
             if self._over or not network.passes(self._reactor.host, self._host):
                 return  # a lost SYN: the client's timeout decides
             port = network.port_at(self._host, self._port)
+            if port is not None and port.waiting >= network.backlog:
+                return  # nor does the kernel answer one for which there is no room
             if port is None:
                 network.clock.after(
                     network.flight(),
@@ -159,7 +165,7 @@ class Connector:
             client.peer, server.peer = server, client
             client.here, client.there = address, port.getHost()
             server.here, server.there = port.getHost(), address
-            server.open(port.factory)
+            server.open(port)
             network.clock.after(
                 network.flight(), lambda: process.input(lambda: self._connected(client))
             )
@@ -230,9 +236,15 @@ class End:
         self._blocked = False
         process.at_death(self._killed)
 
-    def open(self, factory: Any) -> None:
+    def open(self, port: Port) -> None:
         """Have the server's process take up the connection."""
-        self._process.input(lambda: self.begin(factory.buildProtocol(self.there)))
+        port.waiting += 1
+
+        def accept() -> None:
+            port.waiting -= 1
+            self.begin(port.factory.buildProtocol(self.there))
+
+        self._process.input(accept)
 
     def begin(self, protocol: Any) -> None:
         """Give a protocol this end."""

@@ -18,6 +18,7 @@ class SingleWorld(World):
     def __init__(self, seed: int) -> None:
         super().__init__(seed, ((5, 12, 1), (10, 30, 2), (8, 20, 5)), Oracle)
         self.disk = Disk()
+        self.network.backlog = 4 if seed % 2 else 128
         self.hbtd = Server(
             "hbtd",
             HBTD,

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.simulation.oracle import Oracle, Timeline, Violation
 from tests.support.processes import CHECKOUT
 
-FOUND = (123, 244, 559, 10182)
+FOUND = (2, 123, 244, 559, 10182)
 """Seeds that have found a fault, of hbtd or of the oracle."""
 
 
@@ -43,7 +43,7 @@ class WorldTests(SynchronousTestCase):
 
     def test_repeatable(self):
         """The same seed is the same world, to the byte."""
-        stories = [simulate("--seed=7")[1].partition("again: ")[0] for _ in range(2)]
+        stories = [simulate("--seed=7")[1].rpartition("again: make")[0] for _ in range(2)]
         self.assertIn("hash ", stories[0])
         self.assertEqual(stories[0], stories[1])
 

@@ -11,9 +11,10 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 
 from hbtd.config.params import Params
-from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.fleet import node_names
 from tests.simulation.clock import WorldClock
+from tests.simulation.hsm import LONGEST_STALL, USUAL, WorldHSM
 from tests.simulation.network import Network
 from tests.simulation.nodes import Node
 from tests.simulation.oracle import Oracle, Violation
@@ -25,8 +26,6 @@ _LONGEST_LINE = 500
 """The most characters of a line of hbtd's log in a story."""
 
 HSM = "10.0.0.2"
-QUIET = 150.0
-"""Seconds without faults at the end of a world."""
 
 
 @contextmanager
@@ -47,6 +46,9 @@ def logged(truth: Truth) -> Iterator[None]:
 
 class World:
     """One seed's world; subclasses say what runs in it."""
+
+    quiet = 150.0
+    """Seconds without faults at the end of the world."""
 
     options = ""
     """What `make simulate` takes besides a seed, to run such a world again."""
@@ -129,7 +131,7 @@ class World:
     def _start_hsm(self) -> None:
         process = Process(self.clock, lambda: 0.0002, self.fail)
         reactor = ProcessReactor(process, self.network, HSM)
-        self.hsm = FakeHSM(reactor, on_update=self._told)
+        self.hsm = WorldHSM(reactor, self._told, self.random)
         site = Site(self.hsm.resource(), reactor=reactor)
         site.noisy = False
         reactor.listenTCP(27779, site)
@@ -213,18 +215,22 @@ class World:
                 {"ready": False},
                 {"database_gone": True},
                 {"cost_ms": 400.0},
+                {"stalls": True},
+                {"refuse": [node.name for node in self.random.sample(self.nodes, 2)]},
             )
         )
         self.truth.note("hsm", str(changes))
-        self.hsm.behaviour = self.hsm.behaviour.merged(changes)
+        self.hsm.change(changes)
         self.hsm_ok = False
         self.note_state()
 
         def mend() -> None:
             self.truth.note("hsm", "is well again")
-            self.hsm.behaviour = self.hsm.behaviour.merged(
-                {"ready": True, "database_gone": False, "cost_ms": 0.5}
-            )
+            self.hsm.change(USUAL)
+            # Updates that were stalled still take effect for a while.
+            self.clock.after(LONGEST_STALL if "stalls" in changes else 0.0, well)
+
+        def well() -> None:
             self.hsm_ok = True
             self.note_state()
 
@@ -267,7 +273,7 @@ class World:
         while (time := time + self.random.expovariate(1 / 8)) < self.seconds - 20:
             (call,) = self.random.choices(kinds, weights)
             self.clock.at(time, call)
-        end = self.seconds + QUIET
+        end = self.seconds + self.quiet
         now = 0.0
         while now < end:
             now = min(now + 5.0, end)
