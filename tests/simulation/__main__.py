@@ -37,6 +37,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--replicas", action="store_true", help="worlds with three replicas and an etcd"
     )
+    parser.add_argument("--until-wrong", action="store_true", help="end with the first wrong one")
+    parser.add_argument("--within", type=float, default=1e9, help="the most CPU seconds")
     parser.add_argument("--first", type=int, help="the seed of the first one")
     options = parser.parse_args(arguments)
     make = ReplicatedWorld if options.replicas else SingleWorld
@@ -44,14 +46,23 @@ def main(arguments: list[str]) -> None:
         wrong = run(options.seed, make, story=len(options.seed) == 1)
     else:
         first = int(time.time()) if options.first is None else options.first
-        wrong = run(range(first, first + options.seeds), make)
+        seeds = range(first, first + options.seeds)
+        wrong = run(seeds, make, until_wrong=options.until_wrong, within=options.within)
     raise SystemExit(1 if wrong else 0)
 
 
-def run(seeds: Iterable[int], make: Callable[[int], World], *, story: bool = False) -> list[int]:
+def run(
+    seeds: Iterable[int],
+    make: Callable[[int], World],
+    *,
+    story: bool = False,
+    until_wrong: bool = False,
+    within: float = 1e9,
+) -> list[int]:
     """Run worlds, with a line of progress for each ten; return the seeds of those that are wrong.
 
-    `story` says whether to print what happened in a world that is right, too.
+    `story` says whether to print what happened in a world that is right, too; `until_wrong`,
+    whether to end with the first wrong one; `within` is the most seconds of a processor to use.
     """
     wrong: list[int] = []
     happened: Counter[str] = Counter()
@@ -79,6 +90,8 @@ def run(seeds: Iterable[int], make: Callable[[int], World], *, story: bool = Fal
             )
         elif count % 10 == 0:
             print(f"{count} worlds, {len(wrong)} wrong", flush=True)
+        if (wrong and until_wrong) or time.process_time() - began > within:
+            break
     spent = time.process_time() - began
     faults = ", ".join(f"{happened[kind]} {kind}" for kind in sorted(happened) if kind != "heard")
     print(

@@ -1,0 +1,133 @@
+"""Does the simulation notice? Faults of hbtd, kept as patches, each run until a world finds it.
+
+    make simulate-mutants                        # all of them
+    make simulate-mutants MUTANTS="no_standstill lease_too_long" SEEDS=200
+
+A patch in the folder `mutants` begins with a sentence that says what is wrong then, and with the
+worlds that are run. It is applied to a copy of the checkout. A patch that no longer applies is an
+error: make it anew.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+_CHECKOUT = Path(__file__).parent.parent.parent
+
+_PATCHES = Path(__file__).parent / "mutants"
+
+_OPTIONS = {"single": [], "replicas": ["--replicas"]}
+
+
+class Mutant(NamedTuple):
+    """A fault of hbtd."""
+
+    path: Path
+    description: str
+    world: str
+
+
+class Outcome(NamedTuple):
+    """What has become of a mutant."""
+
+    seed: int | None
+    """The seed of the first world that found it, `None` if none did."""
+    worlds: int
+    said: str
+    """What the oracle said."""
+
+
+def mutants(names: list[str]) -> list[Mutant]:
+    """Return some mutants by name; all of them if no names are given."""
+    found = [read(path) for path in sorted(_PATCHES.glob("*.patch"))]
+    return [each for each in found if not names or each.path.stem in names]
+
+
+def read(path: Path) -> Mutant:
+    """Return the mutant of a patch; raise `ValueError` if it does not begin as it should."""
+    head = re.match(r"(.+\.)\nWorld: (single|replicas)\n\n", path.read_text())
+    if head is None:
+        raise ValueError(f"{path} does not begin with a sentence, and with its world")
+    return Mutant(path, head[1], head[2])
+
+
+def copy(target: Path) -> None:
+    """Copy what a simulation needs of the checkout."""
+    for name in ("hbtd", "tests", "twisted"):
+        if (_CHECKOUT / name).is_dir():
+            unneeded = shutil.ignore_patterns("__pycache__", "_trial_temp*")
+            shutil.copytree(_CHECKOUT / name, target / name, ignore=unneeded)
+
+
+def apply(patch: Path, target: Path) -> None:
+    """Apply a patch to a copy; raise `CalledProcessError` if that is not possible."""
+    subprocess.run(
+        ["git", "apply", "--whitespace=nowarn", str(patch)],
+        cwd=target,
+        env={"GIT_CEILING_DIRECTORIES": str(target.parent), "PATH": "/usr/bin:/bin"},
+        check=True,
+    )
+
+
+def run(mutant: Mutant, first: int, seeds: int, patience: float) -> Outcome:
+    """Run worlds with a mutant until one finds it, or time is up."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "hbtd"
+        target.mkdir()
+        copy(target)
+        apply(mutant.path, target)
+        command = [sys.executable, "-m", "tests.simulation", f"--first={first}"]
+        command += [f"--seeds={seeds}", f"--within={patience}", "--until-wrong"]
+        done = subprocess.run(
+            [*command, *_OPTIONS[mutant.world]],
+            cwd=target,
+            env={"PYTHONPATH": str(target), "PYTHONHASHSEED": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    worlds = re.search(r"(?m)^(\d+) worlds, \d+ wrong.*node-hours", done.stdout)
+    if worlds is None:
+        raise RuntimeError(f"{mutant.path.stem}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    found = re.search(r"(?m)^seed (\d+): (.*)$", done.stdout)
+    if found is None:
+        return Outcome(None, int(worlds[1]), "")
+    return Outcome(int(found[1]), int(worlds[1]), found[2])
+
+
+def main(arguments: list[str]) -> None:
+    """Run mutants, and print a table; exit with status 1 if one is not found."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation.mutants",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", help="the mutants to run; all, if none are named")
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=100, help="the most worlds for each mutant")
+    parser.add_argument(
+        "--within", type=float, default=3600.0, help="the most CPU seconds for each mutant"
+    )
+    options = parser.parse_args(arguments)
+    missed = 0
+    for mutant in mutants(options.names):
+        began = time.monotonic()
+        outcome = run(mutant, options.first, options.seeds, options.within)
+        missed += outcome.seed is None
+        where = "NOT FOUND" if outcome.seed is None else f"seed {outcome.seed}"
+        print(
+            f"{mutant.path.stem:<20} {mutant.world:<9} {where:<12} {outcome.worlds:>4} worlds"
+            f" {time.monotonic() - began:>5.0f} s  {mutant.description} {outcome.said[:100]}",
+            flush=True,
+        )
+    raise SystemExit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
