@@ -21,8 +21,14 @@ from zope.interface import implementer
 from tests.simulation.clock import WorldClock
 from tests.simulation.process import Process, ProcessState
 
-_SENT_AGAIN = 0.3
-"""Seconds after which TCP sends again what was lost."""
+_SENT_AGAIN = 0.2
+"""Seconds after which TCP first sends again what was lost; then twice as many, and so on."""
+
+_LONGEST = 30.0
+"""The most seconds between two such attempts."""
+
+_SYN_AGAIN = 1.0
+"""Seconds after which the first attempt to connect is repeated; then twice as many, and so on."""
 
 _BUFFER = 256 * 1024
 """Bytes on their way from which on a sender's producer is paused."""
@@ -148,12 +154,18 @@ class Connector:
         address = IPv4Address("TCP", self._reactor.host, network.own_port())
         process.at_death(lambda: self._give_up())
 
+        pause = _SYN_AGAIN
+
         def arrive() -> None:
-            if self._over or not network.passes(self._reactor.host, self._host):
-                return  # a lost SYN: the client's timeout decides
+            nonlocal pause
+            if self._over:
+                return
             port = network.port_at(self._host, self._port)
-            if port is not None and port.waiting >= network.backlog:
-                return  # nor does the kernel answer one for which there is no room
+            full = port is not None and port.waiting >= network.backlog
+            if full or not network.passes(self._reactor.host, self._host):
+                network.clock.after(pause, arrive)
+                pause *= 2
+                return
             if port is None:
                 network.clock.after(
                     network.flight(),
@@ -234,6 +246,7 @@ class End:
         self._paused = False
         self._lost = False
         self._blocked = False
+        self._pause = _SENT_AGAIN
         process.at_death(self._killed)
 
     def open(self, port: Port) -> None:
@@ -296,9 +309,10 @@ class End:
         while self._on_way and self._on_way[0][0] <= clock.now:
             if not self._network.passes(self._source, self._target):
                 self._blocked = True
-                clock.after(_SENT_AGAIN, self._land)
+                clock.after(self._pause, self._land)
+                self._pause = min(2 * self._pause, _LONGEST)
                 return
-            self._blocked = False
+            self._blocked, self._pause = False, _SENT_AGAIN
             _, arrive = self._on_way.popleft()
             arrive()
         if self._on_way:

@@ -12,8 +12,8 @@ from tests.simulation.network import Network
 from tests.simulation.process import Process, ProcessReactor
 from tests.simulation.server import PORT
 
-_PATIENCE = 2.0
-"""Seconds after which a node gives up a connection that does not answer."""
+_PATIENCE = (1.0, 3.0)
+"""The least and the most seconds after which a node gives up a connection without an answer."""
 
 
 class Node:
@@ -43,6 +43,7 @@ class Node:
         self._network = network
         self._random = random
         self._period = period
+        self._patience = random.uniform(*_PATIENCE)
         self._choose = choose
         self._answered = answered
         self._fail = fail
@@ -97,7 +98,7 @@ class Node:
         if (
             client is not None
             and client.oldest is not None
-            and self._clock.now - client.oldest > _PATIENCE
+            and self._clock.now - client.oldest > self._patience
         ):
             client.transport.abortConnection()
             self._protocol = client = None
@@ -107,7 +108,7 @@ class Node:
             self._connecting = True
             self._waiting = [request]
             self.server = self._choose(self)
-            self._reactor.connectTCP(self.server, PORT, _Factory(self), timeout=_PATIENCE)
+            self._reactor.connectTCP(self.server, PORT, _Factory(self), timeout=self._patience)
 
     def connected(self, protocol: "_Client") -> None:
         """Send what has waited for the connection."""

@@ -11,6 +11,9 @@ from tests.simulation.world import HSM, World
 
 HBTD = "10.0.0.1"
 
+_UNNOTICED = 0.6
+"""Seconds of a pause that hbtd may not notice."""
+
 
 class SingleWorld(World):
     """One hbtd, its disk, HSM and nodes."""
@@ -32,6 +35,10 @@ class SingleWorld(World):
             self.note_state,
         )
         self.servers = [self.hbtd]
+        self._ran = False
+        self._starting = True
+        self._changed_at = 0.0
+        self._hears_from = 0.0
 
     def _make_store(
         self, params: Any, reactor: Any, observed: Any, etcd: Any, judge: str, host: Any
@@ -50,11 +57,25 @@ class SingleWorld(World):
         self.oracle.answered(node.name, self.clock.now)
 
     def note_state(self) -> None:
-        """Tell the oracle whether hbtd runs, and whether HSM hears it."""
-        hears = self.hbtd.running
+        """Tell the oracle whether hbtd runs, and whether HSM hears it.
+
+        After a pause hbtd waits for its nodes as long as the pause was, Warntime at most. Nobody's
+        silence counts meanwhile.
+        """
+        now, runs = self.clock.now, self.hbtd.running
+        if runs != self._ran:
+            if runs:
+                pause = now - self._changed_at - _UNNOTICED
+                left = self._hears_from - self._changed_at
+                patience = 0.0 if self._starting else max(min(pause, self.warntime), left, 0.0)
+                self._hears_from = now + patience
+                self.clock.at(self._hears_from, self.note_state)
+            self._ran, self._changed_at = runs, now
+        self._starting = not self.hbtd.alive
+        hears = runs and now >= self._hears_from
         hsm = self.network.passes(HBTD, HSM) and self.network.passes(HSM, HBTD)
         self.oracle.hears.set(self.clock.now, hears)
-        works = hears and self.hsm_ok and hsm and not self.disk.broken
+        works = runs and self.hsm_ok and hsm and not self.disk.broken
         self.oracle.works.set(self.clock.now, works)
 
     def faults(self) -> list[tuple[float, Callable[[], None]]]:
@@ -62,6 +83,7 @@ class SingleWorld(World):
         return [
             *self.machine_faults(),
             (3, self._stop_hbtd),
+            (1, self._suspend),
             (2, self._kill_hbtd),
             (3, self.hsm_trouble),
             (2, self._cut_hsm),
@@ -75,6 +97,22 @@ class SingleWorld(World):
         if self.hbtd.running:
             self.hbtd.stop()
             self.later(0.2, 2 * self.errtime, self.hbtd.resume)
+
+    def _suspend(self) -> None:
+        """Suspend the whole host: its kernel does not answer either."""
+        if not self.hbtd.running:
+            return
+        self.truth.note("hbtd", "is suspended with its host")
+        self.hbtd.stop()
+        mend = [self.network.cut(HBTD, "*"), self.network.cut("*", HBTD)]
+
+        def resume() -> None:
+            for each in mend:
+                each()
+            self.hbtd.resume()
+            self.note_state()
+
+        self.later(0.2, 2 * self.errtime, resume)
 
     def _kill_hbtd(self) -> None:
         if self.hbtd.alive:

@@ -81,7 +81,7 @@ class World:
                 self.clock,
                 self.network,
                 self.random,
-                self.random.uniform(1.0, self.warntime / 3),
+                self.random.uniform(1.0, self.warntime / self.random.choice((3.0, 1.7))),
                 self.choose,
                 self.node_answered,
                 self.fail,
