@@ -196,8 +196,10 @@ class Sync(Service):
         """
         if self._lease and await self._client.renew(self._lease):
             return
-        self._lease = await self._client.grant(LEASE)
-        await self._client.put(LIFE + self._number, ALIVE, self._lease)
+        lease = await self._client.grant(LEASE)
+        await self._client.put(LIFE + self._number, ALIVE, lease)
+        # Not before: if the answer is lost, all of this is to be done again.
+        self._lease = lease
         self._store.writer.set_presence(self._make_presence)
 
     async def _load(self) -> None:

@@ -1,4 +1,6 @@
-"""An etcd that takes long for each transaction, beside replicas that take heartbeats."""
+"""An etcd that takes long for each transaction, or loses answers, beside replicas."""
+
+import itertools
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -61,3 +63,27 @@ class SlowEtcdTests(SynchronousTestCase):
         self.assertEqual(self.leader.replica.waiting_elsewhere, {})
         self.assertEqual(self.told(*self.dying), {(STARTED, WARNED, DIED)})
         self.assertLess(self.world.told[self.dying[0]][-1].at - died, ERRTIME + INTERVAL + 2)
+
+
+class LossyEtcdTests(SynchronousTestCase):
+    """An answer of etcd is lost although the request has taken effect."""
+
+    def test_any_answer_at_a_start(self) -> None:
+        """Whichever it is, the replica leads in the end, and tells HSM of who lives and who dies."""
+        living, dying = nodes(2)
+        for lost in range(20):
+            world = World()
+            count = itertools.count()
+            world.etcd.loses = lambda path, count=count, lost=lost: next(count) == lost
+            replica = world.ours()
+            world.advance(15)
+            for _ in range(4):
+                replica.beat(living)
+                replica.beat(dying)
+                world.advance(PERIOD)
+            for _ in range(round((ERRTIME + INTERVAL + 5) / PERIOD)):
+                replica.beat(living)
+                world.advance(PERIOD)
+            told = [world.kinds(name) for name in (living, dying)]
+            world.close()
+            self.assertEqual(told, [[STARTED], [STARTED, WARNED, DIED]], f"answer {lost} was lost")

@@ -83,7 +83,8 @@ def run(
             wrong.append(seed)
         if violation is not None or story:
             print("\n".join(world.truth.lines[-_STORY:]))
-            print(f"seed {seed}: {violation or 'all is as it should be'}")
+            promise = "" if violation is None else f" ({violation.promise.value})"
+            print(f"seed {seed}: {violation or 'all is as it should be'}{promise}")
             print(
                 f"hash {world.truth.digest}; again: make simulate SEED={seed}{world.options}",
                 flush=True,

@@ -42,6 +42,7 @@ class Etcd:
         self._fail = fail
         self._askers: dict[bytes, str] = {}
         self._process: Process | None = None
+        self._remains: list[Process] = []
         self.start()
         self._expire()
 
@@ -82,6 +83,7 @@ class Etcd:
         """Kill the process; what was answered is on the disk."""
         if self._process is not None:
             process, self._process = self._process, None
+            self._remains.append(process)
             process.kill()
             self.state.leave()
 

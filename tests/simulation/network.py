@@ -64,7 +64,8 @@ class Network:
     ) -> "Connector":
         """Connect a process to an address."""
         connector = Connector(self, reactor, host, port, factory, timeout)
-        connector.connect()
+        if reactor.process.state is not ProcessState.DEAD:
+            connector.connect()
         return connector
 
     def cut(self, source: str, target: str) -> Callable[[], None]:

@@ -5,12 +5,28 @@ and HSM could work; not what hbtd has read, thought or written.
 """
 
 from bisect import bisect_right, insort
+from enum import Enum
 from itertools import pairwise
+
+
+class Promise(Enum):
+    """What hbtd promises, in the words of `docs/guarantees.md`."""
+
+    NO_FALSE_WORD = "Nobody who beats is told dead, or warned about"
+    HEARD = "Nobody is told of who was never heard"
+    NO_FALSE_RETURN = "Nobody who is dead is told back"
+    EVERY_DEATH = "Every death is told in time"
+    ORDER = "The words about a component are in order"
+    ONE_JUDGE = "One replica at a time tells HSM"
+    REST = "At rest HSM knows the truth"
+    BOUNDED = "Nothing grows without bound"
+    NO_BUG = "Nothing fails unexpectedly"
+
 
 SLACK = 0.5
 """Seconds by which a silence may seem longer to hbtd: a message on its way, a tick of its clock."""
 
-_CALM = 60.0
+CALM = 60.0
 """Seconds after which nothing that was sent before is on its way."""
 
 LATE = 12.0
@@ -51,7 +67,11 @@ class Timeline:
 
 
 class Violation(AssertionError):
-    """Something was said that is not true, or was not said in time."""
+    """A promise was broken."""
+
+    def __init__(self, promise: Promise, text: str) -> None:
+        super().__init__(text)
+        self.promise = promise
 
 
 class _Component:
@@ -112,11 +132,14 @@ class Oracle:
             longest = self._longest_silence(component, now)
             if longest < limit - self.slack:
                 raise Violation(
+                    Promise.NO_FALSE_WORD,
                     f"{name} is said to be {word}, but in the time in which hbtd could hear it was"
-                    f" silent for {longest:.3f} s at most, of {limit:g} s"
+                    f" silent for {longest:.3f} s at most, of {limit:g} s",
                 )
         elif not component.seen:
-            raise Violation(f"{name} is said to be {word}, but no heartbeat of it was answered")
+            raise Violation(
+                Promise.HEARD, f"{name} is said to be {word}, but no heartbeat of it was answered"
+            )
         self._check_order(name, component, word, now)
         component.told = word
         before = [time for time in component.answered if time <= now]
@@ -128,14 +151,17 @@ class Oracle:
             component.known_dead = died is not None and now - died >= self._errtime
         elif word == "ready/ok" and component.known_dead:
             raise Violation(
+                Promise.NO_FALSE_RETURN,
                 f"{name} is said to be back, but it died at {component.died:.1f}, HSM knew, and it"
-                " has not beaten since"
+                " has not beaten since",
             )
         elif word == "ready/warning" and component.told == "standby/alert" and self._calm(now):
-            raise Violation(f"{name} is warned about after its death, without a return between")
+            raise Violation(
+                Promise.ORDER, f"{name} is warned about after its death, without a return between"
+            )
 
     def _calm(self, now: float) -> bool:
-        return self.works.within(now - _CALM, now) >= min(_CALM, now)
+        return self.works.within(now - CALM, now) >= min(CALM, now)
 
     def _longest_silence(self, component: _Component, now: float) -> float:
         # A heartbeat may have been heard whose answer is still on its way, never the reverse.
@@ -156,13 +182,19 @@ class Oracle:
             bound = rules + self._settling(component.died, now)
             if worked > bound:
                 raise Violation(
+                    Promise.EVERY_DEATH,
                     f"{name} died at {component.died:.1f}; HSM knows {component.told or 'nothing'}"
-                    f" after {worked:.1f} s in which all worked ({bound:g} s are allowed)"
+                    f" after {worked:.1f} s in which all worked ({bound:g} s are allowed)",
                 )
 
     def _settling(self, begin: float, end: float) -> float:
         # After each pause of its own hbtd waits for its nodes, Warntime at most.
         return self._warntime * (1 + self.hears.begun(begin, end))
+
+    def check_size(self, what: str, size: int, most: int) -> None:
+        """Raise `Violation` if there is too much of something when all is at rest."""
+        if size > most:
+            raise Violation(Promise.BOUNDED, f"{size} {what} at rest, of {most} at most")
 
     def check_rest(self, alive: dict[str, bool]) -> None:
         """Raise `Violation` unless HSM's last words are the truth."""
@@ -173,7 +205,8 @@ class Oracle:
             wanted = "ready/ok" if lives else "standby/alert"
             if component.told != wanted:
                 raise Violation(
-                    f"{name} at rest is {component.told or 'unknown'} in HSM, not {wanted}"
+                    Promise.REST,
+                    f"{name} at rest is {component.told or 'unknown'} in HSM, not {wanted}",
                 )
 
 
@@ -182,6 +215,9 @@ class ReplicaOracle(Oracle):
 
     slack = SLACK + 3.0
     """A heartbeat is stored for other replicas within three seconds, or their clocks stop."""
+
+    relock = 15.0
+    """Seconds after which a replica holds the lock again that etcd has lost."""
 
     settle = 25.0
     """Seconds, besides Warntime, until another replica leads: a lease, a wait, a load."""
@@ -203,7 +239,9 @@ class ReplicaOracle(Oracle):
     def sent(self, host: str, leader: str | None, now: float) -> None:
         """Note that a replica sends HSM an update; raise `Violation` if it holds no lock."""
         if host != leader and now > self.no_lock_until:
-            raise Violation(f"{host} sends HSM an update, but the lock is held by {leader}")
+            raise Violation(
+                Promise.ONE_JUDGE, f"{host} sends HSM an update, but the lock is held by {leader}"
+            )
 
     def _settling(self, begin: float, end: float) -> float:
         return (self._warntime + self.settle) * (1 + self.works.begun(begin, end))

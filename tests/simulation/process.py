@@ -55,6 +55,7 @@ class Process:
         self._input: deque[Callable[[], object]] = deque()
         self._next: Event | None = None
         self._at_death: list[Callable[[], object]] = []
+        self._remains: list[Callable[[], object]] = []
 
     def now(self) -> float:
         """Return the time as the process sees it: while it works, later than the world's."""
@@ -93,6 +94,9 @@ class Process:
         self._timers.clear()
         self._input.clear()
         calls, self._at_death = self._at_death, []
+        # Kept, as is all that belongs to it: Python would end its coroutines, whose last steps are
+        # none that a process takes that is killed.
+        self._remains = calls
         for call in calls:
             call()
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hbtd.app.stores import make_store
+from hbtd.store.etcd_log_format import LOG
 from tests.simulation.etcd import ETCD, PORT, Etcd
 from tests.simulation.nodes import Node
 from tests.simulation.oracle import ReplicaOracle
@@ -12,7 +13,7 @@ from tests.simulation.world import HSM, World
 
 HOSTS = ("10.0.0.11", "10.0.0.12", "10.0.0.13")
 
-_SHARED = 2.5
+SHARED = 2.5
 """Seconds for which a replica has to go on after a heartbeat, so that the others learn of it."""
 
 _PROBES = 4.0
@@ -86,11 +87,17 @@ class ReplicatedWorld(World):
             if self._shares[host] and self._shared_since[host] <= at:
                 self.oracle.shared(node.name, at)
 
-        self.clock.after(_SHARED, shared)
+        self.clock.after(SHARED, shared)
 
     def _sent(self, source: str, target: str, data: bytes) -> None:
         if target == HSM and source in self._by_host and b"ComponentIDs" in data:
             self.check(partial(self.oracle.sent, source, self.etcd.leads(), self.clock.now))
+
+    def run(self) -> None:
+        """Let it all happen; raise `Violation` if hbtd breaks a promise."""
+        super().run()
+        keys = [key for key in self.etcd.state.keys if not key.startswith(LOG)]
+        self.oracle.check_size("keys in etcd", len(keys), 50 + 6 * len(self.nodes))
 
     # Nodes
 
@@ -212,7 +219,7 @@ class ReplicatedWorld(World):
     def _lose_data(self) -> None:
         self.etcd.kill()
         self.etcd.state.lose_data()
-        self.oracle.no_lock_until = self.clock.now + 15.0
+        self.oracle.no_lock_until = self.clock.now + self.oracle.relock
         self.etcd.start()
         self._trouble("loses its data")
 

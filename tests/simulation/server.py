@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
+from twisted.internet.base import DelayedCall
 from twisted.python.failure import Failure
 
 from hbtd.app.service import HbtdService
@@ -44,6 +45,7 @@ class Server:
         """By how many seconds the host's clock is wrong."""
         self.process: Process | None = None
         self.service: HbtdService | None = None
+        self._remains: list[object] = []
         self._make_store = make_store
         self._clock = clock
         self._network = network
@@ -67,8 +69,10 @@ class Server:
         if self.alive:
             return
         self._truth.note("hbtd", f"{self.name} starts")
+        self._remains.append((self.process, self.service))
         process = self.process = Process(self._clock, self._cost, self._fail)
-        reactor = ProcessReactor(process, self._network, self.host)
+        reactor = self._reactor = ProcessReactor(process, self._network, self.host)
+        self._remains.append(reactor)
         host = Host(
             elapsed=process.now,
             wall=lambda: EPOCH + process.now() + self.wall_offset,
@@ -81,6 +85,10 @@ class Server:
         )
         process.timer(service.startService)
         self._clock.after(0.5, self._changed)
+
+    def delayed_calls(self) -> list[DelayedCall]:
+        """Return what the process is to do later."""
+        return self._reactor.getDelayedCalls()
 
     def _cost(self) -> float:
         return self.slow * self._random.uniform(0.00001, 0.0001)

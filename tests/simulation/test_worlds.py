@@ -1,16 +1,25 @@
 """Simulated worlds: hbtd's promises, whatever goes wrong, and the worlds themselves."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.simulation.oracle import Oracle, Timeline, Violation
+from tests.simulation import mutants, oracle
+from tests.simulation.oracle import Oracle, Promise, ReplicaOracle, Timeline, Violation
+from tests.simulation.replicated import SHARED
 from tests.support.processes import CHECKOUT
 
 FOUND = (2, 123, 244, 559, 10182)
 """Seeds that have found a fault, of hbtd or of the oracle."""
+
+FOUND_WITH_REPLICAS = (101,)
+"""The same for worlds of replicas."""
 
 
 def simulate(*arguments: str) -> tuple[int, str]:
@@ -41,11 +50,56 @@ class WorldTests(SynchronousTestCase):
         status, said = simulate("--seed", *map(str, FOUND))
         self.assertEqual(status, 0, said[-3000:])
 
+    def test_found_with_replicas(self):
+        """Nor does it come back with replicas."""
+        status, said = simulate("--replicas", "--seed", *map(str, FOUND_WITH_REPLICAS))
+        self.assertEqual(status, 0, said[-3000:])
+
     def test_repeatable(self):
         """The same seed is the same world, to the byte."""
-        stories = [simulate("--seed=7")[1].rpartition("again: make")[0] for _ in range(2)]
-        self.assertIn("hash ", stories[0])
-        self.assertEqual(stories[0], stories[1])
+        for options in ((), ("--replicas",)):
+            said = [simulate("--seed=7", *options)[1] for _ in range(2)]
+            stories = [each.rpartition("again: make")[0] for each in said]
+            self.assertIn("hash ", stories[0])
+            self.assertEqual(stories[0], stories[1])
+
+
+class GuaranteeTests(SynchronousTestCase):
+    """What users are told is what the oracle checks."""
+
+    def setUp(self):
+        self.text = (CHECKOUT / "docs" / "guarantees.md").read_text()
+
+    def test_promises(self):
+        """Each promise has a section of its own, and no other has."""
+        sections = re.findall("(?m)^## (.*)$", self.text)
+        self.assertEqual(sorted(sections), sorted(each.value for each in Promise))
+
+    def test_numbers(self):
+        """The numbers are the oracle's."""
+        for said in (
+            f"a tick of its clock | {oracle.SLACK} |",
+            f"has yet to reach the leader | {ReplicaOracle.slack} |",
+            f"commits, probes and retries | {oracle.LATE:g} |",
+            f"`Warntime` + {ReplicaOracle.settle:g} |",
+            f"for up to {oracle.CALM:g} s;",
+            f"for another {SHARED:g} s:",
+            f"may take {ReplicaOracle.relock:g} s",
+        ):
+            self.assertIn(" ".join(said.split()), " ".join(self.text.split()))
+
+
+class MutantTests(SynchronousTestCase):
+    """The faults that the simulation has to notice."""
+
+    def test_apply(self):
+        """Each patch can still be applied, and says what it does."""
+        with tempfile.TemporaryDirectory() as folder:
+            for mutant in mutants.mutants([]):
+                target = Path(folder) / mutant.path.stem
+                target.mkdir()
+                shutil.copytree(CHECKOUT / "hbtd", target / "hbtd")
+                mutants.apply(mutant.path, target)
 
 
 class OracleTests(SynchronousTestCase):

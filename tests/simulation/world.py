@@ -17,7 +17,7 @@ from tests.simulation.clock import WorldClock
 from tests.simulation.hsm import LONGEST_STALL, USUAL, WorldHSM
 from tests.simulation.network import Network
 from tests.simulation.nodes import Node
-from tests.simulation.oracle import Oracle, Violation
+from tests.simulation.oracle import Oracle, Promise, Violation
 from tests.simulation.process import Process, ProcessReactor
 from tests.simulation.server import PORT, Server
 from tests.simulation.truth import Truth
@@ -280,7 +280,18 @@ class World:
             self.clock.run(now)
             self.oracle.check_deaths(now)
             if self.failures:
-                self.violations.append(Violation(f"hbtd has a bug: {self.failures[0]}"))
+                self.violations.append(
+                    Violation(Promise.NO_BUG, f"hbtd has a bug: {self.failures[0]}")
+                )
             if self.violations:
                 raise self.violations[0]
         self.oracle.check_rest({node.name: node.alive for node in self.nodes})
+        for server in self.servers:
+            if server.service is not None:
+                core = server.service.core
+                waiting = core.notifier.pending_count
+                self.oracle.check_size(f"updates of {server.name}", waiting, 0)
+                uncommitted = len(core.uncommitted)
+                self.oracle.check_size(f"judgements of {server.name}", uncommitted, 0)
+                calls = len(server.delayed_calls())
+                self.oracle.check_size(f"calls of {server.name}", calls, 100 + 4 * len(self.nodes))

@@ -35,6 +35,8 @@ class MemoryEtcd(EtcdState):
         self.refused = ""
         """The path of the requests that are refused."""
         self.latency = latency
+        self.loses: Callable[[str], bool] = lambda path: False
+        """Whether the answer to the next request to a path is lost, although that takes effect."""
         self._held = b""
 
     def client(self, clock: Clock) -> EtcdClient:
@@ -111,7 +113,9 @@ class _MemoryGateway:
             except EtcdRefused as error:
                 reply(Failure(_as_read(error)))
                 return
-            if isinstance(answer, Deferred):
+            if self._etcd.loses(path):
+                reply(Failure(EtcdUnavailable("has closed the connection")))
+            elif isinstance(answer, Deferred):
                 answer.addBoth(reply)
             else:
                 reply(answer)
