@@ -391,7 +391,10 @@ class Notifier(Service):
         self._condition.back(self._quarantine.accepted(batch))
         self._in_doubt.acknowledged(batch)
         self.delivered_count += len(batch)
-        self._delivered(batch).addErrback(self._log_unmarked)
+        # What an abandoned update may undo is told again, by the next leader if need be.
+        certain = [each for each in batch if each.component not in self._in_doubt]
+        if certain:
+            self._delivered(certain).addErrback(self._log_unmarked)
 
     def _log_unmarked(self, failure: Failure) -> None:
         failure.trap(StoreUnusable)

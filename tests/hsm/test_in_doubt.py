@@ -48,6 +48,15 @@ class InDoubtTests(StartedTestCase):
         self.advance(15)
         self.assertEqual(self.hsm.components[A].state, "Ready")
 
+    def test_marked_when_certain(self) -> None:
+        """What an abandoned update may undo is marked as delivered once it was sent again."""
+        self.abandon(A, B)
+        self.tell(STARTED, A)
+        self.advance(3)
+        self.assertEqual([each.component for each in self.acknowledged], [B])
+        self.advance(15)
+        self.assertEqual([each.component for each in self.acknowledged], [B, A])
+
     def test_once(self) -> None:
         """It is sent again only once, and only for components with a different judgement since."""
         self.abandon(A, B)

@@ -69,7 +69,7 @@ class LossyEtcdTests(SynchronousTestCase):
     """An answer of etcd is lost although the request has taken effect."""
 
     def test_any_answer_at_a_start(self) -> None:
-        """Whichever it is, the replica leads in the end, and tells HSM of who lives and who dies."""
+        """Whichever it is, the replica leads in the end, and tells HSM who lives and who dies."""
         living, dying = nodes(2)
         for lost in range(20):
             world = World()

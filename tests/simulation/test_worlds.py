@@ -18,7 +18,7 @@ from tests.support.processes import CHECKOUT
 FOUND = (2, 123, 244, 559, 10182)
 """Seeds that have found a fault, of hbtd or of the oracle."""
 
-FOUND_WITH_REPLICAS = (101,)
+FOUND_WITH_REPLICAS = (103, 115)
 """The same for worlds of replicas."""
 
 
