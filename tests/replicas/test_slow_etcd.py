@@ -1,6 +1,8 @@
 """An etcd that takes long for each transaction, or loses answers, beside replicas."""
 
 import itertools
+from collections.abc import Iterator
+from functools import partial
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -68,13 +70,17 @@ class SlowEtcdTests(SynchronousTestCase):
 class LossyEtcdTests(SynchronousTestCase):
     """An answer of etcd is lost although the request has taken effect."""
 
+    def is_number(self, count: Iterator[int], number: int, path: str) -> bool:
+        """Count a request; return whether it has a number."""
+        return next(count) == number
+
     def test_any_answer_at_a_start(self) -> None:
         """Whichever it is, the replica leads in the end, and tells HSM who lives and who dies."""
         living, dying = nodes(2)
         for lost in range(20):
             world = World()
             count = itertools.count()
-            world.etcd.loses = lambda path, count=count, lost=lost: next(count) == lost
+            world.etcd.loses = partial(self.is_number, count, lost)
             replica = world.ours()
             world.advance(15)
             for _ in range(4):

@@ -21,6 +21,9 @@ FOUND = (2, 123, 244, 559, 10182)
 FOUND_WITH_REPLICAS = (103, 115)
 """The same for worlds of replicas."""
 
+OPEN_WITH_REPLICAS = (18,)
+"""Seeds that show a fault which has yet to be mended: move them to those that are found."""
+
 
 def simulate(*arguments: str) -> tuple[int, str]:
     """Run worlds in a process of their own; return its status and what it has printed."""
@@ -53,6 +56,18 @@ class WorldTests(SynchronousTestCase):
     def test_found_with_replicas(self):
         """Nor does it come back with replicas."""
         status, said = simulate("--replicas", "--seed", *map(str, FOUND_WITH_REPLICAS))
+        self.assertEqual(status, 0, said[-3000:])
+
+    def test_open(self):
+        """What is known to be wrong is mended one day."""
+        status, said = simulate("--replicas", "--seed", *map(str, OPEN_WITH_REPLICAS))
+        self.assertEqual(status, 0, said[-3000:])
+
+    test_open.todo = "a replica that was stopped for long revives who has died"  # type: ignore[attr-defined]
+
+    def test_promises_of_replicas(self):
+        """Three replicas keep the same promises."""
+        status, said = simulate("--replicas", "--first=100", "--seeds=2")
         self.assertEqual(status, 0, said[-3000:])
 
     def test_repeatable(self):
