@@ -8,6 +8,9 @@ from bisect import bisect_right, insort
 from enum import Enum
 from itertools import pairwise
 
+STORED = 1.5
+"""Seconds within which a heartbeat is stored, so that not even a kill of hbtd loses it."""
+
 
 class Promise(Enum):
     """What hbtd promises, in the words of `docs/guarantees.md`."""
@@ -111,6 +114,11 @@ class Oracle:
             # Only the longest silence matters, and the newest heartbeats.
             del component.answered[1:33:2]
         component.died = None
+
+    def lost(self, since: float) -> None:
+        """Note that hbtd was killed before it has stored what it has heard since a time."""
+        for component in self._components.values():
+            component.answered = [time for time in component.answered if time <= since]
 
     def died(self, name: str, now: float) -> None:
         """Note that a node has lost its power, or its agent was killed."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.simulation.disk import Disk, DiskStore
 from tests.simulation.nodes import Node
-from tests.simulation.oracle import Oracle
+from tests.simulation.oracle import STORED, Oracle
 from tests.simulation.server import Server
 from tests.simulation.world import HSM, World
 
@@ -38,6 +38,7 @@ class SingleWorld(World):
         self._ran = False
         self._starting = True
         self._changed_at = 0.0
+        self._broken_at = 0.0
         self._hears_from = 0.0
 
     def _make_store(
@@ -116,6 +117,8 @@ class SingleWorld(World):
 
     def _kill_hbtd(self) -> None:
         if self.hbtd.alive:
+            stored = self._broken_at if self.disk.broken else self.clock.now
+            self.oracle.lost(stored - STORED)
             self.hbtd.kill()
             self.later(0.5, 40, self.hbtd.start)
 
@@ -138,6 +141,8 @@ class SingleWorld(World):
 
     def _break_disk(self) -> None:
         self.truth.note("disk", "is full")
+        if not self.disk.broken:
+            self._broken_at = self.clock.now
         self.disk.broken = True
         self.note_state()
 

@@ -15,7 +15,7 @@ from tests.simulation.oracle import Oracle, Promise, ReplicaOracle, Timeline, Vi
 from tests.simulation.replicated import SHARED
 from tests.support.processes import CHECKOUT
 
-FOUND = (2, 123, 244, 559, 10182)
+FOUND = (2, 123, 244, 559, 1071, 10182)
 """Seeds that have found a fault, of hbtd or of the oracle."""
 
 FOUND_WITH_REPLICAS = (18, 103, 115)
@@ -89,6 +89,7 @@ class GuaranteeTests(SynchronousTestCase):
             f"`Warntime` + {ReplicaOracle.settle:g} |",
             f"for up to {oracle.CALM:g} s;",
             f"for another {SHARED:g} s:",
+            f"not killed in the {oracle.STORED:g} s after it",
             f"may take {ReplicaOracle.relock:g} s",
         ):
             self.assertIn(" ".join(said.split()), " ".join(self.text.split()))
