@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -159,6 +160,10 @@ class Monitor:
         before = self._describe(xname)
         self._forget(xname)
         return before
+
+    def forgotten(self) -> Deferred[None]:
+        """Return a Deferred that fires when the store has forgotten what it was told to forget."""
+        return self._checkpointer.forgotten()
 
     def forget(self, xname: str) -> None:
         """Stop tracking a component, and withdraw unsent alarms about that component.

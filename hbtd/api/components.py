@@ -212,6 +212,7 @@ class Components:
         try:
             for number, xname in enumerate(names):
                 if number % _FORGOTTEN_AT_ONCE == _FORGOTTEN_AT_ONCE - 1:
+                    await self._monitor.forgotten()  # commits have their turns, too
                     await turn()
                 try:
                     before = self._monitor.forget_on_request(xname)

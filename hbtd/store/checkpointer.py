@@ -1,8 +1,9 @@
 """The checkpointer: stores the records of the components that were heard."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -80,6 +81,8 @@ class Checkpointer:
         self._synchronized = synchronized
         # Components that the store still has to forget.
         self._forgotten: set[str] = set()
+        # The last call by which the store was told so.
+        self._forgetting: Deferred[None] = succeed(None)
         self._checkpoints = PeriodicService(
             clock, store.gather, lambda: self._checkpoint(store.gather), "the checkpoint", now=False
         )
@@ -270,7 +273,23 @@ class Checkpointer:
 
     def forget(self, xname: str) -> None:
         """Begin to make the store forget a component, and return at once."""
-        Deferred.fromCoroutine(self.delete(xname))
+        self._forgetting = Deferred.fromCoroutine(self.delete(xname))
+
+    def forgotten(self) -> Deferred[None]:
+        """Return a Deferred that fires when the store has carried out the calls of `forget` so far.
+
+        Those that fail count, too. Whoever has many components forgotten waits for this now and
+        then: a commit waits for all calls that the store got before.
+        """
+        waiting: Deferred[None] = Deferred()
+
+        def end(result: Any) -> Any:
+            if not waiting.called:
+                waiting.callback(None)
+            return result
+
+        self._forgetting.addBoth(end)
+        return waiting
 
     async def delete(self, xname: str) -> None:
         """Make the store forget a component; if that fails, the next checkpoint tries again."""

@@ -4,9 +4,11 @@ from typing import Any
 
 import orjson
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
 
+from hbtd.store.memory import MemoryStore
 from tests.support.components_api import CHASSIS, ComponentsTestCase
 from tests.support.http_memory import (
     HEARTBEAT,
@@ -328,6 +330,42 @@ class RoomTests(APITestCase):
             self.service.tracker.forget(f"x{number}")
         statuses = [self.request("GET", f"/v1/{path}").status for path in paths]
         self.assertEqual(statuses, [404, 200, 200, 200])
+
+
+class SlowStore(MemoryStore):
+    """A store that forgets nobody until a test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Deferred[None]] = []
+
+    def forget(self, xname: str) -> Deferred[None]:
+        """Forget a component, later."""
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+
+class SlowlyForgottenTests(APITestCase):
+    """A store that takes its time to forget components."""
+
+    def test_few_at_once(self):
+        """The store gets no more than some before it has forgotten those: commits come between."""
+        store = SlowStore()
+        self.begin(make_store=lambda *args: store)
+        answer = self.connect()
+        body = orjson.dumps({"XNames": ["x[0-299]c0"]})
+        answer.send(b"POST /v1/forget HTTP/1.1\r\nHost: localhost\r\n"
+                    b"Content-Length: %d\r\n\r\n%b" % (len(body), body))  # fmt: skip
+        most = count = 0
+        for _ in range(100):
+            self.reactor.pump([0.01] * 5)
+            most = max(most, len(store.waiting))
+            waiting, store.waiting = store.waiting, []
+            count += len(waiting)
+            for each in waiting:
+                each.callback(None)
+        self.assertEqual(count, 300)
+        self.assertLessEqual(most, 50)
 
 
 class ForgetTests(ComponentsTestCase):

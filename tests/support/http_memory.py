@@ -23,6 +23,7 @@ from hbtd.api.health import HealthSources
 from hbtd.api.routes import Route
 from hbtd.app.routes import make_routes
 from hbtd.app.service import HbtdService
+from hbtd.app.stores import StoreFactory, make_store
 from hbtd.config.params import Params
 from hbtd.config.value_types import TelemetryAddress
 from hbtd.monitor import Monitor
@@ -266,13 +267,16 @@ def no_kafka(address: TelemetryAddress) -> Any:
 
 
 def start_in_memory(
-    test: TestCase, connect_kafka: Any = no_kafka, **options: Any
+    test: TestCase,
+    connect_kafka: Any = no_kafka,
+    make_store: StoreFactory = make_store,
+    **options: Any,
 ) -> tuple[HbtdService, Any]:
     """Start the service, until the test ends; return it and its reactor."""
     reactor = MemoryReactor()
     options.update(kv_url="mem:", nosm=True, use_telemetry=False, tls=False)
     params = Params(**options)
-    service = HbtdService(params, reactor, connect_kafka=connect_kafka)
+    service = HbtdService(params, reactor, connect_kafka=connect_kafka, make_store=make_store)
     service.startService()
 
     def end() -> Deferred[None]:
