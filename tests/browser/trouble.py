@@ -18,6 +18,11 @@ from tests.support.running import reactor
 from tests.support.server_process import free_ports
 
 ONE, CONTROLLER = "x1000c0s3b0n1", "x1000c0b0"
+_HIDE = (
+    "Object.defineProperty(document, 'hidden', { value: given[0], configurable: true });"
+    "document.dispatchEvent(new Event('visibilitychange'));"
+)
+"""Hides the page, or shows it again."""
 
 
 class TokenTests(BeatsTestCase):
@@ -77,6 +82,31 @@ class TokenTests(BeatsTestCase):
             self.beat(ONE)
             page.until(lambda: page.counts()[0] == 1, "it is shown")
             self.assertEqual(page.text("#banner"), "")
+
+        await self.look(story)
+
+    async def test_unseen(self) -> None:
+        """A token given after a while in another tab gives a page that is as live as any other."""
+        await self.serve_closed()
+
+        def story(page: Browser) -> None:
+            page.until(partial(_asks, page), "asked")
+            page.run(f"{_HIDE} window.hbtd.feed.rest()", True)
+            page.write("#token", "correct-horse-battery-staple")
+            page.until(lambda: page.run("return window.hbtd.machine.era === 1"), "the picture")
+            page.run("await new Promise((resolve) => setTimeout(resolve, 1000))")
+            self.assertIsNone(page.run("return window.hbtd.feed.abort"), "a connection")
+            page.run(_HIDE, False)
+            page.until_live()
+            self.beat(ONE)
+            page.until(lambda: page.counts() == (0, 0, 1), "it is dead")
+            # What no event brings is put right, as in a page that was seen all along.
+            page.run(
+                "const { machine, map } = window.hbtd; machine.states[0] = 0;"
+                "machine.counts = [1, 0, 0, 0]; map.redraw()"
+            )
+            page.until(lambda: page.colour(ONE) == "healthy", "it is wrong")
+            page.until(lambda: page.colour(ONE) == "dead", "put right")
 
         await self.look(story)
 
@@ -155,20 +185,16 @@ class ConnectionTests(BeatsTestCase):
     async def test_unseen(self) -> None:
         """A tab that nobody sees has no connection, and is up to date when it is seen again."""
         await self.serve()
-        hide = (
-            "Object.defineProperty(document, 'hidden', { value: given[0], configurable: true });"
-            "document.dispatchEvent(new Event('visibilitychange'));"
-        )
 
         def story(page: Browser) -> None:
             page.until_live()
-            page.run(f"{hide} window.hbtd.feed.rest()", True)
+            page.run(f"{_HIDE} window.hbtd.feed.rest()", True)
             page.until(lambda: page.run("return window.hbtd.feed.abort.signal.aborted"), "ended")
             self.beat(ONE)
             page.until(lambda: "1 dead" in page.driver.title, "the title is up to date", 30)
             self.assertEqual(page.counts(), (0, 0, 0))
             self.assertEqual(page.text("#banner"), "")
-            page.run(hide, False)
+            page.run(_HIDE, False)
             page.until(lambda: page.counts() == (0, 0, 1), "up to date", 15)
 
         await self.look(story)

@@ -100,7 +100,8 @@ export class Feed {
 
   /** Read events until the connection breaks; now and then only, while other pages have theirs. */
   async keepUp() {
-    for (;;) {
+    // While the page was not seen there may have been no connection to let go: none is made then.
+    while (!this.resting) {
       const release = await permit();
       if (release) {
         try {
@@ -111,7 +112,6 @@ export class Feed {
       }
       await this.follow(MOMENT);
       await sleep(NOW_AND_THEN);
-      if (this.resting) return;
     }
   }
 
