@@ -5,6 +5,7 @@ from functools import partial
 from hashlib import sha256
 from importlib.resources import files
 from typing import Final
+from urllib.parse import quote_from_bytes
 
 from twisted.web.server import Request
 
@@ -21,6 +22,9 @@ _TYPES: Final[Mapping[str, str]] = {
 
 _PLACE = b"@ui/"
 """What stands in the page for the path of the files, relative to the page."""
+
+_OF_QUERIES: Final = "!$%&'()*+,-./:;=?@_~"
+"""What stands in a query as it is."""
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -60,8 +64,13 @@ class MachinePage:
         )
 
     def to_folder(self, request: Request) -> Reply:
-        """Redirect `/ui` to `/ui/`: the links in the page are relative to `/ui/`."""
-        return Reply(301, headers=(("Location", "ui/"),))
+        """Redirect `/ui` to `/ui/`: the links in the page are relative to `/ui/`.
+
+        What asks for the wallboard is kept.
+        """
+        _, mark, query = request.uri.partition(b"?")
+        place = "ui/" + quote_from_bytes(mark + query, safe=_OF_QUERIES)
+        return Reply(301, headers=(("Location", place),))
 
     def file(self, request: Request, name: str) -> Reply:
         """Return a reply with the file `name` of the page; raise `Problem` 404 if there is none."""

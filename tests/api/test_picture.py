@@ -155,6 +155,12 @@ class PageTests(ComponentsTestCase):
         answer = self.page("/ui")
         self.assertEqual((answer.status, answer.headers["location"]), (301, "ui/"))
 
+    def test_folder_query(self):
+        """On the way from `/ui` to `/ui/` the wallboard stays one."""
+        for query in ("?wallboard", "?wallboard&x=%22a%20b", "?"):
+            answer = self.page("/ui" + query)
+            self.assertEqual((answer.status, answer.headers["location"]), (301, "ui/" + query))
+
     def test_unknown(self):
         """There are no other files."""
         for name in ("index.html", "nothing.js", "..%2fopenapi.json", "../openapi.json", "%2e%2e"):
