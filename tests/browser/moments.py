@@ -81,6 +81,39 @@ class SilenceTests(ModulesTestCase):
         self.assertEqual(text, "x1000c[0-1]s[0-7]b[0-1]n[0-3]")
 
 
+class KeptTests(ModulesTestCase):
+    """From when on the log has everything."""
+
+    async def test_kept(self) -> None:
+        """It has what is neither too old nor too much for it; without a log only the present."""
+        present = 10_000_000.0
+        for history, count, since, wanted in (
+            ("30d", "auto", 4_000_000, 4_000_000),
+            ("1h", "auto", 4_000_000, 6_400_000),
+            ("90m", "auto", 4_000_000, 4_600_000),
+            ("1h", "auto", 9_000_000, 9_000_000),
+            ("30d", "3", 4_000_000, 8_000_000),
+            ("30d", "5", 4_000_000, 6_000_000),
+            ("30d", "6", 4_000_000, 4_000_000),
+            ("30d", "0", 4_000_000, present),
+            ("0", "auto", 4_000_000, present),
+        ):
+            found = await self.run_script(
+                """
+                const { allFrom } = await import("/ui/machine.js"), entries = [];
+                for (let k = 0; k < 5; k++)
+                  entries.push({ At: new Date(10000000 - k * 1000000).toISOString() });
+                const [History, History_count, since, present] = given;
+                return allFrom(entries, since, { History, History_count }, present);
+                """,
+                history,
+                count,
+                since,
+                present,
+            )
+            self.assertEqual(found, wanted, (history, count, since))
+
+
 class TimeTests(ModulesTestCase):
     """Times that are typed, and the clock."""
 

@@ -155,6 +155,20 @@ class TimeTests(BeatsTestCase):
 
         await self.look(story)
 
+    async def test_trimmed(self) -> None:
+        """Nothing is said of a time from before what hbtd's log keeps."""
+        await self.serve("--history=10m")
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            _go(page, "-5m")
+            page.until(partial(_looks_at, page, time.time() - 300), "five minutes ago")
+            _go(page, "-1h")
+            page.until(lambda: "not known before" in page.text("#misread"), "that it can't")
+            self.assertTrue(_looks_at(page, time.time() - 600))
+
+        await self.look(story)
+
     async def test_span(self) -> None:
         """The span is kept, and keys work while its menu has the focus, which it keeps."""
         await self.serve("--warntime=300", "--errtime=600")

@@ -6,7 +6,7 @@ import { Feed, get, Refused } from "./feed.js";
 import { Header } from "./header.js";
 import { listenToKeys } from "./keys.js";
 import { lay } from "./layout.js";
-import { ABSENT, DEAD, Machine, STATES, WARNED } from "./machine.js";
+import { ABSENT, allFrom, DEAD, Machine, STATES, WARNED } from "./machine.js";
 import { Map2D } from "./map.js";
 import { showOutline } from "./outline.js";
 import { showChanges, showSilent } from "./panels.js";
@@ -30,7 +30,7 @@ const askForToken = asker(find("ask"));
 const why = new Why(find("why"), machine, ask, (text) => header.announce(text));
 const wishes = [];
 let onlyState = -1, onlyNames = null, past = null, current = "", doubted = -1;
-let summary = null, tellsHSM;
+let summary = null, params = null;
 
 // What hbtd says
 
@@ -39,6 +39,7 @@ const feed = new Feed({
   wish: () => new Promise((resolve) => wishes.push(resolve)),
   picture(picture, anew) {
     hear(picture.At);
+    if (anew) params = null; // hbtd may have been started with others
     machine.take(picture, anew);
     placeAll();
     if (anew) recall();
@@ -98,7 +99,7 @@ async function summarize() {
     const gone = total < a + b + c + machine.newcomers.size;
     if (!header.lost && (gone || (differs && doubted === machine.number))) await feed.refresh();
     doubted = differs ? machine.number : -1;
-    tellsHSM ??= (await get("params", ask)).Nosm !== "1";
+    params ??= await get("params", ask);
     summary = said;
     refreshSoon();
     if (past === null) why.explain();
@@ -119,8 +120,9 @@ async function recall() {
       if (!next) break;
       after = `&after=${encodeURIComponent(next)}`;
     }
+    params ??= await get("params", ask);
     if (era !== machine.era) return; // another one is on its way
-    machine.recall(entries, next ? Date.parse(entries.at(-1).At) : since);
+    machine.recall(entries, next ? Date.parse(entries.at(-1).At) : allFrom(entries, since, params, now()));
     if (machine.newcomers.size) admitSoon();
     map.states = shownStates();
     filter();
@@ -140,7 +142,7 @@ const refreshSoon = throttled(PANELS_EVERY, () => {
   find("empty").hidden = machine.names.length > 0 || header.state !== "live";
   if (!feed.resting) header.showTitle(counts[DEAD], counts[WARNED], past === null ? "" : `${local(past)}: `);
   find("silent").querySelector("h2").textContent = past === null ? "Silent" : `Silent at ${local(past)}`;
-  showSilent(find("silent").querySelector("ul"), { machine, layout: map.layout, states, time: past, summary, tellsHSM }, showPart);
+  showSilent(find("silent").querySelector("ul"), { machine, layout: map.layout, states, time: past, summary, tellsHSM: params?.Nosm === "0" }, showPart);
   find("changes").querySelector("h2").textContent = past === null ? "Recent changes" : `Changes until ${local(past)}`;
   showChanges(find("changes").querySelector("ol"), machine.changes, past ?? Infinity, goTo);
   if (!find("outline").hidden) showOutline(find("outline"), map.layout, machine.names, states, goTo);

@@ -44,6 +44,12 @@ export function lapse(seconds) {
   return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`;
 }
 
+/** Return the milliseconds that a text such as 90s, 2m, 1h, 30d or 0 stands for; NaN for any other text. */
+export function readLapse(text) {
+  const found = /^(?:0|(\d{1,9}(?:\.\d+)?)\s*([smhd]))$/.exec(text);
+  return !found ? NaN : found[1] ? Number(found[1]) * UNITS[found[2]] : 0;
+}
+
 /**
  * Return the time that a text stands for: 18:43, 18:43:10, 2026-03-04 18:43, or -90s, -2m, -1h, -1d; null
  * for now, undefined for any other text. A time of day is today's, or yesterday's if it is yet to come.

@@ -1,6 +1,6 @@
 // The machine as this page knows it: all components, their states, and what was before.
 
-import { now } from "./clock.js";
+import { now, readLapse } from "./clock.js";
 import { compare } from "./xnames.js";
 
 export const HEALTHY = 0, WARNED = 1, DEAD = 2, ABSENT = 3;
@@ -9,6 +9,18 @@ const LETTERS = { h: HEALTHY, w: WARNED, d: DEAD };
 const CODES = { healthy: HEALTHY, warned: WARNED, dead: DEAD, unknown: ABSENT };
 /** The most changes that are kept to look back. */
 const MOST_KEPT = 50_000;
+
+/**
+ * Return from when on entries, the newest first, are all that there were: from `since` on, or from a later
+ * time on if hbtd's log, by its parameters, may have been trimmed up to then. Times are in milliseconds.
+ */
+export function allFrom(entries, since, { History, History_count }, present) {
+  const kept = readLapse(History ?? ""), most = Number(History_count ?? "auto");
+  const earliest = Number.isNaN(kept) ? since : present - kept;
+  // What is older than the newest that are kept may be there or not.
+  const trimmed = entries.length >= most ? (most > 0 ? Date.parse(entries[most - 1].At) : present) : since;
+  return Math.max(since, earliest, trimmed);
+}
 
 export class Machine {
   constructor() {
