@@ -8,10 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from selenium.webdriver.common.keys import Keys
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import blockingCallFromThread
 
 from hbtd.simulator.fleet import node_names
 from tests.support.browser import Browser
-from tests.support.page_case import NODES, PageTestCase
+from tests.support.page_case import HIDE, NODES, PageTestCase
+from tests.support.processes import HbtdProcess
 from tests.support.running import WebClient, heartbeat, reactor
 from tests.support.server_process import free_ports
 
@@ -191,6 +194,26 @@ class ConnectionTests(PageTestCase):
             self.assertEqual(page.text("#banner"), "")
 
         await self.look(stale)
+
+    async def test_title(self) -> None:
+        """The title of a tab says when it is not up to date, whether the page is seen or not."""
+        (port,) = free_ports(1)
+        running = [await self.serve(port=port)]
+
+        def story(page: Browser) -> None:
+            for seen in (True, False):
+                page.until_live()
+                self.assertEqual(page.driver.title, "hbtd")
+                page.run(f"{HIDE} if (given[0]) window.hbtd.feed.rest()", not seen)
+                running.pop().signal(signal.SIGKILL)
+                page.until(lambda: page.driver.title == "(not live) hbtd", "it says so", 40)
+                running.append(blockingCallFromThread(reactor, again))
+                page.until(lambda: page.driver.title == "hbtd", "and when it is again", 40)
+
+        def again() -> Deferred[HbtdProcess]:
+            return Deferred.fromCoroutine(self.serve(port=port))
+
+        await self.look(story)
 
     async def test_token(self) -> None:
         """Where reading is closed the page asks for a token, and keeps it for the tab alone."""

@@ -13,16 +13,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from tests.support.browser import Browser
-from tests.support.page_case import NODES, BeatsTestCase
+from tests.support.page_case import HIDE, NODES, BeatsTestCase
 from tests.support.running import reactor
 from tests.support.server_process import free_ports
 
 ONE, CONTROLLER = "x1000c0s3b0n1", "x1000c0b0"
-_HIDE = (
-    "Object.defineProperty(document, 'hidden', { value: given[0], configurable: true });"
-    "document.dispatchEvent(new Event('visibilitychange'));"
-)
-"""Hides the page, or shows it again."""
 
 
 class TokenTests(BeatsTestCase):
@@ -91,12 +86,12 @@ class TokenTests(BeatsTestCase):
 
         def story(page: Browser) -> None:
             page.until(partial(_asks, page), "asked")
-            page.run(f"{_HIDE} window.hbtd.feed.rest()", True)
+            page.run(f"{HIDE} window.hbtd.feed.rest()", True)
             page.write("#token", "correct-horse-battery-staple")
             page.until(lambda: page.run("return window.hbtd.machine.era === 1"), "the picture")
             page.run("await new Promise((resolve) => setTimeout(resolve, 1000))")
             self.assertIsNone(page.run("return window.hbtd.feed.abort"), "a connection")
-            page.run(_HIDE, False)
+            page.run(HIDE, False)
             page.until_live()
             self.beat(ONE)
             page.until(lambda: page.counts() == (0, 0, 1), "it is dead")
@@ -188,13 +183,13 @@ class ConnectionTests(BeatsTestCase):
 
         def story(page: Browser) -> None:
             page.until_live()
-            page.run(f"{_HIDE} window.hbtd.feed.rest()", True)
+            page.run(f"{HIDE} window.hbtd.feed.rest()", True)
             page.until(lambda: page.run("return window.hbtd.feed.abort.signal.aborted"), "ended")
             self.beat(ONE)
             page.until(lambda: "1 dead" in page.driver.title, "the title is up to date", 30)
             self.assertEqual(page.counts(), (0, 0, 0))
             self.assertEqual(page.text("#banner"), "")
-            page.run(_HIDE, False)
+            page.run(HIDE, False)
             page.until(lambda: page.counts() == (0, 0, 1), "up to date", 15)
 
         await self.look(story)

@@ -17,6 +17,11 @@ from tests.support.server_process import free_ports
 _REASON: Final = why_not()
 NODES: Final = 128
 """How many nodes a fleet has."""
+HIDE: Final = (
+    "Object.defineProperty(document, 'hidden', { value: given[0], configurable: true });"
+    "document.dispatchEvent(new Event('visibilitychange'));"
+)
+"""Hides the page, or shows it again."""
 TIMES: Final = ("--interval=1", "--warntime=2", "--errtime=4")
 
 

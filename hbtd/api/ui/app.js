@@ -68,6 +68,7 @@ const feed = new Feed({
 
 /** Ask for a token; without one, ask no more until somebody wishes to give one. */
 async function ask(reason) {
+  if (feed.resting) header.markTitle(false);
   const given = await askForToken(reason);
   if (given) grant();
   else {
@@ -91,7 +92,7 @@ async function summarize() {
     hear(said.At);
     const { healthy, warned, dead, total } = said.Counts;
     if (feed.resting) {
-      header.showTitle(dead, warned, past === null ? "" : "now ");
+      header.showTitle(dead, warned, past === null ? "" : "now ", true);
       return;
     }
     const [a, b, c] = machine.counts, differs = a !== healthy || b !== warned || c !== dead;
@@ -104,7 +105,8 @@ async function summarize() {
     refreshSoon();
     if (past === null) why.explain();
   } catch {
-    // The feed says what is wrong.
+    // The feed says what is wrong, unless nobody sees the page.
+    if (feed.resting) header.markTitle(false);
   }
 }
 

@@ -18,6 +18,7 @@ export class Header {
     this.refused = "";
     /** The moment that is shown, null for now. */
     this.past = null;
+    this.title = "hbtd";
     this.tick();
   }
 
@@ -66,8 +67,14 @@ export class Header {
   }
 
   /** Name the page by what is silent; `when` says of when that is. */
-  showTitle(dead, warned, when = "") {
-    document.title = dead + warned || when ? `${when}${dead} dead, ${warned} warned – hbtd` : "hbtd";
+  showTitle(dead, warned, when = "", live = this.lost === null) {
+    this.title = dead + warned || when ? `${when}${dead} dead, ${warned} warned – hbtd` : "hbtd";
+    this.markTitle(live);
+  }
+
+  /** Say in the title, which is all that is seen of a tab, whether it is up to date. */
+  markTitle(live) {
+    document.title = live ? this.title : `(not live) ${this.title}`;
   }
 
   /** Say something to whoever listens rather than looks. */
