@@ -28,7 +28,7 @@ class ImportTests(SynchronousTestCase):
 
 
 def _allowed(path: Path) -> tuple[str, ...]:
-    simulation = ("tests.simulation.",) if path.parent.name == "simulation" else ()
+    simulation = ("tests.simulation",) if path.parent.name == "simulation" else ()
     return ("tests.support", *simulation)
 
 
