@@ -305,11 +305,11 @@ class Monitor:
     def _returns(
         self, stored: Iterable[Judgement], started: Iterable[str], warned: Iterable[str] = ()
     ) -> list[Judgement]:
-        """Return new judgements that healthy components have started or restarted.
+        """Return new judgements that components, which are healthy now, have started or restarted.
 
-        They are about the components that, by their judgement in `stored`, were warned or died, and
-        about the components in `started` and `warned` that have no judgement in `stored`. Those
-        that are not healthy are left out.
+        Those have started that have died according to their judgement in `stored` or, without such
+        a judgement, that are in `started`. Likewise those have restarted that were warned about
+        according to `stored` or, without a judgement there, that are in `warned`.
         """
         at = self._observed.now()
         latest = dict.fromkeys(warned, Transition.WARNED)

@@ -45,10 +45,10 @@ class Picture:
         return (Route("GET", "/picture", Role.READER, self.picture),)
 
     def picture(self, request: Request) -> Coroutine[Deferred[Any], Any, Reply]:
-        """Return the names of all tracked components in natural order, and a letter for each state.
+        """Return the names of all tracked components in natural order, and the state of each.
 
-        The letters are in the order of the names; see `states`. Raise `Problem` 400 if there are
-        parameters, and 503 if there is no memory for the answer.
+        The states are letters in the order of the names; see `states`. Raise `Problem` 400 if there
+        are parameters, and 503 if there is no memory for the answer.
         """
         assert isinstance(request, LimitedRequest)
         read_parameters(request, ())

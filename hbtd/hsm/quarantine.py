@@ -335,9 +335,9 @@ class Quarantine:
         return [judgement for judgement in latest if judgement is not None]
 
     def _recall(self) -> None:
-        """Make the last batch of the second connection the first group of suspects to be sent.
+        """Put the latest batch of the second connection back, to be sent before other suspects.
 
-        Do nothing if the outcome of that batch was reported to `accepted` or `failed`.
+        Do nothing if its outcome is known: it was reported to `accepted` or `failed`.
         """
         suspects = [self._suspects[each] for each in self._trying if each in self._suspects]
         again = [each for each in suspects if each.component not in self._set_aside]

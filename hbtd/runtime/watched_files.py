@@ -136,7 +136,7 @@ class WatchedFiles(Generic[_T]):
             self._refusals += 1
             if not isinstance(error, self._unusable) and self._refusal not in self._reported:
                 self._log.failure(
-                    "Reading {what} again failed because of a bug in hbtd; it tries again when"
+                    "Rereading {what} failed because of a bug in hbtd, which tries again when"
                     " the files change.",
                     what=self._what,
                 )

@@ -11,7 +11,10 @@ from hbtd.store.interface import NotLeading
 
 
 class EtcdWriter:
-    """Writes steps in as few transactions as the limits of etcd allow, and updates the mirror.
+    """Writes to etcd in as few transactions as its limits allow, and updates the mirror.
+
+    What is to be written is given as steps: groups of operations, none of which is divided between
+    transactions.
 
     Every transaction begins with a write of this replica's presence key, which shows the replicas
     that watch etcd who has made the transaction. *Fenced* transactions depend on the key that

@@ -8,13 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from selenium.webdriver.common.keys import Keys
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import blockingCallFromThread
 
 from hbtd.simulator.fleet import node_names
 from tests.support.browser import Browser
 from tests.support.page_case import HIDE, NODES, PageTestCase
-from tests.support.processes import HbtdProcess
 from tests.support.running import WebClient, heartbeat, reactor
 from tests.support.server_process import free_ports
 
@@ -207,11 +204,8 @@ class ConnectionTests(PageTestCase):
                 page.run(f"{HIDE} if (given[0]) window.hbtd.feed.rest()", not seen)
                 running.pop().signal(signal.SIGKILL)
                 page.until(lambda: page.driver.title == "(not live) hbtd", "it says so", 40)
-                running.append(blockingCallFromThread(reactor, again))
+                running.append(self.wait_for(self.serve(port=port)))
                 page.until(lambda: page.driver.title == "hbtd", "and when it is again", 40)
-
-        def again() -> Deferred[HbtdProcess]:
-            return Deferred.fromCoroutine(self.serve(port=port))
 
         await self.look(story)
 
