@@ -333,6 +333,22 @@ class ReadingTests(BeatsTestCase):
 
         await self.look(story)
 
+    async def test_tip(self) -> None:
+        """The name under a pointer that rests is followed by the state that holds."""
+        await self.serve()
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            self.beat(ONE)
+            page.until(lambda: page.colour(ONE) == "healthy", "it is there")
+            x, y = page.run("return window.placeOf(given[0])", ONE)
+            moved = {"type": "mouseMoved", "x": x, "y": y}
+            page.driver.execute_cdp_cmd("Input.dispatchMouseEvent", moved)
+            page.until(lambda: page.text("#tip").startswith(ONE), "its name")
+            page.until(lambda: page.text("#tip").endswith("  dead"), "that it is dead")
+
+        await self.look(story)
+
     async def test_many_numbers(self) -> None:
         """A set of NIDs is found whole, though hbtd answers by pages."""
         many = 1100

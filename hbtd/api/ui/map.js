@@ -5,7 +5,8 @@ import { listenToPointers } from "./pointing.js";
 
 /** From which size in pixels on a square has a gap around it, a glyph in it. */
 const GAP_FROM = 3, GLYPH_FROM = 8;
-const MOST_ZOOM = 60;
+/** The largest square, and the least side of a map, which is more than its margins, in pixels. */
+const MOST_ZOOM = 60, LEAST_SIDE = 100;
 /** The least size in pixels of what is silent, by state: one among 100,000 can be seen. */
 const LEAST = [0, 4, 5, 0];
 /** The most changes that are drawn one by one. */
@@ -63,13 +64,11 @@ export class Map2D {
 
   /** Take over the size of the canvas and the colours of the page. */
   resize() {
-    const ratio = window.devicePixelRatio || 1;
-    const { clientWidth, clientHeight } = this.canvas;
-    this.width = Math.max(clientWidth, 1);
-    this.height = Math.max(clientHeight, 1);
-    this.ratio = ratio;
-    this.canvas.width = Math.round(this.width * ratio);
-    this.canvas.height = Math.round(this.height * ratio);
+    this.ratio = window.devicePixelRatio || 1;
+    this.width = Math.max(this.canvas.clientWidth, LEAST_SIDE);
+    this.height = Math.max(this.canvas.clientHeight, LEAST_SIDE);
+    this.canvas.width = Math.round(this.width * this.ratio);
+    this.canvas.height = Math.round(this.height * this.ratio);
     const style = getComputedStyle(this.canvas);
     for (const name of ["ground", "healthy", "warned", "dead", "on-warned", "on-dead", "label", "select", "absent", "frame"]) {
       this.colours[name] = style.getPropertyValue(`--${name}`).trim();
@@ -80,7 +79,7 @@ export class Map2D {
   }
 
   get aspect() {
-    return (this.width - 2 * this.margin) / Math.max(this.height - 2 * this.margin, 1);
+    return (this.width - 2 * this.margin) / (this.height - 2 * this.margin);
   }
 
   /** The room around everything, in which the names of chassis stand. */
@@ -145,7 +144,7 @@ export class Map2D {
 
   /** Select a component, and move the map if it is not in sight. */
   select(i) {
-    const before = this.selected;
+    if (this.selected !== i) this.redraw();
     this.selected = i;
     if (i >= 0) {
       const { scale, x, y } = this.view;
@@ -154,7 +153,6 @@ export class Map2D {
         this.move(this.width / 2 - left, this.height / 2 - top);
       }
     }
-    if (before !== i) this.redraw();
   }
 
   /** Return the component at a point of the canvas, -1 if there is none. */
@@ -206,6 +204,7 @@ export class Map2D {
     }
     this.whole = false;
     this.dirty.clear();
+    this.onDrawn();
   }
 
   drawAll() {

@@ -3,20 +3,27 @@
 /** Let a map be zoomed, moved and pointed at; `onSelect(i)` and `onHover(i, x, y)` are called as `Map2D` says. */
 export function listenToPointers(map, onSelect, onHover) {
   const { canvas } = map, pointers = new Map();
-  let moved = 0;
+  let moved = 0, rests = null;
+  const hover = (x, y) => {
+    rests = [x, y];
+    onHover(map.at(x, y), x, y);
+  };
+  // What is under a pointer that rests may become something else.
+  map.onDrawn = () => rests && hover(...rests);
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
     map.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), event.offsetX, event.offsetY);
   }, { passive: false });
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
+    rests = null;
     pointers.set(event.pointerId, placeOf(event));
     moved = pointers.size > 1 ? Infinity : 0;
   });
   canvas.addEventListener("pointermove", (event) => {
     const last = pointers.get(event.pointerId);
     if (!last) {
-      onHover(map.at(event.offsetX, event.offsetY), event.offsetX, event.offsetY);
+      hover(event.offsetX, event.offsetY);
       return;
     }
     const dx = event.offsetX - last.x, dy = event.offsetY - last.y;
@@ -33,13 +40,17 @@ export function listenToPointers(map, onSelect, onHover) {
     pointers.set(event.pointerId, placeOf(event));
   });
   const end = (event) => {
+    if (event.type === "pointerup") hover(event.offsetX, event.offsetY);
     if (pointers.delete(event.pointerId) && event.type === "pointerup" && moved <= 4) {
       onSelect(map.at(event.offsetX, event.offsetY));
     }
   };
   canvas.addEventListener("pointerup", end);
   canvas.addEventListener("pointercancel", end);
-  canvas.addEventListener("pointerleave", () => onHover(-1, 0, 0));
+  canvas.addEventListener("pointerleave", () => {
+    rests = null;
+    onHover(-1, 0, 0);
+  });
 }
 
 /** Return where an event was; later its offsets may mean something else. */
