@@ -141,6 +141,54 @@ class UseTests(PageTestCase):
 
         await self.look(story)
 
+    async def test_names(self) -> None:
+        """Whatever can be used has a name for whoever does not see it, and so have the dialogs."""
+        await self.serve()
+        used = {"button", "textbox", "searchbox", "slider", "combobox", "dialog", "application"}
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            found: dict[str, list[str]] = {}
+            for dialog in ("", "help", "ask"):
+                page.run("document.getElementById(given[0])?.showModal()", dialog)
+                tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})
+                for each in tree["nodes"]:
+                    if not each["ignored"] and each["role"]["value"] in used:
+                        name = each["name"]["value"].strip().capitalize()
+                        found.setdefault(each["role"]["value"], []).append(name)
+                page.run("document.getElementById(given[0])?.close()", dialog)
+            self.assertEqual(set(found), used)
+            self.assertEqual(set(found["dialog"]), {"Keys", "Token"})
+            for role, names in found.items():
+                self.assertTrue(all(names), (role, names))
+
+        await self.look(story)
+
+    async def test_window(self) -> None:
+        """In a window of hardly any size nothing breaks; the map is there when it is larger."""
+        await self.serve()
+        await self.fleet()
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            for width, height in ((1, 1), (40, 40), (39, 300), (4000, 60)):
+                page.resize(width, height)
+                frame = "await new Promise((resolve) => setTimeout(resolve, 150))"
+                page.run(
+                    f"{frame}; for (let k = 0; k < 99; k++) window.hbtd.map.zoom(0.5); {frame}"
+                )
+                page.run(f"for (let k = 0; k < 99; k++) window.hbtd.map.zoom(2); {frame}")
+                page.resize(1400, 900)
+                page.until(lambda: page.run("return window.hbtd.map.width") > 900, "larger")
+                view = page.run("return Object.values(window.hbtd.map.view)")
+                self.assertNotIn(None, view, "not a number")  # which JSON has as null
+                self.assertGreater(view[0], 0)
+                page.press("f")
+                page.until(lambda: page.colour(ONE) == "healthy", "it is drawn")
+            self.assertEqual(page.complaints(), [])
+
+        await self.look(story)
+
     async def test_look_back(self) -> None:
         """The strip leads back to what was; Escape returns to what is."""
         await self.serve()

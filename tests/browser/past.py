@@ -150,6 +150,8 @@ class TimeTests(BeatsTestCase):
             page.until_live()
             _go(page, "soon")
             self.assertIn("-2m", page.text("#misread"))
+            _go(page, "2099-01-01 10:00")
+            self.assertEqual(page.text("#misread"), "that is yet to come")
             _go(page, "-30d")
             page.until(lambda: "not known before" in page.text("#misread"), "that it can't")
 
@@ -217,6 +219,12 @@ class TimeTests(BeatsTestCase):
                     page.press(key)
                     after = page.run("return window.hbtd.strip.time")
                     self.assertAlmostEqual((after - before) / 1000, moved, delta=0.01)
+            before = page.run("return window.hbtd.strip.time")
+            page.run(
+                "const strip = document.getElementById('strip'), key = 'ArrowLeft';"
+                "strip.dispatchEvent(new KeyboardEvent('keydown', { key, altKey: true }))"
+            )
+            self.assertEqual(page.run("return window.hbtd.strip.time"), before, "the browser's key")
             page.press(Keys.END)
             page.until_live()
 

@@ -199,6 +199,10 @@ async function lookAt(text) {
   const time = readTime(text, now());
   find("misread").textContent = time === undefined ? "18:43, 18:43:10, -2m?" : "";
   if (time === undefined) return;
+  if (time > now() + 60_000) {
+    find("misread").textContent = "that is yet to come";
+    return;
+  }
   if (time !== null && time < now() - strip.span) {
     const spans = [...find("span").options].map((each) => Number(each.value));
     await setSpan(spans.find((seconds) => time >= now() - seconds * 1000) ?? spans.at(-1));
@@ -253,7 +257,8 @@ function hover(i, x, y) {
   const tip = find("tip");
   tip.hidden = i < 0;
   if (i < 0) return;
-  tip.textContent = `${machine.names[i]}  ${stateOf(i)}`;
+  const text = `${machine.names[i]}  ${stateOf(i)}`;
+  if (tip.textContent !== text) tip.textContent = text;
   const room = find("map").clientWidth;
   tip.style.left = `${Math.min(x + 14, room - tip.offsetWidth - 4)}px`;
   tip.style.top = `${Math.max(y - 30, 2)}px`;

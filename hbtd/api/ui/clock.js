@@ -64,10 +64,11 @@ export function readTime(text, present) {
   const [year, month, day, hour, minute, second] = found.slice(1).map((each) => Number(each ?? 0));
   if (hour > 23 || minute > 59 || second > 59) return undefined;
   const date = new Date(present);
-  if (year) date.setFullYear(year, month - 1, day);
-  if (year && (date.getMonth() !== month - 1 || date.getDate() !== day)) return undefined;
+  const dated = found[1] !== undefined;
+  if (dated) date.setFullYear(year, month - 1, day);
+  if (dated && (date.getMonth() !== month - 1 || date.getDate() !== day)) return undefined;
   date.setHours(hour, minute, second, 0);
-  if (!year && date.getTime() > present + UNITS.m) date.setDate(date.getDate() - 1);
+  if (!dated && date.getTime() > present + UNITS.m) date.setDate(date.getDate() - 1);
   return date.getTime();
 }
 

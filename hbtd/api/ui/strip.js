@@ -22,6 +22,7 @@ export class Strip {
     });
     canvas.addEventListener("pointermove", (event) => event.buttons && at(event));
     canvas.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's
       const arrow = KEYS[event.key], coarse = event.shiftKey && Math.abs(arrow) === 1 ? COARSE : 1;
       const step = Math.max(this.span / STEPS, LEAST_STEP);
       if (event.key === "End") this.go(null);
