@@ -11,7 +11,7 @@ from selenium.webdriver.common.keys import Keys
 
 from hbtd.simulator.fleet import node_names
 from tests.support.browser import Browser
-from tests.support.page_case import HIDE, NODES, PageTestCase
+from tests.support.page_case import HIDE, NODES, PageTestCase, wait_for
 from tests.support.running import WebClient, heartbeat, reactor
 from tests.support.server_process import free_ports
 
@@ -252,7 +252,7 @@ class ConnectionTests(PageTestCase):
                 page.run(f"{HIDE} if (given[0]) window.hbtd.feed.rest()", not seen)
                 running.pop().signal(signal.SIGKILL)
                 page.until(lambda: page.driver.title == "(not live) hbtd", "it says so", 40)
-                running.append(self.wait_for(self.serve(port=port)))
+                running.append(wait_for(self.serve(port=port)))
                 page.until(lambda: page.driver.title == "hbtd", "and when it is again", 40)
 
         await self.look(story)

@@ -3,7 +3,7 @@
 import signal
 
 from tests.support.browser import Browser
-from tests.support.page_case import BeatsTestCase
+from tests.support.page_case import BeatsTestCase, wait_for
 from tests.support.replicas_running import A, B, ReplicasTestCase, Spawned, until_true
 
 
@@ -19,7 +19,7 @@ class FollowerTests(BeatsTestCase, ReplicasTestCase):
 
         def beat(replica: Spawned, *names: str) -> None:
             for name in names:
-                self.wait_for(replica.beat(name))
+                wait_for(replica.beat(name))
 
         def story(page: Browser) -> None:
             page.until_live()
@@ -33,7 +33,7 @@ class FollowerTests(BeatsTestCase, ReplicasTestCase):
             beat(follower, A)
             page.until(lambda: page.counts() == (1, 0, 1), "one is back")
             leader.process.signal(signal.SIGKILL)
-            self.wait_for(until_true(follower.leads, 40))
+            wait_for(until_true(follower.leads, 40))
             page.until(lambda: page.counts() == (0, 0, 2), "the follower judges")
             page.run("window.hbtd.strip.go(given[0])", died)
             page.until(lambda: "dead\nsince" in page.text("#why"), "why it was dead")

@@ -13,7 +13,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from tests.support.browser import Browser
-from tests.support.page_case import HIDE, NODES, BeatsTestCase
+from tests.support.page_case import HIDE, NODES, BeatsTestCase, wait_for
 from tests.support.running import reactor
 from tests.support.server_process import free_ports
 
@@ -143,7 +143,7 @@ class ConnectionTests(BeatsTestCase):
             page.run("window.hbtd.feed.pause = 9000")
             first.signal(signal.SIGKILL)
             page.until(lambda: "What you see is of" in page.text("#banner"), "stale")
-            self.wait_for(self.serve(port=port))
+            wait_for(self.serve(port=port))
             # ONE is among the entries that have the numbers of the old ones.
             others = [f"x1000c1s{slot}b0n0" for slot in range(20)]
             ends = time.monotonic() + 30

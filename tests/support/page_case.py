@@ -25,6 +25,11 @@ HIDE: Final = (
 TIMES: Final = ("--interval=1", "--warntime=2", "--errtime=4")
 
 
+def wait_for(work: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a coroutine returns. Call it in a thread."""
+    return blockingCallFromThread(reactor, lambda: Deferred.fromCoroutine(work))
+
+
 @skipIf(_REASON is not None, _REASON or "")
 class PageTestCase(TestCase):
     """A test case with hbtd, a fleet, and a browser."""
@@ -86,12 +91,7 @@ class BeatsTestCase(PageTestCase):
         """Send a heartbeat of each component. Call it in a thread."""
         for name in names:
             sent = {**heartbeat(), "Component": name}
-            self.wait_for(self.sender.request("POST", f"{self.url}/hmi/v1/heartbeat", sent))
-
-    @staticmethod
-    def wait_for(work: Coroutine[Any, Any, Any]) -> Any:
-        """Return what a coroutine returns. Call it in a thread."""
-        return blockingCallFromThread(reactor, lambda: Deferred.fromCoroutine(work))
+            wait_for(self.sender.request("POST", f"{self.url}/hmi/v1/heartbeat", sent))
 
     async def serve(self, *options: str, port: int = 0) -> Any:
         """Start an hbtd, and wait until it serves."""
