@@ -36,7 +36,7 @@ class DeathTests(PageTestCase):
             page.until(lambda: not _heartbeating(client), "hbtd says that it is dead")
             late = page.until(lambda: page.colour(ONE) == "dead", "its cell is that of the dead")
             self.assertLess(late, 8)
-            self.assertEqual(page.counts(), (NODES - 1, 0, 1))
+            page.until(lambda: page.counts() == (NODES - 1, 0, 1), "and is counted")
             page.click_on(ONE)
             page.until(lambda: "Dead: silent for" in page.text("#why"), "why")
             self.assertIn(ONE, page.text("#why h2"))
