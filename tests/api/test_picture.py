@@ -85,7 +85,7 @@ class KeysTests(SynchronousTestCase):
     def setUp(self):
         self.folder = files("hbtd.api").joinpath("ui")
         page = self.folder.joinpath("index.html").read_text(encoding="utf-8")
-        dialog = page[page.index('<dialog id="help">') : page.index("</dl>")]
+        dialog = page[page.index('<dialog id="help"') : page.index("</dl>")]
         found = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", dialog)
         self.help = [tuple(re.sub("</?kbd>", "`", text) for text in each) for each in found]
 
