@@ -16,6 +16,7 @@ from benchmarks import (
     growth,
     history,
     http,
+    page,
     queries,
     reconnect,
     replicas,
@@ -64,6 +65,8 @@ def main() -> None:
         ("stored components", lambda: start.measure(100_000 if quick else 955_000)),
         ("a restart", lambda: list(reconnect.measure(1_000 if quick else 10_000))),
         ("the growth of etcd", lambda: growth.measure(1_000 if quick else 10_000, 60)),
+        ("the page", lambda: page.measure(20_000, 10_000)),
+        ("the page of a large machine", lambda: page.measure(20_000 if quick else 100_000, 0)),
         ("a storm", lambda: storm.measure(1_000 if quick else 10_000)),
     ]
     parts = [part for part in parts if arguments.only in part[0]]

@@ -30,17 +30,17 @@ def measure(count: int) -> list[Row]:
             names = node_names(count)
             address = urlsplit(url).hostname, urlsplit(url).port
             with socket.create_connection(address) as connection:
-                _beat(connection, names[:500], 0)  # what is allocated only once is not counted
+                beat(connection, names[:500], 0)  # what is allocated only once is not counted
                 before = resident(pid)
                 for round_ in range(_ROUNDS):
-                    _beat(connection, names, round_)
+                    beat(connection, names, round_)
                 size = (resident(pid) - before) / count
     what = f"growth of the process per component, {count:,} of them just started, store sqlite"
     return [Row(what, f"{size:.0f} bytes")]
 
 
-def _beat(connection: socket.socket, names: list[str], round_: int) -> None:
-    """Send a heartbeat of each component, and read the answers."""
+def beat(connection: socket.socket, names: list[str], round_: int) -> None:
+    """Send a heartbeat of each component, 10,000 a second at most, and read the answers."""
     began = monotonic()
     for first in range(0, len(names), _AT_ONCE):
         some = names[first : first + _AT_ONCE]

@@ -44,6 +44,12 @@ def hbtd_process(*options: str) -> Iterator[tuple[str, int]]:
         yield url.replace("//[::]", "//localhost"), pid
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
 def fake_hsm(*options: str) -> Iterator[str]:
     """Run the fake HSM on the load core; yield its base URL."""
