@@ -105,7 +105,7 @@ test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etc
 	exit $$status
 
 test-browser: $(STAMP)  ## look at the page in a headless Chromium (Debian's chromium and chromium-driver)
-	$(TRIAL) $(TRIALFLAGS) tests.browser.page tests.browser.trouble tests.browser.past tests.browser.replicas tests.browser.modules tests.browser.moments
+	$(TRIAL) $(TRIALFLAGS) tests.browser.page tests.browser.trouble tests.browser.past tests.browser.replicas tests.browser.modules tests.browser.moments tests.browser.lists
 
 simulate: $(STAMP)  ## simulated machine rooms with all faults: SEEDS=100 of them, or SEED=123 with its story; REPLICAS=3 on an etcd
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100)) $(if $(REPLICAS),--replicas)

@@ -114,6 +114,186 @@ class KeptTests(ModulesTestCase):
             self.assertEqual(found, wanted, (history, count, since))
 
 
+class SilentListTests(ModulesTestCase):
+    """The list of what is silent."""
+
+    async def show(self, names: list[str], *states: str, said: Any = None, **more: Any) -> Any:
+        """Return the rows, after the states one after the other, as name, count and words."""
+        return await self.run_script(
+            """
+            const [names, steps, said, { held, time }] = given, list = document.createElement("ul");
+            const at = (seconds) => new Date(Date.UTC(2026, 2, 4, 5, 6, seconds)).toISOString();
+            const told = said && new Told();
+            if (said) {
+              told.summary = { At: at(said.at), HSM: { Ready: true }, Groups: said.groups.map(
+                ([XName, second]) => ({ XName, Told: second && at(second) })) };
+              told.components = new Map(said.components.map(([XName, since, State]) =>
+                [XName, { XName, Since: at(since), HSM: { State, At: at(since + 1) } }]));
+            }
+            const rows = [];
+            steps.forEach((letters, k) => {
+              const machine = new Machine().take({ Names: names.join("\\n"), States: letters,
+                At: at(0), Number: 0 });
+              names.forEach((name, i) => letters[i] === "h" || machine.changes.push(
+                { name, at: Date.parse(at(i + 10)), era: 1, number: i + 1 }));
+              const states = time ? machine.statesAt(time) : machine.states;
+              panels.showSilent(list, { machine, layout: layout.lay(names, 1.6), states,
+                time: time ?? null, told, held: held && k > 0 }, () => {});
+              rows.push([...list.children].map((each) => ["b", ".count", "small"].map(
+                (part) => each.querySelector(part)?.textContent ?? each.textContent)));
+            });
+            return rows;
+            """,
+            names,
+            states,
+            said,
+            more,
+        )
+
+    async def test_told(self) -> None:
+        """Each row says whether HSM was told, and of all only if of the last one, too."""
+        names = [f"x0c0s0b0n{n}" for n in range(4)] + [f"x0c1s{n}b0n0" for n in range(8)]
+        states = "dddd" + "dhdhhhhw"
+        told = [("x0c1s0b0n0", 14, "told"), ("x0c1s2b0n0", 16, "told")]
+        for group, components, words in (
+            (("x0c0s0", 13), told, ("HSM told", "HSM told", "HSM not told yet")),
+            (("x0c0s0", 12), told[:1], ("HSM not told of all yet",) * 2 + ("HSM not told yet",)),
+            (
+                ("x0c0s0", None),
+                [(told[0][0], 13, "told"), told[1], ("x0c1s7b0n0", 21, "set aside")],
+                ("HSM not told of all yet", "HSM not told of all yet", "HSM rejects it"),
+            ),
+            (
+                ("x9", 1),
+                [told[0], (told[1][0], 16, "unknown"), ("x0c1s7b0n0", 21, "told")],
+                ("not known whether HSM was told",) * 2 + ("HSM told",),
+            ),
+        ):
+            said = {"at": 40, "groups": [group], "components": components}
+            (rows,) = await self.show(names, states, said=said)
+            self.assertEqual(rows[0][0], "x0c0s0")
+            for row, word in zip(rows, words, strict=True):
+                self.assertIn(word, row[2])
+        (rows,) = await self.show(names, states)
+        self.assertNotIn("HSM", str(rows))
+
+    async def test_long(self) -> None:
+        """Of a long nodeset the first names are shown, and how many more there are."""
+        names = [f"x{c}c{k}s{(c * k) % 8}b0n{k % 4}" for c in range(1000, 1040) for k in range(8)]
+        names = sorted(names, key=natural_key)
+        states = "".join("d" if k % 2 else "h" for k in range(len(names)))
+        (rows,) = await self.show(names, states)
+        shown, _, more = rows[0][0].partition(" … and ")
+        self.assertLess(len(shown), 100)
+        self.assertEqual(len(list(expand(shown, 1000))) + int(more.split()[0]), 160)
+
+    async def test_held(self) -> None:
+        """Rows keep their places while somebody points at them."""
+        names = [f"x0c{c}s{s}b0n{n}" for c in range(2) for s in range(8) for n in range(4)]
+        before = "h" * 36 + "dddd" + "h" * 8 + "dddd" + "h" * 12
+        after = "d" * 4 + "h" * 28 + "d" * 32
+        for held, wanted in (
+            (False, ["x0c1", "x0c0s0"]),
+            (True, ["x0c1s1", "x0c1s4", "x0c1", "x0c0s0"]),
+        ):
+            first, second = await self.show(names, before, after, held=held)
+            self.assertEqual([row[0] for row in first], ["x0c1s1", "x0c1s4"])
+            self.assertEqual([row[0] for row in second], wanted)
+
+
+class ChangesTests(ModulesTestCase):
+    """What has changed, as lines."""
+
+    async def lines(self, *happened: tuple[float, str, str, list[str]], most: int = 60) -> Any:
+        """Return lines of what happened at a time, in seconds, to components: `[name, count]`."""
+        return await self.run_script(
+            """
+            let number = 0;
+            const all = given[0].flatMap(([at, from, what, names]) => names.map((name) => ({
+              at: at * 1000, name, what, number: ++number, era: 0,
+              from: ["healthy", "warned", "dead", "unknown"].indexOf(from),
+              to: { died: 2, warned: 1 }[what] ?? 0 })));
+            const found = changes.newest(changes.linesOf(all), given[1]);
+            return found.lines.map(({ at, name, count, word }) => [at / 1000, name, count, word]);
+            """,
+            happened,
+            most,
+        )
+
+    async def test_never_one(self) -> None:
+        """Chassis have one line only if three or more of them began together, all of them."""
+        chassis = [(f"x1002c{k}s0b0n{{}}", k) for k in (7, 2, 0)]
+        seven, two, none = ([name.format(n) for n in range(k + 1)] for name, k in chassis)
+        found = await self.lines(
+            (54.3, "warned", "died", seven), (56.3, "warned", "died", two),
+            (59.2, "warned", "died", none),
+        )  # fmt: skip
+        self.assertEqual(
+            found,
+            [
+                [59.2, "x1002c0s0b0n0", 1, "died"],
+                [56.3, "x1002c2s0", 3, "died"],
+                [54.3, "x1002c7s0", 8, "died"],
+            ],
+        )
+        found = await self.lines(
+            (54.3, "warned", "died", seven), (56.3, "warned", "died", two),
+            (57.2, "warned", "died", none),
+        )  # fmt: skip
+        self.assertEqual(found, [[54.3, "x1002", 12, "died"]])
+
+    async def test_every_change_once(self) -> None:
+        """Each change is in one line, all of which are of one kind, whatever happens."""
+        chance = random.Random(2)
+        nodes = node_names(4000)
+        for _ in range(20):
+            at, happened, counted = 100.0, [], {"died": 0, "warned": 0}
+            chance.shuffle(nodes)
+            for number in range(40):
+                at += chance.expovariate(1)
+                what = chance.choice(("died", "warned"))
+                some = nodes[number * 100 :][: chance.choice((1, 2, 30))]
+                counted[what] += len(some)
+                happened.append((at, "healthy", what, some))
+            found = await self.lines(*happened, most=10_000)
+            for what, sum_of in counted.items():
+                self.assertEqual(sum(line[2] for line in found if line[3] == what), sum_of)
+            for _, name, count, _ in found:
+                self.assertEqual(count == 1, name in nodes, (name, count))
+
+    async def test_smallest(self) -> None:
+        """A line names the smallest part that has all of it; one component is named itself."""
+        for names, part in (
+            (["x1c7s4b0n0", "x1c7s4b1n3"], "x1c7s4"),
+            (["x1c7s4b0n0", "x1c7s5b1n3"], "x1c7"),
+            (["x1c7s4b0n0", "x1c7b0"], "x1c7"),
+            (["x1c7s4b0n0"], "x1c7s4b0n0"),
+        ):
+            found = await self.lines((1.0, "warned", "died", names))
+            self.assertEqual(found, [[1.0, part, len(names), "died"]])
+
+    async def test_words(self) -> None:
+        """Whether what is heard again was restarted is not known, and not said."""
+        for before, what, word in (
+            ("warned", "restarted", "heard again"), ("dead", "started", "returned"),
+            ("unknown", "started", "started"), ("healthy", "warned", "warned"),
+        ):  # fmt: skip
+            found = await self.lines((1.0, before, what, ["x1c7s4b0n0"]))
+            self.assertEqual(found[0][3], word)
+
+    async def test_flood(self) -> None:
+        """However much happens, lines are left; deaths are kept longest."""
+        nodes = node_names(2000)
+        flood = [
+            (100 + 0.5 * k, *each, nodes)
+            for k, each in enumerate((("healthy", "warned"), ("warned", "restarted")) * 10)
+        ]
+        found = await self.lines((1.0, "warned", "died", nodes[:1]), *flood, most=8)
+        self.assertEqual(found[-1], [1.0, nodes[0], 1, "died"])
+        self.assertEqual(len(found), 5)
+        self.assertGreater(found[0][0], 106)
+
+
 class TimeTests(ModulesTestCase):
     """Times that are typed, and the clock."""
 

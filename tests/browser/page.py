@@ -89,6 +89,7 @@ class UseTests(PageTestCase):
                 ("x1000c1", 64),
                 ("x1000c[0-1]s3", 16),
                 ("x1000c1s[0,2]b0n*", 8),
+                ("X1000C1S[0,2]", 16),
                 ("nid000001", 1),
                 ("nid[000001-000003]", 3),
                 ("x1000c1!x1000c1s0b0n[0-3]", 0),
@@ -96,6 +97,7 @@ class UseTests(PageTestCase):
             ):
                 page.write("#query", text)
                 page.until(partial(_finds, page, found), text)
+            self.assertEqual(page.colour("x1000c1s0b0n0"), "healthy")
             page.press(Keys.ESCAPE)
             page.until(lambda: page.text("#found") == "", "the search is cleared")
             self.assertEqual(page.colour(ONE), "dead")
@@ -129,9 +131,9 @@ class UseTests(PageTestCase):
             page.until(lambda: "the machine as text" in page.text("#help"), "help")
             page.press(Keys.ESCAPE)
             page.press("l")
-            page.until(lambda: f"{NODES} healthy, of {NODES}" in page.text("#outline"), "text")
+            page.until(lambda: f"{NODES} healthy of {NODES}" in page.text("#outline"), "text")
             page.click("#outline summary")
-            page.until(lambda: "x1000c0: 64 healthy, of 64" in page.text("#outline"), "chassis")
+            page.until(lambda: "x1000c0: 64 healthy of 64" in page.text("#outline"), "chassis")
             page.press("l")
             before = page.run("return getComputedStyle(document.body).backgroundColor")
             page.click("#theme")
@@ -186,6 +188,38 @@ class UseTests(PageTestCase):
                 page.press("f")
                 page.until(lambda: page.colour(ONE) == "healthy", "it is drawn")
             self.assertEqual(page.complaints(), [])
+
+        await self.look(story)
+
+    async def test_among_the_found(self) -> None:
+        """Arrows stay among what is found, and why is of nothing else; Esc shows all again."""
+        await self.serve()
+        await self.fleet()
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            self.control("kill", ONE)
+            page.until(lambda: page.colour(ONE) == "dead", "one is dead")
+            scale = page.run("return window.hbtd.map.view.scale")
+            page.click_on(ONE)
+            page.until(lambda: ONE in page.text("#why"), "why")
+            page.write("#query", f"{CHASSIS}s3")
+            page.until(partial(_finds, page, 8), "a slot")
+            page.until(lambda: page.text("#why") == "", "what was asked before is not shown")
+            view = page.run("return window.hbtd.map.view")
+            self.assertGreater(view["scale"], scale)
+            for key, name in (
+                (Keys.ARROW_RIGHT, "b0n0"),
+                (Keys.ARROW_RIGHT, "b0n1"),
+                *((Keys.ARROW_RIGHT, "b") for _ in range(8)),
+                *((Keys.ARROW_LEFT, "b") for _ in range(8)),
+            ):
+                page.press(key)
+                self.assertIn(f"{CHASSIS}s3{name}", _announced(page))
+            self.assertEqual(page.run("return window.hbtd.map.view"), view)
+            page.press(Keys.ESCAPE)
+            page.until(lambda: page.text("#found") == "", "the search is cleared")
+            self.assertEqual(page.run("return window.hbtd.map.view.scale"), scale)
 
         await self.look(story)
 
@@ -341,7 +375,7 @@ def _heartbeating(request: urllib.request.Request) -> bool:
 
 
 def _finds(page: Browser, count: int) -> bool:
-    return page.text("#found") == f"{count} found"
+    return page.text("#found") == (f"{count} found" if count else "no such name")
 
 
 def _announced(page: Browser) -> str:

@@ -119,8 +119,9 @@ class ModulesTestCase(TestCase):
     async def run_script(self, script: str, *given: object) -> Any:
         """Return what a script returns, which has all modules of the page."""
         modules = (
-            "const modules = ['xnames', 'layout', 'machine', 'clock', 'silence'];"
-            "const [xnames, layout, { Machine }, clock, silence] = await Promise.all("
+            "const modules = ['xnames', 'layout', 'machine', 'clock', 'silence', 'changes', 'told',"
+            "'panels'];"
+            "const [xnames, layout, { Machine }, clock, silence, changes, { Told }, panels] = await Promise.all("
             "modules.map((each) => import(`/ui/${each}.js`)));"
         )
         return await deferToThread(self.page.run, modules + script, *given)

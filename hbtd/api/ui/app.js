@@ -1,23 +1,27 @@
 // The page: connects what hbtd says with the map, the panels and the keys.
 
 import { asker, keep } from "./access.js";
-import { hear, local, now, readTime } from "./clock.js";
+import { hear, local, now } from "./clock.js";
 import { Feed, get, Refused } from "./feed.js";
+import { Going } from "./going.js";
 import { Header } from "./header.js";
 import { listenToKeys } from "./keys.js";
 import { lay } from "./layout.js";
 import { ABSENT, allFrom, DEAD, Machine, STATES, WARNED } from "./machine.js";
 import { Map2D } from "./map.js";
 import { showOutline } from "./outline.js";
-import { showChanges, showSilent } from "./panels.js";
+import { nothingBefore, rove, showChanges, showSilent } from "./panels.js";
 import { Search } from "./search.js";
 import { Strip } from "./strip.js";
 import { find, stored, throttled } from "./support.js";
+import { Told } from "./told.js";
 import { Why } from "./why.js";
-import { matcher, visible, within } from "./xnames.js";
+import { matcher } from "./xnames.js";
 
 /** Milliseconds between two summaries, between two drawings of the panels, and before newcomers get places. */
 const SUMMARY_EVERY = 5000, PANELS_EVERY = 250, ADMIT_EVERY = 300;
+/** Milliseconds for which what is silent keeps its place under a pointer that rests. */
+const HELD = 5000;
 /** The most pages of the history that are read to look back, and how far back they are read at least. */
 const MOST_PAGES = 20, LEAST_RECALLED = 6 * 3600_000;
 
@@ -25,12 +29,16 @@ const header = new Header();
 const machine = new Machine();
 const map = new Map2D(find("canvas"), { onSelect: select, onHover: hover });
 const strip = new Strip(find("strip"), machine, lookBack);
+const going = new Going(strip, async () => {
+  if (now() - strip.span < machine.knownSince && strip.span > LEAST_RECALLED) await recall();
+});
 const chips = [...document.querySelectorAll("#counters button")];
 const askForToken = asker(find("ask"));
 const why = new Why(find("why"), machine, ask, (text) => header.announce(text));
+const told = new Told();
 const wishes = [];
 let onlyState = -1, onlyNames = null, past = null, current = "", doubted = -1;
-let summary = null, params = null;
+let lone = [], heldUntil = 0, letGo, led = false, params = null;
 
 // What hbtd says
 
@@ -101,7 +109,7 @@ async function summarize() {
     if (!header.lost && (gone || (differs && doubted === machine.number))) await feed.refresh();
     doubted = differs ? machine.number : -1;
     params ??= await get("params", ask);
-    summary = said;
+    await told.take(said, params.Nosm === "0" ? lone : [], ask);
     refreshSoon();
     if (past === null) why.explain();
   } catch {
@@ -140,15 +148,25 @@ const admitSoon = throttled(ADMIT_EVERY, () => machine.admit() && placeAll());
 const refreshSoon = throttled(PANELS_EVERY, () => {
   const states = shownStates();
   const counts = past === null ? machine.counts : tally(states);
-  chips.forEach((chip, state) => (chip.querySelector("b").textContent = counts[state].toLocaleString("en")));
-  find("empty").hidden = machine.names.length > 0 || header.state !== "live";
-  if (!feed.resting) header.showTitle(counts[DEAD], counts[WARNED], past === null ? "" : `${local(past)}: `);
+  // Before the first record nothing is known, which is not that nothing was wrong.
+  const unknown = past !== null && machine.names.length > 0 && counts[ABSENT] === states.length;
+  chips.forEach((chip, state) => (chip.querySelector("b").textContent = unknown ? "–" : counts[state].toLocaleString("en")));
+  find("empty").hidden = !unknown && (machine.names.length > 0 || header.state !== "live");
+  find("empty").textContent = unknown ? nothingBefore(machine) : "No component has sent a heartbeat yet.";
+  if (unknown) document.title = `${local(past)}: not recorded – hbtd`;
+  else if (!feed.resting) header.showTitle(counts[DEAD], counts[WARNED], past === null ? "" : `${local(past)}: `);
   find("silent").querySelector("h2").textContent = past === null ? "Silent" : `Silent at ${local(past)}`;
-  showSilent(find("silent").querySelector("ul"), { machine, layout: map.layout, states, time: past, summary, tellsHSM: params?.Nosm === "0" }, showPart);
+  const held = performance.now() < heldUntil, list = find("silent").querySelector("ul");
+  const found = showSilent(list, { machine, layout: map.layout, states, time: past, told: params?.Nosm === "0" ? told : null, held }, showPart);
+  if (past === null) lone = found;
   find("changes").querySelector("h2").textContent = past === null ? "Recent changes" : `Changes until ${local(past)}`;
   showChanges(find("changes").querySelector("ol"), machine.changes, past ?? Infinity, goTo);
   if (!find("outline").hidden) showOutline(find("outline"), map.layout, machine.names, states, goTo);
   strip.draw();
+});
+const letGoSoon = throttled(PANELS_EVERY, () => {
+  clearTimeout(letGo);
+  letGo = setTimeout(refreshSoon, HELD);
 });
 const filterSoon = throttled(PANELS_EVERY, filter);
 const explainSoon = throttled(PANELS_EVERY, () => why.explain(past === null));
@@ -157,6 +175,7 @@ const summarizeSoon = throttled(2000, summarize);
 function placeAll() {
   map.take(lay(machine.names, map.aspect), shownStates());
   map.selected = machine.index.get(current) ?? -1;
+  search.count();
   filter();
   refreshSoon();
 }
@@ -186,39 +205,13 @@ function filter() {
 function lookBack(time) {
   if (time === null && past !== null) header.announce("Back to now.");
   past = header.past = time;
+  going.show(time);
   map.states = shownStates();
   find("now").disabled = time === null;
   why.look(stateOf(machine.index.get(current)), past);
   header.show();
   filter();
   refreshSoon();
-}
-
-/** Look at the moment that is typed, for which the strip may have to go further back. */
-async function lookAt(text) {
-  const time = readTime(text, now());
-  find("misread").textContent = time === undefined ? "18:43, 18:43:10, -2m?" : "";
-  if (time === undefined) return;
-  if (time > now() + 60_000) {
-    find("misread").textContent = "that is yet to come";
-    return;
-  }
-  if (time !== null && time < now() - strip.span) {
-    const spans = [...find("span").options].map((each) => Number(each.value));
-    await setSpan(spans.find((seconds) => time >= now() - seconds * 1000) ?? spans.at(-1));
-  }
-  strip.go(time);
-  // Times on the page are whole seconds.
-  if (time !== null && past - time >= 1000) find("misread").textContent = `not known before ${local(past)}`;
-  else find("canvas").focus();
-}
-
-async function setSpan(seconds) {
-  find("span").value = String(seconds);
-  strip.span = seconds * 1000;
-  stored((storage) => storage.setItem("hbtd-span", String(seconds)));
-  strip.draw();
-  if (now() - strip.span < machine.knownSince && strip.span > LEAST_RECALLED) await recall();
 }
 
 /** Return the state that is shown of a component, undefined if it was not there. */
@@ -249,6 +242,7 @@ function showPart(names) {
   if (part) map.zoomTo(part);
   else if (!test) map.fit();
   else map.zoomTo(map.around(machine.names.flatMap((name, i) => (test(name) ? [i] : []))));
+  led = true;
   find("query").value = names === "s0" ? "" : names;
   search.run();
 }
@@ -292,13 +286,16 @@ function setTheme(name) {
 }
 
 function escape() {
-  if (past !== null) {
+  if (past !== null || document.activeElement === find("when")) {
     strip.go(null);
     if (!find("outline").hidden) return;
   } else if (!find("outline").hidden) outline();
   else if (onlyNames || find("query").value) {
     find("query").value = "";
     search.run();
+    // It has led to where it was found.
+    if (led) map.fit();
+    led = false;
   } else if (onlyState >= 0) only(onlyState);
   else select(-1);
   find("canvas").focus();
@@ -322,8 +319,12 @@ const ACTIONS = {
 listenToKeys(find("canvas"), { actions: ACTIONS, escape, move, enter: () => select(map.selected) });
 
 function move(dx, dy) {
-  if (!machine.names.length) return;
-  const i = map.selected < 0 ? Math.max(map.states.findIndex((state) => state === DEAD || state === WARNED), 0) : map.next(map.selected, dx, dy);
+  const found = (i) => map.states[i] !== undefined && !map.isDim(i);
+  if (!machine.names.some((_, i) => found(i))) return;
+  // Those that are found, if there is a search or a filter, the silent ones first.
+  const silent = map.states.findIndex((state, i) => (state === DEAD || state === WARNED) && found(i));
+  const first = silent >= 0 && !onlyNames ? silent : map.states.findIndex((_, i) => found(i));
+  const i = map.selected >= 0 && found(map.selected) ? map.next(map.selected, dx, dy) : first;
   if (why.open) select(i);
   else map.select(i);
   current = machine.names[i];
@@ -331,20 +332,26 @@ function move(dx, dy) {
 }
 
 const search = new Search(find("query"), find("found"), ask, (names) => {
-  onlyNames = names;
+  const count = names ? machine.names.filter(names).length : 0;
+  // Where nothing is found, nothing is dimmed.
+  onlyNames = count ? names : null;
+  // What was asked about before is something else.
+  if (onlyNames && why.open && !onlyNames(current)) select(-1);
   filter();
-  return names ? machine.names.filter(names).length : 0;
+  return count;
 });
 chips.forEach((chip, state) => chip.addEventListener("click", () => only(state)));
 find("search").addEventListener("submit", (event) => {
   event.preventDefault();
   search.run();
   const first = machine.names.findIndex((name, i) => map.shown?.[i] && map.states[i] !== ABSENT);
-  const text = find("query").value.trim();
+  const text = find("query").value.trim().toLowerCase();
   const part = map.layout?.parts.find((each) => each.name === text);
-  if (part) map.zoomTo(part);
-  else if (first >= 0 && onlyNames) map.select(first);
-  if (first >= 0 && within(machine.names[first], text) && machine.names[first] === text) select(first);
+  if (part) {
+    map.zoomTo(part);
+    led = true;
+  } else if (first >= 0 && onlyNames) map.select(first);
+  if (first >= 0 && machine.names[first] === text) select(first);
   find("canvas").focus();
 });
 find("zoom-in").addEventListener("click", () => map.zoom(1.4));
@@ -362,10 +369,15 @@ find("give").addEventListener("click", () => askForToken(header.refused).then((g
 }));
 // What was pressed held its list up.
 document.addEventListener("pointerup", refreshSoon);
-find("span").addEventListener("change", () => setSpan(Number(find("span").value)));
-find("go").addEventListener("submit", (event) => {
-  event.preventDefault();
-  lookAt(find("when").value);
+for (const list of document.querySelectorAll("#silent ul, #changes ol")) rove(list);
+find("silent").addEventListener("pointermove", ({ pointerType }) => {
+  if (pointerType !== "mouse") return;
+  heldUntil = performance.now() + HELD;
+  letGoSoon();
+});
+find("silent").addEventListener("pointerleave", () => {
+  heldUntil = 0;
+  refreshSoon();
 });
 new ResizeObserver(() => {
   map.resize();
@@ -377,9 +389,6 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setT
 
 document.body.classList.toggle("wallboard", new URLSearchParams(location.search).has("wallboard"));
 setTheme(stored((storage) => storage.getItem("hbtd-theme")));
-const span = stored((storage) => storage.getItem("hbtd-span"));
-if ([...find("span").options].some((each) => each.value === span)) find("span").value = span;
-strip.span = Number(find("span").value) * 1000;
 // For whoever looks at the page with a browser's console, and for tests.
 window.hbtd = { feed, machine, map, strip, keys: Object.keys(ACTIONS) };
 setInterval(summarize, SUMMARY_EVERY);

@@ -57,7 +57,7 @@ export class Header {
     const { lost, refused, past } = this, parts = [];
     if (lost && !refused) parts.push(`${lost.since === null ? "There is nothing to be seen yet" : `What you see is of ${timeOfDay(lost.since)}`}: ${lost.reason}. Connecting again …`);
     if (refused) parts.push(`${lost ? "" : "Not all is up to date: "}hbtd says: ${refused}.`);
-    if (past !== null) parts.push(`Looking back to ${dateAndTime(past)}. Esc returns to now.`);
+    if (past !== null) parts.push(`Looking back to ${dateAndTime(past)}. The button Now, or Esc, returns.`);
     document.body.classList.toggle("past", past !== null);
     document.body.classList.toggle("stale", lost !== null || refused !== "");
     const text = visible(parts.join(" "));

@@ -37,7 +37,7 @@ export function lay(names, aspect) {
   }
   const cabinets = parts.filter((each) => each.level === 0);
   const levels = [0, 1, 2].map((level) => parts.filter((each) => each.level === level && each.name));
-  return { x, y, parts, levels, width, height, title, cabinets };
+  return { x, y, parts, levels, width, height, title, gap: SLOT_GAP, cabinets };
 }
 
 function part({ name, start, end, width, height }, level, x, y) {

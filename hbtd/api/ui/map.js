@@ -1,5 +1,6 @@
 // The map: draws the machine on a canvas.
 
+import { drawLabels } from "./labels.js";
 import { ABSENT, DEAD, HEALTHY, WARNED } from "./machine.js";
 import { listenToPointers } from "./pointing.js";
 
@@ -11,8 +12,6 @@ const MOST_ZOOM = 60, LEAST_SIDE = 100;
 const LEAST = [0, 4, 5, 0];
 /** The most changes that are drawn one by one. */
 const MOST_ALONE = 5000, MOST_MARKS_ALONE = 300;
-/** The least width of what has a label, as a multiple of the label's size. */
-const LABEL_ROOM = 2.2;
 
 export class Map2D {
   /** Draw on a canvas; `onSelect(i)` is called when a component is clicked, `onHover(i, x, y)`. */
@@ -28,6 +27,8 @@ export class Map2D {
     this.fitted = true;
     this.dirty = new Set();
     this.whole = true;
+    /** Whether there is a label where components are. */
+    this.covered = false;
     this.scheduled = false;
     this.colours = {};
     listenToPointers(this, onSelect, onHover);
@@ -173,13 +174,13 @@ export class Map2D {
     return best;
   }
 
-  /** Return the component next to another one in a direction, or the other one itself. */
+  /** Return the shown component next to another one in a direction, or the other one itself. */
   next(i, dx, dy) {
     const { x, y } = this.layout;
     let best = i, nearest = Infinity;
     for (let k = 0; k < x.length; k++) {
       const along = (x[k] - x[i]) * dx + (y[k] - y[i]) * dy;
-      if (along < 0.5) continue;
+      if (along < 0.5 || this.isDim(k)) continue;
       const across = Math.abs((x[k] - x[i]) * dy) + Math.abs((y[k] - y[i]) * dx);
       const distance = along + 3 * across;
       if (distance < nearest) {
@@ -200,6 +201,7 @@ export class Map2D {
     if (this.whole || this.dirty.size > (marks ? MOST_MARKS_ALONE : MOST_ALONE)) this.drawAll();
     else {
       for (const i of this.dirty) marks ? this.drawAround(i) : this.drawOne(i);
+      if (this.covered) drawLabels(this);
       if (this.selected >= 0 && (marks || this.dirty.has(this.selected))) this.drawSelection();
     }
     this.whole = false;
@@ -230,7 +232,7 @@ export class Map2D {
       if (glyphs && k % 4 !== HEALTHY) for (const i of group) this.drawGlyph(i, k % 4);
     });
     context.globalAlpha = 1;
-    this.drawLabels();
+    this.covered = drawLabels(this);
     if (this.selected >= 0) this.drawSelection();
   }
 
@@ -306,34 +308,6 @@ export class Map2D {
       context.lineTo(left + middle, top + size * 0.84);
     }
     context.stroke();
-  }
-
-  drawLabels() {
-    const { context, layout, view, labelSize } = this;
-    context.textBaseline = "alphabetic";
-    context.fillStyle = this.colours.label;
-    for (const part of layout.parts) {
-      if (!this.inSight(part)) continue;
-      const width = part.width * view.scale, left = part.x * view.scale + view.x, top = part.y * view.scale + view.y;
-      if (part.level === 0) {
-        const room = (layout.title + 1) * view.scale;
-        // The name may reach into the gap before the next cabinet.
-        const most = width + 1.6 * view.scale;
-        const size = Math.min(Math.max(labelSize, view.scale * 0.9), 1.8 * labelSize, most / 3.2, room);
-        if (size < 7) continue;
-        context.font = `600 ${size}px system-ui, sans-serif`;
-        context.fillText(part.name || "others", left, top + layout.title * view.scale - Math.max(2, size / 5), most);
-      } else if (part.level === 1 && view.scale > 9 && width > labelSize * LABEL_ROOM) {
-        context.font = `${labelSize - 1}px system-ui, sans-serif`;
-        context.save();
-        context.translate(left - 4, top + (part.height * view.scale) / 2);
-        context.rotate(-Math.PI / 2);
-        context.textAlign = "center";
-        context.fillText(part.name.replace(/^x\d+/, ""), 0, 0);
-        context.restore();
-        context.textAlign = "start";
-      }
-    }
   }
 
   drawSelection() {

@@ -45,8 +45,8 @@ function count(states, start, end) {
     warned += states[i] === WARNED;
     dead += states[i] === DEAD;
   }
-  const words = [`${all - warned - dead} healthy`];
-  if (warned) words.push(`${warned} warned`);
-  if (dead) words.push(`${dead} dead`);
-  return { text: `${words.join(", ")}, of ${all}` };
+  const figure = (number) => number.toLocaleString("en"), words = [`${figure(all - warned - dead)} healthy`];
+  if (warned) words.push(`${figure(warned)} warned`);
+  if (dead) words.push(`${figure(dead)} dead`);
+  return { text: `${words.join(", ")} of ${figure(all)}` };
 }

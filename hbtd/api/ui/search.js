@@ -17,13 +17,15 @@ export class Search {
     this.onNames = onNames;
     this.queries = 0;
     this.test = null;
+    this.failure = "";
     input.addEventListener("input", () => this.run(REST));
   }
 
   /** Find what is written, after a while if hbtd has to be asked. */
   async run(rest = 0) {
     const text = this.input.value.trim(), query = ++this.queries;
-    let test = text ? matcher(text) : null, failure = "";
+    // An xname is in small letters.
+    let test = text ? matcher(text.toLowerCase()) : null, failure = "";
     if (text && !test) {
       this.output.textContent = "…";
       await new Promise((resolve) => setTimeout(resolve, rest));
@@ -37,9 +39,15 @@ export class Search {
       }
       if (query !== this.queries) return;
     }
-    this.test = test;
-    const count = this.onNames(test);
-    this.output.textContent = visible(failure || (test ? `${count.toLocaleString("en")} found` : ""));
+    Object.assign(this, { test, failure });
+    this.count();
+  }
+
+  /** Say how many are found, of those that there are now. */
+  count() {
+    const { test, failure } = this, count = this.onNames(test);
+    const found = count ? `${count.toLocaleString("en")} found` : "no such name";
+    this.output.textContent = visible(failure || (test ? found : ""));
   }
 
   async read(text, givenUp) {

@@ -1,7 +1,9 @@
 // Why the selected component is in its state: now, or at the moment that is shown.
 
-import { get } from "./feed.js";
+import { wordOf } from "./changes.js";
 import { lapse, local } from "./clock.js";
+import { get } from "./feed.js";
+import { STATES } from "./machine.js";
 import { element, keyOf, replace } from "./panels.js";
 import { visible } from "./xnames.js";
 
@@ -75,14 +77,16 @@ export class Why {
   /** Show what the log has up to the moment, and nothing that is known of the present only. */
   showThen() {
     const { name, answer, failure, time, state, machine } = this;
-    const entries = new Map((answer?.Transitions ?? []).map((each) => [each.Number, { at: Date.parse(each.At), what: each.Transition, why: each.Why }]));
-    for (const change of machine.changesOf(name, time)) entries.set(change.number, change);
+    const entries = new Map((answer?.Transitions ?? []).map((each) => [each.Number, { at: Date.parse(each.At), word: wordIn(each), why: each.Why }]));
+    for (const change of machine.changesOf(name, time)) {
+      entries.set(change.number, { at: change.at, word: wordOf(change.what, change.from), why: change.why });
+    }
     const past = [...entries].sort(([a], [b]) => b - a).map(([, each]) => each).filter((each) => each.at <= time);
     const known = past.length > 0 || state === undefined;
     const facts = new Facts();
     facts.add(state ?? "not tracked", known ? past[0] && `since ${local(past[0].at)}` : `since before ${local(machine.knownSince)}`);
     facts.add("why", past[0]?.why);
-    const changes = past.slice(0, MOST_CHANGES).map((each) => item(each.at, each.what, each.why));
+    const changes = past.slice(0, MOST_CHANGES).map((each) => item(each.at, each.word, each.why));
     const label = element("p", { className: "moment", text: `as it was at ${local(time)}` });
     const parts = [label, facts.list, element("ol", {}, ...changes)];
     if (failure) parts.push(element("p", { text: `Now: ${failure}` }));
@@ -127,9 +131,14 @@ function presentFacts(answer) {
   facts.add("later", why?.Delay);
   if (answer.HSM) facts.add("HSM", [answer.HSM.State, answer.HSM.At && local(Date.parse(answer.HSM.At)), answer.HSM.Reason].filter(Boolean).join(", "));
   const past = (answer.Transitions ?? []).slice(0, MOST_CHANGES);
-  return [facts.list, element("ol", {}, ...past.map((each) => item(Date.parse(each.At), each.Transition, each.Why)))];
+  return [facts.list, element("ol", {}, ...past.map((each) => item(Date.parse(each.At), wordIn(each), each.Why)))];
 }
 
-function item(at, what, why) {
-  return element("li", {}, element("time", { text: local(at) }), element("span", { text: `${what}: ${why}` }));
+function item(at, word, why) {
+  return element("li", {}, element("time", { text: local(at) }), element("span", { text: `${word}: ${why}` }));
+}
+
+/** Return the word for an entry of the log. */
+function wordIn(entry) {
+  return wordOf(entry.Transition, STATES.indexOf(entry.From));
 }

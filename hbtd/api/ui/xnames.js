@@ -114,7 +114,8 @@ export function visible(text) {
     .replace(/(\p{M}{2})(\p{M}+)/gu, (_, first, more) => first + escape(more));
 }
 
-function splitOutsideBrackets(text) {
+/** Return the words of a nodeset, between which there are commas or spaces. */
+export function splitOutsideBrackets(text) {
   const words = [];
   let word = "", depth = 0;
   for (const c of text) {
