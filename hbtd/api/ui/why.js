@@ -29,10 +29,13 @@ export class Why {
 
   /** Show a component that is in this state at a time, null for now; without a name, show none. */
   select(name, state, time) {
-    if (name !== this.name) this.forget();
+    const other = name !== this.name;
+    if (other) this.forget();
     Object.assign(this, { name, state, time });
     this.section.hidden = !name;
     if (!name) return;
+    // Where the lists are longer than the screen it is seen from its begin on.
+    if (other) this.section.scrollIntoView({ block: "nearest" });
     this.show();
     this.explain(true);
   }
