@@ -32,6 +32,26 @@ class ListsTests(BeatsTestCase):
 
         await self.look(story)
 
+    async def test_strip(self) -> None:
+        """The strip says of the place that is pointed at which moment it is, and what happened."""
+        await self.serve("--warntime=300", "--errtime=600")
+
+        def story(page: Browser) -> None:
+            page.until_live()
+            self.beat("x1000c0s0b0n0", "x1000c0s0b0n1")
+            page.until(lambda: page.counts() == (2, 0, 0), "they are there")
+            said = page.run(
+                """
+                const { strip } = window.hbtd, found = new Set();
+                strip.draw();
+                for (let x = 0; x < strip.canvas.clientWidth; x++) found.add(strip.tell(x));
+                return [...found].filter((each) => each.includes("heard")).join(" ");
+                """
+            )
+            self.assertRegex(said, "[12] heard")
+
+        await self.look(story)
+
     async def test_phone(self) -> None:
         """On a phone all of why can be reached, and no key is needed to come back to now."""
         await self.serve("--warntime=300", "--errtime=600")

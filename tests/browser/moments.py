@@ -213,7 +213,7 @@ class ChangesTests(ModulesTestCase):
               at: at * 1000, name, what, number: ++number, era: 0,
               from: ["healthy", "warned", "dead", "unknown"].indexOf(from),
               to: { died: 2, warned: 1 }[what] ?? 0 })));
-            const found = changes.newest(changes.linesOf(all), given[1]);
+            const found = lines.newest(lines.linesOf(all), given[1]);
             return found.lines.map(({ at, name, count, word }) => [at / 1000, name, count, word]);
             """,
             happened,
@@ -241,6 +241,12 @@ class ChangesTests(ModulesTestCase):
             (57.2, "warned", "died", none),
         )  # fmt: skip
         self.assertEqual(found, [[54.3, "x1002", 12, "died"]])
+
+    async def test_again(self) -> None:
+        """What happens to one component again is another line, though soon after."""
+        name = "x1c7s4b0n0"
+        found = await self.lines(*((at, "healthy", "warned", [name]) for at in (1.0, 2.0, 3.0)))
+        self.assertEqual(found, [[at, name, 1, "warned"] for at in (3.0, 2.0, 1.0)])
 
     async def test_every_change_once(self) -> None:
         """Each change is in one line, all of which are of one kind, whatever happens."""

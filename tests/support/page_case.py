@@ -121,8 +121,7 @@ class ModulesTestCase(TestCase):
         modules = (
             "const modules = ['xnames', 'layout', 'machine', 'clock', 'silence', 'changes', 'told',"
             "'panels'];"
-            "const [xnames, layout, { Machine }, clock, silence, changes, { Told }, panels] ="
-            " await Promise.all("
-            "modules.map((each) => import(`/ui/${each}.js`)));"
+            "const [xnames, layout, { Machine }, clock, silence, lines, { Told }, panels] ="
+            " await Promise.all(modules.map((each) => import(`/ui/${each}.js`)));"
         )
         return await deferToThread(self.page.run, modules + script, *given)

@@ -153,8 +153,7 @@ const refreshSoon = throttled(PANELS_EVERY, () => {
   chips.forEach((chip, state) => (chip.querySelector("b").textContent = unknown ? "–" : counts[state].toLocaleString("en")));
   find("empty").hidden = !unknown && (machine.names.length > 0 || header.state !== "live");
   find("empty").textContent = unknown ? nothingBefore(machine) : "No component has sent a heartbeat yet.";
-  if (unknown) document.title = `${local(past)}: not recorded – hbtd`;
-  else if (!feed.resting) header.showTitle(counts[DEAD], counts[WARNED], past === null ? "" : `${local(past)}: `);
+  if (!feed.resting) header.showTitle(counts[DEAD], counts[WARNED], past === null ? "" : unknown ? `${local(past)}, not recorded: ` : `${local(past)}: `);
   find("silent").querySelector("h2").textContent = past === null ? "Silent" : `Silent at ${local(past)}`;
   const held = performance.now() < heldUntil, list = find("silent").querySelector("ul");
   const found = showSilent(list, { machine, layout: map.layout, states, time: past, told: params?.Nosm === "0" ? told : null, held }, showPart);

@@ -5,6 +5,8 @@ import { place } from "./xnames.js";
 
 /** Milliseconds from its first change on in which the same change in a chassis, or a cabinet, is in one line. */
 const TOGETHER = 3000;
+/** The most changes that are looked at: the newest. */
+const MOST_READ = 20_000;
 /** From how many chassis of a cabinet on, that changed together, the cabinet has one line. */
 const FEWEST_CHASSIS = 3;
 
@@ -36,15 +38,21 @@ export function newest(lines, most) {
 
 function joinChassis(changes, until) {
   const groups = [], growing = new Map();
-  for (const change of changes) {
-    if (change.at > until) continue;
+  const known = until === Infinity ? changes : changes.filter((each) => each.at <= until);
+  for (const change of known.slice(-MOST_READ)) {
     change.place ??= place(change.name);
     const part = change.place[1] || change.name, word = (change.word ??= wordOf(change.what, change.from));
     let ofPart = growing.get(part);
     if (!ofPart) growing.set(part, (ofPart = {}));
     const group = ofPart[word];
-    if (group && change.at - group.at < TOGETHER) group.changes.push(change);
-    else groups.push((ofPart[word] = { at: change.at, word, cabinet: change.place[1] && change.place[0], changes: [change] }));
+    // What happens to a component again is another line.
+    if (group && change.at - group.at < TOGETHER && !group.names.has(change.name)) {
+      group.changes.push(change);
+      group.names.add(change.name);
+    } else {
+      const cabinet = change.place[1] && change.place[0];
+      groups.push((ofPart[word] = { at: change.at, word, part, cabinet, changes: [change], names: new Set([change.name]) }));
+    }
   }
   return groups;
 }
@@ -62,7 +70,10 @@ function joinCabinets(groups) {
       if (taken.has(first)) return;
       let end = k;
       while (end < ofCabinet.length && ofCabinet[end].at - first.at < TOGETHER) end++;
-      const together = first.cabinet && end - k >= FEWEST_CHASSIS ? ofCabinet.slice(k, end) : [first];
+      const near = ofCabinet.slice(k, end).filter((each) => !taken.has(each));
+      // Of each chassis the first.
+      const parts = new Map(near.reverse().map((each) => [each.part, each]));
+      const together = first.cabinet && parts.size >= FEWEST_CHASSIS ? [...parts.values()] : [first];
       for (const each of together) taken.add(each);
       joined.push(together.length > 1 ? { ...first, changes: together.flatMap((each) => each.changes) } : first);
     });
@@ -71,8 +82,7 @@ function joinCabinets(groups) {
 }
 
 function asLine({ at, word, changes }) {
-  const first = changes[0], count = new Set(changes.map((each) => each.name)).size;
-  const name = count === 1 ? first.name : common(changes);
+  const first = changes[0], count = changes.length, name = count === 1 ? first.name : common(changes);
   return { at, word, name, count, to: first.to, number: first.number, key: `${first.era}.${first.number}`, why: changes.at(-1).why };
 }
 

@@ -5,6 +5,8 @@ import { DEAD, WARNED } from "./machine.js";
 
 /** In steps: a part of the span each, a second at least. With Shift, arrows go as far as pages. */
 const KEYS = { ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10 };
+/** The width in pixels of what one bar stands for. */
+const BAR = 4;
 const STEPS = 300, COARSE = 10, LEAST_STEP = 1000;
 
 export class Strip {
@@ -20,7 +22,10 @@ export class Strip {
       canvas.setPointerCapture(event.pointerId);
       at(event);
     });
-    canvas.addEventListener("pointermove", (event) => event.buttons && at(event));
+    canvas.addEventListener("pointermove", (event) => {
+      if (event.buttons) at(event);
+      canvas.title = this.tell(event.offsetX);
+    });
     canvas.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's
       const arrow = KEYS[event.key], coarse = event.shiftKey && Math.abs(arrow) === 1 ? COARSE : 1;
@@ -53,6 +58,13 @@ export class Strip {
     return begin + (present() - begin) * (x / this.canvas.clientWidth);
   }
 
+  /** Return what a place on the strip stands for: the moment, and how many changes its bar has. */
+  tell(x) {
+    const time = this.timeAt(x), bins = this.bins?.map((each) => each[Math.floor(x / BAR)] ?? 0) ?? [0, 0, 0];
+    const counts = ["died", "warned", "heard"].flatMap((word, b) => (bins[b] ? [`${bins[b].toLocaleString("en")} ${word}`] : []));
+    return [time === null ? "now" : dateAndTime(time), ...counts].join(", ");
+  }
+
   draw() {
     const { canvas, machine, begin } = this, now = present(), span = now - begin;
     const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
@@ -62,12 +74,13 @@ export class Strip {
     const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
     const colour = (name) => getComputedStyle(canvas).getPropertyValue(`--${name}`).trim();
-    const bar = 4, count = Math.ceil(width / bar);
+    const count = Math.ceil(width / BAR);
     const bins = [new Uint32Array(count + 1), new Uint32Array(count + 1), new Uint32Array(count + 1)];
     for (let k = machine.changes.length - 1; k >= 0 && machine.changes[k].at >= begin; k--) {
       const { at, to } = machine.changes[k];
       bins[to === DEAD ? 0 : to === WARNED ? 1 : 2][Math.min(Math.floor(((at - begin) / span) * count), count)]++;
     }
+    this.bins = bins;
     let most = 1;
     for (let k = 0; k <= count; k++) most = Math.max(most, bins[0][k] + bins[1][k] + bins[2][k]);
     const ground = height - 13;
@@ -80,7 +93,7 @@ export class Strip {
         const tall = Math.max(2, (share * ground) / 3);
         top -= tall;
         context.fillStyle = colour(state);
-        context.fillRect(k * bar, top, bar - 1, tall);
+        context.fillRect(k * BAR, top, BAR - 1, tall);
       });
     }
     context.fillStyle = colour("frame");

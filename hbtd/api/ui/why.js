@@ -120,7 +120,7 @@ function presentFacts(answer) {
   facts.add("type", answer.Type);
   facts.add("host name", answer.Hostname);
   facts.add("NID", answer.NID);
-  facts.add(answer.State, answer.Since ? `since ${local(Date.parse(answer.Since))}` : "");
+  facts.add(answer.State, answer.Since ? `since ${local(Date.parse(answer.Since))}${answer.State === "healthy" ? "" : ", when it was judged"}` : "");
   facts.add("why", why?.Text);
   if (answer.LastHeartbeat) {
     const ago = answer.Age === null ? "" : `, ${answer.Age < 90 ? `${answer.Age.toFixed(1)} s` : lapse(answer.Age)} ago`;
