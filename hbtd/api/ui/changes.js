@@ -5,7 +5,7 @@ import { place } from "./xnames.js";
 
 /** Milliseconds from its first change on in which the same change in a chassis, or a cabinet, is in one line. */
 const TOGETHER = 3000;
-/** The most changes that are looked at: the newest. */
+/** The most changes that are looked at: the newest, and as many deaths before. */
 const MOST_READ = 20_000;
 /** From how many chassis of a cabinet on, that changed together, the cabinet has one line. */
 const FEWEST_CHASSIS = 3;
@@ -39,7 +39,8 @@ export function newest(lines, most) {
 function joinChassis(changes, until) {
   const groups = [], growing = new Map();
   const known = until === Infinity ? changes : changes.filter((each) => each.at <= until);
-  for (const change of known.slice(-MOST_READ)) {
+  const deaths = known.slice(0, -MOST_READ).filter((each) => each.to === DEAD).slice(-MOST_READ);
+  for (const change of [...deaths, ...known.slice(-MOST_READ)]) {
     change.place ??= place(change.name);
     const part = change.place[1] || change.name, word = (change.word ??= wordOf(change.what, change.from));
     let ofPart = growing.get(part);
