@@ -103,7 +103,7 @@ class KeysTests(SynchronousTestCase):
         steps = re.findall(r"(\w+): -?1", scripts["strip.js"].partition("const KEYS")[2][:90])
         arrows = {"\N{LEFTWARDS ARROW}", "\N{RIGHTWARDS ARROW}"}
         arrows |= {"\N{UPWARDS ARROW}", "\N{DOWNWARDS ARROW}"}
-        others = {*arrows, "Shift", "Home", "End", "Enter", "Esc", *steps[2:]}
+        others = {*arrows, "Shift", "Home", "End", "Enter", "Esc", "Tab", *steps[2:]}
         listed = {key for row in self.help for text in row for key in re.findall("`(.*?)`", text)}
         # `=` is where `+` is without Shift.
         self.assertEqual(listed, ({*actions} - {"="}) | others)

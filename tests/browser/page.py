@@ -100,7 +100,7 @@ class UseTests(PageTestCase):
             self.assertEqual(page.colour("x1000c1s0b0n0"), "healthy")
             page.press(Keys.ESCAPE)
             page.until(lambda: page.text("#found") == "", "the search is cleared")
-            self.assertEqual(page.colour(ONE), "dead")
+            page.until(lambda: page.colour(ONE) == "dead", "everything is shown")
             page.write("#query", "x1000c[1-")
             page.until(lambda: "400" in page.text("#found"), "what is wrong is said")
 
