@@ -100,6 +100,16 @@ class PackagesContract(SynchronousTestCase):
         after = self.sh("find", "/", "-xdev", "-newermt", "@0", "-perm", "-2", "-type", "f")
         self.assertEqual(after, before)
 
+    def test_smoke(self):
+        """What the package has started passes hbtd-smoke, a heartbeat and its end included."""
+        self.install(self.old)
+        self.start()
+        asked = ("--url", URL, "--ca", "insecure", "--xname", "x1000c7s7b1n0")
+        said = self.sh("hbtd-smoke", *asked)  # it ends with 0 only if all checks pass
+        self.assertIn("\nok 1 - liveness", said)
+        self.assertIn("x1000c7s7b1n0", said)
+        self.assertNotIn("not ok", said)
+
     def test_paths(self):
         """No file says where the package was made, and links lead into the system."""
         self.install(self.old)
