@@ -40,7 +40,9 @@ function drawCabinet({ context, layout, view, labelSize }, part, { left, top, wi
   const size = Math.min(Math.max(labelSize, view.scale * 0.9), 1.8 * labelSize, most / 3.2, room);
   if (size < LEAST_SIZE) return;
   context.font = `600 ${size}px system-ui, sans-serif`;
-  const text = part.name || "others", y = top + layout.title * view.scale - Math.max(2, size / 5);
+  // Above the names of the slots in the first row.
+  const lift = slotSize(layout, view, labelSize) + Math.max(2, size / 5);
+  const text = part.name || "others", y = top + layout.title * view.scale - lift;
   const long = context.measureText(text).width;
   const x = Math.max(left, Math.min(EDGE, left + width - long)), low = Math.max(y, Math.min(size + EDGE, top + height));
   if (x === left && low === y) write(text, x, y, most);
@@ -64,10 +66,16 @@ function drawChassis({ context, view, labelSize, height: bottom }, part, { left,
   context.restore();
 }
 
+/** Return the size of the letters of slots' names, 0 if there is no room for any. */
+function slotSize({ gap }, { scale }, labelSize) {
+  const size = Math.min(labelSize - 1, gap * scale - 3);
+  return size < LEAST_SLOT_SIZE ? 0 : size;
+}
+
 /** Draw the name of a slot into the gap above it, if it is large enough. */
 function drawSlot({ context, layout, view, labelSize }, part, { left, top, width }, write) {
-  const size = Math.min(labelSize - 1, layout.gap * view.scale - 3), text = part.name.replace(/^x\d+c\d+/, "");
-  if (size < LEAST_SLOT_SIZE) return;
+  const size = slotSize(layout, view, labelSize), text = part.name.replace(/^x\d+c\d+/, "");
+  if (!size) return;
   context.font = `${size}px system-ui, sans-serif`;
   if (context.measureText(text).width <= width) write(text, left, top - 2);
 }
