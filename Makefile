@@ -30,7 +30,7 @@ LOCK   := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --
           --generate-hashes --no-emit-index-url $(LOCKFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root test-systemd test-faults test-browser screenshots simulate simulate-mutants fuzz audit check format docs bench bench-quick dist install uninstall packages release test-packages clean
+.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root test-systemd test-faults test-browser screenshots simulate test-simulation simulate-mutants fuzz audit check format docs bench bench-quick dist install uninstall packages release test-packages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -109,6 +109,9 @@ test-browser: $(STAMP)  ## look at the page in a headless Chromium (Debian's chr
 
 simulate: $(STAMP)  ## simulated machine rooms with all faults: SEEDS=100 of them, or SEED=123 with its story; REPLICAS=3 on an etcd
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100)) $(if $(REPLICAS),--replicas)
+
+test-simulation: $(STAMP)  ## run the simulated worlds of a fixed set of seeds
+	$(TRIAL) $(or $(TRIALFLAGS),-j2) tests.simulation.seeds
 
 simulate-mutants: $(STAMP)  ## does the simulation notice faults that are put into hbtd? MUTANTS="one another", SEEDS=100
 	$(BIN)/python -m tests.simulation.mutants --seeds $(or $(SEEDS),100) $(MUTANTS)

@@ -42,7 +42,8 @@ def make_queries(
 
     def hsm() -> HSMQueue:
         waiting = notifier.pending_count + len(uncommitted)
-        return HSMQueue(notifier.hsm_ready, waiting, notifier.set_aside_count)
+        told = not monitor.limits.nosm
+        return HSMQueue(told, notifier.hsm_ready, waiting, notifier.set_aside_count)
 
     def standing(xname: str) -> Standing:
         if xname in uncommitted:

@@ -83,6 +83,8 @@ def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
     ]
     lines = [f"{counted(counts['total'], 'component')}: {', '.join(parts)}"]
     ready = "ready" if hsm.get("Ready") else "not ready"
+    if not hsm.get("Told", True):
+        ready = "left alone (nosm)"
     waiting = counted(hsm.get("Waiting", 0), "change waits", "changes wait")
     aside = f", {shown(hsm['SetAside'])} set aside" if hsm.get("SetAside") else ""
     who = shown(summary.get("Replica")) or "-"

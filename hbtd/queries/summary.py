@@ -32,8 +32,10 @@ _MOST_CABINETS = 256
 
 
 class HSMQueue(NamedTuple):
-    """Whether HSM is ready, and how many judgements wait for it or are set aside."""
+    """Whether HSM is told, whether it is ready, and how many judgements wait or are set aside."""
 
+    told: bool
+    """Whether HSM is told at all: it is not with `nosm`."""
     ready: bool
     waiting: int
     """The number of judgements that wait for HSM, those included that are not stored yet."""
@@ -89,7 +91,12 @@ class Summary:
             "Groups": [await self._show_group(silence, group, turn) for group in groups],
             "Silent": fold(single),
             "More": more,
-            "HSM": {"Ready": hsm.ready, "Waiting": hsm.waiting, "SetAside": hsm.set_aside},
+            "HSM": {
+                "Told": hsm.told,
+                "Ready": hsm.ready,
+                "Waiting": hsm.waiting,
+                "SetAside": hsm.set_aside,
+            },
             "Replica": self._replica,
             "Leader": self._leader(),
             "Leading": self._leading(),

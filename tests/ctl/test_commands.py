@@ -51,6 +51,13 @@ class LookingTests(CommandTestCase):
             "  x1000c7 4/4 silent since 18:56:00, HSM told 18:56:30\n",
         )
 
+    def test_status_without_hsm(self) -> None:
+        """With `nosm` nothing is wrong with HSM: it is left alone."""
+        self.hbtd.components = chassis(0)
+        self.hbtd.tells_hsm = False
+        self.assertEqual(self.hbtctl("status"), 0)
+        self.assertIn("\nHSM left alone (nosm), 0 changes wait; replica", self.out)
+
     def test_check(self) -> None:
         """`status --check` exits with status 1 if, and only if, somebody is silent."""
         self.hbtd.components = chassis(0)

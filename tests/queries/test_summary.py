@@ -38,7 +38,7 @@ class ToldTests(SynchronousTestCase):
             Machine(self.tracker),
             facts,
             lambda: 1.8e9,
-            lambda: HSMQueue(True, waiting, 0),
+            lambda: HSMQueue(True, True, waiting, 0),
             lambda: leading,
             lambda: "hbtd-1:28500",
             "hbtd-2:28500",

@@ -65,6 +65,8 @@ class StandIn:
     """What the server knows, and what it was asked."""
 
     def __init__(self) -> None:
+        self.tells_hsm = True
+        """Whether HSM is told at all."""
         self.components: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
         self.params = {"Warntime": "10", "Errtime": "30", "Sm_url": "http://hsm"}
@@ -161,7 +163,7 @@ class StandIn:
             "Counts": {**counts, "total": len(states)},
             "Groups": groups,
             "Silent": "",
-            "HSM": {"Ready": True, "Waiting": 0, "SetAside": 0},
+            "HSM": {"Told": self.tells_hsm, "Ready": True, "Waiting": 0, "SetAside": 0},
             "More": 0,
             "Leader": "hbtd-1:28500",
             "Leading": True,

@@ -1,10 +1,7 @@
-"""Simulated worlds: hbtd's promises, whatever goes wrong, and the worlds themselves."""
+"""The oracle of the simulated worlds, its promises, and the faults that it has to notice."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -14,59 +11,6 @@ from tests.simulation import mutants, oracle
 from tests.simulation.oracle import Oracle, Promise, ReplicaOracle, Timeline, Violation
 from tests.simulation.replicated import SHARED
 from tests.support.processes import CHECKOUT
-
-FOUND = (2, 123, 244, 559, 1071, 10182)
-"""Seeds that have found a fault, of hbtd or of the oracle."""
-
-FOUND_WITH_REPLICAS = (18, 103, 115)
-"""The same for worlds of replicas."""
-
-
-def simulate(*arguments: str) -> tuple[int, str]:
-    """Run worlds in a process of their own; return its status and what it has printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.simulation", *arguments],
-        cwd=CHECKOUT,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-class WorldTests(SynchronousTestCase):
-    """Worlds from seeds."""
-
-    def test_promises(self):
-        """In worlds with all faults nobody who beats is told dead, and every death is told."""
-        status, said = simulate("--first=1", "--seeds=6")
-        self.assertEqual(status, 0, said)
-        self.assertIn("6 worlds, 0 wrong", said)
-
-    def test_found(self):
-        """What was found once stays mended."""
-        status, said = simulate("--seed", *map(str, FOUND))
-        self.assertEqual(status, 0, said[-3000:])
-
-    def test_found_with_replicas(self):
-        """Nor does it come back with replicas."""
-        status, said = simulate("--replicas", "--seed", *map(str, FOUND_WITH_REPLICAS))
-        self.assertEqual(status, 0, said[-3000:])
-
-    def test_promises_of_replicas(self):
-        """Three replicas keep the same promises."""
-        status, said = simulate("--replicas", "--first=100", "--seeds=2")
-        self.assertEqual(status, 0, said[-3000:])
-
-    def test_repeatable(self):
-        """The same seed is the same world, to the byte."""
-        for options in ((), ("--replicas",)):
-            said = [simulate("--seed=7", *options)[1] for _ in range(2)]
-            stories = [each.rpartition("again: make")[0] for each in said]
-            self.assertIn("hash ", stories[0])
-            self.assertEqual(stories[0], stories[1])
 
 
 class GuaranteeTests(SynchronousTestCase):
