@@ -24,6 +24,12 @@ from hbtd.runtime.logs import escaped
 
 _KV_URL = "kv_url"
 
+_NAMES = (
+    *(parameter.name for parameter in PARAMETERS),
+    *("help", "version", "check", "print-unit"),
+)
+"""The names of all options."""
+
 # What getopt says of an option at the end of the line.
 _WITHOUT_VALUE = re.compile(r"option --(\w+) requires argument")
 
@@ -326,16 +332,13 @@ def _spelt_out(argument: str) -> str:
     It is returned unchanged if no option, or more than one, has a name that begins so.
     """
     name, equals, value = argument.partition("=")
-    names = [f"--{parameter.name}" for parameter in PARAMETERS]
-    found = [each for each in names if each.startswith(name)]
+    found = [f"--{each}" for each in _NAMES if f"--{each}".startswith(name)]
     whole = len(found) == 1 and name.startswith("--")
     return f"{found[0]}{equals}{value}" if whole else argument
 
 
 def _unknown(name: str) -> str:
     """Return an error message if no option has a name that begins with `name`; otherwise ''."""
-    others = ("help", "version", "check", "print-unit")
-    names = [*(parameter.name for parameter in PARAMETERS), *others]
-    if any(each.startswith(name) for each in names):
+    if any(each.startswith(name) for each in _NAMES):
         return ""
-    return f"there is no option --{name}{did_you_mean(name, names, '--')}"
+    return f"there is no option --{name}{did_you_mean(name, _NAMES, '--')}"

@@ -154,6 +154,11 @@ class SpellingTests(OptionsTestCase):
         self.assertTrue(self.params(MEMORY, "--nosm").nosm)
         self.assertIn("there is no option --portable", self.refusal("--portable", "1"))
 
+    def test_ambiguous_beginning(self):
+        """A beginning that several options share, also those without a parameter, is refused."""
+        for argument in ("--p=8080", "-p=8080", "--c=yes", "--c"):
+            self.assertIn("not a unique prefix", self.refusal(argument), argument)
+
     def test_samples_are_complete(self):
         """There is a sample for every option."""
         self.assertEqual(list(SAMPLES), [p.name for p in PARAMETERS])
