@@ -176,6 +176,14 @@ class AnswerTests(APITestCase):
         ):
             self.assertEqual(self.check(method, path, b"x" * (size + 1)).status, 413)
 
+    def test_crowded(self):
+        """Answers for which there is no memory are as documented."""
+        self.begin(max_body_bytes=8192)
+        for number in range(70_000):
+            self.service.tracker.beat(f"x{number}", 0.0, "t", "OK")
+        for path in ("/components?names=no", "/components/no", "/tree", "/picture", "/metrics"):
+            self.assertEqual(self.check("GET", path).status, 503, path)
+
     def test_refusals(self):
         """Answers to requests with missing or insufficient credentials are as documented."""
         beat = ("POST", "/hmi/v1/heartbeat", HEARTBEAT)
