@@ -37,19 +37,11 @@ class NamesTests(ModulesTestCase):
         found = await self.run_script("return given[0].sort(xnames.compare)", NAMES[::-1])
         self.assertEqual(found, sorted(NAMES, key=natural_key))
 
-    async def test_within(self) -> None:
-        """What is in a part of the machine is what hbtd says."""
-        for part in ("x1000", "x1000c1", "x1000c1s1", "x1000c7", "x1000c7s0b0", "x100"):
-            found = await self.run_script(
-                "return given[0].filter((name) => xnames.within(name, given[1]))", NAMES, part
-            )
-            self.assertEqual(found, [name for name in NAMES if within(name, part)], part)
-
     async def test_sets(self) -> None:
         """A set of names finds the names that hbtd's nodesets have, and what is in them."""
         for text in (
             "x1000c0s[0-3,7]b0n[0-3]", "x1000c[1-2]", "x1000c7", "x1000c10", "x3000,x0", "s0",
-            "x1000c1s[9-10]b0n0", "x1000c1s09b0n0",
+            "x1000c1s[9-10]b0n0", "x1000c1s09b0n0", "x100", "x1000c1", "x1000c1s1", "x1000c7s0b0",
         ):  # fmt: skip
             found = await self.run_script(
                 "const test = xnames.matcher(given[1]); return given[0].filter(test)", NAMES, text
@@ -120,6 +112,29 @@ class TicksTests(ModulesTestCase):
                     self.assertEqual(int(each[11:13]) % hours, 0, each)
                     self.assertEqual(each[13:], ":00:00")
                 self.assertEqual(len(set(found)), len(found))
+
+
+class HeaderTests(ModulesTestCase):
+    """What the top of the page says."""
+
+    async def test_state(self) -> None:
+        """It says whether hbtd is heard, and no longer that there is no access once there is."""
+        found = await self.run_script(
+            """
+            const { Header } = await import("/ui/header.js"), header = new Header(), said = [];
+            const note = () => said.push(header.text);
+            note();
+            header.live();
+            note();
+            header.refused = "401";
+            header.lose("refused", clock.now());
+            note();
+            header.refused = "";
+            note();
+            return said;
+            """
+        )
+        self.assertEqual(found, ["connecting", "live", "no access", "connecting again"])
 
 
 class ColourTests(ModulesTestCase):

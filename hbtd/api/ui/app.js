@@ -64,7 +64,7 @@ const feed = new Feed({
     summarizeSoon();
   },
   live() {
-    if (!header.lost && header.state === "live") return;
+    if (header.state === "live") return;
     header.live();
     refreshSoon();
   },
@@ -174,8 +174,7 @@ const summarizeSoon = throttled(2000, summarize);
 function placeAll() {
   map.take(lay(machine.names, map.aspect), shownStates());
   map.selected = machine.index.get(current) ?? -1;
-  search.count();
-  filter();
+  search.count(); // which filters
   refreshSoon();
 }
 
@@ -234,9 +233,13 @@ function goTo(name) {
   }
 }
 
+function partCalled(name) {
+  return map.layout?.parts.find((each) => each.name === name);
+}
+
 /** Show a part of the machine, or components, as large as possible, and dim the rest. */
 function showPart(names) {
-  const part = map.layout?.parts.find((each) => each.name === names);
+  const part = partCalled(names);
   const test = names === "s0" ? null : matcher(names);
   if (part) map.zoomTo(part);
   else if (!test) map.fit();
@@ -345,7 +348,7 @@ find("search").addEventListener("submit", (event) => {
   search.run();
   const first = machine.names.findIndex((name, i) => map.shown?.[i] && map.states[i] !== ABSENT);
   const text = find("query").value.trim().toLowerCase();
-  const part = map.layout?.parts.find((each) => each.name === text);
+  const part = partCalled(text);
   if (part) {
     map.zoomTo(part);
     led = true;

@@ -78,10 +78,10 @@ export function readTime(text, present) {
  */
 export function ticks(begin, end, step) {
   // The local times of all zones differ by quarters of an hour.
-  const found = [], grid = Math.min(step, 900_000), day = 86_400_000;
+  const found = [], grid = Math.min(step, 15 * UNITS.m);
   for (let t = Math.ceil(begin / grid) * grid; t < end; t += grid) {
     const date = new Date(t), ofDay = ((date.getHours() * 60 + date.getMinutes()) * 60 + date.getSeconds()) * 1000;
-    if (ofDay % Math.min(step, day) === 0) found.push(t);
+    if (ofDay % Math.min(step, UNITS.d) === 0) found.push(t);
   }
   return found;
 }

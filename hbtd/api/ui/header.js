@@ -11,7 +11,6 @@ export class Header {
   constructor() {
     /** Whether the page is up to date: "" before it ever was, "live" or "stale". */
     this.state = "";
-    this.text = "connecting";
     /** Since when and for what reason it is not. */
     this.lost = null;
     /** Why hbtd gives no data without a token. */
@@ -22,10 +21,16 @@ export class Header {
     this.tick();
   }
 
+  get text() {
+    if (this.state !== "stale") return this.state || "connecting";
+    return this.refused ? "no access" : "connecting again";
+  }
+
   /** hbtd is heard. */
   live() {
     this.lost = null;
-    this.become("live", "live");
+    this.state = "live";
+    this.show();
   }
 
   /** hbtd is not heard since a time. */
@@ -33,11 +38,7 @@ export class Header {
     // If hbtd was never heard there is nothing to be seen.
     if (!this.lost) this.lost = { since: this.state === "live" ? since : null };
     this.lost.reason = reason;
-    this.become("stale", this.refused ? "no access" : "connecting again");
-  }
-
-  become(state, text) {
-    Object.assign(this, { state, text });
+    this.state = "stale";
     this.show();
   }
 

@@ -20,7 +20,7 @@ export function drawLabels(map) {
     context.fillRect(x - EDGE, y - size, context.measureText(text).width + 2 * EDGE, size * 1.3);
     write(text, x, y);
   };
-  for (const part of [2, 1, 0].flatMap((level) => layout.parts.filter((each) => each.level === level && map.inSight(each)))) {
+  for (const part of [layout.levels[2], layout.levels[1], layout.cabinets].flatMap((parts) => parts.filter((each) => map.inSight(each)))) {
     const box = boxOf(part, view);
     if (part.level === 0) drawCabinet(map, part, box, write, backed);
     else if (part.level === 1) drawChassis(map, part, box, write, backed);

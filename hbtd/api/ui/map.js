@@ -71,7 +71,7 @@ export class Map2D {
     this.canvas.width = Math.round(this.width * this.ratio);
     this.canvas.height = Math.round(this.height * this.ratio);
     const style = getComputedStyle(this.canvas);
-    for (const name of ["ground", "healthy", "warned", "dead", "on-warned", "on-dead", "label", "select", "absent", "frame"]) {
+    for (const name of ["ground", "healthy", "warned", "dead", "on-warned", "on-dead", "label", "select"]) {
       this.colours[name] = style.getPropertyValue(`--${name}`).trim();
     }
     this.labelSize = parseFloat(style.getPropertyValue("--label-size"));

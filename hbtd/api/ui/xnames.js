@@ -10,12 +10,6 @@ export function place(name) {
   return [found[1], chassis, found[3] ? chassis + found[3] : ""];
 }
 
-/** Return whether a component is a part of the machine, or in it: x1000c1 is not in x1000c. */
-export function within(name, part) {
-  if (!name.startsWith(part)) return false;
-  return name.length === part.length || !isDigit(name.charCodeAt(part.length));
-}
-
 /** Compare two names in natural order, x1000c0s2 before x1000c0s10. */
 export function compare(a, b) {
   let i = 0, j = 0;
