@@ -33,18 +33,7 @@ class ReplicatedWorld(World):
         )
         self.etcd = Etcd(self.clock, self.network, self.random, self.fail)
         self.servers = [
-            Server(
-                f"hbtd-{number}",
-                host,
-                self.params(host, f"http://{ETCD}:{PORT}"),
-                make_store,
-                self.clock,
-                self.network,
-                self.random,
-                self.truth,
-                self.fail,
-                self.note_state,
-            )
+            self.server(f"hbtd-{number}", host, f"http://{ETCD}:{PORT}", make_store)
             for number, host in enumerate(HOSTS)
         ]
         self._by_host = {server.host: server for server in self.servers}
@@ -124,7 +113,7 @@ class ReplicatedWorld(World):
             (2, self._cut_hsm),
             (2, lambda: self.cut_nodes(self.random.choice(HOSTS))),
             (4, self._cut_etcd),
-            (2, self._slow),
+            (2, lambda: self.slow(self._server())),
             (3, self._move),
             (1, self._roll),
             (2, self._slow_etcd),
@@ -164,16 +153,6 @@ class ReplicatedWorld(World):
             self.cut(host, other, 0.5, most)
         else:
             self.cut(other, host, 0.5, most)
-
-    def _slow(self) -> None:
-        server = self._server()
-        self.truth.note("hbtd", f"{server.name} gets little of a processor")
-        server.slow = self.random.uniform(2, 20)
-
-        def mend() -> None:
-            server.slow = 1.0
-
-        self.later(5, 40, mend)
 
     def _move(self) -> None:
         some = self.random.sample(self.nodes, self.random.randint(1, 10))

@@ -6,7 +6,6 @@ from typing import Any
 from tests.simulation.disk import Disk, DiskStore
 from tests.simulation.nodes import Node
 from tests.simulation.oracle import STORED, Oracle
-from tests.simulation.server import Server
 from tests.simulation.world import HSM, World
 
 HBTD = "10.0.0.1"
@@ -22,18 +21,7 @@ class SingleWorld(World):
         super().__init__(seed, ((5, 12, 1), (10, 30, 2), (8, 20, 5)), Oracle)
         self.disk = Disk()
         self.network.backlog = 4 if seed % 2 else 128
-        self.hbtd = Server(
-            "hbtd",
-            HBTD,
-            self.params(HBTD, "mem:"),
-            self._make_store,
-            self.clock,
-            self.network,
-            self.random,
-            self.truth,
-            self.fail,
-            self.note_state,
-        )
+        self.hbtd = self.server("hbtd", HBTD, "mem:", self._make_store)
         self.servers = [self.hbtd]
         self._ran = False
         self._starting = True
@@ -89,7 +77,7 @@ class SingleWorld(World):
             (3, self.hsm_trouble),
             (2, self._cut_hsm),
             (3, lambda: self.cut_nodes(HBTD)),
-            (2, self._slow_hbtd),
+            (2, lambda: self.slow(self.hbtd)),
             (1, self._step_clock),
             (1, self._break_disk),
         ]
@@ -124,15 +112,6 @@ class SingleWorld(World):
 
     def _cut_hsm(self) -> None:
         self.cut(*self.random.choice(((HBTD, HSM), (HSM, HBTD))), 0.5, 30)
-
-    def _slow_hbtd(self) -> None:
-        self.truth.note("hbtd", "gets little of a processor")
-        self.hbtd.slow = self.random.uniform(2, 20)
-
-        def mend() -> None:
-            self.hbtd.slow = 1.0
-
-        self.later(5, 40, mend)
 
     def _step_clock(self) -> None:
         step = self.random.choice((-3600.0, -5.0, 5.0, 3600.0))

@@ -10,6 +10,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from twisted.python.failure import Failure
 from twisted.web.server import Site
 
+from hbtd.app.stores import StoreFactory
 from hbtd.config.params import Params
 from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.fleet import node_names
@@ -114,8 +115,7 @@ class World:
         self.failures.append(failure.getTraceback())
         self.truth.note("bug", failure.getErrorMessage())
 
-    def params(self, address: str, kv_url: str) -> Params:
-        """Return the parameters of an hbtd."""
+    def _params(self, address: str, kv_url: str) -> Params:
         return Params(
             kv_url=kv_url,
             sm_url=f"http://{HSM}:27779/hsm/v1",
@@ -126,6 +126,21 @@ class World:
             warntime=self.warntime,
             errtime=self.errtime,
             interval=self.interval,
+        )
+
+    def server(self, name: str, host: str, kv_url: str, make_store: StoreFactory) -> Server:
+        """Return a host of hbtd, on which it does not run yet."""
+        return Server(
+            name,
+            host,
+            self._params(host, kv_url),
+            make_store,
+            self.clock,
+            self.network,
+            self.random,
+            self.truth,
+            self.fail,
+            self.note_state,
         )
 
     def _start_hsm(self) -> None:
@@ -259,6 +274,16 @@ class World:
         for node in some:
             mend = self.network.cut(node.host, host)
             self.clock.after(seconds, mend)
+
+    def slow(self, server: Server) -> None:
+        """Give a server little of a processor for some seconds."""
+        self.truth.note("hbtd", f"{server.name} gets little of a processor")
+        server.slow = self.random.uniform(2, 20)
+
+        def mend() -> None:
+            server.slow = 1.0
+
+        self.later(5, 40, mend)
 
     # The story
 
