@@ -44,9 +44,15 @@ class Outcome(NamedTuple):
 
 
 def mutants(names: list[str]) -> list[Mutant]:
-    """Return some mutants by name; all of them if no names are given."""
-    found = [read(path) for path in sorted(_PATCHES.glob("*.patch"))]
-    return [each for each in found if not names or each.path.stem in names]
+    """Return some mutants by name; all of them if no names are given.
+
+    Raise `ValueError` if there is none of a name.
+    """
+    found = {path.stem: read(path) for path in sorted(_PATCHES.glob("*.patch"))}
+    unknown = ", ".join(sorted({*names} - {*found}))
+    if unknown:
+        raise ValueError(f"there is no mutant {unknown}")
+    return [each for name, each in found.items() if not names or name in names]
 
 
 def read(path: Path) -> Mutant:
@@ -116,7 +122,11 @@ def main(arguments: list[str]) -> None:
     )
     options = parser.parse_args(arguments)
     missed = 0
-    for mutant in mutants(options.names):
+    try:
+        some = mutants(options.names)
+    except ValueError as error:
+        parser.error(str(error))
+    for mutant in some:
         began = time.monotonic()
         outcome = run(mutant, options.first, options.seeds, options.within)
         missed += outcome.seed is None

@@ -51,6 +51,12 @@ class MutantTests(SynchronousTestCase):
                 shutil.copytree(CHECKOUT / "hbtd", target / "hbtd")
                 mutants.apply(mutant.path, target)
 
+    def test_unknown(self):
+        """A name that no mutant has is an error, and does not pass for one that was found."""
+        (known,) = mutants.mutants(["no_standstill"])
+        self.assertEqual(known.path.stem, "no_standstill")
+        self.assertRaises(ValueError, mutants.mutants, ["no_standstill", "no_standstil"])
+
 
 class OracleTests(SynchronousTestCase):
     """The oracle notices each lie, and each silence."""
