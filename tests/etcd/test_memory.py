@@ -1,7 +1,7 @@
 """The etcd in memory: it does what a real one does, and has the troubles that a test wants."""
 
 from hbtd.etcd.errors import RESOURCE_EXHAUSTED, EtcdRefused
-from hbtd.etcd.messages import Put
+from hbtd.etcd.messages import Delete, Put
 from tests.support.etcd_contract import (
     HistoryContract,
     KeyContract,
@@ -62,6 +62,15 @@ class TroubleTests(MemoryEtcdTestCase):
             await self.client.lock(b"lock", lease, wait=1)
         self.assertTrue((await self.client.database_size()).full)
         self.assertEqual(await self.keys(), [])  # the lock's lease was revoked
+
+    async def test_full_for_writes_only(self) -> None:
+        """Nor are transactions refused that only read and delete."""
+        lease = await self.client.grant(60)
+        await self.client.txn((), [Put(b"leased", b"", lease), Put(b"gone", b"")])
+        self.state.full = True
+        self.assertEqual(await self.client.renew(lease), 60)
+        self.assertTrue((await self.client.txn((), [Delete(b"gone")])).succeeded)
+        self.assertEqual(await self.keys(), [b"leased"])
 
     async def test_lost_answer(self) -> None:
         """A request whose answer is lost has taken effect."""

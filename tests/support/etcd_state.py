@@ -187,7 +187,9 @@ class EtcdState:
         return self.change([{"request_put": message}])
 
     def _kv_txn(self, message: Message) -> Message:
-        self._need_space()
+        branches = (message.get(each, []) for each in ("success", "failure"))
+        if any("request_put" in each for branch in branches for each in branch):
+            self._need_space()
         holds = all(map(self._holds, message.get("compare", [])))
         operations = message.get("success" if holds else "failure", [])
         _check_duplicates(operations)
