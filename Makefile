@@ -19,9 +19,11 @@ RUNPYTHON ?= /usr/bin/python3
 TOOLS     := build/tools
 # The Debian that is booted to test the unit.
 SUITE  ?= bookworm
-# Tests of faults that mostly wait, so that two of them can run at a time; and those that take all of the machine.
-FAULTS_WAITING   := sqlite etcd telemetry releases mixed outages night
+# The modules of a folder of tests that trial is not to find by itself.
+modules = $(patsubst $(1)/%.py,%,$(wildcard $(1)/[a-z]*.py))
+# Tests of faults that take all of the machine; the others mostly wait, so that two of them can run at a time.
 FAULTS_MEASURING := replicas agents crowd handshakes strangers restart
+FAULTS_WAITING   := $(filter-out $(FAULTS_MEASURING),$(call modules,tests/faults))
 # kafka-python's own affair, two thousand times.
 TRIAL  := PYTHONWARNINGS='default,ignore:read_text is deprecated,ignore:open_text is deprecated' $(BIN)/trial
 
@@ -105,7 +107,7 @@ test-faults: $(STAMP)  ## kill hbtd a hundred times on each store, replicas, etc
 	exit $$status
 
 test-browser: $(STAMP)  ## look at the page in a headless Chromium (Debian's chromium and chromium-driver)
-	$(TRIAL) $(TRIALFLAGS) tests.browser.page tests.browser.trouble tests.browser.past tests.browser.replicas tests.browser.modules tests.browser.moments tests.browser.lists
+	$(TRIAL) $(TRIALFLAGS) $(addprefix tests.browser.,$(call modules,tests/browser))
 
 simulate: $(STAMP)  ## simulated machine rooms with all faults: SEEDS=100 of them, or SEED=123 with its story; REPLICAS=3 on an etcd
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100)) $(if $(REPLICAS),--replicas)
