@@ -5,13 +5,12 @@ import ssl
 import time
 import urllib.request
 from functools import partial
-from pathlib import Path
 
 from selenium.webdriver.common.keys import Keys
 
 from hbtd.simulator.fleet import node_names
 from tests.support.browser import Browser
-from tests.support.page_case import HIDE, NODES, PageTestCase, wait_for
+from tests.support.page_case import HIDE, NODES, TOKEN, PageTestCase, wait_for
 from tests.support.running import WebClient, heartbeat, reactor
 from tests.support.server_process import free_ports
 
@@ -29,7 +28,7 @@ class DeathTests(PageTestCase):
         def story(page: Browser) -> None:
             page.until_live()
             page.until(lambda: page.counts() == (NODES, 0, 0), "all are healthy")
-            self.assertEqual(page.colour(ONE), "healthy")
+            page.until(lambda: page.colour(ONE) == "healthy", "it is drawn")
             self.control("kill", ONE)
             page.until(lambda: page.colour(ONE) == "warned", "it is warned about")
             client = urllib.request.Request(f"{self.url}/v1/hbstate/{ONE}")
@@ -97,7 +96,7 @@ class UseTests(PageTestCase):
             ):
                 page.write("#query", text)
                 page.until(partial(_finds, page, found), text)
-            self.assertEqual(page.colour("x1000c1s0b0n0"), "healthy")
+            page.until(lambda: page.colour("x1000c1s0b0n0") == "healthy", "nothing is dimmed")
             page.press(Keys.ESCAPE)
             page.until(lambda: page.text("#found") == "", "the search is cleared")
             page.until(lambda: page.colour(ONE) == "dead", "everything is shown")
@@ -115,9 +114,9 @@ class UseTests(PageTestCase):
             page.until_live()
             first, second = node_names(2)
             page.press("/", Keys.ESCAPE, Keys.ARROW_RIGHT)
-            self.assertEqual(_announced(page), f"{first}: healthy")
+            self.assertEqual(page.announced(), f"{first}: healthy")
             page.press(Keys.ARROW_RIGHT)
-            self.assertEqual(_announced(page), f"{second}: healthy")
+            self.assertEqual(page.announced(), f"{second}: healthy")
             page.press(Keys.ENTER)
             page.until(lambda: second in page.text("#why"), "why")
             page.press(Keys.ESCAPE)
@@ -215,7 +214,7 @@ class UseTests(PageTestCase):
                 *((Keys.ARROW_LEFT, "b") for _ in range(8)),
             ):
                 page.press(key)
-                self.assertIn(f"{CHASSIS}s3{name}", _announced(page))
+                self.assertIn(f"{CHASSIS}s3{name}", page.announced())
             self.assertEqual(page.run("return window.hbtd.map.view"), view)
             page.press(Keys.ESCAPE)
             page.until(lambda: page.text("#found") == "", "the search is cleared")
@@ -238,7 +237,7 @@ class UseTests(PageTestCase):
             page.run("window.hbtd.strip.span = 600000; window.hbtd.strip.go(given[0])", dead * 1000)
             page.until(lambda: page.counts() == (NODES - 64, 0, 64), "what was")
             self.assertIn("Looking back to", page.text("#banner"))
-            self.assertEqual(page.colour(f"{CHASSIS}s0b0n0"), "dead")
+            page.until(lambda: page.colour(f"{CHASSIS}s0b0n0") == "dead", "so it is drawn")
             page.press(Keys.ESCAPE)
             page.until(lambda: page.counts() == (NODES, 0, 0), "what is")
             self.assertEqual(page.text("#banner"), "")
@@ -293,10 +292,7 @@ class ConnectionTests(PageTestCase):
 
     async def test_token(self) -> None:
         """Where reading is closed the page asks for a token, and keeps it for the tab alone."""
-        tokens = Path(self.mktemp()).resolve()
-        tokens.parent.mkdir(parents=True, exist_ok=True)
-        tokens.write_text("alice:correct-horse-battery-staple\n")
-        await self.serve("--reader_access=operators", f"--operator_access=token:{tokens}")
+        await self.serve_closed()
         client = WebClient(self)
         await client.request("POST", f"{self.url}/hmi/v1/heartbeat", heartbeat())
 
@@ -307,7 +303,7 @@ class ConnectionTests(PageTestCase):
                 lambda: page.run("return document.getElementById('ask').open && !token.value"),
                 "asked again",
             )
-            page.write("#token", "correct-horse-battery-staple")
+            page.write("#token", TOKEN)
             page.until_live()
             page.until(lambda: page.counts()[0] == 1, "it is shown")
             self.assertEqual(page.run("return Object.keys(localStorage)"), [])
@@ -376,8 +372,3 @@ def _heartbeating(request: urllib.request.Request) -> bool:
 
 def _finds(page: Browser, count: int) -> bool:
     return page.text("#found") == (f"{count} found" if count else "no such name")
-
-
-def _announced(page: Browser) -> str:
-    said: str = page.run("return document.getElementById('announcer').textContent")
-    return said

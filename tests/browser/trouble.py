@@ -4,7 +4,6 @@ import re
 import signal
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from selenium.webdriver.common.keys import Keys
@@ -13,7 +12,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from tests.support.browser import Browser
-from tests.support.page_case import HIDE, NODES, BeatsTestCase, wait_for
+from tests.support.page_case import HIDE, NODES, TOKEN, BeatsTestCase, wait_for
 from tests.support.running import reactor
 from tests.support.server_process import free_ports
 
@@ -22,14 +21,6 @@ ONE, CONTROLLER = "x1000c0s3b0n1", "x1000c0b0"
 
 class TokenTests(BeatsTestCase):
     """Reading is closed."""
-
-    async def serve_closed(self) -> Path:
-        """Start an hbtd that wants tokens; return the file that has them."""
-        tokens = Path(self.mktemp()).resolve()
-        tokens.parent.mkdir(parents=True, exist_ok=True)
-        tokens.write_text("alice:correct-horse-battery-staple\n")
-        await self.serve("--reader_access=operators", f"--operator_access=token:{tokens}")
-        return tokens
 
     async def test_none(self) -> None:
         """Who gives no token is not asked again until they wish to give one, by a key perhaps."""
@@ -52,7 +43,7 @@ class TokenTests(BeatsTestCase):
                 lambda: page.run("return document.getElementById('ask').open && !token.value"),
                 "asked for one that is possible",
             )
-            page.write("#token", "correct-horse-battery-staple")
+            page.write("#token", TOKEN)
             page.until_live()
             page.until(lambda: sum(page.counts()) == 1, "it is shown")
             page.until(lambda: ONE in page.text("#changes"), "the history, too")
@@ -69,7 +60,7 @@ class TokenTests(BeatsTestCase):
 
         def story(page: Browser) -> None:
             page.until(partial(_asks, page), "asked")
-            page.write("#token", "correct-horse-battery-staple")
+            page.write("#token", TOKEN)
             page.until_live()
             tokens.write_text("alice:another-horse-battery-staple\n")
             page.until(partial(_asks, page), "asked again", 40)
@@ -87,7 +78,7 @@ class TokenTests(BeatsTestCase):
         def story(page: Browser) -> None:
             page.until(partial(_asks, page), "asked")
             page.run(f"{HIDE} window.hbtd.feed.rest()", True)
-            page.write("#token", "correct-horse-battery-staple")
+            page.write("#token", TOKEN)
             page.until(lambda: page.run("return window.hbtd.machine.era === 1"), "the picture")
             page.run("await new Promise((resolve) => setTimeout(resolve, 1000))")
             self.assertIsNone(page.run("return window.hbtd.feed.abort"), "a connection")
@@ -96,12 +87,7 @@ class TokenTests(BeatsTestCase):
             self.beat(ONE)
             page.until(lambda: page.counts() == (0, 0, 1), "it is dead")
             # What no event brings is put right, as in a page that was seen all along.
-            page.run(
-                "const { machine, map } = window.hbtd; machine.states[0] = 0;"
-                "machine.counts = [1, 0, 0, 0]; map.redraw()"
-            )
-            page.until(lambda: page.colour(ONE) == "healthy", "it is wrong")
-            page.until(lambda: page.colour(ONE) == "dead", "put right")
+            _is_put_right(page)
 
         await self.look(story)
 
@@ -220,12 +206,7 @@ class ConnectionTests(BeatsTestCase):
             page.until_live()
             self.beat(ONE)
             page.until(lambda: page.counts() == (0, 0, 1), "it is dead")
-            page.run(
-                "const { machine, map } = window.hbtd; machine.states[0] = 0;"
-                "machine.counts = [1, 0, 0, 0]; map.redraw()"
-            )
-            page.until(lambda: page.colour(ONE) == "healthy", "it is wrong")
-            page.until(lambda: page.colour(ONE) == "dead", "put right")
+            _is_put_right(page)
 
         await self.look(story)
 
@@ -323,8 +304,7 @@ class ReadingTests(BeatsTestCase):
             page.until(lambda: page.counts()[0] == 2, "they are there")
             page.click_on(ONE)
             page.until(lambda: "Dead: silent for" in page.text("#why"), "that it has died")
-            said = page.run("return document.getElementById('announcer').textContent")
-            self.assertIn(f"{ONE}: dead. Dead: silent", said)
+            self.assertIn(f"{ONE}: dead. Dead: silent", page.announced())
             process.signal(signal.SIGKILL)
             page.until(lambda: "What you see is of" in page.text("#banner"), "stale")
             page.click_on(CONTROLLER)
@@ -387,6 +367,16 @@ class _Proxy(ReverseProxyResource):
     def getChild(self, path: bytes, request: Any) -> "_Proxy":
         """Return the resource that has all below this one."""
         return _Proxy(self.host, self.port, self.path + b"/" + path, self.reactor)
+
+
+def _is_put_right(page: Browser) -> None:
+    """Have the page take ONE, which is dead, for healthy; wait until it is put right."""
+    page.run(
+        "const { machine, map } = window.hbtd; machine.states[0] = 0;"
+        "machine.counts = [1, 0, 0, 0]; map.redraw()"
+    )
+    page.until(lambda: page.colour(ONE) == "healthy", "it is wrong")
+    page.until(lambda: page.colour(ONE) == "dead", "put right")
 
 
 def _asks(page: Browser) -> bool:

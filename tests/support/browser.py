@@ -148,6 +148,11 @@ class Browser:
                 {"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1},
             )
 
+    def announced(self) -> str:
+        """Return what was last said to whoever listens rather than looks."""
+        said: str = self.run("return document.getElementById('announcer').textContent")
+        return said
+
     def complaints(self) -> list[str]:
         """Return what the browser's console has that is no information, since the last call."""
         entries = self.driver.get_log("browser")

@@ -2,6 +2,7 @@
 
 import urllib.request
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Final
 from unittest import skipIf
 
@@ -22,6 +23,8 @@ HIDE: Final = (
     "document.dispatchEvent(new Event('visibilitychange'));"
 )
 """Hides the page, or shows it again."""
+TOKEN: Final = "correct-horse-battery-staple"
+"""The token of who may read, where not everybody may."""
 TIMES: Final = ("--interval=1", "--warntime=2", "--errtime=4")
 
 
@@ -46,6 +49,14 @@ class PageTestCase(TestCase):
         process = self.spawn_hbtd(port, *options)
         self.url = (await process.url).replace("127.0.0.1", "localhost")
         return process
+
+    async def serve_closed(self) -> Path:
+        """Start an hbtd that wants `TOKEN` of whoever reads; return the file that has it."""
+        tokens = Path(self.mktemp()).resolve()
+        tokens.parent.mkdir(parents=True, exist_ok=True)
+        tokens.write_text(f"alice:{TOKEN}\n")
+        await self.serve("--reader_access=operators", f"--operator_access=token:{tokens}")
+        return tokens
 
     async def fleet(self, nodes: int = NODES, period: float = 0.5) -> None:
         """Start a fleet, whose nodes `control` kills and revives."""
