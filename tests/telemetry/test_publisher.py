@@ -301,7 +301,7 @@ class RefusalTests(PublisherTestCase):
         )
         publisher, _ = self.start(connect=picky.connect)
         self.tell(publisher, numbered(range(100)))
-        await deferLater(reactor, 4)  # long enough to refuse each of them twice
+        await deferLater(reactor, 4)  # in which all of them would be given up
         self.assertEqual(publisher.refused_count, 0)
         refuses = False
         await until(lambda: publisher.pending_count == 0)
