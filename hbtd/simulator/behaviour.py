@@ -71,6 +71,16 @@ class Behaviour:
     cost_ms_by_state: dict[str, float] = field(default_factory=dict)
     """Values that replace `cost_ms` for PATCHes to some states, such as `{"Standby": 2.0}`."""
 
+    discovers: bool = True
+    """Whether an update adds a component that is not in the table, so that all xnames are known;
+    the real HSM ignores it."""
+
+    lists: bool = True
+    """Whether the table can be read as a whole; otherwise that is answered with 404."""
+
+    read_ms: float = 0.0
+    """The simulated duration of a read of the table, in milliseconds."""
+
     def merged(self, changes: Mapping[str, object]) -> "Behaviour":
         """Return a copy in which `changes`, decoded from JSON, replace some fields.
 
@@ -195,5 +205,8 @@ _READERS: Final[Mapping[str, Callable[[object], object]]] = {
     "retry_after": _text,
     "refuse": _names,
     "cost_ms": _milliseconds,
+    "discovers": _flag,
+    "lists": _flag,
+    "read_ms": _milliseconds,
     "cost_ms_by_state": _milliseconds_by_state,
 }

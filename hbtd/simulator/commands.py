@@ -14,9 +14,10 @@ from twisted.web.server import Site
 from hbtd.formats.counts import counted
 from hbtd.net.tls import ServerOptions, ephemeral_identity
 from hbtd.runtime.periodic import PeriodicService
+from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.control import CommandLines, CommandRefused, ControlServer, FleetControl
 from hbtd.simulator.endpoints import client_endpoint
-from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.simulator.fake_hsm import FakeHSM
 from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.simulator.options import Event, FleetOptions, HSMOptions
 

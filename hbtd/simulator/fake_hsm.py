@@ -1,21 +1,22 @@
 """A fake Hardware State Manager: a table of component states with a REST API.
 
-The fake has the part of the API that hbtd uses, and the drawbacks of the real HSM: updates are
-applied one after another, each component takes time, an update continues after its client has
-disconnected, and one invalid name leads to the rejection of the whole update. It answers updates
-and probes in the words of a recorded real HSM, whose 400 has two meanings.
+The fake has the part of the API that hbtd uses, that by which others change the table, and the
+drawbacks of the real HSM: updates are applied one after another, each component takes time, an
+update continues after its client has disconnected, and one invalid name leads to the rejection of
+the whole update. It answers in the words of a recorded real HSM, whose 400 has two meanings.
 """
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from http.client import responses
 from typing import Any, Final, NoReturn
 
 import orjson
 from klein import Klein
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
@@ -24,12 +25,17 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from hbtd.formats import xnames
 from hbtd.simulator.behaviour import Behaviour
-
-_STATES: Final = {
-    state.lower(): state
-    for state in ("Unknown", "Empty", "Populated", "Off", "On", "Standby", "Halt", "Ready")
-}
-_FLAGS: Final = {flag.lower(): flag for flag in ("Unknown", "OK", "Warning", "Alert", "Locked")}
+from hbtd.simulator.bulk_update import Update, json_object, read_update
+from hbtd.simulator.hsm_table import (
+    FLAGS,
+    STATES,
+    ComponentState,
+    HSMTable,
+    Selection,
+    document,
+    invalid_state,
+    read_rows,
+)
 
 BASES: Final = frozenset(
     ("", "hsm/v1", "hsm/v2", "hsm/smd/v1", "hsm/smd/v2", "apis/smd/hsm/v1", "apis/smd/hsm/v2")
@@ -42,48 +48,6 @@ _PAGE: Final = b"<!DOCTYPE html><html><body>Please log in.</body></html>"
 
 _DATABASE_SECONDS: Final = 1.488
 """Seconds for which the real HSM tries to reach a database that is gone before it answers."""
-
-
-@dataclass
-class ComponentState:
-    """A component's row in the table, which later updates replace."""
-
-    state: str
-    flag: str
-    message: str
-
-
-@dataclass(eq=False)
-class Update:
-    """A bulk PATCH that was received, and its outcome.
-
-    All times are seconds of the fake HSM's clock. A field whose value the body lacks is empty.
-    """
-
-    body: bytes
-    """The request's body, undecoded."""
-
-    received: float
-    """When the request arrived."""
-
-    user_agent: str = ""
-    content_type: str = ""
-
-    names: list[str] = field(default_factory=list)
-    """The components' names as the request spelled them."""
-
-    state: str = ""
-    flag: str = ""
-    message: str = ""
-
-    applied: float | None = None
-    """When the update was applied to the table, or `None` if it has not been."""
-
-    answered: float | None = None
-    """When the PATCH was answered; `None` if it was not, as when the client disconnected first."""
-
-    status: int | None = None
-    """The HTTP status of the answer, or `None` if `answered` is `None`."""
 
 
 class _Problem(Exception):
@@ -100,8 +64,8 @@ class FakeHSM:
 
     The API is served under the base paths of a real HSM and of the gateways before it, `BASES`, and
     any other path is answered with 404, so that a wrong `--sm_url` is noticed. Every valid xname is
-    a known component. Requests below `/control` show and change the fake's behaviour, and list
-    and clear the updates.
+    a known component, unless the behaviour says otherwise. Requests below `/control` show and
+    change the fake's behaviour, list and clear the updates, and change or replace the table.
 
     All delays are measured by `clock`. `on_update`, if given, is called with each `Update` that has
     just been applied.
@@ -112,8 +76,8 @@ class FakeHSM:
     def __init__(
         self, clock: IReactorTime, on_update: Callable[[Update], None] | None = None
     ) -> None:
-        self.components: dict[str, ComponentState] = {}
-        """The rows of the table by xname in normal form."""
+        self.table = HSMTable()
+        """The states of all components."""
 
         self.updates: list[Update] = []
         """All bulk PATCHes received since the last `clear`, in order."""
@@ -125,6 +89,11 @@ class FakeHSM:
         self._on_update = on_update
         self._queue: deque[tuple[Update, Deferred[bytes], Request]] = deque()
         self._working: IDelayedCall | None = None
+
+    @property
+    def components(self) -> dict[str, ComponentState]:
+        """The rows of the table by xname in normal form."""
+        return self.table.rows
 
     def resource(self) -> IResource:
         """Return the REST API as a resource for a `Site` or a `StubTreq`."""
@@ -150,7 +119,7 @@ class FakeHSM:
         """Apply the queued updates in order, each after a timer of its simulated duration."""
         while self._queue and self._working is None:
             update, answer, request = self._queue.popleft()
-            cost = self.behaviour.cost(_STATES[update.state.lower()], len(update.names))
+            cost = self.behaviour.cost(STATES[update.state.lower()], len(update.names))
             if self.behaviour.database_gone:
                 cost = _DATABASE_SECONDS
             if cost > 0:
@@ -169,11 +138,13 @@ class FakeHSM:
                 self._note_answer(update, 400)
                 answer.errback(_Problem(400, "operation 'Bulk StateData Update' failed"))
             return
-        state = ComponentState(
-            _STATES[update.state.lower()], _FLAGS[update.flag.lower()], update.message
+        self.table.update(
+            update.names,
+            STATES[update.state.lower()],
+            FLAGS[update.flag.lower()],
+            update.message,
+            discovers=self.behaviour.discovers,
         )
-        for name in update.names:
-            self.components[xnames.normalise(name)] = state
         update.applied = self._clock.seconds()
         if not answer.called:
             self._note_answer(update, 204)
@@ -199,7 +170,7 @@ class FakeHSM:
             content_type=request.getHeader("content-type") or "",
         )
         self.updates.append(update)
-        objection = _read_update(update)
+        objection = read_update(update)
         # Klein cancels this Deferred when the client disconnects.
         answer: Deferred[bytes] = Deferred()
         behaviour = self.behaviour
@@ -244,23 +215,73 @@ class FakeHSM:
 
     @_app.route("/State/Components", methods=["GET"])
     @_app.route("/<path:base>/State/Components", methods=["GET"])
-    def _list_components(self, request: Request, base: str = "") -> bytes:
+    def _list_components(self, request: Request, base: str = "") -> Deferred[bytes]:
         _check_base(base)
-        self._need_database()
-        listed = [_component(name, state) for name, state in self.components.items()]
-        return _json(request, {"Components": listed})
+        return self._select(request, _arguments(request))
+
+    @_app.route("/State/Components/Query", methods=["POST"])
+    @_app.route("/<path:base>/State/Components/Query", methods=["POST"])
+    def _query_components(self, request: Request, base: str = "") -> Deferred[bytes]:
+        _check_base(base)
+        query = json_object(_body(request))
+        if query is None:
+            raise _Problem(400, "error decoding JSON: not an object")
+        return self._select(request, {**query, "id": query.get("ComponentIDs", [])})
+
+    def _select(self, request: Request, query: Mapping[str, object]) -> Deferred[bytes]:
+        """Answer with the components that a query asks for, after a read's simulated duration."""
+        if not self.behaviour.lists:
+            raise NotFound
+        selection = Selection.read(query)
+
+        def answer(_: object) -> bytes:
+            self._need_database()
+            rows = self.table.select(selection)
+            state_only = selection.state_only
+            listed = [document(name, row, state_only=state_only) for name, row in rows]
+            return _json(request, {"Components": listed})
+
+        return self._read().addCallback(answer)
 
     @_app.route("/State/Components/<name>", methods=["GET"])
     @_app.route("/<path:base>/State/Components/<name>", methods=["GET"])
-    def _show_component(self, request: Request, name: str, base: str = "") -> bytes:
+    def _show_component(self, request: Request, name: str, base: str = "") -> Deferred[bytes]:
+        _check_base(base)
+        xname = _xname(name)
+
+        def answer(_: object) -> bytes:
+            self._need_database()
+            return _json(request, document(xname, self._row(xname)))
+
+        return self._read().addCallback(answer)
+
+    @_app.route("/State/Components/<name>/StateData", methods=["PATCH"])
+    @_app.route("/<path:base>/State/Components/<name>/StateData", methods=["PATCH"])
+    def _change_component(self, request: Request, name: str, base: str = "") -> bytes:
+        """Change one component, as others than hbtd do; by force whatever its state is."""
         _check_base(base)
         self._need_database()
-        xname = xnames.parse(name)
-        if xname is None:
-            raise _Problem(400, f"Invalid xname '{name}'")
+        row = self._row(_xname(name))
+        change = json_object(_body(request)) or {}
+        state, flag = str(change.get("State", "")), str(change.get("Flag", "OK"))
+        if (objection := invalid_state(state, flag)) is not None:
+            raise _Problem(400, objection)
+        state, flag = STATES[state.lower()], FLAGS[flag.lower()]
+        if change.get("Force") is True or row.fits(state, flag):
+            row.state, row.flag = state, flag
+        request.setResponseCode(204)
+        return b""
+
+    def _row(self, xname: str) -> ComponentState:
         if xname not in self.components:
             raise _Problem(404, f"No component '{xname}'")
-        return _json(request, _component(xname, self.components[xname]))
+        return self.components[xname]
+
+    def _read(self) -> Deferred[None]:
+        """Return a Deferred that fires after the simulated duration of a read of the table."""
+        gone = self.behaviour.database_gone
+        seconds = _DATABASE_SECONDS if gone else self.behaviour.read_ms / 1000
+        return deferLater(self._clock, seconds) if seconds else succeed(None)
 
     def _need_database(self) -> None:
         if self.behaviour.database_gone:
@@ -275,7 +296,7 @@ class FakeHSM:
 
     @_app.route("/control/behaviour", methods=["PATCH"])
     def _change_behaviour(self, request: Request) -> bytes:
-        changes = _json_object(_body(request))
+        changes = json_object(_body(request))
         if changes is None:
             raise _Problem(400, "Not a JSON object")
         try:
@@ -306,6 +327,21 @@ class FakeHSM:
         request.setResponseCode(204)
         return b""
 
+    @_app.route("/control/components", methods=["PUT"])
+    def _replace_components(self, request: Request) -> bytes:
+        rows = _rows(request)
+        self.table.rows.clear()
+        return self._force(request, rows)
+
+    @_app.route("/control/components", methods=["PATCH"])
+    def _change_components(self, request: Request) -> bytes:
+        return self._force(request, _rows(request))
+
+    def _force(self, request: Request, rows: Mapping[str, ComponentState]) -> bytes:
+        self.table.force(rows)
+        request.setResponseCode(204)
+        return b""
+
     # Errors
 
     @_app.handle_errors(_Problem, HTTPException)
@@ -333,36 +369,6 @@ def _check_base(base: str) -> None:
         raise NotFound
 
 
-def _read_update(update: Update) -> str | None:
-    """Set an update's fields from its body; return why it is invalid, or `None` if it is valid."""
-    document = _json_object(update.body)
-    if document is None:
-        return "error decoding JSON: not an object"
-    names = document.get("ComponentIDs")
-    if isinstance(names, list):
-        update.names = [name for name in names if isinstance(name, str)]
-    state, flag = document.get("State"), document.get("Flag", "OK")
-    update.state = state if isinstance(state, str) else ""
-    update.flag = flag if isinstance(flag, str) else ""
-    extended = document.get("ExtendedInfo", {})
-    message = extended.get("Message", "") if isinstance(extended, dict) else None
-    update.message = message if isinstance(message, str) else ""
-
-    if names == []:
-        return "Missing IDs"
-    if not update.names or update.names != names:
-        return "ComponentIDs must be a list of one or more names"
-    if update.state.lower() not in _STATES:
-        return f"Invalid State '{update.state}'"
-    if update.flag.lower() not in _FLAGS:
-        return f"Invalid Flag '{update.flag}'"
-    if not isinstance(message, str):
-        return "ExtendedInfo must be an object with texts"
-    if any(xnames.parse(name) is None for name in update.names):
-        return "invalid xname ID"
-    return None
-
-
 def _rejection(update: Update, behaviour: Behaviour) -> str | None:
     """Return the reason to reject an update if it names a component in `behaviour.refuse`.
 
@@ -373,13 +379,28 @@ def _rejection(update: Update, behaviour: Behaviour) -> str | None:
     return None if hit is None else f"The fake HSM was told to refuse '{hit}'"
 
 
-def _component(name: str, state: ComponentState) -> dict[str, str | None]:
-    return {
-        "ID": name,
-        "Type": xnames.component_type(name),
-        "State": state.state,
-        "Flag": state.flag,
-    }
+def _xname(name: str) -> str:
+    """Return a name in normal form; raise a `_Problem` if it is none."""
+    xname = xnames.parse(name)
+    if xname is None:
+        raise _Problem(400, f"Invalid xname '{name}'")
+    return xname
+
+
+def _arguments(request: Request) -> dict[str, object]:
+    """Return the arguments of a request's query."""
+    return {key.decode(errors="replace"): values for key, values in (request.args or {}).items()}
+
+
+def _rows(request: Request) -> dict[str, ComponentState]:
+    """Return the rows in a request's body; raise a `_Problem` if there are none."""
+    body = json_object(_body(request))
+    if body is None:
+        raise _Problem(400, "Not a JSON object")
+    try:
+        return read_rows(body)
+    except ValueError as error:
+        raise _Problem(400, str(error)) from error
 
 
 def _transport(request: Request) -> Any:
@@ -389,14 +410,6 @@ def _transport(request: Request) -> Any:
 
 def _body(request: Request) -> bytes:
     return request.content.read() if request.content is not None else b""
-
-
-def _json_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return document if isinstance(document, dict) else None
 
 
 def _json(request: Request, document: object) -> bytes:

@@ -4,7 +4,7 @@ from typing import Final, TextIO
 
 from twisted.internet.interfaces import IReactorTime
 
-from hbtd.simulator.fake_hsm import Update
+from hbtd.simulator.bulk_update import Update
 
 _NAMES_SHOWN: Final = 2
 """The most components that a line about an update names."""

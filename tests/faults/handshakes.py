@@ -15,8 +15,8 @@ from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import TestCase
 
+from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.endpoints import client_endpoint
-from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.fleet import Fleet
 from tests.support.processes import CHECKOUT, spawn
 from tests.support.running import WebClient, reactor, start_hsm

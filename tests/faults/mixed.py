@@ -14,7 +14,7 @@ from typing import NamedTuple
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
-from hbtd.simulator.fake_hsm import Update
+from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.fleet import node_names
 from hbtd.tracker.transitions import Transition
 from tests.support.hsm_memory import KINDS

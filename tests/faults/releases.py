@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest
 
-from hbtd.simulator.fake_hsm import Update
+from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.store.etcd_log_format import LOG, LOG_END, as_entry, read_stored
 from hbtd.store.interface import LogEntry

@@ -16,7 +16,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 
-from hbtd.simulator.fake_hsm import Update
+from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.fleet import Fleet, node_names
 from tests.support.balancer import Balancer
 from tests.support.hsm_memory import DIED, KINDS, RESTARTED, STARTED, WARNED

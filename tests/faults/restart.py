@@ -22,7 +22,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from hbtd.simulator.fake_hsm import Update
+from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.fleet import node_names
 from tests.support.certificates import make_identity, write_identity
 from tests.support.processes import CHECKOUT, HbtdProcess

@@ -22,7 +22,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, TestCase
 
-from hbtd.simulator.fake_hsm import Update
+from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.fleet import node_names
 from tests.support.askers import Asker, endpoint_from, stop_all
 from tests.support.attackers import beat

@@ -1,6 +1,6 @@
 """Abandoned updates: what HSM may still do, and how that is corrected."""
 
-from hbtd.simulator.fake_hsm import ComponentState
+from hbtd.simulator.hsm_table import ComponentState
 from tests.support.hsm_memory import DIED, STARTED, WARNED, StartedTestCase, nodes
 
 A, B, C = nodes(3)

@@ -6,7 +6,8 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.simulator.bulk_update import Update
+from hbtd.simulator.fake_hsm import FakeHSM
 
 LONGEST_STALL = 25.0
 """The most seconds that an update takes while HSM stalls; hbtd gives up after ten."""

@@ -12,7 +12,7 @@ from twisted.web.server import Site
 
 from hbtd.app.stores import StoreFactory
 from hbtd.config.params import Params
-from hbtd.simulator.fake_hsm import Update
+from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.fleet import node_names
 from tests.simulation.clock import WorldClock
 from tests.simulation.hsm import LONGEST_STALL, USUAL, WorldHSM

@@ -22,9 +22,9 @@ from twisted.web.server import Site
 
 import hbtd
 from hbtd.simulator.__main__ import main
+from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.commands import describe_update, run_fleet
 from hbtd.simulator.endpoints import split_url
-from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.options import Event, FleetOptions, HSMOptions
 from tests.support.certificates import make_identity, write_identity
 from tests.support.fleet_memory import Recorder

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.demo import run_demo
-from hbtd.simulator.fake_hsm import Update
 from hbtd.simulator.options import DemoOptions
 from hbtd.simulator.transcript import Transcript
 from tests.support.processes import CHECKOUT

@@ -9,7 +9,8 @@ from twisted.web.client import Agent, ResponseFailed, ResponseNeverReceived
 from twisted.web.server import Site
 
 from hbtd.simulator.behaviour import Behaviour
-from hbtd.simulator.fake_hsm import ComponentState, FakeHSM
+from hbtd.simulator.fake_hsm import FakeHSM
+from hbtd.simulator.hsm_table import ComponentState
 from tests.support.fake_hsm_memory import BASE, MemoryTestCase, bulk
 
 
@@ -95,8 +96,12 @@ class UpdateTests(MemoryTestCase):
     def test_table(self):
         """The table can be read whole or by component."""
         self.update(bulk("x0c0s0b0n0", flag="Warning"))
-        row = {"ID": "x0c0s0b0n0", "Type": "Node", "State": "Ready", "Flag": "Warning"}
+        state = {"ID": "x0c0s0b0n0", "Type": "Node", "State": "Ready", "Flag": "Warning"}
+        row = {**state, "Enabled": True, "Role": "Compute", "NetType": "Sling", "Arch": "X86"}
         self.assertEqual(self.get(f"{BASE}/State/Components"), {"Components": [row]})
+        self.assertEqual(
+            self.get(f"{BASE}/State/Components?stateonly=true"), {"Components": [state]}
+        )
         self.assertEqual(self.get(f"{BASE}/State/Components/X0c0s0b0n00"), row)
 
     def test_table_misses(self):
@@ -282,7 +287,80 @@ class RecordedTests(MemoryTestCase):
         )
         for path in ("", "/x0c0s0b0n0"):
             answer = self.client.get(f"{BASE}/State/Components{path}")
+            self.assertNoResult(answer)
+            self.advance(1.5)
             self.assertEqual(self.problem(answer), (500, "failed to query DB."))
+
+    def test_off(self):
+        """A component that others turned off takes nothing but Ready/OK, though all succeeds."""
+        component = f"{BASE}/State/Components/x1000c0s0b0n1"
+        self.update(bulk("x1000c0s0b0n1"))
+        self.assertEqual(self.change(component, State="Off", Force=True), 204)
+        for state, flag, then in (
+            ("Standby", "Alert", ("Off", "OK")),
+            ("Ready", "Warning", ("Off", "OK")),
+            ("Ready", "OK", ("Ready", "OK")),
+            ("Standby", "Alert", ("Standby", "Alert")),
+        ):
+            answer = self.update(bulk("x1000c0s0b0n1", state=state, flag=flag))
+            self.assertEqual(self.status(answer), 204)
+            shown = self.get(component)
+            self.assertEqual((shown["State"], shown["Flag"]), then)
+
+    def test_unknown(self):
+        """A component that HSM does not know is ignored by an update that succeeds."""
+        self.hsm.behaviour.discovers = False
+        self.assertEqual(self.status(self.update(bulk("x9c0s0b0n0"))), 204)
+        self.assertEqual(self.get(f"{BASE}/State/Components"), {"Components": []})
+
+    def change(self, url: str, **change: object) -> Any:
+        """Change a component as others than hbtd do, and return the status."""
+        return self.status(self.client.patch(f"{url}/StateData", data=orjson.dumps(change)))
+
+    def test_others(self):
+        """Others change a component that HSM knows; without force by the rules for updates."""
+        self.update(bulk("x0c0s0b0n0", state="Off"))
+        url = f"{BASE}/State/Components/x0c0s0b0n0"
+        self.assertEqual(self.change(url, State="Standby"), 204)
+        self.assertEqual(self.get(url)["State"], "Off")
+        self.assertEqual(self.change(url, State="Blue"), 400)
+        self.assertEqual(self.change(f"{BASE}/State/Components/x0c0s0b0n1", State="Off"), 404)
+
+    def ids(self, query: str) -> list[str]:
+        """Return the components that a query finds."""
+        url = f"{BASE}/State/Components{query}"
+        return [each["ID"] for each in self.get(url)["Components"]]
+
+    def test_queries(self):
+        """The table is asked for names, types, states and flags; what it lacks is left out."""
+        self.update(bulk("x0c0s0b0n0", "x0c0s0b0n1", "x0c0s0b0"))
+        self.update(bulk("x0c0s0b0n1", state="Standby", flag="Alert"))
+        self.assertEqual(self.ids("?type=Node"), ["x0c0s0b0n0", "x0c0s0b0n1"])
+        self.assertEqual(self.ids("?type=node&state=ready"), ["x0c0s0b0n0"])
+        self.assertEqual(self.ids("?flag=Alert&flag=Warning"), ["x0c0s0b0n1"])
+        self.assertEqual(self.ids("?state=Off"), [])
+        self.assertEqual(self.ids("?id=X0c0s0b0n01&id=x7c0s0b0n0&id=nope"), ["x0c0s0b0n1"])
+        self.assertEqual(self.ids("?enabled=false"), [])
+
+    def test_query_by_body(self):
+        """The same can be asked for in a body."""
+        self.update(bulk("x0c0s0b0n0", "x0c0s0b0n1"))
+        names = ["x0c0s0b0n1", "nope"]
+        body = orjson.dumps({"ComponentIDs": names, "type": ["Node"], "stateonly": True})
+        answer = self.successResultOf(self.client.post(f"{BASE}/State/Components/Query", data=body))
+        state = {"ID": "x0c0s0b0n1", "Type": "Node", "State": "Ready", "Flag": "OK"}
+        self.assertEqual(self.successResultOf(answer.json()), {"Components": [state]})
+
+    def test_reads(self):
+        """Reads of the table can take time, and can be missing, as in other releases of HSM."""
+        self.hsm.behaviour.read_ms = 500
+        answer = self.client.get(f"{BASE}/State/Components")
+        self.advance(0.4)
+        self.assertNoResult(answer)
+        self.advance(0.2)
+        self.assertEqual(self.status(answer), 200)
+        self.hsm.behaviour.lists = False
+        self.assertEqual(self.problem(self.client.get(f"{BASE}/State/Components"))[0], 404)
 
     def test_time(self):
         """An update that is given up meanwhile is not applied either, nor noted as answered."""

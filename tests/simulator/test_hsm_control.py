@@ -38,6 +38,30 @@ class ControlTests(MemoryTestCase):
         self.assertIsNone(self.hsm.behaviour.fail_status)
         self.assertFalse(self.hsm.behaviour.ready)
 
+    def test_components(self):
+        """The table can be changed, and replaced by another one, as by a restored backup."""
+        self.update(bulk("x0c0s0b0n0", "x0c0s0b0n1"))
+        url = f"{self.CONTROL}/components"
+        table = {"X0c0s0b0n00": "Standby/Alert", "x0c0s0b0n2": "on/ok"}
+        self.assertEqual(self.status(self.client.patch(url, data=orjson.dumps(table))), 204)
+        self.assertEqual(
+            {name: f"{row.state}/{row.flag}" for name, row in self.hsm.components.items()},
+            {"x0c0s0b0n0": "Standby/Alert", "x0c0s0b0n1": "Ready/OK", "x0c0s0b0n2": "On/OK"},
+        )
+        self.assertEqual(self.status(self.client.put(url, data=orjson.dumps(table))), 204)
+        self.assertEqual(sorted(self.hsm.components), ["x0c0s0b0n0", "x0c0s0b0n2"])
+
+    def test_components_refused(self):
+        """Rows that are none are refused, naming the component, and nothing is changed."""
+        self.update(bulk("x0c0s0b0n0"))
+        for table in ({"x0c0s0b0n0": "Blue/OK"}, {"nope": "Ready/OK"}, {"x0c0s0b0n1": "Ready"}):
+            answer = self.client.put(f"{self.CONTROL}/components", data=orjson.dumps(table))
+            status, detail = self.problem(answer)
+            self.assertEqual(status, 400)
+            self.assertIn(next(iter(table)), detail)
+        self.assertEqual(self.problem(self.client.put(f"{self.CONTROL}/components"))[0], 400)
+        self.assertEqual(list(self.hsm.components), ["x0c0s0b0n0"])
+
     def test_round_trip(self):
         """The behaviour as read can be sent back."""
         text = Behaviour(refuse={"x0"}, fail_status=418).as_json()

@@ -19,7 +19,8 @@ from hbtd.config.params import Params
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
 from hbtd.monitor import Monitor
-from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.simulator.bulk_update import Update
+from hbtd.simulator.fake_hsm import FakeHSM
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.memory import MemoryStore
 from hbtd.store.memory_log import MemoryLog

@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.simulator.bulk_update import Update
+from hbtd.simulator.fake_hsm import FakeHSM
 
 BASE = "http://hsm.example/hsm/v1"
 

@@ -20,8 +20,9 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web.server import Site
 
+from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.endpoints import client_endpoint
-from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.simulator.fake_hsm import FakeHSM
 from hbtd.simulator.fleet import Fleet, node_names
 from hbtd.tracker.transitions import Transition
 from tests.support.hsm_memory import KINDS

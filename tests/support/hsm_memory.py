@@ -15,7 +15,8 @@ from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
-from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.simulator.bulk_update import Update
+from hbtd.simulator.fake_hsm import FakeHSM
 from hbtd.store.uncommitted import Uncommitted
 from hbtd.tracker.transitions import Judgement, Transition
 

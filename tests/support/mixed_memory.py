@@ -24,7 +24,8 @@ from hbtd.monitor import Monitor
 from hbtd.replicas.leadership import Leadership
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.replicas.replica import Replica
-from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.simulator.bulk_update import Update
+from hbtd.simulator.fake_hsm import FakeHSM
 from hbtd.store.etcd import EtcdStore
 from hbtd.store.etcd_blocks import Blocks
 from hbtd.telemetry.publisher import Publisher

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from hbtd.replicas.replica import Replica
-from hbtd.simulator.fake_hsm import Update
+from hbtd.simulator.bulk_update import Update
 from hbtd.tracker.transitions import Transition
 from tests.support.etcd_running import EtcdTestCase, OwnEtcdTestCase
 from tests.support.hsm_memory import kind, nodes

@@ -16,7 +16,8 @@ from twisted.web.server import Site
 from hbtd.app.service import HbtdService
 from hbtd.config.params import Params
 from hbtd.net.tls import client_policy
-from hbtd.simulator.fake_hsm import FakeHSM, Update
+from hbtd.simulator.bulk_update import Update
+from hbtd.simulator.fake_hsm import FakeHSM
 from hbtd.telemetry.kafka import Kafka
 
 reactor: Any = _reactor

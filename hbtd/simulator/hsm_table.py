@@ -1,0 +1,158 @@
+"""The table of a Hardware State Manager: the states of components, who may change them, and how.
+
+The rules are those of a recorded real HSM (hms-smd 2025-11): an update may name components that are
+not in the table, and states that do not fit; it succeeds, and these are left as they are.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from hbtd.formats import xnames
+
+STATES: Final = {
+    state.lower(): state
+    for state in ("Unknown", "Empty", "Populated", "Off", "On", "Standby", "Halt", "Ready")
+}
+"""The states of components as HSM spells them, by their spelling in small letters."""
+
+FLAGS: Final = {flag.lower(): flag for flag in ("Unknown", "OK", "Warning", "Alert", "Locked")}
+"""The flags of components, likewise."""
+
+_ALWAYS_FITS: Final = ("Ready", "OK")
+"""What even a component that is off is set to, as it shows that it is on."""
+
+
+@dataclass
+class ComponentState:
+    """A component's row in the table, which later updates replace."""
+
+    state: str
+    flag: str
+    message: str = ""
+    enabled: bool = True
+    """Whether people have not taken the component out of service."""
+
+    def fits(self, state: str, flag: str) -> bool:
+        """Return whether an update to a state and a flag that is not forced changes the row."""
+        return self.state != "Off" or (state, flag) == _ALWAYS_FITS
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows a query asks for. All that is empty selects everything; case does not count."""
+
+    names: Sequence[str] = ()
+    types: Collection[str] = ()
+    states: Collection[str] = ()
+    flags: Collection[str] = ()
+    enabled: Collection[str] = ()
+    state_only: bool = False
+    """Whether only states are to be shown."""
+
+    @classmethod
+    def read(cls, query: Mapping[str, object]) -> "Selection":
+        """Return what a query asks for, whose values are those of a URL or of a JSON object."""
+        return cls(
+            names=_texts(query.get("id")),
+            types=_texts(query.get("type")),
+            states=_texts(query.get("state")),
+            flags=_texts(query.get("flag")),
+            enabled=_texts(query.get("enabled")),
+            state_only=_texts(query.get("stateonly")) == ["true"],
+        )
+
+    def matches(self, name: str, row: ComponentState) -> bool:
+        """Return whether a component's row is asked for, whatever its name is."""
+        return all(
+            not wanted or value.lower() in {each.lower() for each in wanted}
+            for wanted, value in (
+                (self.types, xnames.component_type(name) or ""),
+                (self.states, row.state),
+                (self.flags, row.flag),
+                (self.enabled, str(row.enabled)),
+            )
+        )
+
+
+@dataclass
+class HSMTable:
+    """The rows of the table, by xname in normal form."""
+
+    rows: dict[str, ComponentState] = field(default_factory=dict)
+
+    def update(
+        self, names: Iterable[str], state: str, flag: str, message: str, *, discovers: bool
+    ) -> None:
+        """Apply a bulk update to valid names.
+
+        `discovers` says whether a component that has no row is added; otherwise it is ignored.
+        """
+        for name in map(xnames.normalise, names):
+            row = self.rows.get(name)
+            if row is None:
+                if discovers:
+                    self.rows[name] = ComponentState(state, flag, message)
+            elif row.fits(state, flag):
+                row.state, row.flag, row.message = state, flag, message
+
+    def force(self, rows: Mapping[str, ComponentState]) -> None:
+        """Set rows by name in any spelling, as other writers than hbtd can, whatever they were."""
+        self.rows.update((xnames.normalise(name), row) for name, row in rows.items())
+
+    def select(self, selection: Selection) -> Iterator[tuple[str, ComponentState]]:
+        """Return the components that are asked for, without names that are not in the table."""
+        if selection.names:
+            names = dict.fromkeys(map(xnames.normalise, selection.names))
+            found = ((name, self.rows[name]) for name in names if name in self.rows)
+        else:
+            found = ((name, row) for name, row in self.rows.items())
+        return (each for each in found if selection.matches(*each))
+
+
+def invalid_state(state: str, flag: str) -> str | None:
+    """Return why HSM refuses a state and a flag, or `None` if it has both."""
+    if state.lower() not in STATES:
+        return f"Invalid State '{state}'"
+    if flag.lower() not in FLAGS:
+        return f"Invalid Flag '{flag}'"
+    return None
+
+
+def read_rows(words: Mapping[str, object]) -> dict[str, ComponentState]:
+    """Return the rows of a table written as `{"x0c0s0b0n0": "Ready/Warning"}`.
+
+    Raise `ValueError`, whose text names the component, if there is no such name or state.
+    """
+    rows = {}
+    for name, word in words.items():
+        state, _, flag = str(word).partition("/")
+        objection = invalid_state(state, flag) if xnames.parse(name) else "not an xname"
+        if objection is not None:
+            raise ValueError(f"{name}: {objection}")
+        rows[name] = ComponentState(STATES[state.lower()], FLAGS[flag.lower()])
+    return rows
+
+
+def document(name: str, row: ComponentState, *, state_only: bool = False) -> dict[str, object]:
+    """Return a component as HSM's API shows it, all of it or its state alone."""
+    component_type = xnames.component_type(name)
+    shown: dict[str, object] = {
+        "ID": name,
+        "Type": component_type,
+        "State": row.state,
+        "Flag": row.flag,
+    }
+    if not state_only:
+        shown["Enabled"] = row.enabled
+        if component_type == "Node":
+            shown["Role"] = "Compute"
+        shown |= {"NetType": "Sling", "Arch": "X86"}
+    return shown
+
+
+def _texts(value: object) -> list[str]:
+    """Return the texts of a field that is one value or a list, or is not there."""
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    texts = (each.decode(errors="replace") if isinstance(each, bytes) else each for each in values)
+    return [str(each).lower() if isinstance(each, bool) else str(each) for each in texts]
