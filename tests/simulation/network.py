@@ -49,6 +49,8 @@ class Network:
         self._ports: dict[tuple[str, int], Port] = {}
         self._cut: dict[tuple[str, str], int] = {}
         self._next_port = 32768
+        self.on_listen: Callable[[], object] = lambda: None
+        """Called when a process has begun to listen at a port."""
         self.on_write: Callable[[str, str, bytes], object] = lambda source, target, data: None
         """Called with what one host sends to another, when it is sent."""
 
@@ -57,6 +59,7 @@ class Network:
         made = Port(self, reactor, port or 28500, factory)
         made.startListening()
         reactor.process.at_death(made.vanish)
+        self.on_listen()
         return made
 
     def connect(

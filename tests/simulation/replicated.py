@@ -53,7 +53,7 @@ class ReplicatedWorld(World):
         well = self.etcd.healthy and self.hsm_ok
         for server in self.servers:
             host = server.host
-            shares = server.running and self.etcd.healthy and self._reaches(host, ETCD)
+            shares = server.hears and self.etcd.healthy and self._reaches(host, ETCD)
             if shares != self._shares[host]:
                 self._shares[host] = shares
                 (self._shared_since if shares else self._not_shared_since)[host] = now
@@ -61,7 +61,7 @@ class ReplicatedWorld(World):
                 well = False
         # With an etcd that is slow, or loses answers, replicas may hear each other, or may not.
         hears = self.etcd.running and any(
-            server.running and self._reaches(server.host, ETCD) for server in self.servers
+            server.hears and self._reaches(server.host, ETCD) for server in self.servers
         )
         self.oracle.hears.set(now, hears)
         self.oracle.works.set(now, well and any(self._shares.values()))

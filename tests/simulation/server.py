@@ -35,7 +35,7 @@ class Server:
         fail: Callable[[Failure], None],
         changed: Callable[[], None],
     ) -> None:
-        """Make the host; `changed` is called each time that hbtd has begun or ceased to run."""
+        """Make the host; `changed` is called when hbtd was killed, was stopped, or goes on."""
         self.name = name
         self.host = host
         self.params = params
@@ -64,6 +64,11 @@ class Server:
         """Whether a process runs."""
         return self.process is not None and self.process.state is ProcessState.RUNNING
 
+    @property
+    def hears(self) -> bool:
+        """Whether a process runs, and listens."""
+        return self.running and self._network.port_at(self.host, PORT) is not None
+
     def start(self) -> None:
         """Start a process, unless there is one."""
         if self.alive:
@@ -84,7 +89,6 @@ class Server:
             self.params, reactor, host=host, make_store=self._make_store
         )
         process.timer(service.startService)
-        self._clock.after(0.5, self._changed)
 
     def delayed_calls(self) -> list[DelayedCall]:
         """Return what the process is to do later."""

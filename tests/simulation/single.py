@@ -51,7 +51,7 @@ class SingleWorld(World):
         After a pause hbtd waits for its nodes as long as the pause was, Warntime at most. Nobody's
         silence counts meanwhile.
         """
-        now, runs = self.clock.now, self.hbtd.running
+        now, runs = self.clock.now, self.hbtd.hears
         if runs != self._ran:
             if runs:
                 pause = now - self._changed_at - _UNNOTICED
@@ -60,7 +60,8 @@ class SingleWorld(World):
                 self._hears_from = now + patience
                 self.clock.at(self._hears_from, self.note_state)
             self._ran, self._changed_at = runs, now
-        self._starting = not self.hbtd.alive
+        if runs or not self.hbtd.alive:
+            self._starting = not runs
         hears = runs and now >= self._hears_from
         hsm = self.network.passes(HBTD, HSM) and self.network.passes(HSM, HBTD)
         self.oracle.hears.set(self.clock.now, hears)

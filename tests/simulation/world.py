@@ -68,6 +68,7 @@ class World:
         self.truth = Truth(lambda: self.clock.now)
         self.seconds = seconds
         self.network = Network(self.clock, self.random)
+        self.network.on_listen = self._listens
         self.warntime, self.errtime, self.interval = self.random.choice(rules)
         self.oracle = make_oracle(self.warntime, self.errtime, self.interval)
         self.failures: list[str] = []
@@ -150,6 +151,10 @@ class World:
         site = Site(self.hsm.resource(), reactor=reactor)
         site.noisy = False
         reactor.listenTCP(27779, site)
+
+    def _listens(self) -> None:
+        if self.servers:
+            self.note_state()
 
     def _told(self, update: Update) -> None:
         for name in update.names:
