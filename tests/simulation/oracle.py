@@ -120,6 +120,11 @@ class Oracle:
         for component in self._components.values():
             component.answered = [time for time in component.answered if time <= since]
 
+    def lost_all(self) -> None:
+        """Note that all that hbtd knew of components is lost, in memory and in the store."""
+        for component in self._components.values():
+            component.answered = []
+
     def died(self, name: str, now: float) -> None:
         """Note that a node has lost its power, or its agent was killed."""
         component = self._get(name)

@@ -198,6 +198,8 @@ class ReplicatedWorld(World):
     def _lose_data(self) -> None:
         self.etcd.kill()
         self.etcd.state.lose_data()
+        if not any(server.alive for server in self.servers):
+            self.oracle.lost_all()
         self.oracle.no_lock_until = self.clock.now + self.oracle.relock
         self.etcd.start()
         self._trouble("loses its data")

@@ -100,6 +100,14 @@ class OracleTests(SynchronousTestCase):
         self.oracle.check_rest({"x0": True})
         self.assertRaises(Violation, self.oracle.check_rest, {"x0": False})
 
+    def test_lost(self):
+        """Nothing need be told of a component of which nothing is known any more."""
+        self.oracle.told("x0", "Ready", "OK", 40)
+        self.oracle.died("x0", 40)
+        self.oracle.lost_all()
+        self.oracle.check_deaths(500)
+        self.oracle.check_rest({"x0": False})
+
     def test_unheard(self):
         """Nothing is said of a component of which no heartbeat was answered."""
         self.assertRaises(Violation, self.oracle.told, "x1", "Ready", "OK", 40)
