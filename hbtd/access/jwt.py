@@ -10,6 +10,7 @@ import orjson
 from jwt.exceptions import (
     InvalidAlgorithmError,
     InvalidAudienceError,
+    InvalidIssuerError,
     InvalidSignatureError,
     MissingRequiredClaimError,
     PyJWTError,
@@ -104,13 +105,17 @@ class JWTVerifier:
         seconds: Callable[[], float],
         *,
         require_xname: bool,
+        issuer: str = "",
+        trust_domain: str = "",
         remember: int = _MOST_REMEMBERED,
         remember_refused: int = _MOST_REFUSED,
     ) -> None:
         """Make a verifier of tokens for `audience` that are signed with a key of `source`.
 
         `now` returns the seconds since the epoch, and `seconds` those of a monotonic clock.
-        With `require_xname`, a token whose subject names no component gives no rights. At most
+        With `require_xname`, a token whose subject names no component gives no rights. A token is
+        invalid if `issuer` is given and is not its `iss` (RFC 7519 4.1.1: compared as it is), or if
+        `trust_domain` is given and its subject is no SPIFFE ID of that domain. At most
         `remember` verified tokens are remembered, the latest ones, and at most `remember_refused`
         invalid ones.
         """
@@ -121,6 +126,8 @@ class JWTVerifier:
         self._now = now
         self._seconds = seconds
         self._require_xname = require_xname
+        self._issuer = issuer or None
+        self._trust_domain = trust_domain
         self._keys = source.keys
         # By digest, so that no token is kept in memory. Apart from each other, so that no number of
         # invalid tokens makes hbtd verify the valid ones again.
@@ -208,7 +215,7 @@ class JWTVerifier:
             raise WrongKey(_describe(error)) from None
         except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise InvalidToken(_describe(error)) from None
-        subject = _subject(claims["sub"])
+        subject = _subject(claims["sub"], self._trust_domain)
         if self._require_xname and subject.component is None:
             subject = Subject()
         return VerifiedToken(subject, max(begins, default=-inf), expires)
@@ -242,6 +249,7 @@ class JWTVerifier:
                     key.public,
                     algorithms=list(key.algorithms),
                     audience=self._audience,
+                    issuer=self._issuer,
                     options={
                         "require": ["exp", "aud", "sub"],
                         # `verify` checks the times.
@@ -282,9 +290,14 @@ def subject_of(token: bytes) -> str:
     return str(claims["sub"])[:_LONGEST_SUBJECT]
 
 
-def _subject(claim: object) -> Subject:
-    """Return the rights that the `sub` claim of a valid token gives to its sender."""
+def _subject(claim: object, trust_domain: str) -> Subject:
+    """Return the rights that the `sub` claim of a valid token gives to its sender.
+
+    Raise `InvalidToken` if `trust_domain` is given, and the claim is no SPIFFE ID of that domain.
+    """
     spiffe_id = parse_spiffe_id(claim) if isinstance(claim, str) else None
+    if trust_domain and (spiffe_id is None or spiffe_id.trust_domain != trust_domain):
+        raise InvalidToken("the token's subject is not of the trust domain")
     if spiffe_id is None:
         return Subject()
     return Subject(spiffe_id.component, spiffe_id.component is None)
@@ -294,6 +307,7 @@ def _describe(error: Exception) -> str:
     """Return why a token is not valid, in words that contain no part of the token."""
     for kind, why in (
         (InvalidAudienceError, "the token is for another audience"),
+        (InvalidIssuerError, "the token is from another issuer"),
         (InvalidAlgorithmError, "the token is signed in a way that its key does not allow"),
         (InvalidSignatureError, "the token's signature is wrong"),
         (MissingRequiredClaimError, "the token lacks a claim"),

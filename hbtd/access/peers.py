@@ -12,7 +12,7 @@ from twisted.internet import address
 from hbtd.formats.xnames import parse
 
 _HEARTBEAT_ID = re.compile(
-    r"spiffe://[a-z0-9._-]+/[A-Za-z0-9._-]+(?:/([A-Za-z0-9._-]+))?/workload/heartbeat"
+    r"spiffe://([a-z0-9._-]+)/[A-Za-z0-9._-]+(?:/([A-Za-z0-9._-]+))?/workload/heartbeat"
 )
 
 
@@ -30,6 +30,8 @@ class SpiffeID(NamedTuple):
 
     component: str | None
     """The component whose heartbeats the agent may send, in normal form; `None` means every one."""
+    trust_domain: str
+    """The trust domain, which is the host part of the ID (the standard SPIFFE-ID, section 2.1)."""
 
 
 def parse_spiffe_id(text: str) -> SpiffeID | None:
@@ -40,10 +42,11 @@ def parse_spiffe_id(text: str) -> SpiffeID | None:
     match = _HEARTBEAT_ID.fullmatch(text)
     if match is None:
         return None
-    if match[1] is None:
-        return SpiffeID(None)
-    component = parse(match[1])
-    return None if component is None else SpiffeID(component)
+    domain, named = match.groups()
+    if named is None:
+        return SpiffeID(None, domain)
+    component = parse(named)
+    return None if component is None else SpiffeID(component, domain)
 
 
 class ClientCertificate(NamedTuple):

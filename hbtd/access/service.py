@@ -148,6 +148,8 @@ class Access(MultiService):
             time.time,
             self._reactor.seconds,
             require_xname=params.jwt_require_xname,
+            issuer=params.jwt_issuer,
+            trust_domain=params.jwt_trust_domain,
         )
 
     def _make_keys(self, jwks: str, url: str) -> KeySource:

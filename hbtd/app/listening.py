@@ -18,7 +18,7 @@ from hbtd.app.errors import StartupError, naming, naming_files
 from hbtd.app.hints import file_hint
 from hbtd.config.params import Params
 from hbtd.formats.counts import counted
-from hbtd.net.served_certificate import ServedCertificate, serve_files, serve_identity
+from hbtd.net.served_certificate import ClientFiles, ServedCertificate, serve_files, serve_identity
 from hbtd.net.tls import ephemeral_identity
 from hbtd.runtime.unix_paths import why_too_long
 from hbtd.server.factory import ConnectionFactory
@@ -121,15 +121,16 @@ def _passed_endpoints(reactor: Any, passed: Sequence[int]) -> list[IStreamServer
 def make_certificate(params: Params) -> ServedCertificate | None:
     """Return the certificate to serve, `None` without TLS.
 
-    Raise `StartupError` if a file of `tls_cert`, `tls_key` or `tls_client_ca` can't be used, or if
-    no self-signed certificate can be made.
+    Raise `StartupError` if a file of `tls_cert`, `tls_key`, `tls_client_ca` or `tls_client_crl`
+    can't be used, or if no self-signed certificate can be made.
     """
     if not params.serves_tls:
         return None
+    clients = ClientFiles(params.tls_client_ca, params.tls_client_crl, params.tls_client_required)
     if params.tls_cert:
-        names = ("tls_cert", "tls_key", "tls_client_ca")
+        names = ("tls_cert", "tls_key", "tls_client_ca", "tls_client_crl")
         with naming_files({f"--{name}": getattr(params, name) for name in names}):
-            return serve_files(params.tls_cert, params.tls_key, params.tls_client_ca)
+            return serve_files(params.tls_cert, params.tls_key, clients)
     try:
         identity = ephemeral_identity()
     except ValueError as error:
@@ -142,8 +143,9 @@ def make_certificate(params: Params) -> ServedCertificate | None:
         " SHA-256 fingerprint {fingerprint}.",
         fingerprint=identity.fingerprint,
     )
-    with naming("--tls_client_ca", params.tls_client_ca):
-        return serve_identity(identity, params.tls_client_ca)
+    files = {"--tls_client_ca": params.tls_client_ca, "--tls_client_crl": params.tls_client_crl}
+    with naming_files(files):
+        return serve_identity(identity, clients)
 
 
 class Listening:

@@ -30,6 +30,7 @@ from hbtd.app.supervision import Supervision
 from hbtd.app.views import Views
 from hbtd.config.params import Params
 from hbtd.formats.counts import counted
+from hbtd.net.revocation import finder
 from hbtd.net.served_certificate import ServedCertificate
 from hbtd.runtime.host import Host
 from hbtd.runtime.log_writer import LogWriter
@@ -136,6 +137,9 @@ class HbtdService(Service):
         if certificate is not None:
             # Clients whose certificates the old authorities have signed must present them again.
             certificate.on_new_authorities(self._connections.close_vouched_for)
+            certificate.on_revoked(
+                lambda revoked: self._connections.close_certified(finder(revoked))
+            )
         self._listening = Listening(params, reactor, endpoints, certificate, self._connections)
 
     def _make_access(self, certificate: ServedCertificate | None) -> Access:

@@ -223,6 +223,9 @@ def _contradictions(params: Params) -> Iterator[str]:
         yield "--listen and --address exclude each other: an endpoint has its address"
     if params.listen and params.tls_client_ca and not params.tls_cert:
         yield "--tls_client_ca takes --tls_cert, as --listen is plain HTTP without it"
+    for name in ("tls_client_crl", "tls_client_required"):
+        if getattr(params, name) and not params.tls_client_ca:
+            yield f"--{name} takes --tls_client_ca, by which clients' certificates are checked"
     kind = params.endpoint_kind
     if kind in ("ssl", "tls"):
         yield (
@@ -254,6 +257,9 @@ def _contradictions_of_access(params: Params) -> Iterator[str]:
             f"--{asking[0]}={getattr(params, asking[0])!r} can't be used without --tls_client_ca,"
             " nor without TLS of hbtd's own: certificates must be asked for and checked"
         )
+    for name in ("jwt_issuer", "jwt_trust_domain"):
+        if getattr(params, name) and not params.node_rules.jwks:
+            yield f"--{name} takes --node_access=jwt:JWKS, as no JWTs are accepted without it"
     if params.operator_rules.loopback and params.endpoint_kind == "haproxy":
         yield (
             "--operator_access=loopback can't be used with a haproxy endpoint, whose clients can"

@@ -38,6 +38,7 @@ from hbtd.config.value_types import (
     TELEMETRY_HOST,
     TEXT,
     TIMEOUT_SECONDS,
+    TRUST_DOMAIN,
     TelemetryAddress,
     ValueType,
     parse_history,
@@ -190,7 +191,23 @@ class Params:
         TEXT,
         "",
         "PEM bundle; clients may present certificates signed by it, and no others.",
-        "No client has to present one.",
+        "No client has to present one, unless `--tls_client_required=yes`.",
+        fixed=True,
+    )
+    tls_client_crl: str = _param(
+        Group.SERVING,
+        TEXT,
+        "",
+        "PEM file of the revocation lists (CRLs) of the authorities in `--tls_client_ca`.",
+        "There has to be one of each. Clients with a revoked certificate can't connect.",
+        fixed=True,
+    )
+    tls_client_required: bool = _param(
+        Group.SERVING,
+        SWITCH,
+        False,
+        "End the TLS handshake with clients that present no certificate; no: they may connect.",
+        "Probes and Prometheus then need a certificate, too.",
         fixed=True,
     )
     sm_ca: str = _param(
@@ -325,6 +342,20 @@ class Params:
         NON_EMPTY_TEXT,
         "system-compute",
         "Audience that nodes' JWTs must name.",
+        fixed=True,
+    )
+    jwt_issuer: str = _param(
+        Group.ACCESS,
+        TEXT,
+        "",
+        "Issuer that nodes' JWTs must name, compared as it is; none: any whose key is in the JWKS.",
+        fixed=True,
+    )
+    jwt_trust_domain: str = _param(
+        Group.ACCESS,
+        TRUST_DOMAIN,
+        "",
+        "SPIFFE trust domain of which the subjects of nodes' JWTs must be; none: any.",
         fixed=True,
     )
     jwt_require_xname: bool = _param(

@@ -15,6 +15,8 @@ from hbtd.formats.go_integers import parse_integer
 _VISIBLE = re.compile(r"[!-~]+")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # what Kafka allows
 
+_TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{0,255}")  # the SPIFFE ID standard, section 2.1
+
 _DURATION = re.compile(r"([0-9]{1,12})([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_HISTORY = 36500 * 86400
@@ -64,6 +66,12 @@ def _non_empty_text(text: str) -> str:
     if not text:
         raise ValueError("empty")
     return _text(text)
+
+
+def _trust_domain(text: str) -> str:
+    if not _TRUST_DOMAIN.fullmatch(text):
+        raise ValueError("not the name of a trust domain")
+    return text
 
 
 def _switch(text: str) -> bool:
@@ -183,6 +191,10 @@ _MAX = 2**32 - 1
 
 TEXT = ValueType(_text, "a text in UTF-8")
 NON_EMPTY_TEXT = ValueType(_non_empty_text, "a text in UTF-8, and not empty")
+TRUST_DOMAIN = ValueType(
+    _trust_domain,
+    "a name of at most 255 lower-case letters, digits, '.', '_' and '-', without spiffe://",
+)
 NON_NEGATIVE_INTEGER = ValueType(_integer(0, _MAX), f"an integer from 0 to {_MAX}")
 POSITIVE_INTEGER = ValueType(_integer(1, _MAX), f"an integer from 1 to {_MAX}")
 SECONDS = ValueType(_integer(1, _MAX), f"a whole number of seconds from 1 to {_MAX}")

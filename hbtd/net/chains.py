@@ -5,22 +5,31 @@ from datetime import datetime
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.x509 import Certificate
+from cryptography.x509 import Certificate, Name
 
 _LONGEST_NAME = 100
 """The most characters of a certificate's subject in a message."""
 
 
+class Validity(NamedTuple):
+    """The times of what expires and is no certificate, under the names that those have there."""
+
+    not_valid_before_utc: datetime
+    not_valid_after_utc: datetime
+
+
 class Expiring(NamedTuple):
     """A certificate that expires, with the texts of the log lines about its expiry."""
 
-    certificate: Certificate
+    certificate: Certificate | Validity
     what: str
     """A description of the certificate, as the beginning of a sentence."""
     consequence: str
     """What follows from its expiry, and what to do about it, as the end of a sentence."""
     severe: bool = True
     """Whether its expiry affects all connections, not only those that need this certificate."""
+    early: bool = True
+    """Whether to announce its expiry days before; not of what is renewed every day or hour."""
 
 
 class Fault(NamedTuple):
@@ -67,7 +76,12 @@ def find_fault(chain: Sequence[Certificate], now: datetime) -> Fault | None:
 
 def describe(certificate: Certificate) -> str:
     """Return the subject of a certificate, shortened if necessary."""
-    name = certificate.subject.rfc4514_string()
+    return describe_name(certificate.subject)
+
+
+def describe_name(distinguished: Name) -> str:
+    """Return the name of a certificate's subject or issuer, shortened if necessary."""
+    name = distinguished.rfc4514_string()
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
 
 

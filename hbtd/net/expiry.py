@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from cryptography.x509 import Certificate
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -55,7 +54,7 @@ class ExpiryNotices(PeriodicService):
         super().__init__(clock, _PERIOD, self.check, "the check of certificates' expiry")
         self._expiring = expiring
         self._utcnow = now
-        self._last: dict[tuple[str, Certificate], int | None] = {}
+        self._last: dict[tuple[str, object], int | None] = {}
 
     def check(self) -> None:
         """Log the notices that are due. Call this also when certificates have changed."""
@@ -82,7 +81,7 @@ class ExpiryNotices(PeriodicService):
                     now=now.isoformat(timespec="seconds"),
                 )
             return _NOT_YET
-        if due_notice(expires, now, None) is None:
+        if due_notice(expires, now, None) is None or (now < expires and not expiring.early):
             return None
         due = due_notice(expires, now, last)
         if due is None:

@@ -1,18 +1,17 @@
 """The certificate that hbtd serves with, and reloading it."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.x509 import Certificate
 from OpenSSL import SSL
 
-from hbtd.net.chains import Expiring, expiring_authorities, expiring_chain
+from hbtd.net.chains import Expiring, expiring_chain
+from hbtd.net.revocation import ClientTrust, Revoked, load_client_trust
 from hbtd.net.tls import (
     Identity,
     TLSUnusable,
-    describe_authorities,
     describe_identity,
-    load_authorities,
     load_identity,
     read_record_by_record,
     server_context,
@@ -29,16 +28,20 @@ class ServedCertificate:
     def __init__(
         self,
         identity: Identity | WatchedFiles[Identity],
-        authorities: WatchedFiles[list[Certificate]] | None = None,
+        clients: WatchedFiles[ClientTrust] | None = None,
+        *,
+        required: bool = False,
     ) -> None:
-        """Serve with `identity`; clients may present certificates that `authorities` have issued.
+        """Serve with `identity`; clients may present certificates that `clients` says to accept.
 
-        Without `authorities`, clients are not asked for a certificate.
+        Without `clients`, they are not asked for a certificate. With `required` as well, they have
+        to present one.
         """
         self._identity = identity
-        self._authorities = authorities
+        self._clients = clients
+        self._required = required
         self.watched: list[WatchedFiles[Any]] = [
-            each for each in (identity, authorities) if isinstance(each, WatchedFiles)
+            each for each in (identity, clients) if isinstance(each, WatchedFiles)
         ]
         """The watched files, if any, that the certificate and the authorities are read from."""
         self._make_context()
@@ -64,27 +67,27 @@ class ServedCertificate:
             "clients no longer trust hbtd. Renew it.",
             "clients",
         )
-        if self._authorities is not None:
-            yield from expiring_authorities(
-                self._authorities.current,
-                "--tls_client_ca",
-                "clients that it certifies can't connect. Renew it.",
-            )
+        if self._clients is not None:
+            yield from self._clients.current.expiring()
 
     def on_new_authorities(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever the authorities of client certificates have changed."""
-        authorities = self._authorities
-        if authorities is None:
-            return
-        known = authorities.current
 
-        def compare() -> None:
-            nonlocal known
-            before, known = known, authorities.current
-            if known != before:
+        def compare(before: ClientTrust, now: ClientTrust) -> None:
+            if now.authorities != before.authorities:
                 listener()
 
-        authorities.on_change(compare)
+        self._on_new_trust(compare)
+
+    def on_revoked(self, listener: Callable[[Revoked], None]) -> None:
+        """Call `listener` with the certificates that are newly revoked, whenever there are any."""
+
+        def compare(before: ClientTrust, now: ClientTrust) -> None:
+            newly = now.revoked - before.revoked
+            if newly:
+                listener(newly)
+
+        self._on_new_trust(compare)
 
     def accept(self, socket: Any) -> SSL.Connection:
         """Return a TLS connection on a client's socket, before its handshake."""
@@ -93,16 +96,47 @@ class ServedCertificate:
         read_record_by_record(connection)
         return connection
 
+    def _on_new_trust(self, listener: Callable[[ClientTrust, ClientTrust], None]) -> None:
+        """Call `listener` with what was accepted before, and what is now, whenever it is read."""
+        clients = self._clients
+        if clients is None:
+            return
+        known = clients.current
+
+        def compare() -> None:
+            nonlocal known
+            before, known = known, clients.current
+            listener(before, known)
+
+        clients.on_change(compare)
+
     def _make_context(self) -> None:
-        authorities = self._authorities.current if self._authorities is not None else ()
-        self._context = server_context(self.identity, authorities)
+        trust = self._clients.current if self._clients is not None else ClientTrust(())
+        self._context = server_context(
+            self.identity, trust.authorities, trust.lists, required=self._required
+        )
 
 
-def serve_files(cert_path: str, key_path: str, client_ca_path: str = "") -> ServedCertificate:
+class ClientFiles(NamedTuple):
+    """Which clients may connect: the files with their authorities, and what is asked of them."""
+
+    authorities: str = ""
+    """The path of a PEM bundle of authorities: clients may present certificates that one of these
+    has issued. Empty if clients are not asked for a certificate."""
+    revocation_lists: str = ""
+    """The path of a PEM file with the authorities' revocation lists; empty if none are used."""
+    required: bool = False
+    """Whether clients have to present a certificate."""
+
+
+NOBODY = ClientFiles()
+"""No client is asked for a certificate."""
+
+
+def serve_files(cert_path: str, key_path: str, clients: ClientFiles = NOBODY) -> ServedCertificate:
     """Return a served certificate from PEM files, which are read again when they change.
 
-    `client_ca_path`, if given, is the path of a PEM bundle of authorities: clients may then present
-    certificates that one of these has issued. Raise `TLSUnusable` if a file can't be used.
+    The same goes for the files of `clients`. Raise `TLSUnusable` if a file can't be used.
     """
     identity = WatchedFiles(
         f"The certificate in --tls_cert={cert_path} and its key in --tls_key={key_path}",
@@ -111,26 +145,30 @@ def serve_files(cert_path: str, key_path: str, client_ca_path: str = "") -> Serv
         TLSUnusable,
         describe=describe_identity,
     )
-    return ServedCertificate(identity, _watched_authorities(client_ca_path))
+    return ServedCertificate(identity, _watched_clients(clients), required=clients.required)
 
 
-def serve_identity(identity: Identity, client_ca_path: str = "") -> ServedCertificate:
+def serve_identity(identity: Identity, clients: ClientFiles = NOBODY) -> ServedCertificate:
     """Return a served certificate that does not change.
 
-    `client_ca_path`, if given, is the path of a PEM bundle of authorities: clients may then present
-    certificates that one of these has issued. The bundle is read again when it changes. Raise
-    `TLSUnusable` if the bundle can't be used.
+    The files of `clients` are read again when they change. Raise `TLSUnusable` if one of them can't
+    be used.
     """
-    return ServedCertificate(identity, _watched_authorities(client_ca_path))
+    return ServedCertificate(identity, _watched_clients(clients), required=clients.required)
 
 
-def _watched_authorities(path: str) -> WatchedFiles[list[Certificate]] | None:
-    if not path:
+def _watched_clients(clients: ClientFiles) -> WatchedFiles[ClientTrust] | None:
+    authorities, lists = clients.authorities, clients.revocation_lists
+    if not authorities:
         return None
+    # Together, so that a new authority is not accepted without its list, whichever comes first.
+    what = f"The authorities in --tls_client_ca={authorities}"
+    if lists:
+        what += f" and their revocation lists in --tls_client_crl={lists}"
     return WatchedFiles(
-        f"The authorities in --tls_client_ca={path}",
-        [path],
-        lambda: load_authorities(path),
+        what,
+        [authorities, *filter(None, [lists])],
+        lambda: load_client_trust(authorities, lists),
         TLSUnusable,
-        describe=describe_authorities,
+        describe=ClientTrust.describe,
     )

@@ -175,11 +175,19 @@ def describe_authorities(authorities: Sequence[x509.Certificate]) -> str:
     return f"valid until {until}" if number == 1 else f"{number}, all valid until {until}"
 
 
-def server_context(identity: Identity, authorities: Sequence[x509.Certificate] = ()) -> SSL.Context:
+def server_context(
+    identity: Identity,
+    authorities: Sequence[x509.Certificate] = (),
+    lists: Sequence[x509.CertificateRevocationList] = (),
+    *,
+    required: bool = False,
+) -> SSL.Context:
     """Return the context of server connections: TLS 1.2 or newer, with forward secrecy.
 
     With `authorities`, clients may present certificates; a certificate that none of them has signed
-    ends the handshake. Raise `OpenSSL.SSL.Error` if OpenSSL rejects the identity.
+    ends the handshake. So does, with `required`, a client that presents none and, with revocation
+    `lists`, a certificate that is revoked or was issued by a revoked authority: each authority
+    needs a list, up to the root. Raise `OpenSSL.SSL.Error` if OpenSSL rejects the identity.
     """
     context = CertificateOptions(
         raiseMinimumTo=TLSVersion.TLSv1_2, acceptableCiphers=_CIPHERS, **identity.arguments()
@@ -196,7 +204,13 @@ def server_context(identity: Identity, authorities: Sequence[x509.Certificate] =
         context.set_client_ca_list(
             [crypto.X509.from_cryptography(a).get_subject() for a in authorities]
         )
-        context.set_verify(SSL.VERIFY_PEER, verify_certificate)
+        for each in lists:
+            trusted.add_crl(each)
+        if lists:
+            flags = crypto.X509StoreFlags
+            trusted.set_flags(flags.CRL_CHECK | flags.CRL_CHECK_ALL)
+        required_mode = SSL.VERIFY_FAIL_IF_NO_PEER_CERT if required else SSL.VERIFY_NONE
+        context.set_verify(SSL.VERIFY_PEER | required_mode, verify_certificate)
     return context
 
 

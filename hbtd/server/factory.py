@@ -209,6 +209,17 @@ class ConnectionFactory(ServerFactory):
             if presented is not None or connection.state <= State.WAITING:
                 connection.close()
 
+    def close_certified(self, ended: Callable[[Any], bool]) -> None:
+        """Close the TLS connections for whose chain of client certificates `ended` is true.
+
+        Call this when certificates have been revoked. Connections in the handshake are closed, too:
+        the old revocation lists would decide about their certificates.
+        """
+        for connection in list(self):
+            chain: list[Any] = getattr(connection.transport, "verified_chain", list)()
+            if connection.state <= State.WAITING or (chain and ended(chain)):
+                connection.close()
+
     def add(self, connection: Connection) -> None:
         """Add a connection that has been made."""
         self._strangers.add(connection.host, connection)

@@ -312,6 +312,10 @@ class _OverTLS(WriteThrough):
         """Return the certificate that the client has presented, if any."""
         return self._tls.get_peer_certificate()
 
+    def verified_chain(self) -> list[crypto.X509]:
+        """Return the client's certificate, if any, and its authorities, the root last."""
+        return self._tls.get_verified_chain() or []
+
 
 _HANDSHAKE = (_OverTLS._begin_handshake, _OverTLS._shake_hands, _OverTLS._do_handshake)
 _SILENT = (*_HANDSHAKE, _OverTLS._discard)

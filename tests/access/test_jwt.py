@@ -1,5 +1,6 @@
 """Nodes' tokens: which are valid, and what they prove."""
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
+from jwt import PyJWS
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.access.jwks import Key, parse_jwks
 from hbtd.access.jwt import LEEWAY, InvalidToken, JWTVerifier, NoKeys, Subject
-from tests.support.issuer import AUDIENCE, ED448, KEYS, Issuer, encode_part
+from tests.support.issuer import AUDIENCE, ED448, KEYS, Issuer, encode_part, subject
 
 NODE = "x1000c0s0b0n0"
 ISSUER = Issuer()
@@ -85,6 +87,37 @@ class TokenTests(VerifierTestCase):
         self.verifier = self.make(require_xname=True)
         self.assertEqual(self.verify(ISSUER.token(NODE)), Subject(NODE))
         self.assertEqual(self.verify(ISSUER.token(None)), Subject())
+
+    def test_issuer(self) -> None:
+        """With a pinned issuer, a token of any other, or of none, is invalid, for good."""
+        self.verifier = self.make(issuer="https://spire.example")
+        own = "https://spire.example"
+        self.assertEqual(self.verify(ISSUER.token(NODE, iss=own)), Subject(NODE))
+        for other in (f"{own}/", "HTTPS://spire.example", "https://evil.example", ""):
+            token = ISSUER.token(NODE, iss=other)
+            for _ in range(2):
+                self.assertEqual(self.refusal(token), "the token is from another issuer", other)
+        for odd in (7, [own], {own: 1}):
+            claims = json.dumps({"sub": subject(NODE), "aud": AUDIENCE, "exp": 2**33, "iss": odd})
+            headers = {"kid": ISSUER.kid}
+            token = PyJWS().encode(claims.encode(), ISSUER.key, ISSUER.algorithm, headers)
+            self.assertEqual(self.refusal(token), "the token is from another issuer", str(odd))
+        self.assertEqual(self.refusal(ISSUER.token(NODE)), "the token lacks a claim")
+
+    def test_trust_domain(self) -> None:
+        """With a pinned trust domain, a token whose subject is of no such domain is invalid."""
+        self.verifier = self.make(trust_domain="site.example")
+        self.assertEqual(self.verify(ISSUER.token(NODE)), Subject(NODE))
+        self.assertEqual(self.verify(ISSUER.token(None)), Subject(any_component=True))
+        path = f"/compute/{NODE}/workload/heartbeat"
+        for other in (
+            *(f"spiffe://evil.example{path}", f"spiffe://site.example.evil.example{path}"),
+            *(f"spiffe://evil.example/site.example{path}", f"spiffe://site.exampl{path}"),
+            *(f"spiffe://Site.example{path}", f"spiffe://site.example@evil.example{path}"),
+            *("spiffe://site.example/alice", "alice", ""),
+        ):
+            said = self.refusal(ISSUER.token(None, sub=other))
+            self.assertEqual(said, "the token's subject is not of the trust domain", other)
 
     def test_algorithms(self) -> None:
         """Every usual algorithm is accepted with a key that is made for it."""

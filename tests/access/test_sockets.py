@@ -15,9 +15,15 @@ from twisted.web.client import Agent, HTTPConnectionPool, ResponseNeverReceived
 from twisted.web.server import Site
 
 from hbtd.net.tls import Identity, ServerOptions, client_policy, load_identity
-from tests.support.certificates import make_identity, write_identity
+from tests.support.certificates import (
+    make_identity,
+    revocation_list,
+    write_identity,
+    write_lists,
+)
 from tests.support.issuer import KEYS, Issuer, JWKSPage, bearer
 from tests.support.running import NODE, Hbtd, heartbeat, reactor, start_hbtd, until
+from tests.support.short_paths import short_folder
 
 NEIGHBOUR = "x1000c0s0b0n1"
 
@@ -160,6 +166,76 @@ class CertificateTests(SocketsTestCase):
         self.assertEqual(await self.beats(hbtd, client, NODE), [200, 200])
 
 
+class RevocationTests(SocketsTestCase):
+    """`--tls_client_crl` and `--tls_client_required`."""
+
+    def write_list(self, *revoked: Identity) -> str:
+        """Write the authority's revocation list; return its path."""
+        made = revocation_list(self.authority, *revoked)
+        return str(write_lists(self.folder / "crl.pem", made))
+
+    async def test_kept(self) -> None:
+        """A revoked node's connections end with the reload, those of the others go on."""
+        hbtd = self.start(node_access="cert", tls_client_crl=self.write_list())
+        revoked, other = (make_identity(each, self.authority) for each in (NODE, NEIGHBOUR))
+        client, others = self.client(revoked), self.client(other)
+        self.assertEqual(await self.beats(hbtd, client, NODE), [200, 200])
+        self.assertEqual(await self.beats(hbtd, others, NEIGHBOUR), [200, 200])
+        kept = set(hbtd.service._connections)
+        self.assertEqual(len(kept), 2)
+        self.write_list()
+        hbtd.service.reload()
+        self.assertEqual(await self.beats(hbtd, client, NODE), [200, 200])
+        self.assertEqual(set(hbtd.service._connections), kept)
+        self.write_list(revoked)
+        hbtd.service.reload()
+        await until(lambda: len(hbtd.service._connections) == 1)
+        with self.assertRaises(ResponseNeverReceived):
+            await self.beats(hbtd, client, NODE)
+        self.assertEqual(await self.beats(hbtd, others, NEIGHBOUR), [200, 200])
+        self.assertLess(set(hbtd.service._connections) & kept, kept)
+        self.assertEqual(len(set(hbtd.service._connections) & kept), 1)
+        self.write_list()  # it was suspended only
+        hbtd.service.reload()
+        self.assertEqual(await self.beats(hbtd, self.client(revoked), NODE), [200, 200])
+
+    async def test_handshake_goes_on(self) -> None:
+        """When a certificate is revoked, connections without a complete handshake are closed."""
+        hbtd = self.start(tls_client_crl=self.write_list())
+        connection = socket.create_connection(("127.0.0.1", int(hbtd.url.rpartition(":")[2])))
+        self.addCleanup(connection.close)
+        await until(lambda: len(hbtd.service._connections) == 1)
+        self.write_list()
+        hbtd.service.reload()
+        self.assertEqual(len(hbtd.service._connections), 1)
+        self.write_list(make_identity(NODE, self.authority))
+        hbtd.service.reload()
+        await until(lambda: len(hbtd.service._connections) == 0)
+
+    async def test_required(self) -> None:
+        """A client without a certificate is told so by an alert, on TCP and on a Unix socket."""
+        path = f"{short_folder(self)}/s"
+        alerts = {
+            ssl.TLSVersion.TLSv1_2: "handshake failure",
+            ssl.TLSVersion.TLSv1_3: "certificate required",
+        }
+        for options in ({}, {"listen": f"unix:{path}"}):
+            hbtd = self.start(tls_client_required=True, node_access="cert", **options)
+            target = path if options else int(hbtd.url.rpartition(":")[2])
+            for number, (version, alert) in enumerate(alerts.items(), 1):
+                with capturedLogs() as events:
+                    told = await deferToThread(_refused, target, version)
+                self.assertIn(alert, told.lower().replace("_", " "))
+                self.assertEqual(hbtd.service.access.refusals.counts["tls"], number)
+                lines = [eventAsText(event) for event in events]
+                named = any("the client presents no certificate" in line for line in lines)
+                self.assertEqual(named, number == 1)  # the second one is in a line a minute later
+            if not options:
+                client = self.client(make_identity(NODE, self.authority))
+                self.assertEqual(await self.beats(hbtd, client, NODE), [200, 200])
+            await hbtd.service.stopService()
+
+
 class TokenTests(SocketsTestCase):
     """`--node_access=jwt:PATH`."""
 
@@ -239,6 +315,23 @@ class SuiteTests(SocketsTestCase):
             else:
                 with self.assertRaises((ssl.SSLError, ConnectionError)):
                     await connecting
+
+
+def _refused(target: int | str, version: ssl.TLSVersion) -> str:
+    """Connect without a certificate; return the error after the handshake or in it."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = context.maximum_version = version
+    raw = socket.socket(socket.AF_UNIX if isinstance(target, str) else socket.AF_INET)
+    raw.settimeout(10)
+    with raw:
+        raw.connect(target if isinstance(target, str) else ("127.0.0.1", target))
+        try:
+            with context.wrap_socket(raw) as connection:
+                connection.recv(1)
+        except ssl.SSLError as error:
+            return str(error)
+    raise AssertionError("there was no alert")
 
 
 def _handshake(port: int, context: ssl.SSLContext) -> str | None:

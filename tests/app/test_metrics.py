@@ -20,17 +20,17 @@ class CertificateMetricsTests(SynchronousTestCase):
     def setUp(self) -> None:
         folder = Path(self.mktemp()).resolve()
         self.served, self.own = folder / "served", folder / "own"
-        files = [str(path) for path in write_identity(make_identity("a", days=7), self.served)]
+        cert, key = map(str, write_identity(make_identity("a", days=7), self.served))
         own = [str(path) for path in write_identity(make_identity("b", days=50), self.own)]
         self.access = Access(
             Params(kv_url="mem:"),
             Clock(),
-            serve_files(*files),
+            serve_files(cert, key),
             (),
             lambda: 0.0,
             [
                 ClientCredentials("etcd", "--kv_ca", "system", "--kv_cert", *own),
-                ClientCredentials("HSM", "--sm_ca", files[0]),
+                ClientCredentials("HSM", "--sm_ca", cert),
             ],
         )
         self.registry = make_registry(CertificateMetrics(self.access.presented))

@@ -72,12 +72,15 @@ class SpiffeTests(SynchronousTestCase):
 
     def test_components(self) -> None:
         """The component is the part before the workload, normalized."""
-        for text, component in (
-            (f"spiffe://shasta/compute/{NODE}/workload/heartbeat", NODE),
-            ("spiffe://site.example/ncn/X3000C0S01B0N0/workload/heartbeat", "x3000c0s1b0n0"),
-            ("spiffe://shasta/compute/workload/heartbeat", None),
+        for text, component, domain in (
+            (f"spiffe://shasta/compute/{NODE}/workload/heartbeat", NODE, "shasta"),
+            (
+                *("spiffe://site.example/ncn/X3000C0S01B0N0/workload/heartbeat", "x3000c0s1b0n0"),
+                "site.example",
+            ),
+            ("spiffe://shasta/compute/workload/heartbeat", None, "shasta"),
         ):
-            self.assertEqual(parse_spiffe_id(text), SpiffeID(component))
+            self.assertEqual(parse_spiffe_id(text), SpiffeID(component, domain))
 
     def test_others(self) -> None:
         """IDs of other workloads, of other shapes, or without an xname are ignored."""

@@ -40,6 +40,8 @@ SAMPLES: dict[str, dict[str, object]] = {
     "tls_cert": {"/etc/hbtd/a cert.pem": "/etc/hbtd/a cert.pem"},
     "tls_key": {"key.pem": "key.pem"},
     "tls_client_ca": {"ca.pem": "ca.pem"},
+    "tls_client_crl": {"crl.pem": "crl.pem"},
+    "tls_client_required": {"yes": True},
     "sm_ca": {"insecure": "insecure", "/etc/ca.pem": "/etc/ca.pem"},
     "kv_ca": {"system": "system"},
     "kv_cert": {"cert.pem": "cert.pem"},
@@ -64,6 +66,8 @@ SAMPLES: dict[str, dict[str, object]] = {
         "cert+jwt:https://spire.example/keys": "cert+jwt:https://spire.example/keys",
     },
     "jwt_audience": {"hbtd": "hbtd"},
+    "jwt_issuer": {"https://spire.example/": "https://spire.example/"},
+    "jwt_trust_domain": {"site.example": "site.example"},
     "jwt_require_xname": {"yes": True},
     "jwt_ca": {"insecure": "insecure", "/etc/ca.pem": "/etc/ca.pem"},
     "max_components": {"10": 10, "0x10": 16},
@@ -91,6 +95,7 @@ BAD = {
     "sm_timeout": ["", "0", "x"],
     "sm_retries": ["", "x", "-1"],
     "tls": ["", "perhaps"],
+    "tls_client_required": ["", "always"],
     "fast_lane": ["", "slow"],
     "log_format": ["", "xml", "JSON"],
     "kv_compact": ["", "never", "1"],
@@ -108,6 +113,7 @@ BAD = {
         *("jwt:https://h/x#y", "jwt:https://h/x?key=y"),
     ],
     "jwt_audience": [""],
+    "jwt_trust_domain": ["spiffe://site.example", "Site.example", "a/b", "a\n", "a" * 256],
     "jwt_require_xname": ["", "2"],
     "max_components": ["", "0", "-1", "many"],
     "max_connections": ["", "0", "-1", "many"],
@@ -125,6 +131,10 @@ PARTNERS = {
     "tls_key": ["--tls_cert=c.pem"],
     "kv_cert": ["--kv_key=k.pem"],
     "kv_key": ["--kv_cert=c.pem"],
+    "tls_client_crl": ["--tls_client_ca=ca.pem"],
+    "tls_client_required": ["--tls_client_ca=ca.pem"],
+    "jwt_issuer": ["--node_access=jwt:jwks.json"],
+    "jwt_trust_domain": ["--node_access=jwt:jwks.json"],
     "operator_access": ["--tls_client_ca=ca.pem"],
     "node_access": ["--tls_client_ca=ca.pem"],
 }
@@ -547,6 +557,19 @@ class AccessTests(OptionsTestCase):
                 self.assertIn(option.partition("=")[0], said)
                 self.assertIn("--tls_client_ca", said)
             self.refusal(MEMORY, option, "--tls=no", "--tls_client_ca=ca.pem")
+
+    def test_without_effect(self):
+        """An option that would close nothing, as another one is missing, is refused."""
+        for option, needed in (
+            ("--tls_client_crl=crl.pem", "--tls_client_ca=ca.pem"),
+            ("--tls_client_required=yes", "--tls_client_ca=ca.pem"),
+            ("--jwt_issuer=https://spire.example", "--node_access=jwt:jwks.json"),
+            ("--jwt_trust_domain=site.example", "--node_access=jwt:jwks.json"),
+        ):
+            self.params(MEMORY, option, needed)
+            said = self.refusal(MEMORY, option)
+            for named in (option, needed):
+                self.assertIn(named.partition("=")[0], said)
 
     def test_tokens(self):
         """Rules about tokens need no TLS: a gateway may have terminated it."""

@@ -19,7 +19,7 @@ from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from hbtd.net.served_certificate import ServedCertificate, serve_files, serve_identity
+from hbtd.net.served_certificate import ClientFiles, ServedCertificate, serve_files, serve_identity
 from hbtd.net.tls import Identity, TLSUnusable
 from hbtd.runtime.watched_files import PERIOD, FileWatcher, WatchedFiles
 from hbtd.simulator.fleet import node_names
@@ -174,7 +174,7 @@ class FilesTests(SynchronousTestCase):
     def test_authorities(self) -> None:
         """The authorities of clients are read again, beside a certificate that does not change."""
         one, _ = write_identity(make_identity("one"), self.folder / "ca")
-        served = serve_identity(self.old, str(one))
+        served = serve_identity(self.old, ClientFiles(str(one)))
         self.assertEqual(self.asked_for(served), "one")
         write_identity(make_identity("two"), self.folder / "ca")
         served.watched[0].reload_if_changed()
@@ -183,7 +183,7 @@ class FilesTests(SynchronousTestCase):
     def test_authorities_alone(self) -> None:
         """The authorities are read again also while the certificate and key can't be used."""
         one, _ = write_identity(make_identity("one"), self.folder / "ca")
-        served = serve_files(str(self.cert), str(self.key), str(one))
+        served = serve_files(str(self.cert), str(self.key), ClientFiles(str(one)))
         changes: list[str] = []
         served.on_new_authorities(lambda: changes.append(self.asked_for(served)))
         self.key.unlink()

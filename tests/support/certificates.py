@@ -90,6 +90,44 @@ def old_root_chain(name: str = "localhost") -> tuple[Identity, x509.Certificate]
     return Identity(chain, own), certify("root", root, "root", root)
 
 
+def revocation_list(
+    issuer: Identity,
+    *revoked: Identity,
+    begins: float = -2.0,
+    days: float = 1.0,
+    delta: bool = False,
+) -> x509.CertificateRevocationList:
+    """Make the list of an authority's revoked certificates, current from `begins` to `days` days.
+
+    With `delta`, it says that it has only the changes since another list.
+    """
+    now = datetime.now(timezone.utc)
+    made = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.chain[0].subject)
+        .last_update(now + timedelta(days=begins))
+        .next_update(now + timedelta(days=days))
+        .add_extension(x509.CRLNumber(1), critical=False)
+    )
+    if delta:
+        made = made.add_extension(x509.DeltaCRLIndicator(1), critical=True)
+    for each in revoked:
+        made = made.add_revoked_certificate(
+            x509.RevokedCertificateBuilder()
+            .serial_number(each.chain[0].serial_number)
+            .revocation_date(now - timedelta(days=1))
+            .build()
+        )
+    return made.sign(issuer.key, hashes.SHA256())
+
+
+def write_lists(path: Path, *lists: x509.CertificateRevocationList) -> Path:
+    """Write revocation lists as one PEM file; return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in lists))
+    return path
+
+
 @functools.cache
 def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
     """Return an RSA key, always the same of a size, as they are slow to make."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from OpenSSL import SSL, crypto
 
-from hbtd.net.served_certificate import serve_identity
+from hbtd.net.served_certificate import ClientFiles, serve_identity
 from hbtd.net.tls import Identity
 from hbtd.server.factory import ConnectionFactory
 from tests.support.certificates import make_identity, write_identity
@@ -97,6 +97,6 @@ class NotedTestCase(TransportTestCase):
         super().setUp()
         self.authority = make_identity("authority")
         cert, _ = write_identity(self.authority, Path(self.mktemp()))
-        self.served = serve_identity(IDENTITY, str(cert))
+        self.served = serve_identity(IDENTITY, ClientFiles(str(cert)))
         self.notes: list[Any] = []
         self.factory.site.note = lambda *note: self.notes.append(note)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -13,9 +14,11 @@ from hbtd.app.errors import StartupError, naming_files
 from hbtd.app.hints import file_hint
 from hbtd.app.listening import make_certificate
 from hbtd.config.params import Params
+from hbtd.formats.counts import counted
 from hbtd.net.chains import Expiring, expiring_authorities, expiring_chain
 from hbtd.net.expiry import ExpiryNotices
-from hbtd.net.tls import load_authorities, load_identity, read_pem
+from hbtd.net.revocation import ClientTrust, load_revocation_lists
+from hbtd.net.tls import TLSUnusable, load_authorities, load_identity, read_pem
 
 
 class _Pair(NamedTuple):
@@ -46,7 +49,7 @@ class Files:
             self._pair(_Pair("tls_cert", "tls_key", "clients"))
         elif params.serves_tls and not params.tls_cert:
             with self._findings.catching():
-                make_certificate(replace(params, tls_client_ca=""))
+                make_certificate(replace(params, tls_client_ca="", tls_client_crl=""))
         if etcd and params.kv_cert and params.kv_key:
             self._pair(_Pair("kv_cert", "kv_key", "etcd"))
         bundles = ["tls_client_ca"] * params.serves_tls + ["sm_ca"] + ["kv_ca"] * etcd
@@ -55,6 +58,8 @@ class Files:
         for option in bundles:
             if getattr(params, option) not in ("", "system", "insecure"):
                 self._bundle(option)
+        if params.serves_tls and params.tls_client_crl:
+            self._revocation_lists(params.tls_client_ca, params.tls_client_crl)
         self._access_file(
             "operator_access", params.operator_rules.token_path, lambda path: read_tokens(path)
         )
@@ -95,6 +100,19 @@ class Files:
             consequence = "whoever is certified by it is no longer trusted. Renew it."
             self._expiring += expiring_authorities(authorities, f"--{option}", consequence)
             self._findings.fine(f"--{option}: {path}")
+
+    def _revocation_lists(self, authorities: str, lists: str) -> None:
+        with (
+            self._findings.catching(),
+            naming_files({"--tls_client_ca": authorities, "--tls_client_crl": lists}),
+        ):
+            trust = ClientTrust((), load_revocation_lists(lists))
+            with suppress(TLSUnusable):  # which is reported as one of the bundle
+                trust = ClientTrust(load_authorities(authorities), trust.lists)
+            trust.check_complete(authorities, lists)
+            self._expiring += trust.expiring_lists()
+            revoked = counted(len(trust.revoked), "certificate")
+            self._findings.fine(f"--tls_client_crl: {lists}, {revoked} revoked")
 
     def _access_file(self, option: str, path: str, read: Callable[[str], object]) -> None:
         if not path:

@@ -16,7 +16,12 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from hbtd.store.sqlite_file import APPLICATION
-from tests.support.certificates import make_identity, write_identity
+from tests.support.certificates import (
+    make_identity,
+    revocation_list,
+    write_identity,
+    write_lists,
+)
 from tests.support.prepared import run_prepared
 from tests.support.processes import CHECKOUT, spawn
 from tests.support.running import WebClient, heartbeat, start_hsm
@@ -172,6 +177,26 @@ class AgreementTests(SynchronousTestCase):
                     )
                 ],
             )
+
+    def test_revocation_lists(self) -> None:
+        """A revocation list that is missing, damaged, or of another authority is named: 75."""
+        authority, other = make_identity("authority"), make_identity("other")
+        ca, _ = write_identity(authority, self.folder / "ca")
+        lists = self.folder / "crl.pem"
+        options = (*FREE, f"--tls_client_ca={ca}", f"--tls_client_crl={lists}")
+        self.agrees(75, *options, says=[f"--tls_client_crl: {lists} can't be read: No such file"])
+        lists.write_bytes(ca.read_bytes())
+        self.agrees(75, *options, says=[f"--tls_client_crl: {lists} holds no PEM revocation"])
+        write_lists(lists, revocation_list(other))
+        self.agrees(
+            75, *options, says=[f"{lists} holds no revocation list that CN=authority has issued"]
+        )
+        write_lists(lists, revocation_list(authority, other, days=-1))
+        checked = run("--check", *options)
+        self.assertEqual(checked.status, 0, checked)
+        said = "\n".join(checked.lines)
+        self.assertIn(f"--tls_client_crl: {lists}, 1 certificate revoked", said)
+        self.assertIn("list of CN=authority in --tls_client_crl expired on", said)
 
     def test_clock(self) -> None:
         """A certificate that has expired, or is not valid yet: 75."""
