@@ -212,6 +212,14 @@ class _Resource(KleinResource):
 
     def render(self, request: Request) -> object:  # type: ignore[override]  # all are server.Request
         """Answer a request, as `IResource.render` does."""
+        body = self._render(request)
+        if request.method == b"HEAD" and isinstance(body, bytes):
+            # Twisted would leave out the body, too, but log a line each time.
+            request.setHeader("Content-Length", str(len(body)))
+            return b""
+        return body
+
+    def _render(self, request: Request) -> object:
         assert isinstance(request, LimitedRequest)
         request.setHeader("Server", "hbtd")
         if request.last:

@@ -5,6 +5,7 @@ from itertools import product
 
 import orjson
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, eventAsText
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.api.routes import Role, Route
@@ -104,6 +105,16 @@ class RoutingTests(APITestCase):
                 if route not in ("/metrics", "/internals"):  # these have times and counts
                     length = get.headers.get("content-length")
                     self.assertEqual(answer.headers.get("content-length"), length)
+
+    def test_head_of_what_is_refused(self):
+        """HEAD of a path that is refused before the router sees it adds no line to the log."""
+        with capturedLogs() as events:
+            for path in ("//metrics", "/%6detrics", "/v1/%70arams", "/v1/a%2fb", "/v1/params%00"):
+                get, answer = (self.request(method, path) for method in ("GET", "HEAD"))
+                self.assertEqual((answer.status, answer.body), (get.status, b""), path)
+                for name in ("content-length", "content-type"):
+                    self.assertEqual(answer.headers[name], get.headers[name], path)
+        self.assertEqual([eventAsText(event) for event in events], [])
 
     def test_options_of_the_server(self):
         """`OPTIONS *` is answered like that of the page at the root, which can only be read."""
