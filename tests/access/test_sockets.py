@@ -205,12 +205,16 @@ class RevocationTests(SocketsTestCase):
         connection = socket.create_connection(("127.0.0.1", int(hbtd.url.rpartition(":")[2])))
         self.addCleanup(connection.close)
         await until(lambda: len(hbtd.service._connections) == 1)
+        (opened,) = hbtd.service._connections
         self.write_list()
         hbtd.service.reload()
-        self.assertEqual(len(hbtd.service._connections), 1)
+        response = await self.client().get(f"{hbtd.url}/v1/liveness")
+        self.assertEqual((response.code, await response.content()), (204, b""))
+        self.assertIn(opened, hbtd.service._connections)
         self.write_list(make_identity(NODE, self.authority))
         hbtd.service.reload()
-        await until(lambda: len(hbtd.service._connections) == 0)
+        # Before the time for its first request is over.
+        await until(lambda: opened not in hbtd.service._connections, within=10)
 
     async def test_required(self) -> None:
         """A client without a certificate is told so by an alert, on TCP and on a Unix socket."""

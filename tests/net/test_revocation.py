@@ -12,7 +12,7 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.net.expiry import ExpiryNotices
-from hbtd.net.revocation import ClientTrust, load_client_trust, load_revocation_lists
+from hbtd.net.revocation import ClientTrust, finder, load_client_trust, load_revocation_lists
 from hbtd.net.served_certificate import ClientFiles, serve_identity
 from hbtd.net.tls import Identity, TLSUnusable
 from hbtd.runtime.watched_files import PERIOD, FileWatcher
@@ -121,6 +121,20 @@ class FileTests(SynchronousTestCase):
         (line,) = said(events, LogLevel.info)
         self.assertIn(f"--tls_client_crl={self.crl} were read again (valid until", line)
         self.assertIn("1 revocation list, 1 certificate revoked", line)
+        write_lists(self.crl, revocation_list(other, make_identity("m", other)))
+        clock.pump([PERIOD] * 2)
+        self.assertEqual(changes[2:], ["1 revoked"])
+
+    def test_find(self) -> None:
+        """A certificate is known by its number and its issuer: others may have that number."""
+        node = make_identity("n", self.authority)
+        chain = [crypto.X509.from_cryptography(each) for each in node.chain]
+        own = ClientTrust((), [revocation_list(self.authority, node)])
+        other = ClientTrust((), [revocation_list(make_identity("other"), node)])
+        self.assertTrue(finder(own.revoked)(chain))
+        self.assertFalse(finder(other.revoked)(chain))
+        root = ClientTrust((), [revocation_list(self.authority, self.authority)])
+        self.assertTrue(finder(root.revoked)(chain))
 
     def test_announced(self) -> None:
         """A list is announced once, and only when it has expired: some are renewed every hour."""

@@ -140,10 +140,10 @@ def record_kinds(data: bytes) -> list[int]:
     return kinds
 
 
-def bombs(name: str, token: bytes, most: int) -> dict[str, tuple[bytes, str]]:
+def bombs(name: str, token: bytes) -> dict[str, tuple[bytes, str]]:
     """Return requests that are too much, by what they are, with the statuses that are right.
 
-    Heartbeats have a token and a component's name. `most` is the most bytes that a body may have.
+    Heartbeats have a token and a component's name. A body may have 1 MiB at most.
     """
     beat = json.dumps(heartbeat(name)).encode()
     head = b"POST /hmi/v1/heartbeat HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer %b\r\n" % token
@@ -152,7 +152,7 @@ def bombs(name: str, token: bytes, most: int) -> dict[str, tuple[bytes, str]]:
     fields = b"".join(b"X-%d: y\r\n" % number for number in range(200))
     zipped = gzip.compress(b"[" * _MIB)
     # hbtd reads some of a body that is too large, so that its sender reads the answer.
-    flood = b" " * (4 * most + _MIB)
+    flood = b" " * (5 * _MIB)
     return {
         "a head of 64 KiB": (head + b"X: " + b"x" * 65536 + b"\r\n\r\n", "431"),
         "200 fields": (head + fields + b"\r\n", "400"),
