@@ -16,7 +16,6 @@ from hbtd.net.revocation import ClientTrust, finder, load_client_trust, load_rev
 from hbtd.net.served_certificate import ClientFiles, serve_identity
 from hbtd.net.tls import Identity, TLSUnusable
 from hbtd.runtime.watched_files import PERIOD, FileWatcher
-from tests.net.test_served_certificate import said
 from tests.support.certificates import (
     issue,
     make_identity,
@@ -24,6 +23,7 @@ from tests.support.certificates import (
     write_identity,
     write_lists,
 )
+from tests.support.logged import said
 from tests.support.socket_pairs import TLSClient
 from tests.support.transports import IDENTITY, NotedTestCase, client_context
 
@@ -66,6 +66,11 @@ class FileTests(SynchronousTestCase):
         self.assertIn("openssl crl -inform DER", self.refusal(binary))
         broken = good.replace(b"\n", b"\nAAAA", 2)
         self.assertIn("holds a revocation list that can't be used", self.refusal(broken))
+
+    def test_too_large(self) -> None:
+        """A file of more than 1 MiB is refused: hbtd would do nothing else while it reads it."""
+        good = revocation_list(self.authority).public_bytes(Encoding.PEM)
+        self.assertIn("is larger than 1048576 bytes", self.refusal(good + b" " * 1048576))
 
     def test_without_list(self) -> None:
         """Each authority that has not expired needs a list that it has signed itself."""

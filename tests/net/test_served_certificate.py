@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread, deferToThreadPool
-from twisted.logger import LogLevel, capturedLogs, eventAsText
+from twisted.logger import LogLevel, capturedLogs
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -24,19 +24,11 @@ from hbtd.net.tls import Identity, TLSUnusable
 from hbtd.runtime.watched_files import PERIOD, FileWatcher, WatchedFiles
 from hbtd.simulator.fleet import node_names
 from tests.support.certificates import make_identity, write_identity
+from tests.support.logged import said
 from tests.support.processes import MEMORY, HbtdProcess, spawn
 from tests.support.running import heartbeat, reactor, until
 
 CONNECTIONS = 64
-
-
-def said(events: Any, *levels: LogLevel) -> list[str]:
-    """Return the log messages of some levels."""
-    return [
-        eventAsText(event, includeTimestamp=False, includeSystem=False)
-        for event in events
-        if event["log_level"] in levels
-    ]
 
 
 class FilesTests(SynchronousTestCase):
