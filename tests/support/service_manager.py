@@ -2,11 +2,18 @@
 
 import socket
 from collections.abc import Mapping
+from typing import Any
 
+from twisted.internet import reactor as _reactor
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
+from zope.interface import implementer
 
 from tests.support.processes import CHECKOUT, HbtdProcess, spawn
 from tests.support.short_paths import short_folder
+
+reactor: Any = _reactor
 
 _START = """
 import os, sys
@@ -16,8 +23,12 @@ os.execv(sys.executable, [sys.executable, *command])
 """
 
 
+@implementer(IReadDescriptor)
 class ServiceManager:
-    """The socket for messages, and the processes that send them."""
+    """The socket for messages, and the processes that send them.
+
+    Messages are read as they arrive, as systemd does: a few would fill the socket's queue.
+    """
 
     def __init__(self, test: TestCase, watchdog: float | None = None) -> None:
         """Listen until the test ends; `watchdog` is the number of seconds that processes get."""
@@ -31,6 +42,8 @@ class ServiceManager:
         if watchdog is not None:
             self._environ["WATCHDOG_USEC"] = str(round(watchdog * 1e6))
         self._told: list[str] = []
+        reactor.addReader(self)
+        test.addCleanup(reactor.removeReader, self)
 
     def start(
         self,
@@ -50,11 +63,27 @@ class ServiceManager:
 
     def told(self) -> list[str]:
         """Return what has been told so far, message after message."""
+        self.doRead()
+        return self._told
+
+    def fileno(self) -> int:
+        """Return the descriptor of the socket."""
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """Return what log lines about this begin with."""
+        return "service manager"
+
+    def doRead(self) -> None:
+        """Read all messages that have arrived."""
         while True:
             try:
                 self._told.append(self._socket.recv(65536).decode())
             except BlockingIOError:
-                return self._told
+                return
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Do nothing: a socket for messages has no connection."""
 
     def count(self, line: str) -> int:
         """Return how many messages have a line that begins so."""
