@@ -34,6 +34,7 @@ from hbtd.store.journal import Journal
 from hbtd.store.log_follower import LogFollower
 from hbtd.store.trimming import Trimming
 from hbtd.store.uncommitted import Uncommitted
+from hbtd.telemetry.background import Background
 from hbtd.telemetry.log_reader import KAFKA
 from hbtd.telemetry.publisher import Publisher
 from hbtd.telemetry.sender import KafkaFactory
@@ -58,12 +59,14 @@ class Core:
         accept_queues: Callable[[], Sequence[AcceptQueue]],
         host: Host,
         make_store: StoreFactory,
+        background: Background,
     ) -> None:
         """Build the parts; raise `StartupError` if a file that an option names can't be used.
 
         `user_agent` is sent to etcd and HSM; `connect_kafka` makes a client of Kafka.
         `accept_queues` returns the queue of waiting connections of each listening socket. `host`
-        has the clocks and the random numbers; `make_store` makes the store.
+        has the clocks and the random numbers; `make_store` makes the store, and `background` the
+        publisher's thread.
         """
         self._reactor = reactor
         self._host = host
@@ -109,7 +112,13 @@ class Core:
             [self.event_hub],
         )
         self.publisher = Publisher(
-            reactor, self.store, self.params, connect_kafka, host.random, leadership.held
+            reactor,
+            self.store,
+            self.params,
+            connect_kafka,
+            host.random,
+            leadership.held,
+            background,
         )
         self.scheduler = Scheduler(reactor, lambda: self.params.current.errtime)
         self.overload = Overload(reactor, host.wall, accept_queues, self.scheduler)

@@ -40,6 +40,7 @@ from hbtd.server.limits import REASONS, connections_for, limits_of
 from hbtd.server.site import LimitedSite
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.sqlite_file import StoreDamaged
+from hbtd.telemetry.background import Background
 from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.sender import KafkaFactory
 
@@ -69,6 +70,7 @@ class HbtdService(Service):
         passed_sockets: Sequence[int] = (),
         host: Host = Host(),  # noqa: B008  # it has no state
         make_store: StoreFactory = make_store,
+        background: Background = Background(),  # noqa: B008  # it has no state
     ) -> None:
         """Build the parts; raise `StartupError` if a file or an endpoint can't be used.
 
@@ -77,7 +79,7 @@ class HbtdService(Service):
         lines of that observer; it is asked how many of them were dropped. `connect_kafka` makes a
         client of Kafka. `supervision` tells systemd what hbtd does; `passed_sockets` are the file
         descriptors of the sockets that systemd has passed. `host` has the clocks and the random
-        numbers; `make_store` makes the store.
+        numbers; `make_store` makes the store, and `background` the publisher's thread.
         """
         _log.info(
             "hbtd {version} starts. Its records are kept {where}.",
@@ -103,6 +105,7 @@ class HbtdService(Service):
             lambda: self._listening.accept_queues(),
             host,
             make_store,
+            background,
         )
         self.core = core
         """What hears, judges, stores and tells; its most used parts are attributes here, too."""

@@ -1,7 +1,7 @@
 """The backlog: entries of the log that were read and that the publisher's thread is to send."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import compress, islice
 from threading import Condition
 from typing import NamedTuple
@@ -39,9 +39,9 @@ class Backlog:
     number up to which Kafka has been told, to which the cursor can be moved.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make_condition: Callable[[], Condition] = Condition) -> None:
         """Make an empty backlog; the publisher's thread is to send nothing for now."""
-        self.changed = Condition()
+        self.changed = make_condition()
         self.more = False
         """Whether the log has entries that have yet to be put here."""
         self.published_count = 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from threading import Thread
-from time import monotonic
 from typing import Any
 
 from kafka.errors import KafkaError
@@ -19,6 +18,7 @@ from hbtd.runtime.backoff import Backoff
 from hbtd.runtime.deadline import bounded
 from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.store.trimming import MAX_WAITING
+from hbtd.telemetry.background import Background
 from hbtd.telemetry.backlog import Backlog
 from hbtd.telemetry.contact import Contact
 from hbtd.telemetry.log_reader import KAFKA, LogReader
@@ -27,9 +27,6 @@ from hbtd.tracker.transitions import Judgement
 
 _LAST_SAVE = 1.0
 """Seconds within which the cursor has to be stored when the publisher stops."""
-
-ThreadFactory = Callable[[Callable[[], None]], Thread]
-"""A function that makes a thread which is to call a function, and is not started yet."""
 
 
 class Publisher(Service):
@@ -52,15 +49,13 @@ class Publisher(Service):
         connect: KafkaFactory,
         jitter: Callable[[], float],
         may_send: Callable[[], bool] = lambda: True,
-        make_thread: ThreadFactory = lambda run: Thread(
-            target=run, name="hbtd-telemetry", daemon=True
-        ),
+        background: Background = Background(),  # noqa: B008  # it has no state
         renewal: float = RENEWAL,
     ) -> None:
         """Make a publisher, which connects to Kafka when it is started.
 
         `reactor` provides `IReactorFromThreads` and `IReactorTime`. Three functions are called in
-        the publisher's thread, which `make_thread` makes: `connect` connects to Kafka, `jitter`
+        the publisher's thread, which `background` makes: `connect` connects to Kafka, `jitter`
         returns a random number from 0 to 1, and `may_send` returns whether this replica leads at
         this moment. After `renewal` seconds without success the thread connects again.
         """
@@ -68,7 +63,7 @@ class Publisher(Service):
         self._store = store
         self._params = params
         self._jitter = jitter
-        self._make_thread = make_thread
+        self._background = background
         self._thread: Thread | None = None
         self._starting = Backoff(FIRST_PAUSE, LONGEST_PAUSE, jitter)
         self._start_again: IDelayedCall | None = None
@@ -80,10 +75,17 @@ class Publisher(Service):
         # While this replica leads without a reader: up to which number Kafka has been told.
         self._told: int | None = None
         self._looked = True
-        self._backlog = Backlog()
-        self._contact = Contact(monotonic)
+        self._backlog = Backlog(background.make_condition)
+        self._contact = Contact(background.monotonic)
         self._sender = Sender(
-            self._backlog, self._contact, connect, jitter, self._progressed, may_send, renewal
+            self._backlog,
+            self._contact,
+            connect,
+            jitter,
+            self._progressed,
+            may_send,
+            background.monotonic,
+            renewal,
         )
         params.on_change(self._params_changed)
 
@@ -215,7 +217,7 @@ class Publisher(Service):
 
     async def _stop(self, timeout: float) -> None:
         if self._thread is not None:
-            self._backlog.stop(monotonic() + timeout)
+            self._backlog.stop(self._background.monotonic() + timeout)
             # The thread may be in a call that blocks for longer; then it ends with the process.
             ended = self._thread_ended.addTimeout(timeout, self._reactor)
             await ended.addErrback(lambda failure: failure.trap(TimeoutError))
@@ -283,7 +285,7 @@ class Publisher(Service):
         self._start_again = None
         if self._address is None:
             return
-        thread = self._make_thread(self._run)
+        thread = self._background.make_thread(self._run)
         try:
             thread.start()
         except (RuntimeError, MemoryError) as error:

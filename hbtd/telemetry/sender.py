@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from kafka.errors import KafkaError, KafkaTimeoutError
 
@@ -13,7 +12,6 @@ from hbtd.store.interface import LogEntry
 from hbtd.telemetry import messages
 from hbtd.telemetry.backlog import Backlog, Order
 from hbtd.telemetry.contact import Contact
-from hbtd.telemetry.kafka import Kafka
 from hbtd.telemetry.refusals import Complaints, Doubts, is_refusal
 
 FIRST_PAUSE = 1.0
@@ -43,7 +41,22 @@ _POLL = 0.25
 _IDLE_CHECK = 1.0
 """Seconds between two checks of the connection to Kafka while the backlog is empty."""
 
-KafkaFactory = Callable[[TelemetryAddress], Kafka]
+
+class Producer(Protocol):
+    """What the sender uses of a `hbtd.telemetry.kafka.Kafka`, which has the documentation."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether any broker is connected."""
+
+    def send(self, key: bytes, value: bytes) -> Any:
+        """Send a message; return the future of its acknowledgement."""
+
+    def abandon(self) -> None:
+        """Disconnect at once."""
+
+
+KafkaFactory = Callable[[TelemetryAddress], Producer]
 """A function that connects to Kafka. It blocks, and raises `KafkaError` if it fails."""
 
 
@@ -62,16 +75,19 @@ class Sender:
         jitter: Callable[[], float],
         progressed: Callable[[], None],
         may_send: Callable[[], bool],
+        monotonic: Callable[[], float],
         renewal: float = RENEWAL,
     ) -> None:
         """Make a sender. All its methods, and the functions given here, are called in one thread.
 
         `connect` connects to Kafka; `jitter` returns a random number from 0 to 1; `progressed` is
         called when entries have left the backlog; `may_send` returns whether this replica still
-        leads. After `renewal` seconds without success the sender connects to Kafka again; for twice
-        as long, refusals that are not about a message count as failures of Kafka.
+        leads; `monotonic` returns the seconds of a monotonic clock. After `renewal` seconds without
+        success the sender connects to Kafka again; for twice as long, refusals that are not about a
+        message count as failures of Kafka.
         """
         self._may_send = may_send
+        self._monotonic = monotonic
         self._backlog = backlog
         self._contact = contact
         self._connect = connect
@@ -115,7 +131,7 @@ class Sender:
         _, address, stop_at = self._backlog.order
         if stop_at is None:
             return False
-        return address is None or self._backlog.empty or monotonic() >= stop_at
+        return address is None or self._backlog.empty or self._monotonic() >= stop_at
 
     def _pause(self, order: Order, seconds: float | None) -> None:
         """Wait before the next attempt to connect, or until there is another order.
@@ -135,7 +151,7 @@ class Sender:
                 self._backoff.reset()
                 self._refused_backoff.reset()
 
-    def _feed(self, kafka: Kafka, order: Order) -> None:
+    def _feed(self, kafka: Producer, order: Order) -> None:
         """Send Kafka one batch after another, until the order changes or the thread must stop.
 
         Also return when nothing has succeeded for `renewal` seconds, so that the caller connects
@@ -143,7 +159,7 @@ class Sender:
         """
         if not self._backlog.refuses_everything:
             self._note_success(order)
-        succeeded_at = monotonic()
+        succeeded_at = self._monotonic()
         while True:
             with self._changed:
                 self._changed.wait_for(
@@ -174,24 +190,26 @@ class Sender:
                 # sent again keep their order.
                 self._settle(batch, futures)
             if fine:
-                succeeded_at = monotonic()
-            elif futures or monotonic() - succeeded_at > self._renewal:
+                succeeded_at = self._monotonic()
+            elif futures or self._monotonic() - succeeded_at > self._renewal:
                 return
 
-    def _await_acknowledgements(self, futures: Sequence[Any], kafka: Kafka, order: Order) -> bool:
+    def _await_acknowledgements(
+        self, futures: Sequence[Any], kafka: Producer, order: Order
+    ) -> bool:
         """Wait for Kafka to acknowledge messages; raise the error of the first that failed.
 
         Return `True` once all are acknowledged. Return `False` if nothing is acknowledged for too
         long, if the order changes, if the thread must stop, or if this replica no longer leads.
         Without messages, return whether Kafka is connected.
         """
-        began = monotonic()
+        began = self._monotonic()
         for future in futures:
             while not future.is_done:
                 with suppress(KafkaTimeoutError):
                     future.get(timeout=_POLL)
                 if future.is_done:
-                    began = monotonic()
+                    began = self._monotonic()
                     break
                 with self._changed:
                     if not self._backlog.holds(order) or self._must_stop():
@@ -200,10 +218,10 @@ class Sender:
                     return False
                 if not kafka.connected:
                     self._note_failure(order, KafkaError("the connection is lost"))
-                elif monotonic() - began > _PATIENCE:
+                elif self._monotonic() - began > _PATIENCE:
                     error = KafkaError(f"no acknowledgement within {_PATIENCE:g} s")
                     self._note_failure(order, error)
-                if monotonic() - began > self._renewal:
+                if self._monotonic() - began > self._renewal:
                     return False
             if future.failed():
                 raise future.exception

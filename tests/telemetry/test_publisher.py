@@ -26,6 +26,7 @@ from hbtd.config.value_types import TelemetryAddress
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.memory import MemoryStore
 from hbtd.store.trimming import MAX_WAITING
+from hbtd.telemetry.background import Background
 from hbtd.telemetry.kafka import Kafka, KafkaUnreachable
 from hbtd.telemetry.log_reader import KAFKA
 from hbtd.telemetry.publisher import Publisher
@@ -351,7 +352,7 @@ class NoThreadTests(PublisherTestCase):
         params = LiveParams(Params(kv_url="mem:", sm_timeout=1))
         store = MemoryStore()
         publisher = Publisher(
-            reactor, store, params, mock_kafka, random, make_thread=self.unlucky(2)
+            reactor, store, params, mock_kafka, random, background=Background(self.unlucky(2))
         )
         self.begin(publisher, store)
         self.said.clear()
@@ -369,7 +370,7 @@ class NoThreadTests(PublisherTestCase):
         params = LiveParams(Params(kv_url="mem:", telemetry_host=host, sm_timeout=30))
         store = MemoryStore()
         publisher = Publisher(
-            reactor, store, params, mock_kafka, random, make_thread=self.unlucky(1000)
+            reactor, store, params, mock_kafka, random, background=Background(self.unlucky(1000))
         )
         self.begin(publisher, store)
         self.tell(publisher, numbered(range(10)))
