@@ -215,7 +215,7 @@ class Backlog:
                 return 0, False
             batch, self._batch = self._batch, []
             outcome = self._refusals.refused(batch)
-            return self._apply(outcome), outcome.everything
+            return self._apply(outcome), self._refusals.everything
 
     def _apply(self, outcome: Outcome) -> int:
         self._back(outcome.back)

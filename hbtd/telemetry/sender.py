@@ -186,8 +186,6 @@ class Sender:
             try:
                 fine = self._await_acknowledgements(futures, kafka, order)
             finally:
-                # Within a partition, no message succeeds after one that failed: messages that are
-                # sent again keep their order.
                 self._settle(batch, futures)
             if fine:
                 succeeded_at = self._monotonic()
@@ -224,7 +222,7 @@ class Sender:
                 if self._monotonic() - began > self._renewal:
                     return False
             if future.failed():
-                raise future.exception
+                raise _most_telling(futures)
         if futures or kafka.connected:
             self._note_success(order)
             self._backoff.reset()
@@ -236,9 +234,16 @@ class Sender:
         """Remove from the backlog's batch the messages that Kafka has accepted, and keep the rest.
 
         `batch` are the messages that were sent; `futures` are their kafka-python futures, in the
-        same order.
+        same order. A message that was accepted behind one of the same component that failed is kept
+        as well: it has to be repeated behind that one.
         """
-        done = [future.succeeded() for future in futures]
+        done: list[bool] = []
+        failed: set[str] = set()
+        for entry, future in zip(batch, futures, strict=True):
+            component = entry.judgement.component
+            if not future.succeeded():
+                failed.add(component)
+            done.append(component not in failed)
         if any(done):
             self._refused_backoff.reset()
             self._complain(self._backlog.settle(batch, done))
@@ -271,3 +276,12 @@ class Sender:
         with self._changed:
             if self._backlog.holds(order):
                 self._contact.fail(error)
+
+
+def _most_telling(futures: Sequence[Any]) -> Exception:
+    """Return the exception of the first message that was refused, else of the first that failed.
+
+    For a batch with an invalid record, kafka-python raises the refusal for that record only.
+    """
+    errors: list[Exception] = [future.exception for future in futures if future.failed()]
+    return next((each for each in errors if is_refusal(each)), errors[0])

@@ -1,0 +1,142 @@
+"""Tests of the sender alone, with a producer in memory whose answers are given."""
+
+from collections.abc import Callable, Sequence
+from threading import Condition
+from time import monotonic
+from typing import Any
+
+from kafka.errors import InvalidRecordError, KafkaError, UnknownProducerIdError
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.config.value_types import TelemetryAddress
+from hbtd.store.interface import LogEntry
+from hbtd.telemetry.backlog import Backlog
+from hbtd.telemetry.contact import Contact
+from hbtd.telemetry.sender import Sender
+from hbtd.tracker.transitions import Judgement, Transition
+
+Answers = Callable[[Sequence[str]], Sequence[Exception | None]]
+"""A function from the timestamps of messages that were sent together to what becomes of each."""
+
+
+class Impatient(Condition):
+    """A condition on which nobody waits."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return at once."""
+        return False
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Return at once."""
+        return predicate()
+
+
+class Future:
+    """A future that is done when it is looked at."""
+
+    is_done = True
+
+    def __init__(self, producer: "Producer", place: int) -> None:
+        self._producer, self._place = producer, place
+
+    @property
+    def exception(self) -> Exception | None:
+        """Why the message failed, `None` if it was accepted."""
+        return self._producer.answers[self._place]
+
+    def succeeded(self) -> bool:
+        """Return whether the message was accepted."""
+        return self.exception is None
+
+    def failed(self) -> bool:
+        """Return whether it was not."""
+        return self.exception is not None
+
+
+class Producer:
+    """A producer that gets one batch after another."""
+
+    connected = True
+
+    def __init__(self, answer: Answers, batches: list[list[str]]) -> None:
+        self._answer, self._batches = answer, batches
+        self._sent: list[str] = []
+
+    @property
+    def answers(self) -> Sequence[Exception | None]:
+        """What becomes of the messages."""
+        if self._batches[-1:] != [self._sent]:
+            self._batches.append(self._sent)
+            self._answered = self._answer(self._sent)
+        return self._answered
+
+    def send(self, key: bytes, value: bytes) -> Future:
+        """Send a message."""
+        self._sent.append(value.partition(b'LastHBTimeStamp":"')[2].partition(b'"')[0].decode())
+        return Future(self, len(self._sent) - 1)
+
+    def abandon(self) -> None:
+        """Do nothing: all is answered."""
+
+
+class SenderTests(SynchronousTestCase):
+    """What is sent again after a failure."""
+
+    def setUp(self):
+        self.backlog = Backlog(Impatient)
+        self.batches: list[list[str]] = []
+        self.backlog.send_to(TelemetryAddress("kafka", 9092, "topic"))
+
+    def send(self, answer, *messages):
+        """Send messages, pairs of a component and a timestamp, until none waits."""
+        self.backlog.put(
+            [
+                LogEntry(number, Judgement(name, Transition.STARTED, timestamp), "judge")
+                for number, (name, timestamp) in enumerate(messages, 1)
+            ],
+            more=False,
+        )
+        self.backlog.stop(monotonic() + 10)
+        sender = Sender(
+            self.backlog,
+            Contact(monotonic),
+            lambda address: Producer(answer, self.batches),
+            lambda: 0.5,
+            lambda: None,
+            lambda: True,
+            monotonic,
+        )
+        sender.run()
+        self.assertEqual(self.backlog.pending, 0)
+
+    def test_overtaken(self):
+        """A message that Kafka got before an older one of its component is repeated behind it."""
+
+        def answer(sent):
+            lost = UnknownProducerIdError() if len(self.batches) == 1 else None
+            return [lost if each == "a1" else None for each in sent]
+
+        self.send(answer, ("x0", "a1"), ("x1", "b1"), ("x0", "a2"))
+        self.assertEqual(self.batches, [["a1", "b1", "a2"], ["a1", "a2"]])
+
+    def test_invalid(self):
+        """A message that is invalid is given up, also if others of its batch hide the reason."""
+
+        def answer(sent):
+            if "bad" not in sent:
+                return [None] * len(sent)
+            return [InvalidRecordError() if each == "bad" else KafkaError() for each in sent]
+
+        self.send(answer, ("x0", "a"), ("x1", "bad"), ("x2", "c"), ("x3", "d"))
+        self.assertEqual(self.backlog.refused_count, 1)
+        self.assertEqual(self.backlog.published_count, 3)
+
+    def test_alone(self):
+        """As long as Kafka gets nothing but a message that it refuses, it counts as unavailable."""
+        self.backlog.put([LogEntry(1, Judgement("x0", Transition.STARTED, "a"), "judge")], False)
+        everything = []
+        for _ in range(3):
+            self.assertEqual(len(self.backlog.take()), 1)
+            everything.append(self.backlog.refuse(self.backlog.order)[1])
+        self.assertEqual(everything, [False, True, True])
+        self.assertTrue(self.backlog.refuses_everything)
