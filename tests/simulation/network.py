@@ -5,6 +5,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import (
     ConnectionAborted,
@@ -104,10 +105,16 @@ class Network:
 
 
 @implementer(IListeningPort)
-class Port:
-    """A port that a process listens at."""
+class Port(FileDescriptor):
+    """A port that a process listens at, and accepts connections at unless it reads nothing."""
+
+    reactor: Any
 
     def __init__(self, network: Network, reactor: Any, number: int, factory: Any) -> None:
+        super().__init__(reactor)
+        self.reading = True
+        """Whether connections are accepted; otherwise they wait."""
+        self._unaccepted: list[Callable[[], object]] = []
         self.network = network
         self.reactor = reactor
         self.number = number
@@ -119,6 +126,25 @@ class Port:
         """Accept connections."""
         self.network._ports[self.reactor.host, self.number] = self
         self.factory.doStart()
+
+    def take(self, accept: Callable[[], object]) -> None:
+        """Have the process accept a connection, once it accepts any."""
+        if self.reading:
+            self.reactor.process.input(accept)
+        else:
+            self._unaccepted.append(accept)
+
+    def stopReading(self) -> None:
+        """Let connections wait."""
+        self.reading = False
+
+    def startReading(self) -> None:
+        """Accept connections, and those that wait."""
+        self.reading = True
+        waiting, self._unaccepted = self._unaccepted, []
+        for accept in waiting:
+            self.take(accept)
+        self.network.on_listen()
 
     def stopListening(self) -> None:
         """Accept no more connections."""
@@ -261,7 +287,7 @@ class End:
             port.waiting -= 1
             self.begin(port.factory.buildProtocol(self.there))
 
-        self._process.input(accept)
+        port.take(accept)
 
     def begin(self, protocol: Any) -> None:
         """Give a protocol this end."""
