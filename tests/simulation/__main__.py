@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from tests.simulation.oracle import Violation
 from tests.simulation.replicated import ReplicatedWorld
@@ -37,11 +38,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--replicas", action="store_true", help="worlds with three replicas and an etcd"
     )
+    parser.add_argument("--without-kafka", action="store_true", help="worlds without a Kafka")
     parser.add_argument("--until-wrong", action="store_true", help="end with the first wrong one")
     parser.add_argument("--within", type=float, default=1e9, help="the most CPU seconds")
     parser.add_argument("--first", type=int, help="the seed of the first one")
     options = parser.parse_args(arguments)
-    make = ReplicatedWorld if options.replicas else SingleWorld
+    kind = ReplicatedWorld if options.replicas else SingleWorld
+    make = partial(kind, kafka=not options.without_kafka)
     if options.seed is not None:
         wrong = run(options.seed, make, story=len(options.seed) == 1)
     else:

@@ -118,6 +118,10 @@ class DiskStore(MemoryStore):
         """Mark judgements as delivered."""
         return self._later(lambda: MemoryStore.delivered(self, judgements, at), writes=True)
 
+    def move_cursor(self, reader: str, number: int) -> Deferred[None]:
+        """Set the cursor of a reader of the log."""
+        return self._later(lambda: MemoryStore.move_cursor(self, reader, number), writes=True)
+
     def forget(self, xname: str) -> Deferred[None]:
         """Delete all about a component."""
         return self._later(lambda: MemoryStore.forget(self, xname), writes=True)

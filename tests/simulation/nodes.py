@@ -53,6 +53,8 @@ class Node:
         self._connecting = False
         self._waiting: list[bytes] = []
         self._beats = 0
+        self.on_beat: Callable[[int], object] = lambda number: None
+        """Called with the number of each heartbeat, which is in its timestamp."""
 
     def boot(self) -> None:
         """Begin to beat."""
@@ -86,6 +88,7 @@ class Node:
         if self.hanging:
             return
         self._beats += 1
+        self.on_beat(self._beats)
         body = (
             b'{"Component":"%b","Hostname":"nid%06d","NID":"%d","Status":"OK","Timestamp":"t%d"}'
             % (self.name.encode(), self.number, self.number, self._beats)

@@ -22,6 +22,9 @@ class Promise(Enum):
     ORDER = "The words about a component are in order"
     ONE_JUDGE = "One replica at a time tells HSM"
     REST = "At rest HSM knows the truth"
+    PUBLISHED_TRUTH = "Kafka is told nothing that is not so"
+    PUBLISHED_ORDER = "Kafka is told about a component in order"
+    PUBLISHED = "Kafka is told of each change"
     BOUNDED = "Nothing grows without bound"
     NO_BUG = "Nothing fails unexpectedly"
 
@@ -85,6 +88,8 @@ class _Component:
         """Whether any heartbeat was answered."""
         self.died: float | None = None
         self.told = ""
+        self.history: list[float] = []
+        """All times at which heartbeats were answered, as far as they are not lost."""
         self.known_dead = False
         """Whether HSM was told of a death that has truly been one, for as long as the rules ask."""
 
@@ -110,6 +115,7 @@ class Oracle:
         component = self._get(name)
         component.seen = True
         component.answered.append(now)
+        component.history.append(now)
         if len(component.answered) > 64:
             # Only the longest silence matters, and the newest heartbeats.
             del component.answered[1:33:2]
@@ -119,6 +125,7 @@ class Oracle:
         """Note that hbtd was killed before it has stored what it has heard since a time."""
         for component in self._components.values():
             component.answered = [time for time in component.answered if time <= since]
+            component.history = [time for time in component.history if time <= since]
 
     def lost_all(self) -> None:
         """Note that all that hbtd knew of components is lost, in memory and in the store."""
@@ -172,6 +179,23 @@ class Oracle:
             raise Violation(
                 Promise.ORDER, f"{name} is warned about after its death, without a return between"
             )
+
+    def was_heard(self, name: str) -> bool:
+        """Return whether heartbeats of a component were answered, and are not forgotten."""
+        return bool(self._get(name).answered)
+
+    def silence_since(self, name: str, begin: float, end: float) -> float:
+        """Return the longest silence of a component between two times.
+
+        A heartbeat that was sent at the first of them was heard then, though it may not have been
+        answered.
+        """
+        heard = (time for time in self._get(name).history if begin < time <= end)
+        return max(self.hears.within(a, b) for a, b in pairwise([begin, *heard, end]))
+
+    def calm(self, now: float) -> bool:
+        """Return whether nothing that was sent before can be on its way."""
+        return self._calm(now)
 
     def _calm(self, now: float) -> bool:
         return self.works.within(now - CALM, now) >= min(CALM, now)
@@ -248,6 +272,7 @@ class ReplicaOracle(Oracle):
     def shared(self, name: str, at: float) -> None:
         """Note that a heartbeat was answered by a replica that could share it from then on."""
         insort(self._get(name).answered, at)
+        insort(self._get(name).history, at)
 
     def sent(self, host: str, leader: str | None, now: float) -> None:
         """Note that a replica sends HSM an update; raise `Violation` if it holds no lock."""

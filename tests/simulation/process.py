@@ -55,6 +55,8 @@ class Process:
         self._input: deque[Callable[[], object]] = deque()
         self._next: Event | None = None
         self._at_death: list[Callable[[], object]] = []
+        self._at_end: list[Callable[[], object]] = []
+        self._held: list[Callable[[], object]] = []
         self._remains: list[Callable[[], object]] = []
 
     def now(self) -> float:
@@ -75,6 +77,28 @@ class Process:
         """Have the world do something when the process is killed."""
         self._at_death.append(call)
 
+    def at_end(self, call: Callable[[], object]) -> None:
+        """Have the world do something when the process has ended, in whatever way."""
+        self._at_end.append(call)
+
+    def concurrently(self, call: Callable[[], object], after: float = 0.0) -> None:
+        """Have another thread of the process do something after some seconds.
+
+        That takes no time of the reactor's thread. It waits while the process is stopped, and does
+        not happen once it is dead.
+        """
+
+        def come() -> None:
+            if self.state is ProcessState.RUNNING:
+                try:
+                    call()
+                except Exception:  # noqa: BLE001  # as the end of a thread that nobody waits for
+                    self._fail(Failure())
+            elif self.state is ProcessState.STOPPED:
+                self._held.append(call)
+
+        self.clock.after(after, come)
+
     def stop(self) -> None:
         """Send it SIGSTOP."""
         if self.state is ProcessState.RUNNING:
@@ -85,6 +109,9 @@ class Process:
         if self.state is ProcessState.STOPPED:
             self.state = ProcessState.RUNNING
             self._schedule()
+            held, self._held = self._held, []
+            for call in held:
+                self.concurrently(call)
 
     def kill(self) -> None:
         """Send it SIGKILL."""
@@ -96,8 +123,8 @@ class Process:
         calls, self._at_death = self._at_death, []
         # Kept, as is all that belongs to it: Python would end its coroutines, whose last steps are
         # none that a process takes that is killed.
-        self._remains = calls
-        for call in calls:
+        self._remains = [*calls, *self._held]
+        for call in [*calls, *self._at_end]:
             call()
 
     def lose_power(self) -> None:

@@ -27,9 +27,14 @@ class ReplicatedWorld(World):
     quiet = 110.0
     oracle: ReplicaOracle
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, kafka: bool = True) -> None:
         super().__init__(
-            seed, ((10, 30, 2), (8, 20, 2), (15, 40, 5)), ReplicaOracle, nodes=30, seconds=300.0
+            seed,
+            ((10, 30, 2), (8, 20, 2), (15, 40, 5)),
+            ReplicaOracle,
+            nodes=30,
+            seconds=300.0,
+            kafka=kafka,
         )
         self.etcd = Etcd(self.clock, self.network, self.random, self.fail)
         self.servers = [
@@ -65,6 +70,10 @@ class ReplicatedWorld(World):
         )
         self.oracle.hears.set(now, hears)
         self.oracle.works.set(now, well and any(self._shares.values()))
+
+    def may_publish(self, host: str) -> bool:
+        """Return whether a replica holds the lock in etcd, or nobody does as etcd has lost it."""
+        return host == self.etcd.leads() or self.clock.now <= self.oracle.no_lock_until
 
     def node_answered(self, node: Node, host: str) -> None:
         """Tell the oracle of a heartbeat, once others have learnt of it."""
@@ -200,6 +209,7 @@ class ReplicatedWorld(World):
         self.etcd.state.lose_data()
         if not any(server.alive for server in self.servers):
             self.oracle.lost_all()
+        self.telemetry_oracle.lost_data()
         self.oracle.no_lock_until = self.clock.now + self.oracle.relock
         self.etcd.start()
         self._trouble("loses its data")

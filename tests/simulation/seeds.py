@@ -8,8 +8,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.processes import CHECKOUT
 
+FOUND_WITH_KAFKA = (1,)
+"""Seeds whose Kafka has found a fault."""
+
 FOUND = (2, 123, 244, 559, 1071, 10182)
-"""Seeds that have found a fault, of hbtd or of the oracle."""
+"""Seeds that have found a fault, of hbtd or of the oracle, before the worlds had a Kafka."""
 
 FOUND_WITH_REPLICAS = (18, 103, 115)
 """The same for worlds of replicas."""
@@ -40,12 +43,19 @@ class WorldTests(SynchronousTestCase):
 
     def test_found(self):
         """What was found once stays mended."""
-        status, said = simulate("--seed", *map(str, FOUND))
+        status, said = simulate("--without-kafka", "--seed", *map(str, FOUND))
+        self.assertEqual(status, 0, said[-3000:])
+
+    def test_found_with_kafka(self):
+        """Nor does it come back with a Kafka."""
+        status, said = simulate("--seed", *map(str, FOUND_WITH_KAFKA))
         self.assertEqual(status, 0, said[-3000:])
 
     def test_found_with_replicas(self):
         """Nor does it come back with replicas."""
-        status, said = simulate("--replicas", "--seed", *map(str, FOUND_WITH_REPLICAS))
+        status, said = simulate(
+            "--without-kafka", "--replicas", "--seed", *map(str, FOUND_WITH_REPLICAS)
+        )
         self.assertEqual(status, 0, said[-3000:])
 
     def test_promises_of_replicas(self):

@@ -1,7 +1,9 @@
 """A host of the world on which an hbtd runs, one process after the other."""
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
+from typing import Any
 
 from twisted.internet.base import DelayedCall
 from twisted.python.failure import Failure
@@ -13,6 +15,7 @@ from hbtd.runtime.host import Host
 from tests.simulation.clock import WorldClock
 from tests.simulation.network import Network
 from tests.simulation.process import Process, ProcessReactor, ProcessState
+from tests.simulation.telemetry import Telemetry
 from tests.simulation.truth import Truth
 
 PORT = 28500
@@ -34,6 +37,7 @@ class Server:
         truth: Truth,
         fail: Callable[[Failure], None],
         changed: Callable[[], None],
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Make the host; `changed` is called when hbtd was killed, was stopped, or goes on."""
         self.name = name
@@ -53,6 +57,7 @@ class Server:
         self._truth = truth
         self._fail = fail
         self._changed = changed
+        self._telemetry = telemetry
 
     @property
     def alive(self) -> bool:
@@ -67,7 +72,8 @@ class Server:
     @property
     def hears(self) -> bool:
         """Whether a process runs, and listens."""
-        return self.running and self._network.port_at(self.host, PORT) is not None
+        port = self._network.port_at(self.host, PORT)
+        return self.running and port is not None and port.reading
 
     def start(self) -> None:
         """Start a process, unless there is one."""
@@ -85,8 +91,12 @@ class Server:
             random=self._random.random,
             name=lambda: self.name,
         )
+        kafka: dict[str, Any] = {}
+        if self._telemetry is not None:
+            kafka["connect_kafka"] = partial(self._telemetry.connect, process, self.host)
+            kafka["background"] = self._telemetry.background(process)
         service = self.service = HbtdService(
-            self.params, reactor, host=host, make_store=self._make_store
+            self.params, reactor, host=host, make_store=self._make_store, **kafka
         )
         process.timer(service.startService)
 

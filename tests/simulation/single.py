@@ -17,8 +17,8 @@ _UNNOTICED = 0.6
 class SingleWorld(World):
     """One hbtd, its disk, HSM and nodes."""
 
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed, ((5, 12, 1), (10, 30, 2), (8, 20, 5)), Oracle)
+    def __init__(self, seed: int, kafka: bool = True) -> None:
+        super().__init__(seed, ((5, 12, 1), (10, 30, 2), (8, 20, 5)), Oracle, kafka=kafka)
         self.disk = Disk()
         self.network.backlog = 4 if seed % 2 else 128
         self.hbtd = self.server("hbtd", HBTD, "mem:", self._make_store)

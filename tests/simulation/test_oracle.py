@@ -1,5 +1,6 @@
 """The oracle of the simulated worlds, its promises, and the faults that it has to notice."""
 
+import json
 import re
 import shutil
 import tempfile
@@ -7,9 +8,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.simulation import mutants, oracle
+from tests.simulation import mutants, oracle, telemetry_oracle
 from tests.simulation.oracle import Oracle, Promise, ReplicaOracle, Timeline, Violation
 from tests.simulation.replicated import SHARED
+from tests.simulation.telemetry_oracle import TelemetryOracle
 from tests.support.processes import CHECKOUT
 
 
@@ -34,6 +36,7 @@ class GuaranteeTests(SynchronousTestCase):
             f"for up to {oracle.CALM:g} s;",
             f"for another {SHARED:g} s:",
             f"not killed in the {oracle.STORED:g} s after it",
+            f"more than {telemetry_oracle.CONNECTIONS} times in a minute",
             f"may take {ReplicaOracle.relock:g} s",
         ):
             self.assertIn(" ".join(said.split()), " ".join(self.text.split()))
@@ -111,6 +114,75 @@ class OracleTests(SynchronousTestCase):
     def test_unheard(self):
         """Nothing is said of a component of which no heartbeat was answered."""
         self.assertRaises(Violation, self.oracle.told, "x1", "Ready", "OK", 40)
+
+
+class TelemetryOracleTests(SynchronousTestCase):
+    """The oracle of Kafka notices what is missing, and what is out of order."""
+
+    SAID = {
+        "started": ("Ready", "OK", "Heartbeat started."),
+        "warned": ("Ready", "Warning", "Heartbeat stopped, node may be dead."),
+        "restarted": ("Ready", "OK", "Heartbeat re-started."),
+        "died": ("Standby", "Alert", "Heartbeat stopped, node is dead."),
+    }
+
+    def setUp(self):
+        self.hsm = Oracle(5, 12, 1)
+        self.hsm.hears.set(0, True)
+        self.oracle = TelemetryOracle(self.hsm, 5, 12)
+        for number, second in enumerate((1, 20, 40), 1):
+            self.oracle.beats("x0", number, second)
+            self.hsm.answered("x0", second)
+
+    def publish(self, word, beat, late=False, now=60):
+        """Publish a judgement."""
+        state, flag, info = self.SAID[word]
+        message = {"ID": "x0", "NewState": state, "NewFlag": flag, "Info": info}
+        text = json.dumps({**message, "LastHBTimeStamp": f"t{beat}"})
+        self.oracle.appended("x0", text, late, now)
+
+    def test_repeated(self):
+        """Messages may be repeated from an earlier one on."""
+        for word, beat in 2 * (("started", 1), ("warned", 1), ("restarted", 2)):
+            self.publish(word, beat)
+        self.oracle.check_rest({"x0": True})
+
+    def test_skipped(self):
+        """None of those that are repeated may be left out."""
+        for word, beat in (("started", 1), ("warned", 1), ("restarted", 2), ("started", 1)):
+            self.publish(word, beat)
+        self.assertRaises(Violation, self.publish, "restarted", 2)
+
+    def test_overtaken(self):
+        """An older message must not come first after a newer one, unless it is late."""
+        self.publish("started", 1)
+        self.publish("restarted", 2)
+        self.publish("warned", 1, late=True)
+        self.assertRaises(Violation, self.publish, "died", 1)
+
+    def test_missing(self):
+        """A change must not be missing, nor what HSM was told."""
+        self.publish("started", 1)
+        self.publish("restarted", 2)
+        self.assertRaises(Violation, self.oracle.check_rest, {"x0": True})
+        self.publish("warned", 1, late=True)
+        self.oracle.check_rest({"x0": True})
+        self.oracle.told("x0", "Standby", "Alert", True)
+        self.assertRaises(Violation, self.oracle.check_rest, {"x0": True})
+
+    def test_untrue(self):
+        """Who beats is not said to be dead, and nobody has a heartbeat that was not sent."""
+        self.publish("started", 1)
+        self.assertRaises(Violation, self.publish, "restarted", 4)
+        self.assertRaises(Violation, self.publish, "died", 2, now=25)
+
+    def test_connections(self):
+        """Kafka is not connected without end."""
+        for number in range(100):
+            self.oracle.connects("host", number)
+        with self.assertRaises(Violation):
+            for number in range(101):
+                self.oracle.connects("host", 200 + number / 2)
 
 
 class TimelineTests(SynchronousTestCase):

@@ -18,9 +18,11 @@ from tests.simulation.clock import WorldClock
 from tests.simulation.hsm import LONGEST_STALL, USUAL, WorldHSM
 from tests.simulation.network import Network
 from tests.simulation.nodes import Node
-from tests.simulation.oracle import Oracle, Promise, Violation
+from tests.simulation.oracle import Oracle, Promise, ReplicaOracle, Violation
 from tests.simulation.process import Process, ProcessReactor
 from tests.simulation.server import PORT, Server
+from tests.simulation.telemetry import ADDRESS, Telemetry
+from tests.simulation.telemetry_oracle import TelemetryOracle
 from tests.simulation.truth import Truth
 
 _LONGEST_LINE = 500
@@ -61,8 +63,12 @@ class World:
         make_oracle: Callable[[int, int, int], Oracle],
         nodes: int = 40,
         seconds: float = 600.0,
+        kafka: bool = True,
     ) -> None:
-        """Make a world with one of some triples of Warntime, Errtime and Interval."""
+        """Make a world with one of some triples of Warntime, Errtime and Interval.
+
+        `kafka` says whether hbtd publishes on a Kafka.
+        """
         self.random = Random(seed)
         self.clock = WorldClock()
         self.truth = Truth(lambda: self.clock.now)
@@ -71,6 +77,20 @@ class World:
         self.network.on_listen = self._listens
         self.warntime, self.errtime, self.interval = self.random.choice(rules)
         self.oracle = make_oracle(self.warntime, self.errtime, self.interval)
+        self.telemetry_oracle = TelemetryOracle(
+            self.oracle, self.warntime, self.errtime, isinstance(self.oracle, ReplicaOracle)
+        )
+        self.telemetry: Telemetry | None = None
+        if kafka:
+            self.telemetry = Telemetry(
+                seed,
+                self.clock,
+                self.network,
+                self.truth,
+                self.telemetry_oracle,
+                self.check,
+                self.may_publish,
+            )
         self.failures: list[str] = []
         self.violations: list[Violation] = []
         self.servers: list[Server] = []
@@ -90,6 +110,8 @@ class World:
             )
             for number, name in enumerate(node_names(nodes))
         ]
+        for node in self.nodes:
+            node.on_beat = partial(self._beats, node.name)
 
     # What subclasses say
 
@@ -100,6 +122,10 @@ class World:
     def node_answered(self, node: Node, host: str) -> None:
         """Note that a node's heartbeat was answered by a host."""
         raise NotImplementedError
+
+    def may_publish(self, host: str) -> bool:
+        """Return whether the hbtd on a host may give messages to Kafka."""
+        return True
 
     def note_state(self) -> None:
         """Tell the oracle what works at the moment."""
@@ -123,7 +149,8 @@ class World:
             address=address,
             port=PORT,
             tls=False,
-            use_telemetry=False,
+            use_telemetry=self.telemetry is not None,
+            telemetry_host="" if self.telemetry is None else ADDRESS,
             warntime=self.warntime,
             errtime=self.errtime,
             interval=self.interval,
@@ -142,6 +169,7 @@ class World:
             self.truth,
             self.fail,
             self.note_state,
+            self.telemetry,
         )
 
     def _start_hsm(self) -> None:
@@ -156,8 +184,13 @@ class World:
         if self.servers:
             self.note_state()
 
+    def _beats(self, name: str, number: int) -> None:
+        self.telemetry_oracle.beats(name, number, self.clock.now)
+
     def _told(self, update: Update) -> None:
+        calm = self.oracle.calm(self.clock.now)
         for name in update.names:
+            self.telemetry_oracle.told(name, update.state, update.flag, calm)
             self.truth.note("told", f"{name} {update.state}/{update.flag}")
             # HSM may take long over an update; hbtd can't take back what it has sent.
             self.check(partial(self.oracle.told, name, update.state, update.flag, update.received))
@@ -299,6 +332,9 @@ class World:
         for node in self.nodes:
             self.clock.after(self.random.uniform(0, 5), partial(self._boot, node))
         kinds, weights = zip(*((call, weight) for weight, call in self.faults()), strict=True)
+        if self.telemetry is not None:
+            hosts = tuple(server.host for server in self.servers)
+            self.telemetry.schedule(10.0, self.seconds, hosts)
         time = 15.0
         while (time := time + self.random.expovariate(1 / 8)) < self.seconds - 20:
             (call,) = self.random.choices(kinds, weights)
@@ -315,12 +351,17 @@ class World:
                 )
             if self.violations:
                 raise self.violations[0]
-        self.oracle.check_rest({node.name: node.alive for node in self.nodes})
+        alive = {node.name: node.alive for node in self.nodes}
+        self.oracle.check_rest(alive)
+        if self.telemetry is not None:
+            self.telemetry_oracle.check_rest(alive)
         for server in self.servers:
             if server.service is not None:
                 core = server.service.core
                 waiting = core.notifier.pending_count
                 self.oracle.check_size(f"updates of {server.name}", waiting, 0)
+                unpublished = core.publisher.pending_count
+                self.oracle.check_size(f"messages of {server.name}", unpublished, 0)
                 uncommitted = len(core.uncommitted)
                 self.oracle.check_size(f"judgements of {server.name}", uncommitted, 0)
                 calls = len(server.delayed_calls())
