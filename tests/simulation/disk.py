@@ -85,7 +85,10 @@ class DiskStore(MemoryStore):
 
         def work() -> Deferred[bool]:
             self._place(records, now)
-            return MemoryStore.commit(self, judgements, records)
+            committed = MemoryStore.commit(self, judgements)
+            # In the same moment: no kill comes between a judgement and its record.
+            MemoryStore.checkpoint(self, records)
+            return committed
 
         return self._later(work, writes=True)
 
