@@ -65,6 +65,7 @@ class Etcd:
         """Start a process, unless one runs."""
         if self._process is not None:
             return
+        self._network.appear(ETCD)
         process = self._process = Process(self._clock, self._cost, self._fail)
         reactor = ProcessReactor(process, self._network, ETCD)
         gateway = EtcdGateway(
@@ -79,12 +80,16 @@ class Etcd:
         reactor.listenTCP(PORT, site)
         self.state.extend_leases()
 
-    def kill(self) -> None:
-        """Kill the process; what was answered is on the disk."""
+    def kill(self, power: bool = False) -> None:
+        """Kill the process, or its host; what was answered is on the disk."""
         if self._process is not None:
             process, self._process = self._process, None
             self._remains.append(process)
-            process.kill()
+            if power:
+                process.lose_power()
+                self._network.vanish(ETCD)
+            else:
+                process.kill()
             self.state.leave()
 
     def leads(self) -> str | None:

@@ -50,6 +50,13 @@ class Network:
         self._ports: dict[tuple[str, int], Port] = {}
         self._cut: dict[tuple[str, str], int] = {}
         self._next_port = 32768
+        self._ends: list[End] = []
+        self._most_ends = 100
+        self._down: set[str] = set()
+        self._crashed: set[str] = set()
+        self._torn: dict[tuple[str, str], float] = {}
+        self.lag: Callable[[], float] = lambda: 0.0
+        """Returns by how many seconds the next message is late, so that others overtake it."""
         self.on_listen: Callable[[], object] = lambda: None
         """Called when a process has begun to listen at a port."""
         self.on_write: Callable[[str, str, bytes], object] = lambda source, target, data: None
@@ -88,11 +95,73 @@ class Network:
             self._cut.get((source, target))
             or self._cut.get((source, "*"))
             or self._cut.get(("*", target))
+            or source in self._down
+            or target in self._down
         )
+
+    def vanish(self, host: str) -> None:
+        """Have a host lose its power: nobody is told, and what it has yet to send is gone.
+
+        End its processes with `Process.lose_power`. Connections to it stay half open; when it is
+        back, it answers what arrives over them with a reset.
+        """
+        self._down.add(host)
+        self._crashed.add(host)
+        for address in [each for each in self._ports if each[0] == host]:
+            del self._ports[address]
+        for end in self._ends:
+            if end.source == host:
+                end.forget_sent()
+
+    def appear(self, host: str) -> None:
+        """Have a host that has vanished be there again."""
+        self._down.discard(host)
+
+    def crashed(self, host: str) -> bool:
+        """Return whether a host has lost its power at some time."""
+        return host in self._crashed
+
+    def reset(self, one: str, other: str) -> int:
+        """Reset all connections between two hosts; return how many there were."""
+        return sum(end.reset() for end in self._between(one, other) if end.source == one)
+
+    def forget(self, one: str, other: str) -> int:
+        """Lose what is sent over all connections between two hosts that there are, for ever.
+
+        Return how many ends there were. So does a firewall that has forgotten them; new connections
+        pass.
+        """
+        ends = self._between(one, other)
+        for end in ends:
+            end.forgotten = True
+            end.forget_sent()
+        return len(ends)
+
+    def tear(self, source: str, target: str, share: float) -> None:
+        """Have a connection be reset in the middle of the next message from one host to another.
+
+        `share` says how much of the message arrives.
+        """
+        self._torn[source, target] = share
+
+    def torn(self, source: str, target: str) -> float | None:
+        """Return how much arrives of a message that is sent now, `None` if all of it does."""
+        return self._torn.pop((source, target), None) if self._torn else None
+
+    def add(self, *ends: "End") -> None:
+        """Note the ends of a new connection."""
+        if len(self._ends) > self._most_ends:
+            self._ends = [end for end in self._ends if not end.lost]
+            self._most_ends = 2 * len(self._ends) + 100
+        self._ends += ends
+
+    def _between(self, one: str, other: str) -> list["End"]:
+        pairs = (one, other), (other, one)
+        return [end for end in self._ends if not end.lost and (end.source, end.target) in pairs]
 
     def flight(self) -> float:
         """Return how long the next message takes, in seconds."""
-        return self._random.uniform(*self.delay)
+        return self._random.uniform(*self.delay) + self.lag()
 
     def port_at(self, host: str, port: int) -> "Port | None":
         """Return who listens at an address."""
@@ -205,6 +274,7 @@ class Connector:
             client = End(network, process, self._reactor.host, self._host)
             server = End(network, port.reactor.process, self._host, self._reactor.host)
             client.peer, server.peer = server, client
+            network.add(client, server)
             client.here, client.there = address, port.getHost()
             server.here, server.there = port.getHost(), address
             server.open(port)
@@ -263,7 +333,12 @@ class End:
     def __init__(self, network: Network, process: Process, source: str, target: str) -> None:
         self._network = network
         self._process = process
-        self._source, self._target = source, target
+        self.source, self.target = source, target
+        self.lost = False
+        """Whether its process was told that it is over."""
+        self.forgotten = False
+        """Whether nothing that it sends arrives any more."""
+        self._refused = False
         self.protocol: Any = None
         self.on_lost: Callable[[Failure], object] = lambda reason: None
         self.disconnecting = False
@@ -274,7 +349,6 @@ class End:
         self._flying = 0
         self._early: list[bytes] = []
         self._paused = False
-        self._lost = False
         self._blocked = False
         self._pause = _SENT_AGAIN
         process.at_death(self._killed)
@@ -303,9 +377,15 @@ class End:
 
     def write(self, data: bytes) -> None:
         """Send bytes to the other end; they arrive in order, unless they are lost."""
-        if not data or self.disconnecting or self._lost:
+        if not data or self.disconnecting or self.lost:
             return
-        self._network.on_write(self._source, self._target, data)
+        self._network.on_write(self.source, self.target, data)
+        share = self._network.torn(self.source, self.target)
+        if share is not None:
+            part = bytes(data[: int(share * len(data))])
+            self._send(lambda: self.peer.receive(part))
+            self.reset()
+            return
         self._flying += len(data)
         self._send(lambda: self._arrived(bytes(data)))
         if self._flying > _BUFFER and self.producer is not None:
@@ -318,7 +398,7 @@ class End:
     def _arrived(self, data: bytes) -> None:
         paused = self._flying > _BUFFER
         self._flying -= len(data)
-        if paused and self._flying <= _BUFFER and self.producer is not None and not self._lost:
+        if paused and self._flying <= _BUFFER and self.producer is not None and not self.lost:
             producer = self.producer
             self._process.input(lambda: self.producer is producer and producer.resumeProducing())
         self.peer.receive(data)
@@ -328,6 +408,8 @@ class End:
 
         TCP sends again what is lost, for as long as both ends are there.
         """
+        if self.forgotten:
+            return
         now = self._network.clock.now
         self._arrives = max(self._arrives, now + self._network.flight())
         self._on_way.append((self._arrives, arrive))
@@ -337,7 +419,7 @@ class End:
     def _land(self) -> None:
         clock = self._network.clock
         while self._on_way and self._on_way[0][0] <= clock.now:
-            if not self._network.passes(self._source, self._target):
+            if not self._network.passes(self.source, self.target):
                 self._blocked = True
                 clock.after(self._pause, self._land)
                 self._pause = min(2 * self._pause, _LONGEST)
@@ -352,12 +434,16 @@ class End:
 
     def receive(self, data: bytes) -> None:
         """Take bytes that have come from the other end."""
-        if self._lost or self._process.state is ProcessState.DEAD:
+        if self.lost or self._process.state is ProcessState.DEAD:
+            if not (self.lost or self._refused) and self._network.crashed(self.source):
+                # The host is back, and knows nothing of this connection.
+                self._refused = True
+                self._send(lambda: self.peer.closed_by_peer(ConnectionLost()))
             return
         self._process.input(lambda: self._take(data))
 
     def _take(self, data: bytes) -> None:
-        if self._lost:
+        if self.lost:
             return
         if self.protocol is None or self._paused or self._early:
             self._early.append(data)
@@ -365,7 +451,7 @@ class End:
             self.protocol.dataReceived(data)
 
     def _deliver_early(self) -> None:
-        while self._early and not self._paused and not self._lost and self.protocol is not None:
+        while self._early and not self._paused and not self.lost and self.protocol is not None:
             self.protocol.dataReceived(self._early.pop(0))
 
     def hasInput(self) -> bool:
@@ -387,7 +473,7 @@ class End:
 
     def loseConnection(self, reason: Any = None) -> None:
         """Close the connection once all is sent."""
-        if self.disconnecting or self._lost:
+        if self.disconnecting or self.lost:
             return
         if self.producer is not None:
             self._close_later = True
@@ -398,7 +484,7 @@ class End:
 
     def abortConnection(self) -> None:
         """End the connection at once."""
-        if self._lost:
+        if self.lost:
             return
         self.disconnecting = True
         if self._blocked:
@@ -407,16 +493,26 @@ class End:
         self._send(lambda: self.peer.closed_by_peer(ConnectionLost()))
         self._process.input(lambda: self.lose(ConnectionAborted()))
 
+    def reset(self) -> bool:
+        """Have both ends learn that the connection is over, after what was sent before."""
+        self._send(lambda: self.peer.closed_by_peer(ConnectionLost()))
+        self.closed_by_peer(ConnectionLost())
+        return True
+
+    def forget_sent(self) -> None:
+        """Lose what is on its way."""
+        self._on_way.clear()
+
     def closed_by_peer(self, error: Exception) -> None:
         """Learn that the other end has closed the connection."""
-        if not self._lost and self._process.state is not ProcessState.DEAD:
+        if not self.lost and self._process.state is not ProcessState.DEAD:
             self._process.input(lambda: self.lose(error))
 
     def lose(self, error: Exception) -> None:
         """Tell the protocol, once, that the connection is over."""
-        if self._lost:
+        if self.lost:
             return
-        self._lost = True
+        self.lost = True
         self.connected = False
         self.disconnecting = True
         reason = Failure(error)
@@ -426,8 +522,8 @@ class End:
 
     def _killed(self) -> None:
         """Close the connection, as the kernel does for a process that was killed."""
-        if not self._lost:
-            self._lost = True
+        if not self.lost:
+            self.lost = True
             self._send(lambda: self.peer.closed_by_peer(ConnectionLost()))
 
     # Producers and addresses
@@ -440,7 +536,7 @@ class End:
             self._process.input(lambda: self._pull(producer))
 
     def _pull(self, producer: Any) -> None:
-        if self.producer is producer and not self._lost:
+        if self.producer is producer and not self.lost:
             producer.resumeProducing()
             self._process.input(lambda: self._pull(producer))
 

@@ -47,6 +47,8 @@ class Server:
         """How many times as long as usual everything takes."""
         self.wall_offset = 0.0
         """By how many seconds the host's clock is wrong."""
+        self.on_start: Callable[[], object] = lambda: None
+        """Called when a process begins."""
         self.process: Process | None = None
         self.service: HbtdService | None = None
         self._remains: list[object] = []
@@ -80,6 +82,7 @@ class Server:
         if self.alive:
             return
         self._truth.note("hbtd", f"{self.name} starts")
+        self._network.appear(self.host)
         self._remains.append((self.process, self.service))
         process = self.process = Process(self._clock, self._cost, self._fail)
         reactor = self._reactor = ProcessReactor(process, self._network, self.host)
@@ -99,6 +102,7 @@ class Server:
             self.params, reactor, host=host, make_store=self._make_store, **kafka
         )
         process.timer(service.startService)
+        self.on_start()
 
     def delayed_calls(self) -> list[DelayedCall]:
         """Return what the process is to do later."""
@@ -112,6 +116,14 @@ class Server:
         if self.process is not None and self.alive:
             self._truth.note("hbtd", f"{self.name} is killed")
             self.process.kill()
+            self._changed()
+
+    def vanish(self) -> None:
+        """End the process with its host, so that nobody is told."""
+        if self.process is not None and self.alive:
+            self._truth.note("hbtd", f"{self.name} vanishes with its host")
+            self.process.lose_power()
+            self._network.vanish(self.host)
             self._changed()
 
     def stop(self) -> None:
