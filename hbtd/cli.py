@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from os import environ
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hbtd.runtime.signals import deliver_signals, hold_signals
@@ -23,7 +25,11 @@ def main() -> None:
     options = CommandLine(environ)
     # --help may be piped into a command that stops reading; a server ignores this signal.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    options.parseOptions()
+    health_of_container = sys.argv[1:] == ["--health"]
+    options.parseOptions([*_first_arguments(), "--health"] if health_of_container else None)
+    if options.health:
+        deliver_signals()
+        _health(options)
     if options.check:
         deliver_signals()
         _check(options)
@@ -34,6 +40,31 @@ def main() -> None:
     config = twistd.ServerOptions()  # type: ignore[attr-defined]  # it has it on POSIX
     config.parseOptions(["--nodaemon", "--pidfile=", "hbtd", *sys.argv[1:]])
     twistd.runApp(config)
+
+
+def _first_arguments() -> list[str]:
+    """Return the arguments of hbtd if it is a container's first process, or the init's child.
+
+    A health check that is executed in a container knows its environment, but not these.
+    """
+    try:
+        words = Path("/proc/1/cmdline").read_bytes().split(b"\0")[:-1]
+    except OSError:
+        return []
+    for place, word in enumerate(words):
+        if word.rpartition(b"/")[2] == b"hbtd":
+            return [os.fsdecode(each) for each in words[place + 1 :]]
+    return []
+
+
+def _health(options: CommandLine) -> NoReturn:
+    """Ask a running hbtd whether it lives; exit with 0 if so, else say why not, and exit with 1."""
+    from hbtd.app.health_check import why_not_alive
+
+    reason = why_not_alive(options.params)
+    if reason:
+        print(f"hbtd: {reason}", file=sys.stderr)
+    raise SystemExit(1 if reason else 0)
 
 
 def _check(options: CommandLine) -> NoReturn:

@@ -23,8 +23,11 @@ def makeService(options: Options) -> IService:
     The service logs to the standard error stream, unless twistd's options name another log or put
     twistd in the background.
     """
-    if options.check:
-        raise SystemExit("hbtd: --check is an option of the command hbtd, not of twistd's plugin")
+    for name, given in (("check", options.check), ("health", options.health)):
+        if given:
+            raise SystemExit(
+                f"hbtd: --{name} is an option of the command hbtd, not of twistd's plugin"
+            )
     hold_signals()
     # Twisted, when its endpoints are imported, removes what systemd says about sockets.
     environment = dict(environ)

@@ -21,7 +21,7 @@ from hbtd.store.sqlite_file import VERSION
 from tests.support.http_memory import HEARTBEAT, APITestCase
 from tests.support.processes import CHECKOUT
 
-OTHERS = ("help", "version", "check", "print-unit")
+OTHERS = ("help", "version", "check", "health", "print-unit")
 """The options that are no parameters."""
 
 

@@ -26,7 +26,7 @@ _KV_URL = "kv_url"
 
 _NAMES = (
     *(parameter.name for parameter in PARAMETERS),
-    *("help", "version", "check", "print-unit"),
+    *("help", "version", "check", "health", "print-unit"),
 )
 """The names of all options."""
 
@@ -68,6 +68,8 @@ class HbtdOptions(Options):
         self.warnings: list[str] = []
         self.check = False
         """Whether hbtd is only to check whether it could start."""
+        self.health = False
+        """Whether only the hbtd that runs with these options is to be asked whether it lives."""
         self.faults: list[str] = []
         self.parsed = False
         """Whether the arguments could be told apart, so that `params` has what was given."""
@@ -91,6 +93,7 @@ class HbtdOptions(Options):
             ("-h, --help", "help"),
             ("--version", "version"),
             ("--check", "check"),
+            ("--health", "health"),
             ("--print-unit", "print-unit"),
         ):
             lines += _described(option, " ".join(self.docs[name].split()), width)
@@ -106,6 +109,10 @@ class HbtdOptions(Options):
     def opt_check(self) -> None:
         """Say whether hbtd could start with these options, and what is wrong; change nothing."""
         self.check = True
+
+    def opt_health(self) -> None:
+        """Ask the hbtd that runs with these options whether it lives; exit with 0 if so, else 1."""
+        self.health = True
 
     def opt_print_unit(self, name: str) -> NoReturn:
         """Print hbtd.service for systemd, or the file of deploy/ that is named next, and exit."""
@@ -124,6 +131,7 @@ class HbtdOptions(Options):
         given = sys.argv[1:] if options is None else options
         # It is looked for first: what stands before it is checked, too.
         self.check = "--check" in map(_doubled, given)
+        self.health = "--health" in map(_doubled, given)
         try:
             self._parse(_normalised(given, self._fault))
         except UsageError as error:
@@ -154,6 +162,11 @@ class HbtdOptions(Options):
         Raise `UsageError` if a value, or a combination of options, can't be used; with `--check`,
         add a message to `faults` instead.
         """
+        try:
+            environment.original_env(self._environ)
+        except ValueError as error:
+            self._fault(str(error))
+            self._environ = {**self._environ, environment.ORIGINAL_ENV: ""}
         given = dict(self._values())
         params = Params(**given)
         if not params.kv_url:
@@ -175,12 +188,10 @@ class HbtdOptions(Options):
         for parameter in PARAMETERS:
             name, text = f"--{parameter.name}", self[parameter.name]
             if text is None:
-                name = parameter.environment
-                text = environment.given(self._environ, name)
-                # An empty variable counts as unset, except HBTD_KV_URL: see _etcd_url.
-                text = text if text or parameter.name == _KV_URL else None
-            if text is None:
-                continue
+                variable = environment.find(self._environ, parameter)
+                if variable is None:
+                    continue
+                name, text = variable
             try:
                 yield parameter.name, parameter.value_type.parse(text)
             except ValueError:
@@ -287,12 +298,16 @@ class CommandLine(HbtdOptions):
     """The options of hbtd for a command: an error in them is printed, and ends the process."""
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Parse arguments, or print why they can't be used, in one line, and exit with status 2."""
+        """Parse arguments, or print in one line why they can't be used, and exit with status 2.
+
+        With `--health`, the status is 1.
+        """
         try:
             super().parseOptions(options)
         except UsageError as error:
             print(escaped(f"hbtd: {error}; see hbtd --help"), file=sys.stderr)
-            raise SystemExit(2) from None
+            # Who asks for the health of a container may know 0 and 1 only.
+            raise SystemExit(1 if self.health else 2) from None
 
 
 def _doubled(argument: str) -> str:

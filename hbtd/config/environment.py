@@ -3,10 +3,24 @@
 import re
 from collections.abc import Mapping
 
+from hbtd.config.parameter import Parameter
 from hbtd.config.params import PARAMETERS
 from hbtd.config.suggestions import did_you_mean
+from hbtd.config.value_types import SWITCH
 
 _PREFIX = "HBTD_"
+
+ORIGINAL_ENV = "HBTD_ORIGINAL_ENV"
+"""The variable that says whether those of the original hbtd's image count, too; it is no option."""
+
+ORIGINAL_NAMES = {
+    name: name.upper()
+    for name in (
+        *("debug", "errtime", "warntime", "sm_url", "kv_url"),
+        *("use_telemetry", "telemetry_host"),
+    )
+}
+"""The variables from which the original hbtd's image takes its options, by the options' names."""
 
 _SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://[^/]+:[0-9]+")
 """Values that Kubernetes gives to variables such as `HBTD_PORT`, beside a Service named `hbtd`."""
@@ -18,7 +32,39 @@ _KUBERNETES = re.compile(
 )
 
 
-def given(environ: Mapping[str, str], name: str) -> str | None:
+def find(environ: Mapping[str, str], parameter: Parameter) -> tuple[str, str] | None:
+    """Return the variable that sets a parameter, and its value; `None` if there is none.
+
+    An empty variable counts as unset, except one for `kv_url`, whose empty value has a meaning. The
+    variables of the original's image count if `original_env` says so; `HBTD_...` precedes them.
+    Raise `ValueError` as `original_env` does.
+    """
+    names = [parameter.environment]
+    if original_env(environ) and parameter.name in ORIGINAL_NAMES:
+        names.append(ORIGINAL_NAMES[parameter.name])
+    for name in names:
+        text = _given(environ, name)
+        if text or (text is not None and parameter.name == "kv_url"):
+            return name, text
+    return None
+
+
+def original_env(environ: Mapping[str, str]) -> bool:
+    """Return whether the variables of the original's image count; without `HBTD_ORIGINAL_ENV`, no.
+
+    Raise `ValueError`, with a message for whoever starts hbtd, if its value can't be used.
+    """
+    text = environ.get(ORIGINAL_ENV)
+    if not text:
+        return False
+    try:
+        return bool(SWITCH.parse(text))
+    except ValueError:
+        message = f"{ORIGINAL_ENV}={text!r} can't be used: it must be {SWITCH.allowed}"
+        raise ValueError(message) from None
+
+
+def _given(environ: Mapping[str, str], name: str) -> str | None:
     """Return the value of an environment variable, `None` if it counts as unset.
 
     A value that Kubernetes sets for a Service counts as unset, because such a variable may have the
@@ -33,7 +79,8 @@ def warnings(environ: Mapping[str, str]) -> list[str]:
 
     Variables without a value, and those that Kubernetes sets, are left out.
     """
-    names = [parameter.environment.removeprefix(_PREFIX) for parameter in PARAMETERS]
+    known = [*(parameter.environment for parameter in PARAMETERS), ORIGINAL_ENV]
+    names = [name.removeprefix(_PREFIX) for name in known]
     unknown = [
         name.removeprefix(_PREFIX)
         for name, value in sorted(environ.items())

@@ -1,7 +1,10 @@
 """The environment: what Kubernetes sets, and what is misspelt."""
 
+from typing import ClassVar
+
 from hypothesis import given as hypothesis_given
 from hypothesis import strategies as st
+from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.config.command_line import HbtdOptions
@@ -54,6 +57,76 @@ class KubernetesTests(SynchronousTestCase):
         """The command line and proper values count beside them."""
         self.assertEqual(self.parse(SERVICE, "--port=1").params.port, 1)
         self.assertEqual(self.parse({**SERVICE, "HBTD_PORT": "28501"}).params.port, 28501)
+
+
+class OriginalImageTests(SynchronousTestCase):
+    """The variables of the original hbtd's image."""
+
+    GIVEN: ClassVar = {
+        "DEBUG": "1",
+        "ERRTIME": "60",
+        "WARNTIME": "35",
+        "SM_URL": "http://cray-smd/hsm/v1",
+        "KV_URL": "mem:",
+        "USE_TELEMETRY": "0",
+        "TELEMETRY_HOST": "kafka:9092:topic",
+    }
+    MEANT = Params(
+        debug=1,
+        errtime=60,
+        warntime=35,
+        sm_url="http://cray-smd/hsm/v1",
+        kv_url="mem:",
+        use_telemetry=False,
+        telemetry_host="kafka:9092:topic",
+    )
+
+    def parse(self, environ: dict[str, str], *arguments: str) -> Params:
+        """Parse a command line in the environment of the image."""
+        options = HbtdOptions({"HBTD_ORIGINAL_ENV": "yes", **environ})
+        options.parseOptions(arguments)
+        self.assertEqual(options.warnings, [])
+        return options.params
+
+    def test_all(self) -> None:
+        """Each of them sets its option, in the image alone."""
+        self.assertEqual(self.parse(self.GIVEN), self.MEANT)
+        for elsewhere in ({}, {"HBTD_ORIGINAL_ENV": "no"}, {"HBTD_ORIGINAL_ENV": ""}):
+            options = HbtdOptions({**self.GIVEN, **elsewhere})
+            options.parseOptions([])
+            self.assertEqual(options.params, Params())
+
+    def test_precedence(self) -> None:
+        """The command line precedes `HBTD_...`, and this the original's variable."""
+        theirs = {**self.GIVEN, "HBTD_ERRTIME": "61", "HBTD_KV_URL": "sqlite:a"}
+        params = self.parse(theirs, "--warntime=36")
+        self.assertEqual((params.errtime, params.warntime, params.kv_url), (61, 36, "sqlite:a"))
+
+    def test_empty(self) -> None:
+        """An empty variable counts as unset; an empty `KV_URL` leads to the etcd of the chart."""
+        empty = dict.fromkeys(self.GIVEN, "")
+        etcd = {"ETCD_HOST": "etcd", "ETCD_PORT": "2379"}
+        self.assertEqual(self.parse({**empty, **etcd}), Params(kv_url="http://etcd:2379"))
+        self.assertEqual(
+            self.parse({"HBTD_KV_URL": "", "KV_URL": "mem:"} | etcd).kv_url, "http://etcd:2379"
+        )
+        with self.assertRaisesRegex(UsageError, "ETCD_HOST and ETCD_PORT don't say where"):
+            self.parse(empty)
+
+    def test_refused(self) -> None:
+        """A value that can't be used is refused as an option's is, and the variable is named."""
+        for name in self.GIVEN:
+            bad = "\udc80" if name == "KV_URL" else "x y"
+            with self.assertRaisesRegex(UsageError, f"^{name}='.*' can't be used: it must be "):
+                self.parse({**self.GIVEN, name: bad})
+        with self.assertRaisesRegex(UsageError, "^HBTD_ORIGINAL_ENV='maybe' can't be used: it mu"):
+            self.parse({"HBTD_ORIGINAL_ENV": "maybe"})
+
+    def test_refused_with_check(self) -> None:
+        """With `--check`, all of them are named that can't be used."""
+        options = HbtdOptions({"HBTD_ORIGINAL_ENV": "yes", "DEBUG": "x", "ERRTIME": "y"})
+        options.parseOptions(["--check"])
+        self.assertEqual([each.partition("=")[0] for each in options.faults], ["DEBUG", "ERRTIME"])
 
 
 class WarningTests(SynchronousTestCase):
