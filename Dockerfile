@@ -15,10 +15,9 @@ ARG SOURCE_DATE_EPOCH=1700000000
 ENV PYTHONDONTWRITEBYTECODE=1
 # Dependencies first, in the versions of the lock files: these layers change seldom.
 COPY requirements requirements
-RUN python -m venv /tools \
-    && /tools/bin/pip install --no-cache-dir --no-compile --require-hashes --requirement requirements/tools.txt \
+RUN pip install --no-cache-dir --no-compile --require-hashes --requirement requirements/tools.txt \
     && python -m venv --without-pip /opt/hbtd \
-    && /tools/bin/pip --python /opt/hbtd/bin/python install --no-cache-dir --no-compile --require-hashes \
+    && pip --python /opt/hbtd/bin/python install --no-cache-dir --no-compile --require-hashes \
         --requirement requirements/run.txt
 COPY setup.cfg pyproject.toml README.md LICENSE CHANGELOG.md CONTRIBUTING.md SECURITY.md ./
 COPY deploy deploy
@@ -27,10 +26,10 @@ COPY hbtd hbtd
 COPY twisted twisted
 # The user of the image can write no bytecode, nor the cache of twistd's plugins. Bytecode that names hashes
 # instead of times is the same each time.
-RUN /tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
-    && /tools/bin/pip --python /opt/hbtd/bin/python install --no-cache-dir --no-compile --no-deps /dist/hbtd-*.whl \
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
+    && pip --python /opt/hbtd/bin/python install --no-cache-dir --no-compile --no-deps /dist/hbtd-*.whl \
     && /opt/hbtd/bin/twistd --help > /dev/null \
-    && /opt/hbtd/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/hbtd/lib
+    && /opt/hbtd/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/hbtd/lib
 
 FROM ${PYTHON}
 # An init, and no pip: nothing is installed into a running container.

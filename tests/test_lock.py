@@ -71,7 +71,7 @@ class LockTests(SynchronousTestCase):
 
     def test_hashes(self) -> None:
         """Every package has hashes, and no lock file names the index it was made from."""
-        for name in ("tools.txt", "run.txt", "develop.txt", "release.txt"):
+        for name in ("tools.txt", "run.txt", "develop.txt", "release.txt", "container.txt"):
             blocks = re.split(r"^(?=[a-z])", _text(name), flags=re.MULTILINE)[1:]
             self.assertEqual([block for block in blocks if "--hash=sha256:" not in block], [])
             self.assertNotRegex(_text(name), "://")
