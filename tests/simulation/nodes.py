@@ -37,6 +37,8 @@ class Node:
         self.alive = False
         self.hanging = False
         self.last_answered = float("-inf")
+        self.timestamp: str | None = None
+        """What it says that the time is, if its clock is wrong."""
         self.server = ""
         """The host that it is connected to, or was last."""
         self._clock = clock
@@ -89,9 +91,10 @@ class Node:
             return
         self._beats += 1
         self.on_beat(self._beats)
+        timestamp = f"t{self._beats}" if self.timestamp is None else self.timestamp
         body = (
-            b'{"Component":"%b","Hostname":"nid%06d","NID":"%d","Status":"OK","Timestamp":"t%d"}'
-            % (self.name.encode(), self.number, self.number, self._beats)
+            b'{"Component":"%b","Hostname":"nid%06d","NID":"%d","Status":"OK","Timestamp":"%b"}'
+            % (self.name.encode(), self.number, self.number, timestamp.encode())
         )
         request = (
             b"POST /hmi/v1/heartbeat HTTP/1.1\r\nHost: hbtd\r\nContent-Length: %d\r\n\r\n%b"

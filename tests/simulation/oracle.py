@@ -8,6 +8,8 @@ from bisect import bisect_right, insort
 from enum import Enum
 from itertools import pairwise
 
+from tests.simulation.rules import Rule, Rules
+
 STORED = 1.5
 """Seconds within which a heartbeat is stored, so that not even a kill of hbtd loses it."""
 
@@ -99,8 +101,9 @@ class Oracle:
 
     slack = SLACK
 
-    def __init__(self, warntime: float, errtime: float, interval: float) -> None:
-        self._warntime, self._errtime, self._interval = warntime, errtime, interval
+    def __init__(self, warntime: int, errtime: int, interval: int) -> None:
+        self.rules = Rules(Rule(warntime, errtime, interval))
+        """The rules that hbtd may go by."""
         self._components: dict[str, _Component] = {}
         self.hears = Timeline()
         """When hbtd ran."""
@@ -147,14 +150,13 @@ class Oracle:
         """HSM was sent news of a component; raise `Violation` if that was not true then."""
         component = self._get(name)
         word = f"{state}/{flag}".lower()
-        limit = {"ready/warning": self._warntime, "standby/alert": self._errtime}.get(word, 0.0)
-        if limit:
-            longest = self._longest_silence(component, now)
-            if longest < limit - self.slack:
+        if word in ("ready/warning", "standby/alert"):
+            silence, limit = self._best_reason(component, word, now)
+            if silence < limit - self.slack:
                 raise Violation(
                     Promise.NO_FALSE_WORD,
                     f"{name} is said to be {word}, but in the time in which hbtd could hear it was"
-                    f" silent for {longest:.3f} s at most, of {limit:g} s",
+                    f" silent for {silence:.3f} s at most, of {limit:g} s",
                 )
         elif not component.seen:
             raise Violation(
@@ -168,7 +170,9 @@ class Oracle:
     def _check_order(self, name: str, component: _Component, word: str, now: float) -> None:
         if word == "standby/alert":
             died = component.died
-            component.known_dead = died is not None and now - died >= self._errtime
+            component.known_dead = died is not None and now - died >= self._most(
+                "errtime", died, now
+            )
         elif word == "ready/ok" and component.known_dead:
             raise Violation(
                 Promise.NO_FALSE_RETURN,
@@ -200,23 +204,35 @@ class Oracle:
     def _calm(self, now: float) -> bool:
         return self.works.within(now - CALM, now) >= min(CALM, now)
 
-    def _longest_silence(self, component: _Component, now: float) -> float:
+    def _best_reason(self, component: _Component, word: str, now: float) -> tuple[float, int]:
+        """Return the silence that comes closest to a rule that asks for it, and what that asks."""
         # A heartbeat may have been heard whose answer is still on its way, never the reverse.
         times = [*(time for time in component.answered if time <= now), now]
-        if len(times) == 1:
-            return float("inf")
-        return max(self.hears.within(a, b) for a, b in pairwise(times))
+        gaps = list(pairwise(times)) or [(float("-inf"), now)]
+        reasons = [
+            (
+                self.hears.within(begin, min(end, period.end)) if len(times) > 1 else float("inf"),
+                limit,
+            )
+            for begin, end in gaps
+            for period in self.rules.between(begin, end)
+            for limit in [period.rule.warntime if word == "ready/warning" else period.rule.errtime]
+        ]
+        return max(reasons, key=lambda reason: reason[0] - reason[1])
+
+    def _most(self, name: str, begin: float, end: float) -> int:
+        """Return the most that a rule has asked for which was in force between two times."""
+        return max(int(getattr(period.rule, name)) for period in self.rules.between(begin, end))
 
     def check_deaths(self, now: float) -> None:
         """Raise `Violation` if HSM should have been told of a death by now, and was not."""
-        rules = self._errtime + self._interval + LATE
         for name, component in self._components.items():
             if component.died is None or component.told == "standby/alert":
                 continue
             if not component.answered:
                 continue
             worked = self.works.within(component.died, now)
-            bound = rules + self._settling(component.died, now)
+            bound = self._bound(component.died, now) + self._settling(component.died, now)
             if worked > bound:
                 raise Violation(
                     Promise.EVERY_DEATH,
@@ -224,9 +240,15 @@ class Oracle:
                     f" after {worked:.1f} s in which all worked ({bound:g} s are allowed)",
                 )
 
+    def _bound(self, begin: float, end: float) -> float:
+        # A change of the rules begins the interval anew.
+        sweeps = 1 + sum(period.begin > begin for period in self.rules.between(begin, end))
+        most = self._most
+        return most("errtime", begin, end) + sweeps * most("interval", begin, end) + LATE
+
     def _settling(self, begin: float, end: float) -> float:
         # After each pause of its own hbtd waits for its nodes, Warntime at most.
-        return self._warntime * (1 + self.hears.begun(begin, end))
+        return self._most("warntime", begin, end) * (1 + self.hears.begun(begin, end))
 
     def check_size(self, what: str, size: int, most: int) -> None:
         """Raise `Violation` if there is too much of something when all is at rest."""
@@ -259,7 +281,7 @@ class ReplicaOracle(Oracle):
     settle = 25.0
     """Seconds, besides Warntime, until another replica leads: a lease, a wait, a load."""
 
-    def __init__(self, warntime: float, errtime: float, interval: float) -> None:
+    def __init__(self, warntime: int, errtime: int, interval: int) -> None:
         """Begin in a world in which nothing has happened."""
         super().__init__(warntime, errtime, interval)
         self.no_lock_until = 0.0
@@ -282,4 +304,6 @@ class ReplicaOracle(Oracle):
             )
 
     def _settling(self, begin: float, end: float) -> float:
-        return (self._warntime + self.settle) * (1 + self.works.begun(begin, end))
+        return (self._most("warntime", begin, end) + self.settle) * (
+            1 + self.works.begun(begin, end)
+        )

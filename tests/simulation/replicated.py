@@ -5,6 +5,7 @@ from functools import partial
 
 from hbtd.app.stores import make_store
 from hbtd.store.etcd_log_format import LOG
+from tests.simulation.changes import SETTLED, Changes
 from tests.simulation.etcd import ETCD, PORT, Etcd
 from tests.simulation.nodes import Node
 from tests.simulation.oracle import ReplicaOracle
@@ -32,6 +33,7 @@ class ReplicatedWorld(World):
             seed,
             ((10, 30, 2), (8, 20, 2), (15, 40, 5)),
             ReplicaOracle,
+            others=(HSM, ETCD),
             nodes=30,
             seconds=300.0,
             kafka=kafka,
@@ -46,10 +48,13 @@ class ReplicatedWorld(World):
         self._shared_since = dict.fromkeys(HOSTS, 0.0)
         self._shares = dict.fromkeys(HOSTS, False)
         self.network.on_write = self._sent
+        self._lost_data_at = float("-inf")
+        random = self.hazard("rules", 0.5)
+        self._changes = None if random is None else Changes(self, random, self)
 
     # What the oracle is told
 
-    def _reaches(self, host: str, other: str) -> bool:
+    def _passes(self, host: str, other: str) -> bool:
         return self.network.passes(host, other) and self.network.passes(other, host)
 
     def note_state(self) -> None:
@@ -58,15 +63,15 @@ class ReplicatedWorld(World):
         well = self.etcd.healthy and self.hsm_ok
         for server in self.servers:
             host = server.host
-            shares = server.hears and self.etcd.healthy and self._reaches(host, ETCD)
+            shares = server.hears and self.etcd.healthy and self.reaches(host, ETCD)
             if shares != self._shares[host]:
                 self._shares[host] = shares
                 (self._shared_since if shares else self._not_shared_since)[host] = now
-            if server.alive and not (shares and self._reaches(host, HSM)):
+            if server.alive and not (shares and self.reaches(host, HSM)):
                 well = False
         # With an etcd that is slow, or loses answers, replicas may hear each other, or may not.
         hears = self.etcd.running and any(
-            server.hears and self._reaches(server.host, ETCD) for server in self.servers
+            server.hears and self._passes(server.host, ETCD) for server in self.servers
         )
         self.oracle.hears.set(now, hears)
         self.oracle.works.set(now, well and any(self._shares.values()))
@@ -96,6 +101,17 @@ class ReplicatedWorld(World):
         super().run()
         keys = [key for key in self.etcd.state.keys if not key.startswith(LOG)]
         self.oracle.check_size("keys in etcd", len(keys), 50 + 6 * len(self.nodes))
+
+    def shares_since(self, host: str) -> float:
+        """Return since when a replica has shared what it hears, infinity if it does not."""
+        return self._shared_since[host] if self._shares[host] else float("inf")
+
+    def sees_others(self, host: str) -> bool:
+        """Return whether a replica certainly sees that another one lives, if it looks now."""
+        settled = self.clock.now - SETTLED
+        return self._lost_data_at < settled and any(
+            self.shares_since(other) <= settled for other in HOSTS if other != host
+        )
 
     # Nodes
 
@@ -131,6 +147,35 @@ class ReplicatedWorld(World):
             (1, self._fill_etcd),
             (0.5, self._lose_data),
         ]
+
+    def hazards(self) -> list[tuple[float, Callable[[], None]]]:
+        """Return what only some seeds have."""
+        some = super().hazards()
+        if self._changes is not None:
+            some += [(4, self._changes.patch), (1, self._upgrade)]
+        if self._troubles is not None:
+            some += [(1, self._etcd_vanishes)]
+        return some
+
+    def vanishes(self, server: Server) -> None:
+        """Do nothing: what a replica has shared is not lost with it."""
+
+    def _etcd_vanishes(self) -> None:
+        self.etcd.kill(power=True)
+        self._trouble("vanishes with its host")
+        self.later(0.5, 30, self._start_etcd)
+
+    def _start_etcd(self) -> None:
+        self.etcd.start()
+        self._trouble("starts")
+
+    def _upgrade(self) -> None:
+        """Restart one replica after the other with other parameters on their command lines."""
+        assert self._changes is not None
+        rule = self._changes.another()
+        self.truth.note("hbtd", f"replicas are restarted one by one with {rule}")
+        for number, server in enumerate(self.servers):
+            self.clock.after(15.0 * number, partial(self._changes.restart, server, rule))
 
     def _server(self) -> Server:
         """Return a replica, the leader as often as not."""
@@ -197,16 +242,12 @@ class ReplicatedWorld(World):
     def _kill_etcd(self) -> None:
         self.etcd.kill()
         self._trouble("is killed")
-
-        def start() -> None:
-            self.etcd.start()
-            self._trouble("starts")
-
-        self.later(0.5, 30, start)
+        self.later(0.5, 30, self._start_etcd)
 
     def _lose_data(self) -> None:
         self.etcd.kill()
         self.etcd.state.lose_data()
+        self._lost_data_at = self.clock.now
         if not any(server.alive for server in self.servers):
             self.oracle.lost_all()
         self.telemetry_oracle.lost_data()

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from tests.simulation.changes import Changes
 from tests.simulation.disk import Disk, DiskStore
 from tests.simulation.nodes import Node
 from tests.simulation.oracle import STORED, Oracle
+from tests.simulation.server import Server
 from tests.simulation.world import HSM, World
 
 HBTD = "10.0.0.1"
@@ -28,6 +30,8 @@ class SingleWorld(World):
         self._changed_at = 0.0
         self._broken_at = 0.0
         self._hears_from = 0.0
+        random = self.hazard("rules", 0.5)
+        self._changes = None if random is None else Changes(self, random, None)
 
     def _make_store(
         self, params: Any, reactor: Any, observed: Any, etcd: Any, judge: str, host: Any
@@ -56,17 +60,41 @@ class SingleWorld(World):
             if runs:
                 pause = now - self._changed_at - _UNNOTICED
                 left = self._hears_from - self._changed_at
-                patience = 0.0 if self._starting else max(min(pause, self.warntime), left, 0.0)
+                patience = 0.0 if self._starting else max(min(pause, self._warntime), left, 0.0)
                 self._hears_from = now + patience
                 self.clock.at(self._hears_from, self.note_state)
             self._ran, self._changed_at = runs, now
         if runs or not self.hbtd.alive:
             self._starting = not runs
         hears = runs and now >= self._hears_from
-        hsm = self.network.passes(HBTD, HSM) and self.network.passes(HSM, HBTD)
+        hsm = self.reaches(HBTD, HSM)
         self.oracle.hears.set(self.clock.now, hears)
         works = runs and self.hsm_ok and hsm and not self.disk.broken
         self.oracle.works.set(self.clock.now, works)
+
+    @property
+    def _warntime(self) -> int:
+        # hbtd may go by the shortest one, and hear so much the sooner.
+        return min(rule.warntime for rule in self.oracle.rules.possible)
+
+    def hazards(self) -> list[tuple[float, Callable[[], None]]]:
+        """Return what only some seeds have."""
+        some = super().hazards()
+        if self._changes is not None:
+            some += [(3, self._changes.patch), (2, self._restart)]
+        return some
+
+    def vanishes(self, server: Server) -> None:
+        """Note that hbtd's host is about to lose its power."""
+        stored = self._broken_at if self.disk.broken else self.clock.now
+        self.oracle.lost(stored - STORED)
+
+    def _restart(self) -> None:
+        """Restart hbtd with other parameters on its command line."""
+        if self.hbtd.running and self._changes is not None:
+            stored = self._broken_at if self.disk.broken else self.clock.now
+            self.oracle.lost(stored)
+            self._changes.restart(self.hbtd, self._changes.another())
 
     def faults(self) -> list[tuple[float, Callable[[], None]]]:
         """Return kinds of faults with their weights."""
@@ -106,8 +134,7 @@ class SingleWorld(World):
 
     def _kill_hbtd(self) -> None:
         if self.hbtd.alive:
-            stored = self._broken_at if self.disk.broken else self.clock.now
-            self.oracle.lost(stored - STORED)
+            self.vanishes(self.hbtd)
             self.hbtd.kill()
             self.later(0.5, 40, self.hbtd.start)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulation import mutants, oracle, telemetry_oracle
+from tests.simulation.changes import SETTLED
 from tests.simulation.oracle import Oracle, Promise, ReplicaOracle, Timeline, Violation
 from tests.simulation.replicated import SHARED
 from tests.simulation.telemetry_oracle import TelemetryOracle
@@ -38,6 +39,7 @@ class GuaranteeTests(SynchronousTestCase):
             f"not killed in the {oracle.STORED:g} s after it",
             f"more than {telemetry_oracle.CONNECTIONS} times in a minute",
             f"may take {ReplicaOracle.relock:g} s",
+            f"has worked for {SETTLED:g} s since its answer",
         ):
             self.assertIn(" ".join(said.split()), " ".join(self.text.split()))
 

@@ -23,12 +23,20 @@ from tests.simulation.process import Process, ProcessReactor
 from tests.simulation.server import PORT, Server
 from tests.simulation.telemetry import ADDRESS, Telemetry
 from tests.simulation.telemetry_oracle import TelemetryOracle
+from tests.simulation.troubles import Troubles
 from tests.simulation.truth import Truth
 
 _LONGEST_LINE = 500
 """The most characters of a line of hbtd's log in a story."""
 
 HSM = "10.0.0.2"
+
+_FIRST_WITH_HAZARDS = 20_000
+"""The first seed whose world may have hazards; those before were known when none had any."""
+
+
+_BETWEEN_HAZARDS = 25.0
+"""Seconds between two hazards, on average."""
 
 
 @contextmanager
@@ -61,14 +69,17 @@ class World:
         seed: int,
         rules: Sequence[tuple[int, int, int]],
         make_oracle: Callable[[int, int, int], Oracle],
+        others: Sequence[str] = (HSM,),
         nodes: int = 40,
         seconds: float = 600.0,
         kafka: bool = True,
     ) -> None:
         """Make a world with one of some triples of Warntime, Errtime and Interval.
 
-        `kafka` says whether hbtd publishes on a Kafka.
+        `others` are the hosts that hbtd connects to; `kafka` says whether hbtd publishes on a
+        Kafka.
         """
+        self.seed = seed
         self.random = Random(seed)
         self.clock = WorldClock()
         self.truth = Truth(lambda: self.clock.now)
@@ -95,6 +106,8 @@ class World:
         self.violations: list[Violation] = []
         self.servers: list[Server] = []
         self.hsm_ok = True
+        random = self.hazard("troubles", 0.5)
+        self._troubles = None if random is None else Troubles(self, random, others)
         self._start_hsm()
         self.nodes = [
             Node(
@@ -134,6 +147,29 @@ class World:
     def faults(self) -> list[tuple[float, Callable[[], None]]]:
         """Return kinds of faults with their weights."""
         raise NotImplementedError
+
+    def vanishes(self, server: Server) -> None:
+        """Note that a server's host is about to lose its power."""
+        raise NotImplementedError
+
+    def hazards(self) -> list[tuple[float, Callable[[], None]]]:
+        """Return kinds of faults, with their weights, that only some seeds have.
+
+        They take their chances from sources of their own, see `hazard`.
+        """
+        return [] if self._troubles is None else self._troubles.faults()
+
+    def reaches(self, host: str, other: str) -> bool:
+        """Return whether a host reaches another one, and is reached by it, without trouble."""
+        if self._troubles is not None and self._troubles.hinders(host, other):
+            return False
+        return self.network.passes(host, other) and self.network.passes(other, host)
+
+    def hazard(self, name: str, share: float) -> Random | None:
+        """Return a source of chance for a hazard, `None` if this world does not have it."""
+        random = Random(f"{name} {self.seed}")
+        has_it = random.random() < share and self.seed >= _FIRST_WITH_HAZARDS
+        return random if has_it else None
 
     # Parts
 
@@ -237,14 +273,34 @@ class World:
     def _slot(self) -> None:
         slot = self.random.choice(self.nodes).name.partition("b")[0]
         some = [node for node in self.nodes if node.name.partition("b")[0] == slot]
-        for node in some:
+        self.power(some, None)
+
+    def power(self, nodes: Sequence[Node], seconds: float | None) -> None:
+        """Have nodes lose their power, for some seconds, or as long as chance says."""
+        for node in nodes:
             self._crash_node(node, power=True)
 
         def boot() -> None:
-            for node in some:
+            for node in nodes:
                 self._boot(node)
 
-        self.later(1, 3 * self.errtime, boot)
+        if seconds is None:
+            self.later(1, 3 * self.errtime, boot)
+        else:
+            self.later(seconds, seconds, boot)
+
+    def silence(self, nodes: Sequence[Node], seconds: float) -> None:
+        """Lose what nodes send, and what is sent to them, for some seconds."""
+        names = " ".join(node.name for node in nodes)
+        self.truth.note("network", f"nothing from or to {names} for {seconds:.1f} s")
+        mends = [self.network.cut(node.host, "*") for node in nodes]
+        mends += [self.network.cut("*", node.host) for node in nodes]
+
+        def mend() -> None:
+            for each in mends:
+                each()
+
+        self.later(seconds, seconds, mend)
 
     def _hang(self) -> None:
         node = self.random.choice(self.nodes)
@@ -325,6 +381,16 @@ class World:
 
     # The story
 
+    def _schedule_hazards(self) -> None:
+        some = self.hazards()
+        if not some:
+            return
+        kinds, weights = zip(*((call, weight) for weight, call in some), strict=True)
+        random, time = Random(f"hazards {self.seed}"), 15.0
+        while (time := time + random.expovariate(1 / _BETWEEN_HAZARDS)) < self.seconds - 20:
+            (call,) = random.choices(kinds, weights)
+            self.clock.at(time, call)
+
     def run(self) -> None:
         """Let it all happen; raise `Violation` if hbtd breaks a promise."""
         for server in self.servers:
@@ -339,6 +405,7 @@ class World:
         while (time := time + self.random.expovariate(1 / 8)) < self.seconds - 20:
             (call,) = self.random.choices(kinds, weights)
             self.clock.at(time, call)
+        self._schedule_hazards()
         end = self.seconds + self.quiet
         now = 0.0
         while now < end:
