@@ -3,6 +3,8 @@
     make simulate-mutants                        # all of them
     make simulate-mutants MUTANTS="no_standstill lease_too_long" SEEDS=200
 
+With --table the outcome is written into `mutants/README.md`, beside those of other mutants.
+
 A patch in the folder `mutants` begins with a sentence that says what is wrong then, and with the
 worlds that are run. It is applied to a copy of the checkout. A patch that no longer applies is an
 error: make it anew.
@@ -23,6 +25,17 @@ _CHECKOUT = Path(__file__).parent.parent.parent
 _PATCHES = Path(__file__).parent / "mutants"
 
 _OPTIONS = {"single": [], "replicas": ["--replicas"]}
+
+
+_HEAD = (
+    "# Faults that the simulation has to notice",
+    "",
+    "Each line is written by `python -m tests.simulation.mutants --table NAME` when that has run.",
+    "It says which worlds were run, until one was wrong, and what the oracle said of that one.",
+    "",
+    "| fault | world | seed that found it | seeds run | what the oracle said |",
+    "| --- | --- | --- | --- | --- |",
+)
 
 
 class Mutant(NamedTuple):
@@ -107,6 +120,29 @@ def run(mutant: Mutant, first: int, seeds: int, patience: float) -> Outcome:
     return Outcome(int(found[1]), int(worlds[1]), found[2])
 
 
+def row(mutant: Mutant, outcome: Outcome, first: int) -> str:
+    """Return the line of a mutant in the table; `first` is the seed of the first world."""
+    last = first + outcome.worlds - 1
+    found = "**not found**" if outcome.seed is None else str(outcome.seed)
+    said = outcome.said.replace("|", "/") or "nothing"
+    return (
+        f"| `{mutant.path.stem}`: {mutant.description} | {mutant.world} | {found} |"
+        f" {first} to {last} | {said} |"
+    )
+
+
+def write_row(table: Path, line: str) -> None:
+    """Write a mutant's line into a table, in place of an older one; make the table if need be."""
+    name = line.partition(":")[0]
+    before = table.read_text().splitlines() if table.exists() else []
+    rows = [each for each in before if each.startswith("| `") and not each.startswith(f"{name}:")]
+    names = {path.stem for path in _PATCHES.glob("*.patch")}
+    rows = [each for each in (*rows, line) if each.split("`")[1] in names]
+    waiting = sorted(names - {each.split("`")[1] for each in rows})
+    rest = f"\nNot run yet: {', '.join(waiting)}.\n" if waiting else ""
+    table.write_text("\n".join([*_HEAD, *sorted(rows)]) + "\n" + rest)
+
+
 def main(arguments: list[str]) -> None:
     """Run mutants, and print a table; exit with status 1 if one is not found."""
     parser = argparse.ArgumentParser(
@@ -120,6 +156,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--within", type=float, default=3600.0, help="the most CPU seconds for each mutant"
     )
+    parser.add_argument("--table", action="store_true", help="write outcomes into the table")
     options = parser.parse_args(arguments)
     missed = 0
     try:
@@ -130,6 +167,8 @@ def main(arguments: list[str]) -> None:
         began = time.monotonic()
         outcome = run(mutant, options.first, options.seeds, options.within)
         missed += outcome.seed is None
+        if options.table:
+            write_row(_PATCHES / "README.md", row(mutant, outcome, options.first))
         where = "NOT FOUND" if outcome.seed is None else f"seed {outcome.seed}"
         print(
             f"{mutant.path.stem:<20} {mutant.world:<9} {where:<12} {outcome.worlds:>4} worlds"

@@ -56,6 +56,21 @@ class MutantTests(SynchronousTestCase):
                 shutil.copytree(CHECKOUT / "hbtd", target / "hbtd")
                 mutants.apply(mutant.path, target)
 
+    def test_table(self):
+        """A mutant's outcome replaces its older one in the table, and leaves those of others."""
+        table = Path(self.mktemp())
+        one, other = mutants.mutants(["lease_too_long", "no_standstill"])
+        mutants.write_row(table, mutants.row(one, mutants.Outcome(None, 40, ""), 1))
+        mutants.write_row(table, mutants.row(other, mutants.Outcome(7, 7, "x0 | is dead"), 1))
+        mutants.write_row(table, mutants.row(one, mutants.Outcome(22, 3, "x1 is lost"), 20))
+        rows = [line for line in table.read_text().splitlines() if line.startswith("| `")]
+        self.assertEqual(
+            [row.split(" | ", 1)[1] for row in rows],
+            ["replicas | 22 | 20 to 22 | x1 is lost |", "single | 7 | 1 to 7 | x0 / is dead |"],
+        )
+        self.assertNotIn("no_standstill,", table.read_text())
+        self.assertIn("superseded_alarms", table.read_text().partition("Not run yet: ")[2])
+
     def test_unknown(self):
         """A name that no mutant has is an error, and does not pass for one that was found."""
         (known,) = mutants.mutants(["no_standstill"])
