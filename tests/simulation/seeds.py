@@ -41,6 +41,12 @@ class WorldTests(SynchronousTestCase):
         self.assertEqual(status, 0, said)
         self.assertIn("6 worlds, 0 wrong", said)
 
+    def test_hazards(self):
+        """Nor do changed parameters, torn connections, and hosts that vanish change that."""
+        status, said = simulate("--first=20013", "--seeds=4")
+        self.assertEqual(status, 0, said[-3000:])
+        self.assertRegex(said, r"[0-9] params\b")
+
     def test_found(self):
         """What was found once stays mended."""
         status, said = simulate("--without-kafka", "--seed", *map(str, FOUND))
