@@ -80,6 +80,9 @@ class World:
         Kafka.
         """
         self.seed = seed
+        # The oracle of Kafka knows neither other rules nor other timestamps.
+        hazards = [self.hazard(name, 0.5) for name in ("rules", "troubles")]
+        kafka = kafka and hazards == [None, None]
         self.random = Random(seed)
         self.clock = WorldClock()
         self.truth = Truth(lambda: self.clock.now)
