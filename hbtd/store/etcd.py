@@ -1,7 +1,7 @@
 """The store in etcd, which several replicas share."""
 
 import sys
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, succeed
@@ -18,6 +18,7 @@ from hbtd.store.etcd_identities import EtcdIdentities
 from hbtd.store.etcd_log import EtcdLog
 from hbtd.store.etcd_log_format import CURSOR, LOG, LOG_END
 from hbtd.store.etcd_mirror import EtcdMirror, LeaderRequest
+from hbtd.store.etcd_notes import EtcdNotes
 from hbtd.store.etcd_past import EtcdPast
 from hbtd.store.etcd_steps import Step, batches, key_of
 from hbtd.store.etcd_trimming import EtcdTrimming
@@ -82,6 +83,7 @@ class EtcdStore:
         self._log = EtcdLog(client, self.mirror, self.writer, self._in_turn)
         self._past = EtcdPast(self._log, self.mirror)
         self._identities = EtcdIdentities(client, self.mirror, self.writer, self._in_turn)
+        self._notes = EtcdNotes(client, self.writer, self._in_turn)
         self._trimming = EtcdTrimming(self._log, self.mirror, self.writer)
 
     # The condition of the store
@@ -342,6 +344,19 @@ class EtcdStore:
     def identify(self, identities: Sequence[Identity]) -> Deferred[None]:
         """Store host names and NIDs; keys in which nothing changes are not written."""
         return self._noting(self._identities.write(identities))
+
+    # Notes
+
+    def notes(self, kind: str) -> Deferred[dict[str, str]]:
+        """Return all notes of a kind, by name."""
+        return self._noting(self._notes.read(kind))
+
+    def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
+        """Write notes of a kind, by name; delete those that are `None`.
+
+        The Deferred fails with `NotLeading` if this replica does not lead.
+        """
+        return self._noting(self._notes.write(kind, notes))
 
     # The log of transitions
 

@@ -1,7 +1,7 @@
 """The interface that all stores implement, and the exceptions that they raise."""
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -165,6 +165,21 @@ class IStore(Interface):
         """Delete the judgement, the record and the identity of a component.
 
         The Deferred fails with `StoreUnusable` if that is not possible.
+        """
+
+    def notes(kind: str) -> Deferred[dict[str, str]]:
+        """Return all notes of a kind, by name.
+
+        Notes are texts that parts of hbtd keep across restarts and changes of the leader, such as
+        what the comparison of HSM's table has told HSM again. The Deferred fails with
+        `StoreUnusable` if they can't be read.
+        """
+
+    def write_notes(kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
+        """Write notes of a kind, by name; delete those that are `None`.
+
+        Others stay as they are. The Deferred fails with `StoreUnusable` if they can't be stored,
+        with `NotLeading` if another replica leads; some of them may have been stored then.
         """
 
     def undelivered(

@@ -1,7 +1,7 @@
 """The store `mem:`, whose contents are lost when the process ends."""
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -31,6 +31,7 @@ class MemoryStore:
         self._log = MemoryLog()
         self._records: dict[str, Record] = {}
         self._identities: dict[str, Identity] = {}
+        self._notes: dict[str, dict[str, str]] = {}
         self._judgements: dict[str, Judgement] = {}
         self._undelivered: dict[str, Judgement] = {}
         self._told: dict[str, tuple[Transition, float]] = {}
@@ -155,6 +156,20 @@ class MemoryStore:
     def identify(self, identities: Sequence[Identity]) -> Deferred[None]:
         """Store host names and NIDs."""
         self._identities.update((each.component, each) for each in identities)
+        return succeed(None)
+
+    def notes(self, kind: str) -> Deferred[dict[str, str]]:
+        """Return all notes of a kind, by name."""
+        return succeed(dict(self._notes.get(kind, {})))
+
+    def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
+        """Write notes of a kind, by name; delete those that are `None`."""
+        stored = self._notes.setdefault(kind, {})
+        for name, text in notes.items():
+            if text is None:
+                stored.pop(name, None)
+            else:
+                stored[name] = text
         return succeed(None)
 
     def undelivered(

@@ -2,7 +2,7 @@
 
 import sqlite3
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from hbtd.store import sqlite_identities, sqlite_log, sqlite_past
+from hbtd.store import sqlite_identities, sqlite_log, sqlite_notes, sqlite_past
 from hbtd.store.forgetting import Forgetting
 from hbtd.store.interface import IStore, LogEntry, StoreUnusable
 from hbtd.store.past import EVERYTHING, Selection, Span, StatesThen, StateThen
@@ -375,6 +375,14 @@ class SqliteStore:
     def identify(self, identities: Sequence[Identity]) -> Deferred[None]:
         """Store host names and NIDs."""
         return self._write(lambda cursor, now: sqlite_identities.write(cursor, identities))
+
+    def notes(self, kind: str) -> Deferred[dict[str, str]]:
+        """Return all notes of a kind, by name."""
+        return self._noting(self._run(lambda cursor: sqlite_notes.read(cursor, kind)))
+
+    def write_notes(self, kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
+        """Write notes of a kind, by name; delete those that are `None`."""
+        return self._write(lambda cursor, now: sqlite_notes.write(cursor, kind, notes))
 
     def undelivered(
         self, share: Callable[[str, str], tuple[str, str]] | None = None

@@ -28,6 +28,7 @@ from tests.support.store_contract import (
 )
 from tests.support.store_identities_contract import IdentitiesContract
 from tests.support.store_log_contract import LogContract
+from tests.support.store_notes_contract import NotesContract
 from tests.support.store_past_contract import PastContract
 from tests.support.store_records_contract import RecordsContract
 
@@ -43,7 +44,13 @@ class LeadersStore(EtcdStore):
 
 
 class EtcdStoreTests(
-    StoreContract, RecordsContract, LogContract, PastContract, IdentitiesContract, EtcdTestCase
+    StoreContract,
+    RecordsContract,
+    LogContract,
+    PastContract,
+    IdentitiesContract,
+    NotesContract,
+    EtcdTestCase,
 ):
     """The contract, for the store of the leader."""
 

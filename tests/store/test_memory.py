@@ -6,12 +6,19 @@ from hbtd.store.memory import MemoryStore
 from tests.support.store_contract import StoreContract
 from tests.support.store_identities_contract import IdentitiesContract
 from tests.support.store_log_contract import LogContract
+from tests.support.store_notes_contract import NotesContract
 from tests.support.store_past_contract import PastContract
 from tests.support.store_records_contract import RecordsContract
 
 
 class MemoryStoreTests(
-    StoreContract, RecordsContract, LogContract, PastContract, IdentitiesContract, TestCase
+    StoreContract,
+    RecordsContract,
+    LogContract,
+    PastContract,
+    IdentitiesContract,
+    NotesContract,
+    TestCase,
 ):
     """The contract, for the store that lives as long as the process."""
 

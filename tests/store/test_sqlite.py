@@ -27,6 +27,7 @@ from tests.support.store_contract import (
 )
 from tests.support.store_identities_contract import IdentitiesContract
 from tests.support.store_log_contract import LogContract
+from tests.support.store_notes_contract import NotesContract
 from tests.support.store_past_contract import PastContract
 from tests.support.store_records_contract import RecordsContract
 from tests.support.tmpfs import fill, small_filesystem
@@ -38,6 +39,7 @@ class SqliteStoreTests(
     LogContract,
     PastContract,
     IdentitiesContract,
+    NotesContract,
     SqliteFixture,
     TestCase,
 ):

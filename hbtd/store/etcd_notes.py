@@ -1,0 +1,56 @@
+"""Notes in etcd, each in a key of its own: see `IStore.notes`."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from hbtd.etcd.client import EtcdClient
+from hbtd.etcd.messages import Delete, Put
+from hbtd.store.etcd_identities import InTurn
+from hbtd.store.etcd_steps import Step
+from hbtd.store.etcd_writer import EtcdWriter
+
+NOTE: Final = b"hbtd/note/"
+"""The prefix of the key of a note; its kind, a slash and its name follow."""
+
+
+class EtcdNotes:
+    """Reads and writes notes. Only the leader writes them, in fenced transactions."""
+
+    def __init__(self, client: EtcdClient, writer: EtcdWriter, in_turn: InTurn) -> None:
+        """Make the object; `in_turn` runs a coroutine function after all earlier calls."""
+        self._client = client
+        self._writer = writer
+        self._in_turn = in_turn
+
+    async def read(self, kind: str) -> dict[str, str]:
+        """Return all notes of a kind, by name."""
+
+        async def work() -> dict[str, str]:
+            prefix = _key(kind, "")
+            found: dict[str, str] = {}
+            async for page in self._client.pages(prefix, prefix[:-1] + b"0"):
+                for item in page.items:
+                    name = item.key[len(prefix) :].decode("utf-8", "replace")
+                    found[name] = item.value.decode("utf-8", "replace")
+            return found
+
+        return await self._in_turn(work)
+
+    async def write(self, kind: str, notes: Mapping[str, str | None]) -> None:
+        """Write notes of a kind, by name, and delete those that are `None`.
+
+        Raise `NotLeading` if this replica does not lead.
+        """
+        steps = [
+            Step([Delete(key) if text is None else Put(key, text.encode())])
+            for key, text in ((_key(kind, name), text) for name, text in notes.items())
+        ]
+
+        async def work() -> None:
+            await self._writer.write(steps, fenced=True)
+
+        await self._in_turn(work)
+
+
+def _key(kind: str, name: str) -> bytes:
+    return NOTE + f"{kind}/{name}".encode()
