@@ -16,6 +16,7 @@ from hbtd.config.params import Params
 from hbtd.etcd.client import EtcdClient
 from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
+from hbtd.hsm.reconciler import Reconciler
 from hbtd.monitor import Monitor
 from hbtd.net.client_credentials import RenewedAgent
 from hbtd.queries.event_hub import EventHub
@@ -100,6 +101,18 @@ class Core:
             host.wall,
             acknowledgements.told,
             self.uncommitted.was_heard,
+        )
+        self.reconciler = Reconciler(
+            reactor,
+            host.wall,
+            self.observed.now,
+            hsm,
+            self.params,
+            self.tracker,
+            self.uncommitted,
+            self.store,
+            self.notifier,
+            lambda: self.monitor.leading and leadership.held(),
         )
         self.event_hub = EventHub(reactor, self.store, encode_event, encode_missed)
         self.log_follower = LogFollower(

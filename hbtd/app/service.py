@@ -259,6 +259,8 @@ class HbtdService(Service):
         await start("the look at troubles", troubles.startService, troubles.stopService)
         await start("access control", self.access.startService, self.access.stopService)
         await start("the monitor", self._start_monitor, self.monitor.stop)
+        reconciler = self.core.reconciler
+        await start("comparing HSM's table", reconciler.startService, reconciler.stopService)
         trimming = self.core.trimming
         await start("trimming the log", trimming.startService, trimming.stopService)
         follower = self.core.log_follower

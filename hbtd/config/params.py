@@ -35,6 +35,7 @@ from hbtd.config.value_types import (
     READER_ACCESS,
     SECONDS,
     SWITCH,
+    SYNC_SECONDS,
     TELEMETRY_HOST,
     TEXT,
     TIMEOUT_SECONDS,
@@ -216,6 +217,14 @@ class Params:
         "system",
         "Authorities to trust when `--sm_url` is https: `system`, `insecure` (certificates are "
         "not checked), or a PEM bundle's path.",
+        fixed=True,
+    )
+    sm_sync: int = _param(
+        Group.HSM,
+        SYNC_SECONDS,
+        300,
+        "Seconds between two comparisons of HSM's table with what is known; what is wrong there is"
+        " told again. 0: never.",
         fixed=True,
     )
     kv_ca: str = _param(

@@ -206,6 +206,7 @@ BODY_BYTES = ValueType(_integer(2**16, 2**30), f"a number of bytes from {2**16} 
 SWITCH = ValueType(_switch, "yes, no, true, false, on, off, 1 or 0", _render_switch)
 ADDRESSES = ValueType(_addresses, "IP addresses, separated by commas")
 LOG_FORMAT = ValueType(_log_format, "text or json")
+SYNC_SECONDS = ValueType(_integer(0, 86400), "an integer from 0 to 86400")
 KV_COMPACT = ValueType(_kv_compact, "auto, yes or no")
 HISTORY = ValueType(
     _history, "0, or a whole number with a unit, s, m, h or d, of no more than 36500d"

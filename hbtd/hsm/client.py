@@ -1,8 +1,9 @@
 """The client of the Hardware State Manager's REST API."""
 
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlencode
 
 import orjson
 from treq.client import HTTPClient
@@ -11,15 +12,18 @@ from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import BAD_GATEWAY, GATEWAY_TIMEOUT, INTERNAL_SERVER_ERROR
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IResponse
 
 from hbtd.config.live_params import LiveParams
 from hbtd.hsm.fencing import Fenced
+from hbtd.hsm.table import TableInvalid, TableParser, TakeRow
 from hbtd.net.http_client import (
     URI,
     ResponseTooLarge,
     describe_failure,
     read_body,
     root_cause,
+    take_body,
     why_not_sent,
 )
 from hbtd.net.retry_after import retry_after
@@ -35,7 +39,16 @@ _SUCCESS = frozenset({200, 202, 204})
 _NOT_ABOUT_COMPONENTS = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 426, 429})
 
 _MAX_BODY = 64 * 1024
-"""The most bytes that a response body may have; those of HSM have far fewer."""
+"""The most bytes that a response body may have, except for the table's; HSM's have far fewer."""
+
+_MAX_TABLE = 512 * 1024 * 1024
+"""The most bytes of HSM's table; a million rows take 70 MB. It is never in memory as a whole."""
+
+_TABLE_TIMEOUT = 60.0
+"""Seconds that reading the table may take, however small `sm_timeout` is."""
+
+# What an HSM answers that has no such call, or a gateway that lets nobody use it.
+_NO_TABLE = frozenset({403, 404, 405, 501})
 
 
 class UpdateFailed(Exception):
@@ -69,6 +82,10 @@ class HSMUnavailable(UpdateFailed):
 
 class HSMRejected(UpdateFailed):
     """HSM rejected the content of an update; the message has the HTTP status and HSM's reason."""
+
+
+class TableMissing(HSMUnavailable):
+    """HSM has no table that can be read as a whole, or does not show it to hbtd."""
 
 
 class _Answer(NamedTuple):
@@ -134,6 +151,32 @@ class HSMClient:
         """Return a Deferred that fires if HSM is ready, and fails with `HSMUnavailable` if not."""
         return Deferred.fromCoroutine(self._bounded(self._ready()))
 
+    def read_table(self, types: Iterable[str], take: TakeRow) -> Deferred[None]:
+        """Read the states of all components of some types, and pass each row on to `take`.
+
+        The rows come in portions, between which the reactor does other work. The Deferred fires
+        after the last one. It fails with `TableMissing` if HSM has no such call, and with
+        `HSMUnavailable` after any other error: rows that were passed on until then may be wrong.
+        """
+        work = self._read_table(types, take)
+        longest = max(_TABLE_TIMEOUT, self._params.current.sm_timeout)
+        return Deferred.fromCoroutine(self._bounded(work, longest=longest))
+
+    async def _read_table(self, types: Iterable[str], take: TakeRow) -> None:
+        query = urlencode([*(("type", each) for each in types), ("stateonly", "true")])
+        response = await self._open("GET", f"/State/Components?{query}", None)
+        if response.code != 200:
+            answer = await self._answer(response)
+            if answer.status in _NO_TABLE:
+                raise TableMissing(f"HSM answers {answer.describe()}")
+            raise HSMUnavailable(f"HSM answers {answer.describe()}")
+        parser = TableParser(take)
+        try:
+            await take_body(response, parser.feed, _MAX_TABLE)
+            parser.end()
+        except TableInvalid as error:
+            raise HSMUnavailable(f"HSM's table can't be read: {error}") from error
+
     async def _update(self, body: bytes) -> None:
         answer = await self._request("PATCH", "/State/Components/BulkStateData", body)
         status = answer.status
@@ -155,10 +198,14 @@ class HSMClient:
 
     async def _request(self, method: str, path: str, body: bytes | None) -> _Answer:
         """Make a request; return its answer."""
+        return await self._answer(await self._open(method, path, body))
+
+    async def _open(self, method: str, path: str, body: bytes | None) -> IResponse:
+        """Make a request; return the response, whose body is yet to be read."""
         headers: dict[str | bytes, str | bytes] = {"User-Agent": self._user_agent}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        response = await self._http.request(
+        return await self._http.request(
             method,
             URI.from_text(self._params.current.sm_url.rstrip("/") + path),
             headers=headers,
@@ -167,6 +214,8 @@ class HSMClient:
             unbuffered=True,
             reactor=self._clock,  # type: ignore[arg-type]  # treq needs less than it declares
         )
+
+    async def _answer(self, response: IResponse) -> _Answer:
         content = await read_body(response, _MAX_BODY)
         return _Answer(
             response.code,
@@ -176,13 +225,18 @@ class HSMClient:
         )
 
     async def _bounded(
-        self, request: Coroutine[Deferred[Any], Any, _T], within: float | None = None
+        self,
+        request: Coroutine[Deferred[Any], Any, _T],
+        within: float | None = None,
+        longest: float | None = None,
     ) -> _T:
         """Return the result of a request; it may take `sm_timeout` seconds, or `within` if less.
 
+        With `longest` it may take that many seconds, whatever `sm_timeout` is.
+
         Pass on `HSMRejected` and `HSMUnavailable`; raise `HSMUnavailable` for all other errors.
         """
-        timeout: float = self._params.current.sm_timeout
+        timeout: float = self._params.current.sm_timeout if longest is None else longest
         if within is not None:
             timeout = min(timeout, within)
         try:

@@ -184,6 +184,18 @@ class Notifier(Service):
                 self._outbox.put(judgement)
         self._notify()
 
+    def tell_again(self, judgements: Iterable[Judgement]) -> None:
+        """Send judgements to HSM that it has acknowledged before, because its table was changed.
+
+        Judgements on components of which HSM has yet to be told something are ignored.
+        """
+        for judgement in judgements:
+            if not self._is_stale(judgement):
+                self._outbox.put_back(judgement)
+            if judgement in self._outbox:
+                self.time_to_tell.repeated(judgement)
+        self._notify()
+
     def judged(self, judgements: Iterable[Judgement]) -> None:
         """Drop from the outbox the alarms on components that have started or restarted since.
 
@@ -472,12 +484,7 @@ class Notifier(Service):
 
     def _look_back(self) -> None:
         """Send again the judgements whose effect an abandoned update may have undone."""
-        for judgement in self._in_doubt.settled(self._clock.seconds()):
-            if not self._is_stale(judgement):
-                self._outbox.put_back(judgement)
-            if judgement in self._outbox:
-                self.time_to_tell.repeated(judgement)
-        self._notify()
+        self.tell_again(self._in_doubt.settled(self._clock.seconds()))
 
     def _params_changed(self, old: Params, new: Params) -> None:
         if new.sm_url != old.sm_url:

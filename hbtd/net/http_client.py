@@ -348,9 +348,21 @@ def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
     The Deferred fails with `ResponseTooLarge` if the body has more than `limit` bytes, and with the
     connection's error if the connection is lost. Cancelling the Deferred closes the connection.
     """
-    body = _Body(limit)
+    received = bytearray()
+    done = take_body(response, received.extend, limit)
+    return done.addCallback(lambda _: bytes(received))
+
+
+def take_body(response: IResponse, take: Callable[[bytes], None], limit: int) -> Deferred[None]:
+    """Pass the body of a response to `take`, portion by portion, as it arrives.
+
+    The Deferred fires at the end of the body. It fails with `ResponseTooLarge` if the body has more
+    than `limit` bytes, with the connection's error if the connection is lost, and with what `take`
+    raises; `take` is not called after any of these. Cancelling the Deferred closes the connection.
+    """
+    body = _Portions(take, limit)
     response.deliverBody(body)
-    return body.whole
+    return body.done
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -404,28 +416,35 @@ def _describe_tls_failure(error: SSL.Error, options: str) -> str:
     return f"TLS fails, see {options}: {said}"
 
 
-class _Body(Protocol):
-    """A protocol that collects the body of a response; the Deferred `whole` fires with the body."""
+class _Portions(Protocol):
+    """A protocol that passes on the body of a response; the Deferred `done` fires at its end."""
 
-    def __init__(self, limit: int) -> None:
-        self.whole: Deferred[bytes] = Deferred(lambda _: self._close())
+    def __init__(self, take: Callable[[bytes], None], limit: int) -> None:
+        self.done: Deferred[None] = Deferred(lambda _: self._close())
+        self._take = take
         self._limit = limit
-        self._received = bytearray()
+        self._left = limit
 
     def _close(self) -> None:
         if self.transport is not None:
             self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        self._received += data
-        if len(self._received) > self._limit and not self.whole.called:
+        if self.done.called:
+            return
+        self._left -= len(data)
+        try:
+            if self._left < 0:
+                raise ResponseTooLarge(f"more than {self._limit} bytes")
+            self._take(data)
+        except Exception:  # noqa: BLE001  # it is passed on
+            self.done.errback(Failure())
             self._close()
-            self.whole.errback(ResponseTooLarge(f"more than {self._limit} bytes"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.whole.called:
+        if self.done.called:
             return
         if reason.check(ResponseDone, PotentialDataLoss):
-            self.whole.callback(bytes(self._received))
+            self.done.callback(None)
         else:
-            self.whole.errback(reason)
+            self.done.errback(reason)

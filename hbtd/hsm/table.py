@@ -1,0 +1,92 @@
+"""HSM's table of components as it is read: portion by portion, for it may have a million rows."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import ijson
+
+TakeRow = Callable[[str, str, str], None]
+"""A function that takes the name, the state and the flag of a component."""
+
+_DEEPEST: Final = 16
+"""The most levels of a table; HSM's tables have three: the whole, its list, and its rows."""
+
+_ROWS: Final = 2
+"""The level of the list of rows, which is a value of the whole."""
+
+_OPENING: Final = frozenset(("start_map", "start_array"))
+_CLOSING: Final = frozenset(("end_map", "end_array"))
+
+
+class TableInvalid(Exception):
+    """What was read is no table of components; the message says why."""
+
+
+class TableParser:
+    """Parses `{"Components":[{"ID":…,"State":…,"Flag":…},…]}` as it arrives.
+
+    The time for a portion depends on its size alone. Fields that are not needed are ignored. A row
+    that has no text for each of the three is skipped, because it says nothing that can be compared.
+    """
+
+    def __init__(self, take: TakeRow) -> None:
+        """Make a parser that passes each row on to `take`."""
+        self._take = take
+        self._events: list[tuple[str, Any]] = ijson.sendable_list()
+        self._parser = ijson.basic_parse_coro(self._events, use_float=True)
+        self._level = 0
+        self._in_rows = False
+        self._key = ""
+        self._row: dict[str, object] = {}
+        self._found = False
+
+    def feed(self, data: bytes) -> None:
+        """Parse the next portion; raise `TableInvalid` if it can't be."""
+        try:
+            self._parser.send(data)
+        except (ijson.JSONError, ValueError, SystemError) as error:
+            # Python refuses numbers of thousands of digits, inside of the parser.
+            raise TableInvalid(f"it is not JSON: {_first_line(error)}") from error
+        for event, value in self._events:
+            self._handle(event, value)
+        self._events.clear()
+
+    def end(self) -> None:
+        """Note that there are no more portions; raise `TableInvalid` if something is missing."""
+        try:
+            self._parser.close()
+        except ijson.JSONError as error:
+            raise TableInvalid("it is cut off") from error
+        if not self._found:
+            raise TableInvalid("it has no list of Components")
+
+    def _handle(self, event: str, value: object) -> None:
+        if event in _OPENING:
+            self._level += 1
+            if self._level > _DEEPEST:
+                raise TableInvalid("it is nested too deeply")
+            if self._level == _ROWS and event == "start_array" and self._key == "Components":
+                self._in_rows = self._found = True
+            elif self._level == _ROWS + 1:
+                self._row = {}
+        elif event in _CLOSING:
+            self._level -= 1
+            if self._in_rows and self._level == _ROWS:
+                self._pass_on(self._row)
+            elif self._level < _ROWS:
+                self._in_rows = False
+        elif event == "map_key":
+            self._key = str(value)
+        elif self._in_rows and self._level == _ROWS + 1:
+            self._row[self._key] = value
+
+    def _pass_on(self, row: dict[str, object]) -> None:
+        name, state, flag = row.get("ID"), row.get("State"), row.get("Flag", "OK")
+        if isinstance(name, str) and isinstance(state, str) and isinstance(flag, str):
+            self._take(name, state, flag)
+
+
+def _first_line(error: Exception) -> str:
+    said = error.args[0] if error.args else error
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    return (text.splitlines() or [""])[0][:200]

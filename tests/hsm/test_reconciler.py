@@ -1,0 +1,418 @@
+"""The comparison of HSM's table, with a fake HSM in memory."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+
+from hbtd.hsm.difference import Difference
+from hbtd.hsm.reconciler import ReconcileImpossible, Reconciler, Report, State
+from hbtd.hsm.tellings import NOTES
+from hbtd.simulator.hsm_table import ComponentState
+from hbtd.store.interface import StoreUnusable
+from hbtd.store.memory import MemoryStore
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Judgement
+from tests.support.hsm_memory import STARTED, WARNED, HSMTestCase, lines
+
+NODES = [f"x0c0s0b0n{number}" for number in range(5)]
+WALL = 1_800_000_000.0
+
+
+def _names(differences: Sequence[Difference]) -> list[str]:
+    return [each.component for each in differences]
+
+
+class ReconcilerTestCase(HSMTestCase):
+    """Holds a reconciler, and a tracker of five nodes that HSM knows as Ready."""
+
+    def begin(self, **params: Any) -> None:
+        super().begin(**{"sm_sync": 300, "warntime": 10, "errtime": 30, **params})
+        self.tracker = Tracker()
+        self.store = MemoryStore()
+        self.leading = True
+        self.acknowledged = []
+        self.reconciler = Reconciler(
+            self.clock,
+            lambda: WALL + self.clock.seconds(),
+            self.clock.seconds,
+            self.client,
+            self.params,
+            self.tracker,
+            self.uncommitted,
+            self.store,
+            self.notifier,
+            lambda: self.leading,
+        )
+        self.beating = set(NODES)
+        for name in NODES:
+            self.beat(name)
+        self.tell(STARTED, *NODES)
+        self.notifier.startService()
+        self.addCleanup(self.notifier.stopService)
+        self.reconciler.startService()
+        self.addCleanup(self.reconciler.stopService)
+        self.pass_time(14)
+        self.hsm.updates.clear()
+
+    def beat(self, name: str) -> None:
+        """Take a heartbeat."""
+        judgement = self.tracker.beat(name, self.clock.seconds(), "t", "OK")
+        if judgement is not None and self.clock.seconds() > 1000:
+            self.notifier.tell([judgement])
+
+    def pass_time(self, seconds: int) -> None:
+        """Let time pass, second by second; those in `beating` are heard every two seconds."""
+        for _ in range(seconds):
+            if int(self.clock.seconds()) % 2 == 0:
+                for name in sorted(self.beating):
+                    self.beat(name)
+            self.sweep()
+            self.advance(1)
+
+    def sweep(self) -> None:
+        """Judge who is silent."""
+        judgements = self.tracker.sweep(self.clock.seconds(), 10, 30, 1000)
+        self.notifier.tell(judgements)
+
+    def falsify(self, **words: str) -> None:
+        """Have somebody else change HSM's table."""
+        for name, word in words.items():
+            state, _, flag = word.partition("/")
+            self.hsm.components[name] = ComponentState(state, flag)
+
+    def told(self) -> list[tuple[str, list[str]]]:
+        """Return what HSM was told: state and components of each update."""
+        return [(f"{each.state}/{each.flag}", each.names) for each in self.hsm.updates]
+
+    def word(self, name: str) -> str:
+        """Return what HSM's table says."""
+        row = self.hsm.components[name]
+        return f"{row.state}/{row.flag}"
+
+    def report(self, *, dry_run: bool = False) -> Report:
+        """Request a comparison, and return its report."""
+        answer = self.reconciler.request(dry_run=dry_run)
+        self.pass_time(12)
+        return self.successResultOf(answer)
+
+
+class HealTests(ReconcilerTestCase):
+    """What is wrong is put right."""
+
+    def test_right(self):
+        """Nothing is told of a table that is right, or of who is not tracked."""
+        self.falsify(x0c0s0b0n9="Standby/Alert")
+        self.pass_time(700)
+        self.assertEqual(self.told(), [])
+        self.assertEqual(self.reconciler.comparisons, 3)
+
+    def test_living(self):
+        """Who beats is told Ready, whatever HSM says, once it was heard twice."""
+        words = ("Standby/Alert", "Ready/Warning", "Off/OK", "On/OK", "Empty/OK")
+        self.pass_time(280)
+        self.falsify(**dict(zip(NODES, words, strict=True)))
+        self.pass_time(50)
+        self.assertEqual({self.word(name) for name in NODES}, {"Ready/OK"})
+        self.assertEqual(len(self.told()), 1)
+
+    def test_slow(self):
+        """Who beats seldom is told Ready after the second heartbeat, not before."""
+        self.beating = set()
+        self.falsify(x0c0s0b0n0="Ready/Warning")
+        answer = self.reconciler.request()
+        self.advance(1)
+        for _ in range(2):
+            self.advance(8)
+            self.assertEqual(self.told(), [])
+            self.beat(NODES[0])
+            self.advance(0.5)
+        self.successResultOf(answer)
+        self.advance(2)
+        self.assertEqual(self.told(), [("Ready/OK", [NODES[0]])])
+        self.assertEqual(self.reconciler.waiting, 0)
+
+    def test_silent(self):
+        """Who is not heard twice is not told Ready, and is no longer waited for after Errtime."""
+        self.falsify(x0c0s0b0n0="Off/OK")
+        self.beating.remove(NODES[0])
+        answer = self.reconciler.request()
+        for _ in range(50):
+            self.advance(1)
+        self.assertEqual(
+            [each.component for each in self.successResultOf(answer).waiting], NODES[:1]
+        )
+        self.assertEqual((self.told(), self.reconciler.waiting), ([], 0))
+
+    def test_dead(self):
+        """Deaths and warnings that HSM has acknowledged are told again; Off is right for both."""
+        self.beating -= set(NODES[:3])
+        self.pass_time(33)
+        self.beating.remove(NODES[3])
+        self.pass_time(12)
+        self.hsm.updates.clear()
+        self.falsify(
+            x0c0s0b0n0="Ready/OK", x0c0s0b0n1="Off/OK", x0c0s0b0n2="On/OK", x0c0s0b0n3="Ready/OK"
+        )
+        self.report()
+        self.assertCountEqual(
+            self.told(), [("Ready/Warning", [NODES[3]]), ("Standby/Alert", [NODES[0], NODES[2]])]
+        )
+        self.assertEqual(self.word(NODES[1]), "Off/OK")
+
+    def test_passing(self):
+        """What only one of the two looks shows is no difference."""
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        answer = self.reconciler.request()
+        self.pass_time(5)
+        self.falsify(x0c0s0b0n0="Ready/OK", x0c0s0b0n1="Standby/Alert")
+        self.pass_time(30)
+        self.assertEqual(self.successResultOf(answer).differences, 0)
+        self.assertEqual(self.told(), [])
+
+    def test_changed(self):
+        """Nothing old is told of who has changed while the table was read."""
+        self.beating.remove(NODES[0])
+        self.pass_time(35)
+        self.falsify(x0c0s0b0n0="Ready/OK")
+        self.hsm.updates.clear()
+        answer = self.reconciler.request()
+        self.pass_time(8)
+        self.beating.add(NODES[0])
+        self.pass_time(10)
+        self.assertEqual(self.successResultOf(answer).differences, 0)
+        self.assertEqual([word for word, _ in self.told()], ["Ready/OK"])
+
+    def test_changed_meanwhile(self):
+        """Nothing old is told of who has changed while the store was written."""
+        written: Deferred[None] = Deferred()
+        self.store.write_notes = lambda *_: written  # type: ignore[method-assign]
+        self.falsify(x0c0s0b0n0="Off/OK")
+        self.report()
+        self.beating.remove(NODES[0])
+        self.pass_time(15)
+        self.assertEqual(self.told(), [("Ready/Warning", [NODES[0]])])
+        written.callback(None)
+        self.pass_time(5)
+        self.assertEqual(len(self.told()), 1)
+
+    def test_pending(self):
+        """Nothing is told of who is judged, but not committed yet, or set aside."""
+        self.falsify(x0c0s0b0n0="Standby/Alert", x0c0s0b0n1="Standby/Alert")
+        self.uncommitted.add([Judgement(NODES[0], WARNED, "t")])
+        self.hsm.behaviour.refuse = {NODES[1]}
+        self.tell(STARTED, NODES[1], NODES[2])
+        self.pass_time(5)
+        self.assertEqual(self.notifier.set_aside_count, 1)
+        self.hsm.updates.clear()
+        report = self.report()
+        self.assertEqual(_names(report.unsettled), NODES[:2])
+        self.assertEqual(self.word(NODES[0]), "Standby/Alert")
+
+    def test_unknown(self):
+        """Who beats, but is not in HSM's table, is listed, and not told of."""
+        del self.hsm.components[NODES[1]]
+        report = self.report()
+        self.assertEqual(list(report.unknown), [NODES[1]])
+        self.assertEqual(self.told(), [])
+
+    def test_unknown_for_a_moment(self):
+        """Who is missing in one look alone is known to HSM."""
+        answer = self.reconciler.request()
+        self.pass_time(5)
+        del self.hsm.components[NODES[1]]
+        self.pass_time(10)
+        self.assertEqual(list(self.successResultOf(answer).unknown), [])
+
+
+class LimitTests(ReconcilerTestCase):
+    """It is not done too often, nor too much of it."""
+
+    def test_contested(self):
+        """Against somebody who keeps on writing, HSM is told three times, and no more."""
+        for _ in range(10):
+            self.falsify(x0c0s0b0n0="Standby/Alert")
+            self.pass_time(300)
+        self.assertEqual(self.told(), [("Ready/OK", [NODES[0]])] * 3)
+        last = self.reconciler.last
+        assert last is not None
+        self.assertEqual(_names(last.contested), [NODES[0]])
+
+    def test_contested_until_it_changes(self):
+        """Once it has changed, it is told of as any other."""
+        self.test_contested()
+        self.beating.remove(NODES[0])
+        self.pass_time(35)
+        self.falsify(x0c0s0b0n0="Ready/OK")
+        self.hsm.updates.clear()
+        self.report()
+        self.assertEqual(self.told(), [("Standby/Alert", [NODES[0]])])
+
+    def test_noted(self):
+        """How often HSM was told outlives the process, and so does what is contested."""
+        for _ in range(2):
+            self.falsify(x0c0s0b0n0="Standby/Alert")
+            self.report()
+            self.pass_time(4)
+        self.assertEqual(len(self.told()), 2)
+        notes = self.successResultOf(self.store.notes(NOTES))
+        self.begin()
+        self.store.write_notes(NOTES, notes)
+        for _ in range(3):
+            self.falsify(x0c0s0b0n0="Standby/Alert")
+            self.report()
+            self.pass_time(4)
+        self.assertEqual(len(self.told()), 1)
+
+    def test_not_noted(self):
+        """What can't be noted is not told."""
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        self.store.write_notes = lambda *_: fail(StoreUnusable("no"))  # type: ignore[method-assign]
+        self.report()
+        self.pass_time(10)
+        self.assertEqual(self.told(), [])
+
+    def test_nosm(self):
+        """With nosm all is reported, and nothing told."""
+        self.change(nosm=True)
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        report = self.report()
+        self.pass_time(40)
+        self.assertEqual(
+            ([each.component for each in report.waiting], self.told()), (NODES[:1], [])
+        )
+
+    def test_dry_run(self):
+        """A dry run tells nothing."""
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        report = self.report(dry_run=True)
+        self.pass_time(40)
+        self.assertEqual((report.differences, self.told()), (1, []))
+
+    def test_mass(self):
+        """More than a hundred deaths wait for an operator."""
+        many = [f"x1c0s{slot}b0n{node}" for slot in range(26) for node in range(4)]
+        for name in many:
+            self.beat(name)
+        self.pass_time(40)
+        self.assertEqual({self.word(name) for name in many}, {"Standby/Alert"})
+        self.falsify(**dict.fromkeys(many, "Ready/OK"), x0c0s0b0n0="Standby/Alert")
+        self.hsm.updates.clear()
+        self.pass_time(300)
+        last = self.reconciler.last
+        assert last is not None
+        self.assertEqual(len(last.held), len(many))
+        self.assertEqual(self.told(), [("Ready/OK", [NODES[0]])])
+        self.report()
+        self.pass_time(2)
+        self.assertEqual({self.word(name) for name in many}, {"Standby/Alert"})
+
+
+class WhenTests(ReconcilerTestCase):
+    """When the table is compared."""
+
+    def test_off(self):
+        """With sm_sync=0 it is compared on request only."""
+        self.begin(sm_sync=0)
+        self.pass_time(1000)
+        self.assertEqual(self.reconciler.comparisons, 0)
+        self.assertEqual(self.report().rows, 5)
+
+    def test_leading(self):
+        """A follower compares nothing; a new leader does so at once."""
+        self.leading = False
+        self.pass_time(20)
+        before = self.reconciler.comparisons
+        self.pass_time(700)
+        self.assertEqual(self.reconciler.comparisons, before)
+        self.failureResultOf(self.reconciler.request(), ReconcileImpossible)
+        self.leading = True
+        self.pass_time(15)
+        self.assertEqual(self.reconciler.comparisons, before + 1)
+
+    def test_deposed(self):
+        """Who ceases to lead between the looks tells nothing."""
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        answer = self.reconciler.request()
+        self.pass_time(5)
+        self.leading = False
+        self.pass_time(20)
+        self.failureResultOf(answer, ReconcileImpossible)
+        self.assertEqual(self.told(), [])
+
+    def test_back(self):
+        """When HSM is ready again, its table is compared at once."""
+        self.hsm.behaviour.ready = False
+        self.pass_time(60)
+        before = self.reconciler.comparisons
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        self.hsm.behaviour.ready = True
+        self.pass_time(25)
+        self.assertEqual(self.reconciler.comparisons, before + 1)
+        self.assertEqual(self.word(NODES[0]), "Ready/OK")
+
+    def test_missing(self):
+        """An HSM without the call is asked once, and again when it is back."""
+        self.pass_time(20)
+        self.hsm.behaviour.lists = False
+        self.pass_time(2000)
+        self.assertEqual(self.reconciler.failures, 1)
+        self.assertIn("404", self.reconciler.failure or "")
+        self.hsm.behaviour.ready = False
+        self.pass_time(10)
+        self.hsm.behaviour.ready = self.hsm.behaviour.lists = True
+        self.pass_time(20)
+        self.assertIsNone(self.reconciler.failure)
+
+    def test_broken(self):
+        """A table that can't be read is no reason to tell anything; the next one is compared."""
+        self.pass_time(20)
+        self.hsm.behaviour.database_gone = True
+        self.failureResultOf(self.requested(), ReconcileImpossible)
+        self.hsm.behaviour.database_gone = False
+        self.pass_time(20)
+        self.assertEqual(self.successResultOf(self.requested()).differences, 0)
+        self.assertEqual(self.told(), [])
+
+    def requested(self) -> Deferred[Report]:
+        """Request a comparison, and let time pass."""
+        answer = self.reconciler.request()
+        self.pass_time(15)
+        return answer
+
+    def test_one_at_a_time(self):
+        """A comparison that is requested while another one goes on begins after that."""
+        first = self.reconciler.request()
+        self.pass_time(3)
+        self.assertIs(self.reconciler.state, State.PAUSE)
+        second = self.reconciler.request()
+        self.pass_time(9)
+        before = self.successResultOf(first)
+        self.assertNoResult(second)
+        self.pass_time(12)
+        self.assertGreater(self.successResultOf(second).at, before.at)
+        self.assertIs(self.reconciler.state, State.IDLE)
+
+    def test_stop(self):
+        """A stop ends a comparison at once."""
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        answer = self.reconciler.request()
+        self.advance(3)
+        self.successResultOf(self.reconciler.stopService())
+        self.failureResultOf(answer, ReconcileImpossible)
+        self.pass_time(60)
+        self.assertEqual(self.told(), [])
+
+    def test_log(self):
+        """What was found is one line, and so is what HSM does not know."""
+        from twisted.logger import capturedLogs
+
+        self.falsify(**dict.fromkeys(NODES[:3], "Standby/Alert"))
+        del self.hsm.components[NODES[4]]
+        with capturedLogs() as events:
+            self.report()
+        self.assertEqual(
+            lines(events, "warn"),
+            ["HSM's table is wrong; told again once heard twice: 3 components: x0c0s0b0n[0-2]."],
+        )
+        self.assertIn("HSM does not know components that beat: x0c0s0b0n4.", lines(events, "info"))

@@ -1,0 +1,72 @@
+"""HSM's table as it arrives."""
+
+from typing import Any
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from hbtd.hsm.table import TableInvalid, TableParser
+
+_TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+_ROWS = st.lists(
+    st.fixed_dictionaries({"ID": _TEXTS, "State": _TEXTS, "Flag": _TEXTS, "Type": _TEXTS})
+)
+
+
+class ParserTests(SynchronousTestCase):
+    """The parser of the table."""
+
+    def parse(self, *portions: bytes) -> list[tuple[str, str, str]]:
+        """Return the rows in some portions; raise `TableInvalid` as the parser does."""
+        rows: list[tuple[str, str, str]] = []
+        parser = TableParser(lambda *row: rows.append(row))
+        for portion in portions:
+            parser.feed(portion)
+        parser.end()
+        return rows
+
+    @given(_ROWS, st.integers(1, 20))
+    def test_portions(self, rows: list[dict[str, str]], size: int) -> None:
+        """The rows are the same whatever the portions in which they come."""
+        data = orjson.dumps({"Components": rows})
+        portions = [data[start : start + size] for start in range(0, len(data), size)]
+        expected = [(row["ID"], row["State"], row["Flag"]) for row in rows]
+        self.assertEqual(self.parse(*portions), expected)
+
+    def test_skipped(self):
+        """Rows that lack a text are skipped; other fields, and other lists, don't matter."""
+        data: Any = {
+            "Others": [{"ID": "x9", "State": "On"}],
+            "Components": [
+                {"ID": "x0", "State": "On", "Flag": "OK", "More": {"ID": "x7", "A": [{"ID": 1}]}},
+                {"ID": "x1"},
+                {"ID": 2, "State": "On"},
+                {"State": "On"},
+                {"ID": "x3", "State": None},
+                {"ID": "x4", "State": "Off"},
+            ],
+            "Components2": [{"ID": "x8", "State": "On"}],
+        }
+        self.assertEqual(self.parse(orjson.dumps(data)), [("x0", "On", "OK"), ("x4", "Off", "OK")])
+
+    def test_invalid(self):
+        """What is no table is refused with a short reason, whatever it is."""
+        for data in (
+            b"",
+            b"<html>",
+            b"[]",
+            b"{}",
+            b'"Components"',
+            b'{"Components":null}',
+            b'{"Components":[{"ID":"x0","State":"On"}',
+            b'{"Components":[]}{',
+            b'{"Components":[{"ID":"\xff"}]}',
+            b'{"Components":[{"ID":' + b"9" * 10_000 + b"}]}",
+            b'{"Components":' + b"[" * 100_000,
+            b'{"a":' * 100_000,
+        ):
+            error = self.assertRaises(TableInvalid, self.parse, data)
+            self.assertLess(len(str(error)), 300)
+            self.assertNotIn("\n", str(error))
