@@ -281,6 +281,7 @@ class LimitTests(ReconcilerTestCase):
         self.assertEqual(
             ([each.component for each in report.waiting], self.told()), (NODES[:1], [])
         )
+        self.assertEqual((self.notifier.pending_count, self.reconciler.told_count), (0, 0))
 
     def test_dry_run(self):
         """A dry run tells nothing."""
