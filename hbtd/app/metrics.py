@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from hbtd.hsm.notifier import Notifier
+from hbtd.hsm.reconciler import Reconciler
 from hbtd.monitor import Monitor
 from hbtd.queries.event_hub import EventHub
 from hbtd.queries.summary import MachineCounts
@@ -130,6 +131,46 @@ class Metrics(Collector):
             "log_dropped",
             "Lines of the log that were dropped because they were not taken in time.",
             self._log_dropped(),
+        )
+
+
+class TableMetrics(Collector):
+    """The metrics of the comparison of HSM's table."""
+
+    def __init__(self, reconciler: Reconciler) -> None:
+        self._reconciler = reconciler
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics."""
+        reconciler = self._reconciler
+        last = reconciler.last
+        found = GaugeMetricFamily(
+            "hbtd_hsm_table_differences",
+            "Components that HSM's table has wrong, as of the last comparison, by what is done.",
+            labels=["what"],
+        )
+        for what, number in (
+            ("told", 0 if last is None else len(last.told)),
+            ("waiting", 0 if last is None else len(last.waiting)),
+            ("held", 0 if last is None else len(last.held)),
+            ("contested", reconciler.contested),
+            ("unsettled", 0 if last is None else len(last.unsettled)),
+        ):
+            found.add_metric([what], number)
+        yield found
+        yield _gauge(
+            "hsm_table_unknown",
+            "Components that beat and are not in HSM's table, as of the last comparison.",
+            0 if last is None else len(last.unknown),
+        )
+        yield _counter(
+            "hsm_table_comparisons", "Comparisons of HSM's table.", reconciler.comparisons
+        )
+        yield _counter(
+            "hsm_table_failures", "Comparisons that came to no end.", reconciler.failures
+        )
+        yield _counter(
+            "hsm_table_told", "Times HSM was told again of a component.", reconciler.told_count
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from hbtd.api.components import Components
 from hbtd.hsm.notifier import Notifier
+from hbtd.hsm.reconciler import Reconciler
 from hbtd.hsm.standing import Standing, Told
 from hbtd.monitor import Monitor
 from hbtd.queries.components import Explainer, Facts
@@ -20,6 +21,7 @@ def make_queries(
     tracker: Tracker,
     monitor: Monitor,
     notifier: Notifier,
+    reconciler: Reconciler,
     store: IStore,
     uncommitted: Uncommitted,
     machine: Machine,
@@ -49,7 +51,7 @@ def make_queries(
         if xname in uncommitted:
             reason = "this change has yet to be stored, and HSM is told after that"
             return Standing(Told.WAITING, 0.0, reason)
-        return notifier.standing(xname)
+        return reconciler.standing(xname)
 
     facts = Facts(tracker, observed, wall, standing)
     explainer = Explainer(tracker, monitor, facts, recent)

@@ -13,6 +13,7 @@ from hbtd.api.health import HealthSources
 from hbtd.api.history import History
 from hbtd.api.internals import InternalsHandler
 from hbtd.api.picture import Picture
+from hbtd.api.reconciliation import Reconciliation
 from hbtd.app.core import Core
 from hbtd.app.inside import InsideMetrics, make_self_checks
 from hbtd.app.metrics import (
@@ -22,6 +23,7 @@ from hbtd.app.metrics import (
     HistoryMetrics,
     MachineMetrics,
     Metrics,
+    TableMetrics,
     make_registry,
 )
 from hbtd.app.queries import make_queries
@@ -113,6 +115,7 @@ class Views:
             HistoryMetrics(core.store.last_number, self._count_entries),
             EventMetrics(core.event_hub),
             MachineMetrics(counts),
+            TableMetrics(core.reconciler),
             InsideMetrics(core.notifier.time_to_tell, self.lag, self.self_checks),
         ]
         if isinstance(core.store, EtcdStore) and isinstance(core.replica, Replica):
@@ -139,6 +142,7 @@ class Views:
                 core.tracker,
                 core.monitor,
                 core.notifier,
+                core.reconciler,
                 core.publisher,
                 core.store,
                 self._count_entries,
@@ -188,7 +192,7 @@ class Views:
 
     def _reasons(self) -> dict[str, str]:
         texts = self.troubles.texts()
-        hsm = self._core.notifier.trouble()
+        hsm = self._core.notifier.trouble() or self._core.reconciler.trouble()
         return texts if hsm is None else {**texts, "HsmStatusReason": hsm}
 
     def _make_routes(self, machine: Machine, counts: MachineCounts) -> Routes:
@@ -207,6 +211,7 @@ class Views:
             core.tracker,
             core.monitor,
             core.notifier,
+            core.reconciler,
             core.store,
             core.uncommitted,
             machine,
@@ -221,5 +226,6 @@ class Views:
         internals = InternalsHandler(self.internals.describe)
         last_number = core.store.last_number
         picture = Picture(machine, lambda: len(core.tracker), last_number, self._host.wall)
-        groups = (queries, events, history, internals, picture)
+        reconciliation = Reconciliation(core.reconciler, lambda: core.replica.leader)
+        groups = (queries, events, history, internals, picture, reconciliation)
         return make_routes(core.monitor, core.params, sources, self.registry, groups)

@@ -55,8 +55,9 @@ STATES_HELP = (
 _SUFFIX_TEXT = """\
 A suffix to the state says that HSM does not know it: * it waits to be told, for
 HSM was not ready, or is being told just now; ! HSM rejects this component, which
-is set aside and retried; ~ it was told, but the answer is in doubt. Without a
-suffix HSM was told, or this replica does not know."""
+is set aside and retried; ~ it was told, but the answer is in doubt; ? it was told
+several times, but somebody else writes it, too. Without a suffix HSM was told, or
+this replica does not know."""
 
 
 def _add_names(
@@ -180,6 +181,15 @@ def _add_params(parser: ArgumentParser) -> None:
     )
 
 
+def _add_reconcile(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "-n", "--dry-run", action="store_true", help="only say what is wrong; tell HSM nothing"
+    )
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, default=180.0, help="how long to wait (180)"
+    )
+
+
 def _add_completion(parser: ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh"), help="bash or zsh")
 
@@ -268,6 +278,14 @@ COMMANDS = (
         "params", " [NAME[=VALUE]...]", "act", "show parameters, or change them",
         "Print parameters; change those that are given a value, until hbtd stops.",
         ("hbtctl params", "hbtctl params warntime=20 errtime=60"), _add_params,
+    ),
+    Command(
+        "reconcile", "", "act", "compare HSM's table, and have put right what is wrong there",
+        "Have HSM's table read twice, ten seconds apart, and compared with what hbtd knows;\n"
+        "HSM is told again of what it has wrong. hbtd does that by itself every five minutes\n"
+        "(its option sm_sync); but more than 100 deaths at once are told only after this\n"
+        "command. The exit status is 1 if something stays wrong, or is in a dry run.",
+        ("hbtctl reconcile --dry-run", "hbtctl reconcile"), _add_reconcile,
     ),
     Command(
         "health", "", "service", "how hbtd and its neighbours are",

@@ -13,7 +13,7 @@ from hbtd.formats.nodesets import fold
 
 Component = dict[str, Any]
 
-_SUFFIXES = {"waiting": "*", "set aside": "!", "in doubt": "~"}
+_SUFFIXES = {"waiting": "*", "set aside": "!", "in doubt": "~", "contested": "?"}
 
 COLUMNS: dict[str, tuple[str, Callable[[Component], str]]] = {
     "xname": ("XNAME", lambda c: shown(c["XName"])),

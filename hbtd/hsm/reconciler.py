@@ -18,13 +18,14 @@ from twisted.python.failure import Failure
 
 from hbtd.config.live_params import LiveParams
 from hbtd.formats import xnames
+from hbtd.formats.counts import counted
 from hbtd.formats.nodesets import count_names
 from hbtd.hsm.client import HSMClient, HSMUnavailable, TableMissing
 from hbtd.hsm.difference import Decision, Difference, Look, confirmed, decide
 from hbtd.hsm.listeners import Listeners
 from hbtd.hsm.notifier import Notifier
-from hbtd.hsm.standing import Told
-from hbtd.hsm.tellings import NOTES, Tellings
+from hbtd.hsm.standing import Standing, Told
+from hbtd.hsm.tellings import MOST, NOTES, Tellings
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.store.uncommitted import Uncommitted
@@ -67,6 +68,8 @@ class State(Enum):
 class Report:
     """What a comparison of HSM's table has found, and what was done about it."""
 
+    number: int
+    """The number of the comparison, from 1 on, since this process started."""
     at: float
     """When the first look began: the Unix time."""
     dry_run: bool = False
@@ -141,12 +144,15 @@ class Reconciler(Service):
         self._could = False
         self._due = 0.0
         self._missing: str | None = None
+        self._contested: dict[str, Difference] = {}
         self.state = State.IDLE
         """What is done at the moment."""
         self.last: Report | None = None
         """What the last comparison has found, `None` before the first one."""
         self.failure: str | None = None
         """Why the last comparison came to no end; `None` if it did."""
+        self.begun = 0
+        """The number of the last comparison that has begun; 0 before the first one."""
         self.comparisons = 0
         """How many comparisons came to an end."""
         self.failures = 0
@@ -168,9 +174,29 @@ class Reconciler(Service):
         return self._polling.stopService()
 
     @property
+    def contested(self) -> int:
+        """How many components were contested at the last comparison."""
+        return len(self._contested)
+
+    @property
     def waiting(self) -> int:
         """How many components HSM is told again of once they were heard twice."""
         return len(self._listeners)
+
+    @property
+    def leading(self) -> bool:
+        """Whether this replica is the one that compares HSM's table."""
+        return self._leading()
+
+    @property
+    def every(self) -> int:
+        """Seconds between two comparisons; 0 for none but those that are requested."""
+        return self._params.current.sm_sync
+
+    @property
+    def requested(self) -> bool:
+        """Whether a comparison is to begin as soon as the present one has ended."""
+        return bool(self._turn.waiting)
 
     def request(self, *, dry_run: bool = False) -> Deferred[Report]:
         """Compare HSM's table now, however many deaths it lacks; with `dry_run` tell nothing.
@@ -186,6 +212,38 @@ class Reconciler(Service):
             raise ReconcileImpossible("another replica leads")
         return await self._turn.run(self._begin, approved=True, dry_run=dry_run)
 
+    def standing(self, xname: str) -> Standing:
+        """Return whether HSM was told of the latest transition of a tracked component.
+
+        That is what the notifier says; but a contested component is said to be contested.
+        """
+        standing = self._notifier.standing(xname)
+        difference = self._contested.get(xname)
+        if standing.told is not Told.TOLD or difference is None:
+            return standing
+        if self._tracker.phase(xname) is not difference.phase:
+            return standing
+        return Standing(
+            Told.CONTESTED,
+            standing.at,
+            f"its table said {difference.said} again after it was told {MOST} times today: somebody"
+            " else writes it",
+        )
+
+    def trouble(self) -> str | None:
+        """Return what HSM has wrong for long, as of the last comparison; `None` if nothing."""
+        if self.last is None:
+            return None
+        for group, why in (
+            (self.last.contested, "somebody else writes them in HSM's table"),
+            (self.last.held, "dead, and not told without `hbtctl reconcile`: they are too many"),
+        ):
+            if group:
+                first = group[0]
+                count = counted(len(group), "component")
+                return f"{count}, first {first.component} ({first.said}): {why}"
+        return None
+
     def _can(self) -> bool:
         """Return whether HSM's table may be compared at this moment."""
         return self._leading() and (self._notifier.hsm_ready or self._params.current.nosm)
@@ -194,6 +252,9 @@ class Reconciler(Service):
         before, self._could = self._could, self._can()
         if not self._could:
             self._listeners.clear()
+            if not self._leading():
+                # Another replica compares, and knows better.
+                self.last, self._contested = None, {}
             return
         if not before:
             self._due, self._missing = self._clock.seconds(), None
@@ -225,11 +286,13 @@ class Reconciler(Service):
         return result
 
     async def _compare(self, *, approved: bool, dry_run: bool) -> Report:
-        report = Report(self._wall(), dry_run=dry_run)
+        self.begun += 1
+        report = Report(self.begun, self._wall(), dry_run=dry_run)
         try:
             decision = await self._decide(report, approved=approved)
             self.comparisons += 1
             self.last, self.failure = report, None
+            self._contested = {each.component: each for each in report.contested}
             self._note(report)
             if not dry_run:
                 self.state = State.TELLING

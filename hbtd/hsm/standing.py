@@ -15,6 +15,8 @@ class Told(Enum):
     """Updates about the component fail; they are sent again from time to time."""
     IN_DOUBT = "in doubt"
     """HSM has acknowledged it, but may still carry out an older update that was given up."""
+    CONTESTED = "contested"
+    """HSM has acknowledged it several times; its table says something else all the same."""
     UNKNOWN = "unknown"
     """This replica does not know: the component is not tracked, or another replica tells HSM."""
 

@@ -14,7 +14,9 @@ from hbtd import __version__
 from hbtd.config.live_params import LiveParams
 from hbtd.formats.times import format_time
 from hbtd.hsm.notifier import Notifier
+from hbtd.hsm.reconciler import Reconciler
 from hbtd.monitor import Monitor
+from hbtd.queries.reconciliation import describe
 from hbtd.queries.self_checks import SelfChecks
 from hbtd.runtime.distribution import Distribution
 from hbtd.runtime.reactor_lag import ReactorLag
@@ -61,6 +63,7 @@ class Parts(NamedTuple):
     tracker: Tracker
     monitor: Monitor
     notifier: Notifier
+    reconciler: Reconciler
     publisher: Publisher
     store: IStore
     entries: Callable[[], int] | None
@@ -101,7 +104,7 @@ class Internals:
             "Queues": self._queues(),
             "Sweep": self._sweep(),
             "Reactor": {"Lag": described(parts.lag.lags)},
-            "HSM": self._hsm(),
+            "HSM": {**self._hsm(), "Table": await describe(parts.reconciler, turn)},
             "Store": self._store(),
             "Kafka": self._kafka(),
             "SelfChecks": self._self_checks(),

@@ -270,6 +270,8 @@ class AnswerTests(APITestCase):
             ("GET", "/tree?state=dead", b"", "unknownParameter"),
             ("POST", "/forget", b"[]", "notNames"),
             ("POST", "/forget", {"XNames": ["x1000c[7-0]"]}, "brokenNodeset"),
+            ("GET", "/reconcile?dry=1", b"", "unknownParameter"),
+            ("POST", "/reconcile", b"[]", "notDryRun"),
             ("PATCH", "/params", b"null", "notJson"),
             ("PATCH", "/params", {"Warntime": "abc"}, "illegalValue"),
             ("PATCH", "/params", {"Port": "1"}, "fixed"),

@@ -27,6 +27,7 @@ class WhyTests(TimedAPITestCase):
             self.tracker,
             self.monitor,
             service.notifier,
+            service.core.reconciler,
             service.store,
             Uncommitted(),
             Machine(self.tracker),

@@ -74,6 +74,7 @@ class RenderingTests(SynchronousTestCase):
                 ("Tls_client_crl", ""),
                 ("Tls_client_required", "0"),
                 ("Sm_ca", "system"),
+                ("Sm_sync", "300"),
                 ("Kv_ca", ""),
                 ("Kv_cert", ""),
                 ("Kv_key", ""),

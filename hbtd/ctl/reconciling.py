@@ -1,0 +1,84 @@
+"""The command `reconcile`: HSM's table is compared, and put right."""
+
+from typing import Any
+
+from hbtd.ctl.escaping import shown, shown_json
+from hbtd.ctl.failures import NO, YES, Busy, Failure, Unreachable
+from hbtd.ctl.invocation import Invocation
+
+_INTERVAL = 1.0
+"""Seconds between two questions whether the comparison has ended."""
+
+_WIDTH = 2000
+
+_GROUPS = (
+    ("Told", "told again", "would be told again", False),
+    ("Waiting", "told again once heard twice", "would be told again once heard twice", False),
+    ("Unsettled", "being told anyway", "being told anyway", False),
+    ("Held", "deaths that are too many to tell", "more deaths than are told without asking", True),
+    (
+        "Contested",
+        "contested: somebody else writes them, left alone until they change",
+        "contested: somebody else writes them, left alone until they change",
+        True,
+    ),
+)
+"""The parts of a report: the field, what it means, also in a dry run, and if it stays wrong."""
+
+
+def reconcile(run: Invocation) -> int:
+    """Have HSM's table compared; print what was found, and what is done about it.
+
+    The exit status is 1 if something stays wrong, or in a dry run is wrong.
+    """
+    dry_run = run.options.dry_run
+    number = run.api.call("POST", "/reconcile", body={"DryRun": dry_run}).json()["Number"]
+    report = _wait(run, number)
+    if run.json:
+        run.terminal.line(shown_json(report))
+    else:
+        _show(run, report)
+    wrong = any(report[name]["Number"] and (stays or dry_run) for name, _, _, stays in _GROUPS)
+    return NO if wrong else YES
+
+
+def _wait(run: Invocation, number: int) -> dict[str, Any]:
+    """Return the report of a comparison, when it has come to its end.
+
+    Raise `Failure` if it fails, or takes longer than `--timeout`.
+    """
+    deadline = run.clock() + run.options.timeout
+    while True:
+        try:
+            answer = run.api.get("/reconcile")
+        except (Unreachable, Busy) as error:
+            if run.clock() > deadline:
+                raise
+            run.terminal.progress(f"{error}; trying again")
+        else:
+            last = answer["Last"] or {"Number": 0}
+            if last["Number"] >= number:
+                run.terminal.clear_progress()
+                return dict(last)
+            ended = answer["Begun"] >= number and answer["State"] == "idle"
+            if ended or not answer["Leading"]:
+                raise Failure(answer["Failure"] or "another replica leads now; begin again")
+            run.terminal.progress(f"{answer['State']} ...")
+            if run.clock() > deadline:
+                raise Failure(f"not done within {run.options.timeout:g} s: {answer['State']}")
+        run.sleep(_INTERVAL)
+
+
+def _show(run: Invocation, report: dict[str, Any]) -> None:
+    dry_run = report["DryRun"]
+    line = run.terminal.line
+    line(f"HSM's table has {shown(report['Rows'])} rows, {shown(report['Differences'])} are wrong")
+    for name, meaning, in_dry_run, _ in _GROUPS:
+        _show_group(run, report[name], in_dry_run if dry_run else meaning)
+    _show_group(run, report["Unknown"], "beat, and are not in HSM's table")
+
+
+def _show_group(run: Invocation, group: dict[str, Any], meaning: str) -> None:
+    if group["Number"]:
+        number, names = shown(group["Number"]), shown(group["XNames"], _WIDTH)
+        run.terminal.line(f"{number} {meaning}: {names}")

@@ -1,0 +1,59 @@
+"""What the comparison of HSM's table has found, as the API shows it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hbtd.formats.nodesets import fold
+from hbtd.formats.times import format_time
+from hbtd.hsm.difference import Difference
+from hbtd.hsm.reconciler import Reconciler, Report
+from hbtd.queries.machine import Turn
+
+MOST_NAMED = 1000
+"""The most components of each kind that are named; `Number` counts all."""
+
+
+async def describe(reconciler: Reconciler, turn: Turn) -> dict[str, Any]:
+    """Return the present state of the comparison, and what the last one has found.
+
+    `turn` is awaited between portions of the work.
+    """
+    last = reconciler.last
+    return {
+        "State": reconciler.state.value,
+        "Leading": reconciler.leading,
+        "Every": reconciler.every,
+        "Begun": reconciler.begun,
+        "Ended": reconciler.comparisons,
+        "Failed": reconciler.failures,
+        "Failure": reconciler.failure,
+        "ToldAgain": reconciler.told_count,
+        "Waiting": reconciler.waiting,
+        "Last": None if last is None else await _report(last, turn),
+    }
+
+
+async def _report(report: Report, turn: Turn) -> dict[str, Any]:
+    groups: dict[str, Sequence[Difference]] = {
+        "Told": report.told,
+        "Waiting": report.waiting,
+        "Held": report.held,
+        "Contested": report.contested,
+        "Unsettled": report.unsettled,
+    }
+    shown: dict[str, Any] = {
+        "Number": report.number,
+        "At": format_time(report.at),
+        "DryRun": report.dry_run,
+        "Rows": report.rows,
+        "Differences": report.differences,
+    }
+    for name, group in groups.items():
+        shown[name] = _components([each.component for each in group[:MOST_NAMED]], len(group))
+        await turn()
+    shown["Unknown"] = _components(report.unknown[:MOST_NAMED], len(report.unknown))
+    return shown
+
+
+def _components(names: Sequence[str], number: int) -> dict[str, Any]:
+    return {"Number": number, "XNames": fold(names)}
