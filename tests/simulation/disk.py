@@ -43,7 +43,15 @@ class DiskStore(MemoryStore):
         self._free_at = 0.0
         self._offset = 0.0
         # The contents are those of the disk.
-        for name in ("_log", "_records", "_identities", "_judgements", "_undelivered", "_told"):
+        for name in (
+            "_log",
+            "_records",
+            "_identities",
+            "_judgements",
+            "_undelivered",
+            "_told",
+            "_notes",
+        ):
             setattr(self, name, getattr(disk.contents, name))
 
     def open(self) -> Deferred[None]:

@@ -24,6 +24,7 @@ class Promise(Enum):
     ORDER = "The words about a component are in order"
     ONE_JUDGE = "One replica at a time tells HSM"
     REST = "At rest HSM knows the truth"
+    TABLE = "What others write in HSM's table is put right"
     PUBLISHED_TRUTH = "Kafka is told nothing that is not so"
     PUBLISHED_ORDER = "Kafka is told about a component in order"
     PUBLISHED = "Kafka is told of each change"
@@ -36,6 +37,9 @@ SLACK = 0.5
 
 CALM = 60.0
 """Seconds after which nothing that was sent before is on its way."""
+
+CONTESTED = 3
+"""How often others may write a row of HSM's table until it is left to them."""
 
 LATE = 12.0
 """Seconds, besides those of the rules, within which HSM must be told: commits, probes, retries."""
@@ -267,6 +271,21 @@ class Oracle:
                     Promise.REST,
                     f"{name} at rest is {component.told or 'unknown'} in HSM, not {wanted}",
                 )
+
+    def word(self, name: str) -> str:
+        """Return what HSM was told of a component last, in small letters."""
+        return self._get(name).told
+
+    def check_row(self, name: str, said: str, lives: bool) -> None:
+        """Raise `Violation` unless what HSM's table says of a component at rest is the truth."""
+        component = self._get(name)
+        if not component.answered:
+            return
+        right = ("ready/ok",) if lives else ("standby/alert", "off/ok")
+        if said.lower() not in right:
+            raise Violation(
+                Promise.TABLE, f"{name} at rest is {said} in HSM's table, not {right[0]}"
+            )
 
 
 class ReplicaOracle(Oracle):

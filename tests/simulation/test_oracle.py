@@ -40,6 +40,7 @@ class GuaranteeTests(SynchronousTestCase):
             f"more than {telemetry_oracle.CONNECTIONS} times in a minute",
             f"may take {ReplicaOracle.relock:g} s",
             f"has worked for {SETTLED:g} s since its answer",
+            f"written {oracle.CONTESTED} times or more",
         ):
             self.assertIn(" ".join(said.split()), " ".join(self.text.split()))
 

@@ -18,9 +18,10 @@ from tests.simulation.clock import WorldClock
 from tests.simulation.hsm import LONGEST_STALL, USUAL, WorldHSM
 from tests.simulation.network import Network
 from tests.simulation.nodes import Node
-from tests.simulation.oracle import Oracle, Promise, ReplicaOracle, Violation
+from tests.simulation.oracle import CONTESTED, Oracle, Promise, ReplicaOracle, Violation
 from tests.simulation.process import Process, ProcessReactor
 from tests.simulation.server import PORT, Server
+from tests.simulation.tampering import SYNC, Tampering
 from tests.simulation.telemetry import ADDRESS, Telemetry
 from tests.simulation.telemetry_oracle import TelemetryOracle
 from tests.simulation.troubles import Troubles
@@ -112,6 +113,7 @@ class World:
         random = self.hazard("troubles", 0.5)
         self._troubles = None if random is None else Troubles(self, random, others)
         self._start_hsm()
+        self.tampering = Tampering(seed, self.clock, self.hsm, node_names(nodes), self.truth)
         self.nodes = [
             Node(
                 name,
@@ -193,6 +195,7 @@ class World:
             warntime=self.warntime,
             errtime=self.errtime,
             interval=self.interval,
+            sm_sync=SYNC,
         )
 
     def server(self, name: str, host: str, kv_url: str, make_store: StoreFactory) -> Server:
@@ -230,6 +233,8 @@ class World:
         calm = self.oracle.calm(self.clock.now)
         for name in update.names:
             self.telemetry_oracle.told(name, update.state, update.flag, calm)
+            if self.oracle.word(name) != f"{update.state}/{update.flag}".lower():
+                self.tampering.told_new(name)
             self.truth.note("told", f"{name} {update.state}/{update.flag}")
             # HSM may take long over an update; hbtd can't take back what it has sent.
             self.check(partial(self.oracle.told, name, update.state, update.flag, update.received))
@@ -404,6 +409,7 @@ class World:
         if self.telemetry is not None:
             hosts = tuple(server.host for server in self.servers)
             self.telemetry.schedule(10.0, self.seconds, hosts)
+        self.tampering.schedule(20.0, self.seconds - 20)
         time = 15.0
         while (time := time + self.random.expovariate(1 / 8)) < self.seconds - 20:
             (call,) = self.random.choices(kinds, weights)
@@ -423,6 +429,7 @@ class World:
                 raise self.violations[0]
         alive = {node.name: node.alive for node in self.nodes}
         self.oracle.check_rest(alive)
+        self._check_table(alive)
         if self.telemetry is not None:
             self.telemetry_oracle.check_rest(alive)
         for server in self.servers:
@@ -436,3 +443,10 @@ class World:
                 self.oracle.check_size(f"judgements of {server.name}", uncommitted, 0)
                 calls = len(server.delayed_calls())
                 self.oracle.check_size(f"calls of {server.name}", calls, 100 + 4 * len(self.nodes))
+
+    def _check_table(self, alive: dict[str, bool]) -> None:
+        """Check HSM's table itself: it is the truth, unless others wrote a row again and again."""
+        for name, lives in alive.items():
+            row = self.hsm.components.get(name)
+            if row is not None and self.tampering.written[name] < CONTESTED:
+                self.oracle.check_row(name, f"{row.state}/{row.flag}", lives)
