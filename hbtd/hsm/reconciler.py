@@ -37,6 +37,9 @@ _T = TypeVar("_T")
 SECOND_LOOK: Final = 10.0
 """Seconds after the end of the first look at which the second one begins."""
 
+_MISSING: Final = 4
+"""How many times as long as usual it takes until an HSM without a table is asked again."""
+
 _POLL: Final = 1.0
 """Seconds between two looks at who was heard, and at whether a comparison is due."""
 
@@ -257,14 +260,13 @@ class Reconciler(Service):
                 self.last, self._contested = None, {}
             return
         if not before:
-            self._due, self._missing = self._clock.seconds(), None
+            self._due = self._clock.seconds()
         await self._listen()
         every = self._params.current.sm_sync
         if every and not self._turn.locked and self._clock.seconds() >= self._due:
             self._due = self._clock.seconds() + every
-            if self._missing != self._params.current.sm_url:
-                due = self._turn.run(self._begin, approved=False, dry_run=False)
-                due.addErrback(self._not_compared)
+            due = self._turn.run(self._begin, approved=False, dry_run=False)
+            due.addErrback(self._not_compared)
 
     def _begin(self, *, approved: bool, dry_run: bool) -> Deferred[Report]:
         """Compare HSM's table; the Deferred fails with `ReconcileImpossible` if that fails."""
@@ -291,7 +293,7 @@ class Reconciler(Service):
         try:
             decision = await self._decide(report, approved=approved)
             self.comparisons += 1
-            self.last, self.failure = report, None
+            self.last, self.failure, self._missing = report, None, None
             self._contested = {each.component: each for each in report.contested}
             self._note(report)
             if not dry_run:
@@ -301,9 +303,12 @@ class Reconciler(Service):
                 # It is not waited for: whoever has asked is told what is about to happen.
                 self._tell(decision.tell).addErrback(self._not_told)
         except TableMissing as error:
-            self._missing = self._params.current.sm_url
+            # It may be back one day; until then that is no news.
+            self._due = self._clock.seconds() + _MISSING * self._params.current.sm_sync
+            known, self._missing = self._missing, self._params.current.sm_url
             raise self._failed(
-                f"HSM's table can't be read, and is not compared: {error}"
+                f"HSM's table can't be read, and is not compared: {error}",
+                known=known == self._missing,
             ) from error
         except (HSMUnavailable, StoreUnusable) as error:
             raise self._failed(f"HSM's table could not be compared: {error}") from error
@@ -311,10 +316,11 @@ class Reconciler(Service):
             raise ReconcileImpossible("hbtd stops") from error
         return report
 
-    def _failed(self, why: str) -> ReconcileImpossible:
+    def _failed(self, why: str, *, known: bool = False) -> ReconcileImpossible:
         self.failures += 1
         self.failure = why
-        self._log.warn("{why}", why=why)
+        if not known:
+            self._log.warn("{why}", why=why)
         return ReconcileImpossible(why)
 
     async def _decide(self, report: Report, *, approved: bool) -> Decision:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import capturedLogs
 
 from hbtd.hsm.difference import Difference
 from hbtd.hsm.reconciler import ReconcileImpossible, Reconciler, Report, State
@@ -353,17 +354,28 @@ class WhenTests(ReconcilerTestCase):
         self.assertEqual(self.word(NODES[0]), "Ready/OK")
 
     def test_missing(self):
-        """An HSM without the call is asked once, and again when it is back."""
+        """An HSM without the call is asked seldom, after one line, and soon after an outage."""
         self.pass_time(20)
         self.hsm.behaviour.lists = False
-        self.pass_time(2000)
-        self.assertEqual(self.reconciler.failures, 1)
+        with capturedLogs() as events:
+            self.pass_time(3000)
+        self.assertEqual(self.reconciler.failures, 3)
         self.assertIn("404", self.reconciler.failure or "")
+        self.assertEqual(len(lines(events, "warn")), 1)
         self.hsm.behaviour.ready = False
         self.pass_time(10)
         self.hsm.behaviour.ready = self.hsm.behaviour.lists = True
         self.pass_time(20)
         self.assertIsNone(self.reconciler.failure)
+
+    def test_missing_for_a_while(self):
+        """One that lacked the call for a while is compared again without an outage."""
+        self.hsm.behaviour.lists = False
+        self.pass_time(300)
+        self.hsm.behaviour.lists = True
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        self.pass_time(1230)
+        self.assertEqual(self.word(NODES[0]), "Ready/OK")
 
     def test_broken(self):
         """A table that can't be read is no reason to tell anything; the next one is compared."""
@@ -406,8 +418,6 @@ class WhenTests(ReconcilerTestCase):
 
     def test_log(self):
         """What was found is one line, and so is what HSM does not know."""
-        from twisted.logger import capturedLogs
-
         self.falsify(**dict.fromkeys(NODES[:3], "Standby/Alert"))
         del self.hsm.components[NODES[4]]
         with capturedLogs() as events:
