@@ -122,7 +122,7 @@ test-browser: $(STAMP)  ## look at the page in a headless Chromium (Debian's chr
 	$(TRIAL) $(TRIALFLAGS) $(addprefix tests.browser.,$(call modules,tests/browser))
 
 simulate: $(STAMP)  ## simulated machine rooms with all faults: SEEDS=100 of them, or SEED=123 with its story; REPLICAS=3 on an etcd; KAFKA=no
-	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100)) $(if $(REPLICAS),--replicas) $(if $(filter no,$(KAFKA)),--without-kafka)
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100)) $(if $(WITHIN),--within $(WITHIN)) $(if $(REPLICAS),--replicas) $(if $(filter no,$(KAFKA)),--without-kafka)
 
 test-simulation: $(STAMP)  ## run the simulated worlds of a fixed set of seeds
 	$(TRIAL) $(or $(TRIALFLAGS),-j2) tests.simulation.seeds
