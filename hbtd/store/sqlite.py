@@ -78,16 +78,25 @@ class SqliteStore:
 
     _log = Logger()
 
-    def __init__(self, path: str, reactor: Any, observed: Callable[[], float], judge: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        reactor: Any,
+        observed: Callable[[], float],
+        judge: str,
+        make_pool: Callable[..., ConnectionPool] = ConnectionPool,
+    ) -> None:
         """Make the store in the file `path`.
 
         `reactor` provides `IReactorThreads` and `IReactorTime`; `observed` returns the observed
         time in seconds. `judge` is this replica's host and port, for the entries of the log.
+        `make_pool` makes the pool of one thread in which all is done, and of its one connection.
         """
         self._path = path
         self._reactor = reactor
         self._observed = observed
         self._judge = judge
+        self._make_pool = make_pool
         self._last_number = 0
         self._entries = 0
         self._clock_offset = 0.0
@@ -110,7 +119,7 @@ class SqliteStore:
         or belongs to another program or to a newer hbtd.
         """
         self._trouble = "Not initialized"
-        self._pool = ConnectionPool(
+        self._pool = self._make_pool(
             "sqlite3",
             self._path,
             cp_min=1,

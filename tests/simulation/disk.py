@@ -1,146 +1,188 @@
-"""A store on a simulated disk: what is written takes a while, and is lost by a kill until then."""
+"""A disk of the world, with the file of hbtd's store, and the one thread that works on it."""
 
-from collections.abc import Callable, Sequence
+import gc
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
 from typing import Any
+from urllib.parse import quote
 
-from twisted.internet.defer import Deferred, fail
-from zope.interface import implementer
+from twisted.enterprise.adbapi import ConnectionPool
+from twisted.python.failure import Failure
 
-from hbtd.store.interface import IStore, StoreUnusable
-from hbtd.store.memory import MemoryStore
-from hbtd.tracker.records import Identity, Record
-from hbtd.tracker.transitions import Judgement
+from hbtd.store.sqlite import SqliteStore
+from tests.simulation.vfs import FULL, IOERR_FSYNC, IOERR_WRITE, OK, Files
+
+_MEMORY = "/dev/shm"  # faster than a disk; a folder of its own is made in it
 
 
 class Disk:
-    """What outlives a process: the contents of a store, and the clock of its file."""
+    """What outlives a process: the store's file, and what is wrong with the disk.
 
-    def __init__(self) -> None:
-        self.contents = MemoryStore("hbtd:28500")
-        self.heard_at: dict[str, float] = {}
-        """By component, when the clock of the file said that it was heard."""
-        self.clock = 0.0
-        """The observed seconds of all processes, as of the last write."""
-        self.broken = False
-        """Whether writes fail."""
+    It belongs to one process at a time. Call `close` at the end.
+    """
+
+    def __init__(self, random: Random) -> None:
+        """Make an empty disk; `random` decides how long it takes, and what it loses."""
+        self.random = random
+        self.room: int | None = None
+        """By how many bytes the files may still grow; `None` is for as many as they like."""
+        self.errors = 0.0
+        """How often, of once, a call fails that writes or synchronizes."""
+        self.usual = 0.02
+        """How many seconds a call of the store takes, at most."""
+        self.slow = 0.0
+        """How many seconds a call of the store may take, at most, besides the usual."""
+        self.folder = tempfile.TemporaryDirectory(
+            prefix="hbtd-disk-", dir=_MEMORY if os.path.isdir(_MEMORY) else None
+        )
+        self.path = Path(self.folder.name).resolve() / "hbtd.db"
+        self.files = Files(self.path.parent, random)
+        self.files.fault = self._fault
+        self._pool: DiskPool | None = None
+        self._store: SqliteStore | None = None
+
+    def close(self) -> None:
+        """Remove the files."""
+        self.kill()
+        self.files.close()
+        self.folder.cleanup()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the store's thread has something to do."""
+        return self._pool is not None and bool(self._pool.thread.waiting)
+
+    def store(self, reactor: Any, observed: Callable[[], float], judge: str) -> SqliteStore:
+        """Return a store for a new process; the one before must have ended."""
+        self.kill()
+        self._store = SqliteStore(str(self.path), reactor, observed, judge, self.pool)
+        return self._store
+
+    def pool(self, *arguments: Any, **options: Any) -> ConnectionPool:
+        """Return a pool of one connection, made as a `ConnectionPool` is."""
+        self._pool = DiskPool(self, *arguments, **options)
+        return self._pool
+
+    def kill(self) -> None:
+        """End the process that uses the disk, as SIGKILL does; what the kernel has, it keeps."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        pool.thread.kill()
+        with self.files.killed():
+            for connection in pool.connections.values():
+                connection.close()
+            if self.files.in_use:
+                # SQLite closes its files when the last statement is gone, too: a failed call's may
+                # wait in a cycle.
+                gc.collect()
+        # Its lock ends, too.
+        if self._store is not None:
+            self._store._file.unlock()
+
+    def lose_power(self) -> None:
+        """End the process with its host: what was not synchronized may be lost."""
+        self.kill()
+        self.files.lose_power()
+
+    def takes(self) -> float:
+        """Return how many seconds the store's next call takes."""
+        usual = self.random.uniform(self.usual / 40, self.usual)
+        if self.slow and self.random.random() < 0.2:
+            return usual + self.random.uniform(0.0, self.slow)
+        return usual
+
+    def _fault(self, what: str, more: int) -> int:
+        if self.errors and what != "delete" and self.random.random() < self.errors:
+            return IOERR_FSYNC if what == "sync" else IOERR_WRITE
+        if self.room is not None:
+            if more > self.room:
+                return FULL
+            self.room -= more
+        return OK
 
 
-@implementer(IStore)
-class DiskStore(MemoryStore):
-    """A store on a disk, for one process; like that in an SQLite file, it has one thread."""
+class DiskThread:
+    """The one thread of a pool, in the reactor of its process: the disk's time passes in between.
 
-    durable = True
+    Nothing is done of what comes after the process was killed, and only a part of what is done
+    when that happens.
+    """
 
-    def __init__(
-        self, disk: Disk, reactor: Any, observed: Callable[[], float], delay: Callable[[], float]
-    ) -> None:
-        """Make the store; `delay` returns how many seconds the next call takes."""
-        super().__init__("hbtd:28500")
+    def __init__(self, disk: Disk, reactor: Any) -> None:
+        self.waiting: list[tuple[Callable[[bool, Any], None], Callable[[], Any]]] = []
+        """What is to be done, the next first: what to call with the result, and the call."""
         self._disk = disk
         self._reactor = reactor
-        self._observed = observed
-        self._delay = delay
-        self._free_at = 0.0
-        self._offset = 0.0
-        # The contents are those of the disk.
-        for name in (
-            "_log",
-            "_records",
-            "_identities",
-            "_judgements",
-            "_undelivered",
-            "_told",
-            "_notes",
-        ):
-            setattr(self, name, getattr(disk.contents, name))
+        self._killed = False
 
-    def open(self) -> Deferred[None]:
-        """Open it."""
+    def start(self) -> None:
+        """Do nothing: it runs at once."""
 
-        def opened() -> None:
-            self._offset = self._disk.clock - self._observed()
-            self._open = True
+    def stop(self) -> None:
+        """Do nothing: the pool is only closed when all is done."""
 
-        return self._later(opened)
+    def callInThreadWithCallback(
+        self,
+        done: Callable[[bool, Any], None],
+        call: Callable[..., Any],
+        *arguments: Any,
+        **options: Any,
+    ) -> None:
+        """Call something when all before it is done; call `done` with its result, or `Failure`."""
+        self.waiting.append((done, lambda: call(*arguments, **options)))
+        if len(self.waiting) == 1:
+            self._go_on()
 
-    def _later(self, work: Callable[[], Any], *, writes: bool = False) -> Deferred[Any]:
-        """Do something when the disk has done all before it; at a kill it is not done at all."""
-        done: Deferred[Any] = Deferred()
-        now = self._reactor.seconds()
-        self._free_at = max(self._free_at, now) + self._delay()
-        at = self._observed()
+    def _go_on(self) -> None:
+        self._reactor.callLater(self._disk.takes(), self._do)
 
-        def do() -> None:
-            if writes and self._disk.broken:
-                done.errback(StoreUnusable("the disk is broken"))
-                return
-            if writes:
-                self._disk.clock = max(self._disk.clock, at + self._offset)
-            result = work()
-            if isinstance(result, Deferred):
-                result.chainDeferred(done)
-            else:
-                done.callback(result)
+    def _do(self) -> None:
+        if self._killed:
+            return
+        done, call = self.waiting[0]
+        try:
+            succeeded, result = True, call()
+        except Exception:  # noqa: BLE001  # as a thread pool does
+            succeeded, result = False, Failure()
+        del self.waiting[0]
+        if self.waiting:
+            self._go_on()
+        done(succeeded, result)
 
-        self._reactor.callLater(self._free_at - now, do)
-        return done
+    def kill(self) -> None:
+        """End it in the midst of what it does."""
+        self._killed = True
+        if not self.waiting:
+            return
+        files, left = self._disk.files, self._disk.random.randint(0, 8)
+        before = files.fault
 
-    def commit(
-        self, judgements: Sequence[Judgement], records: Sequence[Record] = ()
-    ) -> Deferred[bool]:
-        """Store judgements and records."""
-        now = self._observed() + self._offset
+        def fault(what: str, more: int) -> int:
+            nonlocal left
+            left -= 1
+            return before(what, more) if left >= 0 else IOERR_WRITE
 
-        def work() -> Deferred[bool]:
-            self._place(records, now)
-            committed = MemoryStore.commit(self, judgements)
-            # In the same moment: no kill comes between a judgement and its record.
-            MemoryStore.checkpoint(self, records)
-            return committed
+        files.fault = fault
+        try:
+            self.waiting[0][1]()
+        except Exception:  # noqa: BLE001  # nobody is left who could be told
+            pass
+        finally:
+            files.fault = before
 
-        return self._later(work, writes=True)
 
-    def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
-        """Store records."""
-        if not self._reactor.process.clock:
-            return fail(StoreUnusable("no clock"))
-        now = self._observed() + self._offset
+class DiskPool(ConnectionPool):
+    """A pool whose one connection uses a simulated disk, and whose thread does."""
 
-        def work() -> Deferred[None]:
-            self._place(records, now)
-            return MemoryStore.checkpoint(self, records)
-
-        return self._later(work, writes=True)
-
-    def _place(self, records: Sequence[Record], now: float) -> None:
-        for record in records:
-            self._disk.heard_at[record.component] = now - record.age
-
-    def records(self, after: str = "", most: int = 2**62) -> Deferred[Sequence[Record]]:
-        """Return records, with ages as of the last write."""
-
-        def aged(found: Sequence[Record]) -> Sequence[Record]:
-            heard = self._disk.heard_at
-            return [each._replace(age=self._disk.clock - heard[each.component]) for each in found]
-
-        return self._later(lambda: MemoryStore.records(self, after, most).addCallback(aged))
-
-    def delivered(self, judgements: Sequence[Judgement], at: float = 0.0) -> Deferred[None]:
-        """Mark judgements as delivered."""
-        return self._later(lambda: MemoryStore.delivered(self, judgements, at), writes=True)
-
-    def move_cursor(self, reader: str, number: int) -> Deferred[None]:
-        """Set the cursor of a reader of the log."""
-        return self._later(lambda: MemoryStore.move_cursor(self, reader, number), writes=True)
-
-    def forget(self, xname: str) -> Deferred[None]:
-        """Delete all about a component."""
-        return self._later(lambda: MemoryStore.forget(self, xname), writes=True)
-
-    def identify(self, identities: Sequence[Identity]) -> Deferred[None]:
-        """Store host names and NIDs."""
-        return self._later(lambda: MemoryStore.identify(self, identities), writes=True)
-
-    def usable(self) -> bool:
-        """Return whether the store is open, and the disk works."""
-        return self._open and not self._disk.broken
+    def __init__(self, disk: Disk, module: str, path: str, **options: Any) -> None:
+        """Make the pool; `path` is that of the file, and the rest is as for `ConnectionPool`."""
+        uri = f"file:{quote(path)}?vfs={disk.files.name}"
+        self.running = True  # so that no real thread is started
+        super().__init__(module, uri, uri=True, **options)
+        self.thread = DiskThread(disk, options["cp_reactor"])
+        self.threadpool = self.thread  # type: ignore[assignment]  # what the pool uses of one
+        self.threadID = lambda: 1

@@ -1,10 +1,12 @@
 """A world with one hbtd and a store on a disk."""
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
+from hbtd.store.sqlite import SqliteStore
 from tests.simulation.changes import Changes
-from tests.simulation.disk import Disk, DiskStore
+from tests.simulation.disk import Disk
 from tests.simulation.nodes import Node
 from tests.simulation.oracle import STORED, Oracle
 from tests.simulation.server import Server
@@ -15,19 +17,24 @@ HBTD = "10.0.0.1"
 _UNNOTICED = 0.6
 """Seconds of a pause that hbtd may not notice."""
 
+_RESTART = 1.0
+"""Seconds after which the service manager starts hbtd again when it has given up."""
+
 
 class SingleWorld(World):
     """One hbtd, its disk, HSM and nodes."""
 
     def __init__(self, seed: int, kafka: bool = True) -> None:
         super().__init__(seed, ((5, 12, 1), (10, 30, 2), (8, 20, 5)), Oracle, kafka=kafka)
-        self.disk = Disk()
+        self.disk = Disk(Random(f"disk {seed}"))
+        self.truth.hidden = str(self.disk.path.parent)
         self.network.backlog = 4 if seed % 2 else 128
-        self.hbtd = self.server("hbtd", HBTD, "mem:", self._make_store)
+        self.hbtd = self.server("hbtd", HBTD, f"sqlite:{self.disk.path}", self._make_store)
         self.servers = [self.hbtd]
         self._ran = False
         self._starting = True
         self._changed_at = 0.0
+        self._disk_ok = True
         self._broken_at = 0.0
         self._hears_from = 0.0
         random = self.hazard("rules", 0.5)
@@ -35,10 +42,16 @@ class SingleWorld(World):
 
     def _make_store(
         self, params: Any, reactor: Any, observed: Any, etcd: Any, judge: str, host: Any
-    ) -> DiskStore:
-        return DiskStore(
-            self.disk, reactor, observed.now, lambda: self.random.uniform(0.0005, 0.02)
-        )
+    ) -> SqliteStore:
+        reactor.stopped.addCallback(lambda _: self._gives_up())
+        return self.disk.store(reactor, observed.now, judge)
+
+    def run(self) -> None:
+        """Let it all happen, and remove the disk's files."""
+        try:
+            super().run()
+        finally:
+            self.disk.close()
 
     def choose(self, node: Node) -> str:
         """Return hbtd's host."""
@@ -69,7 +82,7 @@ class SingleWorld(World):
         hears = runs and now >= self._hears_from
         hsm = self.reaches(HBTD, HSM)
         self.oracle.hears.set(self.clock.now, hears)
-        works = runs and self.hsm_ok and hsm and not self.disk.broken
+        works = runs and self.hsm_ok and hsm and self._disk_ok
         self.oracle.works.set(self.clock.now, works)
 
     @property
@@ -86,14 +99,17 @@ class SingleWorld(World):
 
     def vanishes(self, server: Server) -> None:
         """Note that hbtd's host is about to lose its power."""
-        stored = self._broken_at if self.disk.broken else self.clock.now
-        self.oracle.lost(stored - STORED)
+        self._loses()
+        self.disk.lose_power()
+
+    def _loses(self) -> None:
+        """Tell the oracle that hbtd does not store what it has heard just now."""
+        self.oracle.lost((self.clock.now if self._disk_ok else self._broken_at) - STORED)
 
     def _restart(self) -> None:
         """Restart hbtd with other parameters on its command line."""
         if self.hbtd.running and self._changes is not None:
-            stored = self._broken_at if self.disk.broken else self.clock.now
-            self.oracle.lost(stored)
+            self.oracle.lost(self.clock.now if self._disk_ok else self._broken_at)
             self._changes.restart(self.hbtd, self._changes.another())
 
     def faults(self) -> list[tuple[float, Callable[[], None]]]:
@@ -102,7 +118,7 @@ class SingleWorld(World):
             *self.machine_faults(),
             (3, self._stop_hbtd),
             (1, self._suspend),
-            (2, self._kill_hbtd),
+            (2, self._end_hbtd),
             (3, self.hsm_trouble),
             (2, self._cut_hsm),
             (3, lambda: self.cut_nodes(HBTD)),
@@ -132,11 +148,22 @@ class SingleWorld(World):
 
         self.later(0.2, 2 * self.errtime, resume)
 
-    def _kill_hbtd(self) -> None:
-        if self.hbtd.alive:
-            self.vanishes(self.hbtd)
+    def _end_hbtd(self) -> None:
+        """Kill hbtd, or take the power from its host."""
+        if not self.hbtd.alive:
+            return
+        if self.disk.random.random() < 0.5:
+            self._loses()
             self.hbtd.kill()
-            self.later(0.5, 40, self.hbtd.start)
+            self.disk.kill()
+        else:
+            self.vanishes(self.hbtd)
+            self.hbtd.vanish()
+        self.later(0.5, 40, self.hbtd.start)
+
+    def _gives_up(self) -> None:
+        """End hbtd, which can't open its store; the service manager starts it again."""
+        self.hbtd.end(lambda: self.clock.after(_RESTART, self.hbtd.start))
 
     def _cut_hsm(self) -> None:
         self.cut(*self.random.choice(((HBTD, HSM), (HSM, HBTD))), 0.5, 30)
@@ -147,15 +174,34 @@ class SingleWorld(World):
         self.hbtd.wall_offset += step
 
     def _break_disk(self) -> None:
-        self.truth.note("disk", "is full")
-        if not self.disk.broken:
-            self._broken_at = self.clock.now
-        self.disk.broken = True
+        if not self._disk_ok:
+            return
+        self._disk_ok, self._broken_at = False, self.clock.now
+        random = self.disk.random
+        what = random.choice(("is full", "fails now and then", "fails", "is slow"))
+        self.truth.note("disk", what)
+        if what == "is full":
+            self.disk.room = random.choice((0, random.randint(0, 200_000)))
+        elif what == "is slow":
+            self.disk.slow = random.choice((2.0, 8.0))
+        else:
+            self.disk.errors = 1.0 if what == "fails" else random.uniform(0.02, 0.5)
         self.note_state()
 
         def mend() -> None:
-            self.truth.note("disk", "has room again")
-            self.disk.broken = False
-            self.note_state()
+            self.truth.note("disk", "is well again")
+            self.disk.room, self.disk.errors, self.disk.slow = None, 0.0, 0.0
+            self._disk_settles()
 
         self.later(1, 30, mend)
+
+    def _disk_settles(self) -> None:
+        """Take the disk for well once hbtd has written what has waited for it."""
+        if self.disk.waiting:
+            self.clock.after(0.1, self._disk_settles)
+            return
+        self.clock.after(STORED, self._disk_well)
+
+    def _disk_well(self) -> None:
+        self._disk_ok = True
+        self.note_state()

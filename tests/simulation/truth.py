@@ -14,11 +14,15 @@ class Truth:
         self._keep = keep
         self._hash = sha256()
         self.lines: list[str] = []
+        self.hidden = ""
+        """A text that is not the same in each run, such as the name of a temporary folder."""
         self.counts: Counter[str] = Counter()
         """How often each kind of thing has happened."""
 
     def note(self, kind: str, text: str = "", *, story: bool = True) -> None:
         """Note something; `story` says whether it belongs to the story that people read."""
+        if self.hidden:
+            text = text.replace(self.hidden, "")
         line = f"{self._now():12.6f}  {kind:<8}  {text}"
         self.counts[kind] += 1
         self._hash.update(line.encode())
