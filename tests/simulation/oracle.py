@@ -113,6 +113,8 @@ class Oracle:
         """When hbtd ran."""
         self.works = Timeline()
         """When hbtd ran, and HSM answered it."""
+        self.stores = Timeline()
+        """When hbtd ran, and its store could be written."""
 
     def _get(self, name: str) -> _Component:
         return self._components.setdefault(name, _Component())
@@ -128,11 +130,19 @@ class Oracle:
             del component.answered[1:33:2]
         component.died = None
 
-    def lost(self, since: float) -> None:
-        """Note that hbtd was killed before it has stored what it has heard since a time."""
+    def lost(self, now: float, seconds: float = STORED) -> None:
+        """Note that hbtd is killed, and so loses what it has heard and not stored.
+
+        Nothing is stored in less than some seconds in which hbtd ran and its store could be
+        written.
+        """
+
+        def stored(time: float) -> bool:
+            return self.stores.within(time, now) >= seconds
+
         for component in self._components.values():
-            component.answered = [time for time in component.answered if time <= since]
-            component.history = [time for time in component.history if time <= since]
+            component.answered = list(filter(stored, component.answered))
+            component.history = list(filter(stored, component.history))
 
     def lost_all(self) -> None:
         """Note that all that hbtd knew of components is lost, in memory and in the store."""

@@ -35,7 +35,6 @@ class SingleWorld(World):
         self._starting = True
         self._changed_at = 0.0
         self._disk_ok = True
-        self._broken_at = 0.0
         self._hears_from = 0.0
         random = self.hazard("rules", 0.5)
         self._changes = None if random is None else Changes(self, random, None)
@@ -82,6 +81,7 @@ class SingleWorld(World):
         hears = runs and now >= self._hears_from
         hsm = self.reaches(HBTD, HSM)
         self.oracle.hears.set(self.clock.now, hears)
+        self.oracle.stores.set(self.clock.now, runs and self._disk_ok)
         works = runs and self.hsm_ok and hsm and self._disk_ok
         self.oracle.works.set(self.clock.now, works)
 
@@ -104,12 +104,13 @@ class SingleWorld(World):
 
     def _loses(self) -> None:
         """Tell the oracle that hbtd does not store what it has heard just now."""
-        self.oracle.lost((self.clock.now if self._disk_ok else self._broken_at) - STORED)
+        self.oracle.lost(self.clock.now)
 
     def _restart(self) -> None:
         """Restart hbtd with other parameters on its command line."""
         if self.hbtd.running and self._changes is not None:
-            self.oracle.lost(self.clock.now if self._disk_ok else self._broken_at)
+            # What can be stored is, before it ends.
+            self.oracle.lost(self.clock.now, 0.0 if self._disk_ok else STORED)
             self._changes.restart(self.hbtd, self._changes.another())
 
     def faults(self) -> list[tuple[float, Callable[[], None]]]:
@@ -176,7 +177,7 @@ class SingleWorld(World):
     def _break_disk(self) -> None:
         if not self._disk_ok:
             return
-        self._disk_ok, self._broken_at = False, self.clock.now
+        self._disk_ok = False
         random = self.disk.random
         what = random.choice(("is full", "fails now and then", "fails", "is slow"))
         self.truth.note("disk", what)

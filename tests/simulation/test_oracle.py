@@ -36,7 +36,7 @@ class GuaranteeTests(SynchronousTestCase):
             f"`Warntime` + {ReplicaOracle.settle:g} |",
             f"for up to {oracle.CALM:g} s;",
             f"for another {SHARED:g} s:",
-            f"not killed in the {oracle.STORED:g} s after it",
+            f"could write its store, for another {oracle.STORED:g} s",
             f"more than {telemetry_oracle.CONNECTIONS} times in a minute",
             f"may take {ReplicaOracle.relock:g} s",
             f"has worked for {SETTLED:g} s since its answer",
@@ -120,6 +120,16 @@ class OracleTests(SynchronousTestCase):
         self.oracle.told("x0", "Ready", "OK", 40)
         self.oracle.check_rest({"x0": True})
         self.assertRaises(Violation, self.oracle.check_rest, {"x0": False})
+
+    def test_killed(self):
+        """What was heard while the store could not be written is lost by a kill."""
+        self.oracle.stores.set(0, True)
+        self.oracle.told("x0", "Ready", "OK", 20)
+        self.oracle.stores.set(35, False)
+        self.oracle.stores.set(39, True)
+        self.oracle.lost(40)
+        self.oracle.told("x0", "Ready", "Warning", 40)
+        self.assertRaises(Violation, self.oracle.told, "x0", "Standby", "Alert", 40)
 
     def test_lost(self):
         """Nothing need be told of a component of which nothing is known any more."""
