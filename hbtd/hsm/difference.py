@@ -4,15 +4,19 @@ The rules are those of docs/design.md, "HSM's table is compared". All of them ar
 was read and known; `reconciler.py` reads, waits and tells.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from hbtd.formats import xnames
 from hbtd.hsm.tellings import Tellings
+from hbtd.runtime.logs import escaped
 from hbtd.tracker.transitions import Phase, Transition
 
 MOST_DEATHS: Final = 100
 """The most components that one comparison tells HSM are dead, unless an operator asks for it."""
+
+_LONGEST: Final = 32
+"""The most characters that are kept of a state or a flag; HSM's have nine at most."""
 
 _WORDS: Final = {
     Phase.HEALTHY: Transition.STARTED,
@@ -50,6 +54,11 @@ def agrees(phase: Phase, state: str, flag: str) -> bool:
     return (state.lower(), flag.lower()) == (word.state.lower(), word.flag.lower())
 
 
+def _word(text: str) -> str:
+    """Return a state or a flag as it can be kept, logged and shown, whatever it is."""
+    return escaped(text if len(text) <= _LONGEST else text[:_LONGEST] + "...")
+
+
 class Look:
     """One reading of HSM's table, which is compared with the tracker row by row."""
 
@@ -80,7 +89,7 @@ class Look:
                 return
         self._known.add(name)
         if not agrees(phase, state, flag):
-            said = f"{state}/{flag}"
+            said = f"{_word(state)}/{_word(flag)}"
             self.differences[name] = Difference(name, phase, self._since(name), said)
 
     def missing(self, components: Iterable[str]) -> list[str]:
@@ -105,15 +114,15 @@ def confirmed(
 class Decision(NamedTuple):
     """What is done about confirmed differences; each of them is in one of the lists."""
 
-    tell: Sequence[Difference]
+    tell: list[Difference]
     """HSM is told at once."""
-    listen: Sequence[Difference]
+    listen: list[Difference]
     """HSM is told once the component was heard twice since the first look."""
-    held: Sequence[Difference]
+    held: list[Difference]
     """Too many deaths to tell without being asked to."""
-    contested: Sequence[Difference]
+    contested: list[Difference]
     """Somebody else says something else of these, again and again; they are left alone."""
-    unsettled: Sequence[Difference]
+    unsettled: list[Difference]
     """HSM is being told of them anyway, or may be; they are left alone."""
 
 
@@ -147,9 +156,15 @@ def decide(
             deaths.append(each)
         else:
             tell.append(each)
-    held: list[Difference] = []
-    if len(deaths) > MOST_DEATHS and not approved:
-        held = deaths
-    else:
-        tell += deaths
-    return Decision(tell, listen, held, contested, unsettled)
+    tell += deaths
+    decision = Decision(tell, listen, [], contested, unsettled)
+    return decision if approved else hold_back(decision)
+
+
+def hold_back(decision: Decision) -> Decision:
+    """Return a decision by which too many deaths are not told."""
+    deaths = [each for each in decision.tell if each.phase is Phase.DEAD]
+    if len(deaths) <= MOST_DEATHS:
+        return decision
+    tell = [each for each in decision.tell if each.phase is not Phase.DEAD]
+    return decision._replace(tell=tell, held=[*decision.held, *deaths])

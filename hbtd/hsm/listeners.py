@@ -21,7 +21,8 @@ class Listeners:
         self._last_heard = last_heard
         # By component: the heartbeats seen, and when the last one of these was taken.
         self._heard: dict[str, tuple[int, float]] = {}
-        self._waiting: dict[str, tuple[Difference, float]] = {}
+        self._waiting: dict[str, Difference] = {}
+        self._until: float | None = None
 
     def __len__(self) -> int:
         """Return how many components are to be told of."""
@@ -32,7 +33,7 @@ class Listeners:
 
         Those count that were taken after the time `since`.
         """
-        self._waiting.clear()
+        self.clear()
         self._heard = dict.fromkeys(components, (0, since))
 
     def counted(self) -> list[str]:
@@ -42,36 +43,40 @@ class Listeners:
     def look(self, components: Iterable[str]) -> None:
         """Note which of some components were heard since the last look."""
         for xname in components:
+            if self._until is not None and xname not in self._waiting:
+                self._heard.pop(xname, None)
+                continue
             seen = self._heard.get(xname)
             at = self._last_heard(xname)
             if seen is not None and seen[0] < _NEEDED and at is not None and at > seen[1]:
                 self._heard[xname] = seen[0] + 1, at
 
-    def wait_for(self, differences: Iterable[Difference], until: float) -> None:
-        """Let HSM be told of these as soon as they were heard twice, until a time at the latest.
+    def wait_for(self, differences: Iterable[Difference]) -> None:
+        """Let HSM be told of these, too, as soon as they were heard twice."""
+        # Nobody is waited for whose heartbeats are not counted: that may have been ended.
+        self._waiting.update(
+            (each.component, each) for each in differences if each.component in self._heard
+        )
 
-        Heartbeats of other components are no longer counted.
-        """
-        self._waiting = {each.component: (each, until) for each in differences}
-        self._heard = {xname: seen for xname, seen in self._heard.items() if xname in self._waiting}
+    def wait_until(self, until: float) -> None:
+        """Wait until a time at the latest for those of `wait_for`, and count no others."""
+        self._until = until
 
-    def take(self, now: float) -> list[Difference]:
-        """Return the differences of which HSM is to be told now, and drop them.
+    def take(self, components: Iterable[str], now: float) -> list[Difference]:
+        """Return those of some components of which HSM is to be told now, and drop them.
 
         Those that have waited for too long are dropped, too.
         """
-        heard = [
-            each
-            for xname, (each, _) in self._waiting.items()
-            if self._heard.get(xname, (0, 0.0))[0] >= _NEEDED
-        ]
-        late = [xname for xname, (_, until) in self._waiting.items() if until < now]
-        for xname in (*(each.component for each in heard), *late):
-            self._waiting.pop(xname, None)
-            self._heard.pop(xname, None)
+        heard: list[Difference] = []
+        late = self._until is not None and self._until < now
+        for xname in components:
+            twice = self._heard.get(xname, (0, 0.0))[0] >= _NEEDED
+            if (twice or late) and xname in self._waiting:
+                difference = self._waiting.pop(xname)
+                self._heard.pop(xname, None)
+                heard += [difference] if twice else []
         return heard
 
     def clear(self) -> None:
         """Drop all."""
-        self._waiting.clear()
-        self._heard.clear()
+        self._waiting, self._heard, self._until = {}, {}, None

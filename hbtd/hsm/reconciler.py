@@ -4,7 +4,7 @@ The rules are in `difference.py`, `tellings.py` and `listeners.py`. Here they me
 and the clock.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeVar
@@ -17,20 +17,22 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from hbtd.config.live_params import LiveParams
+from hbtd.config.params import Params
 from hbtd.formats import xnames
 from hbtd.formats.counts import counted
 from hbtd.formats.nodesets import count_names
 from hbtd.hsm.client import HSMClient, HSMUnavailable, TableMissing
-from hbtd.hsm.difference import Decision, Difference, Look, confirmed, decide
+from hbtd.hsm.difference import Decision, Difference, Look, confirmed, decide, hold_back
 from hbtd.hsm.listeners import Listeners
 from hbtd.hsm.notifier import Notifier
+from hbtd.hsm.retelling import Retelling
 from hbtd.hsm.standing import Standing, Told
-from hbtd.hsm.tellings import MOST, NOTES, Tellings
+from hbtd.hsm.tellings import MOST
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore, StoreUnusable
 from hbtd.store.uncommitted import Uncommitted
 from hbtd.tracker.tracker import Tracker
-from hbtd.tracker.transitions import Judgement, Phase
+from hbtd.tracker.transitions import Phase
 
 _T = TypeVar("_T")
 
@@ -43,14 +45,11 @@ _MISSING: Final = 4
 _POLL: Final = 1.0
 """Seconds between two looks at who was heard, and at whether a comparison is due."""
 
-_PORTION: Final = 2000
+_PORTION: Final = 1000
 """The most components handled before the reactor does other work: some milliseconds' worth."""
 
-_TELL: Final = 500
-"""The most components that are told again at a time."""
-
-_MOST_PENDING: Final = 2000
-"""While HSM has yet to be told of more components than this, none is told again."""
+_NAMED: Final = 500
+"""The most components of a kind that a line of the log names."""
 
 
 class ReconcileImpossible(Exception):
@@ -88,7 +87,7 @@ class Report:
     contested: Sequence[Difference] = ()
     """What it was told three times today, in vain."""
     unsettled: Sequence[Difference] = ()
-    """What it is being told anyway."""
+    """What it is being told anyway, or is told once this replica has listened for long enough."""
     unknown: Sequence[str] = ()
     """Components that beat, but are not in HSM's table."""
 
@@ -141,11 +140,21 @@ class Reconciler(Service):
             clock, _POLL, self._poll, "the comparison of HSM's table", now=False
         )
         self._listeners = Listeners(self._last_heard)
-        self._tellings = Tellings()
+        self._retelling = Retelling(
+            clock,
+            wall,
+            params,
+            tracker,
+            store,
+            notifier,
+            self._settled,
+            lambda: bool(self.running) and self._can(),
+        )
         self._turn = DeferredLock()
         self._run: Deferred[Report] | None = None
         self._could = False
         self._due = 0.0
+        self._led_since: float | None = None
         self._missing: str | None = None
         self._contested: dict[str, Difference] = {}
         self.state = State.IDLE
@@ -160,8 +169,7 @@ class Reconciler(Service):
         """How many comparisons came to an end."""
         self.failures = 0
         """How many did not."""
-        self.told_count = 0
-        """How many components HSM was told again of."""
+        params.on_change(self._params_changed)
 
     def startService(self) -> None:
         """Begin to compare HSM's table from time to time."""
@@ -175,6 +183,11 @@ class Reconciler(Service):
         if self._run is not None:
             self._run.cancel()
         return self._polling.stopService()
+
+    @property
+    def told_count(self) -> int:
+        """How many components HSM was told again of."""
+        return self._retelling.count
 
     @property
     def contested(self) -> int:
@@ -251,7 +264,20 @@ class Reconciler(Service):
         """Return whether HSM's table may be compared at this moment."""
         return self._leading() and (self._notifier.hsm_ready or self._params.current.nosm)
 
+    def _params_changed(self, old: Params, new: Params) -> None:
+        if (new.sm_url, new.nosm) != (old.sm_url, old.nosm):
+            self._due = self._clock.seconds()
+        if new.sm_url != old.sm_url:
+            # What was found is true of the other HSM.
+            self._listeners.clear()
+            self._retelling.begin()
+            self.last, self._contested = None, {}
+
     async def _poll(self) -> None:
+        if not self._leading():
+            self._led_since = None
+        elif self._led_since is None:
+            self._led_since = self._observed()
         before, self._could = self._could, self._can()
         if not self._could:
             self._listeners.clear()
@@ -298,10 +324,12 @@ class Reconciler(Service):
             self._note(report)
             if not dry_run:
                 self.state = State.TELLING
-                until = self._observed() + self._params.current.errtime
-                self._listeners.wait_for(decision.listen, until)
+                self._retelling.begin()
+                self._listeners.wait_until(self._observed() + self._params.current.errtime)
+                async for portion in self._portions(decision.listen):
+                    self._listeners.wait_for(portion)
                 # It is not waited for: whoever has asked is told what is about to happen.
-                self._tell(decision.tell).addErrback(self._not_told)
+                self._retelling.tell(decision.tell)
         except TableMissing as error:
             # It may be back one day; until then that is no news.
             self._due = self._clock.seconds() + _MISSING * self._params.current.sm_sync
@@ -318,7 +346,7 @@ class Reconciler(Service):
 
     def _failed(self, why: str, *, known: bool = False) -> ReconcileImpossible:
         self.failures += 1
-        self.failure = why
+        known, self.failure = known or why == self.failure, why
         if not known:
             self._log.warn("{why}", why=why)
         return ReconcileImpossible(why)
@@ -326,31 +354,63 @@ class Reconciler(Service):
     async def _decide(self, report: Report, *, approved: bool) -> Decision:
         """Look twice; fill in a report, and return what is to be done."""
         self.state = State.FIRST_LOOK
+        url = self._params.current.sm_url
         first = await self._look()
-        living = [
-            each.component for each in first.differences.values() if each.phase is Phase.HEALTHY
-        ]
-        self._listeners.count_from(living, self._observed())
+        heard_at = self._observed()
+        living: list[str] = []
+        async for names in self._portions(list(first.differences)):
+            living += [x for x in names if first.differences[x].phase is Phase.HEALTHY]
+        self._listeners.count_from(living, heard_at)
         self.state = State.PAUSE
         await deferLater(self._clock, SECOND_LOOK)
         self.state = State.SECOND_LOOK
         second = await self._look()
-        self._tellings = Tellings(await self._store.notes(NOTES))
-        await self._drop_outdated()
-        if not self._can():
-            raise HSMUnavailable("another replica leads now, or HSM is not ready any more")
-        now = self._wall()
-        decision = decide(
-            confirmed(first.differences, second.differences),
-            settled=self._settled,
-            tellings=self._tellings,
-            now=now,
-            approved=approved,
-        )
+        await self._retelling.load(_PORTION)
+        decision = await self._classify(first, second, self._lacks(heard_at))
         report.rows = second.rows
-        report.told, report.waiting, report.held, report.contested, report.unsettled = decision
         report.unknown = await self._unknown(first, second)
+        if not self._can() or url != self._params.current.sm_url:
+            raise HSMUnavailable("another replica leads now, or HSM is not ready any more")
+        if not approved:
+            decision = hold_back(decision)
+        report.told, report.waiting, report.held, report.contested, report.unsettled = decision
         return decision
+
+    def _lacks(self, since: float) -> float:
+        """Return for how many seconds this replica has yet to listen before it tells alarms.
+
+        Who leads anew, or was suspended, may not have heard yet who is back: another writer of
+        HSM's table may know better. So it must have led for Errtime, and heard between the looks,
+        the first of which ended at the observed time `since`.
+        """
+        now = self._observed()
+        if self._led_since is None or now - since < SECOND_LOOK / 2:
+            return SECOND_LOOK
+        return max(0.0, self._params.current.errtime - (now - self._led_since))
+
+    async def _classify(self, first: Look, second: Look, lacks: float) -> Decision:
+        """Return what is to be done about what both looks have shown, however many deaths.
+
+        If this replica `lacks` seconds of listening, HSM is not told again of the silent, and its
+        table is compared again after that.
+        """
+        found = Decision([], [], [], [], [])
+        async for names in self._portions(list(second.differences)):
+            some = confirmed(first.differences, {x: second.differences[x] for x in names})
+            part = decide(
+                some,
+                settled=lambda x: (
+                    (not lacks or self._tracker.phase(x) is Phase.HEALTHY) and self._settled(x)
+                ),
+                tellings=self._retelling.tellings,
+                now=self._wall(),
+                approved=True,
+            )
+            for mine, more in zip(found, part, strict=True):
+                mine += more
+            if lacks and any(each.phase is not Phase.HEALTHY for each in some):
+                self._due = min(self._due, self._clock.seconds() + lacks)
+        return found
 
     async def _look(self) -> Look:
         """Read HSM's table, and compare it with the tracker."""
@@ -375,7 +435,7 @@ class Reconciler(Service):
             unknown += [each for each in missing if self._tracker.phase(each) is Phase.HEALTHY]
         return unknown
 
-    async def _portions(self, names: Sequence[str]) -> AsyncIterator[Sequence[str]]:
+    async def _portions(self, names: Sequence[_T]) -> AsyncIterator[Sequence[_T]]:
         """Return some names in portions, between which the reactor does other work."""
         for start in range(0, len(names), _PORTION):
             yield names[start : start + _PORTION]
@@ -395,81 +455,14 @@ class Reconciler(Service):
             return False
         return self._notifier.standing(xname).told is Told.TOLD
 
-    async def _drop_outdated(self) -> None:
-        """Delete the notes on tellings that don't count any more."""
-        current = [
-            (xname, self._tracker.phase(xname), self._since(xname))
-            for xname in self._tellings.components()
-        ]
-        gone = self._tellings.outdated(self._wall(), current)
-        if gone:
-            await self._store.write_notes(NOTES, dict.fromkeys(gone))
-
     async def _listen(self) -> None:
         """Tell HSM of those who have been heard often enough by now."""
+        heard: list[Difference] = []
         async for portion in self._portions(self._listeners.counted()):
             self._listeners.look(portion)
-        heard = self._listeners.take(self._observed())
+            heard += self._listeners.take(portion, self._observed())
         if heard:
-            await self._tell(heard).addErrback(self._not_told)
-
-    def _tell(self, differences: Sequence[Difference]) -> Deferred[None]:
-        """Tell HSM again, in portions, and not faster than it takes that.
-
-        The Deferred fails with `StoreUnusable` if it can't be noted how often it was told.
-        """
-        return Deferred.fromCoroutine(self._tell_portions(differences))
-
-    async def _tell_portions(self, differences: Sequence[Difference]) -> None:
-        for start in range(0, len(differences), _TELL):
-            while self._notifier.pending_count > _MOST_PENDING and self._can():
-                await deferLater(self._clock, _POLL)
-            # Noted before it is told: a crash in between must not make one too many of it.
-            due = [each for each in differences[start : start + _TELL] if self._holds(each)]
-            if not due:
-                continue
-            now = self._wall()
-            notes = {
-                each.component: self._tellings.add(each.component, each.phase, each.since, now)
-                for each in due
-            }
-            await self._store.write_notes(NOTES, notes)
-            again = [self._judgement(each) for each in due if self._holds(each)]
-            self.told_count += len(again)
-            self._notifier.tell_again(again)
-
-    def _holds(self, difference: Difference) -> bool:
-        """Return whether HSM may still be told of a difference: nothing has changed meanwhile."""
-        xname = difference.component
-        return (
-            bool(self.running)
-            and self._can()
-            and not self._params.current.nosm
-            and self._tracker.phase(xname) is difference.phase
-            and self._settled(xname)
-        )
-
-    def _judgement(self, difference: Difference) -> Judgement:
-        component = self._tracker.component(difference.component)
-        timestamp = "" if component is None else component.timestamp
-        why = f"HSM's table says {difference.said}"
-        return Judgement(
-            difference.component,
-            difference.transition,
-            timestamp,
-            difference.phase,
-            why,
-            difference.since,
-        )
-
-    def _not_told(self, failure: Failure) -> None:
-        if failure.check(StoreUnusable, CancelledError) is None:
-            self._log.failure("Telling HSM again failed because of a bug in hbtd.", failure)
-            return
-        self._log.info(
-            "HSM is told again of what its table has wrong after the next comparison only: {why}",
-            why=failure.getErrorMessage() or "hbtd stops",
-        )
+            self._retelling.tell(heard)
 
     def _note(self, report: Report) -> None:
         """Log what was found, if anything was, in a line."""
@@ -480,7 +473,7 @@ class Reconciler(Service):
                 ("told again once heard twice", report.waiting),
                 ("more deaths than are told without `hbtctl reconcile`", report.held),
                 ("contested, left alone", report.contested),
-                ("being told anyway", report.unsettled),
+                ("being told anyway, or too early to tell", report.unsettled),
             )
             if group
         ]
@@ -491,9 +484,17 @@ class Reconciler(Service):
         if report.unknown:
             self._log.info(
                 "HSM does not know components that beat: {names}.",
-                names=count_names(report.unknown),
+                names=_count(report.unknown[:_NAMED], len(report.unknown)),
             )
 
 
-def _names(differences: Iterable[Difference]) -> str:
-    return count_names([each.component for each in differences])
+def _names(differences: Sequence[Difference]) -> str:
+    names = [each.component for each in differences[:_NAMED]]
+    return _count(names, len(differences))
+
+
+def _count(names: Sequence[str], number: int) -> str:
+    """Return names for a line of the log, of which the first may stand for all."""
+    if number <= len(names):
+        return count_names(names)
+    return f"{counted(number, 'component')}, the first {count_names(names)}"

@@ -14,6 +14,12 @@ _DEEPEST: Final = 16
 _ROWS: Final = 2
 """The level of the list of rows, which is a value of the whole."""
 
+_FIELDS: Final = ("ID", "State", "Flag")
+"""The fields of a row that are kept."""
+
+_LONGEST: Final = 256 * 1024
+"""The most bytes without an event: the parser would keep, and read again, a longer text."""
+
 _OPENING: Final = frozenset(("start_map", "start_array"))
 _CLOSING: Final = frozenset(("end_map", "end_array"))
 
@@ -39,6 +45,12 @@ class TableParser:
         self._key = ""
         self._row: dict[str, object] = {}
         self._found = False
+        self._silent = 0
+
+    @property
+    def kept(self) -> int:
+        """How many fields of the present row are in memory."""
+        return len(self._row)
 
     def feed(self, data: bytes) -> None:
         """Parse the next portion; raise `TableInvalid` if it can't be."""
@@ -47,6 +59,9 @@ class TableParser:
         except (ijson.JSONError, ValueError, SystemError) as error:
             # Python refuses numbers of thousands of digits, inside of the parser.
             raise TableInvalid(f"it is not JSON: {_first_line(error)}") from error
+        self._silent = 0 if self._events else self._silent + len(data)
+        if self._silent > _LONGEST:
+            raise TableInvalid("a text in it is too long")
         for event, value in self._events:
             self._handle(event, value)
         self._events.clear()
@@ -77,7 +92,7 @@ class TableParser:
                 self._in_rows = False
         elif event == "map_key":
             self._key = str(value)
-        elif self._in_rows and self._level == _ROWS + 1:
+        elif self._in_rows and self._level == _ROWS + 1 and self._key in _FIELDS:
             self._row[self._key] = value
 
     def _pass_on(self, row: dict[str, object]) -> None:

@@ -1,6 +1,6 @@
 """What HSM was told again because its table was wrong, and when that has to end."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import orjson
@@ -59,8 +59,14 @@ class Tellings:
 
     def __init__(self, notes: Mapping[str, str] | None = None) -> None:
         """Take what the store has noted, by component; nothing by default."""
-        read = {name: read_telling(text) for name, text in (notes or {}).items()}
-        self._tellings = {name: each for name, each in read.items() if each is not None}
+        self._tellings: dict[str, Telling] = {}
+        self.read((notes or {}).items())
+
+    def read(self, notes: Iterable[tuple[str, str]]) -> None:
+        """Take more of what the store has noted: components and texts."""
+        for name, text in notes:
+            if (telling := read_telling(text)) is not None:
+                self._tellings[name] = telling
 
     def __len__(self) -> int:
         return len(self._tellings)
@@ -87,20 +93,19 @@ class Tellings:
     def outdated(self, now: float, current: Iterable[tuple[str, Phase, float]]) -> list[str]:
         """Forget what no longer counts, and return the components; their notes can be deleted.
 
-        `current` has the phase of each component that has tellings, as far as it is tracked, and
-        since when. What counts no longer are tellings of other phases than these, and those of a
-        day ago, unless the component is contested.
+        `current` has some components that have tellings, with their phases, and since when they
+        are in these. What counts no longer are tellings of other phases, and those of a day ago,
+        unless the component is contested.
         """
-        counting: Collection[str] = {
+        gone = [
             xname
             for xname, phase, since in current
-            if (telling := self._tellings.get(xname)) is not None
-            and telling.is_about(phase, since)
-            and (telling.contested or telling.times[-1:] > (now - DAY,))
-        }
-        gone = [xname for xname in self._tellings if xname not in counting]
+            if (telling := self._tellings.get(xname)) is None
+            or not telling.is_about(phase, since)
+            or not (telling.contested or telling.times[-1:] > (now - DAY,))
+        ]
         for xname in gone:
-            del self._tellings[xname]
+            self._tellings.pop(xname, None)
         return gone
 
     def components(self) -> list[str]:

@@ -62,6 +62,13 @@ class LookTests(SynchronousTestCase):
         )
         self.assertEqual(self.look.rows, 3)
 
+    def test_odd(self):
+        """What HSM says is kept short, and without control characters."""
+        self.look.add("x0c0s0b0n0", "On\n" * 1000, "\x1b[2J")
+        said = self.look.differences["x0c0s0b0n0"].said
+        self.assertTrue(said.isprintable())
+        self.assertLess(len(said), 100)
+
     def test_spelling(self):
         """HSM may spell a name in another way."""
         self.look.add("X0c0s0b0n001", "Ready", "OK")

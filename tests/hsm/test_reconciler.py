@@ -14,7 +14,7 @@ from hbtd.store.interface import StoreUnusable
 from hbtd.store.memory import MemoryStore
 from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement
-from tests.support.hsm_memory import STARTED, WARNED, HSMTestCase, lines
+from tests.support.hsm_memory import OTHER_URL, STARTED, WARNED, HSMTestCase, lines, nodes
 
 NODES = [f"x0c0s0b0n{number}" for number in range(5)]
 WALL = 1_800_000_000.0
@@ -427,3 +427,76 @@ class WhenTests(ReconcilerTestCase):
             ["HSM's table is wrong; told again once heard twice: 3 components: x0c0s0b0n[0-2]."],
         )
         self.assertIn("HSM does not know components that beat: x0c0s0b0n4.", lines(events, "info"))
+
+
+class BreakTests(ReconcilerTestCase):
+    """What goes on meanwhile makes it say nothing that is not so."""
+
+    def test_new_leader_listens(self):
+        """Who leads anew tells nobody dead before it has listened as long as it takes to judge."""
+        self.beating.remove(NODES[0])
+        self.pass_time(40)
+        self.leading = False
+        self.pass_time(5)
+        # Another replica has heard it, and has told HSM.
+        self.falsify(x0c0s0b0n0="Ready/OK")
+        self.hsm.updates.clear()
+        self.leading = True
+        self.pass_time(28)
+        self.assertEqual(self.told(), [])
+        self.pass_time(40)
+        self.assertEqual(self.told(), [("Standby/Alert", [NODES[0]])])
+
+    def test_other_hsm(self):
+        """What the old HSM's table has wrong is not told the new one after a change of sm_url."""
+        self.begin(sm_sync=0)
+        self.beating.remove(NODES[0])
+        self.pass_time(60)
+        self.falsify(x0c0s0b0n0="On/OK")
+        self.hsm.updates.clear()
+        answer = self.reconciler.request()
+        self.pass_time(5)
+        self.change(sm_url=OTHER_URL)
+        self.other.components[NODES[0]] = ComponentState("On", "OK")
+        self.pass_time(20)
+        self.failureResultOf(answer, ReconcileImpossible)
+        self.assertEqual(self.other.updates, [])
+
+    def test_other_hsm_compared(self):
+        """The new HSM is compared at once, and what the old one was told does not count."""
+        for _ in range(4):
+            self.falsify(x0c0s0b0n0="Standby/Alert")
+            self.report()
+            self.pass_time(4)
+        self.assertEqual(self.reconciler.contested, 1)
+        self.other.components[NODES[0]] = ComponentState("Standby", "Alert")
+        self.change(sm_url=OTHER_URL)
+        self.pass_time(30)
+        self.assertEqual(len(self.other.updates), 1)
+
+    def test_nosm_meanwhile(self):
+        """With nosm and much that waits a stop does not wait, and the poll goes on."""
+        self.falsify(x0c0s0b0n0="Standby/Alert")
+        self.report()
+        self.hsm.behaviour.hang = True
+        self.tell(STARTED, *nodes(3000))
+        self.pass_time(3)
+        self.change(nosm=True)
+        self.pass_time(5)
+        self.successResultOf(self.reconciler.stopService())
+
+    def test_many(self):
+        """What is said of very many is short, in the log, too."""
+        names = nodes(800)
+        for name in names:
+            self.beat(name)
+        self.beating.update(names)
+        self.tell(STARTED, *names)
+        self.pass_time(4)
+        self.falsify(**dict.fromkeys(names, "Standby/Alert"))
+        with capturedLogs() as events:
+            self.report()
+        (line,) = lines(events, "warn")
+        self.assertIn("800 components, the first 500 components: x", line)
+        self.pass_time(5)
+        self.assertEqual({self.word(name) for name in names}, {"Ready/OK"})

@@ -51,6 +51,22 @@ class ParserTests(SynchronousTestCase):
         }
         self.assertEqual(self.parse(orjson.dumps(data)), [("x0", "On", "OK"), ("x4", "Off", "OK")])
 
+    def test_long(self):
+        """A text without end is refused before it takes memory, and time for each portion."""
+        parser = TableParser(lambda *_: None)
+        parser.feed(b'{"Components":[{"ID":"')
+        with self.assertRaisesRegex(TableInvalid, "too long"):
+            for _ in range(10):
+                parser.feed(b"x" * 65536)
+
+    def test_many_fields(self):
+        """Of a row without end only the fields that count are kept."""
+        parser = TableParser(lambda *_: None)
+        parser.feed(b'{"Components":[{')
+        for number in range(100):
+            parser.feed(b"".join(b'"f%d":1,' % (number * 100 + i) for i in range(100)))
+        self.assertEqual(parser.kept, 0)
+
     def test_invalid(self):
         """What is no table is refused with a short reason, whatever it is."""
         for data in (

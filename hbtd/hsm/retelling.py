@@ -1,0 +1,166 @@
+"""Tells HSM again what its table has wrong: in portions, counted, and only what holds."""
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from typing import Final
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from hbtd.config.live_params import LiveParams
+from hbtd.hsm.difference import Difference
+from hbtd.hsm.notifier import Notifier
+from hbtd.hsm.tellings import NOTES, Tellings
+from hbtd.store.interface import IStore, StoreUnusable
+from hbtd.tracker.tracker import Tracker
+from hbtd.tracker.transitions import Judgement
+
+TOLD_TO: Final = "told-again-to"
+"""The kind of the note in the store that says which HSM the tellings were for."""
+
+_POLL: Final = 1.0
+"""Seconds between two looks at whether HSM has caught up."""
+
+_TELL: Final = 500
+"""The most components that are told again at a time."""
+
+_MOST_PENDING: Final = 2000
+"""While HSM has yet to be told of more components than this, none is told again."""
+
+
+class Retelling:
+    """Tells HSM again of components, as long as what is told holds."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        params: LiveParams,
+        tracker: Tracker,
+        store: IStore,
+        notifier: Notifier,
+        settled: Callable[[str], bool],
+        allowed: Callable[[], bool],
+    ) -> None:
+        """Make the object.
+
+        `wall` returns the Unix time, `settled` whether HSM has acknowledged the latest judgement on
+        a component for good, and `allowed` whether HSM may be told anything at this moment.
+        """
+        self._clock = clock
+        self._wall = wall
+        self._params = params
+        self._tracker = tracker
+        self._store = store
+        self._notifier = notifier
+        self._settled = settled
+        self._allowed = allowed
+        self._round = 0
+        self.tellings = Tellings()
+        """How often HSM was told again, as of the last comparison and since."""
+        self.count = 0
+        """How many components HSM was told again of."""
+
+    async def load(self, portion: int) -> None:
+        """Read from the store how often HSM was told again, and delete what no longer counts.
+
+        Not more than `portion` components are handled before the reactor does other work. Raise
+        `StoreUnusable` if the store can't be used.
+        """
+        notes = await self._store.notes(NOTES)
+        url = sha256(self._params.current.sm_url.encode()).hexdigest()[:16]
+        before = (await self._store.notes(TOLD_TO)).get("sm_url")
+        if before != url:
+            # What one HSM was told says nothing of who writes another one's table.
+            if before is not None:
+                await self._delete(list(notes))
+                notes = {}
+            await self._store.write_notes(TOLD_TO, {"sm_url": url})
+        tellings, items = Tellings(), list(notes.items())
+        gone: list[str] = []
+        for start in range(0, len(items), portion):
+            some = items[start : start + portion]
+            tellings.read(some)
+            current = [(name, self._tracker.phase(name), self._since(name)) for name, _ in some]
+            gone += tellings.outdated(self._wall(), current)
+            await deferLater(self._clock, 0)
+        self.tellings = tellings
+        await self._delete(gone)
+
+    async def _delete(self, names: Sequence[str]) -> None:
+        for start in range(0, len(names), _TELL):
+            await self._store.write_notes(NOTES, dict.fromkeys(names[start : start + _TELL]))
+
+    def _since(self, xname: str) -> float:
+        component = self._tracker.component(xname)
+        return 0.0 if component is None else component.since
+
+    def begin(self) -> int:
+        """Begin a round of tellings, and return its number; those of the last one end."""
+        self._round += 1
+        return self._round
+
+    def tell(self, differences: Sequence[Difference]) -> Deferred[None]:
+        """Tell HSM again, in portions, and not faster than it takes that.
+
+        The Deferred fires when HSM is about to be told of the last of them, and when the round has
+        ended before.
+        """
+        work = Deferred.fromCoroutine(self._tell(differences, self._round))
+        return work.addErrback(self._not_told)
+
+    async def _tell(self, differences: Sequence[Difference], number: int) -> None:
+        for start in range(0, len(differences), _TELL):
+            while self._notifier.pending_count > _MOST_PENDING and self._goes_on(number):
+                await deferLater(self._clock, _POLL)
+            if not self._goes_on(number):
+                return
+            # Noted before it is told: a crash in between must not make one too many of it.
+            due = [each for each in differences[start : start + _TELL] if self._holds(each)]
+            if not due:
+                continue
+            now = self._wall()
+            notes = {
+                each.component: self.tellings.add(each.component, each.phase, each.since, now)
+                for each in due
+            }
+            await self._store.write_notes(NOTES, notes)
+            if not self._goes_on(number):
+                return
+            again = [self._judgement(each) for each in due if self._holds(each)]
+            self.count += len(again)
+            self._notifier.tell_again(again)
+
+    def _goes_on(self, number: int) -> bool:
+        return number == self._round and self._allowed() and not self._params.current.nosm
+
+    def _holds(self, difference: Difference) -> bool:
+        """Return whether nothing has changed since a difference was found."""
+        xname = difference.component
+        return self._tracker.phase(xname) is difference.phase and self._settled(xname)
+
+    def _judgement(self, difference: Difference) -> Judgement:
+        component = self._tracker.component(difference.component)
+        timestamp = "" if component is None else component.timestamp
+        return Judgement(
+            difference.component,
+            difference.transition,
+            timestamp,
+            difference.phase,
+            f"HSM's table says {difference.said}",
+            difference.since,
+        )
+
+    def _not_told(self, failure: Failure) -> None:
+        if failure.check(StoreUnusable, CancelledError) is None:
+            self._log.failure("Telling HSM again failed because of a bug in hbtd.", failure)
+            return
+        self._log.info(
+            "HSM is told again of what its table has wrong after the next comparison only: {why}",
+            why=failure.getErrorMessage() or "hbtd stops",
+        )
