@@ -41,6 +41,9 @@ CALM = 60.0
 CONTESTED = 3
 """How often others may write a row of HSM's table until it is left to them."""
 
+AGAIN = 9
+"""How often the same is told of a component again: three tellings a day, and doubts of HSM's."""
+
 LATE = 12.0
 """Seconds, besides those of the rules, within which HSM must be told: commits, probes, retries."""
 
@@ -285,6 +288,14 @@ class Oracle:
     def word(self, name: str) -> str:
         """Return what HSM was told of a component last, in small letters."""
         return self._get(name).told
+
+    def check_again(self, name: str, times: int) -> None:
+        """Raise `Violation` if HSM was told the same of a component again and again."""
+        if times > AGAIN:
+            raise Violation(
+                Promise.TABLE,
+                f"HSM was told {times} times again that {name} is {self.word(name)}",
+            )
 
     def check_row(self, name: str, said: str, lives: bool) -> None:
         """Raise `Violation` unless what HSM's table says of a component at rest is the truth."""

@@ -37,6 +37,8 @@ class Tampering:
         self._saved: dict[str, str] = {}
         self.written: Counter[str] = Counter()
         """How often a component's row was written by others since hbtd told something new of it."""
+        self.again: Counter[str] = Counter()
+        """How often hbtd has told the same of a component again since then."""
         self.happens = False
         """Whether anything is done to the table in this world."""
 
@@ -62,6 +64,7 @@ class Tampering:
     def told_new(self, name: str) -> None:
         """Note that hbtd told HSM something new of a component, so that it counts anew."""
         self.written.pop(name, None)
+        self.again.pop(name, None)
 
     def _write(self, name: str, word: str) -> None:
         state, _, flag = word.partition("/")
@@ -94,7 +97,7 @@ class Tampering:
 
     def _fight(self) -> None:
         name, word = self._random.choice(self._names), self._random.choice(_WORDS)
-        until = self._clock.now + self._random.uniform(10, 90)
+        until = self._clock.now + self._random.uniform(10, self._random.choice((90, 300)))
         self._truth.note("others", f"fight for {name}: {word}")
 
         def write() -> None:

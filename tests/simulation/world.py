@@ -235,6 +235,9 @@ class World:
             self.telemetry_oracle.told(name, update.state, update.flag, calm)
             if self.oracle.word(name) != f"{update.state}/{update.flag}".lower():
                 self.tampering.told_new(name)
+            else:
+                self.tampering.again[name] += 1
+                self.check(partial(self.oracle.check_again, name, self.tampering.again[name]))
             self.truth.note("told", f"{name} {update.state}/{update.flag}")
             # HSM may take long over an update; hbtd can't take back what it has sent.
             self.check(partial(self.oracle.told, name, update.state, update.flag, update.received))

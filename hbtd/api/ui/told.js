@@ -45,6 +45,7 @@ export class Told {
     const count = (state) => said.filter((each) => each.State === state).length, one = names.length === 1;
     if (count("waiting")) return one ? "HSM not told yet" : "HSM not told of all yet";
     if (count("set aside")) return one ? "HSM rejects it" : `HSM rejects ${count("set aside")} of them`;
+    if (count("contested")) return one ? "contested: HSM's table says otherwise" : `${count("contested")} of them contested in HSM's table`;
     if (count("told") < said.length) return `not known whether HSM was told${one ? "" : " of all"}`;
     const last = said.map((each) => (each.At ? Date.parse(each.At) : -Infinity)).reduce((a, b) => Math.max(a, b));
     const text = last > -Infinity ? `HSM told ${local(last)}` : "HSM told";
