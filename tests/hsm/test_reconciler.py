@@ -475,14 +475,18 @@ class BreakTests(ReconcilerTestCase):
         self.assertEqual(len(self.other.updates), 1)
 
     def test_nosm_meanwhile(self):
-        """With nosm and much that waits a stop does not wait, and the poll goes on."""
+        """With nosm and much that waits a stop does not wait for what is left to tell."""
         self.falsify(x0c0s0b0n0="Standby/Alert")
-        self.report()
-        self.hsm.behaviour.hang = True
-        self.tell(STARTED, *nodes(3000))
-        self.pass_time(3)
+        self.beating.remove(NODES[0])
+        answer = self.reconciler.request()
+        self.pass_time(6)
+        self.beat(NODES[0])
+        self.pass_time(6)
+        self.successResultOf(answer)
         self.change(nosm=True)
-        self.pass_time(5)
+        self.tell(STARTED, *nodes(3000)[1:])
+        self.beating.add(NODES[0])
+        self.pass_time(10)
         self.successResultOf(self.reconciler.stopService())
 
     def test_many(self):
