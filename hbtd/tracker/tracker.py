@@ -284,11 +284,17 @@ class Tracker(Population):
         `sent` are the timestamp and the status in the heartbeat. Without them, the component keeps
         its last timestamp and status, or stays dead or untracked. Return the judgement if the
         component has started or restarted.
+
+        A replica's heartbeats come in order. So `sent` is the newest also if the observed clock
+        has stood here, and the heartbeat therefore seems to be older than the last one from the
+        same replica, or than the start of this one.
         """
         component = self._healthy.get(xname) or self._warned.get(xname)
         if component is None:
             return self.apply_beat(xname, last_heard, *sent, source) if sent else None
         if last_heard <= component.last_heard:
+            if sent and component.source in (source, None):
+                self._note_sent(component, *sent)
             return None
         # It goes to the end of the queue, as if it was heard now: it may be judged that much later.
         timestamp, status = sent or (component.timestamp, component.status)
@@ -306,22 +312,30 @@ class Tracker(Population):
         if component is None:
             return False
         if component.source in (source, None):
-            component.timestamp = record.timestamp[:_LONGEST_TEXT]
-            component.status = self._shared(record.status[:_LONGEST_TEXT])
+            self._note_sent(component, record.timestamp, record.status)
         return True
+
+    def _note_sent(self, component: Component, timestamp: str, status: str) -> None:
+        component.timestamp = timestamp[:_LONGEST_TEXT]
+        component.status = self._shared(status[:_LONGEST_TEXT])
 
     def apply_warning(self, record: Record, at: float, warntime: float, errtime: float) -> None:
         """Mark a component as warned about, as another replica did, which has stored `record`.
 
-        If the component is dead or not tracked, it is restored from `record`; for the other
-        arguments see `restore`.
+        The timestamp and the status of its last heartbeat become those in `record`, since nothing
+        may be published later that names an earlier heartbeat. If the component is dead or not
+        tracked, it is restored from `record`; for the other arguments see `restore`.
         """
         component = self._healthy.pop(record.component, None)
         if component is not None:
             self._changed.pop(record.component, None)
             component.enter_phase()
             self._warned[record.component] = component
-        elif record.component not in self._warned:
+        else:
+            component = self._warned.get(record.component)
+        if component is not None:
+            self._note_sent(component, record.timestamp, record.status)
+        else:
             self._revive(record, at, warntime, errtime).enter_phase()
 
     def apply_gap(self, record: Record, at: float) -> None:

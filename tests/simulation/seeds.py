@@ -11,6 +11,9 @@ from tests.support.processes import CHECKOUT
 FOUND_WITH_KAFKA = (1,)
 """Seeds whose Kafka has found a fault."""
 
+FOUND_WITH_KAFKA_AND_REPLICAS = (101,)
+"""The same for worlds of replicas."""
+
 FOUND = (2, 123, 244, 559, 1071, 10182)
 """Seeds that have found a fault, of hbtd or of the oracle, before the worlds had a Kafka."""
 
@@ -62,6 +65,11 @@ class WorldTests(SynchronousTestCase):
         status, said = simulate(
             "--without-kafka", "--replicas", "--seed", *map(str, FOUND_WITH_REPLICAS)
         )
+        self.assertEqual(status, 0, said[-3000:])
+
+    def test_found_with_kafka_and_replicas(self):
+        """Nor does it with both."""
+        status, said = simulate("--replicas", "--seed", *map(str, FOUND_WITH_KAFKA_AND_REPLICAS))
         self.assertEqual(status, 0, said[-3000:])
 
     def test_promises_of_replicas(self):

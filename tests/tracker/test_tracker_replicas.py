@@ -66,6 +66,14 @@ class TakingUpTests(SynchronousTestCase):
         self.assertEqual(self.sweep(29.9), [Judgement("x1", WARNED, "t")])
         self.assertEqual(self.sweep(30.0), [Judgement("x0", DIED, "t")])
 
+    def test_apply_warning_names_the_last_heartbeat(self):
+        """A death names no earlier heartbeat than the warning of another replica before it."""
+        for timestamp in ("t8", "t9"):
+            told = Record("x0", 12.0, timestamp, "Up", True)
+            self.tracker.apply_warning(told, 12.0, W, E)
+            self.assertEqual(self.tracker.record("x0", 12.0), told)
+        self.assertEqual(self.sweep(30.0)[0], Judgement("x0", DIED, "t9"))
+
     def test_apply_warning_of_the_unknown(self):
         """A warning about an unknown or dead component revives it, as old as after a restart."""
         self.tracker.apply_death("x0")
@@ -203,6 +211,14 @@ class BlocksTests(SynchronousTestCase):
         self.assertEqual(self.tracker.record("x0", 20.0), Record("x0", 0.0, "t", "OK", False))
         self.assertIsNone(self.tracker.apply_heard("x1", 5.0, "replica 2"))
         self.assertEqual((self.tracker.healthy, self.tracker.warned, self.tracker.dead), (1, 1, 1))
+
+    def test_seems_older(self) -> None:
+        """What a replica sends later is newer, although this one's observed clock has stood."""
+        self.tracker.restore([record("x3")], (), 20.0, W, E)
+        for name, source in (("x0", "replica 1"), ("x3", "replica 2")):
+            self.assertIsNone(self.tracker.apply_heard(name, 19.5, source, ("u" * 300, "Up")))
+            newest = Record(name, 0.0, "u" * 256, "Up", False)
+            self.assertEqual(self.tracker.record(name, 20.0), newest)
 
     def test_back_after_a_warning(self) -> None:
         """A newer heartbeat of a component that was warned about has restarted it."""
