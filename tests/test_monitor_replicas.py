@@ -7,11 +7,11 @@ from twisted.internet.defer import Deferred, succeed
 
 from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.records import Record
-from hbtd.tracker.transitions import Judgement, Transition
+from hbtd.tracker.transitions import Judgement, Phase, Transition
 from tests.support.hsm_memory import DIED, RESTARTED, STARTED, WARNED, judge, nodes
 from tests.support.monitor_memory import MonitorTestCase, TroubledStore
 
-A, B, C, D = nodes(4)
+A, B, C, D, E = nodes(5)
 
 
 class SharedStore(TroubledStore):
@@ -305,15 +305,39 @@ class OthersTests(ReplicaTestCase):
         self.assertEqual(stored, {B, C})
         self.assertEqual({each.component for each in self.store.asked}, {A, B, C})
 
-    def test_note_all(self):
-        """After the store has lost its data, all living components are stored again."""
+    def test_merge(self):
+        """After the store has lost its data, all that it does not have is stored again."""
         self.beat(A)
         self.changes.apply_heartbeat(record(B))
         self.changes.apply_warning(record(C, warned=True))
         self.changes.apply_death(D)
         self.advance(1)
         self.store.stored.clear()
-        self.changes.store_all()
+        self.changes.merge([], [])
         self.advance(1)
         stored = [(each.component, each.warned) for _, each in self.store.stored]
         self.assertCountEqual(stored, [(A, False), (B, False), (C, True)])
+
+    def test_merge_after_a_stop(self):
+        """What others have stored meanwhile holds, and is not written over."""
+        for name in (A, B):
+            self.beat(name)
+        self.changes.apply_warning(record(C, warned=True))
+        self.changes.apply_death(D)
+        self.advance(1)
+        self.store.stored.clear()
+        self.changes.merge([record(B, warned=True), record(C), record(D), record(E)], [A])
+        phases = [self.tracker.phase(name) for name in (A, B, C, D, E)]
+        healthy = [Phase.HEALTHY] * 3
+        self.assertEqual(phases, [Phase.DEAD, Phase.WARNED, *healthy])
+        self.advance(1)
+        self.assertEqual(self.store.stored, [])
+
+    def test_merge_with_news(self):
+        """Heartbeats that others could not know of yet hold against what they have stored."""
+        for name in (A, B):
+            self.beat(name)
+        self.changes.merge([record(A, warned=True)], [B])
+        self.assertEqual(self.tracker.healthy, 2)
+        self.advance(1)
+        self.assertEqual({each.component for _, each in self.store.stored}, {A, B})

@@ -32,6 +32,7 @@ from hbtd.store.etcd_format import (
 )
 from hbtd.store.etcd_identities import IDENTITY, read_identities
 from hbtd.store.etcd_log_format import LOG
+from hbtd.store.etcd_steps import key_of
 from hbtd.tracker.records import Record
 from hbtd.tracker.transitions import Phase, Transition
 
@@ -148,9 +149,7 @@ class Applier:
         publishes its own parameters and obeys `clear_on_gap`.
         """
         self._store.mirror.clear()
-        self._store.blocks.reset(
-            {each.record.component for each in records if not each.record.warned}
-        )
+        self._store.blocks.reset(_living(records))
         params = self._apply_all(others)
         self._times.load(records)
         alone = not self.alive - {self.number}
@@ -175,17 +174,19 @@ class Applier:
     def merge(self, records: Sequence[StoredRecord], others: Sequence[KeyValue]) -> None:
         """Write the data of this replica back to an etcd that has lost its data.
 
-        Also apply what is in etcd already: `records`, and all other keys, `others`.
+        Before that, apply what is in etcd already: `records`, and all other keys, `others`.
         """
-        self._changes.store_all()
-        self._store.blocks.reset()
-        self._store.mirror.lose({item.key for item in others})
+        keys = {item.key for item in others}
+        self._store.blocks.reset(_living(records))
+        self._store.mirror.lose(keys)
         params = self._apply_all(others)
         self._times.load(records)
         self._shared_params.restore()
         if params is not None:
             self._shared_params.apply(params.value, params.mod_revision)
-        self._changes.add_missing(self._as_loaded(records))
+        # The mirror still has judgements that etcd has lost.
+        dead = [x for x in self._store.mirror.dead() if key_of(JUDGEMENT, x) in keys]
+        self._changes.merge(self._as_loaded(records), dead)
         self._apply_identities(others)
 
     def _as_loaded(self, records: Sequence[StoredRecord]) -> list[Record]:
@@ -358,6 +359,11 @@ class Applier:
                 self.alive.discard(number)
             else:
                 self.alive.add(number)
+
+
+def _living(records: Iterable[StoredRecord]) -> set[str]:
+    """Return the components that have a record without the flag of a warning."""
+    return {each.record.component for each in records if not each.record.warned}
 
 
 def source_of(number: int) -> str:

@@ -54,10 +54,30 @@ class RemoteChanges:
         self._tracker.keep_only(self._checkpointer.news() | (old - judged))
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
 
-    def add_missing(self, records: Iterable[Record]) -> None:
-        """Track the components of `records` that are not tracked yet."""
+    def merge(self, records: Collection[Record], dead: Collection[str]) -> None:
+        """Take over what others have stored since the store lost its data; have the rest stored.
+
+        `records` and `dead` are as in `load`. Where they differ from what is known here, they may
+        be newer, as this process may have been stopped meanwhile. So they hold, except against
+        heartbeats that are not stored yet, and nothing is stored in their place.
+        """
+        for xname in dead:
+            self.apply_death(xname)
+        new: list[Record] = []
+        for record in records:
+            phase = self._tracker.phase(record.component)
+            if phase is Phase.UNKNOWN:
+                new.append(record)
+            elif record.warned:
+                self.apply_warning(record)
+            elif phase is not Phase.HEALTHY and not self._checkpointer.has_news(record.component):
+                self._checkpointer.withdraw(record.component)
+                self.apply_heartbeat(record)
         params = self._params.current
-        self._tracker.restore(records, (), self._observed.now(), params.warntime, params.errtime)
+        self._tracker.restore(new, (), self._observed.now(), params.warntime, params.errtime)
+        stored = {record.component for record in records}.union(dead)
+        self._tracker.mark_changed(self._observed.ticked_at, stored)
+        self._tracker.mark_all_renamed()
 
     def apply_heartbeat(self, record: Record, source: str | None = None) -> None:
         """Apply a heartbeat that another replica took.
@@ -163,11 +183,6 @@ class RemoteChanges:
     def apply_identity(self, identity: Identity) -> None:
         """Apply the host name and NID of a component that another replica has heard."""
         self._tracker.apply_identity(identity)
-
-    def store_all(self) -> None:
-        """Mark the records and identities of all components as changed, so that they are stored."""
-        self._tracker.mark_all_changed(self._observed.ticked_at)
-        self._tracker.mark_all_renamed()
 
     def is_living(self, xname: str) -> bool:
         """Return whether a component is tracked, and not dead."""

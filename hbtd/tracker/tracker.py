@@ -1,7 +1,7 @@
 """The tracker: the state of every component, in memory."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from math import inf
 
 from hbtd.tracker.components import (
@@ -450,12 +450,12 @@ class Tracker(Population):
         for xname, at in changes.items():
             self._changed.setdefault(xname, at)
 
-    def mark_all_changed(self, at: float) -> None:
-        """Note a change at the time `at` for every living component, so that all are stored again.
+    def mark_changed(self, at: float, others: Container[str]) -> None:
+        """Note a change at the time `at` for every living component that is not among `others`.
 
-        `at` is a value of `ObservedClock.ticked_at`.
+        So all but these are stored again. `at` is a value of `ObservedClock.ticked_at`.
         """
-        self._changed = dict.fromkeys(self.living(), at)
+        self._changed.update((xname, at) for xname in self.living() if xname not in others)
 
     @property
     def _full(self) -> bool:
