@@ -28,7 +28,7 @@ from kafka.future import Future
 from hbtd.telemetry.kafka import KafkaUnreachable
 from tests.simulation.kafka import KAFKA, Answer, Broker, Message
 from tests.simulation.network import Network
-from tests.simulation.process import Process
+from tests.simulation.process import Process, ProcessState
 from tests.simulation.threads import SimulatedThread
 
 _LINGER = 0.005
@@ -85,7 +85,8 @@ class SimulatedProducer:
         self, broker: Broker, network: Network, process: Process, host: str, most: int
     ) -> None:
         """Connect to the broker; raise `KafkaError` if that fails. `most` messages are a batch."""
-        self.id = 0
+        self.ids: list[int] = []
+        """The ids that it has had; it has the last one now."""
         self.host = host
         self.abandoned = False
         self._broker = broker
@@ -119,8 +120,18 @@ class SimulatedProducer:
             thread.pause(_METADATA)
             raise KafkaTimeoutError("there is no topic, or no answer about it within 1 s")
         thread.pause(answer)
-        self.id = self._broker.identify()
+        self.ids.append(self._broker.identify())
         self._open()
+
+    @property
+    def id(self) -> int:
+        """Its present id."""
+        return self.ids[-1]
+
+    @property
+    def suspended(self) -> bool:
+        """Whether its process is stopped, so that it can't be given up now."""
+        return self._process.state is ProcessState.STOPPED
 
     # What hbtd uses
 
@@ -226,7 +237,7 @@ class SimulatedProducer:
             self._again(partition, batch)
         else:
             if issubclass(answer.error, _NEW_ID):
-                self.id = self._broker.identify()
+                self.ids.append(self._broker.identify())
                 self._sequences.clear()
             elif not issubclass(answer.error, RetriableError):
                 self._fatal = answer.error("refused")

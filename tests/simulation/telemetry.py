@@ -36,6 +36,15 @@ _REFUSAL = 40.0
 _BETWEEN_REFUSALS = 75.0
 """Seconds between two such times, so that hbtd does not take them for one."""
 
+_LOOK = 0.25
+"""Seconds between two looks at who may send messages."""
+
+_DELAYS = (0.5, 3.0, 15.0)
+"""The most seconds by which an answer is late, there and back."""
+
+_LONGEST_FLIGHT = _DELAYS[-1] / 2 + 0.1
+"""More seconds than any message is on its way."""
+
 _MAY_PASS = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError, UnknownError)
 _IN_TROUBLE = (NotEnoughReplicasError, NotEnoughReplicasAfterAppendError, KafkaStorageError)
 _FOR_GOOD = (MessageSizeTooLargeError, PolicyViolationError, InvalidRecordError)
@@ -70,9 +79,10 @@ class Telemetry:
         self._oracle = oracle
         self._check = check
         self._leads = leads
-        self._producers: dict[int, SimulatedProducer] = {}
+        self._producers: list[_Producer] = []
         self._well_from = 0.0
         self._busy = False
+        self._look()
 
     # What hbtd gets
 
@@ -80,6 +90,8 @@ class Telemetry:
         """Connect a process to Kafka."""
         producer = _Producer(self._broker_of(address), self._network, process, host, self._most)
         producer.telemetry = self
+        producer.entitled_at = self._clock.now
+        self._producers.append(producer)
         self._check(partial(self._oracle.connects, host, self._clock.now))
         self._truth.note("kafka", f"{host} has the producer {producer.id}", story=False)
         return producer
@@ -100,12 +112,24 @@ class Telemetry:
 
     def sends(self, producer: SimulatedProducer) -> None:
         """Note that hbtd gives a message to a producer."""
-        self._producers[producer.id] = producer
         self._check(partial(self._oracle.sends, producer.host, self._leads(producer.host)))
 
+    def _entitled(self, producer: SimulatedProducer) -> bool:
+        return not producer.abandoned and self._leads(producer.host)
+
+    def _look(self) -> None:
+        """Note which producers may send messages now, and which can't be given up as yet."""
+        for producer in self._producers:
+            if producer.suspended or self._entitled(producer):
+                producer.entitled_at = self._clock.now
+        self._clock.after(_LOOK, self._look)
+
     def _appended(self, number: int, message: Message) -> None:
-        producer = self._producers.get(number)
-        late = producer is None or producer.abandoned or not self._leads(producer.host)
+        producer = next(each for each in self._producers if number in each.ids)
+        late = not self._entitled(producer)
+        if late:
+            since = self._clock.now - producer.entitled_at - _LOOK - _LONGEST_FLIGHT
+            self._check(partial(self._oracle.is_late, producer.host, since))
         text = message.value.decode()
         self._truth.note("topic", f"{number}{' late' if late else ''} {text}", story=False)
         self._check(
@@ -170,7 +194,7 @@ class Telemetry:
         self._trouble("gets no messages, or sends none", 0.5, 50, self._network.cut(*pair))
 
     def _slow(self) -> None:
-        self.broker.delay = self.random.choice((0.5, 3.0, 15.0))
+        self.broker.delay = self.random.choice(_DELAYS)
         self._trouble(f"answers up to {self.broker.delay:g} s late", 1, 40, self._usual)
 
     def _lose_answers(self) -> None:
@@ -225,6 +249,8 @@ class Telemetry:
 
 class _Producer(SimulatedProducer):
     telemetry: Telemetry
+    entitled_at: float
+    """When it was last seen to be one that may send, or whose process was suspended."""
 
     def send(self, key: bytes, value: bytes) -> Any:
         self.telemetry.sends(self)

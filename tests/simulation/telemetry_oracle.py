@@ -31,6 +31,9 @@ _FOLLOWERS = {
 CONNECTIONS = 100
 """The most connections to Kafka that a process makes in a minute."""
 
+LATE = 2.0
+"""Seconds for which a producer may send on, once it ought to be given up."""
+
 _MINUTE = 60.0
 
 _HSM = {"ready/ok": ("started", "restarted"), "ready/warning": ("warned",)}
@@ -112,6 +115,17 @@ class TelemetryOracle:
         """Note that a replica gives a message to its producer; it must lead then."""
         if not leads:
             raise Violation(Promise.ONE_JUDGE, f"{host} gives Kafka a message, but does not lead")
+
+    def is_late(self, host: str, seconds: float) -> None:
+        """Note that a message was appended late.
+
+        It was sent by `host` at least `seconds` after its producer ought to have been given up.
+        """
+        if seconds > LATE:
+            raise Violation(
+                Promise.PUBLISHED_ORDER,
+                f"{host} sends Kafka messages {seconds:.1f} s after it should have ceased to",
+            )
 
     def refused(self, name: str, text: str) -> None:
         """Note that Kafka refuses a message for ever."""

@@ -38,6 +38,7 @@ class GuaranteeTests(SynchronousTestCase):
             f"for another {SHARED:g} s:",
             f"could write its store, for another {oracle.STORED:g} s",
             f"more than {telemetry_oracle.CONNECTIONS} times in a minute",
+            f"sends nothing later than {telemetry_oracle.LATE:g} s after that",
             f"may take {ReplicaOracle.relock:g} s",
             f"has worked for {SETTLED:g} s since its answer",
             f"written {oracle.CONTESTED} times or more",
@@ -187,6 +188,11 @@ class TelemetryOracleTests(SynchronousTestCase):
         self.publish("restarted", 2)
         self.publish("warned", 1, late=True)
         self.assertRaises(Violation, self.publish, "died", 1)
+
+    def test_late(self):
+        """Who should have ceased to send may have done so for two seconds, and no longer."""
+        self.oracle.is_late("host", 2.0)
+        self.assertRaises(Violation, self.oracle.is_late, "host", 2.1)
 
     def test_missing(self):
         """A change must not be missing, nor what HSM was told."""
