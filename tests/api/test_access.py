@@ -45,6 +45,7 @@ READ = {
     ("GET", "/tree"): 200,
     ("GET", "/picture"): 200,
     ("GET", "/history"): 200,
+    ("GET", "/reconcile"): 200,
 }
 
 # The status of the answer to a heartbeat of XNAME, by --node_access.
@@ -206,6 +207,7 @@ class TableTests(AccessTestCase):
             ("PATCH", "/params"): Role.OPERATOR,
             ("GET", "/internals"): Role.OPERATOR,
             ("POST", "/forget"): Role.OPERATOR,
+            ("POST", "/reconcile"): Role.OPERATOR,
         }
         closed["GET", "/events"] = Role.READER  # an answer without an end
         for method, path in READ:

@@ -35,6 +35,7 @@ OURS = {
     "Tls_client_crl": "",
     "Tls_client_required": "0",
     "Sm_ca": "system",
+    "Sm_sync": "300",
     "Kv_ca": "",
     "Kv_cert": "",
     "Kv_key": "",
