@@ -2,6 +2,7 @@
 
     make simulate SEEDS=100     # a hundred worlds, from a seed that depends on the time
     make simulate SEED=123      # that one, with its story
+    make simulate FAULTS=no     # worlds in which nothing goes wrong
 
 The order of sets of texts is part of a world, so Python starts anew with PYTHONHASHSEED=0.
 """
@@ -11,16 +12,17 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 
-from tests.simulation.oracle import Violation
 from tests.simulation.replicated import ReplicatedWorld
+from tests.simulation.runs import Outcome, run_worlds
 from tests.simulation.single import SingleWorld
-from tests.simulation.world import World, logged
+from tests.simulation.world import World
 
-_STORY = 120
-"""The last lines of the story of a world that went wrong."""
+_BETWEEN_LINES = 5.0
+"""Seconds between two lines of progress."""
 
 
 def main(arguments: list[str]) -> None:
@@ -41,69 +43,130 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--without-kafka", action="store_true", help="worlds without a Kafka")
     parser.add_argument("--until-wrong", action="store_true", help="end with the first wrong one")
     parser.add_argument("--within", type=float, default=1e9, help="the most CPU seconds")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="how many worlds to run at a time; as many as there are processors, if not said",
+    )
+    parser.add_argument("--no-faults", action="store_true", help="worlds in which all is well")
     parser.add_argument("--first", type=int, help="the seed of the first one")
     options = parser.parse_args(arguments)
     kind = ReplicatedWorld if options.replicas else SingleWorld
-    make = partial(kind, kafka=not options.without_kafka)
+    make = partial(kind, kafka=not options.without_kafka, with_faults=not options.no_faults)
+    again = (
+        kind.options
+        + (" KAFKA=no" if options.without_kafka else "")
+        + (" FAULTS=no" if options.no_faults else "")
+    )
     if options.seed is not None:
-        wrong = run(options.seed, make, story=len(options.seed) == 1)
+        seeds, story = options.seed, len(options.seed) == 1
     else:
         first = int(time.time()) if options.first is None else options.first
-        seeds = range(first, first + options.seeds)
-        wrong = run(seeds, make, until_wrong=options.until_wrong, within=options.within)
+        seeds, story = range(first, first + options.seeds), False
+    wrong = run(
+        seeds,
+        make,
+        max(options.jobs, 1),
+        again,
+        story=story,
+        until_wrong=options.until_wrong,
+        within=options.within,
+    )
     raise SystemExit(1 if wrong else 0)
 
 
+class Summary:
+    """What has become of all worlds so far."""
+
+    def __init__(self, total: int, options: str) -> None:
+        """Begin; `options` is what `make simulate` takes besides a seed, to run a world again."""
+        self.wrong: list[int] = []
+        """The seeds of worlds that went wrong."""
+        self.spent = 0.0
+        """The seconds of processors that the worlds took."""
+        self._total = total
+        self._options = options
+        self._began = self._shown = time.monotonic()
+        self._count = 0
+        self._seconds = self._node_seconds = self._excused = 0.0
+        self._happened: Counter[str] = Counter()
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a world, and print its story, if there is one."""
+        self._count += 1
+        self.spent += outcome.spent
+        self._seconds += outcome.seconds
+        self._node_seconds += outcome.node_seconds
+        self._excused += outcome.excused
+        self._happened += outcome.counts
+        if outcome.wrong:
+            self.wrong.append(outcome.seed)
+        if outcome.wrong or outcome.story:
+            print("\n".join(outcome.story))
+            print(f"seed {outcome.seed}: {outcome.wrong or 'all is as it should be'}")
+            again = f"make simulate SEED={outcome.seed}{self._options}"
+            print(f"hash {outcome.digest}; again: {again}", flush=True)
+
+    def show_progress(self, within: float) -> None:
+        """Print a line of progress, unless the last one is recent."""
+        now = time.monotonic()
+        if now - self._shown < _BETWEEN_LINES or self._count == self._total:
+            return
+        self._shown = now
+        elapsed = now - self._began
+        left = min(
+            (self._total - self._count) / self._count,
+            (within - self.spent) / self.spent if self.spent else 0.0,
+        )
+        print(
+            f"{self._count} worlds, {len(self.wrong)} wrong; {self._count / elapsed:.2f} worlds/s,"
+            f" {max(left, 0.0) * elapsed:.0f} s to go",
+            flush=True,
+        )
+
+    def print(self) -> None:
+        """Print all of it."""
+        elapsed = time.monotonic() - self._began
+        kinds = sorted(kind for kind in self._happened if kind != "heard")
+        print(
+            f"{self._count} worlds, {len(self.wrong)} wrong {self.wrong or ''}:"
+            f" {self._node_seconds / 3600:.0f} node-hours in {elapsed:.0f} s,"
+            f" {self._seconds / elapsed:.0f} times as fast as life,"
+            f" {self._count / elapsed:.2f} worlds/s, {self.spent:.0f} s of processors"
+        )
+        print(
+            f"excused node-time: {self._excused:.1f} s of {self._node_seconds:.0f} s,"
+            " in which nodes beat and hbtd could not hear"
+        )
+        faults = ", ".join(f"{self._happened[kind]} {kind}" for kind in kinds)
+        print(f"{self._happened['heard']} heartbeats; {faults}")
+
+
 def run(
-    seeds: Iterable[int],
+    seeds: Sequence[int],
     make: Callable[[int], World],
+    jobs: int,
+    options: str,
     *,
     story: bool = False,
     until_wrong: bool = False,
     within: float = 1e9,
 ) -> list[int]:
-    """Run worlds, with a line of progress for each ten; return the seeds of those that are wrong.
+    """Run worlds, `jobs` at a time, with lines of progress; return the seeds of the wrong ones.
 
     `story` says whether to print what happened in a world that is right, too; `until_wrong`,
-    whether to end with the first wrong one; `within` is the most seconds of a processor to use.
+    whether to end with the first wrong one; `within` is the most seconds of processors to use.
     """
-    wrong: list[int] = []
-    happened: Counter[str] = Counter()
-    began, seconds, node_seconds, count = time.process_time(), 0.0, 0.0, 0
-    for seed in seeds:
-        world = make(seed)
-        violation = None
-        with logged(world.truth):
-            try:
-                world.run()
-            except Violation as error:
-                violation = error
-        count += 1
-        happened += world.truth.counts
-        seconds += world.clock.now
-        node_seconds += world.clock.now * len(world.nodes)
-        if violation is not None:
-            wrong.append(seed)
-        if violation is not None or story:
-            print("\n".join(world.truth.lines[-_STORY:]))
-            promise = "" if violation is None else f" ({violation.promise.value})"
-            print(f"seed {seed}: {violation or 'all is as it should be'}{promise}")
-            print(
-                f"hash {world.truth.digest}; again: make simulate SEED={seed}{world.options}",
-                flush=True,
-            )
-        elif count % 10 == 0:
-            print(f"{count} worlds, {len(wrong)} wrong", flush=True)
-        if (wrong and until_wrong) or time.process_time() - began > within:
-            break
-    spent = time.process_time() - began
-    faults = ", ".join(f"{happened[kind]} {kind}" for kind in sorted(happened) if kind != "heard")
-    print(
-        f"{count} worlds, {len(wrong)} wrong {wrong or ''}: {node_seconds / 3600:.0f} node-hours in"
-        f" {spent:.0f} s, {seconds / spent:.0f} times as fast as life, {count / spent:.2f} worlds/s"
-    )
-    print(f"{happened['heard']} heartbeats; {faults}")
-    return wrong
+    summary = Summary(len(seeds), options)
+    with closing(run_worlds(seeds, make, jobs, story=story)) as outcomes:
+        for outcome in outcomes:
+            summary.add(outcome)
+            summary.show_progress(within)
+            if (summary.wrong and until_wrong) or summary.spent > within:
+                break
+    summary.print()
+    return summary.wrong
 
 
 if __name__ == "__main__":

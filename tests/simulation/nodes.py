@@ -55,6 +55,8 @@ class Node:
         self._connecting = False
         self._waiting: list[bytes] = []
         self._beats = 0
+        self._beats_since: float | None = None
+        self._spans: list[tuple[float, float]] = []
         self.on_beat: Callable[[int], object] = lambda number: None
         """Called with the number of each heartbeat, which is in its timestamp."""
 
@@ -72,6 +74,7 @@ class Node:
         if not self.alive or self._process is None:
             return
         self.alive = False
+        self._falls_silent()
         if self._next is not None:
             self._next.cancel()
         self._process.lose_power() if power else self._process.kill()
@@ -79,6 +82,17 @@ class Node:
     def hang(self) -> None:
         """Send nothing until `wake` is called."""
         self.hanging = True
+        self._falls_silent()
+
+    def beating(self, now: float) -> list[tuple[float, float]]:
+        """Return between which times it has beaten, up to now."""
+        since = self._beats_since
+        return self._spans if since is None else [*self._spans, (since, now)]
+
+    def _falls_silent(self) -> None:
+        if self._beats_since is not None:
+            self._spans.append((self._beats_since, self._clock.now))
+            self._beats_since = None
 
     def wake(self) -> None:
         """Send again."""
@@ -89,6 +103,8 @@ class Node:
         self._next = self._clock.after(self._period * jitter, self._beat)
         if self.hanging:
             return
+        if self._beats_since is None:
+            self._beats_since = self._clock.now
         self._beats += 1
         self.on_beat(self._beats)
         timestamp = f"t{self._beats}" if self.timestamp is None else self.timestamp

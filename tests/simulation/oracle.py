@@ -214,6 +214,10 @@ class Oracle:
         heard = (time for time in self._get(name).history if begin < time <= end)
         return max(self.hears.within(a, b) for a, b in pairwise([begin, *heard, end]))
 
+    def deaf(self, begin: float, end: float) -> float:
+        """Return for how many seconds between two times silence does not count."""
+        return max(end - begin - self.hears.within(begin, end), 0.0)
+
     def calm(self, now: float) -> bool:
         """Return whether nothing that was sent before can be on its way."""
         return self._calm(now)

@@ -28,7 +28,7 @@ class ReplicatedWorld(World):
     quiet = 110.0
     oracle: ReplicaOracle
 
-    def __init__(self, seed: int, kafka: bool = True) -> None:
+    def __init__(self, seed: int, kafka: bool = True, with_faults: bool = True) -> None:
         super().__init__(
             seed,
             ((10, 30, 2), (8, 20, 2), (15, 40, 5)),
@@ -37,6 +37,7 @@ class ReplicatedWorld(World):
             nodes=30,
             seconds=300.0,
             kafka=kafka,
+            with_faults=with_faults,
         )
         self.etcd = Etcd(self.clock, self.network, self.random, self.fail)
         self.servers = [

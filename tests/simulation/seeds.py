@@ -76,6 +76,7 @@ class WorldTests(SynchronousTestCase):
         """Three replicas keep the same promises."""
         status, said = simulate("--replicas", "--first=100", "--seeds=2")
         self.assertEqual(status, 0, said[-3000:])
+        self.assertNotIn("GeneratorExit", said)
 
     def test_repeatable(self):
         """The same seed is the same world, to the byte."""
@@ -84,3 +85,20 @@ class WorldTests(SynchronousTestCase):
             stories = [each.rpartition("again: make")[0] for each in said]
             self.assertIn("hash ", stories[0])
             self.assertEqual(stories[0], stories[1])
+
+    def test_jobs(self):
+        """A world is the same whichever ran before it, and however many run at a time."""
+        seeds = ("--until-wrong", "--first=1", "--seeds=3")
+        ends = [simulate("--jobs", jobs, *seeds)[1].splitlines() for jobs in ("1", "2")]
+        self.assertIn("heartbeats", ends[0][-1])
+        self.assertEqual(ends[0][-2:], ends[1][-2:])
+
+    def test_without_faults(self):
+        """Where nothing goes wrong hbtd hears all the time: no node-time is excused."""
+        for options in ((), ("--replicas",)):
+            status, said = simulate("--no-faults", "--first=1", "--seeds=1", *options)
+            self.assertEqual(status, 0, said[-3000:])
+            self.assertRegex(said, r"(?m)^excused node-time: 0\.0 s of [1-9]")
+            self.assertNotRegex(said, "[0-9] (crash|hang|network|hsm|etcd|disk|clock)")
+            self.assertNotIn("Traceback", said)
+        self.assertNotIn("excused node-time: 0.0 s", simulate("--first=1", "--seeds=1")[1])

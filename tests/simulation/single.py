@@ -24,8 +24,14 @@ _RESTART = 1.0
 class SingleWorld(World):
     """One hbtd, its disk, HSM and nodes."""
 
-    def __init__(self, seed: int, kafka: bool = True) -> None:
-        super().__init__(seed, ((5, 12, 1), (10, 30, 2), (8, 20, 5)), Oracle, kafka=kafka)
+    def __init__(self, seed: int, kafka: bool = True, with_faults: bool = True) -> None:
+        super().__init__(
+            seed,
+            ((5, 12, 1), (10, 30, 2), (8, 20, 5)),
+            Oracle,
+            kafka=kafka,
+            with_faults=with_faults,
+        )
         self.disk = Disk(Random(f"disk {seed}"))
         self.truth.hidden = str(self.disk.path.parent)
         self.network.backlog = 4 if seed % 2 else 128

@@ -74,13 +74,15 @@ class World:
         nodes: int = 40,
         seconds: float = 600.0,
         kafka: bool = True,
+        with_faults: bool = True,
     ) -> None:
         """Make a world with one of some triples of Warntime, Errtime and Interval.
 
         `others` are the hosts that hbtd connects to; `kafka` says whether hbtd publishes on a
-        Kafka.
+        Kafka; `with_faults`, whether anything goes wrong.
         """
         self.seed = seed
+        self.with_faults = with_faults
         # The oracle of Kafka knows neither other rules nor other timestamps.
         hazards = [self.hazard(name, 0.5) for name in ("rules", "troubles")]
         kafka = kafka and hazards == [None, None]
@@ -173,7 +175,7 @@ class World:
     def hazard(self, name: str, share: float) -> Random | None:
         """Return a source of chance for a hazard, `None` if this world does not have it."""
         random = Random(f"{name} {self.seed}")
-        has_it = random.random() < share and self.seed >= _FIRST_WITH_HAZARDS
+        has_it = random.random() < share and self.seed >= _FIRST_WITH_HAZARDS and self.with_faults
         return random if has_it else None
 
     # Parts
@@ -402,12 +404,7 @@ class World:
             (call,) = random.choices(kinds, weights)
             self.clock.at(time, call)
 
-    def run(self) -> None:
-        """Let it all happen; raise `Violation` if hbtd breaks a promise."""
-        for server in self.servers:
-            server.start()
-        for node in self.nodes:
-            self.clock.after(self.random.uniform(0, 5), partial(self._boot, node))
+    def _schedule_faults(self) -> None:
         kinds, weights = zip(*((call, weight) for weight, call in self.faults()), strict=True)
         if self.telemetry is not None:
             hosts = tuple(server.host for server in self.servers)
@@ -418,6 +415,20 @@ class World:
             (call,) = self.random.choices(kinds, weights)
             self.clock.at(time, call)
         self._schedule_hazards()
+
+    def excused(self) -> float:
+        """Return for how many seconds, of all nodes, one beat and hbtd could not hear it."""
+        now, deaf = self.clock.now, self.oracle.deaf
+        return sum(deaf(*span) for node in self.nodes for span in node.beating(now))
+
+    def run(self) -> None:
+        """Let it all happen; raise `Violation` if hbtd breaks a promise."""
+        for server in self.servers:
+            server.start()
+        for node in self.nodes:
+            self.clock.after(self.random.uniform(0, 5), partial(self._boot, node))
+        if self.with_faults:
+            self._schedule_faults()
         end = self.seconds + self.quiet
         now = 0.0
         while now < end:
