@@ -182,7 +182,6 @@ class SimulatedProducer:
                 continue
             batch = queue[0]
             if batch.not_before > now:
-                self._process.concurrently(self._work, batch.not_before - now)
                 continue
             queue.popleft()
             if batch.identity is None:
@@ -266,6 +265,8 @@ class SimulatedProducer:
     def _again(self, partition: int, batch: _Batch) -> None:
         batch.not_before = self._process.clock.now + _BACKOFF
         self._queues[partition].appendleft(batch)
+        # Only here: if each round had one more follow, they would multiply with the partitions.
+        self._process.concurrently(self._work, _BACKOFF)
 
     def _fail_all(self, error: KafkaError) -> None:
         batches = [*self._on_way.values(), *(b for queue in self._queues.values() for b in queue)]
