@@ -31,19 +31,25 @@ class WorldClock:
 
     def at(self, time: float, call: Callable[[], object]) -> Event:
         """Have something happen at a time, after all that is to happen then already."""
-        event = Event(max(time, self.now), call)
+        time = self.now if time < self.now else time
+        event = Event(time, call)
         self._number += 1
-        heappush(self._events, (event.time, self._number, event))
+        heappush(self._events, (time, self._number, event))
         return event
 
     def after(self, seconds: float, call: Callable[[], object]) -> Event:
         """Have something happen after some seconds."""
         return self.at(self.now + seconds, call)
 
+    def is_last(self) -> bool:
+        """Return whether what is happening is the last thing that happens at this time."""
+        return not self._events or self._events[0][0] > self.now
+
     def run(self, until: float) -> None:
         """Let happen what is to happen up to a time, one event after the other."""
-        while self._events and self._events[0][0] <= until:
-            time, _, event = heappop(self._events)
+        events = self._events
+        while events and events[0][0] <= until:
+            time, _, event = heappop(events)
             call = event.call
             if call is None:
                 continue

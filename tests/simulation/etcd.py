@@ -4,12 +4,12 @@ from collections.abc import Callable
 from random import Random
 
 from twisted.python.failure import Failure
-from twisted.web.server import Site
 
 from hbtd.store.etcd_format import LOCK
 from tests.simulation.clock import WorldClock
 from tests.simulation.network import Network
 from tests.simulation.process import Process, ProcessReactor
+from tests.simulation.sites import WorldSite
 from tests.support.etcd_gateway import EtcdGateway
 from tests.support.etcd_state import EtcdState
 
@@ -75,8 +75,7 @@ class Etcd:
             lambda: bool(self.lossy) and self._random.random() < self.lossy,
             self._asked,
         )
-        site = Site(gateway, reactor=reactor)
-        site.noisy = False
+        site = WorldSite(gateway, reactor)
         reactor.listenTCP(PORT, site)
         self.state.extend_leases()
 

@@ -86,11 +86,15 @@ class Network:
 
         def mend() -> None:
             self._cut[pair] -= 1
+            if not self._cut[pair]:
+                del self._cut[pair]
 
         return mend
 
     def passes(self, source: str, target: str) -> bool:
         """Return whether messages from one host get to another."""
+        if not self._cut and not self._down:
+            return True
         return not (
             self._cut.get((source, target))
             or self._cut.get((source, "*"))
@@ -423,24 +427,30 @@ class End:
                 self._blocked = True
                 clock.after(self._pause, self._land)
                 self._pause = min(2 * self._pause, _LONGEST)
-                return
+                break
             self._blocked, self._pause = False, _SENT_AGAIN
             _, arrive = self._on_way.popleft()
             arrive()
-        if self._on_way:
-            clock.at(self._on_way[0][0], self._land)
+        else:
+            if self._on_way:
+                clock.at(self._on_way[0][0], self._land)
+        self.peer.start()
 
     # Receiving
 
     def receive(self, data: bytes) -> None:
-        """Take bytes that have come from the other end."""
+        """Take bytes that have come from the other end, once `Process.start` is called."""
         if self.lost or self._process.state is ProcessState.DEAD:
             if not (self.lost or self._refused) and self._network.crashed(self.source):
                 # The host is back, and knows nothing of this connection.
                 self._refused = True
                 self._send(lambda: self.peer.closed_by_peer(ConnectionLost()))
             return
-        self._process.input(lambda: self._take(data))
+        self._process.queue_input(lambda: self._take(data))
+
+    def start(self) -> None:
+        """Have the process take what has come."""
+        self._process.start()
 
     def _take(self, data: bytes) -> None:
         if self.lost:

@@ -61,7 +61,8 @@ class Process:
 
     def now(self) -> float:
         """Return the time as the process sees it: while it works, later than the world's."""
-        return max(self.clock.now, self._busy_until)
+        now, busy_until = self.clock.now, self._busy_until
+        return busy_until if busy_until > now else now
 
     def timer(self, call: Callable[[], object]) -> None:
         """Have the process do something whose time has come."""
@@ -72,6 +73,29 @@ class Process:
         """Have the process do something because of what it has received."""
         self._input.append(call)
         self._schedule()
+
+    def queue_timer(self, call: Callable[[], object]) -> None:
+        """Do as `timer` does, as soon as `start` is called."""
+        self._timers.append(call)
+
+    def queue_input(self, call: Callable[[], object]) -> None:
+        """Do as `input` does, as soon as `start` is called."""
+        self._input.append(call)
+
+    def start(self) -> None:
+        """Do what is waiting, at once if that makes no difference: it spares an event.
+
+        Only an event of the clock may call this, as its last step, and nothing in a process may.
+        """
+        if (
+            self._next is None
+            and self.state is ProcessState.RUNNING
+            and self._busy_until <= self.clock.now
+            and self.clock.is_last()
+        ):
+            self._go_on()
+        else:
+            self._schedule()
 
     def at_death(self, call: Callable[[], object]) -> None:
         """Have the world do something when the process is killed."""
@@ -183,9 +207,8 @@ class ProcessReactor:
     ) -> IDelayedCall:
         """Call something after some seconds."""
         assert delay >= 0, delay
-        made = DelayedCall(
-            self.seconds() + delay, call, args, kw, self._calls.discard, self._moved, self.seconds
-        )
+        now = self.process.now
+        made = DelayedCall(now() + delay, call, args, kw, self._calls.discard, self._wait_for, now)
         self._calls.add(made)
         self._wait_for(made)
         return made
@@ -194,27 +217,25 @@ class ProcessReactor:
         """Return all calls to come."""
         return list(self._calls)
 
-    def _moved(self, call: DelayedCall) -> None:
-        self._wait_for(call)
-
     def _wait_for(self, call: DelayedCall) -> None:
-        due = call.getTime()
+        process, due = self.process, call.getTime()
 
         def come() -> None:
-            if call.active() and call.getTime() <= due:
-                self.process.timer(run)
+            if not (call.called or call.cancelled) and call.getTime() <= due:
+                process.queue_timer(run)
+                process.start()
 
         def run() -> None:
-            if not call.active():
+            if call.called or call.cancelled:
                 return
-            if call.getTime() > self.seconds():
+            if call.getTime() > process.now():
                 self._wait_for(call)
                 return
             self._calls.discard(call)
             call.called = 1
             call.func(*call.args, **call.kw)
 
-        self.process.clock.at(due, come)
+        process.clock.at(due, come)
 
     # Calls
 

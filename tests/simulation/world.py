@@ -8,7 +8,6 @@ from typing import cast
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
-from twisted.web.server import Site
 
 from hbtd.app.stores import StoreFactory
 from hbtd.config.params import Params
@@ -21,6 +20,7 @@ from tests.simulation.nodes import Node
 from tests.simulation.oracle import CONTESTED, Oracle, Promise, ReplicaOracle, Violation
 from tests.simulation.process import Process, ProcessReactor
 from tests.simulation.server import PORT, Server
+from tests.simulation.sites import WorldSite
 from tests.simulation.tampering import SYNC, Tampering
 from tests.simulation.telemetry import ADDRESS, Telemetry
 from tests.simulation.telemetry_oracle import TelemetryOracle
@@ -220,8 +220,7 @@ class World:
         process = Process(self.clock, lambda: 0.0002, self.fail)
         reactor = ProcessReactor(process, self.network, HSM)
         self.hsm = WorldHSM(reactor, self._told, self.random)
-        site = Site(self.hsm.resource(), reactor=reactor)
-        site.noisy = False
+        site = WorldSite(self.hsm.resource(), reactor)
         reactor.listenTCP(27779, site)
 
     def _listens(self) -> None:
