@@ -80,7 +80,7 @@ def run_worlds(
 ) -> Generator[Outcome, None, None]:
     """Run worlds, `jobs` at a time; return what has become of them, in the order of the seeds.
 
-    Those that still run when the iterator is closed are ended.
+    When the iterator is closed it waits for those that still run.
     """
     gc.collect()
     gc.freeze()
@@ -107,10 +107,9 @@ def run_worlds(
             while order and order[0] in done:
                 yield done.pop(order.pop(0))
     finally:
-        for ours, (_, process) in running.items():
-            process.kill()
-            process.join()
-            ours.close()
+        # They end by themselves, as each may have files to remove.
+        for ours, (seed, process) in running.items():
+            _end(seed, ours, process)
 
 
 def _begin(seed: int, make: Callable[[int], World], story: bool) -> tuple[Connection, ForkProcess]:

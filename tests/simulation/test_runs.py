@@ -102,6 +102,21 @@ class RunTests(SynchronousTestCase):
             self.assertEqual(wrong, [13])
             self.assertTrue(lines[-3].startswith("2 worlds, 1 wrong"), lines)
 
+    def test_closed(self):
+        """Worlds that still run when a run ends are let end, as they have files to remove."""
+        here, there = os.pipe()
+        self.addCleanup(os.close, here)
+
+        def before(seed: int) -> None:
+            if seed == 2:
+                sum(range(10_000_000))
+                os.write(there, b"x")
+
+        with closing(run_worlds([1, 2], _make(before), 2)) as outcomes:
+            self.assertEqual(next(outcomes).seed, 1)
+        os.close(there)
+        self.assertEqual(os.read(here, 1), b"x")
+
     def test_within(self):
         """A run ends when the worlds' processes, not this one, have used up their time."""
         _, lines = self.said(1, 2, 6, 7, 8, within=0.0)
