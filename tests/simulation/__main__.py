@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 
+from tests.simulation.mixed import MixedWorld
 from tests.simulation.replicated import ReplicatedWorld
 from tests.simulation.runs import Outcome, run_worlds
 from tests.simulation.single import SingleWorld
@@ -40,6 +41,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--replicas", action="store_true", help="worlds with three replicas and an etcd"
     )
+    parser.add_argument(
+        "--original", action="store_true", help="worlds of replicas beside an original hbtd"
+    )
     parser.add_argument("--without-kafka", action="store_true", help="worlds without a Kafka")
     parser.add_argument("--until-wrong", action="store_true", help="end with the first wrong one")
     parser.add_argument("--within", type=float, default=1e9, help="the most CPU seconds")
@@ -52,7 +56,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--no-faults", action="store_true", help="worlds in which all is well")
     parser.add_argument("--first", type=int, help="the seed of the first one")
     options = parser.parse_args(arguments)
+    kind: type[MixedWorld | ReplicatedWorld | SingleWorld]
     kind = ReplicatedWorld if options.replicas else SingleWorld
+    kind = MixedWorld if options.original else kind
     make = partial(kind, kafka=not options.without_kafka, with_faults=not options.no_faults)
     again = (
         kind.options

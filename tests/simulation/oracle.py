@@ -99,6 +99,10 @@ class _Component:
         self.told = ""
         self.history: list[float] = []
         """All times at which heartbeats were answered, as far as they are not lost."""
+        self.original_at: float | None = None
+        """When an original hbtd has judged it last, or told HSM of it."""
+        self.original_words = 0
+        """How often an original has told HSM of it since hbtd has told something new."""
         self.known_dead = False
         """Whether HSM was told of a death that has truly been one, for as long as the rules ask."""
 
@@ -254,6 +258,7 @@ class Oracle:
                 continue
             worked = self.works.within(component.died, now)
             bound = self._bound(component.died, now) + self._settling(component.died, now)
+            bound += self._misled(component)
             if worked > bound:
                 raise Violation(
                     Promise.EVERY_DEATH,
@@ -266,6 +271,10 @@ class Oracle:
         sweeps = 1 + sum(period.begin > begin for period in self.rules.between(begin, end))
         most = self._most
         return most("errtime", begin, end) + sweeps * most("interval", begin, end) + LATE
+
+    def _misled(self, component: _Component) -> float:
+        # Nobody else judges here.
+        return 0.0
 
     def _settling(self, begin: float, end: float) -> float:
         # After each pause of its own hbtd waits for its nodes, Warntime at most.
@@ -351,3 +360,50 @@ class ReplicaOracle(Oracle):
         return (self._most("warntime", begin, end) + self.settle) * (
             1 + self.works.begun(begin, end)
         )
+
+
+COMPARED = 60.0
+"""Seconds, besides, in which comparisons of HSM's table put an original's words right."""
+
+
+class MixedOracle(ReplicaOracle):
+    """The oracle of replicas beside an original hbtd, for whose words hbtd does not answer."""
+
+    def original_judged(self, name: str, now: float, *, buries: bool) -> None:
+        """Note that an original has judged a component, and will tell HSM unless it is killed.
+
+        `buries` says whether it has declared it dead while no hbtd knew of anything: it deletes the
+        component's record, and nothing is known of the component any more.
+        """
+        component = self._get(name)
+        component.original_at = now
+        if buries:
+            component.answered = []
+
+    def original_told(self, name: str, state: str, flag: str, now: float) -> None:
+        """Note that an original has told HSM of a component, rightly or not."""
+        component = self._get(name)
+        component.told = f"{state}/{flag}".lower()
+        component.original_at = now
+        component.original_words += 1
+
+    def told(self, name: str, state: str, flag: str, now: float) -> None:
+        """HSM was sent news of a component by hbtd; raise `Violation` if that was not true then."""
+        component = self._get(name)
+        if component.told != f"{state}/{flag}".lower():
+            component.original_words = 0
+        super().told(name, state, flag, now)
+
+    def check_rest(self, alive: dict[str, bool]) -> None:
+        """Raise `Violation` unless HSM's last words are the truth, where hbtd can see to it."""
+        mine = {name: lives for name, lives in alive.items() if not self._contested(name)}
+        super().check_rest(mine)
+
+    def _contested(self, name: str) -> bool:
+        return self._get(name).original_words >= CONTESTED
+
+    def _misled(self, component: _Component) -> float:
+        at = component.original_at
+        if component.original_words >= CONTESTED:
+            return float("inf")
+        return COMPARED if at is not None and at > component.answered[-1] else 0.0

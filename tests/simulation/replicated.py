@@ -27,12 +27,13 @@ class ReplicatedWorld(World):
     options = " REPLICAS=3"
     quiet = 110.0
     oracle: ReplicaOracle
+    make_oracle: type[ReplicaOracle] = ReplicaOracle
 
     def __init__(self, seed: int, kafka: bool = True, with_faults: bool = True) -> None:
         super().__init__(
             seed,
             ((10, 30, 2), (8, 20, 2), (15, 40, 5)),
-            ReplicaOracle,
+            self.make_oracle,
             others=(HSM, ETCD),
             nodes=30,
             seconds=300.0,

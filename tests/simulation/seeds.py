@@ -21,6 +21,10 @@ FOUND_WITH_REPLICAS = (18, 103, 115)
 """The same for worlds of replicas."""
 
 
+BESIDE_AN_ORIGINAL = (1,)
+"""Seeds of worlds of replicas beside an original."""
+
+
 def simulate(*arguments: str) -> tuple[int, str]:
     """Run worlds in a process of their own; return its status and what it has printed."""
     done = subprocess.run(
@@ -77,6 +81,13 @@ class WorldTests(SynchronousTestCase):
         status, said = simulate("--replicas", "--first=100", "--seeds=2")
         self.assertEqual(status, 0, said[-3000:])
         self.assertNotIn("GeneratorExit", said)
+
+    def test_beside_an_original(self):
+        """Replicas keep them beside an original, too."""
+        status, said = simulate("--original", "--seed", *map(str, BESIDE_AN_ORIGINAL))
+        self.assertEqual(status, 0, said[-3000:])
+        self.assertRegex(said, r"[0-9] fleet\b")
+        self.assertRegex(said, r"[0-9] original\b")
 
     def test_repeatable(self):
         """The same seed is the same world, to the byte."""

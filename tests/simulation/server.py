@@ -87,6 +87,11 @@ class Server:
         process = self.process = Process(self._clock, self._cost, self._fail)
         reactor = self._reactor = ProcessReactor(process, self._network, self.host)
         self._remains.append(reactor)
+        self._begin(process, reactor)
+        self.on_start()
+
+    def _begin(self, process: Process, reactor: ProcessReactor) -> None:
+        """Begin what the process does."""
         host = Host(
             elapsed=process.now,
             wall=lambda: EPOCH + process.now() + self.wall_offset,
@@ -102,7 +107,6 @@ class Server:
             self.params, reactor, host=host, make_store=self._make_store, **kafka
         )
         process.timer(service.startService)
-        self.on_start()
 
     def delayed_calls(self) -> list[DelayedCall]:
         """Return what the process is to do later."""

@@ -10,7 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulation import mutants, oracle, telemetry_oracle
 from tests.simulation.changes import SETTLED
-from tests.simulation.oracle import Oracle, Promise, ReplicaOracle, Timeline, Violation
+from tests.simulation.oracle import (
+    MixedOracle,
+    Oracle,
+    Promise,
+    ReplicaOracle,
+    Timeline,
+    Violation,
+)
 from tests.simulation.replicated import SHARED
 from tests.simulation.telemetry_oracle import TelemetryOracle
 from tests.support.processes import CHECKOUT
@@ -25,7 +32,8 @@ class GuaranteeTests(SynchronousTestCase):
     def test_promises(self):
         """Each promise has a section of its own, and no other has."""
         sections = re.findall("(?m)^## (.*)$", self.text)
-        self.assertEqual(sorted(sections), sorted(each.value for each in Promise))
+        promises = [each.value for each in Promise]
+        self.assertEqual(sorted(sections), sorted([*promises, "Beside the original hbtd"]))
 
     def test_numbers(self):
         """The numbers are the oracle's."""
@@ -42,6 +50,8 @@ class GuaranteeTests(SynchronousTestCase):
             f"may take {ReplicaOracle.relock:g} s",
             f"has worked for {SETTLED:g} s since its answer",
             f"written {oracle.CONTESTED} times or more",
+            f"within {oracle.COMPARED:g} s in which all works, a replica among it",
+            f"After {oracle.CONTESTED} words of originals or more",
         ):
             self.assertIn(" ".join(said.split()), " ".join(self.text.split()))
 
@@ -143,6 +153,49 @@ class OracleTests(SynchronousTestCase):
     def test_unheard(self):
         """Nothing is said of a component of which no heartbeat was answered."""
         self.assertRaises(Violation, self.oracle.told, "x1", "Ready", "OK", 40)
+
+
+class MixedOracleTests(SynchronousTestCase):
+    """The oracle of a fleet with originals tells hbtd's words from theirs."""
+
+    def setUp(self):
+        self.oracle = MixedOracle(5, 12, 1)
+        self.oracle.hears.set(0, True)
+        self.oracle.works.set(0, True)
+        self.oracle.beaten("x0")
+        for second in range(1, 40, 2):
+            self.oracle.shared("x0", second)
+
+    def test_words(self):
+        """An original may say of who beats that it is dead; hbtd may not, and has to deny it."""
+        self.oracle.original_told("x0", "Standby", "Alert", 40)
+        self.assertRaises(Violation, self.oracle.check_rest, {"x0": True})
+        self.assertRaises(Violation, self.oracle.told, "x0", "Standby", "Alert", 40)
+        self.oracle.told("x0", "Ready", "OK", 40)
+        self.oracle.check_rest({"x0": True})
+
+    def test_lost_word(self):
+        """A death that an original has judged, and not told, has to be told once all has worked."""
+        self.oracle.died("x0", 40)
+        self.oracle.check_deaths(95)
+        self.assertRaises(Violation, self.oracle.check_deaths, 97)
+        self.oracle.original_judged("x0", 60, buries=False)
+        self.oracle.check_deaths(155)
+        self.assertRaises(Violation, self.oracle.check_deaths, 157)
+
+    def test_buried(self):
+        """Nothing need be told of whom an original has declared dead while nobody else ran."""
+        self.oracle.died("x0", 40)
+        self.oracle.original_judged("x0", 60, buries=True)
+        self.oracle.check_deaths(500)
+
+    def test_contested(self):
+        """After three words of originals a component's last word may be theirs, two are not."""
+        for _ in range(2):
+            self.oracle.original_told("x0", "Ready", "Warning", 50)
+        self.assertRaises(Violation, self.oracle.check_rest, {"x0": True})
+        self.oracle.original_told("x0", "Ready", "Warning", 51)
+        self.oracle.check_rest({"x0": True})
 
 
 class TelemetryOracleTests(SynchronousTestCase):

@@ -62,6 +62,9 @@ class World:
     quiet = 150.0
     """Seconds without faults at the end of the world."""
 
+    tampered = True
+    """Whether others than hbtd may write in HSM's table."""
+
     options = ""
     """What `make simulate` takes besides a seed, to run such a world again."""
 
@@ -219,7 +222,7 @@ class World:
     def _start_hsm(self) -> None:
         process = Process(self.clock, lambda: 0.0002, self.fail)
         reactor = ProcessReactor(process, self.network, HSM)
-        self.hsm = WorldHSM(reactor, self._told, self.random)
+        self.hsm = WorldHSM(reactor, self.told, self.random)
         site = WorldSite(self.hsm.resource(), reactor)
         reactor.listenTCP(27779, site)
 
@@ -230,7 +233,8 @@ class World:
     def _beats(self, name: str, number: int) -> None:
         self.telemetry_oracle.beats(name, number, self.clock.now)
 
-    def _told(self, update: Update) -> None:
+    def told(self, update: Update) -> None:
+        """Tell the oracle what HSM is told."""
         calm = self.oracle.calm(self.clock.now)
         for name in update.names:
             self.telemetry_oracle.told(name, update.state, update.flag, calm)
@@ -403,12 +407,18 @@ class World:
             (call,) = random.choices(kinds, weights)
             self.clock.at(time, call)
 
+    def start_servers(self) -> None:
+        """Start hbtd on its hosts when the world begins."""
+        for server in self.servers:
+            server.start()
+
     def _schedule_faults(self) -> None:
         kinds, weights = zip(*((call, weight) for weight, call in self.faults()), strict=True)
         if self.telemetry is not None:
             hosts = tuple(server.host for server in self.servers)
             self.telemetry.schedule(10.0, self.seconds, hosts)
-        self.tampering.schedule(20.0, self.seconds - 20)
+        if self.tampered:
+            self.tampering.schedule(20.0, self.seconds - 20)
         time = 15.0
         while (time := time + self.random.expovariate(1 / 8)) < self.seconds - 20:
             (call,) = self.random.choices(kinds, weights)
@@ -422,8 +432,7 @@ class World:
 
     def run(self) -> None:
         """Let it all happen; raise `Violation` if hbtd breaks a promise."""
-        for server in self.servers:
-            server.start()
+        self.start_servers()
         for node in self.nodes:
             self.clock.after(self.random.uniform(0, 5), partial(self._boot, node))
         if self.with_faults:

@@ -144,6 +144,8 @@ class OriginalHbtd:
         self._next: dict[str, IDelayedCall] = {}
         self._work: set[Deferred[Any]] = set()
         self.running = False
+        self.on_judged: Callable[[str, Transition], object] = lambda name, transition: None
+        """Called with each component that it will tell HSM of, before that."""
         self.sweeps = 0
         """The number of sweeps for which it got the lock."""
 
@@ -251,6 +253,7 @@ class OriginalHbtd:
 
     def _note(self, name: str, transition: Transition) -> None:
         self._waiting[name] = transition
+        self.on_judged(name, transition)
 
     def _tell_hsm(self) -> None:
         waiting, self._waiting = self._waiting, {}

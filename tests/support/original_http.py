@@ -1,5 +1,6 @@
 """The part of the original hbtd's REST API that a shadow run needs, for its stand-in."""
 
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -7,6 +8,7 @@ from klein import Klein
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
+from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable
 from tests.support.original_hbtd import OriginalHbtd
 
 
@@ -25,9 +27,12 @@ class OriginalAPI:
 
     @app.route("/hmi/v1/heartbeat", methods=["POST"])
     async def heartbeat(self, request: IRequest) -> bytes:
-        """Take a heartbeat."""
+        """Take a heartbeat; say 500 if etcd fails."""
         fields = orjson.loads(_body(request))
-        await self._hbtd.beat(fields["Component"], fields["Timestamp"], fields["Status"])
+        try:
+            await self._hbtd.beat(fields["Component"], fields["Timestamp"], fields["Status"])
+        except (EtcdUnavailable, EtcdRefused):
+            request.setResponseCode(HTTPStatus.INTERNAL_SERVER_ERROR)
         return b""
 
     @app.route("/hmi/v1/hbstates", methods=["POST"])
