@@ -59,7 +59,7 @@ class MixedServer(Server):
         self.service = None
         self._numbers += 1
         client, etcd_agent = connect_etcd(self.params, reactor, _USER_AGENT)
-        http = HTTPClient(Agent(reactor))  # type: ignore[no-untyped-call]
+        http = HTTPClient(Agent(reactor))
         hbtd = OriginalHbtd(
             client,
             reactor,
@@ -72,7 +72,7 @@ class MixedServer(Server):
         )
         hbtd.on_judged = self.on_judged
         resource = OriginalAPI(hbtd).resource()
-        site = Site(resource, reactor=reactor)  # type: ignore[no-untyped-call]
+        site = Site(resource, reactor=reactor)
         site.noisy = False
         self._remains.append((client, etcd_agent, http, hbtd, site))
 
