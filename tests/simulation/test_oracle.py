@@ -193,9 +193,12 @@ class MixedOracleTests(SynchronousTestCase):
         """After three words of originals a component's last word may be theirs, two are not."""
         for _ in range(2):
             self.oracle.original_told("x0", "Ready", "Warning", 50)
+        self.oracle.died("x0", 50)
         self.assertRaises(Violation, self.oracle.check_rest, {"x0": True})
+        self.assertRaises(Violation, self.oracle.check_deaths, 500)
         self.oracle.original_told("x0", "Ready", "Warning", 51)
         self.oracle.check_rest({"x0": True})
+        self.oracle.check_deaths(500)
 
 
 class TelemetryOracleTests(SynchronousTestCase):
