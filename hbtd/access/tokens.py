@@ -7,9 +7,8 @@ from datetime import datetime, timezone
 from math import inf
 from typing import NamedTuple
 
-from twisted.logger import Logger
-
 from hbtd.runtime.ordinary_files import read_ordinary
+from hbtd.runtime.secret_files import warn_of_readers
 from hbtd.runtime.watched_files import WatchedFiles
 
 _SHORTEST = 16
@@ -22,8 +21,6 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._@-]{0,30}")
 """Names, which are logged. Secrets in hexadecimal are longer, so none is taken for a name."""
 
 _EXPIRES = "expires="
-
-_log = Logger()
 
 
 class TokensUnusable(Exception):
@@ -88,13 +85,7 @@ def read_tokens(path: str) -> list[Token]:
     except OSError as error:
         raise TokensUnusable(f"{path} can't be read: {error.strerror}") from error
     tokens = parse_tokens(content, path)
-    # Not before, as a file that can't be used is read every few seconds.
-    if mode & 0o007:
-        _log.warn(
-            "{path} contains secrets and is accessible to every user of this host; restrict its"
-            " permissions.",
-            path=path,
-        )
+    warn_of_readers(path, mode)
     return tokens
 
 

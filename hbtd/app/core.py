@@ -6,7 +6,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from hbtd.api.events import encode_event, encode_missed
-from hbtd.app.errors import naming, naming_files
+from hbtd.app.errors import naming_files
 from hbtd.app.etcd import connect_etcd
 from hbtd.app.hsm import connect_hsm
 from hbtd.app.stores import StoreFactory
@@ -200,7 +200,8 @@ class Core:
         return client
 
     def _connect_hsm(self, leadership: Leadership) -> HSMClient:
-        with naming("--sm_ca", self.params.current.sm_ca):
+        names = ("sm_ca", "sm_cert", "sm_key", "sm_token")
+        with naming_files({f"--{name}": getattr(self.params.current, name) for name in names}):
             client, agent = connect_hsm(
                 self.params, self._reactor, self._user_agent, leadership.held, self._host.wall
             )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from hbtd.app.hints import clock_hint, file_hint
+from hbtd.net.own_secrets import SecretUnusable
 from hbtd.net.tls import TLSUnusable
 from hbtd.store.interface import StoreUnusable
 from hbtd.store.sqlite_file import StoreDamaged
@@ -62,18 +63,18 @@ def naming(option: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def naming_files(files: Mapping[str, str]) -> Iterator[None]:
-    """Return a context manager that turns a `TLSUnusable` in its block into a `StartupError`.
+    """Return a context manager that makes a `StartupError` of what makes a file unusable.
 
-    `files` maps options to the files that they name; the message names the options whose files the
-    exception is about.
+    That is a `TLSUnusable` or a `SecretUnusable` in its block. `files` maps options to the files
+    that they name; the message names the options whose files the exception is about.
     """
     try:
         yield
-    except TLSUnusable as error:
+    except (TLSUnusable, SecretUnusable) as error:
         about = [option for option, path in files.items() if path and path in str(error)]
         options = ", ".join(about or files)
         raise StartupError(f"{options}: {_with_hint(error)}", passing=True) from error
 
 
-def _with_hint(error: TLSUnusable) -> str:
+def _with_hint(error: Exception) -> str:
     return f"{error}{file_hint(error)}{clock_hint(str(error), time.time())}"

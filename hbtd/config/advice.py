@@ -26,6 +26,8 @@ def advice(params: Params) -> list[str]:
         warnings.append("Without TLS of hbtd's own, tokens can be read on the network.")
     if nodes.jwks_url.lower().startswith("http:"):
         warnings.append("The keys that verify nodes' JWTs are fetched by http: they can be forged.")
+    if params.sm_token and params.sm_url.startswith("http:"):
+        warnings.append("--sm_token is sent to HSM by http: it can be read on the network.")
     for name in ("sm_ca", "kv_ca", "jwt_ca"):
         if getattr(params, name) == "insecure":
             warnings.append(f"--{name}=insecure: the server's certificate is not checked.")

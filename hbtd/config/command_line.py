@@ -225,7 +225,7 @@ def _contradictions(params: Params) -> Iterator[str]:
 
     Each of these parameters could be used alone.
     """
-    for cert, key in (("kv_cert", "kv_key"), ("tls_cert", "tls_key")):
+    for cert, key in (("kv_cert", "kv_key"), ("tls_cert", "tls_key"), ("sm_cert", "sm_key")):
         if bool(getattr(params, cert)) != bool(getattr(params, key)):
             yield f"--{cert} and --{key} must be given together"
     if not params.tls and (params.tls_cert or params.tls_client_ca):

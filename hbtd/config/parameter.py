@@ -1,5 +1,6 @@
 """What defines a parameter: its name, type, default, group and texts."""
 
+from dataclasses import field
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -51,3 +52,30 @@ class Parameter(NamedTuple):
         if isinstance(self.default, bool):
             return "yes" if self.default else "no"
         return str(self.default) or "none"
+
+
+def param(
+    group: Group,
+    value_type: ValueType,
+    default: object,
+    help: str,
+    details: str = "",
+    *,
+    fixed: bool = False,
+    flag: bool = False,
+) -> Any:
+    """Return a dataclass field that defines one parameter.
+
+    All arguments except `default` are kept in the field's metadata.
+    """
+    return field(
+        default=default,
+        metadata={
+            "group": group,
+            "value_type": value_type,
+            "help": help,
+            "details": details,
+            "fixed": fixed,
+            "flag": flag,
+        },
+    )

@@ -5,8 +5,7 @@ fields of `GET /params` and `PATCH /params` (docs/protocol.md), and the document
 (`hbtd.config.option_docs`).
 """
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
 
 from hbtd.config.access_rules import (
     NodeRules,
@@ -14,7 +13,8 @@ from hbtd.config.access_rules import (
     parse_node_access,
     parse_operator_access,
 )
-from hbtd.config.parameter import Group, Parameter
+from hbtd.config.outward_params import OutwardParams
+from hbtd.config.parameter import Group, Parameter, param
 from hbtd.config.value_types import (
     ADDRESSES,
     AGE_SECONDS,
@@ -41,7 +41,6 @@ from hbtd.config.value_types import (
     TIMEOUT_SECONDS,
     TRUST_DOMAIN,
     TelemetryAddress,
-    ValueType,
     parse_history,
     parse_telemetry_host,
 )
@@ -50,45 +49,21 @@ _MOST_IN_FILE, _MOST_ELSEWHERE = 1_000_000, 100_000
 """The values of `history_count` that `auto` stands for, with SQLite and with other stores."""
 
 
-def _param(
-    group: Group,
-    value_type: ValueType,
-    default: object,
-    help: str,
-    details: str = "",
-    *,
-    fixed: bool = False,
-    flag: bool = False,
-) -> Any:
-    """Return a dataclass field that defines one parameter.
-
-    All arguments except `default` are kept in the field's metadata.
-    """
-    return field(
-        default=default,
-        metadata={
-            "group": group,
-            "value_type": value_type,
-            "help": help,
-            "details": details,
-            "fixed": fixed,
-            "flag": flag,
-        },
-    )
-
-
 @dataclass(frozen=True)
-class Params:
-    """The values of all parameters, in the order in which `GET /params` shows them."""
+class Params(OutwardParams):
+    """The values of all parameters, in the order in which `GET /params` shows them.
 
-    debug: int = _param(
+    Those of the base class follow at the end.
+    """
+
+    debug: int = param(
         Group.LOG,
         NON_NEGATIVE_INTEGER,
         0,
         "Debug level. 0: what operators need; 1: also debug messages of hbtd; 2: also those of its "
         "libraries.",
     )
-    nosm: bool = _param(
+    nosm: bool = param(
         Group.HSM,
         SWITCH,
         False,
@@ -98,31 +73,31 @@ class Params:
         "contacted again.",
         flag=True,
     )
-    use_telemetry: bool = _param(
+    use_telemetry: bool = param(
         Group.KAFKA,
         SWITCH._replace(refusal="with unknown value"),
         True,
         "Publish state changes on Kafka, if `--telemetry_host` says where.",
     )
-    telemetry_host: str = _param(
+    telemetry_host: str = param(
         Group.KAFKA,
         TELEMETRY_HOST,
         "",
         "Kafka broker and topic, as `host:port:topic`.",
     )
-    warntime: int = _param(
+    warntime: int = param(
         Group.TRACKING,
         SECONDS,
         10,
         "Seconds of silence after which a component gets a warning.",
     )
-    errtime: int = _param(
+    errtime: int = param(
         Group.TRACKING,
         SECONDS,
         30,
         "Seconds of silence after which a component is declared dead.",
     )
-    port: int = _param(
+    port: int = param(
         Group.SERVING,
         PORT,
         28500,
@@ -130,7 +105,7 @@ class Params:
         "0 means any free port.",
         fixed=True,
     )
-    kv_url: str = _param(
+    kv_url: str = param(
         Group.STORE,
         KV_URL,
         "https://localhost:2379",
@@ -140,54 +115,54 @@ class Params:
         "variables are used.",
         fixed=True,
     )
-    interval: int = _param(
+    interval: int = param(
         Group.TRACKING,
         SECONDS,
         5,
         "Seconds between two sweeps for silent components.",
     )
-    sm_url: str = _param(
+    sm_url: str = param(
         Group.HSM,
         BASE_URL,
         "http://localhost:27779/hsm/v1",
         "Base URL of HSM.",
         "hbtd appends `/State/Components/BulkStateData` and `/service/ready`.",
     )
-    sm_timeout: int = _param(
+    sm_timeout: int = param(
         Group.HSM,
         SECONDS,
         10,
         "Seconds within which HSM must answer a request.",
         "On shutdown, also the seconds that hbtd spends on sending what waits for HSM and Kafka.",
     )
-    sm_retries: int = _param(
+    sm_retries: int = param(
         Group.HSM,
         NON_NEGATIVE_INTEGER,
         3,
         "Retries of a failed update, before hbtd waits for HSM to be ready again.",
     )
-    tls: bool = _param(
+    tls: bool = param(
         Group.SERVING,
         SWITCH,
         True,
         "Serve HTTPS; no: plain HTTP, for use behind a gateway.",
         fixed=True,
     )
-    tls_cert: str = _param(
+    tls_cert: str = param(
         Group.SERVING,
         TEXT,
         "",
         "PEM file of the certificate chain to serve; none: self-signed, made at start.",
         fixed=True,
     )
-    tls_key: str = _param(
+    tls_key: str = param(
         Group.SERVING,
         TEXT,
         "",
         "PEM file of the private key of `--tls_cert`.",
         fixed=True,
     )
-    tls_client_ca: str = _param(
+    tls_client_ca: str = param(
         Group.SERVING,
         TEXT,
         "",
@@ -195,7 +170,7 @@ class Params:
         "No client has to present one, unless `--tls_client_required=yes`.",
         fixed=True,
     )
-    tls_client_crl: str = _param(
+    tls_client_crl: str = param(
         Group.SERVING,
         TEXT,
         "",
@@ -203,7 +178,7 @@ class Params:
         "There has to be one of each. Clients with a revoked certificate can't connect.",
         fixed=True,
     )
-    tls_client_required: bool = _param(
+    tls_client_required: bool = param(
         Group.SERVING,
         SWITCH,
         False,
@@ -211,7 +186,7 @@ class Params:
         "Probes and Prometheus then need a certificate, too.",
         fixed=True,
     )
-    sm_ca: str = _param(
+    sm_ca: str = param(
         Group.HSM,
         TEXT,
         "system",
@@ -219,7 +194,7 @@ class Params:
         "not checked), or a PEM bundle's path.",
         fixed=True,
     )
-    sm_sync: int = _param(
+    sm_sync: int = param(
         Group.HSM,
         SYNC_SECONDS,
         300,
@@ -227,28 +202,28 @@ class Params:
         " told again. 0: never.",
         fixed=True,
     )
-    kv_ca: str = _param(
+    kv_ca: str = param(
         Group.STORE,
         TEXT,
         "",
         "Authorities to trust at an https etcd, as for `--sm_ca`; none: `system`.",
         fixed=True,
     )
-    kv_cert: str = _param(
+    kv_cert: str = param(
         Group.STORE,
         TEXT,
         "",
         "PEM file of the certificate that hbtd presents to an https etcd.",
         fixed=True,
     )
-    kv_key: str = _param(
+    kv_key: str = param(
         Group.STORE,
         TEXT,
         "",
         "PEM file of the private key of `--kv_cert`.",
         fixed=True,
     )
-    kv_compact: str = _param(
+    kv_compact: str = param(
         Group.STORE,
         KV_COMPACT,
         "auto",
@@ -257,7 +232,7 @@ class Params:
         "With `no`, etcd has to do it: `--auto-compaction-retention`.",
         fixed=True,
     )
-    listen: str = _param(
+    listen: str = param(
         Group.SERVING,
         TEXT,
         "",
@@ -267,7 +242,7 @@ class Params:
         "protocol.",
         fixed=True,
     )
-    address: str = _param(
+    address: str = param(
         Group.SERVING,
         ADDRESSES,
         "",
@@ -275,7 +250,7 @@ class Params:
         "For example `10.0.0.5,::1`, each with `--port`.",
         fixed=True,
     )
-    fast_lane: bool = _param(
+    fast_lane: bool = param(
         Group.SERVING,
         SWITCH,
         True,
@@ -283,7 +258,7 @@ class Params:
         "Without Klein they are answered about nine times as fast.",
         fixed=True,
     )
-    log_format: str = _param(
+    log_format: str = param(
         Group.LOG,
         LOG_FORMAT,
         "text",
@@ -291,7 +266,7 @@ class Params:
         "The log is written to standard error.",
         fixed=True,
     )
-    clear_on_gap: bool = _param(
+    clear_on_gap: bool = param(
         Group.STORE,
         SWITCH,
         False,
@@ -299,7 +274,7 @@ class Params:
         "With `sqlite:` there is never another replica.",
         fixed=True,
     )
-    history: str = _param(
+    history: str = param(
         Group.STORE,
         HISTORY,
         "30d",
@@ -308,7 +283,7 @@ class Params:
         "The latest change of each component, and what waits for Kafka, are always kept.",
         fixed=True,
     )
-    history_count: str = _param(
+    history_count: str = param(
         Group.STORE,
         HISTORY_COUNT,
         "auto",
@@ -317,7 +292,7 @@ class Params:
         "A million take about 110 MB of a file.",
         fixed=True,
     )
-    operator_access: str = _param(
+    operator_access: str = param(
         Group.ACCESS,
         OPERATOR_ACCESS,
         "loopback",
@@ -328,7 +303,7 @@ class Params:
         "certificate has such a common name; `any`: every client.",
         fixed=True,
     )
-    reader_access: str = _param(
+    reader_access: str = param(
         Group.ACCESS,
         READER_ACCESS,
         "any",
@@ -336,7 +311,7 @@ class Params:
         "Probes, health, `/hbstate`, `/hbstates` and `/params` stay open to every client.",
         fixed=True,
     )
-    node_access: str = _param(
+    node_access: str = param(
         Group.ACCESS,
         NODE_ACCESS,
         "any",
@@ -346,49 +321,49 @@ class Params:
         "clients that send a JWT signed with a key of that JWKS.",
         fixed=True,
     )
-    jwt_audience: str = _param(
+    jwt_audience: str = param(
         Group.ACCESS,
         NON_EMPTY_TEXT,
         "system-compute",
         "Audience that nodes' JWTs must name.",
         fixed=True,
     )
-    jwt_issuer: str = _param(
+    jwt_issuer: str = param(
         Group.ACCESS,
         TEXT,
         "",
         "Issuer that nodes' JWTs must name, compared as it is; none: any whose key is in the JWKS.",
         fixed=True,
     )
-    jwt_trust_domain: str = _param(
+    jwt_trust_domain: str = param(
         Group.ACCESS,
         TRUST_DOMAIN,
         "",
         "SPIFFE trust domain of which the subjects of nodes' JWTs must be; none: any.",
         fixed=True,
     )
-    jwt_require_xname: bool = _param(
+    jwt_require_xname: bool = param(
         Group.ACCESS,
         SWITCH,
         False,
         "Refuse JWTs whose subject names no component; no: they are valid for any component.",
         fixed=True,
     )
-    jwt_ca: str = _param(
+    jwt_ca: str = param(
         Group.ACCESS,
         TEXT,
         "system",
         "Authorities to trust when the JWKS is fetched by https, as for `--sm_ca`.",
         fixed=True,
     )
-    max_components: int = _param(
+    max_components: int = param(
         Group.LIMITS,
         POSITIVE_INTEGER,
         1_000_000,
         "Components tracked at most; heartbeats of further ones get a 503.",
         fixed=True,
     )
-    max_connections: int = _param(
+    max_connections: int = param(
         Group.LIMITS,
         POSITIVE_INTEGER,
         50_000,
@@ -396,7 +371,7 @@ class Params:
         "The limit of open files may allow fewer.",
         fixed=True,
     )
-    max_connections_per_peer: int = _param(
+    max_connections_per_peer: int = param(
         Group.LIMITS,
         NON_NEGATIVE_INTEGER,
         20_000,
@@ -404,21 +379,21 @@ class Params:
         "Leave room for all clients behind a gateway.",
         fixed=True,
     )
-    max_event_readers: int = _param(
+    max_event_readers: int = param(
         Group.LIMITS,
         POSITIVE_INTEGER,
         500,
         "Clients that may read `/events` at once; further ones get a 503.",
         fixed=True,
     )
-    max_header_bytes: int = _param(
+    max_header_bytes: int = param(
         Group.LIMITS,
         HEADER_BYTES,
         16_384,
         "Bytes that a request's head may have; larger ones get a 431.",
         fixed=True,
     )
-    max_body_bytes: int = _param(
+    max_body_bytes: int = param(
         Group.LIMITS,
         BODY_BYTES,
         4 * 1024 * 1024,
@@ -426,7 +401,7 @@ class Params:
         " 65536.",
         fixed=True,
     )
-    request_timeout: int = _param(
+    request_timeout: int = param(
         Group.LIMITS,
         TIMEOUT_SECONDS,
         20,
@@ -434,7 +409,7 @@ class Params:
         " handshake.",
         fixed=True,
     )
-    idle_timeout: int = _param(
+    idle_timeout: int = param(
         Group.LIMITS,
         TIMEOUT_SECONDS,
         3900,
@@ -442,7 +417,7 @@ class Params:
         "Gateways keep connections for up to an hour. Answers must be read within 60 s.",
         fixed=True,
     )
-    max_connection_age: int = _param(
+    max_connection_age: int = param(
         Group.LIMITS,
         AGE_SECONDS,
         43_200,
@@ -507,5 +482,8 @@ class Params:
         return {p.wire: p.value_type.render(getattr(self, p.name)) for p in PARAMETERS}
 
 
-PARAMETERS = tuple(Parameter(f.name, default=f.default, **f.metadata) for f in fields(Params))
+PARAMETERS = tuple(
+    Parameter(f.name, default=f.default, **f.metadata)
+    for f in sorted(fields(Params), key=lambda f: f.name in OutwardParams.__dataclass_fields__)
+)
 """The definitions of all parameters, in the order of the fields."""

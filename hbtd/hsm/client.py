@@ -93,7 +93,7 @@ class _Answer(NamedTuple):
 
     status: int
     said: str
-    """The first 200 bytes of the body, as text."""
+    """The first 200 characters of the body."""
 
     page: bool
     """Whether the body is a page for a browser, which HSM never sends."""
@@ -119,13 +119,19 @@ class HSMClient:
         params: LiveParams,
         user_agent: str,
         wall: Callable[[], float] = time.time,
+        conceal: Callable[[str], str] = str,
     ) -> None:
-        """Make a client; `wall` returns Unix seconds, for answers that ask to wait until a date."""
+        """Make a client.
+
+        `wall` returns Unix seconds, for answers that ask to wait until a date. `conceal` returns a
+        text of HSM's without the secrets that `http` sends: what HSM says is logged.
+        """
         self._http = http
         self._clock = clock
         self._params = params
         self._user_agent = user_agent
         self._wall = wall
+        self._conceal = conceal
 
     def update(
         self, transition: Transition, components: Sequence[str], within: float | None = None
@@ -219,7 +225,7 @@ class HSMClient:
         content = await read_body(response, _MAX_BODY)
         return _Answer(
             response.code,
-            content[:200].decode("utf-8", "replace"),
+            self._conceal(content.decode("utf-8", "replace"))[:200],
             _is_page(response.headers, content),
             retry_after(response.headers, self._wall()),
         )
@@ -269,4 +275,4 @@ def _describe(error: Exception) -> str:
     cause = root_cause(error)
     if isinstance(cause, ResponseTooLarge):
         return f"HSM's answer has {cause}"
-    return f"HSM can't be reached: {describe_failure(cause, '--sm_ca')}"
+    return f"HSM can't be reached: {describe_failure(cause, '--sm_ca and --sm_cert')}"

@@ -84,6 +84,10 @@ class ClientCredentials:
         """Call `listener` after each change of the certificates; `policy` is up to date then."""
         self._listeners.append(listener)
 
+    def also_watch(self, files: WatchedFiles[Any]) -> None:
+        """Have the files of another secret for the same server watched, too."""
+        self.watched.append(files)
+
     def presented(self) -> Iterator[tuple[str, Certificate]]:
         """Yield one pair if hbtd presents a certificate to the server, and nothing otherwise.
 

@@ -17,6 +17,7 @@ from twisted.logger import (
 )
 from twisted.python import usage
 
+from hbtd.net.tls import TLSUnusable
 from hbtd.simulator.commands import run_fleet, run_hsm
 from hbtd.simulator.demo import run_demo
 from hbtd.simulator.options import SimulatorOptions
@@ -35,7 +36,7 @@ async def _run(reactor: Any, options: SimulatorOptions) -> None:
     await deferLater(reactor, 0)
     try:
         await _COMMANDS[command](reactor, options.subOptions, sys.stdout)
-    except CannotListenError as error:
+    except (CannotListenError, TLSUnusable) as error:
         print(f"{command}: {error}", file=sys.stderr)
         raise SystemExit(1) from error
 
@@ -44,7 +45,8 @@ def main(argv: Sequence[str], err: TextIO) -> None:
     """Run the simulator with the arguments `argv`, which don't include the program's name.
 
     Errors in the arguments, and the log, are written to `err`. Always end by raising `SystemExit`,
-    with status 2 if the arguments can't be used, and 1 if a port can't be bound.
+    with status 2 if the arguments can't be used, and 1 if a port can't be bound or a
+    certificate can't be used.
     """
     options = SimulatorOptions()
     try:

@@ -3,6 +3,7 @@
 import signal
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from random import Random
 from typing import Any, Final, TextIO
 
@@ -12,13 +13,14 @@ from twisted.internet.stdio import StandardIO
 from twisted.web.server import Site
 
 from hbtd.formats.counts import counted
-from hbtd.net.tls import ServerOptions, ephemeral_identity
+from hbtd.net.tls import ServerOptions, ephemeral_identity, load_authorities, load_identity
 from hbtd.runtime.periodic import PeriodicService
 from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.control import CommandLines, CommandRefused, ControlServer, FleetControl
 from hbtd.simulator.endpoints import client_endpoint
 from hbtd.simulator.fake_hsm import FakeHSM
 from hbtd.simulator.fleet import Fleet, node_names
+from hbtd.simulator.guards import StrictServerOptions, TokenGuard
 from hbtd.simulator.options import Event, FleetOptions, HSMOptions
 
 _PROGRESS_INTERVAL: Final = 5.0
@@ -40,20 +42,24 @@ def describe_update(update: Update) -> str:
 async def run_hsm(reactor: Any, options: HSMOptions, out: TextIO) -> None:
     """Serve a fake HSM until the reactor stops, and print a line for each update to `out`.
 
-    Raise `CannotListenError` if the port can't be bound.
+    Raise `CannotListenError` if the port can't be bound, and `TLSUnusable` if a file of its
+    certificates can't be used.
     """
     host = options["host"]
     hsm = FakeHSM(reactor, on_update=lambda update: _print(out, describe_update(update)))
     hsm.behaviour.cost_ms = options["cost_ms"]
     hsm.behaviour.cost_ms_by_state = options.costs_by_state()
-    site = Site(hsm.resource(), reactor=reactor)
+    resource = hsm.resource()
+    if options["token"]:
+        resource = TokenGuard(resource, Path(options["token"]))
+    site = Site(resource, reactor=reactor)
     port: IListeningPort
-    if options["tls"]:
-        certificate = ServerOptions(ephemeral_identity())
-        port = reactor.listenSSL(options["port"], site, certificate, interface=host)
+    tls = options["tls"] or options["tls_cert"]
+    if tls:
+        port = reactor.listenSSL(options["port"], site, _certificate(options), interface=host)
     else:
         port = reactor.listenTCP(options["port"], site, interface=host)
-    scheme = "https" if options["tls"] else "http"
+    scheme = "https" if tls else "http"
     shown = f"[{host}]" if ":" in host else host
     bound: Any = port.getHost()
     _print(out, f"fake HSM listening on {scheme}://{shown}:{bound.port}/hsm/v1")
@@ -63,6 +69,16 @@ async def run_hsm(reactor: Any, options: HSMOptions, out: TextIO) -> None:
     finally:
         hsm.stop()
         end.done()
+
+
+def _certificate(options: HSMOptions) -> ServerOptions | StrictServerOptions:
+    """Return how HTTPS is served: with the options' certificate, or one that is made for it."""
+    if not options["tls_cert"]:
+        return ServerOptions(ephemeral_identity())
+    identity = load_identity(options["tls_cert"], options["tls_key"])
+    if not options["tls_client_ca"]:
+        return ServerOptions(identity)
+    return StrictServerOptions(identity, load_authorities(options["tls_client_ca"]))
 
 
 async def run_fleet(

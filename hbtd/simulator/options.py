@@ -150,8 +150,24 @@ class HSMOptions(_Options):
             "The same for updates to Standby.",
             number("--standby_cost_ms", 0),
         ],
+        ["tls_cert", None, "", "PEM file of the certificate chain to serve HTTPS with."],
+        ["tls_key", None, "", "PEM file of the private key of tls_cert."],
+        ["tls_client_ca", None, "", "PEM bundle; clients need a certificate signed by it."],
+        [
+            "token",
+            None,
+            "",
+            "File of the bearer token that requests need; it is read for each request.",
+        ],
     ]
     optFlags: ClassVar = [["tls", None, "Serve HTTPS with a self-signed certificate."]]
+
+    def postOptions(self) -> None:
+        """Raise `UsageError` if options are given that need others."""
+        if bool(self["tls_cert"]) != bool(self["tls_key"]):
+            raise usage.UsageError("--tls_cert and --tls_key must be given together")
+        if self["tls_client_ca"] and not self["tls_cert"]:
+            raise usage.UsageError("--tls_client_ca takes --tls_cert and --tls_key")
 
     def costs_by_state(self) -> dict[str, float]:
         """Return how long the fake HSM takes for a PATCH, by the new state, as far as options say.

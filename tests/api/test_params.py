@@ -64,6 +64,9 @@ OURS = {
     "Request_timeout": "20",
     "Idle_timeout": "3900",
     "Max_connection_age": "43200",
+    "Sm_cert": "",
+    "Sm_key": "",
+    "Sm_token": "",
 }
 """The parameters of all other options."""
 

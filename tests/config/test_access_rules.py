@@ -194,6 +194,7 @@ class AdviceTests(SynchronousTestCase):
             ({"tls": False, "operator_access": "token:x"}, "tokens can be read"),
             ({"node_access": "jwt:http://h/"}, "forged"),
             ({"sm_ca": "insecure"}, "--sm_ca"),
+            ({"sm_token": "t", "sm_url": "http://hsm"}, "--sm_token"),
             ({"jwt_ca": "insecure"}, "--jwt_ca"),
         ):
             (sentence,) = advice(Params(**options))

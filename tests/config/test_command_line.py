@@ -80,6 +80,9 @@ SAMPLES: dict[str, dict[str, object]] = {
     "request_timeout": {"5": 5},
     "idle_timeout": {"300": 300},
     "max_connection_age": {"0": 0, "2592000": 2592000},
+    "sm_cert": {"cert.pem": "cert.pem"},
+    "sm_key": {"key.pem": "key.pem"},
+    "sm_token": {"/etc/hbtd/hsm-token": "/etc/hbtd/hsm-token"},
 }
 # For every option that refuses some values, such values.
 BAD = {
@@ -130,6 +133,8 @@ BAD = {
 PARTNERS = {
     "tls_cert": ["--tls_key=k.pem"],
     "tls_key": ["--tls_cert=c.pem"],
+    "sm_cert": ["--sm_key=k.pem"],
+    "sm_key": ["--sm_cert=c.pem"],
     "kv_cert": ["--kv_key=k.pem"],
     "kv_key": ["--kv_cert=c.pem"],
     "tls_client_crl": ["--tls_client_ca=ca.pem"],

@@ -103,6 +103,9 @@ class RenderingTests(SynchronousTestCase):
                 ("Request_timeout", "20"),
                 ("Idle_timeout", "3900"),
                 ("Max_connection_age", "43200"),
+                ("Sm_cert", ""),
+                ("Sm_key", ""),
+                ("Sm_token", ""),
             ],
         )
 

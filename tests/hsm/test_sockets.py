@@ -233,7 +233,9 @@ class TrustTests(SocketTestCase):
         for trust in ("system", str(stranger)):
             self.trust(trust)
             error = await self.unavailable(self.client.update(STARTED, NAMES))
-            self.assertRegex(str(error), "TLS fails, see --sm_ca: .*certificate verify failed")
+            self.assertRegex(
+                str(error), "TLS fails, see --sm_ca and --sm_cert: .*certificate verify failed"
+            )
 
     async def test_another_host(self) -> None:
         """A certificate of another host is trusted only with `insecure`."""

@@ -1,6 +1,6 @@
 """The HSM client and the notifier, connected to a fake HSM in memory, on one clock."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from treq.client import HTTPClient
@@ -69,6 +69,8 @@ class _Hosts(NameVirtualHost):
 class HSMTestCase(SynchronousTestCase):
     """Holds a clock, two fake HSMs (at `URL` and `OTHER_URL`), a client and a notifier."""
 
+    conceal: Callable[[str], str] = str
+
     def setUp(self):
         """Begin with default parameters."""
         self.begin()
@@ -81,11 +83,9 @@ class HSMTestCase(SynchronousTestCase):
         self.hosts = _Hosts(self.clock)
         self.hosts.addHost(b"hsm.example", self.hsm.resource())
         self.hosts.addHost(b"other.example", self.other.resource())
-        self.stub = StubTreq(self.hosts)
+        http = self.connect()
         self.params = LiveParams(Params(**{"kv_url": "mem:", "sm_url": URL, **params}))
-        # StubTreq is not typed as a client.
-        http = cast("HTTPClient", self.stub)
-        self.client = HSMClient(http, self.clock, self.params, USER_AGENT)
+        self.client = HSMClient(http, self.clock, self.params, USER_AGENT, conceal=self.conceal)
         self.acknowledged: list[Judgement] = []
         self.uncommitted = Uncommitted()
         self.notifier = Notifier(
@@ -96,6 +96,11 @@ class HSMTestCase(SynchronousTestCase):
             lambda: 0.125,
             superseded=self.uncommitted.was_heard,
         )
+
+    def connect(self) -> HTTPClient:
+        """Return a client of HTTP for `hosts`; `stub` delivers what it sends."""
+        self.stub: Any = StubTreq(self.hosts)
+        return cast("HTTPClient", self.stub)  # it is not typed as a client
 
     def _delivered(self, judgements: Sequence[Judgement]) -> Deferred[None]:
         self.acknowledged.extend(judgements)

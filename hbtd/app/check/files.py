@@ -17,6 +17,7 @@ from hbtd.config.params import Params
 from hbtd.formats.counts import counted
 from hbtd.net.chains import Expiring, expiring_authorities, expiring_chain
 from hbtd.net.expiry import ExpiryNotices
+from hbtd.net.own_secrets import read_bearer
 from hbtd.net.revocation import ClientTrust, load_revocation_lists
 from hbtd.net.tls import TLSUnusable, load_authorities, load_identity, read_pem
 
@@ -52,6 +53,9 @@ class Files:
                 make_certificate(replace(params, tls_client_ca="", tls_client_crl=""))
         if etcd and params.kv_cert and params.kv_key:
             self._pair(_Pair("kv_cert", "kv_key", "etcd"))
+        if params.sm_cert and params.sm_key:
+            self._pair(_Pair("sm_cert", "sm_key", "HSM"))
+        self._secret("sm_token", read_bearer)
         bundles = ["tls_client_ca"] * params.serves_tls + ["sm_ca"] + ["kv_ca"] * etcd
         if params.node_rules.jwks_url:
             bundles.append("jwt_ca")
@@ -113,6 +117,14 @@ class Files:
             self._expiring += trust.expiring_lists()
             revoked = counted(len(trust.revoked), "certificate")
             self._findings.fine(f"--tls_client_crl: {lists}, {revoked} revoked")
+
+    def _secret(self, option: str, read: Callable[[str], object]) -> None:
+        path = getattr(self._params, option)
+        if not path:
+            return
+        with self._findings.catching(), naming_files({f"--{option}": path}):
+            read(path)
+            self._findings.fine(f"--{option}: {path}")
 
     def _access_file(self, option: str, path: str, read: Callable[[str], object]) -> None:
         if not path:

@@ -23,6 +23,7 @@ from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
 from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
 from hbtd.net.http_client import BoundedPool, PlainAgent, describe_failure, root_cause
+from hbtd.net.own_secrets import SecretUnusable
 from hbtd.net.tls import TLSUnusable
 from hbtd.runtime.deadline import bounded
 
@@ -63,7 +64,7 @@ class Neighbours:
     async def _answer(self, option: str, where: str, question: Coroutine[Any, Any, None]) -> None:
         try:
             await bounded(self._reactor, _PATIENCE, question)
-        except TLSUnusable:
+        except (TLSUnusable, SecretUnusable):
             return  # an error already, with the files
         except Exception as error:  # noqa: BLE001  # whatever it is, hbtd would start
             reason = str(error) or type(error).__name__

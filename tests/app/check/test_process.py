@@ -146,10 +146,13 @@ class AgreementTests(SynchronousTestCase):
             75,
             *(*QUIET, "--port=0", "--kv_url=https://127.0.0.1:1", "--tls_cert=/a", "--tls_key=/b"),
             *("--kv_cert=/c", "--kv_key=/d", f"--tls_client_ca={wrong}", "--sm_ca=/e"),
+            *("--sm_cert=/h", "--sm_key=/i", f"--sm_token={wrong}"),
             *("--kv_ca=/f", "--operator_access=token:/g", f"--node_access=jwt:{wrong}"),
             says=[
                 *("--tls_cert: /a can't be read", "--tls_key: /b can't be read"),
                 *("--kv_cert: /c can't be read", "--kv_key: /d can't be read"),
+                *("--sm_cert: /h can't be read", "--sm_key: /i can't be read"),
+                f"--sm_token: {wrong} holds no bearer token",
                 f"--tls_client_ca: {wrong} holds no usable PEM certificates",
                 *("--sm_ca: /e can't be read", "--kv_ca: /f can't be read"),
                 "--operator_access: /g can't be read",

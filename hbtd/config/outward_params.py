@@ -1,0 +1,34 @@
+"""The parameters about hbtd's own credentials, by which it proves to others who it is."""
+
+from dataclasses import dataclass
+
+from hbtd.config.parameter import Group, param
+from hbtd.config.value_types import TEXT
+
+
+@dataclass(frozen=True)
+class OutwardParams:
+    """The files of hbtd's own credentials; `Params` has these fields, too."""
+
+    sm_cert: str = param(
+        Group.HSM,
+        TEXT,
+        "",
+        "PEM file of the certificate that hbtd presents to an https HSM.",
+        fixed=True,
+    )
+    sm_key: str = param(
+        Group.HSM,
+        TEXT,
+        "",
+        "PEM file of the private key of `--sm_cert`.",
+        fixed=True,
+    )
+    sm_token: str = param(
+        Group.HSM,
+        TEXT,
+        "",
+        "File of the bearer token that hbtd sends to HSM with each request.",
+        "It goes to whatever `sm_url` names.",
+        fixed=True,
+    )

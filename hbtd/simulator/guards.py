@@ -1,0 +1,72 @@
+"""What a fake HSM asks of its clients: a certificate, or a bearer token."""
+
+import hmac
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+from cryptography.x509 import Certificate
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLContextFactory
+from twisted.web.http import UNAUTHORIZED
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
+from twisted.web.server import Request
+from zope.interface import implementer
+
+from hbtd.net.handshakes import verify_certificate
+from hbtd.net.tls import Identity, server_context
+
+
+@implementer(IOpenSSLContextFactory)
+class StrictServerOptions:
+    """A context factory for `listenSSL`; clients have to present a certificate."""
+
+    def __init__(self, identity: Identity, authorities: Sequence[Certificate]) -> None:
+        """Serve with `identity`; clients need a certificate that one of `authorities` signed."""
+        self._context = server_context(identity, authorities)
+        self._context.set_verify(
+            SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify_certificate
+        )
+
+    def getContext(self) -> SSL.Context:
+        """Return the context for a new connection, which is the same for all."""
+        return self._context
+
+
+@implementer(IResource)
+class TokenGuard:
+    """Answers with 401 what comes without the bearer token of a file, but for `/control`.
+
+    The file is read for each request, so that its token can be replaced at any time.
+    """
+
+    isLeaf = True
+
+    def __init__(self, guarded: IResource, path: Path) -> None:
+        self._guarded = guarded
+        self._path = path
+
+    def render(self, request: IRequest) -> object:
+        """Answer a request, or have it answered."""
+        assert isinstance(request, Request)
+        if request.path.startswith(b"/control/") or self._knows(request):
+            return self._guarded.render(request)
+        request.setResponseCode(UNAUTHORIZED)
+        request.responseHeaders.setRawHeaders("www-authenticate", ["Bearer"])
+        request.responseHeaders.setRawHeaders("content-type", ["application/problem+json"])
+        # As some gateways do: whoever logs the answer logs what was sent.
+        sent = request.getHeader("authorization") or "nothing"
+        return orjson.dumps({"title": "Unauthorized", "detail": f"not good: {sent}", "status": 401})
+
+    def _knows(self, request: Request) -> bool:
+        sent = (request.getHeader("authorization") or "").encode()
+        return hmac.compare_digest(sent, b"Bearer " + self._path.read_bytes().strip())
+
+    def getChildWithDefault(self, name: bytes, request: IRequest) -> IResource:
+        """Return this: there are no children, as the guarded resource has none either."""
+        return self
+
+    def putChild(self, path: bytes, child: IResource) -> None:
+        """Raise `NotImplementedError`: there are no children."""
+        raise NotImplementedError
