@@ -191,7 +191,7 @@ class Core:
         params = self.params.current
         if not params.kv_url.startswith(("http://", "https://")):
             return None
-        names = ("kv_ca", "kv_cert", "kv_key")
+        names = ("kv_ca", "kv_cert", "kv_key", "kv_login")
         with naming_files({f"--{name}": getattr(params, name) for name in names}):
             client, agent = connect_etcd(params, self._reactor, self._user_agent)
         # A watch lasts for ever, unlike other requests.

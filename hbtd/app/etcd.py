@@ -8,6 +8,7 @@ from hbtd.config.params import Params
 from hbtd.etcd.client import EtcdClient
 from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
 from hbtd.net.http_client import BoundedPool, PlainAgent, WholeBody
+from hbtd.net.own_secrets import Login, SecretFile, read_login
 
 _TIMEOUT = 3.0
 """The timeout of a call to etcd, in seconds."""
@@ -20,7 +21,8 @@ def connect_etcd(params: Params, reactor: Any, user_agent: str) -> tuple[EtcdCli
     """Return a client of the etcd that `kv_url` names, and the agent that makes its connections.
 
     The caller has to close the agent's connections, and to have the files of its credentials
-    watched. Raise `TLSUnusable` if a file of `kv_ca`, `kv_cert` or `kv_key` can't be used.
+    watched. Raise `TLSUnusable` if a file of `kv_ca`, `kv_cert` or `kv_key` can't be used, and
+    `SecretUnusable` if that of `kv_login` can't be.
     """
     credentials = ClientCredentials(
         "etcd",
@@ -30,6 +32,13 @@ def connect_etcd(params: Params, reactor: Any, user_agent: str) -> tuple[EtcdCli
         params.kv_cert,
         params.kv_key,
     )
+
+    login: SecretFile[Login] | None = None
+    if params.kv_login:
+        login = SecretFile(
+            f"The user and password in --kv_login={params.kv_login}", params.kv_login, read_login
+        )
+        credentials.also_watch(login.watched)
 
     def make_pool() -> BoundedPool:
         pool = BoundedPool(reactor)
@@ -42,4 +51,4 @@ def connect_etcd(params: Params, reactor: Any, user_agent: str) -> tuple[EtcdCli
     # a lost attempt to connect after a second only.
     agent = RenewedAgent(reactor, credentials, make_pool, connect_timeout=_TIMEOUT / 2)
     http = HTTPClient(PlainAgent(agent), data_to_body_producer=WholeBody)
-    return EtcdClient(http, reactor, params.kv_url.split(","), _TIMEOUT, user_agent), agent
+    return EtcdClient(http, reactor, params.kv_url.split(","), _TIMEOUT, user_agent, login), agent

@@ -28,6 +28,8 @@ def advice(params: Params) -> list[str]:
         warnings.append("The keys that verify nodes' JWTs are fetched by http: they can be forged.")
     if params.sm_token and params.sm_url.startswith("http:"):
         warnings.append("--sm_token is sent to HSM by http: it can be read on the network.")
+    if params.kv_login and "http://" in params.kv_url:
+        warnings.append("--kv_login is sent to etcd by http: it can be read on the network.")
     for name in ("sm_ca", "kv_ca", "jwt_ca"):
         if getattr(params, name) == "insecure":
             warnings.append(f"--{name}=insecure: the server's certificate is not checked.")

@@ -32,3 +32,10 @@ class OutwardParams:
         "It goes to whatever `sm_url` names.",
         fixed=True,
     )
+    kv_login: str = param(
+        Group.STORE,
+        TEXT,
+        "",
+        "File with the user and password for an etcd with users, as `USER:PASSWORD`.",
+        fixed=True,
+    )

@@ -33,6 +33,7 @@ from hbtd.etcd.messages import (
     revision_of,
 )
 from hbtd.etcd.watch import Watch
+from hbtd.net.own_secrets import Login, SecretFile
 
 MAX_OPERATIONS = 128
 """The most operations, and the most compares, in a transaction: etcd's default limit."""
@@ -58,15 +59,16 @@ class EtcdClient:
         endpoints: Sequence[str],
         timeout: float,
         user_agent: str,
+        login: SecretFile[Login] | None = None,
     ) -> None:
         """Make a client of one cluster, with these endpoints.
 
         The endpoints are base URLs such as `https://etcd-0:2379`, without `/v3`. `http` decides
         which certificates are trusted. A call takes at most `timeout` seconds of `clock`, including
         the time to read the answer. `Gateway` describes how calls move from one endpoint to the
-        next.
+        next, and how `login` is used, which an etcd with users asks for.
         """
-        self._gateway = Gateway(http, clock, endpoints, timeout, user_agent)
+        self._gateway = Gateway(http, clock, endpoints, timeout, user_agent, login)
         self._clock = clock
 
     async def breathe(self) -> None:

@@ -24,6 +24,17 @@ _REFUSALS_WITHOUT_CODE = (
     "permission denied",
 )
 
+# What etcd says of a token that has ended or is older than its users, and to calls without any. The
+# code depends on the call.
+_TOKEN_REFUSALS = (
+    "invalid auth token",
+    "user name is empty",
+    "revision of auth store is old",
+    "revision in header is old",
+)
+
+_WITHOUT_USERS = "authentication is not enabled"
+
 _MAX_LENGTH = 200
 """The most characters that are quoted of a text from etcd, or from a server in its place."""
 
@@ -38,6 +49,10 @@ class EtcdUnavailable(Exception):
     def __init__(self, reason: str, *, timed_out: bool = False) -> None:
         super().__init__(reason)
         self.timed_out = timed_out
+
+
+class TokenRefused(EtcdUnavailable):
+    """etcd does not take the token, or there was none; the call has had no effect."""
 
 
 class EtcdRefused(Exception):
@@ -90,6 +105,8 @@ def error_in(answer: Any) -> EtcdUnavailable | EtcdRefused | Compacted | None:
     message = one_line(message)
     if "required revision has been compacted" in message:
         return Compacted(0)
+    if any(words in message for words in _TOKEN_REFUSALS):
+        return TokenRefused(f"{message}; see --kv_login")
     if code in _NOT_ABOUT_THE_REQUEST:
         return EtcdUnavailable(message)
     if code == UNKNOWN and not any(words in message for words in _REFUSALS_WITHOUT_CODE):
@@ -97,3 +114,8 @@ def error_in(answer: Any) -> EtcdUnavailable | EtcdRefused | Compacted | None:
     if code == RESOURCE_EXHAUSTED and "too many requests" in message:
         return EtcdUnavailable(message)
     return EtcdRefused(code, message)
+
+
+def is_without_users(error: EtcdRefused) -> bool:
+    """Return whether etcd has refused a login because it does not authenticate anybody."""
+    return _WITHOUT_USERS in error.message

@@ -11,8 +11,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.iweb import IResponse
 
-from hbtd.etcd.errors import Compacted, EtcdRefused, EtcdUnavailable, error_in, one_line
+from hbtd.etcd.errors import (
+    Compacted,
+    EtcdRefused,
+    EtcdUnavailable,
+    TokenRefused,
+    error_in,
+    one_line,
+)
 from hbtd.etcd.messages import Message
+from hbtd.etcd.session import Session
 from hbtd.net.http_client import (
     URI,
     ResponseTooLarge,
@@ -21,6 +29,7 @@ from hbtd.net.http_client import (
     root_cause,
     why_not_sent,
 )
+from hbtd.net.own_secrets import Login, SecretFile
 from hbtd.runtime.deadline import DeadlineExceeded, bounded
 
 _T = TypeVar("_T")
@@ -40,6 +49,9 @@ _TLS_OPTIONS = "--kv_ca and --kv_cert"
 """The options of hbtd that may be wrong if TLS fails: trusted CAs, and client certificate."""
 
 
+_AUTHENTICATE = "/auth/authenticate"
+
+
 class Opened(NamedTuple):
     """A stream that etcd has begun to send, and the endpoint that sends it."""
 
@@ -47,11 +59,15 @@ class Opened(NamedTuple):
     endpoint: int
     """The number of the endpoint that sends the stream, for use with `Gateway.unavailable`."""
 
+    token: str | None = None
+    """The token that was sent, for use with `Gateway.forget`; `None` without a login."""
+
 
 class _Attempt:
-    """The state of one call: the number of the endpoint that was tried last."""
+    """The state of one call: the number of the endpoint that was tried last, and the token."""
 
     endpoint = 0
+    token: str | None = None
 
 
 class Gateway:
@@ -65,6 +81,9 @@ class Gateway:
     long to look up; but the look-up continues, and a later call has its result (`hbtd.net.names`).
 
     A call that is cancelled fails with `CancelledError`, and its connection is closed.
+
+    With a login, calls carry a token. A call whose token is refused has had no effect, and is made
+    once more with another one, within the same time.
     """
 
     def __init__(
@@ -74,6 +93,7 @@ class Gateway:
         endpoints: Sequence[str],
         timeout: float,
         user_agent: str,
+        login: SecretFile[Login] | None = None,
     ) -> None:
         if not endpoints:
             raise ValueError("no etcd endpoints")
@@ -82,6 +102,7 @@ class Gateway:
         self._endpoints = [each.rstrip("/") for each in endpoints]
         self._timeout = timeout
         self._preferred = 0
+        self._session = None if login is None else Session(login, clock)
         self._headers: dict[str | bytes, str | bytes] = {
             "User-Agent": user_agent,
             "Content-Type": "application/json",
@@ -154,10 +175,18 @@ class Gateway:
         self._pass_over(endpoint)
         return EtcdUnavailable(f"{self._endpoints[endpoint]} {reason}", timed_out=timed_out)
 
+    def forget(self, token: str | None) -> None:
+        """Have later calls use another token than `token`, which etcd may no longer take."""
+        if self._session is not None:
+            self._session.forget(token)
+
     async def _call(
         self, attempt: _Attempt, path: str, body: bytes, read: Callable[[Any], _T]
     ) -> _T:
-        response, _ = await self._open(attempt, path, body)
+        response, *_ = await self._open(attempt, path, body)
+        return await self._read(response, read)
+
+    async def _read(self, response: IResponse, read: Callable[[Any], _T]) -> _T:
         content = await _content(response)
         try:
             answer = orjson.loads(content)
@@ -170,9 +199,31 @@ class Gateway:
         raise failure
 
     async def _open(self, attempt: _Attempt, path: str, body: bytes) -> Opened:
+        if self._session is None:
+            return await self._try(attempt, path, body)
+        attempt.token = await self._token(attempt)
+        try:
+            return await self._try(attempt, path, body)
+        except TokenRefused:
+            self._session.forget(attempt.token)
+        attempt.token = await self._token(attempt)
+        return await self._try(attempt, path, body)
+
+    async def _token(self, attempt: _Attempt) -> str:
+        assert self._session is not None
+
+        async def authenticate(login: Login) -> str:
+            attempt.token = None
+            message = {"name": login.user, "password": login.secret}
+            opened = await self._try(attempt, _AUTHENTICATE, orjson.dumps(message))
+            return await self._read(opened.response, lambda answer: str(answer["token"]))
+
+        return await self._session.token(authenticate)
+
+    async def _try(self, attempt: _Attempt, path: str, body: bytes) -> Opened:
         response = await self._send(attempt, path, body)
         if response.code == 200:
-            return Opened(response, attempt.endpoint)
+            return Opened(response, attempt.endpoint, attempt.token)
         content = await _content(response)
         try:
             failure = error_in(orjson.loads(content))
@@ -187,18 +238,20 @@ class Gateway:
             attempt.endpoint = (first + count) % (last + 1)
             try:
                 url = f"{self._endpoints[attempt.endpoint]}{_PREFIX}{path}"
-                return await self._request("POST", url, body)
+                return await self._request("POST", url, body, attempt.token)
             except _NOT_SENT:
                 if count == last:
                     raise
                 self._pass_over(attempt.endpoint)
         raise AssertionError("there are no endpoints")
 
-    async def _request(self, method: str, url: str, body: bytes | None) -> IResponse:
+    async def _request(
+        self, method: str, url: str, body: bytes | None, token: str | None = None
+    ) -> IResponse:
         return await self._http.request(
             method,
             URI.from_text(url),
-            headers=self._headers,
+            headers={**self._headers, "Authorization": token} if token else self._headers,
             data=body,
             allow_redirects=False,
             unbuffered=True,
@@ -225,6 +278,10 @@ class Gateway:
                 raise error
             assert error is not None
             timed_out = isinstance(error, DeadlineExceeded)
+            if timed_out:
+                # An etcd that has lost its data waits, before it answers, for the change at which
+                # it would have given this token to somebody.
+                self.forget(attempt.token)
             reason = describe(error)
             raise self.unavailable(attempt.endpoint, reason, timed_out=timed_out) from error
 

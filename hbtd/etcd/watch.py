@@ -11,7 +11,15 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 
-from hbtd.etcd.errors import UNKNOWN, Compacted, EtcdRefused, EtcdUnavailable, error_in, one_line
+from hbtd.etcd.errors import (
+    UNKNOWN,
+    Compacted,
+    EtcdRefused,
+    EtcdUnavailable,
+    TokenRefused,
+    error_in,
+    one_line,
+)
 from hbtd.etcd.gateway import NOT_ETCD, Gateway, describe
 from hbtd.etcd.messages import Event, Message, encode_bytes, read_event, revision_of
 
@@ -87,13 +95,20 @@ class Watch:
         return min(self._complete.values())
 
     async def _run(self, gateway: Gateway, creates: list[Message]) -> None:
-        response, endpoint = await gateway.open("/watch", creates, self._silence)
+        response, endpoint, token = await gateway.open("/watch", creates, self._silence)
         stream = _Stream(self._clock, self._silence, self._received)
         response.deliverBody(stream)
         try:
             await stream.ended
         except EtcdUnavailable as error:
+            if isinstance(error, TokenRefused):
+                gateway.forget(token)
             raise gateway.unavailable(endpoint, str(error), timed_out=error.timed_out) from error
+        except EtcdRefused:
+            # etcd ends a watch with the same words if it does not know the token, and if the user
+            # may not read the range.
+            gateway.forget(token)
+            raise
 
     def _received(self, line: bytes) -> None:
         """Read a message from etcd, and report its changes; an exception ends the watch."""

@@ -67,6 +67,7 @@ OURS = {
     "Sm_cert": "",
     "Sm_key": "",
     "Sm_token": "",
+    "Kv_login": "",
 }
 """The parameters of all other options."""
 

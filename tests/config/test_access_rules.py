@@ -194,6 +194,7 @@ class AdviceTests(SynchronousTestCase):
             ({"tls": False, "operator_access": "token:x"}, "tokens can be read"),
             ({"node_access": "jwt:http://h/"}, "forged"),
             ({"sm_ca": "insecure"}, "--sm_ca"),
+            ({"kv_login": "l", "kv_url": "http://etcd:2379"}, "--kv_login"),
             ({"sm_token": "t", "sm_url": "http://hsm"}, "--sm_token"),
             ({"jwt_ca": "insecure"}, "--jwt_ca"),
         ):

@@ -83,6 +83,7 @@ SAMPLES: dict[str, dict[str, object]] = {
     "sm_cert": {"cert.pem": "cert.pem"},
     "sm_key": {"key.pem": "key.pem"},
     "sm_token": {"/etc/hbtd/hsm-token": "/etc/hbtd/hsm-token"},
+    "kv_login": {"/etc/hbtd/etcd-login": "/etc/hbtd/etcd-login"},
 }
 # For every option that refuses some values, such values.
 BAD = {

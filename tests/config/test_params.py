@@ -106,6 +106,7 @@ class RenderingTests(SynchronousTestCase):
                 ("Sm_cert", ""),
                 ("Sm_key", ""),
                 ("Sm_token", ""),
+                ("Kv_login", ""),
             ],
         )
 

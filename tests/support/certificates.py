@@ -23,14 +23,15 @@ def make_identity(
     begins: float = -2.0,
     dns: Sequence[str] | None = None,
     uris: Sequence[str] = (),
+    common_name: bool = True,
 ) -> Identity:
     """Make a certificate for a DNS name, self-signed or issued by another.
 
-    It is valid from `begins` to `days` days from now. The name is the common name, and the only
-    DNS name unless `dns` has others.
+    It is valid from `begins` to `days` days from now. The name is the common name, unless that is
+    to be left out, and the only DNS name unless `dns` has others.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] * common_name)
     now = datetime.now(timezone.utc)
     names: list[x509.GeneralName] = [x509.DNSName(each) for each in (dns or [name])]
     names += [x509.UniformResourceIdentifier(each) for each in uris]

@@ -15,8 +15,11 @@ from twisted.web.server import NOT_DONE_YET
 from hbtd.etcd.errors import NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE, UNKNOWN, EtcdRefused
 from hbtd.etcd.messages import Message, decode_bytes
 from tests.support.etcd_state import EtcdState, Watcher
+from tests.support.etcd_users import PERMISSION_DENIED, UNAUTHENTICATED, EtcdUsers
 
 _STATUS = {
+    PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
+    UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
     UNKNOWN: HTTPStatus.INTERNAL_SERVER_ERROR,
     NOT_FOUND: HTTPStatus.NOT_FOUND,
     RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
@@ -35,6 +38,7 @@ _PATHS = (
     b"/lease/revoke",
     b"/lock/lock",
     b"/maintenance/status",
+    b"/auth/authenticate",
 )
 
 
@@ -50,12 +54,14 @@ class EtcdGateway(Resource):
         delay: Callable[[], float] = lambda: 0.0,
         loses: Callable[[], bool] = lambda: False,
         on_lock: Callable[[bytes, str], object] = lambda key, host: None,
+        users: EtcdUsers | None = None,
     ) -> None:
         """Make the gateway.
 
         `delay` returns how many seconds of `clock` the next answer takes; `loses` says whether the
         next request is not answered although it takes effect. `on_lock` is called with the key of
-        each client that asks for a lock, and with the client's host.
+        each client that asks for a lock, and with the client's host. `users` are those of etcd;
+        without them it authenticates nobody.
         """
         super().__init__()
         self._state = state
@@ -63,6 +69,7 @@ class EtcdGateway(Resource):
         self._delay = delay
         self._loses = loses
         self._on_lock = on_lock
+        self._users = EtcdUsers() if users is None else users
 
     def render_POST(self, request: Request) -> Any:
         """Answer a request."""
@@ -71,7 +78,7 @@ class EtcdGateway(Resource):
         assert request.content is not None
         body = request.content.read()
         if path == b"/watch":
-            _Watch(self._state, request, _messages(body))
+            _Watch(self._state, self._users, request, _messages(body))
             return NOT_DONE_YET
         if path not in _PATHS:
             request.setResponseCode(404)
@@ -83,7 +90,11 @@ class EtcdGateway(Resource):
         gone: Deferred[Any] = request.notifyFinish()
         loses = self._loses()
         try:
-            answer = self._state.answer(path, message)
+            self._users.admit(path, request.getHeader("authorization"))
+            if path == "/auth/authenticate":
+                answer: Any = {**self._state.header(), **self._users.authenticate(message)}
+            else:
+                answer = self._state.answer(path, message)
         except EtcdRefused as error:
             answer = _error(request, error)
         if isinstance(answer, Deferred):
@@ -141,12 +152,21 @@ def _messages(body: bytes) -> list[Message]:
 class _Watch:
     """The stream of the watches of one connection."""
 
-    def __init__(self, state: EtcdState, request: Request, messages: list[Message]) -> None:
+    def __init__(
+        self, state: EtcdState, users: EtcdUsers, request: Request, messages: list[Message]
+    ) -> None:
         self._state = state
         self._request = request
         self._watchers: list[Watcher] = []
         self._unwatch = state.watch(self._look)
         request.notifyFinish().addErrback(lambda _: self._unwatch())
+        try:
+            users.admit("/watch", request.getHeader("authorization"))
+        except EtcdRefused:
+            denied = "rpc error: code = PermissionDenied desc = etcdserver: permission denied"
+            refusal = {"created": True, "canceled": True, "cancel_reason": denied}
+            self._send({"result": {**state.header(), **refusal}})
+            return
         for message in messages:
             watcher = Watcher(message["create_request"])
             answer, goes_on = state.created(watcher)

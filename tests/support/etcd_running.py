@@ -21,10 +21,12 @@ from hbtd.etcd.client import EtcdClient
 from hbtd.etcd.errors import EtcdUnavailable
 from hbtd.etcd.messages import Delete, Event, revision_of
 from hbtd.etcd.watch import Watch
+from hbtd.net.own_secrets import Login, SecretFile
 from hbtd.net.tls import client_policy
 from tests.support.etcd_gateway import EtcdGateway
 from tests.support.etcd_server import EtcdServer, why_not
 from tests.support.etcd_state import EtcdState
+from tests.support.etcd_users import EtcdUsers
 from tests.support.running import reactor
 
 EVERYTHING = (b"\0", b"\0")
@@ -87,13 +89,14 @@ class ClientTestCase(TestCase):
         timeout: float = 10.0,
         clock: IReactorTime = reactor,
         policy: IPolicyForHTTPS | None = None,
+        login: SecretFile[Login] | None = None,
     ) -> HandyClient:
         """Make a client of these endpoints."""
         pool = HTTPConnectionPool(reactor)
         pool.retryAutomatically = False
         self.addCleanup(pool.closeCachedConnections)
         agent = Agent(reactor, policy or client_policy("insecure"), pool=pool)
-        return HandyClient(HTTPClient(agent), clock, endpoints, timeout, "hbtd-test")
+        return HandyClient(HTTPClient(agent), clock, endpoints, timeout, "hbtd-test", login)
 
     async def keys(self) -> list[bytes]:
         """Return all keys."""
@@ -148,7 +151,8 @@ class MemoryEtcdTestCase(ClientTestCase):
     async def setUp(self):  # type: ignore[override]  # trial waits for it
         """Start the etcd."""
         self.state = EtcdState(reactor.seconds)
-        gateway = EtcdGateway(self.state, reactor, loses=lambda: self.loses)
+        self.users = EtcdUsers()
+        gateway = EtcdGateway(self.state, reactor, loses=lambda: self.loses, users=self.users)
         port = reactor.listenTCP(0, Site(gateway), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         expiry = LoopingCall(self.state.advance)

@@ -137,8 +137,11 @@ class EtcdServer(ServerProcess):
             self.kill()
             raise
 
-    def etcdctl(self, *arguments: str, timeout: float = 20.0) -> str:
-        """Run `etcdctl arguments...` against this member; return its output."""
+    def etcdctl(self, *arguments: str, timeout: float = 20.0, said: str = "") -> str:
+        """Run `etcdctl arguments...` against this member; return its output.
+
+        `said` is its standard input.
+        """
         options = [f"--endpoints={self.address}"]
         if self._tls:
             options += [f"--cacert={self._tls.ca}", f"--cert={self._tls.cert}"]
@@ -147,7 +150,7 @@ class EtcdServer(ServerProcess):
         ran = subprocess.run(
             [binary("etcdctl") or "etcdctl", *options, *arguments],
             env={**environment, "ETCDCTL_API": "3"},
-            stdin=subprocess.DEVNULL,
+            input=said,
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -17,7 +17,7 @@ from hbtd.config.params import Params
 from hbtd.formats.counts import counted
 from hbtd.net.chains import Expiring, expiring_authorities, expiring_chain
 from hbtd.net.expiry import ExpiryNotices
-from hbtd.net.own_secrets import read_bearer
+from hbtd.net.own_secrets import read_bearer, read_login
 from hbtd.net.revocation import ClientTrust, load_revocation_lists
 from hbtd.net.tls import TLSUnusable, load_authorities, load_identity, read_pem
 
@@ -56,6 +56,8 @@ class Files:
         if params.sm_cert and params.sm_key:
             self._pair(_Pair("sm_cert", "sm_key", "HSM"))
         self._secret("sm_token", read_bearer)
+        if etcd:
+            self._secret("kv_login", read_login)
         bundles = ["tls_client_ca"] * params.serves_tls + ["sm_ca"] + ["kv_ca"] * etcd
         if params.node_rules.jwks_url:
             bundles.append("jwt_ca")

@@ -1,0 +1,88 @@
+"""The token by which an etcd with users knows hbtd."""
+
+from collections.abc import Awaitable, Callable
+
+from twisted.internet.defer import DeferredLock
+from twisted.internet.interfaces import IReactorTime
+
+from hbtd.etcd.errors import EtcdRefused, EtcdUnavailable, is_without_users
+from hbtd.net.own_secrets import Login, SecretFile
+from hbtd.runtime.backoff import Backoff
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
+"""Seconds without another attempt after etcd has refused the same user and password."""
+
+Authenticate = Callable[[Login], Awaitable[str]]
+"""A function that asks etcd for a token. It fails with the exceptions of `Gateway.call`."""
+
+
+class Session:
+    """Has a token, and gets another one when etcd no longer takes it.
+
+    etcd's tokens end after some minutes without use, when etcd is restarted, and when the user's
+    password is changed. To check a password costs etcd a tenth of a second of a core, so several
+    calls that need a token wait for the same one; and a login that was refused is tried again only
+    after a pause, or when the file of the login has changed.
+    """
+
+    def __init__(self, login: SecretFile[Login], clock: IReactorTime) -> None:
+        self._login = login
+        self._clock = clock
+        self._turn = DeferredLock()
+        self._token: str | None = None
+        self._refused: Login | None = None
+        self._refusal = ""
+        self._wait_until = 0.0
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, lambda: 0.0)
+
+    async def token(self, authenticate: Authenticate) -> str:
+        """Return the token; ask etcd for one first, if there is none.
+
+        The token is empty if etcd has no users now. Raise `EtcdUnavailable` if etcd refuses the
+        login, or has refused it a moment ago, and pass on the other exceptions of `authenticate`.
+        """
+        while self._token is None:
+            await self._turn.acquire()
+            try:
+                if self._token is None:
+                    self._token = await self._ask(authenticate)
+            finally:
+                self._turn.release()
+        return self._token
+
+    def forget(self, token: str | None) -> None:
+        """Have the next call ask for another token; do nothing if there is another one already."""
+        if self._token == token:
+            self._token = None
+
+    async def _ask(self, authenticate: Authenticate) -> str:
+        if self._refused is not None:
+            changed = self._login.renewed(self._refused)
+            if not changed and self._clock.seconds() < self._wait_until:
+                raise EtcdUnavailable(self._refusal)
+        login = self._login.current
+        try:
+            try:
+                return await self._try(login, authenticate)
+            except EtcdRefused:
+                # It may have been replaced since it was read.
+                if not self._login.renewed(login):
+                    raise
+            login = self._login.current
+            return await self._try(login, authenticate)
+        except EtcdRefused as error:
+            self._refused = login
+            self._refusal = f"refuses the user {login.user!r} of --kv_login: {error}"
+            self._wait_until = self._clock.seconds() + self._backoff.next()
+            raise EtcdUnavailable(self._refusal) from error
+
+    async def _try(self, login: Login, authenticate: Authenticate) -> str:
+        try:
+            token = await authenticate(login)
+        except EtcdRefused as error:
+            if not is_without_users(error):
+                raise
+            token = ""
+        self._refused = None
+        self._backoff.reset()
+        return token
