@@ -1,8 +1,8 @@
 """Writes what the Helm chart says of hbtd's options and of its values: `make docs`.
 
-`python docs/chart.py` replaces the options in values.schema.json by those of hbtd, and the table in the
-chart's README by the comments in values.yaml. With `--check` it writes nothing, and exits with 1 and a line
-for each of the two that is not current.
+`python docs/chart.py` replaces the options in values.schema.json by those of hbtd, and the table in
+the chart's README by the comments in values.yaml. With `--check` it writes nothing, and exits with
+1 and a line for each of the two that is not current.
 """
 
 import json

@@ -62,6 +62,7 @@ ROUTES: Mapping[str, Sequence[str]] = {
     "/tree": ["GET", "HEAD"],
     "/picture": ["GET", "HEAD"],
     "/forget": ["POST"],
+    "/reconcile": ["GET", "HEAD", "POST"],
     "/params": ["GET", "HEAD", "PATCH"],
     "/liveness": ["GET", "HEAD"],
     "/readiness": ["GET", "HEAD"],
