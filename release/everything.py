@@ -13,7 +13,7 @@ from pathlib import Path
 
 from packaging.tags import sys_tags
 
-from release import environment, layout, packages, wheelhouse, wheels
+from release import chart, environment, layout, packages, wheelhouse, wheels
 from release.environment import PYTHON
 from release.failures import ReleaseError
 from release.layout import Place
@@ -21,6 +21,7 @@ from release.lock import Locked, chosen, locked, oldest_glibc, sha256
 from release.wheels import CHECKOUT, LOCK, run
 
 _WHEELS = CHECKOUT / "build" / "wheels"
+_CHART = CHECKOUT / "deploy" / "helm" / "hbtd"
 _AGENT = CHECKOUT / "deploy" / "node" / "hbtd-agent"
 
 
@@ -62,6 +63,7 @@ def make(out: Path) -> None:
         wanted = [*locked(LOCK.read_text(), PYTHON), _hbtd(wheel)]
         _packages(chosen(wanted, _WHEELS, list(sys_tags())), out, sbom=True)
         _wheelhouse(wheel, out)
+        chart.make(_CHART, _hbtd(wheel).version, out)
         made = sorted(out.iterdir())
         sums = "".join(f"{sha256(path)}  {path.name}\n" for path in made)
         (out / "SHA256SUMS").write_text(sums)

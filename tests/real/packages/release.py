@@ -30,7 +30,7 @@ class ReleaseTests(SynchronousTestCase):
         """Everything is there, with its hash, and its name has the version."""
         names = {path.name for path in self.made.iterdir()} - {"SHA256SUMS"}
         self.assertEqual({name for name in names if f"-{__version__}" not in name}, DEBS)
-        self.assertEqual(len(names), 6 + 2 * AGENT, names)
+        self.assertEqual(len(names), 7 + 2 * AGENT, names)
         lines = (self.made / "SHA256SUMS").read_text().splitlines()
         sums = {name: sum_ for sum_, name in (line.split("  ") for line in lines)}
         self.assertEqual(set(sums), names)

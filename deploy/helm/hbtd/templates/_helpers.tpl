@@ -4,11 +4,11 @@
 
 {{- define "hbtd.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 58 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 53 | trimSuffix "-" -}}
 {{- else if contains (include "hbtd.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 58 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 53 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name (include "hbtd.name" .) | trunc 58 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name (include "hbtd.name" .) | trunc 53 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
