@@ -270,9 +270,10 @@ class MigrationTests(SynchronousTestCase):
                 self.assertEqual(words[0], "deploy/shadow/compare.py")
                 compare["make_parser"]().parse_args(words[1:])
             else:
-                self.assertIn(program, ("tr", "curl", "etcdctl"), command)
+                self.assertIn(program, ("tr", "curl", "etcdctl", "helm", "kubectl"), command)
             parsed[program] += 1
-        self.assertEqual(set(parsed), {"hbtd", "hbtctl", "python3", "tr", "curl", "etcdctl"})
+        others = {"tr", "curl", "etcdctl", "helm", "kubectl"}
+        self.assertEqual(set(parsed), {"hbtd", "hbtctl", "python3", *others})
 
 
 class FormatTests(SynchronousTestCase):

@@ -15,6 +15,8 @@ _INSTALLED = "share/hbtd/"
 def deployed_files() -> dict[str, Path]:
     """Return the paths of the files of `deploy/`, by file name; no two have the same name.
 
+    Those of the Helm chart, which no host needs, are left out.
+
     They are the installed files or, if hbtd runs in a checkout without being installed, those in
     the checkout.
     """
@@ -25,7 +27,8 @@ def deployed_files() -> dict[str, Path]:
     found = [Path(str(each.locate())) for each in listed if _INSTALLED in each.as_posix()]
     if not found:
         checkout = Path(hbtd.__file__).resolve().parent.parent / "deploy"
-        found = [path for path in checkout.glob("**/*") if path.is_file()]
+        chart = checkout / "helm"
+        found = [p for p in checkout.glob("**/*") if p.is_file() and chart not in p.parents]
     return {path.name: path for path in sorted(found)}
 
 
