@@ -54,6 +54,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if .hsmCA }}{{ $_ := set $all "sm_ca" "/etc/hbtd/hsmCA/ca.crt" }}{{ end -}}
 {{- if .etcdCA }}{{ $_ := set $all "kv_ca" "/etc/hbtd/etcdCA/ca.crt" }}{{ end -}}
 {{- if .etcdClient }}{{ $_ := set $all "kv_cert" "/etc/hbtd/etcdClient/tls.crt" }}{{ $_ := set $all "kv_key" "/etc/hbtd/etcdClient/tls.key" }}{{ end -}}
+{{- if .hsmClient }}{{ $_ := set $all "sm_cert" "/etc/hbtd/hsmClient/tls.crt" }}{{ $_ := set $all "sm_key" "/etc/hbtd/hsmClient/tls.key" }}{{ end -}}
+{{- if .hsmToken }}{{ $_ := set $all "sm_token" "/etc/hbtd/hsmToken/token" }}{{ end -}}
+{{- if .etcdLogin }}{{ $_ := set $all "kv_login" "/etc/hbtd/etcdLogin/login" }}{{ end -}}
 {{- end -}}
 {{- range $name, $value := .Values.options -}}
 {{- if not (kindIs "invalid" $value) }}{{ $_ := set $all $name (include "hbtd.text" $value) }}{{ end -}}
