@@ -289,6 +289,7 @@ class SmokeTests(ChartTestCase):
             objects = render(values)
             pod = self.find(objects, "Pod")
             self.assertEqual(pod["metadata"]["annotations"]["helm.sh/hook"], "test")
+            self.assertEqual(pod["spec"]["restartPolicy"], "Never")
             container = pod["spec"]["containers"][0]
             self.assertEqual(container["command"], ["/opt/hbtd/bin/hbtd-smoke"])
             options = parse_smoke(container["args"], {})
