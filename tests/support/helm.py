@@ -146,3 +146,12 @@ class ChartTestCase(SynchronousTestCase):
         pod = self.find(render(values), "Deployment")["spec"]["template"]["spec"]
         container: Object = pod["containers"][0]
         return container
+
+
+EVERYTHING: Object = yaml.safe_load((CHECKOUT / "tests/deploy/helm/everything.yaml").read_text())
+ALL = {
+    "default": {},
+    "original": values_of("values-cray-hms-hbtd.yaml"),
+    "everything": EVERYTHING,
+}
+"""The values with which everything has to be valid."""

@@ -11,24 +11,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from hbtd import __version__
 from hbtd.config.params import PARAMETERS
 from tests.support.helm import (
+    ALL,
     CHART,
+    EVERYTHING,
     ChartTestCase,
     Object,
     Refused,
     lint,
     render,
     validate,
-    values_of,
 )
 from tests.support.processes import CHECKOUT
-
-EVERYTHING: Object = yaml.safe_load(Path(__file__).with_name("everything.yaml").read_text())
-ALL = {
-    "default": {},
-    "original": values_of("values-cray-hms-hbtd.yaml"),
-    "everything": EVERYTHING,
-}
-"""The values with which everything has to be valid."""
 
 CUSTOM = ("monitoring.coreos.com/", "networking.istio.io/")
 """The APIs of operators, which are none of Kubernetes' own."""

@@ -8,8 +8,7 @@ import yaml
 from hbtd.config.command_line import HbtdOptions
 from hbtd.config.params import PARAMETERS, Params
 from hbtd.smoke.arguments import parse as parse_smoke
-from tests.deploy.helm.test_chart import ALL, EVERYTHING
-from tests.support.helm import ChartTestCase, Object, render, values_of
+from tests.support.helm import ALL, EVERYTHING, ChartTestCase, Object, render, values_of
 from tests.support.processes import CHECKOUT
 
 ORIGINAL = values_of("values-cray-hms-hbtd.yaml")
