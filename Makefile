@@ -91,7 +91,7 @@ coverage: $(STAMP)  ## run the tests with coverage, subprocesses included; fails
 	$(BIN)/coverage report
 
 test-real: $(STAMP)  ## run the tests that take an Apache Kafka (Java and Maven)
-	$(TRIAL) $(TRIALFLAGS) tests.real.kafka
+	$(TRIAL) $(TRIALFLAGS) tests.real.kafka tests.real.kafka_secure
 
 prometheus: $(STAMP)  ## unpack Debian's prometheus and promtool into .venv, for the tests of alerts; installs nothing
 	@test -x $(VENV)/prometheus/usr/bin/promtool || ( mkdir -p $(VENV)/prometheus && cd $(VENV)/prometheus \

@@ -18,7 +18,7 @@ from hbtd.hsm.client import HSMClient
 from hbtd.hsm.notifier import Notifier
 from hbtd.hsm.reconciler import Reconciler
 from hbtd.monitor import Monitor
-from hbtd.net.client_credentials import RenewedAgent
+from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
 from hbtd.queries.event_hub import EventHub
 from hbtd.replicas.alone import Alone
 from hbtd.replicas.leadership import Leadership
@@ -38,7 +38,8 @@ from hbtd.store.uncommitted import Uncommitted
 from hbtd.telemetry.background import Background
 from hbtd.telemetry.log_reader import KAFKA
 from hbtd.telemetry.publisher import Publisher
-from hbtd.telemetry.sender import KafkaFactory
+from hbtd.telemetry.security import KafkaSecurity, securely
+from hbtd.telemetry.sender import Producer
 from hbtd.tracker.observed import ObservedClock
 from hbtd.tracker.tracker import Tracker
 
@@ -56,7 +57,7 @@ class Core:
         params: Params,
         reactor: Any,
         user_agent: str,
-        connect_kafka: KafkaFactory,
+        connect_kafka: Callable[..., Producer],
         accept_queues: Callable[[], Sequence[AcceptQueue]],
         host: Host,
         make_store: StoreFactory,
@@ -73,7 +74,9 @@ class Core:
         self._host = host
         self._user_agent = user_agent
         self.agents: list[RenewedAgent] = []
-        """The HTTP clients of etcd and HSM, whose credentials are read again when they change."""
+        """The HTTP clients of etcd and HSM."""
+        self.credentials: list[ClientCredentials] = []
+        """What etcd, HSM and Kafka are shown; the files are read again when they change."""
         self.params = LiveParams(params)
         self.name = f"{host.name()}:{params.port}"
         """The name of this replica: its host and port."""
@@ -124,15 +127,7 @@ class Core:
             host.random,
             [self.event_hub],
         )
-        self.publisher = Publisher(
-            reactor,
-            self.store,
-            self.params,
-            connect_kafka,
-            host.random,
-            leadership.held,
-            background,
-        )
+        self.publisher = self._make_publisher(connect_kafka, leadership, background)
         self.scheduler = Scheduler(reactor, lambda: self.params.current.errtime)
         self.overload = Overload(reactor, host.wall, accept_queues, self.scheduler)
         tellers = (self.notifier.tell, self.publisher.tell, self.log_follower.tell)
@@ -196,7 +191,7 @@ class Core:
             client, agent = connect_etcd(params, self._reactor, self._user_agent)
         # A watch lasts for ever, unlike other requests.
         agent.credentials.on_change(lambda: self.replica.reconnect())
-        self.agents.append(agent)
+        self._add(agent)
         return client
 
     def _connect_hsm(self, leadership: Leadership) -> HSMClient:
@@ -205,8 +200,35 @@ class Core:
             client, agent = connect_hsm(
                 self.params, self._reactor, self._user_agent, leadership.held, self._host.wall
             )
-        self.agents.append(agent)
+        self._add(agent)
         return client
+
+    def _add(self, agent: RenewedAgent) -> None:
+        self.agents.append(agent)
+        self.credentials.append(agent.credentials)
+
+    def _make_publisher(
+        self,
+        connect: Callable[..., Producer],
+        leadership: Leadership,
+        background: Background,
+    ) -> Publisher:
+        params = self.params.current
+        names = ("telemetry_ca", "telemetry_cert", "telemetry_key", "telemetry_login")
+        with naming_files({f"--{name}": getattr(params, name) for name in names}):
+            security = KafkaSecurity(params)
+        self.credentials.append(security.credentials)
+        publisher = Publisher(
+            self._reactor,
+            self.store,
+            self.params,
+            securely(connect, security, lambda: self._reactor.callFromThread(security.look_again)),
+            self._host.random,
+            leadership.held,
+            background,
+        )
+        security.on_change(publisher.renew)
+        return publisher
 
     def _make_replica(self, etcd: EtcdClient | None, leadership: Leadership) -> Replica | Alone:
         if etcd is None or not isinstance(self.store, EtcdStore):

@@ -1,6 +1,6 @@
 """The composition root: builds hbtd out of its parts, and starts and stops them in order."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,7 +42,7 @@ from hbtd.store.interface import StoreUnusable
 from hbtd.store.sqlite_file import StoreDamaged
 from hbtd.telemetry.background import Background
 from hbtd.telemetry.kafka import Kafka
-from hbtd.telemetry.sender import KafkaFactory
+from hbtd.telemetry.sender import Producer
 
 _ETCD_PATIENCE = 5.0
 """Seconds to wait for etcd at start; then hbtd serves without it, with heartbeats in memory."""
@@ -64,7 +64,7 @@ class HbtdService(Service):
         params: Params,
         reactor: Any,
         log_observer: ILogObserver | None = None,
-        connect_kafka: KafkaFactory = Kafka,
+        connect_kafka: Callable[..., Producer] = Kafka,
         log_writer: LogWriter | None = None,
         supervision: Supervision | None = None,
         passed_sockets: Sequence[int] = (),
@@ -153,7 +153,7 @@ class HbtdService(Service):
                 certificate,
                 REASONS,
                 self._host.random,
-                [agent.credentials for agent in self.core.agents],
+                self.core.credentials,
             )
         except AccessUnusable as error:
             raise StartupError(f"{error}{file_hint(error)}", passing=True) from error

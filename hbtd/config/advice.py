@@ -30,6 +30,12 @@ def advice(params: Params) -> list[str]:
         warnings.append("--sm_token is sent to HSM by http: it can be read on the network.")
     if params.kv_login and "http://" in params.kv_url:
         warnings.append("--kv_login is sent to etcd by http: it can be read on the network.")
+    if params.telemetry_login and params.telemetry_sasl == "plain" and not params.telemetry_tls:
+        warnings.append(
+            "--telemetry_login is sent to Kafka without TLS: it can be read on the network."
+        )
+    if params.telemetry_tls and params.telemetry_ca == "insecure":
+        warnings.append("--telemetry_ca=insecure: the server's certificate is not checked.")
     for name in ("sm_ca", "kv_ca", "jwt_ca"):
         if getattr(params, name) == "insecure":
             warnings.append(f"--{name}=insecure: the server's certificate is not checked.")

@@ -225,9 +225,12 @@ def _contradictions(params: Params) -> Iterator[str]:
 
     Each of these parameters could be used alone.
     """
-    for cert, key in (("kv_cert", "kv_key"), ("tls_cert", "tls_key"), ("sm_cert", "sm_key")):
+    for cert in ("kv_cert", "tls_cert", "sm_cert", "telemetry_cert"):
+        key = cert.replace("_cert", "_key")
         if bool(getattr(params, cert)) != bool(getattr(params, key)):
             yield f"--{cert} and --{key} must be given together"
+    if params.telemetry_cert and not params.telemetry_tls:
+        yield "--telemetry_cert takes --telemetry_tls=yes"
     if not params.tls and (params.tls_cert or params.tls_client_ca):
         yield "--tls=no excludes --tls_cert, --tls_key and --tls_client_ca"
     if params.listen and params.address:

@@ -105,6 +105,12 @@ def _telemetry_host(text: str) -> str:
     return text
 
 
+def _telemetry_sasl(text: str) -> str:
+    if text not in ("plain", "scram-sha-256", "scram-sha-512"):
+        raise ValueError("unknown")
+    return text
+
+
 def _base_url(text: str) -> str:
     parts = urlsplit(text)
     # Reading the port makes urlsplit check it.
@@ -207,6 +213,7 @@ SWITCH = ValueType(_switch, "yes, no, true, false, on, off, 1 or 0", _render_swi
 ADDRESSES = ValueType(_addresses, "IP addresses, separated by commas")
 LOG_FORMAT = ValueType(_log_format, "text or json")
 SYNC_SECONDS = ValueType(_integer(0, 86400), "an integer from 0 to 86400")
+TELEMETRY_SASL = ValueType(_telemetry_sasl, "plain, scram-sha-256 or scram-sha-512")
 KV_COMPACT = ValueType(_kv_compact, "auto, yes or no")
 HISTORY = ValueType(
     _history, "0, or a whole number with a unit, s, m, h or d, of no more than 36500d"

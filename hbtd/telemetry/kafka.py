@@ -1,13 +1,19 @@
 """A Kafka producer on kafka-python, with workarounds for bugs in version 3.0."""
 
+import re
 import socket
+import ssl
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
 from kafka.net.compat import KafkaNetClient
 from kafka.net.inet import KafkaNetSocket
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
 
 from hbtd.config.value_types import TelemetryAddress
 
@@ -29,6 +35,12 @@ _SETTINGS = {
 
 _TRIAL = 1.0
 """Seconds that an attempt to connect may take that is only made to find out why others failed."""
+
+_CHECK_MS = 3_000
+"""Milliseconds that `check_connection` may take, beside an attempt to find out why it failed."""
+
+# What kafka-python puts before the words of a broker.
+_ERROR_NAMES = re.compile(r"^\[Error \d+\] (\w+Error: )*")
 
 _HOT_LOOPS = 20
 """The most successive polls without anything to do; after each further one, `poll` sleeps."""
@@ -55,6 +67,30 @@ class _TidySocket(KafkaNetSocket):  # type: ignore[misc]  # kafka-python is not 
             raise
 
 
+class _NotingManager(KafkaConnectionManager):  # type: ignore[misc]  # kafka-python is not typed
+    """A manager of connections that notes why a broker has refused a user and password.
+
+    kafka-python 3.0.12 only logs that, and tries the same password until the time is over.
+    """
+
+    refusal: str | None = None
+
+    def get_connection(self, *arguments: Any, **more: Any) -> Any:
+        """Return a connection as kafka-python's method does.
+
+        Raise `SaslAuthenticationFailedError` if the first connection was refused already.
+        """
+        if self.refusal is not None and not self.bootstrapped:
+            raise SaslAuthenticationFailedError(self.refusal)
+        connection = super().get_connection(*arguments, **more)
+        connection.init_future.add_errback(self._note)
+        return connection
+
+    def _note(self, error: BaseException) -> None:
+        if isinstance(error, SaslAuthenticationFailedError):
+            self.refusal = _ERROR_NAMES.sub("", " ".join(str(error).split()))[:200]
+
+
 class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is not typed
     """A network client of kafka-python that does not busy-wait while Kafka is unavailable.
 
@@ -64,6 +100,16 @@ class _PatientClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python is n
     """
 
     _hot = 0
+
+    def __init__(self, **configuration: Any) -> None:
+        net = NetworkSelector(**configuration)
+        super().__init__(net=net, manager=_NotingManager(net, **configuration))
+
+    @property
+    def refusal(self) -> str | None:
+        """What a broker has said when it refused the user and password; `None` if none has."""
+        refusal: str | None = self._manager.refusal
+        return refusal
 
     def connection_delay(self, node_id: int) -> float:
         """Return how many milliseconds to wait before connecting to the broker `node_id`."""
@@ -114,7 +160,7 @@ class Kafka:
             if self._client is not None:
                 self._client.close()
             if isinstance(error, KafkaError):
-                raise KafkaUnreachable(_why_unreachable(address)) from error
+                raise KafkaUnreachable(_why(self._client, address, settings)) from error
             raise
         try:
             self._producer.partitions_for(self._topic)
@@ -152,14 +198,63 @@ class Kafka:
         self._producer.close(timeout=0)
 
 
-def _why_unreachable(address: TelemetryAddress) -> str:
+def check_connection(address: TelemetryAddress, settings: Mapping[str, Any]) -> None:
+    """Connect to Kafka, and disconnect; raise `KafkaError` if that fails within a few seconds.
+
+    `settings` are those by which a connection is protected. No topic is asked for, since that might
+    create it. This blocks.
+    """
+    client: _PatientClient | None = None
+    try:
+        client = _PatientClient(
+            bootstrap_servers=f"{address.host}:{address.port}",
+            **{name: _SETTINGS[name] for name in ("client_id", "proxy_url")},
+            **settings,
+        )
+        client.get_broker_version(timeout_ms=_CHECK_MS)
+    except KafkaError as error:
+        raise KafkaUnreachable(_why(client, address, settings)) from error
+    finally:
+        if client is not None:
+            client.close()
+
+
+def _why(
+    client: _PatientClient | None, address: TelemetryAddress, settings: Mapping[str, Any]
+) -> str:
+    """Return in words why no connection was made by `client`, with some settings."""
+    if client is not None and client.refusal is not None:
+        user = settings.get("sasl_plain_username")
+        return f"it refuses the user {user!r} of --telemetry_login: {client.refusal}"
+    return _why_unreachable(address, settings.get("ssl_context"), "sasl_mechanism" in settings)
+
+
+def _why_unreachable(
+    address: TelemetryAddress, context: ssl.SSLContext | None = None, login: bool = False
+) -> str:
     """Return in words why Kafka can't be reached, after an attempt without kafka-python.
 
-    The errors of kafka-python don't give the reason.
+    The errors of kafka-python don't give the reason. With `context` the attempt is one with TLS.
     """
+    hint = "" if login else "; does it ask for --telemetry_login?"
     try:
-        with socket.create_connection((address.host, address.port), _TRIAL):
-            return "a server accepts connections there, but does not answer like Kafka without TLS"
+        with socket.create_connection((address.host, address.port), _TRIAL) as plain:
+            if context is None:
+                return (
+                    "a server accepts connections there, but does not answer like Kafka without"
+                    " TLS" + hint
+                )
+            with context.wrap_socket(plain, server_hostname=address.host) as secure:
+                # With TLS 1.3 a server refuses a client's certificate after the handshake.
+                with suppress(TimeoutError):
+                    secure.recv(1)
+                return (
+                    "a server accepts TLS connections there, but does not answer like Kafka" + hint
+                )
+    except ssl.SSLError as error:
+        reason = getattr(error, "verify_message", "") or error.reason or str(error)
+        words = reason.replace("_", " ").lower()
+        return f"TLS fails, see --telemetry_ca and --telemetry_cert: {words}"
     except socket.gaierror as error:
         return f"its name can't be looked up ({error.strerror})"
     except OSError as error:

@@ -89,6 +89,10 @@ class Publisher(Service):
         )
         params.on_change(self._params_changed)
 
+    def renew(self) -> None:
+        """Connect to Kafka anew, since there are other credentials for it."""
+        self._sender.renew()
+
     @property
     def connected(self) -> bool:
         """Whether Kafka accepts messages."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from kafka.errors import (
     BrokerResponseError,
     DuplicateSequenceNumberError,
+    IllegalSaslStateError,
     InvalidProducerEpochError,
     InvalidProducerIdMappingError,
     InvalidRecordError,
@@ -17,8 +18,10 @@ from kafka.errors import (
     PolicyViolationError,
     ProducerFencedError,
     RecordListTooLargeError,
+    SaslAuthenticationFailedError,
     UnknownProducerIdError,
     UnsupportedForMessageFormatError,
+    UnsupportedSaslMechanismError,
 )
 from twisted.logger import Logger
 
@@ -36,6 +39,9 @@ REFUSED = "{messages} refused by Kafka, which accepted others, and lost: {error}
 
 # These are about the producer, not about a message; the next producer may succeed.
 _ABOUT_THE_PRODUCER = (
+    SaslAuthenticationFailedError,
+    IllegalSaslStateError,
+    UnsupportedSaslMechanismError,
     DuplicateSequenceNumberError,
     InvalidProducerEpochError,
     InvalidProducerIdMappingError,

@@ -99,6 +99,16 @@ class Sender:
         self._refused_because = ""
         self._complaints = Complaints(monotonic)
         self._doubts = Doubts(monotonic, 2 * renewal)
+        self._outdated = False
+
+    def renew(self) -> None:
+        """Have the thread connect anew, with other credentials, when no message is on its way.
+
+        Any thread may call this.
+        """
+        with self._changed:
+            self._outdated = True
+            self._changed.notify_all()
 
     def run(self) -> None:
         """Connect and send messages until the thread must stop; connect again after a failure."""
@@ -111,6 +121,7 @@ class Sender:
                     self._changed.wait()
                     continue
             pause: float | None = None
+            self._outdated = False
             try:
                 kafka = self._connect(order.address)
                 try:
@@ -154,8 +165,9 @@ class Sender:
     def _feed(self, kafka: Producer, order: Order) -> None:
         """Send Kafka one batch after another, until the order changes or the thread must stop.
 
-        Also return when nothing has succeeded for `renewal` seconds, so that the caller connects
-        anew. Raise the error of the first message that failed.
+        Also return, so that the caller connects anew, when nothing has succeeded for `renewal`
+        seconds, and between two batches when there are other credentials. Raise the error of the
+        first message that failed.
         """
         if not self._backlog.refuses_everything:
             self._note_success(order)
@@ -165,12 +177,13 @@ class Sender:
                 self._changed.wait_for(
                     lambda: (
                         self._backlog.pending
+                        or self._outdated
                         or not self._backlog.holds(order)
                         or self._backlog.order.stop_at is not None
                     ),
                     _IDLE_CHECK,
                 )
-                if not self._backlog.holds(order) or self._must_stop():
+                if not self._backlog.holds(order) or self._must_stop() or self._outdated:
                     return
                 if self._backlog.pending and not self._may_send():
                     # This process was stopped, perhaps: the reactor is about to notice, too.
@@ -216,6 +229,8 @@ class Sender:
                     return False
                 if not kafka.connected:
                     self._note_failure(order, KafkaError("the connection is lost"))
+                    if self._outdated:
+                        return False
                 elif self._monotonic() - began > _PATIENCE:
                     error = KafkaError(f"no acknowledgement within {_PATIENCE:g} s")
                     self._note_failure(order, error)

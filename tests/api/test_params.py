@@ -68,6 +68,12 @@ OURS = {
     "Sm_key": "",
     "Sm_token": "",
     "Kv_login": "",
+    "Telemetry_tls": "0",
+    "Telemetry_ca": "system",
+    "Telemetry_cert": "",
+    "Telemetry_key": "",
+    "Telemetry_login": "",
+    "Telemetry_sasl": "scram-sha-512",
 }
 """The parameters of all other options."""
 

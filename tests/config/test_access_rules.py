@@ -195,6 +195,8 @@ class AdviceTests(SynchronousTestCase):
             ({"node_access": "jwt:http://h/"}, "forged"),
             ({"sm_ca": "insecure"}, "--sm_ca"),
             ({"kv_login": "l", "kv_url": "http://etcd:2379"}, "--kv_login"),
+            ({"telemetry_login": "l", "telemetry_sasl": "plain"}, "--telemetry_login"),
+            ({"telemetry_tls": True, "telemetry_ca": "insecure"}, "--telemetry_ca"),
             ({"sm_token": "t", "sm_url": "http://hsm"}, "--sm_token"),
             ({"jwt_ca": "insecure"}, "--jwt_ca"),
         ):

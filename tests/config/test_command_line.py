@@ -84,6 +84,12 @@ SAMPLES: dict[str, dict[str, object]] = {
     "sm_key": {"key.pem": "key.pem"},
     "sm_token": {"/etc/hbtd/hsm-token": "/etc/hbtd/hsm-token"},
     "kv_login": {"/etc/hbtd/etcd-login": "/etc/hbtd/etcd-login"},
+    "telemetry_tls": {"yes": True},
+    "telemetry_ca": {"insecure": "insecure", "/etc/ca.pem": "/etc/ca.pem"},
+    "telemetry_cert": {"cert.pem": "cert.pem"},
+    "telemetry_key": {"key.pem": "key.pem"},
+    "telemetry_login": {"/etc/hbtd/kafka-login": "/etc/hbtd/kafka-login"},
+    "telemetry_sasl": {"plain": "plain", "scram-sha-256": "scram-sha-256"},
 }
 # For every option that refuses some values, such values.
 BAD = {
@@ -129,11 +135,15 @@ BAD = {
     "request_timeout": ["", "0", "86401", "1.5"],
     "idle_timeout": ["", "0", "86401", "never"],
     "max_connection_age": ["", "-1", "2592001", "never"],
+    "telemetry_tls": ["", "2"],
+    "telemetry_sasl": ["", "PLAIN", "gssapi"],
 }
 # Options that an option needs.
 PARTNERS = {
     "tls_cert": ["--tls_key=k.pem"],
     "tls_key": ["--tls_cert=c.pem"],
+    "telemetry_cert": ["--telemetry_key=k.pem", "--telemetry_tls=yes"],
+    "telemetry_key": ["--telemetry_cert=c.pem", "--telemetry_tls=yes"],
     "sm_cert": ["--sm_key=k.pem"],
     "sm_key": ["--sm_cert=c.pem"],
     "kv_cert": ["--kv_key=k.pem"],

@@ -107,6 +107,12 @@ class RenderingTests(SynchronousTestCase):
                 ("Sm_key", ""),
                 ("Sm_token", ""),
                 ("Kv_login", ""),
+                ("Telemetry_tls", "0"),
+                ("Telemetry_ca", "system"),
+                ("Telemetry_cert", ""),
+                ("Telemetry_key", ""),
+                ("Telemetry_login", ""),
+                ("Telemetry_sasl", "scram-sha-512"),
             ],
         )
 

@@ -16,17 +16,16 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from hbtd.tracker.transitions import Transition
+from tests.support.kafka_nodes import HBTD, Nodes, judged
 from tests.support.mock_kafka import consume
 from tests.support.processes import HbtdProcess, spawn
 from tests.support.real_kafka import RealKafka, why_not
 from tests.support.relay import Relay
-from tests.support.running import NODE, WebClient, heartbeat, reactor, until
+from tests.support.running import NODE, WebClient, reactor, until
 from tests.support.telemetry import by_key, contents, message
 from tests.support.telemetry_kills import KilledPublishers
 
 REASON = why_not()
-
-HBTD = ("-m", "hbtd", "--kv_url=mem:", "--port=0", "--nosm", "--interval=1")
 
 
 @functools.cache
@@ -49,7 +48,7 @@ class RealKafkaTestCase(TestCase):
 
     async def serve(
         self, *options: str, at: str | None = None, connected: bool = True
-    ) -> tuple[HbtdProcess, "Nodes"]:
+    ) -> tuple[HbtdProcess, Nodes]:
         """Start an hbtd that publishes, until the test ends; return it and its nodes.
 
         It is given the address `at`, or that of the broker, and `connected` to Kafka.
@@ -67,49 +66,6 @@ class RealKafkaTestCase(TestCase):
     def topic(self) -> str:
         """The topic of this test."""
         return f"hbtd.{self._testMethodName}"
-
-
-class Nodes:
-    """Nodes that send heartbeats to an hbtd."""
-
-    def __init__(self, client: WebClient, url: str) -> None:
-        self._client = client
-        self._url = url
-        self.longest = 0.0
-        """The longest time until a heartbeat was answered, in seconds."""
-
-    async def beat(self, name: str, timestamp: str) -> None:
-        """Send a heartbeat."""
-        began = time.monotonic()
-        status, answer = await self._client.request(
-            "POST", f"{self._url}/hmi/v1/heartbeat", heartbeat(name, timestamp)
-        )
-        assert status == 200, answer
-        self.longest = max(self.longest, time.monotonic() - began)
-
-    async def patch(self, **params: str) -> None:
-        """Change parameters of hbtd."""
-        status, answer = await self._client.request("PATCH", f"{self._url}/hmi/v1/params", params)
-        assert status == 200, answer
-
-    async def metrics(self) -> dict[str, float]:
-        """Return hbtd's metrics by name."""
-        response = await self._client.treq.get(f"{self._url}/metrics", reactor=reactor)
-        lines = re.findall(r"^(hbtd_\S+) (\S+)$", await response.text(), re.MULTILINE)
-        return {name: float(value) for name, value in lines}
-
-    async def silent_and_told(self) -> Mapping[str, float]:
-        """Wait until no node is healthy and all is published; return hbtd's metrics."""
-        deadline = time.monotonic() + 10
-        while True:
-            metrics = await self.metrics()
-            if (
-                not metrics['hbtd_components{state="healthy"}']
-                and not metrics["hbtd_kafka_pending"]
-                and metrics["hbtd_kafka_published_total"] == judged(metrics)
-            ):
-                return metrics
-            assert time.monotonic() < deadline, metrics
 
 
 class LifeTests(RealKafkaTestCase):
@@ -331,10 +287,3 @@ def changes(process: HbtdProcess) -> list[str]:
     """
     said = re.findall(r"Kafka at \S+ (accepts(?: no)?) messages", process.said)
     return [change for change, _ in groupby(said)]
-
-
-def judged(metrics: Mapping[str, float]) -> float:
-    """Return the number of transitions in hbtd's metrics."""
-    return sum(
-        value for name, value in metrics.items() if name.startswith("hbtd_transitions_total")
-    )

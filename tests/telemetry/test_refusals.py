@@ -9,6 +9,7 @@ from kafka.errors import (
     MessageSizeTooLargeError,
     NotEnoughReplicasError,
     OutOfOrderSequenceNumberError,
+    SaslAuthenticationFailedError,
     TopicAuthorizationFailedError,
 )
 from twisted.internet.task import Clock
@@ -31,7 +32,7 @@ class RefusalsTests(SynchronousTestCase):
             self.assertTrue(is_refusal(error))
         for error in (
             *(KafkaConnectionError(), NotEnoughReplicasError(), OutOfOrderSequenceNumberError()),
-            *(OSError(), ValueError()),
+            *(OSError(), ValueError(), SaslAuthenticationFailedError("wrong password")),
         ):
             self.assertFalse(is_refusal(error))
 

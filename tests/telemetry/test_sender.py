@@ -5,7 +5,7 @@ from threading import Condition
 from time import monotonic
 from typing import Any
 
-from kafka.errors import InvalidRecordError, KafkaError, UnknownProducerIdError
+from kafka.errors import InvalidRecordError, KafkaError, KafkaTimeoutError, UnknownProducerIdError
 from twisted.trial.unittest import SynchronousTestCase
 
 from hbtd.config.value_types import TelemetryAddress
@@ -79,12 +79,40 @@ class Producer:
         """Do nothing: all is answered."""
 
 
+class Unconnected:
+    """A producer that has lost its connection, and its only future."""
+
+    connected = False
+    is_done = False
+
+    def __init__(self, waited: Callable[[], None]) -> None:
+        self._waited = waited
+
+    def send(self, key: bytes, value: bytes) -> "Unconnected":
+        """Send a message, in vain."""
+        return self
+
+    def get(self, timeout: float) -> None:
+        """Wait in vain."""
+        self._waited()
+        raise KafkaTimeoutError
+
+    def succeeded(self) -> bool:
+        """Return false."""
+        return False
+
+    def abandon(self) -> None:
+        """Do nothing."""
+
+
 class SenderTests(SynchronousTestCase):
     """What is sent again after a failure."""
 
     def setUp(self):
         self.backlog = Backlog(Impatient)
         self.batches: list[list[str]] = []
+        self.connected = 0
+        self.lost: list[Unconnected] = []
         self.backlog.send_to(TelemetryAddress("kafka", 9092, "topic"))
 
     def send(self, answer, *messages):
@@ -97,17 +125,24 @@ class SenderTests(SynchronousTestCase):
             more=False,
         )
         self.backlog.stop(monotonic() + 10)
-        sender = Sender(
+        self.sender = Sender(
             self.backlog,
             Contact(monotonic),
-            lambda address: Producer(answer, self.batches),
+            lambda address: self.connect(answer),
             lambda: 0.5,
             lambda: None,
             lambda: True,
             monotonic,
         )
-        sender.run()
+        self.sender.run()
         self.assertEqual(self.backlog.pending, 0)
+
+    def connect(self, answer):
+        """Connect to Kafka."""
+        self.connected += 1
+        if self.lost:
+            return self.lost.pop()
+        return Producer(answer, self.batches)
 
     def test_overtaken(self):
         """A message that Kafka got before an older one of its component is repeated behind it."""
@@ -140,3 +175,25 @@ class SenderTests(SynchronousTestCase):
             everything.append(self.backlog.refuse(self.backlog.order)[1])
         self.assertEqual(everything, [False, True, True])
         self.assertTrue(self.backlog.refuses_everything)
+
+    def test_renewed(self):
+        """With other credentials the next batch goes to a new producer, and none is repeated."""
+
+        def answer(sent):
+            if len(self.batches) == 1:
+                self.sender.renew()
+                more = LogEntry(2, Judgement("x1", Transition.STARTED, "b1"), "judge")
+                self.backlog.put([more], more=False)
+            return [None] * len(sent)
+
+        self.send(answer, ("x0", "a1"))
+        self.assertEqual(self.batches, [["a1"], ["b1"]])
+        self.assertEqual(self.connected, 2)
+
+    def test_renewed_without_connection(self):
+        """A batch on its way to a Kafka that is lost goes to a new producer at once."""
+        began = monotonic()
+        self.lost = [Unconnected(lambda: self.sender.renew())]
+        self.send(lambda sent: [None] * len(sent), ("x0", "a1"))
+        self.assertEqual(self.batches, [["a1"]])
+        self.assertLess(monotonic() - began, 8)

@@ -58,7 +58,11 @@ class Files:
         self._secret("sm_token", read_bearer)
         if etcd:
             self._secret("kv_login", read_login)
+        if params.telemetry_tls and params.telemetry_cert:
+            self._pair(_Pair("telemetry_cert", "telemetry_key", "Kafka"))
+        self._secret("telemetry_login", read_login)
         bundles = ["tls_client_ca"] * params.serves_tls + ["sm_ca"] + ["kv_ca"] * etcd
+        bundles += ["telemetry_ca"] * params.telemetry_tls
         if params.node_rules.jwks_url:
             bundles.append("jwt_ca")
         for option in bundles:

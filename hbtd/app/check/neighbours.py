@@ -13,6 +13,7 @@ from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.threads import deferToThreadPool
 
 from hbtd import __version__
 from hbtd.access.jwks import FetchedKeys, describe_fetch_failure
@@ -21,11 +22,14 @@ from hbtd.app.etcd import connect_etcd
 from hbtd.app.hsm import connect_hsm
 from hbtd.config.live_params import LiveParams
 from hbtd.config.params import Params
+from hbtd.config.value_types import TelemetryAddress
 from hbtd.net.client_credentials import ClientCredentials, RenewedAgent
 from hbtd.net.http_client import BoundedPool, PlainAgent, describe_failure, root_cause
 from hbtd.net.own_secrets import SecretUnusable
 from hbtd.net.tls import TLSUnusable
 from hbtd.runtime.deadline import bounded
+from hbtd.telemetry.kafka import check_connection
+from hbtd.telemetry.security import KafkaSecurity
 
 _PATIENCE = 5.0
 """Seconds that each neighbour has to answer."""
@@ -92,7 +96,16 @@ class Neighbours:
         finally:
             await agent.closeCachedConnections()
 
-    async def _kafka(self, address: Any) -> None:
+    async def _kafka(self, address: TelemetryAddress) -> None:
+        settings = KafkaSecurity(self._params).settings()
+        if not settings:
+            await self._reach(address)
+            return
+        await deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), check_connection, address, settings
+        )
+
+    async def _reach(self, address: TelemetryAddress) -> None:
         endpoint = HostnameEndpoint(self._reactor, address.host, address.port, timeout=_PATIENCE)
         try:
             protocol: Any = await endpoint.connect(Factory.forProtocol(Protocol))

@@ -1,0 +1,113 @@
+"""What connections to Kafka are made with: TLS, a certificate, a user and password."""
+
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from hbtd.config.params import Params
+from hbtd.config.value_types import TelemetryAddress
+from hbtd.net.client_credentials import ClientCredentials
+from hbtd.net.own_secrets import Login, SecretFile, read_login
+from hbtd.telemetry.sender import KafkaFactory, Producer
+
+_MECHANISMS = {
+    "plain": "PLAIN",
+    "scram-sha-256": "SCRAM-SHA-256",
+    "scram-sha-512": "SCRAM-SHA-512",
+}
+"""Kafka's names of the values of `telemetry_sasl`."""
+
+
+class KafkaSecurity:
+    """The settings of kafka-python that protect a connection, from files that may change."""
+
+    def __init__(self, params: Params) -> None:
+        """Read the files; raise `TLSUnusable` or `SecretUnusable` if one can't be used."""
+        self._params = params
+        tls = params.telemetry_tls
+        self.credentials = ClientCredentials(
+            "Kafka",
+            "--telemetry_ca",
+            params.telemetry_ca if tls else "system",
+            "--telemetry_cert",
+            params.telemetry_cert,
+            params.telemetry_key,
+        )
+        """The credentials, whose files the caller has to have watched."""
+        self._login: SecretFile[Login] | None = None
+        if params.telemetry_login:
+            self._login = SecretFile(
+                f"The user and password in --telemetry_login={params.telemetry_login}",
+                params.telemetry_login,
+                read_login,
+            )
+            self.credentials.also_watch(self._login.watched)
+        self._context = self._make_context() if tls else None
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each change; new connections use what was read."""
+
+        def renew() -> None:
+            self._context = self._make_context()
+            listener()
+
+        if self._context is not None:
+            self.credentials.on_change(renew)
+        if self._login is not None:
+            self._login.watched.on_change(listener)
+
+    def look_again(self) -> None:
+        """Read the file of the login again if it has changed: Kafka has refused the connection."""
+        if self._login is not None:
+            self._login.renewed(self._login.current)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings for a new connection; this may be called in any thread."""
+        context, login = self._context, self._login
+        if context is None and login is None:
+            return {}
+        protocol = ("SASL_" if login else "") + ("SSL" if context else "PLAINTEXT")
+        settings: dict[str, Any] = {"security_protocol": protocol, "ssl_context": context}
+        if login is not None:
+            user, password = login.current
+            settings |= {
+                "sasl_mechanism": _MECHANISMS[self._params.telemetry_sasl],
+                "sasl_plain_username": user,
+                "sasl_plain_password": password,
+            }
+        return settings
+
+    def _make_context(self) -> ssl.SSLContext:
+        """Return a context with the present files, which have been found usable."""
+        params = self._params
+        trust = params.telemetry_ca
+        bundle = None if trust in ("system", "insecure") else trust
+        context = ssl.create_default_context(cafile=bundle)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if trust == "insecure":
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if params.telemetry_cert:
+            # Without a password OpenSSL would ask for one on the terminal, if the key had any.
+            context.load_cert_chain(params.telemetry_cert, params.telemetry_key, password="")
+        return context
+
+
+def securely(
+    connect: Callable[..., Producer],
+    security: KafkaSecurity,
+    look_again: Callable[[], object],
+) -> KafkaFactory:
+    """Return a function that connects to Kafka by `connect`, with the present credentials.
+
+    It calls `look_again`, in the thread of its caller, when it fails.
+    """
+
+    def connect_securely(address: TelemetryAddress) -> Producer:
+        try:
+            return connect(address, **security.settings())
+        except Exception:
+            look_again()
+            raise
+
+    return connect_securely

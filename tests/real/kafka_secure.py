@@ -1,0 +1,170 @@
+"""hbtd, and a real Apache Kafka with TLS, client certificates, and users."""
+
+import functools
+import signal
+from pathlib import Path
+from typing import Any
+from unittest import skipIf
+
+from kafka.errors import KafkaError
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from hbtd.config.params import Params
+from hbtd.config.value_types import parse_telemetry_host
+from hbtd.telemetry.kafka import Kafka, check_connection
+from hbtd.telemetry.security import KafkaSecurity
+from hbtd.tracker.transitions import Transition
+from tests.support.certificates import make_identity
+from tests.support.kafka_nodes import HBTD, Nodes
+from tests.support.mock_kafka import consume
+from tests.support.processes import spawn
+from tests.support.real_kafka import why_not
+from tests.support.running import NODE, WebClient, until
+from tests.support.secure_kafka import SecureKafka
+from tests.support.telemetry import contents, message
+
+REASON = why_not()
+
+PASSWORDS = ("first-password", "second-password", "wrong-password")
+
+
+@functools.cache
+def shared_kafka() -> SecureKafka:
+    """Return the broker of all tests here, which ends with this process."""
+    return SecureKafka(Path("secure-kafka").resolve())
+
+
+@skipIf(REASON is not None, REASON or "")
+class SecureTestCase(TestCase):
+    """A broker, and the files of an hbtd."""
+
+    timeout = 240
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.kafka = shared_kafka()
+        if not self.kafka.running:
+            await deferToThread(self.kafka.start)
+        self.folder = Path(self.mktemp()).resolve()
+        self.cert, self.key = self.kafka.certify(self.folder / "own")
+        self.login = self.folder / "login"
+        self.write("first-password")
+        self.login.chmod(0o600)
+        await deferToThread(self.kafka.set_password, "first-password")
+
+    def write(self, password: str) -> None:
+        """Write the file of the login."""
+        self.login.write_text(f"hbtd:{password}\n")
+
+    def params(self, **others: Any) -> dict[str, Any]:
+        """Return parameters by which the broker is reached, or not."""
+        return {
+            "telemetry_host": f"{self.kafka.secure_address}:hbtd.{self._testMethodName}",
+            "telemetry_tls": True,
+            "telemetry_ca": str(self.kafka.bundle),
+            "telemetry_cert": str(self.cert),
+            "telemetry_key": str(self.key),
+            "telemetry_login": str(self.login),
+            **others,
+        }
+
+
+class ConnectionTests(SecureTestCase):
+    """Connections with right and wrong credentials."""
+
+    def connect(self, **others: Any) -> str:
+        """Connect, and return why that was not possible; this blocks."""
+        params = self.params(**others)
+        settings = KafkaSecurity(Params(kv_url="mem:", **params)).settings()
+        try:
+            check_connection(parse_telemetry_host(params["telemetry_host"]), settings)
+        except KafkaError as error:
+            return str(error)
+        return ""
+
+    def publish(self, **others: Any) -> int:
+        """Publish a message, and return its offset; this blocks."""
+        params = self.params(**others)
+        settings = KafkaSecurity(Params(kv_url="mem:", **params)).settings()
+        kafka = Kafka(parse_telemetry_host(params["telemetry_host"]), **settings)
+        try:
+            return int(kafka.send(b"key", b"value").get(timeout=10).offset)
+        finally:
+            kafka.abandon()
+
+    async def test_right(self) -> None:
+        """With each mechanism a message is published."""
+        for number, mechanism in enumerate(("scram-sha-256", "scram-sha-512", "plain")):
+            if mechanism == "plain":
+                self.write("plain-password")
+            offset = await deferToThread(self.publish, telemetry_sasl=mechanism)
+            self.assertEqual(offset, number)
+
+    async def test_wrong_password(self) -> None:
+        """A wrong password is said to be refused, with the user's name and without the password."""
+        self.write("wrong-password")
+        for mechanism in ("scram-sha-512", "plain"):
+            why = await deferToThread(self.connect, telemetry_sasl=mechanism)
+            self.assertIn("it refuses the user 'hbtd' of --telemetry_login: Auth", why)
+            self.assertNotIn("wrong-password", why)
+
+    async def test_wrong_certificate(self) -> None:
+        """A certificate of another authority is said to be refused."""
+        cert, key = self.kafka.certify(self.folder / "wrong", make_identity("others"))
+        why = await deferToThread(self.connect, telemetry_cert=str(cert), telemetry_key=str(key))
+        self.assertIn("TLS fails, see --telemetry_ca and --telemetry_cert: ", why)
+        self.assertIn("certificate unknown", why)
+
+    async def test_untrusted(self) -> None:
+        """A broker that no trusted authority has certified is not sent the password."""
+        why = await deferToThread(self.connect, telemetry_ca=str(self.cert))
+        self.assertIn("TLS fails, see --telemetry_ca and --telemetry_cert: ", why)
+
+    async def test_without(self) -> None:
+        """Without a login the option for it is named."""
+        why = await deferToThread(self.connect, telemetry_login="")
+        self.assertIn("does it ask for --telemetry_login?", why)
+
+
+class RotationTests(SecureTestCase):
+    """hbtd as a process, while the password changes."""
+
+    async def test_rotated(self) -> None:
+        """What happens while the password is wrong, or has ended, is published with the right one.
+
+        Every transition is there once, in order; the log says what is refused, in one line, and has
+        no password.
+        """
+        self.write("wrong-password")
+        options = [
+            f"--{name}={'yes' if value is True else value}" for name, value in self.params().items()
+        ]
+        process = spawn(self, [*HBTD, "--warntime=1", "--errtime=4", *options])
+        nodes = Nodes(WebClient(self), await process.url)
+        await nodes.beat(NODE, "one")
+        await until(lambda: "refuses the user" in process.said, 20)
+        self.write("first-password")
+        await until(lambda: "accepts messages" in process.said, 20)
+        topic = f"hbtd.{self._testMethodName}"
+        await deferToThread(self.kafka.set_password, "second-password")
+        # The broker has sessions end after two seconds.
+        await until(lambda: process.said.count("accepts no messages") == 2, 30)
+        await until(lambda: "declared dead" in process.said)
+        await nodes.beat(NODE, "two")
+        self.write("second-password")
+        process.signal(signal.SIGHUP)
+        await until(lambda: process.said.count("accepts messages") == 2, 30)
+        found = contents(await deferToThread(consume, self.kafka.address, topic, 4, 30.0))
+        self.assertEqual(
+            found,
+            [
+                message(NODE, "one", Transition.STARTED),
+                message(NODE, "one", Transition.WARNED),
+                message(NODE, "one", Transition.DIED),
+                message(NODE, "two", Transition.STARTED),
+            ],
+        )
+        self.assertEqual(process.said.count("refuses the user"), 1)
+        self.assertNotIn("Traceback", process.said)
+        for password in PASSWORDS:
+            self.assertNotIn(password, process.said)

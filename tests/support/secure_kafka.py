@@ -1,0 +1,82 @@
+"""A real Apache Kafka that asks for TLS, a client certificate, and a user and password."""
+
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._scram import (
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+
+from hbtd.net.tls import Identity
+from tests.support.certificates import make_identity, write_identity
+from tests.support.real_kafka import RealKafka
+from tests.support.server_process import HOST, free_ports
+
+_SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+_PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+_PREFIX = "listener.name.sasl_ssl"
+
+
+class SecureKafka(RealKafka):
+    """A broker with a listener for hbtd, `secure_address`, beside the open one for tests.
+
+    The password of the user `hbtd` for PLAIN is `plain-password`; that for SCRAM is set by
+    `set_password`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Make the broker; its certificates are written into `folder`."""
+        self._secure_port, controller, port = free_ports(3)
+        self.authority = make_identity("clients")
+        """The authority whose certificates clients need."""
+        server = make_identity("localhost")
+        self.bundle, key = write_identity(server, folder / "server")
+        """The path of the bundle by which the broker is trusted."""
+        clients, _ = write_identity(self.authority, folder / "clients")
+        keystore = folder / "keystore.pem"
+        keystore.write_bytes(key.read_bytes() + self.bundle.read_bytes())
+        super().__init__(
+            properties={
+                "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller},"
+                f"SASL_SSL://{HOST}:{self._secure_port}",
+                "advertised.listeners": f"PLAINTEXT://{HOST}:{port},"
+                f"SASL_SSL://localhost:{self._secure_port}",
+                "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,"
+                "SASL_SSL:SASL_SSL",
+                "controller.quorum.voters": f"1@{HOST}:{controller}",
+                "inter.broker.listener.name": "PLAINTEXT",
+                # Whose password has changed is to notice soon.
+                "connections.max.reauth.ms": "2000",
+                "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+                f"{_PREFIX}.plain.sasl.jaas.config": f'{_PLAIN} user_hbtd="plain-password";',
+                f"{_PREFIX}.scram-sha-256.sasl.jaas.config": _SCRAM,
+                f"{_PREFIX}.scram-sha-512.sasl.jaas.config": _SCRAM,
+                f"{_PREFIX}.ssl.client.auth": "required",
+                "ssl.keystore.type": "PEM",
+                "ssl.keystore.location": str(keystore),
+                "ssl.truststore.type": "PEM",
+                "ssl.truststore.location": str(clients),
+            }
+        )
+        self._port = port
+
+    @property
+    def secure_address(self) -> str:
+        """The address of the listener with TLS and SASL."""
+        return f"localhost:{self._secure_port}"
+
+    def certify(self, folder: Path, issuer: Identity | None = None) -> tuple[Path, Path]:
+        """Write a client's certificate and key into a folder; return their paths."""
+        return write_identity(make_identity("hbtd", issuer or self.authority), folder)
+
+    def set_password(self, password: str) -> None:
+        """Set the SCRAM passwords of the user `hbtd`."""
+        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
+            wanted = UserScramCredentialUpsertion(
+                "hbtd", ScramCredentialInfo(mechanism, 4096), password.encode()
+            )
+            admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+            for done in admin.alter_user_scram_credentials([wanted]).values():
+                done.result(timeout=10)
