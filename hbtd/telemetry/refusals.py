@@ -39,15 +39,15 @@ REFUSED = "{messages} refused by Kafka, which accepted others, and lost: {error}
 
 # These are about the producer, not about a message; the next producer may succeed.
 _ABOUT_THE_PRODUCER = (
-    SaslAuthenticationFailedError,
-    IllegalSaslStateError,
-    UnsupportedSaslMechanismError,
     DuplicateSequenceNumberError,
+    IllegalSaslStateError,
     InvalidProducerEpochError,
     InvalidProducerIdMappingError,
     OutOfOrderSequenceNumberError,
     ProducerFencedError,
+    SaslAuthenticationFailedError,
     UnknownProducerIdError,
+    UnsupportedSaslMechanismError,
 )
 
 # Whoever sends the same message again gets the same answer. All other refusals may pass: what may

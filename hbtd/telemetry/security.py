@@ -83,7 +83,6 @@ class KafkaSecurity:
         trust = params.telemetry_ca
         bundle = None if trust in ("system", "insecure") else trust
         context = ssl.create_default_context(cafile=bundle)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
         if trust == "insecure":
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

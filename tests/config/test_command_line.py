@@ -248,6 +248,15 @@ class SpellingTests(OptionsTestCase):
         self.assertEqual(self.params(MEMORY, f"--listen={listen}").listen, listen)
         self.assertEqual(self.params(MEMORY, "--listen", listen).listen, listen)
 
+    def test_own_certificates(self):
+        """A certificate for a neighbour takes its key, and one for Kafka takes TLS."""
+        for name in ("sm", "kv", "telemetry"):
+            refusal = self.refusal(MEMORY, f"--{name}_cert=c.pem", "--telemetry_tls=yes")
+            self.assertIn(f"--{name}_cert and --{name}_key must be given together", refusal)
+        pair = ("--telemetry_cert=c.pem", "--telemetry_key=k.pem")
+        self.assertIn("--telemetry_tls=yes", self.refusal(MEMORY, *pair))
+        self.params(MEMORY, *pair, "--telemetry_tls=yes")
+
     def test_value_with_dash(self):
         """A value may begin with a dash."""
         params = self.params(MEMORY, "--tls_cert", "-cert.pem", "--tls_key=-key.pem")

@@ -2,6 +2,7 @@
 
 import functools
 import signal
+import time
 from pathlib import Path
 from typing import Any
 from unittest import skipIf
@@ -51,6 +52,7 @@ class SecureTestCase(TestCase):
         self.write("first-password")
         self.login.chmod(0o600)
         await deferToThread(self.kafka.set_password, "first-password")
+        await deferToThread(self.settle)
 
     def write(self, password: str) -> None:
         """Write the file of the login."""
@@ -68,10 +70,6 @@ class SecureTestCase(TestCase):
             **others,
         }
 
-
-class ConnectionTests(SecureTestCase):
-    """Connections with right and wrong credentials."""
-
     def connect(self, **others: Any) -> str:
         """Connect, and return why that was not possible; this blocks."""
         params = self.params(**others)
@@ -81,6 +79,16 @@ class ConnectionTests(SecureTestCase):
         except KafkaError as error:
             return str(error)
         return ""
+
+    def settle(self) -> None:
+        """Wait until the broker has the password; this blocks."""
+        deadline = time.monotonic() + 30
+        while why := self.connect():
+            assert time.monotonic() < deadline, why
+
+
+class ConnectionTests(SecureTestCase):
+    """Connections with right and wrong credentials."""
 
     def publish(self, **others: Any) -> int:
         """Publish a message, and return its offset; this blocks."""
