@@ -180,9 +180,6 @@ class Backlog:
         The list is empty if nothing waits.
         """
         with self.changed:
-            if self._refusals.aside and not (self._batch or self._waiting):
-                # None are left but those set aside.
-                self._back(self._refusals.give_up().back)
             if not self._batch:
                 self._batch = list(islice(self._waiting, self._refusals.together))
                 for _ in self._batch:
@@ -215,7 +212,10 @@ class Backlog:
                 return 0, False
             batch, self._batch = self._batch, []
             outcome = self._refusals.refused(batch)
-            return self._apply(outcome), self._refusals.everything
+            if not (outcome.back or outcome.dropped or self._waiting):
+                # None are left but those set aside.
+                outcome = self._refusals.give_up()
+            return self._apply(outcome), outcome.everything
 
     def _apply(self, outcome: Outcome) -> int:
         self._back(outcome.back)
