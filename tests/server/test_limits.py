@@ -316,10 +316,14 @@ class Narrow(StringTransport):
         """Have the client read all that there is."""
         data: bytes = self.value()
         self.clear()
-        # A real transport that is closing resumes nothing; that of Twisted's tests objects.
         if self.producer is not None and not self.disconnecting:
             self.producer.resumeProducing()
         return data
+
+    def resumeProducing(self) -> None:
+        """Resume, unless it is closing: there a real transport does nothing, and this one objects."""
+        if not self.disconnecting:
+            super().resumeProducing()
 
     def abortConnection(self) -> None:
         """End it by force."""
