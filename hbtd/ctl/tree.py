@@ -26,7 +26,7 @@ class Group:
         self.inner: dict[str, Group] = {}
         """The places within this one, by name."""
         self.own: list[Component] = []
-        """The components that are in none of those."""
+        """The components right here, which are in no place of `inner`."""
         self.counts = dict.fromkeys(_STATES, 0)
 
     @property

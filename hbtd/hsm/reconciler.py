@@ -480,7 +480,7 @@ class Reconciler(Service):
         if self._params.current.nosm and said:
             said.insert(0, "nosm is set, so HSM is told nothing")
         if said:
-            self._log.warn("HSM's table is wrong; {said}.", said="; ".join(said))
+            self._log.warn("HSM's table of components is wrong; {said}.", said="; ".join(said))
         if report.unknown:
             self._log.info(
                 "HSM does not know components that beat: {names}.",

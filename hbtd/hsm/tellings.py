@@ -109,7 +109,7 @@ class Tellings:
         return gone
 
     def components(self) -> list[str]:
-        """Return the components of which HSM was told again."""
+        """Return the components that HSM was told of once more, as its table was wrong."""
         return list(self._tellings)
 
     def contested(self) -> list[str]:

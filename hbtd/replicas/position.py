@@ -35,7 +35,7 @@ class Position:
 
     @property
     def synchronized(self) -> bool:
-        """Whether the state is `SYNCHRONIZED`."""
+        """Whether all that was in etcd when this replica began to watch it has been applied."""
         return self.state is State.SYNCHRONIZED
 
     @property

@@ -1,7 +1,8 @@
-"""The HTTP server below the API: requests, channels and the site, with their limits.
+"""The ordinary lane's HTTP server: the site and its requests, as twisted.web calls them.
 
-twisted.web reads and writes HTTP. The classes here refuse what it would read in another way than
-other servers do, and limit what a client may use. The resource that is served is passed in.
+twisted.web reads and writes HTTP. The classes here refuse requests that other servers would read
+otherwise than twisted.web does, and limit what a client may use. The site does not know the API: it
+serves the resource that it is given.
 """
 
 import re

@@ -22,7 +22,7 @@ from hbtd.store.interface import StoreUnusable
 from hbtd.tracker.records import Identity
 
 IDENTITY: Final = b"hbtd/identity/"
-"""The prefix of a key of identities; the chassis, or the like, and a number of slots follow."""
+"""The prefix of all keys of this module; `identity_key` says what follows."""
 
 _END: Final = IDENTITY[:-1] + b"0"
 

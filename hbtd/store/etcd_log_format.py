@@ -29,7 +29,7 @@ _PHASES = {phase.value: phase for phase in Phase}
 
 
 def log_key(number: int) -> bytes:
-    """Return the key of the log whose last entry has this number."""
+    """Return the key under which entries are stored, the last of which has this number."""
     return LOG + b"%0*d" % (_DIGITS, number)
 
 

@@ -424,7 +424,10 @@ class WhenTests(ReconcilerTestCase):
             self.report()
         self.assertEqual(
             lines(events, "warn"),
-            ["HSM's table is wrong; told again once heard twice: 3 components: x0c0s0b0n[0-2]."],
+            [
+                "HSM's table of components is wrong; told again once heard twice:"
+                " 3 components: x0c0s0b0n[0-2]."
+            ],
         )
         self.assertIn("HSM does not know components that beat: x0c0s0b0n4.", lines(events, "info"))
 

@@ -321,7 +321,7 @@ class Narrow(StringTransport):
         return data
 
     def resumeProducing(self) -> None:
-        """Resume, unless it is closing: there a real transport does nothing, and this one objects."""
+        """Resume, unless it is closing: a real transport does nothing then, this one objects."""
         if not self.disconnecting:
             super().resumeProducing()
 
