@@ -322,8 +322,13 @@ class _Counting(suppress):
 
 
 def starved_seconds(pid: int) -> float:
-    """Return the time for which a process has waited for a processor."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    """Return the time for which a process has waited for a processor.
+
+    The time is included for which each processor of a virtual machine was taken away from it.
+    """
+    waited = int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    stolen = int(Path("/proc/stat").read_text().split(maxsplit=9)[8])
+    return waited + stolen / os.sysconf("SC_CLK_TCK") / (os.cpu_count() or 1)
 
 
 def processor_seconds(pid: int) -> float:
