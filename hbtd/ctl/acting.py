@@ -13,6 +13,8 @@ from hbtd.formats.times import format_time
 
 _STATES = {"healthy", "warned", "dead"}
 _GONE = "gone"
+_LONGEST_SLEEP = 1.0
+"""The most seconds for which Ctrl-C may go unnoticed."""
 
 
 def wait(run: Invocation) -> int:
@@ -114,7 +116,9 @@ def send(run: Invocation) -> int:
             if options.count == 0 and options.counted:
                 break
             due = max(due + options.period, run.clock())
-            run.sleep(max(0.0, due - run.clock()))
+            while (left := due - run.clock()) > 0:
+                # A signal that arrives just before a sleep begins is noticed when it ends.
+                run.sleep(min(left, _LONGEST_SLEEP))
     except KeyboardInterrupt:
         pass
     if options.leave:
