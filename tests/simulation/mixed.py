@@ -152,18 +152,7 @@ class MixedWorld(ReplicatedWorld):
         """Return a host; the last one is that of the original."""
         if host != HOSTS[-1]:
             return super().server(name, host, kv_url, make_store)
-        self.mixed = MixedServer(
-            name,
-            host,
-            self._params(host, kv_url),
-            make_store,
-            self.clock,
-            self.network,
-            self.random,
-            self.truth,
-            self.fail,
-            self.note_state,
-        )
+        self.mixed = self.make_server(MixedServer, name, host, kv_url, make_store)
         self.mixed.on_judged = self._judged
         return self.mixed
 

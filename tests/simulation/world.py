@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from random import Random
-from typing import cast
+from typing import TypeVar, cast
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
@@ -26,6 +26,8 @@ from tests.simulation.telemetry import ADDRESS, Telemetry
 from tests.simulation.telemetry_oracle import TelemetryOracle
 from tests.simulation.troubles import Troubles
 from tests.simulation.truth import Truth
+
+_Server = TypeVar("_Server", bound=Server)
 
 _LONGEST_LINE = 500
 """The most characters of a line of hbtd's log in a story."""
@@ -205,7 +207,13 @@ class World:
 
     def server(self, name: str, host: str, kv_url: str, make_store: StoreFactory) -> Server:
         """Return a host of hbtd, on which it does not run yet."""
-        return Server(
+        return self.make_server(Server, name, host, kv_url, make_store)
+
+    def make_server(
+        self, kind: type[_Server], name: str, host: str, kv_url: str, make_store: StoreFactory
+    ) -> _Server:
+        """Return a host of this world, of some kind, on which nothing runs yet."""
+        return kind(
             name,
             host,
             self._params(host, kv_url),

@@ -17,6 +17,7 @@ import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.processes import CHECKOUT
+from tests.support.programs import run_program
 
 CHART = CHECKOUT / "deploy" / "helm" / "hbtd"
 RELEASE, NAMESPACE = "site", "services"
@@ -121,14 +122,9 @@ def validate(objects: Iterable[Object], folder: Path) -> str:
     for number, each in enumerate(objects):
         paths.append(folder / f"{number}-{each['kind']}.yaml")
         paths[-1].write_text(yaml.safe_dump(each))
-    done = subprocess.run(
-        [str(_TOOLS / "kubernetes-validate"), "--strict", "--quiet", *map(str, paths)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.stdout + done.stderr if done.returncode else ""
+    command = [str(_TOOLS / "kubernetes-validate"), "--strict", "--quiet", *map(str, paths)]
+    status, said = run_program(command, within=60)
+    return said if status else ""
 
 
 @needs_helm

@@ -23,6 +23,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.support import systemd_root
 from tests.support.processes import CHECKOUT
+from tests.support.programs import run_program
 
 ROOT = Path(sys.prefix) / "container-root"
 """The Debian root, which is never written to."""
@@ -183,21 +184,16 @@ def _run(stage: Stage, command: str) -> None:
         **stage.environ,
     }
     inside = ["sh", "-c", f"cd {stage.workdir} && {command}"]
-    done = subprocess.run(
+    status, said = run_program(
         [
             *("unshare", "--mount", "--propagation", "private", "sh", "-euc", script, "sh"),
             *(str(stage.folder), str(ROOT), "chroot", str(stage.folder / "root"), *inside),
         ],
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
+        environ=environ,
+        within=300,
     )
-    if done.returncode:
-        raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}")
+    if status:
+        raise AssertionError(f"{command} ended with {status}:\n{said}")
 
 
 class Container:
@@ -253,21 +249,16 @@ class Container:
 
     def execute(self, *command: str, within: float = 60) -> tuple[int, str]:
         """Run a command in it as its user; return its exit status and what it has printed."""
-        done = subprocess.run(
+        status, said = run_program(
             [
                 *("nsenter", "-t", str(self.pid), "-m", "-p", "-i", "-u", "-n", "-r", "-w"),
                 *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),
                 *("--no-new-privs", *command),
             ],
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=within,
-            check=False,
+            environ=self.environ,
+            within=within,
         )
-        return done.returncode, done.stdout.strip()
+        return status, said.strip()
 
     def signal(self, number: int) -> None:
         """Send its first process a signal, as `docker kill` and `docker stop` do."""

@@ -5,9 +5,10 @@
 
 import functools
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+
+from tests.support.programs import run_program
 
 
 @functools.cache
@@ -26,13 +27,5 @@ def why_not(name: str = "promtool") -> str | None:
 
 def promtool(*arguments: str, folder: Path | None = None, given: str = "") -> tuple[int, str]:
     """Run promtool in a folder with some input; return its exit status and what it has printed."""
-    done = subprocess.run(
-        [binary("promtool") or "promtool", *arguments],
-        cwd=folder,
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
+    command = (binary("promtool") or "promtool", *arguments)
+    return run_program(command, folder=folder, given=given, within=60)

@@ -35,6 +35,7 @@ from types import TracebackType
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from tests.support.programs import run_program
 from tests.support.server_process import HOST, ServerError, ServerProcess, free_ports
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -254,7 +255,7 @@ class RealKafka(ServerProcess):
         (directory / "server.properties").write_text(
             "".join(f"{name}={value}\n" for name, value in properties.items()), encoding="utf-8"
         )
-        formatted = subprocess.run(
+        status, said = run_program(
             [
                 *self._java(jars, directory),
                 "kafka.tools.StorageTool",
@@ -264,17 +265,12 @@ class RealKafka(ServerProcess):
                 "--config",
                 str(directory / "server.properties"),
             ],
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
+            folder=directory,
+            within=60,
         )
-        if formatted.returncode != 0:
+        if status:
             self.close()
-            raise RealKafkaError(f"Kafka's storage was not formatted:\n{formatted.stdout[-4000:]}")
+            raise RealKafkaError(f"Kafka's storage was not formatted:\n{said[-4000:]}")
         return directory
 
     def _await_answer(self, deadline: float) -> None:

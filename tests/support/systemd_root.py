@@ -16,6 +16,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.support.programs import run_program
+
 DEBIAN = Path(sys.prefix) / "systemd-root"
 """The Debian root, which is never written to."""
 
@@ -121,17 +123,13 @@ class SystemdRoot:
 
     def status(self, *command: str, given: str = "", within: float = 60) -> tuple[int, str]:
         """Run a command as `run` does; return its exit status and what it has printed."""
-        done = subprocess.run(
+        status, said = run_program(
             ["nsenter", "-t", str(self.pid), *_INSIDE, *command],
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"},
-            input=given,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=within,
-            check=False,
+            environ={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"},
+            given=given,
+            within=within,
         )
-        return done.returncode, done.stdout.strip()
+        return status, said.strip()
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file of the system, which belongs to root, and make its folders if need be."""

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from unittest import skipIf
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.processes import CHECKOUT
+from tests.support.programs import run_program
 
 TOOLS = Path(sys.prefix) / "container-tools"
 
@@ -32,16 +32,8 @@ def _why_not(name: str) -> str | None:
 def _run(*command: str, given: str = "") -> tuple[int, str]:
     """Run a program; return its status, and what it has printed."""
     name, *arguments = command
-    done = subprocess.run(
-        [_tool(name) or name, *arguments],
-        cwd=CHECKOUT,
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
+    command = (_tool(name) or name, *arguments)
+    return run_program(command, folder=CHECKOUT, given=given, within=120)
 
 
 @skipIf(_why_not("hadolint") is not None, str(_why_not("hadolint")))
