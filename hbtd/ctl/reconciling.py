@@ -11,10 +11,12 @@ _INTERVAL = 1.0
 
 _WIDTH = 2000
 
+_SOON = "being told already, or told once the leader has listened for Errtime"
+
 _GROUPS = (
     ("Told", "told again", "would be told again", False),
     ("Waiting", "told again once heard twice", "would be told again once heard twice", False),
-    ("Unsettled", "being told anyway", "being told anyway", False),
+    ("Unsettled", _SOON, _SOON, False),
     ("Held", "deaths that are too many to tell", "more deaths than are told without asking", True),
     (
         "Contested",

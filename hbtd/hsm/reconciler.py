@@ -87,7 +87,7 @@ class Report:
     contested: Sequence[Difference] = ()
     """What it was told three times today, in vain."""
     unsettled: Sequence[Difference] = ()
-    """What it is being told anyway, or is told once this replica has listened for long enough."""
+    """What it is being told already, or is told once this replica has listened for `Errtime`."""
     unknown: Sequence[str] = ()
     """Components that beat, but are not in HSM's table."""
 
@@ -473,7 +473,10 @@ class Reconciler(Service):
                 ("told again once heard twice", report.waiting),
                 ("more deaths than are told without `hbtctl reconcile`", report.held),
                 ("contested, left alone", report.contested),
-                ("being told anyway, or too early to tell", report.unsettled),
+                (
+                    "being told already, or told once this replica has listened for Errtime",
+                    report.unsettled,
+                ),
             )
             if group
         ]
