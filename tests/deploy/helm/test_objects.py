@@ -73,7 +73,12 @@ class ArgumentsTests(ChartTestCase):
             params.kv_ca: "etcdCA",
             params.kv_cert: "etcdClient",
             params.kv_key: "etcdClient",
+            params.telemetry_ca: "kafkaCA",
+            params.telemetry_cert: "kafkaClient",
+            params.telemetry_key: "kafkaClient",
+            params.telemetry_login: "kafkaLogin",
         }
+        self.assertTrue(params.telemetry_tls)
         for path, secret in named.items():
             mount = mounts[path.rpartition("/")[0]]
             self.assertNotIn("subPath", mount)

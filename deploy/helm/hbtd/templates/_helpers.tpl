@@ -57,6 +57,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if .hsmClient }}{{ $_ := set $all "sm_cert" "/etc/hbtd/hsmClient/tls.crt" }}{{ $_ := set $all "sm_key" "/etc/hbtd/hsmClient/tls.key" }}{{ end -}}
 {{- if .hsmToken }}{{ $_ := set $all "sm_token" "/etc/hbtd/hsmToken/token" }}{{ end -}}
 {{- if .etcdLogin }}{{ $_ := set $all "kv_login" "/etc/hbtd/etcdLogin/login" }}{{ end -}}
+{{- if or .kafkaCA .kafkaClient }}{{ $_ := set $all "telemetry_tls" "yes" }}{{ end -}}
+{{- if .kafkaCA }}{{ $_ := set $all "telemetry_ca" "/etc/hbtd/kafkaCA/ca.crt" }}{{ end -}}
+{{- if .kafkaClient }}{{ $_ := set $all "telemetry_cert" "/etc/hbtd/kafkaClient/tls.crt" }}{{ $_ := set $all "telemetry_key" "/etc/hbtd/kafkaClient/tls.key" }}{{ end -}}
+{{- if .kafkaLogin }}{{ $_ := set $all "telemetry_login" "/etc/hbtd/kafkaLogin/login" }}{{ end -}}
 {{- end -}}
 {{- range $name, $value := .Values.options -}}
 {{- if not (kindIs "invalid" $value) }}{{ $_ := set $all $name (include "hbtd.text" $value) }}{{ end -}}
