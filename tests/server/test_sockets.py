@@ -76,7 +76,7 @@ class SocketTests(TestCase):
             answers = parse_responses(client.heard)
             self.assertEqual([each.status for each in answers], [200] * 4)
             self.assertEqual(answers[-1].headers["connection"], "close")
-            self.assertEqual(len(self.service._connections), 0)
+            await until(lambda: not len(self.service._connections))
 
 
 class LimitTests(TestCase):

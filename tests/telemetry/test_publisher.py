@@ -172,7 +172,7 @@ class OutageTests(PublisherTestCase):
             await deferLater(reactor, 0)
         self.assertEqual((publisher.pending_count, publisher.dropped_count), (MAX_WAITING, 5000))
         await deferToThread(broker.up)
-        found = await self.published(publisher, broker, within=40)
+        found = await self.published(publisher, broker, within=100)
         expected = numbered_messages(range(5000, MAX_WAITING + 5000))
         self.assertEqual(len(found), MAX_WAITING)
         self.assertTrue(by_key(contents(found)) == expected, "not the youngest, in order")
