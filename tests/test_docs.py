@@ -182,6 +182,7 @@ class MetricsTests(APITestCase):
         elsewhere = {
             *("hbtd_store_requests", "hbtd_store_size_bytes", "hbtd_store_quota_bytes"),
             "hbtd_certificate_expiry_timestamp_seconds",
+            "hbtd_revocation_list_expiry_timestamp_seconds",
         }
         self.assertEqual(named - self.exposed(), elsewhere)
 
@@ -197,7 +198,7 @@ class MetricsTests(APITestCase):
             *("kafka_refused_total", "refused_total", "deaf_seconds_total", "overloaded"),
             *("log_dropped_total", "certificate_expiry_timestamp_seconds", "silent_groups"),
             *("hsm_told_seconds_bucket", "reactor_lag_seconds_bucket"),
-            "self_check_failures_total",
+            *("self_check_failures_total", "revocation_list_expiry_timestamp_seconds"),
         }
         self.assertEqual({f"hbtd_{each}" for each in expected} - conditions, set())
 

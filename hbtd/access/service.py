@@ -58,6 +58,7 @@ class Access(MultiService):
         self._params = params
         self._reactor = reactor
         self._jitter = jitter
+        self._served = served
         self._files: list[WatchedFiles[Any]] = []
         self._certificates: list[ServedCertificate | ClientCredentials] = [*clients]
         if served is not None:
@@ -120,6 +121,10 @@ class Access(MultiService):
         """
         for certificates in self._certificates:
             yield from certificates.presented()
+
+    def next_update(self) -> datetime | None:
+        """Return when the first revocation list has to be renewed; `None` if none has to be."""
+        return None if self._served is None else self._served.next_update()
 
     def _expiring(self) -> Iterator[Expiring]:
         for certificates in self._certificates:

@@ -1,6 +1,7 @@
 """Metrics for Prometheus; their values are read from the parts only when they are requested."""
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 
 from cryptography.x509 import Certificate
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -203,18 +204,23 @@ class ConnectionMetrics(Collector):
 
 
 class CertificateMetrics(Collector):
-    """The metric that says when each certificate that hbtd presents expires."""
+    """The metrics that say when certificates and revocation lists expire."""
 
-    def __init__(self, presented: Callable[[], Iterable[tuple[str, Certificate]]]) -> None:
+    def __init__(
+        self,
+        presented: Callable[[], Iterable[tuple[str, Certificate]]],
+        next_update: Callable[[], datetime | None],
+    ) -> None:
         """Make the collector.
 
         `presented` returns pairs of the value of the label `certificate`, such as `served`, and the
-        certificate itself.
+        certificate itself. `next_update` returns when the first revocation list has to be renewed.
         """
         self._presented = presented
+        self._next_update = next_update
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metric with its present values."""
+        """Return the metrics with their present values."""
         expiry = GaugeMetricFamily(
             "hbtd_certificate_expiry_timestamp_seconds",
             "When a certificate that hbtd presents expires, in seconds since the epoch.",
@@ -223,6 +229,14 @@ class CertificateMetrics(Collector):
         for name, certificate in self._presented():
             expiry.add_metric([name], certificate.not_valid_after_utc.timestamp())
         yield expiry
+        lists = GaugeMetricFamily(
+            "hbtd_revocation_list_expiry_timestamp_seconds",
+            "When the first revocation list has to be renewed, in seconds since the epoch.",
+        )
+        next_update = self._next_update()
+        if next_update is not None:
+            lists.add_metric([], next_update.timestamp())
+        yield lists
 
 
 class MachineMetrics(Collector):

@@ -72,6 +72,12 @@ class ClientTrust:
             phrase += f"; {counted(len(self.lists), 'revocation list')}, {revoked} revoked"
         return phrase
 
+    @property
+    def next_update(self) -> datetime | None:
+        """When the first list has to be renewed (`nextUpdate`); `None` if none has to be."""
+        times = (each.next_update_utc for each in self.lists)
+        return min((each for each in times if each is not None), default=None)
+
     def expiring(self) -> Iterator[Expiring]:
         """Yield the authorities and the lists, for `ExpiryNotices`."""
         yield from expiring_authorities(

@@ -1,6 +1,7 @@
 """The certificate that hbtd serves with, and reloading it."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from cryptography.x509 import Certificate
@@ -69,6 +70,10 @@ class ServedCertificate:
         )
         if self._clients is not None:
             yield from self._clients.current.expiring()
+
+    def next_update(self) -> datetime | None:
+        """Return when the first revocation list has to be renewed; `None` if none has to be."""
+        return None if self._clients is None else self._clients.current.next_update
 
     def on_new_authorities(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever the authorities of client certificates have changed."""

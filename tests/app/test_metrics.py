@@ -1,7 +1,9 @@
 """The metrics of certificates."""
 
+import time
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -9,8 +11,13 @@ from hbtd.access.service import Access
 from hbtd.app.metrics import CertificateMetrics, make_registry
 from hbtd.config.params import Params
 from hbtd.net.client_credentials import ClientCredentials
-from hbtd.net.served_certificate import serve_files
-from tests.support.certificates import make_identity, write_identity
+from hbtd.net.served_certificate import ClientFiles, ServedCertificate, serve_files
+from tests.support.certificates import (
+    make_identity,
+    revocation_list,
+    write_identity,
+    write_lists,
+)
 from tests.support.http_memory import APITestCase
 
 
@@ -33,7 +40,9 @@ class CertificateMetricsTests(SynchronousTestCase):
                 ClientCredentials("HSM", "--sm_ca", cert),
             ],
         )
-        self.registry = make_registry(CertificateMetrics(self.access.presented))
+        self.registry = make_registry(
+            CertificateMetrics(self.access.presented, self.access.next_update)
+        )
 
     def expiry(self, name: str) -> float | None:
         """Return the value of the metric for a certificate."""
@@ -54,6 +63,40 @@ class CertificateMetricsTests(SynchronousTestCase):
         """Authorities, which are others' certificates, have none."""
         names = [name for name, _ in self.access.presented()]
         self.assertEqual(names, ["served", "kv_cert"])
+
+
+class RevocationListTests(SynchronousTestCase):
+    """When the revocation lists of clients have to be renewed."""
+
+    def test_first(self) -> None:
+        """The metric is the time of the first one; without lists there is none."""
+        folder = Path(self.mktemp()).resolve()
+        cert, key = map(str, write_identity(make_identity("a"), folder))
+        one, other = (make_identity(name) for name in ("one", "other"))
+        trusted = folder / "authorities"
+        trusted.write_bytes(
+            b"".join(each.chain[0].public_bytes(Encoding.PEM) for each in (one, other))
+        )
+        lists = folder / "lists"
+
+        def value(first: float, second: float) -> float | None:
+            write_lists(
+                lists, revocation_list(one, days=first), revocation_list(other, days=second)
+            )
+            return self.value(serve_files(cert, key, ClientFiles(str(trusted), str(lists))))
+
+        for days in ((3, 1), (1, 2), (-1, 3)):
+            found = value(*days)
+            assert found is not None
+            self.assertLess(abs(found - time.time() - min(days) * 86400), 60)
+        self.assertIsNone(self.value(serve_files(cert, key, ClientFiles(str(trusted)))))
+        self.assertIsNone(self.value(None))
+
+    def value(self, served: ServedCertificate | None) -> float | None:
+        """Return the value of the metric."""
+        access = Access(Params(kv_url="mem:"), Clock(), served, (), lambda: 0.0)
+        registry = make_registry(CertificateMetrics(access.presented, access.next_update))
+        return registry.get_sample_value("hbtd_revocation_list_expiry_timestamp_seconds")
 
 
 class ServiceTests(APITestCase):
