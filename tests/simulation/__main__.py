@@ -20,6 +20,7 @@ from tests.simulation.mixed import MixedWorld
 from tests.simulation.replicated import ReplicatedWorld
 from tests.simulation.runs import Outcome, run_worlds
 from tests.simulation.single import SingleWorld
+from tests.simulation.table import TableWorld
 from tests.simulation.world import World
 
 _BETWEEN_LINES = 5.0
@@ -44,6 +45,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--original", action="store_true", help="worlds of replicas beside an original hbtd"
     )
+    parser.add_argument(
+        "--table", action="store_true", help="small worlds in which others write HSM's table"
+    )
     parser.add_argument("--without-kafka", action="store_true", help="worlds without a Kafka")
     parser.add_argument("--until-wrong", action="store_true", help="end with the first wrong one")
     parser.add_argument("--within", type=float, default=1e9, help="the most CPU seconds")
@@ -58,8 +62,9 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     kind: type[MixedWorld | ReplicatedWorld | SingleWorld]
     kind = ReplicatedWorld if options.replicas else SingleWorld
-    kind = MixedWorld if options.original else kind
-    make = partial(kind, kafka=not options.without_kafka, with_faults=not options.no_faults)
+    kind = MixedWorld if options.original else TableWorld if options.table else kind
+    kafka = not (options.without_kafka or options.table)
+    make = partial(kind, kafka=kafka, with_faults=not options.no_faults)
     again = (
         kind.options
         + (" KAFKA=no" if options.without_kafka else "")

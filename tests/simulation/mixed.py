@@ -130,7 +130,7 @@ class MixedWorld(ReplicatedWorld):
     """Two replicas of hbtd, and a host that runs an original, or a third replica."""
 
     options = " REPLICAS=3 ORIGINAL=yes"
-    tampered = False
+    tampered = 0.0
     oracle: MixedOracle
     make_oracle = MixedOracle
     mixed: MixedServer

@@ -24,7 +24,12 @@ _CHECKOUT = Path(__file__).parent.parent.parent
 
 _PATCHES = Path(__file__).parent / "mutants"
 
-_OPTIONS = {"single": [], "replicas": ["--replicas"], "mixed": ["--original"]}
+_OPTIONS = {
+    "single": [],
+    "table": ["--table"],
+    "replicas": ["--replicas"],
+    "mixed": ["--original"],
+}
 
 
 _HEAD = (
@@ -70,7 +75,7 @@ def mutants(names: list[str]) -> list[Mutant]:
 
 def read(path: Path) -> Mutant:
     """Return the mutant of a patch; raise `ValueError` if it does not begin as it should."""
-    head = re.match(r"(.+\.)\nWorld: (single|replicas|mixed)\n\n", path.read_text())
+    head = re.match(r"(.+\.)\nWorld: (single|table|replicas|mixed)\n\n", path.read_text())
     if head is None:
         raise ValueError(f"{path} does not begin with a sentence, and with its world")
     return Mutant(path, head[1], head[2])

@@ -54,6 +54,12 @@ class WorldTests(SynchronousTestCase):
         self.assertEqual(status, 0, said[-3000:])
         self.assertRegex(said, r"[0-9] params\b")
 
+    def test_table(self):
+        """Nor do others that write HSM's table, which is right again in the end."""
+        status, said = simulate("--table", "--first=1", "--seeds=20")
+        self.assertEqual(status, 0, said[-3000:])
+        self.assertRegex(said, r"[0-9] others\b")
+
     def test_found(self):
         """What was found once stays mended."""
         status, said = simulate("--without-kafka", "--seed", *map(str, FOUND))

@@ -1,6 +1,6 @@
 """A world with one hbtd and a store on a disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -24,11 +24,23 @@ _RESTART = 1.0
 class SingleWorld(World):
     """One hbtd, its disk, HSM and nodes."""
 
-    def __init__(self, seed: int, kafka: bool = True, with_faults: bool = True) -> None:
+    rules: Sequence[tuple[int, int, int]] = ((5, 12, 1), (10, 30, 2), (8, 20, 5))
+    """Warntime, Errtime and Interval, one of which a world has."""
+
+    def __init__(
+        self,
+        seed: int,
+        kafka: bool = True,
+        with_faults: bool = True,
+        nodes: int = 40,
+        seconds: float = 600.0,
+    ) -> None:
         super().__init__(
             seed,
-            ((5, 12, 1), (10, 30, 2), (8, 20, 5)),
+            self.rules,
             Oracle,
+            nodes=nodes,
+            seconds=seconds,
             kafka=kafka,
             with_faults=with_faults,
         )

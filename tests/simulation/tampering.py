@@ -42,9 +42,14 @@ class Tampering:
         self.happens = False
         """Whether anything is done to the table in this world."""
 
-    def schedule(self, begin: float, end: float) -> None:
-        """Plan what is done between two times; every third world's table is left alone."""
-        self.happens = self._random.random() < 0.67
+    def schedule(
+        self, begin: float, end: float, share: float = 0.67, between: float = 25.0
+    ) -> None:
+        """Plan what is done between two times, every `between` seconds on average.
+
+        That is so in a `share` of all worlds; the others' table is left alone.
+        """
+        self.happens = self._random.random() < share
         if not self.happens:
             return
         kinds: tuple[Callable[[], None], ...] = (
@@ -58,7 +63,7 @@ class Tampering:
             self._hide,
         )
         time = begin
-        while (time := time + self._random.expovariate(1 / 25)) < end:
+        while (time := time + self._random.expovariate(1 / between)) < end:
             self._clock.at(time, self._random.choice(kinds))
 
     def told_new(self, name: str) -> None:

@@ -64,8 +64,11 @@ class World:
     quiet = 150.0
     """Seconds without faults at the end of the world."""
 
-    tampered = True
-    """Whether others than hbtd may write in HSM's table."""
+    tampered = 0.67
+    """In what share of worlds others than hbtd write in HSM's table."""
+
+    between_tampering = 25.0
+    """After how many seconds, on average, they do so again."""
 
     options = ""
     """What `make simulate` takes besides a seed, to run such a world again."""
@@ -425,8 +428,7 @@ class World:
         if self.telemetry is not None:
             hosts = tuple(server.host for server in self.servers)
             self.telemetry.schedule(10.0, self.seconds, hosts)
-        if self.tampered:
-            self.tampering.schedule(20.0, self.seconds - 20)
+        self.tampering.schedule(20.0, self.seconds - 20, self.tampered, self.between_tampering)
         time = 15.0
         while (time := time + self.random.expovariate(1 / 8)) < self.seconds - 20:
             (call,) = self.random.choices(kinds, weights)
