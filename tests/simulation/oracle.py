@@ -103,8 +103,8 @@ class _Component:
         """When an original hbtd has judged it last, or told HSM of it."""
         self.original_words = 0
         """How often an original has told HSM of it since hbtd has told something new."""
-        self.known_dead = False
-        """Whether HSM was told of a death that has truly been one, for as long as the rules ask."""
+        self.known_dead: float | None = None
+        """When HSM was told of a death that had truly been one, for as long as the rules ask."""
 
 
 class Oracle:
@@ -165,7 +165,7 @@ class Oracle:
     def booted(self, name: str) -> None:
         """Note that a node begins to beat."""
         component = self._get(name)
-        component.died, component.known_dead = None, False
+        component.died, component.known_dead = None, None
 
     def told(self, name: str, state: str, flag: str, now: float) -> None:
         """HSM was sent news of a component; raise `Violation` if that was not true then."""
@@ -191,10 +191,11 @@ class Oracle:
     def _check_order(self, name: str, component: _Component, word: str, now: float) -> None:
         if word == "standby/alert":
             died = component.died
-            component.known_dead = died is not None and now - died >= self._most(
-                "errtime", died, now
-            )
-        elif word == "ready/ok" and component.known_dead:
+            lasts = died is not None and now - died >= self._most("errtime", died, now)
+            component.known_dead = now if lasts else None
+        elif word == "ready/ok" and component.known_dead is not None:
+            if now < component.known_dead:
+                return  # it was sent before, and HSM has taken long over it
             raise Violation(
                 Promise.NO_FALSE_RETURN,
                 f"{name} is said to be back, but it died at {component.died:.1f}, HSM knew, and it"

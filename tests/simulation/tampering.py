@@ -71,18 +71,31 @@ class Tampering:
         self.written.pop(name, None)
         self.again.pop(name, None)
 
-    def _write(self, name: str, word: str) -> None:
+    def write(self, name: str, word: str) -> None:
+        """Have others write a component's row: state and flag, such as `Standby/Alert`."""
         state, _, flag = word.partition("/")
         self._hsm.components[name] = ComponentState(state, flag)
         self.written[name] += 1
         self._truth.note("others", f"write {name} {word}")
+
+    def fight(self, name: str, word: str, seconds: float) -> None:
+        """Have others write a component's row again and again, for some seconds."""
+        until = self._clock.now + seconds
+        self._truth.note("others", f"fight for {name}: {word}")
+
+        def write() -> None:
+            if self._clock.now < until:
+                self.write(name, word)
+                self._clock.after(_FIGHT, write)
+
+        write()
 
     def _some(self, most: int) -> list[str]:
         return self._random.sample(self._names, self._random.randint(1, most))
 
     def _falsify(self) -> None:
         for name in self._some(8):
-            self._write(name, self._random.choice(_WORDS))
+            self.write(name, self._random.choice(_WORDS))
 
     def _save(self) -> None:
         rows = self._hsm.components
@@ -93,7 +106,7 @@ class Tampering:
         for name, word in self._saved.items():
             row = self._hsm.components.get(name)
             if row is None or f"{row.state}/{row.flag}" != word:
-                self._write(name, word)
+                self.write(name, word)
 
     def _lose(self) -> None:
         for name in self._some(5):
@@ -102,15 +115,7 @@ class Tampering:
 
     def _fight(self) -> None:
         name, word = self._random.choice(self._names), self._random.choice(_WORDS)
-        until = self._clock.now + self._random.uniform(10, self._random.choice((90, 300)))
-        self._truth.note("others", f"fight for {name}: {word}")
-
-        def write() -> None:
-            if self._clock.now < until:
-                self._write(name, word)
-                self._clock.after(_FIGHT, write)
-
-        write()
+        self.fight(name, word, self._random.uniform(10, self._random.choice((90, 300))))
 
     def _slow(self) -> None:
         self._change(self._random.uniform(0, 8000), "read_ms", 0.0)
