@@ -155,7 +155,6 @@ class Reconciler(Service):
         self._could = False
         self._due = 0.0
         self._led_since: float | None = None
-        self._missing: str | None = None
         self._contested: dict[str, Difference] = {}
         self.state = State.IDLE
         """What is done at the moment."""
@@ -319,7 +318,7 @@ class Reconciler(Service):
         try:
             decision = await self._decide(report, approved=approved)
             self.comparisons += 1
-            self.last, self.failure, self._missing = report, None, None
+            self.last, self.failure = report, None
             self._contested = {each.component: each for each in report.contested}
             self._note(report)
             if not dry_run:
@@ -333,20 +332,17 @@ class Reconciler(Service):
         except TableMissing as error:
             # It may be back one day; until then that is no news.
             self._due = self._clock.seconds() + _MISSING * self._params.current.sm_sync
-            known, self._missing = self._missing, self._params.current.sm_url
-            raise self._failed(
-                f"HSM's table can't be read, and is not compared: {error}",
-                known=known == self._missing,
-            ) from error
+            why = f"HSM's table can't be read, and is not compared: {error}"
+            raise self._failed(why) from error
         except (HSMUnavailable, StoreUnusable) as error:
             raise self._failed(f"HSM's table could not be compared: {error}") from error
         except CancelledError as error:
             raise ReconcileImpossible("hbtd stops") from error
         return report
 
-    def _failed(self, why: str, *, known: bool = False) -> ReconcileImpossible:
+    def _failed(self, why: str) -> ReconcileImpossible:
         self.failures += 1
-        known, self.failure = known or why == self.failure, why
+        known, self.failure = why == self.failure, why
         if not known:
             self._log.warn("{why}", why=why)
         return ReconcileImpossible(why)
