@@ -52,7 +52,7 @@ class Latencies:
 class CrowdTests(TestCase):
     """Hostile clients of all kinds at once."""
 
-    timeout = 120 + SECONDS
+    timeout = 180 + SECONDS
 
     async def test_crowd(self) -> None:
         """No heartbeating node is warned about, memory is bounded, and refusals are counted."""
