@@ -73,7 +73,7 @@ OWN_BITS = 6144
 OWN_LAG = 1000
 """Milliseconds by which nodes may be late, so that a warning is hbtd's and not their fault."""
 
-MOST_STARVED, MOST_LAG = 0.25, 0.3
+MOST_STARVED, MOST_LAG = 0.15, 0.3
 """The most of the time that hbtd may wait for a core, and seconds that this process may be late.
 
 Beyond that, latencies do not say much of hbtd, but of what else the machine does.

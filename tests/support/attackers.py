@@ -1,7 +1,7 @@
 """Hostile clients on real sockets: `python -m tests.support.attackers PORT SECONDS`.
 
-All of them attack for `SECONDS` at once, and then their counts are printed as JSON. On a slow machine
-they go on for up to a minute, until one of those who send bodies in crumbs is refused.
+All of them attack for `SECONDS` at once, and then their counts are printed as JSON. On a slow
+machine they go on for up to a minute, until one of those who send bodies in crumbs is refused.
 """
 
 import asyncio
