@@ -58,7 +58,7 @@ FRESH_ADDRESSES = [f"127.0.4.{n}" for n in range(1, NODES + 1)]
 HELLOS = float(os.environ.get("HBTD_STRANGERS_HELLOS", "1"))
 LARGE_RATE, SMALL_RATE = 400_000 * HELLOS, 130_000 * HELLOS
 """Bytes of ClientHellos a second, for certificates with RSA keys of 2,048 and of 4,096 bits."""
-MOST_SOURCES, SIGNING = 200, 0.3
+MOST_SOURCES, SIGNING = 200, 0.2
 """Addresses in a crowd that sends them, and seconds that hbtd takes to sign for each of them once.
 
 Where it would take longer, there are fewer addresses. Larger crowds are what OWN_NODES are.
@@ -483,7 +483,9 @@ class StrangersTests(TestCase):
         late = seen["node lag"] if held else seen["lag"] if "capacity" in seen else 0
         if late > OWN_LAG:
             raise SkipTest(f"the nodes were {late} ms late: this machine does too much else")
-        if figures.starved > MOST_STARVED or figures.lag > MOST_LAG:
+        # Strangers who are late come all at once, and are more than they are meant to be.
+        crowded = held and seen["lag"] > OWN_LAG
+        if figures.starved > MOST_STARVED or figures.lag > MOST_LAG or crowded:
             print("      (the machine did so much else that only false warnings are counted)")
             limits = OWN
         self.assertEqual(figures.exceeded(limits), [])
