@@ -88,21 +88,25 @@ class Monitor:
         params.on_change(self._params_changed)
 
     async def start(self) -> None:
-        """Restore the tracker from the store, and begin to count observed time and to judge.
+        """Restore the tracker from the store, and begin to judge.
 
-        With a shared store, the tracker is not restored and judging does not begin: `hbtd.replicas`
-        restores the tracker, and calls `become_leader` once this replica leads. Raise
-        `StoreUnusable` if a store that is not shared can't be read.
+        Observed time stands still until `start_observing` is called. With a shared store, the
+        tracker is not restored and judging does not begin: `hbtd.replicas` restores the tracker,
+        and calls `become_leader` once this replica leads. Raise `StoreUnusable` if a store that is
+        not shared can't be read.
         """
         self.running = True
         if not self._store.shared:
             await self._checkpointer.restore()
-        self._ticking.startService()
         self._advise(self._params.current)
         if not self._store.shared:
             await self.become_leader()
         self._checkpointer.begin()
         self._journal.begin()
+
+    def start_observing(self) -> None:
+        """Begin to count observed time, since heartbeats arrive from now on."""
+        self._ticking.startService()
 
     def stop_observing(self) -> None:
         """Stop sweeping and counting observed time, since heartbeats may no longer arrive."""

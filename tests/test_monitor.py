@@ -2,6 +2,7 @@
 
 from itertools import chain
 
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
 from hbtd.store.interface import StoreUnusable
@@ -176,6 +177,21 @@ class SweepTests(MonitorTestCase):
         self.assertLessEqual(max(len(commit) for commit in self.store.commits), 1000)
         self.assertEqual({each.state for each in self.hsm.components.values()}, {"Standby"})
         self.assertEqual(len(self.hsm.components), 10_000)
+
+    def test_slow_start(self):
+        """Silence counts only from when heartbeats arrive, however long the start takes before."""
+        self.begin(warntime=10, errtime=30, interval=5)
+        self.notifier.startService()
+        now = self.monitor.now()
+        self.successResultOf(Deferred.fromCoroutine(self.monitor.start()))
+        self.beat(A)
+        self.advance(100)
+        self.assertEqual(self.told(A), [STARTED])
+        self.assertLess(self.monitor.now(), now + 1)
+        self.monitor.start_observing()
+        self.beat_for(20, A)
+        self.advance(16)
+        self.assertEqual(self.told(A), [STARTED, WARNED])
 
     def test_stall(self):
         """However long hbtd itself is stopped, no component is judged for it."""

@@ -272,7 +272,7 @@ class HbtdService(Service):
         )
         checks = self.views.self_checks
         await start("the self-checks", checks.startService, checks.stopService)
-        await start("the listener", self._listening.accept, self._stop_accepting)
+        await start("the listener", self._start_accepting, self._stop_accepting)
         url = self._listening.url
         _log.info("hbtd {version} serves {url}", version=__version__, url=url)
         supervision.serving(lambda: self.views.in_words(url))
@@ -326,6 +326,11 @@ class HbtdService(Service):
     async def _start_monitor(self) -> None:
         await self.replica.wait_until_synchronized(_ETCD_PATIENCE)
         await self.monitor.start()
+
+    def _start_accepting(self) -> None:
+        self._listening.accept()
+        # Nobody was heard before, however long the start has taken: silence counts from now on.
+        self.monitor.start_observing()
 
     async def _stop_accepting(self) -> None:
         # From now on nodes may not be heard, so their silence doesn't count.

@@ -44,6 +44,9 @@ CONTESTED = 3
 AGAIN = 9
 """How often the same is told of a component again: three tellings a day, and doubts of HSM's."""
 
+RESUMED = 5.0
+"""Seconds in which hbtd reads what was sent to it while it was stopped, and tells HSM of that."""
+
 LATE = 12.0
 """Seconds, besides those of the rules, within which HSM must be told: commits, probes, retries."""
 
@@ -105,6 +108,8 @@ class _Component:
         """How often an original has told HSM of it since hbtd has told something new."""
         self.known_dead: float | None = None
         """When HSM was told of a death that had truly been one, for as long as the rules ask."""
+        self.may_return_until = 0.0
+        """Until when a heartbeat may be read that was sent before the death."""
 
 
 class Oracle:
@@ -167,6 +172,12 @@ class Oracle:
         component = self._get(name)
         component.died, component.known_dead = None, None
 
+    def resumed(self, now: float, paused_at: float) -> None:
+        """Note that hbtd goes on; what was sent to it while it was stopped is read now."""
+        for component in self._components.values():
+            if component.died is not None and component.died >= paused_at:
+                component.may_return_until = now + RESUMED
+
     def told(self, name: str, state: str, flag: str, now: float) -> None:
         """HSM was sent news of a component; raise `Violation` if that was not true then."""
         component = self._get(name)
@@ -194,8 +205,8 @@ class Oracle:
             lasts = died is not None and now - died >= self._most("errtime", died, now)
             component.known_dead = now if lasts else None
         elif word == "ready/ok" and component.known_dead is not None:
-            if now < component.known_dead:
-                return  # it was sent before, and HSM has taken long over it
+            if now < max(component.known_dead, component.may_return_until):
+                return  # it was sent before, and HSM has taken long over it, or see `resumed`
             raise Violation(
                 Promise.NO_FALSE_RETURN,
                 f"{name} is said to be back, but it died at {component.died:.1f}, HSM knew, and it"

@@ -21,6 +21,9 @@ FOUND_WITH_REPLICAS = (18, 103, 115)
 """The same for worlds of replicas."""
 
 
+FOUND_IN_TABLES = (31, 1244, 1273)
+"""The same for small worlds in which others write HSM's table: hbtd, the last one; the oracle."""
+
 BESIDE_AN_ORIGINAL = (1,)
 """Seeds of worlds of replicas beside an original."""
 
@@ -59,6 +62,11 @@ class WorldTests(SynchronousTestCase):
         status, said = simulate("--table", "--first=1", "--seeds=20")
         self.assertEqual(status, 0, said[-3000:])
         self.assertRegex(said, r"[0-9] others\b")
+
+    def test_found_in_tables(self):
+        """Nor is it in those that have found a fault."""
+        status, said = simulate("--table", "--seed", *map(str, FOUND_IN_TABLES))
+        self.assertEqual(status, 0, said[-3000:])
 
     def test_found(self):
         """What was found once stays mended."""

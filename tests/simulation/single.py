@@ -90,6 +90,8 @@ class SingleWorld(World):
             if runs:
                 pause = now - self._changed_at - _UNNOTICED
                 left = self._hears_from - self._changed_at
+                if not self._starting:
+                    self.oracle.resumed(now, self._changed_at)
                 patience = 0.0 if self._starting else max(min(pause, self._warntime), left, 0.0)
                 self._hears_from = now + patience
                 self.clock.at(self._hears_from, self.note_state)

@@ -221,7 +221,8 @@ class Process:
         )
         self.store.open()
         self.notifier.startService()
-        Deferred.fromCoroutine(self.monitor.start())
+        started = Deferred.fromCoroutine(self.monitor.start())
+        started.addCallback(lambda _: self.monitor.start_observing())
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
         """Send a request, unless the process was killed."""

@@ -381,7 +381,8 @@ class TimedAPITestCase(APITestCase):
             service.params,
             lambda: self.unheard,
         )
-        Deferred.fromCoroutine(self.monitor.start())
+        started = Deferred.fromCoroutine(self.monitor.start())
+        started.addCallback(lambda _: self.monitor.start_observing())
         self.addCleanup(self._stop_monitor)
         sources = HealthSources(bool, str, str, str)
         routes = make_routes(self.monitor, service.params, sources, CollectorRegistry()).api

@@ -170,6 +170,7 @@ class Ours(Process):
     async def _start(self) -> None:
         await self.replica.wait_until_synchronized(5)
         await self.monitor.start()
+        self.monitor.start_observing()
 
     def wake(self, *names: str) -> None:
         """Let it go on; heartbeats of `names` waited, and are read before anything else happens."""

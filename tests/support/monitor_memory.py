@@ -145,7 +145,8 @@ class MonitorTestCase(HSMTestCase):
 
     def start_monitor(self) -> None:
         """Start the monitor alone."""
-        Deferred.fromCoroutine(self.monitor.start())
+        started = Deferred.fromCoroutine(self.monitor.start())
+        started.addCallback(lambda _: self.monitor.start_observing())
 
     def stop_monitor(self) -> Deferred[None]:
         """Stop the monitor; the Deferred fires when it has stopped."""
