@@ -53,8 +53,8 @@ class BatchSize:
 
         `target` is the number of seconds that a batch should take. The size grows by at most half,
         and only after a full batch. If the batch took longer than `target`, the size is reduced,
-        but not below `_SLOW` components; only `failed` makes it smaller. `now` is the time in
-        seconds of any clock.
+        though not below a small fixed size; only `failed` reduces it further. `now` is the time in
+        seconds of any clock, the same as for `failed`.
         """
         self._took = took, count
         fitting = int(count * target / took) if took > 0 else _MOST
@@ -80,10 +80,11 @@ class BatchSize:
     def failed(self, count: int, now: float, *, timed_out: bool) -> None:
         """Reduce the size after a batch of `count` components has failed at the time `now`.
 
-        A batch that was not full counts only if it has `timed_out`: HSM did not answer in time. The
-        new size is half of the old one, or half of `count` if that is less. While the size
-        grows, HSM may have accepted a smaller full batch just before: then the number of components
-        in that batch is not exceeded for `_ENOUGH` seconds.
+        `timed_out` says whether HSM did not answer in time; a batch that was not full is ignored
+        unless it timed out. The new size is half of the old one, or half of `count` if that is
+        less. If HSM accepted a smaller full batch just before, while the size was growing, the size
+        is limited to that of the accepted batch for a while. `now` is in seconds of the clock of
+        `answered`.
         """
         if count < self.size and not timed_out:
             return
@@ -93,5 +94,5 @@ class BatchSize:
         self.size = max(1, min(self.size, count) // 2)
 
     def acquit(self) -> None:
-        """Lift the limit that `failed` has set, since a component was to blame, not the size."""
+        """Lift the limit that `failed` has set: a component made the batch fail, not its size."""
         self._enough_until = 0.0

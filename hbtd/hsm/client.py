@@ -77,7 +77,7 @@ class UpdateFailed(Exception):
 
 
 class HSMUnavailable(UpdateFailed):
-    """A request to HSM failed, for a reason that need not lie in its content."""
+    """A request to HSM failed, for a reason that is not necessarily its content."""
 
 
 class HSMRejected(UpdateFailed):
@@ -85,7 +85,7 @@ class HSMRejected(UpdateFailed):
 
 
 class TableMissing(HSMUnavailable):
-    """HSM has no table that can be read as a whole, or does not show it to hbtd."""
+    """HSM has no call that returns its whole table, or does not allow hbtd to use it."""
 
 
 class _Answer(NamedTuple):
@@ -123,8 +123,9 @@ class HSMClient:
     ) -> None:
         """Make a client.
 
-        `wall` returns Unix seconds, for answers that ask to wait until a date. `conceal` returns a
-        text of HSM's without the secrets that `http` sends: what HSM says is logged.
+        `wall` returns Unix seconds; it is needed for a `Retry-After` that is a date. `conceal`
+        removes the secrets that `http` sends from a text; it is applied to what HSM answers before
+        that is logged.
         """
         self._http = http
         self._clock = clock
@@ -158,11 +159,12 @@ class HSMClient:
         return Deferred.fromCoroutine(self._bounded(self._ready()))
 
     def read_table(self, types: Iterable[str], take: TakeRow) -> Deferred[None]:
-        """Read the states of all components of some types, and pass each row on to `take`.
+        """Read HSM's table of the components of some types; call `take` with each row.
 
-        The rows come in portions, between which the reactor does other work. The Deferred fires
-        after the last one. It fails with `TableMissing` if HSM has no such call, and with
-        `HSMUnavailable` after any other error: rows that were passed on until then may be wrong.
+        The response is parsed in portions, between which the reactor does other work. The Deferred
+        fires after the last row. It fails with `TableMissing` if HSM has no such call, and with
+        `HSMUnavailable` after any other error; then the rows that were passed on may be incomplete
+        or wrong.
         """
         work = self._read_table(types, take)
         longest = max(_TABLE_TIMEOUT, self._params.current.sm_timeout)

@@ -1,4 +1,4 @@
-"""The condition of HSM, as far as hbtd knows it: for health and the log."""
+"""Whether HSM accepts updates, and why not, for `/health` and the log."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ from hbtd.runtime.outage import Outage
 
 
 class Condition:
-    """What hbtd knows of HSM: whether it accepts updates and, if not, why and since when.
+    """The state of HSM as hbtd sees it: whether it accepts updates and, if not, why and since when.
 
-    An outage of HSM is logged when it begins, when its cause changes, and when it ends. A
-    component is logged when it is set aside, and when HSM accepts it again.
+    The beginning of an outage of HSM, changes of its cause, and its end are logged. So is each
+    component that is set aside, and again when HSM accepts it.
     """
 
     _log = Logger()
@@ -37,11 +37,11 @@ class Condition:
 
     @property
     def in_outage(self) -> bool:
-        """Whether HSM has failed and has not been seen to work since."""
+        """Whether a request to HSM has failed, and none has succeeded since."""
         return self._outage.reason is not None
 
     def failed(self, reason: str) -> None:
-        """Note that HSM can't be used; `reason` is for the log and `health`."""
+        """Note that HSM can't be used; `reason` appears in the log and in `health`."""
         self._outage.fail(reason)
 
     def works(self) -> None:
@@ -68,7 +68,7 @@ class Condition:
         )
 
     def back(self, culprits: Sequence[Culprit]) -> None:
-        """Log that HSM has accepted components that had been set aside."""
+        """Log that HSM again accepts updates of components that had been set aside."""
         for culprit in culprits:
             self._log.info(
                 "HSM accepts updates of {component} again.", component=culprit.judgement.component
@@ -86,13 +86,13 @@ class Condition:
         return "Ready"
 
     def why_not_ready(self) -> str:
-        """Return why no updates are sent to HSM, and since when if that is known."""
+        """Return why HSM counts as not ready, and since when if that is known."""
         if self.in_outage:
             return f"HSM fails since {self._utc(self._outage_began)}: {self._outage.reason}"
         return "HSM has not yet answered whether it is ready"
 
     def trouble(self, ready: bool, quarantine: Quarantine) -> str | None:
-        """Return why HSM can't be told of all changes, and since when; `None` if it can.
+        """Return why HSM can't be told of all judgements, and since when; `None` if it can.
 
         `ready` says whether HSM counts as ready.
         """

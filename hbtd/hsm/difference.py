@@ -1,7 +1,7 @@
-"""Where HSM's table differs from the tracker, and what follows from that.
+"""The differences between HSM's table and the tracker, and which of them HSM is told of.
 
-The rules are those of docs/design.md, "HSM's table is compared". All of them are functions of what
-was read and known; `reconciler.py` reads, waits and tells.
+The rules are those of docs/design.md, "HSM's table is compared". They do no I/O: `reconciler.py`
+reads the table, waits, and tells HSM.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +13,7 @@ from hbtd.runtime.logs import escaped
 from hbtd.tracker.transitions import Phase, Transition
 
 MOST_DEATHS: Final = 100
-"""The most components that one comparison tells HSM are dead, unless an operator asks for it."""
+"""The most deaths that one comparison tells HSM of, unless an operator has asked for it."""
 
 _LONGEST: Final = 32
 """The most characters that are kept of a state or a flag; HSM's have nine at most."""
@@ -26,27 +26,28 @@ _WORDS: Final = {
 
 
 class Difference(NamedTuple):
-    """A component of which HSM's table says something else than the tracker."""
+    """A component whose state and flag in HSM's table do not fit its phase in the tracker."""
 
     component: str
-    """The xname."""
+    """The component's xname."""
     phase: Phase
     """The phase of the component in the tracker."""
     since: float
-    """When it entered that phase: the Unix time, 0 if not known."""
+    """The Unix time at which the component entered the phase; 0 if not known."""
     said: str
-    """State and flag in HSM's table, such as `Standby/Alert`."""
+    """The component's state and flag in HSM's table, such as `Standby/Alert`."""
 
     @property
     def transition(self) -> Transition:
-        """What HSM is told if the difference is to be put right."""
+        """The transition that HSM is told to correct its table."""
         return _WORDS[self.phase]
 
 
 def agrees(phase: Phase, state: str, flag: str) -> bool:
-    """Return whether state and flag in HSM's table, in any case, fit the phase of a component.
+    """Return whether state and flag in HSM's table, in any letter case, fit a component's phase.
 
-    `Off` fits components that are silent: HSM knows why, and ignores what it is told of them.
+    `Off` fits components that are warned or dead: HSM knows why they are silent, and ignores
+    updates of them.
     """
     if phase is not Phase.HEALTHY and state.lower() == "off":
         return True
@@ -60,26 +61,26 @@ def _word(text: str) -> str:
 
 
 class Look:
-    """One reading of HSM's table, which is compared with the tracker row by row."""
+    """One reading of HSM's table, which compares each row with the tracker."""
 
     def __init__(
         self, phase: Callable[[str], Phase], since: Callable[[str], float] = lambda _: 0.0
     ) -> None:
-        """Begin a look.
+        """Begin to read the table.
 
-        `phase` returns the present phase of a component, and `since` the Unix time at which it was
-        entered, 0 if that is not known.
+        `phase` returns the present phase of a component. `since` returns the Unix time at which the
+        component entered it, or 0 if that is not known.
         """
         self._phase = phase
         self._since = since
         self._known: set[str] = set()
         self.rows = 0
-        """How many rows were read."""
+        """The number of rows that were added."""
         self.differences: dict[str, Difference] = {}
-        """The differences that were found, by component."""
+        """The differences found so far, by xname."""
 
     def add(self, name: str, state: str, flag: str) -> None:
-        """Compare a row; one of a component that is not tracked is ignored."""
+        """Compare a row of HSM's table with the tracker; ignore a component that is not tracked."""
         self.rows += 1
         phase = self._phase(name)
         if phase is Phase.UNKNOWN:
@@ -93,16 +94,17 @@ class Look:
             self.differences[name] = Difference(name, phase, self._since(name), said)
 
     def missing(self, components: Iterable[str]) -> list[str]:
-        """Return those of some components of which HSM's table has no row."""
+        """Return those of `components` that have no row in HSM's table."""
         return [each for each in components if each not in self._known]
 
 
 def confirmed(
     first: Mapping[str, Difference], second: Mapping[str, Difference]
 ) -> list[Difference]:
-    """Return the differences that two looks have shown alike, as the second one has.
+    """Return the differences of the second look that the first look had, too.
 
-    What HSM's table says may have changed in between, but not the phase of the component.
+    The component must be in the same phase in both; its state and flag in HSM's table may have
+    changed in between.
     """
     return [
         each
@@ -112,18 +114,18 @@ def confirmed(
 
 
 class Decision(NamedTuple):
-    """What is done about confirmed differences; each of them is in one of the lists."""
+    """What is done about confirmed differences: each difference is in exactly one of the lists."""
 
     tell: list[Difference]
-    """HSM is told at once."""
+    """The differences that HSM is told of at once."""
     listen: list[Difference]
-    """HSM is told once the component was heard twice since the first look."""
+    """Differences that HSM is told of once the component was heard twice since the first look."""
     held: list[Difference]
-    """Too many deaths to tell without being asked to."""
+    """Deaths that HSM is not told of without an operator's request, because they are too many."""
     contested: list[Difference]
-    """Somebody else says something else of these, again and again; they are left alone."""
+    """Differences of components that somebody else keeps changing in HSM; they are left alone."""
     unsettled: list[Difference]
-    """HSM is being told of them anyway, or may be; they are left alone."""
+    """Differences that are left alone because an update of the component may be on its way."""
 
 
 def decide(
@@ -136,9 +138,10 @@ def decide(
 ) -> Decision:
     """Return what is done about confirmed differences.
 
-    `settled` says whether HSM has acknowledged the latest judgement on a component, and nothing
-    about it waits, is in doubt or is set aside. `tellings` are those before, `now` is the Unix
-    time. `approved` says whether an operator has asked for it: then deaths are told, however many.
+    `settled` says whether HSM has acknowledged the latest judgement on a component, and no
+    judgement on it waits, is in doubt or is set aside. `tellings` counts how often HSM was told
+    again before; `now` is the Unix time. `approved` says whether an operator asked for the
+    comparison: then HSM is told of any number of deaths.
     """
     tell: list[Difference] = []
     listen: list[Difference] = []
@@ -162,7 +165,7 @@ def decide(
 
 
 def hold_back(decision: Decision) -> Decision:
-    """Return a decision by which too many deaths are not told."""
+    """Return the same decision, with its deaths held back if they are too many."""
     deaths = [each for each in decision.tell if each.phase is Phase.DEAD]
     if len(deaths) <= MOST_DEATHS:
         return decision

@@ -70,15 +70,16 @@ class InDoubt:
             self._in_doubt[judgement.component] = doubt._replace(sent_since=since)
 
     def withdraw_alarm(self, xname: str) -> None:
-        """Don't send again the last judgement on a component if it is an alarm (warned, died)."""
+        """Don't return the last judgement on a component from `settled` if it is an alarm."""
         doubt = self._in_doubt.get(xname)
         if doubt is not None and doubt.sent_since and doubt.sent_since.transition.alarming:
             self._in_doubt[xname] = doubt._replace(sent_since=None)
 
     def settled(self, now: float) -> list[Judgement]:
-        """Drop the updates that HSM must have finished by `now`.
+        """Forget the abandoned updates that HSM must have finished by `now`.
 
-        Return the judgements to send again.
+        Return the judgements on their components that HSM has acknowledged since, which must be
+        sent again. `now` is in seconds of the clock of `abandoned`.
         """
         over = [xname for xname, doubt in self._in_doubt.items() if doubt.until <= now]
         sent = [self._in_doubt.pop(xname).sent_since for xname in over]

@@ -21,7 +21,7 @@ class Lane:
     def __init__(self, clock: IReactorTime) -> None:
         self.wakeup = Wakeup(clock)
         self.abandoned = False
-        """Whether the last update was abandoned; its failure then says nothing about HSM."""
+        """Whether `abandon` cancelled the last update; its failure then says nothing about HSM."""
         self._call: Deferred[None] | None = None
 
     def run(

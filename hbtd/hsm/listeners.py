@@ -1,4 +1,4 @@
-"""Which of some components were heard twice since a time."""
+"""Which components have sent two heartbeats since a given time."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -10,14 +10,18 @@ _NEEDED: Final = 2
 
 
 class Listeners:
-    """Components of which HSM is to be told that they live, once they were heard twice.
+    """Components that HSM is told are alive only after two more heartbeats of each.
 
-    Whether a component was heard is seen from the time of its last heartbeat, which is looked at
-    once a second or so. All times are observed seconds.
+    Heartbeats are counted by looking at the time of a component's last heartbeat, about once a
+    second. All times are observed seconds.
     """
 
     def __init__(self, last_heard: Callable[[str], float | None]) -> None:
-        """Begin with none; `last_heard` returns when a component was heard, `None` if unknown."""
+        """Begin without components.
+
+        `last_heard` returns the observed time of a component's last heartbeat, or `None` if
+        unknown.
+        """
         self._last_heard = last_heard
         # By component: the heartbeats seen, and when the last one of these was taken.
         self._heard: dict[str, tuple[int, float]] = {}
@@ -25,14 +29,11 @@ class Listeners:
         self._until: float | None = None
 
     def __len__(self) -> int:
-        """Return how many components are to be told of."""
+        """Return the number of components for which `wait_for` was called and that still wait."""
         return len(self._waiting)
 
     def count_from(self, components: Iterable[str], since: float) -> None:
-        """Count the heartbeats of these components, and no others, from now on.
-
-        Those count that were taken after the time `since`.
-        """
+        """Count the heartbeats of `components`, and of no others, taken after the time `since`."""
         self.clear()
         self._heard = dict.fromkeys(components, (0, since))
 
@@ -41,7 +42,7 @@ class Listeners:
         return list(self._heard)
 
     def look(self, components: Iterable[str]) -> None:
-        """Note which of some components were heard since the last look."""
+        """Count a heartbeat of each of `components` that was heard since the last look."""
         for xname in components:
             if self._until is not None and xname not in self._waiting:
                 self._heard.pop(xname, None)
@@ -52,20 +53,23 @@ class Listeners:
                 self._heard[xname] = seen[0] + 1, at
 
     def wait_for(self, differences: Iterable[Difference]) -> None:
-        """Let HSM be told of these, too, as soon as they were heard twice."""
+        """Have `take` return each difference once its component was heard twice.
+
+        Differences of components whose heartbeats are not counted are ignored.
+        """
         # Nobody is waited for whose heartbeats are not counted: that may have been ended.
         self._waiting.update(
             (each.component, each) for each in differences if each.component in self._heard
         )
 
     def wait_until(self, until: float) -> None:
-        """Wait until a time at the latest for those of `wait_for`, and count no others."""
+        """Wait until the time `until` at most, and count only components given to `wait_for`."""
         self._until = until
 
     def take(self, components: Iterable[str], now: float) -> list[Difference]:
-        """Return those of some components of which HSM is to be told now, and drop them.
+        """Return the differences of those of `components` that were heard twice, and drop them.
 
-        Those that have waited for too long are dropped, too.
+        Components that were not heard twice before the time of `wait_until` are dropped, too.
         """
         heard: list[Difference] = []
         late = self._until is not None and self._until < now
@@ -78,5 +82,5 @@ class Listeners:
         return heard
 
     def clear(self) -> None:
-        """Drop all."""
+        """Drop all components."""
         self._waiting, self._heard, self._until = {}, {}, None

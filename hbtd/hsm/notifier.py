@@ -92,7 +92,7 @@ class Notifier(Service):
         self._batch_sizes = {each: BatchSize() for each in Transition}
         self._in_doubt = InDoubt()
         self.time_to_tell = TimeToTell(wall)
-        """How long it takes until HSM has acknowledged judgements."""
+        """Measures the time from judgements to their acknowledgement by HSM."""
         self._looking_back = PeriodicService(
             clock, _LOOK_BACK, self._look_back, "the notifier's look back", now=False
         )
@@ -132,7 +132,7 @@ class Notifier(Service):
 
     @property
     def hsm_ready(self) -> bool:
-        """Whether HSM says that it is ready, and is not in an outage (see `Condition`)."""
+        """Whether HSM was ready at the last probe, and is not in an outage (see `Condition`)."""
         return self._readiness.ready and not self._condition.in_outage
 
     def health(self) -> str:
@@ -140,7 +140,7 @@ class Notifier(Service):
         return self._condition.health(self.hsm_ready, self._quarantine)
 
     def trouble(self) -> str | None:
-        """Return why HSM can't be told of all changes, and since when; `None` if it can."""
+        """Return why HSM can't be told of all judgements, and since when; `None` if it can."""
         return self._condition.trouble(self.hsm_ready, self._quarantine)
 
     def standing(self, xname: str) -> Standing:
@@ -185,9 +185,9 @@ class Notifier(Service):
         self._notify()
 
     def tell_again(self, judgements: Iterable[Judgement]) -> None:
-        """Send judgements to HSM that it has acknowledged before, because its table was changed.
+        """Send judgements again that HSM has acknowledged before: its table differs from them.
 
-        Judgements on components of which HSM has yet to be told something are ignored.
+        A judgement is ignored if another one on the same component has yet to be acknowledged.
         """
         for judgement in judgements:
             if not self._is_stale(judgement):
@@ -197,10 +197,11 @@ class Notifier(Service):
         self._notify()
 
     def judged(self, judgements: Iterable[Judgement]) -> None:
-        """Drop from the outbox the alarms on components that have started or restarted since.
+        """Drop the alarms on components that have started or restarted from the outbox.
 
-        `judgements` say which components have. They have just been made; `tell` is called with
-        them once they are committed. Alarms on suspects stay, because their retries are counted.
+        `judgements` are the new judgements `STARTED` and `RESTARTED`, which have yet to be
+        committed; `tell` is called with them after that. Alarms on suspects stay, because their
+        retries are counted.
         """
         for judgement in judgements:
             xname = judgement.component
@@ -211,11 +212,11 @@ class Notifier(Service):
         return judgement.transition.alarming and self._superseded(judgement.component)
 
     def resume(self, judgements: Sequence[Judgement], superseded: Container[str] = ()) -> None:
-        """Send judgements that the previous leader or process has not marked as delivered.
+        """Send the judgements that are not marked as delivered, after a start or a new election.
 
-        HSM may have been sent an update with them, and may still be carrying it out, so they are
-        treated like those of an abandoned update (see `InDoubt`). Judgements on components in
-        `superseded` are not sent, because newer ones follow.
+        The previous process or leader may have sent HSM an update with them that HSM is still
+        carrying out, so they are treated like those of an abandoned update (see `InDoubt`).
+        Judgements on components in `superseded` are not sent, because newer ones follow.
         """
         self._in_doubt.abandoned(judgements, self._doubt_ends())
         self.tell(each for each in judgements if each.component not in superseded)
@@ -231,8 +232,8 @@ class Notifier(Service):
     def withdraw(self, xname: str) -> None:
         """Don't send the latest judgement on a component if it is an alarm (warned, died).
 
-        An alarm that HSM has acknowledged is not sent again, either. An update in flight is not
-        stopped. Failures of updates with the component are forgotten.
+        Nor is an alarm that HSM has acknowledged sent again. An update in flight is not stopped.
+        Failures of updates with the component are forgotten.
         """
         self._outbox.withdraw_alarm(xname)
         self._in_doubt.withdraw_alarm(xname)

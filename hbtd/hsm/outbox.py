@@ -6,9 +6,9 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Outbox:
-    """What HSM has yet to be told: the latest judgement on each component, by transition.
+    """The latest judgement on each component that has yet to be sent to HSM, by transition.
 
-    Judgements on suspects are held back; `Quarantine` decides when they are sent.
+    Judgements on suspects are held back (see `hold`); `Quarantine` decides when they are sent.
     """
 
     def __init__(self) -> None:
@@ -50,15 +50,15 @@ class Outbox:
             self._groups[judgement.transition][judgement.component] = judgement
 
     def take_renewed(self) -> list[str]:
-        """Return the held-back components on which `put` has added a judgement since the last call.
+        """Return the held-back components for which `put` was called since the last call.
 
-        A component is in the list once for each of these judgements.
+        A component is in the list once for each call of `put`.
         """
         renewed, self._renewed = self._renewed, []
         return renewed
 
     def put_back(self, judgement: Judgement) -> None:
-        """Add a judgement that was sent before, unless the outbox has one on the same component."""
+        """Add a judgement again that was sent before, unless there is one on the same component."""
         if self.latest(judgement.component) is None:
             self.put(judgement)
 
@@ -74,14 +74,14 @@ class Outbox:
             self._remove(xname)
 
     def hold(self, xname: str) -> None:
-        """Leave a component out of the results of `next_group` until `release` is called."""
+        """Exclude a component from the results of `next_group` until `release` is called for it."""
         self._held.add(xname)
         judgement = self._remove(xname)
         if judgement is not None:
             self._held_back[xname] = judgement
 
     def release(self, xname: str) -> None:
-        """Stop holding back a component; its judgement is sent last of those of its transition."""
+        """Include a component in `next_group` again, after the others of its transition."""
         self._held.discard(xname)
         judgement = self._remove(xname)
         if judgement is not None:

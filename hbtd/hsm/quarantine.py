@@ -1,4 +1,4 @@
-"""The quarantine: finds the components because of which updates to HSM fail; sets them aside."""
+"""The quarantine: finds the components that make updates to HSM fail, and sets them aside."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from hbtd.hsm.outbox import Outbox
 from hbtd.tracker.transitions import Judgement, Transition
 
 IN_A_ROW = 32
-"""After so many failures in a row HSM itself may be to blame, whatever it answers.
+"""The number of consecutive failed updates after which HSM itself is suspected, not components.
 
 Finding one culprit by halving a batch has a success after every second failure at the latest.
 """
@@ -26,10 +26,10 @@ _JITTER = 0.2
 
 
 class Culprit(NamedTuple):
-    """A judgement that failed when it was sent alone, and the reason.
+    """A component's judgement that failed when it was sent alone, and the reason `said`.
 
-    `since` is the time of the component's first failure, perhaps together with others, in seconds
-    of the notifier's clock.
+    `since` is the time of the first failed update with the component, in seconds of the notifier's
+    clock.
     """
 
     judgement: Judgement
@@ -112,15 +112,15 @@ class Quarantine:
         return "no reason" if suspect.failure is None else suspect.failure.said
 
     def is_suspect(self, xname: str) -> bool:
-        """Return whether an update with a component failed, and none with it was accepted since."""
+        """Return whether an update of a component failed, and none with it has succeeded since."""
         return xname in self._suspects
 
     @property
     def everything_fails(self) -> bool:
-        """Whether `IN_A_ROW` updates, or a multiple of that, have failed without one success.
+        """Whether so many updates failed in a row that HSM seems to be to blame, not components.
 
-        Then HSM seems to be to blame, rather than single components. As this is true only at
-        multiples of `IN_A_ROW`, the components are tried alone in between.
+        It is true only if their number is a multiple of `IN_A_ROW`, so that components are tried
+        alone in between.
         """
         return self.in_a_row > 0 and self.in_a_row % IN_A_ROW == 0
 
@@ -141,7 +141,7 @@ class Quarantine:
         return min(culprits, key=lambda culprit: culprit.since, default=None)
 
     def culprits(self) -> Iterator[Culprit]:
-        """Yield the judgements that are set aside, each with its last failure."""
+        """Yield the components that are set aside, each with its judgement and its last failure."""
         for suspect in self._set_aside.values():
             if suspect.failure is not None:
                 yield suspect.failure
@@ -192,7 +192,7 @@ class Quarantine:
         return min(times, default=None)
 
     def accepted(self, batch: Sequence[Judgement]) -> list[Culprit]:
-        """Note that HSM has accepted a batch; return its culprits, which are no longer set aside.
+        """Note that HSM has accepted a batch; return the components that are set aside no longer.
 
         Call this after the judgements of the batch were removed from the outbox.
         """
@@ -250,7 +250,7 @@ class Quarantine:
         return self._convict(now)
 
     def reconsider(self) -> None:
-        """Make all components that are set aside due now, and their next pause the shortest one."""
+        """Retry all components that are set aside now, and begin again with the shortest pause."""
         for suspect in self._set_aside.values():
             suspect.tries = 0
         self._hasten()

@@ -17,10 +17,10 @@ INTERVAL = 5.0
 
 
 class Readiness(Service):
-    """Asks HSM every few seconds whether it is ready, and remembers the answer.
+    """Probes HSM every few seconds, and remembers whether it is ready.
 
-    After a change of `sm_url`, HSM counts as not ready until the new one has answered. While `nosm`
-    is set, HSM is not asked and counts as not ready.
+    After a change of `sm_url`, HSM counts as not ready until a probe has found the new HSM ready.
+    While `nosm` is set, HSM is not probed and counts as not ready.
     """
 
     _log = Logger()
@@ -50,7 +50,7 @@ class Readiness(Service):
 
     @property
     def ready(self) -> bool:
-        """Whether HSM was ready at the last probe and has not been marked unready since."""
+        """Whether the last probe found HSM ready, and `mark_unready` was not called since."""
         return self._ready
 
     def mark_unready(self) -> None:

@@ -1,7 +1,7 @@
-"""Compares HSM's table with the tracker from time to time, and tells HSM again what is wrong there.
+"""Compares HSM's table with the tracker, and sends HSM again the judgements that it lacks.
 
-The rules are in `difference.py`, `tellings.py` and `listeners.py`. Here they meet HSM, the store
-and the clock.
+The rules are in `difference.py`, `tellings.py` and `listeners.py`; this module applies them to HSM,
+the store and the clock.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -37,7 +37,7 @@ from hbtd.tracker.transitions import Phase
 _T = TypeVar("_T")
 
 SECOND_LOOK: Final = 10.0
-"""Seconds after the end of the first look at which the second one begins."""
+"""Seconds from the end of the first look at HSM's table to the begin of the second one."""
 
 _MISSING: Final = 4
 """How many times as long as usual it takes until an HSM without a table is asked again."""
@@ -68,42 +68,42 @@ class State(Enum):
 
 @dataclass
 class Report:
-    """What a comparison of HSM's table has found, and what was done about it."""
+    """The result of a comparison of HSM's table with the tracker, and what was done about it."""
 
     number: int
-    """The number of the comparison, from 1 on, since this process started."""
+    """The number of the comparison; the first one since this process started is 1."""
     at: float
-    """When the first look began: the Unix time."""
+    """The Unix time at which the first look began."""
     dry_run: bool = False
-    """Whether nothing was to be told."""
+    """Whether HSM was to be told nothing."""
     rows: int = 0
-    """How many rows the second look has read."""
+    """The number of rows that the second look has read."""
     told: Sequence[Difference] = ()
-    """What HSM is told again, at once."""
+    """The differences that HSM is told of at once."""
     waiting: Sequence[Difference] = ()
-    """What it is told once the component was heard twice since the first look."""
+    """Differences that HSM is told of once the component was heard twice since the first look."""
     held: Sequence[Difference] = ()
-    """Deaths that it is told only if an operator asks for it: they are too many."""
+    """Deaths that HSM is told of only if an operator asks for it, because they are too many."""
     contested: Sequence[Difference] = ()
-    """What it was told three times today, in vain."""
+    """The differences that HSM was told of three times within a day, in vain."""
     unsettled: Sequence[Difference] = ()
-    """What it is being told already, or is told once this replica has listened for `Errtime`."""
+    """Differences that HSM is told of anyway, or once this replica has listened for `Errtime`."""
     unknown: Sequence[str] = ()
-    """Components that beat, but are not in HSM's table."""
+    """The xnames of components that send heartbeats, but are not in HSM's table."""
 
     @property
     def differences(self) -> int:
-        """How many components HSM's table is wrong about."""
+        """The number of components that HSM's table is wrong about."""
         groups = (self.told, self.waiting, self.held, self.contested, self.unsettled)
         return sum(map(len, groups))
 
 
 class Reconciler(Service):
-    """Compares HSM's table with the tracker, and tells HSM again what it has wrong.
+    """Compares HSM's table with the tracker, and sends HSM again what its table has wrong.
 
-    That is done by the leader: when it begins to lead, when HSM is ready again, every `sm_sync`
-    seconds after that, and on request. Everything is looked at twice, ten seconds apart. With
-    `nosm`, what was found is reported only.
+    Only the leader does: when it begins to lead, when HSM is ready again, every `sm_sync` seconds
+    after that, and on request. The table is read twice, ten seconds apart; only differences in both
+    count. While `nosm` is set, differences are reported, but HSM is not told.
     """
 
     _log = Logger()
@@ -123,8 +123,8 @@ class Reconciler(Service):
     ) -> None:
         """Make a reconciler that has yet to be started.
 
-        `wall` returns the Unix time, `observed` the observed time, and `leading` whether this
-        replica leads.
+        `wall` returns the Unix time, `observed` the observed time in seconds, and `leading` whether
+        this replica leads.
         """
         self._clock = clock
         self._wall = wall
@@ -157,26 +157,26 @@ class Reconciler(Service):
         self._led_since: float | None = None
         self._contested: dict[str, Difference] = {}
         self.state = State.IDLE
-        """What is done at the moment."""
+        """What the reconciler does at the moment."""
         self.last: Report | None = None
-        """What the last comparison has found, `None` before the first one."""
+        """The result of the last completed comparison; `None` before the first one."""
         self.failure: str | None = None
-        """Why the last comparison came to no end; `None` if it did."""
+        """Why the last comparison was not completed; `None` if it was."""
         self.begun = 0
         """The number of the last comparison that has begun; 0 before the first one."""
         self.comparisons = 0
-        """How many comparisons came to an end."""
+        """The number of comparisons that were completed."""
         self.failures = 0
-        """How many did not."""
+        """The number of comparisons that failed."""
         params.on_change(self._params_changed)
 
     def startService(self) -> None:
-        """Begin to compare HSM's table from time to time."""
+        """Start comparing HSM's table with the tracker."""
         super().startService()
         self._polling.startService()
 
     def stopService(self) -> Deferred[None]:
-        """Give up a comparison; the Deferred fires when there is none any more."""
+        """Stop; cancel a comparison in progress. The Deferred fires when it has ended."""
         super().stopService()
         self._listeners.clear()
         if self._run is not None:
@@ -185,40 +185,40 @@ class Reconciler(Service):
 
     @property
     def told_count(self) -> int:
-        """How many components HSM was told again of."""
+        """The number of times that HSM was told of a component again."""
         return self._retelling.count
 
     @property
     def contested(self) -> int:
-        """How many components were contested at the last comparison."""
+        """The number of components that were contested at the last comparison."""
         return len(self._contested)
 
     @property
     def waiting(self) -> int:
-        """How many components HSM is told again of once they were heard twice."""
+        """The number of components that HSM is told of again once they were heard twice."""
         return len(self._listeners)
 
     @property
     def leading(self) -> bool:
-        """Whether this replica is the one that compares HSM's table."""
+        """Whether this replica leads, and so is the one that compares HSM's table."""
         return self._leading()
 
     @property
     def every(self) -> int:
-        """Seconds between two comparisons; 0 for none but those that are requested."""
+        """Seconds between two comparisons (`sm_sync`); 0 if they are made on request only."""
         return self._params.current.sm_sync
 
     @property
     def requested(self) -> bool:
-        """Whether a comparison is to begin as soon as the present one has ended."""
+        """Whether a requested comparison begins as soon as the present one has ended."""
         return bool(self._turn.waiting)
 
     def request(self, *, dry_run: bool = False) -> Deferred[Report]:
-        """Compare HSM's table now, however many deaths it lacks; with `dry_run` tell nothing.
+        """Compare HSM's table now, and tell HSM of all deaths that it lacks; with `dry_run`, don't.
 
-        The Deferred fires after the second look, when HSM is about to be told; a comparison that
-        is going on comes to its end before. It fails with `ReconcileImpossible` if that can't be
-        done.
+        A comparison in progress is completed first. The Deferred fires after the second look, just
+        before HSM is told; with `dry_run`, HSM is told nothing. It fails with `ReconcileImpossible`
+        if the comparison can't be made.
         """
         return Deferred.fromCoroutine(self._requested(dry_run=dry_run))
 
@@ -230,7 +230,8 @@ class Reconciler(Service):
     def standing(self, xname: str) -> Standing:
         """Return whether HSM was told of the latest transition of a tracked component.
 
-        That is what the notifier says; but a contested component is said to be contested.
+        The result is that of the notifier, except for a contested component, which is reported as
+        such.
         """
         standing = self._notifier.standing(xname)
         difference = self._contested.get(xname)
@@ -246,7 +247,7 @@ class Reconciler(Service):
         )
 
     def trouble(self) -> str | None:
-        """Return what HSM has wrong for long, as of the last comparison; `None` if nothing."""
+        """Return which differences the last comparison left in HSM's table; `None` if none."""
         if self.last is None:
             return None
         for group, why in (
@@ -482,7 +483,7 @@ class Reconciler(Service):
             self._log.warn("HSM's table of components is wrong; {said}.", said="; ".join(said))
         if report.unknown:
             self._log.info(
-                "HSM does not know components that beat: {names}.",
+                "HSM's table lacks components that send heartbeats: {names}.",
                 names=_count(report.unknown[:_NAMED], len(report.unknown)),
             )
 

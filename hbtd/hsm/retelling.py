@@ -1,4 +1,4 @@
-"""Tells HSM again what its table has wrong: in portions, counted, and only what holds."""
+"""Tells HSM again what its table has wrong: in portions, counted, and only what is still true."""
 
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -19,7 +19,7 @@ from hbtd.tracker.tracker import Tracker
 from hbtd.tracker.transitions import Judgement
 
 TOLD_TO: Final = "told-again-to"
-"""The kind of the note in the store that says which HSM the tellings were for."""
+"""The kind of the note in the store that has the URL of the HSM that was told again."""
 
 _POLL: Final = 1.0
 """Seconds between two looks at whether HSM has caught up."""
@@ -32,7 +32,7 @@ _MOST_PENDING: Final = 2000
 
 
 class Retelling:
-    """Tells HSM again of components, as long as what is told holds."""
+    """Sends judgements to HSM again, in portions, while they are still true."""
 
     _log = Logger()
 
@@ -47,7 +47,7 @@ class Retelling:
         settled: Callable[[str], bool],
         allowed: Callable[[], bool],
     ) -> None:
-        """Make the object.
+        """Begin without tellings; call `load` to read those in the store.
 
         `wall` returns the Unix time, `settled` whether HSM has acknowledged the latest judgement on
         a component for good, and `allowed` whether HSM may be told anything at this moment.
@@ -62,14 +62,14 @@ class Retelling:
         self._allowed = allowed
         self._round = 0
         self.tellings = Tellings()
-        """How often HSM was told again, as of the last comparison and since."""
+        """How often HSM was told again of each component, including what the store has noted."""
         self.count = 0
-        """How many components HSM was told again of."""
+        """The number of times that HSM was told of a component again since this process started."""
 
     async def load(self, portion: int) -> None:
-        """Read from the store how often HSM was told again, and delete what no longer counts.
+        """Read from the store how often HSM was told again; delete what is outdated.
 
-        Not more than `portion` components are handled before the reactor does other work. Raise
+        At most `portion` components are handled before the reactor does other work. Raise
         `StoreUnusable` if the store can't be used.
         """
         notes = await self._store.notes(NOTES)
@@ -101,15 +101,15 @@ class Retelling:
         return 0.0 if component is None else component.since
 
     def begin(self) -> int:
-        """Begin a round of tellings, and return its number; those of the last one end."""
+        """Begin a new round of telling HSM, which ends the previous round; return its number."""
         self._round += 1
         return self._round
 
     def tell(self, differences: Sequence[Difference]) -> Deferred[None]:
-        """Tell HSM again, in portions, and not faster than it takes that.
+        """Tell HSM again of `differences`, in portions, as fast as HSM acknowledges updates.
 
-        The Deferred fires when HSM is about to be told of the last of them, and when the round has
-        ended before.
+        The Deferred fires when the last portion was passed to the notifier, or when `begin` has
+        ended the round.
         """
         work = Deferred.fromCoroutine(self._tell(differences, self._round))
         return work.addErrback(self._not_told)
@@ -161,6 +161,6 @@ class Retelling:
             self._log.failure("Telling HSM again failed because of a bug in hbtd.", failure)
             return
         self._log.info(
-            "HSM is told again of what its table has wrong after the next comparison only: {why}",
+            "Telling HSM again what its table has wrong has stopped until the next comparison: {why}",
             why=failure.getErrorMessage() or "hbtd stops",
         )

@@ -1,4 +1,4 @@
-"""What HSM knows of a component: whether it was told of the latest transition, and if not, why."""
+"""Whether HSM was told of the latest transition of a component and, if not, why."""
 
 from enum import Enum
 from typing import NamedTuple
@@ -8,25 +8,25 @@ class Told(Enum):
     """Whether HSM was told of the latest transition of a component."""
 
     TOLD = "told"
-    """HSM has acknowledged it."""
+    """HSM has acknowledged the transition."""
     WAITING = "waiting"
-    """It is to be sent, or has been sent and is not acknowledged yet."""
+    """The transition is to be sent to HSM, or was sent and is not acknowledged yet."""
     SET_ASIDE = "set aside"
-    """Updates about the component fail; they are sent again from time to time."""
+    """Updates of the component fail, so they are sent alone, after growing pauses."""
     IN_DOUBT = "in doubt"
-    """HSM has acknowledged it, but may still carry out an older update that was given up."""
+    """HSM has acknowledged the transition, but an older, abandoned update may yet undo it."""
     CONTESTED = "contested"
-    """HSM has acknowledged it several times; its table says something else all the same."""
+    """HSM has acknowledged the transition several times, but its table still differs."""
     UNKNOWN = "unknown"
     """This replica does not know: the component is not tracked, or another replica tells HSM."""
 
 
 class Standing(NamedTuple):
-    """Whether HSM was told of the latest transition of a component, when, and if not, why."""
+    """Whether HSM was told of the latest transition of a component, when and, if not, why."""
 
     told: Told
-    """Whether HSM was told of its latest transition."""
+    """Whether HSM was told of the component's latest transition."""
     at: float = 0.0
-    """When HSM has acknowledged that: the Unix time, 0 if it has not, or if that is not known."""
+    """The Unix time of HSM's acknowledgement; 0 if there is none, or if the time is not known."""
     reason: str | None = None
-    """Why HSM was not told, in a sentence; `None` if it was."""
+    """Why HSM was not told, as a sentence; `None` if it was."""

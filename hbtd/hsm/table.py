@@ -1,4 +1,4 @@
-"""HSM's table of components as it is read: portion by portion, for it may have a million rows."""
+"""A parser of HSM's table of components, which works in portions: it may have a million rows."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -25,18 +25,18 @@ _CLOSING: Final = frozenset(("end_map", "end_array"))
 
 
 class TableInvalid(Exception):
-    """What was read is no table of components; the message says why."""
+    """What HSM sent is not a table of components; the message says why."""
 
 
 class TableParser:
-    """Parses `{"Components":[{"ID":…,"State":…,"Flag":…},…]}` as it arrives.
+    """An incremental parser of `{"Components":[{"ID":…,"State":…,"Flag":…},…]}`.
 
-    The time for a portion depends on its size alone. Fields that are not needed are ignored. A row
-    that has no text for each of the three is skipped, because it says nothing that can be compared.
+    The time that a portion takes depends only on its size. Other fields are ignored. A row in which
+    `ID`, `State` or `Flag` is missing or not a string is skipped.
     """
 
     def __init__(self, take: TakeRow) -> None:
-        """Make a parser that passes each row on to `take`."""
+        """Make a parser that calls `take` with the name, state and flag of each row."""
         self._take = take
         self._events: list[tuple[str, Any]] = ijson.sendable_list()
         self._parser = ijson.basic_parse_coro(self._events, use_float=True)
@@ -49,11 +49,11 @@ class TableParser:
 
     @property
     def kept(self) -> int:
-        """How many fields of the present row are in memory."""
+        """The number of fields of the incomplete row that are in memory."""
         return len(self._row)
 
     def feed(self, data: bytes) -> None:
-        """Parse the next portion; raise `TableInvalid` if it can't be."""
+        """Parse the next portion; raise `TableInvalid` if it is not part of a table."""
         try:
             self._parser.send(data)
         except (ijson.JSONError, ValueError, SystemError) as error:
@@ -67,7 +67,7 @@ class TableParser:
         self._events.clear()
 
     def end(self) -> None:
-        """Note that there are no more portions; raise `TableInvalid` if something is missing."""
+        """Note that there are no more portions; raise `TableInvalid` if the table is incomplete."""
         try:
             self._parser.close()
         except ijson.JSONError as error:

@@ -1,4 +1,4 @@
-"""What HSM was told again because its table was wrong, and when that has to end."""
+"""How often HSM was told of a component again because its table was wrong, within a day."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
@@ -8,13 +8,13 @@ import orjson
 from hbtd.tracker.transitions import Phase
 
 NOTES: Final = "told-again"
-"""The kind of the notes in the store that keep tellings; see `IStore.notes`."""
+"""The kind of the notes in the store that keep these counts; see `IStore.notes`."""
 
 MOST: Final = 3
-"""How often HSM is told again of a component within `DAY`."""
+"""How often HSM is told again of one component within `DAY`, at most."""
 
 DAY: Final = 86400.0
-"""Seconds of the wall clock."""
+"""The time within which repetitions are counted, in seconds of the wall clock."""
 
 
 class Telling(NamedTuple):
@@ -22,26 +22,26 @@ class Telling(NamedTuple):
 
     phase: Phase
     since: float
-    """When the component entered the phase: the Unix time, 0 if not known."""
+    """The Unix time at which the component entered the phase; 0 if not known."""
     times: tuple[float, ...]
-    """The Unix times at which HSM was told again, within a day before the last one."""
+    """The Unix times at which HSM was told again, of the day that ended with the last of them."""
 
     @property
     def contested(self) -> bool:
-        """Whether HSM was told so often that somebody else must keep on saying something else."""
+        """Whether HSM was told `MOST` times within `DAY`, so that it is not told again."""
         return len(self.times) >= MOST
 
     def is_about(self, phase: Phase, since: float) -> bool:
-        """Return whether a component that is in a phase has not changed since the tellings."""
+        """Return whether HSM was told of `phase`, entered at Unix time `since` (0 if not known)."""
         return self.phase is phase and (self.since == since or not (self.since and since))
 
     def as_text(self) -> str:
-        """Return the text of the note that stores this."""
+        """Return the text in which the store keeps this object; `read_telling` reads it."""
         return orjson.dumps([self.phase.value, self.since, *self.times]).decode()
 
 
 def read_telling(text: str) -> Telling | None:
-    """Return what a note of a telling says, `None` if it says nothing that can be understood."""
+    """Return the telling that the text of a note describes; `None` if the text is invalid."""
     try:
         phase, since, *times = orjson.loads(text)
         return Telling(Phase(phase), float(since), tuple(float(each) for each in times))
@@ -50,7 +50,7 @@ def read_telling(text: str) -> Telling | None:
 
 
 class Tellings:
-    """What HSM was told again, by component.
+    """How often HSM was told again of each component.
 
     HSM is told again of a component three times a day at most. If its table is wrong once more
     after that, somebody else writes it: the component is contested, and is left alone until it
@@ -58,12 +58,12 @@ class Tellings:
     """
 
     def __init__(self, notes: Mapping[str, str] | None = None) -> None:
-        """Take what the store has noted, by component; nothing by default."""
+        """Begin with the notes from the store, texts by xname; by default with none."""
         self._tellings: dict[str, Telling] = {}
         self.read((notes or {}).items())
 
     def read(self, notes: Iterable[tuple[str, str]]) -> None:
-        """Take more of what the store has noted: components and texts."""
+        """Add notes from the store: pairs of an xname and a text. Invalid texts are ignored."""
         for name, text in notes:
             if (telling := read_telling(text)) is not None:
                 self._tellings[name] = telling
@@ -72,15 +72,16 @@ class Tellings:
         return len(self._tellings)
 
     def allow(self, xname: str, phase: Phase, since: float, now: float) -> bool:
-        """Return whether HSM may be told again of a component that is in a phase since a time.
+        """Return whether HSM may be told again that a component is in `phase`.
 
-        `since` and `now` are Unix times; `since` is 0 if not known.
+        `since` is the Unix time at which the component entered the phase, 0 if not known; `now` is
+        the present Unix time.
         """
         telling = self._tellings.get(xname)
         return telling is None or not telling.is_about(phase, since) or not telling.contested
 
     def add(self, xname: str, phase: Phase, since: float, now: float) -> str:
-        """Count a telling at the Unix time `now`; return the text of the note to store."""
+        """Count that HSM was told again at the Unix time `now`; return the note's new text."""
         telling = self._tellings.get(xname)
         times: tuple[float, ...] = ()
         if telling is not None and telling.is_about(phase, since):
@@ -91,11 +92,11 @@ class Tellings:
         return telling.as_text()
 
     def outdated(self, now: float, current: Iterable[tuple[str, Phase, float]]) -> list[str]:
-        """Forget what no longer counts, and return the components; their notes can be deleted.
+        """Forget outdated counts; return their components, whose notes can be deleted.
 
-        `current` has some components that have tellings, with their phases, and since when they
-        are in these. What counts no longer are tellings of other phases, and those of a day ago,
-        unless the component is contested.
+        `current` has components that have counts, each with its phase and the Unix time at which it
+        entered the phase. Counts of another phase are outdated, and those of more than a day before
+        `now`, unless the component is contested.
         """
         gone = [
             xname
@@ -109,9 +110,9 @@ class Tellings:
         return gone
 
     def components(self) -> list[str]:
-        """Return the components that HSM was told of once more, as its table was wrong."""
+        """Return the xnames of the components that HSM was told of again."""
         return list(self._tellings)
 
     def contested(self) -> list[str]:
-        """Return the components that HSM was told of as often as is allowed."""
+        """Return the xnames of the components that HSM was told of as often as is allowed."""
         return [xname for xname, each in self._tellings.items() if each.contested]

@@ -1,4 +1,4 @@
-"""How long it takes until HSM is told of a judgement."""
+"""The time from a judgement to HSM's acknowledgement of it."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ class TimeToTell:
     """Measures the time from each judgement to HSM's acknowledgement of it."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
-        """Begin without judgements; `wall` returns the seconds since the epoch."""
+        """Begin without judgements; `wall` returns Unix seconds."""
         self._wall = wall
         # Judgements that HSM has acknowledged once, and is told again all the same: by component
         # the latest, until HSM acknowledges that or a later one.
@@ -32,13 +32,13 @@ class TimeToTell:
                 self.durations[judgement.transition].add(now - judgement.at)
 
     def repeated(self, judgement: Judgement) -> None:
-        """Don't measure the next acknowledgement of a judgement that HSM acknowledged before."""
+        """Don't measure the next acknowledgement of a judgement: HSM has acknowledged it before."""
         self._repeats[judgement.component] = judgement
 
     def drop_repeat(self, xname: str) -> None:
-        """Undo a call of `repeated` about a component: the judgement is no longer to be sent."""
+        """Undo a call of `repeated` for a component: its judgement will not be sent again."""
         self._repeats.pop(xname, None)
 
     def drop_repeats(self) -> None:
-        """Undo all calls of `repeated`: the judgements are no longer to be sent."""
+        """Undo all calls of `repeated`: the judgements will not be sent again."""
         self._repeats.clear()

@@ -429,7 +429,9 @@ class WhenTests(ReconcilerTestCase):
                 " 3 components: x0c0s0b0n[0-2]."
             ],
         )
-        self.assertIn("HSM does not know components that beat: x0c0s0b0n4.", lines(events, "info"))
+        self.assertIn(
+            "HSM's table lacks components that send heartbeats: x0c0s0b0n4.", lines(events, "info")
+        )
 
 
 class BreakTests(ReconcilerTestCase):
