@@ -1,4 +1,4 @@
-"""What the publisher's thread is made of: the thread, its condition, and its clock."""
+"""The threading primitives and the clock of the Kafka publisher, which a simulation replaces."""
 
 from collections.abc import Callable
 from threading import Condition, Thread
@@ -6,23 +6,23 @@ from time import monotonic
 from typing import NamedTuple
 
 ThreadFactory = Callable[[Callable[[], None]], Thread]
-"""A function that makes a thread which is to call a function, and is not started yet."""
+"""A function that returns a new, unstarted thread that will call the given function."""
 
 
 def make_thread(run: Callable[[], None]) -> Thread:
-    """Make the publisher's thread, which ends with the process at the latest."""
+    """Return a new, unstarted daemon thread that will call `run`."""
     return Thread(target=run, name="hbtd-telemetry", daemon=True)
 
 
 class Background(NamedTuple):
     """How the publisher makes its thread, and what the thread waits with; by default the real ones.
 
-    The constructor of hbtd's service takes a `Background`: a simulation passes one whose threads
-    wait in simulated time.
+    hbtd's service is given a `Background`; a simulation gives it one whose threads wait in
+    simulated time.
     """
 
     make_thread: ThreadFactory = make_thread
     make_condition: Callable[[], Condition] = Condition
-    """Makes a condition, with which the reactor and the thread lock what they share."""
+    """Returns a new `threading.Condition`, the lock of what the reactor and the thread share."""
     monotonic: Callable[[], float] = monotonic
-    """Returns the seconds of a monotonic clock; called in both threads."""
+    """Returns the seconds of a monotonic clock; called in the reactor's thread and in that one."""

@@ -1,4 +1,4 @@
-"""The backlog: entries of the log that were read and that the publisher's thread is to send."""
+"""The backlog: entries that were read from the log and that Kafka has yet to acknowledge."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,43 +11,43 @@ from hbtd.store.interface import LogEntry
 from hbtd.telemetry.refusals import Outcome, Refusals
 
 BATCH = 500
-"""The most messages in a batch; all are acknowledged before the next batch is sent."""
+"""The most messages in a batch. The next batch is sent when all of them are acknowledged."""
 
 CAPACITY = 4000
-"""The most entries that are read from the log ahead of Kafka."""
+"""The most entries in the backlog: those read from the log that Kafka has yet to acknowledge."""
 
 
 class Order(NamedTuple):
     """An order to the publisher's thread: to send messages to an address, to wait, or to stop.
 
-    It is to be followed for as long as `Backlog.holds` returns true for it.
+    An order is in force for as long as `Backlog.holds` returns true for it.
     """
 
     number: int
     address: TelemetryAddress | None
     """Where to send messages; `None` if nothing is to be sent."""
     stop_at: float | None
-    """When to stop, by the monotonic clock, even if messages wait; `None` to go on."""
+    """The monotonic time, in seconds, at which to stop even if messages wait; `None` to go on."""
 
 
 class Backlog:
     """The entries of the log that are on their way to Kafka, oldest first.
 
     The reactor's thread adds entries. The publisher's thread removes them in batches, and notes
-    which messages Kafka has accepted or refused. Both lock `changed` for that, a
-    `threading.Condition`, which also notifies the publisher's thread of changes. `done` is the
-    number up to which Kafka has been told, to which the cursor can be moved.
+    which messages Kafka has accepted or refused. Both threads hold the lock `changed`, a
+    `threading.Condition`, while they do; it also wakes the publisher's thread. `done` is the number
+    of the last entry that Kafka's cursor may be moved to.
     """
 
     def __init__(self, make_condition: Callable[[], Condition] = Condition) -> None:
-        """Make an empty backlog; the publisher's thread is to send nothing for now."""
+        """Make an empty backlog; the publisher's thread sends nothing until `send_to` is called."""
         self.changed = make_condition()
         self.more = False
-        """Whether the log has entries that have yet to be put here."""
+        """Whether the log has entries that were not added to the backlog yet."""
         self.published_count = 0
         """The number of messages that Kafka has acknowledged."""
         self.refused_count = 0
-        """The number of messages given up because Kafka refused them and accepted others."""
+        """The number of messages dropped because Kafka refused them and accepted others."""
         self._order = Order(0, None, None)
         self._put = 0
         self._waiting: deque[LogEntry] = deque()
@@ -58,9 +58,9 @@ class Backlog:
 
     @property
     def done(self) -> int:
-        """The number up to which no entry waits for Kafka any more.
+        """The number of the last entry before all those that wait for Kafka.
 
-        Each entry up to this number was acknowledged by Kafka, given up or dropped.
+        Each entry up to this number was acknowledged by Kafka, or was dropped.
         """
         with self.changed:
             pending = (self._refusals.aside, self._batch, self._waiting)
@@ -68,7 +68,7 @@ class Backlog:
 
     @property
     def room(self) -> int:
-        """The number of further entries that can be put here."""
+        """The number of entries that can be added."""
         return max(CAPACITY - self.pending, 0)
 
     @property
@@ -84,7 +84,7 @@ class Backlog:
             return sum(each.number <= number for entries in pending for each in entries)
 
     def begin(self, number: int) -> None:
-        """Drop all entries; those that are added next have numbers above `number`."""
+        """Drop all entries; the entries to be added next have numbers above `number`."""
         with self.changed:
             self._clear()
             self._put = number
@@ -99,7 +99,7 @@ class Backlog:
             self.changed.notify()
 
     def skip(self, number: int) -> int:
-        """Drop the entries up to `number` that are not in the batch; return how many these are."""
+        """Drop the entries up to `number` that are in no batch yet; return how many they are."""
         with self.changed:
             before = self.pending
             while self._waiting and self._waiting[0].number <= number:
@@ -136,9 +136,9 @@ class Backlog:
             self.changed.notify()
 
     def stop(self, at: float) -> None:
-        """Order the thread to stop once no entries wait.
+        """Order the thread to stop once no entries wait, or at the monotonic time `at`.
 
-        At the monotonic time `at` it is to stop in any case.
+        `at` is in seconds.
         """
         with self.changed:
             self._order = self._order._replace(stop_at=at)
@@ -148,14 +148,13 @@ class Backlog:
 
     @property
     def order(self) -> Order:
-        """The present order, which replaces all earlier ones."""
+        """The present order to the publisher's thread."""
         return self._order
 
     def holds(self, order: Order) -> bool:
-        """Return whether the publisher's thread is still to follow `order`.
+        """Return whether `order` is still in force for the publisher's thread.
 
-        The result is false once a newer order has been given. An order remains the same one when
-        only its time to stop is changed.
+        The result is false once a newer order was given, unless only the time to stop differs.
         """
         return self._order.number == order.number
 
@@ -166,16 +165,16 @@ class Backlog:
 
     @property
     def in_hand(self) -> bool:
-        """Whether there is a batch of which Kafka has yet to accept or refuse messages."""
+        """Whether there is a batch with messages that Kafka has neither accepted nor refused."""
         return bool(self._batch)
 
     @property
     def refuses_everything(self) -> bool:
-        """Whether Kafka has refused everything since it last accepted a message."""
+        """Whether Kafka has refused all messages sent since it last accepted one."""
         return self._refusals.everything
 
     def take(self) -> list[LogEntry]:
-        """Return the batch that is to be sent now: what is left of the last one, else a new one.
+        """Return the batch to send now: the rest of the last one or, if it is done, a new one.
 
         The list is empty if nothing waits.
         """
@@ -187,10 +186,11 @@ class Backlog:
             return self._batch
 
     def settle(self, batch: list[LogEntry], done: Sequence[bool]) -> int:
-        """Note which messages of a batch Kafka has accepted; return how many others are given up.
+        """Note which messages of a batch Kafka has accepted; return how many others are dropped.
 
-        `done` says of each message in the batch whether Kafka has accepted it. A message is given
-        up if Kafka refused it before, and has now accepted a newer one of the same component.
+        `done` has an item for each message in the batch, true if Kafka has accepted the message. A
+        message that Kafka has refused is dropped if Kafka has now accepted a newer one of the same
+        component.
         """
         accepted = list(compress(batch, done))
         with self.changed:
@@ -203,9 +203,9 @@ class Backlog:
     def refuse(self, order: Order) -> tuple[int, bool]:
         """Note that Kafka has refused all messages that are left in the batch.
 
-        Return how many messages are given up for that, and whether Kafka seems to refuse
-        everything. If `order`, by which the batch was sent, is outdated, or if nothing is left, do
-        nothing; return 0 and `False`.
+        Return how many messages are dropped therefore, and whether Kafka seems to refuse
+        everything. Do nothing, and return 0 and `False`, if `order`, under which the batch was
+        sent, is no longer in force, or if nothing is left.
         """
         with self.changed:
             if not self.holds(order) or not self._batch:

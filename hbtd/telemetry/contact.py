@@ -1,4 +1,4 @@
-"""The contact with Kafka: whether it accepts messages, and what the log and `/health` say of it."""
+"""Whether Kafka accepts messages, and why not, for `/health` and the log."""
 
 from collections.abc import Callable
 
@@ -10,11 +10,10 @@ from hbtd.runtime.outage import Outage
 
 
 class Contact:
-    """The state of the contact with Kafka: whether Kafka accepts messages.
+    """Whether Kafka accepts messages.
 
     Log lines say when Kafka first accepts messages, and when each outage begins and ends. The
-    methods take no lock: the publisher and its thread call them while they hold the lock of the
-    backlog.
+    methods take no lock: the caller must hold the lock of the backlog.
     """
 
     _log = Logger()
@@ -28,7 +27,7 @@ class Contact:
         """Whether Kafka accepts messages."""
 
     def use(self, address: TelemetryAddress | None) -> None:
-        """Forget the state so far, and use another address, or `None` if nothing is published."""
+        """Forget the state, and use another address; `None` if nothing is published."""
         self._address = address
         self._outage.reset()
         self.connected = self._was_connected = False
@@ -54,7 +53,7 @@ class Contact:
 
     @property
     def reason(self) -> str | None:
-        """Why Kafka accepts no messages, in words; `None` while it does, or has no address."""
+        """Why Kafka accepts no messages, as a phrase; `None` while it does, or has no address."""
         if self._address is None or self.connected:
             return None
         why = self._outage.reason or "no connection yet"

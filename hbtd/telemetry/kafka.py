@@ -135,17 +135,18 @@ class KafkaUnreachable(KafkaError):  # type: ignore[misc]  # kafka-python is not
     """No connection to Kafka could be made; the message says why."""
 
     def __str__(self) -> str:
-        """Return the message, without the name of the class before it."""
+        """Return the message, without the prefix that `KafkaError` adds."""
         return str(self.args[0])
 
 
 class Kafka:
-    """A producer for one topic. Its methods block; all must be called in the same thread."""
+    """A producer for one topic. Its methods block, and must all be called in the same thread."""
 
     def __init__(self, address: TelemetryAddress, **settings: Any) -> None:
         """Connect to Kafka. Raise `KafkaError` if that fails, or takes more than a few seconds.
 
-        `settings` are further settings of `kafka.KafkaProducer`; the producer is idempotent.
+        `settings` are further arguments of `kafka.KafkaProducer`, such as those of `KafkaSecurity`.
+        The producer is idempotent: a message that it sends again is stored once.
         """
         self._topic = address.topic
         self._client: _PatientClient | None = None
@@ -179,7 +180,7 @@ class Kafka:
 
     @property
     def connected(self) -> bool:
-        """Whether any broker is connected. A broker that hangs counts as connected for a while."""
+        """Whether any broker is connected. A broker that hangs counts until a request times out."""
         client = self._client
         return client is not None and any(
             client.connected(broker.node_id) for broker in client.cluster.brokers()
@@ -201,8 +202,8 @@ class Kafka:
 def check_connection(address: TelemetryAddress, settings: Mapping[str, Any]) -> None:
     """Connect to Kafka, and disconnect; raise `KafkaError` if that fails within a few seconds.
 
-    `settings` are those by which a connection is protected. No topic is asked for, since that might
-    create it. This blocks.
+    `settings` are those of `KafkaSecurity`. No topic is requested, since a request might create it.
+    The function blocks.
     """
     client: _PatientClient | None = None
     try:

@@ -1,4 +1,4 @@
-"""The reader of the log: keeps the backlog for Kafka filled, and moves Kafka's cursor."""
+"""Reads the log of transitions into the backlog for Kafka, and moves Kafka's cursor."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,9 +34,9 @@ _DROPPED = "{messages} dropped, oldest first, because more than 100,000 waited f
 class LogReader:
     """Reads the log of transitions for Kafka while this replica leads and telemetry is on.
 
-    Reading begins at Kafka's cursor in the store. A store that an earlier version of hbtd has
-    written has no such cursor. Then Kafka may not have been told of the undelivered judgements:
-    these are sent first, and reading begins at the end of the log.
+    Reading begins at Kafka's cursor in the store. A store written by an earlier version of hbtd has
+    no such cursor, and Kafka may not have been told of the undelivered judgements: then these are
+    sent first, and reading begins at the end of the log.
     """
 
     _log = Logger()
@@ -78,18 +78,18 @@ class LogReader:
         backlog.put((), more=True)
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start reading the log."""
         Deferred.fromCoroutine(self._run()).addErrback(self._ended)
 
     def stop(self) -> None:
-        """Stop reading; the results of calls of the store that are under way are ignored."""
+        """Stop reading the log; ignore the results of store operations in progress."""
         self._stopped = True
         self._wakeup.interrupt()
 
     async def save(self) -> None:
-        """Move the cursor in the store to the last entry that Kafka has been told of.
+        """Store Kafka's cursor: the number up to which Kafka has been told.
 
-        Raise an exception if that fails.
+        Raise `StoreUnusable` if the store can't be used.
         """
         if not self._joined:
             return
@@ -107,12 +107,12 @@ class LogReader:
         self._wakeup.notify()
 
     def progressed(self) -> None:
-        """Note that entries have left the backlog: there is room, and the cursor may be moved."""
+        """Note that entries have left the backlog: it has room, and the cursor may be moved."""
         self._wakeup.notify()
 
     @property
     def pending(self) -> int:
-        """The number of entries that wait: in the backlog, and in the log after these."""
+        """The number of entries that Kafka has yet to be told of, in the backlog and in the log."""
         if not self._joined:
             return len(self._undelivered)
         unread = self._store.last_number() - self._read_to if self._more() else 0
@@ -120,9 +120,9 @@ class LogReader:
 
     @property
     def unlogged(self) -> int:
-        """The number of waiting entries that are not in the log but only in memory.
+        """The number of waiting judgements that are only in memory, not in the log.
 
-        They are undelivered judgements, put into the backlog because the store had no cursor of
+        These are undelivered judgements, put into the backlog because the store had no cursor of
         Kafka.
         """
         return self._backlog.pending_up_to(self._begin) if self._joined else 0

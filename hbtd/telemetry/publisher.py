@@ -32,10 +32,10 @@ _LAST_SAVE = 1.0
 class Publisher(Service):
     """Publishes the log of transitions to Kafka, in order, and each transition at least once.
 
-    While this replica leads, a `LogReader` puts the entries of the log after Kafka's cursor into a
-    `Backlog`, from which a thread with a `Sender` sends them. When Kafka has acknowledged them, the
-    cursor is moved. So what has yet to be sent is in the log (docs/protocol.md, "Kafka"). Changes
-    of `Use_telemetry` and `Telemetry_host` take effect at once. If the thread can't be started, the
+    While this replica leads, a `LogReader` reads the entries after Kafka's cursor into a `Backlog`,
+    from which a thread with a `Sender` sends them. The cursor is moved when Kafka has acknowledged
+    them, so that the log still has all that is to be sent (docs/protocol.md, "Kafka"). Changes of
+    `Use_telemetry` and `Telemetry_host` take effect at once. If the thread can't be started, the
     publisher tries again after a pause.
     """
 
@@ -90,7 +90,7 @@ class Publisher(Service):
         params.on_change(self._params_changed)
 
     def renew(self) -> None:
-        """Connect to Kafka anew, since there are other credentials for it."""
+        """Connect to Kafka again, because the credentials for it have changed."""
         self._sender.renew()
 
     @property
@@ -105,7 +105,7 @@ class Publisher(Service):
 
     @property
     def refused_count(self) -> int:
-        """The number of messages given up because Kafka refused them and accepted others."""
+        """The number of messages dropped because Kafka refused them and accepted others."""
         return self._backlog.refused_count
 
     @property
@@ -117,7 +117,7 @@ class Publisher(Service):
     def pending_count(self) -> int:
         """The number of messages that wait for Kafka; 0 if this replica does not lead.
 
-        While telemetry is off, it is the number of those that will be sent once telemetry is on.
+        While telemetry is off, they are sent once it is on again.
         """
         if self._reader is not None:
             return self._reader.pending
@@ -131,9 +131,9 @@ class Publisher(Service):
 
     @property
     def reason(self) -> str | None:
-        """Why no messages are published, in words; `None` while Kafka accepts messages.
+        """Why no messages are published, as a phrase; `None` while Kafka accepts messages.
 
-        The reason may also be that telemetry is off, or that `telemetry_host` is not given.
+        The reason may also be that telemetry is off, or that `telemetry_host` is not set.
         """
         return self._why_off() if self._address is None else self._contact.reason
 
@@ -142,7 +142,7 @@ class Publisher(Service):
         return "use_telemetry is off" if given else "no telemetry_host is given"
 
     def tell(self, judgements: Sequence[Judgement] = ()) -> None:
-        """Note that judgements have been committed, which the publisher will read from the log."""
+        """Note that judgements were committed; the publisher reads them from the log."""
         if self._reader is not None:
             self._reader.committed()
         elif not self._looked:
@@ -151,9 +151,9 @@ class Publisher(Service):
     def lead(self, undelivered: Sequence[Judgement], since: int) -> None:
         """Begin to publish the log: this replica has become the leader.
 
-        `undelivered` are the stored judgements that are not delivered, and `since` was the last
-        number of the log before they were read. `undelivered` is published only if the store has no
-        cursor of Kafka yet.
+        `undelivered` are the judgements that the store does not have as delivered; they are
+        published only if the store has no cursor of Kafka yet. `since` was the number of the last
+        entry of the log before they were read.
         """
         self._leading = True
         self._stop_reading()
@@ -180,7 +180,7 @@ class Publisher(Service):
             self._told = told
 
     def follow(self) -> None:
-        """Stop publishing, as this replica does not lead any more, and drop what is in memory.
+        """Stop publishing, and drop what is in memory: this replica no longer leads.
 
         The new leader continues from the cursor.
         """
@@ -210,8 +210,8 @@ class Publisher(Service):
     def stopService(self) -> Deferred[None]:
         """Publish the waiting messages, for at most `sm_timeout` seconds, and stop.
 
-        Return a Deferred that fires once the cursor has been stored, after the thread has ended or
-        `sm_timeout` seconds have passed. What has not been published stays in the log.
+        The Deferred fires when the thread has ended, or `sm_timeout` seconds have passed, and the
+        cursor was stored. Messages that were not published stay in the log.
         """
         super().stopService()
         if self._start_again is not None:

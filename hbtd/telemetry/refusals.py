@@ -1,4 +1,4 @@
-"""What becomes of messages that Kafka refuses while it can be reached."""
+"""Decides which messages to drop when Kafka refuses messages although it can be reached."""
 
 from collections.abc import Callable, Sequence
 from math import inf
@@ -35,7 +35,7 @@ _SAID = 60.0
 """Seconds between two log lines about messages that were refused for the same cause."""
 
 REFUSED = "{messages} refused by Kafka, which accepted others, and lost: {error}"
-"""What is logged of messages that Kafka refuses."""
+"""The format of the log line about messages that were dropped because Kafka refused them."""
 
 # These are about the producer, not about a message; the next producer may succeed.
 _ABOUT_THE_PRODUCER = (
@@ -64,7 +64,7 @@ _FOR_GOOD = (
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Return whether an error means that Kafka has refused messages, and may do so again."""
+    """Return whether an error means that Kafka refused messages, so that a retry may fail, too."""
     return (
         isinstance(error, BrokerResponseError)
         and not error.retriable
@@ -73,23 +73,24 @@ def is_refusal(error: BaseException) -> bool:
 
 
 class Doubts:
-    """Tells which refusals may pass: those that are not about a message, until they have lasted.
+    """Tells which refusals are possibly temporary: at first, those that are not about a message.
 
-    A broker may refuse for a moment what others accept. Its messages must not be given up for that.
+    One broker may refuse for a moment what the others accept. Its messages must not be dropped for
+    that.
     """
 
     def __init__(self, clock: Callable[[], float], patience: float) -> None:
-        """Make the object; `clock` returns the seconds of a monotonic clock.
+        """Begin without refusals; `clock` returns the seconds of a monotonic clock.
 
-        Refusals of the kind that may pass do not pass if they have been coming for more than
-        `patience` seconds, with no more than that between two of them.
+        Refusals that are not about a message count as lasting when they have been coming for more
+        than `patience` seconds, with no pause longer than that between them.
         """
         self._clock = clock
         self._patience = patience
         self._began = self._last = -inf
 
     def may_pass(self, error: BaseException) -> bool:
-        """Return whether a refusal, for which `is_refusal` returns true, may pass."""
+        """Return whether a refusal, for which `is_refusal` returns true, is possibly temporary."""
         if isinstance(error, _FOR_GOOD):
             return False
         now = self._clock()
@@ -100,43 +101,43 @@ class Doubts:
 
 
 class Outcome(NamedTuple):
-    """What is to be done with the messages of a batch after Kafka has answered."""
+    """What to do with the messages of a batch that Kafka has accepted or refused."""
 
     back: Sequence[LogEntry] = ()
-    """The messages that are to be sent again before all others."""
+    """The messages to send again before all others."""
     dropped: Sequence[LogEntry] = ()
-    """The messages that are never to be sent again."""
+    """The messages that are not sent again."""
     everything: bool = False
-    """Whether Kafka seems to refuse everything, so that it is time for a longer pause."""
+    """Whether Kafka seems to refuse everything, so that the next attempt should be later."""
 
 
 class Refusals:
     """Finds the messages that Kafka refuses among those that it accepts.
 
-    Kafka refuses whole batches. So a batch that is refused is halved, until a message is refused
-    alone. That message is set aside, and the next one sent. If Kafka accepts that one, the messages
-    set aside are sent once more, and dropped if they are refused again. If instead it refuses many
+    Kafka refuses whole batches. So a refused batch is halved until a message is refused alone. That
+    message is set aside, and the next one is sent. If Kafka accepts the next one, the messages set
+    aside are sent once more, and dropped if they are refused again. If instead Kafka refuses many
     in a row, Kafka itself seems to be to blame: the messages set aside are sent again before all
     others, and twice as many may be set aside in the next round.
     """
 
     def __init__(self, most: int) -> None:
-        """Make the object; a batch has up to `most` messages at first, fewer after refusals."""
+        """Begin without refusals; a batch has `most` messages at most, fewer after refusals."""
         self._most = most
         self.together = most
-        """The most messages in the next batch."""
+        """The most messages that the next batch may have."""
         self.aside: list[LogEntry] = []
         """The messages set aside, oldest first."""
         self.everything = False
-        """Whether Kafka has refused everything since it last accepted a message."""
+        """Whether Kafka has refused all messages sent since it last accepted one."""
         self._doubted: set[LogEntry] = set()
         self._most_aside = _FIRST_ASIDE
 
     def accepted(self, batch: Sequence[LogEntry]) -> Outcome:
-        """Note that Kafka has accepted messages; return what becomes of those that were set aside.
+        """Note that Kafka has accepted `batch`; return what to do with the messages set aside.
 
-        Each of these is sent once more, or dropped if `batch`, the accepted messages, has a newer
-        one of the same component.
+        Each of these is sent once more, or is dropped if `batch` has a newer message of the same
+        component.
         """
         self.everything = False
         self._most_aside = _FIRST_ASIDE
@@ -149,7 +150,7 @@ class Refusals:
         return Outcome(back, [each for each in aside if each.judgement.component in newer])
 
     def refused(self, batch: Sequence[LogEntry]) -> Outcome:
-        """Note that Kafka has refused a batch; return what becomes of its messages."""
+        """Note that Kafka has refused `batch`; return what to do with its messages."""
         if len(batch) > 1:
             self.together = len(batch) // 2
             return Outcome(back=batch)
@@ -164,11 +165,11 @@ class Refusals:
         return self.give_up()
 
     def drop(self, number: int) -> None:
-        """Drop the messages set aside up to the entry `number` of the log."""
+        """Drop the messages set aside whose entries in the log are numbered `number` or lower."""
         self.aside = [each for each in self.aside if each.number > number]
 
     def give_up(self) -> Outcome:
-        """End a round in which Kafka accepted nothing; return what becomes of its messages.
+        """End a round in which Kafka accepted nothing; return what to do with its messages.
 
         The messages that were set aside are sent again, and twice as many may be set aside in the
         next round.

@@ -1,4 +1,4 @@
-"""What connections to Kafka are made with: TLS, a certificate, a user and password."""
+"""The security of connections to Kafka: TLS, a client certificate, a user and password."""
 
 import ssl
 from collections.abc import Callable
@@ -19,10 +19,10 @@ _MECHANISMS = {
 
 
 class KafkaSecurity:
-    """The settings of kafka-python that protect a connection, from files that may change."""
+    """The TLS and SASL settings of connections to Kafka, from files that may change."""
 
     def __init__(self, params: Params) -> None:
-        """Read the files; raise `TLSUnusable` or `SecretUnusable` if one can't be used."""
+        """Read the files; raise `TLSUnusable` or `SecretUnusable` if one is missing or invalid."""
         self._params = params
         tls = params.telemetry_tls
         self.credentials = ClientCredentials(
@@ -33,7 +33,7 @@ class KafkaSecurity:
             params.telemetry_cert,
             params.telemetry_key,
         )
-        """The credentials, whose files the caller has to have watched."""
+        """The certificates and their files; the caller must watch `credentials.watched`."""
         self._login: SecretFile[Login] | None = None
         if params.telemetry_login:
             self._login = SecretFile(
@@ -45,7 +45,7 @@ class KafkaSecurity:
         self._context = self._make_context() if tls else None
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after each change; new connections use what was read."""
+        """Call `listener` after each change of a file; new connections use the new settings."""
 
         def renew() -> None:
             self._context = self._make_context()
@@ -57,12 +57,12 @@ class KafkaSecurity:
             self._login.watched.on_change(listener)
 
     def look_again(self) -> None:
-        """Read the file of the login again if it has changed: Kafka has refused the connection."""
+        """Read the file with the login again if it has changed: Kafka has refused a connection."""
         if self._login is not None:
             self._login.renewed(self._login.current)
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings for a new connection; this may be called in any thread."""
+        """Return arguments of `KafkaProducer` for a new connection; any thread may call this."""
         context, login = self._context, self._login
         if context is None and login is None:
             return {}
@@ -97,9 +97,9 @@ def securely(
     security: KafkaSecurity,
     look_again: Callable[[], object],
 ) -> KafkaFactory:
-    """Return a function that connects to Kafka by `connect`, with the present credentials.
+    """Return a function that calls `connect` with the present settings of `security`.
 
-    It calls `look_again`, in the thread of its caller, when it fails.
+    When `connect` fails, the function calls `look_again`, in the same thread, and raises the error.
     """
 
     def connect_securely(address: TelemetryAddress) -> Producer:

@@ -19,11 +19,11 @@ LONGEST_PAUSE = 2.0
 """The longest pause between attempts to connect, in seconds; the first is `FIRST_PAUSE`."""
 
 RENEWAL = 30.0
-"""Seconds without success after which a connection to Kafka is given up and made anew.
+"""Seconds without success after which the connection to Kafka is replaced.
 
-A producer knows the addresses that Kafka's brokers had, and tries these for ever. A new one asks
-the host of `telemetry_host` for them. That must not be done too early: only the same producer can
-send again what is on its way without Kafka having it twice.
+A producer keeps trying the broker addresses that it knows. A new producer asks the host of
+`telemetry_host` for the present ones. But only the old producer can send an unacknowledged message
+again without Kafka storing it twice, so it must not be replaced too early.
 """
 
 _PATIENCE = 5.0
@@ -43,28 +43,28 @@ _IDLE_CHECK = 1.0
 
 
 class Producer(Protocol):
-    """What the sender uses of a `hbtd.telemetry.kafka.Kafka`, which has the documentation."""
+    """The part of `hbtd.telemetry.kafka.Kafka` that the sender uses; see there."""
 
     @property
     def connected(self) -> bool:
         """Whether any broker is connected."""
 
     def send(self, key: bytes, value: bytes) -> Any:
-        """Send a message; return the future of its acknowledgement."""
+        """Send a message; return the kafka-python future of its acknowledgement."""
 
     def abandon(self) -> None:
-        """Disconnect at once."""
+        """Disconnect at once; messages that Kafka has not acknowledged fail."""
 
 
 KafkaFactory = Callable[[TelemetryAddress], Producer]
-"""A function that connects to Kafka. It blocks, and raises `KafkaError` if it fails."""
+"""A function that returns a connected producer. It blocks; it raises `KafkaError` if it fails."""
 
 
 class Sender:
     """Sends the entries of a backlog to Kafka, in batches, in order, and each at least once.
 
     While Kafka is unavailable, the messages wait. A message that Kafka refuses, while it accepts
-    others, is given up and counted.
+    others, is dropped and counted.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Sender:
         self._outdated = False
 
     def renew(self) -> None:
-        """Have the thread connect anew, with other credentials, when no message is on its way.
+        """Make the thread connect again, with new credentials, once no message is unacknowledged.
 
         Any thread may call this.
         """
@@ -111,7 +111,7 @@ class Sender:
             self._changed.notify_all()
 
     def run(self) -> None:
-        """Connect and send messages until the thread must stop; connect again after a failure."""
+        """Connect and send messages until the thread is to stop; after a failure, connect again."""
         while True:
             with self._changed:
                 order = self._backlog.order
