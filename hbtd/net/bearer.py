@@ -21,9 +21,9 @@ _LONGEST_REFUSAL = 64 * 1024
 class BearerAgent:
     """A wrapper of an HTTP agent that sends a bearer token with each request.
 
-    After a 401, which says that the request had no effect, the token's file is read again at once
-    if it has changed. If it has another token by then, the request is repeated, once. Otherwise the
-    caller has the 401.
+    After a 401, which says that the request had no effect, the token's file is read again if it has
+    changed. If it then has another token, the request is repeated, once. Otherwise the caller gets
+    the 401.
     """
 
     def __init__(self, agent: IAgent, token: SecretFile[BearerToken]) -> None:
@@ -39,7 +39,7 @@ class BearerAgent:
     ) -> Deferred[IResponse]:
         """Make a request with the wrapped agent.
 
-        `bodyProducer` has to be one that can produce the body twice.
+        `bodyProducer` must be able to produce the body twice.
         """
         return Deferred.fromCoroutine(self._request(method, uri, headers, bodyProducer))
 

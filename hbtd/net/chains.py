@@ -1,4 +1,4 @@
-"""Chains of certificates: whether they fit together, and what expires in them."""
+"""Certificate chains: whether they are valid, and which of their certificates expire when."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -12,31 +12,31 @@ _LONGEST_NAME = 100
 
 
 class Validity(NamedTuple):
-    """The times of what expires and is no certificate, under the names that those have there."""
+    """The period of validity of a revocation list, in attributes that certificates have, too."""
 
     not_valid_before_utc: datetime
     not_valid_after_utc: datetime
 
 
 class Expiring(NamedTuple):
-    """A certificate that expires, with the texts of the log lines about its expiry."""
+    """A certificate or list that expires, with the texts of the log lines about its expiry."""
 
     certificate: Certificate | Validity
     what: str
-    """A description of the certificate, as the beginning of a sentence."""
+    """A description of the certificate or list, as the beginning of a sentence."""
     consequence: str
-    """What follows from its expiry, and what to do about it, as the end of a sentence."""
+    """The consequence of the expiry, and what to do about it, as the end of a sentence."""
     severe: bool = True
-    """Whether its expiry affects all connections, not only those that need this certificate."""
+    """Whether the expiry affects all connections, not only those that need this certificate."""
     early: bool = True
-    """Whether to announce its expiry days before; not of what is renewed every day or hour."""
+    """Whether to log notices days before the expiry; false if renewal is daily or hourly."""
 
 
 class Fault(NamedTuple):
     """A reason why clients would not trust a chain."""
 
     place: int
-    """The place of the certificate at fault in the chain, from 0."""
+    """The index in the chain of the certificate at fault, from 0."""
     why: str
     """What is wrong with it, as the end of a sentence."""
 
@@ -44,14 +44,14 @@ class Fault(NamedTuple):
 def find_fault(chain: Sequence[Certificate], now: datetime) -> Fault | None:
     """Return why clients would not trust a chain now; `None` if there is no reason.
 
-    The first certificate must be valid. The others are issuers. A client needs only those up to one
-    that it trusts, and hbtd does not know which one that is. So a chain may end in certificates
-    that are not valid now, such as an old root that has signed the new root: clients that have the
-    new one don't need the old one. But a certificate that is not valid is a fault if it is the only
-    link to a later one that is valid.
+    The first certificate must be valid; the others are issuers. A client needs only the issuers up
+    to the first that it trusts, and hbtd does not know which that is. So a chain may end in
+    certificates that are not valid now, such as an old root that signed the new root: clients with
+    the new root don't need the old one. But an invalid certificate is a fault if it is the only
+    link to a later, valid one.
 
     A certificate that has issued none of those before it is a fault, too: it belongs to another
-    chain, and the one that clients need is probably missing.
+    chain, and the certificate that clients need is probably missing.
     """
     for index in range(1, len(chain)):
         if not any(_issued(chain[index], each) for each in chain[:index]):
@@ -110,8 +110,8 @@ def expiring_authorities(
 ) -> Iterator[Expiring]:
     """Yield the authorities of a bundle, each with the texts of the log lines about its expiry.
 
-    `option` names the bundle in the texts; `consequence` says what follows from the expiry of one
-    of the authorities (see `Expiring`).
+    `option` is the name of the option that gives the bundle; `consequence` says what follows from
+    the expiry of one of the authorities (see `Expiring`).
     """
     for authority in authorities:
         what = f"The authority {describe(authority)} in {option}"

@@ -1,4 +1,4 @@
-"""The certificates that hbtd trusts and presents as a client; they may change while it runs."""
+"""TLS credentials of hbtd as a client: authorities to trust, a certificate to present."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -40,12 +40,12 @@ class ClientCredentials:
         cert_path: str = "",
         key_path: str = "",
     ) -> None:
-        """Read the files; raise `TLSUnusable` if one can't be used.
+        """Read the files; raise `TLSUnusable` if a file is missing or invalid.
 
-        `server` names the server in log lines, and `ca_option` the option whose value is `trust`:
-        `system`, `insecure` or the path of a bundle, as for `client_policy`. `cert_path` and
-        `key_path` are the paths of the certificate to present and of its key, both empty if there
-        is none; `cert_option` names the option whose value is `cert_path`.
+        `server` is the server's name in log lines. `ca_option` is the name of the option whose
+        value is `trust`: `system`, `insecure` or the path of a bundle, as for `client_policy`.
+        `cert_path` and `key_path` are the paths of the certificate to present and of its key, both
+        empty if there is none; `cert_option` is the name of the option whose value is `cert_path`.
         """
         self._server = server
         self._ca_option = ca_option
@@ -72,11 +72,11 @@ class ClientCredentials:
         self.watched: list[WatchedFiles[Any]] = [
             each for each in (self._authorities, self._identity) if each is not None
         ]
-        """The files that the caller has to have watched."""
+        """The files that the caller must have watched by a `FileWatcher`."""
         self._listeners: list[Callable[[], None]] = []
         self._certificates = self._current()
         self.policy: IPolicyForHTTPS = self._make_policy()
-        """The policy for new connections."""
+        """The TLS policy for new connections."""
         for each in self.watched:
             each.on_change(self._read_again)
 
@@ -85,7 +85,7 @@ class ClientCredentials:
         self._listeners.append(listener)
 
     def also_watch(self, files: WatchedFiles[Any]) -> None:
-        """Have the files of another secret for the same server watched, too."""
+        """Add the file of another secret for the same server to `watched`."""
         self.watched.append(files)
 
     def presented(self) -> Iterator[tuple[str, Certificate]]:
@@ -157,7 +157,7 @@ class RenewedAgent:
         self._connect_timeout = connect_timeout
         self._make_pool = make_pool
         self.credentials = credentials
-        """The credentials that new connections are made with."""
+        """The credentials for new connections."""
         self._pool, self._agent = self._make()
         credentials.on_change(self._renew)
 
@@ -168,13 +168,13 @@ class RenewedAgent:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        """Make a request, on a connection that was made with the present credentials."""
+        """Make a request, on a connection with the present credentials."""
         return self._agent.request(method, uri, headers, bodyProducer)
 
     def closeCachedConnections(self) -> Deferred[None]:
-        """Close the idle connections, and later each one in use when it becomes idle.
+        """Close the idle connections now, and those in use when they become idle.
 
-        The Deferred fires when those that are idle now are closed.
+        The Deferred fires when the connections that are idle now are closed.
         """
         # A request that is in progress when hbtd stops gives its connection back later.
         self._pool.cachedConnectionTimeout = 0

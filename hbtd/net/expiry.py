@@ -1,4 +1,4 @@
-"""Notices before certificates expire: those that hbtd presents, and those that it trusts."""
+"""Log lines before certificates expire that hbtd presents or trusts."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ from hbtd.net.chains import Expiring
 from hbtd.runtime.periodic import PeriodicService
 
 NOTICES = (30, 7, 1, 0)
-"""Days before the expiry of a certificate at which a line is logged; 0: after it."""
+"""The days before a certificate's expiry at which a line is logged; 0 stands for its expiry."""
 
 _NOT_YET = 10_000
 """The number that stands for the notice that a certificate is not valid yet; see `NOTICES`."""
@@ -21,10 +21,10 @@ _PERIOD = 600.0
 
 
 def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None:
-    """Return which of `NOTICES` is to be logged now, `None` if none is.
+    """Return the element of `NOTICES` that is due at `now`, `None` if none is.
 
-    `expires` is when the certificate expires, and `last` the notice that was logged last, if any.
-    Neither `last` nor a notice for more days before the expiry is logged again.
+    `expires` is when the certificate expires; `last` is the notice that was logged last, if any. A
+    notice is due only if it is for fewer days before the expiry than `last`.
     """
     left = expires - now
     due = min((days for days in NOTICES if left <= timedelta(days=days)), default=None)
@@ -32,10 +32,10 @@ def due_notice(expires: datetime, now: datetime, last: int | None) -> int | None
 
 
 class ExpiryNotices(PeriodicService):
-    """Logs when certificates are about to expire, and when they have.
+    """Logs when certificates and revocation lists are about to expire, and when they have.
 
-    Each notice about a certificate is logged once, also if its file is read again. If the clock is
-    set back so far that no notice is due, all notices may be logged once more.
+    Each notice is logged once, even if the file is read again. If the clock is set back so far that
+    no notice is due, all notices may be logged once more.
     """
 
     _log = Logger()
@@ -46,7 +46,7 @@ class ExpiryNotices(PeriodicService):
         expiring: Callable[[], Iterable[Expiring]],
         now: Callable[[], datetime],
     ) -> None:
-        """Make a check that runs every ten minutes of `clock`.
+        """Make a service that checks every ten minutes of `clock`.
 
         `expiring` returns the certificates that are in use now; `now` returns the current date and
         time, with a time zone.

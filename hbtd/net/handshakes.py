@@ -1,4 +1,4 @@
-"""Descriptions, for operators, of why a TLS handshake has failed."""
+"""Why TLS handshakes fail, in words for operators, and which client certificates are accepted."""
 
 from typing import Any
 
@@ -33,14 +33,14 @@ _REASONS = {
 def verify_certificate(
     connection: SSL.Connection, certificate: Any, error: int, depth: int, ok: int
 ) -> bool:
-    """Return whether OpenSSL accepts a client's certificate: a callback for `Context.set_verify`.
+    """Return whether to accept a client's certificate; a callback for `Context.set_verify`.
 
-    If OpenSSL does not, its error number is stored in the connection, for
+    If OpenSSL rejects the certificate, its error number is stored in the connection, for
     `describe_handshake_failure`.
 
-    A revocation list that has expired is still in force: OpenSSL goes on to look for the
-    certificate in it. If nobody could connect any more, all nodes would be declared dead because
-    one file was not renewed, or because somebody kept it from being renewed.
+    An expired revocation list stays in force: OpenSSL still looks up the certificate in it. If an
+    expired list ended all handshakes, all nodes would be declared dead because one file was not
+    renewed, or because somebody prevented its renewal.
     """
     if error in _LIST_OUT_OF_DATE:
         return True

@@ -1,4 +1,4 @@
-"""Outgoing HTTP: bounded responses, fresh connections after trouble, descriptions of failures.
+"""Outgoing HTTP: bounded responses, new connections after failures, descriptions of failures.
 
 Requests to HSM, etcd and the issuer of JWTs go through treq, with an agent made of these parts.
 """
@@ -61,7 +61,7 @@ _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 
 
 class URI(URL):
-    """A URL that is used as it is written: the URLs in parameters have been checked already.
+    """A URL that is sent as it is written; the URLs in parameters have been validated already.
 
     The base class would try to encode an IPv6 address as if it were a host name.
     """
@@ -73,12 +73,11 @@ class URI(URL):
 
 @implementer(IAgent)
 class PlainAgent:
-    """An agent that keeps treq from decompressing responses, and from keeping cookies.
+    """An agent that keeps treq from decompressing responses, and from storing cookies.
 
-    treq would ask for compressed responses, and would decompress them without a limit to the size.
-    treq would also send every cookie that it was ever given: with a server, or a gateway before it,
-    that sets another cookie with each response, requests would grow until they are refused for
-    good.
+    treq would ask for compressed responses, and decompress them without a limit of size. It would
+    also send all cookies that it ever received: if a server or gateway sets another cookie with
+    each response, requests would grow until they are always refused.
     """
 
     def __init__(self, agent: IAgent) -> None:
@@ -108,10 +107,10 @@ def _plain(response: IResponse) -> IResponse:
 
 @implementer(IBodyProducer)
 class WholeBody:
-    """The body of a request, written in one go.
+    """A request body that is written at once.
 
-    treq's own class writes a body in portions, and uses the global reactor for that, even if the
-    agent uses another one. The bodies of hbtd's requests are in memory as a whole anyway.
+    treq's own class writes a body in portions, for which it uses the global reactor even if the
+    agent has another one. The bodies of hbtd's requests are in memory anyway.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -119,7 +118,7 @@ class WholeBody:
         self._body = body
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Write the body to `consumer`; return a Deferred that has fired."""
+        """Write the body to `consumer`; return a Deferred that has already fired."""
         consumer.write(self._body)
         return succeed(None)
 
@@ -134,15 +133,15 @@ class WholeBody:
 
 
 class ResponseTooLarge(Exception):
-    """A response is larger than allowed; the message names the limit."""
+    """A response is larger than allowed; the message says how large it may be."""
 
 
 class NameNotLookedUp(Exception):
-    """A request was given up while the name of its server was still being looked up."""
+    """A request timed out while the server's name was being looked up."""
 
 
 class HandshakeUnfinished(Exception):
-    """A request was given up during the TLS handshake, before the request was sent."""
+    """A request timed out during the TLS handshake, before it was sent."""
 
 
 class BoundedPool(HTTPConnectionPool):
@@ -151,8 +150,8 @@ class BoundedPool(HTTPConnectionPool):
     If a head is larger, its connection is aborted and the request fails with `ResponseTooLarge`,
     wrapped in exceptions of twisted.web (see `root_cause`).
 
-    A connection is not used again after a response with the status 408, 421, 425, 429 or 5xx, and
-    idle connections are closed then. Behind one name there may be several servers, and only a new
+    After a response with the status 408, 421, 425, 429 or 5xx, its connection is not used again,
+    and idle connections are closed. A name may stand for several servers, and only a new
     connection, for which the name is looked up again, can reach another one.
     """
 
@@ -354,11 +353,11 @@ def read_body(response: IResponse, limit: int) -> Deferred[bytes]:
 
 
 def take_body(response: IResponse, take: Callable[[bytes], None], limit: int) -> Deferred[None]:
-    """Pass the body of a response to `take`, portion by portion, as it arrives.
+    """Call `take` with each portion of a response's body as it arrives.
 
     The Deferred fires at the end of the body. It fails with `ResponseTooLarge` if the body has more
-    than `limit` bytes, with the connection's error if the connection is lost, and with what `take`
-    raises; `take` is not called after any of these. Cancelling the Deferred closes the connection.
+    than `limit` bytes, with the connection's error if the connection is lost, and with any
+    exception that `take` raises. Cancelling the Deferred closes the connection.
     """
     body = _Portions(take, limit)
     response.deliverBody(body)
@@ -375,7 +374,7 @@ def root_cause(error: BaseException) -> BaseException:
 def describe_failure(error: BaseException, options: str) -> str:
     """Return a phrase that says why a request failed.
 
-    If TLS has failed, the phrase contains `options`: the names of hbtd's options to check.
+    `options` are the names of hbtd's options to check if TLS failed; the phrase names them then.
     """
     error = root_cause(error)
     if isinstance(error, SSL.Error):
@@ -388,7 +387,7 @@ def describe_failure(error: BaseException, options: str) -> str:
 
 
 def why_not_sent(late: DeadlineExceeded) -> str | None:
-    """Return a phrase that says why a request was not even sent within its deadline.
+    """Return a phrase that says why a request was not sent before its deadline.
 
     Return `None` if the request may have been sent.
     """

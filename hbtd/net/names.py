@@ -1,4 +1,4 @@
-"""The look-up of names: shared, remembered, and never waited for when the process ends."""
+"""Name resolution: shared by callers, cached, and no obstacle to the end of the process."""
 
 import socket
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 
 REMEMBERED = 24 * 3600.0
-"""Seconds for which an answer is used again while no nameserver answers (RFC 8767 5 advises it)."""
+"""Seconds for which an answer is reused while no nameserver answers (advised by RFC 8767 5)."""
 
 PATIENCE = 0.5
-"""Seconds for which a caller waits for a new answer if there is an older one."""
+"""Seconds for which a caller waits for a new answer before it gets an older one."""
 
 ANOTHER = 30.0
-"""Seconds after which a look-up that has no end gets a second thread; doubled for each further."""
+"""Seconds until an unfinished look-up gets a second thread; doubled for each further thread."""
 
 _FAMILIES = {IPv4Address: socket.AF_INET, IPv6Address: socket.AF_INET6}
 
@@ -32,7 +32,7 @@ _SEMANTICS = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
 _NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 Found = list[tuple[int, tuple[Any, ...]]]
-"""The addresses of a name: pairs of an address family, and an address of the socket module."""
+"""The addresses of a name: pairs of an address family and an address, as in the socket module."""
 
 
 class _Asked(NamedTuple):
@@ -92,23 +92,22 @@ class _LookUp:
 class Names:
     """A name resolver for a reactor; it calls `getaddrinfo`, which may block, in threads.
 
-    A name is looked up by one thread, for all callers that ask meanwhile, and not in the reactor's
-    threads: while no nameserver answers, look-ups would use up all of these, and the process could
-    not end before it had finished those in the queue, one after another. The threads here are
-    daemons, for which the process does not wait.
+    A name is looked up by one thread for all callers that ask meanwhile, not in the reactor's
+    thread pool: while no nameserver answers, look-ups would occupy the whole pool, and the process
+    could not end before it had finished those in the queue. The threads here are daemon threads,
+    for which the process does not wait.
 
-    A look-up continues when its callers have given up, because the system's own retries may take
+    A look-up continues after its callers have given up, because the system's retries may take
     longer than callers wait: it asks the second nameserver after 5 s. The answer is kept for the
     next caller. An older answer is used if there is no new one within `PATIENCE` seconds, or if the
-    look-up fails without a nameserver saying that there is no such name.
+    look-up fails without a nameserver saying that the name does not exist.
 
-    A look-up that takes longer than all retries may never end, because the system may also ask
-    services that hang. So a second thread begins the same look-up when a caller asks 30 s or more
-    after the first thread began, a third one 60 s or more after the second, and so on: each pause
-    is twice as long as the one before.
+    A look-up may never end, because the system may also ask services that hang. So a second thread
+    begins the same look-up when a caller asks 30 s or more after the first thread began, a third
+    one 60 s or more after the second, and so on: each pause is twice as long as the previous one.
 
-    hbtd looks up a name for each new connection, which it often needs because the previous one has
-    failed. So each answer begins with another address than the previous one.
+    hbtd looks up a name for each new connection, often because the previous connection has failed.
+    So each answer begins with another address than the previous answer.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The secrets by which hbtd proves to other services who it is; their files may change."""
+"""Secrets by which hbtd authenticates itself to other services, in files that may change."""
 
 import re
 from collections.abc import Callable
@@ -18,11 +18,11 @@ _CONCEALED = "(a secret)"
 
 
 class SecretUnusable(Exception):
-    """A file with a secret can't be used; the message names it and says why, without the secret."""
+    """A file with a secret can't be used; the message has its path and why, not the secret."""
 
 
 class BearerToken(NamedTuple):
-    """A token that whoever has it may use."""
+    """A bearer token (RFC 6750)."""
 
     secret: str
 
@@ -50,34 +50,34 @@ class SecretFile(Generic[_Secret]):
     """A secret in a file, which is read again when it changes."""
 
     def __init__(self, what: str, path: str, read: Callable[[str], _Secret]) -> None:
-        """Read the secret with `read`; pass on the `SecretUnusable` that it raises.
+        """Read the secret with `read`, which raises `SecretUnusable` if the file is invalid.
 
-        `what` names the file in log lines, at the beginning of a sentence in the plural, as in
-        `The user and password in --kv_login=PATH`.
+        `what` is the subject, in the plural, of a sentence in the log, as in `The user and password
+        in --kv_login=PATH`.
         """
         self.watched: WatchedFiles[_Secret] = WatchedFiles(
             what, [path], lambda: read(path), SecretUnusable
         )
-        """The file, for a `FileWatcher`."""
+        """The file, to be given to a `FileWatcher`."""
         # The one before is concealed, too: a server may answer with it after a change.
         self._known: list[_Secret] = [self.watched.current]
         self.watched.on_change(self._changed)
 
     @property
     def current(self) -> _Secret:
-        """The secret as it was read last; the last usable one while the file can't be used."""
+        """The secret as last read; if the file is unusable now, the last usable secret."""
         return self.watched.current
 
     def renewed(self, refused: _Secret) -> bool:
-        """Return whether there is another secret than `refused`, after a look at the file.
+        """Read the file again if it has changed; return whether its secret differs from `refused`.
 
-        This is to be called when a server has refused a secret: it may have been replaced.
+        Call this when a server has refused a secret, which may have been replaced.
         """
         self.watched.reload_if_changed()
         return self.current != refused
 
     def conceal(self, text: str) -> str:
-        """Return a text from outside without the secret, if it is in there."""
+        """Return `text`, received from outside, with any copy of the secret removed."""
         for each in self._known:
             text = text.replace(each.secret, _CONCEALED)
         return text
@@ -88,10 +88,10 @@ class SecretFile(Generic[_Secret]):
 
 
 def read_bearer(path: str) -> BearerToken:
-    """Return the token in a file; space around it does not count.
+    """Return the token in a file; white space around it is ignored.
 
-    Raise `SecretUnusable` if the file can't be read, or holds something else than one token. Log a
-    warning if every user of this host may read or write it.
+    Raise `SecretUnusable` if the file can't be read, or has anything but one token. Log a warning
+    if every user of this host may read or write it.
     """
     content, mode = _read(path)
     token = content.strip()
@@ -106,9 +106,9 @@ def read_bearer(path: str) -> BearerToken:
 def read_login(path: str) -> Login:
     """Return the user and the password in a file with one line, `USER:PASSWORD`.
 
-    The password may contain colons and space, and begins and ends where it does in the line. Raise
-    `SecretUnusable` if the file can't be read, or holds something else. Log a warning if every user
-    of this host may read or write it.
+    The password may contain colons, and includes all space to the end of the line. Raise
+    `SecretUnusable` if the file can't be read, or has anything else. Log a warning if every user of
+    this host may read or write it.
     """
     content, mode = _read(path)
     line = content.removesuffix("\n").removesuffix("\r")

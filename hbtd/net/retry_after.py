@@ -1,19 +1,19 @@
-"""The `Retry-After` header of HTTP answers."""
+"""The `Retry-After` header of HTTP responses."""
 
 from email.utils import parsedate_to_datetime
 
 from twisted.web.http_headers import Headers
 
 LONGEST = 30.0
-"""The most seconds that `retry_after` returns, however many a server asks for."""
+"""The most seconds that `retry_after` returns, even if a server asks for more."""
 
 
 def retry_after(headers: Headers, now: float) -> float:
-    """Return how many seconds the headers of an answer ask the client to wait; 0 if they do not.
+    """Return how many seconds a response's headers ask the client to wait; 0 if they don't.
 
-    If `Retry-After` is a date, the time to wait is counted from the date in the header `Date` or,
-    without one, from `now`, in seconds since the epoch. A value that can't be read counts as 0. The
-    result is at most `LONGEST`.
+    If `Retry-After` is a date, the time is counted from the header `Date` or, without it, from
+    `now`, in seconds since the epoch. An invalid value counts as 0. The result is at most
+    `LONGEST`.
     """
     asked = _first(headers, b"retry-after")
     if asked.isascii() and asked.isdigit():

@@ -1,4 +1,4 @@
-"""Whom TLS clients may be certified by, and which certificates have been revoked (RFC 5280)."""
+"""Authorities of client certificates, and which certificates they have revoked (RFC 5280)."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from hbtd.net.chains import Expiring, Validity, describe, describe_name, expirin
 from hbtd.net.tls import TLSUnusable, describe_authorities, load_authorities, read_pem
 
 Revoked = frozenset[tuple[bytes, int]]
-"""Revoked certificates: the issuer's name, encoded by `Name.public_bytes`, and the number."""
+"""Revoked certificates: pairs of the issuer's name, from `Name.public_bytes`, and serial number."""
 
 _LARGEST = 1024 * 1024
 """The most bytes of a file: some 20,000 revoked certificates, which take 0.4 s to read."""
@@ -42,7 +42,7 @@ class ClientTrust:
 
     @cached_property
     def revoked(self) -> Revoked:
-        """All certificates that are revoked."""
+        """The certificates that the lists revoke."""
         return frozenset(
             (issuer, entry.serial_number)
             for each in self.lists
@@ -53,7 +53,7 @@ class ClientTrust:
     def check_complete(self, authorities_path: str, lists_path: str) -> None:
         """Raise `TLSUnusable` if an authority that has not expired has no revocation list.
 
-        The paths are those of the files, for the message.
+        The message has the paths of the two files, `authorities_path` and `lists_path`.
         """
         now = datetime.now(timezone.utc)
         for authority in self.authorities:
@@ -74,7 +74,7 @@ class ClientTrust:
 
     @property
     def next_update(self) -> datetime | None:
-        """When the first list has to be renewed (`nextUpdate`); `None` if none has to be."""
+        """The earliest `nextUpdate` of the lists; `None` if there are no lists."""
         times = (each.next_update_utc for each in self.lists)
         return min((each for each in times if each is not None), default=None)
 
@@ -88,7 +88,7 @@ class ClientTrust:
         yield from self.expiring_lists()
 
     def expiring_lists(self) -> Iterator[Expiring]:
-        """Yield the lists, for `ExpiryNotices`, which are announced only once they have expired."""
+        """Yield the lists, for `ExpiryNotices`; they are reported only once they have expired."""
         for each in self.lists:
             if each.next_update_utc is not None:
                 yield Expiring(
@@ -104,8 +104,8 @@ def load_client_trust(authorities_path: str, lists_path: str = "") -> ClientTrus
     """Read a PEM bundle of authorities and, if `lists_path` is given, their revocation lists.
 
     Raise `TLSUnusable` if a file can't be used, or if an authority that has not expired has no
-    list: each of its certificates would be refused. A list that has expired can be used, see
-    `hbtd.net.handshakes`.
+    list: each of its certificates would be refused. A list that has expired can be used (see
+    `verify_certificate` in `hbtd.net.handshakes`).
     """
     authorities = load_authorities(authorities_path)
     if not lists_path:
@@ -116,11 +116,10 @@ def load_client_trust(authorities_path: str, lists_path: str = "") -> ClientTrus
 
 
 def load_revocation_lists(path: str) -> list[CertificateRevocationList]:
-    """Return the revocation lists of a PEM file, one or more.
+    """Return the revocation lists, one or more, in a PEM file.
 
-    Raise `TLSUnusable` if the file can't be read, holds anything else in PEM, or if one of the
-    lists is damaged, is not valid yet or has only changes (a delta CRL). The same goes for a file
-    of more than 1 MiB.
+    Raise `TLSUnusable` if the file can't be read, is larger than 1 MiB or has anything else in PEM,
+    or if one of the lists is damaged, is not valid yet or has only changes (a delta CRL).
     """
     content = read_pem(path)
     if len(content) > _LARGEST:
@@ -149,7 +148,7 @@ def load_revocation_lists(path: str) -> list[CertificateRevocationList]:
 
 
 def finder(revoked: Revoked) -> Callable[[Sequence[crypto.X509]], bool]:
-    """Return a function that says whether a certificate of a chain is one of those revoked."""
+    """Return a function that says whether a chain has one of the certificates in `revoked`."""
     # Numbers are quick to compare: there may be a chain for each of ten thousand connections.
     serials = {serial for _, serial in revoked}
 

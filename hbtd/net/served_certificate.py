@@ -1,4 +1,4 @@
-"""The certificate that hbtd serves with, and reloading it."""
+"""The certificate that hbtd presents as a TLS server; it can be replaced while hbtd runs."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -23,7 +23,7 @@ from hbtd.runtime.watched_files import WatchedFiles
 class ServedCertificate:
     """The certificate that hbtd presents on new TLS connections, which `accept` makes.
 
-    When the certificate changes, existing connections keep the one that they began with.
+    When the certificate changes, existing connections keep the previous one.
     """
 
     def __init__(
@@ -33,10 +33,10 @@ class ServedCertificate:
         *,
         required: bool = False,
     ) -> None:
-        """Serve with `identity`; clients may present certificates that `clients` says to accept.
+        """Present `identity`, and accept client certificates as `clients` says.
 
-        Without `clients`, they are not asked for a certificate. With `required` as well, they have
-        to present one.
+        Without `clients`, clients are not asked for a certificate. If `required` is true as well,
+        they must present one.
         """
         self._identity = identity
         self._clients = clients
@@ -44,20 +44,20 @@ class ServedCertificate:
         self.watched: list[WatchedFiles[Any]] = [
             each for each in (identity, clients) if isinstance(each, WatchedFiles)
         ]
-        """The watched files, if any, that the certificate and the authorities are read from."""
+        """The files, if any, that the certificate and the authorities are read from."""
         self._make_context()
         for each in self.watched:
             each.on_change(self._make_context)
 
     @property
     def identity(self) -> Identity:
-        """The certificate chain and the key that new connections are served with."""
+        """The certificate chain and key for new connections."""
         return (
             self._identity.current if isinstance(self._identity, WatchedFiles) else self._identity
         )
 
     def presented(self) -> Iterator[tuple[str, Certificate]]:
-        """Yield the name `served` and the certificate that new connections are served with."""
+        """Yield one pair: the name `served`, and the certificate for new connections."""
         yield "served", self.identity.chain[0]
 
     def expiring(self) -> Iterator[Expiring]:
@@ -72,7 +72,7 @@ class ServedCertificate:
             yield from self._clients.current.expiring()
 
     def next_update(self) -> datetime | None:
-        """Return when the first revocation list has to be renewed; `None` if none has to be."""
+        """Return the earliest `nextUpdate` of the revocation lists; `None` if there are none."""
         return None if self._clients is None else self._clients.current.next_update
 
     def on_new_authorities(self, listener: Callable[[], None]) -> None:
@@ -85,7 +85,7 @@ class ServedCertificate:
         self._on_new_trust(compare)
 
     def on_revoked(self, listener: Callable[[Revoked], None]) -> None:
-        """Call `listener` with the certificates that are newly revoked, whenever there are any."""
+        """Call `listener` with the newly revoked certificates whenever there are any."""
 
         def compare(before: ClientTrust, now: ClientTrust) -> None:
             newly = now.revoked - before.revoked
@@ -95,7 +95,7 @@ class ServedCertificate:
         self._on_new_trust(compare)
 
     def accept(self, socket: Any) -> SSL.Connection:
-        """Return a TLS connection on a client's socket, before its handshake."""
+        """Return a server-side TLS connection on `socket`, before its handshake."""
         connection = SSL.Connection(self._context, socket)
         connection.set_accept_state()
         read_record_by_record(connection)
@@ -123,23 +123,22 @@ class ServedCertificate:
 
 
 class ClientFiles(NamedTuple):
-    """Which clients may connect: the files with their authorities, and what is asked of them."""
+    """Whether clients present certificates, and the files by which these are verified."""
 
     authorities: str = ""
-    """The path of a PEM bundle of authorities: clients may present certificates that one of these
-    has issued. Empty if clients are not asked for a certificate."""
+    """The path of a PEM bundle of authorities of client certificates; empty to ask for none."""
     revocation_lists: str = ""
-    """The path of a PEM file with the authorities' revocation lists; empty if none are used."""
+    """The path of a PEM file with the authorities' revocation lists; empty if there is none."""
     required: bool = False
-    """Whether clients have to present a certificate."""
+    """Whether clients must present a certificate."""
 
 
 NOBODY = ClientFiles()
-"""No client is asked for a certificate."""
+"""The value for servers that ask no client for a certificate."""
 
 
 def serve_files(cert_path: str, key_path: str, clients: ClientFiles = NOBODY) -> ServedCertificate:
-    """Return a served certificate from PEM files, which are read again when they change.
+    """Return a served certificate that is read from PEM files, and again when they change.
 
     The same goes for the files of `clients`. Raise `TLSUnusable` if a file can't be used.
     """

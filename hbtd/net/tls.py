@@ -184,10 +184,11 @@ def server_context(
 ) -> SSL.Context:
     """Return the context of server connections: TLS 1.2 or newer, with forward secrecy.
 
-    With `authorities`, clients may present certificates; a certificate that none of them has signed
-    ends the handshake. So does, with `required`, a client that presents none and, with revocation
-    `lists`, a certificate that is revoked or was issued by a revoked authority: each authority
-    needs a list, up to the root. Raise `OpenSSL.SSL.Error` if OpenSSL rejects the identity.
+    With `authorities`, clients may present certificates; a certificate that none of the authorities
+    has signed ends the handshake. With `required`, a client that presents none ends it, too. With
+    revocation `lists`, so does a certificate that is revoked or was issued by a revoked authority:
+    then each authority, up to the root, needs a list. Raise `OpenSSL.SSL.Error` if OpenSSL rejects
+    the identity.
     """
     context = CertificateOptions(
         raiseMinimumTo=TLSVersion.TLSv1_2, acceptableCiphers=_CIPHERS, **identity.arguments()
@@ -217,8 +218,8 @@ def server_context(
 def read_record_by_record(connection: SSL.Connection) -> None:
     """Make each read from a TLS connection on a socket end after one record, with data or not.
 
-    By default, pyOpenSSL lets OpenSSL go on until a record with data has arrived: a client could
-    make a single call last as long as it sends KeyUpdates, which carry no data, while all other
+    By default, OpenSSL reads on until a record with data has arrived: by sending KeyUpdates, which
+    carry no data, a client could make a single read last for as long as it likes, while all other
     clients wait.
     """
     # pyOpenSSL has no public way to override the context's mode for one connection.
@@ -226,10 +227,10 @@ def read_record_by_record(connection: SSL.Connection) -> None:
 
 
 def forget_errors() -> None:
-    """Empty OpenSSL's queue of errors, which all connections share. Call this after `SysCallError`.
+    """Empty OpenSSL's error queue, which all connections share. Call this after `SysCallError`.
 
     When a socket fails, pyOpenSSL raises `SysCallError`, but leaves OpenSSL's errors in the queue.
-    The next connection that has to wait for its socket would be taken to have failed.
+    Then the next connection that has to wait for its socket would seem to have failed.
     """
     SSL._lib.ERR_clear_error()  # type: ignore[attr-defined]  # there is no public way
 
@@ -243,7 +244,7 @@ class ServerOptions:
         self._context = server_context(identity, authorities)
 
     def getContext(self) -> SSL.Context:
-        """Return the context for a new connection, which is the same for all."""
+        """Return the context, the same for each new connection."""
         return self._context
 
 
@@ -340,7 +341,7 @@ def _certified_name(hostname: bytes) -> bytes:
 
 
 def read_pem(path: str) -> bytes:
-    """Return the content of a file of certificates or a key; raise `TLSUnusable` if that fails."""
+    """Return the content of a PEM file; raise `TLSUnusable` if it can't be read."""
     try:
         return read_ordinary(path, _LARGEST_FILE).content
     except OSError as error:
