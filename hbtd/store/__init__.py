@@ -1,1 +1,1 @@
-"""Stores of judgements and records: their interface, a module for each, and who uses them."""
+"""Stores of judgements and records: their interface, each kind of store, and their users."""

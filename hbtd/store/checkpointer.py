@@ -163,7 +163,7 @@ class Checkpointer:
 
     @property
     def behind(self) -> float:
-        """Seconds since the last complete checkpoint began: all earlier heartbeats are stored.
+        """Seconds since the last complete checkpoint began; all heartbeats before that are stored.
 
         0 if the store is not durable, and before `begin` is called.
         """
@@ -175,8 +175,7 @@ class Checkpointer:
     def late(self) -> bool:
         """Whether a complete checkpoint is overdue by more than a second.
 
-        Then other replicas may take components to be silent because their heartbeats are not stored
-        yet.
+        Then other replicas may consider components silent because their heartbeats are not stored.
         """
         return self.behind > self._late_after
 
@@ -200,9 +199,10 @@ class Checkpointer:
     def has_news(self, xname: str) -> bool:
         """Return whether other replicas don't know of the latest heartbeat of a component.
 
-        This replica has taken it, and has yet to begin to store it. A heartbeat that may be older
-        than judgements of other replicas does not count. If there is an uncommitted judgement about
-        the component, its heartbeat may be older only if it was read after a long stall.
+        This replica has taken the heartbeat, and has yet to begin to store it. A heartbeat that may
+        be older than judgements of other replicas does not count. If there is an uncommitted
+        judgement on the component, its heartbeat may be older only if it was read after a long
+        stall.
         """
         at = self._tracker.changed_at(xname)
         if at is None or at < self._old_until():
@@ -214,33 +214,35 @@ class Checkpointer:
         return xname in self._uncommitted
 
     def unstored(self) -> set[str]:
-        """Return the components whose heartbeats or judgements this replica has yet to store."""
+        """Return the components with heartbeats or judgements that this replica has not stored."""
         return self._unstored_since(self._shared_since())
 
     def news(self) -> set[str]:
-        """Return the components about which this replica knows more than others may know.
+        """Return the components of which this replica knows more than others may know.
 
-        It has a judgement about them, or a heartbeat of theirs, that is not stored yet. A record
-        that is being stored at this moment counts as not stored. A heartbeat that may be older than
+        It has a judgement on them, or a heartbeat of theirs, that is not stored yet. A record that
+        is being stored at this moment counts as not stored. A heartbeat that may be older than
         judgements of other replicas does not count.
         """
         since = max(self._shared_since(), self._old_until())
         return self._unstored_since(since).difference(self.old_judgements())
 
     def old_judgements(self) -> set[str]:
-        """Return the components with uncommitted judgements that may be old.
+        """Return the components with uncommitted judgements that may be outdated.
 
-        They follow from heartbeats that were sent before the end of the last long stall. If other
-        replicas have judged these components meanwhile, their judgements hold: see `withdraw`.
+        Such judgements follow from heartbeats that were sent before the end of the last long stall.
+        If other replicas have judged these components meanwhile, their judgements hold: see
+        `withdraw`.
         """
         old_until = self._old_until()
         times = {x: self._tracker.changed_at(x) for x in self._uncommitted.components()}
         return {x for x, at in times.items() if at is not None and at < old_until}
 
     def withdraw(self, xname: str) -> None:
-        """Drop the uncommitted judgements that a component has started or restarted.
+        """Drop the uncommitted judgements `STARTED` and `RESTARTED` on a component.
 
-        Another replica has judged since the heartbeat from which they follow.
+        The caller has found that another replica has judged the component after the heartbeats from
+        which these judgements follow.
         """
         self._uncommitted.drop_returns(xname)
 
@@ -254,9 +256,9 @@ class Checkpointer:
         return self._being_stored.union(changed, self._uncommitted.components())
 
     def behind_others(self) -> bool:
-        """Return whether judgements that others made during a long stall may not be known yet.
+        """Return whether other replicas may have made judgements during a long stall, unknown here.
 
-        Until they are, whatever follows from earlier heartbeats would contradict them.
+        While they may have, a judgement from an earlier heartbeat might contradict theirs.
         """
         if not self._store.shared:
             return False
@@ -278,8 +280,8 @@ class Checkpointer:
     def forgotten(self) -> Deferred[None]:
         """Return a Deferred that fires when the store has carried out the calls of `forget` so far.
 
-        Those that fail count, too. Whoever has many components forgotten waits for this now and
-        then: a commit waits for all calls that the store got before.
+        It fires even if some of them fail. A caller that has many components forgotten should wait
+        for it now and then, because a commit waits for all earlier calls of the store.
         """
         waiting: Deferred[None] = Deferred()
 
@@ -304,11 +306,11 @@ class Checkpointer:
             self._forgotten.discard(xname)
 
     def records_with(self, judgements: Sequence[Judgement]) -> list[Record]:
-        """Return the records that are to be committed with these judgements.
+        """Return the records to be committed with `judgements`.
 
-        Each record agrees with the last of `judgements` about its component, even if the tracker
-        has judged the component again since: the newer judgement is committed later, with a record
-        of its own.
+        Each record agrees with the last of `judgements` on its component, even if the tracker has
+        judged the component again since: the newer judgement is committed later, with its own
+        record.
         """
         if not self._store.durable:
             return []

@@ -1,4 +1,4 @@
-"""The condition of the store: whether it can be used, and the log lines about that."""
+"""Whether the store can be used, for readiness and the log."""
 
 from collections.abc import Callable
 from math import inf
@@ -30,9 +30,9 @@ class StoreCondition:
         self._failed_at = -inf
 
     def ready(self) -> bool:
-        """Return whether the store can be used, or could be used within the last five seconds.
+        """Return whether the store can be used now, or could be in the last five seconds.
 
-        The store is checked only when this method is called, as by each checkpoint.
+        The store is only checked when this method is called; each checkpoint calls it.
         """
         if self._store.usable():
             self._usable_at = self._now()

@@ -62,7 +62,7 @@ class EtcdStore:
 
         `wall` returns the present Unix time in seconds; times in stored records are by this clock.
         `blocks` decides which heartbeats are written in blocks; without it, none are. `judge` is
-        what the log calls this replica.
+        the name of this replica in entries of the log, its host and port.
         """
         self._client = client
         self.wall = wall
@@ -129,7 +129,7 @@ class EtcdStore:
         self._out_of_sync = reason
 
     def in_sync(self) -> None:
-        """Make the store usable again, because changes in etcd reach this replica once more.
+        """Make the store usable after `out_of_sync`: changes in etcd reach this replica again.
 
         Errors of etcd before this call no longer count.
         """
@@ -198,12 +198,12 @@ class EtcdStore:
     ) -> Deferred[bool]:
         """Store judgements, as not delivered, and records; a leader's transactions are fenced.
 
-        Each transaction also adds its judgements to the log. If judgements about one component are
-        in several transactions, each is stored together with a record that agrees with it.
+        Each transaction also adds its judgements to the log. If judgements on one component are in
+        several transactions, each is stored together with a record that agrees with it.
 
         The result is `True` on the leader and `False` on a follower. A follower writes the records
-        and, for each component that started, a request to the leader to make this judgement. For a
-        component that restarted no request is needed: the leader sees that from the record.
+        and, for each component that started, a request to the leader to make this judgement. A
+        component that restarted needs no request: the leader recognizes it by the record.
         """
 
         async def work() -> bool:
@@ -281,7 +281,7 @@ class EtcdStore:
     def forget(self, xname: str) -> Deferred[None]:
         """Delete what is stored of a component, except its entries in the log.
 
-        A follower deletes the record and the identity, and requests the leader to forget the rest.
+        A follower deletes the record and the identity, and requests the leader to delete the rest.
         """
 
         async def work() -> None:
@@ -302,7 +302,7 @@ class EtcdStore:
         return self._noting(self._in_turn(work))
 
     def remove_requests(self, xnames: Sequence[str]) -> Deferred[None]:
-        """Delete from etcd those requests to the leader about these components that `mirror` has.
+        """Delete the requests to the leader about these components, as far as `mirror` has them.
 
         If a newer request has replaced one of them in etcd, the newer one stays. The Deferred fails
         with `StoreUnusable` if etcd fails.
@@ -413,7 +413,7 @@ class EtcdStore:
         return self._noting(self._log.move_cursor(reader, number))
 
     async def restore_cursors(self) -> None:
-        """Write the cursors that etcd has lost with its data back from memory, if there are any.
+        """Write the cursors of readers of the log that etcd has lost with its data, from memory.
 
         Raise `StoreUnusable` if etcd fails.
         """

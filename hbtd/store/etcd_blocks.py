@@ -1,8 +1,8 @@
-"""Blocks: keys in etcd that each tell of the heartbeats of many components.
+"""Blocks: keys in etcd that each have the ages of the heartbeats of many components.
 
 A replica that reads blocks says so in its sign of life. While all living replicas do, a replica
 writes its heartbeats in blocks, and the record of a component only now and then. Otherwise, as
-while an original hbtd lives, each heartbeat is written as a record.
+while an original hbtd runs, each heartbeat is written as a record.
 """
 
 from collections import OrderedDict
@@ -23,7 +23,7 @@ BLOCK = b"hbtd/block/"
 """The prefix of the key of a block; the number of the replica, `/` and a digit or more follow."""
 
 MOST_RESTATED = 1500
-"""The most records that are written in one call because their components have fallen silent."""
+"""The most records of newly silent components that one checkpoint writes."""
 
 _MOST_HEARD = 500
 """The most components in a block."""
@@ -43,7 +43,7 @@ class Block(NamedTuple):
     recorded: Mapping[str, float]
     """The heartbeats whose records follow in the same transaction.
 
-    Other records in the transaction are no heartbeats: they tell what was heard before.
+    Other records in the transaction repeat heartbeats of earlier blocks, with status and timestamp.
     """
 
 
@@ -92,9 +92,9 @@ class Plan(NamedTuple):
     own: Sequence[Record]
     """The records of new heartbeats that are written as records."""
     restated: Sequence[Record]
-    """The records of heartbeats that earlier blocks have told of."""
+    """The records of heartbeats that were written only in earlier blocks."""
     in_blocks: bool
-    """Whether blocks tell of the heartbeats in `own`, too."""
+    """Whether the heartbeats in `own` are written in blocks, too."""
 
     def steps(self, presence: Put | None, wall: float) -> list[Step]:
         """Return the steps that carry out the plan: groups of writes that belong together.
@@ -134,9 +134,9 @@ class Blocks:
     Time is divided, for each component, into periods of half `errtime`. The first heartbeat in a
     period is written as a record. So is the last heartbeat before a silence, once the silence has
     lasted for half of `warntime` (or of `errtime`, if that is shorter). Therefore a program that
-    reads only records may take a component to be silent for longer than it is, but by no more than
-    half of `errtime` plus half of `warntime`. When a silent component is judged, its record has the
-    last status and timestamp.
+    reads only records may overestimate a component's silence, but by no more than half of `errtime`
+    plus half of `warntime`. When a silent component is judged, its record has the last status and
+    timestamp.
     """
 
     def __init__(self, elapsed: Callable[[], float], params: Callable[[], Params]) -> None:
@@ -161,10 +161,9 @@ class Blocks:
 
     @property
     def owed(self) -> int:
-        """The number of *owed* records: those that lack a heartbeat which only a block has.
+        """The number of records that lack a heartbeat which was written in a block only.
 
-        Each is the record of a component whose last heartbeat this replica took and wrote in a
-        block.
+        Each is the record of a component whose last heartbeat this replica took.
         """
         return len(self._owed)
 
@@ -191,7 +190,7 @@ class Blocks:
         return Plan(heard, own, self._restate(now, silent_since, MOST_RESTATED), self.allowed)
 
     def plan_owed(self, most: int) -> Plan:
-        """Return a plan for writing up to `most` records of heartbeats that only blocks have."""
+        """Return a plan for writing up to `most` records of heartbeats that are only in blocks."""
         now = self._elapsed()
         return Plan({}, (), self._restate(now, now, most), self.allowed)
 
@@ -230,8 +229,8 @@ class Blocks:
         """Begin anew, since all of etcd was read again.
 
         From now on, the next heartbeat of each component is written as a record. `living` are the
-        components that have a record without a warning in etcd. If a record of any other component
-        was still to be written, that is dropped.
+        components that have a record without a warning in etcd; records of other components that
+        were still to be written are dropped.
         """
         self._recorded.clear()
         for xname in [xname for xname in self._owed if xname not in living]:

@@ -1,4 +1,4 @@
-"""The steps by which a leader, or a follower, commits judgements to etcd."""
+"""The steps by which the leader, or a follower, commits judgements to etcd."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Numbering:
-    """Gives numbers to the judgements that the leader commits.
+    """Assigns numbers to the judgements that the leader commits.
 
     Later judgements get higher numbers, and no two judgements get the same number. When a commit
-    fails, etcd may have carried it out nevertheless. So if it is tried again under the same lock,
-    its judgements get the same numbers as before, and the log has each of them once.
+    fails, etcd may have carried it out nevertheless. So if it is retried under the same lock, its
+    judgements get the same numbers as before, and the log has each of them once.
     """
 
     def __init__(self, mirror: EtcdMirror) -> None:
@@ -132,7 +132,7 @@ def steps_of_follower(
 def request(xname: str, kind: bytes, operation: Operation) -> Step:
     """Return a step that carries out `operation`, and writes a request to the leader.
 
-    `kind` says what is requested, `STARTED` or `FORGET`. The request and `operation` are about the
-    component `xname`.
+    `kind` is the content of the request, `STARTED` or `FORGET`. The request and `operation` are
+    about the component `xname`.
     """
     return Step([operation, Put(key_of(REQUEST, xname), kind)], request=(xname, kind))

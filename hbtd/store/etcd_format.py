@@ -57,7 +57,7 @@ FORGET = b"forget"
 """The value of a request to forget a component."""
 
 END_OF_NUMBERS = 2**53
-"""The limit below which the numbers of judgements stay, so that JSON holds them exactly."""
+"""The number below which judgements are numbered, so that JSON represents the numbers exactly."""
 
 _WARNED, _WARNED_AFTER_GAP = "WN", "WG"
 """The values of `Had_warning` for components that were warned about."""
@@ -84,7 +84,7 @@ class StoredJudgement(NamedTuple):
     delivered: bool
     """Whether HSM has acknowledged the judgement."""
     told: float = 0.0
-    """When HSM has acknowledged it: the Unix time, 0 if not known."""
+    """The Unix time at which HSM acknowledged the judgement; 0 if not known."""
 
 
 class StoredRecord(NamedTuple):
@@ -92,9 +92,9 @@ class StoredRecord(NamedTuple):
 
     record: Record
     heard: int
-    """The time of the heartbeat in Unix seconds, by the wall clock of whoever wrote the record."""
+    """The heartbeat's Unix time in seconds, by the wall clock of the replica that wrote this."""
     after_gap: bool
-    """Whether the warning followed a gap in the monitoring: only the original hbtd writes that."""
+    """Whether the warning followed a gap in the monitoring; only original hbtds write that."""
 
 
 def record_value(record: Record, wall: float) -> bytes:
@@ -189,7 +189,7 @@ def read_params(value: bytes) -> dict[str, Any]:
 
 
 def read_object(value: bytes) -> dict[str, Any]:
-    """Return the JSON object in a value; raise `InvalidValue` if it has none."""
+    """Return the JSON object in a value; raise `InvalidValue` if the value is anything else."""
     try:
         stored = orjson.loads(value)
     except ValueError:

@@ -1,8 +1,8 @@
 """The host names and NIDs of components in etcd: one key for up to 16 slots of a chassis.
 
-A node sends them with every heartbeat, and they hardly ever change. So they are kept apart from
-the records, which are written often and which the original hbtd reads, too; and those of many
-components share a key, which is written only when one of them has changed.
+A node sends its host name and NID with every heartbeat, but they hardly ever change. So they are
+not in the records, which are written often and which the original hbtd reads, too. The identities
+of many components share a key, which is written only when one of them has changed.
 """
 
 import re
@@ -74,7 +74,7 @@ def read_identities(_: bytes, value: bytes) -> list[Identity]:
 
 
 class InTurn(Protocol):
-    """A function that carries out a call of the store after all earlier ones."""
+    """A function that runs a coroutine function after all earlier calls of the store."""
 
     def __call__(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> Coroutine[Any, Any, _T]:
         """Run `work` after all earlier calls; return its result."""

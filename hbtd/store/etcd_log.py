@@ -33,10 +33,10 @@ _FULL_KEY = 60
 
 
 class InTurn(Protocol):
-    """Runs a coroutine after all earlier calls of the store."""
+    """A function that runs a coroutine function after all earlier calls of the store."""
 
     def __call__(self, work: Callable[[], Coroutine[Any, Any, _T]], /) -> Awaitable[_T]:
-        """Run `work`; return its result, or raise its exception."""
+        """Run `work` after all earlier calls; return its result, or raise its exception."""
 
 
 class LogKey(NamedTuple):
@@ -124,9 +124,7 @@ class EtcdLog:
         self._mirror.moved(key, number)
 
     async def restore_cursors(self) -> None:
-        """Write back the cursors that etcd has lost, except those that another replica has written.
-
-        They are taken from `EtcdMirror.lost_cursors`.
+        """Write back the cursors in `EtcdMirror.lost_cursors`, except those written meanwhile.
 
         A reader without a cursor would begin at the present, and miss what is in the log.
         """

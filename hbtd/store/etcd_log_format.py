@@ -1,8 +1,8 @@
 """The keys and values of the log of transitions in etcd, and of its readers' cursors.
 
 Each transaction in which the leader commits judgements also writes one key of the log, named after
-the number of the last of its entries. So the keys sort as the entries do, and the number of the
-last entry is known without a look at values.
+the number of its last entry. So the keys sort in the order of the entries, and the number of the
+last entry is known without reading values.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from hbtd.store.past import LogEntry
 from hbtd.tracker.transitions import Judgement, Phase, Transition
 
 LOG = b"hbtd/log/"
-"""The prefix of the keys of the log; 16 digits follow, a number that is that of an entry or was."""
+"""The prefix of the keys of the log; the number of the key's last entry follows, in 16 digits."""
 LOG_END = b"hbtd/log0"
 """The end of the range of the keys of the log."""
 CURSOR = b"hbtd/cursor/"
@@ -29,7 +29,7 @@ _PHASES = {phase.value: phase for phase in Phase}
 
 
 def log_key(number: int) -> bytes:
-    """Return the key under which entries are stored, the last of which has this number."""
+    """Return the key for some entries, of which the last one has the given number."""
     return LOG + b"%0*d" % (_DIGITS, number)
 
 
@@ -65,14 +65,14 @@ def log_value(entries: Sequence[bytes]) -> bytes:
 
 
 class StoredEntry(NamedTuple):
-    """An entry as it is stored, with the fields by which it is trimmed."""
+    """An entry as it is stored, with the fields that trimming needs."""
 
     number: int
     component: str
     at: float
-    """When it was judged, the Unix time in seconds."""
+    """The Unix time of the judgement, in seconds."""
     fields: list[Any]
-    """All fields, as in the result of `entry_value`."""
+    """All fields of the entry, as in the result of `entry_value`."""
 
 
 def read_stored(key: bytes, value: bytes) -> list[StoredEntry]:
@@ -130,7 +130,7 @@ def read_cursor(_: bytes, value: bytes) -> int:
 def read_last_number(key: bytes, value: bytes) -> int:
     """Return the number in a key of the log, or in the value of a cursor.
 
-    The log has had entries up to this number. Raise `InvalidValue` if the key or the cursor is
-    invalid.
+    The log has had entries up to that number at least. Raise `InvalidValue` if the key or the
+    cursor is invalid.
     """
     return number_of(key) if key.startswith(LOG) else read_cursor(key, value)

@@ -60,7 +60,7 @@ class EtcdMirror:
         self.cursors: dict[bytes, int] = {}
         """The cursors of the readers of the log, by key."""
         self.lost_cursors: dict[bytes, int] = {}
-        """The cursors that etcd has lost, and that nobody has written back yet, by key."""
+        """The cursors that etcd has lost and that no replica has written back yet, by key."""
         self.requests: dict[str, LeaderRequest] = {}
         """The requests to the leader, by the xname of the component."""
         self.skipped_count = 0
@@ -75,8 +75,7 @@ class EtcdMirror:
     def lose(self, keys: Container[bytes]) -> None:
         """Note that etcd has lost its data; `keys` are the keys that it has now.
 
-        The cursors that the mirror has for keys that are not among these are added to
-        `lost_cursors`.
+        The mirror's cursors whose keys are not in `keys` are added to `lost_cursors`.
         """
         lost = {key: number for key, number in self.cursors.items() if key not in keys}
         self.lost_cursors.update(lost)
@@ -134,7 +133,7 @@ class EtcdMirror:
                 self.requests[xname] = LeaderRequest(kind, revision)
 
     def removed(self, requests: dict[str, LeaderRequest]) -> None:
-        """Drop requests that are no longer in etcd; later ones about the same components stay."""
+        """Drop requests that are no longer in etcd; keep newer ones about the same components."""
         for xname, request in requests.items():
             if self.requests.get(xname) == request:
                 del self.requests[xname]

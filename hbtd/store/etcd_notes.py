@@ -17,7 +17,7 @@ class EtcdNotes:
     """Reads and writes notes. Only the leader writes them, in fenced transactions."""
 
     def __init__(self, client: EtcdClient, writer: EtcdWriter, in_turn: InTurn) -> None:
-        """Make the object; `in_turn` runs a coroutine function after all earlier calls."""
+        """Make the object; `in_turn` runs a coroutine function after all earlier store calls."""
         self._client = client
         self._writer = writer
         self._in_turn = in_turn

@@ -1,7 +1,8 @@
-"""What the log of transitions in etcd tells about the past.
+"""Answers questions about the past from the log of transitions in etcd.
 
-etcd finds entries by their numbers only. Where a time is in the log is found by halving; the rest
-is read key by key, in pages between which other calls of the store have their turn.
+In etcd, entries are found only by their numbers. The entry of a given time is found by binary
+search; the following ones are read key by key, in pages between which other calls of the store are
+carried out.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -28,7 +29,7 @@ _KEPT_BEFORE = 1000
 
 
 class EtcdPast:
-    """Answers questions about the past from the log in etcd."""
+    """Answers questions about past transitions and states from the log in etcd."""
 
     def __init__(self, log: EtcdLog, mirror: EtcdMirror) -> None:
         self._log = log

@@ -23,7 +23,7 @@ SMALL = 10_000
 """The number of entries up to which the whole log is examined each time."""
 
 PORTION = 10_000
-"""About the most entries that are examined at once: their components are in memory meanwhile."""
+"""Approximately the most entries that are examined at once; their components are then in memory."""
 
 _MOST_PORTIONS = 10
 """The most portions in one call; the next call goes on from there."""

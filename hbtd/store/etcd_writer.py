@@ -13,8 +13,7 @@ from hbtd.store.interface import NotLeading
 class EtcdWriter:
     """Writes to etcd in as few transactions as its limits allow, and updates the mirror.
 
-    What is to be written is given as steps: groups of operations, none of which is divided between
-    transactions.
+    Writes are given as steps: groups of operations, none of which is divided between transactions.
 
     Every transaction begins with a write of this replica's presence key, which shows the replicas
     that watch etcd who has made the transaction. *Fenced* transactions depend on the key that
@@ -41,7 +40,7 @@ class EtcdWriter:
     def leading(self) -> bool:
         """Whether this replica leads, as far as it knows.
 
-        Only a fenced transaction finds out for certain.
+        For certainty, a fenced transaction is needed.
         """
         return self._lock_key is not None
 
@@ -104,10 +103,9 @@ class EtcdWriter:
     async def remove(self, requests: dict[str, LeaderRequest]) -> bool:
         """Delete requests to the leader from etcd; return whether they were deleted.
 
-        If any of them is no longer in etcd, because it has been replaced or deleted, none is
-        deleted. The mirror drops deleted requests. If `requests` has only one, and that is no
-        longer in etcd, the mirror drops it, too. Raise the exceptions of `EtcdClient.txn` if etcd
-        fails.
+        If any of them was replaced or deleted in etcd meanwhile, none is deleted. The mirror drops
+        deleted requests. If `requests` has only one, and it is no longer in etcd, the mirror drops
+        it, too. Raise the exceptions of `EtcdClient.txn` if etcd fails.
         """
         keys = [key_of(REQUEST, xname) for xname in requests]
         revisions = [request.revision for request in requests.values()]

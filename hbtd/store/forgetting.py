@@ -1,4 +1,4 @@
-"""Components that a store's thread forgets together, in one transaction."""
+"""A batch of components that the store's thread forgets in one transaction."""
 
 from threading import Lock
 from typing import Any, Final
@@ -11,10 +11,10 @@ _MOST: Final = 500
 
 
 class Forgetting:
-    """Names of components that are to be forgotten, until the store's thread takes them.
+    """The names of components to be forgotten, until the store's thread takes them.
 
-    A transaction of its own for each of thousands of components would make commits, and so HSM,
-    wait for as long as all of these take.
+    If each of thousands of components were forgotten in a transaction of its own, commits, and
+    therefore updates to HSM, would have to wait for all of these.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Forgetting:
         self._waiting: list[Deferred[None]] = []
 
     def add(self, xname: str) -> Deferred[None] | None:
-        """Add a component; return `None`, and add nothing, if it is too late or too many are there.
+        """Add a component; return `None`, and add nothing, after `take` or if there are too many.
 
         The Deferred fires when the component is forgotten, or fails if that is not possible.
         """
@@ -37,13 +37,13 @@ class Forgetting:
         return waiting
 
     def take(self) -> list[str]:
-        """Return the names, to which no more are added. The store's thread calls this."""
+        """Return the names, and accept no more. The store's thread calls this."""
         with self._lock:
             self._taken = True
             return self._names
 
     def end(self, result: Any) -> None:
-        """Fire the Deferreds that `add` has returned; `result` is a `Failure` if that failed."""
+        """Fire the Deferreds that `add` has returned; if `result` is a `Failure`, they fail."""
         self._taken = True
         waiting, self._waiting = self._waiting, []
         for each in waiting:

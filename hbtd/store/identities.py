@@ -58,10 +58,10 @@ class IdentityKeeper:
         self._storing.stopService()
 
     async def store_changed(self) -> None:
-        """Store the host names and NIDs that have changed; if that fails, the next call retries.
+        """Store the host names and NIDs that have changed; after a failure, the next call retries.
 
-        What changes during a call is stored by the next one. Otherwise, components that change
-        their names with every heartbeat would keep the store busy without end.
+        Changes during a call are left to the next call. Otherwise, components that change their
+        names with every heartbeat would keep the store busy without end.
         """
         left = self._tracker.renamed
         while left > 0 and (taken := self._tracker.take_renamed(min(_BATCH, left))):

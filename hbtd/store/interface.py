@@ -22,16 +22,16 @@ class NotLeading(StoreUnusable):
 
 
 class IStore(Interface):
-    """A store of what has to survive a crash: judgements, their log, and records of the living.
+    """A store of all that must survive a crash: judgements, their log, and records of the living.
 
     A judgement is committed before it is sent, and marked as delivered once HSM has acknowledged
     it: after a crash, the next process sends the judgements that are not marked. Only the latest
-    judgement of each component is kept: an alarm (`WARNED`, `DIED`) until the next judgement
+    judgement on each component is kept: an alarm (`WARNED`, `DIED`) until the next judgement
     replaces it, any other judgement until it is delivered.
 
     Calls are carried out in the order in which they are made; a caller need not wait for one to
-    finish before making the next. All stores pass the tests in
-    `tests/support/store_contract.py`, `store_records_contract.py` and `store_log_contract.py`.
+    finish before making the next. All stores pass the tests in `tests/support/store_contract.py`,
+    `store_records_contract.py` and `store_log_contract.py`.
     """
 
     durable = Attribute("Whether the contents of the store outlive the process (`bool`).")
@@ -97,16 +97,15 @@ class IStore(Interface):
     def cursor(reader: str) -> Deferred[int | None]:
         """Return the cursor of a reader of the log, or `None` if the reader has none yet.
 
-        The cursor is the number of the last entry that the reader has passed on.
-
-        The Deferred fails with `StoreUnusable` if that can't be read.
+        The cursor is the number of the last entry that the reader has passed on. The Deferred fails
+        with `StoreUnusable` if the cursor can't be read.
         """
 
     def move_cursor(reader: str, number: int) -> Deferred[None]:
         """Set the cursor of a reader that has passed on the log's entries up to `number`.
 
-        The Deferred fails with `StoreUnusable` if that can't be stored, with `NotLeading` if
-        another replica leads.
+        The Deferred fails with `StoreUnusable` if the cursor can't be stored, and with `NotLeading`
+        if another replica leads.
         """
 
     def trim(before: float, most: int, told: int) -> Deferred[int]:
@@ -171,15 +170,16 @@ class IStore(Interface):
         """Return all notes of a kind, by name.
 
         Notes are texts that parts of hbtd keep across restarts and changes of the leader, such as
-        what the comparison of HSM's table has told HSM again. The Deferred fails with
-        `StoreUnusable` if they can't be read.
+        how often HSM was told of a component again. The Deferred fails with `StoreUnusable` if they
+        can't be read.
         """
 
     def write_notes(kind: str, notes: Mapping[str, str | None]) -> Deferred[None]:
         """Write notes of a kind, by name; delete those that are `None`.
 
-        Others stay as they are. The Deferred fails with `StoreUnusable` if they can't be stored,
-        with `NotLeading` if another replica leads; some of them may have been stored then.
+        Notes with other names stay as they are. The Deferred fails with `StoreUnusable` if the
+        notes can't be stored, with `NotLeading` if another replica leads; some may have been stored
+        then.
         """
 
     def undelivered(
@@ -187,10 +187,9 @@ class IStore(Interface):
     ) -> Deferred[list[Judgement]]:
         """Return the judgements that are not marked as delivered, in the order of their commits.
 
-        `share` takes the name of a component and a timestamp, and returns texts equal to these: the
-        objects that are in memory already, if there are any. A store that does not keep judgements
-        in memory makes the judgements with these texts, so that a million texts need not be in
-        memory twice.
+        `share` is called with a component's name and a timestamp, and returns equal texts that are
+        in memory already, if there are any. A store that does not keep judgements in memory uses
+        these texts in the judgements, so that a million texts are not in memory twice.
         """
 
     def told() -> Deferred[dict[str, tuple[Transition, float]]]:

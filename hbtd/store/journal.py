@@ -32,10 +32,10 @@ takes about four transactions.
 
 
 class Journal:
-    """Commits judgements in the order in which they are added, then passes them on to `tellers`.
+    """Commits judgements in the order in which they are added, then calls the `tellers`.
 
-    Through the tellers, HSM and Kafka are told. Each judgement is committed together with the
-    record of its component. The store adds it to the log of transitions in the same step.
+    The tellers pass the judgements on to HSM and Kafka. Each judgement is committed together with
+    the record of its component. The store adds it to the log of transitions in the same step.
     """
 
     _log = Logger()
@@ -83,7 +83,7 @@ class Journal:
         self.add([])
 
     def ready(self) -> bool:
-        """Return whether the store can be used, or could a few seconds ago."""
+        """Return whether the store can be used now, or could be in the last five seconds."""
         return self._condition.ready()
 
     def lead(self) -> None:

@@ -41,12 +41,12 @@ class Listener(Protocol):
 
 
 class LogFollower(Service):
-    """Follows the log of transitions, on each replica, whether it leads or not.
+    """Follows the log of transitions on each replica, whether the replica leads or not.
 
-    After the start it finds out, in the background, since when each tracked component is in its
-    state, and when HSM has acknowledged that state. From then on it reads each new entry once, and
-    passes it on to the tracker and to the listeners. It is woken when judgements are committed
-    (`tell`), and when another replica has added to the log (`notify`).
+    After the start it finds out, in the background, when each tracked component entered its state,
+    and when HSM acknowledged that state. From then on it reads each new entry once, and passes it
+    on to the tracker and to the listeners. `tell` and `notify` wake it: this replica has committed
+    judgements, or another replica may have.
     """
 
     _log = Logger()
@@ -79,7 +79,7 @@ class LogFollower(Service):
         self._exhausted_at: int | None = None
         self._stopped = True
         self.read_to: int | None = None
-        """Up to which number the log was read; `None` until the states of the start are known."""
+        """The number up to which the log was read; `None` until the initial states are known."""
 
     def startService(self) -> None:
         """Begin to read the log, in the background."""
@@ -88,13 +88,13 @@ class LogFollower(Service):
         Deferred.fromCoroutine(self._run()).addErrback(self._ended)
 
     def stopService(self) -> None:
-        """Read no more; the result of a call of the store that is under way is dropped."""
+        """Stop reading the log; the result of a read in progress is dropped."""
         super().stopService()
         self._stopped = True
         self._wakeup.interrupt()
 
     def tell(self, judgements: Sequence[Judgement]) -> None:
-        """Read the new entries of the log: this replica has added these judgements to it."""
+        """Read the new entries of the log: this replica has added `judgements` to it."""
         self.notify()
 
     def notify(self) -> None:

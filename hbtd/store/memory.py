@@ -17,8 +17,8 @@ from hbtd.tracker.transitions import Judgement, Transition
 class MemoryStore:
     """Keeps judgements, records and the log of transitions in memory; see `IStore`.
 
-    This store is not durable, so the checkpointer writes no records to it; the tracker has them
-    anyway.
+    This store is not durable, so the checkpointer does not write records to it: like the tracker's,
+    they would be lost at the end of the process.
     """
 
     durable = False
@@ -91,7 +91,7 @@ class MemoryStore:
         return self._log.last_number
 
     def entries(self) -> int:
-        """Return how many entries the log has."""
+        """Return the number of entries in the log."""
         return len(self._log)
 
     def cursor(self, reader: str) -> Deferred[int | None]:
@@ -199,5 +199,5 @@ class MemoryStore:
         return self._open
 
     def health(self) -> str:
-        """Return a text that says whether the store is open, as the original hbtd words it."""
+        """Return a text that says whether the store is open, in the original hbtd's words."""
         return "Initialization key present: HBTD_OK" if self._open else "Not initialized"

@@ -1,4 +1,4 @@
-"""What is asked about the past, and what the log of transitions answers."""
+"""The types of questions about past transitions and states, and of their answers."""
 
 from collections.abc import Collection, Sequence
 from math import inf
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hbtd.tracker.transitions import Judgement, Phase
 
 TRIMMED = "trimmed"
-"""The name of the cursor that has the highest number of an entry that was trimmed, if any was."""
+"""The name of the cursor that keeps the highest number of a trimmed entry, if there is any."""
 
 
 class LogEntry(NamedTuple):
@@ -17,16 +17,16 @@ class LogEntry(NamedTuple):
     """The entry's place in the log: later entries have higher numbers; there may be gaps."""
     judgement: Judgement
     judge: str
-    """The replica that judged: its host and port."""
+    """The host and port of the replica that made the judgement."""
 
 
 class Selection(NamedTuple):
-    """Which components a question is about: by name, by what they are part of, or by both."""
+    """The components that a question is about: by name, by the part of the machine, or by both."""
 
     names: Collection[str] | None = None
     """The components, by xname; `None` for all."""
     under: str = ""
-    """An xname: only this component and those that are part of it, `x1c0` and `x1c0s2b0`."""
+    """An xname: only this component and its parts, such as `x1c0` and `x1c0s2b0`."""
 
     def includes(self, xname: str) -> bool:
         """Return whether a component is selected."""
@@ -52,45 +52,45 @@ EVERYTHING = Selection()
 
 
 class Span(NamedTuple):
-    """A span of time: which entries of the log a question is about, and in which order."""
+    """A span of time whose log entries a question is about, and the order of the answer."""
 
     since: float = -inf
-    """The Unix time from which on they were judged."""
+    """Only entries judged at this Unix time or later are selected."""
     until: float = inf
-    """The Unix time before which they were judged."""
+    """Only entries judged before this Unix time are selected."""
     newest_first: bool = False
-    """Whether the latest entries come first."""
+    """Whether entries are returned newest first, instead of oldest first."""
     after: int | None = None
-    """The number of an entry: only those that follow it in this order; `None` for all."""
+    """Only entries that follow the entry with this number in that order; `None` for all."""
 
 
 class StateThen(NamedTuple):
-    """What a component was at a moment in the past."""
+    """The state of a component at a moment in the past."""
 
     component: str
-    """The xname."""
+    """The component's xname."""
     phase: Phase
-    """What it was."""
+    """The component's phase at that moment."""
     since: float
-    """When that was judged: the Unix time, 0 if not known."""
+    """The Unix time of the judgement by which it entered the phase; 0 if not known."""
     silent: float | None
-    """For how many seconds it had been silent when that was judged; `None` if not known."""
+    """The seconds for which it had been silent at that judgement; `None` if not known."""
 
 
 class StatesThen(NamedTuple):
-    """The answer to the question what components were at a moment in the past."""
+    """The states of components at a moment in the past."""
 
     states: Sequence[StateThen]
-    """One for each component, in the order of their names."""
+    """The state of each component, in the order of their names."""
     complete: bool
-    """Whether the log reaches back to that moment: nothing from after it was trimmed."""
+    """Whether the log reaches back to that moment: no later entry was trimmed."""
 
 
 def state_then(entry: LogEntry, until: int) -> StateThen | None:
-    """Return what the component of an entry was when `until` was the last number in the log.
+    """Return the state of a component when `until` was the number of the last entry in the log.
 
-    `entry` must be the last one of the component up to that number or, if there is none, the first
-    one after it. Return `None` if the component was not tracked.
+    `entry` must be the component's last entry up to that number or, if there is none, the first one
+    after it. Return `None` if the component was not tracked.
     """
     judgement = entry.judgement
     if entry.number <= until:

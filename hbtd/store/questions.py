@@ -1,4 +1,4 @@
-"""A limit to the questions about the past that wait in the store's thread, ahead of commits."""
+"""Limits how many questions about the past may delay a commit in the store's thread."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -6,26 +6,26 @@ from typing import Any, Final, TypeVar
 from twisted.internet.defer import Deferred, DeferredSemaphore, maybeDeferred
 
 AT_ONCE: Final = 2
-"""The most questions, or portions of questions, for which a commit may have to wait."""
+"""The most questions, or portions of questions, that a commit may have to wait for."""
 
 _T = TypeVar("_T")
 
 
 class Questions:
-    """Passes questions about the past to the store's thread: two at a time, in their order.
+    """Passes questions about the past to the store's thread, `AT_ONCE` at a time, in their order.
 
-    Clients ask as often as they like, and the thread carries out one call after the other. Without
-    a limit, a commit would wait for all questions that were asked before.
+    The thread carries out one call after the other, and clients may ask any number of questions.
+    Without a limit, a commit would wait for all questions that were asked before.
     """
 
     def __init__(self) -> None:
         self._places = DeferredSemaphore(AT_ONCE)
 
     def ask(self, call: Callable[[], Deferred[_T]]) -> Deferred[_T]:
-        """Call `call`, which asks the store's thread, when its turn comes; return its result.
+        """Call `call` when its turn comes; return its result. `call` queries the store's thread.
 
-        Cancel the Deferred if the answer is not needed any more: then a call that has not begun is
-        dropped. A call that has begun counts as one of the two until it ends, because the thread is
+        Cancel the Deferred if the answer is no longer needed: then a call that has not begun is
+        dropped. A call that has begun counts towards `AT_ONCE` until it ends, because the thread is
         busy with it.
         """
         place = self._places.acquire()

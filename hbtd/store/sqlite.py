@@ -61,15 +61,15 @@ _FLUSH = 60.0
 class SqliteStore:
     """Keeps judgements, records and the log of transitions in an SQLite file; see `IStore`.
 
-    Calls are carried out in one thread. When the Deferred of a call fires, its changes are safe on
-    the disk. The file is locked while it is open, so that no two hbtd processes use it.
+    Calls are carried out in one thread. When the Deferred of a call fires, its changes are safely
+    on the disk. The file is locked while it is open, so that no two hbtd processes use it.
 
     Each call checks that the file is still there. If it was removed, it is written again. The store
     can't be used while another file is in its place, or once another program has overwritten the
     file.
 
-    The file has a clock of its own: the observed seconds of all processes that have used the file,
-    added up. Each write stores the time of this clock.
+    The file has a clock of its own: the sum of the observed seconds of all processes that have used
+    the file. Each write stores the time of this clock.
     """
 
     durable = True
@@ -89,8 +89,8 @@ class SqliteStore:
         """Make the store in the file `path`.
 
         `reactor` provides `IReactorThreads` and `IReactorTime`; `observed` returns the observed
-        time in seconds. `judge` is this replica's host and port, for the entries of the log.
-        `make_pool` makes the pool of one thread in which all is done, and of its one connection.
+        time in seconds. `judge` is this replica's host and port, for entries of the log.
+        `make_pool` makes a pool of one thread and one database connection, which all calls use.
         """
         self._path = path
         self._reactor = reactor
@@ -256,7 +256,7 @@ class SqliteStore:
         return self._last_number
 
     def entries(self) -> int:
-        """Return how many entries the log has."""
+        """Return the number of entries in the log."""
         return self._entries
 
     def cursor(self, reader: str) -> Deferred[int | None]:
@@ -299,7 +299,7 @@ class SqliteStore:
     def checkpoint(self, records: Sequence[Record]) -> Deferred[None]:
         """Store records, if there are any, and the time of the file's clock.
 
-        That clock adds up the observed seconds of all processes that have used the file.
+        This clock is the sum of the observed seconds of all processes that have used the file.
         """
         return self._write(lambda cursor, now: _write(cursor, now, records))
 

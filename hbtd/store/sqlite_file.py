@@ -47,7 +47,7 @@ _RESTORE = "Restore a copy made by hbtd-backup if you have one"
 
 
 class StoreDamaged(Exception):
-    """A store's file can't be used, now or later; the message says why. It was left unchanged."""
+    """A store's file can't be used, now or later; the message says why. hbtd has not changed it."""
 
 
 class FileLost(Exception):
@@ -55,27 +55,27 @@ class FileLost(Exception):
 
 
 class Found(NamedTuple):
-    """What `DatabaseFile.lock` finds out about the file before it is opened."""
+    """The result of `DatabaseFile.lock`: the state of the file before it is opened."""
 
     sound: bool
-    """Whether the file was checked, and is sound."""
+    """Whether the file was checked and is undamaged; false if it could not be checked."""
     empty: bool
-    """Whether there was no file, or one without contents."""
+    """Whether there was no file, or an empty one."""
     log: bool
-    """Whether there was a write-ahead log beside it."""
+    """Whether there was a write-ahead log beside the file."""
 
 
 class Contents(NamedTuple):
-    """What `prepare` finds in the file when it is opened."""
+    """The result of `prepare`: the contents of the file when it is opened."""
 
     now: float
     """The time of the file's clock, in seconds."""
     doubts: Sequence[str]
-    """What an operator should know about the contents."""
+    """Possible losses of data that an operator should know of, as phrases."""
     last_number: int
-    """The number of the last entry in the log of transitions, 0 if there is none."""
+    """The number of the last entry in the log of transitions; 0 if there is none."""
     entries: int
-    """How many entries that log has."""
+    """The number of entries in the log of transitions."""
 
 
 class DatabaseFile:
@@ -123,7 +123,7 @@ class DatabaseFile:
             self._lock = -1
 
     def note(self) -> None:
-        """Remember the state of the file, for `check`, after this process may have changed it."""
+        """Remember the state of the file for `check`; to be called after the file was changed."""
         status = os.fstat(self._lock)
         self._size, self._changed_at = status.st_size, status.st_mtime_ns
         if self._log is None:
@@ -383,13 +383,13 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def missing_directory(path: str) -> str:
-    """Return a hint for an error message if the directory of a file is missing, else ""."""
+    """Return a hint for an error message if the directory of `path` is missing, otherwise ""."""
     folder = os.path.dirname(os.path.abspath(path))
     return "" if os.path.isdir(folder) else f"; there is no directory {folder}: create it"
 
 
 def synchronize(path: str) -> None:
-    """Make sure that a file, or the names in a directory, are on the disk."""
+    """Flush a file, or the names in a directory, to the disk."""
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(number)

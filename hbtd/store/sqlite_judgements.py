@@ -1,4 +1,4 @@
-"""The judgements in the file of the store `sqlite:`, as they are read.
+"""Reads the judgements in the file of the store `sqlite:`.
 
 All functions run in the store's thread, in a transaction of the caller.
 """
@@ -13,7 +13,7 @@ class Undelivered(NamedTuple):
     """An undelivered judgement as it is stored in the file."""
 
     number: int
-    """Its place in the order of commits."""
+    """The judgement's place in the order of commits."""
     component: str
     transition: Transition
     timestamp: str

@@ -1,7 +1,7 @@
 """The log of transitions in the file of the store `sqlite:`.
 
 All functions run in the store's thread, in a transaction of the caller. Names are stored once, in
-`log_name`, and what an entry says in as few bytes as possible: a million entries need some 110 MB.
+the table `log_name`, and entries in as few bytes as possible: a million entries need some 110 MB.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ ENTRIES: Final = (
     " LEFT JOIN log_name AS named ON named.id = component"
     " LEFT JOIN log_name AS judges ON judges.id = judge"
 )
-"""The beginning of a statement that selects entries, for `as_entry`."""
+"""The beginning of a statement that selects the columns that `as_entry` takes."""
 
 _PORTION: Final = 1000
 """The entries that are looked at, at most, in one transaction that trims the log."""
@@ -78,7 +78,7 @@ def write_rows(cursor: Any, statement: str, row: str, rows: Sequence[Sequence[An
 def append(cursor: Any, judgements: Sequence[Judgement], judge: str) -> int:
     """Add judgements to the log; return the number of the last entry.
 
-    `judge` is the name of this replica, which all these entries get.
+    `judge` is the name of the replica that made them.
     """
     last = last_number(cursor)
     names = [(judge,)] if judgements else []
@@ -171,12 +171,12 @@ def move_cursor(cursor: Any, reader: str, number: int) -> None:
 def trim_portion(
     cursor: Any, column: str, low: float, high: float, told: int, most: int
 ) -> tuple[float | None, int]:
-    """Delete entries whose `column`, `at` or `number`, is above `low` and below `high`.
+    """Delete log entries whose `column` (`at` or `number`) is above `low` and below `high`.
 
-    Look at about 1000 of these, the lowest first. Delete `most` of them at most, but none with a
-    number above `told` and not the last one of any component.
+    Examine about 1000 of these entries, the lowest first. Delete at most `most` of them, but none
+    with a number above `told` and not the last one of any component.
 
-    Return the `low` for the next call, or `None` if there are no more entries to look at, and how
+    Return the `low` for the next call, or `None` if there are no more entries to examine, and how
     many entries were deleted.
     """
     most = min(most, _PORTION)  # any number of entries may be of the same time

@@ -1,7 +1,7 @@
-"""What the log of transitions in the file of the store `sqlite:` tells about the past.
+"""Answers questions about the past from the log in the file of the store `sqlite:`.
 
-All functions run in the store's thread. Each call looks at a portion of the log only, so that
-commits have their turns in between.
+All functions run in the store's thread. Each call examines only a portion of the log, so that
+commits can be carried out in between.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ _PORTION: Final = 2000
 
 
 class Place(NamedTuple):
-    """The entries that a search has yet to look at: a range of numbers, and components."""
+    """The entries that a search has yet to examine: a range of numbers, and components."""
 
     low: int
-    """Only entries with higher numbers are left."""
+    """The number above which entries are left to examine."""
     high: int
-    """Only entries with lower numbers are left."""
+    """The number below which entries are left to examine."""
     ids: frozenset[int] | None
     """The selected components, as the file numbers them; `None` for all."""
 
@@ -84,7 +84,7 @@ def _named(cursor: Any, names: Sequence[str]) -> list[tuple[int, bytes]]:
 
 
 def search(cursor: Any, span: Span, place: Place, most: int) -> tuple[list[LogEntry], Place | None]:
-    """Return up to `most` entries of a span, and the place to go on, `None` if there are no more.
+    """Return up to `most` entries of a span, and the place of the rest, `None` if there is none.
 
     `place` is where this part of the search begins.
     """
@@ -128,10 +128,9 @@ def _entries(cursor: Any, numbers: list[int]) -> list[LogEntry]:
 
 
 def number_at(cursor: Any, at: float) -> tuple[int, bool]:
-    """Return the number of the last entry judged up to `at`, and whether all later ones are there.
+    """Return the number of the last entry judged up to `at`, and whether no later one was trimmed.
 
-    `at` is a Unix time. The number is 0 if there is no such entry. The second value is `False` if a
-    later entry was trimmed.
+    `at` is a Unix time. The number is 0 if there is no such entry.
     """
     later = cursor.execute("SELECT 1 FROM log WHERE at > ? LIMIT 1", (at,)).fetchone()
     if later is None:
@@ -147,10 +146,10 @@ def number_at(cursor: Any, at: float) -> tuple[int, bool]:
 def states(
     cursor: Any, number: int, selection: Selection, after: str, most: int
 ) -> tuple[list[StateThen], str | None]:
-    """Return what up to `most` components were when `number` was the last number in the log.
+    """Return the states of components when `number` was the number of the last entry in the log.
 
-    They are selected components with names after `after`. Return a second value: the name up to
-    which all components were examined, or `None` if there are no more.
+    The components are the first `most` selected ones with names after `after`. Return a second
+    value: the name up to which all components were examined, or `None` if there are no more.
     """
     portion = min(_PORTION, max(most, 1)) if selection.everything else _PORTION
     full, last = False, ""

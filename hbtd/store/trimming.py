@@ -12,7 +12,7 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.interface import IStore, NotLeading, StoreUnusable
 
 MAX_WAITING = 100_000
-"""The most entries of the log that are kept for a reader which has yet to pass them on."""
+"""The most entries that trimming keeps for a reader that has yet to pass them on."""
 
 _INTERVAL = 60.0
 
@@ -34,8 +34,8 @@ class Trimming(PeriodicService):
         """Make a service that has yet to be started.
 
         `wall` returns the present Unix time in seconds, `leading` whether this replica leads.
-        `readers` are the names of the log's readers; what one of them has not passed on is kept, up
-        to 100,000 entries.
+        `readers` are the names of the log's readers; entries that a reader has not passed on are
+        kept, up to `MAX_WAITING` of them.
         """
         super().__init__(clock, _INTERVAL, self._trim, "trimming the log of transitions", now=False)
         self._wall = wall
@@ -47,7 +47,7 @@ class Trimming(PeriodicService):
         self._outage = Outage(self._began, self._ended, clock.seconds)
 
     def stopService(self) -> Deferred[None]:
-        """Stop trimming; a run in progress ends with the call of the store that it has made.
+        """Stop trimming; a run in progress ends after its present call of the store.
 
         The Deferred fires when the run has ended.
         """

@@ -31,9 +31,9 @@ class Uncommitted:
         return xname in self._counts
 
     def was_heard(self, xname: str) -> bool:
-        """Return whether the queue has a judgement that says that the component was heard.
+        """Return whether the queue has a judgement `STARTED` or `RESTARTED` on a component.
 
-        These are the judgements with which a component starts or restarts.
+        Such a judgement follows from a heartbeat.
         """
         return xname in self._heard
 
@@ -52,7 +52,7 @@ class Uncommitted:
 
     @property
     def first(self) -> Judgement | None:
-        """The judgement that is committed next, or is in hand already; `None` if there is none."""
+        """The first judgement in the queue, which may be in hand; `None` if the queue is empty."""
         if self._in_hand:
             return self._in_hand[0]
         return self._waiting[0] if self._waiting else None
@@ -71,12 +71,11 @@ class Uncommitted:
                 self._heard[xname] = self._heard.get(xname, 0) + 1
 
     def take(self, most: int) -> Sequence[Judgement]:
-        """Put up to `most` judgements, the first ones of the queue, in hand; return those in hand.
+        """Put up to `most` judgements, the first of the queue, in hand; return those in hand.
 
-        A judgement is dropped if it has the same transition as the previous one about its
-        component, and that one was committed since the queue was last empty. There are such
-        repetitions when a replica becomes the leader while its own request to the leader is
-        pending.
+        A judgement is dropped if it has the same transition as the previous judgement on its
+        component, and that was committed since the queue was last empty. Such repetitions occur
+        when a replica becomes the leader while its own request to the leader is pending.
         """
         while self._waiting and len(self._in_hand) < most:
             judgement = self._waiting.popleft()
@@ -92,7 +91,7 @@ class Uncommitted:
         return self._in_hand
 
     def finish(self, *, passed_on: bool) -> Sequence[Judgement]:
-        """Remove the judgements in hand from the queue, since they are committed; return them.
+        """Remove the judgements in hand from the queue, because they are committed; return them.
 
         `passed_on` says whether they are passed on to HSM and Kafka.
         """
@@ -129,7 +128,7 @@ class Uncommitted:
             self._counts[judgement.component] = self._counts.get(judgement.component, 0) + 1
 
     def drop_returns(self, xname: str) -> None:
-        """Drop the judgements that a component started or restarted, also those in hand."""
+        """Drop the judgements `STARTED` and `RESTARTED` on a component, also those in hand."""
         if xname not in self._heard:
             return
         self._latest.pop(xname, None)
@@ -143,9 +142,9 @@ class Uncommitted:
         self._in_hand = [each for each in self._in_hand if not drops(each)]
 
     def forget(self, xname: str) -> bool:
-        """Drop the alarms about a component, also those in hand.
+        """Drop the alarms on a component, also those in hand.
 
-        Return whether any judgement about it was in hand: its commit can't be called back.
+        Return whether any judgement on it was in hand: its commit can't be stopped.
         """
         self._latest.pop(xname, None)
         if xname not in self._counts:
