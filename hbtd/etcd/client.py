@@ -61,12 +61,12 @@ class EtcdClient:
         user_agent: str,
         login: SecretFile[Login] | None = None,
     ) -> None:
-        """Make a client of one cluster, with these endpoints.
+        """Make a client of the cluster with these endpoints.
 
         The endpoints are base URLs such as `https://etcd-0:2379`, without `/v3`. `http` decides
         which certificates are trusted. A call takes at most `timeout` seconds of `clock`, including
-        the time to read the answer. `Gateway` describes how calls move from one endpoint to the
-        next, and how `login` is used, which an etcd with users asks for.
+        the time to read the answer. `login` is needed for an etcd with users. `Gateway` describes
+        how calls move from one endpoint to the next, and how `login` is used.
         """
         self._gateway = Gateway(http, clock, endpoints, timeout, user_agent, login)
         self._clock = clock
@@ -174,10 +174,10 @@ class EtcdClient:
         return counted
 
     def compact(self, revision: int) -> Deferred[int]:
-        """Drop the history before a revision; return the present revision.
+        """Delete all revisions before `revision`; return the present revision.
 
-        The Deferred fails with `Compacted` if this history was dropped before, and with
-        `EtcdRefused` if there is no such revision yet.
+        The Deferred fails with `Compacted` if they were deleted before, and with `EtcdRefused` if
+        etcd has not reached `revision` yet.
         """
         return self._gateway.call("/kv/compaction", {"revision": str(revision)}, revision_of)
 
@@ -198,7 +198,7 @@ class EtcdClient:
         return found
 
     def grant(self, ttl: int) -> Deferred[int]:
-        """Make a lease of at least `ttl` seconds (etcd may choose more); return its number."""
+        """Create a lease of at least `ttl` seconds (etcd may choose more); return its ID."""
         return self._gateway.call(
             "/lease/grant", {"TTL": str(ttl)}, lambda answer: int(answer["ID"])
         )

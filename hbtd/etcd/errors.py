@@ -52,7 +52,7 @@ class EtcdUnavailable(Exception):
 
 
 class TokenRefused(EtcdUnavailable):
-    """etcd does not take the token, or there was none; the call has had no effect."""
+    """etcd rejects the call's authentication token, or needs one; the call had no effect."""
 
 
 class EtcdRefused(Exception):
@@ -117,5 +117,5 @@ def error_in(answer: Any) -> EtcdUnavailable | EtcdRefused | Compacted | None:
 
 
 def is_without_users(error: EtcdRefused) -> bool:
-    """Return whether etcd has refused a login because it does not authenticate anybody."""
+    """Return whether etcd refused a login because authentication is not enabled."""
     return _WITHOUT_USERS in error.message

@@ -53,14 +53,14 @@ _AUTHENTICATE = "/auth/authenticate"
 
 
 class Opened(NamedTuple):
-    """A stream that etcd has begun to send, and the endpoint that sends it."""
+    """A stream of answers that has begun, and the endpoint that sends it."""
 
     response: IResponse
     endpoint: int
     """The number of the endpoint that sends the stream, for use with `Gateway.unavailable`."""
 
     token: str | None = None
-    """The token that was sent, for use with `Gateway.forget`; `None` without a login."""
+    """The authentication token that was sent, for `Gateway.forget`; `None` without a login."""
 
 
 class _Attempt:
@@ -78,12 +78,12 @@ class Gateway:
 
     An endpoint that does not respond to connection attempts uses up all the time of a call, unless
     the `connectTimeout` of the HTTP client's agent is shorter. So does an endpoint whose name takes
-    long to look up; but the look-up continues, and a later call has its result (`hbtd.net.names`).
+    long to look up; but the look-up continues, and a later call gets its result (`hbtd.net.names`).
 
     A call that is cancelled fails with `CancelledError`, and its connection is closed.
 
-    With a login, calls carry a token. A call whose token is refused has had no effect, and is made
-    once more with another one, within the same time.
+    With a login, calls carry an authentication token. A call whose token is refused has had no
+    effect, and is repeated once with a new token, within the same time limit.
     """
 
     def __init__(
@@ -130,10 +130,10 @@ class Gateway:
         return self._bounded(call, attempt, self._timeout if timeout is None else timeout)
 
     def get(self, path: str) -> Deferred[bytes]:
-        """Return the document at a path that is not one of the gateway's, such as etcd's metrics.
+        """Return the document at a path outside of the gateway's API, such as etcd's metrics.
 
-        The Deferred fails with `EtcdUnavailable` if no document can be read there. Later requests
-        are sent to the same endpoint even then.
+        The Deferred fails with `EtcdUnavailable` if the document can't be read. Later requests are
+        sent to the same endpoint even then.
         """
 
         async def get() -> bytes:
@@ -176,7 +176,7 @@ class Gateway:
         return EtcdUnavailable(f"{self._endpoints[endpoint]} {reason}", timed_out=timed_out)
 
     def forget(self, token: str | None) -> None:
-        """Have later calls use another token than `token`, which etcd may no longer take."""
+        """Don't use `token` for later calls, because etcd may no longer accept it."""
         if self._session is not None:
             self._session.forget(token)
 
@@ -301,7 +301,7 @@ def _begin(content: bytes) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return why a request failed, to be put after the endpoint's URL: "can't be reached: ..."."""
+    """Return why a request failed, as the predicate of a sentence: "can't be reached: ..."."""
     if isinstance(error, DeadlineExceeded):
         unsent = why_not_sent(error)
         return (

@@ -43,16 +43,16 @@ class Page(NamedTuple):
 
 
 class DatabaseSize(NamedTuple):
-    """The size of etcd's database, at the member of the cluster that was asked, in bytes."""
+    """The size of etcd's database, in bytes, at the member of the cluster that answered."""
 
     size: int
-    """The size of its file, to which the quota applies."""
+    """The size of the database's file, to which the quota applies."""
     in_use: int
     """The part of the file that is in use; the rest of it is free."""
     quota: int
     """The limit of `size`, or 0 if it is not known."""
     full: bool = False
-    """Whether the cluster has raised the alarm that a database is full, and takes no writes."""
+    """Whether the cluster has raised the alarm NOSPACE, and so accepts no writes."""
 
 
 class TxnResult(NamedTuple):
@@ -127,7 +127,7 @@ def encode_bytes(data: bytes) -> str:
 def decode_bytes(text: str) -> bytes:
     """Return the bytes that a base64 text stands for.
 
-    Raise `ValueError` if it is not base64, and `TypeError` if it is not a text.
+    Raise `ValueError` if the text is not base64, and `TypeError` if `text` is not a string.
     """
     return a2b_base64(text)
 
@@ -140,9 +140,9 @@ def put_message(key: bytes, value: bytes, lease: int) -> Message:
 def range_message(key: bytes, end: bytes, limit: int = 0, revision: int = 0) -> Message:
     """Return the message of a request about the keys from `key` up to but excluding `end`.
 
-    It is the same whether the request is to read the keys or to delete them. If `end` is empty, the
-    message is about `key` alone. `limit` and `revision` are for reading only: `limit` 0 stands for
-    no limit, `revision` 0 for the present revision.
+    The message is the same for reading and for deleting the keys. If `end` is empty, it is about
+    `key` alone. `limit` and `revision` are for reading only: `limit` 0 stands for no limit,
+    `revision` 0 for the present revision.
     """
     message: Message = {"key": encode_bytes(key)}
     if end:

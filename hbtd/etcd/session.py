@@ -1,4 +1,4 @@
-"""The token by which an etcd with users knows hbtd."""
+"""The authentication token for an etcd with users."""
 
 from collections.abc import Awaitable, Callable
 
@@ -13,14 +13,14 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 10.0
 """Seconds without another attempt after etcd has refused the same user and password."""
 
 Authenticate = Callable[[Login], Awaitable[str]]
-"""A function that asks etcd for a token. It fails with the exceptions of `Gateway.call`."""
+"""A function that gets a token from etcd; it raises the exceptions of `Gateway.call`."""
 
 
 class Session:
-    """Has a token, and gets another one when etcd no longer takes it.
+    """Keeps an authentication token, and gets a new one when etcd no longer accepts it.
 
-    etcd's tokens end after some minutes without use, when etcd is restarted, and when the user's
-    password is changed. To check a password costs etcd a tenth of a second of a core, so several
+    etcd's tokens expire after some minutes without use, when etcd is restarted, and when the user's
+    password is changed. Checking a password takes etcd a tenth of a second of CPU time, so several
     calls that need a token wait for the same one; and a login that was refused is tried again only
     after a pause, or when the file of the login has changed.
     """
@@ -36,10 +36,11 @@ class Session:
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, lambda: 0.0)
 
     async def token(self, authenticate: Authenticate) -> str:
-        """Return the token; ask etcd for one first, if there is none.
+        """Return the token; get one from etcd first, if there is none.
 
-        The token is empty if etcd has no users now. Raise `EtcdUnavailable` if etcd refuses the
-        login, or has refused it a moment ago, and pass on the other exceptions of `authenticate`.
+        The token is empty if authentication is not enabled in etcd. Raise `EtcdUnavailable` if etcd
+        refuses the login, or has refused it a moment ago, and the other exceptions of
+        `authenticate`.
         """
         while self._token is None:
             await self._turn.acquire()
@@ -51,7 +52,7 @@ class Session:
         return self._token
 
     def forget(self, token: str | None) -> None:
-        """Have the next call ask for another token; do nothing if there is another one already."""
+        """Drop `token`, so that `token()` gets a new one; do nothing if it was replaced already."""
         if self._token == token:
             self._token = None
 

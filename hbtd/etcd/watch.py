@@ -1,4 +1,4 @@
-"""Watches, in which etcd reports the changes of ranges of keys."""
+"""Watches: streams in which etcd reports the changes of ranges of keys."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -11,7 +11,7 @@ class Alone(Service):
     """Lets an hbtd that does not share its store lead for as long as this service runs."""
 
     def __init__(self, leadership: Leadership, name: str) -> None:
-        """Make a service that holds `leadership` while it runs; `name` is that of this hbtd."""
+        """Make a service that holds `leadership` while it runs; `name` is this replica's name."""
         self._name = name
         self._leadership = leadership
 
@@ -39,7 +39,7 @@ class Alone(Service):
         """Return at once, since there are no other replicas to be synchronized with."""
 
     def reconnect(self) -> None:
-        """Do nothing, since nothing is watched."""
+        """Do nothing, since there is no etcd to connect to."""
 
     def stopService(self) -> Deferred[None]:
         """Stop leading; the Deferred has fired already."""

@@ -38,11 +38,7 @@ from hbtd.tracker.transitions import Phase, Transition
 
 
 class Moment(NamedTuple):
-    """The time of one moment, in seconds, by two clocks.
-
-    `elapsed` is by a clock that also advances while the process does not run, `observed` is by the
-    observed clock.
-    """
+    """The present time, in seconds, by two clocks."""
 
     elapsed: float
     """Seconds of a clock that also advances while the process does not run."""
@@ -51,7 +47,7 @@ class Moment(NamedTuple):
 
 
 class Applier:
-    """Brings this replica up to date with etcd: its monitor, its parameters and its mirror of etcd.
+    """Applies what is in etcd to this replica: its monitor, its parameters and its mirror of etcd.
 
     Changes that this replica has written itself are known already and skipped. They are recognized
     by the first change of their transaction: each transaction of a replica begins with a write of
@@ -86,7 +82,7 @@ class Applier:
         self.moment = moment
         """A function that returns the present moment."""
         self.before_load = before_load
-        """A function to be called before all of etcd is read again."""
+        """A function that is called before all of etcd is read again."""
         self._blocks = BlockReader(store, changes)
         # The revision of the last transaction of any replica, and the number of that replica.
         self._writer = (0, 0)
@@ -120,10 +116,10 @@ class Applier:
 
     @property
     def leader_elsewhere(self) -> str | None:
-        """The name of the other replica that judges, as its sign of life says; `None` if unknown.
+        """The name of the other replica that leads, by its sign of life; `None` if there is none.
 
         A leader that was killed is named until its lease ends, or until another replica's sign of
-        life says that it judges.
+        life says that it leads.
         """
         leaders = [n for n, sign in self._signs_of_life.items() if sign.leads and n != self.number]
         if not leaders:
@@ -133,9 +129,9 @@ class Applier:
 
     @property
     def warned(self) -> set[str]:
-        """The components that an original hbtd may have warned HSM about.
+        """The components that an original hbtd may have told HSM are warned about.
 
-        Components that an original has reported to HSM as heard since are left out.
+        Components that an original has told HSM have returned since are left out.
         """
         return self._times.warned
 
@@ -146,7 +142,7 @@ class Applier:
 
         `records` are the records in etcd, `others` all other keys. If this is the `first` time,
         this replica adopts the parameters of the other replicas; if no other replica lives, it
-        publishes its own parameters and obeys `clear_on_gap`.
+        publishes its own parameters instead, and deletes all records if `clear_on_gap` is set.
         """
         self._store.mirror.clear()
         self._store.blocks.reset(_living(records))
@@ -367,7 +363,7 @@ def _living(records: Iterable[StoredRecord]) -> set[str]:
 
 
 def source_of(number: int) -> str:
-    """Return the name by which the tracker knows a replica as a source of heartbeats."""
+    """Return the text by which the tracker names a replica, as the source of a heartbeat."""
     return intern(f"replica {number}")
 
 

@@ -1,4 +1,4 @@
-"""Applies to this replica the blocks in which other replicas tell of heartbeats."""
+"""Applies blocks, in which other replicas report heartbeats, to this replica."""
 
 from hbtd.replicas.remote_changes import RemoteChanges
 from hbtd.store.etcd import EtcdStore

@@ -1,4 +1,4 @@
-"""Compaction: the leader keeps etcd's history short, so that etcd does not fill up with it."""
+"""Compaction: the leader deletes etcd's old revisions, so that its database does not fill up."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ from hbtd.runtime.periodic import PeriodicService
 from hbtd.store.etcd_format import HEALTH, LIFE, LOCK, PARAMS, RECORDS
 
 HISTORY = 60.0
-"""Seconds of history that are kept, for replicas whose watch has to resume."""
+"""Seconds for which revisions are kept, for replicas whose watch must resume."""
 
 INTERVAL = 30.0
 """Seconds between two compactions."""
@@ -58,13 +58,13 @@ def gaps(ranges: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 
 
 class History:
-    """Notes etcd's revisions with their times, to find the one up to which to drop history."""
+    """Notes etcd's revisions with their times, to find the revision up to which to compact."""
 
     def __init__(self) -> None:
         self._noted: deque[tuple[float, int]] = deque()
 
     def note(self, revision: int, now: float) -> None:
-        """Note that etcd has this revision at the time `now`, in seconds."""
+        """Note that etcd has reached `revision` at the time `now`, in seconds of any clock."""
         if self._noted and revision < self._noted[-1][1]:
             self._noted.clear()  # etcd has lost its data, and counts from the beginning again
         self._noted.append((now, revision))
@@ -83,10 +83,10 @@ class History:
 class Compaction(Service):
     """Compacts etcd every `INTERVAL` seconds while this replica leads, if `kv_compact` allows it.
 
-    History is all that was overwritten or deleted. Only the last `HISTORY` seconds are of use to
-    hbtd; other programs may need more, so by default etcd is not compacted if it has their keys.
-    A full etcd is compacted, too; its files get smaller, and it takes writes, only when operators
-    defragment it and end its alarm.
+    etcd keeps all values that were overwritten or deleted until it is compacted. hbtd needs only
+    those of the last `HISTORY` seconds; other programs may need more, so by default etcd is not
+    compacted if it has keys of theirs. A full etcd is compacted, too, but it shrinks, and accepts
+    writes, only after operators have defragmented it and ended its alarm.
     """
 
     _log = Logger()
@@ -102,9 +102,9 @@ class Compaction(Service):
     ) -> None:
         """Make a service that has yet to be started.
 
-        `elapsed` returns the seconds of a clock that also advances while the process does not run;
-        `revision` returns the revision of etcd that this replica has reached, or 0 while it has to
-        read all of etcd; `leading` returns whether this replica leads.
+        `elapsed` returns the seconds of a clock that also advances while the process does not run.
+        `revision` returns the revision of etcd up to which this replica has applied changes, or 0
+        while it has to read all of etcd. `leading` returns whether this replica leads.
         """
         self._client = client
         self._elapsed = elapsed

@@ -19,7 +19,7 @@ LEASE = 10
 """The TTL of a replica's leases, in seconds."""
 
 MARGIN = 1.0
-"""Seconds by which the leadership ends before the lease may expire."""
+"""Seconds before the end of the lease at which this replica stops leading if it is not renewed."""
 
 _RENEWAL = 2.0
 """Seconds between two renewals of the lease."""
@@ -53,9 +53,9 @@ class _Term:
 class Election(Service):
     """Keeps trying to make this replica the leader; reports when its leadership begins and ends.
 
-    The time of a lease is counted from before etcd is asked to grant or to renew the lease, on a
-    clock that also advances while the process does not run. So the leadership ends before another
-    replica can be elected.
+    A lease is assumed to begin before etcd is asked to grant or renew it, on a clock that also
+    advances while the process does not run. So the leadership ends before another replica can be
+    elected.
     """
 
     _log = Logger()
@@ -70,7 +70,7 @@ class Election(Service):
         elected: Callable[[bytes], None],
         deposed: Callable[[], None],
     ) -> None:
-        """Make the election of this replica, which grants and withdraws `leadership`.
+        """Make the election of this replica, which sets `leadership`.
 
         `elapsed` returns the seconds of the clock of `leadership`; `jitter` returns a random number
         from 0 to 1. `elected` is called when this replica has been elected, with the key that
@@ -104,7 +104,7 @@ class Election(Service):
         return stopped
 
     def resign(self) -> None:
-        """Give up the lock, if this replica holds it, and try to become the leader again."""
+        """Release the lock, if this replica holds it, and try to become the leader again."""
         if self._term is not None:
             self._term.end()
 

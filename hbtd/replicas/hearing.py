@@ -1,4 +1,4 @@
-"""Whether etcd and the living replicas are heard, on which the observed clock depends."""
+"""Whether etcd and the living replicas are heard; otherwise the observed clock is stopped."""
 
 from collections.abc import Callable, Mapping
 
@@ -41,7 +41,7 @@ class Hearing:
         return self.silent_for < SILENCE
 
     def begin(self) -> None:
-        """Stop the observed clock, since etcd has yet to be read; count etcd as heard just now."""
+        """Stop the observed clock until etcd has been read; count etcd as heard just now."""
         self.hear()
         self._observed.deafen(0.0, "etcd has yet to be read")
 
@@ -50,10 +50,7 @@ class Hearing:
         self.heard = self._moment()
 
     def give(self, seconds: float) -> None:
-        """Count etcd as last heard `seconds` ago, so that it has more time to answer.
-
-        If it was heard more lately than that, nothing changes.
-        """
+        """Count etcd as last heard at most `seconds` ago, so that it has more time to answer."""
         soonest = self._moment().elapsed - seconds
         self.heard = self.heard._replace(elapsed=max(self.heard.elapsed, soonest))
 

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 
 class Leadership:
-    """The state of this replica: it leads until a certain moment, or not at all.
+    """Whether this replica leads, and until when.
 
-    The election grants the leadership for as long as the lease is certain to last, and withdraws
-    it. Code that must not run on two replicas checks `held` immediately before it acts.
+    The election sets this for as long as the lease is certain to last, and ends it. Code that must
+    not run on two replicas checks `held` immediately before it acts.
     """
 
     def __init__(self, elapsed: Callable[[], float]) -> None:
-        """Make a state in which this replica does not lead.
+        """Begin without the leadership.
 
         `elapsed` returns the seconds of a clock that also advances while the process does not run.
         """
@@ -24,9 +24,9 @@ class Leadership:
         return self._elapsed() < self._until
 
     def hold(self, until: float = math.inf) -> None:
-        """Let this replica lead until the clock `elapsed` shows `until`; by default for ever."""
+        """Let this replica lead until `elapsed` returns more than `until`; by default for ever."""
         self._until = until
 
     def release(self) -> None:
-        """Let this replica lead no longer."""
+        """End the leadership of this replica."""
         self._until = -math.inf

@@ -1,12 +1,12 @@
-"""What the original hbtd means by the records that it writes to etcd.
+"""Interprets the records that original hbtds write to etcd.
 
 The original hbtd and this one can share an etcd (docs/protocol.md, "etcd"). The original writes a
 record for each heartbeat, as this hbtd does, but also in its sweeps, and its flags say less: the
 flag of a warning stays in the record when the component is heard again, until the next sweep of an
-original. So the flag alone does not show whether a write is a heartbeat; the stored time does,
-compared with those that were stored before. A sweep writes a time that it has read, which may have
-been replaced meanwhile; any other time is that of a heartbeat. It may be the earlier one, as hosts'
-clocks differ, and step.
+original. So the flag alone does not show whether a write is a heartbeat. The stored time does,
+compared with those stored before: a sweep writes a time that it has read, which may have been
+replaced meanwhile; any other time is that of a heartbeat. A heartbeat's time may be earlier than
+the stored one, as hosts' clocks differ, and step.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,26 +18,26 @@ from hbtd.tracker.transitions import Judgement, Transition
 
 
 class Meaning(Enum):
-    """What an original hbtd says about a component by writing its record."""
+    """The meaning of a record that an original hbtd has written."""
 
     HEARTBEAT = auto()
     """The component was heard."""
     WARNING = auto()
     """The component was warned about, and has not been heard since."""
     GAP = auto()
-    """Nobody was listening for a while: the component's silence begins anew, after a warning."""
+    """Nobody was listening for a while: the component is warned, and its silence begins anew."""
     RETURN = auto()
-    """A warning was taken back: HSM has been told of a heartbeat that is known already."""
+    """A warning was withdrawn: HSM was told of a heartbeat that is known already."""
 
 
 def meaning(
     stored: StoredRecord, before: Collection[int], warntime: float, *, living: bool
 ) -> Meaning:
-    """Return what an original hbtd says about a component by writing the record `stored`.
+    """Return the meaning of a record, `stored`, that an original hbtd has written.
 
-    `before` has the last two times, in Unix seconds, that were stored in the component's record
-    before this one; it is empty if there was no record. `warntime` is in seconds. `living` says
-    whether the component is tracked, and not dead.
+    `before` has the last two times, in Unix seconds, that the component's record had before; it is
+    empty if there was no record. `warntime` is in seconds. `living` says whether the component is
+    tracked, and not dead.
     """
     if stored.after_gap:
         return Meaning.GAP
@@ -51,12 +51,12 @@ def meaning(
 
 
 def as_loaded(stored: StoredRecord, judgement: Judgement | None, warntime: float) -> Record:
-    """Return a record as it is to be restored when all of etcd is read.
+    """Return the record to restore, from a `stored` one, when all of etcd is read.
 
     `judgement` is the component's stored judgement, if any. The flag of a warning is removed if the
-    heartbeat is younger than `warntime`: an original has heard the component, and left the flag.
-    The flag stays if `judgement` is a warning after this very heartbeat, because `warntime` may
-    have been increased since.
+    heartbeat is younger than `warntime` seconds: an original has heard the component, and left the
+    flag. The flag stays if `judgement` is a warning after this very heartbeat, because `warntime`
+    may have been increased since.
     """
     record = stored.record
     if not record.warned or stored.after_gap or record.age >= warntime:
@@ -76,7 +76,7 @@ class StoredTimes:
         # The last time, and the one before if there was another.
         self._heard: dict[str, tuple[int, ...]] = {}
         self.warned: set[str] = set()
-        """The components that an original may have warned HSM about, and not reported back.
+        """The components that an original told HSM are warned about, and has not taken back.
 
         An original stores no judgements, from which a new leader could learn of the warning.
         """
@@ -89,7 +89,7 @@ class StoredTimes:
     def note(self, xname: str, heard: int) -> Sequence[int]:
         """Note that the record of a component was written with the time `heard`, in Unix seconds.
 
-        Return the times, at most two and the last one first, that were stored in it before.
+        Return the times that the record had before: at most two, the last one first.
         """
         before = self._heard.get(xname, ())
         if heard not in before[:1]:
@@ -97,6 +97,6 @@ class StoredTimes:
         return before
 
     def remove(self, xname: str) -> None:
-        """Note that a record was deleted."""
+        """Note that the record of a component was deleted."""
         self._heard.pop(xname, None)
         self.warned.discard(xname)

@@ -9,7 +9,7 @@ class State(Enum):
     LOADING = auto()
     """All keys have to be read."""
     CATCHING_UP = auto()
-    """Changes are applied, but there may be earlier ones that have not been reported."""
+    """Changes are applied as the watch reports them, but earlier ones may be missing."""
     SYNCHRONIZED = auto()
     """All that was written before this replica's first write since the watch began is applied."""
 
@@ -25,7 +25,7 @@ class Position:
     def __init__(self) -> None:
         """Begin in the state `LOADING`: all keys have to be read."""
         self.state = State.LOADING
-        """What this replica knows of etcd."""
+        """Whether this replica has all changes in etcd."""
         self.revision = 0
         """The revision up to which changes are applied; 0 while all keys have to be read."""
         self.was_synchronized = False
@@ -44,16 +44,16 @@ class Position:
         return self._barrier is not None
 
     def unload(self) -> None:
-        """Note that what this replica knows is not what etcd has: all keys have to be read."""
+        """Note that this replica's data differs from etcd's, so that all keys have to be read."""
         self.state = State.LOADING
         self.revision = 0
 
     def lost(self, revision: int) -> bool:
-        """Return whether an etcd of this revision has lost data that this replica has seen."""
+        """Return whether an etcd at `revision` has lost data that this replica has seen."""
         return self.was_synchronized and revision < self._newest
 
     def loaded(self, revision: int) -> None:
-        """Note that all keys were read, as of this revision."""
+        """Note that all keys were read, as of `revision`."""
         self.revision = self._newest = revision
         self.state = State.CATCHING_UP
 

@@ -1,4 +1,4 @@
-"""Applies to this replica's tracker what other replicas have taken, judged or forgotten."""
+"""Applies to this replica's tracker the heartbeats, judgements and requests of other replicas."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
@@ -13,9 +13,9 @@ from hbtd.tracker.transitions import Judgement, Phase
 
 
 class RemoteChanges:
-    """Brings the tracker up to date with what other replicas do.
+    """Applies what other replicas do to the tracker of this replica.
 
-    Other replicas don't know the heartbeats that this one took and has yet to store; so these
+    Other replicas don't know the heartbeats that this replica took and has yet to store; so these
     heartbeats are kept, whatever other replicas have judged. Judgements that follow from a
     heartbeat of another replica are made if this replica leads.
     """
@@ -38,7 +38,7 @@ class RemoteChanges:
         self._params = params
         self._monitor = monitor
         self.log_grown = log_grown
-        """A function to be called when the log has further entries."""
+        """A function that is called when another replica has added to the log."""
 
     def load(self, records: Collection[Record], dead: Collection[str]) -> None:
         """Replace the contents of the tracker, except for heartbeats that are not stored yet.
@@ -55,11 +55,11 @@ class RemoteChanges:
         self._tracker.restore(records, dead, self._observed.now(), params.warntime, params.errtime)
 
     def merge(self, records: Collection[Record], dead: Collection[str]) -> None:
-        """Take over what others have stored since the store lost its data; have the rest stored.
+        """Apply what others have stored since the store lost its data; have the rest stored again.
 
-        `records` and `dead` are as in `load`. Where they differ from what is known here, they may
-        be newer, as this process may have been stopped meanwhile. So they hold, except against
-        heartbeats that are not stored yet, and nothing is stored in their place.
+        `records` and `dead` are as in `load`. Where they differ from this replica's data, they may
+        be newer, because this process may have been stopped meanwhile. So they replace it, except
+        for heartbeats that are not stored yet, and this replica stores nothing in their place.
         """
         for xname in dead:
             self.apply_death(xname)
@@ -126,11 +126,11 @@ class RemoteChanges:
             self._monitor.commit(made)
 
     def apply_warning(self, record: Record, *, by_a_leader: bool = True) -> None:
-        """Apply a warning, unless the component was heard here since.
+        """Apply a warning, unless the component was heard by this replica since.
 
         `by_a_leader` says whether the leader has made the judgement. If not, an original hbtd has,
-        and has sent it to HSM by itself; then the warning is applied on the leader, too, so that
-        HSM is told when the component restarts.
+        and has sent it to HSM itself; then the warning is applied on the leader, too, so that HSM
+        is told when the component restarts.
         """
         known = by_a_leader and self._monitor.leading and record.component in self._tracker
         if known or self._checkpointer.has_news(record.component):
@@ -143,7 +143,7 @@ class RemoteChanges:
         """Mark a component as warned about, and measure its silence from now on.
 
         An original hbtd has warned about it after a time in which no hbtd could hear heartbeats.
-        HSM and Kafka are told nothing. If the component was heard here since, do nothing.
+        HSM and Kafka are told nothing. Do nothing if this replica has heard the component since.
         """
         if not self._checkpointer.has_news(record.component):
             self._checkpointer.withdraw(record.component)
@@ -156,7 +156,7 @@ class RemoteChanges:
             self._tracker.apply_death(xname)
 
     def apply_told(self, xname: str, phase: Phase, at: float) -> None:
-        """Note that HSM acknowledged `phase`, the state of a component, at the Unix time `at`.
+        """Note that HSM acknowledged `phase`, the phase of a component, at the Unix time `at`.
 
         If `at` is 0, HSM has yet to acknowledge it.
         """
@@ -172,8 +172,8 @@ class RemoteChanges:
         """Forget a component that another replica was asked to forget.
 
         If this replica leads, it also deletes the component's judgement and record from the store.
-        A heartbeat that was taken here and is not stored yet is dropped; if the component is still
-        alive, its next heartbeat makes hbtd track it again.
+        A heartbeat that this replica took and has not stored yet is dropped; if the component is
+        alive, hbtd tracks it again from its next heartbeat.
         """
         if self._monitor.leading:
             self._monitor.forget(xname)
@@ -189,9 +189,9 @@ class RemoteChanges:
         return self._tracker.record(xname, self._observed.now()) is not None
 
     def is_stored(self, xname: str) -> bool:
-        """Return whether a component is living, and all its heartbeats taken here are stored."""
+        """Return whether a component is living, and no heartbeat of it waits here to be stored."""
         return self.is_living(xname) and not self._checkpointer.has_news(xname)
 
     def all_committed(self, xnames: Iterable[str]) -> list[str]:
-        """Return those of `xnames` that have no judgement waiting to be committed."""
+        """Return those of `xnames` that have no uncommitted judgement."""
         return [xname for xname in xnames if not self._checkpointer.has_uncommitted(xname)]

@@ -1,4 +1,4 @@
-"""One of the replicas that share a store in etcd; only the leader among them judges."""
+"""A replica of several that share a store in etcd, of which only the leader judges."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -61,10 +61,10 @@ class Replica(Service):
     ) -> None:
         """Make the replica of this process; others know it by a number that is drawn at random.
 
-        `name` is its name in its sign of life, by which operators can tell replicas apart.
+        `name` is its host and port in its sign of life, by which operators tell replicas apart.
         `elapsed` returns the seconds of a clock that also advances while the process does not run;
-        `jitter` returns a random number from 0 to 1; `waiting` returns whose heartbeats wait at
-        this replica before they are read.
+        `jitter` returns a random number from 0 to 1; `waiting` returns the components whose
+        heartbeats wait at this replica, unread.
         """
         self._clock = clock
         self._leadership = leadership
@@ -101,7 +101,7 @@ class Replica(Service):
             client, clock, elapsed, leadership, jitter, self._elected, self._deposed
         )
         self.space = Space(client, clock)
-        """The space in etcd's database."""
+        """The service that watches the size of etcd's database."""
         self._compaction = Compaction(
             client, clock, elapsed, params, lambda: self.sync.revision, lambda: monitor.leading
         )
@@ -125,12 +125,12 @@ class Replica(Service):
 
     @property
     def synchronized(self) -> bool:
-        """Whether all that other replicas have written is known here; see `Sync`."""
+        """Whether this replica is synchronized with the others; see `Sync`."""
         return self.sync.synchronized
 
     @property
     def leader(self) -> str | None:
-        """The name of the replica that judges, this one or another; `None` if it is not known."""
+        """The name of the leader, this replica or another; `None` if it is not known."""
         return self._name if self._monitor.leading else self._applier.leader_elsewhere
 
     def startService(self) -> None:
@@ -148,15 +148,15 @@ class Replica(Service):
         await waiting.addErrback(lambda failure: failure.trap(TimeoutError))
 
     def reconnect(self) -> None:
-        """Watch etcd on a new connection, because other certificates are to be used there."""
+        """Watch etcd on a new connection, because its certificates or credentials have changed."""
         self.sync.reconnect()
 
     def stopService(self) -> Deferred[None]:
         """Stop; release the lock, so that another replica can lead at once.
 
-        The Deferred fires when that is done. Before that, a leader deletes from etcd the requests
-        that it has granted. Heartbeats that are only in blocks are written as records, because an
-        original hbtd, which does not read blocks, may be started next.
+        First, a leader deletes from etcd the requests that it has granted, and heartbeats that are
+        only in blocks are written as records, because an original hbtd, which does not read blocks,
+        may be started next. The Deferred fires when all is done.
         """
         super().stopService()
         return Deferred.fromCoroutine(self._stop())

@@ -36,18 +36,18 @@ class Waiting(NamedTuple):
     components: frozenset[str] = frozenset()
     """Components that may have sent a heartbeat which the other replicas don't know.
 
-    The replica heard them last from an address that waits, there or elsewhere; or it has heard them
-    and has yet to store that.
+    This replica heard them last, from an address whose connections wait, here or elsewhere; or it
+    took their heartbeats, and has yet to store them.
     """
     fresh: bool = False
-    """Whether all components that open a connection for each heartbeat may wait, too."""
+    """Whether components that open a connection for each heartbeat may wait, too."""
     heard_here: bool = False
-    """Whether all components that the replica was the last to hear may wait: too many to name."""
+    """Whether any component that the replica was the last to hear may wait: too many to name."""
     everybody: bool = False
-    """Whether any component may wait: too many would have to be named."""
+    """Whether any component may wait, because there are too many to name."""
 
     def __bool__(self) -> bool:
-        """Return whether any heartbeats wait."""
+        """Return whether any heartbeats may wait."""
         return any(tuple(self))
 
 
@@ -57,7 +57,7 @@ def waiting_at(
     fresh: bool,
     unstored: Collection[str] = (),
 ) -> Waiting:
-    """Return whose heartbeats wait at this replica, as its sign of life is to say.
+    """Return whose heartbeats wait at this replica, for its sign of life.
 
     - `addresses` are the IP addresses from which connections wait to be read here.
     - `components` are components whose last heartbeat this replica took, from an address that now
@@ -76,16 +76,16 @@ def waiting_at(
 
 
 class SignOfLife(NamedTuple):
-    """The contents of a replica's presence key, for the other replicas and for people."""
+    """The content of a replica's presence key, for the other replicas and for operators."""
 
     name: bytes
-    """The replica's host and port, for people to read."""
+    """The replica's host and port, for operators."""
     reads_blocks: bool
-    """Whether the replica reads blocks; those of earlier releases don't."""
+    """Whether the replica reads blocks; replicas of earlier releases don't."""
     waiting: Waiting = Waiting()
-    """Whose heartbeats wait at the replica."""
+    """The components whose heartbeats wait at the replica, unread."""
     leads: bool = False
-    """Whether the replica judges; those of earlier releases don't say so."""
+    """Whether the replica leads; always false for replicas of earlier releases."""
 
     def to_bytes(self) -> bytes:
         """Return the value of the presence key.
@@ -109,10 +109,10 @@ class SignOfLife(NamedTuple):
 
 
 def read_sign_of_life(value: bytes) -> SignOfLife:
-    """Return the sign of life that is in the value of a presence key; any bytes are accepted.
+    """Return the sign of life in the value of a presence key; any bytes are accepted.
 
-    A replica of an earlier release says that heartbeats wait, but not whose: then those of all
-    components that it was the last to hear may wait.
+    A replica of an earlier release says only whether heartbeats wait. If so, the result says that
+    those of all components may wait that the replica was the last to hear.
     """
     waits = value.endswith(_WAITING)
     rest = value.removesuffix(_WAITING)

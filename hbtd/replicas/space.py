@@ -1,4 +1,4 @@
-"""The space in etcd's database: for metrics, and a warning before it is full."""
+"""Watches the size of etcd's database, for metrics and a warning before it is full."""
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -15,7 +15,7 @@ INTERVAL = 30.0
 """Seconds between two readings of the size."""
 
 FULL = 0.8
-"""The share of the quota above which the database counts as nearly full."""
+"""The fraction of the quota above which the database counts as nearly full."""
 
 _MIB = 2**20
 
@@ -37,7 +37,7 @@ _ALARM = (
 
 
 class Space(Service):
-    """Reads the size of etcd's database regularly, and warns while it is nearly full."""
+    """Reads the size of etcd's database regularly, and logs a warning while it is nearly full."""
 
     _log = Logger()
 

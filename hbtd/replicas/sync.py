@@ -51,10 +51,10 @@ _LONG_OUTAGE = 30.0
 class Sync(Service):
     """Keeps this replica synchronized with the others.
 
-    First, all keys in etcd are read; then etcd is watched for changes. If the watch breaks, another
-    watch begins where that one ended, or all keys are read again. This replica is *synchronized*
-    once the watch has reported a write that this replica made after the watch began: all older
-    changes have been reported, too.
+    First, all keys in etcd are read; then etcd is watched for changes. If the watch breaks, a new
+    watch begins at the revision that the broken one has reached, or all keys are read again. This
+    replica is *synchronized* once the watch has reported a write that this replica made after the
+    watch began: all older changes have been reported, too.
 
     While this replica is not synchronized, or while the sign of life of a living replica is late,
     heartbeats that other replicas take may not arrive here, so the observed clock stands still.
@@ -78,10 +78,10 @@ class Sync(Service):
     ) -> None:
         """Make the service that synchronizes this replica with the others; it is not started yet.
 
-        `name` is how this replica is called in its presence key. `jitter` returns a random number
-        from 0 to 1; `waiting` returns whose heartbeats wait here before they are read, `leading`
-        whether this replica judges. `became_synchronized` is called each time this replica has
-        become synchronized, `progressed` each time changes have been applied.
+        `name` is this replica's host and port, for its presence key. `jitter` returns a random
+        number from 0 to 1; `waiting` returns the components whose heartbeats wait here, unread;
+        `leading` returns whether this replica leads. `became_synchronized` is called each time this
+        replica has become synchronized, `progressed` each time changes have been applied.
         """
         self._client = client
         self._clock = clock
@@ -109,7 +109,7 @@ class Sync(Service):
 
     @property
     def synchronized(self) -> bool:
-        """Whether this replica is synchronized, and the watch has reported something recently.
+        """Whether this replica is synchronized, and has heard etcd recently.
 
         Recently means within the last `SILENCE` seconds.
         """
@@ -160,7 +160,7 @@ class Sync(Service):
         self._break(None)
 
     def reconnect(self) -> None:
-        """Watch etcd on a new connection, from where the present watch ends."""
+        """Close the watch of etcd, and continue it on a new connection."""
         self._break(None)
 
     async def _run(self) -> None:
