@@ -1,18 +1,22 @@
 """HSM's table, in which others write what is not true, is put right within two comparisons."""
 
+import re
 import signal
 import socket
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from hbtd.simulator.bulk_update import Update
 from hbtd.simulator.fleet import node_names
-from hbtd.simulator.hsm_table import ComponentState
+from hbtd.simulator.hsm_table import ComponentState, read_rows
 from tests.faults.crowd import numbers
+from tests.support.hsm_load import MeteredHSM
 from tests.support.hsm_memory import DIED as DIED_UPDATE
 from tests.support.load_generator import Generator
 from tests.support.mixed_fleet import (
@@ -26,8 +30,9 @@ from tests.support.mixed_fleet import (
     SEED,
     MixedFleetTestCase,
 )
+from tests.support.processes import spawn
 from tests.support.replicas_running import Spawned, until_true
-from tests.support.running import WebClient, reactor, start_hsm, until
+from tests.support.running import WebClient, reactor, until
 from tests.support.service_manager import ServiceManager
 from tests.support.steady_load import Load
 
@@ -37,6 +42,8 @@ PAUSE = 10
 """Seconds between the two looks of one."""
 RIGHT = 2 * (SYNC + PAUSE) + LATE
 """Seconds within which the table is right: two comparisons."""
+FALSE = ("Standby/Alert", "Ready/Warning", "Off/OK")
+"""What somebody writes into HSM's table of nodes that live."""
 
 
 class ManyComponentsTests(TestCase):
@@ -44,89 +51,130 @@ class ManyComponentsTests(TestCase):
 
     timeout = 300
 
-    COUNT, DEAD, WRONG = 10_000, 50, 500
-    WARNTIME, ERRTIME = 15, 20
+    COUNT, DEAD, WRONG, WRONG_DEAD = 10_000, 50, 490, 10
+    PERIOD, WARNTIME, ERRTIME = 5, 15, 20
+    RIGHT = SYNC + PAUSE + 2 * PERIOD + LATE
+    """Seconds: the next two looks, and two heartbeats of each node after the first."""
 
     async def test_five_hundred_wrong(self) -> None:
-        """What is wrong about 500 of them is right after two comparisons; no living one is dead."""
+        """What is wrong about 500 of them is right after two looks; no living one is told dead."""
         random = Random(SEED)
         names = node_names(self.COUNT)
         dying = set(random.sample(names, self.DEAD))
-        false: list[tuple[str, str]] = []
-        stopped: dict[str, float] = {}
-        deaths: dict[str, float] = {}
+        living = [name for name in names if name not in dying]
+        truth = {name: "Standby/Alert" if name in dying else "Ready/OK" for name in names}
+        self.client = WebClient(self)
+        await self.start()
+        await self.until_table(dict.fromkeys(names, "Ready/OK"), 60)
+        stopped = dict.fromkeys(dying, reactor.seconds())
+        for name in dying:
+            self.generator.stop(name)
+        await self.until_table(truth, 2 * self.ERRTIME)
+        # Each second in which hbtd is deaf on a busy machine is followed by as long a standstill.
+        excused = 2 * (await numbers(self.client, self.url))["deaf_seconds_total"]
 
-        def note(update: Update) -> None:
-            if update.message != DIED_UPDATE.message:
-                return
-            for name in update.names:
-                if name in stopped:
-                    deaths.setdefault(name, reactor.seconds() - stopped[name])
-                else:
-                    false.append((name, update.message))
+        before = await self.comparison()
+        known = len(await self.updates())
+        self.metered.clear()
+        wrong = {name: random.choice(FALSE) for name in random.sample(living, self.WRONG)}
+        wrong |= dict.fromkeys(sorted(dying)[: self.WRONG_DEAD], "Ready/OK")
+        began = reactor.seconds()
+        await self.client.request("PATCH", f"{self.hsm}/control/components", wrong)
+        self.assertEqual(await self.table(), truth | wrong)
+        await self.until_table(truth, self.RIGHT + excused)
+        took = reactor.seconds() - began
+        after = await self.comparison()
+        load = {kind: replace(each) for kind, each in self.metered.load.items()}
+        updates = await self.updates()
+        seen = await self.generator.counts()
+        deaths, false = self.deaths(updates, stopped)
+        print(
+            f"\n      {len(wrong)} of {self.COUNT} wrong: right after {took:.0f} s and"
+            f" {after['Ended'] - before['Ended']} comparisons; deaths told within"
+            f" {max(deaths.values()):.1f} s; {seen['kept']['outcomes']}"
+        )
+        for kind, each in load.items():
+            print(f"      HSM's load, {kind}: {each}")
 
-        hsm = start_hsm(self, on_update=note)
+        self.assertEqual(false, [])
+        self.assertEqual(set(deaths), dying)
+        self.assertLess(max(deaths.values()), self.ERRTIME + INTERVAL + LATE + excused)
+        # Nobody is named but those that were wrong, once each, and many at a time.
+        again = [name for update in updates[known:] for name in update["names"]]
+        self.assertEqual(sorted(again), sorted(wrong))
+        self.assertLess(load["updates"].requests, self.WRONG / 5)
+        self.assertLess(load["updates"].sent, 100 * self.WRONG)
+        # Two looks a comparison, the one under way at the beginning and at the end included.
+        looks = 2 * (after["Begun"] - before["Ended"])
+        self.assertLessEqual(load["reads"].requests, looks)
+        self.assertGreaterEqual(load["reads"].requests, 2 * (after["Ended"] - before["Begun"]))
+        self.assertLess(load["reads"].received, looks * 100 * self.COUNT)
+        self.assertLessEqual(load["probes"].requests, took / 5 + 2)
+
+    async def start(self) -> None:
+        """Start a fake HSM, hbtd, and what sends the heartbeats."""
+        fake = spawn(self, ["-m", "hbtd.simulator", "hsm", "--port=0"])
+        fake.url.addErrback(lambda failure: None)
+        announced = re.compile(r"listening on \S+:(\d+)/")
+        await until(lambda: announced.search(fake.said), 20)
+        (port,) = announced.findall(fake.said)
+        self.hsm = f"http://127.0.0.1:{port}"
+        self.metered = MeteredHSM(self, int(port))
         listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.addCleanup(listening.close)
         directory = Path(self.mktemp()).absolute()
         directory.mkdir()
         process = ServiceManager(self).start(
             *("-m", "hbtd", "--use_telemetry=no", "--tls=no", f"--interval={INTERVAL}"),
-            *(f"--warntime={self.WARNTIME}", f"--errtime={self.ERRTIME}"),
-            *(f"--sm_url={hsm.url}", f"--sm_sync={SYNC}", f"--kv_url=sqlite:{directory}/store"),
+            *(f"--warntime={self.WARNTIME}", f"--errtime={self.ERRTIME}", f"--sm_sync={SYNC}"),
+            *(f"--sm_url={self.metered.url}", f"--kv_url=sqlite:{directory}/store"),
             passed=listening,
         )
-        url = await process.url
-        load = Load(False, self.COUNT, self.COUNT // 10, self.COUNT / 5, 0, 0)
-        generator = Generator(self, listening.getsockname()[1], load)
-        rows = hsm.hsm.table.rows
-        await until(lambda: len(rows) == self.COUNT, 60)
-        for name in dying:
-            stopped[name] = reactor.seconds()
-            generator.stop(name)
-        await until(lambda: len(deaths) == self.DEAD, 2 * self.ERRTIME)
-        slowest = max(deaths.values())
+        self.url = await process.url
+        load = Load(False, self.COUNT, self.COUNT // 10, self.COUNT / self.PERIOD, 0, 0)
+        self.generator = Generator(self, listening.getsockname()[1], load)
 
-        client = WebClient(self)
-        # Each second in which hbtd is deaf on a busy machine is followed by as long a standstill.
-        excused = 2 * (await numbers(client, url))["deaf_seconds_total"]
-        before = await self.comparisons(client, url)
-        updates = len(hsm.hsm.updates)
-        living = [name for name in names if name not in dying]
-        wrong = random.sample(living, self.WRONG - 10)
-        words = (("Standby", "Alert"), ("Ready", "Warning"), ("Off", "OK"))
-        falsified = {name: ComponentState(*random.choice(words)) for name in wrong}
-        falsified |= {name: ComponentState("Ready", "OK") for name in sorted(dying)[:10]}
-        hsm.hsm.table.force(falsified)
-        began = reactor.seconds()
+    async def table(self) -> dict[str, str]:
+        """Return what HSM's table says, by component."""
+        path = "/hsm/v1/State/Components?stateonly=true"
+        _, answer = await self.client.request("GET", f"{self.hsm}{path}")
+        return {row["ID"]: f"{row['State']}/{row['Flag']}" for row in answer["Components"]}
 
-        def right() -> bool:
-            return all(
-                (rows[name].state, rows[name].flag)
-                == (("Standby", "Alert") if name in dying else ("Ready", "OK"))
-                for name in names
-            )
+    async def until_table(self, wanted: dict[str, str], within: float) -> None:
+        """Wait until HSM's table says this, and nothing else."""
+        deadline = reactor.seconds() + within
+        while (table := await self.table()) != wanted:
+            if reactor.seconds() > deadline:
+                wrong = sorted(wanted.items() ^ table.items())
+                self.fail(f"after {within:.0f} s {len(wrong)} are wrong: {wrong[:10]}")
+            await deferLater(reactor, 0.5)
 
-        await until(right, RIGHT)
-        took = reactor.seconds() - began
-        comparisons = await self.comparisons(client, url) - before
-        seen = await generator.counts()
-        print(
-            f"\n      {len(falsified)} of {self.COUNT} wrong: right after {took:.0f} s and"
-            f" {comparisons} comparisons, of two looks each, and"
-            f" {len(hsm.hsm.updates) - updates} updates;"
-            f" deaths told within {slowest:.1f} s; {seen['kept']['outcomes']}"
-        )
-        self.assertEqual(false, [])
-        self.assertLess(slowest, self.ERRTIME + INTERVAL + LATE + excused)
-        # Not one for each component.
-        self.assertLess(len(hsm.hsm.updates) - updates, self.WRONG / 5)
+    async def updates(self) -> list[dict[str, Any]]:
+        """Return the updates that HSM has received."""
+        _, updates = await self.client.request("GET", f"{self.hsm}/control/updates")
+        return list(updates)
 
-    async def comparisons(self, client: WebClient, url: str) -> int:
-        """Return how many comparisons have ended."""
-        status, body = await client.request("GET", f"{url}/hmi/v1/reconcile")
+    def deaths(
+        self, updates: Iterable[dict[str, Any]], stopped: dict[str, float]
+    ) -> tuple[dict[str, float], list[str]]:
+        """Return how long it took to tell HSM of each death, and whose was told that lives."""
+        deaths: dict[str, float] = {}
+        false: list[str] = []
+        for update in updates:
+            if update["message"] != DIED_UPDATE.message:
+                continue
+            for name in update["names"]:
+                if name in stopped and update["received"] > stopped[name]:
+                    deaths.setdefault(name, update["applied"] - stopped[name])
+                else:
+                    false.append(name)
+        return deaths, false
+
+    async def comparison(self) -> dict[str, Any]:
+        """Return what hbtd says of its comparisons."""
+        status, body = await self.client.request("GET", f"{self.url}/hmi/v1/reconcile")
         self.assertEqual(status, 200)
-        return int(body["Ended"])
+        return dict(body)
 
 
 class MixedTableTests(MixedFleetTestCase):
@@ -135,7 +183,7 @@ class MixedTableTests(MixedFleetTestCase):
     timeout = 480
 
     async def test_mixed(self) -> None:
-        """After an upgrade, a kill and a downgrade the table is the truth within two looks."""
+        """After an upgrade, a kill, a downgrade, and an outage of HSM the table becomes true."""
         try:
             await self.disturb()
         finally:
@@ -144,7 +192,7 @@ class MixedTableTests(MixedFleetTestCase):
     async def disturb(self) -> None:
         """Have all that happen while the nodes send heartbeats."""
         figures: list[str] = []
-        doomed = [NAMES[start : start + 3] for start in range(0, 9, 3)]
+        doomed = [NAMES[start : start + 3] for start in range(0, 12, 3)]
 
         # The upgrade: the table was falsified while an original had the lock.
         one = await self.original()
@@ -179,6 +227,15 @@ class MixedTableTests(MixedFleetTestCase):
         await until_true(third.leads, within=LEASE + 4 * INTERVAL + LATE)
         figures.append(f"downgraded, upgraded {await self.right():.0f} s")
 
+        # HSM's database is gone for a while, and back from a copy in which some are wrong.
+        self.hsm.behaviour.database_gone = True
+        self.die(doomed[3])
+        await deferLater(reactor, ERRTIME + 2 * INTERVAL)
+        self.falsify(NAMES[40:50])
+        self.hsm.table.force({doomed[1][0]: ComponentState("Ready", "OK")})
+        self.hsm.behaviour.database_gone = False
+        figures.append(f"HSM down {await self.right():.0f} s")
+
         print(f"\nseed {SEED}: {'; '.join(figures)}")
         for name, told in self.telling.items():
             living = [each for each in told if each.at < self.died.get(name, float("inf"))]
@@ -195,9 +252,7 @@ class MixedTableTests(MixedFleetTestCase):
 
     def falsify(self, names: Iterable[str]) -> None:
         """Have somebody write into HSM's table what is not true of living nodes."""
-        for number, name in enumerate(names):
-            word = (("Standby", "Alert"), ("Ready", "Warning"), ("Off", "OK"))[number % 3]
-            self.hsm.table.force({name: ComponentState(*word)})
+        self.hsm.table.force(read_rows(dict(zip(names, cycle(FALSE), strict=False))))
 
     async def right(self) -> float:
         """Wait until HSM's table is the truth; return the seconds that it took."""
