@@ -161,6 +161,6 @@ class Retelling:
             self._log.failure("Telling HSM again failed because of a bug in hbtd.", failure)
             return
         self._log.info(
-            "Telling HSM again what its table has wrong has stopped until the next comparison: {why}",
+            "Telling HSM again what its table has wrong stops until the next comparison: {why}",
             why=failure.getErrorMessage() or "hbtd stops",
         )
