@@ -366,7 +366,7 @@ class WorkTests(ReplicasTestCase):
         await until_true(answered, within=10)
         await leader.service.stopService()
         await until(lambda: follower.service.monitor.leading)
-        self.assertIn(A, follower.service.tracker)
+        await until(lambda: A in follower.service.tracker)
 
     async def test_beat_and_goodbye_on_different_replicas(self):
         """A component is forgotten although another replica is to write its last heartbeat."""
