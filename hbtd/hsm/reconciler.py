@@ -306,7 +306,10 @@ class Reconciler(Service):
 
     def _not_compared(self, failure: Failure) -> None:
         if failure.check(ReconcileImpossible) is None:
-            self._log.failure("Comparing HSM's table failed because of a bug in hbtd.", failure)
+            self._log.failure(
+                "Comparing HSM's table failed because of a bug in hbtd; the next try is in sm_sync s.",
+                failure,
+            )
 
     def _ended(self, result: _T) -> _T:
         self._run = None

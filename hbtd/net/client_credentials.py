@@ -196,7 +196,7 @@ class RenewedAgent:
         old.closeCachedConnections().addErrback(
             lambda failure: self._log.failure(
                 "Because of a bug in hbtd, connections made with the old certificates could not be"
-                " closed.",
+                " closed; restart hbtd to close them.",
                 failure,
             )
         )
