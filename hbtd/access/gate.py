@@ -1,8 +1,8 @@
 """The gate: identifies callers by their credentials, and decides what they may do.
 
-There are two roles. A node sends heartbeats of its own component, and has it forgotten when it
-goes away. An operator changes parameters, and has any component forgotten. Both lanes of the server
-ask the same `Gate`, which refuses by raising an exception of `hbtd.access.refusals`.
+There are two roles. A node may send heartbeats of its own component, and have it forgotten. An
+operator may change parameters, and have any component forgotten. The fast lane and the ordinary
+lane ask the same `Gate`, which refuses by raising an exception of `hbtd.access.refusals`.
 """
 
 from collections.abc import Callable
@@ -24,23 +24,23 @@ _MISDIRECTED = "Operators on hbtd's own host must name it in the Host header, as
 
 
 class Credentials(NamedTuple):
-    """Everything in a request, and about its connection, that may prove who has sent it."""
+    """The properties of a request and its connection that may prove who has sent it."""
 
     peer: Peer
     """The other end of the connection."""
     authorization: bytes | None = None
     """The value of the `Authorization` header; `None` unless there is exactly one."""
     relayed: bool = False
-    """Whether a proxy or web page has caused the request; the peer's address is then no proof."""
+    """Whether a proxy or web page caused the request; then the peer's address proves nothing."""
     misdirected: bool = False
-    """Whether the request is addressed to another host; the peer's address is then no proof.
+    """Whether the request's `Host` is another host; then the peer's address proves nothing.
 
-    A web page whose name has come to resolve to this host sends such requests (DNS rebinding).
+    A web page whose name was made to resolve to this host sends such requests (DNS rebinding).
     """
 
 
 class Caller(NamedTuple):
-    """An authenticated sender of requests, and what it may do."""
+    """An authenticated sender of requests, and its rights."""
 
     components: frozenset[str] = frozenset()
     """The components that the caller has proved to be, in normal form."""
@@ -67,7 +67,7 @@ class Caller(NamedTuple):
 
 
 ANY_NODE = Caller(any_component=True)
-"""The caller that stands for every client when nodes need no credentials."""
+"""The caller used for every client when nodes need no credentials."""
 
 OPERATOR = Caller(operator=True)
 
@@ -172,9 +172,9 @@ class Gate:
     def operator(self, credentials: Credentials) -> Caller:
         """Return the sender of a request if it is an operator; raise an exception otherwise.
 
-        Raise `Forbidden` if the sender has a valid certificate or JWT that is no operator's, if
-        operators are recognized by their address only, or if the request comes from this host,
-        where operators are, but is addressed to another one (`Credentials.misdirected`). Raise
+        Raise `Forbidden` if the sender has a valid certificate or JWT that is not an operator's, if
+        operators are recognized by their address only, or if the request comes from this host, as
+        an operator's may, but is addressed to another (`Credentials.misdirected`). Raise
         `Unauthenticated` in all other cases.
         """
         if self._is_operator(credentials):
@@ -193,10 +193,10 @@ class Gate:
 
         If nodes need credentials, and the sender is neither an operator nor a node, raise the
         exceptions of `node`; but raise `Forbidden` instead of `Unauthenticated` if the request
-        comes from this host, where operators are, and is addressed to another one.
+        comes from this host, as an operator's may, but is addressed to another host.
 
         If nodes need no credentials, no node can prove which component it is. Then only operators
-        may have components forgotten: if the sender is no operator, raise the exceptions of
+        may have components forgotten: if the sender is not an operator, raise the exceptions of
         `operator`.
         """
         if self._is_operator(credentials):
@@ -298,7 +298,7 @@ class Gate:
 
 
 class Session:
-    """The authenticated sender of the heartbeats on one connection."""
+    """Authenticates the heartbeats on one connection; remembers the result for later heartbeats."""
 
     __slots__ = ("_authentication", "_authorization", "_gate", "_peers", "_transport")
 

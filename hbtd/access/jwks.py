@@ -28,7 +28,8 @@ REFRESH = 300.0
 MIN_REFRESH = 5.0
 """Seconds that must have passed since a fetch before `request_refresh` can cause another.
 
-Short, since nodes with tokens of a new key are refused, and so seem silent, until it is fetched.
+The value is small, because nodes with tokens of a new key are refused, and so seem silent, until
+the key is fetched.
 """
 
 FIRST_RETRY, LONGEST_RETRY = 5.0, 10.0
@@ -63,7 +64,7 @@ _ALGORITHMS: dict[tuple[str, str], tuple[str, ...]] = {
 
 
 class JWKSUnusable(Exception):
-    """A JWKS that can't be used; the message says why, and contains no key."""
+    """A JWKS can't be used; the message says why, and contains no key."""
 
 
 class Key(NamedTuple):
@@ -208,10 +209,7 @@ class FetchedKeys(MultiService):
         return self._keys
 
     def request_refresh(self) -> None:
-        """Have the keys fetched soon, or later if the last fetch began only a moment ago.
-
-        The next fetch then waits until `MIN_REFRESH` seconds after the beginning of the last one.
-        """
+        """Have the keys fetched at once, or `MIN_REFRESH` seconds after the last fetch began."""
         self._due = min(self._due, self._last_fetch + MIN_REFRESH)
 
     def stopService(self) -> Deferred[Any]:
@@ -249,7 +247,7 @@ class FetchedKeys(MultiService):
     async def fetch(self) -> Keys:
         """Fetch the keys from the URL, and return them.
 
-        If that fails, raise an exception of any type.
+        Exceptions of any type may be raised if that fails.
         """
         response = await self._http.get(
             URI.from_text(self._url),
@@ -280,7 +278,7 @@ class FetchedKeys(MultiService):
 
 
 def describe_fetch_failure(error: Exception) -> str:
-    """Return why a fetch failed, in words for a log line."""
+    """Return why a fetch failed, as a phrase for a log line."""
     if isinstance(error, DeadlineExceeded) and (unsent := why_not_sent(error)) is not None:
         return unsent
     found = root_cause(error)

@@ -1,4 +1,4 @@
-"""Verification of nodes' bearer tokens, which are JWTs (RFC 7519), with remembered results."""
+"""Verification of nodes' bearer tokens, which are JWTs (RFC 7519); results are cached."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -40,19 +40,19 @@ _REFUSED_SECONDS = 60.0
 
 
 class InvalidToken(Exception):
-    """A token that proves nothing; the message says why, and contains no secret."""
+    """A token is not valid; the message says why, and contains no secret."""
 
 
 class UnknownKey(InvalidToken):
-    """Raised for a token whose signing key is not among the keys fetched so far."""
+    """A token's signing key is not among the keys loaded so far."""
 
 
 class WrongKey(InvalidToken):
-    """Raised for a token that was signed by none of the current keys with its key ID."""
+    """A token was signed by none of the current keys with its key ID."""
 
 
 class NoKeys(Exception):
-    """Raised when no token can be verified, because no keys have been fetched yet."""
+    """No token can be verified, because no keys have been loaded yet."""
 
 
 class Subject(NamedTuple):
@@ -65,7 +65,7 @@ class Subject(NamedTuple):
 
 
 class VerifiedToken(NamedTuple):
-    """What a token with a valid signature proves about its sender, and between which times."""
+    """The rights that a token with a valid signature gives to its sender, and its validity."""
 
     subject: Subject
     begins: float
@@ -90,11 +90,10 @@ class _Refusal(NamedTuple):
 class JWTVerifier:
     """Verifies nodes' tokens, and remembers the results by the tokens' digests.
 
-    To check a signature takes far longer than to take a heartbeat. For one request, `verify` is
-    called with the same token up to three times, and a client may send an invalid token any number
-    of times. So invalid tokens are remembered, too, for a minute. What is remembered does not
-    depend on the time of day: whether a token has expired, or is not valid yet, is checked each
-    time.
+    Checking a signature takes far longer than taking a heartbeat. `verify` is called with the same
+    token up to three times for one request, and a client may send an invalid token any number of
+    times. So invalid tokens are remembered, too, for a minute. The remembered results don't depend
+    on the time of day: whether a token has expired, or is not valid yet, is checked each time.
     """
 
     def __init__(
@@ -140,11 +139,10 @@ class JWTVerifier:
         return self._source.keys
 
     def verify(self, token: bytes) -> VerifiedToken:
-        """Return what a JWT proves: for which components its bearer may speak, and until when.
+        """Return the rights that a JWT gives to its bearer, and its period of validity.
 
-        A token is verified once; then the result, also a refusal, is remembered for a while.
-        Raise `InvalidToken` if the token is not valid, and `NoKeys` if no keys have been fetched
-        yet.
+        A token is verified once; then the result, also a refusal, is remembered for a while. Raise
+        `InvalidToken` if the token is not valid, and `NoKeys` if no keys have been loaded yet.
         """
         self._forget_if_keys_changed()
         digest = sha256(token).digest()

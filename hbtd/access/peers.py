@@ -1,4 +1,4 @@
-"""Peers: what a connection proves about its other end, by address and client certificate."""
+"""Peers: the other ends of connections, known by address and client certificate."""
 
 import re
 from ipaddress import IPv6Address, ip_address
@@ -50,7 +50,7 @@ def parse_spiffe_id(text: str) -> SpiffeID | None:
 
 
 class ClientCertificate(NamedTuple):
-    """The contents of a client certificate, which was verified during the TLS handshake."""
+    """The content of a client certificate that was verified during the TLS handshake."""
 
     common_name: str | None
     """The common name; `None` unless there is exactly one."""
@@ -126,7 +126,7 @@ def _unmapped(host: str) -> str:
 
 
 def read_certificate(presented: crypto.X509) -> ClientCertificate:
-    """Return the contents of a verified certificate, as far as they can be read.
+    """Return the content of a verified certificate, as far as it can be read.
 
     A certificate without a readable expiry date counts as expired.
     """

@@ -1,4 +1,4 @@
-"""Refusals: why requests are refused, and how refusals are counted and logged."""
+"""The exceptions by which requests are refused, and how refusals are counted and logged."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -28,14 +28,14 @@ _PLURALS = {REQUEST: "requests or connections", CHANGE: "changes"}
 
 
 class Refused(Exception):
-    """A request that is refused; the message tells its sender why."""
+    """A request is refused; the message tells its sender why."""
 
     reason = ""
     """The word under which the refusal is counted: a label value of the metric `hbtd_refused`."""
 
 
 class Unauthenticated(Refused):
-    """A request without credentials, or with credentials that prove nothing."""
+    """A request has no credentials, or credentials that prove nothing."""
 
     reason = "unauthenticated"
 
@@ -46,38 +46,38 @@ class Unauthenticated(Refused):
 
 
 class Forbidden(Refused):
-    """A request that its sender may not make; other credentials of the same sender won't help."""
+    """The sender is known, but may not make this request."""
 
     reason = "forbidden"
 
 
 class KeysUnavailable(Refused):
-    """A request with a token that can't be verified yet: no keys have been fetched so far."""
+    """A request's token can't be verified yet, because no keys have been fetched."""
 
     reason = "no_keys"
 
 
 class NoRoom(Refused):
-    """Raised for a heartbeat of a new component if the limit of tracked components is reached."""
+    """A heartbeat of a new component is refused: the limit of tracked components is reached."""
 
     reason = "full"
 
 
 class TooSoon(Refused):
-    """A request that its sender may make, but less often."""
+    """A request is refused because its sender has made it too often."""
 
     reason = "too_soon"
 
     def __init__(self, detail: str, seconds: float) -> None:
         super().__init__(detail)
         self.seconds = seconds
-        """The time after which the request may be made again, in seconds."""
+        """The seconds after which the request may be repeated."""
 
 
 REASONS = tuple(
     each.reason for each in (Unauthenticated, Forbidden, KeysUnavailable, NoRoom, TooSoon)
 )
-"""The reasons of all exceptions above."""
+"""The values of `reason` of all exceptions in this module."""
 
 
 class _PeerRefusals:
@@ -96,7 +96,7 @@ class Refusals(MultiService):
     def __init__(self, clock: IReactorTime, reasons: Iterable[str]) -> None:
         """Begin with a count of zero for each of `reasons`.
 
-        `clock` determines when log lines are due.
+        `clock` is used for the times of log lines.
         """
         super().__init__()
         self._clock = clock
@@ -111,8 +111,8 @@ class Refusals(MultiService):
         """Count a refusal to a peer, and log it: the first at once, later ones in a summary.
 
         `host` names the peer, and `reason` is the word to count under. `detail` is a sentence about
-        the reason, which is logged for the first refusal. `what` is the kind of what was refused,
-        `CHANGE` or `REQUEST`; the first refusal of each kind is logged at once.
+        the reason, which is logged for the first refusal. `what` says what was refused, `CHANGE` or
+        `REQUEST`; the first refusal of each kind is logged at once.
         """
         self.counts[reason] += 1
         peer = self._peers.get((host, what))

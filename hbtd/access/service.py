@@ -1,4 +1,4 @@
-"""Access control as a whole, built from the parameters."""
+"""The parts of access control, built from the parameters."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ from hbtd.runtime.watched_files import FileWatcher, WatchedFiles
 
 
 class AccessUnusable(Exception):
-    """An access option that can't be used; the message names the option and says why."""
+    """An access option can't be used; the message names the option and says why."""
 
 
 class Access(MultiService):
@@ -123,7 +123,7 @@ class Access(MultiService):
             yield from certificates.presented()
 
     def next_update(self) -> datetime | None:
-        """Return when the first revocation list has to be renewed; `None` if none has to be."""
+        """Return by when the first revocation list must be renewed; `None` if none is used."""
         return None if self._served is None else self._served.next_update()
 
     def _expiring(self) -> Iterator[Expiring]:

@@ -24,7 +24,7 @@ _EXPIRES = "expires="
 
 
 class TokensUnusable(Exception):
-    """A token file that can't be used; the message names it and says why, without any token."""
+    """A token file can't be used; the message names it and says why, without any token."""
 
 
 class Token(NamedTuple):
@@ -35,7 +35,7 @@ class Token(NamedTuple):
     secret: bytes
     """The secret text that the token's owner sends."""
     expires: float = inf
-    """When it expires, in seconds since the epoch; `inf` if it does not."""
+    """When the token expires, in seconds since the epoch; `inf` if it does not."""
 
     def describe(self, kind: str = "token") -> str:
         """Return a phrase that names the token in log lines; `kind` is the noun to use in it."""
@@ -93,9 +93,9 @@ def parse_tokens(content: bytes, path: str) -> list[Token]:
     """Return the tokens in the content of the file `path`, one on each line.
 
     A line is `SECRET` or `NAME:SECRET`, after which ` expires=` may follow with a time in ISO 8601,
-    in UTC unless it says otherwise; a date means the beginning of that day. Empty lines and lines
-    that begin with `#` are skipped. Raise `TokensUnusable` if a line is something else, or if there
-    is no token.
+    in UTC unless it has an offset; a date means the beginning of that day. Empty lines and lines
+    that begin with `#` are skipped. Raise `TokensUnusable` if a line has any other form, or if
+    there is no token.
     """
     tokens = []
     for number, line in enumerate(content.splitlines(), 1):

@@ -1,5 +1,5 @@
-"""hbtctl: the command with which people query and operate hbtd from a shell.
+"""hbtctl: the command with which operators query and control hbtd from a shell.
 
-It uses the API alone, as any other client does. Nothing here imports Twisted: the command has to
-start quickly.
+It uses only the REST API, as any other client does. Nothing here imports Twisted: the command has
+to start quickly.
 """

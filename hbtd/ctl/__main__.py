@@ -1,4 +1,4 @@
-"""`python -m hbtd.ctl` is `hbtctl`."""
+"""Runs `hbtctl` as `python -m hbtd.ctl`."""
 
 from hbtd.ctl.main import main
 

@@ -1,4 +1,4 @@
-"""The commands that do something: `wait`, `send`, `forget`, `params`."""
+"""The commands of hbtctl that wait or change something: `wait`, `send`, `forget`, `params`."""
 
 import socket
 import time
@@ -20,9 +20,8 @@ _LONGEST_SLEEP = 1.0
 def wait(run: Invocation) -> int:
     """Wait until each of the named components is in one of the states that `--state` lists.
 
-    After `--timeout` seconds, the command gives up: with exit status 1 if some components are in
-    other states, and with 3 if hbtd, when asked last, could not be reached or was busy. Until then
-    it asks again and again.
+    hbtd is asked repeatedly, for `--timeout` seconds at most. Then the exit status is 1 if some
+    components are in other states, and 3 if hbtd could not be reached or was busy when last asked.
     """
     options = run.options
     names = run.names()
@@ -141,8 +140,8 @@ def forget(run: Invocation) -> int:
     """Make hbtd forget the named components.
 
     The exit status is 1 if some are not forgotten: because they are not tracked, or were forgotten
-    a short time ago, because several components have sent the given name, or because the user does
-    not agree when asked.
+    a short time ago, because several components have sent the given host name or NID, or because
+    the user answers no when asked.
     """
     options = run.options
     names = run.names()

@@ -55,7 +55,7 @@ _GROUPS = {
 
 
 class Parsers(NamedTuple):
-    """The parser of hbtctl, and that of each command."""
+    """The parser of hbtctl's command line, and those of its commands, by command."""
 
     main: ArgumentParser
     commands: Mapping[str, ArgumentParser]
@@ -253,6 +253,6 @@ def _table(title: str, rows: Sequence[tuple[object, str]]) -> str:
 ENVIRONMENT = _ENVIRONMENT
 """The environment variables, each with its meaning, for the manual page."""
 NAMES_TEXT = _NAMES
-"""What names may be, for the manual page."""
+"""The section of the manual page about names of components."""
 DESCRIPTION = _DESCRIPTION
-"""What hbtctl is for, for the manual page."""
+"""The description of hbtctl for the manual page."""

@@ -49,7 +49,7 @@ class Target(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """How to reach hbtd, as the command line and the environment say."""
+    """The settings of the connection to hbtd, from the command line and the environment."""
 
     url: str
     ca: str = "system"
@@ -58,13 +58,13 @@ class Settings(NamedTuple):
     token_file: str | None = None
     timeout: float = 10.0
     command: str = "hbtctl"
-    """The command that asks, for hbtd's log."""
+    """The name of the command, sent as `User-Agent`, for hbtd's log."""
     longest: float = 60.0
-    """Seconds after which an answer that is not whole is given up, however it comes in."""
+    """Seconds after which an incomplete answer is given up, even if data keeps arriving."""
 
 
 class Answer(NamedTuple):
-    """What hbtd answered: the status, the headers, and the body."""
+    """An HTTP response of hbtd: the status, the headers, and the body."""
 
     status: int
     headers: Mapping[str, str]
@@ -104,8 +104,8 @@ def parse_url(url: str) -> Target:
 def read_token(path: str) -> str:
     """Return the token in a file: its first line that is neither empty nor a comment.
 
-    The line may be one of hbtd's own token file, with a name before the token and a time of expiry
-    after it. Raise `Misused` if the file can't be read or has no token.
+    The line may have the format of hbtd's own token file, with a name before the token and a time
+    of expiry after it. Raise `Misused` if the file can't be read or has no token.
     """
     try:
         with open(path, encoding="ascii") as file:
@@ -142,7 +142,7 @@ class Client:
 
     @property
     def exposes_token(self) -> bool:
-        """Whether a token is sent over a network without encryption."""
+        """Whether requests send a token over a network without TLS."""
         plain = self.target.scheme == "http" and not self.target.local
         return plain and "Authorization" in self._headers
 

@@ -1,4 +1,4 @@
-"""Completion in bash and zsh: a script made from the parsers, which needs no hbtctl to run."""
+"""Completion scripts for bash and zsh, made from the parsers; they don't run hbtctl."""
 
 from argparse import Action, ArgumentParser
 

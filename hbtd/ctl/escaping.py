@@ -1,8 +1,8 @@
-"""Texts as a terminal may see them.
+"""Escapes texts from hbtd before they are printed on a terminal.
 
-Nodes choose their hostnames, statuses and timestamps. Sent to a terminal as they are, such texts
-could move its cursor, set its title, answer in the user's name, or show something other than what
-they say. Whatever comes from hbtd passes through `shown` or `shown_json` before it is printed.
+Nodes choose their hostnames, statuses and timestamps. Such a text could move the terminal's cursor,
+set its title, send input in the user's name, or look like another text. All that comes from hbtd
+passes through `shown` or `shown_json` before it is printed.
 """
 
 import json
@@ -13,7 +13,7 @@ _LONGEST = 200
 
 
 def shown(text: object, longest: int = _LONGEST) -> str:
-    r"""Return a text for a terminal: what is not plainly visible becomes an escape such as `\x1b`.
+    r"""Return a text for a terminal, in which invisible characters are escaped, as in `\x1b`.
 
     Escaped are control characters, characters that are written from right to left or change the
     direction of writing, invisible and combining characters, and unassigned ones. A text longer

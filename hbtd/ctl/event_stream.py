@@ -1,4 +1,4 @@
-"""Server-Sent Events, as the HTML standard has them (section 9.2): a parser without I/O."""
+"""A parser of Server-Sent Events (HTML standard, section 9.2), without I/O."""
 
 import re
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class EventParser:
 
     def __init__(self, last_id: str = "") -> None:
         self.last_id = last_id
-        """The ID of the last event, or the one that was given if none had an ID."""
+        """The ID of the last event; before the first event with an ID, the initial one."""
         self._rest = b""
         self._begun = False
         self._id = last_id
@@ -28,7 +28,7 @@ class EventParser:
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Return the events that are complete once `chunk`, the next bytes of the stream, has come.
+        """Parse the next bytes of the stream; return the events that are now complete.
 
         Raise `ValueError` if a line, or the data of an event, is longer than a mebibyte.
         """

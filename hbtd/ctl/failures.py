@@ -1,19 +1,19 @@
-"""What can go wrong with a command, each with the exit status that scripts see."""
+"""The exit statuses of commands, and an exception for each kind of failure."""
 
 YES = 0
-"""It worked, and the answer is yes."""
+"""Exit status: the command succeeded; the answer to its question, if any, is yes."""
 NO = 1
-"""The answer is no: a component is not known, is not in the state, or not in time."""
+"""Exit status: a component is not tracked, is not in the state, or was not in time."""
 USAGE = 2
-"""The command line, or something that it names, can't be used."""
+"""Exit status: the command line, or a file that it names, can't be used."""
 UNREACHABLE = 3
-"""hbtd can't be reached, or proves to be somebody else."""
+"""Exit status: hbtd can't be reached, or its certificate is not trusted."""
 REFUSED = 4
-"""hbtd says that the caller may not do this."""
+"""Exit status: hbtd says that the caller may not do this (401, 403)."""
 BROKEN = 5
-"""hbtd can't do it at present, or answers what it should not."""
+"""Exit status: hbtd can't do it at present, or its answer is invalid."""
 INTERRUPTED = 130
-"""Ctrl-C, except for commands that run until then."""
+"""Exit status after Ctrl-C, except for commands that run until Ctrl-C."""
 
 MEANINGS = (
     (YES, "yes: it was done, or is as asked"),
@@ -28,13 +28,13 @@ MEANINGS = (
 
 
 class Failure(Exception):
-    """A command could not do what it was asked to; the message says why, in one line."""
+    """A command could not do what was requested; the message says why, in one line."""
 
     status = BROKEN
 
 
 class Misused(Failure):
-    """The command line, or something that it names, can't be used."""
+    """The command line, or a file that it names, can't be used."""
 
     status = USAGE
 

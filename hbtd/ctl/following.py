@@ -1,4 +1,4 @@
-"""The commands that follow what happens: `events` and `watch`."""
+"""The commands that show events as they happen: `events` and `watch`."""
 
 import json
 import threading
@@ -34,11 +34,12 @@ def follow(
     note: Callable[[str], None],
     sleep: Callable[[float], None],
 ) -> Iterator[Event]:
-    """Yield events without end, from the one after the event with the ID `last_id`.
+    """Yield events without end, beginning after the event with the ID `last_id`.
 
     If the connection breaks, connect again and continue after the last event. `note` is called with
-    a message when it breaks and when it is made again; `sleep` waits for a number of seconds. Raise
-    `Failure` if the first attempt to connect fails, and whenever hbtd refuses the request.
+    a message when the connection breaks and when it is made again; `sleep` waits for a number of
+    seconds. Raise `Failure` if the first attempt to connect fails, and whenever hbtd refuses the
+    request.
     """
     parser = EventParser(last_id)
     pause, connected, broken = _PAUSE[0], False, False
@@ -142,7 +143,7 @@ def _colour(entry: dict[str, Any]) -> str:
 
 
 def watch(run: Invocation, follower: API) -> int:
-    """Show what `status` shows, and show it again whenever something happens.
+    """Show what the command `status` shows, and update it whenever a transition happens.
 
     Events are read from `follower`, a second client of hbtd, in a thread. On a terminal the screen
     is redrawn; elsewhere each new summary is printed below the last.

@@ -1,4 +1,4 @@
-"""One run of hbtctl: what a command is given."""
+"""The objects that a command of hbtctl is run with: the API, the terminal, the options."""
 
 import time
 from argparse import Namespace
@@ -14,13 +14,13 @@ from hbtd.ctl.terminal import Terminal
 from hbtd.formats.nodesets import natural_key
 
 PAGE = 1000
-"""Entries that are asked for at a time."""
+"""The number of list entries that one request asks for."""
 
 _STATES = {"ok": "healthy", "alive": "healthy,warned", "silent": "warned,dead"}
 
 
 class API(Protocol):
-    """What commands can ask of hbtd; `hbtd.ctl.client.Client` asks it over HTTP."""
+    """The interface by which commands use hbtd; `hbtd.ctl.client.Client` implements it."""
 
     def get(self, path: str, query: Query | None = None) -> Any:
         """Return the answer to a GET, decoded from JSON."""
@@ -36,7 +36,7 @@ class API(Protocol):
         """Return the answer to a request, if it is a success or its status is `expected`."""
 
     def stream(self, path: str, query: Query, last_id: str, silence: float) -> Iterator[bytes]:
-        """Yield the bytes of an endless answer as they come."""
+        """Yield the bytes of an endless answer as they arrive; see `Client.stream`."""
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -44,18 +44,18 @@ class API(Protocol):
 
 @dataclass
 class Invocation:
-    """The circumstances of one run of hbtctl: the API, its terminal, its options, and the time."""
+    """The objects that one run of hbtctl uses: the API, the terminal, the options, and clocks."""
 
     api: API
     terminal: Terminal
     options: Namespace
     clock: Callable[[], float] = time.monotonic
-    """Seconds, for durations."""
+    """Returns the seconds of a monotonic clock, for durations."""
     sleep: Callable[[float], None] = time.sleep
 
     @property
     def json(self) -> bool:
-        """Whether JSON is to be printed."""
+        """Whether to print JSON."""
         return bool(self.options.output == "json")
 
     def names(self) -> str:
@@ -87,7 +87,7 @@ class Invocation:
                 return
 
     def components(self, names: str, query: Query, most: int = 0) -> dict[str, Any]:
-        """Return what `GET /components` answers about `names`, all pages joined.
+        """Return the answer of `GET /components` about `names`, with all pages joined.
 
         Long lists of names take several requests. `most` is the most components to return, 0 for
         all. The keys of the result are `Components`, `Next` and `Unknown`.
@@ -115,11 +115,11 @@ class Invocation:
 
 
 def server_states(text: str | None, also: str = "") -> str | None:
-    """Return states that a user gave, translated to the words that hbtd's API knows.
+    """Return states that a user gave, translated to the words of hbtd's API.
 
     `text` and the result have states separated by commas. Users may also write `ok`, `alive` and
-    `silent`, and the word `also`, which stays as it is. Raise `Misused` for any other word. Return
-    `None` if `text` is empty or `None`.
+    `silent`, and the word `also`, which is not translated. Raise `Misused` for any other word.
+    Return `None` if `text` is empty or `None`.
     """
     if not text:
         return None

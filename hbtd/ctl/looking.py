@@ -1,4 +1,4 @@
-"""The commands that look once: `status`, `list`, `why`, `history`."""
+"""The commands of hbtctl that show something once: `status`, `list`, `why`, `history`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +48,8 @@ def shown_source(component: Component) -> str:
 def shown_hsm(hsm: dict[str, Any] | None) -> str:
     """Return a text that says whether HSM was told of a component's state or, if not, why.
 
-    `hsm` is hbtd's answer about that. Return `-` if it is `None`, or says that it is unknown.
+    `hsm` is the field about HSM in hbtd's answer. Return `-` if it is `None`, or says that hbtd
+    does not know.
     """
     if not hsm or hsm.get("State") in (None, "unknown"):
         return "-"
@@ -59,7 +60,7 @@ def shown_hsm(hsm: dict[str, Any] | None) -> str:
 
 
 def status(run: Invocation) -> int:
-    """Print how many components are in which state, and what is silent.
+    """Print how many components are in which state, and which parts of the machine are silent.
 
     With `--check`, the exit status is 1 if a component is silent.
     """
@@ -75,7 +76,7 @@ def status(run: Invocation) -> int:
 
 
 def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
-    """Return the lines for a summary, as `status` and `watch` print them."""
+    """Return the lines that `status` and `watch` print for an answer of `GET /summary`."""
     counts, hsm = summary["Counts"], summary.get("HSM") or {}
     parts = [
         run.terminal.paint(f"{counts[state]} {state}", state if counts[state] else "")
@@ -102,7 +103,7 @@ def status_lines(run: Invocation, summary: dict[str, Any]) -> list[str]:
 
 
 def list_components(run: Invocation) -> int:
-    """Print one component a line.
+    """Print one component per line.
 
     The exit status is 1 if some components that were named are not tracked.
     """
@@ -146,7 +147,7 @@ def _unknown(run: Invocation, unknown: str) -> int:
 
 
 def why(run: Invocation) -> int:
-    """Print all that is known of components, and why each is in its state."""
+    """Print all that hbtd knows of components, and why each is in its state."""
     from urllib.parse import quote
 
     status = YES
@@ -237,7 +238,7 @@ def transition_line(entry: Component, *, named: bool = False) -> str:
 
 
 def history(run: Invocation) -> int:
-    """Print past transitions, or the states that components had at a moment."""
+    """Print past transitions or, with `--at`, the states that components had at a moment."""
     options = run.options
     query: dict[str, object] = {"under": options.under}
     if options.at:

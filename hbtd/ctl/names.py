@@ -1,7 +1,7 @@
 """Names on the command line: nodesets, xnames, NIDs and hostnames.
 
-hbtd itself expands nodesets and finds NIDs and hostnames. Here they are only joined, read from
-standard input, and divided where a query would become too long. Groups
+hbtd itself expands nodesets, and finds components by NIDs and hostnames. This module only joins
+names, reads them from standard input, and divides them if a query would become too long. Groups
 (`@compute`) are those of this host, so ClusterShell resolves them here.
 """
 
@@ -12,7 +12,7 @@ from typing import TextIO
 from hbtd.ctl.failures import Misused
 
 LONGEST = 6000
-"""Characters of names in one query; a server need not take a longer line than 8 KiB."""
+"""The most characters of names in one query: servers may reject a line of more than 8 KiB."""
 
 
 def joined(words: Sequence[str], stdin: TextIO) -> str:

@@ -1,4 +1,4 @@
-"""The command `reconcile`: HSM's table is compared, and put right."""
+"""The command `reconcile`: compares HSM's table with hbtd, and has it corrected."""
 
 from typing import Any
 
@@ -29,9 +29,9 @@ _GROUPS = (
 
 
 def reconcile(run: Invocation) -> int:
-    """Have HSM's table compared; print what was found, and what is done about it.
+    """Have hbtd compare HSM's table; print the differences, and what hbtd does about each.
 
-    The exit status is 1 if something stays wrong, or in a dry run is wrong.
+    The exit status is 1 if some differences remain, or in a dry run if there are any.
     """
     dry_run = run.options.dry_run
     number = run.api.call("POST", "/reconcile", body={"DryRun": dry_run}).json()["Number"]

@@ -1,4 +1,4 @@
-"""What a command prints: tables, notes and progress, with colours on a terminal only."""
+"""The output of a command: tables, messages and progress, with colours on a terminal only."""
 
 from collections.abc import Mapping, Sequence
 from typing import TextIO
@@ -12,21 +12,21 @@ _PRETTIEST = 2000
 
 
 class Terminal:
-    """Standard input, output and error of a command, and what the terminal can show."""
+    """Standard input, output and error of a command, and the abilities of the terminal."""
 
     def __init__(self, stdin: TextIO, out: TextIO, err: TextIO, environ: Mapping[str, str]) -> None:
         self.stdin = stdin
         self.out = out
         self.err = err
         self.interactive = out.isatty()
-        """Whether a person looks at the output."""
+        """Whether standard output is a terminal."""
         self.asks = stdin.isatty() and err.isatty()
-        """Whether somebody is there to answer a question."""
+        """Whether the user can be asked a question: standard input and error are a terminal."""
         dumb = environ.get("TERM", "") in ("", "dumb")
         self.coloured = self.interactive and not dumb and not environ.get("NO_COLOR")
         encoding = (getattr(out, "encoding", None) or "ascii").lower()
         self.draws = encoding.replace("-", "").startswith("utf")
-        """Whether the output may have characters beyond ASCII."""
+        """Whether the output can have characters beyond ASCII."""
         self._progress = ""
 
     def line(self, text: str = "") -> None:
@@ -40,7 +40,7 @@ class Terminal:
         print(f"hbtctl: {shown(text, 4000)}", file=self.err, flush=True)
 
     def progress(self, text: str) -> None:
-        """Show how far a command has come, on standard error and only on a terminal."""
+        """Show the progress of a command, on standard error and only on a terminal."""
         if self.err.isatty():
             self.clear_progress()
             self._progress = f"hbtctl: {shown(text, 120)} ..."

@@ -1,4 +1,4 @@
-"""Times and durations as people read them. All times are in UTC, as hbtd's own texts are."""
+"""Conversion of times and durations to and from texts for people. All times are in UTC."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -18,8 +18,8 @@ def shown_time(text: object) -> str:
 def full_time(text: str | None, now: datetime | None = None) -> str | None:
     """Return a time of day, `18:56` or `18:56:00`, as the latest such moment up to `now`.
 
-    `now` is the present by default. The result is a time of RFC 3339 in UTC. Any other text, and
-    `None`, is returned unchanged.
+    `now` is by default the present time. The result is in the format of RFC 3339, in UTC. Any other
+    text, and `None`, is returned unchanged.
     """
     if text is None or not _OF_DAY.fullmatch(text):
         return text

@@ -1,4 +1,4 @@
-"""The command `tree`: the machine by cabinet, chassis and slot, with what is silent where."""
+"""The command `tree`: shows the machine by cabinet, chassis and slot, with the silent parts."""
 
 import re
 from collections.abc import Iterator
@@ -19,24 +19,24 @@ Component = dict[str, Any]
 
 
 class Group:
-    """The components at one place: a cabinet, a chassis, a slot, or the whole machine."""
+    """The components of one place: a cabinet, a chassis, a slot, or the whole machine."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.inner: dict[str, Group] = {}
-        """The places within this one, by name."""
+        """The places directly within this place, by name."""
         self.own: list[Component] = []
-        """The components right here, which are in no place of `inner`."""
+        """The components of this place that are in no place of `inner`."""
         self.counts = dict.fromkeys(_STATES, 0)
 
     @property
     def total(self) -> int:
-        """The number of components at this place and within it."""
+        """The number of components at this place, including the places within it."""
         return sum(self.counts.values())
 
     @property
     def uniform(self) -> str | None:
-        """The state of all components at this place and within it; `None` if they differ."""
+        """The state that all components at this place and within it have; `None` if they differ."""
         present = [state for state in _STATES if self.counts[state]]
         return present[0] if len(present) == 1 else None
 
@@ -48,9 +48,9 @@ class Group:
 
 
 def grouped(components: list[Component]) -> Group:
-    """Return the whole machine as a group, with each component in its place.
+    """Return the whole machine as a group, with each component at its place.
 
-    The place of a component follows from its xname alone.
+    The place of a component is derived from its xname.
     """
     machine = Group("")
     for component in components:
@@ -88,7 +88,7 @@ def _path(machine: Group, place: str, counts: dict[str, int]) -> list[Group]:
 
 
 def tree(run: Invocation) -> int:
-    """Print the tree.
+    """Print the machine as a tree, in which uniform parts are one line.
 
     The exit status is 1 if some components that were named are not tracked.
     """

@@ -11,7 +11,7 @@ import orjson
 from hbtd.formats import xnames
 
 FAULTS: Final = ("reset", "garbage", "hang", "page")
-"""The faults of a PATCH that are no HTTP status; see the fields of `Behaviour` of these names."""
+"""The faults of a PATCH other than an HTTP status: names of fields of `Behaviour`."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Behaviour:
     """The most components that a PATCH may name, or `None` if there is no limit."""
 
     too_large: str = "413"
-    """What happens to a larger PATCH: one of `FAULTS`, or an HTTP status, as for `faulty`."""
+    """What happens to a PATCH of more than `largest` components: see `faulty` for the values."""
 
     database_gone: bool = False
     """Whether HSM's database is gone: PATCHes are answered with 400, as the real HSM does, reads of
@@ -104,7 +104,7 @@ class Behaviour:
         return orjson.dumps({**values, "refuse": sorted(self.refuse)})
 
     def fault(self, names: Iterable[str]) -> str | None:
-        """Return what happens to a PATCH with these components: one of `FAULTS`, or an HTTP status.
+        """Return the fault of a PATCH with these components: one of `FAULTS`, or an HTTP status.
 
         Return `None` if there is no fault; `refuse` and `database_gone` are not considered.
         """

@@ -72,7 +72,7 @@ def read_update(update: Update) -> str | None:
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
-    """Return the JSON object in a body, or `None` if it is none."""
+    """Return the JSON object in a body, or `None` if the body is anything else."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:

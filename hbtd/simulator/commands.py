@@ -86,8 +86,8 @@ async def run_fleet(
 ) -> None:
     """Run a fleet for as long as the options say, or until the reactor stops.
 
-    Print its progress and a summary to `out`. With `stdin`, read commands from standard input.
-    Raise `CannotListenError` if the port for commands can't be bound.
+    Print its progress and a summary to `out`. If `stdin` is true, read commands from standard
+    input. Raise `CannotListenError` if the port for commands can't be bound.
     """
     random = Random(options["seed"])  # noqa: S311
     url, count = options["url"], options["nodes"]
@@ -180,7 +180,7 @@ def _listen_for_commands(
 
 
 def read_commands(fleet: Fleet, out: TextIO, reactor: Any) -> None:
-    """Read commands to a fleet from standard input, if that can be read; print what was done."""
+    """Read commands to a fleet from standard input, if it can be read; print what was done."""
     # A process in the background that reads its terminal would be stopped; now the read fails.
     signal.signal(signal.SIGTTIN, signal.SIG_IGN)
     with suppress(OSError, ValueError):

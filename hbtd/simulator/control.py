@@ -1,4 +1,4 @@
-"""Commands to a running fleet: which nodes lose power, hang, or come back."""
+"""Commands to a running fleet: power nodes off, hang them, or bring them back."""
 
 import re
 from collections.abc import Collection
@@ -16,14 +16,14 @@ from hbtd.formats.nodesets import NodesetError, expand, fold, within
 from hbtd.simulator.fleet import MOST_NODES, Fleet
 
 CHANGES: Final = ("kill", "freeze", "revive")
-"""What can be done to nodes."""
+"""The commands that change nodes."""
 
 HELP: Final = (
     "kill NODES, freeze NODES, revive NODES or status; NODES is a nodeset such as"
     " x1000c0s[0-7]b0n0, also of host names (nid000017), what they are in (x1000c7), a share (10%),"
     " or all"
 )
-"""The commands, in a line."""
+"""A line that lists the commands."""
 
 _LONGEST_LINE: Final = 1_000_000
 """The most bytes of a command."""
@@ -32,7 +32,7 @@ _SHARE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)%")
 
 
 class CommandRefused(Exception):
-    """A command that can't be carried out; the message says why, in one line."""
+    """A command can't be carried out; the message says why, in one line."""
 
 
 class FleetControl:
@@ -56,10 +56,10 @@ class FleetControl:
         return f"{what} {len(names)} nodes{': ' if names else ''}{fold(names)}"
 
     def change(self, what: str, nodes: str) -> Collection[str]:
-        """Kill, freeze or revive nodes; return the names of those whose state has changed.
+        """Kill, freeze or revive nodes; return the names of the nodes whose state has changed.
 
-        `what` is one of `CHANGES`, and `nodes` a text that `select` understands. Raise
-        `CommandRefused` if `select` does not understand it.
+        `what` is one of `CHANGES`, and `nodes` a text for `select`. Raise `CommandRefused` if
+        `select` does not understand the text.
         """
         fleet = self._fleet
         names = select(fleet, what, nodes)

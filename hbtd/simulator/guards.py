@@ -1,4 +1,4 @@
-"""What a fake HSM asks of its clients: a certificate, or a bearer token."""
+"""Guards of a fake HSM, which demand a client certificate or a bearer token."""
 
 import hmac
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from hbtd.net.tls import Identity, server_context
 
 @implementer(IOpenSSLContextFactory)
 class StrictServerOptions:
-    """A context factory for `listenSSL`; clients have to present a certificate."""
+    """A context factory for `listenSSL`; clients must present a certificate."""
 
     def __init__(self, identity: Identity, authorities: Sequence[Certificate]) -> None:
         """Serve with `identity`; clients need a certificate that one of `authorities` signed."""
@@ -30,13 +30,13 @@ class StrictServerOptions:
         )
 
     def getContext(self) -> SSL.Context:
-        """Return the context for a new connection, which is the same for all."""
+        """Return the context, the same for each new connection."""
         return self._context
 
 
 @implementer(IResource)
 class TokenGuard:
-    """Answers with 401 what comes without the bearer token of a file, but for `/control`.
+    """Answers requests without the bearer token in a file with 401, except below `/control`.
 
     The file is read for each request, so that its token can be replaced at any time.
     """
@@ -48,7 +48,7 @@ class TokenGuard:
         self._path = path
 
     def render(self, request: IRequest) -> object:
-        """Answer a request, or have it answered."""
+        """Answer 401, or pass the request to the guarded resource."""
         assert isinstance(request, Request)
         if request.path.startswith(b"/control/") or self._knows(request):
             return self._guarded.render(request)
@@ -64,9 +64,9 @@ class TokenGuard:
         return hmac.compare_digest(sent, b"Bearer " + self._path.read_bytes().strip())
 
     def getChildWithDefault(self, name: bytes, request: IRequest) -> IResource:
-        """Return this: there are no children, as the guarded resource has none either."""
+        """Return this resource, which handles all paths."""
         return self
 
     def putChild(self, path: bytes, child: IResource) -> None:
-        """Raise `NotImplementedError`: there are no children."""
+        """Raise `NotImplementedError`: this resource has no children."""
         raise NotImplementedError

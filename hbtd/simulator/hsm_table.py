@@ -1,7 +1,8 @@
-"""The table of a Hardware State Manager: the states of components, who may change them, and how.
+"""HSM's table: the states of components, and the rules by which they change.
 
 The rules are those of a recorded real HSM (hms-smd 2025-11): an update may name components that are
-not in the table, and states that do not fit; it succeeds, and these are left as they are.
+not in the table, and components whose present state does not permit the new one. It succeeds
+nevertheless, and these components are not changed.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,10 +15,10 @@ STATES: Final = {
     state.lower(): state
     for state in ("Unknown", "Empty", "Populated", "Off", "On", "Standby", "Halt", "Ready")
 }
-"""The states of components as HSM spells them, by their spelling in small letters."""
+"""The states of components as HSM spells them, by their lower-case spelling."""
 
 FLAGS: Final = {flag.lower(): flag for flag in ("Unknown", "OK", "Warning", "Alert", "Locked")}
-"""The flags of components, likewise."""
+"""The flags of components as HSM spells them, by their lower-case spelling."""
 
 _ALWAYS_FITS: Final = ("Ready", "OK")
 """What even a component that is off is set to, as it shows that it is on."""
@@ -25,22 +26,22 @@ _ALWAYS_FITS: Final = ("Ready", "OK")
 
 @dataclass
 class ComponentState:
-    """A component's row in the table, which later updates replace."""
+    """A component's row in the table."""
 
     state: str
     flag: str
     message: str = ""
     enabled: bool = True
-    """Whether people have not taken the component out of service."""
+    """Whether the component is in service; operators can take it out of service."""
 
     def fits(self, state: str, flag: str) -> bool:
-        """Return whether an update to a state and a flag that is not forced changes the row."""
+        """Return whether an update to `state` and `flag`, which is not forced, changes the row."""
         return self.state != "Off" or (state, flag) == _ALWAYS_FITS
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows a query asks for. All that is empty selects everything; case does not count."""
+    """The rows that a query selects. An empty field selects all rows; letter case is ignored."""
 
     names: Sequence[str] = ()
     types: Collection[str] = ()
@@ -48,11 +49,11 @@ class Selection:
     flags: Collection[str] = ()
     enabled: Collection[str] = ()
     state_only: bool = False
-    """Whether only states are to be shown."""
+    """Whether the answer has only states."""
 
     @classmethod
     def read(cls, query: Mapping[str, object]) -> "Selection":
-        """Return what a query asks for, whose values are those of a URL or of a JSON object."""
+        """Return the selection in a query, whose values come from a URL or a JSON object."""
         return cls(
             names=_texts(query.get("id")),
             types=_texts(query.get("type")),
@@ -63,7 +64,7 @@ class Selection:
         )
 
     def matches(self, name: str, row: ComponentState) -> bool:
-        """Return whether a component's row is asked for, whatever its name is."""
+        """Return whether a component's row is selected, without regard to `names`."""
         return all(
             not wanted or value.lower() in {each.lower() for each in wanted}
             for wanted, value in (
@@ -97,11 +98,11 @@ class HSMTable:
                 row.state, row.flag, row.message = state, flag, message
 
     def force(self, rows: Mapping[str, ComponentState]) -> None:
-        """Set rows by name in any spelling, as other writers than hbtd can, whatever they were."""
+        """Set rows by name, in any spelling, whatever their states are: as other writers can."""
         self.rows.update((xnames.normalise(name), row) for name, row in rows.items())
 
     def select(self, selection: Selection) -> Iterator[tuple[str, ComponentState]]:
-        """Return the components that are asked for, without names that are not in the table."""
+        """Return the names and rows of the selected components; ignore names not in the table."""
         if selection.names:
             names = dict.fromkeys(map(xnames.normalise, selection.names))
             found = ((name, self.rows[name]) for name in names if name in self.rows)
@@ -111,7 +112,7 @@ class HSMTable:
 
 
 def invalid_state(state: str, flag: str) -> str | None:
-    """Return why HSM refuses a state and a flag, or `None` if it has both."""
+    """Return why HSM rejects a state and a flag, or `None` if HSM knows both."""
     if state.lower() not in STATES:
         return f"Invalid State '{state}'"
     if flag.lower() not in FLAGS:
@@ -122,7 +123,7 @@ def invalid_state(state: str, flag: str) -> str | None:
 def read_rows(words: Mapping[str, object]) -> dict[str, ComponentState]:
     """Return the rows of a table written as `{"x0c0s0b0n0": "Ready/Warning"}`.
 
-    Raise `ValueError`, whose text names the component, if there is no such name or state.
+    Raise `ValueError`, whose text names the component, if a name or a state is invalid.
     """
     rows = {}
     for name, word in words.items():
@@ -135,7 +136,7 @@ def read_rows(words: Mapping[str, object]) -> dict[str, ComponentState]:
 
 
 def document(name: str, row: ComponentState, *, state_only: bool = False) -> dict[str, object]:
-    """Return a component as HSM's API shows it, all of it or its state alone."""
+    """Return a component as a JSON object of HSM's API, with all fields or only its state."""
     component_type = xnames.component_type(name)
     shown: dict[str, object] = {
         "ID": name,

@@ -77,7 +77,7 @@ class Outcomes:
 
 
 class Link(Service):
-    """A connection that is made again when it is lost, with one heartbeat in flight at a time.
+    """A connection to hbtd that is renewed when it is lost, with one heartbeat in flight at a time.
 
     A heartbeat is never sent twice. While there is no connection, heartbeats wait for the result of
     the next attempt to connect, and fail if the attempt fails. The connection is aborted when a

@@ -1,4 +1,4 @@
-"""What happens in the live demonstration: mishaps of a machine room, one after the other."""
+"""The mishaps of the live demonstration: failures of nodes and of parts of the machine."""
 
 from collections.abc import Sequence
 from random import Random
@@ -18,15 +18,15 @@ class Kind(NamedTuple):
     """A kind of mishap, such as the crash of a node."""
 
     text: str
-    """What to say about it; `{}` is where."""
+    """The line to print; `{}` stands for the place."""
     change: str
-    """What it does to nodes: `kill` or `freeze`."""
+    """The change of the nodes: `kill` or `freeze`."""
     level: int
-    """What it strikes: a node, or a part of the machine of this level."""
+    """What fails: a part of the machine, as an index of `LEVELS`, or a node, `len(LEVELS)`."""
     seconds: tuple[float, float]
-    """The least and the most seconds for which it lasts."""
+    """The shortest and the longest duration, in seconds."""
     weight: int
-    """How often it happens, compared with the other kinds."""
+    """The frequency of this kind, relative to the other kinds."""
 
 
 KINDS: Final = (
@@ -39,15 +39,15 @@ KINDS: Final = (
 
 
 class Mishap(NamedTuple):
-    """A mishap that strikes one node or one part of the machine, and passes after a while."""
+    """A failure of one node or one part of the machine, which ends after a while."""
 
     after: float
-    """Seconds from the mishap before this one, or from the start, to this one."""
+    """Seconds from the previous mishap, or from the start, to this mishap."""
     kind: Kind
     nodes: str
-    """The nodes, as `hbtd.simulator.control.select` reads them."""
+    """The nodes that fail, as a text for `hbtd.simulator.control.select`."""
     seconds: float
-    """How long it lasts."""
+    """The duration of the mishap, in seconds."""
 
 
 class Mishaps:

@@ -20,12 +20,12 @@ class Event(NamedTuple):
     """The change: `kill`, `freeze` or `revive`."""
 
     share: float
-    """The fraction of the nodes that is changed, from 0 to 1, unless there are `nodes`."""
+    """The fraction of the nodes to change, from 0 to 1; ignored if `nodes` is not empty."""
 
     second: float
 
     nodes: str = ""
-    """The nodes that are changed, as `hbtd.simulator.control.select` reads them."""
+    """The nodes to change, as a text for `hbtd.simulator.control.select`."""
 
 
 def number(option: str, low: float, high: float = math.inf) -> Callable[[str], float]:
@@ -163,16 +163,16 @@ class HSMOptions(_Options):
     optFlags: ClassVar = [["tls", None, "Serve HTTPS with a self-signed certificate."]]
 
     def postOptions(self) -> None:
-        """Raise `UsageError` if options are given that need others."""
+        """Raise `UsageError` if an option is given without another that it needs."""
         if bool(self["tls_cert"]) != bool(self["tls_key"]):
             raise usage.UsageError("--tls_cert and --tls_key must be given together")
         if self["tls_client_ca"] and not self["tls_cert"]:
             raise usage.UsageError("--tls_client_ca takes --tls_cert and --tls_key")
 
     def costs_by_state(self) -> dict[str, float]:
-        """Return how long the fake HSM takes for a PATCH, by the new state, as far as options say.
+        """Return the milliseconds per component that a PATCH takes, by the new state.
 
-        The values are milliseconds for each component of the PATCH (`Behaviour.cost_ms_by_state`).
+        Only states for which an option is given are included (`Behaviour.cost_ms_by_state`).
         """
         costs = {"Ready": self["ready_cost_ms"], "Standby": self["standby_cost_ms"]}
         return {state: cost for state, cost in costs.items() if cost is not None}
@@ -244,7 +244,7 @@ class FleetOptions(_Options):
         self.events.append(_event("freeze", value))
 
     def opt_revive(self, value: str) -> None:
-        """Bring back a share of the silent nodes, or some: SHARE@SECOND or NODESET@SECOND."""
+        """Bring back a share of the silent nodes, or given ones: SHARE@SECOND or NODESET@SECOND."""
         self.events.append(_event("revive", value))
 
     def postOptions(self) -> None:

@@ -1,4 +1,4 @@
-"""What the demonstration prints, line by line."""
+"""The output of the demonstration, line by line."""
 
 from typing import Final, TextIO
 

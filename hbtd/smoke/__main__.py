@@ -1,4 +1,4 @@
-"""`python -m hbtd.smoke`, which is the command `hbtd-smoke`."""
+"""Runs `hbtd-smoke` as `python -m hbtd.smoke`."""
 
 from hbtd.smoke.main import main
 

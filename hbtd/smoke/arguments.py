@@ -47,7 +47,7 @@ MEANINGS = (
     (BROKEN, "hbtd can't do it now, or the answer is not one of hbtd's"),
     (INTERRUPTED, "interrupted by Ctrl-C; 143 by SIGTERM, 129 by SIGHUP"),
 )
-"""Each exit status with its meaning. It is that of the first check that has failed."""
+"""Each exit status with its meaning; the status is that of the first check that failed."""
 
 
 def make_parser(environ: Mapping[str, str]) -> Parser:

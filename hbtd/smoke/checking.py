@@ -10,11 +10,11 @@ from hbtd.ctl.failures import BROKEN, NO, YES, Failure
 
 
 class Wrong(Exception):
-    """Raised by a check that fails because something is wrong; the message says what."""
+    """A check has failed; the message says what is wrong."""
 
 
 class Skipped(Exception):
-    """Raised by a check that has nothing to check, and is skipped; the message says why."""
+    """A check is skipped because it has nothing to check; the message says why."""
 
 
 class Result(NamedTuple):
@@ -22,9 +22,9 @@ class Result(NamedTuple):
 
     name: str
     status: int
-    """0, or the exit status that the failure stands for."""
+    """The exit status for a check that failed, otherwise 0."""
     text: str
-    """What was found, why it failed, or why it was skipped."""
+    """What the check has found, why it failed, or why it was skipped."""
     seconds: float
     skipped: bool = False
 
@@ -48,7 +48,7 @@ class Checks:
     """Runs checks, reports their outcomes, and keeps the exit status of the first failure."""
 
     def __init__(self, report: Report, clock: Callable[[], float]) -> None:
-        """Begin without failures; `clock` returns the seconds by which checks are timed."""
+        """Begin without failures; `clock` returns seconds, by which each check is timed."""
         self._report = report
         self._clock = clock
         self.status = YES

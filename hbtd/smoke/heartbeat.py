@@ -1,9 +1,9 @@
-"""Checks that send heartbeats under a name that no node has, and have it forgotten at the end.
+"""Checks that send heartbeats of a component that no node has, and have it forgotten at the end.
 
 These checks must not harm a live system. So no heartbeat is sent before it is known that no node
-has the name, and that this caller may have it forgotten: otherwise hbtd would declare the component
+has the name, and that the caller may have the component forgotten: otherwise hbtd would declare it
 dead. While hbtd tracks the component, heartbeats are sent regularly. It is not forgotten if
-somebody else is seen to send heartbeats for it.
+somebody else is found to send heartbeats of it.
 """
 
 import math
@@ -19,7 +19,7 @@ from hbtd.formats.times import format_time
 from hbtd.smoke.checking import Checks, Skipped, Wrong
 
 STATUS = "hbtd-smoke"
-"""The status in our heartbeats, by which they are known."""
+"""The status in the heartbeats that these checks send, by which they are recognized."""
 
 _NID = "-1"  # no node's
 _POLL = 0.2
@@ -53,8 +53,8 @@ class Heartbeat:
 
         `node_api` sends heartbeats, `api` all other requests; without `hsm`, HSM is not checked.
         `params` are the parameters of hbtd. `clock` returns seconds, `wall` the Unix time, and
-        `sleep` sleeps for some seconds. hbtd and HSM may take `patience` seconds to show what is
-        waited for.
+        `sleep` sleeps for some seconds. A check fails if its condition is not met after `patience`
+        seconds.
         """
         self._api = api
         self._node_api = node_api
@@ -97,10 +97,9 @@ class Heartbeat:
         return f"{self._period:.3g} s"
 
     def free(self) -> str:
-        """Check that hbtd does not track the component, or that an earlier run has left it behind.
+        """Check that hbtd does not track the component, unless an earlier run has left it behind.
 
-        It counts as left behind if it is silent, and its last status is the one that such a run
-        sends.
+        It was left behind if it is silent, and its last status is `STATUS`.
         """
         found = self._component()
         if found is None:
@@ -114,7 +113,7 @@ class Heartbeat:
         )
 
     def forgettable(self) -> str:
-        """Check that this caller is an operator, by a request to forget no components at all."""
+        """Check that the caller is an operator, by a request to forget an empty list of names."""
         self._api.call("POST", "/forget", body={"XNames": []})
         return "this caller is an operator"
 

@@ -14,7 +14,7 @@ _NAMES = ("hbtd_components", "hbtd_heartbeats_total", "hbtd_store_usable")
 
 
 class Service:
-    """Checks of what hbtd says about itself; each returns a sentence on what it has found."""
+    """Checks of what hbtd reports about itself; each returns a sentence on what it has found."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Service:
         self._date: tuple[str | None, float, float] = (None, 0.0, 0.0)
         self._health: dict[str, Any] = {}
         self.params: dict[str, str] = {}
-        """What `GET /params` has answered."""
+        """The parameters, from the answer to `GET /params`."""
 
     def run(self, checks: Checks) -> bool:
         """Run all checks of this class, one after the other; `checks` notes the outcomes.
